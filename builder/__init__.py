@@ -1,0 +1,1 @@
+"""Turn a corpus into clusters and token shards."""

@@ -1,0 +1,55 @@
+"""The errors of climbstream, and the exit code that each gives the command line.
+
+    ClimbError                1  something of ours went wrong
+    ├── UsageError            2  the call asks for what cannot be
+    ├── InvalidDataError      3  a file, record or setting is not what it must be
+    ├── IntegrityError        4  bytes are not the bytes that were written
+    ├── RemoteError           5  a store or hub did not give what was asked
+    ├── LockedError           6  another process works on this directory
+    └── NoSpaceError          7  the disk is full
+
+A message says what was asked, what is possible, which item it is about, and the remedy,
+with numbers.
+"""
+
+
+class ClimbError(Exception):
+    """Base of every error that climbstream raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(ClimbError):
+    """The call asks for something that cannot be: a bad argument or combination."""
+
+    exit_code = 2
+
+
+class InvalidDataError(ClimbError):
+    """A file, record or setting is not what it must be."""
+
+    exit_code = 3
+
+
+class IntegrityError(ClimbError):
+    """Bytes differ from what was written: a hash, size or count does not match."""
+
+    exit_code = 4
+
+
+class RemoteError(ClimbError):
+    """A store or hub did not give what was asked of it."""
+
+    exit_code = 5
+
+
+class LockedError(ClimbError):
+    """Another process is working on the same directory."""
+
+    exit_code = 6
+
+
+class NoSpaceError(ClimbError):
+    """The disk has no room for what must be written."""
+
+    exit_code = 7

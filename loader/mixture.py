@@ -1,0 +1,160 @@
+"""Mixture: which share of the tokens comes from which cluster."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InvalidDataError
+from .storage import hash_json, read_json, write_json
+
+ONE = 1 << 40
+"""Integer weights sum to this: fine enough for 1e-12, and ONE * rows fits into an int64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Weights over cluster names; they sum to 1, and 0 means none.
+
+    Any non-negative finite numbers are taken and normalised. A name that is left out of a
+    mixture has weight 0.
+
+    >>> Mixture.of({"c00": 3, "c01": 1}).weights
+    {'c00': 0.75, 'c01': 0.25}
+    """
+
+    weights: dict[str, float]
+    """Share of tokens by cluster name, in the given order."""
+    about: dict[str, Any] = field(default_factory=dict, compare=False)
+    """Where it comes from, as JSON: how it was found, fingerprint of the shards."""
+
+    version = 1
+
+    def __post_init__(self) -> None:
+        check_weights(self.weights)
+        total = math.fsum(self.weights.values())
+        if abs(total - 1) > 1e-9:
+            raise InvalidDataError(
+                f"the weights of a mixture sum to 1, these to {total:.6g}; use Mixture.of to scale"
+            )
+
+    @classmethod
+    def of(cls, weights: Mapping[str, float], about: Mapping[str, Any] | None = None) -> Self:
+        """Scale any non-negative ``weights`` to sum 1.
+
+        Raises:
+            InvalidDataError: A weight is negative or not finite, or all are zero.
+        """
+        check_weights(weights)
+        total = math.fsum(weights.values())
+        # Weights that sum to 1 already stay as they are, bit for bit.
+        scale = 1.0 if abs(total - 1) <= 1e-12 else total
+        return cls({name: float(w) / scale for name, w in weights.items()}, dict(about or {}))
+
+    @classmethod
+    def uniform(cls, names: Sequence[str]) -> Self:
+        """Give every cluster in ``names`` the same weight."""
+        return cls.of(dict.fromkeys(names, 1.0))
+
+    def array(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """Weights in the order of ``names``: float64 ``[len(names)]``, sum 1.
+
+        Raises:
+            InvalidDataError: The mixture weights a cluster that is not in ``names``.
+        """
+        unknown = [n for n, w in self.weights.items() if w > 0 and n not in set(names)]
+        if unknown:
+            raise InvalidDataError(
+                f"the mixture weights {_some(unknown)}, but the clusters are {_some(list(names))}"
+            )
+        return np.array([self.weights.get(n, 0.0) for n in names], np.float64)
+
+    def integers(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """Weights as int64 ``[len(names)]`` that sum to `ONE` exactly, by largest remainder.
+
+        A weight of 0 stays 0; a positive weight is never rounded down to 0.
+        """
+        return integer_weights(self.array(names))
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the weights alone."""
+        return hash_json({n: w for n, w in self.weights.items() if w > 0})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the mixture as JSON values."""
+        return {"version": self.version, "weights": self.weights, "about": self.about}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what `to_json` gave, or a plain object of weights.
+
+        Raises:
+            InvalidDataError: It is no such object.
+        """
+        if isinstance(value, dict) and "weights" in value:
+            if value.get("version") != cls.version:
+                raise InvalidDataError(
+                    f"this is a mixture of version {value.get('version')}; "
+                    f"this climbstream reads version {cls.version}"
+                )
+            return cls.of(value["weights"], value.get("about"))
+        return cls.of(value)
+
+    def save(self, path: Path) -> None:
+        """Write the mixture to ``path`` as JSON."""
+        write_json(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a mixture from the JSON file at ``path``."""
+        try:
+            return cls.from_json(read_json(path))
+        except InvalidDataError as error:
+            raise InvalidDataError(f"{path}: {error}") from None
+
+
+def integer_weights(weights: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Scale ``weights`` (float64 ``[K]``, sum > 0) to int64 that sum to `ONE`.
+
+    Largest remainder, ties to the lowest index. Positive weights stay positive: what they need
+    is taken from the largest.
+    """
+    exact = weights / weights.sum() * ONE
+    result = np.floor(exact).astype(np.int64)
+    result[(result == 0) & (weights > 0)] = 1
+    missing = ONE - int(result.sum())
+    if missing > 0:
+        order = np.argsort(-(exact - np.floor(exact)), kind="stable")
+        order = order[weights[order] > 0]
+        # Rounding of the float sum can leave more than one unit for each weight.
+        result[order] += missing // len(order)
+        result[order[: missing % len(order)]] += 1
+    elif missing < 0:
+        result[int(np.argmax(result))] += missing
+    return result
+
+
+def check_weights(weights: object) -> None:
+    """Raise `InvalidDataError` unless ``weights`` maps names to usable numbers."""
+    if not isinstance(weights, Mapping) or not weights:
+        raise InvalidDataError("a mixture is an object of cluster names and weights, not empty")
+    for name, weight in weights.items():
+        usable = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not isinstance(name, str) or not usable or not math.isfinite(weight) or weight < 0:
+            raise InvalidDataError(
+                f"the weight of cluster {name!r} is {weight!r}; "
+                "weights are finite numbers, 0 or more"
+            )
+    if not any(weights.values()):
+        raise InvalidDataError("every weight of the mixture is 0; give at least one cluster some")
+
+
+def _some(names: Sequence[str], most: int = 6) -> str:
+    """List at most ``most`` of ``names``."""
+    text = ", ".join(names[:most])
+    return text + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,162 @@
+"""Files that are there whole or not at all, hashes, and locks.
+
+Whatever is written goes to a temporary name beside its place, is fsynced, and is renamed:
+a reader sees the old bytes or the new ones, never a mixture, also after a power cut.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from .errors import InvalidDataError, LockedError, NoSpaceError
+
+HASH = "xxh3_128"
+"""The hash of everything on disk: 128-bit xxh3, as 32 hex digits."""
+
+_TEMPORARY = ".tmp-"
+
+
+def hash_bytes(data: bytes | memoryview) -> str:
+    """Hash of ``data``: xxh3-128 as 32 hex digits."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def hash_file(path: Path) -> str:
+    """Hash of the bytes of the file at ``path``: xxh3-128 as 32 hex digits."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def hash_json(value: object) -> str:
+    """Hash of ``value`` as canonical JSON: independent of the order of keys."""
+    return hash_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; rename it to ``path`` when the block ends well.
+
+    Raises:
+        NoSpaceError: The disk is full; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(6)}-{path.name}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpaceError(
+                f"no space left to write {path}; free some, and run the same command again"
+            ) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path``, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write ``value`` to ``path`` as indented JSON, whole or not at all."""
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON from ``path``.
+
+    Raises:
+        InvalidDataError: The file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InvalidDataError(f"there is no file {path}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InvalidDataError(f"{path} is not JSON: {error}") from None
+
+
+def append_line(path: Path, value: object) -> None:
+    """Append ``value`` as one line of JSON to ``path``, and fsync."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = (json.dumps(value, separators=(",", ":")) + "\n").encode()
+    with path.open("ab") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[Any]:
+    """Read what `append_line` wrote; a last line that a crash cut short is cut from the file.
+
+    Raises:
+        InvalidDataError: A line before the last is not JSON.
+    """
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+    values = []
+    for number, line in enumerate(data[:whole].splitlines(), start=1):
+        try:
+            values.append(json.loads(line))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise InvalidDataError(f"{path}, line {number}, is not JSON: {error}") from None
+    return values
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Remove the temporary files that a killed process of ours left under ``directory``."""
+    for path in directory.rglob(f"{_TEMPORARY}*"):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock(directory: Path) -> Iterator[None]:
+    """Hold ``directory`` for this process alone; the lock falls with the process.
+
+    Raises:
+        LockedError: Another process holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    # The directory itself is locked, so that no lock file is left in it.
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise LockedError(
+                f"another process works on {directory}; wait for it, or choose another directory"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a rename in ``directory`` last through a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

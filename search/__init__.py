@@ -1,0 +1,1 @@
+"""Find the mixture that is best for given targets."""
