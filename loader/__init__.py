@@ -4,3 +4,33 @@ The reader owns the contract, so the formats live here: `Manifest` and MDS shard
 `Mixture` and `WeightsLog` for the weights, `LoaderState` for resuming. `MixtureLoader` joins
 them. Names load on first use: reading a manifest does not import torch.
 """
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .loader import MixtureLoader
+    from .manifest import Manifest
+    from .mixture import Mixture
+    from .state import LoaderState
+    from .weights import WeightsLog
+
+__all__ = ["LoaderState", "Manifest", "Mixture", "MixtureLoader", "WeightsLog"]
+
+_HOME = {
+    "LoaderState": "state",
+    "Manifest": "manifest",
+    "Mixture": "mixture",
+    "MixtureLoader": "loader",
+    "WeightsLog": "weights",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

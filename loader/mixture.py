@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,9 +12,12 @@ from numpy.typing import NDArray
 
 from .errors import InvalidDataError
 from .storage import hash_json, read_json, write_json
+from .versioned import check_version
 
 ONE = 1 << 40
 """Integer weights sum to this: fine enough for 1e-12, and ONE * rows fits into an int64."""
+_LARGEST = 1e100
+"""Largest weight: any sum of such is finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +101,11 @@ class Mixture:
             InvalidDataError: It is no such object.
         """
         if isinstance(value, dict) and "weights" in value:
-            if value.get("version") != cls.version:
-                raise InvalidDataError(
-                    f"this is a mixture of version {value.get('version')}; "
-                    f"this climbstream reads version {cls.version}"
-                )
-            return cls.of(value["weights"], value.get("about"))
+            value = check_version(value, cls.version, "mixture")
+            about = value.get("about")
+            if not isinstance(about, dict | None):
+                raise InvalidDataError(f"'about' of a mixture is an object, not {about!r}")
+            return cls.of(value["weights"], about)
         return cls.of(value)
 
     def save(self, path: Path) -> None:
@@ -125,7 +128,7 @@ def integer_weights(weights: NDArray[np.float64]) -> NDArray[np.int64]:
     is taken from the largest.
     """
     exact = weights / weights.sum() * ONE
-    result = np.floor(exact).astype(np.int64)
+    result: NDArray[np.int64] = np.floor(exact).astype(np.int64)
     result[(result == 0) & (weights > 0)] = 1
     missing = ONE - int(result.sum())
     if missing > 0:
@@ -144,11 +147,11 @@ def check_weights(weights: object) -> None:
     if not isinstance(weights, Mapping) or not weights:
         raise InvalidDataError("a mixture is an object of cluster names and weights, not empty")
     for name, weight in weights.items():
-        usable = isinstance(weight, int | float) and not isinstance(weight, bool)
-        if not isinstance(name, str) or not usable or not math.isfinite(weight) or weight < 0:
+        usable = isinstance(weight, Real) and not isinstance(weight, bool)
+        if not isinstance(name, str) or not usable or not 0 <= weight <= _LARGEST:
             raise InvalidDataError(
                 f"the weight of cluster {name!r} is {weight!r}; "
-                "weights are finite numbers, 0 or more"
+                f"weights are finite numbers, 0 or more, at most {_LARGEST:g}"
             )
     if not any(weights.values()):
         raise InvalidDataError("every weight of the mixture is 0; give at least one cluster some")

@@ -94,30 +94,31 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, value: object) -> None:
-    """Append ``value`` as one line of JSON to ``path``, and fsync."""
+    """Append ``value`` as one line of JSON to ``path``, and fsync.
+
+    A last line that a crash cut short is overwritten.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = (json.dumps(value, separators=(",", ":")) + "\n").encode()
-    with path.open("ab") as file:
-        file.write(data)
+    line = (json.dumps(value, separators=(",", ":")) + "\n").encode()
+    with path.open("a+b") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(line)
         file.flush()
         os.fsync(file.fileno())
 
 
 def read_lines(path: Path) -> list[Any]:
-    """Read what `append_line` wrote; a last line that a crash cut short is cut from the file.
+    """Read what `append_line` wrote, without a last line that was cut short; [] if none was.
 
     Raises:
-        InvalidDataError: A line before the last is not JSON.
+        InvalidDataError: A whole line is not JSON.
     """
     if not path.exists():
         return []
     data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        with path.open("r+b") as file:
-            file.truncate(whole)
     values = []
-    for number, line in enumerate(data[:whole].splitlines(), start=1):
+    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
         try:
             values.append(json.loads(line))
         except (UnicodeDecodeError, json.JSONDecodeError) as error:

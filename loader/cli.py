@@ -1,0 +1,152 @@
+"""The command line, ``climb``: names of commands to where they live, and what all have in common.
+
+A command is imported when it is called, so ``climb --help`` imports nothing heavy. stdout is data,
+stderr is progress. An error of ours is one line and its exit code (`climbstream.loader.errors`);
+a traceback is shown with ``--debug`` alone.
+"""
+
+import errno
+import importlib
+import json
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from .errors import ClimbError, NoSpaceError, UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Home(NamedTuple):
+    """Where a command lives."""
+
+    place: str
+    help: str
+    extra: str
+    """What must be installed for it: ``pip install 'climbstream[EXTRA]'``."""
+
+
+COMMANDS = {
+    "demo": _Home(
+        "climbstream.search.demo:demo", "The whole chain on real text, in some minutes.", "all"
+    ),
+    "build": _Home(
+        "climbstream.builder.cli:build", "Turn a corpus into clusters and token shards.", "build"
+    ),
+    "inspect": _Home(
+        "climbstream.loader.commands:inspect", "Say what a shard directory holds.", ""
+    ),
+    "verify": _Home(
+        "climbstream.loader.commands:verify", "Recompute every hash and count of one.", "build"
+    ),
+    "search": _Home(
+        "climbstream.search.cli:search",
+        "Find the mixture that is best for given targets.",
+        "search",
+    ),
+    "train": _Home("climbstream.search.cli:train", "Train one model on a mixture.", "search"),
+    "doctor": _Home(
+        "climbstream.loader.commands:doctor", "Check versions, clashes, disk and devices.", ""
+    ),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].place.partition(":")
+        command = getattr(importlib.import_module(module), name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}:{name} is no command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, home.help) for name, home in COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="climbstream", message="%(version)s")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def root(debug: bool) -> None:
+    """Which data, in which proportion? Cluster a corpus, search the mixture, stream it."""
+
+
+def main() -> None:
+    """Run ``climb`` with the arguments of this process, and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run ``climb`` with ``arguments``; return the exit code."""
+    try:
+        return call(arguments)
+    except click.ClickException as error:
+        error.show()
+        return UsageError.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("\nstopped; run the same command again to go on", err=True)
+        return 130
+    except Exception as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        known = _ours(error, arguments)
+        click.echo(f"error: {known or f'internal, {error!r}; see climb --debug'}", err=True)
+        return known.exit_code if known else ClimbError.exit_code
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Run ``climb`` with ``arguments`` from Python: errors are raised."""
+    result = root.main(list(arguments), "climb", standalone_mode=False)
+    return result if isinstance(result, int) else 0
+
+
+def _ours(error: Exception, arguments: Sequence[str]) -> ClimbError | None:
+    """Return ``error`` as one of ours, if it is one or stands for one."""
+    if isinstance(error, ClimbError):
+        return error
+    if isinstance(error, ModuleNotFoundError):
+        extras = [COMMANDS[a].extra for a in arguments if a in COMMANDS]
+        extra = extras[0] if extras and extras[0] else "all"
+        return UsageError(f"{error.name} is not installed; say pip install 'climbstream[{extra}]'")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpaceError(f"no space left: {error}; free some, and run the same command again")
+    if isinstance(error, OSError) and error.filename:
+        return UsageError(f"{error.filename}: {error.strerror}")
+    return None
+
+
+def json_option(command: F) -> F:
+    """Give ``command`` the option ``--json``, as its argument ``as_json``."""
+    decorate: Callable[[F], F] = click.option(
+        "--json", "as_json", is_flag=True, help="Write the result as JSON."
+    )
+    return decorate(command)
+
+
+def show(value: Any, text: str, *, as_json: bool) -> None:
+    """Write a result to stdout: ``value`` as JSON, or ``text``."""
+    click.echo(json.dumps(value, ensure_ascii=False) if as_json else text)
+
+
+def text_table(heads: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> str:
+    """Lay out a table for a terminal; the first ``left`` columns are set to the left."""
+    cells = [list(heads), *([str(value) for value in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
+    lines = (
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    )
+    return "\n".join(lines)

@@ -1,0 +1,73 @@
+"""ClusterInfo: what people want to know of a cluster; ``clusters.json`` holds it for all."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from .errors import InvalidDataError
+from .storage import read_json, write_json
+from .versioned import check_version
+
+CLUSTERS = "clusters.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterInfo:
+    """One cluster, described."""
+
+    name: str
+    """Name in mixtures and folders: ``c00``."""
+    terms: tuple[str, ...]
+    """Words that set it apart from the others, strongest first."""
+    documents: int
+    tokens: int
+    bytes: int
+    """UTF-8 bytes of its text."""
+    quality: dict[str, float]
+    """Mean of each quality score, 0 to 5."""
+    labels: dict[str, int]
+    """Documents by known domain, if the corpus says one, most frequent first."""
+    samples: tuple[dict[str, str], ...]
+    """A few documents: ``id``, and how its ``text`` begins."""
+    micro: tuple[int, ...]
+    """Micro-clusters that it was merged from: rows of ``centroids.npy``."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the description as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what `to_json` gave.
+
+        Raises:
+            InvalidDataError: It is no such description.
+        """
+        try:
+            lists = {name: tuple(value[name]) for name in ("terms", "samples", "micro")}
+            return cls(**{**value, **lists})
+        except (TypeError, KeyError) as error:
+            raise InvalidDataError(f"this describes no cluster: {error!r}") from None
+
+
+def save_clusters(directory: Path, clusters: list[ClusterInfo], **more: Any) -> None:
+    """Write ``clusters.json``; ``more`` are further JSON values to keep beside the clusters."""
+    write_json(
+        directory / CLUSTERS, {"version": 1, "clusters": [c.to_json() for c in clusters], **more}
+    )
+
+
+def load_clusters(directory: Path) -> list[ClusterInfo]:
+    """Read ``clusters.json`` of a shard directory; [] if it has none.
+
+    Raises:
+        InvalidDataError: It is not what `save_clusters` wrote.
+    """
+    path = directory / CLUSTERS
+    if not path.exists():
+        return []
+    try:
+        fields = check_version(read_json(path), 1, "description of clusters")
+        return [ClusterInfo.from_json(cluster) for cluster in fields["clusters"]]
+    except (KeyError, TypeError) as error:
+        raise InvalidDataError(f"{path}: {error!r}") from None

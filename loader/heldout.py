@@ -1,0 +1,33 @@
+"""Held-out text: documents that a build kept out of its shards, to measure models on."""
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import zstandard
+
+HELDOUT = "heldout.jsonl.zst"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOutDocument:
+    """One document that is in no shard."""
+
+    id: str
+    text: str
+    label: str
+    """Known domain, if the corpus says one."""
+    cluster: str
+    """Name of the cluster that it would be in."""
+
+
+def read_heldout(directory: Path) -> Iterator[HeldOutDocument]:
+    """Read the held-out documents of a shard directory; none if it has none."""
+    path = directory / HELDOUT
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file)):
+            yield HeldOutDocument(**json.loads(line))

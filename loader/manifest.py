@@ -1,0 +1,161 @@
+"""Manifest: what a shard directory holds. It is written last: no manifest, no dataset."""
+
+import re
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from .errors import IntegrityError, InvalidDataError
+from .mds import DTYPES, Index
+from .mixture import Mixture
+from .storage import hash_bytes, hash_json, read_json, write_json
+from .versioned import check_version
+
+MANIFEST = "manifest.json"
+_NAME = re.compile(r"[\w-][\w .-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterEntry:
+    """One cluster of a shard directory."""
+
+    name: str
+    tokens: int
+    documents: int
+    index_hash: str
+    """Hash of the bytes of its ``index.json``, which in turn holds the hashes of its shards."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a shard directory holds."""
+
+    clusters: tuple[ClusterEntry, ...]
+    dtype: str
+    """Type of a token: ``uint16`` or ``uint32``."""
+    vocab_size: int
+    eos_id: int | None
+    """Token that ends every document, if the tokenizer has one."""
+    tokenizer_hash: str
+    build: str
+    """Fingerprint of the sources and settings that it was built from."""
+    license: str
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Settings and sources of the build; `build` is their hash."""
+    conservation: tuple[dict[str, Any], ...] = ()
+    """Documents, bytes and tokens of each stage of the build: in, out and dropped by reason."""
+
+    version = 1
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise InvalidDataError(f"tokens are {' or '.join(DTYPES)}, not {self.dtype!r}")
+        for name, times in Counter(self.names).items():
+            # A name is a folder too, and must not lead anywhere else.
+            if not _NAME.fullmatch(name) or times > 1:
+                raise InvalidDataError(
+                    f"{name!r} cannot name a cluster: names are unique, and of letters, digits, "
+                    "spaces, '_', '-' and '.', the first not a '.' or a space"
+                )
+        if not self.clusters:
+            raise InvalidDataError("a shard directory holds at least one cluster; this has none")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the clusters, in order."""
+        return [cluster.name for cluster in self.clusters]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all clusters."""
+        return sum(cluster.tokens for cluster in self.clusters)
+
+    @property
+    def token_shares(self) -> Mixture:
+        """Mixture in which every token is as likely as any other."""
+        return Mixture.of({c.name: c.tokens for c in self.clusters}, {"kind": "token shares"})
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what a reader sees: clusters, their bytes, and the type of a token."""
+        return hash_json([[c.name, c.index_hash] for c in self.clusters] + [self.dtype])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest as JSON values."""
+        return {"version": self.version, "fingerprint": self.fingerprint, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what `to_json` gave.
+
+        Raises:
+            InvalidDataError: It is no manifest of a version that this climbstream reads.
+        """
+        try:
+            fields = check_version(value, cls.version, "manifest")
+            fingerprint = fields.pop("fingerprint")
+            fields["clusters"] = tuple(ClusterEntry(**c) for c in fields["clusters"])
+            fields["conservation"] = tuple(fields.get("conservation", ()))
+            manifest = cls(**fields)
+        except (TypeError, KeyError, ValueError) as error:
+            raise InvalidDataError(f"this is no manifest: {error!r}") from None
+        if manifest.fingerprint != fingerprint:
+            raise InvalidDataError(
+                f"the manifest says fingerprint {fingerprint}, its clusters {manifest.fingerprint}"
+            )
+        return manifest
+
+    def save(self, directory: Path) -> None:
+        """Write the manifest; from now on ``directory`` is a dataset."""
+        write_json(directory / MANIFEST, self.to_json())
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read the manifest of ``directory``.
+
+        Raises:
+            InvalidDataError: There is none, or it cannot be read.
+        """
+        path = directory / MANIFEST
+        if not path.exists():
+            raise InvalidDataError(
+                f"{directory} is no shard directory: it has no {MANIFEST}. "
+                "If a build was interrupted, run the same `climb build` again; it goes on"
+            )
+        try:
+            return cls.from_json(read_json(path))
+        except InvalidDataError as error:
+            raise InvalidDataError(f"{path}: {error}") from None
+
+
+def cluster_folder(directory: Path, name: str) -> Path:
+    """Folder of the shards of cluster ``name``."""
+    return directory / "clusters" / name
+
+
+def load_index(directory: Path, manifest: Manifest, cluster: ClusterEntry) -> Index:
+    """Read and check the index of one cluster.
+
+    Raises:
+        IntegrityError: Its bytes or counts are not those that the manifest names.
+    """
+    path = cluster_folder(directory, cluster.name) / "index.json"
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise IntegrityError(
+            f"{path} is missing; build, pull or copy the directory again"
+        ) from None
+    if (got := hash_bytes(data)) != cluster.index_hash:
+        raise IntegrityError(f"{path}: expected hash {cluster.index_hash}, got {got}")
+    try:
+        index = Index.from_bytes(data, manifest.dtype)
+    except InvalidDataError as error:
+        raise InvalidDataError(f"{path}: {error}") from None
+    if (index.tokens, index.samples) != (cluster.tokens, cluster.documents):
+        raise IntegrityError(
+            f"{path} counts {index.tokens} tokens in {index.samples} documents, "
+            f"the manifest {cluster.tokens} in {cluster.documents}"
+        )
+    return index

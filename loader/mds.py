@@ -1,0 +1,280 @@
+"""MDS v2 shards of token documents: bytes to arrays and back; no files are touched here.
+
+One sample is one document, with the single column ``tokens``. A raw shard is, little-endian::
+
+    u32 n | u32 offset[n + 1] | JSON config, keys sorted | n samples
+
+where offsets count from the start of the file and the last one is its size. A sample is::
+
+    u32 size | u8 (1 << 2) | code | length as u8, u16, u32 or u64 for code 0..3 | values
+
+so values are often unaligned. Shards are compressed whole with zstd. ``index.json`` lists them.
+Both are byte for byte what mosaicml-streaming 0.13 writes and reads; what is ours alone stands
+under the top-level key ``climbstream`` of the index, where that library does not look.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Self
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from .errors import IntegrityError, InvalidDataError
+from .storage import HASH, hash_bytes
+
+COLUMN = "tokens"
+SHARD_BYTES = 1 << 24
+"""A raw shard is closed before it passes this (16 MiB): a first batch touches many shards."""
+ZSTD_LEVEL = 3
+DTYPES = ("uint16", "uint32")
+
+_BYTES_BEFORE_LENGTH = 5  # u32 size, u8 dimensions and code
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEntry:
+    """One shard of an index."""
+
+    basename: str
+    """File name of the raw shard; the compressed one is this plus ``.zstd``."""
+    samples: int
+    tokens: int
+    raw_bytes: int
+    raw_hash: str
+    zip_bytes: int
+    zip_hash: str
+
+    @property
+    def zip_basename(self) -> str:
+        """File name of the compressed shard."""
+        return f"{self.basename}.zstd"
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The shards of one cluster, as ``index.json`` lists them."""
+
+    dtype: str
+    """Type of a token: ``uint16`` or ``uint32``."""
+    shards: tuple[ShardEntry, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all shards."""
+        return sum(shard.tokens for shard in self.shards)
+
+    @property
+    def samples(self) -> int:
+        """Documents in all shards."""
+        return sum(shard.samples for shard in self.shards)
+
+    def to_bytes(self) -> bytes:
+        """Return the content of ``index.json``."""
+        shards = [
+            {
+                **_config(self.dtype),
+                "raw_data": _file(shard.basename, shard.raw_bytes, shard.raw_hash),
+                "samples": shard.samples,
+                "zip_data": _file(shard.zip_basename, shard.zip_bytes, shard.zip_hash),
+            }
+            for shard in self.shards
+        ]
+        ours = {"tokens": [shard.tokens for shard in self.shards]}
+        value = {"version": 2, "shards": shards, "climbstream": ours}
+        return json.dumps(value, sort_keys=True).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, dtype: str) -> Self:
+        """Read ``index.json`` for tokens of ``dtype``.
+
+        Raises:
+            InvalidDataError: It is no index of token shards that climbstream wrote.
+        """
+        try:
+            value = json.loads(data)
+            tokens = value["climbstream"]["tokens"]
+            shards = tuple(
+                _entry(shard, count, dtype)
+                for shard, count in zip(value["shards"], tokens, strict=True)
+            )
+        except InvalidDataError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InvalidDataError(f"this is no index of token shards: {error!r}") from None
+        return cls(dtype, shards)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardView:
+    """Where the documents of one raw shard lie."""
+
+    data: NDArray[np.uint8]
+    """The raw shard."""
+    starts: NDArray[np.int64]
+    """First byte of each document's values, ``[n]``."""
+    ends: NDArray[np.int64]
+    """Tokens up to and including each document, ``[n]``: the running total."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in the shard."""
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def document(self, sample: int, dtype: str) -> NDArray[Any]:
+        """Tokens of document ``sample``, as a copy of ``dtype``."""
+        before = int(self.ends[sample - 1]) if sample else 0
+        size = (int(self.ends[sample]) - before) * np.dtype(dtype).itemsize
+        start = int(self.starts[sample])
+        return np.frombuffer(self.data[start : start + size].tobytes(), np.dtype(dtype))
+
+
+def encode_document(tokens: NDArray[Any]) -> bytes:
+    """Encode one document, uint16 or uint32 ``[n]``, n > 0, as an MDS sample.
+
+    Raises:
+        InvalidDataError: It is empty, which MDS cannot hold, or of another type.
+    """
+    if tokens.dtype.name not in DTYPES:
+        raise InvalidDataError(f"tokens are {' or '.join(DTYPES)}, not {tokens.dtype}")
+    if not len(tokens):
+        raise InvalidDataError("a document of 0 tokens cannot be stored; drop it before")
+    n = len(tokens)
+    code = next(code for code in range(4) if n < 1 << (8 << code))
+    payload = bytes([1 << 2 | code]) + n.to_bytes(1 << code, "little") + tokens.tobytes()
+    return len(payload).to_bytes(4, "little") + payload
+
+
+def encode_shard(samples: Sequence[bytes], dtype: str) -> bytes:
+    """Join encoded documents into a raw shard."""
+    config = json.dumps(_config(dtype), sort_keys=True).encode()
+    first = 4 + 4 * (len(samples) + 1) + len(config)
+    offsets = np.zeros(len(samples) + 1, np.uint64)
+    np.cumsum([len(sample) for sample in samples], out=offsets[1:])
+    offsets += np.uint64(first)
+    head = np.uint32(len(samples)).tobytes() + offsets.astype(np.uint32).tobytes()
+    return b"".join((head, config, *samples))
+
+
+def compress(raw: bytes) -> bytes:
+    """Compress a raw shard; the frame declares its size."""
+    # With one worker thread zstd gives the bytes that mosaicml-streaming's binding gives; without
+    # any it takes another path, whose bytes differ above half a megabyte.
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=1).compress(raw)
+
+
+def decompress(packed: bytes, entry: ShardEntry) -> bytes:
+    """Decompress a shard to the bytes that its entry promises.
+
+    Raises:
+        IntegrityError: Bytes, declared size or hash differ from the entry. Nothing larger than
+            the entry says is ever allocated.
+    """
+    _check(entry.zip_basename, "bytes", entry.zip_bytes, len(packed))
+    _check(entry.zip_basename, HASH, entry.zip_hash, hash_bytes(packed))
+    try:
+        # A decompressor believes the size that a frame declares, so compare it first.
+        declared = zstandard.get_frame_parameters(packed).content_size
+        _check(entry.zip_basename, "bytes when decompressed", entry.raw_bytes, declared)
+        raw = zstandard.ZstdDecompressor().decompress(packed)
+    except zstandard.ZstdError as error:
+        raise IntegrityError(f"{entry.zip_basename} cannot be decompressed: {error}") from None
+    check_raw(raw, entry)
+    return raw
+
+
+def check_raw(raw: bytes | memoryview, entry: ShardEntry) -> None:
+    """Raise `IntegrityError` unless ``raw`` is the raw shard of ``entry``."""
+    _check(entry.basename, "bytes", entry.raw_bytes, len(raw))
+    _check(entry.basename, HASH, entry.raw_hash, hash_bytes(raw))
+
+
+def describe_shard(
+    basename: str, samples: int, tokens: int, raw: bytes, packed: bytes
+) -> ShardEntry:
+    """Make the index entry of a shard from its bytes."""
+    return ShardEntry(
+        basename, samples, tokens, len(raw), hash_bytes(raw), len(packed), hash_bytes(packed)
+    )
+
+
+def parse_shard(data: NDArray[np.uint8], entry: ShardEntry, dtype: str) -> ShardView:
+    """Find the documents in a raw shard, uint8 ``[bytes]``.
+
+    Raises:
+        IntegrityError: Offsets or counts contradict the index.
+    """
+    name = entry.basename
+    n = int.from_bytes(data[:4].tobytes(), "little")
+    _check(name, "documents", entry.samples, n)
+    table = data[4 : 4 + 4 * (n + 1)]
+    offsets = table[: len(table) // 4 * 4].view(np.uint32).astype(np.int64)
+    if len(offsets) != n + 1 or offsets[-1] != len(data) or (np.diff(offsets) < 7).any():
+        raise IntegrityError(f"{name}: the table of offsets does not fit its {len(data)} bytes")
+    begin = offsets[:-1]
+    code = data[begin + 4].astype(np.int64) - (1 << 2)
+    if n and not (0 <= code.min() <= code.max() <= 3):
+        raise IntegrityError(f"{name}: a document is not a one-dimensional array")
+    starts = begin + _BYTES_BEFORE_LENGTH + (1 << code)
+    values = offsets[1:] - starts
+    size = np.dtype(dtype).itemsize
+    if n and ((values <= 0) | (values % size != 0)).any():
+        raise IntegrityError(f"{name}: a document is no array of {dtype}")
+    ends = np.cumsum(values // size)
+    _check(name, "tokens", entry.tokens, int(ends[-1]) if n else 0)
+    return ShardView(data, starts, ends)
+
+
+def _config(dtype: str) -> dict[str, Any]:
+    """Return what mosaicml-streaming calls the config of a shard."""
+    return {
+        "column_encodings": [f"ndarray:{dtype}"],
+        "column_names": [COLUMN],
+        "column_sizes": [None],
+        "compression": f"zstd:{ZSTD_LEVEL}",
+        "format": "mds",
+        "hashes": [HASH],
+        "size_limit": SHARD_BYTES,
+        "version": 2,
+    }
+
+
+def _file(basename: str, size: int, digest: str) -> dict[str, Any]:
+    return {"basename": basename, "bytes": size, "hashes": {HASH: digest}}
+
+
+def _entry(shard: dict[str, Any], tokens: int, dtype: str) -> ShardEntry:
+    raw, packed = shard["raw_data"], shard["zip_data"]
+    basename = str(raw["basename"])
+    # A name from an index must not lead out of its folder.
+    if PurePosixPath(basename).name != basename or basename in ("", ".", ".."):
+        raise InvalidDataError(
+            f"the index names a shard {basename!r}; a shard is a plain file name"
+        )
+    if packed["basename"] != f"{basename}.zstd":
+        raise InvalidDataError(f"shard {basename} is packed as {packed['basename']!r}, not .zstd")
+    if shard["column_names"] != [COLUMN] or shard["column_encodings"] != [f"ndarray:{dtype}"]:
+        raise InvalidDataError(
+            f"shard {basename} holds {shard['column_names']} as {shard['column_encodings']}, "
+            f"not {COLUMN!r} as ndarray:{dtype}"
+        )
+    counts = [shard["samples"], tokens, raw["bytes"], packed["bytes"]]
+    if any(not isinstance(c, int) or isinstance(c, bool) or c < 0 for c in counts):
+        raise InvalidDataError(f"shard {basename} counts {counts}; counts are whole numbers")
+    return ShardEntry(
+        basename,
+        shard["samples"],
+        tokens,
+        raw["bytes"],
+        str(raw["hashes"][HASH]),
+        packed["bytes"],
+        str(packed["hashes"][HASH]),
+    )
+
+
+def _check(name: str, what: str, expected: object, got: object) -> None:
+    if expected != got:
+        raise IntegrityError(f"{name}: expected {expected} {what}, got {got}")

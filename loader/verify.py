@@ -1,0 +1,143 @@
+"""Verify a shard directory: recompute every hash and count, and follow every document."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ClimbError
+from .manifest import Manifest, cluster_folder, load_index
+from .mds import decompress, parse_shard
+from .progress import Progress
+from .storage import hash_file
+
+DOCUMENTS = "documents"
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What was checked, and what is wrong."""
+
+    shards: int = 0
+    documents: int = 0
+    tokens: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+def verify_directory(directory: Path) -> Verdict:
+    """Check all of ``directory``; a fault does not end the check.
+
+    Raises:
+        InvalidDataError: It is no shard directory.
+    """
+    manifest = Manifest.load(directory)
+    verdict = Verdict()
+    lengths: dict[tuple[str, int], NDArray[np.int64]] = {}
+    with _noting(verdict, "tokenizer"):
+        if manifest.tokenizer_hash != hash_file(directory / "tokenizer.json"):
+            verdict.faults.append("tokenizer.json is not the tokenizer of the manifest")
+    with Progress("verify", manifest.tokens, "tokens") as progress:
+        for cluster in manifest.clusters:
+            what = f"cluster {cluster.name}"
+            folder = cluster_folder(directory, cluster.name)
+            with _noting(verdict, what):
+                for number, entry in enumerate(load_index(directory, manifest, cluster).shards):
+                    with _noting(verdict, what):
+                        raw = decompress((folder / entry.zip_basename).read_bytes(), entry)
+                        view = parse_shard(np.frombuffer(raw, np.uint8), entry, manifest.dtype)
+                        lengths[cluster.name, number] = np.diff(view.ends, prepend=0)
+                        verdict.shards += 1
+                        verdict.documents += len(view.ends)
+                        verdict.tokens += view.tokens
+                        progress.add(view.tokens)
+    with _noting(verdict, "stages of the manifest"):
+        verdict.faults += _broken_stages(manifest)
+    with _noting(verdict, "catalogue"):
+        verdict.faults += _broken_documents(directory, manifest, lengths)
+    return verdict
+
+
+@contextmanager
+def _noting(verdict: Verdict, what: str) -> Iterator[None]:
+    """Note whatever goes wrong as a fault: broken bytes break their readers in many ways."""
+    try:
+        yield
+    except ModuleNotFoundError:
+        raise  # what is not installed is no fault of the directory
+    except FileNotFoundError as error:
+        verdict.faults.append(f"{what}: {error.filename} is missing")
+    except Exception as error:
+        known = isinstance(error, ClimbError | OSError)
+        verdict.faults.append(f"{what}: {error if known else repr(error)}")
+
+
+def _broken_stages(manifest: Manifest) -> Iterator[str]:
+    """Say where documents or bytes were lost between the stages of the build."""
+    before = None
+    for stage in manifest.conservation:
+        for unit in ("documents", "bytes"):
+            if unit not in stage["in"]:
+                continue
+            out = stage["out"][unit] + sum(size[unit] for size in stage["dropped"].values())
+            if out != stage["in"][unit]:
+                yield f"stage {stage['stage']}: {stage['in'][unit]} {unit} in, {out} accounted for"
+            if before and before["out"].get(unit) != stage["in"][unit]:
+                yield f"stage {stage['stage']} begins with other {unit} than the one before ended"
+        before = stage
+    if before and before["out"].get("tokens") != manifest.tokens:
+        yield f"{before['out'].get('tokens')} tokens left the build, {manifest.tokens} are listed"
+
+
+def _broken_documents(
+    directory: Path, manifest: Manifest, lengths: Mapping[tuple[str, int], NDArray[np.int64]]
+) -> Iterator[str]:
+    """Say which documents are not where the catalogue says, or not as often as it counts."""
+    parts = sorted((directory / DOCUMENTS).glob("part-*.parquet"))
+    if not parts:
+        if manifest.conservation:
+            yield f"catalogue: {directory / DOCUMENTS} holds no part-*.parquet"
+        return
+    import pyarrow.parquet as pq  # noqa: PLC0415 - only directories with a catalogue need it
+
+    dropped: Counter[str] = Counter()
+    found: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
+    for part in parts:
+        try:
+            columns = ["id", "cluster", "why", "shard", "row", "tokens"]
+            rows = pq.read_table(part, columns=columns).to_pylist()
+        except (OSError, ValueError, LookupError) as error:
+            yield f"catalogue: {part} cannot be read: {error}"
+            continue
+        for row in rows:
+            if row["why"] is not None:
+                dropped[row["why"]] += 1
+                continue
+            place = (row["cluster"], row["shard"])
+            found[place].add(row["row"])
+            held = lengths.get(place)
+            if held is None:
+                continue  # the shard is a fault already
+            if not 0 <= row["row"] < len(held) or held[row["row"]] != row["tokens"]:
+                yield (
+                    f"document {row['id']} of {row['tokens']} tokens is not row {row['row']} of "
+                    f"shard {row['shard']} of cluster {row['cluster']}"
+                )
+    for (name, number), held in lengths.items():
+        if len(found[name, number]) != len(held):
+            yield (
+                f"shard {number} of cluster {name} holds {len(held)} documents, "
+                f"the catalogue lists {len(found[name, number])}"
+            )
+    counted: Counter[str] = Counter()
+    for stage in manifest.conservation:
+        if stage["stage"] != "read":
+            counted.update({why: size["documents"] for why, size in stage["dropped"].items()})
+    if counted != dropped:
+        yield (
+            f"dropped documents: the manifest counts {dict(counted)}, "
+            f"the catalogue lists {dict(dropped)}"
+        )
