@@ -1,0 +1,55 @@
+"""The command ``climb build``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from climbstream.loader.cli import json_option, show, text_table
+from climbstream.loader.clusters import load_clusters
+from climbstream.loader.errors import InvalidDataError
+from climbstream.loader.storage import read_json
+
+from .pipeline import build as run_build
+from .settings import BuildSettings
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Shard directory.")
+@click.option("--clusters", type=int, help="Clusters after merging.  [default: 20]")
+@click.option("--text", help="Column of the text.  [default: text]")
+@click.option("--label", help="Column of a known domain, for the report.  [default: label]")
+@click.option("--tokenizer", help="Hugging Face tokenizer.  [default: train a BPE]")
+@click.option("--vocab-size", type=int, help="Tokens of a trained tokenizer.  [default: 32768]")
+@click.option("--holdout", type=float, help="Part that is kept for evaluation.  [default: 0]")
+@click.option("--seed", type=int, help="Keys every sample.  [default: 17]")
+@click.option("--config", type=click.Path(path_type=Path), help="JSON file of settings.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@json_option
+def build(
+    sources: tuple[str, ...],
+    out: Path,
+    config: Path | None,
+    workers: int | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Turn SOURCES into clusters and token shards.
+
+    A source is a file, folder, glob or URL of jsonl, txt, csv, parquet or arrow (plain, .gz or
+    .zst), a data set of the Hub (hub:NAME), or the text that installed packages bring (python:).
+    A build that was interrupted goes on when the same command is run again.
+    """
+    settings = read_json(config) if config else {}
+    if not isinstance(settings, dict):
+        raise InvalidDataError(f"{config} holds no object of settings")
+    settings |= {name: value for name, value in given.items() if value is not None}
+    manifest = run_build(sources, out, BuildSettings.from_json(settings), workers=workers)
+    words = {info.name: ", ".join(info.terms[:5]) for info in load_clusters(out)}
+    rows = [
+        (c.name, words.get(c.name, ""), f"{c.documents:,}", f"{c.tokens:,}")
+        for c in manifest.clusters
+    ]
+    text = text_table(("cluster", "words", "documents", "tokens"), rows, left=2)
+    show(manifest.to_json(), f"{text}\n\n{out} · report: {out / 'report.html'}", as_json=as_json)

@@ -1,0 +1,110 @@
+"""BuildSettings: what decides the result of a build, apart from the corpus."""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from climbstream.loader.errors import InvalidDataError
+
+SCORES = ("overall", "educational", "informational", "advertisement")
+"""Quality scores of a document, 0 to 5; higher is better in all, so 5 has no advertisement."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildSettings:
+    """Settings of a build; equal settings and sources give equal bytes."""
+
+    clusters: int = 20
+    """Clusters after merging: the paper ends with 21."""
+    micro_clusters: int | None = None
+    """Clusters before pruning and merging; default: one for 32 documents, at most 1,000."""
+    text: str = "text"
+    """Column of the text."""
+    id: str = "id"
+    """Column of the identifier; a document without one is named by its place."""
+    label: str = "label"
+    """Column of a known domain, for the report only."""
+    license: str = "license"
+    """Column of the licence."""
+    max_bytes: int = 1_000_000
+    """Longer documents are left out, and counted."""
+    dims: int = 64
+    """Numbers in an embedding."""
+    sample: int = 20_000
+    """Documents that the embedding, the centroids and the tokenizer are fitted on."""
+    min_cluster_score: dict[str, float] = field(
+        default_factory=lambda: {"overall": 1.5, "advertisement": 2.0}
+    )
+    """A micro-cluster whose mean score is lower is left out."""
+    min_document_score: dict[str, float] = field(
+        default_factory=lambda: {"overall": 0.3, "advertisement": 1.0}
+    )
+    """A document whose score is lower is left out."""
+    keep_duplicates: bool = False
+    """Keep exact duplicates."""
+    holdout: float = 0.0
+    """Part of the documents that is kept out of the shards, for evaluation."""
+    tokenizer: str | None = None
+    """A Hugging Face tokenizer: name, folder or tokenizer.json; default: train a byte-level BPE."""
+    vocab_size: int = 32_768
+    """Tokens of a tokenizer that is trained."""
+    seed: int = 17
+    """Keys every sample and start."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            if not _fits(getattr(self, f.name), f.type):
+                kind = f.type.__name__ if isinstance(f.type, type) else f.type
+                raise InvalidDataError(
+                    f"{f.name} is {getattr(self, f.name)!r}; it must be of type {kind}"
+                )
+        for name, low, high in (
+            ("clusters", 1, 10_000),
+            ("dims", 2, 1024),
+            ("sample", 100, 10**7),
+            ("vocab_size", 258, 2**31),
+            ("max_bytes", 1, 10**9),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise InvalidDataError(
+                    f"{name} is {getattr(self, name)}; it must be from {low:,} to {high:,}"
+                )
+        if not 0 <= self.holdout < 1:
+            raise InvalidDataError(f"holdout is {self.holdout}; it must be from 0 to below 1")
+        if self.micro_clusters is not None and self.micro_clusters < self.clusters:
+            raise InvalidDataError(
+                f"{self.micro_clusters} micro-clusters cannot be merged into {self.clusters}; "
+                f"ask for {self.clusters} micro-clusters or more"
+            )
+        for scores in (self.min_cluster_score, self.min_document_score):
+            if unknown := set(scores) - set(SCORES):
+                raise InvalidDataError(
+                    f"there is no score {', '.join(sorted(unknown))}; there are {', '.join(SCORES)}"
+                )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read settings from an object of JSON; what it leaves out has its default.
+
+        Raises:
+            InvalidDataError: A name or value is unknown.
+        """
+        known = [f.name for f in fields(cls)]
+        if not isinstance(value, dict) or (unknown := set(value) - set(known)):
+            what = ", ".join(sorted(unknown)) if isinstance(value, dict) else type(value).__name__
+            raise InvalidDataError(
+                f"unknown build settings: {what}; the settings are {', '.join(known)}"
+            )
+        return cls(**value)
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether ``value`` is of type ``kind``, as JSON has it: a whole number is a float too."""
+    if kind == dict[str, float]:
+        return isinstance(value, dict) and all(_fits(v, float) for v in value.values())
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)

@@ -1,0 +1,66 @@
+"""Tokens: texts to token ids, by any Hugging Face tokenizer or by one trained on the corpus."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from climbstream.loader.errors import InvalidDataError
+
+EOS = "<|endoftext|>"
+_EOS_NAMES = (EOS, "</s>", "<eos>", "<|end_of_text|>", "<|eot_id|>", "[SEP]")
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Train a byte-level BPE of ``vocab_size`` tokens, `EOS` being number 0."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def load_tokenizer(name: str) -> Tokenizer:
+    """Load a tokenizer: a ``tokenizer.json``, a folder that holds one, or a name on the Hub.
+
+    Raises:
+        InvalidDataError: There is none.
+    """
+    path = Path(name)
+    path = path / "tokenizer.json" if path.is_dir() else path
+    try:
+        return Tokenizer.from_file(str(path)) if path.exists() else Tokenizer.from_pretrained(name)
+    except Exception as error:  # the library raises bare Exception
+        raise InvalidDataError(
+            f"{name} is no tokenizer: {error}; "
+            "name a tokenizer.json, its folder, or a name on the Hub"
+        ) from None
+
+
+def eos_id(tokenizer: Tokenizer) -> int | None:
+    """Return the token that ends a document, if ``tokenizer`` has one of the usual names."""
+    ids = (tokenizer.token_to_id(name) for name in _EOS_NAMES)
+    return next((i for i in ids if i is not None), None)
+
+
+def token_dtype(vocab_size: int) -> str:
+    """Smallest type that holds ids below ``vocab_size``: ``uint16`` or ``uint32``."""
+    return "uint16" if vocab_size <= 1 << 16 else "uint32"
+
+
+def tokenize(tokenizer: Tokenizer, texts: Sequence[str], dtype: str) -> list[NDArray[Any]]:
+    """Give the token ids of each text, ended by the tokenizer's end-of-document token."""
+    tokenizer.encode_special_tokens = True  # as text: a document may speak of them
+    end = eos_id(tokenizer)
+    tail = [] if end is None else [end]
+    encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    return [np.array(encoding.ids + tail, dtype) for encoding in encodings]

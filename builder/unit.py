@@ -1,0 +1,74 @@
+"""Unit: the bounded part of a corpus that one task works on, and what is known of it so far.
+
+A unit is a folder in the working directory of a build. Each stage adds a file to it, whole or not
+at all, so what exists is done, and a killed build goes on with what does not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from climbstream.loader.storage import atomic_path
+
+from .document import Document
+
+UNIT_BYTES = 4 << 20
+"""Text of a unit: small enough for many to be in work, large enough for columns to compress."""
+
+_TEXT = pa.schema([(name, pa.string()) for name in ("id", "text", "label", "license", "origin")])
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One unit: ``folder`` holds ``text.parquet`` and the arrays that stages add."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the unit; units in the order of names are the corpus in order."""
+        return self.folder.name
+
+    def write_documents(self, documents: Sequence[Document]) -> None:
+        """Write the documents of the unit."""
+        columns = {name: [getattr(d, name) for d in documents] for name in _TEXT.names}
+        table = pa.table(columns, schema=_TEXT)
+        with atomic_path(self.folder / "text.parquet") as path:
+            pq.write_table(table, path, compression="zstd")
+
+    def column(self, name: str) -> list[str]:
+        """Read one column of the documents."""
+        values: list[str] = self.columns(name)[name].to_pylist()
+        return values
+
+    def columns(self, *names: str) -> Any:
+        """Read columns of the documents, as an Arrow table."""
+        return pq.read_table(self.folder / "text.parquet", columns=list(names))
+
+    def __len__(self) -> int:
+        return int(pq.read_metadata(self.folder / "text.parquet").num_rows)
+
+    def has(self, name: str) -> bool:
+        """Whether an array has been written."""
+        return self._path(name).exists()
+
+    def write(self, name: str, array: NDArray[Any]) -> None:
+        """Write an array."""
+        with atomic_path(self._path(name)) as path, path.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+    def read(self, name: str, *, mapped: bool = False) -> NDArray[Any]:
+        """Read an array, or map it into memory."""
+        array: NDArray[Any] = np.load(
+            self._path(name), mmap_mode="r" if mapped else None, allow_pickle=False
+        )
+        return array
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.npy"

@@ -1,0 +1,65 @@
+"""k-means: unit centroids, the nearest one for each vector, and the same ones every time."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from climbstream.builder.kmeans import automatic_count, fit_centroids, nearest
+
+
+def unit_vectors(n, dims, seed):
+    vectors = np.random.default_rng(seed).normal(size=(n, dims)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_the_same_vectors_give_the_same_centroids():
+    vectors = unit_vectors(500, 8, 0)
+    first = fit_centroids(vectors, 12, seed=17)
+    np.testing.assert_array_equal(fit_centroids(vectors, 12, seed=17), first)
+    assert (fit_centroids(vectors, 12, seed=18) != first).any()
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 60), st.integers(1, 12), st.integers(0, 1 << 30))
+def test_centroids_have_length_one_and_are_at_most_as_many_as_asked_or_as_vectors(n, count, seed):
+    centroids = fit_centroids(unit_vectors(n, 4, seed), count, seed=17)
+    assert centroids.shape == (min(n, count), 4)
+    np.testing.assert_allclose(np.linalg.norm(centroids, axis=1), 1, rtol=1e-4)
+
+
+def test_vectors_that_are_all_the_same_are_no_trouble():
+    vectors = np.repeat(unit_vectors(1, 4, 0), 50, axis=0)
+    assert np.isfinite(fit_centroids(vectors, 5, seed=17)).all()
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 50), st.integers(1, 20), st.integers(0, 1 << 30))
+def test_the_nearest_centroid_is_the_most_similar(n, count, seed):
+    vectors, centroids = unit_vectors(n, 5, seed), unit_vectors(count, 5, seed + 1)
+    found = nearest(vectors, centroids)
+    assert (found.dtype, found.shape) == (np.int32, (n,))
+    alike = vectors @ centroids.T
+    np.testing.assert_allclose(alike[np.arange(n), found], alike.max(axis=1), atol=1e-6)
+
+
+def test_groups_that_lie_apart_are_found():
+    centres = unit_vectors(6, 16, 3)
+    truth = np.arange(300) % 6
+    noise = np.random.default_rng(0).normal(size=(300, 16)).astype(np.float32)
+    vectors = centres[truth] + 0.05 * noise
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = nearest(vectors, fit_centroids(vectors, 12, seed=17)).tolist()
+    assert len({*zip(truth.tolist(), found, strict=True)}) == len({*found}) == 12
+
+
+@given(st.integers(0, 10**10), st.integers(1, 1000))
+def test_more_documents_never_have_fewer_micro_clusters(documents, least):
+    count = automatic_count(documents, least)
+    assert least <= count <= 1000
+    assert count <= automatic_count(documents + 32, least)
+
+
+@pytest.mark.parametrize(("documents", "count"), [(10, 20), (6_400, 200), (10**9, 1000)])
+def test_micro_clusters_grow_with_the_corpus_up_to_those_of_the_paper(documents, count):
+    assert automatic_count(documents, 20) == count

@@ -1,0 +1,82 @@
+"""The report of a build: one page that says what is there, and loads and runs nothing."""
+
+from html.parser import HTMLParser
+
+import pytest
+
+from climbstream.builder.pipeline import build
+from climbstream.builder.settings import BuildSettings
+from climbstream.loader.clusters import load_clusters
+from climbstream.loader.manifest import Manifest
+
+
+class Page(HTMLParser):
+    """The tags, attributes and text of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.words, self.open = set(), [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        """Keep a tag and its attributes."""
+        self.tags.add(tag)
+        self.attributes += attrs
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        """See that the last tag is closed first."""
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        """Keep the text."""
+        self.words.append(data)
+
+
+def page_of(directory):
+    return Page((directory / "report.html").read_text())
+
+
+@pytest.fixture(scope="module")
+def report(built):
+    return page_of(built.directory)
+
+
+def test_the_report_names_every_cluster_with_its_words_and_counts(built, report):
+    text = " ".join(report.words)
+    for info in load_clusters(built.directory):
+        assert info.name in text
+        assert ", ".join(info.terms[:4]) in text
+        assert f"{info.tokens:,}" in text
+
+
+def test_the_report_says_what_was_dropped_and_why(built, report):
+    text = " ".join(report.words)
+    for stage in Manifest.load(built.directory).conservation:
+        for reason, size in stage["dropped"].items():
+            assert f"{reason}: {size['documents']}" in text
+
+
+def test_the_report_is_whole_and_needs_no_network_and_no_script(report):
+    assert report.open == []
+    assert not report.tags & {"script", "link", "img", "iframe", "a"}
+    assert not {name for name, _ in report.attributes} & {"src", "href", "onload", "onerror"}
+
+
+def test_what_comes_from_data_is_text_and_never_markup(tmp_path, write_jsonl, make_records):
+    evil = '<script>alert(1)</script><img src=x onerror="alert(2)">\'"&'
+    records = [
+        {**record, "id": f"{evil}{i}", "label": evil, "license": evil, "text": f"{evil} {text}"}
+        for i, record in enumerate(make_records(each=8))
+        for text in [record["text"]]
+    ]
+    source = write_jsonl(tmp_path / "evil.jsonl", records)
+    settings = BuildSettings(
+        clusters=2, micro_clusters=6, vocab_size=300, min_cluster_score={}, min_document_score={}
+    )
+    build([str(source)], tmp_path / "<b>out", settings, workers=1)
+    page = page_of(tmp_path / "<b>out")
+    assert not page.tags & {"script", "img"}
+    assert not {name for name, _ in page.attributes} & {"src", "onerror"}
+    assert evil in " ".join(page.words)

@@ -1,0 +1,98 @@
+"""Settings of a build: checked before work begins, and named when they are wrong."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from climbstream.builder.settings import BuildSettings
+from climbstream.loader.errors import InvalidDataError
+
+
+def test_settings_come_back_as_they_were():
+    settings = BuildSettings(clusters=3, holdout=0.1, min_cluster_score={"educational": 1.0})
+    assert BuildSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
+
+
+def test_what_is_left_out_has_its_default():
+    assert BuildSettings.from_json({}) == BuildSettings()
+    assert BuildSettings.from_json({"seed": 3}) == BuildSettings(seed=3)
+
+
+def test_two_settings_do_not_share_their_thresholds():
+    BuildSettings().min_cluster_score["overall"] = 5.0
+    assert BuildSettings().min_cluster_score["overall"] < 5
+
+
+def test_an_unknown_setting_is_refused_with_those_there_are():
+    with pytest.raises(
+        InvalidDataError, match=r"unknown build settings: cluster, colour; .* clusters, .* seed$"
+    ):
+        BuildSettings.from_json({"colour": 1, "cluster": 3, "seed": 1})
+
+
+@pytest.mark.parametrize("value", [None, [], "clusters", 3])
+def test_what_is_no_object_is_refused(value):
+    with pytest.raises(InvalidDataError, match=f"unknown build settings: {type(value).__name__}"):
+        BuildSettings.from_json(value)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"clusters": 0}, "clusters is 0; it must be from 1 to 10,000"),
+        ({"dims": 1}, "dims is 1; it must be from 2 to 1,024"),
+        ({"sample": 5}, "sample is 5; it must be from 100 to 10,000,000"),
+        ({"vocab_size": 257}, "vocab_size is 257; it must be from 258"),
+        ({"max_bytes": 0}, "max_bytes is 0; it must be from 1"),
+        ({"holdout": 1.0}, "holdout is 1.0; it must be from 0 to below 1"),
+        ({"holdout": float("nan")}, "holdout is nan"),
+        ({"micro_clusters": 5}, "5 micro-clusters cannot be merged into 20; ask for 20 micro"),
+        ({"min_cluster_score": {"beauty": 1.0}}, "there is no score beauty; there are overall,"),
+        ({"min_document_score": {"truth": 1.0}}, "there is no score truth; there are overall,"),
+    ],
+    ids=repr,
+)
+def test_a_value_that_cannot_be_is_refused_with_those_that_can(given, message):
+    with pytest.raises(InvalidDataError, match=message):
+        BuildSettings(**given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"clusters": "20"},
+        {"clusters": 2.5},
+        {"clusters": True},
+        {"micro_clusters": 30.5},
+        {"text": 5},
+        {"text": None},
+        {"keep_duplicates": "yes"},
+        {"holdout": "0.1"},
+        {"tokenizer": 5},
+        {"seed": "a"},
+        {"min_cluster_score": ["overall"]},
+        {"min_cluster_score": {"overall": "high"}},
+        {"min_document_score": None},
+    ],
+    ids=repr,
+)
+def test_a_value_of_the_wrong_type_is_refused_by_its_name(given):
+    (name,) = given
+    with pytest.raises(InvalidDataError, match=f"^{name} is .*; it must be "):
+        BuildSettings.from_json(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"holdout": 0},
+        {"micro_clusters": None},
+        {"tokenizer": "gpt2"},
+        {"seed": -1},
+        {"min_cluster_score": {"overall": 1}},
+    ],
+    ids=repr,
+)
+def test_a_value_of_a_right_type_is_taken(given):
+    assert asdict(BuildSettings.from_json(given)) == {**asdict(BuildSettings()), **given}
