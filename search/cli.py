@@ -1,0 +1,123 @@
+"""The commands ``climb search`` and ``climb train``."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from climbstream.loader import Manifest, Mixture
+from climbstream.loader.cli import json_option, show, text_table
+from climbstream.loader.clusters import load_clusters
+
+from .model import SIZES
+from .proxy_search import SearchSettings, run_search
+from .search import PRESETS
+from .train import TrainSettings
+from .train_run import train_run
+
+F = TypeVar("F", bound=Callable[..., Any])
+_DEFAULT = {field.name: field.default for field in fields(TrainSettings)}
+_DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
+
+
+def _model_options(command: F) -> F:
+    """Give ``command`` the options that say how a model is trained."""
+    for option in (
+        click.option("--seed", default=0, show_default=True, help="Keys weights and order."),
+        click.option("--learning-rate", default=_DEFAULT["learning_rate"], show_default=True),
+        click.option("--batch-rows", default=_DEFAULT["batch_rows"], show_default=True),
+        click.option("--seq-len", default=_DEFAULT["seq_len"], show_default=True),
+        click.option("--model", type=click.Choice(list(SIZES)), default="tiny", show_default=True),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_DIRECTORY
+@click.option("--target", "targets", multiple=True, required=True, help="What to be good at.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the search.")
+@click.option("--budget", default=112, show_default=True, help="Proxies in all.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="climb", show_default=True)
+@click.option("--proxy-tokens", default=300_000, show_default=True, help="Tokens of a proxy.")
+@click.option("--final-tokens", type=click.IntRange(min=1), help="Of the run the mixture is for.")
+@click.option("--max-epochs", default=4.0, show_default=True, help="Repeats in that run.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Proxies at a time.  [default: one a core]"
+)
+@_model_options
+@json_option
+def search(
+    directory: Path,
+    targets: tuple[str, ...],
+    out: Path,
+    budget: int,
+    preset: str,
+    proxy_tokens: int,
+    final_tokens: int | None,
+    max_epochs: float,
+    workers: int | None,
+    seed: int,
+    as_json: bool,
+    **model: Any,
+) -> None:
+    """Find the mixture of the shards in DIRECTORY that is best for the targets.
+
+    A target is held-out text: label=NAME or cluster=NAME of what the build kept out, or a file of
+    text or JSON lines. The score is in bits per byte. A search that was interrupted goes on when
+    the same command is run again.
+    """
+    settings = SearchSettings(
+        budget=budget,
+        preset=preset,
+        proxy=TrainSettings(tokens=proxy_tokens, **model),
+        seed=seed,
+        final_tokens=final_tokens,
+        max_epochs=max_epochs,
+    )
+    answer = run_search(directory, targets, out, settings, workers=workers)
+    text = (
+        f"{answer.reason}\n\n{mixture_text(directory, answer.mixture)}\n\n"
+        f"{out / 'mixture.json'} · report: {out / 'report.html'}"
+    )
+    show(answer.to_json(), text, as_json=as_json)
+
+
+@click.command()
+@_DIRECTORY
+@click.option("--mixture", type=click.Path(path_type=Path), help="File.  [default: token shares]")
+@click.option("--tokens", type=int, required=True, help="To train on in all.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@_model_options
+@json_option
+def train(
+    directory: Path,
+    mixture: Path | None,
+    tokens: int,
+    out: Path,
+    seed: int,
+    as_json: bool,
+    **model: Any,
+) -> None:
+    """Train one model on the shards in DIRECTORY; leave it in OUT/model.
+
+    A run that was interrupted goes on when the same command is run again.
+    """
+    weights = Mixture.load(mixture) if mixture else Manifest.load(directory).token_shares
+    settings = TrainSettings(tokens=tokens, **model)
+    result = train_run(directory, weights, settings, seed, out)
+    text = f"loss {result['loss']:.4f} nats a token after {result['tokens']:,} tokens · {out}"
+    show(result, text, as_json=as_json)
+
+
+def mixture_text(directory: Path, mixture: Mixture) -> str:
+    """Lay out a mixture beside the token shares, for a terminal."""
+    words = {info.name: ", ".join(info.terms[:5]) for info in load_clusters(directory)}
+    shares = Manifest.load(directory).token_shares.weights
+    rows = [
+        (name, words.get(name, ""), f"{share:.1%}", f"{mixture.weights.get(name, 0.0):.1%}")
+        for name, share in shares.items()
+    ]
+    return text_table(("cluster", "words", "token share", "weight"), rows, left=2)

@@ -1,0 +1,61 @@
+"""Proxies: small models, trained on one mixture each and scored on the targets."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from tokenizers import Tokenizer
+
+from climbstream.loader import Manifest, Mixture
+from climbstream.loader.errors import ClimbError
+
+from .evaluate import ScoredText, bits_per_byte
+from .target import Target, load_target
+from .train import TrainSettings, train_model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyTask:
+    """One model to train and to score."""
+
+    directory: Path
+    """Shards."""
+    mixture: Mixture
+    seed: int
+    settings: TrainSettings
+    targets: tuple[str, ...]
+    """What `load_target` understands."""
+    half: Literal["validation", "test"] = "validation"
+    """Half of the targets' text to score on: search on one, report on the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyResult:
+    """What a proxy scored, or why it did not."""
+
+    scores: dict[str, float] | None
+    """Bits per byte by target."""
+    why: str = ""
+
+
+def run_proxy(task: ProxyTask) -> ProxyResult:
+    """Train and score one proxy, on one thread: a core each beats cores shared."""
+    torch.set_num_threads(1)
+    try:
+        trained = train_model(task.directory, task.mixture, task.settings, task.seed)
+    except ClimbError as error:
+        return ProxyResult(None, str(error))
+    manifest = Manifest.load(task.directory)
+    tokenizer = Tokenizer.from_file(str(task.directory / "tokenizer.json"))
+    scores = {}
+    for spec in task.targets:
+        target: Target = load_target(task.directory, spec)
+        texts: Sequence[str] = getattr(target, task.half)
+        rows = ScoredText.of(texts, tokenizer, manifest.eos_id, task.settings.seq_len)
+        scores[spec] = bits_per_byte(trained.model.eval(), rows)
+        if not math.isfinite(scores[spec]):
+            return ProxyResult(None, f"the score on {spec} is not finite: {scores[spec]}")
+    return ProxyResult(scores)

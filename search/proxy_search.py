@@ -1,0 +1,126 @@
+"""A search over trained proxies: `Search` proposes, proxies measure, until the budget is spent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from climbstream.loader import Manifest, Mixture, MixtureLoader
+from climbstream.loader.errors import ClimbError, InvalidDataError
+from climbstream.loader.page import page
+from climbstream.loader.plan import begin_or_continue
+from climbstream.loader.pool import Pool
+from climbstream.loader.progress import Progress, say
+from climbstream.loader.storage import lock, remove_temporaries, write_bytes, write_json
+
+from .answer import Answer
+from .proxy import ProxyTask, run_proxy
+from .report import search_sections
+from .search import Search
+from .target import load_target
+from .train import TrainSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSettings:
+    """What decides a search over proxies, apart from shards and targets."""
+
+    budget: int = 112
+    preset: str = "climb"
+    proxy: TrainSettings
+    seed: int = 0
+    final_tokens: int | None = None
+    """Tokens of the run that the mixture is for; None: no cap follows from it."""
+    max_epochs: float = 4.0
+    """How often that run may repeat a cluster: with final_tokens, a cap on its weight."""
+
+    def caps(self, manifest: Manifest) -> dict[str, float]:
+        """Largest weight of each cluster."""
+        if self.final_tokens is None:
+            return dict.fromkeys(manifest.names, 1.0)
+        return {
+            c.name: min(1.0, self.max_epochs * c.tokens / self.final_tokens)
+            for c in manifest.clusters
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON values."""
+        return {
+            **{name: getattr(self, name) for name in self.__slots__ if name != "proxy"},
+            "proxy": self.proxy.to_json(),
+        }
+
+
+def run_search(
+    directory: Path,
+    targets: Sequence[str],
+    out: Path,
+    settings: SearchSettings,
+    *,
+    workers: int | None = None,
+) -> Answer:
+    """Search the mixture of ``directory`` that is best for ``targets``; go on if it was begun.
+
+    Leaves ``trials.jsonl``, ``answer.json``, ``mixture.json`` and ``report.html`` in ``out``.
+
+    Raises:
+        UsageError: A target does not exist, or a setting cannot be.
+        InvalidDataError: ``out`` holds another search, or no proxy could be trained.
+        LockedError: Another process works on ``out``.
+    """
+    manifest = Manifest.load(directory)
+    texts = {spec: load_target(directory, spec).fingerprint for spec in sorted(targets)}
+    with lock(out):
+        remove_temporaries(out)
+        plan = {
+            "search": 1,
+            "shards": manifest.fingerprint,
+            "targets": texts,
+            "settings": settings.to_json(),
+        }
+        if begin_or_continue(out, "search.json", plan):
+            say(f"going on with the search in {out}")
+        # What the loader would serve by default: clusters without one row are left out.
+        proxy = settings.proxy
+        prior = MixtureLoader(directory, seq_len=proxy.seq_len, batch_rows=proxy.batch_rows).mixture
+        search = Search(
+            manifest.names,
+            dict.fromkeys(targets, "min"),
+            budget=settings.budget,
+            preset=settings.preset,
+            prior=prior,
+            max_weight=settings.caps(manifest),
+            seed=settings.seed,
+            log=out / "trials.jsonl",
+        )
+        done = len(search.log.trials)
+        with Pool(workers) as pool, Progress("search", settings.budget, "proxies", done) as bar:
+            while mixtures := search.ask():
+                tasks = [
+                    ProxyTask(
+                        directory=directory,
+                        mixture=mixture,
+                        seed=mixture.about["seed"],
+                        settings=proxy,
+                        targets=tuple(targets),
+                    )
+                    for mixture in mixtures
+                ]
+                for task, result in pool.run(run_proxy, tasks):
+                    failure = ClimbError(result.why)
+                    search.tell(task.mixture, failure if result.scores is None else result.scores)
+                    bar.add(1, f"round {task.mixture.about['round']}")
+        trials = search.log.trials
+        if all(trial.scores is None for trial in trials):
+            raise InvalidDataError(
+                f"none of {len(trials)} proxies could be trained; the first: {trials[0].why}"
+            )
+        answer = search.result()
+        about = {"targets": list(targets), "shards": manifest.fingerprint, "reason": answer.reason}
+        mixture = Mixture(answer.mixture.weights, about)
+        mixture.save(out / "mixture.json")
+        write_json(out / "answer.json", answer.to_json())
+        sections = search_sections(directory, answer, trials)
+        lead = f"{settings.budget} proxies of {proxy.tokens:,} tokens for {', '.join(targets)}."
+        write_bytes(out / "report.html", page("Search", lead, sections))
+        return answer

@@ -1,0 +1,162 @@
+"""Train a model on a mixture: a fixed number of tokens, through `MixtureLoader`.
+
+Warm-up, stable, decay: the rate rises over the first part of the steps, stays, and falls to zero
+at the last one, so that a run always ends annealed (MiniCPM, arXiv 2404.06395). Tokens count, never
+the clock. Equal arguments give equal weights on one machine, whether a run was interrupted or not.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import LlamaForCausalLM
+
+from climbstream.loader import Manifest, Mixture, MixtureLoader
+from climbstream.loader.errors import InvalidDataError, UsageError
+from climbstream.loader.plan import check_same
+from climbstream.loader.storage import atomic_path
+
+from .model import make_model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """What decides a run, apart from shards, mixture and seed."""
+
+    tokens: int
+    """Trained on in all; the last whole step ends at or before it."""
+    model: str = "tiny"
+    seq_len: int = 64
+    """Short, so that few tokens make many steps: see docs/decisions.md."""
+    batch_rows: int = 8
+    learning_rate: float = 8e-3
+    warmup: float = 0.05
+    """Part of the steps in which the rate rises."""
+    decay: float = 0.4
+    """Part of the steps in which it falls to zero."""
+
+    def __post_init__(self) -> None:
+        for name in ("seq_len", "batch_rows", "learning_rate"):
+            if not (value := getattr(self, name)) > 0:
+                raise UsageError(f"{name} is {value}; it must be more than 0")
+        if self.steps < 1:
+            raise UsageError(
+                f"{self.tokens:,} tokens are less than one step of {self.batch_rows} rows of "
+                f"{self.seq_len}; give {self.batch_rows * self.seq_len:,} or more"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps."""
+        return self.tokens // (self.seq_len * self.batch_rows)
+
+    def rate(self, step: int) -> float:
+        """Return the part of the learning rate that step ``step``, from 0, has."""
+        rise = (step + 1) / max(1.0, self.warmup * self.steps)
+        fall = (self.steps - step) / max(1.0, self.decay * self.steps)
+        return min(1.0, rise, fall)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """What a run ended with."""
+
+    model: LlamaForCausalLM
+    loss: float
+    """Mean loss of the last tenth of the steps, nats a token."""
+    served: dict[str, int]
+    """Tokens by cluster."""
+    epochs: dict[str, float]
+
+
+def train_model(
+    directory: Path,
+    mixture: Mixture,
+    settings: TrainSettings,
+    seed: int,
+    *,
+    checkpoint: Path | None = None,
+    every: int = 500,
+    log: Path | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+) -> TrainedModel:
+    """Train one model from scratch.
+
+    Args:
+        directory: Shards.
+        mixture: Weights over its clusters.
+        settings: Model and schedule.
+        seed: Of the fresh weights and of the order of the data.
+        checkpoint: File to save to, and to go on from if it exists.
+        every: Steps between saves.
+        log: File of the weights log.
+        on_step: Called with the number of steps done and the last loss, nats a token.
+
+    Raises:
+        InvalidDataError: The loss is not finite, or the checkpoint is of another run.
+    """
+    manifest = Manifest.load(directory)
+    run = {
+        "shards": manifest.fingerprint,
+        "mixture": mixture.weights,
+        "settings": settings.to_json(),
+        "seed": seed,
+    }
+    model = make_model(settings.model, manifest.vocab_size, settings.seq_len, seed)
+    optimizer = AdamW(model.parameters(), settings.learning_rate, (0.9, 0.95), weight_decay=0.1)
+    schedule = LambdaLR(optimizer, settings.rate)
+    loader = MixtureLoader(
+        directory,
+        mixture,
+        seq_len=settings.seq_len,
+        batch_rows=settings.batch_rows,
+        seed=seed,
+        log=log,
+    )
+    losses: list[float] = []
+    if checkpoint is not None and checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        check_same(saved["run"], run, checkpoint)
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        schedule.load_state_dict(saved["schedule"])
+        loader.load_state_dict(saved["loader"])
+        losses = saved["losses"]
+    for step in range(loader.step, settings.steps):
+        batch = next(loader)["input_ids"]
+        loss = model(input_ids=batch, labels=batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise InvalidDataError(
+                f"the loss is not finite at step {step + 1} of {settings.steps}; "
+                f"try a smaller learning rate than {settings.learning_rate:g}"
+            )
+        if on_step is not None:
+            on_step(step + 1, losses[-1])
+        if checkpoint is not None and (step + 1) % every == 0:
+            state = {
+                "run": run,
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "loader": loader.state_dict(),
+                "losses": losses,
+            }
+            with atomic_path(checkpoint) as path:
+                torch.save(state, path)
+    last = losses[-max(1, settings.steps // 10) :]
+    return TrainedModel(model, sum(last) / len(last), loader.served, loader.epochs)

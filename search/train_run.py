@@ -1,0 +1,76 @@
+"""A run of ``climb train``: one model in a folder, resumable, with its log and metrics."""
+
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from climbstream.loader import Manifest, Mixture
+from climbstream.loader.plan import begin_or_continue
+from climbstream.loader.progress import Progress, say
+from climbstream.loader.storage import lock, read_json, remove_temporaries, write_bytes, write_json
+
+from .train import TrainSettings, train_model
+
+_RESULT = "result.json"
+
+
+def train_run(
+    directory: Path, mixture: Mixture, settings: TrainSettings, seed: int, out: Path
+) -> dict[str, Any]:
+    """Train one model and leave it in ``out/model``, as Hugging Face does; return the result.
+
+    Raises:
+        InvalidDataError: ``out`` holds another run.
+        LockedError: Another process works on it.
+    """
+    manifest = Manifest.load(directory)
+    plan = {
+        "train": 1,
+        "shards": manifest.fingerprint,
+        "mixture": mixture.weights,
+        "settings": settings.to_json(),
+        "seed": seed,
+    }
+    with lock(out):
+        remove_temporaries(out)
+        if begin_or_continue(out, "run.json", plan):
+            say(f"going on with the run in {out}")
+        if (out / _RESULT).exists():
+            result: dict[str, Any] = read_json(out / _RESULT)
+            return result
+        per_step = settings.seq_len * settings.batch_rows
+        with Progress("train", settings.steps * per_step, "tokens") as progress:
+            trained = train_model(
+                directory,
+                mixture,
+                settings,
+                seed,
+                checkpoint=out / "checkpoint.pt",
+                log=out / "weights.jsonl",
+                on_step=lambda _, loss: progress.add(per_step, f"loss {loss:.3f}"),
+            )
+        _save(trained.model, directory, manifest.eos_id, out / "model")
+        result = {
+            "loss": trained.loss,
+            "steps": settings.steps,
+            "tokens": settings.steps * per_step,
+            "served": trained.served,
+            "epochs": trained.epochs,
+        }
+        write_json(out / _RESULT, result)
+        (out / "checkpoint.pt").unlink(missing_ok=True)
+    return result
+
+
+def _save(model: LlamaForCausalLM, directory: Path, end: int | None, out: Path) -> None:
+    """Write the model and the tokenizer of ``directory`` as Hugging Face reads them."""
+    # The defaults of Llama are tokens of its own vocabulary.
+    for config in (model.config, model.generation_config):
+        config.bos_token_id = config.eos_token_id = end
+    model.save_pretrained(out)
+    file = directory / "tokenizer.json"
+    name = None if end is None else Tokenizer.from_file(str(file)).id_to_token(end)
+    PreTrainedTokenizerFast(tokenizer_file=str(file), eos_token=name).save_pretrained(out)
+    write_bytes(out / "tokenizer.json", file.read_bytes())

@@ -1,0 +1,145 @@
+"""A search over real proxies goes on where it was, and ends with the same bytes."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from climbstream.loader import Manifest, Mixture
+from climbstream.loader.errors import InvalidDataError, LockedError, UsageError
+from climbstream.loader.storage import lock
+from climbstream.search.proxy_search import SearchSettings, run_search
+from climbstream.search.train import TrainSettings
+
+SETTINGS = SearchSettings(budget=8, proxy=TrainSettings(tokens=2048))
+TARGETS = ["label=sea"]
+RESULTS = ("answer.json", "mixture.json")
+
+
+# What it leaves.
+
+
+def test_a_search_leaves_trials_answer_mixture_and_report(searched, shards):
+    out, answer = searched
+    names = {"search.json", "trials.jsonl", "answer.json", "mixture.json", "report.html"}
+    assert {path.name for path in out.iterdir()} == names
+    assert json.loads((out / "answer.json").read_text()) == json.loads(json.dumps(answer.to_json()))
+    mixture = Mixture.load(out / "mixture.json")
+    assert mixture == answer.mixture
+    assert mixture.about["targets"] == TARGETS
+    assert mixture.about["shards"] == Manifest.load(shards).fingerprint
+    trials = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()[1:]]
+    assert sorted(trial["number"] for trial in trials) == list(range(1, 9))
+    assert all(trial["status"] == "ok" for trial in trials)
+
+
+def test_the_report_shows_the_reason_and_every_cluster(searched, shards, read_page):
+    out, answer = searched
+    page = read_page((out / "report.html").read_bytes())
+    assert answer.reason in page.text
+    for name in Manifest.load(shards).names:
+        assert name in page.text
+        assert f"{answer.mixture.weights[name]:.1%}" in page.text
+    assert page.tags.count("circle") >= SETTINGS.budget
+
+
+# Once more.
+
+
+def test_a_finished_search_gives_its_answer_and_trains_nothing(searched, shards):
+    out, answer = searched
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert run_search(shards, TARGETS, out, SETTINGS) == answer
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"seed": 1}, "settings.seed was 0 and is 1"),
+        ({"budget": 9}, "settings.budget was 8 and is 9"),
+        ({"proxy": TrainSettings(tokens=4096)}, "settings.proxy.tokens was 2048 and is 4096"),
+    ],
+)
+def test_other_settings_are_refused_by_name(searched, shards, other, named):
+    with pytest.raises(InvalidDataError, match=f"begun differently: {named}"):
+        run_search(shards, TARGETS, searched[0], replace(SETTINGS, **other))
+
+
+def test_other_targets_are_refused_by_name(searched, shards):
+    with pytest.raises(InvalidDataError, match=r"targets\.label=law was 'absent'"):
+        run_search(shards, ["label=sea", "label=law"], searched[0], SETTINGS)
+
+
+def test_a_target_whose_text_has_changed_is_refused(shards, tmp_path, write_jsonl):
+    file = write_jsonl(tmp_path / "texts.jsonl", [{"text": "a"}, {"text": "b"}])
+    failing = replace(SETTINGS, final_tokens=10**9)
+    with pytest.raises(UsageError):
+        run_search(shards, [str(file)], tmp_path / "out", failing)
+    write_jsonl(file, [{"text": "a"}, {"text": "c"}])
+    with pytest.raises(InvalidDataError, match=r"begun differently: targets\..*texts\.jsonl was"):
+        run_search(shards, [str(file)], tmp_path / "out", failing)
+
+
+def test_two_searches_at_once_are_refused(shards, tmp_path):
+    with lock(tmp_path / "out"), pytest.raises(LockedError, match="another process works on"):
+        run_search(shards, TARGETS, tmp_path / "out", SETTINGS)
+
+
+def test_an_unknown_target_leaves_nothing_behind(shards, tmp_path):
+    with pytest.raises(UsageError, match="no held-out document has label 'poems'"):
+        run_search(shards, ["label=poems"], tmp_path / "out", SETTINGS)
+    assert not (tmp_path / "out").exists()
+
+
+# Caps.
+
+
+def test_caps_follow_from_the_tokens_of_the_final_run(shards):
+    manifest = Manifest.load(shards)
+    caps = replace(SETTINGS, final_tokens=manifest.tokens, max_epochs=2.0).caps(manifest)
+    shares = manifest.token_shares.weights
+    assert caps == pytest.approx({name: min(1, 2 * share) for name, share in shares.items()})
+    assert set(SETTINGS.caps(manifest).values()) == {1.0}
+
+
+def test_a_final_run_that_cannot_be_filled_is_refused_with_numbers(shards, tmp_path):
+    with pytest.raises(UsageError, match=r"\d"):
+        run_search(shards, TARGETS, tmp_path, replace(SETTINGS, final_tokens=10**9))
+
+
+# Failures and kills.
+
+
+@pytest.mark.slow
+def test_a_search_in_which_no_proxy_can_be_trained_says_why(shards, tmp_path):
+    failing = SearchSettings(budget=4, proxy=TrainSettings(tokens=4096, learning_rate=1e9))
+    with pytest.raises(
+        InvalidDataError, match=r"none of 4 proxies could be trained; the first: .*not finite"
+    ):
+        run_search(shards, TARGETS, tmp_path, failing)
+
+
+@pytest.mark.slow
+def test_the_number_of_workers_changes_nothing(searched, shards, tmp_path):
+    assert run_search(shards, TARGETS, tmp_path, SETTINGS, workers=2) == searched[1]
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_ends_with_the_same_bytes(searched, shards, tmp_path, commands):
+    out = tmp_path / "out"
+    arguments = ["search", shards, "--target=label=sea", "--budget=8", "--proxy-tokens=2048"]
+    arguments += ["--workers=2", "--out", out]
+
+    def trials(number):
+        log = out / "trials.jsonl"
+        return lambda: log.exists() and log.read_bytes().count(b"\n") > number
+
+    moments = [(out / "search.json").exists, trials(1), trials(4), trials(6), trials(7)]
+    kills = sum(commands.killed(moment, *arguments) for moment in moments)
+    assert kills >= 4
+    assert "going on with the search" in commands.finish(*arguments)
+    for name in RESULTS:
+        assert (out / name).read_bytes() == (searched[0] / name).read_bytes()
+    assert {path.name for path in out.iterdir()} == {path.name for path in searched[0].iterdir()}
+    assert commands.orphans() == []

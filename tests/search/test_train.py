@@ -1,0 +1,257 @@
+"""Training counts tokens, ends annealed, and gives the same bits, interrupted or not."""
+
+import json
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from climbstream.loader import Manifest, Mixture
+from climbstream.loader.cli import run
+from climbstream.loader.errors import InvalidDataError, LockedError, UsageError
+from climbstream.loader.storage import lock
+from climbstream.search.train import TrainSettings, train_model
+from climbstream.search.train_run import train_run
+
+QUICK = {"seq_len": 32, "batch_rows": 4}
+"""A step of 128 tokens."""
+
+
+class Stop(Exception):  # noqa: N818
+    """Raised in the middle of a run."""
+
+
+def settings(steps=12, **more):
+    return TrainSettings(tokens=128 * steps, **{**QUICK, **more})
+
+
+def stop_at(step):
+    def on_step(done, loss):
+        if done == step:
+            raise Stop
+
+    return on_step
+
+
+def assert_same(one, other):
+    assert (one.loss, one.served, one.epochs) == (other.loss, other.served, other.epochs)
+    theirs = other.model.state_dict()
+    for name, tensor in one.model.state_dict().items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+# Schedule.
+
+
+def test_the_rate_rises_stays_and_ends_near_zero():
+    rates = [settings(100).rate(step) for step in range(100)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert set(rates[4:61]) == {1.0}
+    assert rates[60:] == sorted(rates[60:], reverse=True)
+    assert rates[-1] == pytest.approx(1 / 40)
+    assert settings(100).rate(100) == 0
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+def test_the_rate_of_a_short_run_is_never_zero(steps):
+    assert all(0 < settings(steps).rate(step) <= 1 for step in range(steps))
+
+
+def test_the_last_whole_step_ends_before_the_tokens_do():
+    assert TrainSettings(tokens=1000, **QUICK).steps == 7
+
+
+def test_tokens_for_less_than_a_step_are_refused_with_numbers():
+    with pytest.raises(
+        UsageError, match="127 tokens are less than one step of 4 rows of 32; give 128 or more"
+    ):
+        TrainSettings(tokens=127, **QUICK)
+
+
+@pytest.mark.parametrize("name", ["seq_len", "batch_rows", "learning_rate"])
+def test_a_setting_that_cannot_be_is_named(name):
+    with pytest.raises(UsageError, match=f"{name} is 0; it must be more than 0"):
+        settings(**{name: 0})
+
+
+# Training.
+
+
+def test_the_loss_falls(shards, shares):
+    losses = []
+    trained = train_model(
+        shards, shares, settings(60), 0, on_step=lambda _, loss: losses.append(loss)
+    )
+    assert len(losses) == 60
+    assert trained.loss == pytest.approx(sum(losses[-6:]) / 6)
+    assert trained.loss < losses[0] - 1
+
+
+def test_equal_arguments_give_equal_weights(shards, shares):
+    one, same = (train_model(shards, shares, settings(), 3) for _ in range(2))
+    assert_same(one, same)
+
+
+def test_seeds_differ_in_weights_and_order(shards, shares):
+    one, other = (train_model(shards, shares, settings(), seed) for seed in (0, 1))
+    assert one.loss != other.loss
+
+
+@pytest.mark.parametrize("every", [1, 3, 5])
+def test_a_run_that_is_interrupted_ends_with_the_weights_of_one_that_is_not(
+    shards, shares, tmp_path, every
+):
+    expected = train_model(shards, shares, settings(), 3)
+    kept = {"checkpoint": tmp_path / "kept.pt", "every": every, "log": tmp_path / "weights.jsonl"}
+    for step in (1, 4, 7, 12):
+        with pytest.raises(Stop):
+            train_model(shards, shares, settings(), 3, **kept, on_step=stop_at(step))
+    assert kept["checkpoint"].exists()
+    assert_same(train_model(shards, shares, settings(), 3, **kept), expected)
+
+
+def test_a_run_goes_on_from_its_checkpoint_and_not_from_the_start(shards, shares, tmp_path):
+    kept = {"checkpoint": tmp_path / "kept.pt", "every": 4}
+    with pytest.raises(Stop):
+        train_model(shards, shares, settings(), 3, **kept, on_step=stop_at(7))
+    steps = []
+    train_model(shards, shares, settings(), 3, **kept, on_step=lambda step, _: steps.append(step))
+    assert steps == list(range(5, 13))
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"seed": 4}, "seed was 3 and is 4"),
+        ({"mixture": "uniform"}, "mixture.c00 was"),
+        ({"settings": settings(24)}, "settings.tokens was 1536 and is 3072"),
+        ({"settings": settings(model="mini")}, "settings.model was 'tiny' and is 'mini'"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(shards, shares, tmp_path, other, named):
+    mine = {"mixture": shares, "settings": settings(), "seed": 3}
+    if "mixture" in other:
+        other = {"mixture": Mixture.uniform(list(shares.weights))}
+    train_model(shards, **mine, checkpoint=tmp_path / "kept.pt", every=4)
+    with pytest.raises(InvalidDataError, match=named):
+        train_model(shards, **mine | other, checkpoint=tmp_path / "kept.pt")
+
+
+def test_a_loss_that_is_no_number_is_an_error_with_step_and_remedy(shards, shares):
+    with pytest.raises(
+        InvalidDataError,
+        match=r"loss is not finite at step \d+ of 12; try a smaller learning rate than 1e\+09",
+    ):
+        train_model(shards, shares, settings(learning_rate=1e9), 0)
+
+
+def test_served_tokens_follow_the_mixture(shards, shares):
+    first, second, *rest = shares.weights
+    mixture = Mixture.of({first: 0.7, second: 0.3})
+    trained = train_model(shards, mixture, settings(25), 0)
+    assert sum(trained.served.values()) == 25 * 128
+    assert trained.served[first] == pytest.approx(0.7 * 25 * 128, abs=32)
+    assert trained.served[second] == pytest.approx(0.3 * 25 * 128, abs=32)
+    assert not any(trained.served[name] or trained.epochs[name] for name in rest)
+    assert trained.epochs[first] > trained.epochs[second] > 0
+
+
+# A run in a folder.
+
+
+@pytest.fixture(scope="module")
+def trained(shards, shares, tmp_path_factory):
+    """Folder and result of a finished run."""
+    out = tmp_path_factory.mktemp("train") / "out"
+    return out, train_run(shards, shares, settings(), 0, out)
+
+
+def test_a_run_leaves_its_result_model_and_log(trained):
+    out, result = trained
+    assert json.loads((out / "result.json").read_text()) == result
+    assert (result["steps"], result["tokens"], sum(result["served"].values())) == (12, 1536, 1536)
+    there = {path.name for path in out.iterdir()}
+    assert there == {"run.json", "result.json", "weights.jsonl", "model"}
+
+
+def test_transformers_loads_the_model(trained, shards, shares):
+    out, _ = trained
+    model = AutoModelForCausalLM.from_pretrained(out / "model")
+    expected = train_model(shards, shares, settings(), 0)
+    for name, tensor in expected.model.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+    assert model.config.eos_token_id == Manifest.load(shards).eos_id
+
+
+def test_transformers_loads_the_tokenizer(trained, shards, built):
+    tokenizer = AutoTokenizer.from_pretrained(trained[0] / "model")
+    ours = Tokenizer.from_file(str(shards / "tokenizer.json"))
+    for text in (built.records[0]["text"], "  two spaces,\n a line and ünïcode "):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert ids == ours.encode(text, add_special_tokens=False).ids
+        assert tokenizer.decode(ids) == text
+    assert tokenizer.eos_token_id == Manifest.load(shards).eos_id
+
+
+def test_a_finished_run_is_not_trained_again(trained, shards, shares):
+    out, result = trained
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert train_run(shards, shares, settings(), 0, out) == result
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def test_a_folder_of_another_run_is_refused_by_what_differs(trained, shards, shares):
+    with pytest.raises(InvalidDataError, match=r"begun differently: settings\.learning_rate was"):
+        train_run(shards, shares, settings(learning_rate=1e-3), 0, trained[0])
+    with pytest.raises(InvalidDataError, match="seed was 0 and is 1"):
+        train_run(shards, shares, settings(), 1, trained[0])
+
+
+def test_a_folder_that_another_process_holds_is_refused(shards, shares, tmp_path):
+    with lock(tmp_path), pytest.raises(LockedError):
+        train_run(shards, shares, settings(), 0, tmp_path)
+
+
+def test_the_command_writes_its_result_and_nothing_else_to_stdout(shards, tmp_path, capsys):
+    mixture = tmp_path / "mixture.json"
+    Mixture.of({Manifest.load(shards).names[0]: 1.0}).save(mixture)
+    arguments = f"train {shards} --mixture {mixture} --tokens 1024 --out {tmp_path / 'out'} --json"
+    assert run(arguments.split()) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result == json.loads((tmp_path / "out" / "result.json").read_text())
+    assert list(result["served"].values()) == [1024, *[0] * (len(result["served"]) - 1)]
+    assert run(arguments.removesuffix(" --json").split()) == 0
+    said = capsys.readouterr().out
+    assert said == f"loss {result['loss']:.4f} nats a token after 1,024 tokens · {tmp_path}/out\n"
+
+
+@pytest.mark.slow
+def test_a_command_that_is_killed_and_run_again_gives_the_same_result(shards, tmp_path, commands):
+    def arguments(out):
+        tokens = f"--tokens={128 * 1200}"
+        return ["train", shards, tokens, "--seq-len=32", "--batch-rows=4", "--out", out]
+
+    commands.finish(*arguments(tmp_path / "whole"))
+    out = tmp_path / "killed"
+    checkpoint = out / "checkpoint.pt"
+    seen = []
+
+    def saved_again():
+        if checkpoint.exists() and (time := checkpoint.stat().st_mtime_ns) not in seen:
+            seen.append(time)
+            return True
+        return False
+
+    kills = commands.killed(lambda: (out / "weights.jsonl").exists(), *arguments(out))
+    kills += commands.killed(saved_again, *arguments(out))
+    kills += commands.killed(saved_again, *arguments(out))
+    kills += commands.killed((out / "model" / "config.json").exists, *arguments(out))
+    assert kills >= 3
+    assert "going on with the run" in commands.finish(*arguments(out))
+    for name in ("result.json", "model/model.safetensors", "model/tokenizer.json"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert {path.name for path in out.iterdir()} == {
+        path.name for path in (tmp_path / "whole").iterdir()
+    }
+    assert commands.orphans() == []
