@@ -23,10 +23,10 @@ demo: $(VENV)  ## the whole chain on real text of this machine, in about 8 minut
 	$(BIN)/climb demo --out $(OUT)
 
 test: $(VENV)  ## every test
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 test-fast: $(VENV)  ## the tests that take less than a minute together
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -n auto --dist loadfile -m "not slow"
 
 check: $(VENV)  ## lint, types, layers
 	$(BIN)/ruff check

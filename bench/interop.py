@@ -1,0 +1,220 @@
+"""Compare climbstream with the real mosaicml-streaming, both ways; run it by ``make interop``.
+
+Each library stands in an environment of its own, and they talk through files of one folder:
+
+1. ``ours`` (climbstream) hashes the tokens of every document of a shard directory, as its own
+   reader gives them, and makes documents for step 2.
+2. ``theirs`` (mosaicml-streaming) reads every cluster, once in order with ``StreamingDataset``,
+   which checks the hashes of the index, and once by number with ``LocalDataset``. Each document
+   must have the tokens of step 1, and the cluster's folder must stay as it was. Then it writes
+   the documents of step 1 with ``MDSWriter``.
+3. ``compare`` (climbstream) writes the same documents and compares bytes: shards raw and
+   compressed, and ``index.json``, which may differ by our own top-level key alone.
+
+Which documents share a shard is taken from their index in step 3: where a shard ends is up to
+the writer, not to the format.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DTYPES = ("uint16", "uint32")
+LENGTHS = (1, 2, 255, 256, 65_535, 65_536)  # both sides of every width of a length
+SHARD_BYTES = 1 << 24
+
+
+def ours(shards: Path, work: Path) -> list[str]:
+    from climbstream.loader.cache import ShardCache  # noqa: PLC0415 - one environment has it
+    from climbstream.loader.manifest import (  # noqa: PLC0415
+        Manifest,
+        cluster_folder,
+        load_index,
+    )
+
+    manifest = Manifest.load(shards)
+    cache = ShardCache(work / "cache")
+    hashes: dict[str, list[str]] = {}
+    for cluster in manifest.clusters:
+        hashes[cluster.name] = []
+        for entry in load_index(shards, manifest, cluster).shards:
+            view = cache.view(cluster_folder(shards, cluster.name), entry, manifest.dtype)
+            hashes[cluster.name] += [
+                fingerprint(view.document(i, manifest.dtype)) for i in range(entry.samples)
+            ]
+    save(work / "ours.json", {"dtype": manifest.dtype, "hashes": hashes})
+    for dtype in DTYPES:
+        np.savez(work / f"{dtype}.npz", **dict(make_documents(dtype)))
+    return []
+
+
+def theirs(shards: Path, work: Path) -> list[str]:
+    import streaming  # noqa: PLC0415 - the other environment has it
+    import zstd  # noqa: PLC0415
+
+    known = json.loads((work / "ours.json").read_text())
+    faults = []
+    documents = tokens = 0
+    for number, (name, expected) in enumerate(known["hashes"].items()):
+        source, local = shards / "clusters" / name, work / f"local-{number}"
+        before = listing(source)
+        dataset = streaming.StreamingDataset(
+            remote=str(source),
+            local=str(local),
+            shuffle=False,
+            batch_size=1,
+            validate_hash="xxh3_128",
+        )
+        streamed = [check_type(sample["tokens"], known["dtype"]) for sample in dataset]
+        # By now every shard lies there decompressed, which is what LocalDataset wants.
+        numbered = [
+            check_type(sample["tokens"], known["dtype"])
+            for sample in streaming.LocalDataset(str(local))
+        ]
+        for how, got in (("StreamingDataset", streamed), ("LocalDataset", numbered)):
+            faults += differences(f"cluster {name}, {how}", expected, [*map(fingerprint, got)])
+        if listing(source) != before:
+            faults.append(f"cluster {name}: its folder was changed by reading it")
+        documents += len(streamed)
+        tokens += sum(map(len, streamed))
+        for path in local.iterdir():
+            path.unlink()
+    good = not faults
+    print(
+        f"read:  mosaicml-streaming {streaming.__version__} reads "
+        f"{documents:,} documents, {tokens:,} tokens of {len(known['hashes'])} clusters "
+        f"{'as climbstream does' if good else 'OTHERWISE than climbstream'}"
+    )
+    for dtype in DTYPES:
+        with (
+            streaming.MDSWriter(
+                out=str(work / f"theirs-{dtype}"),
+                columns={"tokens": f"ndarray:{dtype}"},
+                compression="zstd:3",
+                hashes=["xxh3_128"],
+                size_limit=SHARD_BYTES,
+            ) as writer,
+            np.load(work / f"{dtype}.npz") as made,
+        ):
+            for name in made.files:
+                writer.write({"tokens": made[name]})
+    save(work / "theirs.json", {"zstd": zstd.ZSTD_version()})
+    return faults
+
+
+def compare(work: Path) -> list[str]:
+    import zstandard  # noqa: PLC0415 - one environment has it
+
+    from climbstream.loader import mds  # noqa: PLC0415
+
+    zstd_here = ".".join(map(str, zstandard.ZSTD_VERSION))
+    zstd_there = json.loads((work / "theirs.json").read_text())["zstd"]
+    faults: list[str] = []
+    for dtype in DTYPES:
+        folder = work / f"theirs-{dtype}"
+        written = (folder / "index.json").read_bytes()
+        with np.load(work / f"{dtype}.npz") as made:
+            documents = [made[name] for name in made.files]
+        entries, packed_differ, done = [], 0, 0
+        for number, shard in enumerate(json.loads(written)["shards"]):
+            mine = documents[done : done + shard["samples"]]
+            done += len(mine)
+            raw = mds.encode_shard([mds.encode_document(d) for d in mine], dtype)
+            packed = mds.compress(raw)
+            entry = mds.describe_shard(
+                f"shard.{number:05d}.mds", len(mine), sum(map(len, mine)), raw, packed
+            )
+            entries.append(entry)
+            there = (folder / entry.zip_basename).read_bytes()
+            if zstandard.ZstdDecompressor().decompress(there) != raw:
+                faults.append(f"{dtype}: {entry.basename} has other bytes when raw")
+            packed_differ += there != packed
+        if done != len(documents):
+            faults.append(f"{dtype}: {len(documents)} documents were given, {done} written")
+        here = json.loads(mds.Index(dtype, tuple(entries)).to_bytes())
+        del here["climbstream"]
+        index = json.loads(written)
+        same_index = json.dumps(here, sort_keys=True).encode() == written
+        if packed_differ:
+            if zstd_here == zstd_there:
+                faults.append(f"{dtype}: {packed_differ} shards have other bytes when compressed")
+            # Sizes and hashes of the compressed bytes differ then; compare the rest.
+            for shard in (*here["shards"], *index["shards"]):
+                shard["zip_data"] = shard["zip_data"]["basename"]
+            same_index = here == index
+        if not same_index:
+            faults.append(f"{dtype}: index.json has another content")
+        print(
+            f"write: {dtype}: {len(documents)} documents, {sum(map(len, documents)):,} tokens, "
+            f"{len(entries)} shards: "
+            + (
+                "DIFFERENT"
+                if any(fault.startswith(dtype) for fault in faults)
+                else "raw shards and index byte-identical; compressed shards "
+                + ("different, compared raw" if packed_differ else "byte-identical")
+            )
+            + f" (zstd {zstd_here} here, {zstd_there} there)"
+        )
+    return faults
+
+
+def make_documents(dtype: str) -> list[tuple[str, Any]]:
+    """Make documents of every width of a length, and enough of them for a second shard."""
+    random = np.random.default_rng(17)
+    enough = SHARD_BYTES // np.dtype(dtype).itemsize
+    lengths = [*LENGTHS, *random.integers(1, 100_000, enough // 45_000).tolist()]
+    top = np.iinfo(dtype).max
+    documents = [random.integers(0, top, n, dtype, endpoint=True) >> (n % 7) for n in lengths]
+    return [(f"{i:05d}", document) for i, document in enumerate(documents)]
+
+
+def fingerprint(tokens: Any) -> str:
+    return hashlib.sha256(tokens.tobytes()).hexdigest()
+
+
+def check_type(tokens: Any, dtype: str) -> Any:
+    if tokens.dtype != dtype or tokens.ndim != 1:
+        sys.exit(f"a document came as {tokens.dtype} {tokens.shape}, not {dtype} [n]")
+    return tokens
+
+
+def differences(what: str, expected: list[str], got: list[str]) -> list[str]:
+    if len(expected) != len(got):
+        return [f"{what}: {len(expected)} documents expected, {len(got)} read"]
+    wrong = [i for i, (a, b) in enumerate(zip(expected, got, strict=True)) if a != b]
+    return [f"{what}: {len(wrong)} documents differ, the first is {wrong[0]}"] if wrong else []
+
+
+def listing(folder: Path) -> dict[str, tuple[int, int]]:
+    return {p.name: (p.stat().st_size, p.stat().st_mtime_ns) for p in folder.iterdir()}
+
+
+def save(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value))
+
+
+def main() -> None:
+    step, shards, work = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    if step == "compare":
+        faults = compare(work)
+    else:
+        faults = {"ours": ours, "theirs": theirs}[step](shards, work)
+    # A fault of reading waits in a file: writing is compared all the same, and counted with it.
+    path = work / "faults.json"
+    if path.exists():
+        faults = json.loads(path.read_text()) + faults
+    save(path, faults)
+    if step != "compare":
+        return
+    for fault in faults:
+        print(f"fault: {fault}")
+    print(f"verdict: {len(faults)} faults" if faults else "verdict: no difference")
+    sys.exit(bool(faults))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""What the tests of all folders share: a corpus with known topics, and what was built of it."""
+
+import gzip
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from hypothesis import settings
+
+# The first call of a compiled function takes seconds, so no example has a deadline of its own.
+settings.register_profile("climbstream", deadline=None)
+settings.load_profile("climbstream")
+
+CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
+"""Real text, where it lies beside the checkout."""
+
+Record = dict[str, Any]
+
+TOPICS = {
+    "sea": "harbour sail anchor tide reef captain vessel deck mast lighthouse cargo gull wave",
+    "kitchen": "flour butter oven whisk dough sugar recipe bowl simmer garlic onion pepper cake",
+    "space": "planet orbit comet telescope galaxy rocket satellite lunar gravity asteroid nebula",
+    "law": "statute court tenant clause appeal judge verdict contract plaintiff section fine",
+    "garden": "seed soil compost prune blossom hedge tulip shovel weed orchard greenhouse root",
+    "music": "violin chord tempo melody opera drummer rhythm concerto flute choir ballad octave",
+}
+FRAMES = (
+    "The {0} was by the {1}, and there they had all the {2} that one can want for the day.",
+    "It is said that a {0} without a {1} has no use for the {2}, but this is not what we found.",
+    "When she asked about the {0}, he gave her the {1} and went out to look for another {2}.",
+    "In the first year they had only one {0}; now there are {3} of them, each with its own {1}.",
+    "Some would have the {0} before the {1}, as their fathers did, because the {2} comes last.",
+)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A shard directory, what it was built of, and how."""
+
+    directory: Path
+    source: Path
+    records: list[Record]
+    """What was in the source, bad records aside."""
+    settings: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def shared_corpus() -> Path:
+    """Folder of the real text; without it the test is skipped."""
+    if not CORPUS.is_dir():
+        pytest.skip(f"there is no {CORPUS}")
+    return CORPUS
+
+
+@pytest.fixture(scope="session")
+def make_records() -> Callable[..., list[Record]]:
+    """Return a function that makes records of the six topics, mixed."""
+    return _make_records
+
+
+@pytest.fixture(scope="session")
+def write_jsonl() -> Callable[[Path, Iterable[Any]], Path]:
+    """Return a function that writes records, or lines of bytes, as the name of the file says."""
+    return _write_jsonl
+
+
+@pytest.fixture(scope="session")
+def climb() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs the real command."""
+    return _climb
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """A finished build with copies, repeated identifiers, junk, bad records and a holdout."""
+    # Imported here, so that a test run without these tests does not pay for it.
+    from climbstream.builder.pipeline import build
+    from climbstream.builder.settings import BuildSettings
+
+    records = _make_records()
+    copies = [{**record, "id": f"copy of {record['id']}"} for record in records[5:10]]
+    twins = [{**record, "text": f"{record['text']} So it was."} for record in records[20:23]]
+    junk = [
+        {"id": f"junk{i}", "text": f"{i} || 0 0 1 || ==== " * 40, "label": "junk"} for i in range(4)
+    ]
+    records += copies + twins + junk
+    given: dict[str, Any] = {
+        "clusters": 6,
+        "micro_clusters": 24,
+        "dims": 16,
+        "vocab_size": 600,
+        "holdout": 0.1,
+        "min_cluster_score": {},
+        "min_document_score": {"overall": 0.3},
+    }
+    source = tmp_path_factory.mktemp("corpus") / "topics.jsonl"
+    out = tmp_path_factory.mktemp("built") / "shards"
+    _write_jsonl(source, [*records, b'{"id": "cut', {"id": "nothing", "text": " "}])
+    build([str(source)], out, BuildSettings(**given), workers=2)
+    return Built(out, source, records, given)
+
+
+def _make_records(each: int = 60, seed: int = 0) -> list[Record]:
+    drawn = random.Random(seed)
+    records = []
+    for topic, words in TOPICS.items():
+        for number in range(each):
+            sentences = [
+                drawn.choice(FRAMES).format(*drawn.sample(words.split(), 3), drawn.randrange(99))
+                for _ in range(drawn.randrange(4, 9))
+            ]
+            text = " ".join(sentences)
+            records.append(
+                {"id": f"{topic}-{number}", "text": text, "label": topic, "license": "CC0-1.0"}
+            )
+    drawn.shuffle(records)
+    return records
+
+
+def _write_jsonl(path: Path, records: Iterable[Any]) -> Path:
+    data = b"".join(
+        (r if isinstance(r, bytes) else json.dumps(r, ensure_ascii=False).encode()) + b"\n"
+        for r in records
+    )
+    if path.suffix == ".gz":
+        data = gzip.compress(data)
+    elif path.suffix == ".zst":
+        data = zstandard.compress(data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def _climb(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("climb")), *map(str, arguments)]
+    return subprocess.run(
+        command, **{"capture_output": True, "text": True, "timeout": 300, **options}
+    )

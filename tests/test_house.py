@@ -1,0 +1,220 @@
+"""The rules of the house, so that they hold by themselves."""
+
+import ast
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+import climbstream.loader
+from climbstream.loader.cli import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("builder", "loader", "search")
+MODULES = {
+    f"{folder}.{path.stem}": path for folder in FOLDERS for path in (ROOT / folder).glob("*.py")
+}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+NAMED = {"faiss": "faiss-cpu", "sklearn": "scikit-learn", "huggingface_hub": "huggingface-hub"}
+"""Distributions by the name of their module, where those differ."""
+
+
+def imports(module: str, *, lazy: bool = True) -> set[str]:
+    """Full names of what ``module`` imports, ``climbstream.loader.mds`` say; lazily too, or not."""
+    tree = ast.parse(MODULES[module].read_text())
+    found = set()
+    for node in ast.walk(tree) if lazy else tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level <= 1, f"{module} reaches above its folder"
+            home = f"climbstream.{module.split('.')[0]}." if node.level else ""
+            found.add(home + (node.module or ""))
+    return found
+
+
+def folder_of(name: str) -> str | None:
+    """Folder of ours that the module ``name`` is in."""
+    first, _, rest = name.partition(".")
+    return rest.split(".")[0] if first == "climbstream" else None
+
+
+def needed(names: list[str]) -> set[str]:
+    """Names of the distributions in requirements."""
+    return {re.split(r"[^\w.-]", name)[0].lower() for name in names}
+
+
+# Folders and packages.
+
+
+def test_folders_are_flat():
+    for folder in FOLDERS:
+        below = {path.parent.name for path in (ROOT / folder).rglob("*.py")}
+        assert below == {folder}
+
+
+def test_packages_are_the_folders():
+    setup = PROJECT["tool"]["setuptools"]
+    assert setup["packages"] == [f"climbstream.{folder}" for folder in FOLDERS]
+    assert setup["package-dir"] == {f"climbstream.{folder}": folder for folder in FOLDERS}
+    assert PROJECT["tool"]["importlinter"]["root_packages"] == setup["packages"]
+
+
+def test_packages_are_typed():
+    assert all((ROOT / folder / "py.typed").exists() for folder in FOLDERS)
+    assert PROJECT["tool"]["setuptools"]["package-data"] == {"*": ["py.typed"]}
+
+
+def test_links_for_type_checkers_lead_to_the_folders():
+    links = {path.name: path for path in (ROOT / "tests" / "_links" / "climbstream").iterdir()}
+    assert sorted(links) == sorted(FOLDERS)
+    for folder, link in links.items():
+        assert link.readlink() == Path("..") / ".." / ".." / folder
+        assert link.resolve() == ROOT / folder
+
+
+def test_what_is_imported_is_this_checkout():
+    assert Path(climbstream.loader.__file__).parent == ROOT / "loader"
+
+
+# Modules.
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_says_what_it_is(module):
+    said = ast.get_docstring(ast.parse(MODULES[module].read_text()))
+    assert said
+    assert said.splitlines()[0].endswith((".", ":"))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_is_not_named_like_one_of_the_standard_library(module):
+    assert module.partition(".")[2] not in sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_its_own_folder_relatively(module):
+    tree = ast.parse(MODULES[module].read_text())
+    own = f"climbstream.{module.split('.')[0]}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            assert node.module != own
+            assert not (node.module or "").startswith(own + ".")
+
+
+# Layers.
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_builder_and_search_stand_on_loader_and_never_on_each_other(module):
+    folder = module.split(".")[0]
+    theirs = {folder_of(name) for name in imports(module)} - {None, folder}
+    assert theirs <= ({"loader"} if folder != "loader" else set())
+
+
+def test_a_crossing_of_layers_would_be_seen(monkeypatch, tmp_path):
+    (tmp_path / "bad.py").write_text("def f():\n    from climbstream.search import trial\n")
+    monkeypatch.setitem(MODULES, "builder.bad", tmp_path / "bad.py")
+    with pytest.raises(AssertionError):
+        test_builder_and_search_stand_on_loader_and_never_on_each_other("builder.bad")
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("loader.")])
+def test_the_loader_needs_the_base_install_alone(module):
+    base = needed(PROJECT["project"]["dependencies"])
+    theirs = {name.split(".")[0] for name in imports(module, lazy=False)}
+    assert theirs - sys.stdlib_module_names - {"climbstream"} <= base
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_a_module_imports_is_declared(module):
+    extras = PROJECT["project"]["optional-dependencies"]
+    declared = needed([*PROJECT["project"]["dependencies"], *chain(*extras.values())])
+    for name in sorted(declared):
+        try:  # what they need is there too
+            declared |= needed(importlib.metadata.requires(name) or [])
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    theirs = {name.split(".")[0] for name in imports(module)} - sys.stdlib_module_names
+    assert {NAMED.get(name, name) for name in theirs - {"climbstream"}} <= declared
+
+
+def test_all_is_all_extras_but_those_that_exclude_others():
+    extras = PROJECT["project"]["optional-dependencies"]
+    (whole,) = extras["all"]
+    assert {*re.findall(r"\w+", whole)} - {"climbstream"} <= extras.keys()
+    assert "gpu" not in whole, "it owns the same folder as faiss-cpu"
+
+
+# Commands.
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_where_the_list_says(name):
+    module, _, attribute = COMMANDS[name].place.partition(":")
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"there is no {module}")
+    tree = ast.parse(MODULES[module.removeprefix("climbstream.")].read_text())
+    assert attribute in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_needs_an_extra_that_there_is(name):
+    extra = COMMANDS[name].extra
+    assert not extra or extra in PROJECT["project"]["optional-dependencies"]
+
+
+def test_the_command_is_installed():
+    (entry,) = importlib.metadata.entry_points(group="console_scripts", name="climb")
+    assert entry.value == "climbstream.loader.cli:main"
+
+
+# Public names, and what they cost.
+
+
+def test_public_names_load():
+    assert climbstream.loader.__all__ == sorted(climbstream.loader.__all__)
+    for name in climbstream.loader.__all__:
+        assert getattr(climbstream.loader, name).__name__ == name
+    assert dir(climbstream.loader) == climbstream.loader.__all__
+
+
+def test_other_names_are_none_of_ours():
+    with pytest.raises(AttributeError, match=r"'climbstream\.loader' has no attribute 'Nothing'"):
+        _ = climbstream.loader.Nothing
+
+
+def loaded(script: str) -> set[str]:
+    """Names of the top-level modules that ``script`` loads, in a Python of its own."""
+    code = f"import json, sys; {script}; print(json.dumps([n.split('.')[0] for n in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {*json.loads(done.stdout)}
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import climbstream.loader",
+        "from climbstream.loader import Manifest, Mixture, WeightsLog",
+        "import climbstream.loader.manifest, climbstream.loader.clusters",
+        "import climbstream.loader.heldout, climbstream.loader.verify",
+    ],
+)
+def test_reading_a_manifest_imports_no_torch(script):
+    assert not loaded(script) & {"torch", "pyarrow", "sklearn", "datasets"}
+
+
+def test_an_import_of_torch_would_be_seen():
+    assert "torch" in loaded("from climbstream.loader import MixtureLoader")
+
+
+def test_no_generic_name_is_importable():
+    assert not loaded("import climbstream.loader.manifest") & {*FOLDERS}
