@@ -32,6 +32,9 @@ from .unit import UNIT_BYTES, Unit
 LISTED = 100
 """Bad records that are listed of each source, with where they stand; all are counted."""
 
+_NAMED = 24
+"""Known domains that are named where a corpus is summed up."""
+
 _FORMATS = {
     "jsonl": "jsonl",
     "json": "jsonl",
@@ -75,6 +78,7 @@ class ReadReport:
     documents: int = 0
     bytes: int = 0
     labels: Counter[str] = field(default_factory=Counter)
+    """Bytes by known domain; "" stands for none."""
     bad: Counter[str] = field(default_factory=Counter)
     """Records that could not be used, by reason."""
     listed: list[dict[str, str]] = field(default_factory=list)
@@ -88,6 +92,22 @@ class ReadReport:
         self.labels += other.labels
         self.bad += other.bad
         self.listed += other.listed
+
+    def taken(self) -> str:
+        """Say what was taken, in a sentence: how much, and of which known domains.
+
+        >>> labels = Counter({"law": 2_000_000, "": 500_000})
+        >>> ReadReport(documents=3, bytes=2_500_000, labels=labels).taken()
+        '3 documents, 2.5 MB: law 2.0, no known domain 0.5'
+        """
+        total = f"{self.documents:,} documents, {self.bytes / 1e6:.1f} MB"
+        parts = [
+            f"{label or 'no known domain'} {size / 1e6:.1f}"
+            for label, size in self.labels.most_common(_NAMED)
+        ]
+        if len(self.labels) > _NAMED:
+            parts.append(f"and {len(self.labels) - _NAMED} domains more")
+        return f"{total}: {', '.join(parts)}" if any(self.labels) else total
 
     def stage(self) -> dict[str, Any]:
         """Say what came in, went out and was dropped, as later stages do."""
@@ -140,7 +160,7 @@ def read_source(
         length = len(record.text.encode())
         size += length
         report.bytes += length
-        report.labels[record.label] += 1
+        report.labels[record.label] += length
         if size >= UNIT_BYTES:
             _lay_down(waiting, number, directory, report)
             waiting, size = [], 0

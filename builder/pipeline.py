@@ -158,6 +158,7 @@ class _Build:
         for _, report in sorted(reports.items()):
             whole.add(report)
         self._units = [Unit(self._work / "units" / name) for name in whole.units]
+        say(f"  took {whole.taken()}")
         for reason, count in whole.bad.most_common():
             say(f"  left out {count:,} records: {reason}")
         if whole.documents < 2:
