@@ -125,9 +125,7 @@ def compare(work: Path) -> list[str]:
             done += len(mine)
             raw = mds.encode_shard([mds.encode_document(d) for d in mine], dtype)
             packed = mds.compress(raw)
-            entry = mds.describe_shard(
-                f"shard.{number:05d}.mds", len(mine), sum(map(len, mine)), raw, packed
-            )
+            entry = mds.describe_shard(f"shard.{number:05d}.mds", [*map(len, mine)], raw, packed)
             entries.append(entry)
             there = (folder / entry.zip_basename).read_bytes()
             if zstandard.ZstdDecompressor().decompress(there) != raw:

@@ -229,21 +229,21 @@ def make_shards(directory: Path, tokens: int) -> None:
     entries = []
     for name, share in zip(WEIGHTS, shares / shares.sum(), strict=True):
         lengths = random.lognormal(6.4, 1.0, int(tokens * share / 992)).astype(int) + 1
-        shards, waiting, held = [], [], 0
+        shards, waiting, held = [], [], []
         for number, length in enumerate(lengths):
             # Log-uniform ids: about as often as words are in a text.
             document = np.exp(random.random(length) * np.log(50_000)).astype(np.uint16)
             waiting.append(encode_document(document))
-            held += length
-            size = 2 * held + 16 * len(waiting)
+            held.append(length)
+            size = 2 * sum(held) + 16 * len(waiting)
             if size > SHARD_BYTES - (1 << 19) or number == len(lengths) - 1:
                 raw = encode_shard(waiting, "uint16")
                 packed = compress(raw)
                 basename = f"shard.{len(shards):05d}.mds"
-                entry = describe_shard(basename, len(waiting), int(held), raw, packed)
+                entry = describe_shard(basename, held, raw, packed)
                 write_bytes(cluster_folder(directory, name) / entry.zip_basename, packed)
                 shards.append(entry)
-                waiting, held = [], 0
+                waiting, held = [], []
         index = Index("uint16", tuple(shards))
         data = index.to_bytes()
         write_bytes(cluster_folder(directory, name) / "index.json", data)

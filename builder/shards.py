@@ -55,13 +55,14 @@ def write_cluster(task: ClusterTask) -> WrittenCluster:
         return WrittenCluster(ClusterEntry(**value["entry"]), tuple(value["shard_samples"]))
     shards: list[ShardEntry] = []
     waiting: list[bytes] = []
-    tokens = size = 0
+    lengths: list[int] = []
+    size = 0
 
     def close() -> None:
         raw = encode_shard(waiting, task.dtype)
         packed = compress(raw)
         basename = f"shard.{len(shards):05d}.mds"
-        entry = describe_shard(basename, len(waiting), tokens, raw, packed)
+        entry = describe_shard(basename, lengths, raw, packed)
         write_bytes(task.folder / entry.zip_basename, packed)
         shards.append(entry)
 
@@ -69,9 +70,9 @@ def write_cluster(task: ClusterTask) -> WrittenCluster:
         sample = encode_document(document)
         if waiting and size + len(sample) + 4 + _HEADER > SHARD_BYTES:
             close()
-            waiting, tokens, size = [], 0, 0
+            waiting, lengths, size = [], [], 0
         waiting.append(sample)
-        tokens += len(document)
+        lengths.append(len(document))
         size += len(sample) + 4
     if waiting:
         close()

@@ -12,6 +12,8 @@ from .mixture import ONE
 from .order import permute
 
 _SHIFT = ONE.bit_length() - 1
+_FEW = 2_000
+"""Comparisons that cost less than sorting."""
 
 
 @njit(cache=True)
@@ -33,7 +35,17 @@ def draw_quotas(weights: Any, rows: Any, credit: Any) -> Any:
         given += quotas[k]
     # One pass but for clusters that an earlier mixture left more than a row ahead.
     while given < rows:
-        # Largest remainders; the index in the key makes ties go to the lowest cluster.
+        if (rows - given) * clusters < _FEW:
+            # Largest remainder, ties to the lowest cluster.
+            most = -1
+            for k in range(clusters):
+                if weights[k] > 0 and (most < 0 or credit[k] > credit[most]):
+                    most = k
+            quotas[most] += 1
+            credit[most] -= ONE
+            given += 1
+            continue
+        # The same for many rows at once; the index in the key makes ties go to the lowest cluster.
         order = np.argsort(-credit * clusters + np.arange(clusters))
         for i in range(clusters):
             k = order[i]
@@ -65,7 +77,7 @@ def deal_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret: 
     ``[K, C]``, is what each lane owns; ``consumed``, int64 ``[K, C]``, what it has served, and is
     updated in place; ``secret`` keys the order within the batch. Returns int64 ``[B, 3]``.
     """
-    clusters, lanes = consumed.shape
+    lanes = consumed.shape[1]
     rows = quotas.sum()
     room = np.full(lanes, rows // lanes)
     for i in range(rows % lanes):
@@ -73,14 +85,16 @@ def deal_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret: 
     left = room.copy()
     result = np.empty((rows, 3), np.int64)
     # The most uneven clusters choose first, so that none drifts; the others fill what is left.
-    spread = np.empty(clusters, np.float64)
-    for k in range(clusters):
+    drawn = np.flatnonzero(quotas)
+    spread = np.empty(len(drawn), np.float64)
+    for i in range(len(drawn)):
+        k = drawn[i]
         least, most = np.inf, -np.inf
         for lane in range(lanes):
             epochs = consumed[k, lane] / lane_rows[k, lane] if lane_rows[k, lane] else 0.0
             least, most = min(least, epochs), max(most, epochs)
-        spread[k] = (most - least) * lane_rows[k].sum()
-    for k in np.argsort(-spread, kind="mergesort"):
+        spread[i] = (most - least) * lane_rows[k].sum()
+    for k in drawn[np.argsort(-spread, kind="mergesort")]:
         for _ in range(quotas[k]):
             best = -1
             for i in range(lanes):

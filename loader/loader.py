@@ -1,14 +1,13 @@
 """MixtureLoader: batches of tokens, by weights that may change while it runs.
 
 A row is ``seq_len`` tokens of one cluster. A global batch is ``batch_rows`` rows for one optimizer
-step. Every rank plans the same whole batch (`draw_quotas`, `deal_lanes`: microseconds) and reads
-only its own rows of it, so ranks agree without talking, and a state from one world size continues
-on another. A batch is decided when it is asked for: nothing is prefetched that a change of weights
-would have to throw away.
+step. Every rank plans the same whole batches (`Planner`) and copies only its own rows of them, so
+ranks agree without talking, and a state from one world size continues on another. Rows are copied
+when they are asked for: a change of weights throws away a plan, which is cheap, and never a batch.
 """
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,26 +15,36 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .batch import Batch, BatchMaker
 from .cache import ShardCache
-from .draw import deal_lanes, draw_quotas
+from .draw import draw_quotas
 from .errors import InvalidDataError, UsageError
+from .lanes import Lanes
 from .manifest import Manifest, cluster_folder, load_index
 from .mixture import Mixture
 from .order import key
+from .pack import PACKS
 from .progress import say
+from .shelf import Shelf
 from .state import LoaderState
+from .steps import Planner, Position, Steps
 from .stream import TokenStream
 from .weights import WeightsLog, WeightsRecord
 
-PACKS = ("concat",)
+EXHAUSTED = ("renormalise", "stop", "error")
+_AHEAD = 256
+"""Steps that are planned at once, at most,"""
+_PLANNED = 4096
+"""and of many rows or clusters as few as make this many, so that planning anew takes under 1 ms."""
 
 
 class MixtureLoader:
     """An endless iterator of batches: dicts of torch tensors with this rank's rows.
 
-    ``input_ids`` is int64 ``[rows, seq_len]``; ``cluster_ids``, int64 ``[rows]``, is the position
-    of each row's cluster in ``names``; rows = batch_rows / world_size. The order of rows is a pure
-    function of the shards, the seed, ``lanes`` and the weights, never of rank, threads or cache.
+    ``input_ids`` is ``[rows, seq_len]``; ``cluster_ids``, int64 ``[rows]``, is the position of each
+    row's cluster in ``names``; rows = batch_rows / world_size. `BatchMaker` says what else there
+    may be. The order of rows is a pure function of the shards, the seed, ``lanes``, ``pack`` and
+    the weights, never of rank, threads or cache.
     """
 
     def __init__(
@@ -50,6 +59,12 @@ class MixtureLoader:
         seed: int = 0,
         lanes: int = 8,
         pack: str = "concat",
+        fields: Sequence[str] = (),
+        segments: int = 64,
+        dtype: torch.dtype = torch.int64,
+        pin_memory: bool = False,
+        max_epochs: float | Mapping[str, float] | None = None,
+        exhausted: str = "renormalise",
         log: str | Path | None = None,
         cache: str | Path | None = None,
     ) -> None:
@@ -66,7 +81,14 @@ class MixtureLoader:
             seed: Keys every order.
             lanes: Into how many parts each cluster is dealt; fixed for a run, a multiple of every
                 world size that it will ever have.
-            pack: How documents become rows: ``concat``.
+            pack: How documents become rows: ``concat``, ``bfd`` or ``bos``; see `pack`.
+            fields: What batches hold besides: ``labels``, ``position_ids``, ``cu_seqlens``.
+            segments: Documents of a row that ``cu_seqlens`` has room for.
+            dtype: Of tokens: ``torch.int64`` or ``torch.int32``.
+            pin_memory: Whether batches lie in pinned memory.
+            max_epochs: How often each cluster may be gone through, or by name; a part of 1 too.
+            exhausted: When a cluster has used that up: ``renormalise`` spreads its weight over the
+                others, ``stop`` ends the iteration, ``error`` raises.
             log: File of the weights log; default: kept in memory and in the state alone.
             cache: Folder for decompressed shards; default: the user's cache folder.
 
@@ -75,7 +97,9 @@ class MixtureLoader:
             InvalidDataError: No shard directory; a mixture for other clusters; a cluster with
                 weight but without one row of tokens.
         """
-        _check_numbers(seq_len, batch_rows, rank, world_size, lanes, pack)
+        _check_numbers(seq_len, batch_rows, rank, world_size, lanes)
+        _check_choice("packing", pack, PACKS)
+        _check_choice("way to be exhausted", exhausted, EXHAUSTED)
         self.directory = Path(directory)
         self.manifest = Manifest.load(self.directory)
         self.names = self.manifest.names
@@ -83,7 +107,18 @@ class MixtureLoader:
         # Plain integers, also if they came as those of numpy: they go into the state.
         self.seq_len, self.batch_rows = operator.index(seq_len), operator.index(batch_rows)
         self.seed, self.lanes = operator.index(seed), operator.index(lanes)
-        self.pack = pack
+        self.pack, self.exhausted = pack, exhausted
+        self._rows_each = self.batch_rows // world_size
+        self._maker = BatchMaker(
+            self._rows_each,
+            self.seq_len,
+            np.dtype(self.manifest.dtype).itemsize,
+            self.manifest.eos_id or 0,
+            fields=fields,
+            segments=segments,
+            dtype=dtype,
+            pin_memory=pin_memory,
+        )
         store = ShardCache(Path(cache) if cache is not None else None)
         self._streams = [
             TokenStream(
@@ -91,66 +126,75 @@ class MixtureLoader:
                 cluster_folder(self.directory, cluster.name),
                 load_index(self.directory, self.manifest, cluster),
                 store,
-                seq_len=seq_len,
-                lanes=lanes,
-                seed=seed,
+                seq_len=self.seq_len,
+                pack=pack,
+                seed=self.seed,
             )
             for cluster in self.manifest.clusters
         ]
-        self._lane_rows = np.stack([stream.lane_rows for stream in self._streams])
-        self._order_key = np.uint64(key(seed, "order within a batch"))
+        self._epoch_rows = np.array([stream.rows for stream in self._streams], np.int64)
+        self._most = self._most_rows(max_epochs)
+        self._planner = Planner(
+            Lanes.deal(self.names, [s.shard_rows for s in self._streams], self.lanes, self.seed),
+            self.batch_rows,
+            rank,
+            world_size,
+            np.uint64(key(self.seed, "order within a batch")),
+        )
+        self._shelf = Shelf(self._streams)
         # Rank 0 writes the log; the others read it and make the same records in memory.
         self._log = WeightsLog.open(Path(log), write=rank == 0) if log else WeightsLog()
         self._start_log(weights)
-        self._in_force: WeightsRecord | None = None
-        self._integers: NDArray[np.int64] = np.zeros(0, np.int64)
-        self._step = self._served = 0
-        self._consumed = np.zeros((len(self.names), lanes), np.int64)
-        self._credit = np.zeros(len(self.names), np.int64)
+        self._row: int = 0
+        """Rows of this rank that were served of the steps that are planned."""
+        self._ready: int = 0
+        """Rows of them whose shards are open."""
+        self._weights: NDArray[np.int64] = np.zeros((1, 0), np.int64)
+        self._clusters: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._go_to(Position.start(len(self.names), self.lanes))
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         return self
 
-    def __next__(self) -> dict[str, torch.Tensor]:
-        # Kept aside until the rows are read: a batch that fails is not counted.
-        credit, consumed = self._credit.copy(), self._consumed.copy()
-        plan = self._plan(credit, consumed)
-        mine = plan[plan[:, 1] % self.world_size == self.rank]
-        rows = np.empty((len(mine), self.seq_len), np.int64)
-        for (cluster, lane, number), row in zip(mine.tolist(), rows, strict=True):
-            stream = self._streams[cluster]
-            stream.read(stream.locate(lane, number), row)
-        self._credit, self._consumed = credit, consumed
-        self._step += 1
-        self._served += self.batch_rows
-        return {
-            "input_ids": torch.from_numpy(rows),
-            "cluster_ids": torch.from_numpy(mine[:, 0].copy()),
-        }
+    def __next__(self) -> Batch:
+        begin = self._row
+        if begin == len(self._steps.rows):
+            self._plan_ahead()
+            begin = 0
+        end = begin + self._rows_each
+        if end > self._ready:
+            self._ready = self._shelf.prepare(end)
+        batch = self._maker.make(self._shelf.addresses, self._steps.rows, begin, self._clusters)
+        # Last, so that a batch that fails is not counted.
+        self._row = end
+        return batch
 
     @property
     def step(self) -> int:
         """Batches returned: the number of the next one, from 0."""
-        return self._step
+        return self._start.step + self._row // self._rows_each
 
     @property
     def mixture(self) -> Mixture:
         """The weights that the next batch will follow."""
-        return Mixture.of(self._log.at(self._step).weights)
+        return Mixture.of(self._log.at(self.step).weights)
 
     @property
     def served(self) -> dict[str, int]:
         """Tokens served of each cluster, on all ranks together."""
-        rows = self._consumed.sum(axis=1) * self.seq_len
+        rows = self._position().consumed.sum(axis=1) * self.seq_len
         return dict(zip(self.names, rows.tolist(), strict=True))
 
     @property
     def epochs(self) -> dict[str, float]:
         """How often each cluster has been gone through, on all ranks together."""
-        return {
-            stream.name: float(rows / stream.rows) if stream.rows else 0.0
-            for stream, rows in zip(self._streams, self._consumed.sum(axis=1), strict=True)
-        }
+        rows = self._position().consumed.sum(axis=1) / np.maximum(self._epoch_rows, 1)
+        return dict(zip(self.names, rows.tolist(), strict=True))
+
+    @property
+    def joined(self) -> int:
+        """Documents of this rank's rows that ``cu_seqlens`` had no room for; see ``segments``."""
+        return self._maker.joined
 
     def set_weights(
         self,
@@ -167,21 +211,26 @@ class MixtureLoader:
             UsageError: ``at_step`` has been served, or lies before a change that is logged.
             InvalidDataError: The weights do not fit the clusters.
         """
-        at_step = self._step if at_step is None else at_step
-        if at_step < self._step:
+        step = self.step
+        at_step = step if at_step is None else at_step
+        if at_step < step:
             raise UsageError(
-                f"weights were asked for step {at_step}, but {self._step} steps are served; "
-                f"name step {self._step} or later"
+                f"weights were asked for step {at_step}, but {step} steps are served; "
+                f"name step {step} or later"
             )
         mixture = weights if isinstance(weights, Mixture) else Mixture.of(weights)
         self._check_rows(mixture)
-        return self._log.append(mixture, at_step, why)
+        position = self._position()
+        record = self._log.append(mixture, at_step, why)
+        self._go_to(position)
+        return record
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position after the last batch returned, as JSON values; see `LoaderState`."""
+        position = self._position()
         return LoaderState(
-            step=self._step,
-            served=self._served,
+            step=position.step,
+            served=position.served,
             seed=self.seed,
             seq_len=self.seq_len,
             batch_rows=self.batch_rows,
@@ -189,9 +238,9 @@ class MixtureLoader:
             pack=self.pack,
             data=self.manifest.fingerprint,
             clusters=self.names,
-            consumed=self._consumed.tolist(),
-            credit=self._credit.tolist(),
-            weights=[record.to_json() for record in self._log.since(self._step)],
+            consumed=position.consumed.tolist(),
+            credit=position.credit.tolist(),
+            weights=[record.to_json() for record in self._log.since(position.step)],
         ).to_json()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Self:
@@ -215,27 +264,93 @@ class MixtureLoader:
                     "make the loader with the state's"
                 )
         self._adopt_log(value.records(), value.step)
-        self._in_force = None
-        self._step, self._served = value.step, value.served
-        self._consumed = np.array(value.consumed, np.int64)
-        self._credit = np.array(value.credit, np.int64)
+        consumed, credit = np.array(value.consumed, np.int64), np.array(value.credit, np.int64)
+        self._go_to(Position(value.step, value.served, consumed, credit))
         return self
 
-    def _plan(self, credit: NDArray[np.int64], consumed: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Decide the next global batch: cluster, lane and number of each row, int64 ``[B, 3]``.
+    def _go_to(self, position: Position) -> None:
+        """Go on from ``position``; what was planned is forgotten."""
+        self._start, self._steps = position, Steps.none(position)
+        self._row = self._ready = 0
 
-        ``credit`` ``[K]`` and ``consumed`` ``[K, C]`` are updated in place.
+    def _position(self) -> Position:
+        """Return the position after the last batch returned."""
+        if (done := self._row // self._rows_each) == self._steps.planned:
+            return self._steps.after
+        # Planned again as far as it was served: no trace is kept of every step.
+        room = self._room(self._start)
+        return self._planner.plan(self._start, self._weights, done, room).after
+
+    def _plan_ahead(self) -> None:
+        """Plan the next steps.
+
+        Raises:
+            StopIteration: Clusters are used up, and ``exhausted`` is ``stop``.
+            UsageError: They are, and it is ``error``.
         """
-        record = self._log.at(self._step)
-        if record is not self._in_force:
-            self._in_force = record
-            self._integers = Mixture.of(record.weights).integers(self.names)
-        quotas = draw_quotas(self._integers, self.batch_rows, credit)
-        secret = self._order_key + np.uint64(self._step * self.lanes)
-        plan: NDArray[np.int64] = deal_lanes(
-            quotas, self._served, self._lane_rows, consumed, secret
+        position = self._steps.after
+        while True:
+            weights, until = self._in_force(position.step)
+            count = min(_AHEAD, max(1, _PLANNED // max(self.batch_rows, len(self.names))))
+            if until is not None:
+                count = min(count, until - position.step)
+            steps = self._planner.plan(position, weights, count, self._room(position))
+            if steps.planned:
+                break
+            self._exhaust(position, weights[0])
+        self._go_to(position)
+        self._weights, self._steps = weights, steps
+        self._clusters = steps.rows[:, 0].copy()
+        self._shelf.begin(steps)
+
+    def _in_force(self, step: int) -> tuple[NDArray[np.int64], int | None]:
+        """Return integer weights ``[1, K]`` for ``step``, and the step that other ones begin at."""
+        record = self._log.at(step)
+        integers = Mixture.of(record.weights).integers(self.names)
+        later = (r.at_step for r in self._log.records[record.v - self._log.records[0].v + 1 :])
+        return integers[None], next(later, None)
+
+    def _most_rows(self, max_epochs: float | Mapping[str, float] | None) -> NDArray[np.int64]:
+        """Rows that each cluster may serve in all, ``[K]``."""
+        if max_epochs is None:
+            return np.full(len(self.names), np.iinfo(np.int64).max)
+        if not isinstance(max_epochs, Mapping):
+            max_epochs = dict.fromkeys(self.names, max_epochs)
+        if unknown := [name for name in max_epochs if name not in self.names]:
+            raise UsageError(
+                f"max_epochs names {', '.join(unknown)}; the clusters are {', '.join(self.names)}"
+            )
+        if bad := {name: most for name, most in max_epochs.items() if not 0 < most < 1e9}:
+            raise UsageError(f"max_epochs is {bad}; it must be above 0 and below 1e9")
+        epochs = np.array([max_epochs.get(name, np.inf) for name in self.names])
+        return np.minimum(epochs * self._epoch_rows, 2.0**62).astype(np.int64)
+
+    def _room(self, position: Position) -> NDArray[np.int64]:
+        """Rows that each cluster may still serve, ``[K]``."""
+        room: NDArray[np.int64] = np.maximum(self._most - position.consumed.sum(axis=1), 0)
+        return room
+
+    def _exhaust(self, position: Position, weights: NDArray[np.int64]) -> None:
+        """Deal with clusters whose next rows would pass ``max_epochs``; see ``exhausted``."""
+        quotas = draw_quotas(weights, self.batch_rows, position.credit.copy())
+        over = [
+            n for n, q, r in zip(self.names, quotas, self._room(position), strict=True) if q > r
+        ]
+        epochs = position.consumed.sum(axis=1) / np.maximum(self._epoch_rows, 1)
+        what = ", ".join(
+            f"{name} after {epochs[self.names.index(name)]:.3f} epochs" for name in over
         )
-        return plan
+        if self.exhausted == "error":
+            raise UsageError(
+                f"step {position.step} would take more than max_epochs of {what}; "
+                "raise max_epochs, change the weights, or let exhausted be renormalise or stop"
+            )
+        left = {n: w for n, w in self._log.at(position.step).weights.items() if n not in over}
+        if self.exhausted == "stop" or not any(left.values()):
+            say(f"step {position.step}: the data ends, for want of {what}")
+            raise StopIteration
+        say(f"step {position.step}: no more of {what}; the others share its weight")
+        self._log.append(Mixture.of(left), position.step, f"max_epochs: {what}")
 
     def _start_log(self, weights: Mixture | Mapping[str, float] | str | Path | None) -> None:
         """Begin the log with ``weights``, or check that it begins with them."""
@@ -307,10 +422,8 @@ def _mixture(weights: Mixture | Mapping[str, float] | str | Path | None) -> Mixt
     return Mixture.of(weights)
 
 
-def _check_numbers(
-    seq_len: int, batch_rows: int, rank: int, world_size: int, lanes: int, pack: str
-) -> None:
-    """Raise `UsageError` unless the settings of a loader fit each other."""
+def _check_numbers(seq_len: int, batch_rows: int, rank: int, world_size: int, lanes: int) -> None:
+    """Raise `UsageError` unless the numbers of a loader fit each other."""
     for name, value in (
         ("seq_len", seq_len),
         ("batch_rows", batch_rows),
@@ -327,8 +440,11 @@ def _check_numbers(
         )
     if not 0 <= rank < world_size:
         raise UsageError(f"rank {rank} of {world_size}; ranks are 0 to {world_size - 1}")
-    if pack not in PACKS:
-        raise UsageError(f"there is no packing {pack!r}; choose one of {', '.join(PACKS)}")
+
+
+def _check_choice(what: str, given: str, choices: Sequence[str]) -> None:
+    if given not in choices:
+        raise UsageError(f"there is no {what} {given!r}; choose one of {', '.join(choices)}")
 
 
 def _divisors(n: int) -> list[int]:

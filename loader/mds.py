@@ -16,12 +16,13 @@ under the top-level key ``climbstream`` of the index, where that library does no
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any, Self
 
 import numpy as np
 import zstandard
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .errors import IntegrityError, InvalidDataError
 from .storage import HASH, hash_bytes
@@ -42,11 +43,18 @@ class ShardEntry:
     basename: str
     """File name of the raw shard; the compressed one is this plus ``.zstd``."""
     samples: int
-    tokens: int
+    lengths: tuple[tuple[int, int], ...]
+    """Documents and their tokens, by the length of a document: the i-th pair counts those of 2**i
+    to 2**(i + 1) - 1 tokens. So readers know how many rows a shard gives, before it is here."""
     raw_bytes: int
     raw_hash: str
     zip_bytes: int
     zip_hash: str
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in the shard."""
+        return sum(tokens for _, tokens in self.lengths)
 
     @property
     def zip_basename(self) -> str:
@@ -83,7 +91,7 @@ class Index:
             }
             for shard in self.shards
         ]
-        ours = {"tokens": [shard.tokens for shard in self.shards]}
+        ours = {"lengths": [shard.lengths for shard in self.shards]}
         value = {"version": 2, "shards": shards, "climbstream": ours}
         return json.dumps(value, sort_keys=True).encode()
 
@@ -96,10 +104,10 @@ class Index:
         """
         try:
             value = json.loads(data)
-            tokens = value["climbstream"]["tokens"]
+            lengths = value["climbstream"]["lengths"]
             shards = tuple(
-                _entry(shard, count, dtype)
-                for shard, count in zip(value["shards"], tokens, strict=True)
+                _entry(shard, theirs, dtype)
+                for shard, theirs in zip(value["shards"], lengths, strict=True)
             )
         except InvalidDataError:
             raise
@@ -192,13 +200,31 @@ def check_raw(raw: bytes | memoryview, entry: ShardEntry) -> None:
     _check(entry.basename, HASH, entry.raw_hash, hash_bytes(raw))
 
 
-def describe_shard(
-    basename: str, samples: int, tokens: int, raw: bytes, packed: bytes
-) -> ShardEntry:
-    """Make the index entry of a shard from its bytes."""
+def describe_shard(basename: str, lengths: ArrayLike, raw: bytes, packed: bytes) -> ShardEntry:
+    """Make the index entry of a shard, from its bytes and the ``lengths`` of its documents."""
+    sizes = np.asarray(lengths, np.int64)
     return ShardEntry(
-        basename, samples, tokens, len(raw), hash_bytes(raw), len(packed), hash_bytes(packed)
+        basename,
+        len(sizes),
+        count_lengths(sizes),
+        len(raw),
+        hash_bytes(raw),
+        len(packed),
+        hash_bytes(packed),
     )
+
+
+def count_lengths(lengths: NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
+    """Count documents of ``lengths`` tokens, int64 ``[n]``, as `ShardEntry` does.
+
+    >>> count_lengths(np.array([1, 2, 3, 700]))[:3]
+    ((1, 1), (2, 5), (0, 0))
+    """
+    # float64 holds every length of a shard exactly, so the exponent is that of the integer.
+    bits = np.frexp(lengths.astype(np.float64))[1] - 1
+    documents = np.bincount(bits)
+    tokens = np.bincount(bits, lengths).astype(np.int64)
+    return tuple(zip(documents.tolist(), tokens.tolist(), strict=True))
 
 
 def parse_shard(data: NDArray[np.uint8], entry: ShardEntry, dtype: str) -> ShardView:
@@ -225,6 +251,7 @@ def parse_shard(data: NDArray[np.uint8], entry: ShardEntry, dtype: str) -> Shard
         raise IntegrityError(f"{name}: a document is no array of {dtype}")
     ends = np.cumsum(values // size)
     _check(name, "tokens", entry.tokens, int(ends[-1]) if n else 0)
+    _check(name, "documents and tokens by length", entry.lengths, count_lengths(values // size))
     return ShardView(data, starts, ends)
 
 
@@ -246,7 +273,7 @@ def _file(basename: str, size: int, digest: str) -> dict[str, Any]:
     return {"basename": basename, "bytes": size, "hashes": {HASH: digest}}
 
 
-def _entry(shard: dict[str, Any], tokens: int, dtype: str) -> ShardEntry:
+def _entry(shard: dict[str, Any], lengths: Any, dtype: str) -> ShardEntry:
     raw, packed = shard["raw_data"], shard["zip_data"]
     basename = str(raw["basename"])
     # A name from an index must not lead out of its folder.
@@ -261,13 +288,18 @@ def _entry(shard: dict[str, Any], tokens: int, dtype: str) -> ShardEntry:
             f"shard {basename} holds {shard['column_names']} as {shard['column_encodings']}, "
             f"not {COLUMN!r} as ndarray:{dtype}"
         )
-    counts = [shard["samples"], tokens, raw["bytes"], packed["bytes"]]
+    pairs = tuple((documents, tokens) for documents, tokens in lengths)
+    counts = [shard["samples"], raw["bytes"], packed["bytes"], *chain(*pairs)]
     if any(not isinstance(c, int) or isinstance(c, bool) or c < 0 for c in counts):
         raise InvalidDataError(f"shard {basename} counts {counts}; counts are whole numbers")
+    if (listed := sum(documents for documents, _ in pairs)) != shard["samples"]:
+        raise InvalidDataError(
+            f"shard {basename} counts {shard['samples']} documents, and {listed} by their lengths"
+        )
     return ShardEntry(
         basename,
         shard["samples"],
-        tokens,
+        pairs,
         raw["bytes"],
         str(raw["hashes"][HASH]),
         packed["bytes"],

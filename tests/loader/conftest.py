@@ -109,19 +109,19 @@ def _write_shards(
     folder: Path, documents: Iterable[Any], dtype: str, shard_bytes: int
 ) -> Iterator[ShardEntry]:
     """Write one cluster; a shard is closed when it has passed ``shard_bytes``."""
-    number, samples, tokens = 0, [], 0
+    number, samples, lengths = 0, [], []
     waiting = list(documents)
     while waiting:
         document = waiting.pop(0)
         samples.append(encode_document(document))
-        tokens += len(document)
+        lengths.append(len(document))
         if not waiting or sum(map(len, samples)) >= shard_bytes:
             raw = encode_shard(samples, dtype)
             packed = compress(raw)
-            entry = describe_shard(f"shard.{number:05}.mds", len(samples), tokens, raw, packed)
+            entry = describe_shard(f"shard.{number:05}.mds", lengths, raw, packed)
             write_bytes(folder / entry.zip_basename, packed)
             yield entry
-            number, samples, tokens = number + 1, [], 0
+            number, samples, lengths = number + 1, [], []
 
 
 def _counted_documents(

@@ -50,8 +50,7 @@ def make_documents(sizes, dtype, seed=0):
 def make_shard(documents, dtype="uint16"):
     raw = encode_shard([encode_document(d) for d in documents], dtype)
     packed = compress(raw)
-    tokens = sum(map(len, documents))
-    return raw, packed, describe_shard("shard.00007.mds", len(documents), tokens, raw, packed)
+    return raw, packed, describe_shard("shard.00007.mds", list(map(len, documents)), raw, packed)
 
 
 def parse(raw, entry, dtype="uint16"):
@@ -64,7 +63,7 @@ def with_bytes(raw, at, new):
 
 def make_index(**changes):
     """Make the JSON of an index of one shard, with some keys of its entry changed."""
-    entry = ShardEntry("shard.00000.mds", 2, 4, len(GOLDEN), "a" * 32, 99, "b" * 32)
+    entry = ShardEntry("shard.00000.mds", 2, ((1, 1), (1, 3)), len(GOLDEN), "a" * 32, 99, "b" * 32)
     value = json.loads(Index("uint16", (entry,)).to_bytes())
     value["shards"][0].update(changes)
     return value
@@ -96,7 +95,7 @@ def test_a_shard_is_the_bytes_that_the_format_says():
 
 
 def test_bytes_by_hand_are_read():
-    entry = describe_shard("shard.00000.mds", 2, 4, GOLDEN, b"")
+    entry = describe_shard("shard.00000.mds", [3, 1], GOLDEN, b"")
     view = parse(GOLDEN, entry)
     assert [view.document(i, "uint16").tolist() for i in range(2)] == [[1, 2, 770], [65_535]]
 
@@ -189,7 +188,7 @@ def test_a_shard_cut_short_is_found(data):
 def test_other_content_than_the_index_says_is_found_after_decompression():
     raw, packed, _ = make_shard(make_documents([5], "uint16"))
     other = bytes(len(raw))
-    entry = describe_shard("shard.00007.mds", 1, 5, other, packed)
+    entry = describe_shard("shard.00007.mds", [5], other, packed)
     with pytest.raises(IntegrityError, match=r"shard\.00007\.mds: expected .* xxh3_128, got"):
         decompress(packed, entry)
 
@@ -198,7 +197,7 @@ def test_a_frame_that_declares_more_than_the_index_says_is_never_decompressed():
     # Magic, single segment with 8 bytes of content size, 2**60 bytes, one empty last block.
     bomb = bytes.fromhex("28b52ffd e0 0000000000000010 010000")
     assert zstandard.get_frame_parameters(bomb).content_size == 1 << 60
-    entry = describe_shard("shard.00007.mds", 1, 5, b"x" * 100, bomb)
+    entry = describe_shard("shard.00007.mds", [5], b"x" * 100, bomb)
     with pytest.raises(
         IntegrityError,
         match=rf"zstd: expected 100 bytes when decompressed, got {1 << 60}",
@@ -209,7 +208,7 @@ def test_a_frame_that_declares_more_than_the_index_says_is_never_decompressed():
 def test_a_frame_that_holds_more_than_it_declares_is_refused():
     # Declares 1 byte; its block repeats a byte 65,536 times.
     liar = bytes.fromhex("28b52ffd 20 01") + (65_536 << 3 | 0b011).to_bytes(3, "little") + b"x"
-    entry = describe_shard("shard.00007.mds", 1, 5, b"x", liar)
+    entry = describe_shard("shard.00007.mds", [5], b"x", liar)
     with pytest.raises(IntegrityError, match=r"shard\.00007\.mds\.zstd cannot be decompressed"):
         decompress(liar, entry)
 
@@ -217,26 +216,26 @@ def test_a_frame_that_holds_more_than_it_declares_is_refused():
 def test_a_frame_that_declares_no_size_is_refused():
     raw = bytes(100)
     packed = zstandard.ZstdCompressor(write_content_size=False).compress(raw)
-    entry = describe_shard("shard.00007.mds", 1, 5, raw, packed)
+    entry = describe_shard("shard.00007.mds", [5], raw, packed)
     with pytest.raises(IntegrityError, match="expected 100 bytes when decompressed"):
         decompress(packed, entry)
 
 
 @pytest.mark.parametrize("junk", [b"", b"no zstd frame, whatever the index says"])
 def test_what_is_no_frame_is_refused_though_its_hash_fits(junk):
-    entry = describe_shard("shard.00007.mds", 1, 5, b"x", junk)
+    entry = describe_shard("shard.00007.mds", [5], b"x", junk)
     with pytest.raises(IntegrityError, match=r"shard\.00007\.mds\.zstd"):
         decompress(junk, entry)
 
 
 def test_another_number_of_documents_than_the_index_says_is_found():
-    entry = describe_shard("shard.00000.mds", 3, 4, GOLDEN, b"")
+    entry = describe_shard("shard.00000.mds", [2, 1, 1], GOLDEN, b"")
     with pytest.raises(IntegrityError, match=r"mds: expected 3 documents, got 2"):
         parse(GOLDEN, entry)
 
 
 def test_another_number_of_tokens_than_the_index_says_is_found():
-    entry = describe_shard("shard.00000.mds", 2, 5, GOLDEN, b"")
+    entry = describe_shard("shard.00000.mds", [4, 1], GOLDEN, b"")
     with pytest.raises(IntegrityError, match=r"mds: expected 5 tokens, got 4"):
         parse(GOLDEN, entry)
 
@@ -253,20 +252,20 @@ def test_another_number_of_tokens_than_the_index_says_is_found():
 )
 def test_a_damaged_table_of_offsets_is_found(at, offset):
     bad = with_bytes(GOLDEN, at, struct.pack("<I", offset))
-    entry = describe_shard("shard.00000.mds", 2, 4, bad, b"")
+    entry = describe_shard("shard.00000.mds", [3, 1], bad, b"")
     with pytest.raises(IntegrityError, match=r"shard\.00000\.mds: the table of offsets"):
         parse(bad, entry)
 
 
 def test_a_document_of_two_dimensions_is_refused():
     bad = with_bytes(GOLDEN, FIRST + 4, b"\x08")
-    entry = describe_shard("shard.00000.mds", 2, 4, bad, b"")
+    entry = describe_shard("shard.00000.mds", [3, 1], bad, b"")
     with pytest.raises(IntegrityError, match="not a one-dimensional array"):
         parse(bad, entry)
 
 
 def test_a_document_of_another_type_is_refused():
-    entry = describe_shard("shard.00000.mds", 2, 4, GOLDEN, b"")
+    entry = describe_shard("shard.00000.mds", [3, 1], GOLDEN, b"")
     with pytest.raises(IntegrityError, match="a document is no array of uint32"):
         parse(GOLDEN, entry, "uint32")
 
@@ -274,7 +273,7 @@ def test_a_document_of_another_type_is_refused():
 @given(st.integers(0, 15), st.binary(min_size=1, max_size=8))
 def test_whatever_the_head_says_no_document_reaches_out_of_the_shard(at, junk):
     bad = with_bytes(GOLDEN, at, junk)
-    entry = describe_shard("shard.00000.mds", 2, 4, bad, b"")
+    entry = describe_shard("shard.00000.mds", [3, 1], bad, b"")
     try:
         view = parse(bad, entry)
     except IntegrityError:
@@ -289,7 +288,7 @@ def test_whatever_the_head_says_no_document_reaches_out_of_the_shard(at, junk):
 @example(5)
 def test_a_shard_cut_anywhere_is_refused_by_its_own_table(kept):
     bad = GOLDEN[:kept]
-    entry = describe_shard("shard.00000.mds", 2, 4, bad, b"")
+    entry = describe_shard("shard.00000.mds", [3, 1], bad, b"")
     with pytest.raises(IntegrityError, match=r"shard\.00000\.mds"):
         parse(bad, entry)
 
@@ -299,11 +298,11 @@ def test_a_shard_cut_anywhere_is_refused_by_its_own_table(kept):
 
 def test_an_index_is_the_bytes_that_the_format_says():
     entries = (
-        ShardEntry("shard.00000.mds", 2, 4, 248, "a" * 32, 180, "b" * 32),
-        ShardEntry("shard.00001.mds", 1, 3, 240, "c" * 32, 170, "d" * 32),
+        ShardEntry("shard.00000.mds", 2, ((1, 1), (1, 3)), 248, "a" * 32, 180, "b" * 32),
+        ShardEntry("shard.00001.mds", 1, ((0, 0), (1, 3)), 240, "c" * 32, 170, "d" * 32),
     )
     assert Index("uint16", entries).to_bytes() == (
-        b'{"climbstream": {"tokens": [4, 3]}, "shards": ['
+        b'{"climbstream": {"lengths": [[[1, 1], [1, 3]], [[0, 0], [1, 3]]]}, "shards": ['
         b'{"column_encodings": ["ndarray:uint16"], "column_names": ["tokens"], '
         b'"column_sizes": [null], "compression": "zstd:3", "format": "mds", '
         b'"hashes": ["xxh3_128"], "raw_data": {"basename": "shard.00000.mds", "bytes": 248, '
@@ -321,23 +320,19 @@ def test_an_index_is_the_bytes_that_the_format_says():
     )
 
 
-@given(
-    st.lists(
-        st.builds(
-            ShardEntry,
-            st.integers(0, 99_999).map("shard.{:05}.mds".format),
-            st.integers(0, 1 << 31),
-            st.integers(0, 1 << 40),
-            st.integers(0, 1 << 32),
-            st.text("0123456789abcdef", min_size=32, max_size=32),
-            st.integers(0, 1 << 32),
-            st.text("0123456789abcdef", min_size=32, max_size=32),
-        ),
-        max_size=4,
-        unique_by=lambda entry: entry.basename,
-    ),
-    dtypes,
+hashes = st.text("0123456789abcdef", min_size=32, max_size=32)
+entries = st.builds(
+    lambda name, lengths, *rest: ShardEntry(name, sum(n for n, _ in lengths), lengths, *rest),
+    st.integers(0, 99_999).map("shard.{:05}.mds".format),
+    st.lists(st.tuples(st.integers(0, 1 << 31), st.integers(0, 1 << 40)), max_size=4).map(tuple),
+    st.integers(0, 1 << 32),
+    hashes,
+    st.integers(0, 1 << 32),
+    hashes,
 )
+
+
+@given(st.lists(entries, max_size=4, unique_by=lambda entry: entry.basename), dtypes)
 def test_an_index_comes_back_as_it_was(entries, dtype):
     index = Index(dtype, tuple(entries))
     assert Index.from_bytes(index.to_bytes(), dtype) == index
@@ -381,6 +376,21 @@ def test_counts_that_are_no_counts_are_refused(count):
         Index.from_bytes(json.dumps(make_index(samples=count)).encode(), "uint16")
 
 
+def test_lengths_of_another_number_of_documents_are_refused():
+    value = make_index()
+    value["climbstream"]["lengths"] = [[[1, 1], [2, 3]]]
+    with pytest.raises(InvalidDataError, match="counts 2 documents, and 3 by their lengths"):
+        Index.from_bytes(json.dumps(value).encode(), "uint16")
+
+
+def test_documents_of_other_lengths_than_the_index_says_are_found():
+    documents = make_documents([2, 2], "uint16")
+    raw, packed, _ = make_shard(documents)
+    entry = describe_shard("shard.00007.mds", [1, 3], raw, packed)
+    with pytest.raises(IntegrityError, match="documents and tokens by length"):
+        parse(raw, entry)
+
+
 @pytest.mark.parametrize(
     "data",
     [b"", b"no JSON", b"\xff", b"[]", b"{}", b"null", b'{"shards": [], "version": 2}'],
@@ -392,7 +402,7 @@ def test_what_is_no_index_of_ours_is_refused(data):
 
 def test_an_index_that_leaves_out_a_count_is_refused():
     value = make_index()
-    value["climbstream"]["tokens"] = []
+    value["climbstream"]["lengths"] = []
     with pytest.raises(InvalidDataError, match="no index of token shards"):
         Index.from_bytes(json.dumps(value).encode(), "uint16")
 

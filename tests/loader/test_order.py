@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from climbstream.loader.order import key, permutation, permute, shuffled
+from climbstream.loader.order import key, permutation, permute, shuffled, subkey
 
 keys = st.integers(0, (1 << 64) - 1)
 
@@ -59,5 +59,16 @@ def test_a_key_depends_on_every_part_and_their_order():
 def test_orders_are_the_same_today_and_tomorrow():
     # A change here changes the order of every run and breaks the resuming of old ones.
     assert key(17, "c03", "rows") == 0x2E7FCE891C82FC8E
-    assert shuffled(10, 17, "c03", "rows").tolist() == [9, 4, 8, 5, 0, 2, 6, 7, 1, 3]
-    assert permute(10**9, 10**12, np.uint64(17)) == 988_904_033_786
+    assert shuffled(10, 17, "c03", "rows").tolist() == [3, 8, 5, 6, 2, 4, 1, 0, 9, 7]
+    assert permute(10**9, 10**12, np.uint64(17)) == 84_936_716_436
+
+
+@pytest.mark.parametrize("n", [5, 8, 13, 64])
+def test_every_position_goes_to_every_place_as_often(n):
+    times = 2000 * n
+    seen = np.zeros((n, n))
+    for number in range(times):
+        order = permutation(n, np.uint64(subkey(17, number)))
+        seen[np.arange(n), order] += 1
+    # Chi-squared over its degrees of freedom, which a fair shuffle puts near 1.
+    assert ((seen - times / n) ** 2 / (times / n)).sum() / (n - 1) ** 2 < 1.5

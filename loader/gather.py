@@ -1,0 +1,137 @@
+"""Gather: copy the rows of a batch out of mapped shards, one compiled call a batch.
+
+Compiled code reads a shard through its address: a token may begin at an odd byte, where no array of
+uint16 can begin, and handing over hundreds of arrays would cost more than the copy. What `Opened`
+holds was checked against the index when it was opened (`parse_shard`), so no address leads out of
+it.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import carray, njit, types  # type: ignore[attr-defined]
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from .mds import ShardView
+from .pack import Packed
+
+IGNORED = -100
+"""Label of a token that is not to be learned, as PyTorch and Hugging Face have it."""
+
+
+class Opened(NamedTuple):
+    """A shard that rows can be copied from; it keeps alive what its addresses point to."""
+
+    data: NDArray[np.uint8]
+    """The raw shard."""
+    ends: NDArray[np.int64]
+    """Pieces up to each row, ``[rows + 1]``."""
+    pieces: NDArray[np.int64]
+    """First byte in ``data``, and number of tokens, ``[pieces, 2]``."""
+    packed: Packed
+    addresses: tuple[int, ...]
+    """Where the three arrays lie in memory."""
+
+    @classmethod
+    def of(cls, view: ShardView, packed: Packed, size: int) -> "Opened":
+        """Join a shard of tokens of ``size`` bytes and its packing."""
+        document, first, tokens = packed.pieces.T
+        pieces = np.stack([view.starts[document] + first * size, tokens], axis=1)
+        arrays = (view.data, packed.ends, pieces)
+        return cls(*arrays, packed, tuple(array.ctypes.data for array in arrays))
+
+
+def _type_pointer(_context: Any, _address: Any) -> Any:
+    """Make a pointer of an integer."""
+
+    def build(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), build
+
+
+_pointer: Any = intrinsic(_type_pointer)
+
+
+@njit(cache=True, nogil=True)
+def gather(addresses: Any, rows: Any, begin: Any, size: Any, padding: Any, out: Any) -> Any:
+    """Copy rows ``begin`` and on to ``out``, int32 or int64 ``[n, seq_len]``.
+
+    ``addresses`` are int64 ``[visits, 3]``, those of `Opened`; ``rows`` as in `Steps`; ``size`` the
+    bytes of a token in a shard, 2 or 4. What a row lacks is filled with ``padding``. Returns
+    nothing of use: a number that keeps the compiler from leaving out the first loop.
+    """
+    # Rows lie anywhere, and memory is slow to answer: ask for where they begin all at once.
+    asked = np.int64(0)
+    for i in range(len(out)):
+        visit, row = rows[begin + i, 1], rows[begin + i, 2]
+        ends = carray(_pointer(addresses[visit, 1] + 8 * row), 2, np.int64)
+        piece = carray(_pointer(addresses[visit, 2] + 16 * ends[0]), 2, np.int64)
+        asked += carray(_pointer(addresses[visit, 0] + piece[0]), 1, np.uint8)[0]
+    for i in range(len(out)):
+        visit, row = rows[begin + i, 1], rows[begin + i, 2]
+        ends = carray(_pointer(addresses[visit, 1] + 8 * row), 2, np.int64)
+        target = out[i]
+        at = 0
+        for p in range(ends[0], ends[1]):
+            piece = carray(_pointer(addresses[visit, 2] + 16 * p), 2, np.int64)
+            source = addresses[visit, 0] + piece[0]
+            if size == 2:
+                at = _widen(carray(_pointer(source), piece[1], np.uint16), target, at)
+            else:
+                at = _widen(carray(_pointer(source), piece[1], np.uint32), target, at)
+        target[at:] = padding
+    return asked
+
+
+@njit(cache=True, nogil=True)
+def mark_pieces(
+    addresses: Any, rows: Any, begin: Any, labels: Any, positions: Any, bounds: Any
+) -> Any:
+    """Say where documents begin in rows ``begin`` and on; an output of 0 rows is left out.
+
+    ``labels``, ``[n, seq_len]``, holds the tokens, and gets `IGNORED` where a document begins
+    behind another one, and in padding. ``positions``, int64 ``[n, seq_len]``, count from 0 in each
+    piece and in padding. ``bounds``, int32 ``[n, most + 1]``, gets the end of each piece, and the
+    end of the row in what is left; pieces beyond the last place are joined to the last. Returns how
+    many are joined.
+    """
+    n = max(len(labels), len(positions), len(bounds))
+    most, joined = bounds.shape[1] - 1, 0
+    for i in range(n):
+        visit, row = rows[begin + i, 1], rows[begin + i, 2]
+        ends = carray(_pointer(addresses[visit, 1] + 8 * row), 2, np.int64)
+        at = np.int64(0)
+        for number in range(ends[1] - ends[0]):
+            piece = carray(_pointer(addresses[visit, 2] + 16 * (ends[0] + number)), 2, np.int64)
+            if len(labels) and at > 0:
+                labels[i, at] = IGNORED
+            if len(positions):
+                for t in range(piece[1]):
+                    positions[i, at + t] = t
+            at += piece[1]
+            if len(bounds):
+                joined += number >= most
+                bounds[i, min(number, most - 1) + 1] = at
+        last = min(ends[1] - ends[0], most)
+        if len(labels):
+            labels[i, at:] = IGNORED
+        if len(positions):
+            for t in range(positions.shape[1] - at):
+                positions[i, at + t] = t
+        if len(bounds):
+            bounds[i, 0] = 0
+            bounds[i, last + 1 :] = at
+    return joined
+
+
+@njit(cache=True, nogil=True)
+def _widen(source: Any, target: Any, at: Any) -> Any:
+    """Copy ``source`` to ``target`` from ``at`` on; return where that ends."""
+    end = at + len(source)
+    part = target[at:end]  # indexed from 0, so that the loop becomes vector instructions
+    for i in range(len(part)):
+        part[i] = source[i]
+    return end

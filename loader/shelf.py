@@ -1,0 +1,73 @@
+"""Shelf: the shards that lanes are reading from, open for `gather`."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .gather import Opened
+from .steps import Steps
+from .stream import TokenStream
+
+Place = tuple[int, int, int]
+"""Cluster, shard, epoch."""
+
+
+class Shelf:
+    """Opens a shard when its first row is asked for, and lets it go when its lanes move on."""
+
+    def __init__(self, streams: list[TokenStream]) -> None:
+        self._streams = streams
+        self._open: dict[Place, Opened] = {}
+        self._readers: dict[Place, set[tuple[int, int]]] = {}
+        self._reading: dict[tuple[int, int], Place] = {}
+        self._spent: list[Opened] = []
+        self._turns: list[tuple[int, ...]] = []
+        self.addresses: NDArray[np.int64] = np.zeros((0, 3), np.int64)
+        """Of the shard of each visit, as `gather` takes them."""
+        self.dropped, self.cut = 0, 0
+        """Tokens in no row, and documents that were cut, of all shards that were opened."""
+
+    def begin(self, steps: Steps) -> None:
+        """Take up the visits of ``steps``; shards that no lane reads from yet are not opened."""
+        self.addresses = np.zeros((len(steps.visits), 3), np.int64)
+        self._turns = []
+        reading = self._reading.copy()
+        for i, (cluster, lane, shard, epoch, row) in enumerate(steps.visits.tolist()):
+            # A lane may stay where it is; from its first turn on, what it reads from is closed.
+            if reading.pop((cluster, lane), None) == (cluster, shard, epoch):
+                self.addresses[i] = self._open[cluster, shard, epoch].addresses
+            else:
+                self._turns.append((row, i, cluster, lane, shard, epoch))
+        self._turns.reverse()
+
+    def prepare(self, rows: int) -> int:
+        """Open what the first ``rows`` rows need; return how many rows are ready then.
+
+        What lanes have left is kept until the next call: rows of it may be in the batch at hand.
+
+        Raises:
+            IntegrityError: A shard is missing or damaged.
+        """
+        self._spent.clear()
+        while self._turns and self._turns[-1][0] < rows:
+            _, i, cluster, lane, shard, epoch = self._turns[-1]
+            self.addresses[i] = self._turn((cluster, lane), (cluster, shard, epoch)).addresses
+            self._turns.pop()
+        return self._turns[-1][0] if self._turns else 1 << 62
+
+    def _turn(self, lane: tuple[int, int], place: Place) -> Opened:
+        """Let ``lane`` read from ``place``."""
+        if (opened := self._open.get(place)) is None:
+            cluster, shard, epoch = place
+            opened = self._open[place] = self._streams[cluster].open(shard, epoch)
+            self._readers[place] = set()
+            self.dropped += opened.packed.dropped
+            self.cut += opened.packed.cut
+        before = self._reading.get(lane)
+        if before is not None and before != place:
+            self._readers[before].discard(lane)
+            if not self._readers[before]:
+                self._spent.append(self._open.pop(before))
+                del self._readers[before]
+        self._reading[lane] = place
+        self._readers[place].add(lane)
+        return opened

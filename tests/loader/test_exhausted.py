@@ -1,0 +1,122 @@
+"""Exhaustion: no cluster is gone through more often than it may be."""
+
+import json
+
+import pytest
+
+from climbstream.loader import MixtureLoader
+from climbstream.loader.errors import UsageError
+
+SEQ_LEN = 8
+ROWS = {"c00": 200, "c01": 40, "c02": 24}
+WEIGHTS = {"c00": 0.5, "c01": 0.3, "c02": 0.2}
+BATCH = 8
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory, make_shards, counted_documents):
+    lengths = {name: [SEQ_LEN] * rows for name, rows in ROWS.items()}
+    return make_shards(tmp_path_factory.mktemp("shards"), counted_documents(lengths))
+
+
+@pytest.fixture
+def open_loader(shards):
+    def open_(**given):
+        kwargs = {"weights": WEIGHTS, "seq_len": SEQ_LEN, "batch_rows": BATCH, "max_epochs": 1.5}
+        return MixtureLoader(shards.directory, **(kwargs | given))
+
+    return open_
+
+
+def due(name):
+    """Most rows that a cluster may serve at 1.5 epochs."""
+    return ROWS[name] * 3 // 2
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 8])
+def test_no_cluster_passes_its_epochs_and_all_come_near(open_loader, batch_digest, world_size):
+    ranks = [open_loader(rank=r, world_size=world_size) for r in range(world_size)]
+    alone = open_loader()
+    while (batch := next(alone, None)) is not None:
+        assert batch_digest(batch) == batch_digest(*(next(rank) for rank in ranks))
+        assert all(alone.served[name] <= due(name) * SEQ_LEN for name in ROWS)
+    assert [next(rank, None) for rank in ranks] == [None] * world_size
+    # What is left of each is less than the next batch would have taken.
+    assert all(due(name) - alone.served[name] // SEQ_LEN < BATCH for name in ROWS)
+
+
+def test_a_cap_is_logged_at_its_step_and_the_others_share_the_weight(open_loader, capsys):
+    loader = open_loader()
+    # c02 has 36 rows, of which a step takes 1.6.
+    for _ in range(23):
+        next(loader)
+    weights = loader.mixture.weights
+    assert weights == pytest.approx({"c00": 0.625, "c01": 0.375})
+    said = capsys.readouterr().err
+    assert "step 22: no more of c02 after 1.458 epochs; the others share its weight" in said
+    assert loader.state_dict()["weights"][0]["at_step"] == 22
+
+
+def test_a_part_of_an_epoch_is_a_cap_too(open_loader):
+    loader = open_loader(max_epochs={"c01": 0.5})
+    for _ in range(60):
+        next(loader)
+    assert 20 - BATCH < loader.served["c01"] // SEQ_LEN <= 20
+    assert loader.epochs["c02"] > 1.5
+
+
+def test_a_later_change_cannot_bring_a_capped_cluster_back(open_loader):
+    loader = open_loader(max_epochs={"c02": 1})
+    for _ in range(30):
+        next(loader)
+    served = loader.served["c02"]
+    loader.set_weights(WEIGHTS)
+    for _ in range(30):
+        next(loader)
+    assert loader.served["c02"] == served
+    assert served <= 24 * SEQ_LEN
+
+
+def test_it_goes_on_the_same_from_every_step(open_loader, batch_digest):
+    loader, states, digests = open_loader(), [], []
+    while True:
+        states.append(json.dumps(loader.state_dict()))
+        if (batch := next(loader, None)) is None:
+            break
+        digests.append(batch_digest(batch))
+    assert len(digests) > 40
+    for step, state in enumerate(states):
+        again = open_loader().load_state_dict(json.loads(state))
+        assert [batch_digest(batch) for batch in again] == digests[step:]
+
+
+def test_stop_ends_the_iteration_at_the_first_cap(open_loader, capsys):
+    loader = open_loader(exhausted="stop")
+    assert len(list(loader)) == 22
+    assert next(loader, None) is None
+    assert "step 22: the data ends, for want of c02 after 1.458 epochs" in capsys.readouterr().err
+
+
+def test_an_error_names_the_step_the_cluster_and_the_remedy(open_loader):
+    loader = open_loader(exhausted="error")
+    for _ in range(22):
+        next(loader)
+    message = (
+        r"step 22 would take more than max_epochs of c02 after 1\.458 epochs; raise max_epochs"
+    )
+    with pytest.raises(UsageError, match=message):
+        next(loader)
+    assert loader.step == 22
+
+
+@pytest.mark.parametrize(
+    ("most", "message"),
+    [
+        ({"c09": 1}, "max_epochs names c09; the clusters are c00, c01, c02"),
+        (0, r"max_epochs is \{'c00': 0.*it must be above 0"),
+        (float("nan"), "it must be above 0 and below 1e9"),
+    ],
+)
+def test_epochs_that_cannot_be_are_refused(open_loader, most, message):
+    with pytest.raises(UsageError, match=message):
+        open_loader(max_epochs=most)
