@@ -12,7 +12,8 @@ from .pool import cores
 
 _PACKAGES = (
     "climbstream numpy torch numba zstandard xxhash fsspec click datasets faiss-cpu faiss-gpu "
-    "scikit-learn tokenizers pyarrow lightgbm transformers huggingface-hub mosaicml-streaming"
+    "scikit-learn tokenizers pyarrow lightgbm transformers huggingface-hub boto3 aiohttp "
+    "mosaicml-streaming"
 ).split()
 
 

@@ -28,6 +28,7 @@ from .progress import say
 from .shelf import Shelf
 from .state import LoaderState
 from .steps import Planner, Position, Steps
+from .store import Store
 from .stream import TokenStream
 from .weights import WeightsLog, WeightsRecord
 
@@ -49,7 +50,7 @@ class MixtureLoader:
 
     def __init__(
         self,
-        directory: str | Path,
+        directory: str | Path | Store,
         weights: Mixture | Mapping[str, float] | str | Path | None = None,
         *,
         seq_len: int,
@@ -71,7 +72,8 @@ class MixtureLoader:
         """Open a shard directory.
 
         Args:
-            directory: What `climb build` made.
+            directory: What `climb build` made: a folder, or a URL (``s3://``, ``hf://``,
+                ``https://``).
             weights: A mixture, weights by name, or the file of a mixture; default: token shares,
                 or what ``log`` holds.
             seq_len: Tokens of a row.
@@ -96,11 +98,12 @@ class MixtureLoader:
             UsageError: Numbers that do not fit each other; the message lists those that do.
             InvalidDataError: No shard directory; a mixture for other clusters; a cluster with
                 weight but without one row of tokens.
+            RemoteError: A store did not give what was asked.
         """
         _check_numbers(seq_len, batch_rows, rank, world_size, lanes)
         _check_choice("packing", pack, PACKS)
         _check_choice("way to be exhausted", exhausted, EXHAUSTED)
-        self.directory = Path(directory)
+        self.directory = Store.of(directory)
         self.manifest = Manifest.load(self.directory)
         self.names = self.manifest.names
         self.rank, self.world_size = rank, world_size

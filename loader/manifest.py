@@ -4,15 +4,18 @@ import re
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from .errors import IntegrityError, InvalidDataError
 from .mds import DTYPES, Index
 from .mixture import Mixture
-from .storage import hash_bytes, hash_json, read_json, write_json
+from .storage import hash_bytes, hash_json, parse_json, write_json
+from .store import Store
 from .versioned import check_version
 
 MANIFEST = "manifest.json"
+INDEX = "index.json"
+Folder = TypeVar("Folder", Path, Store)
 _NAME = re.compile(r"[\w-][\w .-]*")
 
 
@@ -111,38 +114,45 @@ class Manifest:
         write_json(directory / MANIFEST, self.to_json())
 
     @classmethod
-    def load(cls, directory: Path) -> Self:
-        """Read the manifest of ``directory``.
+    def load(cls, directory: str | Path | Store) -> Self:
+        """Read the manifest of ``directory``, a folder or a URL.
 
         Raises:
             InvalidDataError: There is none, or it cannot be read.
+            RemoteError: The store did not give it.
         """
-        path = directory / MANIFEST
-        if not path.exists():
+        store = Store.of(directory)
+        try:
+            data = store.read(MANIFEST)
+        except (FileNotFoundError, NotADirectoryError):
             raise InvalidDataError(
                 f"{directory} is no shard directory: it has no {MANIFEST}. "
                 "If a build was interrupted, run the same `climb build` again; it goes on"
-            )
+            ) from None
+        path = store / MANIFEST
+        value = parse_json(data, str(path))
         try:
-            return cls.from_json(read_json(path))
+            return cls.from_json(value)
         except InvalidDataError as error:
             raise InvalidDataError(f"{path}: {error}") from None
 
 
-def cluster_folder(directory: Path, name: str) -> Path:
+def cluster_folder(directory: Folder, name: str) -> Folder:
     """Folder of the shards of cluster ``name``."""
     return directory / "clusters" / name
 
 
-def load_index(directory: Path, manifest: Manifest, cluster: ClusterEntry) -> Index:
+def load_index(directory: Path | Store, manifest: Manifest, cluster: ClusterEntry) -> Index:
     """Read and check the index of one cluster.
 
     Raises:
         IntegrityError: Its bytes or counts are not those that the manifest names.
+        RemoteError: The store did not give it.
     """
-    path = cluster_folder(directory, cluster.name) / "index.json"
+    folder = cluster_folder(Store.of(directory), cluster.name)
+    path = folder / INDEX
     try:
-        data = path.read_bytes()
+        data = folder.read(INDEX)
     except FileNotFoundError:
         raise IntegrityError(
             f"{path} is missing; build, pull or copy the directory again"

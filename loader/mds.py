@@ -14,6 +14,7 @@ under the top-level key ``climbstream`` of the index, where that library does no
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -33,6 +34,7 @@ SHARD_BYTES = 1 << 24
 ZSTD_LEVEL = 3
 DTYPES = ("uint16", "uint32")
 
+_DIGEST = re.compile("[0-9a-f]{32}")
 _BYTES_BEFORE_LENGTH = 5  # u32 size, u8 dimensions and code
 
 
@@ -178,8 +180,21 @@ def decompress(packed: bytes, entry: ShardEntry) -> bytes:
     """Decompress a shard to the bytes that its entry promises.
 
     Raises:
-        IntegrityError: Bytes, declared size or hash differ from the entry. Nothing larger than
-            the entry says is ever allocated.
+        IntegrityError: Bytes, declared size or a hash differ from the entry.
+    """
+    raw = unpack(packed, entry)
+    check_raw(raw, entry)
+    return raw
+
+
+def unpack(packed: bytes, entry: ShardEntry) -> bytes:
+    """Decompress a shard whose compressed bytes are those of its entry.
+
+    The raw bytes are not hashed: they follow from the compressed ones, whose hash is checked.
+
+    Raises:
+        IntegrityError: Compressed bytes or declared size differ from the entry. Nothing larger
+            than the entry says is ever allocated.
     """
     _check(entry.zip_basename, "bytes", entry.zip_bytes, len(packed))
     _check(entry.zip_basename, HASH, entry.zip_hash, hash_bytes(packed))
@@ -187,11 +202,9 @@ def decompress(packed: bytes, entry: ShardEntry) -> bytes:
         # A decompressor believes the size that a frame declares, so compare it first.
         declared = zstandard.get_frame_parameters(packed).content_size
         _check(entry.zip_basename, "bytes when decompressed", entry.raw_bytes, declared)
-        raw = zstandard.ZstdDecompressor().decompress(packed)
+        return zstandard.ZstdDecompressor().decompress(packed)
     except zstandard.ZstdError as error:
         raise IntegrityError(f"{entry.zip_basename} cannot be decompressed: {error}") from None
-    check_raw(raw, entry)
-    return raw
 
 
 def check_raw(raw: bytes | memoryview, entry: ShardEntry) -> None:
@@ -296,14 +309,11 @@ def _entry(shard: dict[str, Any], lengths: Any, dtype: str) -> ShardEntry:
         raise InvalidDataError(
             f"shard {basename} counts {shard['samples']} documents, and {listed} by their lengths"
         )
+    hashes = [str(raw["hashes"][HASH]), str(packed["hashes"][HASH])]
+    if not all(_DIGEST.fullmatch(digest) for digest in hashes):  # they name files of the cache
+        raise InvalidDataError(f"shard {basename} has hashes {hashes}; they are 32 hex digits")
     return ShardEntry(
-        basename,
-        shard["samples"],
-        pairs,
-        raw["bytes"],
-        str(raw["hashes"][HASH]),
-        packed["bytes"],
-        str(packed["hashes"][HASH]),
+        basename, shard["samples"], pairs, raw["bytes"], hashes[0], packed["bytes"], hashes[1]
     )
 
 

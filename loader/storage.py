@@ -86,11 +86,22 @@ def read_json(path: Path) -> Any:
         InvalidDataError: The file is missing or is not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        data = path.read_bytes()
     except FileNotFoundError:
         raise InvalidDataError(f"there is no file {path}") from None
+    return parse_json(data, str(path))
+
+
+def parse_json(data: bytes, name: str) -> Any:
+    """Read JSON from ``data``, the content of the file ``name``.
+
+    Raises:
+        InvalidDataError: It is not JSON.
+    """
+    try:
+        return json.loads(data)
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InvalidDataError(f"{path} is not JSON: {error}") from None
+        raise InvalidDataError(f"{name} is not JSON: {error}") from None
 
 
 def append_line(path: Path, value: object) -> None:

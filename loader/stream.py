@@ -9,6 +9,7 @@ from .gather import Opened
 from .mds import Index
 from .order import key, subkey
 from .pack import count_rows, pack_documents
+from .store import Store
 
 
 class TokenStream:
@@ -17,7 +18,7 @@ class TokenStream:
     def __init__(
         self,
         name: str,
-        folder: Path,
+        folder: Path | Store,
         index: Index,
         cache: ShardCache,
         *,

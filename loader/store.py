@@ -1,0 +1,218 @@
+"""Store: where a shard directory lies, a folder or a URL, and how bytes are read from there.
+
+``s3://`` is read by boto3, every other URL (``hf://``, ``https://``, ``memory://`` and so on) by
+fsspec. A remote read has a deadline for each try and one for all of them together; between tries it
+waits, twice as long each time, and by chance a bit less, so that ranks do not come back in step.
+"""
+
+import errno
+import itertools
+import os
+import random
+import re
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from .errors import RemoteError, UsageError
+from .progress import say
+
+TRY_SECONDS = 60.0
+"""A shard of 8 MB, compressed, comes within this at 140 kB/s."""
+ALL_SECONDS = 240.0
+"""Less than a cache's patience, so that what ends a wait is the reason for it."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_EXTRAS = {"s3": "s3", "hf": "hub", "http": "http", "https": "http"}
+_PASSING = (408, 425, 429)
+"""Statuses of HTTP below 500 that may be others a moment later."""
+_SECRETS = re.compile(r"(?<=://)[^\s/@'\"]+@|\?[^\s'\"]*")
+"""What a URL may hold that is nobody's business: who reads it, and signatures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A folder to read from, on this machine or remote; ``store / "clusters"`` is one below it."""
+
+    name: str
+    """What messages call it: the path or URL, without credentials."""
+    _place: str
+    _get: Callable[[str], bytes] | None
+    """Reads a whole remote object; None: the folder is local."""
+    _try_seconds: float
+    _all_seconds: float
+
+    @classmethod
+    def of(
+        cls,
+        place: "str | Path | Store",
+        *,
+        try_seconds: float = TRY_SECONDS,
+        all_seconds: float = ALL_SECONDS,
+    ) -> "Store":
+        """Make the store of a path or URL; a store is returned as it is.
+
+        Args:
+            place: A folder of this machine, or a URL.
+            try_seconds: How long one try to read a remote object may take.
+            all_seconds: How long all tries to read it may take, with the pauses between them.
+
+        Raises:
+            UsageError: The URL is of a kind that cannot be read, or not without another package.
+        """
+        if isinstance(place, Store):
+            return place
+        text = os.fspath(place)
+        scheme, mark, rest = text.partition("://")
+        if isinstance(place, Path) or not mark or scheme == "file":
+            path = str(Path(rest if scheme == "file" else text))
+            return cls(path, path, None, try_seconds, all_seconds)
+        if "?" in text:
+            raise UsageError(
+                f"{_public(text)} was given with a query; name the folder alone, and give "
+                "credentials as the store's own client expects them"
+            )
+        text = text.rstrip("/")
+        try:
+            get = _s3(try_seconds) if scheme == "s3" else _fsspec(text, try_seconds)
+        except ImportError as error:
+            extra = _EXTRAS.get(scheme)
+            remedy = f"pip install 'climbstream[{extra}]'" if extra else "install what it names"
+            raise UsageError(f"{scheme}:// cannot be read: {error}; {remedy}") from None
+        return cls(_public(text), text, get, try_seconds, all_seconds)
+
+    def __truediv__(self, part: str) -> Self:
+        return replace(self, name=f"{self.name}/{part}", _place=f"{self._place}/{part}")
+
+    def __str__(self) -> str:
+        return self.name
+
+    def read(self, name: str) -> bytes:
+        """Return the content of file ``name``.
+
+        Raises:
+            FileNotFoundError: There is no such file; a store is not asked twice.
+            RemoteError: The store did not give it, within the deadlines or for good.
+        """
+        file = self / name
+        if self._get is None:
+            return Path(file._place).read_bytes()
+        begin = time.monotonic()
+        for tries in itertools.count(1):
+            left = begin + self._all_seconds - time.monotonic()
+            try:
+                return _within(min(self._try_seconds, left), self._get, file._place)
+            except Exception as error:
+                trouble, status = error, _status(error)
+            if isinstance(trouble, FileNotFoundError) or status in (404, 410):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file.name)
+            said = _public(f"{type(trouble).__name__}: {trouble}")
+            waited = time.monotonic() - begin
+            if status is not None and 400 <= status < 500 and status not in _PASSING:
+                raise RemoteError(
+                    f"{file} was refused at try {tries}, after {waited:.1f} s: {said}; "
+                    "check the address, and that your credentials may read it"
+                )
+            pause = min(_FIRST_PAUSE * 2 ** (tries - 1), _LONGEST_PAUSE)
+            pause *= random.uniform(0.5, 1)  # noqa: S311 - this is no secret
+            if waited + pause >= self._all_seconds:
+                raise RemoteError(
+                    f"{file} could not be read: {tries} tries in {waited:.1f} s, the last ended "
+                    f"with {said}; see that the store can be reached, then start again"
+                )
+            if tries >= 3:
+                say(f"{file}: try {tries} ended with {said}; the next is in {pause:.1f} s")
+            time.sleep(pause)
+        raise AssertionError("the loop ends by return or error")
+
+
+def _within(seconds: float, function: Callable[[str], bytes], argument: str) -> bytes:
+    """Call ``function``; raise TimeoutError after ``seconds``, and leave it to itself then.
+
+    No client keeps a deadline for a whole request in every case, so it runs in a thread.
+    """
+    result: Future[bytes] = Future()
+
+    def call() -> None:
+        try:
+            result.set_result(function(argument))
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=call, name="climbstream-read", daemon=True).start()
+    try:
+        return result.result(seconds)
+    except TimeoutError:
+        if result.done():
+            raise
+        raise TimeoutError(f"no answer within {seconds:.1f} s") from None
+
+
+def _s3(seconds: float) -> Callable[[str], bytes]:
+    """Make a reader of ``s3://BUCKET/KEY``; without credentials, of public buckets."""
+    import boto3  # noqa: PLC0415 - an extra
+    from botocore import UNSIGNED  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+
+    config = Config(
+        connect_timeout=seconds,
+        read_timeout=seconds,
+        max_pool_connections=32,
+        retries={"total_max_attempts": 1},  # the tries are counted here
+    )
+    try:
+        session = boto3.Session()
+        if session.get_credentials() is None:
+            config = config.merge(Config(signature_version=UNSIGNED))
+        client = session.client("s3", config=config)
+    except BotoCoreError as error:
+        raise UsageError(f"S3 cannot be used as this machine is set up: {error}") from None
+
+    def get(url: str) -> bytes:
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        data: bytes = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        return data
+
+    return get
+
+
+def _fsspec(url: str, seconds: float) -> Callable[[str], bytes]:
+    """Make a reader of what lies under ``url``."""
+    import fsspec  # noqa: PLC0415 - only what is remote needs it
+
+    options: dict[str, Any] = {}
+    if url.startswith("http"):
+        from aiohttp import ClientTimeout  # noqa: PLC0415 - an extra
+
+        # Bytes as they are stored, not as a server may pack them for the way.
+        options["headers"] = {"Accept-Encoding": "identity"}
+        options["client_kwargs"] = {"timeout": ClientTimeout(total=seconds)}
+    try:
+        files = fsspec.core.url_to_fs(url, **options)[0]
+    except ValueError as error:
+        raise UsageError(
+            f"{_public(url)} cannot be read: {error}; "
+            "shards lie in a folder, or under s3://, hf:// or https://"
+        ) from None
+    get: Callable[[str], bytes] = files.cat_file
+    return get
+
+
+def _status(error: Exception) -> int | None:
+    """Return the HTTP status that an error of boto3, httpx or aiohttp speaks of."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        status = getattr(response, "status_code", None) or getattr(error, "status", None)
+    return status if isinstance(status, int) else None
+
+
+def _public(text: str) -> str:
+    """Return ``text`` without the credentials in its URLs."""
+    return _SECRETS.sub("", text)
