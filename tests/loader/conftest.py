@@ -1,9 +1,13 @@
 """Small shard directories for the tests of the loader."""
 
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -148,3 +152,98 @@ def _batch_digest(*parts: Mapping[str, Any]) -> str:
         )
     ]
     return hash_bytes(repr(sorted(rows)).encode())
+
+
+class Site:
+    """A real HTTP server on loopback: it serves a folder, and misbehaves as it is told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.asked: list[str] = []
+        """Paths, in the order in which they were asked for."""
+        self.sent: Counter[str] = Counter()
+        """Bytes of bodies, by path."""
+        self.misbehave: Callable[[str, int], str | int | bytes | None] = lambda path, times: None
+        """What to do with the n-th request for a path, from 1: a status; bytes to send instead;
+        ``cut``, ``trickle``, ``silent``, or another place; None: as it should be."""
+        self.over = threading.Event()
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+            def do_HEAD(self) -> None:
+                self.answer(body=False)
+
+            def do_GET(self) -> None:
+                self.answer(body=True)
+
+            def answer(self, *, body: bool) -> None:
+                path = unquote(urlsplit(self.path).path).lstrip("/")
+                site.asked.append(path)
+                what = site.misbehave(path, site.asked.count(path))
+                file = folder / path
+                data = file.read_bytes() if file.is_file() else None
+                if isinstance(what, bytes):
+                    data, what = what, None
+                if what == "silent":
+                    site.over.wait()
+                    return
+                if isinstance(what, str) and what.startswith("http"):
+                    self.head(302, 0, location=what)
+                elif isinstance(what, int) or data is None:
+                    self.head(what if isinstance(what, int) else 404, 0)
+                elif not body:
+                    self.head(200, len(data))
+                else:
+                    self.head(200, len(data))
+                    self.send(path, data, what)
+
+            def head(self, status: int, size: int, location: str = "") -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(size))
+                if location:
+                    self.send_header("Location", location)
+                self.end_headers()
+
+            def send(self, path: str, data: bytes, what: object) -> None:
+                if what == "cut":
+                    data, self.close_connection = data[: len(data) // 2], True
+                step = 1 if what == "trickle" else len(data)
+                for at in range(0, len(data), step):
+                    self.wfile.write(data[at : at + step])
+                    site.sent[path] += len(data[at : at + step])
+                    if what == "trickle":
+                        self.wfile.flush()
+                        if site.over.wait(0.05):
+                            return
+
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                pass  # clients that hang up are what is tested
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        """End the server and whatever it still holds back."""
+        self.over.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Path], Site]]:
+    """Return a function that serves a folder over HTTP."""
+    sites = []
+
+    def start(folder: Path) -> Site:
+        sites.append(Site(folder))
+        return sites[-1]
+
+    yield start
+    for site in sites:
+        site.close()
