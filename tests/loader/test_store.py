@@ -4,6 +4,7 @@ import re
 import socket
 import threading
 import time
+from itertools import pairwise
 
 import fsspec
 import pytest
@@ -127,7 +128,7 @@ def test_pauses_grow_between_tries(site):
 
     site.misbehave = fail
     assert remote(f"{site.url}/web", 20).read("clusters/file") == CONTENT
-    pauses = [b - a for a, b in zip(begun, begun[1:], strict=False)]
+    pauses = [b - a for a, b in pairwise(begun)]
     for number, pause in enumerate(pauses):
         assert 0.25 * 2**number <= pause < 0.5 * 2**number + 0.5
 
