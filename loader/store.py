@@ -121,7 +121,7 @@ class Store:
             pause *= random.uniform(0.5, 1)  # noqa: S311 - this is no secret
             if waited + pause >= self._all_seconds:
                 raise RemoteError(
-                    f"{file} could not be read: {tries} tries in {waited:.1f} s, the last ended "
+                    f"{file} could not be read in {waited:.1f} s: try {tries}, the last, ended "
                     f"with {said}; see that the store can be reached, then start again"
                 )
             if tries >= 3:
