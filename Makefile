@@ -41,4 +41,4 @@ interop: $(VENV)  ## read our shards with the real mosaicml-streaming, in an env
 	bench/interop.sh
 
 clean:  ## remove the environment (never data)
-	rm -rf $(VENV) .venv-interop
+	rm -rf $(VENV) .venv-peers

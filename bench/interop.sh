@@ -8,26 +8,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${BIN:-.venv/bin}
-theirs=.venv-interop
-versions='mosaicml-streaming==0.13.0 torch==2.13.0'
-
-if [[ $(cat "$theirs/.installed" 2>/dev/null) != "$versions" ]]; then
-    echo "install $versions into $theirs, once"
-    rm -rf "$theirs"
-    "${PYTHON:-python3}" -m venv "$theirs"
-    # shellcheck disable=SC2086 # two words
-    "$theirs/bin/pip" install --disable-pip-version-check --quiet $versions
-    # mosaicml-streaming imports torchvision for its image sets only, and a torchvision that was
-    # compiled for another torch breaks that import: put names without content in its place.
-    "$theirs/bin/pip" uninstall --disable-pip-version-check --quiet --yes torchvision
-    packages=$("$theirs/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-    mkdir -p "$packages/torchvision/transforms"
-    touch "$packages/torchvision/__init__.py" "$packages/torchvision/transforms/__init__.py"
-    echo 'class VisionDataset: ...' >"$packages/torchvision/datasets.py"
-    echo 'class CIFAR10: ...' >>"$packages/torchvision/datasets.py"
-    echo 'def to_tensor(): ...' >"$packages/torchvision/transforms/functional.py"
-    echo "$versions" >"$theirs/.installed"
-fi
+theirs=.venv-peers/streaming
+bench/environment.sh "$theirs" torch==2.13.0 mosaicml-streaming==0.13.0
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,0 +1,97 @@
+"""The tokens of the benches: clusters of skewed size, made up from a seed, and skewed weights.
+
+Tokens are drawn at random, small ids more often. Clusters hold about a third to a hundredth of
+them, in documents of about 1,000 tokens. The first token of each document and every 512th after
+it is a mark that says the cluster: ``FIRST_MARK`` plus its number. So each row of 512 tokens or
+more tells where it came from, however it was packed.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from climbstream.loader.manifest import ClusterEntry, Manifest, cluster_folder
+from climbstream.loader.mds import (
+    SHARD_BYTES,
+    Index,
+    compress,
+    describe_shard,
+    encode_document,
+    encode_shard,
+)
+from climbstream.loader.storage import hash_bytes, write_bytes
+
+CLUSTERS = 16
+SEQ_LEN = 2048
+WEIGHTS = {
+    f"c{i:02d}": 0.0 if i in (3, 8, 13) else (1 + i * 7 % CLUSTERS) ** -1.5 for i in range(CLUSTERS)
+}
+FIRST_MARK = 50_000
+MARKED = 512
+
+
+def make_documents(tokens: int) -> Iterator[tuple[str, Iterator[Any]]]:
+    """Make each cluster's name and documents, uint16 ``[n]``; take them in this order."""
+    random = np.random.default_rng(17)
+    shares = (1 + np.arange(CLUSTERS)) ** -1.1
+    for number, (name, share) in enumerate(zip(WEIGHTS, shares / shares.sum(), strict=True)):
+        lengths = random.lognormal(6.4, 1.0, int(tokens * share / 992)).astype(int) + 1
+        yield name, (_make_document(random, length, FIRST_MARK + number) for length in lengths)
+
+
+def make_shards(directory: Path, tokens: int) -> None:
+    """Write a shard directory of about so many ``tokens``."""
+    entries = []
+    for name, documents in make_documents(tokens):
+        index = Index("uint16", tuple(_write_shards(cluster_folder(directory, name), documents)))
+        data = index.to_bytes()
+        write_bytes(cluster_folder(directory, name) / "index.json", data)
+        entries.append(
+            ClusterEntry(
+                name=name,
+                tokens=index.tokens,
+                documents=index.samples,
+                index_hash=hash_bytes(data),
+            )
+        )
+    Manifest(
+        clusters=tuple(entries),
+        dtype="uint16",
+        vocab_size=FIRST_MARK + CLUSTERS,
+        eos_id=None,
+        tokenizer_hash="0",
+        build="0",
+        license="none",
+    ).save(directory)
+
+
+def _make_document(random: np.random.Generator, length: int, mark: int) -> Any:
+    # Log-uniform ids: about as often as words are in a text.
+    document = np.exp(random.random(length) * np.log(FIRST_MARK)).astype(np.uint16)
+    document[::MARKED] = mark
+    return document
+
+
+def _write_shards(folder: Path, documents: Iterator[Any]) -> Iterator[Any]:
+    waiting: list[bytes] = []
+    held: list[int] = []
+    size = number = 0
+    for document in documents:
+        waiting.append(encode_document(document))
+        held.append(len(document))
+        size += 2 * len(document) + 16
+        if size > SHARD_BYTES - (1 << 19):
+            yield _write_shard(folder, number, waiting, held)
+            waiting, held, size, number = [], [], 0, number + 1
+    if waiting:
+        yield _write_shard(folder, number, waiting, held)
+
+
+def _write_shard(folder: Path, number: int, documents: list[bytes], lengths: list[int]) -> Any:
+    raw = encode_shard(documents, "uint16")
+    packed = compress(raw)
+    entry = describe_shard(f"shard.{number:05d}.mds", lengths, raw, packed)
+    write_bytes(folder / entry.zip_basename, packed)
+    return entry

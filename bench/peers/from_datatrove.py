@@ -1,0 +1,54 @@
+"""Rows from datatrove: a DatatroveFolderDataset a cluster.
+
+datatrove mixes nothing. The rows are drawn here, ahead of time: clusters at random by weight, rows
+of a cluster in a random order; torch's DataLoader asks for them.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from datatrove.utils.dataset import DatatroveFolderDataset
+from torch.utils.data import ConcatDataset, DataLoader
+from worker import Corpus, endless, run
+
+DRAWN = 400_000  # rows drawn ahead
+
+
+def convert(corpus: Corpus, folder: Path) -> None:
+    for name in corpus.weights:
+        (folder / name).mkdir()
+        corpus.tokens(name).tofile(folder / name / "tokens.ds")
+
+
+def open_batches(corpus: Corpus, folder: Path) -> Iterator[torch.Tensor]:
+    # It gives a token more than it is asked for, as a label.
+    parts = [
+        DatatroveFolderDataset(str(folder / name), corpus.seq_len - 1) for name in corpus.weights
+    ]
+    loader = DataLoader(
+        ConcatDataset(parts),
+        batch_size=corpus.batch_rows,
+        sampler=draw(list(corpus.weights.values()), [len(part) for part in parts]),
+        collate_fn=lambda samples: torch.stack([sample["input_ids"] for sample in samples]),
+        drop_last=True,
+    )
+    return endless(loader)
+
+
+def draw(weights: list[float], rows: list[int]) -> list[int]:
+    random = np.random.default_rng(17)
+    clusters = random.choice(len(weights), DRAWN, p=weights)
+    drawn = np.empty(DRAWN, int)
+    for cluster, first in enumerate(np.cumsum([0, *rows[:-1]])):
+        (places,) = np.nonzero(clusters == cluster)
+        epochs = -(-len(places) // rows[cluster])
+        order = [random.permutation(rows[cluster]) for _ in range(epochs)]
+        if order:
+            drawn[places] = first + np.concatenate(order)[: len(places)]
+    return drawn.tolist()
+
+
+if __name__ == "__main__":
+    run(convert, open_batches)

@@ -1,0 +1,45 @@
+"""Rows from mosaicml-streaming: StreamingDataset over Streams with proportions.
+
+Our shards hold documents and it packs none, so it reads MDS shards of its own, raw, with a row a
+sample: that spares it the packing.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import streaming
+import torch
+from torch.utils.data import DataLoader
+from worker import Corpus, endless, run, stack
+
+
+def convert(corpus: Corpus, folder: Path) -> None:
+    columns = {"tokens": f"ndarray:uint16:{corpus.seq_len}"}
+    for name in corpus.weights:
+        with streaming.MDSWriter(
+            out=str(folder / name), columns=columns, size_limit=1 << 24
+        ) as writer:
+            for row in corpus.rows(name):
+                writer.write({"tokens": row})
+
+
+def open_batches(corpus: Corpus, folder: Path) -> Iterator[torch.Tensor]:
+    dataset = streaming.StreamingDataset(
+        streams=[
+            streaming.Stream(local=str(folder / name), proportion=weight)
+            for name, weight in corpus.weights.items()
+        ],
+        shuffle=True,
+        batch_size=corpus.batch_rows,
+    )
+    loader = DataLoader(
+        dataset,
+        batch_size=corpus.batch_rows,
+        collate_fn=lambda samples: stack([sample["tokens"] for sample in samples]),
+        drop_last=True,
+    )
+    return endless(loader)
+
+
+if __name__ == "__main__":
+    run(convert, open_batches)

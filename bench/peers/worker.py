@@ -1,0 +1,114 @@
+"""What the program of every contender does in the same way; it needs numpy and torch.
+
+``PROGRAM convert WORK`` writes the tokens of the work folder in the contender's own format.
+``PROGRAM serve WORK`` then obeys lines on standard input, and answers each with a line of JSON:
+
+* ``look N``: serve N rows and look at every batch: its type, its shape, that every row is of one
+  cluster, of which. Answers how many rows came from each cluster.
+* ``time N``: serve N rows. Answers the CPU-seconds; then looks at the last batch.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from measure import cpu_seconds
+
+
+class Corpus:
+    """The tokens that are the same for all, and the weights; uint16 on disk, by cluster."""
+
+    def __init__(self, work: Path) -> None:
+        value = json.loads((work / "corpus.json").read_text())
+        self.weights: dict[str, float] = value["weights"]
+        """Weights by cluster, which sum to 1; some are zero."""
+        self.seq_len: int = value["seq_len"]
+        self.batch_rows: int = value["batch_rows"]
+        self.first_mark: int = value["first_mark"]
+        self._work = work
+
+    def tokens(self, name: str) -> Any:
+        """All tokens of a cluster, uint16 ``[n]``."""
+        return np.load(self._work / "tokens" / f"{name}.npy")
+
+    def documents(self, name: str) -> list[Any]:
+        """Documents of a cluster, each uint16 ``[n]``."""
+        lengths = np.load(self._work / "tokens" / f"{name}.lengths.npy")
+        return np.split(self.tokens(name), np.cumsum(lengths)[:-1])
+
+    def rows(self, name: str) -> Any:
+        """Tokens of a cluster as rows, uint16 ``[n, seq_len]``; the rest is left out."""
+        tokens = self.tokens(name)
+        rows = len(tokens) // self.seq_len
+        return tokens[: rows * self.seq_len].reshape(rows, self.seq_len)
+
+
+Convert = Callable[[Corpus, Path], None]
+Open = Callable[[Corpus, Path], Iterator[torch.Tensor]]
+
+
+def run(convert: Convert | None, open_batches: Open) -> None:
+    """Do what the command line says, with what one contender does in its own way."""
+    step, work = sys.argv[1], Path(sys.argv[2])
+    corpus = Corpus(work)
+    folder = work / Path(sys.argv[0]).stem
+    # Answers alone go to standard output, whatever a library may print.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    if step == "convert":
+        if convert:
+            folder.mkdir()
+            convert(corpus, folder)
+        return
+    # By CPU-seconds more threads are no gain for batches this small.
+    torch.set_num_threads(1)
+    batches = open_batches(corpus, folder)
+    for line in sys.stdin:
+        command, number = line.split()
+        steps = int(number) // corpus.batch_rows
+        if command == "look":
+            seen = np.zeros(len(corpus.weights), int)
+            for _ in range(steps):
+                np.add.at(seen, look(corpus, next(batches)), 1)
+            print(json.dumps(seen.tolist()), file=answers)
+        else:
+            seconds, batch = cpu_seconds(lambda steps=steps: serve(batches, steps))
+            look(corpus, batch)
+            print(json.dumps(seconds), file=answers)
+
+
+def serve(batches: Iterator[torch.Tensor], steps: int) -> torch.Tensor:
+    for _ in range(steps):
+        batch = next(batches)
+    return batch
+
+
+def look(corpus: Corpus, batch: torch.Tensor) -> Any:
+    """Return the cluster of each row; fail unless the batch is what was asked for."""
+    shape = (corpus.batch_rows, corpus.seq_len)
+    assert tuple(batch.shape) == shape, f"a batch of {tuple(batch.shape)}, not {shape}"
+    assert batch.dtype == torch.int64, f"a batch of {batch.dtype}, not int64"
+    rows = batch.numpy()
+    assert rows.min() >= 0
+    marks = np.where(rows < corpus.first_mark, 1 << 20, rows).min(axis=1) - corpus.first_mark
+    assert (marks == rows.max(axis=1) - corpus.first_mark).all(), "a row of several clusters"
+    return marks
+
+
+def stack(rows: list[Any]) -> torch.Tensor:
+    """Make a batch of rows of any integer type: one copy, which widens."""
+    batch = np.empty((len(rows), len(rows[0])), np.int64)
+    for row, out in zip(rows, batch, strict=True):
+        out[:] = row
+    return torch.from_numpy(batch)
+
+
+def endless(loader: Any) -> Iterator[Any]:
+    """Begin again whenever a data set has been gone through."""
+    while True:
+        yield from loader
