@@ -106,6 +106,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=200_000_000, help="tokens to make up")
     parser.add_argument("--rounds", type=int, default=7, help="rounds that count")
     options = parser.parse_args()
+    # Contenders that stand still would stay for ever.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         make_work(work, options.tokens)

@@ -1,9 +1,11 @@
-"""Run the benches and print one table; arguments are passed on: ``python bench/run.py --tokens N``.
+"""Run the benches and print one table: ``python bench/run.py --only loader --tokens N``.
 
 Each bench is a program beside this one that prints one JSON object a line:
 ``{"what": ..., "value": ..., "unit": ..., "note": ...}``; its docstring says what is measured.
+Other arguments than ``--only`` are passed on to each.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -12,26 +14,36 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-BENCHES = ("loader.py",)
+BENCHES = ("loader", "peers")
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", choices=BENCHES, help="the one bench to run; default: all")
+    options, passed_on = parser.parse_known_args()
     cores = len(os.sched_getaffinity(0))
     print(f"{cores} cores of {processor()}, {platform.system()} {platform.release()}")
     libraries = " ".join(f"{name} {version(name)}" for name in ("numpy", "numba", "torch"))
     print(f"Python {platform.python_version()}, {libraries}")
     print(f"load before: {os.getloadavg()[0]:.1f}\n")
     rows = []
-    for bench in BENCHES:
-        command = [sys.executable, str(Path(__file__).with_name(bench)), *sys.argv[1:]]
+    for bench in [options.only] if options.only else BENCHES:
+        command = [sys.executable, str(Path(__file__).with_name(f"{bench}.py")), *passed_on]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             sys.exit(f"{bench} failed")
         rows += [json.loads(line) for line in done.stdout.splitlines()]
     width = max(len(row["what"]) for row in rows)
     for row in rows:
-        number = f"{row['value']:,.0f}" if row["value"] >= 100 else f"{row['value']:.3g}"
+        number = in_words(row["value"])
         print(f"{row['what']:{width}}  {number:>8} {row['unit']:7} {row['note']}".rstrip())
+
+
+def in_words(value: float | None) -> str:
+    """Write three digits or more; ``-`` stands for no number."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def processor() -> str:
