@@ -48,6 +48,9 @@ COMMANDS = {
         "search",
     ),
     "train": _Home("climbstream.search.cli:train", "Train one model on a mixture.", "search"),
+    "weights": _Home(
+        "climbstream.loader.commands:weights", "Show or change the weights of a running job.", ""
+    ),
     "doctor": _Home(
         "climbstream.loader.commands:doctor", "Check versions, clashes, disk and devices.", ""
     ),

@@ -1,16 +1,23 @@
-"""The commands of the loader: inspect, verify, doctor."""
+"""The commands of the loader: inspect, verify, weights, doctor."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
+from .change import Change
 from .cli import json_option, show, text_table
 from .clusters import load_clusters
 from .doctor import diagnose
-from .errors import ClimbError, IntegrityError
+from .errors import ClimbError, IntegrityError, UsageError
 from .manifest import Manifest
+from .mixture import Mixture
+from .ramp import MOST_STEPS
+from .request import ask, blend, open_run
 from .verify import verify_directory
+from .weights import WeightsLog
 
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 
@@ -57,6 +64,88 @@ def verify(directory: Path, as_json: bool) -> None:
     show(asdict(verdict), text, as_json=as_json)
     if verdict.faults:
         raise IntegrityError(f"{len(verdict.faults)} faults in {directory}")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("named", nargs=-1, metavar="[CLUSTER=WEIGHT]...")
+@click.option("--only", is_flag=True, help="Give all other clusters nothing, and scale these.")
+@click.option("--ramp", type=click.IntRange(0, MOST_STEPS), help="Steps to get there, in a line.")
+@click.option("--why", default="", help="Reason, for the log.")
+@json_option
+def weights(
+    run: Path, named: Sequence[str], only: bool, ramp: int | None, why: str, as_json: bool
+) -> None:
+    """Show the weights of the job in the folder RUN, or ask it for others.
+
+    Named clusters get the share of tokens that is said (c03=0.4), the others share the rest as they
+    do now. The job takes them up by itself.
+    """
+    log = open_run(run)
+    if not named:
+        if only or ramp is not None or why:
+            raise UsageError("--only, --ramp and --why go with weights; name some, as c03=0.4")
+        show(_log_value(run, log), _log_text(run, log), as_json=as_json)
+        return
+    change = Change(blend(log, _shares(named), only=only), ramp or 0, why)
+    path = ask(run, change, log.head)
+    way = f"in {change.ramp:,} steps" if change.ramp else "at once"
+    text = (
+        f"asked in {path}, to be followed {way} after record {log.records[-1].v}:\n\n"
+        f"{_mixture_table(change.mixture)}"
+    )
+    show({"file": str(path), **change.to_json(), "after": log.head}, text, as_json=as_json)
+
+
+def _shares(named: Sequence[str]) -> dict[str, float]:
+    """Read ``c03=0.4``, each cluster once."""
+    shares: dict[str, float] = {}
+    for word in named:
+        name, _, number = word.rpartition("=")
+        try:
+            share = float(number)
+        except ValueError:
+            name = ""
+        if not name:
+            raise UsageError(f"{word!r} is no weight; say CLUSTER=WEIGHT, as c03=0.4")
+        if name in shares:
+            raise UsageError(f"cluster {name} is named twice; name it once")
+        shares[name] = share
+    return shares
+
+
+def _log_value(run: Path, log: WeightsLog) -> dict[str, Any]:
+    """Return a weights log for programs."""
+    last = log.records[-1]
+    return {
+        "run": str(run),
+        "head": log.head,
+        "weights": log.mixture(last.at_step + last.steps).weights,
+        "records": [record.to_json() for record in log.records],
+    }
+
+
+def _log_text(run: Path, log: WeightsLog) -> str:
+    """Lay out a weights log for people: what holds in the end, and how it came to it."""
+    last = log.records[-1]
+    rows = [
+        (r.v, f"{r.at_step:,}", r.kind, f"{r.steps:,}" if r.steps else "", r.hash[:8], r.why)
+        for r in log.records
+    ]
+    holds = last.at_step + last.steps
+    return (
+        f"{run}: {len(rows)} records; from step {holds:,} on hold\n\n"
+        f"{_mixture_table(log.mixture(holds))}\n\n"
+        + (f"used up: {', '.join(last.capped)}\n\n" if last.capped else "")
+        + text_table(("record", "at step", "kind", "steps", "hash", "why"), rows, left=6)
+    )
+
+
+def _mixture_table(mixture: Mixture) -> str:
+    return text_table(
+        ("cluster", "weight"),
+        [(name, f"{w:.4%}") for name, w in sorted(mixture.weights.items())],
+    )
 
 
 @click.command()

@@ -4,7 +4,7 @@
     ├── UsageError            2  the call asks for what cannot be
     ├── InvalidDataError      3  a file, record or setting is not what it must be
     ├── IntegrityError        4  bytes are not the bytes that were written
-    ├── RemoteError           5  a store or hub did not give what was asked
+    ├── RemoteError           5  a store, hub or rank did not give what was asked
     ├── LockedError           6  another process works on this directory
     └── NoSpaceError          7  the disk is full
 
@@ -38,7 +38,7 @@ class IntegrityError(ClimbError):
 
 
 class RemoteError(ClimbError):
-    """A store or hub did not give what was asked of it."""
+    """A store, a hub or another rank did not give what was asked of it."""
 
     exit_code = 5
 

@@ -70,10 +70,12 @@ class Mixture:
         Raises:
             InvalidDataError: The mixture weights a cluster that is not in ``names``.
         """
-        unknown = [n for n, w in self.weights.items() if w > 0 and n not in set(names)]
+        known = set(names)
+        unknown = [n for n, w in self.weights.items() if w > 0 and n not in known]
         if unknown:
             raise InvalidDataError(
-                f"the mixture weights {_some(unknown)}, but the clusters are {_some(list(names))}"
+                f"the mixture weights {some_names(unknown)}, "
+                f"but the clusters are {some_names(list(names))}"
             )
         return np.array([self.weights.get(n, 0.0) for n in names], np.float64)
 
@@ -157,7 +159,7 @@ def check_weights(weights: object) -> None:
         raise InvalidDataError("every weight of the mixture is 0; give at least one cluster some")
 
 
-def _some(names: Sequence[str], most: int = 6) -> str:
+def some_names(names: Sequence[str], most: int = 6) -> str:
     """List at most ``most`` of ``names``."""
     text = ", ".join(names[:most])
     return text + (f" and {len(names) - most} more" if len(names) > most else "")

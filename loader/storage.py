@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import xxhash
 
@@ -112,11 +112,21 @@ def append_line(path: Path, value: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     line = (json.dumps(value, separators=(",", ":")) + "\n").encode()
     with path.open("a+b") as file:
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+        file.truncate(_end_of_lines(file))
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _end_of_lines(file: BinaryIO, block: int = 1 << 16) -> int:
+    """Return where the last whole line ends, read from the back: a log may be long."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = file.seek(max(0, end - block))
+        if (found := file.read(end - start).rfind(b"\n")) >= 0:
+            return start + found + 1
+        end = start
+    return 0
 
 
 def read_lines(path: Path) -> list[Any]:
