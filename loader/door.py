@@ -66,9 +66,9 @@ class WeightsFile:
             raise InvalidDataError(
                 "it lay there before the run began; write it anew if it is still wanted"
             )
-        if request.after not in (None, log.head):
+        if request.after is not None and request.after != log.head:
             raise InvalidDataError(
-                f"it was asked for after record {request.after!r:.10} of the weights log, but the "
+                f"it was asked for after record {request.after:.8} of the weights log, but the "
                 f"last is {log.head:.8}; look at the weights in force, and ask again"
             )
 

@@ -107,7 +107,7 @@ class WeightsRecord:
         if not bare._left():
             raise UsageError(
                 "all clusters with weight have used up their epochs, "
-                f"{some_names(sorted(bare.weights))}; "
+                f"{some_names(sorted(n for n, w in bare.weights.items() if w > 0))}; "
                 "give weight to another one, or allow more epochs"
             )
         return cls(**body, hash=hash_json(bare._content()))
