@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from .change import Change
 from .errors import InvalidDataError, UsageError
-from .mixture import Mixture, some_names
+from .mixture import Mixture, check_weights, some_names
 from .storage import write_json
 from .weights import WeightsLog
 
@@ -74,8 +74,8 @@ def blend(log: WeightsLog, named: Mapping[str, float], *, only: bool = False) ->
     ``only`` they get nothing, and what is named is scaled.
 
     Raises:
-        UsageError: A cluster is not in the log; the weights sum to more than 1, or to less with
-            nobody to share the rest.
+        UsageError: A cluster is not in the log, or is used up; the weights sum to more than 1, or
+            to less with nobody to share the rest.
         InvalidDataError: A weight is no weight.
     """
     known = sorted({name for record in log.records for name in record.weights})
@@ -84,11 +84,16 @@ def blend(log: WeightsLog, named: Mapping[str, float], *, only: bool = False) ->
             f"there is no cluster {some_names(unknown)} in the weights log; there are "
             f"{some_names(known, _NAMED)}"
         )
-    asked = Mixture.of(named)
-    if only:
-        return asked
-    total = math.fsum(named.values())
     last = log.records[-1]
+    if capped := [name for name, weight in named.items() if weight > 0 and name in last.capped]:
+        raise UsageError(
+            f"{some_names(capped)} has used up its epochs and would get nothing; leave it out, "
+            "or allow more epochs"
+        )
+    if only:
+        return Mixture.of(named)
+    check_weights({**last.weights, **named})
+    total = math.fsum(named.values())
     others = {n: w for n, w in last.weights.items() if n not in named and n not in last.capped}
     theirs = math.fsum(others.values())
     if total > 1 + _ROUNDING:
@@ -102,7 +107,7 @@ def blend(log: WeightsLog, named: Mapping[str, float], *, only: bool = False) ->
             f"the named weights sum to {total:.6g}, and no other cluster has weight to share the "
             "rest; say --only to scale them"
         )
-    shared = {name: w / theirs * rest for name, w in others.items()} if rest > _ROUNDING else {}
+    shared = {name: w / theirs * rest for name, w in others.items() if rest > _ROUNDING}
     return Mixture.of({**shared, **named})
 
 
