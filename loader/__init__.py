@@ -12,16 +12,18 @@ if TYPE_CHECKING:
     from .loader import MixtureLoader
     from .manifest import Manifest
     from .mixture import Mixture
+    from .schedule import Schedule
     from .state import LoaderState
     from .weights import WeightsLog
 
-__all__ = ["LoaderState", "Manifest", "Mixture", "MixtureLoader", "WeightsLog"]
+__all__ = ["LoaderState", "Manifest", "Mixture", "MixtureLoader", "Schedule", "WeightsLog"]
 
 _HOME = {
     "LoaderState": "state",
     "Manifest": "manifest",
     "Mixture": "mixture",
     "MixtureLoader": "loader",
+    "Schedule": "schedule",
     "WeightsLog": "weights",
 }
 

@@ -70,6 +70,7 @@ class Agreement:
         self.every = every
         self.rank = dist.get_rank(group) if group else 0
         self.world_size = dist.get_world_size(group) if group else 1
+        self._first = dist.get_global_rank(group, 0) if group else 0
         self._offered: deque[bytes] = deque()
         self._sent: list[bytes] = []
         self._met: int | None = None
@@ -162,7 +163,7 @@ class Agreement:
         if not length:
             return []
         data = _tensor(_joined(self._sent)) if self.rank == 0 else torch.empty(length).byte()
-        work = dist.broadcast(data, group=self._group, group_src=0, async_op=True)
+        work = dist.broadcast(data, self._first, group=self._group, async_op=True)
         self._wait(work, f"the changes of weights that take effect at step {step}")
         self._sent = []
         return _read(data.numpy().tobytes())

@@ -11,11 +11,12 @@ from .change import Change
 from .cli import json_option, show, text_table
 from .clusters import load_clusters
 from .doctor import diagnose
+from .door import read_request
 from .errors import ClimbError, IntegrityError, UsageError
 from .manifest import Manifest
 from .mixture import Mixture
 from .ramp import MOST_STEPS
-from .request import ask, blend, open_run
+from .request import REQUEST, ask, blend, open_run
 from .verify import verify_directory
 from .weights import WeightsLog
 
@@ -117,11 +118,13 @@ def _shares(named: Sequence[str]) -> dict[str, float]:
 def _log_value(run: Path, log: WeightsLog) -> dict[str, Any]:
     """Return a weights log for programs."""
     last = log.records[-1]
+    waiting = _waiting(run, log)
     return {
         "run": str(run),
         "head": log.head,
         "weights": log.mixture(last.at_step + last.steps).weights,
         "records": [record.to_json() for record in log.records],
+        "asked": waiting.to_json() if waiting else None,
     }
 
 
@@ -138,7 +141,17 @@ def _log_text(run: Path, log: WeightsLog) -> str:
         f"{_mixture_table(log.mixture(holds))}\n\n"
         + (f"used up: {', '.join(last.capped)}\n\n" if last.capped else "")
         + text_table(("record", "at step", "kind", "steps", "hash", "why"), rows, left=6)
+        + ("\n\nother weights are asked for and not yet followed" if _waiting(run, log) else "")
     )
+
+
+def _waiting(run: Path, log: WeightsLog) -> Change | None:
+    """Return what was asked after the last record, and is not followed yet."""
+    try:
+        request = read_request(run / REQUEST)
+    except (ClimbError, OSError):
+        return None
+    return request.change if request.after == log.head else None
 
 
 def _mixture_table(mixture: Mixture) -> str:

@@ -141,6 +141,16 @@ class WeightsCallable:
         return Change(mixture, why="function") if self._last != last else None
 
 
+def read_request(path: Path) -> Request:
+    """Read the request at ``path``, whoever wrote it.
+
+    Raises:
+        InvalidDataError: It is none.
+        OSError: It cannot be read, or is not there.
+    """
+    return _parse(_read(path, path.stat()))
+
+
 def _check_left(mixture: Mixture, log: WeightsLog) -> None:
     """Raise `UsageError` if only clusters that have used up their epochs have weight."""
     if log.records:

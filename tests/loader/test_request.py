@@ -139,6 +139,16 @@ def test_what_was_asked_is_shown_to_programs(climb, run):
     assert value["after"] == WeightsLog.open(run / LOG, write=False).head
 
 
+def test_what_is_asked_is_shown_until_it_is_followed(climb, run):
+    climb("weights", run, "c01=0.8")
+    assert "other weights are asked for and not yet followed" in climb("weights", run).stdout
+    asked = json.loads(climb("weights", run, "--json").stdout)["asked"]
+    assert asked["weights"]["c01"] == pytest.approx(0.8)
+    WeightsLog.open(run / LOG, write=True).append(Mixture.of(START), 2200, "followed")
+    assert "not yet followed" not in climb("weights", run).stdout
+    assert json.loads(climb("weights", run, "--json").stdout)["asked"] is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -196,6 +196,15 @@ def test_a_first_line_cut_short_is_ignored_and_then_mended(tmp_path):
     assert read_lines(tmp_path / "log") == [{"n": 0}]
 
 
+@pytest.mark.parametrize("before", [0, 1, 70_000])
+def test_a_last_line_cut_short_is_mended_however_long_it_is(tmp_path, before):
+    append_line(tmp_path / "log", "x" * before)
+    whole = (tmp_path / "log").read_bytes()
+    (tmp_path / "log").write_bytes(whole + b"y" * 200_000)
+    append_line(tmp_path / "log", 1)
+    assert (tmp_path / "log").read_bytes() == whole + b"1\n"
+
+
 def test_a_whole_line_that_is_no_json_is_named(tmp_path):
     (tmp_path / "log").write_bytes(b'{"n": 0}\n{"n": \n{"n": 2}\n')
     with pytest.raises(InvalidDataError, match="log, line 2, is not JSON"):
