@@ -102,7 +102,7 @@ class Agreement:
         if _length([data]) > LARGEST:
             raise UsageError(
                 f"a change of {len(data):,} bytes is too large for the ranks to agree on, at most "
-                f"{LARGEST - 2:,} are possible; leave out 'about', or use shorter names"
+                f"{LARGEST - 2:,} are possible; give weight to fewer clusters, or rename them"
             )
         self._offered.append(data)
 

@@ -30,8 +30,14 @@ class Change:
             raise InvalidDataError(f"'why' is a text of at most {_WHY} characters")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the change as JSON values: those of its mixture, with ``ramp`` and ``why``."""
-        return {**self.mixture.to_json(), "ramp": self.ramp, "why": self.why}
+        """Return the change as JSON values; of its mixture only the weights above 0."""
+        weights = {name: w for name, w in self.mixture.weights.items() if w > 0}
+        return {
+            "version": Mixture.version,
+            "weights": weights,
+            "ramp": self.ramp,
+            "why": self.why,
+        }
 
     @classmethod
     def from_json(cls, value: Any) -> Self:

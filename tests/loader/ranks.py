@@ -4,6 +4,7 @@ Plays every scene with the other ranks, and writes what it saw of each as JSON.
 """
 
 import json
+import os
 import sys
 import time
 from datetime import timedelta
@@ -46,6 +47,12 @@ def attempt(action):
     except ClimbError as error:
         return f"{type(error).__name__}: {error}"
     return "no error"
+
+
+def timed(action):
+    """Say with what error ``action`` ends, and after how many seconds."""
+    begun = time.monotonic()
+    return attempt(action), time.monotonic() - begun
 
 
 def switch():
@@ -95,11 +102,11 @@ def rewind():
 
 
 def large():
-    """Two changes of 600,000 bytes do not fit into one meeting."""
+    """Two changes of 600,000 bytes each do not fit into one meeting."""
     agreement, log = Agreement(every=4), begin()
     if RANK == 0:
         for why in "first", "second":
-            agreement.offer(Change(Mixture(B.weights, {"notes": "x" * 600_000}), why=why))
+            agreement.offer(Change(Mixture.of({"x" * 600_000: 1}), why=why))
     walk(agreement, log, range(20))
     agreement.drain()
     return told(log)
@@ -108,7 +115,7 @@ def large():
 def refused():
     """What a rank may not do."""
     agreement = Agreement(every=4)
-    huge = Change(Mixture(B.weights, {"notes": "x" * (1 << 20)}))
+    huge = Change(Mixture.of({"x" * (1 << 20): 1}))
     agreement.meet(0, "")
     return [
         attempt(lambda: agreement.offer(huge)),
@@ -136,8 +143,16 @@ def late():
     if RANK == 2:
         time.sleep(4)
         return "late"
-    begun = time.monotonic()
-    return attempt(lambda: walk(agreement, log, range(20))), time.monotonic() - begun
+    return timed(lambda: walk(agreement, log, range(20)))
+
+
+def gone():
+    """Rank 3 dies without a word, while the others have plenty of time."""
+    agreement, log = Agreement(every=4, timeout=100), begin()
+    if RANK == 3:
+        walk(agreement, log, range(6))
+        os._exit(0)
+    return timed(lambda: walk(agreement, log, range(200)))
 
 
 dist.init_process_group(
@@ -148,7 +163,7 @@ dist.init_process_group(
     timeout=timedelta(seconds=120),
 )
 saw = {}
-for scene in (switch, history, elsewhere, rewind, large, refused, some_ranks, late):
+for scene in (switch, history, elsewhere, rewind, large, refused, some_ranks, late, gone):
     saw[scene.__name__] = scene()
     OUT.write_text(json.dumps(saw))
 # The others may be gone by now; nothing is left to wait for.

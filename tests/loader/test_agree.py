@@ -41,7 +41,7 @@ def saw(tmp_path_factory):
             process.kill()
             process.wait()
     found = [json.loads((folder / f"{rank}").read_text()) for rank in range(RANKS)]
-    return lambda scene: [by_rank[scene] for by_rank in found]
+    return lambda scene: [by_rank.get(scene) for by_rank in found]
 
 
 pytestmark = pytest.mark.slow
@@ -117,6 +117,13 @@ def test_a_rank_that_does_not_come_is_an_error_and_no_hang(saw):
         assert f"RemoteError: rank {rank} waited at most 1 s for the other ranks at step 0" in said
         assert "one of the 4 ranks is late, stopped, or takes other steps" in said
         assert seconds < 3.5
+
+
+def test_a_rank_that_dies_is_an_error_long_before_the_deadline(saw):
+    for said, seconds in saw("gone")[:3]:
+        assert seconds < 50
+        assert "RemoteError: rank" in said
+        assert "one of the 4 ranks is late, stopped, or takes other steps" in said
 
 
 # Alone.

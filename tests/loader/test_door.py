@@ -266,6 +266,13 @@ def test_a_link_to_a_request_is_followed(door, path, log, tmp_path):
     assert door.poll(1, log) == Change(B)
 
 
+def test_what_stands_beside_the_weights_goes_no_further(door, path, log):
+    write_json(
+        path, {"weights": {"c02": 1, "é" * 9000: 0}, "version": 1, "about": {"é": "é" * 9000}}
+    )
+    assert len(json.dumps(door.poll(1, log).to_json())) < 100
+
+
 def test_signs_that_would_move_the_cursor_are_not_shown(door, path, log, capsys):
     write_json(path, {"\x1b[2Jc00\n": 1})
     door.poll(1, log)

@@ -248,6 +248,16 @@ def test_weights_do_not_depend_on_the_order_of_the_clusters(log, names):
         assert here == {**dict(zip(NAMES, log.integers(step, NAMES).tolist(), strict=True)), "d": 0}
 
 
+def test_weights_do_not_depend_on_the_order_in_which_they_were_named():
+    logs = WeightsLog(), WeightsLog()
+    for log, names in zip(logs, (NAMES[:3], NAMES[2::-1]), strict=True):
+        log.append(Mixture.uniform(names), 0, "start")
+        # 2^40 is no multiple of three: the first name gets what is left over.
+        assert log.integers(0, NAMES[2::-1]).tolist() == [ONE // 3, ONE // 3, ONE // 3 + 1]
+        log.append(Mixture.of({"c02": 1}), 10, "anneal", ramp=7)
+    assert logs[0].head == logs[1].head
+
+
 @given(histories(), st.integers(0, 110), st.integers(0, 60))
 def test_what_a_state_carries_is_enough_at_every_step_after_it(log, step, further):
     lines = json.loads(json.dumps([record.to_json() for record in log.since(step)]))
