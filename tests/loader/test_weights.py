@@ -130,8 +130,12 @@ def test_a_record_comes_back_as_it_was(at_steps):
 NAMES = ["c00", "c01", "c02", "c03"]
 
 shares = st.lists(st.integers(0, 5), min_size=4, max_size=4).filter(any)
-mixtures = shares.map(lambda weights: Mixture.of(dict(zip(NAMES, weights, strict=True))))
-"""Of four clusters, some at 0."""
+mixtures = st.builds(
+    lambda names, weights: Mixture.of(dict(zip(names, weights, strict=True))),
+    st.permutations(NAMES),
+    shares,
+)
+"""Of four clusters in any order, some at 0."""
 
 
 @st.composite
