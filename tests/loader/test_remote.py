@@ -248,7 +248,7 @@ def test_an_index_that_is_not_the_manifests_is_refused(tmp_path, shards, serve):
             "they are 32 hex digits",
             id="hash",
         ),
-        pytest.param(lambda shard: shard.update(samples=10**6), "the manifest", id="documents"),
+        pytest.param(lambda shard: shard.update(samples=10**6), "by their lengths", id="documents"),
         pytest.param(lambda shard: shard["raw_data"].update(bytes=-1), "whole numbers", id="bytes"),
     ],
 )
