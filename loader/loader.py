@@ -7,7 +7,7 @@ when they are asked for: a change of weights throws away a plan, which is cheap,
 """
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,28 +15,37 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .agree import Agreement
 from .batch import Batch, BatchMaker
 from .cache import ShardCache
+from .change import Change
+from .course import Course
+from .door import WeightsCallable, WeightsFile
 from .draw import draw_quotas
 from .errors import InvalidDataError, UsageError
-from .lanes import Lanes
+from .lanes import Lanes, next_runs
 from .manifest import Manifest, cluster_folder, load_index
-from .mixture import Mixture
+from .mixture import ONE, Mixture
 from .order import key
 from .pack import PACKS
 from .progress import say
+from .schedule import Schedule
 from .shelf import Shelf
 from .state import LoaderState
 from .steps import Planner, Position, Steps
 from .store import Store
 from .stream import TokenStream
-from .weights import WeightsLog, WeightsRecord
+from .weights import WeightsLog
 
 EXHAUSTED = ("renormalise", "stop", "error")
+_SHARDS_AHEAD = 8
+"""Shards that are asked for before a lane turns to them."""
 _AHEAD = 256
 """Steps that are planned at once, at most,"""
 _PLANNED = 4096
 """and of many rows or clusters as few as make this many, so that planning anew takes under 1 ms."""
+
+WeightsFunction = Callable[[int], Mixture | Mapping[str, float] | None]
 
 
 class MixtureLoader:
@@ -51,7 +60,7 @@ class MixtureLoader:
     def __init__(
         self,
         directory: str | Path | Store,
-        weights: Mixture | Mapping[str, float] | str | Path | None = None,
+        weights: Mixture | Mapping[str, float] | str | Path | Schedule | None = None,
         *,
         seq_len: int,
         batch_rows: int,
@@ -67,15 +76,19 @@ class MixtureLoader:
         max_epochs: float | Mapping[str, float] | None = None,
         exhausted: str = "renormalise",
         log: str | Path | None = None,
+        weights_file: str | Path | None = None,
+        weights_function: WeightsFunction | None = None,
+        agreement: Agreement | None = None,
         cache: str | Path | None = None,
+        cache_bytes: int | None = None,
     ) -> None:
         """Open a shard directory.
 
         Args:
             directory: What `climb build` made: a folder, or a URL (``s3://``, ``hf://``,
                 ``https://``).
-            weights: A mixture, weights by name, or the file of a mixture; default: token shares,
-                or what ``log`` holds.
+            weights: A mixture, weights by name, the file of a mixture, or a `Schedule` of several;
+                default: token shares, or what ``log`` holds.
             seq_len: Tokens of a row.
             batch_rows: Rows of a global batch, over all ranks.
             rank: Which rank this is, from 0.
@@ -92,7 +105,14 @@ class MixtureLoader:
             exhausted: When a cluster has used that up: ``renormalise`` spreads its weight over the
                 others, ``stop`` ends the iteration, ``error`` raises.
             log: File of the weights log; default: kept in memory and in the state alone.
+            weights_file: File in which other weights may be asked for while it runs, as
+                `climb weights` does; rank 0 looks at it every `Agreement.every` steps.
+            weights_function: Function that returns other weights, or None to let them be; called
+                on rank 0, as often, with the number of the next step.
+            agreement: How several ranks hear of changes at the same step; needed with more than
+                one rank for a file or a function, and for `set_weights` on rank 0 alone.
             cache: Folder for decompressed shards; default: the user's cache folder.
+            cache_bytes: Bytes that they may take there; default: no limit.
 
         Raises:
             UsageError: Numbers that do not fit each other; the message lists those that do.
@@ -122,7 +142,7 @@ class MixtureLoader:
             dtype=dtype,
             pin_memory=pin_memory,
         )
-        store = ShardCache(Path(cache) if cache is not None else None)
+        store = ShardCache(Path(cache) if cache is not None else None, limit=cache_bytes)
         self._streams = [
             TokenStream(
                 cluster.name,
@@ -146,8 +166,19 @@ class MixtureLoader:
         )
         self._shelf = Shelf(self._streams)
         # Rank 0 writes the log; the others read it and make the same records in memory.
-        self._log = WeightsLog.open(Path(log), write=rank == 0) if log else WeightsLog()
-        self._start_log(weights)
+        history = WeightsLog.open(Path(log), write=rank == 0) if log else WeightsLog()
+        live = weights_file is not None or weights_function is not None
+        self._course = Course(
+            {stream.name: stream.rows for stream in self._streams},
+            history,
+            why_none=f"no shard of {self.seq_len} tokens",
+            agreement=self._agree(agreement, live=live),
+        )
+        self._course.begin(_start(weights), self._default_mixture())
+        if rank == 0 and weights_file is not None:
+            self._course.open([WeightsFile(Path(weights_file), self._course.check)])
+        if rank == 0 and weights_function is not None:
+            self._course.open([WeightsCallable(weights_function, self._course.check)])
         self._row: int = 0
         """Rows of this rank that were served of the steps that are planned."""
         self._ready: int = 0
@@ -180,7 +211,7 @@ class MixtureLoader:
     @property
     def mixture(self) -> Mixture:
         """The weights that the next batch will follow."""
-        return Mixture.of(self._log.at(self.step).weights)
+        return self._course.log.mixture(self.step)
 
     @property
     def served(self) -> dict[str, int]:
@@ -203,30 +234,34 @@ class MixtureLoader:
         self,
         weights: Mixture | Mapping[str, float],
         *,
+        ramp: int = 0,
         why: str = "",
         at_step: int | None = None,
-    ) -> WeightsRecord:
-        """Change the weights from step ``at_step`` on; default: from the next batch on.
+    ) -> int:
+        """Change the weights, at once or in a straight line over ``ramp`` steps.
 
-        With several ranks every rank calls this with the same arguments after the same step.
+        With an `Agreement` rank 0 alone calls this, and all ranks follow at the step that is
+        returned. Without one, every rank calls it with the same arguments after the same step.
+
+        Args:
+            weights: By name; scaled to sum 1.
+            ramp: Steps until they are reached.
+            why: For the log.
+            at_step: First step that they hold for; default: as soon as can be.
+
+        Returns:
+            The step from which on they hold.
 
         Raises:
-            UsageError: ``at_step`` has been served, or lies before a change that is logged.
+            UsageError: ``at_step`` has been served, lies before a change that is logged, or is
+                not to be chosen.
             InvalidDataError: The weights do not fit the clusters.
         """
-        step = self.step
-        at_step = step if at_step is None else at_step
-        if at_step < step:
-            raise UsageError(
-                f"weights were asked for step {at_step}, but {step} steps are served; "
-                f"name step {step} or later"
-            )
         mixture = weights if isinstance(weights, Mixture) else Mixture.of(weights)
-        self._check_rows(mixture)
         position = self._position()
-        record = self._log.append(mixture, at_step, why)
+        at_step = self._course.change(Change(mixture, ramp, why), position.step, at_step)
         self._go_to(position)
-        return record
+        return at_step
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position after the last batch returned, as JSON values; see `LoaderState`."""
@@ -243,7 +278,7 @@ class MixtureLoader:
             clusters=self.names,
             consumed=position.consumed.tolist(),
             credit=position.credit.tolist(),
-            weights=[record.to_json() for record in self._log.since(position.step)],
+            weights=[record.to_json() for record in self._course.log.since(position.step)],
         ).to_json()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Self:
@@ -266,7 +301,7 @@ class MixtureLoader:
                     f"the state was saved with {name}={theirs!r}, this loader has {name}={ours!r}; "
                     "make the loader with the state's"
                 )
-        self._adopt_log(value.records(), value.step)
+        self._course.adopt(value.records(), value.step)
         consumed, credit = np.array(value.consumed, np.int64), np.array(value.credit, np.int64)
         self._go_to(Position(value.step, value.served, consumed, credit))
         return self
@@ -292,26 +327,27 @@ class MixtureLoader:
             UsageError: They are, and it is ``error``.
         """
         position = self._steps.after
-        while True:
-            weights, until = self._in_force(position.step)
-            count = min(_AHEAD, max(1, _PLANNED // max(self.batch_rows, len(self.names))))
-            if until is not None:
-                count = min(count, until - position.step)
-            steps = self._planner.plan(position, weights, count, self._room(position))
-            if steps.planned:
-                break
+        count = min(_AHEAD, max(1, _PLANNED // max(self.batch_rows, len(self.names))))
+        weights = self._course.ahead(position.step, count)
+        while not (
+            steps := self._planner.plan(position, weights, len(weights), self._room(position))
+        ).planned:
             self._exhaust(position, weights[0])
+            weights = self._course.log.table(position.step, len(weights), self.names)
         self._go_to(position)
         self._weights, self._steps = weights, steps
         self._clusters = steps.rows[:, 0].copy()
         self._shelf.begin(steps)
+        self._look_ahead()
 
-    def _in_force(self, step: int) -> tuple[NDArray[np.int64], int | None]:
-        """Return integer weights ``[1, K]`` for ``step``, and the step that other ones begin at."""
-        record = self._log.at(step)
-        integers = Mixture.of(record.weights).integers(self.names)
-        later = (r.at_step for r in self._log.records[record.v - self._log.records[0].v + 1 :])
-        return integers[None], next(later, None)
+    def _look_ahead(self) -> None:
+        """Ask for the shards that lanes turn to next, the soonest first."""
+        rates = self._weights[-1] * (self.batch_rows / ONE / self.lanes)
+        soon, found = next_runs(
+            self._planner.lanes, self._steps.after.consumed, rates, self.rank, self.world_size
+        )
+        for cluster, shard in found[np.argsort(soon)[:_SHARDS_AHEAD]].tolist():
+            self._streams[cluster].want(shard)
 
     def _most_rows(self, max_epochs: float | Mapping[str, float] | None) -> NDArray[np.int64]:
         """Rows that each cluster may serve in all, ``[K]``."""
@@ -348,30 +384,32 @@ class MixtureLoader:
                 f"step {position.step} would take more than max_epochs of {what}; "
                 "raise max_epochs, change the weights, or let exhausted be renormalise or stop"
             )
-        left = {n: w for n, w in self._log.at(position.step).weights.items() if n not in over}
-        if self.exhausted == "stop" or not any(left.values()):
+        if self.exhausted == "stop" or not self._course.cap(
+            over, position.step, f"max_epochs: {what}"
+        ):
             say(f"step {position.step}: the data ends, for want of {what}")
             raise StopIteration
         say(f"step {position.step}: no more of {what}; the others share its weight")
-        self._log.append(Mixture.of(left), position.step, f"max_epochs: {what}")
 
-    def _start_log(self, weights: Mixture | Mapping[str, float] | str | Path | None) -> None:
-        """Begin the log with ``weights``, or check that it begins with them."""
-        given = _mixture(weights)
-        if self._log.records:
-            first = Mixture.of(self._log.records[0].weights)
-            if given is not None and given.fingerprint != first.fingerprint:
-                raise InvalidDataError(
-                    "the weights log begins with other weights than were given; "
-                    "leave weights out to follow the log, or name another log"
+    def _agree(self, agreement: Agreement | None, *, live: bool) -> Agreement | None:
+        """Check that the ranks of ``agreement`` are those of this loader; make one if need be.
+
+        Raises:
+            UsageError: They are others, or there are several ranks and no agreement.
+        """
+        if agreement is None and live:
+            if self.world_size > 1:
+                raise UsageError(
+                    f"{self.world_size} ranks cannot follow a file or a function without an "
+                    "agreement: give every rank agreement=Agreement()"
                 )
-            for record in self._log.records:
-                self._check_rows(Mixture.of(record.weights))
-            return
-        if given is None:
-            given = self._default_mixture()
-        self._check_rows(given)
-        self._log.append(given, 0, "start")
+            return Agreement()
+        if agreement and (agreement.rank, agreement.world_size) != (self.rank, self.world_size):
+            raise UsageError(
+                f"the agreement is of rank {agreement.rank} of {agreement.world_size}, and the "
+                f"loader of rank {self.rank} of {self.world_size}; make both for the same ranks"
+            )
+        return agreement
 
     def _default_mixture(self) -> Mixture:
         """Token shares of the clusters that have at least one row."""
@@ -384,41 +422,12 @@ class MixtureLoader:
             say(f"left out, for want of {self.seq_len} tokens in a shard: {', '.join(small)}")
         return Mixture.of(tokens)
 
-    def _check_rows(self, mixture: Mixture) -> None:
-        """Raise unless each cluster that has weight has a row to serve."""
-        weights = mixture.array(self.names)
-        for stream, weight in zip(self._streams, weights, strict=True):
-            if weight > 0 and not stream.rows:
-                raise InvalidDataError(
-                    f"cluster {stream.name} has weight {weight:.3g} but no shard of "
-                    f"{self.seq_len} tokens; give it weight 0, or choose a smaller seq_len"
-                )
 
-    def _adopt_log(self, records: tuple[WeightsRecord, ...], step: int) -> None:
-        """Follow the history of a state: check it against the file, or take it over.
-
-        The file may go on after the state was saved; what the state knows must be the same.
-        """
-        if self._log.path is None:
-            self._log = WeightsLog(records)
-            return
-        hashes = [record.hash for record in self._log.records]
-        for record in records:
-            if hashes[record.v : record.v + 1] != [record.hash]:
-                raise InvalidDataError(
-                    f"the state was saved under weights {record.v} ({record.hash[:8]}), which the "
-                    f"log {self._log.path} does not hold; name the log of that run"
-                )
-        if (ours := self._log.at(step)).v != records[0].v:
-            raise InvalidDataError(
-                f"the state was saved at step {step} under weights {records[0].v}, but by the log "
-                f"{self._log.path} weights {ours.v} hold from step {ours.at_step} on; "
-                "go on from a state before that, or name another log"
-            )
-
-
-def _mixture(weights: Mixture | Mapping[str, float] | str | Path | None) -> Mixture | None:
-    if weights is None or isinstance(weights, Mixture):
+def _start(
+    weights: Mixture | Mapping[str, float] | str | Path | Schedule | None,
+) -> Mixture | Schedule | None:
+    """Read what a run begins with."""
+    if weights is None or isinstance(weights, Mixture | Schedule):
         return weights
     if isinstance(weights, str | Path):
         return Mixture.load(Path(weights))

@@ -20,8 +20,8 @@ _WHY = "schedule"
 class Schedule:
     """Changes by the step that each takes effect at, in ascending order, the first at 0.
 
-    They go into the log as the steps before them are planned, not all at the start: so weights
-    may still be changed, and clusters capped, in between.
+    They go into the log when the steps that they are for are planned, not all at the start: so
+    weights may still be changed, and clusters capped, in between.
 
     >>> cosmos = Schedule.of([(0, {"web": 3, "code": 1}), (1000, {"code": 1}, 500)])
     >>> [(step, change.ramp) for step, change in cosmos.changes]
@@ -53,6 +53,10 @@ class Schedule:
                     f"step {before}; put them in order, one for a step"
                 )
         return cls(changes)
+
+    def after(self, step: int) -> int | None:
+        """Return the first step after ``step`` that has an entry; None if there is none."""
+        return next((at for at, _ in self.changes if at > step), None)
 
     def extend(self, log: WeightsLog, start: int, end: int) -> None:
         """Append to ``log`` what takes effect in steps ``start`` to ``end`` - 1.
@@ -90,5 +94,5 @@ def _holds(log: WeightsLog, step: int, change: Change) -> bool:
     return any(
         (r.at_step, r.why, r.steps) == (step, change.why, change.ramp)
         and {name: w for name, w in r.weights.items() if w > 0} == wanted
-        for r in log.since(max(0, step - 1))
+        for r in log.since(max(log.records[0].at_step, step - 1))
     )

@@ -37,6 +37,8 @@ class Shelf:
                 self.addresses[i] = self._open[cluster, shard, epoch].addresses
             else:
                 self._turns.append((row, i, cluster, lane, shard, epoch))
+                if (cluster, shard, epoch) not in self._open:
+                    self._streams[cluster].want(shard)
         self._turns.reverse()
 
     def prepare(self, rows: int) -> int:
@@ -68,6 +70,8 @@ class Shelf:
             if not self._readers[before]:
                 self._spent.append(self._open.pop(before))
                 del self._readers[before]
+                if not any(place[:2] == before[:2] for place in self._open):
+                    self._streams[before[0]].release(before[1])
         self._reading[lane] = place
         self._readers[place].add(lane)
         return opened

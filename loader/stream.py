@@ -37,6 +37,14 @@ class TokenStream:
         self.rows = sum(self.shard_rows)
         """Rows of one epoch."""
 
+    def want(self, shard: int) -> None:
+        """Begin to fetch a shard, unless it is here or on its way."""
+        self._cache.want(self._folder, self._index.shards[shard])
+
+    def release(self, shard: int) -> None:
+        """Let go of a shard that will not be opened soon."""
+        self._cache.release(self._index.shards[shard])
+
     def open(self, shard: int, epoch: int) -> Opened:
         """Open a shard, packed as it is in ``epoch``.
 

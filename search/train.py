@@ -87,6 +87,7 @@ def train_model(
     checkpoint: Path | None = None,
     every: int = 500,
     log: Path | None = None,
+    weights_file: Path | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> TrainedModel:
     """Train one model from scratch.
@@ -99,6 +100,7 @@ def train_model(
         checkpoint: File to save to, and to go on from if it exists.
         every: Steps between saves.
         log: File of the weights log.
+        weights_file: File in which other weights may be asked for, as `climb weights` does.
         on_step: Called with the number of steps done and the last loss, nats a token.
 
     Raises:
@@ -121,6 +123,7 @@ def train_model(
         batch_rows=settings.batch_rows,
         seed=seed,
         log=log,
+        weights_file=weights_file,
     )
     losses: list[float] = []
     if checkpoint is not None and checkpoint.exists():

@@ -9,6 +9,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.plan import begin_or_continue
 from climbstream.loader.progress import Progress, say
+from climbstream.loader.request import LOG, REQUEST
 from climbstream.loader.storage import lock, read_json, remove_temporaries, write_bytes, write_json
 
 from .train import TrainSettings, train_model
@@ -48,7 +49,8 @@ def train_run(
                 settings,
                 seed,
                 checkpoint=out / "checkpoint.pt",
-                log=out / "weights.jsonl",
+                log=out / LOG,
+                weights_file=out / REQUEST,
                 on_step=lambda _, loss: progress.add(per_step, f"loss {loss:.3f}"),
             )
         _save(trained.model, directory, manifest.eos_id, out / "model")
