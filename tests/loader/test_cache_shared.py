@@ -565,6 +565,21 @@ def test_what_is_not_ours_is_never_evicted(equal, root):
     assert len(files(root)) == 4
 
 
+def test_where_many_shards_fit_some_more_go_at_once(tmp_path, make_shards, root):
+    draw = np.random.default_rng(0)
+    many = make_shards(
+        tmp_path / "many", {"c00": [draw.integers(0, 60_000, 300) for _ in range(140)]}
+    )
+    size = max(entry.raw_bytes for entry in entries(many))
+    cache, counts = ShardCache(root, limit=96 * size), []
+    for entry in entries(many):
+        cache.get(many.folder("c00"), entry)
+        cache.release(entry)
+        counts.append(len(files(root)))
+    assert max(counts) == 96
+    assert min(counts[96:]) == 93
+
+
 def test_what_was_evicted_comes_again(equal, root):
     cache = ShardCache(root, limit=1)
     for _ in range(2):
