@@ -249,8 +249,9 @@ class ShardCache:
         try:
             # It may have come between the look for it and the lock.
             if (data := self._found(path, entry)) is None:
-                self._reserve(fetch, descriptor)
                 raw = self._fetch(fetch)
+                # Only now: room is not made on the word of an index that nothing has confirmed.
+                self._reserve(fetch, descriptor)
                 fetch.doing = f"writing {path}"
                 _write(descriptor, raw)
                 del raw

@@ -309,6 +309,10 @@ def _entry(shard: dict[str, Any], lengths: Any, dtype: str) -> ShardEntry:
         raise InvalidDataError(
             f"shard {basename} counts {shard['samples']} documents, and {listed} by their lengths"
         )
+    if raw["bytes"] >= 1 << 32:
+        raise InvalidDataError(
+            f"shard {basename} has {raw['bytes']:,} bytes; its offsets have 32 bits"
+        )
     hashes = [str(raw["hashes"][HASH]), str(packed["hashes"][HASH])]
     if not all(_DIGEST.fullmatch(digest) for digest in hashes):  # they name files of the cache
         raise InvalidDataError(f"shard {basename} has hashes {hashes}; they are 32 hex digits")
