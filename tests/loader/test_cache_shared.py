@@ -477,7 +477,7 @@ def test_a_fetcher_that_stands_still_is_waited_for_so_long_and_named(shards, roo
     site.misbehave = lambda path, times: "silent" if path.endswith(".zstd") else None
     stopped = start(site.url)
     go(stopped)
-    wait_until(lambda: len(files(root)) == 4)
+    wait_until(lambda: shards_asked(site) == 4)
     stopped.send_signal(signal.SIGSTOP)
     first = entries(shards)[0]
     begin = time.monotonic()
@@ -488,6 +488,21 @@ def test_a_fetcher_that_stands_still_is_waited_for_so_long_and_named(shards, roo
             Store.of(site.url, all_seconds=5) / "clusters/c00", first
         )
     assert time.monotonic() - begin < 2
+
+
+def test_a_process_ends_though_a_fetch_hangs(shards, root, serve):
+    site = serve(shards.directory)
+    site.misbehave = lambda path, times: "silent" if path.endswith(".zstd") else None
+    code = READ_ALL.partition('print("wanted"')[0]
+    done = subprocess.run(
+        [sys.executable, "-c", code, site.url, str(root)],
+        input="\n",
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
+    )
+    assert done.stderr == ""
 
 
 # Kept to a limit.

@@ -325,7 +325,7 @@ entries = st.builds(
     lambda name, lengths, *rest: ShardEntry(name, sum(n for n, _ in lengths), lengths, *rest),
     st.integers(0, 99_999).map("shard.{:05}.mds".format),
     st.lists(st.tuples(st.integers(0, 1 << 31), st.integers(0, 1 << 40)), max_size=4).map(tuple),
-    st.integers(0, 1 << 32),
+    st.integers(0, (1 << 32) - 1),
     hashes,
     st.integers(0, 1 << 32),
     hashes,
