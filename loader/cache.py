@@ -303,7 +303,7 @@ class ShardCache:
         """Remove least recently used shards until ``size`` bytes fit under the limit.
 
         Where many shards fit, a 32nd of them goes at once, and a process takes an eighth of the
-        room that it sees before it looks again: a look costs 4 ms for 1,000 files.
+        room that it sees before it looks again: a look costs 5 ms for 1,000 files.
         """
         assert self._limit is not None
         ahead = self._limit // 32 // max(size, 1) * size
