@@ -6,7 +6,7 @@ shift
 wanted=$*
 [[ $(cat "$folder/.installed" 2>/dev/null) != "$wanted" ]] || exit 0
 
-echo "install $wanted into $folder, once" >&2
+echo "install $wanted into $folder, once"
 rm -rf "$folder"
 "${PYTHON:-python3}" -m venv "$folder"
 # All at once, so that what they need fits the torch that is named.

@@ -151,7 +151,8 @@ def start_all(work: Path) -> Iterator[tuple[Contender, "Process"]]:
             )
             yield peer, Process(peer, python, work)
         except subprocess.CalledProcessError as error:
-            why = error.stderr.decode(errors="replace").strip().splitlines() or [str(error)]
+            lines = error.stderr.decode(errors="replace").splitlines()
+            why = [line for line in lines if "error" in line.lower()] or [str(error)]
             report(f"{peer.name}: left out", None, "", why[-1])
 
 
@@ -161,9 +162,11 @@ class Process:
     def __init__(self, contender: Contender, python: Path, work: Path) -> None:
         command = program(contender, python, "serve", work)
         self._name = contender.name
-        self._process = subprocess.Popen(
-            command, env=environ(work), stdin=PIPE, stdout=PIPE, text=True
-        )
+        self._said = work / f"{contender.program}.txt"
+        with self._said.open("w") as said:
+            self._process = subprocess.Popen(
+                command, env=environ(work), stdin=PIPE, stdout=PIPE, stderr=said, text=True
+            )
         self._process.send_signal(signal.SIGSTOP)
 
     def ask(self, command: str, rows: int) -> Any:
@@ -175,14 +178,18 @@ class Process:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            sys.exit(f"{self._name} failed")
+            sys.exit(f"{self._name} failed:\n{self._said.read_text()}")
         self._process.send_signal(signal.SIGSTOP)
         return json.loads(answer)
 
     def end(self) -> None:
-        """Stop it for good."""
-        self._process.kill()
-        self._process.wait()
+        """Let it end by itself, so that it cleans up, or make it."""
+        self._process.send_signal(signal.SIGCONT)
+        try:
+            self._process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 def measure_mixtures(running: dict[Contender, Process]) -> None:
@@ -213,7 +220,7 @@ def measure_rates(running: dict[Contender, Process], rounds: int) -> None:
         notes = [f"{min(rate):.3g} to {max(rate):.3g}"]
         if contender is not OURS:
             ratios = [ours / theirs for ours, theirs in zip(rates[OURS], rate, strict=True)]
-            notes = [f"ours is {statistics.median(ratios):.1f} times as fast", *notes]
+            notes = [f"ours is {statistics.median(ratios):.2g} times as fast", *notes]
             notes.append(f"weights not live: {contender.lacks}")
         what = f"{contender.name}: rows [{BATCH_ROWS}, {SEQ_LEN}]"
         report(what, statistics.median(rate), "Mtok/s", "; ".join(notes))
@@ -252,7 +259,7 @@ def make_environment(peer: Contender) -> Path:
     folder = HERE.parent / ".venv-peers" / peer.folder
     command = [str(HERE / "environment.sh"), str(folder), TORCH, *peer.requirements]
     environment = {**os.environ, "PYTHON": sys.executable}
-    subprocess.run(command, check=True, env=environment, stderr=PIPE)
+    subprocess.run(command, check=True, env=environment, stdout=sys.stderr, stderr=PIPE)
     return folder / "bin" / "python"
 
 
