@@ -4,8 +4,7 @@ What is measured, on a shard directory made up for it (16 clusters of skewed siz
 about 1,000 tokens), by skewed weights, three of them zero, for one rank:
 
 * tokens a second of ``next(loader)`` from a warm cache, at rows [8, 2048] and [64, 2048], beside
-the
-  limit: compiled code that widens as many rows from random places of one mapped file of bare
+  the limit: compiled code that widens as many rows from random places of one mapped file of bare
   tokens, one call a batch; it plans nothing, and knows neither documents nor shards;
 * tokens a second from compressed shards with a cold cache, everything included: reading, hashes,
   decompression, writing to the cache, packing, copying; beside zstd decompression alone, from

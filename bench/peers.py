@@ -4,7 +4,7 @@ What is measured: tokens a second of batches of 8 rows of 2,048 tokens, int64, o
 the weights of corpus.py: 16 clusters of skewed size, three of weight zero. All on one rank and
 without worker processes, each in a process of its own, from files that were just written, so that
 the disk has no part in it. Each has the tokens in its own format, as its program in ``peers/``
-says, shuffles, and batches by the fastest way that was found. What happens before the first 10,000
+says, shuffles, and is spared copies where it allows that. What happens before the first 10,000
 rows are served is not in the rate: opening, planning the first epoch, the first decompression.
 
 Those rows are looked at: type and shape of each batch, that each row is of one cluster, and of
@@ -14,7 +14,7 @@ Rounds then take turns, each of as many rows as last about a CPU-second, and the
 is looked at again. A contender whose turn it is not is stopped, so that it does nothing ahead. The
 rate is the median of the rounds, by CPU-seconds of the process, all its threads and processes.
 
-Environments are made once, in ``.venv-peers`` (5 GB). 200 million tokens need 4 GB of disk while it
+Environments are made once, in ``.venv-peers`` (6 GB). 200 million tokens need 4 GB of disk while it
 runs, and twice as much memory lets the files stay in it.
 
 What is not measured: worker processes, which cost more CPU for the same rows (each batch goes
