@@ -58,7 +58,7 @@ def measure(work: Path, shards: int, rounds: int) -> None:
         raw = make_shard(number)
         raws.append(raw)
         packed.append(compress(raw))
-        entry = describe_shard(f"shard.{number:05}.mds", 0, 0, raw, packed[-1])
+        entry = describe_shard(f"shard.{number:05}.mds", [], raw, packed[-1])
         (folder / entry.zip_basename).write_bytes(packed[-1])
         entries.append(entry)
     warm = work / "warm"

@@ -65,7 +65,7 @@ def main() -> None:
             make_shards(work / "shards", tokens)
         for rows in BATCHES:
             measure_batches(large, rows, options.rounds)
-        measure_cold(small, options.rounds)
+        measure_cold(large, options.rounds)
         measure_plans(options.rounds)
         measure_change(large, options.rounds)
         for work in (small, large):
