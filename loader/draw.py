@@ -79,9 +79,10 @@ def deal_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret: 
     """
     lanes = consumed.shape[1]
     rows = quotas.sum()
+    begin = served % lanes
     room = np.full(lanes, rows // lanes)
     for i in range(rows % lanes):
-        room[(served + i) % lanes] += 1
+        room[(begin + i) % lanes] += 1
     left = room.copy()
     result = np.empty((rows, 3), np.int64)
     # The most uneven clusters choose first, so that none drifts; the others fill what is left.
@@ -95,19 +96,19 @@ def deal_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret: 
             least, most = min(least, epochs), max(most, epochs)
         spread[i] = (most - least) * lane_rows[k].sum()
     for k in drawn[np.argsort(-spread, kind="mergesort")]:
+        done, owned, first = consumed[k], lane_rows[k], k % lanes
         for _ in range(quotas[k]):
-            best = -1
-            for i in range(lanes):
-                lane = (k + i) % lanes
+            best, lane = -1, first
+            # Wrapped by hand: a division costs more than all else here.
+            for _ in range(lanes):
                 # (consumed + 1) / rows, compared by cross multiplication.
                 if left[lane] > 0 and (
-                    best < 0
-                    or (consumed[k, lane] + 1) * lane_rows[k, best]
-                    < (consumed[k, best] + 1) * lane_rows[k, lane]
+                    best < 0 or (done[lane] + 1) * owned[best] < (done[best] + 1) * owned[lane]
                 ):
                     best = lane
+                lane = lane + 1 if lane + 1 < lanes else 0
             turn = permute(room[best] - left[best], room[best], secret + np.uint64(best))
-            slot = (best - served) % lanes + turn * lanes
+            slot = best - begin + (lanes if best < begin else 0) + turn * lanes
             result[slot, 0], result[slot, 1], result[slot, 2] = k, best, consumed[k, best]
             consumed[k, best] += 1
             left[best] -= 1

@@ -24,25 +24,17 @@ class Lanes(NamedTuple):
 
     secrets: NDArray[np.uint64]
     """Key of each cluster, ``[K]``."""
-    starts: NDArray[np.int64]
-    """First run of each cluster and lane, ``[K * C + 1]``."""
-    shard: NDArray[np.int64]
-    """Shard of each run, counted within its cluster, ``[runs]``."""
-    first: NDArray[np.int64]
-    """First row of each run, counted within its shard."""
-    rows: NDArray[np.int64]
-    """Rows of each run."""
     owned: NDArray[np.int64]
     """Rows of each lane, ``[K, C]``. Where there are fewer rows than lanes, lanes share them, so
     that each owns one."""
-    epoch: NDArray[np.int64]
-    """Epoch that `order` and `ends` are for, ``[K * C]``; -1: none yet."""
-    order: NDArray[np.int64]
-    """Runs of each lane in the order of that epoch, ``[runs]``."""
-    ends: NDArray[np.int64]
-    """Rows up to and including each of them, ``[runs]``."""
-    keys: NDArray[np.uint64]
-    """Key of the order of rows in each of them, ``[runs]``."""
+    heads: NDArray[np.int64]
+    """First run of each cluster and lane, the run after its last, and the epoch whose order stands
+    in `orders` (-1: none yet), ``[K * C, 3]``."""
+    runs: NDArray[np.int64]
+    """Shard (counted within its cluster), first row within it, and rows: ``[runs, 3]``."""
+    orders: NDArray[np.int64]
+    """In the order of an epoch: a run, the rows up to and including it, and the key of the order
+    of its rows, as int64: ``[runs, 3]``. What compiled code finds here, it put here."""
 
     @classmethod
     def deal(
@@ -52,36 +44,45 @@ class Lanes(NamedTuple):
         secrets = np.array([key(seed, name) for name in names], np.uint64)
         ends = np.cumsum([0, *map(len, shard_rows)])
         rows = np.array([n for shards in shard_rows for n in shards], np.int64)
-        starts, shard, first, length, owned = _deal(rows, ends, secrets, lanes)
-        epoch = np.full(len(starts) - 1, -1)
-        order, ends = np.zeros_like(shard), np.zeros_like(shard)
-        keys = np.zeros(len(shard), np.uint64)
-        return cls(secrets, starts, shard, first, length, owned, epoch, order, ends, keys)
+        owned, heads, runs = _deal(rows, ends, secrets, lanes)
+        return cls(secrets, owned, heads, runs, np.zeros_like(runs))
 
 
 @njit(cache=True)
 def locate(lanes: Any, cluster: Any, lane: Any, number: Any) -> Any:
     """Find the row that ``lane`` serves as its ``number``-th, from 0: (shard, row, epoch)."""
-    rows = lanes.owned[cluster, lane]
-    epoch, position = number // rows, number % rows
-    at = cluster * lanes.owned.shape[1] + lane
-    begin, end = lanes.starts[at], lanes.starts[at + 1]
-    if lanes.epoch[at] != epoch:
-        secret = subkey(subkey(lanes.secrets[cluster], lane), epoch)
-        _turn(lanes, begin, end, secret)
-        lanes.epoch[at] = epoch
+    owned, at = lanes.owned[cluster, lane], cluster * lanes.owned.shape[1] + lane
+    secret = lanes.secrets[cluster]
+    return find_row(secret, lane, number, owned, at, lanes.heads, lanes.runs, lanes.orders)
+
+
+@njit(cache=True)
+def find_row(
+    secret: Any, lane: Any, number: Any, owned: Any, at: Any, heads: Any, runs: Any, orders: Any
+) -> Any:
+    """Do what `locate` does, ``owned`` and ``at`` being the rows and the head of the lane.
+
+    To take an array out of a tuple counts a reference, so loops take the arrays out once.
+    """
+    begin, end, epoch = heads[at, 0], heads[at, 1], heads[at, 2]
+    position = number - epoch * owned
+    if epoch < 0 or position < 0 or position >= owned:
+        epoch, position = number // owned, number % owned
+        _turn(subkey(subkey(secret, lane), epoch), begin, end, runs, orders)
+        heads[at, 2] = epoch
     # First run, in the order of the epoch, that ends after the position.
     low, high = begin, end - 1
     while low < high:
         middle = (low + high) // 2
-        if lanes.ends[middle] <= position:
+        if orders[middle, 1] <= position:
             low = middle + 1
         else:
             high = middle
-    run = lanes.order[low]
-    within = position - lanes.ends[low] + lanes.rows[run]
-    row = lanes.first[run] + permute(within, lanes.rows[run], lanes.keys[low])
-    return lanes.shard[run], row, epoch
+    run = orders[low, 0]
+    rows = runs[run, 2]
+    within = position - orders[low, 1] + rows
+    row = runs[run, 1] + permute(within, rows, np.uint64(orders[low, 2]))
+    return runs[run, 0], row, epoch
 
 
 @njit(cache=True)
@@ -98,52 +99,46 @@ def next_runs(lanes: Any, consumed: Any, rates: Any, rank: Any, world_size: Any)
     for k in range(clusters):
         for lane in range(rank, width, world_size):
             at = k * width + lane
-            begin, end = lanes.starts[at], lanes.starts[at + 1]
+            begin, end = lanes.heads[at, 0], lanes.heads[at, 1]
             if rates[k] <= 0 or end - begin < 2:
                 continue
             locate(lanes, k, lane, consumed[k, lane])
             position = consumed[k, lane] % lanes.owned[k, lane]
             low = begin
-            while lanes.ends[low] <= position:
+            while lanes.orders[low, 1] <= position:
                 low += 1
             if low + 1 < end:
-                run = lanes.order[low + 1]
+                run = lanes.orders[low + 1, 0]
             else:
-                secret = subkey(subkey(lanes.secrets[k], lane), lanes.epoch[at] + 1)
+                secret = subkey(subkey(lanes.secrets[k], lane), lanes.heads[at, 2] + 1)
                 run = begin + permute(np.int64(0), end - begin, secret)
-            soon[n] = (lanes.ends[low] - position) / rates[k]
-            found[n, 0], found[n, 1] = k, lanes.shard[run]
+            soon[n] = (lanes.orders[low, 1] - position) / rates[k]
+            found[n, 0], found[n, 1] = k, lanes.runs[run, 0]
             n += 1
     return soon[:n], found[:n]
 
 
 @njit(cache=True)
-def _turn(lanes: Any, begin: Any, end: Any, secret: Any) -> None:
+def _turn(secret: Any, begin: Any, end: Any, runs: Any, orders: Any) -> None:
     """Put the runs ``begin`` to ``end`` of a lane in the order that ``secret`` keys."""
     total = np.int64(0)
     for i in range(end - begin):
         run = begin + permute(i, end - begin, secret)
-        total += lanes.rows[run]
-        lanes.order[begin + i] = run
-        lanes.ends[begin + i] = total
-        lanes.keys[begin + i] = subkey(secret, lanes.shard[run])
+        total += runs[run, 2]
+        orders[begin + i, 0], orders[begin + i, 1] = run, total
+        orders[begin + i, 2] = np.int64(subkey(secret, runs[run, 0]))
 
 
 @njit(cache=True)
 def _deal(rows: Any, ends: Any, secrets: Any, lanes: Any) -> Any:
     """Cut ``rows`` (by shard; those of cluster k are ends[k] to ends[k + 1]) into equal parts.
 
-    Returns what `Lanes` holds: starts, shard, first, rows, owned.
+    Returns what `Lanes` holds: owned, heads, runs.
     """
     clusters = len(secrets)
     # Each end of a shard or of a lane ends a run.
-    most = len(rows) + clusters * lanes
-    shard, first, length = (
-        np.empty(most, np.int64),
-        np.empty(most, np.int64),
-        np.empty(most, np.int64),
-    )
-    starts = np.zeros(clusters * lanes + 1, np.int64)
+    runs = np.empty((len(rows) + clusters * lanes, 3), np.int64)
+    heads = np.full((clusters * lanes, 3), -1)
     owned = np.zeros((clusters, lanes), np.int64)
     n = 0
     for k in range(clusters):
@@ -154,6 +149,7 @@ def _deal(rows: Any, ends: Any, secrets: Any, lanes: Any) -> Any:
         for lane in range(lanes):
             low = lane * total // lanes
             high = min(max((lane + 1) * total // lanes, low + 1), total)
+            heads[k * lanes + lane, 0] = n
             while i < len(order) and before + theirs[order[i]] <= low:
                 before += theirs[order[i]]
                 i += 1
@@ -161,10 +157,10 @@ def _deal(rows: Any, ends: Any, secrets: Any, lanes: Any) -> Any:
             while here < high:
                 begin, end = max(low, here), min(high, here + theirs[order[at]])
                 if begin < end:
-                    shard[n], first[n], length[n] = order[at], begin - here, end - begin
+                    runs[n, 0], runs[n, 1], runs[n, 2] = order[at], begin - here, end - begin
                     n += 1
                 here += theirs[order[at]]
                 at += 1
             owned[k, lane] = high - low
-            starts[k * lanes + lane + 1] = n
-    return starts, shard[:n].copy(), first[:n].copy(), length[:n].copy(), owned
+            heads[k * lanes + lane, 1] = n
+    return owned, heads, runs[:n].copy()

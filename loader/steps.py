@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from .draw import deal_lanes, draw_quotas
-from .lanes import Lanes, locate
+from .lanes import Lanes, find_row
 from .mixture import ONE
 
 
@@ -109,6 +109,7 @@ def _plan(
     secret: Any,
 ) -> Any:
     """Plan steps; ``consumed``, ``credit`` and ``room`` are updated in place."""
+    secrets, owned, heads, runs, orders = lanes
     clusters, width = consumed.shape
     most = count * (batch_rows // world_size)
     rows, visits = np.empty((most, 3), np.int64), np.empty((most, 5), np.int64)
@@ -126,15 +127,18 @@ def _plan(
                 credit[k] += quotas[k] * ONE - shares[k] * batch_rows
             break
         key = secret + np.uint64((step + done) * width)
-        table = deal_lanes(quotas, served + done * batch_rows, lanes.owned, consumed, key)
+        table = deal_lanes(quotas, served + done * batch_rows, owned, consumed, key)
         for i in range(batch_rows):
             cluster, lane = table[i, 0], table[i, 1]
             if lane % world_size != rank:
                 continue
-            shard, row, epoch = locate(lanes, cluster, lane, table[i, 2])
-            visit = current[cluster * width + lane]
+            at = cluster * width + lane
+            shard, row, epoch = find_row(
+                secrets[cluster], lane, table[i, 2], owned[cluster, lane], at, heads, runs, orders
+            )
+            visit = current[at]
             if visit < 0 or visits[visit, 2] != shard or visits[visit, 3] != epoch:
-                visit = current[cluster * width + lane] = m
+                visit = current[at] = m
                 visits[m, 0], visits[m, 1], visits[m, 2] = cluster, lane, shard
                 visits[m, 3], visits[m, 4] = epoch, n
                 m += 1
