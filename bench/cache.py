@@ -6,7 +6,7 @@ CPU-second of the process, all its threads:
 * zstd decompression, from memory to memory: the most there can be;
 * a cold cache: every shard is wanted, then got (fetched, checked, decompressed, written, mapped);
 * the steps of that, one by one, and those that were decided against: to hash the raw bytes too, to
-  sync each file, and to decompress into the mapped file;
+  sync each file, to leave the blocks of a file to the disk, and to decompress into the mapped file;
 * a warm cache: every shard is found and hashed, as each process does once.
 
 Contenders take turns; each number is the median of the rounds. What is not measured: remote
@@ -76,6 +76,9 @@ def measure(work: Path, shards: int, rounds: int) -> None:
         "  not done: write, sync": lambda place: each(
             partial(write, place, sync=True), enumerate(raws)
         ),
+        "  not done: write, blocks not allocated first": lambda place: each(
+            partial(write, place, allocate=False), enumerate(raws)
+        ),
         "  not done: zstd into the mapped file": lambda place: each(
             partial(into_map, place, SHARD_BYTES), zips
         ),
@@ -142,9 +145,12 @@ def fill(root: Path, folder: Path, entries: list[ShardEntry], threads: int) -> N
         cache.release(entry)
 
 
-def write(place: Path, number: int, raw: bytes, *, sync: bool = False) -> None:
+def write(
+    place: Path, number: int, raw: bytes, *, allocate: bool = True, sync: bool = False
+) -> None:
     with (place / "temporary").open("wb", buffering=0) as file:
-        os.posix_fallocate(file.fileno(), 0, len(raw))
+        if allocate:
+            os.posix_fallocate(file.fileno(), 0, len(raw))
         file.write(raw)
         if sync:
             os.fsync(file.fileno())
