@@ -554,6 +554,23 @@ def test_what_is_held_or_wanted_is_never_evicted_and_the_limit_is_passed_once(eq
     assert size_of(root) <= 2 * size
 
 
+def test_what_waits_in_the_queue_is_not_evicted_for_what_comes_first(equal, root, serve):
+    site = serve(equal.directory)
+    hold = threading.Event()
+    site.misbehave = lambda path, times: hold.wait(20) and None
+    first, second = entries(equal)[:2]
+    folder = Store.of(site.url, all_seconds=5) / "clusters/c00"
+    ShardCache(root).get(equal.folder("c00"), second)
+    wait_until(lambda: str(root) not in Path("/proc/self/maps").read_text())
+    cache = ShardCache(root, limit=1, threads=1)
+    cache.want(folder, first)
+    cache.want(folder, second)
+    hold.set()
+    cache.get(folder, first)
+    assert len(cache.get(folder, second)) == second.raw_bytes
+    assert [path.rpartition("/")[2] for path in site.asked] == [first.zip_basename]
+
+
 def test_what_another_process_holds_is_not_evicted(equal, root, start):
     shards, folder = entries(equal), equal.folder("c00")
     holder = start(equal.directory)
