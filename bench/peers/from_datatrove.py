@@ -1,16 +1,17 @@
 """Rows from datatrove: a DatatroveFolderDataset a cluster.
 
 datatrove mixes nothing. The rows are drawn here, ahead of time: clusters at random by weight, rows
-of a cluster in a random order; torch's DataLoader asks for them.
+of a cluster in a random order.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from datatrove.utils.dataset import DatatroveFolderDataset
-from torch.utils.data import ConcatDataset, DataLoader
+from torch.utils.data import ConcatDataset
 from worker import Corpus, endless, run
 
 DRAWN = 400_000  # rows drawn ahead
@@ -27,14 +28,11 @@ def open_batches(corpus: Corpus, folder: Path) -> Iterator[torch.Tensor]:
     parts = [
         DatatroveFolderDataset(str(folder / name), corpus.seq_len - 1) for name in corpus.weights
     ]
-    loader = DataLoader(
-        ConcatDataset(parts),
-        batch_size=corpus.batch_rows,
-        sampler=draw(list(corpus.weights.values()), [len(part) for part in parts]),
-        collate_fn=lambda samples: torch.stack([sample["input_ids"] for sample in samples]),
-        drop_last=True,
-    )
-    return endless(loader)
+    concatenated = ConcatDataset(parts)
+    drawn = endless(draw(list(corpus.weights.values()), [len(part) for part in parts]))
+    while True:
+        rows = [concatenated[row]["input_ids"] for row in islice(drawn, corpus.batch_rows)]
+        yield torch.stack(rows)
 
 
 def draw(weights: list[float], rows: list[int]) -> list[int]:

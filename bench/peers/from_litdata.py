@@ -1,16 +1,18 @@
-"""Rows from litdata: CombinedStreamingDataset over token chunks, TokensLoader, StreamingDataLoader.
+"""Rows from litdata: CombinedStreamingDataset over token chunks, TokensLoader.
 
 When one data set has been gone through, CombinedStreamingDataset by weights ends; then it is begun
-again. The last batch before that may lack rows, and is left out.
+again.
 """
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import litdata
 import torch
-from worker import Corpus, endless, run, stack
+from worker import Corpus, batches_of, run
 
 COMPRESSION: str | None = None
 CHUNK_ROWS = 4096  # 16 MiB of uint16, as large as ours
@@ -36,6 +38,10 @@ def documents(corpus: Corpus, name: str) -> Iterator[torch.Tensor]:
 
 
 def open_batches(corpus: Corpus, folder: Path) -> Iterator[torch.Tensor]:
+    return batches_of(corpus, rows(combine(corpus, folder)))
+
+
+def combine(corpus: Corpus, folder: Path) -> litdata.CombinedStreamingDataset:
     datasets = [
         litdata.StreamingDataset(
             str(folder / name),
@@ -45,13 +51,15 @@ def open_batches(corpus: Corpus, folder: Path) -> Iterator[torch.Tensor]:
         )
         for name in corpus.weights
     ]
-    combined = litdata.CombinedStreamingDataset(
+    return litdata.CombinedStreamingDataset(
         datasets, weights=list(corpus.weights.values()), iterate_over_all=False
     )
-    loader = litdata.StreamingDataLoader(
-        combined, batch_size=corpus.batch_rows, collate_fn=stack, drop_last=True
-    )
-    return (batch for batch in endless(loader) if len(batch) == corpus.batch_rows)
+
+
+def rows(combined: litdata.CombinedStreamingDataset) -> Iterator[Any]:
+    for epoch in count(1):
+        combined.set_epoch(epoch)
+        yield from combined
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ are left out.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,6 @@ import torch
 from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
 from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
 from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
-from torch.utils.data import DataLoader
 from worker import Corpus, endless, run
 
 BLENDED = 400_000  # rows planned ahead
@@ -45,13 +45,9 @@ def open_batches(corpus: Corpus, folder: Path) -> Iterator[torch.Tensor]:
     blended, *_ = BlendedMegatronDatasetBuilder(
         GPTDataset, [BLENDED, 0, 0], lambda: True, config
     ).build()
-    loader = DataLoader(
-        blended,
-        batch_size=corpus.batch_rows,
-        collate_fn=lambda samples: torch.stack([sample["tokens"] for sample in samples]),
-        drop_last=True,
-    )
-    return endless(loader)
+    planned = endless(range(BLENDED))
+    while True:
+        yield torch.stack([blended[row]["tokens"] for row in islice(planned, corpus.batch_rows)])
 
 
 def tokenizer() -> Any:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import streaming
 import torch
-from torch.utils.data import DataLoader
-from worker import Corpus, endless, run, stack
+from worker import Corpus, batches_of, endless, run
 
 
 def convert(corpus: Corpus, folder: Path) -> None:
@@ -32,13 +31,7 @@ def open_batches(corpus: Corpus, folder: Path) -> Iterator[torch.Tensor]:
         shuffle=True,
         batch_size=corpus.batch_rows,
     )
-    loader = DataLoader(
-        dataset,
-        batch_size=corpus.batch_rows,
-        collate_fn=lambda samples: stack([sample["tokens"] for sample in samples]),
-        drop_last=True,
-    )
-    return endless(loader)
+    return batches_of(corpus, (sample["tokens"] for sample in endless(dataset)))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -100,15 +101,20 @@ def look(corpus: Corpus, batch: torch.Tensor) -> Any:
     return marks
 
 
-def stack(rows: list[Any]) -> torch.Tensor:
-    """Make a batch of rows of any integer type: one copy, which widens."""
+def batches_of(corpus: Corpus, rows: Iterator[Any]) -> Iterator[torch.Tensor]:
+    """Make batches of rows of any integer type: one copy, which widens."""
+    while True:
+        yield widen(list(islice(rows, corpus.batch_rows)))
+
+
+def widen(rows: list[Any]) -> torch.Tensor:
     batch = np.empty((len(rows), len(rows[0])), np.int64)
     for row, out in zip(rows, batch, strict=True):
         out[:] = row
     return torch.from_numpy(batch)
 
 
-def endless(loader: Any) -> Iterator[Any]:
+def endless(dataset: Any) -> Iterator[Any]:
     """Begin again whenever a data set has been gone through."""
     while True:
-        yield from loader
+        yield from dataset
