@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .agree import Agreement
     from .loader import MixtureLoader
     from .manifest import Manifest
     from .mixture import Mixture
@@ -16,9 +17,18 @@ if TYPE_CHECKING:
     from .state import LoaderState
     from .weights import WeightsLog
 
-__all__ = ["LoaderState", "Manifest", "Mixture", "MixtureLoader", "Schedule", "WeightsLog"]
+__all__ = [
+    "Agreement",
+    "LoaderState",
+    "Manifest",
+    "Mixture",
+    "MixtureLoader",
+    "Schedule",
+    "WeightsLog",
+]
 
 _HOME = {
+    "Agreement": "agree",
     "LoaderState": "state",
     "Manifest": "manifest",
     "Mixture": "mixture",

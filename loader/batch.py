@@ -70,7 +70,7 @@ class BatchMaker:
         self._shape = (rows, seq_len)
         self._size, self._padding = size, padding
         self._fields, self._segments = frozenset(fields), segments
-        self._dtype, self._pin = dtype, pin_memory
+        self._dtype, self._kind, self._pin = dtype, DTYPES[dtype], pin_memory
         self.joined = 0
         """Pieces for which `cu_seqlens` had no room, and which are joined to the one before."""
 
@@ -81,10 +81,10 @@ class BatchMaker:
 
         ``clusters`` is int64 ``[n]``, the cluster of each of ``rows``.
         """
-        tokens = self._empty(self._shape, self._dtype)
+        tokens = np.empty(self._shape, self._kind) if not self._pin else self._pinned()
         gather(addresses, rows, begin, self._size, self._padding, tokens)
         batch = {
-            "input_ids": self._tensor(tokens),
+            "input_ids": torch.from_numpy(tokens),
             "cluster_ids": torch.from_numpy(clusters[begin : begin + len(tokens)]),
         }
         if self._fields:
@@ -110,11 +110,9 @@ class BatchMaker:
             ends[:, -1] = seq_len * (1 + np.arange(n, dtype=np.int32))
             batch["cu_seqlens"] = self._tensor(np.append(np.int32(0), ends))
 
-    def _empty(self, shape: tuple[int, int], dtype: torch.dtype) -> Any:
-        if self._pin:
-            return torch.empty(shape, dtype=dtype, pin_memory=True).numpy()
-        return np.empty(shape, DTYPES[dtype])
+    def _pinned(self) -> Any:
+        return torch.empty(self._shape, dtype=self._dtype, pin_memory=True).numpy()
 
     def _tensor(self, array: Any) -> torch.Tensor:
         tensor = torch.from_numpy(array)
-        return tensor.pin_memory() if self._pin and not tensor.is_pinned() else tensor
+        return tensor.pin_memory() if self._pin else tensor
