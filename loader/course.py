@@ -6,7 +6,7 @@ behind, and from clusters that are used up. Several ranks hear of them at the sa
 (`Agreement`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +49,8 @@ class Course:
         self._schedule: Schedule | None = None
         self._doors: list[Door] = []
 
-    def begin(self, start: Mixture | Schedule | None, default: Mixture) -> None:
-        """Begin the log with ``start`` or else ``default``, or check that it began with that.
+    def begin(self, start: Mixture | Schedule | None, default: Callable[[], Mixture]) -> None:
+        """Begin the log with ``start``, or else ``default()``, or check that it began with that.
 
         Raises:
             InvalidDataError: Weights do not fit the clusters, or the log began with others.
@@ -61,7 +61,7 @@ class Course:
                 self.check(change.mixture)
             start = start.changes[0][1].mixture
         if not self.log.records:
-            start = default if start is None else start
+            start = default() if start is None else start
             self.check(start)
             self.log.append(start, 0, "start" if self._schedule is None else "schedule")
             return

@@ -174,7 +174,7 @@ class MixtureLoader:
             why_none=f"no shard of {self.seq_len} tokens",
             agreement=self._agree(agreement, live=live),
         )
-        self._course.begin(_start(weights), self._default_mixture())
+        self._course.begin(_start(weights), self._default_mixture)
         if rank == 0 and weights_file is not None:
             self._course.open([WeightsFile(Path(weights_file), self._course.check)])
         if rank == 0 and weights_function is not None:

@@ -776,6 +776,8 @@ def test_by_default_clusters_without_a_row_are_left_out_and_named(tmp_path, make
     out, err = capsys.readouterr()
     assert (out, err) == ("", "left out, for want of 8 tokens in a shard: tiny\n")
     assert next(loader)["cluster_ids"].tolist() == [0, 0]
+    MixtureLoader(shards.directory, {"c00": 1}, seq_len=SEQ_LEN, batch_rows=2)
+    assert capsys.readouterr().err == ""
 
 
 def test_weight_on_a_cluster_without_a_row_is_refused(tmp_path, make_shards):
