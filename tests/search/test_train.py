@@ -1,6 +1,8 @@
 """Training counts tokens, ends annealed, and gives the same bits, interrupted or not."""
 
 import json
+import threading
+import time
 
 import pytest
 import torch
@@ -8,8 +10,10 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from climbstream.loader import Manifest, Mixture
+from climbstream.loader.change import Change
 from climbstream.loader.cli import run
 from climbstream.loader.errors import InvalidDataError, LockedError, UsageError
+from climbstream.loader.request import LOG, ask, open_run
 from climbstream.loader.storage import lock
 from climbstream.search.train import TrainSettings, train_model
 from climbstream.search.train_run import train_run
@@ -199,6 +203,30 @@ def test_a_finished_run_is_not_trained_again(trained, shards, shares):
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     assert train_run(shards, shares, settings(), 0, out) == result
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def test_a_run_takes_up_weights_that_are_asked_for_meanwhile(shards, shares, tmp_path):
+    asked = Mixture.of({"c01": 1})
+
+    def ask_soon():
+        while not ((tmp_path / LOG).exists() and (tmp_path / LOG).read_text().endswith("\n")):
+            time.sleep(0.001)
+        ask(tmp_path, Change(asked, why="anneal"), after=open_run(tmp_path).head)
+
+    asking = threading.Thread(target=ask_soon)
+    asking.start()
+    result = train_run(shards, shares, settings(160), 0, tmp_path)
+    asking.join()
+    (_, record) = open_run(tmp_path).records
+    assert record.why == "anneal"
+    assert record.at_step % 16 == 0
+    assert record.at_step < 160
+    served = result["served"].pop("c01")
+    left = sum(result["served"].values())
+    # Of the steps before, the others had what the shares give them; afterwards nothing.
+    before = 128 * record.at_step
+    assert left == pytest.approx(before * (1 - shares.weights["c01"]), abs=32 * len(shares.weights))
+    assert served + left == result["tokens"]
 
 
 def test_a_folder_of_another_run_is_refused_by_what_differs(trained, shards, shares):
