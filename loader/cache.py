@@ -14,6 +14,7 @@ import math
 import mmap
 import os
 import re
+import resource
 import threading
 import time
 from collections import deque
@@ -83,6 +84,7 @@ class ShardCache:
         self._room = math.inf if limit is None else 0
         """Bytes that may be written before the limit is looked at again."""
         self._swept = self._over = self._closed = False
+        _allow_files()
 
     def want(self, folder: str | Path | Store, entry: ShardEntry) -> None:
         """Begin to fetch shard ``entry`` of ``folder``, unless it is here or on its way."""
@@ -359,6 +361,13 @@ _Key = tuple[str, str]
 def _key(entry: ShardEntry) -> _Key:
     # Both hashes: an index that lies about one of them is not believed for another's shard.
     return entry.raw_hash, entry.zip_hash
+
+
+def _allow_files() -> None:
+    """Let this process open as many files as it may: a mapped shard keeps one, a lane has one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems have a limit below the one that they name
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _claim(path: Path, flags: int) -> int | None:

@@ -215,6 +215,25 @@ def test_batches_are_the_same_today_and_tomorrow(open_ranks, serve, pack, world_
     assert hash_bytes(repr(digests).encode()) == GOLDEN[pack]
 
 
+@pytest.mark.slow
+def test_many_clusters_are_served_though_few_files_may_be_open(tmp_path, make_shards):
+    make_shards(tmp_path / "shards", {f"c{k:03d}": [np.full(9, k)] * 8 for k in range(256)})
+    script = (
+        "import resource, sys\n"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))\n"
+        "from climbstream.loader import MixtureLoader\n"
+        "loader = MixtureLoader(sys.argv[1], seq_len=9, batch_rows=512, cache=sys.argv[2])\n"
+        "batches = [next(loader) for _ in range(4)]\n"
+        "assert all((b['input_ids'] == b['cluster_ids'][:, None]).all() for b in batches)\n"
+        "print(sorted(loader.served.values())[0], sum(loader.served.values()))\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "shards"), str(tmp_path / "cache")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["72", str(4 * 512 * 9)]
+
+
 # World sizes.
 
 
