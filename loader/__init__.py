@@ -2,7 +2,8 @@
 
 The reader owns the contract, so the formats live here: `Manifest` and MDS shards on disk,
 `Mixture` and `WeightsLog` for the weights, `LoaderState` for resuming. `MixtureLoader` joins
-them. Names load on first use: reading a manifest does not import torch.
+them, and `MixtureDataset` hands it to a `DataLoader` of torch. Names load on first use: reading a
+manifest does not import torch.
 """
 
 import importlib
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .agree import Agreement
+    from .dataset import MixtureDataset
     from .loader import MixtureLoader
     from .manifest import Manifest
     from .mixture import Mixture
@@ -22,6 +24,7 @@ __all__ = [
     "LoaderState",
     "Manifest",
     "Mixture",
+    "MixtureDataset",
     "MixtureLoader",
     "Schedule",
     "WeightsLog",
@@ -32,6 +35,7 @@ _HOME = {
     "LoaderState": "state",
     "Manifest": "manifest",
     "Mixture": "mixture",
+    "MixtureDataset": "dataset",
     "MixtureLoader": "loader",
     "Schedule": "schedule",
     "WeightsLog": "weights",
