@@ -51,6 +51,14 @@ COMMANDS = {
     "weights": _Home(
         "climbstream.loader.commands:weights", "Show or change the weights of a running job.", ""
     ),
+    "audit": _Home(
+        "climbstream.loader.run_commands:audit",
+        "Recompute what a job served, from its weights log.",
+        "",
+    ),
+    "explain": _Home(
+        "climbstream.loader.run_commands:explain", "List the documents of a batch.", "build"
+    ),
     "doctor": _Home(
         "climbstream.loader.commands:doctor", "Check versions, clashes, disk and devices.", ""
     ),

@@ -24,6 +24,7 @@ from .door import WeightsCallable, WeightsFile
 from .draw import draw_quotas
 from .errors import InvalidDataError, UsageError
 from .lanes import Lanes, next_runs
+from .ledger import Ledger, Opening
 from .manifest import Manifest, cluster_folder, load_index
 from .mixture import ONE, Mixture
 from .order import key
@@ -32,7 +33,7 @@ from .progress import say
 from .schedule import Schedule
 from .shelf import Shelf
 from .state import LoaderState
-from .steps import Planner, Position, Steps
+from .steps import Planner, Position, Steps, most_rows
 from .store import Store
 from .stream import TokenStream
 from .weights import WeightsLog
@@ -76,6 +77,7 @@ class MixtureLoader:
         max_epochs: float | Mapping[str, float] | None = None,
         exhausted: str = "renormalise",
         log: str | Path | None = None,
+        served: str | Path | None = None,
         weights_file: str | Path | None = None,
         weights_function: WeightsFunction | None = None,
         agreement: Agreement | None = None,
@@ -105,6 +107,8 @@ class MixtureLoader:
             exhausted: When a cluster has used that up: ``renormalise`` spreads its weight over the
                 others, ``stop`` ends the iteration, ``error`` raises.
             log: File of the weights log; default: kept in memory and in the state alone.
+            served: File of the ledger of what is served, which `climb audit` recomputes; rank 0
+                writes it, in blocks of steps.
             weights_file: File in which other weights may be asked for while it runs, as
                 `climb weights` does; rank 0 looks at it every `Agreement.every` steps.
             weights_function: Function that returns other weights, or None to let them be; called
@@ -156,7 +160,8 @@ class MixtureLoader:
             for cluster in self.manifest.clusters
         ]
         self._epoch_rows = np.array([stream.rows for stream in self._streams], np.int64)
-        self._most = self._most_rows(max_epochs)
+        self._max_epochs = self._check_epochs(max_epochs)
+        self._most = most_rows(self._max_epochs, self.names, self._epoch_rows)
         self._planner = Planner(
             Lanes.deal(self.names, [s.shard_rows for s in self._streams], self.lanes, self.seed),
             self.batch_rows,
@@ -179,6 +184,7 @@ class MixtureLoader:
             self._course.open([WeightsFile(Path(weights_file), self._course.check)])
         if rank == 0 and weights_function is not None:
             self._course.open([WeightsCallable(weights_function, self._course.check)])
+        self._ledger: Ledger | None = None
         self._row: int = 0
         """Rows of this rank that were served of the steps that are planned."""
         self._ready: int = 0
@@ -186,6 +192,8 @@ class MixtureLoader:
         self._weights: NDArray[np.int64] = np.zeros((1, 0), np.int64)
         self._clusters: NDArray[np.int64] = np.zeros(0, np.int64)
         self._go_to(Position.start(len(self.names), self.lanes))
+        self._ledger = Ledger(Path(served)) if served is not None and rank == 0 else None
+        self._open_ledger()
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         return self
@@ -259,12 +267,24 @@ class MixtureLoader:
         """
         mixture = weights if isinstance(weights, Mixture) else Mixture.of(weights)
         position = self._position()
+        self._write_down()
         at_step = self._course.change(Change(mixture, ramp, why), position.step, at_step)
         self._go_to(position)
         return at_step
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position after the last batch returned, as JSON values; see `LoaderState`."""
+        self.flush()
+        return self._state().to_json()
+
+    def flush(self) -> None:
+        """Write down in the ledger what was served so far: `state_dict` does it too."""
+        self._write_down()
+        if self._ledger is not None:
+            self._ledger.write(self._course.log)
+
+    def _state(self) -> LoaderState:
+        """Return the state after the last batch returned."""
         position = self._position()
         return LoaderState(
             step=position.step,
@@ -279,7 +299,7 @@ class MixtureLoader:
             consumed=position.consumed.tolist(),
             credit=position.credit.tolist(),
             weights=[record.to_json() for record in self._course.log.since(position.step)],
-        ).to_json()
+        )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Self:
         """Go to the position of ``state``, from any world size; also after iteration began.
@@ -301,10 +321,29 @@ class MixtureLoader:
                     f"the state was saved with {name}={theirs!r}, this loader has {name}={ours!r}; "
                     "make the loader with the state's"
                 )
+        self.flush()
         self._course.adopt(value.records(), value.step)
         consumed, credit = np.array(value.consumed, np.int64), np.array(value.credit, np.int64)
         self._go_to(Position(value.step, value.served, consumed, credit))
+        self._open_ledger()
         return self
+
+    def _open_ledger(self) -> None:
+        """Begin the ledger here, or go on in it."""
+        if self._ledger is not None:
+            where = str(self.directory)
+            where = where if "://" in where else str(Path(where).absolute())
+            self._ledger.open(
+                Opening(shards=where, max_epochs=self._max_epochs, state=self._state())
+            )
+
+    def _write_down(self) -> None:
+        """Give the ledger the steps that were served of those that are planned."""
+        if self._ledger is not None and (done := self._row // self._rows_each):
+            steps = self._steps
+            self._ledger.add(
+                self._start.step, steps.quotas[:done], steps.marks[:done], self._course.log
+            )
 
     def _go_to(self, position: Position) -> None:
         """Go on from ``position``; what was planned is forgotten."""
@@ -326,6 +365,7 @@ class MixtureLoader:
             StopIteration: Clusters are used up, and ``exhausted`` is ``stop``.
             UsageError: They are, and it is ``error``.
         """
+        self._write_down()
         position = self._steps.after
         count = min(_AHEAD, max(1, _PLANNED // max(self.batch_rows, len(self.names))))
         weights = self._course.ahead(position.step, count)
@@ -349,10 +389,10 @@ class MixtureLoader:
         for cluster, shard in found[np.argsort(soon)[:_SHARDS_AHEAD]].tolist():
             self._streams[cluster].want(shard)
 
-    def _most_rows(self, max_epochs: float | Mapping[str, float] | None) -> NDArray[np.int64]:
-        """Rows that each cluster may serve in all, ``[K]``."""
+    def _check_epochs(self, max_epochs: float | Mapping[str, float] | None) -> dict[str, float]:
+        """Return how often a cluster may be gone through, by name, for those that have a limit."""
         if max_epochs is None:
-            return np.full(len(self.names), np.iinfo(np.int64).max)
+            return {}
         if not isinstance(max_epochs, Mapping):
             max_epochs = dict.fromkeys(self.names, max_epochs)
         if unknown := [name for name in max_epochs if name not in self.names]:
@@ -361,8 +401,7 @@ class MixtureLoader:
             )
         if bad := {name: most for name, most in max_epochs.items() if not 0 < most < 1e9}:
             raise UsageError(f"max_epochs is {bad}; it must be above 0 and below 1e9")
-        epochs = np.array([max_epochs.get(name, np.inf) for name in self.names])
-        return np.minimum(epochs * self._epoch_rows, 2.0**62).astype(np.int64)
+        return {name: float(most) for name, most in max_epochs.items()}
 
     def _room(self, position: Position) -> NDArray[np.int64]:
         """Rows that each cluster may still serve, ``[K]``."""

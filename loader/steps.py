@@ -8,6 +8,7 @@ A visit is what a lane reads of one shard in one epoch. Rows name their visit, s
 them opens a shard when it is first visited, and looks nothing up for each row.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -17,6 +18,10 @@ from numpy.typing import NDArray
 from .draw import deal_lanes, draw_quotas
 from .lanes import Lanes, find_row
 from .mixture import ONE
+from .order import mix
+
+NOBODY = -1
+"""The rank that owns no lane."""
 
 
 class Position(NamedTuple):
@@ -46,13 +51,20 @@ class Steps(NamedTuple):
     """Cluster, lane, shard, epoch, and the first of the rows that needs it, ``[m, 5]``."""
     planned: int
     """Steps that were planned."""
+    quotas: NDArray[np.int64]
+    """Rows of each cluster in each step, on all ranks together, ``[planned, K]``."""
+    marks: NDArray[np.uint64]
+    """Hash of the rows of each step, on all ranks together, ``[planned]``: cluster, lane and number
+    of each, in their order."""
     after: Position
     """The position after them."""
 
     @classmethod
     def none(cls, position: Position) -> Self:
         """Return no steps, at ``position``."""
-        return cls(np.zeros((0, 3), np.int64), np.zeros((0, 5), np.int64), 0, position)
+        quotas = np.zeros((0, len(position.credit)), np.int64)
+        rows, visits = np.zeros((0, 3), np.int64), np.zeros((0, 5), np.int64)
+        return cls(rows, visits, 0, quotas, np.zeros(0, np.uint64), position)
 
 
 class Planner(NamedTuple):
@@ -61,6 +73,7 @@ class Planner(NamedTuple):
     lanes: Lanes
     batch_rows: int
     rank: int
+    """`NOBODY` plans whole batches, and lists the rows of none."""
     world_size: int
     secret: np.uint64
     """Keys the order within batches."""
@@ -75,7 +88,7 @@ class Planner(NamedTuple):
         that would pass it, so none may be planned.
         """
         consumed, credit = position.consumed.copy(), position.credit.copy()
-        rows, visits, done = _plan(
+        rows, visits, quotas, marks, done = _plan(
             self.lanes,
             weights,
             self.batch_rows,
@@ -90,7 +103,16 @@ class Planner(NamedTuple):
             self.secret,
         )
         served = position.served + done * self.batch_rows
-        return Steps(rows, visits, done, Position(position.step + done, served, consumed, credit))
+        after = Position(position.step + done, served, consumed, credit)
+        return Steps(rows, visits, done, quotas, marks, after)
+
+
+def most_rows(
+    max_epochs: Mapping[str, float], names: Sequence[str], rows: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Rows that each cluster may serve in all, ``[K]``; ``rows`` are those of an epoch."""
+    epochs = np.array([max_epochs.get(name, 2.0**62) for name in names])
+    return np.minimum(epochs * rows, 2.0**62).astype(np.int64)
 
 
 @njit(cache=True)
@@ -113,6 +135,7 @@ def _plan(
     clusters, width = consumed.shape
     most = count * (batch_rows // world_size)
     rows, visits = np.empty((most, 3), np.int64), np.empty((most, 5), np.int64)
+    drawn, marks = np.empty((count, clusters), np.int64), np.empty(count, np.uint64)
     current = np.full(clusters * width, -1)
     n, m, done = 0, 0, 0
     for done in range(count):
@@ -128,8 +151,10 @@ def _plan(
             break
         key = secret + np.uint64((step + done) * width)
         table = deal_lanes(quotas, served + done * batch_rows, owned, consumed, key)
+        mark = np.uint64(1)
         for i in range(batch_rows):
             cluster, lane = table[i, 0], table[i, 1]
+            mark = mix(mark ^ np.uint64(((cluster * width + lane) << 44) + table[i, 2]))
             if lane % world_size != rank:
                 continue
             at = cluster * width + lane
@@ -144,6 +169,7 @@ def _plan(
                 m += 1
             rows[n, 0], rows[n, 1], rows[n, 2] = cluster, visit, row
             n += 1
+        drawn[done], marks[done] = quotas, mark
     else:
         done = count
-    return rows[:n], visits[:m].copy(), done
+    return rows[:n], visits[:m].copy(), drawn[:done], marks[:done], done

@@ -104,8 +104,8 @@ def parse_json(data: bytes, name: str) -> Any:
         raise InvalidDataError(f"{name} is not JSON: {error}") from None
 
 
-def append_line(path: Path, value: object) -> None:
-    """Append ``value`` as one line of JSON to ``path``, and fsync.
+def append_line(path: Path, value: object, *, sync: bool = True) -> None:
+    """Append ``value`` as one line of JSON to ``path``, and fsync, unless ``sync`` is False.
 
     A last line that a crash cut short is overwritten.
     """
@@ -115,7 +115,8 @@ def append_line(path: Path, value: object) -> None:
         file.truncate(_end_of_lines(file))
         file.write(line)
         file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
 
 
 def _end_of_lines(file: BinaryIO, block: int = 1 << 16) -> int:

@@ -87,6 +87,7 @@ def train_model(
     checkpoint: Path | None = None,
     every: int = 500,
     log: Path | None = None,
+    served: Path | None = None,
     weights_file: Path | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> TrainedModel:
@@ -100,6 +101,7 @@ def train_model(
         checkpoint: File to save to, and to go on from if it exists.
         every: Steps between saves.
         log: File of the weights log.
+        served: File of the ledger of what is served.
         weights_file: File in which other weights may be asked for, as `climb weights` does.
         on_step: Called with the number of steps done and the last loss, nats a token.
 
@@ -123,6 +125,7 @@ def train_model(
         batch_rows=settings.batch_rows,
         seed=seed,
         log=log,
+        served=served,
         weights_file=weights_file,
     )
     losses: list[float] = []
@@ -161,5 +164,6 @@ def train_model(
             }
             with atomic_path(checkpoint) as path:
                 torch.save(state, path)
+    loader.flush()
     last = losses[-max(1, settings.steps // 10) :]
     return TrainedModel(model, sum(last) / len(last), loader.served, loader.epochs)

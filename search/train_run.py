@@ -7,6 +7,7 @@ from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from climbstream.loader import Manifest, Mixture
+from climbstream.loader.ledger import LEDGER
 from climbstream.loader.plan import begin_or_continue
 from climbstream.loader.progress import Progress, say
 from climbstream.loader.request import LOG, REQUEST
@@ -50,6 +51,7 @@ def train_run(
                 seed,
                 checkpoint=out / "checkpoint.pt",
                 log=out / LOG,
+                served=out / LEDGER,
                 weights_file=out / REQUEST,
                 on_step=lambda _, loss: progress.add(per_step, f"loss {loss:.3f}"),
             )

@@ -176,7 +176,25 @@ def test_a_run_leaves_its_result_model_and_log(trained):
     assert json.loads((out / "result.json").read_text()) == result
     assert (result["steps"], result["tokens"], sum(result["served"].values())) == (12, 1536, 1536)
     there = {path.name for path in out.iterdir()}
-    assert there == {"run.json", "result.json", "weights.jsonl", "model"}
+    assert there == {"run.json", "result.json", "weights.jsonl", "served.jsonl", "model"}
+
+
+def test_an_audit_of_a_run_finds_what_it_served(trained, capsys):
+    out, result = trained
+    assert run(["audit", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["steps"], found["again"]) == (12, 0)
+    assert {c["name"]: c["tokens"] for c in found["clusters"]} == result["served"]
+
+
+def test_a_batch_of_a_run_is_explained_by_documents_of_the_corpus(trained, built, capsys):
+    out, _ = trained
+    assert run(["explain", str(out), "--step", "11", "--json"]) == 0
+    pieces = json.loads(capsys.readouterr().out)["pieces"]
+    assert {piece["row"] for piece in pieces} == {0, 1, 2, 3}
+    ids = {record["id"] for record in built.records}
+    assert {piece["id"] for piece in pieces} <= ids
+    assert {piece["origin"].split(":")[0] for piece in pieces} != {""}
 
 
 def test_transformers_loads_the_model(trained, shards, shares):

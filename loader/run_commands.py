@@ -1,0 +1,70 @@
+"""The commands that look back at a run: audit, explain."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from .audit import audit_run
+from .cli import json_option, show, text_table
+from .explain import explain_step
+from .replay import Replay
+
+_RUN = click.argument("run", type=click.Path(path_type=Path))
+_SHARDS = click.option("--shards", help="Folder or URL.  [default: where they were when it ran]")
+
+
+@click.command()
+@_RUN
+@_SHARDS
+@json_option
+def audit(run: Path, shards: str | None, as_json: bool) -> None:
+    """Recompute what the job in the folder RUN served; exit 4 if a step differs.
+
+    Each step is planned again from weights.jsonl and the indexes of the shards, and compared with
+    served.jsonl.
+    """
+    result = audit_run(Replay(run, shards))
+    rows = [
+        (c.name, f"{c.target:.4%}", f"{c.served:.4%}", f"{c.tokens:,}", f"{c.epochs:.3f}")
+        for c in result.clusters
+    ]
+    more = f"from step {result.first:,} on, " if result.first else ""
+    more += f"{result.again:,} were served once more after a restart" if result.again else ""
+    if result.unwritten:
+        more += f"; {result.unwritten:,} were not written down, and what follows agrees with them"
+    text = (
+        f"{run}: {result.steps:,} steps are as the weights log says\n"
+        + (f"{more.strip('; ')}\n" if more else "")
+        + "\n"
+        + text_table(("cluster", "target", "served", "tokens", "epochs"), rows)
+    )
+    show(asdict(result), text, as_json=as_json)
+
+
+@click.command()
+@_RUN
+@click.option("--step", type=click.IntRange(min=0), required=True, help="Number of the batch.")
+@click.option("--row", type=click.IntRange(min=0), help="Of the global batch.  [default: all]")
+@_SHARDS
+@json_option
+def explain(run: Path, step: int, row: int | None, shards: str | None, as_json: bool) -> None:
+    """List the documents of which the job in the folder RUN made a batch."""
+    pieces = explain_step(Replay(run, shards), step, row)
+    heads = ("row", "cluster", "lane", "epoch", "shard", "document", "tokens", "id", "origin")
+    rows = [
+        (
+            p.row,
+            p.cluster,
+            p.lane,
+            p.epoch,
+            p.shard,
+            p.document,
+            f"{p.first:,}-{p.first + p.tokens - 1:,}",
+            p.id or "",
+            p.origin or "",
+        )
+        for p in pieces
+    ]
+    text = f"{run}, step {step:,}\n\n{text_table(heads, rows, left=9)}"
+    show({"step": step, "pieces": [asdict(p) for p in pieces]}, text, as_json=as_json)
