@@ -87,6 +87,17 @@ def gather(addresses: Any, rows: Any, begin: Any, size: Any, padding: Any, out: 
 
 
 @njit(cache=True, nogil=True)
+def count_padding(addresses: Any, rows: Any, begin: Any, n: Any, seq_len: Any) -> Any:
+    """Tokens that ``n`` rows from ``begin`` on lack to ``seq_len``; arguments as of `gather`."""
+    padding = n * seq_len
+    for i in range(begin, begin + n):
+        ends = carray(_pointer(addresses[rows[i, 1], 1] + 8 * rows[i, 2]), 2, np.int64)
+        for p in range(ends[0], ends[1]):
+            padding -= carray(_pointer(addresses[rows[i, 1], 2] + 16 * p), 2, np.int64)[1]
+    return padding
+
+
+@njit(cache=True, nogil=True)
 def mark_pieces(
     addresses: Any, rows: Any, begin: Any, labels: Any, positions: Any, bounds: Any
 ) -> Any:

@@ -7,6 +7,7 @@ when they are asked for: a change of weights throws away a plan, which is cheap,
 """
 
 import operator
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -23,9 +24,11 @@ from .course import Course
 from .door import WeightsCallable, WeightsFile
 from .draw import draw_quotas
 from .errors import InvalidDataError, UsageError
+from .gather import count_padding
 from .lanes import Lanes, next_runs
 from .ledger import Ledger, Opening
 from .manifest import Manifest, cluster_folder, load_index
+from .metrics import forecast_ends
 from .mixture import ONE, Mixture
 from .order import key
 from .pack import PACKS
@@ -185,6 +188,7 @@ class MixtureLoader:
         if rank == 0 and weights_function is not None:
             self._course.open([WeightsCallable(weights_function, self._course.check)])
         self._ledger: Ledger | None = None
+        self._waited, self._padding = 0.0, 0
         self._row: int = 0
         """Rows of this rank that were served of the steps that are planned."""
         self._ready: int = 0
@@ -205,8 +209,14 @@ class MixtureLoader:
             begin = 0
         end = begin + self._rows_each
         if end > self._ready:
+            began = time.perf_counter()
             self._ready = self._shelf.prepare(end)
+            self._waited += time.perf_counter() - began
         batch = self._maker.make(self._shelf.addresses, self._steps.rows, begin, self._clusters)
+        if self.pack == "bos":
+            self._padding += count_padding(
+                self._shelf.addresses, self._steps.rows, begin, self._rows_each, self.seq_len
+            )
         # Last, so that a batch that fails is not counted.
         self._row = end
         return batch
@@ -237,6 +247,41 @@ class MixtureLoader:
     def joined(self) -> int:
         """Documents of this rank's rows that ``cu_seqlens`` had no room for; see ``segments``."""
         return self._maker.joined
+
+    def metrics(self) -> dict[str, Any]:
+        """Return where the run stands, as JSON values; shares are by name of cluster.
+
+        ``step``, ``tokens``, ``target`` (weights of the next batch), ``served`` (shares of all
+        tokens so far), ``epochs``, ``weights`` (number of the record in force) and ``used_up_at``
+        (for clusters with ``max_epochs``: the step, by these weights) are of all ranks together
+        and of the whole run. Of this rank, since the loader was made, are ``wait_seconds`` (for
+        shards: fetched, checked, packed), ``padding`` (tokens), and of the shards that were opened
+        ``cut`` (documents) and ``dropped`` (tokens).
+        """
+        position = self._position()
+        rows = position.consumed.sum(axis=1)
+        integers = self._course.log.table(position.step, 1, self.names)[0]
+        target, served = integers / ONE, rows / max(1, position.served)
+        return {
+            "step": position.step,
+            "tokens": position.served * self.seq_len,
+            "target": dict(zip(self.names, target.tolist(), strict=True)),
+            "served": dict(zip(self.names, served.tolist(), strict=True)),
+            "epochs": self.epochs,
+            "weights": self._course.log.at(position.step).v,
+            "used_up_at": forecast_ends(
+                self.names,
+                position.step,
+                self._room(position),
+                position.credit,
+                integers,
+                self.batch_rows,
+            ),
+            "wait_seconds": self._waited,
+            "padding": int(self._padding),
+            "cut": self._shelf.cut,
+            "dropped": self._shelf.dropped,
+        }
 
     def set_weights(
         self,

@@ -89,6 +89,7 @@ def search(
 @_DIRECTORY
 @click.option("--mixture", type=click.Path(path_type=Path), help="File.  [default: token shares]")
 @click.option("--tokens", type=int, required=True, help="To train on in all.")
+@click.option("--max-epochs", type=float, help="Of each cluster.  [default: no limit]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @_model_options
 @json_option
@@ -96,6 +97,7 @@ def train(
     directory: Path,
     mixture: Path | None,
     tokens: int,
+    max_epochs: float | None,
     out: Path,
     seed: int,
     as_json: bool,
@@ -107,7 +109,7 @@ def train(
     """
     weights = Mixture.load(mixture) if mixture else Manifest.load(directory).token_shares
     settings = TrainSettings(tokens=tokens, **model)
-    result = train_run(directory, weights, settings, seed, out)
+    result = train_run(directory, weights, settings, seed, out, max_epochs)
     text = f"loss {result['loss']:.4f} nats a token after {result['tokens']:,} tokens · {out}"
     show(result, text, as_json=as_json)
 

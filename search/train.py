@@ -18,10 +18,13 @@ from transformers import LlamaForCausalLM
 
 from climbstream.loader import Manifest, Mixture, MixtureLoader
 from climbstream.loader.errors import InvalidDataError, UsageError
+from climbstream.loader.metrics import say_ends
 from climbstream.loader.plan import check_same
-from climbstream.loader.storage import atomic_path
+from climbstream.loader.storage import append_line, atomic_path
 
 from .model import make_model
+
+_METRICS_EVERY = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,8 @@ def train_model(
     every: int = 500,
     log: Path | None = None,
     served: Path | None = None,
+    metrics: Path | None = None,
+    max_epochs: float | None = None,
     weights_file: Path | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> TrainedModel:
@@ -102,11 +107,15 @@ def train_model(
         every: Steps between saves.
         log: File of the weights log.
         served: File of the ledger of what is served.
+        metrics: File to append `MixtureLoader.metrics` and the loss to, every 100 steps;
+            what will be used up before the end is said then.
+        max_epochs: How often a cluster may be gone through; then the others share its weight.
         weights_file: File in which other weights may be asked for, as `climb weights` does.
         on_step: Called with the number of steps done and the last loss, nats a token.
 
     Raises:
         InvalidDataError: The loss is not finite, or the checkpoint is of another run.
+        UsageError: All clusters are used up before the end.
     """
     manifest = Manifest.load(directory)
     run = {
@@ -114,6 +123,7 @@ def train_model(
         "mixture": mixture.weights,
         "settings": settings.to_json(),
         "seed": seed,
+        **({} if max_epochs is None else {"max_epochs": max_epochs}),
     }
     model = make_model(settings.model, manifest.vocab_size, settings.seq_len, seed)
     optimizer = AdamW(model.parameters(), settings.learning_rate, (0.9, 0.95), weight_decay=0.1)
@@ -126,6 +136,7 @@ def train_model(
         seed=seed,
         log=log,
         served=served,
+        max_epochs=max_epochs,
         weights_file=weights_file,
     )
     losses: list[float] = []
@@ -137,8 +148,16 @@ def train_model(
         schedule.load_state_dict(saved["schedule"])
         loader.load_state_dict(saved["loader"])
         losses = saved["losses"]
+    version = -1
     for step in range(loader.step, settings.steps):
-        batch = next(loader)["input_ids"]
+        if metrics is not None and step % _METRICS_EVERY == 0:
+            version = _look_ahead(loader, version, settings.steps)
+        if (given := next(loader, None)) is None:
+            raise UsageError(
+                f"the data ends at step {step:,} of {settings.steps:,}: all clusters with weight "
+                f"were gone through {max_epochs:g} times; allow more epochs, or fewer tokens"
+            )
+        batch = given["input_ids"]
         loss = model(input_ids=batch, labels=batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -153,6 +172,8 @@ def train_model(
             )
         if on_step is not None:
             on_step(step + 1, losses[-1])
+        if metrics is not None and ((step + 1) % _METRICS_EVERY == 0 or step + 1 == settings.steps):
+            append_line(metrics, {**loader.metrics(), "loss": losses[-1]}, sync=False)
         if checkpoint is not None and (step + 1) % every == 0:
             state = {
                 "run": run,
@@ -167,3 +188,11 @@ def train_model(
     loader.flush()
     last = losses[-max(1, settings.steps // 10) :]
     return TrainedModel(model, sum(last) / len(last), loader.served, loader.epochs)
+
+
+def _look_ahead(loader: MixtureLoader, version: int, end: int) -> int:
+    """Say what will be used up before ``end``, if weights are not those of ``version`` any more."""
+    found = loader.metrics()
+    if found["weights"] != version:
+        say_ends(found, end)
+    return int(found["weights"])

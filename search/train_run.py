@@ -8,6 +8,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.ledger import LEDGER
+from climbstream.loader.metrics import METRICS
 from climbstream.loader.plan import begin_or_continue
 from climbstream.loader.progress import Progress, say
 from climbstream.loader.request import LOG, REQUEST
@@ -19,13 +20,19 @@ _RESULT = "result.json"
 
 
 def train_run(
-    directory: Path, mixture: Mixture, settings: TrainSettings, seed: int, out: Path
+    directory: Path,
+    mixture: Mixture,
+    settings: TrainSettings,
+    seed: int,
+    out: Path,
+    max_epochs: float | None = None,
 ) -> dict[str, Any]:
     """Train one model and leave it in ``out/model``, as Hugging Face does; return the result.
 
     Raises:
         InvalidDataError: ``out`` holds another run.
         LockedError: Another process works on it.
+        UsageError: All clusters are used up before the end.
     """
     manifest = Manifest.load(directory)
     plan = {
@@ -34,6 +41,7 @@ def train_run(
         "mixture": mixture.weights,
         "settings": settings.to_json(),
         "seed": seed,
+        **({} if max_epochs is None else {"max_epochs": max_epochs}),
     }
     with lock(out):
         remove_temporaries(out)
@@ -52,6 +60,8 @@ def train_run(
                 checkpoint=out / "checkpoint.pt",
                 log=out / LOG,
                 served=out / LEDGER,
+                metrics=out / METRICS,
+                max_epochs=max_epochs,
                 weights_file=out / REQUEST,
                 on_step=lambda _, loss: progress.add(per_step, f"loss {loss:.3f}"),
             )

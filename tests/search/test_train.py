@@ -176,7 +176,35 @@ def test_a_run_leaves_its_result_model_and_log(trained):
     assert json.loads((out / "result.json").read_text()) == result
     assert (result["steps"], result["tokens"], sum(result["served"].values())) == (12, 1536, 1536)
     there = {path.name for path in out.iterdir()}
-    assert there == {"run.json", "result.json", "weights.jsonl", "served.jsonl", "model"}
+    logs = {"weights.jsonl", "served.jsonl", "metrics.jsonl"}
+    assert there == {"run.json", "result.json", "model", *logs}
+
+
+def test_the_metrics_of_a_run_are_written(trained):
+    out, result = trained
+    (line,) = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert (line["step"], line["tokens"]) == (12, 1536)
+    assert line["served"] == {name: n / 1536 for name, n in result["served"].items()}
+    assert line["epochs"] == result["epochs"]
+    assert line["loss"] > 0
+
+
+def test_what_will_be_used_up_is_said_and_the_end_of_the_data_is_an_error(
+    shards, shares, tmp_path, capsys
+):
+    with pytest.raises(
+        UsageError, match=r"data ends at step \d of 12: all .* gone through 0\.01 ti"
+    ):
+        train_run(shards, shares, settings(), 0, tmp_path / "run", max_epochs=0.01)
+    said = capsys.readouterr().err
+    assert "step 0: by these weights max_epochs of c0" in said
+    assert "is used up, before the run ends at 12" in said
+
+
+def test_epochs_are_part_of_what_a_run_was_begun_with(trained, shards, shares):
+    out, _ = trained
+    with pytest.raises(InvalidDataError, match=r"max_epochs was 'absent' and is 2\.0"):
+        train_run(shards, shares, settings(), 0, out, max_epochs=2.0)
 
 
 def test_an_audit_of_a_run_finds_what_it_served(trained, capsys):
