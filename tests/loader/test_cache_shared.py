@@ -425,12 +425,18 @@ def test_two_processes_fetch_each_byte_once(shards, root, serve, start):
 
 def test_a_killed_fetcher_blocks_nobody_and_leaves_nothing(shards, root, serve, start):
     site = serve(shards.directory)
-    site.misbehave = lambda path, times: (
-        "trickle" if times == 1 and path.endswith(".zstd") else None
-    )
+    slow = []
+
+    def trickle(path, times):
+        if path.endswith(".zstd") and len(slow) < 4:  # as many as it has threads
+            slow.append(path)
+            return "trickle"
+        return None
+
+    site.misbehave = trickle
     killed, other = start(site.url), start(site.url)
     go(killed)
-    wait_until(lambda: len(files(root)) == 4)  # as many as it has threads
+    wait_until(lambda: len(files(root)) == len(slow) == 4)
     go(other)
     time.sleep(0.3)
     assert all(path.name.startswith(".tmp-") for path in files(root))
