@@ -22,7 +22,12 @@ MODULES = {
     f"{folder}.{path.stem}": path for folder in FOLDERS for path in (ROOT / folder).glob("*.py")
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-NAMED = {"faiss": "faiss-cpu", "sklearn": "scikit-learn", "huggingface_hub": "huggingface-hub"}
+NAMED = {
+    "faiss": "faiss-cpu",
+    "huggingface_hub": "huggingface-hub",
+    "sklearn": "scikit-learn",
+    "streaming": "mosaicml-streaming",
+}
 """Distributions by the name of their module, where those differ."""
 
 

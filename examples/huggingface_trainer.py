@@ -1,0 +1,89 @@
+"""The Trainer of transformers, with exact resume of the data.
+
+    python examples/huggingface_trainer.py shards/web runs/b --steps 1000
+
+Start it again after it was stopped: it goes on from the last checkpoint with the batches that
+would have come.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from climbstream.loader import MixtureDataset, MixtureLoader
+
+
+class MixtureTrainer(Trainer):
+    """A Trainer whose batches come from the loader as they are."""
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Return the data without accelerate in between, which would ask a batch ahead."""
+        return DataLoader(self.train_dataset, batch_size=None, collate_fn=model_inputs)
+
+
+class SaveLoader(TrainerCallback):
+    """Keeps the loader's state in each checkpoint."""
+
+    def __init__(self, loader: MixtureLoader) -> None:
+        self.loader = loader
+
+    def on_save(self, args, state, control, **_) -> None:  # noqa: ARG002
+        """Write the state, which is the same on every rank."""
+        if state.is_world_process_zero:
+            path(args, state).write_text(json.dumps(self.loader.state_dict()))
+
+    def on_train_begin(self, args, state, control, **_) -> None:  # noqa: ARG002
+        """Go to where the checkpoint was made, from which the Trainer goes on."""
+        if state.global_step:
+            self.loader.load_state_dict(json.loads(path(args, state).read_text()))
+
+
+def path(args: TrainingArguments, state) -> Path:
+    """Return the file of the state in the checkpoint of this step."""
+    return Path(args.output_dir, f"checkpoint-{state.global_step}", "loader.json")
+
+
+def model_inputs(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Leave out what the model does not take."""
+    return {name: batch[name] for name in ("input_ids", "labels")}
+
+
+def main() -> None:
+    """Train."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("shards")
+    parser.add_argument("run")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--every", type=int, default=100, help="steps between checkpoints")
+    given = parser.parse_args()
+
+    args = TrainingArguments(
+        given.run,
+        max_steps=given.steps,
+        save_steps=given.every,
+        logging_steps=1,
+        learning_rate=3e-3,
+        ignore_data_skip=True,  # the loader goes there by itself
+        report_to="none",
+    )
+    rank, world_size = args.process_index, args.world_size
+    loader = MixtureLoader(
+        given.shards, seq_len=64, batch_rows=16, rank=rank, world_size=world_size, fields=["labels"]
+    )
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 176, "num_attention_heads": 4}
+    vocab_size = loader.manifest.vocab_size
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=vocab_size, num_hidden_layers=2, **sizes))
+    trainer = MixtureTrainer(
+        model, args, train_dataset=MixtureDataset(loader), callbacks=[SaveLoader(loader)]
+    )
+    trainer.train(resume_from_checkpoint=bool(get_last_checkpoint(given.run)))
+
+
+if __name__ == "__main__":
+    main()

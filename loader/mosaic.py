@@ -1,0 +1,66 @@
+"""A mixture for mosaicml-streaming: each cluster becomes a ``Stream``, as our folders are MDS.
+
+That library takes proportions of samples, and a sample here is a document. So a weight, which is a
+share of tokens, is divided by the mean tokens of the cluster's documents.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from .errors import InvalidDataError, UsageError
+from .manifest import Manifest
+from .mixture import Mixture
+from .store import Store
+
+
+def as_streams(directory: str | Path, mixture: Mixture, local: str | Path) -> list[Any]:
+    """Make the ``streams`` of a ``streaming.StreamingDataset``; see `stream_arguments`.
+
+    Raises:
+        UsageError: mosaicml-streaming is not installed.
+        InvalidDataError: The mixture is for other clusters.
+    """
+    try:
+        from streaming import Stream  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise UsageError(
+            f"mosaicml-streaming cannot be imported: {error}; pip install 'climbstream[mosaic]'"
+        ) from None
+    return [Stream(**arguments) for arguments in stream_arguments(directory, mixture, local)]
+
+
+def stream_arguments(
+    directory: str | Path, mixture: Mixture, local: str | Path
+) -> list[dict[str, Any]]:
+    """Return the arguments of a ``streaming.Stream`` for each cluster that has weight.
+
+    A cluster of weight 0 is left out, because that library serves some of it all the same.
+
+    Args:
+        directory: A shard directory: a folder, or a URL that mosaicml-streaming reads.
+        mixture: Weights over its clusters: shares of tokens, which an epoch has in the mean.
+        local: Folder for decompressed shards, another one than ``directory``.
+
+    Raises:
+        InvalidDataError: The mixture is for other clusters, or weights one without documents.
+    """
+    manifest = Manifest.load(Store.of(directory))
+    streams = []
+    weights = mixture.array(manifest.names)
+    for cluster, weight in zip(manifest.clusters, weights.tolist(), strict=True):
+        if not weight:
+            continue
+        if not cluster.documents:
+            raise InvalidDataError(
+                f"cluster {cluster.name} has weight {weight:.3g} but no document; give it weight 0"
+            )
+        streams.append(
+            {
+                "remote": f"{os.fspath(directory).rstrip('/')}/clusters/{cluster.name}",
+                "local": str(Path(local) / cluster.name),
+                "proportion": weight * cluster.documents / cluster.tokens,
+                "validate_hash": "xxh3_128",
+            }
+        )
+    return streams
