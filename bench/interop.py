@@ -6,8 +6,10 @@ Each library stands in an environment of its own, and they talk through files of
    reader gives them, and makes documents for step 2.
 2. ``theirs`` (mosaicml-streaming) reads every cluster, once in order with ``StreamingDataset``,
    which checks the hashes of the index, and once by number with ``LocalDataset``. Each document
-   must have the tokens of step 1, and the cluster's folder must stay as it was. Then it writes
-   the documents of step 1 with ``MDSWriter``.
+   must have the tokens of step 1, and the cluster's folder must stay as it was. It reads one
+   epoch of a mixture of two clusters, of equal weight, as `stream_arguments` hands it over: each
+   must have half of the tokens, within two hundredths. Then it writes the documents of step 1 with
+   ``MDSWriter``.
 3. ``compare`` (climbstream) writes the same documents and compares bytes: shards raw and
    compressed, and ``index.json``, which may differ by our own top-level key alone.
 
@@ -35,8 +37,14 @@ def ours(shards: Path, work: Path) -> list[str]:
         cluster_folder,
         load_index,
     )
+    from climbstream.loader.mixture import Mixture  # noqa: PLC0415
+    from climbstream.loader.mosaic import stream_arguments  # noqa: PLC0415
 
     manifest = Manifest.load(shards)
+    # Of the longest and the shortest documents: shares of documents would be far from equal.
+    by_length = sorted(manifest.clusters, key=lambda cluster: cluster.tokens / cluster.documents)
+    mixture = Mixture.of({by_length[0].name: 1, by_length[-1].name: 1})
+    save(work / "streams.json", stream_arguments(shards.absolute(), mixture, work / "mixed"))
     cache = ShardCache(work / "cache")
     hashes: dict[str, list[str]] = {}
     for cluster in manifest.clusters:
@@ -89,6 +97,7 @@ def theirs(shards: Path, work: Path) -> list[str]:
         f"{documents:,} documents, {tokens:,} tokens of {len(known['hashes'])} clusters "
         f"{'as climbstream does' if good else 'OTHERWISE than climbstream'}"
     )
+    faults += mixed(work, known["hashes"])
     for dtype in DTYPES:
         with (
             streaming.MDSWriter(
@@ -104,6 +113,25 @@ def theirs(shards: Path, work: Path) -> list[str]:
                 writer.write({"tokens": made[name]})
     save(work / "theirs.json", {"zstd": zstd.ZSTD_version()})
     return faults
+
+
+def mixed(work: Path, hashes: dict[str, list[str]]) -> list[str]:
+    import streaming  # noqa: PLC0415 - the other environment has it
+
+    given = json.loads((work / "streams.json").read_text())
+    names = [Path(arguments["remote"]).name for arguments in given]
+    cluster_of = {digest: i for i, name in enumerate(names) for digest in hashes[name]}
+    streams = [streaming.Stream(**arguments) for arguments in given]
+    tokens = np.zeros(len(names), np.int64)
+    # Many times the documents that there are, so that which ones are drawn matters little.
+    dataset = streaming.StreamingDataset(
+        streams=streams, epoch_size=100 * len(cluster_of), shuffle=True, batch_size=1
+    )
+    for sample in dataset:
+        tokens[cluster_of[fingerprint(sample["tokens"])]] += len(sample["tokens"])
+    shares = (tokens / tokens.sum()).round(3).tolist()
+    print(f"mix:   clusters {' and '.join(names)}, of equal weight, have {shares} of the tokens")
+    return [] if abs(shares[0] - 0.5) <= 0.02 else [f"equal weights became {shares}"]
 
 
 def compare(work: Path) -> list[str]:

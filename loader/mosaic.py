@@ -1,7 +1,8 @@
 """A mixture for mosaicml-streaming: each cluster becomes a ``Stream``, as our folders are MDS.
 
 That library takes proportions of samples, and a sample here is a document. So a weight, which is a
-share of tokens, is divided by the mean tokens of the cluster's documents.
+share of tokens, is divided by the mean tokens of the cluster's documents. Shares hold in the mean:
+an epoch that takes few documents of a cluster may be far from them.
 """
 
 import os
@@ -39,7 +40,7 @@ def stream_arguments(
 
     Args:
         directory: A shard directory: a folder, or a URL that mosaicml-streaming reads.
-        mixture: Weights over its clusters: shares of tokens, which an epoch has in the mean.
+        mixture: Weights over its clusters: shares of tokens.
         local: Folder for decompressed shards, another one than ``directory``.
 
     Raises:
