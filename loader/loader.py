@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from .agree import Agreement
+from .allowance import Allowance
 from .batch import Batch, BatchMaker
 from .cache import ShardCache
 from .change import Change
@@ -36,7 +37,7 @@ from .progress import say
 from .schedule import Schedule
 from .shelf import Shelf
 from .state import LoaderState
-from .steps import Planner, Position, Steps, most_rows
+from .steps import Planner, Position, Steps
 from .store import Store
 from .stream import TokenStream
 from .weights import WeightsLog
@@ -162,9 +163,8 @@ class MixtureLoader:
             )
             for cluster in self.manifest.clusters
         ]
-        self._epoch_rows = np.array([stream.rows for stream in self._streams], np.int64)
-        self._max_epochs = self._check_epochs(max_epochs)
-        self._most = most_rows(self._max_epochs, self.names, self._epoch_rows)
+        epoch_rows = np.array([stream.rows for stream in self._streams], np.int64)
+        self._allowance = Allowance(max_epochs, self.names, epoch_rows)
         self._planner = Planner(
             Lanes.deal(self.names, [s.shard_rows for s in self._streams], self.lanes, self.seed),
             self.batch_rows,
@@ -240,8 +240,7 @@ class MixtureLoader:
     @property
     def epochs(self) -> dict[str, float]:
         """How often each cluster has been gone through, on all ranks together."""
-        rows = self._position().consumed.sum(axis=1) / np.maximum(self._epoch_rows, 1)
-        return dict(zip(self.names, rows.tolist(), strict=True))
+        return self._allowance.served(self._position())
 
     @property
     def joined(self) -> int:
@@ -272,7 +271,7 @@ class MixtureLoader:
             "used_up_at": forecast_ends(
                 self.names,
                 position.step,
-                self._room(position),
+                self._allowance.room(position),
                 position.credit,
                 integers,
                 self.batch_rows,
@@ -379,7 +378,7 @@ class MixtureLoader:
             where = str(self.directory)
             where = where if "://" in where else str(Path(where).absolute())
             self._ledger.open(
-                Opening(shards=where, max_epochs=self._max_epochs, state=self._state())
+                Opening(shards=where, max_epochs=self._allowance.epochs, state=self._state())
             )
 
     def _write_down(self) -> None:
@@ -400,7 +399,7 @@ class MixtureLoader:
         if (done := self._row // self._rows_each) == self._steps.planned:
             return self._steps.after
         # Planned again as far as it was served: no trace is kept of every step.
-        room = self._room(self._start)
+        room = self._allowance.room(self._start)
         return self._planner.plan(self._start, self._weights, done, room).after
 
     def _plan_ahead(self) -> None:
@@ -415,7 +414,9 @@ class MixtureLoader:
         count = min(_AHEAD, max(1, _PLANNED // max(self.batch_rows, len(self.names))))
         weights = self._course.ahead(position.step, count)
         while not (
-            steps := self._planner.plan(position, weights, len(weights), self._room(position))
+            steps := self._planner.plan(
+                position, weights, len(weights), self._allowance.room(position)
+            )
         ).planned:
             self._exhaust(position, weights[0])
             weights = self._course.log.table(position.step, len(weights), self.names)
@@ -434,42 +435,18 @@ class MixtureLoader:
         for cluster, shard in found[np.argsort(soon)[:_SHARDS_AHEAD]].tolist():
             self._streams[cluster].want(shard)
 
-    def _check_epochs(self, max_epochs: float | Mapping[str, float] | None) -> dict[str, float]:
-        """Return how often a cluster may be gone through, by name, for those that have a limit."""
-        if max_epochs is None:
-            return {}
-        if not isinstance(max_epochs, Mapping):
-            max_epochs = dict.fromkeys(self.names, max_epochs)
-        if unknown := [name for name in max_epochs if name not in self.names]:
-            raise UsageError(
-                f"max_epochs names {', '.join(unknown)}; the clusters are {', '.join(self.names)}"
-            )
-        if bad := {name: most for name, most in max_epochs.items() if not 0 < most < 1e9}:
-            raise UsageError(f"max_epochs is {bad}; it must be above 0 and below 1e9")
-        return {name: float(most) for name, most in max_epochs.items()}
-
-    def _room(self, position: Position) -> NDArray[np.int64]:
-        """Rows that each cluster may still serve, ``[K]``."""
-        room: NDArray[np.int64] = np.maximum(self._most - position.consumed.sum(axis=1), 0)
-        return room
-
     def _exhaust(self, position: Position, weights: NDArray[np.int64]) -> None:
         """Deal with clusters whose next rows would pass ``max_epochs``; see ``exhausted``."""
         quotas = draw_quotas(weights, self.batch_rows, position.credit.copy())
-        over = [
-            n for n, q, r in zip(self.names, quotas, self._room(position), strict=True) if q > r
-        ]
-        epochs = position.consumed.sum(axis=1) / np.maximum(self._epoch_rows, 1)
-        what = ", ".join(
-            f"{name} after {epochs[self.names.index(name)]:.3f} epochs" for name in over
-        )
+        over = self._allowance.passed(position, quotas)
+        what = ", ".join(f"{name} after {epochs:.3f} epochs" for name, epochs in over.items())
         if self.exhausted == "error":
             raise UsageError(
                 f"step {position.step} would take more than max_epochs of {what}; "
                 "raise max_epochs, change the weights, or let exhausted be renormalise or stop"
             )
         if self.exhausted == "stop" or not self._course.cap(
-            over, position.step, f"max_epochs: {what}"
+            [*over], position.step, f"max_epochs: {what}"
         ):
             say(f"step {position.step}: the data ends, for want of {what}")
             raise StopIteration

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .allowance import Allowance
 from .errors import InvalidDataError, UsageError
 from .lanes import Lanes
 from .ledger import LEDGER, Line, Opening, read_ledger, segments
@@ -13,7 +14,7 @@ from .manifest import Manifest, load_index
 from .order import key
 from .pack import count_rows
 from .request import open_run
-from .steps import NOBODY, Planner, Position, Steps, most_rows
+from .steps import NOBODY, Planner, Position, Steps
 from .store import Store
 from .weights import WeightsLog
 
@@ -67,9 +68,7 @@ class Replay:
 
     def room(self, opening: Opening, position: Position) -> NDArray[np.int64]:
         """Rows that each cluster may still serve by the settings of ``opening``, ``[K]``."""
-        most = most_rows(opening.max_epochs, self.names, self.epoch_rows)
-        room: NDArray[np.int64] = np.maximum(most - position.consumed.sum(axis=1), 0)
-        return room
+        return Allowance(opening.max_epochs, self.names, self.epoch_rows).room(position)
 
     def plan(
         self, opening: Opening, position: Position, count: int, log: WeightsLog

@@ -8,7 +8,6 @@ A visit is what a lane reads of one shard in one epoch. Rows name their visit, s
 them opens a shard when it is first visited, and looks nothing up for each row.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -105,14 +104,6 @@ class Planner(NamedTuple):
         served = position.served + done * self.batch_rows
         after = Position(position.step + done, served, consumed, credit)
         return Steps(rows, visits, done, quotas, marks, after)
-
-
-def most_rows(
-    max_epochs: Mapping[str, float], names: Sequence[str], rows: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Rows that each cluster may serve in all, ``[K]``; ``rows`` are those of an epoch."""
-    epochs = np.array([max_epochs.get(name, 2.0**62) for name in names])
-    return np.minimum(epochs * rows, 2.0**62).astype(np.int64)
 
 
 @njit(cache=True)
