@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from .errors import InvalidDataError
-from .storage import read_json, write_json
+from .storage import parse_json, write_json
+from .store import Store
 from .versioned import check_version
 
 CLUSTERS = "clusters.json"
@@ -57,17 +58,21 @@ def save_clusters(directory: Path, clusters: list[ClusterInfo], **more: Any) -> 
     )
 
 
-def load_clusters(directory: Path) -> list[ClusterInfo]:
-    """Read ``clusters.json`` of a shard directory; [] if it has none.
+def load_clusters(directory: str | Path | Store) -> list[ClusterInfo]:
+    """Read ``clusters.json`` of a shard directory, a folder or a URL; [] if it has none.
 
     Raises:
         InvalidDataError: It is not what `save_clusters` wrote.
+        RemoteError: The store did not give it.
     """
-    path = directory / CLUSTERS
-    if not path.exists():
+    store = Store.of(directory)
+    path = store / CLUSTERS
+    try:
+        data = store.read(CLUSTERS)
+    except FileNotFoundError:
         return []
     try:
-        fields = check_version(read_json(path), 1, "description of clusters")
+        fields = check_version(parse_json(data, str(path)), 1, "description of clusters")
         return [ClusterInfo.from_json(cluster) for cluster in fields["clusters"]]
     except (KeyError, TypeError) as error:
         raise InvalidDataError(f"{path}: {error!r}") from None

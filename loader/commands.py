@@ -24,10 +24,10 @@ _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 
 
 @click.command()
-@_DIRECTORY
+@click.argument("directory")
 @json_option
-def inspect(directory: Path, as_json: bool) -> None:
-    """Say what the shard directory DIRECTORY holds."""
+def inspect(directory: str, as_json: bool) -> None:
+    """Say what the shard directory DIRECTORY holds, a folder or a URL."""
     manifest = Manifest.load(directory)
     about = {info.name: info for info in load_clusters(directory)}
     rows = []

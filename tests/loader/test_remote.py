@@ -281,3 +281,11 @@ def test_rows_are_those_of_the_documents(tmp_path, shards, url):
     batch = next(open_loader(url, tmp_path / "cache"))
     for cluster, row in zip(batch["cluster_ids"].tolist(), batch["input_ids"].numpy(), strict=True):
         assert np.isin(row, tokens[shards.manifest.names[cluster]]).all()
+
+
+def test_the_command_says_what_a_url_holds(built, serve, climb):
+    there = climb("inspect", serve(built.directory).url, "--json")
+    here = climb("inspect", built.directory, "--json")
+    assert there.returncode == 0, there.stderr
+    assert json.loads(there.stdout) == json.loads(here.stdout)
+    assert json.loads(here.stdout)["about"]
