@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from climbstream.loader.heldout import HELDOUT
 from climbstream.loader.storage import atomic_path
+from climbstream.loader.verify import DOCUMENTS
 
 from .fates import HELD_OUT, Fates, split
 from .settings import SCORES
 from .shards import WrittenCluster
 from .unit import Unit
-
-DOCUMENTS = "documents"
 
 _SCHEMA = pa.schema(
     [

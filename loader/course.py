@@ -88,11 +88,11 @@ class Course:
                     "give it weight 0, or choose a smaller seq_len"
                 )
 
-    def ahead(self, step: int, count: int) -> NDArray[np.int64]:
+    def ahead(self, step: int, count: int) -> tuple[NDArray[np.int64], int]:
         """Weights of at most ``count`` steps from ``step`` on, which are planned next.
 
-        Returns int64 ``[n, K]``, n at most ``count``, in the order of the clusters. From now on
-        nothing can change what holds in these steps.
+        Returns them as `WeightsLog.table` does, int64 ``[1 or n, K]`` in the order of the clusters,
+        and n, at most ``count``. From now on nothing can change what holds in these steps.
 
         Raises:
             IntegrityError: Another rank follows another log, or is at another step.
@@ -111,8 +111,7 @@ class Course:
             if (later := self._schedule.after(step)) is not None:
                 # Not before it is due: a cap may come in between.
                 count = min(count, later - step)
-        table = self.log.table(step, count, self.names)
-        return np.broadcast_to(table, (count, len(self.names)))
+        return self.log.table(step, count, self.names), count
 
     def change(self, change: Change, step: int, at_step: int | None) -> int:
         """Change the weights, ``step`` being the next one; return from which step on they hold.

@@ -412,14 +412,12 @@ class MixtureLoader:
         self._write_down()
         position = self._steps.after
         count = min(_AHEAD, max(1, _PLANNED // max(self.batch_rows, len(self.names))))
-        weights = self._course.ahead(position.step, count)
+        weights, count = self._course.ahead(position.step, count)
         while not (
-            steps := self._planner.plan(
-                position, weights, len(weights), self._allowance.room(position)
-            )
+            steps := self._planner.plan(position, weights, count, self._allowance.room(position))
         ).planned:
             self._exhaust(position, weights[0])
-            weights = self._course.log.table(position.step, len(weights), self.names)
+            weights = self._course.log.table(position.step, count, self.names)
         self._go_to(position)
         self._weights, self._steps = weights, steps
         self._clusters = steps.rows[:, 0].copy()
