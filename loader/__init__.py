@@ -6,8 +6,9 @@ them, and `MixtureDataset` hands it to a `DataLoader` of torch. Names load on fi
 manifest does not import torch.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from .lazy import load_on_use
 
 if TYPE_CHECKING:
     from .agree import Agreement
@@ -30,7 +31,7 @@ __all__ = [
     "WeightsLog",
 ]
 
-_HOME = {
+_HOMES = {
     "Agreement": "agree",
     "LoaderState": "state",
     "Manifest": "manifest",
@@ -41,12 +42,4 @@ _HOME = {
     "WeightsLog": "weights",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name in _HOME:
-        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = load_on_use(__name__, _HOMES)

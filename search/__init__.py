@@ -3,8 +3,9 @@
 `Search` asks for mixtures and is told what they scored. Names load on first use.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from climbstream.loader.lazy import load_on_use
 
 if TYPE_CHECKING:
     from .answer import Answer
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Predictor", "Search", "Trial", "TrialLog"]
 
-_HOME = {
+_HOMES = {
     "Answer": "answer",
     "Predictor": "predictor",
     "Search": "search",
@@ -22,12 +23,4 @@ _HOME = {
     "TrialLog": "trial",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name in _HOME:
-        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = load_on_use(__name__, _HOMES)

@@ -1,0 +1,17 @@
+"""Public names of a package that load on first use, so that importing it costs nothing."""
+
+import importlib
+from collections.abc import Callable, Mapping
+
+
+def load_on_use(
+    package: str, homes: Mapping[str, str]
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """Make ``__getattr__`` and ``__dir__`` of ``package``; ``homes`` says each name's module."""
+
+    def load(name: str) -> object:
+        if name in homes:
+            return getattr(importlib.import_module(f".{homes[name]}", package), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return load, lambda: sorted(homes)
