@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,9 +23,11 @@ import fsspec
 import pyarrow as pa
 
 from climbstream.loader.errors import InvalidDataError, RemoteError, UsageError
+from climbstream.loader.progress import Progress, say
 from climbstream.loader.storage import hash_file, hash_json, read_json, write_json
 
 from .document import Document
+from .engine import Engine
 from .installed import installed_documents
 from .settings import BuildSettings
 from .unit import UNIT_BYTES, Unit
@@ -133,6 +136,40 @@ def find_sources(names: Sequence[str]) -> list[Source]:
         (_source(name, place) for name, place in zip(found, _places(list(found)), strict=True)),
         key=lambda source: source.place,
     )
+
+
+def read_corpus(
+    engine: Engine, sources: Sequence[Source], directory: Path, settings: BuildSettings
+) -> ReadReport:
+    """Lay all ``sources`` down in units under ``directory``; return their reports in one.
+
+    Raises:
+        InvalidDataError: They hold too little to cluster.
+    """
+    read = partial(_read_numbered, directory=directory, settings=settings)
+    reports: dict[int, ReadReport] = {}
+    with Progress("read", None, "documents") as progress:
+        for (number, _), report in engine.run(read, list(enumerate(sources))):
+            reports[number] = report
+            progress.add(report.documents)
+    whole = ReadReport()
+    for _, report in sorted(reports.items()):
+        whole.add(report)
+    say(f"  took {whole.taken()}")
+    for reason, count in whole.bad.most_common():
+        say(f"  left out {count:,} records: {reason}")
+    if whole.documents < 2:
+        raise InvalidDataError(
+            f"the sources hold {whole.documents} usable documents; at least 2 are needed"
+        )
+    return whole
+
+
+def _read_numbered(
+    task: tuple[int, Source], directory: Path, settings: BuildSettings
+) -> ReadReport:
+    number, source = task
+    return read_source(source, number, directory, settings)
 
 
 def read_source(

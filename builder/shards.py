@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.loader.manifest import ClusterEntry
+from climbstream.loader.manifest import ClusterEntry, cluster_folder
 from climbstream.loader.mds import (
     SHARD_BYTES,
     Index,
@@ -18,8 +18,10 @@ from climbstream.loader.mds import (
     encode_document,
     encode_shard,
 )
+from climbstream.loader.progress import Progress
 from climbstream.loader.storage import hash_bytes, read_json, write_bytes, write_json
 
+from .engine import Engine
 from .unit import Unit
 
 _HEADER = 512
@@ -46,6 +48,34 @@ class WrittenCluster:
     entry: ClusterEntry
     shard_samples: tuple[int, ...]
     """Documents of each shard: so the place of a document follows from its number."""
+
+
+def write_clusters(
+    engine: Engine, units: Sequence[Unit], out: Path, done: Path, *, count: int, dtype: str
+) -> list[WrittenCluster]:
+    """Write the shards of ``count`` clusters into the shard directory ``out``.
+
+    ``done`` is a folder that remembers what has been written.
+    """
+    width = max(2, len(str(count - 1)))
+    names = [f"c{k:0{width}d}" for k in range(count)]
+    tasks = [
+        ClusterTask(
+            cluster=k,
+            name=name,
+            folder=cluster_folder(out, name),
+            dtype=dtype,
+            units=tuple(unit.folder for unit in units),
+            done=done / f"{name}.json",
+        )
+        for k, name in enumerate(names)
+    ]
+    written: dict[str, WrittenCluster] = {}
+    with Progress("write shards", None, "tokens") as progress:
+        for task, cluster in engine.run(write_cluster, tasks):
+            written[task.name] = cluster
+            progress.add(cluster.entry.tokens)
+    return [written[name] for name in names]
 
 
 def write_cluster(task: ClusterTask) -> WrittenCluster:

@@ -73,15 +73,26 @@ def _scramble(value: Any) -> Any:
 
 
 @njit(cache=True)
-def permutation(n: Any, secret: Any) -> Any:
-    """Return the whole permutation of [0, n) that ``secret`` keys, int64 ``[n]``."""
-    result = np.empty(n, np.int64)
-    for position in range(n):
+def _beginning(n: Any, count: Any, secret: Any) -> Any:
+    """Return the first ``count`` of `permutation`, int64 ``[count]``."""
+    result = np.empty(count, np.int64)
+    for position in range(count):
         result[position] = permute(position, n, secret)
     return result
 
 
+@njit(cache=True)
+def permutation(n: Any, secret: Any) -> Any:
+    """Return the whole permutation of [0, n) that ``secret`` keys, int64 ``[n]``."""
+    return _beginning(n, n, secret)
+
+
 def shuffled(n: int, *parts: object) -> NDArray[np.int64]:
     """Return [0, n) in the order that the key of ``parts`` gives, int64 ``[n]``."""
-    order: NDArray[np.int64] = permutation(n, np.uint64(key(*parts)))
+    return drawn(n, n, *parts)
+
+
+def drawn(n: int, count: int, *parts: object) -> NDArray[np.int64]:
+    """Return the first ``count`` of `shuffled`, all if there are fewer, without making the rest."""
+    order: NDArray[np.int64] = _beginning(n, min(n, count), np.uint64(key(*parts)))
     return order

@@ -1,0 +1,36 @@
+"""Engine: where the tasks of a stage run, in processes of this machine or on a Ray cluster.
+
+A task is a picklable function of one argument that reads and writes files of the shard directory,
+whole or not at all, and may be run twice. So every engine gives the same bytes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar
+
+from climbstream.loader.pool import Pool
+from climbstream.loader.progress import Progress
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Engine(AbstractContextManager["Engine"], Protocol):
+    """Runs tasks; leaving its ``with`` block ends what it started."""
+
+    def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[T, R]]:
+        """Give (task, result) for each task, as they end; the first error ends the work."""
+
+
+def open_engine(workers: int | None) -> Engine:
+    """Open the engine; ``workers`` tasks run at a time, by default one a core."""
+    return Pool(workers)
+
+
+def run_stage(
+    engine: Engine, what: str, unit: str, function: Callable[[T], int], tasks: Sequence[T]
+) -> None:
+    """Run a stage; ``function`` returns how many units of work a task was."""
+    with Progress(what, None, unit) as progress:
+        for _, done in engine.run(function, tasks):
+            progress.add(done)

@@ -1,0 +1,63 @@
+"""Fit: what is learned from a sample of the corpus: embedding, centroids, tokenizer.
+
+The sample is as large for a large corpus as for a small one, and so is the memory that fits take.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+from tokenizers import Tokenizer
+
+from climbstream.loader.order import drawn
+from climbstream.loader.progress import say
+from climbstream.loader.storage import atomic_path, write_bytes
+
+from .embed import Embedder
+from .kmeans import automatic_count, fit_centroids
+from .settings import BuildSettings
+from .tokens import load_tokenizer, train_tokenizer
+from .unit import Unit
+
+_CHARS = 20_000
+"""Of each document of the sample, what is looked at."""
+
+
+def sample_texts(units: Sequence[Unit], settings: BuildSettings) -> list[str]:
+    """Draw ``settings.sample`` documents; return how their texts begin, in corpus order."""
+    ends = np.cumsum([len(unit) for unit in units])
+    chosen = np.sort(drawn(int(ends[-1]), settings.sample, settings.seed, "sample"))
+    texts: list[str] = []
+    for unit, end in zip(units, ends.tolist(), strict=True):
+        rows = chosen[np.searchsorted(chosen, end - len(unit)) : np.searchsorted(chosen, end)]
+        if len(rows):
+            column = unit.columns("text")["text"].take(rows - (end - len(unit)))
+            texts += pc.utf8_slice_codeunits(column, 0, _CHARS).to_pylist()
+    return texts
+
+
+def fit_model(units: Sequence[Unit], path: Path, settings: BuildSettings) -> None:
+    """Fit the embedder and the centroids, and write both to ``path``, unless that is there."""
+    if path.exists():
+        return
+    texts = sample_texts(units, settings)
+    say(f"fit the embedding and the centroids on {len(texts):,} documents")
+    embedder = Embedder.fit(texts, settings.dims, settings.seed)
+    total = sum(len(unit) for unit in units)
+    count = settings.micro_clusters or automatic_count(total, settings.clusters)
+    centroids = fit_centroids(embedder.embed(texts), count, settings.seed)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, idf=embedder.idf, components=embedder.components, centroids=centroids)
+
+
+def fit_tokenizer(units: Sequence[Unit], path: Path, settings: BuildSettings) -> Tokenizer:
+    """Load or train the tokenizer, and write it to ``path``, unless that is there."""
+    if not path.exists():
+        if settings.tokenizer:
+            tokenizer = load_tokenizer(settings.tokenizer)
+        else:
+            say(f"train a tokenizer of {settings.vocab_size:,} tokens")
+            tokenizer = train_tokenizer(sample_texts(units, settings), settings.vocab_size)
+        write_bytes(path, tokenizer.to_str(pretty=True).encode())
+    return Tokenizer.from_file(str(path))
