@@ -1,7 +1,8 @@
 """The catalogue of a build: every document and its fate, and the text that was held out."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from climbstream.loader.heldout import HELDOUT
 from climbstream.loader.storage import atomic_path
 from climbstream.loader.verify import DOCUMENTS
 
-from .fates import HELD_OUT, Fates, split
+from .clustermap import ClusterMap
+from .engine import Engine, run_stage
+from .fates import HELD_OUT, Fates
 from .settings import SCORES
 from .shards import WrittenCluster
 from .unit import Unit
@@ -38,60 +41,95 @@ _SCHEMA = pa.schema(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartTask:
+    """A part of the catalogue to write: the documents of ``unit``."""
+
+    unit: Unit
+    path: Path
+    why: NDArray[np.uint8]
+    """Why each document was dropped, a place in ``reasons``; 0: it stays. ``[n]``."""
+    reasons: tuple[str, ...]
+    places: dict[int, NDArray[np.int32]]
+    """Shard and row of its documents in each cluster, in their order there, ``[m, 2]``."""
+    names: tuple[str, ...]
+
+
 def write_catalogue(
-    out: Path, units: Sequence[Unit], fates: Fates, written: Sequence[WrittenCluster]
-) -> NDArray[np.int64]:
-    """Write ``documents/part-*.parquet``, one part a unit; return tokens by document, ``[n]``.
+    engine: Engine, out: Path, fates: Fates, written: Sequence[WrittenCluster]
+) -> None:
+    """Write ``documents/part-*.parquet``, one part a unit.
 
     A dropped document has a reason (``why``) and no ``cluster``, ``shard``, ``row`` or ``tokens``.
     """
-    served = np.zeros(len(written), np.int64)
+    run_stage(engine, "write catalogue", "documents", write_part, _plan(out, fates, written))
+
+
+def _plan(out: Path, fates: Fates, written: Sequence[WrittenCluster]) -> Iterator[PartTask]:
+    """Follow the documents of each cluster through its shards, unit by unit."""
     ends = [np.cumsum(cluster.shard_samples) for cluster in written]
-    all_tokens = []
-    parts = zip(units, split(fates.cluster, units), split(fates.why, units), strict=True)
-    for part, (unit, cluster, why) in enumerate(parts):
-        order = unit.read("order")
-        tokens = np.zeros(len(cluster), np.int64)
-        tokens[order] = unit.read("lengths")
-        shard, row = np.full((2, len(cluster)), -1, np.int64)
-        for k, end in enumerate(ends):
-            mine = order[cluster[order] == k]
-            number = served[k] + np.arange(len(mine))
-            served[k] += len(mine)
-            shard[mine] = np.searchsorted(end, number, side="right")
-            row[mine] = number - np.concatenate([[0], end])[shard[mine]]
-        dropped = why != ""
-        text = unit.columns("id", "label", "license", "origin")
-        names = np.array([w.entry.name for w in written] + [""])
-        columns: dict[str, Any] = {
-            "id": text["id"],
-            "cluster": pa.array(names[np.where(dropped, -1, cluster)], mask=dropped),
-            "why": pa.array(why, mask=~dropped),
-            "shard": pa.array(shard.astype(np.int32), mask=dropped),
-            "row": pa.array(row.astype(np.int32), mask=dropped),
-            "tokens": pa.array(tokens.astype(np.int32), mask=dropped),
-            "bytes": unit.read("sizes").astype(np.int32),
-            "micro": unit.read("micro"),
-            **dict(zip(SCORES, unit.read("scores").T.copy(), strict=True)),
-            **{name: text[name] for name in ("label", "license", "origin")},
-        }
-        with atomic_path(out / DOCUMENTS / f"part-{part:05d}.parquet") as path:
-            pq.write_table(pa.table(columns, schema=_SCHEMA), path, compression="zstd")
-        all_tokens.append(tokens)
-    return np.concatenate(all_tokens)
+    starts = [np.concatenate([[0], end]) for end in ends]
+    served = np.zeros(len(written), np.int64)
+    for part, (unit, why) in enumerate(zip(fates.units, fates.why, strict=True)):
+        counts = np.bincount(unit.read("clusters")[unit.read("order")], minlength=len(written))
+        places = {}
+        for k in np.flatnonzero(counts).tolist():
+            number = served[k] + np.arange(counts[k])
+            shard = np.searchsorted(ends[k], number, side="right")
+            row = number - starts[k][shard]
+            places[k] = np.column_stack([shard, row]).astype(np.int32)
+        served += counts
+        yield PartTask(
+            unit=unit,
+            path=out / DOCUMENTS / f"part-{part:05d}.parquet",
+            why=why,
+            reasons=tuple(fates.reasons),
+            places=places,
+            names=tuple(cluster.entry.name for cluster in written),
+        )
 
 
-def write_heldout(out: Path, units: Sequence[Unit], fates: Fates, names: Sequence[str]) -> None:
+def write_part(task: PartTask) -> int:
+    """Write one part, unless it is there; return its documents."""
+    unit, dropped = task.unit, task.why > 0
+    if task.path.exists():
+        return len(dropped)
+    cluster, order = unit.read("clusters"), unit.read("order")
+    tokens, shard, row = np.full((3, len(cluster)), -1, np.int32)
+    tokens[order] = unit.read("lengths")
+    for k, places in task.places.items():
+        shard[order[cluster[order] == k]], row[order[cluster[order] == k]] = places.T
+    text = unit.columns("id", "label", "license", "origin")
+    columns: dict[str, Any] = {
+        "id": text["id"],
+        "cluster": pa.array(np.array(["", *task.names])[cluster + 1], mask=dropped),
+        "why": pa.array(np.array(task.reasons)[task.why], mask=~dropped),
+        "shard": pa.array(shard, mask=dropped),
+        "row": pa.array(row, mask=dropped),
+        "tokens": pa.array(tokens, mask=dropped),
+        "bytes": unit.read("sizes").astype(np.int32),
+        "micro": unit.read("micro"),
+        **dict(zip(SCORES, unit.read("scores").T.copy(), strict=True)),
+        **{name: text[name] for name in ("label", "license", "origin")},
+    }
+    with atomic_path(task.path) as path:
+        pq.write_table(pa.table(columns, schema=_SCHEMA), path, compression="zstd")
+    return len(dropped)
+
+
+def write_heldout(out: Path, fates: Fates, clusters: ClusterMap, names: Sequence[str]) -> None:
     """Write the documents that were held out, with their clusters, for evaluation."""
+    if HELD_OUT not in fates.reasons:
+        return
     with (
         atomic_path(out / HELDOUT) as path,
         path.open("wb") as file,
         zstandard.ZstdCompressor(level=3).stream_writer(file) as packed,
     ):
-        parts = zip(units, split(fates.cluster, units), split(fates.why, units), strict=True)
-        for unit, cluster, why in parts:
-            rows = np.flatnonzero(why == HELD_OUT)
+        for unit, why in zip(fates.units, fates.why, strict=True):
+            rows = np.flatnonzero(why == fates.reasons.index(HELD_OUT))
+            micro = unit.read("micro")[rows]
             documents = unit.columns("id", "text", "label").take(rows).to_pylist()
-            for document, k in zip(documents, cluster[rows].tolist(), strict=True):
+            for document, k in zip(documents, clusters.cluster[micro].tolist(), strict=True):
                 line = json.dumps({**document, "cluster": names[k]}, ensure_ascii=False)
                 packed.write(line.encode() + b"\n")

@@ -1,19 +1,17 @@
 """Describe clusters: what sets their words apart, how good they are, a few of their documents."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.metrics import normalized_mutual_info_score
 
 from climbstream.loader.clusters import ClusterInfo
 from climbstream.loader.manifest import ClusterEntry
-from climbstream.loader.order import shuffled
+from climbstream.loader.order import key
 
 from .clustermap import ClusterMap
-from .fates import Fates, split
 from .settings import SCORES
 from .unit import Unit
 
@@ -25,30 +23,41 @@ _SHOWN = 4
 
 
 def describe_clusters(
-    units: Sequence[Unit], fates: Fates, clusters: ClusterMap, entries: Sequence[ClusterEntry]
+    units: Sequence[Unit], clusters: ClusterMap, entries: Sequence[ClusterEntry]
 ) -> list[ClusterInfo]:
-    """Describe each cluster that was written."""
-    scores = np.concatenate([unit.read("scores") for unit in units])
-    members = [np.flatnonzero(fates.stays & (fates.cluster == k)) for k in range(len(entries))]
-    drawn = [m[shuffled(len(m), "describe", k)[:_READ]] for k, m in enumerate(members)]
-    texts = _texts(units, np.concatenate(drawn))
-    terms = name_terms([[texts[i]["text"] for i in group.tolist()] for group in drawn])
-    labels = np.concatenate([np.array(unit.column("label"), dtype=object) for unit in units])
+    """Describe each cluster that was written; of the documents only sums and a few are held."""
+    count = len(entries)
+    sizes = np.zeros(count, np.int64)
+    scores = np.zeros((count, len(SCORES)))
+    labels: list[Counter[str]] = [Counter() for _ in entries]
+    sample = _Sample(count)
+    for number, unit in enumerate(units):
+        rows = unit.read("order")
+        cluster = unit.read("clusters")[rows]
+        sizes += np.bincount(cluster, unit.read("sizes")[rows], count).astype(np.int64)
+        for column, values in enumerate(unit.read("scores")[rows].T):
+            scores[:, column] += np.bincount(cluster, values, count)
+        names = unit.columns("label")["label"].take(rows).to_pylist()
+        for k, name in zip(cluster.tolist(), names, strict=True):
+            labels[k][name] += 1
+        sample.add(number, rows, cluster, unit.read("id_hashes")[rows, 0])
+    drawn = sample.read(units)
+    terms = name_terms([[document["text"] for document in group] for group in drawn])
     return [
         ClusterInfo(
             name=entry.name,
             terms=terms[k],
             documents=entry.documents,
             tokens=entry.tokens,
-            bytes=int(fates.sizes[members[k]].sum()),
+            bytes=int(sizes[k]),
             quality={
-                name: round(float(mean), 3)
-                for name, mean in zip(SCORES, scores[members[k]].mean(axis=0), strict=True)
+                name: round(float(total) / max(entry.documents, 1), 3)
+                for name, total in zip(SCORES, scores[k], strict=True)
             },
-            labels={n: c for n, c in Counter(labels[members[k]]).most_common() if n},
+            labels={name: n for name, n in labels[k].most_common() if name},
             samples=tuple(
-                {"id": texts[i]["id"], "text": opening(texts[i]["text"])}
-                for i in drawn[k][:_SHOWN].tolist()
+                {"id": document["id"], "text": opening(document["text"])}
+                for document in drawn[k][:_SHOWN]
             ),
             micro=tuple(np.flatnonzero(clusters.cluster == k).tolist()),
         )
@@ -56,31 +65,68 @@ def describe_clusters(
     ]
 
 
-def _texts(units: Sequence[Unit], chosen: NDArray[np.int64]) -> dict[int, dict[str, str]]:
-    """Read ``id`` and ``text`` of the ``chosen`` documents, by their number in the corpus."""
-    wanted = np.zeros(sum(len(unit) for unit in units), np.bool_)
-    wanted[chosen] = True
-    rows: list[dict[str, str]] = []
-    for unit, mask in zip(units, split(wanted, units), strict=True):
-        rows += unit.columns("id", "text").filter(mask).to_pylist()
-    return dict(zip(np.flatnonzero(wanted).tolist(), rows, strict=True))
+class _Sample:
+    """A fair sample of each cluster: the documents whose hashes are the smallest."""
+
+    def __init__(self, count: int) -> None:
+        self._best: list[list[tuple[int, int, int]]] = [[] for _ in range(count)]
+        self._limit = np.full(count, np.iinfo(np.uint64).max, np.uint64)
+
+    def add(
+        self,
+        unit: int,
+        rows: NDArray[np.int64],
+        cluster: NDArray[np.int32],
+        hashes: NDArray[np.uint64],
+    ) -> None:
+        """Look at documents ``rows`` of ``unit``, with their clusters and hashes, all ``[m]``."""
+        hashes = hashes ^ np.uint64(key("describe"))
+        near = np.flatnonzero(hashes <= self._limit[cluster])
+        for k in np.unique(cluster[near]).tolist():
+            mine = near[cluster[near] == k]
+            found = zip(hashes[mine].tolist(), rows[mine].tolist(), strict=True)
+            best = sorted([*self._best[k], *((h, unit, row) for h, row in found)])[:_READ]
+            self._best[k] = best
+            if len(best) == _READ:
+                self._limit[k] = best[-1][0]
+
+    def read(self, units: Sequence[Unit]) -> list[list[dict[str, str]]]:
+        """Read ``id`` and ``text`` of the documents of each cluster, in the order of the hashes."""
+        wanted: dict[int, list[int]] = {}
+        for _, unit, row in sorted(place for best in self._best for place in best):
+            wanted.setdefault(unit, []).append(row)
+        found = {
+            (unit, row): document
+            for unit, rows in sorted(wanted.items())
+            for row, document in zip(
+                rows, units[unit].columns("id", "text").take(rows).to_pylist(), strict=True
+            )
+        }
+        return [[found[unit, row] for _, unit, row in best] for best in self._best]
 
 
-def label_agreement(labels: Sequence[str], clusters: Sequence[int]) -> dict[str, float] | None:
-    """Say how well clusters match known domains, over the documents that have one.
+def label_agreement(labels: Sequence[Mapping[str, int]]) -> dict[str, float] | None:
+    """Say how well clusters match known domains; ``labels`` counts those of each cluster.
 
     ``nmi``, normalised mutual information, and ``purity``, the part of the documents that lie in a
     cluster where their domain is the most frequent; None if no domain is known.
     """
-    known = [(label, cluster) for label, cluster in zip(labels, clusters, strict=True) if label]
-    if not known:
+    names = sorted({name for counts in labels for name in counts})
+    if not names:
         return None
-    names, groups = zip(*known, strict=True)
-    most: dict[int, Counter[str]] = {}
-    for name, group in known:
-        most.setdefault(group, Counter())[name] += 1
-    purity = sum(counts.most_common(1)[0][1] for counts in most.values()) / len(known)
-    return {"nmi": float(normalized_mutual_info_score(names, groups)), "purity": purity}
+    table = np.array([[counts.get(name, 0) for name in names] for counts in labels], np.float64)
+    joint = table / table.sum()
+    ours, theirs = joint.sum(axis=1), joint.sum(axis=0)
+    entropies = (_entropy(ours) + _entropy(theirs)) / 2
+    mutual = _entropy(ours) + _entropy(theirs) - _entropy(joint.ravel())
+    # As scikit-learn has it: one cluster and one domain agree.
+    nmi = mutual / entropies if entropies else 1.0
+    return {"nmi": float(max(nmi, 0.0)), "purity": float(joint.max(axis=1).sum())}
+
+
+def _entropy(shares: NDArray[np.float64]) -> float:
+    positive = shares[shares > 0]
+    return float(-(positive * np.log(positive)).sum())
 
 
 def name_terms(groups: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:

@@ -1,16 +1,46 @@
 """Exact duplicates: the same text again, or the same identifier; the first one stays."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
+
+_ROWS = 1 << 20
+"""Hashes that are compared at a time; more are dealt to files first, so memory does not grow."""
 
 
 def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
     """Hash texts, spaces aside: uint64 ``[n, 2]``, the halves of an xxh3-128."""
     digests = [xxhash.xxh3_128_digest(" ".join(text.split()).encode()) for text in texts]
     return np.frombuffer(b"".join(digests), np.uint64).reshape(len(texts), 2)
+
+
+def find_repeated(parts: Iterable[NDArray[np.uint64]], total: int) -> NDArray[np.bool_]:
+    """Mark each row of ``parts``, uint64 ``[n, 2]``, that stood there before: bool ``[total]``.
+
+    Equal hashes go to the same temporary file, with their numbers, and each file is looked at
+    alone: 24 bytes a row on disk (TMPDIR says where), one byte in memory.
+    """
+    again = np.zeros(total, np.bool_)
+    count = np.uint64(total // _ROWS + 1)
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(int(count))]
+        start = 0
+        for part in parts:
+            numbers = np.arange(start, start + len(part), dtype=np.uint64)
+            file_of = part[:, 0] % count
+            for number in np.unique(file_of).tolist():
+                mine = file_of == number
+                files[number].write(np.column_stack([part[mine], numbers[mine]]).tobytes())
+            start += len(part)
+        for file in files:
+            file.seek(0)
+            rows = np.frombuffer(file.read(), np.uint64).reshape(-1, 3)
+            again[rows[repeated(rows[:, :2]), 2].astype(np.int64)] = True
+    return again
 
 
 def repeated(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:

@@ -4,7 +4,7 @@ A task is a picklable function of one argument that reads and writes files of th
 whole or not at all, and may be run twice. So every engine gives the same bytes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
@@ -18,7 +18,7 @@ R = TypeVar("R")
 class Engine(AbstractContextManager["Engine"], Protocol):
     """Runs tasks; leaving its ``with`` block ends what it started."""
 
-    def run(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[T, R]]:
+    def run(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R]]:
         """Give (task, result) for each task, as they end; the first error ends the work."""
 
 
@@ -28,7 +28,7 @@ def open_engine(workers: int | None) -> Engine:
 
 
 def run_stage(
-    engine: Engine, what: str, unit: str, function: Callable[[T], int], tasks: Sequence[T]
+    engine: Engine, what: str, unit: str, function: Callable[[T], int], tasks: Iterable[T]
 ) -> None:
     """Run a stage; ``function`` returns how many units of work a task was."""
     with Progress(what, None, unit) as progress:

@@ -1,8 +1,12 @@
-"""Fates: which cluster each document goes to, or why it goes to none."""
+"""Fates: which cluster each document goes to, or why it goes to none.
 
-from collections.abc import Sequence
+A byte a document is held in memory; all else lies in the units and is read one unit at a time.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +14,10 @@ from numpy.typing import NDArray
 from climbstream.loader.order import key
 
 from .clustermap import ClusterMap
-from .duplicates import repeated
+from .duplicates import find_repeated
 from .merge import merge_clusters
 from .prune import poor_documents, prune_clusters
-from .settings import BuildSettings
+from .settings import SCORES, BuildSettings
 from .unit import Unit
 
 HELD_OUT = "held out"
@@ -21,93 +25,126 @@ HELD_OUT = "held out"
 
 @dataclass(slots=True)
 class Fates:
-    """What becomes of each document, over all units in order."""
+    """What becomes of each document of the units."""
 
-    why: NDArray[np.str_]
-    """Why it is dropped, ``[n]``; empty: it stays."""
-    sizes: NDArray[np.int64]
-    """Its bytes, ``[n]``."""
+    units: Sequence[Unit]
+    why: list[NDArray[np.uint8]]
+    """Why each document of each unit is dropped, a place in `reasons`; 0: it stays."""
+    reasons: list[str] = field(default_factory=lambda: [""])
     stages: list[dict[str, Any]] = field(default_factory=list)
     """Documents and bytes that came into each stage, went out, and were dropped by reason."""
-    cluster: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
-    """Its cluster, ``[n]``; below 0 where it is dropped, or its micro-cluster is."""
 
-    @property
-    def stays(self) -> NDArray[np.bool_]:
-        """Which documents have not been dropped, ``[n]``."""
-        return np.asarray(self.why == "", np.bool_)
+    @classmethod
+    def of(cls, units: Sequence[Unit]) -> Self:
+        """Begin with all documents of ``units``."""
+        return cls(units, [np.zeros(len(unit), np.uint8) for unit in units])
 
-    def drop(self, stage: str, reasons: NDArray[np.str_]) -> None:
-        """Drop the documents that ``reasons``, ``[n]``, gives a reason for, unless they were."""
-        before = self.stays
-        now = before & (reasons != "")
-        self.why[now] = reasons[now]
-        dropped = {
-            str(reason): _size(self.sizes, now & (reasons == reason))
-            for reason in np.unique(reasons[now])
-        }
+    def stays(self, number: int) -> NDArray[np.bool_]:
+        """Which documents of unit ``number`` have not been dropped, ``[n]``."""
+        return np.asarray(self.why[number] == 0, np.bool_)
+
+    def drop(self, stage: str, find: Callable[[int, Unit], NDArray[np.str_]]) -> None:
+        """Drop documents; ``find(number, unit)`` gives a reason for each, "" for none, ``[n]``."""
+        before: Counter[str] = Counter()
+        dropped: dict[str, Counter[str]] = {}
+        for number, unit in enumerate(self.units):
+            stays, sizes, reasons = self.stays(number), unit.read("sizes"), find(number, unit)
+            before += _size(sizes, stays)
+            for reason in map(str, np.unique(reasons[stays])):
+                if reason:
+                    now = stays & (reasons == reason)
+                    self.why[number][now] = self._code(reason)
+                    dropped.setdefault(reason, Counter()).update(_size(sizes, now))
+        lost = sum(dropped.values(), Counter[str]())
         self.stages.append(
             {
                 "stage": stage,
-                "in": _size(self.sizes, before),
-                "out": _size(self.sizes, self.stays),
-                "dropped": dropped,
+                "in": {unit: before[unit] for unit in ("documents", "bytes")},
+                "out": {unit: before[unit] - lost[unit] for unit in ("documents", "bytes")},
+                "dropped": {reason: dict(dropped[reason]) for reason in sorted(dropped)},
             }
         )
+
+    def _code(self, reason: str) -> int:
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        return self.reasons.index(reason)
 
 
 def decide(
     units: Sequence[Unit], centroids: NDArray[np.float32], settings: BuildSettings
 ) -> tuple[ClusterMap, Fates]:
-    """Deduplicate, prune, hold out and merge; nothing that units hold is changed.
+    """Deduplicate, prune, hold out and merge.
+
+    Writes ``clusters`` int32 ``[n]`` to each unit: the cluster of a document, below 0 if dropped.
 
     Raises:
         InvalidDataError: Nothing is left, or the clusters collapse.
     """
-    micro = _all(units, "micro")
-    scores = _all(units, "scores")
-    text_hashes = _all(units, "text_hashes")
-    fates = Fates(np.full(len(micro), "", dtype="U32"), _all(units, "sizes"))
-    fates.drop("identify", _where(repeated(_all(units, "id_hashes")), "identifier seen before"))
+    fates = Fates.of(units)
+    _drop_repeated(fates, "identify", "id_hashes", "identifier seen before")
     if not settings.keep_duplicates:
         # Among what is left: a copy of what was dropped is none.
-        again = np.zeros(len(micro), np.bool_)
-        again[fates.stays] = repeated(text_hashes[fates.stays])
-        fates.drop("deduplicate", _where(again, "text seen before"))
+        _drop_repeated(fates, "deduplicate", "text_hashes", "text seen before")
 
-    clusters = ClusterMap.of(centroids)
-    counts = np.bincount(micro[fates.stays], minlength=len(centroids))
-    sums = np.stack(
-        [np.bincount(micro, fates.stays * column, len(centroids)) for column in scores.T], axis=1
-    )
+    counts, sums = _totals(fates, len(centroids))
     # A micro-cluster without documents has no mean, and nothing to prune.
     means = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], np.inf)
-    clusters = prune_clusters(clusters, means, settings.min_cluster_score)
-    fates.drop("prune clusters", _where(clusters.cluster[micro] < 0, "pruned cluster"))
-    fates.drop("prune documents", poor_documents(scores, settings.min_document_score))
+    clusters = prune_clusters(ClusterMap.of(centroids), means, settings.min_cluster_score)
+    pruned = clusters.cluster < 0
+    fates.drop("prune clusters", lambda _, u: _where(pruned[u.read("micro")], "pruned cluster"))
+    fates.drop(
+        "prune documents",
+        lambda _, unit: poor_documents(unit.read("scores"), settings.min_document_score),
+    )
     if settings.holdout:
-        # By text, so that copies share their fate.
-        drawn = text_hashes[:, 0] ^ np.uint64(key(settings.seed, HELD_OUT))
-        fates.drop(HELD_OUT, _where(drawn < settings.holdout * 2.0**64, HELD_OUT))
+        fates.drop(HELD_OUT, lambda _, unit: _where(_held_out(unit, settings), HELD_OUT))
 
-    counts = np.bincount(micro[fates.stays], minlength=len(centroids))
+    counts, _ = _totals(fates, len(centroids))
     clusters = merge_clusters(clusters, counts, settings.clusters)
-    fates.cluster = clusters.cluster[micro]
+    for number, unit in enumerate(units):
+        cluster = np.where(fates.stays(number), clusters.cluster[unit.read("micro")], -1)
+        unit.write("clusters", cluster.astype(np.int32))
     return clusters, fates
 
 
-def split(array: NDArray[Any], units: Sequence[Unit]) -> list[NDArray[Any]]:
-    """Cut ``array``, ``[n]`` over all documents, into the parts of the units."""
-    return np.split(array, np.cumsum([len(unit) for unit in units])[:-1])
+def _drop_repeated(fates: Fates, stage: str, hashes: str, reason: str) -> None:
+    """Drop each document with ``hashes`` that one before it has, of those that are left."""
+    kept = [fates.stays(number) for number in range(len(fates.units))]
+    parts = (unit.read(hashes)[stays] for unit, stays in zip(fates.units, kept, strict=True))
+    ends = np.cumsum([stays.sum() for stays in kept])
+    again = np.split(find_repeated(parts, int(ends[-1])), ends[:-1])
+
+    def find(number: int, unit: Unit) -> NDArray[np.str_]:
+        mask = np.zeros(len(unit), np.bool_)
+        mask[kept[number]] = again[number]
+        return _where(mask, reason)
+
+    fates.drop(stage, find)
 
 
-def _all(units: Sequence[Unit], name: str) -> NDArray[Any]:
-    return np.concatenate([unit.read(name) for unit in units])
+def _totals(fates: Fates, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Documents of each micro-cluster that are left, ``[M]``, and their sums of scores, [M, 4]."""
+    documents = np.zeros(count, np.int64)
+    sums = np.zeros((count, len(SCORES)))
+    for number, unit in enumerate(fates.units):
+        stays = fates.stays(number)
+        micro = unit.read("micro")[stays]
+        documents += np.bincount(micro, minlength=count)
+        for column, scores in enumerate(unit.read("scores")[stays].T):
+            sums[:, column] += np.bincount(micro, scores, count)
+    return documents, sums
+
+
+def _held_out(unit: Unit, settings: BuildSettings) -> NDArray[np.bool_]:
+    # By text, so that copies share their fate.
+    drawn = unit.read("text_hashes")[:, 0] ^ np.uint64(key(settings.seed, HELD_OUT))
+    return np.asarray(drawn < settings.holdout * 2.0**64, np.bool_)
 
 
 def _where(mask: NDArray[np.bool_], reason: str) -> NDArray[np.str_]:
     return np.where(mask, reason, "")
 
 
-def _size(sizes: NDArray[np.int64], mask: NDArray[np.bool_]) -> dict[str, int]:
-    return {"documents": int(mask.sum()), "bytes": int(sizes[mask].sum())}
+def _size(sizes: NDArray[np.int64], mask: NDArray[np.bool_]) -> Counter[str]:
+    return Counter({"documents": int(mask.sum()), "bytes": int(sizes[mask].sum())})

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from climbstream.loader.clusters import save_clusters
 from climbstream.loader.errors import InvalidDataError
@@ -30,7 +31,7 @@ from .catalogue import write_catalogue, write_heldout
 from .corpus import Source, find_sources, read_corpus
 from .describe import describe_clusters, label_agreement
 from .engine import Engine, open_engine, run_stage
-from .fates import Fates, decide, split
+from .fates import Fates, decide
 from .fit import fit_model, fit_tokenizer
 from .report import write_report
 from .settings import BuildSettings
@@ -109,32 +110,20 @@ def _run(
     run_stage(engine, "embed, score and assign", "documents", look, looks)
     with np.load(model, allow_pickle=False) as arrays:
         clusters, fates = decide(units, arrays["centroids"], settings)
-    stays = np.where(fates.stays, fates.cluster, -1).astype(np.int32)
-    for unit, part in zip(units, split(stays, units), strict=True):
-        unit.write("clusters", part)
     tokenizer = fit_tokenizer(units, out / "tokenizer.json", settings)
     cuts = [TokenTask(unit, out / "tokenizer.json") for unit in units]
     run_stage(engine, "tokenise", "tokens", tokenize_unit, cuts)
     dtype = token_dtype(tokenizer.get_vocab_size())
-    count = int(stays.max()) + 1
-    written = write_clusters(engine, units, out, work / "shards", count=count, dtype=dtype)
-    tokens = write_catalogue(out, units, fates, written)
-    fates.stages.append(
-        {
-            "stage": "shard",
-            "in": fates.stages[-1]["out"],
-            "out": {**fates.stages[-1]["out"], "tokens": int(tokens.sum())},
-            "dropped": {},
-        }
-    )
+    _drop_without_tokens(fates)
+    written = write_clusters(engine, units, out, work / "shards", count=clusters.count, dtype=dtype)
+    write_catalogue(engine, out, fates, written)
     entries = [w.entry for w in written]
-    infos = describe_clusters(units, fates, clusters, entries)
-    agreement = label_agreement(_labels(units, fates), fates.cluster[fates.stays].tolist())
+    infos = describe_clusters(units, clusters, entries)
+    agreement = label_agreement([info.labels for info in infos])
     save_clusters(out, infos, map=clusters.to_json(), agreement=agreement)
     with atomic_path(out / "centroids.npy") as path, path.open("wb") as file:
         np.save(file, clusters.centroids, allow_pickle=False)
-    if settings.holdout:
-        write_heldout(out, units, fates, [entry.name for entry in entries])
+    write_heldout(out, fates, clusters, [entry.name for entry in entries])
     if report.listed:
         write_json(out / "bad_records.json", report.listed)
     manifest = Manifest(
@@ -144,7 +133,7 @@ def _run(
         eos_id=eos_id(tokenizer),
         tokenizer_hash=hash_file(out / "tokenizer.json"),
         build=hash_json(plan),
-        license=_license(units, fates),
+        license=_license(units),
         provenance=plan,
         conservation=(report.stage(), *fates.stages),
     )
@@ -152,19 +141,24 @@ def _run(
     manifest.save(out)
 
 
-def _labels(units: Sequence[Unit], fates: Fates) -> list[str]:
-    """Known domains of the documents that stay."""
-    labels: list[str] = []
-    for unit, stays in zip(units, split(fates.stays, units), strict=True):
-        labels += unit.columns("label")["label"].filter(stays).to_pylist()
-    return labels
+def _drop_without_tokens(fates: Fates) -> None:
+    """Drop what the tokenizer made nothing of, and count the tokens of the rest."""
+
+    def find(_: int, unit: Unit) -> NDArray[np.str_]:
+        without = np.ones(len(unit), np.bool_)
+        without[unit.read("order")] = False
+        return np.where(without, "no token", "")
+
+    fates.drop("tokenise", find)
+    tokens = sum(int(unit.read("lengths").sum()) for unit in fates.units)
+    fates.stages[-1]["out"]["tokens"] = tokens
 
 
-def _license(units: Sequence[Unit], fates: Fates) -> str:
+def _license(units: Sequence[Unit]) -> str:
     """Name the licences of the documents that stay, the most frequent first."""
     found: Counter[str] = Counter()
-    for unit, stays in zip(units, split(fates.stays, units), strict=True):
-        found.update(unit.columns("license")["license"].filter(stays).to_pylist())
+    for unit in units:
+        found.update(unit.columns("license")["license"].take(unit.read("order")).to_pylist())
     names = [name for name, _ in found.most_common() if name]
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return ", ".join(names[:10]) + more or "unknown"

@@ -1,4 +1,8 @@
-"""Shards: the tokenised documents of one cluster, out of all units, into MDS files."""
+"""Shards: the tokenised documents of each cluster, out of all units, into MDS files.
+
+Which documents a shard takes follows from their lengths alone, so shards are planned one unit at a
+time and written side by side, each as a task of its own.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -8,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.loader.manifest import ClusterEntry, cluster_folder
+from climbstream.loader.manifest import INDEX, ClusterEntry, cluster_folder
 from climbstream.loader.mds import (
     SHARD_BYTES,
     Index,
@@ -17,6 +21,7 @@ from climbstream.loader.mds import (
     describe_shard,
     encode_document,
     encode_shard,
+    sample_bytes,
 )
 from climbstream.loader.progress import Progress
 from climbstream.loader.storage import hash_bytes, read_json, write_bytes, write_json
@@ -28,17 +33,26 @@ _HEADER = 512
 """Room for the head of a shard, beside its documents and their offsets."""
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Documents of a unit that stand side by side in its ``order``."""
+
+    unit: Path
+    first: int
+    stop: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterTask:
-    """The cluster to write: its number in the units, its name, and where it goes."""
+class ShardTask:
+    """A shard to write."""
 
     cluster: int
-    name: str
+    number: int
     folder: Path
     dtype: str
-    units: tuple[Path, ...]
+    pieces: tuple[Piece, ...]
     done: Path
-    """Written when all else is: what became of it."""
+    """Written when the shard is: its entry in the index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,82 +67,98 @@ class WrittenCluster:
 def write_clusters(
     engine: Engine, units: Sequence[Unit], out: Path, done: Path, *, count: int, dtype: str
 ) -> list[WrittenCluster]:
-    """Write the shards of ``count`` clusters into the shard directory ``out``.
+    """Write the shards and the indices of ``count`` clusters into the shard directory ``out``.
 
     ``done`` is a folder that remembers what has been written.
     """
     width = max(2, len(str(count - 1)))
-    names = [f"c{k:0{width}d}" for k in range(count)]
-    tasks = [
-        ClusterTask(
-            cluster=k,
-            name=name,
-            folder=cluster_folder(out, name),
-            dtype=dtype,
-            units=tuple(unit.folder for unit in units),
-            done=done / f"{name}.json",
-        )
-        for k, name in enumerate(names)
-    ]
-    written: dict[str, WrittenCluster] = {}
+    folders = [cluster_folder(out, f"c{k:0{width}d}") for k in range(count)]
+    shards: list[dict[int, ShardEntry]] = [{} for _ in folders]
     with Progress("write shards", None, "tokens") as progress:
-        for task, cluster in engine.run(write_cluster, tasks):
-            written[task.name] = cluster
-            progress.add(cluster.entry.tokens)
-    return [written[name] for name in names]
+        for task, entry in engine.run(write_shard, _plan(units, folders, done, dtype)):
+            shards[task.cluster][task.number] = entry
+            progress.add(entry.tokens)
+    return [
+        _write_index(folder, Index(dtype, tuple(entries[i] for i in sorted(entries))))
+        for folder, entries in zip(folders, shards, strict=True)
+    ]
 
 
-def write_cluster(task: ClusterTask) -> WrittenCluster:
-    """Write the shards and the index of one cluster, unless that has been done."""
+def write_shard(task: ShardTask) -> ShardEntry:
+    """Write one shard, unless that has been done."""
     if task.done.exists():
         value = read_json(task.done)
-        return WrittenCluster(ClusterEntry(**value["entry"]), tuple(value["shard_samples"]))
-    shards: list[ShardEntry] = []
-    waiting: list[bytes] = []
-    lengths: list[int] = []
-    size = 0
+        return ShardEntry(**{**value, "lengths": tuple(map(tuple, value["lengths"]))})
+    documents = [document for piece in task.pieces for document in _documents(piece)]
+    raw = encode_shard([encode_document(document) for document in documents], task.dtype)
+    packed = compress(raw)
+    basename = f"shard.{task.number:05d}.mds"
+    entry = describe_shard(basename, [len(document) for document in documents], raw, packed)
+    write_bytes(task.folder / entry.zip_basename, packed)
+    write_json(task.done, asdict(entry))
+    return entry
 
-    def close() -> None:
-        raw = encode_shard(waiting, task.dtype)
-        packed = compress(raw)
-        basename = f"shard.{len(shards):05d}.mds"
-        entry = describe_shard(basename, lengths, raw, packed)
-        write_bytes(task.folder / entry.zip_basename, packed)
-        shards.append(entry)
 
-    for document in _documents(task.units, task.cluster):
-        sample = encode_document(document)
-        if waiting and size + len(sample) + 4 + _HEADER > SHARD_BYTES:
-            close()
-            waiting, lengths, size = [], [], 0
-        waiting.append(sample)
-        lengths.append(len(document))
-        size += len(sample) + 4
-    if waiting:
-        close()
-    index = Index(task.dtype, tuple(shards))
+def _plan(
+    units: Sequence[Unit], folders: Sequence[Path], done: Path, dtype: str
+) -> Iterator[ShardTask]:
+    """Deal the documents of ``units`` to shards, in their order; give each once it is full."""
+    pieces: list[list[Piece]] = [[] for _ in folders]
+    sizes = [_HEADER] * len(folders)
+    numbers = [0] * len(folders)
+
+    def close(k: int) -> ShardTask:
+        task = ShardTask(
+            cluster=k,
+            number=numbers[k],
+            folder=folders[k],
+            dtype=dtype,
+            pieces=tuple(pieces[k]),
+            done=done / f"{folders[k].name}-{numbers[k]:05d}.json",
+        )
+        pieces[k], sizes[k] = [], _HEADER
+        numbers[k] += 1
+        return task
+
+    for unit in units:
+        clusters = unit.read("clusters")[unit.read("order")]
+        # An offset of four bytes stands for each document in the head of a shard.
+        sample = sample_bytes(unit.read("lengths"), np.dtype(dtype).itemsize) + 4
+        ends = np.concatenate([[0], np.cumsum(sample)])
+        for k in np.unique(clusters).tolist():
+            first, last = np.searchsorted(clusters, [k, k + 1]).tolist()
+            while first < last:
+                room = ends[first] + SHARD_BYTES - sizes[k]
+                stop = min(last, int(np.searchsorted(ends, room, "right")) - 1)
+                if not pieces[k]:
+                    stop = max(stop, first + 1)  # a document may be longer than a shard
+                if stop > first:
+                    pieces[k].append(Piece(unit.folder, first, stop))
+                    sizes[k] += int(ends[stop] - ends[first])
+                    first = stop
+                if first < last:
+                    yield close(k)
+    for k in range(len(folders)):
+        if pieces[k]:
+            yield close(k)
+
+
+def _documents(piece: Piece) -> Iterator[NDArray[Any]]:
+    """Give the tokens of each document of ``piece``."""
+    unit = Unit(piece.unit)
+    ends = np.concatenate([[0], np.cumsum(unit.read("lengths"))]).tolist()
+    tokens = unit.read("tokens", mapped=True)
+    for i in range(piece.first, piece.stop):
+        yield np.asarray(tokens[ends[i] : ends[i + 1]])
+
+
+def _write_index(folder: Path, index: Index) -> WrittenCluster:
     data = index.to_bytes()
-    write_bytes(task.folder / "index.json", data)
+    write_bytes(folder / INDEX, data)
     entry = ClusterEntry(
-        name=task.name,
+        name=folder.name,
         tokens=index.tokens,
         documents=index.samples,
         index_hash=hash_bytes(data),
     )
-    written = WrittenCluster(entry, tuple(shard.samples for shard in shards))
-    write_json(task.done, {"entry": asdict(entry), "shard_samples": written.shard_samples})
-    return written
-
-
-def _documents(units: Sequence[Path], cluster: int) -> Iterator[NDArray[Any]]:
-    """Give the tokens of each document of ``cluster``, in the order of the corpus."""
-    for unit in map(Unit, units):
-        lengths = unit.read("lengths")
-        mine = np.flatnonzero(unit.read("clusters")[unit.read("order")] == cluster)
-        if not len(mine):
-            continue
-        # Documents are stored by cluster, so those of one stand together.
-        ends = np.cumsum(lengths)
-        tokens = unit.read("tokens", mapped=True)
-        for i in mine.tolist():
-            yield np.asarray(tokens[ends[i] - lengths[i] : ends[i]])
+    return WrittenCluster(entry, tuple(shard.samples for shard in index.shards))

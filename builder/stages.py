@@ -60,7 +60,8 @@ def tokenize_unit(task: TokenTask) -> int:
     """Tokenise a unit; return the number of tokens.
 
     Reads ``clusters`` int32 ``[n]``, below 0 for documents that were dropped. Writes ``order``
-    int64 ``[m]``, the others by cluster; their ``lengths`` int64 ``[m]``; and ``tokens``, flat.
+    int64 ``[m]``, the others that have tokens, by cluster; their ``lengths`` int64 ``[m]``; and
+    ``tokens``, flat.
     """
     unit = task.unit
     # `tokens` is written last.
@@ -72,7 +73,9 @@ def tokenize_unit(task: TokenTask) -> int:
         order = order[clusters[order] >= 0]
         texts = unit.columns("text")["text"].take(order).to_pylist()
         documents = tokenize(tokenizer, texts, dtype)
-        unit.write("order", order)
-        unit.write("lengths", np.array([len(d) for d in documents], np.int64))
+        lengths = np.array([len(document) for document in documents], np.int64)
+        # A document of no token cannot be stored.
+        unit.write("order", order[lengths > 0])
+        unit.write("lengths", lengths[lengths > 0])
         unit.write("tokens", np.concatenate([np.empty(0, dtype), *documents]))
     return int(unit.read("lengths").sum())

@@ -158,6 +158,16 @@ def encode_document(tokens: NDArray[Any]) -> bytes:
     return len(payload).to_bytes(4, "little") + payload
 
 
+def sample_bytes(lengths: NDArray[np.int64], itemsize: int) -> NDArray[np.int64]:
+    """Bytes that `encode_document` makes of documents of ``lengths`` tokens, int64 ``[n]``.
+
+    >>> sample_bytes(np.array([1, 300]), 2).tolist()
+    [8, 607]
+    """
+    code = np.searchsorted([1 << 8, 1 << 16, 1 << 32], lengths, side="right")
+    return np.asarray(_BYTES_BEFORE_LENGTH + (1 << code) + lengths * itemsize, np.int64)
+
+
 def encode_shard(samples: Sequence[bytes], dtype: str) -> bytes:
     """Join encoded documents into a raw shard."""
     config = json.dumps(_config(dtype), sort_keys=True).encode()

@@ -34,6 +34,12 @@ def cut_finely(tmp_path_factory, make_records, write_jsonl) -> Path:
 
 
 @pytest.fixture(scope="session")
+def serial() -> "SerialPool":
+    """Return an engine that runs tasks in this process."""
+    return SerialPool()
+
+
+@pytest.fixture(scope="session")
 def all_bytes() -> Callable[[Path], dict[str, bytes]]:
     """Return a function that reads every file under a directory, by its path there."""
     return _all_bytes

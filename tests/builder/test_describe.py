@@ -1,10 +1,12 @@
 """Descriptions: words that set clusters apart, how they agree with known domains, openings."""
 
 import re
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import normalized_mutual_info_score
 
 from climbstream.builder.describe import label_agreement, name_terms, opening
 
@@ -45,12 +47,20 @@ def test_an_opening_says_where_it_was_cut():
 
 
 def test_clusters_that_are_the_domains_agree_with_them_fully():
-    assert label_agreement(["a", "a", "b", ""], [1, 1, 0, 0]) == {"nmi": 1.0, "purity": 1.0}
+    assert label_agreement([{"b": 1}, {"a": 2}]) == {"nmi": 1.0, "purity": 1.0}
 
 
 def test_one_cluster_of_two_domains_agrees_by_half():
-    assert label_agreement(["a", "b"], [0, 0]) == {"nmi": 0.0, "purity": 0.5}
+    assert label_agreement([{"a": 1, "b": 1}]) == {"nmi": 0.0, "purity": 0.5}
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 3)), min_size=1, max_size=60))
+def test_agreement_is_that_of_scikit_learn(documents):
+    names, clusters = zip(*documents, strict=True)
+    labels = [Counter(n for n, k in documents if k == cluster) for cluster in range(4)]
+    expected = normalized_mutual_info_score(names, clusters)
+    assert label_agreement(labels)["nmi"] == pytest.approx(expected, abs=1e-9)
 
 
 def test_without_known_domains_there_is_nothing_to_agree_with():
-    assert label_agreement(["", ""], [0, 1]) is None
+    assert label_agreement([{}, {}]) is None

@@ -1,6 +1,7 @@
 """Fates: what becomes of each document, so that none is lost without a reason."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from climbstream.builder.duplicates import hash_texts
-from climbstream.builder.fates import HELD_OUT, decide, split
+from climbstream.builder.fates import HELD_OUT, decide
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader.errors import InvalidDataError
 
@@ -30,6 +31,10 @@ class FakeUnit:
         """Return what a stage found."""
         return self.arrays[name]
 
+    def write(self, name, array):
+        """Keep what a stage found."""
+        self.arrays[name] = array
+
 
 def units_of(documents, size=3):
     """Cut (id, text, micro-cluster, good?) into units of ``size``."""
@@ -49,8 +54,19 @@ def units_of(documents, size=3):
 
 
 def decide_on(documents, **given):
+    """Decide; give the map, and what became of all documents in their order."""
     given = {"clusters": 2, "min_cluster_score": {}, "min_document_score": {}, **given}
-    return decide(units_of(documents), CENTROIDS, BuildSettings(**given))
+    units = units_of(documents)
+    clusters, fates = decide(units, CENTROIDS, BuildSettings(**given))
+    why = np.array(fates.reasons)[np.concatenate(fates.why)]
+    cluster = clusters.cluster[np.concatenate([unit.read("micro") for unit in units])]
+    written = np.concatenate([unit.read("clusters") for unit in units])
+    np.testing.assert_array_equal(written, np.where(why == "", cluster, -1))
+    sizes = np.concatenate([unit.read("sizes") for unit in units])
+    whole = SimpleNamespace(
+        why=why, stays=why == "", cluster=cluster, sizes=sizes, stages=fates.stages
+    )
+    return clusters, whole
 
 
 def corpus(count=40):
@@ -180,8 +196,3 @@ def test_every_stage_gives_what_it_got_but_what_it_dropped_by_reason(
     if not keep_duplicates:
         assert len({text for _, text, *_ in stays}) == len(stays)
     assert set(fates.cluster[fates.stays].tolist()) == set(range(clusters.count))
-
-
-def test_an_array_is_cut_at_the_ends_of_units():
-    units = units_of(corpus(8), size=3)
-    assert [part.tolist() for part in split(np.arange(8), units)] == [[0, 1, 2], [3, 4, 5], [6, 7]]

@@ -1,14 +1,19 @@
 """Shards: documents of a cluster, out of all units, in files of bounded size."""
 
-import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from climbstream.builder.shards import ClusterTask, write_cluster
+from climbstream.builder import shards
+from climbstream.builder.shards import write_clusters
 from climbstream.builder.unit import Unit
 from climbstream.loader.manifest import Manifest, load_index
+from climbstream.loader.mds import Index
 from climbstream.loader.verify import verify_directory
 
 
@@ -63,46 +68,71 @@ def test_a_build_of_many_shards_is_whole(cut_finely, indexes):
     assert verdict.shards == sum(len(index.shards) for index in indexes.values())
 
 
-def task_of(folder, documents):
-    """Return the task of writing cluster 0 of a unit whose tokens are 1, 2, 3..."""
-    unit = Unit(folder / "units" / "00000-00000")
+def unit_of(folder, number, documents):
+    """Make a unit of (cluster, length), whose tokens are 1, 2, 3..."""
+    unit = Unit(folder / "units" / f"00000-{number:05d}")
     unit.write("clusters", np.array([cluster for cluster, _ in documents], np.int32))
-    order = np.array(sorted(range(len(documents)), key=lambda i: documents[i][0]))
+    order = np.array(sorted(range(len(documents)), key=lambda i: documents[i][0]), np.int64)
     order = order[[documents[i][0] >= 0 for i in order]]
-    lengths = np.array([documents[i][1] for i in order])
+    lengths = np.array([documents[i][1] for i in order], np.int64)
     unit.write("order", order)
     unit.write("lengths", lengths)
     unit.write("tokens", np.arange(1, lengths.sum() + 1, dtype=np.uint16))
-    return ClusterTask(
-        cluster=0,
-        name="c00",
-        folder=folder / "clusters" / "c00",
-        dtype="uint16",
-        units=(unit.folder,),
-        done=folder / "done" / "c00.json",
-    )
+    return unit
 
 
-def test_only_the_documents_of_the_cluster_are_written(tmp_path):
-    written = write_cluster(task_of(tmp_path, [(1, 5), (0, 3), (-1, 4), (0, 2), (1, 1)]))
-    assert (written.entry.documents, written.entry.tokens) == (2, 5)
-    assert written.shard_samples == (2,)
+@pytest.fixture(scope="session")
+def write(serial):
+    """Return a function that writes units of (cluster, length)."""
+
+    def run(folder, parts, count):
+        units = [unit_of(folder, number, part) for number, part in enumerate(parts)]
+        done = folder / "done"
+        return write_clusters(serial, units, folder, done, count=count, dtype="uint16")
+
+    return run
 
 
-def test_a_cluster_that_was_written_is_not_written_again(tmp_path):
-    task = task_of(tmp_path, [(0, 3), (0, 2)])
-    first = write_cluster(task)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert write_cluster(task) == first
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+def test_each_document_is_written_to_its_cluster(tmp_path, write):
+    written = write(tmp_path, [[(1, 5), (0, 3), (-1, 4), (0, 2), (1, 1)]], count=2)
+    assert [(w.entry.documents, w.entry.tokens) for w in written] == [(2, 5), (2, 6)]
+    assert [w.shard_samples for w in written] == [(2,), (2,)]
 
 
-def test_a_cluster_that_was_half_written_is_written_to_the_same_bytes(tmp_path, all_bytes):
-    task = task_of(tmp_path, [(0, 3), (0, 2)])
-    write_cluster(task)
+documents = st.tuples(st.integers(-1, 2), st.integers(1, 900) | st.integers(250, 260))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(documents, min_size=1, max_size=12), min_size=1, max_size=6))
+def test_shards_are_full_and_none_is_too_large(write, parts):
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "SHARD_BYTES", 2_000)
+        write(Path(folder), parts, count=3)
+        for k in range(3):
+            data = (Path(folder) / "clusters" / f"c{k:02d}" / "index.json").read_bytes()
+            index = Index.from_bytes(data, "uint16")
+            expected = [n for part in parts for c, n in part if c == k]
+            assert (index.samples, index.tokens) == (len(expected), sum(expected))
+            for shard, after in zip(index.shards, [*index.shards[1:], None], strict=False):
+                assert shard.raw_bytes <= 2_000 or shard.samples == 1
+                # The next document would not have fitted: none has more than 1,811 bytes.
+                assert after is None or shard.raw_bytes + 1_811 + 512 > 2_000
+
+
+def test_what_was_written_is_not_written_again(tmp_path, write):
+    parts = [[(0, 3), (0, 2)], [(0, 4)]]
+    first = write(tmp_path, parts, count=1)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("shard.*")}
+    assert len(before) == 1
+    assert write(tmp_path, parts, count=1) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("shard.*")} == before
+
+
+def test_what_was_half_written_is_written_to_the_same_bytes(tmp_path, write, all_bytes):
+    parts = [[(0, 3), (0, 2)], [(0, 4)]]
+    write(tmp_path, parts, count=1)
     before = all_bytes(tmp_path)
-    task.done.unlink()
-    (task.folder / "index.json").unlink()
-    write_cluster(task)
+    (tmp_path / "done" / "c00-00000.json").unlink()
+    (tmp_path / "clusters" / "c00" / "index.json").unlink()
+    write(tmp_path, parts, count=1)
     assert all_bytes(tmp_path) == before
-    assert json.loads(before["clusters/c00/index.json"])["version"] == 2
