@@ -5,15 +5,16 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 
 def cpu_seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     """CPU-seconds of this process, all its threads, and the processes that it began."""
-    begin = time.process_time() + _children()
+    begin = time.process_time() + seconds_of_children()
     result = work()
-    return time.process_time() + _children() - begin, result
+    return time.process_time() + seconds_of_children() - begin, result
 
 
 def in_turn(names: Iterable[str], number: int) -> list[str]:
@@ -28,20 +29,25 @@ def report(what: str, value: float | None, unit: str, note: str) -> None:
     print(json.dumps({"what": what, "value": value, "unit": unit, "note": note}), flush=True)
 
 
-def _children() -> float:
+def seconds_of_children() -> float:
+    """CPU-seconds of all that this process began, and that they began, whether ended or not."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return ended.ru_utime + ended.ru_stime + sum(map(_running, _begun_by(os.getpid())))
+    return ended.ru_utime + ended.ru_stime + sum(map(_running, processes_of(os.getpid())))
 
 
-def _begun_by(process: int) -> list[int]:
+def processes_of(process: int) -> list[int]:
     """Processes that ``process`` began, and those that they began, as far as they still run."""
     found = []
     for thread in Path(f"/proc/{process}/task").glob("*/children"):
-        for child in map(int, thread.read_text().split()):
-            found += [child, *_begun_by(child)]
+        with suppress(OSError):  # it has ended
+            for child in map(int, thread.read_text().split()):
+                found += [child, *processes_of(child)]
     return found
 
 
 def _running(process: int) -> float:
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:  # it has ended, and its parent has counted it
+        return 0.0
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")

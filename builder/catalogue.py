@@ -17,6 +17,7 @@ from climbstream.loader.storage import atomic_path
 from climbstream.loader.verify import DOCUMENTS
 
 from .clustermap import ClusterMap
+from .duplicates import Seen, hash_texts
 from .engine import Engine, run_stage
 from .fates import HELD_OUT, Fates
 from .settings import SCORES
@@ -37,6 +38,7 @@ _SCHEMA = pa.schema(
         ("label", pa.string()),
         ("license", pa.string()),
         ("origin", pa.string()),
+        ("text_hash", pa.binary(16)),
     ]
 )
 
@@ -56,16 +58,18 @@ class PartTask:
 
 
 def write_catalogue(
-    engine: Engine, out: Path, fates: Fates, written: Sequence[WrittenCluster]
+    engine: Engine, out: Path, fates: Fates, written: Sequence[WrittenCluster], first: int = 0
 ) -> None:
-    """Write ``documents/part-*.parquet``, one part a unit.
+    """Write ``documents/part-*.parquet``, one part a unit, the first with number ``first``.
 
     A dropped document has a reason (``why``) and no ``cluster``, ``shard``, ``row`` or ``tokens``.
     """
-    run_stage(engine, "write catalogue", "documents", write_part, _plan(out, fates, written))
+    run_stage(engine, "write catalogue", "documents", write_part, _plan(out, fates, written, first))
 
 
-def _plan(out: Path, fates: Fates, written: Sequence[WrittenCluster]) -> Iterator[PartTask]:
+def _plan(
+    out: Path, fates: Fates, written: Sequence[WrittenCluster], first: int
+) -> Iterator[PartTask]:
     """Follow the documents of each cluster through its shards, unit by unit."""
     ends = [np.cumsum(cluster.shard_samples) for cluster in written]
     starts = [np.concatenate([[0], end]) for end in ends]
@@ -77,11 +81,11 @@ def _plan(out: Path, fates: Fates, written: Sequence[WrittenCluster]) -> Iterato
             number = served[k] + np.arange(counts[k])
             shard = np.searchsorted(ends[k], number, side="right")
             row = number - starts[k][shard]
-            places[k] = np.column_stack([shard, row]).astype(np.int32)
+            places[k] = np.column_stack([written[k].first + shard, row]).astype(np.int32)
         served += counts
         yield PartTask(
             unit=unit,
-            path=out / DOCUMENTS / f"part-{part:05d}.parquet",
+            path=out / DOCUMENTS / f"part-{first + part:05d}.parquet",
             why=why,
             reasons=tuple(fates.reasons),
             places=places,
@@ -111,10 +115,29 @@ def write_part(task: PartTask) -> int:
         "micro": unit.read("micro"),
         **dict(zip(SCORES, unit.read("scores").T.copy(), strict=True)),
         **{name: text[name] for name in ("label", "license", "origin")},
+        "text_hash": pa.Array.from_buffers(
+            pa.binary(16), len(dropped), [None, pa.py_buffer(unit.read("text_hashes").tobytes())]
+        ),
     }
     with atomic_path(task.path) as path:
         pq.write_table(pa.table(columns, schema=_SCHEMA), path, compression="zstd")
     return len(dropped)
+
+
+def read_seen(out: Path, parts: int) -> Seen:
+    """Return the hashes of the documents that are listed in ``parts`` of the catalogue."""
+    paths = [out / DOCUMENTS / f"part-{part:05d}.parquet" for part in range(parts)]
+
+    def read(name: str) -> Iterator[NDArray[np.uint64]]:
+        for path in paths:
+            if name == "id_hashes":
+                yield hash_texts(pq.read_table(path, columns=["id"])["id"].to_pylist())
+            else:
+                column = pq.read_table(path, columns=["text_hash"])["text_hash"]
+                data = b"".join(column.to_pylist())
+                yield np.frombuffer(data, np.uint64).reshape(-1, 2)
+
+    return Seen(sum(pq.read_metadata(path).num_rows for path in paths), read)
 
 
 def write_heldout(out: Path, fates: Fates, clusters: ClusterMap, names: Sequence[str]) -> None:

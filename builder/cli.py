@@ -7,9 +7,11 @@ import click
 
 from climbstream.loader.cli import json_option, show, text_table
 from climbstream.loader.clusters import load_clusters
-from climbstream.loader.errors import InvalidDataError
+from climbstream.loader.errors import InvalidDataError, UsageError
 from climbstream.loader.storage import read_json
 
+from .append import append as run_append
+from .engine import ENGINES
 from .pipeline import build as run_build
 from .settings import BuildSettings
 
@@ -25,13 +27,17 @@ from .settings import BuildSettings
 @click.option("--holdout", type=float, help="Part that is kept for evaluation.  [default: 0]")
 @click.option("--seed", type=int, help="Keys every sample.  [default: 17]")
 @click.option("--config", type=click.Path(path_type=Path), help="JSON file of settings.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where tasks run.")
+@click.option("--workers", type=click.IntRange(min=1), help="Tasks at a time.  [default: cores]")
+@click.option("--append", is_flag=True, help="Add to the clusters of a finished directory.")
 @json_option
 def build(
     sources: tuple[str, ...],
     out: Path,
     config: Path | None,
+    engine: str,
     workers: int | None,
+    append: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -41,11 +47,22 @@ def build(
     .zst), a data set of the Hub (hub:NAME), or the text that installed packages bring (python:).
     A build that was interrupted goes on when the same command is run again.
     """
+    given = {name: value for name, value in given.items() if value is not None}
+    if append and (config or given):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given) or "--config"
+        raise UsageError(
+            f"--append goes by the settings that {out} was built with; leave out {names}"
+        )
     settings = read_json(config) if config else {}
     if not isinstance(settings, dict):
         raise InvalidDataError(f"{config} holds no object of settings")
-    settings |= {name: value for name, value in given.items() if value is not None}
-    manifest = run_build(sources, out, BuildSettings.from_json(settings), workers=workers)
+    settings |= given
+    if append:
+        manifest = run_append(sources, out, workers=workers, engine=engine)
+    else:
+        manifest = run_build(
+            sources, out, BuildSettings.from_json(settings), workers=workers, engine=engine
+        )
     words = {info.name: ", ".join(info.terms[:5]) for info in load_clusters(out)}
     rows = [
         (c.name, words.get(c.name, ""), f"{c.documents:,}", f"{c.tokens:,}")

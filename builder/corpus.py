@@ -32,6 +32,7 @@ from .installed import installed_documents
 from .settings import BuildSettings
 from .unit import UNIT_BYTES, Unit
 
+BAD_RECORDS = "bad_records.json"
 LISTED = 100
 """Bad records that are listed of each source, with where they stand; all are counted."""
 
@@ -139,12 +140,16 @@ def find_sources(names: Sequence[str]) -> list[Source]:
 
 
 def read_corpus(
-    engine: Engine, sources: Sequence[Source], directory: Path, settings: BuildSettings
+    engine: Engine,
+    sources: Sequence[Source],
+    directory: Path,
+    settings: BuildSettings,
+    least: int = 2,
 ) -> ReadReport:
     """Lay all ``sources`` down in units under ``directory``; return their reports in one.
 
     Raises:
-        InvalidDataError: They hold too little to cluster.
+        InvalidDataError: They hold fewer than ``least`` documents.
     """
     read = partial(_read_numbered, directory=directory, settings=settings)
     reports: dict[int, ReadReport] = {}
@@ -158,9 +163,9 @@ def read_corpus(
     say(f"  took {whole.taken()}")
     for reason, count in whole.bad.most_common():
         say(f"  left out {count:,} records: {reason}")
-    if whole.documents < 2:
+    if whole.documents < least:
         raise InvalidDataError(
-            f"the sources hold {whole.documents} usable documents; at least 2 are needed"
+            f"the sources hold {whole.documents} usable documents; at least {least} are needed"
         )
     return whole
 

@@ -105,6 +105,16 @@ class _Sample:
         return [[found[unit, row] for _, unit, row in best] for best in self._best]
 
 
+def name_licenses(units: Sequence[Unit]) -> str:
+    """Name the licences of the documents that stay, the most frequent first."""
+    found: Counter[str] = Counter()
+    for unit in units:
+        found.update(unit.columns("license")["license"].take(unit.read("order")).to_pylist())
+    names = [name for name, _ in found.most_common() if name]
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more or "unknown"
+
+
 def label_agreement(labels: Sequence[Mapping[str, int]]) -> dict[str, float] | None:
     """Say how well clusters match known domains; ``labels`` counts those of each cluster.
 
@@ -148,7 +158,7 @@ def name_terms(groups: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
     words = counter.get_feature_names_out()
     ends = np.cumsum([len(group) for group in groups])
     parts = zip([0, *ends[:-1]], ends, strict=True)
-    share = np.stack([np.asarray(holds[a:b].mean(axis=0)).ravel() for a, b in parts])
+    share = np.stack([np.asarray(holds[a:b].sum(axis=0)).ravel() / max(b - a, 1) for a, b in parts])
     weight = share * np.log(np.maximum(share, 1e-9) / np.maximum(share.mean(axis=0), 1e-9))
     best = np.argsort(-weight, axis=1, kind="stable")[:, :_TERMS]
     return [tuple(str(words[i]) for i in row if weight[k, i] > 0) for k, row in enumerate(best)]

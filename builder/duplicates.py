@@ -1,8 +1,9 @@
 """Exact duplicates: the same text again, or the same identifier; the first one stays."""
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import numpy as np
 import xxhash
@@ -18,14 +19,26 @@ def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(digests), np.uint64).reshape(len(texts), 2)
 
 
-def find_repeated(parts: Iterable[NDArray[np.uint64]], total: int) -> NDArray[np.bool_]:
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Hashes of documents that were there before."""
+
+    total: int
+    read: Callable[[str], Iterable[NDArray[np.uint64]]]
+    """Gives those of that name, ``text_hashes`` or ``id_hashes``, uint64 ``[n, 2]`` at a time."""
+
+
+def find_repeated(
+    parts: Iterable[NDArray[np.uint64]], total: int, before: int = 0
+) -> NDArray[np.bool_]:
     """Mark each row of ``parts``, uint64 ``[n, 2]``, that stood there before: bool ``[total]``.
 
-    Equal hashes go to the same temporary file, with their numbers, and each file is looked at
-    alone: 24 bytes a row on disk (TMPDIR says where), one byte in memory.
+    The first ``before`` rows are only compared with: they are not of the ``total``. Equal hashes go
+    to the same temporary file, with their numbers, and each file is looked at alone: 24 bytes a row
+    on disk (TMPDIR says where), one byte in memory.
     """
-    again = np.zeros(total, np.bool_)
-    count = np.uint64(total // _ROWS + 1)
+    again = np.zeros(before + total, np.bool_)
+    count = np.uint64(len(again) // _ROWS + 1)
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(int(count))]
         start = 0
@@ -40,7 +53,7 @@ def find_repeated(parts: Iterable[NDArray[np.uint64]], total: int) -> NDArray[np
             file.seek(0)
             rows = np.frombuffer(file.read(), np.uint64).reshape(-1, 3)
             again[rows[repeated(rows[:, :2]), 2].astype(np.int64)] = True
-    return again
+    return again[before:]
 
 
 def repeated(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:

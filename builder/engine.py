@@ -6,10 +6,15 @@ whole or not at all, and may be run twice. So every engine gives the same bytes.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from climbstream.loader.pool import Pool
 from climbstream.loader.progress import Progress
+
+from .ray_engine import RayEngine
+
+ENGINES = ("local", "ray")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -22,9 +27,12 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         """Give (task, result) for each task, as they end; the first error ends the work."""
 
 
-def open_engine(workers: int | None) -> Engine:
-    """Open the engine; ``workers`` tasks run at a time, by default one a core."""
-    return Pool(workers)
+def open_engine(name: str, workers: int | None, shared: Path) -> Engine:
+    """Open engine ``name`` of `ENGINES`; ``workers`` tasks run at a time, by default one a core.
+
+    ``shared`` is a file that every machine must see.
+    """
+    return RayEngine(workers, shared) if name == "ray" else Pool(workers)
 
 
 def run_stage(

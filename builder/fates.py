@@ -6,6 +6,7 @@ A byte a document is held in memory; all else lies in the units and is read one 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 from climbstream.loader.order import key
 
 from .clustermap import ClusterMap
-from .duplicates import find_repeated
+from .duplicates import Seen, find_repeated
 from .merge import merge_clusters
 from .prune import poor_documents, prune_clusters
 from .settings import SCORES, BuildSettings
 from .unit import Unit
 
 HELD_OUT = "held out"
+_NOTHING = Seen(0, lambda _: ())
 
 
 @dataclass(slots=True)
@@ -82,15 +84,37 @@ def decide(
         InvalidDataError: Nothing is left, or the clusters collapse.
     """
     fates = Fates.of(units)
-    _drop_repeated(fates, "identify", "id_hashes", "identifier seen before")
-    if not settings.keep_duplicates:
-        # Among what is left: a copy of what was dropped is none.
-        _drop_repeated(fates, "deduplicate", "text_hashes", "text seen before")
-
+    _drop_copies(fates, settings, _NOTHING)
     counts, sums = _totals(fates, len(centroids))
     # A micro-cluster without documents has no mean, and nothing to prune.
     means = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], np.inf)
     clusters = prune_clusters(ClusterMap.of(centroids), means, settings.min_cluster_score)
+    _drop_poor(fates, settings, clusters)
+    counts, _ = _totals(fates, len(centroids))
+    clusters = merge_clusters(clusters, counts, settings.clusters)
+    _write_clusters(fates, clusters)
+    return clusters, fates
+
+
+def assign(
+    units: Sequence[Unit], clusters: ClusterMap, settings: BuildSettings, seen: Seen
+) -> Fates:
+    """Do as `decide` with documents that are appended: ``clusters`` are decided already."""
+    fates = Fates.of(units)
+    _drop_copies(fates, settings, seen)
+    _drop_poor(fates, settings, clusters)
+    _write_clusters(fates, clusters)
+    return fates
+
+
+def _drop_copies(fates: Fates, settings: BuildSettings, seen: Seen) -> None:
+    _drop_repeated(fates, "identify", "id_hashes", "identifier seen before", seen)
+    if not settings.keep_duplicates:
+        # Among what is left: a copy of what was dropped is none.
+        _drop_repeated(fates, "deduplicate", "text_hashes", "text seen before", seen)
+
+
+def _drop_poor(fates: Fates, settings: BuildSettings, clusters: ClusterMap) -> None:
     pruned = clusters.cluster < 0
     fates.drop("prune clusters", lambda _, u: _where(pruned[u.read("micro")], "pruned cluster"))
     fates.drop(
@@ -100,20 +124,20 @@ def decide(
     if settings.holdout:
         fates.drop(HELD_OUT, lambda _, unit: _where(_held_out(unit, settings), HELD_OUT))
 
-    counts, _ = _totals(fates, len(centroids))
-    clusters = merge_clusters(clusters, counts, settings.clusters)
-    for number, unit in enumerate(units):
+
+def _write_clusters(fates: Fates, clusters: ClusterMap) -> None:
+    for number, unit in enumerate(fates.units):
         cluster = np.where(fates.stays(number), clusters.cluster[unit.read("micro")], -1)
         unit.write("clusters", cluster.astype(np.int32))
-    return clusters, fates
 
 
-def _drop_repeated(fates: Fates, stage: str, hashes: str, reason: str) -> None:
+def _drop_repeated(fates: Fates, stage: str, hashes: str, reason: str, seen: Seen) -> None:
     """Drop each document with ``hashes`` that one before it has, of those that are left."""
     kept = [fates.stays(number) for number in range(len(fates.units))]
     parts = (unit.read(hashes)[stays] for unit, stays in zip(fates.units, kept, strict=True))
     ends = np.cumsum([stays.sum() for stays in kept])
-    again = np.split(find_repeated(parts, int(ends[-1])), ends[:-1])
+    found = find_repeated(chain(seen.read(hashes), parts), int(ends[-1]), seen.total)
+    again = np.split(found, ends[:-1])
 
     def find(number: int, unit: Unit) -> NDArray[np.str_]:
         mask = np.zeros(len(unit), np.bool_)

@@ -20,6 +20,7 @@ from .settings import BuildSettings
 from .tokens import load_tokenizer, train_tokenizer
 from .unit import Unit
 
+MODEL = "model.npz"
 _CHARS = 20_000
 """Of each document of the sample, what is looked at."""
 

@@ -5,13 +5,11 @@ is there whole is done, so a killed build goes on where it was and ends with the
 """
 
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from climbstream.loader.clusters import save_clusters
 from climbstream.loader.errors import InvalidDataError
@@ -27,20 +25,19 @@ from climbstream.loader.storage import (
     write_json,
 )
 
+from .aside import WORK, settle
 from .catalogue import write_catalogue, write_heldout
-from .corpus import Source, find_sources, read_corpus
-from .describe import describe_clusters, label_agreement
-from .engine import Engine, open_engine, run_stage
-from .fates import Fates, decide
-from .fit import fit_model, fit_tokenizer
+from .corpus import BAD_RECORDS, Source, find_sources, read_corpus
+from .describe import describe_clusters, label_agreement, name_licenses
+from .engine import Engine, open_engine
+from .fates import decide
+from .fit import MODEL, fit_model, fit_tokenizer
 from .report import write_report
 from .settings import BuildSettings
 from .shards import write_clusters
-from .stages import LookTask, TokenTask, look, tokenize_unit
+from .stages import look_at, tokenize_all
 from .tokens import eos_id, token_dtype
 from .unit import Unit
-
-WORK = ".build"
 
 
 def build(
@@ -49,8 +46,11 @@ def build(
     settings: BuildSettings | None = None,
     *,
     workers: int | None = None,
+    engine: str = "local",
 ) -> Manifest:
     """Turn ``sources`` into a shard directory ``out``; go on with it if it was begun.
+
+    ``engine`` is ``local``, processes of this machine, or ``ray``; the bytes are the same.
 
     Raises:
         UsageError: A source does not exist.
@@ -59,6 +59,7 @@ def build(
         LockedError: Another process works on ``out``.
     """
     settings = settings or BuildSettings()
+    out = out.resolve()  # as processes elsewhere know it
     found = find_sources(sources)
     plan = {
         "builder": 1,
@@ -67,10 +68,11 @@ def build(
     }
     with lock(out):
         work = out / WORK
+        settle(out)
         if (out / MANIFEST).exists():
             manifest = Manifest.load(out)
-            check_same(manifest.provenance, plan, out)
-            shutil.rmtree(work, ignore_errors=True)
+            first = {name: manifest.provenance.get(name) for name in plan}
+            check_same(first, plan, out)
             say(f"{out} is built already, from these sources with these settings")
             return manifest
         if not (work / "plan.json").exists() and (foreign := _foreign(out)):
@@ -80,8 +82,8 @@ def build(
         remove_temporaries(out)
         if begin_or_continue(out, f"{WORK}/plan.json", plan):
             say(f"going on with the build in {out}")
-        with open_engine(workers) as engine:
-            _run(engine, found, out, settings, plan)
+        with open_engine(engine, workers, work / "plan.json") as opened:
+            _run(opened, found, out, settings, plan)
         shutil.rmtree(work)
     return Manifest.load(out)
 
@@ -104,18 +106,17 @@ def _run(
     work = out / WORK
     report = read_corpus(engine, sources, work / "units", settings)
     units = [Unit(work / "units" / name) for name in report.units]
-    model = work / "model.npz"
+    model = out / MODEL
     fit_model(units, model, settings)
-    looks = [LookTask(unit, model) for unit in units]
-    run_stage(engine, "embed, score and assign", "documents", look, looks)
+    look_at(engine, units, model)
     with np.load(model, allow_pickle=False) as arrays:
         clusters, fates = decide(units, arrays["centroids"], settings)
     tokenizer = fit_tokenizer(units, out / "tokenizer.json", settings)
-    cuts = [TokenTask(unit, out / "tokenizer.json") for unit in units]
-    run_stage(engine, "tokenise", "tokens", tokenize_unit, cuts)
+    tokenize_all(engine, fates, out / "tokenizer.json")
     dtype = token_dtype(tokenizer.get_vocab_size())
-    _drop_without_tokens(fates)
-    written = write_clusters(engine, units, out, work / "shards", count=clusters.count, dtype=dtype)
+    width = max(2, len(str(clusters.count - 1)))
+    names = [f"c{k:0{width}d}" for k in range(clusters.count)]
+    written = write_clusters(engine, units, out, names, dtype)
     write_catalogue(engine, out, fates, written)
     entries = [w.entry for w in written]
     infos = describe_clusters(units, clusters, entries)
@@ -123,9 +124,9 @@ def _run(
     save_clusters(out, infos, map=clusters.to_json(), agreement=agreement)
     with atomic_path(out / "centroids.npy") as path, path.open("wb") as file:
         np.save(file, clusters.centroids, allow_pickle=False)
-    write_heldout(out, fates, clusters, [entry.name for entry in entries])
+    write_heldout(out, fates, clusters, names)
     if report.listed:
-        write_json(out / "bad_records.json", report.listed)
+        write_json(out / BAD_RECORDS, report.listed)
     manifest = Manifest(
         clusters=tuple(entries),
         dtype=dtype,
@@ -133,32 +134,10 @@ def _run(
         eos_id=eos_id(tokenizer),
         tokenizer_hash=hash_file(out / "tokenizer.json"),
         build=hash_json(plan),
-        license=_license(units),
+        license=name_licenses(units),
         provenance=plan,
         conservation=(report.stage(), *fates.stages),
+        parts=len(units),
     )
     write_report(out, manifest, infos, agreement)
     manifest.save(out)
-
-
-def _drop_without_tokens(fates: Fates) -> None:
-    """Drop what the tokenizer made nothing of, and count the tokens of the rest."""
-
-    def find(_: int, unit: Unit) -> NDArray[np.str_]:
-        without = np.ones(len(unit), np.bool_)
-        without[unit.read("order")] = False
-        return np.where(without, "no token", "")
-
-    fates.drop("tokenise", find)
-    tokens = sum(int(unit.read("lengths").sum()) for unit in fates.units)
-    fates.stages[-1]["out"]["tokens"] = tokens
-
-
-def _license(units: Sequence[Unit]) -> str:
-    """Name the licences of the documents that stay, the most frequent first."""
-    found: Counter[str] = Counter()
-    for unit in units:
-        found.update(unit.columns("license")["license"].take(unit.read("order")).to_pylist())
-    names = [name for name, _ in found.most_common() if name]
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more or "unknown"

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.loader.manifest import INDEX, ClusterEntry, cluster_folder
+from climbstream.loader.manifest import (
+    INDEX,
+    NEXT_INDEX,
+    ClusterEntry,
+    Manifest,
+    cluster_folder,
+    load_index,
+)
 from climbstream.loader.mds import (
     SHARD_BYTES,
     Index,
@@ -26,6 +33,7 @@ from climbstream.loader.mds import (
 from climbstream.loader.progress import Progress
 from climbstream.loader.storage import hash_bytes, read_json, write_bytes, write_json
 
+from .aside import WORK
 from .engine import Engine
 from .unit import Unit
 
@@ -61,26 +69,36 @@ class WrittenCluster:
 
     entry: ClusterEntry
     shard_samples: tuple[int, ...]
-    """Documents of each shard: so the place of a document follows from its number."""
+    """Documents of each new shard: so the place of a document follows from its number."""
+    first: int = 0
+    """Number of the first new shard; those before it were there."""
 
 
 def write_clusters(
-    engine: Engine, units: Sequence[Unit], out: Path, done: Path, *, count: int, dtype: str
+    engine: Engine,
+    units: Sequence[Unit],
+    out: Path,
+    names: Sequence[str],
+    dtype: str,
+    before: Manifest | None = None,
 ) -> list[WrittenCluster]:
-    """Write the shards and the indices of ``count`` clusters into the shard directory ``out``.
+    """Write the shards and the indices of the clusters ``names`` into the shard directory ``out``.
 
-    ``done`` is a folder that remembers what has been written.
+    The indices of an append to what ``before`` lists are written beside the old ones.
     """
-    width = max(2, len(str(count - 1)))
-    folders = [cluster_folder(out, f"c{k:0{width}d}") for k in range(count)]
-    shards: list[dict[int, ShardEntry]] = [{} for _ in folders]
+    old: list[tuple[ShardEntry, ...]] = [() for _ in names]
+    if before is not None:
+        old = [load_index(out, before, cluster).shards for cluster in before.clusters]
+    folders = [cluster_folder(out, name) for name in names]
+    new: list[dict[int, ShardEntry]] = [{} for _ in folders]
+    tasks = _plan(units, folders, [len(shards) for shards in old], out / WORK / "shards", dtype)
     with Progress("write shards", None, "tokens") as progress:
-        for task, entry in engine.run(write_shard, _plan(units, folders, done, dtype)):
-            shards[task.cluster][task.number] = entry
+        for task, entry in engine.run(write_shard, tasks):
+            new[task.cluster][task.number] = entry
             progress.add(entry.tokens)
     return [
-        _write_index(folder, Index(dtype, tuple(entries[i] for i in sorted(entries))))
-        for folder, entries in zip(folders, shards, strict=True)
+        _write_index(folder, dtype, there, [added[number] for number in sorted(added)])
+        for folder, there, added in zip(folders, old, new, strict=True)
     ]
 
 
@@ -100,12 +118,12 @@ def write_shard(task: ShardTask) -> ShardEntry:
 
 
 def _plan(
-    units: Sequence[Unit], folders: Sequence[Path], done: Path, dtype: str
+    units: Sequence[Unit], folders: Sequence[Path], begin: Sequence[int], done: Path, dtype: str
 ) -> Iterator[ShardTask]:
     """Deal the documents of ``units`` to shards, in their order; give each once it is full."""
     pieces: list[list[Piece]] = [[] for _ in folders]
     sizes = [_HEADER] * len(folders)
-    numbers = [0] * len(folders)
+    numbers = [*begin]
 
     def close(k: int) -> ShardTask:
         task = ShardTask(
@@ -152,13 +170,17 @@ def _documents(piece: Piece) -> Iterator[NDArray[Any]]:
         yield np.asarray(tokens[ends[i] : ends[i + 1]])
 
 
-def _write_index(folder: Path, index: Index) -> WrittenCluster:
+def _write_index(
+    folder: Path, dtype: str, old: Sequence[ShardEntry], new: Sequence[ShardEntry]
+) -> WrittenCluster:
+    index = Index(dtype, (*old, *new))
     data = index.to_bytes()
-    write_bytes(folder / INDEX, data)
+    if new or not old:
+        write_bytes(folder / (NEXT_INDEX if old else INDEX), data)
     entry = ClusterEntry(
         name=folder.name,
         tokens=index.tokens,
         documents=index.samples,
         index_hash=hash_bytes(data),
     )
-    return WrittenCluster(entry, tuple(shard.samples for shard in index.shards))
+    return WrittenCluster(entry, tuple(shard.samples for shard in new), len(old))

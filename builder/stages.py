@@ -3,18 +3,44 @@
 All are safe to run again: what exists is left as it is.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from .duplicates import hash_texts
 from .embed import Embedder
+from .engine import Engine, run_stage
+from .fates import Fates
 from .kmeans import nearest
 from .quality import score_documents
 from .tokens import token_dtype, tokenize
 from .unit import Unit
+
+
+def look_at(engine: Engine, units: Sequence[Unit], model: Path) -> None:
+    """Do `look` with all ``units``."""
+    tasks = (LookTask(unit, model) for unit in units)
+    run_stage(engine, "embed, score and assign", "documents", look, tasks)
+
+
+def tokenize_all(engine: Engine, fates: Fates, tokenizer: Path) -> None:
+    """Do `tokenize_unit` with all units; drop what the tokenizer makes nothing of."""
+    tasks = (TokenTask(unit, tokenizer) for unit in fates.units)
+    run_stage(engine, "tokenise", "tokens", tokenize_unit, tasks)
+
+    def find(_: int, unit: Unit) -> NDArray[np.str_]:
+        without = np.ones(len(unit), np.bool_)
+        without[unit.read("order")] = False
+        return np.where(without, "no token", "")
+
+    fates.drop("tokenise", find)
+    tokens = sum(int(unit.read("lengths").sum()) for unit in fates.units)
+    fates.stages[-1]["out"]["tokens"] = tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +92,7 @@ def tokenize_unit(task: TokenTask) -> int:
     unit = task.unit
     # `tokens` is written last.
     if not unit.has("tokens"):
-        tokenizer = Tokenizer.from_file(str(task.tokenizer))
+        tokenizer = _load(str(task.tokenizer), task.tokenizer.stat().st_mtime_ns)
         dtype = token_dtype(tokenizer.get_vocab_size())
         clusters = unit.read("clusters")
         order = np.argsort(clusters, kind="stable")
@@ -79,3 +105,9 @@ def tokenize_unit(task: TokenTask) -> int:
         unit.write("lengths", lengths[lengths > 0])
         unit.write("tokens", np.concatenate([np.empty(0, dtype), *documents]))
     return int(unit.read("lengths").sum())
+
+
+@lru_cache(maxsize=1)
+def _load(path: str, _changed: int) -> Tokenizer:
+    """Load a tokenizer, once a process: it takes a tenth of the time of a unit."""
+    return Tokenizer.from_file(path)

@@ -29,5 +29,7 @@ def read_heldout(directory: Path) -> Iterator[HeldOutDocument]:
     if not path.exists():
         return
     with path.open("rb") as file:
-        for line in io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file)):
+        # Each append adds a frame.
+        packed = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+        for line in io.BufferedReader(packed):
             yield HeldOutDocument(**json.loads(line))

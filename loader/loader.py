@@ -361,6 +361,13 @@ class MixtureLoader:
             ("pack", self.pack),
         ):
             if (theirs := getattr(value, name)) != ours:
+                if name == "data" and theirs in self.manifest.earlier:
+                    raise InvalidDataError(
+                        f"the state is of these shards as they were with fingerprint {theirs}; "
+                        "documents were appended since, and rows are in another order now. "
+                        "Begin a new run with the weights of the model, or go on with a copy of "
+                        "the shards from before"
+                    )
                 raise InvalidDataError(
                     f"the state was saved with {name}={theirs!r}, this loader has {name}={ours!r}; "
                     "make the loader with the state's"

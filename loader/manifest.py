@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -15,6 +16,8 @@ from .versioned import check_version
 
 MANIFEST = "manifest.json"
 INDEX = "index.json"
+NEXT_INDEX = "index.next.json"
+"""The index of an append that has been committed, until it takes the place of the old one."""
 Folder = TypeVar("Folder", Path, Store)
 _NAME = re.compile(r"[\w-][\w .-]*")
 
@@ -48,6 +51,9 @@ class Manifest:
     """Settings and sources of the build; `build` is their hash."""
     conservation: tuple[dict[str, Any], ...] = ()
     """Documents, bytes and tokens of each stage of the build: in, out and dropped by reason."""
+    parts: int | None = None
+    """Parts of the catalogue, ``documents/part-*.parquet``; further ones are of an append that has
+    not ended. None: all that are there."""
 
     version = 1
 
@@ -83,6 +89,11 @@ class Manifest:
     def fingerprint(self) -> str:
         """Hash of what a reader sees: clusters, their bytes, and the type of a token."""
         return hash_json([[c.name, c.index_hash] for c in self.clusters] + [self.dtype])
+
+    @property
+    def earlier(self) -> list[str]:
+        """Fingerprints that it had before documents were appended."""
+        return [append["before"] for append in self.provenance.get("appended", ())]
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON values."""
@@ -158,7 +169,7 @@ def load_index(directory: Path | Store, manifest: Manifest, cluster: ClusterEntr
             f"{path} is missing; build, pull or copy the directory again"
         ) from None
     if (got := hash_bytes(data)) != cluster.index_hash:
-        raise IntegrityError(f"{path}: expected hash {cluster.index_hash}, got {got}")
+        data = _read_next(folder, cluster, got)
     try:
         index = Index.from_bytes(data, manifest.dtype)
     except InvalidDataError as error:
@@ -169,3 +180,14 @@ def load_index(directory: Path | Store, manifest: Manifest, cluster: ClusterEntr
             f"the manifest {cluster.tokens} in {cluster.documents}"
         )
     return index
+
+
+def _read_next(folder: Path | Store, cluster: ClusterEntry, got: str) -> bytes:
+    """Read the index of an append that was committed and then killed."""
+    with suppress(FileNotFoundError):
+        if hash_bytes(data := Store.of(folder).read(NEXT_INDEX)) == cluster.index_hash:
+            return data
+    raise IntegrityError(
+        f"{folder / INDEX}: expected hash {cluster.index_hash}, got {got}; if documents were "
+        "appended meanwhile, open the directory again"
+    )

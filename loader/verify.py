@@ -96,7 +96,9 @@ def _broken_documents(
     directory: Path, manifest: Manifest, lengths: Mapping[tuple[str, int], NDArray[np.int64]]
 ) -> Iterator[str]:
     """Say which documents are not where the catalogue says, or not as often as it counts."""
-    parts = sorted((directory / DOCUMENTS).glob("part-*.parquet"))
+    parts = sorted((directory / DOCUMENTS).glob("part-*.parquet"))[: manifest.parts]
+    if manifest.parts is not None and len(parts) < manifest.parts:
+        yield f"catalogue: {len(parts)} of {manifest.parts} parts are there"
     if not parts:
         if manifest.conservation:
             yield f"catalogue: {directory / DOCUMENTS} holds no part-*.parquet"

@@ -26,7 +26,7 @@ def cut_finely(tmp_path_factory, make_records, write_jsonl) -> Path:
         clusters=3, micro_clusters=9, vocab_size=400, min_cluster_score={}, min_document_score={}
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "open_engine", SerialPool)
+        patch.setattr(pipeline, "open_engine", lambda *_: SerialPool())
         patch.setattr(corpus, "UNIT_BYTES", 9_000)
         patch.setattr(shards, "SHARD_BYTES", 4_000)
         pipeline.build([str(source)], folder / "shards", settings)
@@ -53,9 +53,6 @@ def catalogue() -> Callable[[Path], list[dict[str, Any]]]:
 
 class SerialPool:
     """Runs tasks in this process, so that what a test patches holds for them."""
-
-    def __init__(self, workers: int | None = None) -> None:
-        pass
 
     def __enter__(self) -> "SerialPool":
         return self

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from climbstream.builder.pipeline import WORK, build
+from climbstream.builder.aside import WORK
+from climbstream.builder.pipeline import build
 from climbstream.builder.settings import SCORES, BuildSettings
 from climbstream.loader import Manifest, MixtureLoader
 from climbstream.loader.clusters import load_clusters

@@ -31,7 +31,7 @@ SETTINGS = {
 STAGES = (
     ".build/plan.json",
     ".build/units/00001-*/text.parquet",
-    ".build/model.npz",
+    "model.npz",
     ".build/units/*/text_hashes.npy",
     ".build/units/*/clusters.npy",
     "tokenizer.json",

@@ -87,8 +87,7 @@ def write(serial):
 
     def run(folder, parts, count):
         units = [unit_of(folder, number, part) for number, part in enumerate(parts)]
-        done = folder / "done"
-        return write_clusters(serial, units, folder, done, count=count, dtype="uint16")
+        return write_clusters(serial, units, folder, [f"c{k:02d}" for k in range(count)], "uint16")
 
     return run
 
@@ -132,7 +131,7 @@ def test_what_was_half_written_is_written_to_the_same_bytes(tmp_path, write, all
     parts = [[(0, 3), (0, 2)], [(0, 4)]]
     write(tmp_path, parts, count=1)
     before = all_bytes(tmp_path)
-    (tmp_path / "done" / "c00-00000.json").unlink()
+    (tmp_path / ".build" / "shards" / "c00-00000.json").unlink()
     (tmp_path / "clusters" / "c00" / "index.json").unlink()
     write(tmp_path, parts, count=1)
     assert all_bytes(tmp_path) == before

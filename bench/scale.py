@@ -1,0 +1,154 @@
+"""Measure `climb build` as the corpus grows; prints JSON lines for run.py.
+
+What is measured: builds of 1, 3 and 10 times a base of ``--megabytes`` of the text that the
+installed packages bring, by the real command with 2 workers. Copies differ from the base: each has
+identifiers of its own, and three words in ten are drawn from elsewhere in the same document, so
+none is dropped as a duplicate. Time is CPU-seconds of all processes, wall-clock beside it. Memory
+is the sum of the proportional set sizes (PSS) of all processes, looked at five times a second. What
+is fitted is fitted on 1,500 documents in all three, so that the base has as many as are asked for.
+
+Stages are told apart by the lines that the command writes as each ends; what is not a stage of its
+own (decisions, describing) counts to the next line. Megabytes are those of the corpus.
+"""
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any
+
+from measure import processes_of, report, seconds_of_children
+
+from climbstream.builder.installed import installed_documents
+
+TIMES = (1, 3, 10)
+CHANGED = 0.3
+WORKERS = 2
+SETTINGS = {"micro_clusters": 200, "sample": 1_500, "vocab_size": 8_000, "min_cluster_score": {}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--megabytes", type=float, default=5)
+    options, _ = parser.parse_known_args()
+    base = list(installed_documents(megabytes=options.megabytes, seed=17))
+    with tempfile.TemporaryDirectory() as folder:
+        found = {times: measure(Path(folder), base, times) for times in TIMES}
+    least, most = found[TIMES[0]], found[TIMES[-1]]
+    for times, run in found.items():
+        what = f"build, {times} times {least['megabytes']:.1f} MB"
+        rate = run["megabytes"] / run["cpu"]
+        note = f"{run['documents']:,} documents, {run['cpu']:.0f} CPU-s, {run['wall']:.0f} s"
+        report(what, rate, "MB/CPU-s", note)
+        report(f"  memory, {times} times", run["peak"] / 1e6, "MB", f"at {run['stage']}")
+    growth = 100 * (most["peak"] / least["peak"] - 1)
+    report(f"memory grows, {TIMES[-1]} times the corpus", growth, "%", "asked for: below 20")
+    grown = (most["cpu"] / least["cpu"]) / (most["megabytes"] / least["megabytes"])
+    report("time per megabyte grows", 100 * (grown - 1), "%", "below 0: fits are shared by more")
+    for stage, seconds in most["stages"].items():
+        rate = most["megabytes"] / seconds if seconds else None
+        report(f"  {stage}", rate, "MB/CPU-s", f"{100 * seconds / most['cpu']:.0f} % of the time")
+
+
+def measure(folder: Path, base: list[Any], times: int) -> dict[str, Any]:
+    """Build ``times`` times the ``base``; return what it took."""
+    sources = folder / f"corpus-{times}"
+    size = write_corpus(sources, base, times)
+    settings = folder / "settings.json"
+    settings.write_text(json.dumps(SETTINGS))
+    command = [
+        str(Path(sys.executable).with_name("climb")),
+        "build",
+        str(sources),
+        f"--out={folder / f'shards-{times}'}",
+        f"--config={settings}",
+        f"--workers={WORKERS}",
+        "--json",
+    ]
+    peaks: dict[str, int] = {}
+    spent = [0.0]
+    stages: dict[str, float] = {}
+    now = ["read"]
+    ended = threading.Event()
+    begin, first = time.monotonic(), seconds_of_children()
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as build:
+        watcher = threading.Thread(target=watch, args=(build.pid, peaks, spent, now, ended))
+        watcher.start()
+        before = first
+        said = []
+        for line in build.stderr:
+            said.append(line)
+            stage, _, rest = line.partition(": ")
+            # The line that ends a stage names its rate; those on the way are of the same stage.
+            if "/s · " in rest or "s each" in rest:
+                stages[stage] = stages.get(stage, 0.0) + seconds_of_children() - before
+                before = seconds_of_children()
+                now[0] = f"what follows {stage}"
+        manifest = json.load(build.stdout)
+    ended.set()
+    watcher.join()
+    if build.returncode:
+        sys.exit("".join(said))
+    # The time of workers that have ended is nowhere to be read.
+    cpu = max(spent) - first
+    stages["finish"] = cpu - sum(stages.values())
+    stage = max(peaks, key=lambda name: peaks[name])
+    return {
+        "megabytes": size / 1e6,
+        "documents": manifest["conservation"][0]["out"]["documents"],
+        "cpu": cpu,
+        "wall": time.monotonic() - begin,
+        "peak": peaks[stage],
+        "stage": stage,
+        "stages": stages,
+    }
+
+
+def watch(
+    pid: int, peaks: dict[str, int], spent: list[float], now: list[str], ended: threading.Event
+) -> None:
+    """Look at the memory and the time of ``pid`` and all that it began, until ``ended``."""
+    while not ended.wait(0.2):
+        spent.append(seconds_of_children())
+        held = sum(map(proportional_bytes, [pid, *processes_of(pid)]))
+        peaks[now[0]] = max(peaks.get(now[0], 0), held)
+
+
+def proportional_bytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:  # it has ended
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+def write_corpus(folder: Path, base: list[Any], times: int) -> int:
+    """Write ``times`` copies of ``base``, a file each; return the bytes of their texts."""
+    folder.mkdir()
+    size = 0
+    for copy in range(times):
+        drawn = random.Random(copy)
+        with (folder / f"{copy:03d}.jsonl").open("w", encoding="utf-8") as file:
+            for number, document in enumerate(base):
+                text = changed(document.text, drawn) if copy else document.text
+                size += len(text.encode())
+                file.write(json.dumps({"id": f"{copy}-{number}", "text": text}) + "\n")
+    return size
+
+
+def changed(text: str, drawn: random.Random) -> str:
+    words = text.split(" ")
+    return " ".join(
+        words[int(drawn.random() * len(words))] if drawn.random() < CHANGED else word
+        for word in words
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Append: more documents into the clusters that are there.
+
+Nothing is fitted again: the embedder, the centroids, the clusters and the tokenizer are those of
+the first build, so an existing mixture stays valid. New shards come after those that are there,
+which are not touched. What other files will hold lies aside until the manifest, which commits, has
+been replaced; so the directory is whole at any moment, as it was before or as it is after.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from climbstream.loader.clusters import ClusterInfo, load_clusters, save_clusters
+from climbstream.loader.errors import InvalidDataError
+from climbstream.loader.heldout import HELDOUT
+from climbstream.loader.manifest import ClusterEntry, Manifest
+from climbstream.loader.plan import begin_or_continue
+from climbstream.loader.progress import say
+from climbstream.loader.storage import (
+    hash_json,
+    lock,
+    read_json,
+    remove_temporaries,
+    write_bytes,
+    write_json,
+)
+
+from .aside import ASIDE, BASE, WORK, settle
+from .catalogue import read_seen, write_catalogue, write_heldout
+from .clustermap import ClusterMap
+from .corpus import BAD_RECORDS, ReadReport, find_sources, read_corpus
+from .describe import describe_clusters, label_agreement, name_licenses
+from .engine import Engine, open_engine
+from .fates import assign
+from .fit import MODEL
+from .report import write_report
+from .settings import BuildSettings
+from .shards import write_clusters
+from .stages import look_at, tokenize_all
+from .unit import Unit
+
+
+def append(
+    sources: Sequence[str], out: Path, *, workers: int | None = None, engine: str = "local"
+) -> Manifest:
+    """Add the documents of ``sources`` to the shard directory ``out``, with its own settings.
+
+    Raises:
+        UsageError: A source does not exist.
+        InvalidDataError: ``out`` is no directory that can be added to, or another append of it was
+            begun and not ended.
+        LockedError: Another process works on ``out``.
+    """
+    out = out.resolve()
+    found = find_sources(sources)
+    with lock(out):
+        settle(out)
+        manifest = Manifest.load(out)
+        _check(out, manifest)
+        plan = {
+            BASE: manifest.build,
+            "sources": {source.place: source.fingerprint for source in found},
+        }
+        earlier = manifest.provenance.get("appended", [])
+        if earlier and earlier[-1]["sources"] == plan["sources"]:
+            say(f"these sources have been appended to {out} already")
+            return manifest
+        remove_temporaries(out)
+        work = out / WORK
+        if begin_or_continue(out, f"{WORK}/plan.json", plan):
+            say(f"going on with the append to {out}")
+        with open_engine(engine, workers, work / "plan.json") as opened:
+            settings = BuildSettings.from_json(manifest.provenance["settings"])
+            report = read_corpus(opened, found, work / "units", settings, least=1)
+            units = [Unit(work / "units" / name) for name in report.units]
+            _Append(opened, out, manifest, settings, units).run(plan, report)
+        settle(out)
+    return Manifest.load(out)
+
+
+def _check(out: Path, manifest: Manifest) -> None:
+    """Raise `InvalidDataError` unless ``out`` holds all that appending needs."""
+    missing = [name for name in (MODEL, "centroids.npy") if not (out / name).exists()]
+    if missing or manifest.parts is None or "settings" not in manifest.provenance:
+        what = ", ".join(missing) or "the record of its build"
+        raise InvalidDataError(
+            f"{out} cannot be appended to: it lacks {what}. Only a directory that this version's "
+            "`climb build` made can grow; build it again from all sources"
+        )
+
+
+class _Append:
+    """One append on its way, once its documents have been read."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        out: Path,
+        manifest: Manifest,
+        settings: BuildSettings,
+        units: Sequence[Unit],
+    ) -> None:
+        self._engine, self._out, self._units = engine, out, units
+        self._manifest, self._settings = manifest, settings
+        self._aside = out / ASIDE
+
+    def run(self, plan: Mapping[str, Any], report: ReadReport) -> None:
+        """Go through all stages; the manifest is written last."""
+        out, units, manifest = self._out, self._units, self._manifest
+        clusters = ClusterMap.from_json(
+            read_json(out / "clusters.json")["map"], np.load(out / "centroids.npy")
+        )
+        parts = manifest.parts or 0
+        look_at(self._engine, units, out / MODEL)
+        fates = assign(units, clusters, self._settings, read_seen(out, parts))
+        tokenize_all(self._engine, fates, out / "tokenizer.json")
+        written = write_clusters(
+            self._engine, units, out, manifest.names, manifest.dtype, before=manifest
+        )
+        write_catalogue(self._engine, out, fates, written, first=parts)
+        fresh = [
+            ClusterEntry(
+                name=w.entry.name,
+                tokens=w.entry.tokens - old.tokens,
+                documents=w.entry.documents - old.documents,
+                index_hash="",
+            )
+            for w, old in zip(written, manifest.clusters, strict=True)
+        ]
+        infos = [
+            _joined(old, new)
+            for old, new in zip(
+                load_clusters(out), describe_clusters(units, clusters, fresh), strict=True
+            )
+        ]
+        agreement = label_agreement([info.labels for info in infos])
+        save_clusters(self._aside, infos, map=clusters.to_json(), agreement=agreement)
+        write_heldout(self._aside, fates, clusters, manifest.names)
+        self._join_heldout()
+        if report.listed:
+            before = read_json(out / BAD_RECORDS) if (out / BAD_RECORDS).exists() else []
+            write_json(self._aside / BAD_RECORDS, before + report.listed)
+        stages = (report.stage(), *fates.stages)
+        provenance = {
+            **manifest.provenance,
+            "appended": [
+                *manifest.provenance.get("appended", []),
+                {
+                    "sources": plan["sources"],
+                    "before": manifest.fingerprint,
+                    "documents": sum(entry.documents for entry in fresh),
+                    "tokens": sum(entry.tokens for entry in fresh),
+                },
+            ],
+        }
+        grown = replace(
+            manifest,
+            clusters=tuple(w.entry for w in written),
+            build=hash_json(provenance),
+            license=_joined_licenses(manifest.license, name_licenses(units)),
+            provenance=provenance,
+            conservation=tuple(
+                _sum(old, new) for old, new in zip(manifest.conservation, stages, strict=True)
+            ),
+            parts=parts + len(units),
+        )
+        write_report(self._aside, grown, infos, agreement)
+        grown.save(out)
+
+    def _join_heldout(self) -> None:
+        """Put the documents held out before in front of those held out now."""
+        before, now = self._out / HELDOUT, self._aside / HELDOUT
+        if before.exists() and now.exists():
+            write_bytes(now, before.read_bytes() + now.read_bytes())
+
+
+def _joined(old: ClusterInfo, new: ClusterInfo) -> ClusterInfo:
+    """Describe a cluster by what is known of its old and its new documents."""
+    documents = old.documents + new.documents
+    labels = {n: old.labels.get(n, 0) + new.labels.get(n, 0) for n in {**old.labels, **new.labels}}
+    return replace(
+        old,
+        documents=documents,
+        tokens=old.tokens + new.tokens,
+        bytes=old.bytes + new.bytes,
+        quality={
+            name: round(
+                (value * old.documents + new.quality[name] * new.documents) / max(documents, 1), 3
+            )
+            for name, value in old.quality.items()
+        },
+        labels=dict(sorted(labels.items(), key=lambda item: -item[1])),
+    )
+
+
+def _joined_licenses(old: str, new: str) -> str:
+    names = dict.fromkeys([*old.split(", "), *new.split(", ")])
+    return ", ".join(name for name in names if name != "unknown") or "unknown"
+
+
+def _sum(old: Any, new: Any) -> Any:
+    """Add up what two builds say of a stage."""
+    if isinstance(old, Mapping):
+        both = {name: _sum(old[name], new[name]) for name in old if name in new}
+        return {**old, **new, **both}
+    return old if isinstance(old, str) else old + new

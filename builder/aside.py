@@ -1,0 +1,35 @@
+"""Aside: what an append has written and the manifest does not know of yet.
+
+New indices lie beside the old ones, other files in a folder of the work in progress. Writing the
+manifest is the commit; then all is put into its place, by the next command if this one was killed.
+"""
+
+import shutil
+from pathlib import Path
+
+from climbstream.loader.manifest import INDEX, MANIFEST, NEXT_INDEX, Manifest, cluster_folder
+from climbstream.loader.storage import hash_file, read_json
+
+WORK = ".build"
+ASIDE = f"{WORK}/aside"
+BASE = "append to"
+"""In the plan of an append, the build that it adds to."""
+
+
+def settle(out: Path) -> None:
+    """End an append to ``out`` whose manifest was written; do nothing if there is none."""
+    plan = out / WORK / "plan.json"
+    if not plan.exists() or not (out / MANIFEST).exists():
+        return
+    manifest = Manifest.load(out)
+    if read_json(plan).get(BASE, manifest.build) == manifest.build:
+        return
+    for cluster in manifest.clusters:
+        folder = cluster_folder(out, cluster.name)
+        new = folder / NEXT_INDEX
+        # One that an append left which was given up is of other bytes.
+        if new.exists() and hash_file(new) == cluster.index_hash:
+            new.replace(folder / INDEX)
+    for path in sorted((out / ASIDE).glob("[!.]*")):
+        path.replace(out / path.name)
+    shutil.rmtree(out / WORK)

@@ -1,0 +1,108 @@
+"""The engine of a Ray cluster: the tasks of a stage run on all its nodes.
+
+All nodes must see the shard directory, and sources that are files, under the same path. A task that
+is lost with its node runs again on another; it writes the same bytes.
+"""
+
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from climbstream.loader.errors import ClimbError, UsageError
+from climbstream.loader.progress import say
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_RETRIES = 5
+"""How often a task runs again whose process or node was lost."""
+
+
+class RayEngine:
+    """Runs tasks on the Ray cluster that RAY_ADDRESS names or this node is of; else on a new one.
+
+    Raises:
+        UsageError: Ray is not installed, or gives no cluster.
+    """
+
+    def __init__(self, workers: int | None, shared: Path) -> None:
+        try:
+            import ray  # noqa: PLC0415 - costs seconds, and few need it
+        except ModuleNotFoundError:
+            raise UsageError(
+                "--engine ray needs Ray: pip install 'climbstream[ray]', or use --engine local"
+            ) from None
+        self._ray: Any = ray
+        self._workers = workers
+        self._shared = shared
+        """A file that every node must see."""
+        self._ours = not ray.is_initialized()
+
+    def __enter__(self) -> Self:
+        if self._ours:
+            try:
+                self._ray.init(log_to_driver=False)
+            except ConnectionError as error:
+                raise UsageError(f"no Ray cluster answers: {error}") from None
+        nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        say(f"Ray: {len(nodes)} nodes, {self._slots()} tasks at a time")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._ours:
+            self._ray.shutdown()
+
+    def run(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R]]:
+        """Give (task, result) for each task, as they end; the first error ends the work.
+
+        Raises:
+            ClimbError: A task was lost with its process or node, again and again.
+        """
+        start = self._ray.remote(num_cpus=1, max_retries=_RETRIES)(_call).remote
+        waiting: dict[Any, T] = {}
+        try:
+            for task in tasks:
+                waiting[start(function, task, self._shared)] = task
+                # Few are handed over at a time, and nodes may come and go meanwhile.
+                while len(waiting) >= 2 * self._slots():
+                    yield from self._ended(waiting)
+            while waiting:
+                yield from self._ended(waiting)
+        finally:
+            for left in waiting:
+                self._ray.cancel(left, force=True)
+
+    def _slots(self) -> int:
+        return self._workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+
+    def _ended(self, waiting: dict[Any, T]) -> Iterator[tuple[T, Any]]:
+        """Wait until one of ``waiting`` has ended; take it out and give it."""
+        (ready,), _ = self._ray.wait(list(waiting), num_returns=1)
+        task = waiting.pop(ready)
+        try:
+            yield task, self._ray.get(ready)
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except self._ray.exceptions.RayError as error:
+            raise ClimbError(
+                f"a task was lost on the Ray cluster, and {_RETRIES} times again: "
+                f"{str(error).splitlines()[0]} Most often a node has too little memory; run the "
+                "same command again with fewer --workers, it goes on where it was"
+            ) from None
+
+
+def _call(function: Callable[[T], R], task: T, shared: Path) -> R:
+    """Run one task, on a node of the cluster."""
+    if not shared.exists():
+        raise UsageError(
+            f"node {platform.node()} does not see {shared}: all nodes of a Ray cluster must mount "
+            "the file system of --out under the same path"
+        )
+    return function(task)

@@ -1,0 +1,295 @@
+"""Append: new documents join the clusters that are there, and what is there stays as it was."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from climbstream.builder import append as append_module
+from climbstream.builder import aside, pipeline
+from climbstream.builder.append import append
+from climbstream.builder.aside import settle
+from climbstream.builder.pipeline import build
+from climbstream.builder.settings import BuildSettings
+from climbstream.loader import Manifest, MixtureLoader
+from climbstream.loader.clusters import load_clusters
+from climbstream.loader.errors import InvalidDataError
+from climbstream.loader.heldout import read_heldout
+from climbstream.loader.manifest import load_index
+from climbstream.loader.storage import read_json
+from climbstream.loader.verify import verify_directory
+
+SETTINGS = {
+    "clusters": 3,
+    "micro_clusters": 9,
+    "vocab_size": 400,
+    "holdout": 0.1,
+    "min_cluster_score": {},
+}
+
+
+@pytest.fixture(scope="module")
+def records(make_records):
+    """Records to build of, and records to add: two of those are known by text, one by id."""
+    first, more = make_records(each=20), make_records(each=14, seed=5)
+    for record in more:
+        record["id"] = f"new {record['id']}"
+    more += [{**first[0], "id": "a copy"}, {**first[5], "id": "another copy"}]
+    more += [{**more[0], "id": first[7]["id"], "text": more[0]["text"] + " and more"}]
+    return first, more
+
+
+@pytest.fixture(scope="module")
+def engines(serial):
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (pipeline, append_module):
+            patch.setattr(module, "open_engine", lambda *_: serial)
+        yield
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory, records, write_jsonl):
+    folder = tmp_path_factory.mktemp("in")
+    return [
+        str(write_jsonl(folder / f"{name}.jsonl", part))
+        for name, part in zip(("first", "more"), records, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory, sources, engines):
+    """A directory before anything was added."""
+    out = tmp_path_factory.mktemp("before") / "shards"
+    build(sources[:1], out, BuildSettings(**SETTINGS))
+    return out
+
+
+@pytest.fixture(scope="module")
+def after(tmp_path_factory, before, sources, engines):
+    """A copy of it, and what was added to it."""
+    out = shutil.copytree(before, tmp_path_factory.mktemp("after") / "shards")
+    append(sources[1:], out)
+    return out
+
+
+def test_a_directory_that_has_grown_is_whole(after):
+    assert verify_directory(after).faults == []
+    assert {path.name for path in after.rglob("*") if path.name.startswith(".")} == set()
+    assert not list(after.rglob("*next*"))
+
+
+def test_every_new_document_is_listed_once_and_known_ones_are_dropped(
+    after, before, catalogue, records
+):
+    old, rows = catalogue(before), catalogue(after)
+    assert rows[: len(old)] == old
+    fresh = rows[len(old) :]
+    assert [row["id"] for row in fresh] == [record["id"] for record in records[1]]
+    assert [row["why"] for row in fresh[-3:]] == [
+        "text seen before",
+        "text seen before",
+        "identifier seen before",
+    ]
+    assert all(row["why"] in (None, "held out") for row in fresh[:-3])
+
+
+def test_shards_that_were_there_are_untouched_and_new_ones_come_after(before, after):
+    old, new = Manifest.load(before), Manifest.load(after)
+    assert old.names == new.names
+    for was, now in zip(old.clusters, new.clusters, strict=True):
+        first, second = load_index(before, old, was).shards, load_index(after, new, now).shards
+        assert second[: len(first)] == first
+        for shard in first:
+            name = f"clusters/{was.name}/{shard.zip_basename}"
+            assert (before / name).read_bytes() == (after / name).read_bytes()
+    assert new.tokens > old.tokens
+
+
+def test_a_new_document_is_in_the_cluster_of_its_micro_cluster(after, catalogue, read_documents):
+    cluster_of = read_json(after / "clusters.json")["map"]["cluster"]
+    names = Manifest.load(after).names
+    documents = read_documents(after)
+    rows = [row for row in catalogue(after) if row["why"] is None]
+    assert len(rows) == len(documents)
+    for row in rows:
+        assert names[cluster_of[row["micro"]]] == row["cluster"]
+        assert len(documents[row["cluster"], row["shard"], row["row"]]) == row["tokens"]
+
+
+def test_the_model_of_the_first_build_stays(before, after):
+    for name in ("model.npz", "centroids.npy", "tokenizer.json"):
+        assert (before / name).read_bytes() == (after / name).read_bytes()
+
+
+def test_what_describes_the_directory_counts_old_and_new(after, catalogue):
+    rows = [row for row in catalogue(after) if row["why"] is None]
+    for info in load_clusters(after):
+        mine = [row for row in rows if row["cluster"] == info.name]
+        assert (info.documents, info.tokens, info.bytes) == (
+            len(mine),
+            sum(row["tokens"] for row in mine),
+            sum(row["bytes"] for row in mine),
+        )
+        mean = np.mean([row["overall"] for row in mine])
+        assert info.quality["overall"] == pytest.approx(mean, abs=2e-3)
+    held = [document.id for document in read_heldout(after)]
+    assert held == [row["id"] for row in catalogue(after) if row["why"] == "held out"]
+
+
+def test_the_append_is_recorded(before, after):
+    (record,) = Manifest.load(after).provenance["appended"]
+    assert record["before"] == Manifest.load(before).fingerprint
+    assert list(record["sources"]) == ["more.jsonl"]
+    assert record["tokens"] == Manifest.load(after).tokens - Manifest.load(before).tokens
+
+
+def test_to_append_the_same_again_changes_nothing(after, sources, engines, capsys, all_bytes):
+    bytes_before = all_bytes(after)
+    append(sources[1:], after)
+    assert "have been appended" in capsys.readouterr().err
+    build(sources[:1], after, BuildSettings(**SETTINGS))
+    assert "is built already" in capsys.readouterr().err
+    assert all_bytes(after) == bytes_before
+
+
+def test_documents_may_be_appended_again_and_again(
+    after, tmp_path, write_jsonl, make_records, engines
+):
+    out = shutil.copytree(after, tmp_path / "shards")
+    records = [{**r, "id": f"third {r['id']}"} for r in make_records(each=3, seed=8)]
+    append([str(write_jsonl(tmp_path / "third.jsonl", records))], out)
+    assert verify_directory(out).faults == []
+    assert len(Manifest.load(out).provenance["appended"]) == 2
+    assert len({document.id for document in read_heldout(out)}) >= len([*read_heldout(after)])
+
+
+def test_sources_without_a_new_document_add_none(before, tmp_path, sources, engines):
+    out = shutil.copytree(before, tmp_path / "shards")
+    copy = shutil.copy(sources[0], tmp_path / "again.jsonl")
+    append([str(copy)], out)
+    assert verify_directory(out).faults == []
+    assert Manifest.load(out).fingerprint == Manifest.load(before).fingerprint
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+STEPS = (
+    (append_module, "look_at"),
+    (append_module, "tokenize_all"),
+    (append_module, "write_clusters"),
+    (append_module, "write_catalogue"),
+    (append_module, "save_clusters"),
+    (append_module, "write_report"),
+    (Manifest, "save"),
+)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("where", "name"), STEPS, ids=[name for _, name in STEPS])
+def test_an_append_that_is_killed_leaves_the_directory_valid_and_ends_with_the_same_bytes(
+    before, after, tmp_path, sources, engines, monkeypatch, all_bytes, when, where, name
+):
+    out = shutil.copytree(before, tmp_path / "shards")
+    whole = getattr(where, name)
+
+    def killed(*args, **given):
+        if when == "after":
+            whole(*args, **given)
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, killed)
+        with pytest.raises(KilledError):
+            append(sources[1:], out)
+    committed = (where, when) == (Manifest, "after")
+    manifest = Manifest.load(out)
+    assert manifest == Manifest.load(after if committed else before)
+    for cluster in manifest.clusters:
+        load_index(out, manifest, cluster)
+    next(MixtureLoader(out, seq_len=32, batch_rows=12, cache=tmp_path / "cache"))
+    assert verify_directory(out).faults == []
+    append(sources[1:], out)
+    assert all_bytes(out) == all_bytes(after)
+
+
+def test_an_append_that_is_killed_while_files_are_put_into_place_is_ended_by_any_build(
+    before, after, tmp_path, sources, engines, monkeypatch, all_bytes
+):
+    out = shutil.copytree(before, tmp_path / "shards")
+    with monkeypatch.context() as patch:
+        patch.setattr(append_module, "settle", lambda out: (out / aside.ASIDE).exists() and kill())
+        with pytest.raises(KilledError):
+            append(sources[1:], out)
+    (out / "clusters" / "c01" / "index.next.json").replace(out / "clusters" / "c01" / "index.json")
+    assert verify_directory(out).faults == []
+    build(sources[:1], out, BuildSettings(**SETTINGS))
+    assert all_bytes(out) == all_bytes(after)
+
+
+def kill():
+    raise KilledError
+
+
+def test_another_append_must_wait_for_one_that_was_begun(
+    before, tmp_path, sources, engines, monkeypatch
+):
+    out = shutil.copytree(before, tmp_path / "shards")
+    with monkeypatch.context() as patch:
+        patch.setattr(append_module, "look_at", lambda *_: kill())
+        with pytest.raises(KilledError):
+            append(sources[1:], out)
+    with pytest.raises(InvalidDataError, match=r"sources\.first\.jsonl was 'absent' and is"):
+        append(sources[:1], out)
+
+
+def test_a_loader_that_was_open_goes_on_with_what_it_knows(
+    before, after, tmp_path, sources, engines
+):
+    out = shutil.copytree(before, tmp_path / "shards")
+    loaders = [
+        MixtureLoader(folder, seq_len=32, batch_rows=12, cache=tmp_path / name)
+        for folder, name in ((before, "a"), (out, "b"))
+    ]
+    append(sources[1:], out)
+    for _ in range(20):
+        one, other = (next(loader) for loader in loaders)
+        assert (one["input_ids"] == other["input_ids"]).all()
+    state = loaders[1].state_dict()
+    with pytest.raises(InvalidDataError, match="documents were appended since"):
+        MixtureLoader(out, seq_len=32, batch_rows=12, cache=tmp_path / "c").load_state_dict(state)
+
+
+def test_a_mixture_of_before_is_valid_after(before, after, tmp_path):
+    shares = Manifest.load(before).token_shares
+    next(MixtureLoader(after, shares, seq_len=32, batch_rows=12, cache=tmp_path))
+
+
+def test_a_directory_that_lacks_the_model_is_refused(before, tmp_path, sources, engines):
+    out = shutil.copytree(before, tmp_path / "shards")
+    (out / "model.npz").unlink()
+    with pytest.raises(InvalidDataError, match=r"cannot be appended to: it lacks model\.npz"):
+        append(sources[1:], out)
+
+
+@pytest.mark.slow
+def test_settings_are_those_of_the_directory(before, sources, climb):
+    done = climb("build", sources[1], "--out", before, "--append", "--clusters", 7)
+    assert done.returncode == 2
+    assert "goes by the settings that" in done.stderr
+    assert done.stderr.strip().endswith("leave out --clusters")
+
+
+@pytest.mark.slow
+def test_the_command_appends(before, sources, climb, tmp_path, after, all_bytes):
+    out = shutil.copytree(before, tmp_path / "shards")
+    done = climb("build", sources[1], "--out", out, "--append", "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    assert all_bytes(out) == all_bytes(after)
+
+
+def test_settling_without_an_append_does_nothing(before, all_bytes):
+    bytes_before = all_bytes(before)
+    settle(before)
+    assert all_bytes(before) == bytes_before
