@@ -14,7 +14,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-BENCHES = ("loader", "cache", "peers", "scale")
+BENCHES = ("loader", "cache", "peers", "scale", "writers")
 
 
 def main() -> None:

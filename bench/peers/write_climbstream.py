@@ -1,0 +1,53 @@
+"""Two stages of a build: tokenise, and write the shards of eight clusters."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from measure import cpu_seconds
+
+from climbstream.builder.document import Document
+from climbstream.builder.shards import write_clusters
+from climbstream.builder.stages import TokenTask, tokenize_unit
+from climbstream.builder.unit import UNIT_BYTES, Unit
+
+CLUSTERS = 8
+
+
+class Serial:
+    """An engine of this process alone."""
+
+    def run(self, function, tasks):
+        """Give (task, result) for each task."""
+        for task in tasks:
+            yield task, function(task)
+
+
+def lay_down(folder, texts):
+    waiting, size = [], 0
+    for number, text in enumerate(texts):
+        waiting.append(Document(id=str(number), text=text))
+        size += len(text.encode())
+        if size >= UNIT_BYTES or number == len(texts) - 1:
+            unit = Unit(folder / f"00000-{number:07d}")
+            unit.write_documents(waiting)
+            unit.write("clusters", np.arange(len(waiting), dtype=np.int32) % CLUSTERS)
+            yield unit
+            waiting, size = [], 0
+
+
+def build(units, tokenizer, out):
+    for unit in units:
+        tokenize_unit(TokenTask(unit, tokenizer))
+    return write_clusters(Serial(), units, out, [f"c{k:02d}" for k in range(CLUSTERS)], "uint16")
+
+
+work = Path(sys.argv[1])
+texts = json.loads((work / "texts.json").read_text())
+with tempfile.TemporaryDirectory() as name:
+    units = list(lay_down(Path(name) / "units", texts))
+    seconds, written = cpu_seconds(lambda: build(units, work / "tokenizer.json", Path(name)))
+assert sum(cluster.entry.documents for cluster in written) == len(texts)
+print(seconds)
