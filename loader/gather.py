@@ -1,5 +1,7 @@
 """Gather: copy the rows of a batch out of mapped shards, one compiled call a batch.
 
+Rows lie anywhere, and memory is slow to answer: while one is copied, the next is asked for.
+
 Compiled code reads a shard through its address: a token may begin at an odd byte, where no array of
 uint16 can begin, and handing over hundreds of arrays would cost more than the copy. What `Opened`
 holds was checked against the index when it was opened (`parse_shard`), so no address leads out of
@@ -9,6 +11,7 @@ it.
 from typing import Any, NamedTuple
 
 import numpy as np
+from llvmlite import ir
 from numba import carray, njit, types  # type: ignore[attr-defined]
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -37,9 +40,7 @@ class Opened(NamedTuple):
     @classmethod
     def of(cls, view: ShardView, packed: Packed, size: int) -> "Opened":
         """Join a shard of tokens of ``size`` bytes and its packing."""
-        document, first, tokens = packed.pieces.T
-        pieces = np.stack([view.starts[document] + first * size, tokens], axis=1)
-        arrays = (view.data, packed.ends, pieces)
+        arrays = (view.data, packed.ends, _find_pieces(packed.pieces, view.starts, size))
         return cls(*arrays, packed, tuple(array.ctypes.data for array in arrays))
 
 
@@ -52,7 +53,37 @@ def _type_pointer(_context: Any, _address: Any) -> Any:
     return types.voidptr(types.int64), build
 
 
+def _type_prefetch(_context: Any, _address: Any) -> Any:
+    """Ask for the cache line at an address; where nothing is mapped, nothing happens."""
+
+    def build(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", (cgutils.voidptr_t,), kind)
+        address = builder.inttoptr(args[0], cgutils.voidptr_t)
+        # To read; into the nearest cache; data.
+        builder.call(function, [address, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.none(types.int64), build
+
+
 _pointer: Any = intrinsic(_type_pointer)
+_prefetch: Any = intrinsic(_type_prefetch)
+_LINE = 64
+"""Bytes of a cache line."""
+_CHUNK = 128
+"""Tokens that are copied between two times of asking."""
+
+
+@njit(cache=True)
+def _find_pieces(packed: Any, starts: Any, size: Any) -> Any:
+    """First byte and tokens of pieces (document, first token, tokens), int64 ``[n, 2]``."""
+    pieces = np.empty((len(packed), 2), np.int64)
+    for p in range(len(packed)):
+        pieces[p, 0] = starts[packed[p, 0]] + packed[p, 1] * size
+        pieces[p, 1] = packed[p, 2]
+    return pieces
 
 
 @njit(cache=True, nogil=True)
@@ -60,30 +91,34 @@ def gather(addresses: Any, rows: Any, begin: Any, size: Any, padding: Any, out: 
     """Copy rows ``begin`` and on to ``out``, int32 or int64 ``[n, seq_len]``.
 
     ``addresses`` are int64 ``[visits, 3]``, those of `Opened`; ``rows`` as in `Steps`; ``size`` the
-    bytes of a token in a shard, 2 or 4. What a row lacks is filled with ``padding``. Returns
-    nothing of use: a number that keeps the compiler from leaving out the first loop.
+    bytes of a token in a shard, 2 or 4. What a row lacks is filled with ``padding``.
     """
-    # Rows lie anywhere, and memory is slow to answer: ask for where they begin all at once.
-    asked = np.int64(0)
-    for i in range(len(out)):
+    n = len(out)
+    # Where each row begins; these look-ups do not wait for each other.
+    firsts = np.empty(n + 1, np.int64)
+    for i in range(n):
         visit, row = rows[begin + i, 1], rows[begin + i, 2]
         ends = carray(_pointer(addresses[visit, 1] + 8 * row), 2, np.int64)
         piece = carray(_pointer(addresses[visit, 2] + 16 * ends[0]), 2, np.int64)
-        asked += carray(_pointer(addresses[visit, 0] + piece[0]), 1, np.uint8)[0]
-    for i in range(len(out)):
+        firsts[i] = addresses[visit, 0] + piece[0]
+    firsts[n] = firsts[n - 1]
+    for place in range(firsts[0], firsts[0] + size * out.shape[1], _LINE):
+        _prefetch(place)
+    for i in range(n):
         visit, row = rows[begin + i, 1], rows[begin + i, 2]
         ends = carray(_pointer(addresses[visit, 1] + 8 * row), 2, np.int64)
         target = out[i]
         at = 0
         for p in range(ends[0], ends[1]):
             piece = carray(_pointer(addresses[visit, 2] + 16 * p), 2, np.int64)
-            source = addresses[visit, 0] + piece[0]
+            source = _pointer(addresses[visit, 0] + piece[0])
+            # Of a row that follows in one run, as most do, all is here when its turn comes.
+            ahead = firsts[i + 1] + size * at
             if size == 2:
-                at = _widen(carray(_pointer(source), piece[1], np.uint16), target, at)
+                at = _widen(carray(source, piece[1], np.uint16), target, at, ahead)
             else:
-                at = _widen(carray(_pointer(source), piece[1], np.uint32), target, at)
+                at = _widen(carray(source, piece[1], np.uint32), target, at, ahead)
         target[at:] = padding
-    return asked
 
 
 @njit(cache=True, nogil=True)
@@ -139,10 +174,19 @@ def mark_pieces(
 
 
 @njit(cache=True, nogil=True)
-def _widen(source: Any, target: Any, at: Any) -> Any:
-    """Copy ``source`` to ``target`` from ``at`` on; return where that ends."""
-    end = at + len(source)
-    part = target[at:end]  # indexed from 0, so that the loop becomes vector instructions
-    for i in range(len(part)):
-        part[i] = source[i]
-    return end
+def _widen(source: Any, target: Any, at: Any, ahead: Any) -> Any:
+    """Copy ``source`` to ``target`` from ``at`` on; return where that ends.
+
+    As many bytes are asked for at ``ahead``.
+    """
+    done, size = 0, source.itemsize
+    while done < len(source):
+        end = min(done + _CHUNK, len(source))
+        for place in range(ahead + size * done, ahead + size * end, _LINE):
+            _prefetch(place)
+        # Indexed from 0, so that the loop becomes vector instructions.
+        part, chunk = target[at + done : at + end], source[done:end]
+        for i in range(len(part)):
+            part[i] = chunk[i]
+        done = end
+    return at + done

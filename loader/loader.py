@@ -172,7 +172,7 @@ class MixtureLoader:
             world_size,
             np.uint64(key(self.seed, "order within a batch")),
         )
-        self._shelf = Shelf(self._streams)
+        self._shelf = Shelf(self._streams, self.lanes)
         # Rank 0 writes the log; the others read it and make the same records in memory.
         history = WeightsLog.open(Path(log), write=rank == 0) if log else WeightsLog()
         live = weights_file is not None or weights_function is not None

@@ -14,11 +14,14 @@ Place = tuple[int, int, int]
 class Shelf:
     """Opens a shard when its first row is asked for, and lets it go when its lanes move on."""
 
-    def __init__(self, streams: list[TokenStream]) -> None:
+    def __init__(self, streams: list[TokenStream], lanes: int) -> None:
         self._streams = streams
         self._open: dict[Place, Opened] = {}
         self._readers: dict[Place, set[tuple[int, int]]] = {}
-        self._reading: dict[tuple[int, int], Place] = {}
+        self._reading = np.full((len(streams), lanes, 2), -1)
+        """Shard and epoch that a lane reads from, by cluster and lane; -1 for none."""
+        self._found = np.zeros((len(streams), lanes, 3), np.int64)
+        """The addresses of that shard."""
         self._spent: list[Opened] = []
         self._turns: list[tuple[int, ...]] = []
         self.addresses: NDArray[np.int64] = np.zeros((0, 3), np.int64)
@@ -28,17 +31,18 @@ class Shelf:
 
     def begin(self, steps: Steps) -> None:
         """Take up the visits of ``steps``; shards that no lane reads from yet are not opened."""
-        self.addresses = np.zeros((len(steps.visits), 3), np.int64)
+        clusters, lanes = steps.visits[:, 0], steps.visits[:, 1]
+        # A lane may stay where it is; from its first turn on, what it reads from is closed.
+        stays = np.zeros(len(clusters), np.bool_)
+        stays[np.unique(clusters * self._reading.shape[1] + lanes, return_index=True)[1]] = True
+        stays &= (self._reading[clusters, lanes] == steps.visits[:, 2:4]).all(axis=1)
+        self.addresses = np.where(stays[:, None], self._found[clusters, lanes], 0)
         self._turns = []
-        reading = self._reading.copy()
-        for i, (cluster, lane, shard, epoch, row) in enumerate(steps.visits.tolist()):
-            # A lane may stay where it is; from its first turn on, what it reads from is closed.
-            if reading.pop((cluster, lane), None) == (cluster, shard, epoch):
-                self.addresses[i] = self._open[cluster, shard, epoch].addresses
-            else:
-                self._turns.append((row, i, cluster, lane, shard, epoch))
-                if (cluster, shard, epoch) not in self._open:
-                    self._streams[cluster].want(shard)
+        for i in np.flatnonzero(~stays).tolist():
+            cluster, lane, shard, epoch, row = steps.visits[i].tolist()
+            self._turns.append((row, i, cluster, lane, shard, epoch))
+            if (cluster, shard, epoch) not in self._open:
+                self._streams[cluster].want(shard)
         self._turns.reverse()
 
     def prepare(self, rows: int) -> int:
@@ -64,14 +68,14 @@ class Shelf:
             self._readers[place] = set()
             self.dropped += opened.packed.dropped
             self.cut += opened.packed.cut
-        before = self._reading.get(lane)
-        if before is not None and before != place:
+        before = (place[0], *self._reading[lane].tolist())
+        if before in self._open and before != place:
             self._readers[before].discard(lane)
             if not self._readers[before]:
                 self._spent.append(self._open.pop(before))
                 del self._readers[before]
                 if not any(place[:2] == before[:2] for place in self._open):
                     self._streams[before[0]].release(before[1])
-        self._reading[lane] = place
+        self._reading[lane], self._found[lane] = place[1:], opened.addresses
         self._readers[place].add(lane)
         return opened

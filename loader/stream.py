@@ -53,8 +53,8 @@ class TokenStream:
         """
         dtype = self._index.dtype
         view = self._cache.view(self._folder, self._index.shards[shard], dtype)
-        lengths = np.diff(view.ends, prepend=0)
         # Compiled code returns a plain int, and takes none above 2**63.
         secret = np.uint64(subkey(np.uint64(subkey(self._secret, epoch)), shard))
-        packed = pack_documents(self._pack, lengths, self.shard_rows[shard], self._seq_len, secret)
+        rows = self.shard_rows[shard]
+        packed = pack_documents(self._pack, view.lengths, rows, self._seq_len, secret)
         return Opened.of(view, packed, np.dtype(dtype).itemsize)

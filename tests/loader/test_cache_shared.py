@@ -258,7 +258,7 @@ def test_what_is_released_is_not_held(shards, root):
     assert maps() == 1
     cache.release(entry)
     wait_until(lambda: maps() == 0)
-    assert len(cache.view(folder, entry, "uint16").ends) == entry.samples
+    assert len(cache.view(folder, entry, "uint16").lengths) == entry.samples
     assert maps() == 1
 
 
