@@ -63,6 +63,7 @@ def write_catalogue(
     """Write ``documents/part-*.parquet``, one part a unit, the first with number ``first``.
 
     A dropped document has a reason (``why``) and no ``cluster``, ``shard``, ``row`` or ``tokens``.
+    What an import does not know, bytes of tokens and scores, is empty.
     """
     run_stage(engine, "write catalogue", "documents", write_part, _plan(out, fates, written, first))
 
@@ -111,14 +112,18 @@ def write_part(task: PartTask) -> int:
         "shard": pa.array(shard, mask=dropped),
         "row": pa.array(row, mask=dropped),
         "tokens": pa.array(tokens, mask=dropped),
-        "bytes": unit.read("sizes").astype(np.int32),
         "micro": unit.read("micro"),
-        **dict(zip(SCORES, unit.read("scores").T.copy(), strict=True)),
         **{name: text[name] for name in ("label", "license", "origin")},
         "text_hash": pa.Array.from_buffers(
             pa.binary(16), len(dropped), [None, pa.py_buffer(unit.read("text_hashes").tobytes())]
         ),
     }
+    if unit.has("sizes"):
+        columns["bytes"] = unit.read("sizes").astype(np.int32)
+    if unit.has("scores"):
+        columns |= dict(zip(SCORES, unit.read("scores").T.copy(), strict=True))
+    for field in _SCHEMA:
+        columns.setdefault(field.name, pa.nulls(len(cluster), field.type))
     with atomic_path(task.path) as path:
         pq.write_table(pa.table(columns, schema=_SCHEMA), path, compression="zstd")
     return len(dropped)

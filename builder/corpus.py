@@ -275,6 +275,11 @@ def _format(path: str) -> str | None:
     return _FORMATS.get(_suffixes(path)[0])
 
 
+def is_table(path: str) -> bool:
+    """Whether ``path`` is named like a file that documents can be read from."""
+    return _format(path) is not None
+
+
 def _installed() -> list[str]:
     """Versions of what `installed_documents` reads."""
     found = {f"{d.name}=={d.version}" for d in importlib.metadata.distributions()}
@@ -292,16 +297,16 @@ def _records(source: Source, settings: BuildSettings) -> Iterator[Document | Bad
     if source.format == "python":
         yield from installed_documents(megabytes=_megabytes(source.name), seed=settings.seed)
     elif source.format in ("jsonl", "txt"):
-        for number, line in _lines(source):
+        for number, line in read_lines(source):
             yield _line_record(line, source.format, f"{source.place}:{number}", settings)
     else:
-        for number, row in enumerate(_rows(source), start=1):
-            yield _document(row, f"{source.place}:{number}", settings)
+        for number, row in enumerate(read_rows(source), start=1):
+            yield make_document(row, f"{source.place}:{number}", settings)
 
 
-def _lines(source: Source) -> Iterator[tuple[int, bytes]]:
+def read_lines(source: Source) -> Iterator[tuple[int, bytes]]:
     """Give the lines of a text file that are not empty, with their numbers."""
-    with _reading(source), fsspec.open(source.name, "rb") as stream:
+    with reading(source), fsspec.open(source.name, "rb") as stream:
         if pack := _suffixes(source.name)[1]:
             # Unlike those of zstandard and gzip, this reader takes all packs, and no part of one.
             stream = io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(stream), pack))
@@ -316,7 +321,7 @@ def _line_record(
 ) -> Document | BadRecord:
     try:
         text = line.decode()
-        return _document(
+        return make_document(
             {settings.text: text} if form == "txt" else json.loads(text), origin, settings
         )
     except UnicodeDecodeError:
@@ -327,11 +332,11 @@ def _line_record(
         return BadRecord(origin, "nested too deeply")
 
 
-def _rows(source: Source) -> Iterator[dict[str, Any]]:
+def read_rows(source: Source) -> Iterator[dict[str, Any]]:
     """Stream the rows of a table or of a data set of the Hub."""
     import datasets  # noqa: PLC0415 - costs seconds, and text files do not need it
 
-    with _reading(source):
+    with reading(source):
         if source.format == "hub":
             name, _, config = source.name.removeprefix("hub:").partition("@")
             yield from datasets.load_dataset(name, config or None, split="train", streaming=True)
@@ -345,7 +350,7 @@ def _rows(source: Source) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _reading(source: Source) -> Iterator[None]:
+def reading(source: Source) -> Iterator[None]:
     """Name ``source`` in what goes wrong with it."""
     try:
         yield
@@ -354,7 +359,7 @@ def _reading(source: Source) -> Iterator[None]:
         raise kind(f"{source.name} cannot be read: {error}") from None
 
 
-def _document(record: Any, origin: str, settings: BuildSettings) -> Document | BadRecord:
+def make_document(record: Any, origin: str, settings: BuildSettings) -> Document | BadRecord:
     """Make a document of a record, or say why not."""
     if not isinstance(record, dict):
         return BadRecord(origin, "not an object")

@@ -36,6 +36,11 @@ COMMANDS = {
     "build": _Home(
         "climbstream.builder.cli:build", "Turn a corpus into clusters and token shards.", "build"
     ),
+    "import": _Home(
+        "climbstream.builder.exchange_cli:import_",
+        "Turn a corpus that is clustered already into token shards.",
+        "build",
+    ),
     "inspect": _Home(
         "climbstream.loader.commands:inspect", "Say what a shard directory holds.", ""
     ),

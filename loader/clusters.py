@@ -23,15 +23,16 @@ class ClusterInfo:
     documents: int
     tokens: int
     bytes: int
-    """UTF-8 bytes of its text."""
+    """UTF-8 bytes of its text; 0: not known, as after an import of tokens."""
     quality: dict[str, float]
-    """Mean of each quality score, 0 to 5."""
+    """Mean of each quality score, 0 to 5; empty after an import."""
     labels: dict[str, int]
     """Documents by known domain, if the corpus says one, most frequent first."""
     samples: tuple[dict[str, str], ...]
     """A few documents: ``id``, and how its ``text`` begins."""
     micro: tuple[int, ...]
-    """Micro-clusters that it was merged from: rows of ``centroids.npy``."""
+    """Micro-clusters that it was merged from: rows of ``centroids.npy``; after an import, the
+    number that the source gives it."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the description as JSON values."""

@@ -40,7 +40,7 @@ def inspect(directory: str, as_json: bool) -> None:
                 f"{cluster.documents:,}",
                 f"{cluster.tokens:,}",
                 f"{cluster.tokens / manifest.tokens:.1%}",
-                f"{info.quality['overall']:.1f}" if info else "",
+                f"{info.quality['overall']:.1f}" if info and info.quality else "",
             )
         )
     text = (

@@ -44,6 +44,7 @@ class Manifest:
     eos_id: int | None
     """Token that ends every document, if the tokenizer has one."""
     tokenizer_hash: str
+    """Hash of ``tokenizer.json``; empty: none is known, as after an import of tokens alone."""
     build: str
     """Fingerprint of the sources and settings that it was built from."""
     license: str

@@ -1,0 +1,292 @@
+"""Import: a corpus that is clustered already into a shard directory, with nothing clustered anew.
+
+Work in progress lies in ``OUT/.build``, in units, as that of a build does; what is there whole is
+done, so a killed import goes on where it was and ends with the same bytes.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from climbstream.loader.clusters import save_clusters
+from climbstream.loader.errors import InvalidDataError, UsageError
+from climbstream.loader.manifest import MANIFEST, Manifest
+from climbstream.loader.progress import Progress, say
+from climbstream.loader.storage import hash_bytes, hash_file, hash_json, write_bytes, write_json
+
+from .aside import WORK
+from .card import CARD, Card, read_beside
+from .catalogue import write_catalogue
+from .corpus import BAD_RECORDS
+from .engine import Engine, open_engine
+from .fates import Fates
+from .fit import fit_tokenizer
+from .import_settings import GPT2, NO_TOKEN, ImportSettings, Vocabulary
+from .intake import COUNT, IntakeReport, IntakeTask, columns_of, take_in
+from .layouts import ClusteredFile, card_folders, cluster_names, find_files
+from .portrait import portray
+from .report import write_report
+from .settings import BuildSettings
+from .shards import write_clusters
+from .stages import tokenize_all
+from .tokens import eos_id, load_tokenizer, token_dtype
+from .unit import Unit
+from .workplace import workplace
+
+_TOKENIZER = "tokenizer.json"
+
+
+def import_corpus(
+    sources: Sequence[str],
+    out: Path,
+    settings: ImportSettings | None = None,
+    *,
+    workers: int | None = None,
+    engine: str = "local",
+) -> Manifest:
+    """Turn ``sources``, clustered already, into a shard directory; go on with it if it was begun.
+
+    ``engine`` is ``local``, processes of this machine, or ``ray``; the bytes are the same.
+
+    Raises:
+        UsageError: A source does not exist, or what its tokens mean is not known.
+        InvalidDataError: ``out`` holds something else, named in the message; or nothing says the
+            cluster of the rows; or no row can be used.
+        LockedError: Another process works on ``out``.
+    """
+    settings = settings or ImportSettings()
+    out = out.resolve()  # as processes elsewhere know it
+    files = find_files(sources, settings.cluster, folders=settings.folders)
+    cards = _cards(sources)
+    tokenizer = _tokenizer(sources, settings)
+    vocabulary = _vocabulary(files, settings, cards, tokenizer)
+    plan = {
+        "importer": 1,
+        "settings": settings.to_json(),
+        "sources": {file.source.place: file.source.fingerprint for file in files},
+        "vocabulary": None if vocabulary is None else asdict(vocabulary),
+        "tokenizer": "" if tokenizer is None else hash_bytes(tokenizer),
+        "licenses": [name for card in cards for name in card.licenses],
+    }
+
+    def finished() -> object | None:
+        return Manifest.load(out).provenance if (out / MANIFEST).exists() else None
+
+    with workplace(out, WORK, plan, finished) as work:
+        if work is not None:
+            with open_engine(engine, workers, work / "plan.json") as opened:
+                _Import(opened, out, work, settings, vocabulary).run(files, cards, tokenizer, plan)
+    return Manifest.load(out)
+
+
+class _Import:
+    """One import on its way."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        out: Path,
+        work: Path,
+        settings: ImportSettings,
+        vocabulary: Vocabulary | None,
+    ) -> None:
+        self._engine, self._out, self._work = engine, out, work
+        self._settings, self._vocabulary = settings, vocabulary
+
+    def run(
+        self,
+        files: Sequence[ClusteredFile],
+        cards: Sequence[Card],
+        tokenizer: bytes | None,
+        plan: dict[str, Any],
+    ) -> None:
+        """Go through all stages."""
+        report = self._take_in(files)
+        units = [Unit(self._work / "units" / name) for name in report.units]
+        names = cluster_names(report.clusters)
+        sizes = self._number(units, list(names))
+        fates = Fates.of(units)
+        read = report.stage()
+        if tokenizer is not None:
+            write_bytes(self._out / _TOKENIZER, tokenizer)
+        if self._vocabulary is None:
+            vocabulary = self._tokenize(fates)
+        else:
+            vocabulary = self._vocabulary
+            out = {**read["out"], "tokens": sum(int(u.read("lengths").sum()) for u in units)}
+            fates.stages.append({"stage": "shard", "in": read["out"], "out": out, "dropped": {}})
+        dtype = token_dtype(vocabulary.size)
+        written = write_clusters(self._engine, units, self._out, [*names.values()], dtype)
+        write_catalogue(self._engine, self._out, fates, written)
+        known = (self._out / _TOKENIZER).exists()
+        manifest = Manifest(
+            clusters=tuple(cluster.entry for cluster in written),
+            dtype=dtype,
+            vocab_size=vocabulary.size,
+            eos_id=vocabulary.eos_id,
+            tokenizer_hash=hash_file(self._out / _TOKENIZER) if known else "",
+            build=hash_json(plan),
+            license=_license(cards, self._settings.license, report),
+            provenance=plan,
+            conservation=(read, *fates.stages),
+            parts=len(units),
+        )
+        infos = portray(
+            self._engine, self._out, manifest, _micro(list(names)), sizes, self._settings.seed
+        )
+        save_clusters(self._out, infos, source={name: label for label, name in names.items()})
+        if report.listed:
+            write_json(self._out / BAD_RECORDS, report.listed)
+        write_report(self._out, manifest, infos, None)
+        manifest.save(self._out)
+
+    def _take_in(self, files: Sequence[ClusteredFile]) -> IntakeReport:
+        """Lay all rows down in units."""
+        tasks = [
+            IntakeTask(
+                number=number,
+                file=file,
+                directory=self._work / "units",
+                settings=self._settings,
+                vocabulary=self._vocabulary,
+            )
+            for number, file in enumerate(files)
+        ]
+        reports: dict[int, IntakeReport] = {}
+        with Progress("read", len(tasks), "files") as progress:
+            for task, report in self._engine.run(take_in, tasks):
+                reports[task.number] = report
+                progress.add(1)
+        whole = IntakeReport()
+        for _, report in sorted(reports.items()):
+            whole.add(report)
+        say(f"  took {whole.documents:,} documents of {len(whole.clusters)} clusters")
+        for reason, count in whole.bad.most_common():
+            say(f"  left out {count:,} rows: {reason}")
+        if whole.miscounted:
+            say(
+                f"  took {whole.miscounted:,} rows though their {COUNT} is not that of their tokens"
+            )
+        if not whole.documents:
+            raise InvalidDataError(
+                f"no row of {len(files)} files can be used"
+                + "".join(f"; {n:,}: {reason}" for reason, n in whole.bad.most_common(3))
+            )
+        return whole
+
+    def _number(self, units: Sequence[Unit], labels: Sequence[str]) -> list[int]:
+        """Number the clusters; return the bytes of text of each.
+
+        Writes ``clusters`` int32 ``[n]`` to each unit, and ``micro``, what the source calls them.
+        """
+        number = {label: k for k, label in enumerate(labels)}
+        micro = np.array(_micro(labels), np.int32)
+        sizes = np.zeros(len(labels), np.int64)
+        for unit in units:
+            clusters = np.array([number[label] for label in unit.column("label")], np.int32)
+            unit.write("clusters", clusters)
+            unit.write("micro", micro[clusters])
+            if self._vocabulary is None:
+                np.add.at(sizes, clusters, unit.read("sizes"))
+        return [int(size) for size in sizes]
+
+    def _tokenize(self, fates: Fates) -> Vocabulary:
+        """Make tokens of text, with the tokenizer that is there, or one that is trained on it."""
+        settings = BuildSettings(seed=self._settings.seed)
+        if self._settings.vocab_size is not None:
+            settings = replace(settings, vocab_size=self._settings.vocab_size)
+        tokenizer = fit_tokenizer(fates.units, self._out / _TOKENIZER, settings)
+        tokenize_all(self._engine, fates, self._out / _TOKENIZER)
+        return Vocabulary(size=tokenizer.get_vocab_size(), eos_id=eos_id(tokenizer))
+
+
+def _micro(labels: Sequence[str]) -> list[int]:
+    """Numbers of the clusters: those of the source, if it numbers them, or else by their order."""
+    if all(re.fullmatch("[0-9]{1,9}", label) for label in labels):
+        return [int(label) for label in labels]
+    return list(range(len(labels)))
+
+
+def _cards(sources: Sequence[str]) -> list[Card]:
+    """Cards of the sources."""
+    found: dict[str, Card] = {}
+    for name in sources:
+        for folder in card_folders(name):
+            if (data := read_beside(folder, CARD)) is not None:
+                path = f"{folder}/{CARD}"
+                found[path] = Card.parse(data.decode(errors="replace"), path)
+                break
+    return list(found.values())
+
+
+def _tokenizer(sources: Sequence[str], settings: ImportSettings) -> bytes | None:
+    """Return the tokenizer that is named, or that lies beside the rows."""
+    if settings.tokenizer:
+        return load_tokenizer(settings.tokenizer).to_str(pretty=True).encode()
+    for name in sources:
+        for folder in card_folders(name):
+            if (data := read_beside(folder, _TOKENIZER)) is not None:
+                say(f"the tokenizer is {folder}/{_TOKENIZER}")
+                return data
+    return None
+
+
+def _vocabulary(
+    files: Sequence[ClusteredFile],
+    settings: ImportSettings,
+    cards: Sequence[Card],
+    tokenizer: bytes | None,
+) -> Vocabulary | None:
+    """Find out what the tokens of the rows mean; None: the rows are text."""
+    columns = next(filter(None, (columns_of(file.source) for file in files)), [])
+    ways = {"tokens": settings.tokens, "text": settings.text}
+    use = settings.use or next((way for way, name in ways.items() if name in columns), None)
+    if use == "text":
+        if settings.eos_id is not None:
+            raise UsageError(
+                "the rows are text, whose ends the tokenizer marks; leave out --eos-id"
+            )
+        return None
+    if use is None:
+        raise UsageError(
+            f"the rows of {files[0].source.name} have the columns {', '.join(columns)}, "
+            f"no {settings.tokens!r} and no {settings.text!r}; name one with --tokens or --text"
+        )
+    size, end = settings.vocab_size, settings.eos_id
+    for card in cards:
+        size = card.ours.get("vocab_size") if size is None else size
+        end = card.ours.get("eos_id") if end is None else end
+    if tokenizer is not None:
+        known = Tokenizer.from_str(tokenizer.decode())
+        size = known.get_vocab_size() if size is None else size
+        if end is None:
+            end = NO_TOKEN if (found := eos_id(known)) is None else found
+    if all(file.tokenized for file in files) and (size is None or end is None):
+        say(f"tokens are taken for GPT-2's: {GPT2.size:,}, and {GPT2.eos_id} ends a document")
+        size = GPT2.size if size is None else size
+        end = GPT2.eos_id if end is None else end
+    if size is None or end is None:
+        raise UsageError(
+            f"nothing says what the tokens of {files[0].source.name} mean; name their --tokenizer, "
+            f"or its --vocab-size and --eos-id ({NO_TOKEN}: none)"
+        )
+    return Vocabulary(size=size, eos_id=None if end == NO_TOKEN else end)
+
+
+def _license(cards: Sequence[Card], stated: str | None, report: IntakeReport) -> str:
+    """Join the licences that cards, the user and rows state; none takes the place of another."""
+    rows = [name for name, _ in report.licenses.most_common()]
+    of_cards = [name for card in cards for name in card.licenses]
+    found: dict[str, str] = {}
+    for name in [*of_cards, *([stated] if stated else []), *rows]:
+        found.setdefault(name.casefold(), name)
+    if stated and any(name.casefold() != stated.casefold() for name in of_cards):
+        say(f"the card says {', '.join(of_cards)}; {stated} is noted beside it, not instead")
+    if not found:
+        say("no licence is stated: there is no card that names one; state it with --license")
+    return ", ".join(found.values()) or "unknown"

@@ -1,0 +1,346 @@
+"""Intake: the rows of one file of a clustered corpus, checked and laid down in units.
+
+A row has tokens or text, and belongs to a cluster. One that cannot be used is counted by reason and
+listed; it never ends an import. Where a row counts its tokens otherwise than they are, the tokens
+are believed, and the row is counted and listed too.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from climbstream.loader.errors import InvalidDataError
+from climbstream.loader.storage import read_json, write_json
+
+from .corpus import (
+    LISTED,
+    BadRecord,
+    Source,
+    make_document,
+    read_lines,
+    read_rows,
+    reading,
+)
+from .document import Document
+from .import_settings import ImportSettings, Vocabulary
+from .layouts import CLUSTER_COLUMNS, ClusteredFile, canonical, natural
+from .settings import BuildSettings
+from .tokens import token_dtype
+from .unit import UNIT_BYTES, Unit
+
+COUNT = "token_count"
+"""Column of the number of tokens, if there is one."""
+UNIT_TOKENS = UNIT_BYTES
+"""Tokens of a unit; bytes of text, where the rows are text."""
+
+_LICENSE = "license"
+_MOST_TEXT = 10**9
+_BATCH = 512
+
+
+@dataclass(slots=True)
+class IntakeReport:
+    """What became of the rows of a file, or of all."""
+
+    units: list[str] = field(default_factory=list)
+    documents: int = 0
+    bytes: int = 0
+    """Of text; 0 where the rows are tokens."""
+    clusters: Counter[str] = field(default_factory=Counter)
+    """Documents by label of the cluster; one that only a folder names has 0."""
+    licenses: Counter[str] = field(default_factory=Counter)
+    """Documents by the licence that their row states."""
+    miscounted: int = 0
+    """Documents that are taken though `COUNT` says another number of tokens."""
+    bad: Counter[str] = field(default_factory=Counter)
+    """Rows that cannot be used, by reason."""
+    listed: list[dict[str, str]] = field(default_factory=list)
+    """Where the first of both stand, and why."""
+
+    def add(self, other: Self) -> None:
+        """Count what another file gave too."""
+        self.units += other.units
+        self.documents += other.documents
+        self.bytes += other.bytes
+        self.clusters.update(other.clusters)  # unlike +=, this keeps those of 0
+        self.licenses += other.licenses
+        self.miscounted += other.miscounted
+        self.bad += other.bad
+        self.listed += other.listed
+
+    def note(self, origin: str, reason: str) -> None:
+        """List a row, unless many are."""
+        if len(self.listed) < LISTED:
+            self.listed.append({"origin": origin, "reason": reason})
+
+    def stage(self) -> dict[str, Any]:
+        """Say what came in, went out and was dropped, as the stages of a build do."""
+        return {
+            "stage": "read",
+            "in": {"documents": self.documents + self.bad.total()},
+            "out": {"documents": self.documents} | ({"bytes": self.bytes} if self.bytes else {}),
+            "dropped": {reason: {"documents": n} for reason, n in sorted(self.bad.items())},
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return {name: getattr(self, name) for name in type(self).__slots__}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Read what `to_json` gave."""
+        counters = {name: Counter(value[name]) for name in ("clusters", "licenses", "bad")}
+        return cls(**{**value, **counters})
+
+
+class Taken(NamedTuple):
+    """A row that can be used."""
+
+    document: Document
+    """Its ``label`` is that of the cluster; no ``text`` where there are tokens."""
+    tokens: NDArray[Any] | None
+    """As they stand in the row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeTask:
+    """Read the file that is number ``number`` into units under ``directory``."""
+
+    number: int
+    file: ClusteredFile
+    directory: Path
+    settings: ImportSettings
+    vocabulary: Vocabulary | None
+    """Of the tokens that rows have; None: they have text."""
+
+
+def columns_of(source: Source) -> list[str]:
+    """Name the columns of the first row of ``source``; [] if it has no row that is an object."""
+    if source.format == "parquet":
+        with reading(source), fsspec.open(source.name, "rb") as file:
+            return list(pq.read_schema(file).names)
+    for _, record in _records(source, ()):
+        if isinstance(record, dict):
+            return list(record)
+    return []
+
+
+def take_in(task: IntakeTask) -> IntakeReport:
+    """Lay the rows of a file down in units ``NUMBER-PART``; a file that was read is not read again.
+
+    A unit has its documents, with the label of their cluster as ``label``. Of text it has ``sizes``
+    int64 ``[n]``; of tokens what `stages.tokenize_unit` writes.
+
+    Raises:
+        InvalidDataError: The file cannot be read, or nothing says the cluster of its rows.
+    """
+    done = task.directory / f"{task.number:05d}.json"
+    if done.exists():
+        return IntakeReport.from_json(read_json(done))
+    report = IntakeReport()
+    if task.file.cluster is not None:
+        report.clusters[task.file.cluster] += 0
+    waiting: list[Taken] = []
+    size = 0
+    for row in _usable(task, report):
+        waiting.append(row)
+        size += len(row.document.text.encode()) if row.tokens is None else len(row.tokens)
+        if size >= UNIT_TOKENS:
+            _lay_down(waiting, task, report)
+            waiting, size = [], 0
+    if waiting:
+        _lay_down(waiting, task, report)
+    write_json(done, report.to_json())
+    return report
+
+
+def _lay_down(rows: Sequence[Taken], task: IntakeTask, report: IntakeReport) -> None:
+    documents = [row.document for row in rows]
+    unit = Unit(task.directory / f"{task.number:05d}-{len(report.units):05d}")
+    if task.vocabulary is None:
+        sizes = np.array([len(document.text.encode()) for document in documents], np.int64)
+        unit.write("sizes", sizes)
+        report.bytes += int(sizes.sum())
+    else:
+        # Clusters are numbered in the natural order of their labels, once all are known.
+        order = sorted(range(len(rows)), key=lambda i: natural(documents[i].label))
+        tokens = [_ended(rows[i].tokens, task.vocabulary) for i in order]
+        unit.write("order", np.array(order, np.int64))
+        unit.write("lengths", np.array([len(ids) for ids in tokens], np.int64))
+        unit.write("tokens", np.concatenate(tokens))
+    unit.write_documents(documents)
+    report.units.append(unit.name)
+    report.documents += len(documents)
+    report.clusters.update(document.label for document in documents)
+    report.licenses.update(document.license for document in documents if document.license)
+
+
+def _usable(task: IntakeTask, report: IntakeReport) -> Iterator[Taken]:
+    """Give the rows that can be used; report the others."""
+    settings = task.settings
+    # Text is checked as a build checks it.
+    fields = BuildSettings(
+        text=settings.text, id=settings.id, license=_LICENSE, max_bytes=_MOST_TEXT
+    )
+    wanted = {settings.tokens if task.vocabulary else settings.text, COUNT, settings.id, _LICENSE}
+    wanted |= {settings.cluster} if settings.cluster else {*CLUSTER_COLUMNS}
+    column, begun = None, False
+    for origin, record in _records(task.file.source, wanted):
+        if isinstance(record, dict):
+            if not begun:
+                column, begun = _cluster_column(task.file, record, settings), True
+            row = _taken(record, origin, column, task, fields)
+        else:
+            row = BadRecord(origin, record)
+        if isinstance(row, BadRecord):
+            report.bad[row.reason] += 1
+            report.note(origin, row.reason)
+            continue
+        if row.tokens is not None and record.get(COUNT, len(row.tokens)) != len(row.tokens):
+            report.miscounted += 1
+            counted = f"{COUNT} is {record[COUNT]!r} of {len(row.tokens)} tokens"
+            report.note(origin, f"taken, though {counted}")
+        yield row
+
+
+def _cluster_column(
+    file: ClusteredFile, names: Collection[str], settings: ImportSettings
+) -> str | None:
+    """Choose the column that says the cluster; None: the folder alone says it."""
+    if settings.folders:
+        return None
+    asked = (settings.cluster,) if settings.cluster else CLUSTER_COLUMNS
+    for name in asked:
+        if name in names:
+            return name
+    if file.cluster is None:
+        raise InvalidDataError(
+            f"nothing says which cluster the rows of {file.source.name} are in: it has the columns "
+            f"{', '.join(columns_of(file.source))}, no {' or '.join(asked)}, and no folder above "
+            "it is named cluster_N. Name the column with --cluster, or say --folders if each "
+            "folder is a cluster. A shuffled mirror of ClimbMix has lost its clusters: import "
+            "nvidia/Nemotron-ClimbMix itself, or cluster the text anew with climb build"
+        )
+    return None
+
+
+def _taken(
+    record: dict[str, Any],
+    origin: str,
+    column: str | None,
+    task: IntakeTask,
+    fields: BuildSettings,
+) -> Taken | BadRecord:
+    """Take a row, its tokens as they stand in it, or say why not."""
+    label = task.file.cluster if column is None else canonical(record.get(column))
+    if label is None:
+        return BadRecord(origin, "no cluster")
+    if task.file.cluster is not None and label != task.file.cluster:
+        return BadRecord(origin, f"{column} contradicts the folder")
+    if task.vocabulary is None:
+        document = make_document(record, origin, fields)
+        if isinstance(document, BadRecord):
+            return document
+        return Taken(replace(document, label=label), None)
+    ids = _ids(record, task.settings.tokens, task.vocabulary)
+    if isinstance(ids, str):
+        return BadRecord(origin, ids)
+    document = Document(
+        id=canonical(record.get(fields.id)) or origin,
+        text="",
+        label=label,
+        license=canonical(record.get(fields.license)) or "",
+        origin=origin,
+    )
+    return Taken(document, ids)
+
+
+def _ids(record: dict[str, Any], name: str, vocabulary: Vocabulary) -> NDArray[Any] | str:
+    """Token ids of a row, int ``[n]``, n > 0; or why there are none."""
+    if name not in record:
+        return f"no column {name!r}"
+    value = record[name]
+    try:
+        ids = np.asarray(value if isinstance(value, list | np.ndarray) else None)
+    except (ValueError, OverflowError):  # lists of unequal length, or within one another
+        ids = np.asarray(None)
+    if ids.ndim == 1 and not len(ids):
+        return "no tokens"
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        return f"{name} is no list of whole numbers"
+    if ids.min() < 0 or ids.max() >= vocabulary.size:
+        return f"a token outside the vocabulary of {vocabulary.size:,}"
+    return ids
+
+
+def _ended(ids: NDArray[Any] | None, vocabulary: Vocabulary) -> NDArray[Any]:
+    """Put the token that ends a document behind ``ids``, unless they end with it."""
+    assert ids is not None
+    end = vocabulary.eos_id
+    dtype = token_dtype(vocabulary.size)
+    if end is None or ids[-1] == end:
+        return ids.astype(dtype)
+    whole = np.empty(len(ids) + 1, dtype)
+    whole[:-1] = ids
+    whole[-1] = end
+    return whole
+
+
+def _records(source: Source, wanted: Collection[str]) -> Iterator[tuple[str, Any]]:
+    """Give where each row stands and its columns; or why it cannot be read, as a string."""
+    if source.format == "jsonl":
+        for number, line in read_lines(source):
+            yield f"{source.place}:{number}", _parsed(line)
+        return
+    rows = _table_rows(source, wanted) if source.format == "parquet" else read_rows(source)
+    for number, row in enumerate(rows, start=1):
+        yield f"{source.place}:{number}", row
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        value = json.loads(line)
+    except UnicodeDecodeError:
+        return "not UTF-8"
+    except ValueError:
+        return "not JSON"
+    except RecursionError:
+        return "nested too deeply"
+    return value if isinstance(value, dict) else "not an object"
+
+
+def _table_rows(source: Source, wanted: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Give the rows of a parquet file; lists of whole numbers as arrays, which is much faster."""
+    with reading(source), fsspec.open(source.name, "rb") as stream:
+        file = pq.ParquetFile(stream)
+        there = file.schema_arrow.names
+        names = [name for name in there if name in wanted] or there[:1]
+        for batch in file.iter_batches(_BATCH, columns=names):
+            columns = [_values(batch.column(name)) for name in names]
+            for values in zip(*columns, strict=True):
+                yield dict(zip(names, values, strict=True))
+
+
+def _values(column: Any) -> list[Any]:
+    """Values of an Arrow column."""
+    kind = column.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return list(column.to_pylist())
+    if not pa.types.is_integer(kind.value_type) or column.values.null_count:
+        return list(column.to_pylist())
+    values = column.values.to_numpy(zero_copy_only=False)
+    ends = column.offsets.to_pylist()
+    valid = column.is_valid().to_pylist()
+    return [
+        values[a:b] if there else None
+        for a, b, there in zip(ends[:-1], ends[1:], valid, strict=True)
+    ]

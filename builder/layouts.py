@@ -1,0 +1,173 @@
+"""Layouts: how corpora that are clustered already lie in files, and what says the cluster of a row.
+
+NVIDIA's ClimbLab has a folder a cluster (``cluster_3/cluster_3_017.tokenized.parquet``), ClimbMix a
+column ``cluster_id``, some mirrors a configuration a cluster (``cluster_id=3/``). Names are sorted
+as people count, ``cluster_10`` after ``cluster_9``.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from climbstream.loader.errors import InvalidDataError, UsageError
+
+from .corpus import Source, find_sources, is_table
+
+CLUSTER_COLUMNS = ("cluster_id", "cluster")
+"""Columns that say the cluster of a row, where the user names none."""
+MOST_CLUSTERS = 10_000
+
+_ASIDE = {
+    "dataset_info.json",
+    "dataset_infos.json",
+    "export.json",
+    "manifest.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+}
+"""Files beside the rows of a data set, though their names end as rows' do."""
+_NUMBERED = re.compile(r"cluster_([0-9]+)")
+_FORBIDDEN = re.compile(r"[^\w .-]")
+
+
+@dataclass(frozen=True, slots=True)
+class ClusteredFile:
+    """One file of rows."""
+
+    source: Source
+    cluster: str | None
+    """Label of the cluster that all its rows are in; None: a column says it."""
+
+    @property
+    def tokenized(self) -> bool:
+        """Whether it is named as NVIDIA names what it tokenised with GPT-2's tokenizer."""
+        return ".tokenized." in PurePosixPath(self.source.place).name
+
+
+def find_files(
+    names: Sequence[str], column: str | None = None, *, folders: bool = False
+) -> list[ClusteredFile]:
+    """Find the files that ``names`` stand for, in natural order.
+
+    Args:
+        names: Files, folders, globs, URLs, ``hub:NAME`` or ``hub:NAME@CONFIG``.
+        column: Column of the cluster; a folder ``COLUMN=LABEL`` says it too.
+        folders: Whether each file belongs to the cluster that its folder is named after.
+
+    Raises:
+        UsageError: A name matches nothing that holds rows.
+    """
+    found = [
+        source
+        for source in find_sources([_on_the_hub(name) for name in names])
+        if PurePosixPath(source.name).name not in _ASIDE
+    ]
+    if not found:
+        raise UsageError(f"{', '.join(names)}: there are no rows; name files of parquet or jsonl")
+    files = [ClusteredFile(source, _of_folder(source, column, folders)) for source in found]
+    return sorted(files, key=lambda file: natural(file.source.name))
+
+
+def card_folders(name: str) -> list[str]:
+    """Folders in which the card of the data set that ``name`` stands for may lie, nearest first.
+
+    >>> card_folders("hub:nvidia/lab"), card_folders("lab/cluster_3/*.parquet")
+    (['hf://datasets/nvidia/lab'], ['lab/cluster_3', 'lab'])
+    """
+    place = _on_the_hub(name).rstrip("/")
+    if wild := re.search(r"[*?\[]", place):
+        place = place[: wild.start()].rpartition("/")[0]
+    elif is_table(place):
+        place = place.rpartition("/")[0]
+    folders = [place or "."]
+    while (last := PurePosixPath(place).name) and ("=" in last or _NUMBERED.fullmatch(last)):
+        place = place.rpartition("/")[0]
+        folders.append(place or ".")
+    return folders
+
+
+def _on_the_hub(name: str) -> str:
+    """Name the files of a data set of the Hub, whose folders say clusters, not its rows."""
+    if not name.startswith("hub:"):
+        return name
+    repository, _, config = name.removeprefix("hub:").partition("@")
+    return f"hf://datasets/{repository}" + (f"/{config}" if config else "")
+
+
+def _of_folder(source: Source, column: str | None, folders: bool) -> str | None:
+    """Label that a folder above ``source`` says, the nearest one first."""
+    above = PurePosixPath(source.name).parts[-2::-1]
+    if folders:
+        if not above:
+            raise UsageError(f"{source.name} lies in no folder that could name its cluster")
+        return above[0]
+    keys = CLUSTER_COLUMNS if column is None else (column,)
+    for part in above:
+        key, equals, value = part.partition("=")
+        if equals and key in keys and value:
+            return canonical(value)
+        if column is None and (match := _NUMBERED.fullmatch(part)):
+            return str(int(match[1]))
+    return None
+
+
+def natural(text: str) -> list[str | int]:
+    """Key that sorts as people count.
+
+    >>> sorted(["part_10", "part_9", "part"], key=natural)
+    ['part', 'part_9', 'part_10']
+    """
+    parts = re.split(r"([0-9]+)", text)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
+
+
+def canonical(value: object) -> str | None:
+    """Label of a cluster as a string; None: ``value`` is no label. Whole floats are numbers.
+
+    >>> canonical(3.0), canonical("3"), canonical(" law"), canonical(2.5), canonical("")
+    ('3', '3', 'law', None, None)
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else None
+    if isinstance(value, str | int):
+        return str(value).strip().encode(errors="replace").decode() or None
+    return None
+
+
+def cluster_names(labels: Iterable[str]) -> dict[str, str]:
+    """Name the cluster of each label, in natural order: ``c03`` for 3, other labels by themselves.
+
+    >>> cluster_names(["10", "9"]), cluster_names(["law", "sci/fi"])
+    ({'9': 'c09', '10': 'c10'}, {'law': 'law', 'sci/fi': 'sci_fi'})
+
+    Raises:
+        InvalidDataError: There are too many, or two would have the same name.
+    """
+    ordered = sorted(set(labels), key=natural)
+    if len(ordered) > MOST_CLUSTERS:
+        raise InvalidDataError(
+            f"the rows name {len(ordered):,} clusters, {', '.join(ordered[:3])} and so on; at most "
+            f"{MOST_CLUSTERS:,} are possible. Name the column of the cluster with --cluster"
+        )
+    if all(label.isascii() and label.isdigit() and str(int(label)) == label for label in ordered):
+        width = max(2, len(ordered[-1]))
+        return {label: f"c{int(label):0{width}d}" for label in ordered}
+    names: dict[str, str] = {}
+    for label in ordered:
+        name = _FORBIDDEN.sub("_", label)
+        names[label] = f"_{name}" if name[0] in ". " else name
+    return _told_apart(names)
+
+
+def _told_apart(names: Mapping[str, str]) -> dict[str, str]:
+    label_of: dict[str, str] = {}
+    for label, name in names.items():
+        if (other := label_of.setdefault(name, label)) != label:
+            raise InvalidDataError(
+                f"clusters {other!r} and {label!r} would both be named {name!r}; rename one of them"
+            )
+    return dict(names)

@@ -1,0 +1,31 @@
+"""Read back: documents out of finished shards, one shard at a time."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.loader.mds import ShardEntry, ShardView, decompress, parse_shard
+from climbstream.loader.store import Store
+
+
+def read_shard(folder: Path | Store, entry: ShardEntry, dtype: str) -> ShardView:
+    """Read and check one shard in ``folder``, that of its cluster.
+
+    Raises:
+        IntegrityError: Its bytes are not those of its entry.
+        RemoteError: The store did not give it.
+    """
+    raw = decompress(Store.of(folder).read(entry.zip_basename), entry)
+    return parse_shard(np.frombuffer(raw, np.uint8), entry, dtype)
+
+
+def documents_of(
+    folder: Path | Store, shards: Sequence[ShardEntry], dtype: str
+) -> Iterator[list[NDArray[Any]]]:
+    """Give the documents of ``shards``, one shard at a time."""
+    for entry in shards:
+        view = read_shard(folder, entry, dtype)
+        yield [view.document(row, dtype) for row in range(entry.samples)]

@@ -1,0 +1,54 @@
+"""Workplace: a folder that a command fills, begun once, gone on with, and finished.
+
+Until it is finished, what was planned and what is in progress lie in a hidden folder within.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from climbstream.loader.errors import InvalidDataError
+from climbstream.loader.plan import begin_or_continue, check_same
+from climbstream.loader.progress import say
+from climbstream.loader.storage import lock, remove_temporaries
+
+
+@contextmanager
+def workplace(
+    out: Path, hidden: str, plan: Mapping[str, Any], finished: Callable[[], object | None]
+) -> Iterator[Path | None]:
+    """Hold ``out`` for this process, to do in it what ``plan`` says.
+
+    Gives the folder ``hidden`` of work in progress, which goes when the block ends well; or None if
+    all is done already. ``finished`` returns the plan of what is done, or None.
+
+    Raises:
+        InvalidDataError: ``out`` was begun with another plan, or holds other files.
+        LockedError: Another process works in ``out``.
+    """
+    work = out / hidden
+    with lock(out):
+        if (there := finished()) is not None:
+            check_same(there, plan, out)
+            shutil.rmtree(work, ignore_errors=True)
+            say(f"{out} is finished already, from these sources with these settings")
+            yield None
+            return
+        if not (work / "plan.json").exists() and (others := _foreign(out, work)):
+            raise InvalidDataError(
+                f"{out} is not empty: it holds {', '.join(others[:5])}; name a new folder"
+            )
+        remove_temporaries(out)
+        if begin_or_continue(out, f"{hidden}/plan.json", plan):
+            say(f"going on with what was begun in {out}")
+        yield work
+        shutil.rmtree(work)
+
+
+def _foreign(out: Path, work: Path) -> list[str]:
+    """Name what lies in ``out`` and is not of work that was killed before it had a plan."""
+    found = [*out.iterdir(), *(work.iterdir() if work.exists() else ())]
+    ours = [work, *work.glob(".tmp-*")]
+    return sorted(str(path.relative_to(out)) for path in found if path not in ours)
