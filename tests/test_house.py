@@ -27,6 +27,7 @@ NAMED = {
     "huggingface_hub": "huggingface-hub",
     "sklearn": "scikit-learn",
     "streaming": "mosaicml-streaming",
+    "yaml": "pyyaml",
 }
 """Distributions by the name of their module, where those differ."""
 
