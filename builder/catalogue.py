@@ -63,7 +63,7 @@ def write_catalogue(
     """Write ``documents/part-*.parquet``, one part a unit, the first with number ``first``.
 
     A dropped document has a reason (``why``) and no ``cluster``, ``shard``, ``row`` or ``tokens``.
-    What an import does not know, bytes of tokens and scores, is empty.
+    What an import does not know, bytes of tokens, scores and hashes, is empty.
     """
     run_stage(engine, "write catalogue", "documents", write_part, _plan(out, fates, written, first))
 
@@ -114,14 +114,14 @@ def write_part(task: PartTask) -> int:
         "tokens": pa.array(tokens, mask=dropped),
         "micro": unit.read("micro"),
         **{name: text[name] for name in ("label", "license", "origin")},
-        "text_hash": pa.Array.from_buffers(
-            pa.binary(16), len(dropped), [None, pa.py_buffer(unit.read("text_hashes").tobytes())]
-        ),
     }
     if unit.has("sizes"):
         columns["bytes"] = unit.read("sizes").astype(np.int32)
     if unit.has("scores"):
         columns |= dict(zip(SCORES, unit.read("scores").T.copy(), strict=True))
+    if unit.has("text_hashes"):
+        data = pa.py_buffer(unit.read("text_hashes").tobytes())
+        columns["text_hash"] = pa.Array.from_buffers(pa.binary(16), len(dropped), [None, data])
     for field in _SCHEMA:
         columns.setdefault(field.name, pa.nulls(len(cluster), field.type))
     with atomic_path(task.path) as path:
