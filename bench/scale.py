@@ -5,7 +5,8 @@ installed packages bring, by the real command with 2 workers. Copies differ from
 identifiers of its own, and three words in ten are drawn from elsewhere in the same document, so
 none is dropped as a duplicate. Time is CPU-seconds of all processes, wall-clock beside it. Memory
 is the sum of the proportional set sizes (PSS) of all processes, looked at five times a second. What
-is fitted is fitted on 1,500 documents in all three, so that the base has as many as are asked for.
+is fitted is fitted on 400 documents in all three, and 200 of each of 3 clusters are described: so
+few that the base has as many.
 
 Stages are told apart by the lines that the command writes as each ends; what is not a stage of its
 own (decisions, describing) counts to the next line. Megabytes are those of the corpus.
@@ -30,12 +31,18 @@ from climbstream.builder.installed import installed_documents
 TIMES = (1, 3, 10)
 CHANGED = 0.3
 WORKERS = 2
-SETTINGS = {"micro_clusters": 200, "sample": 1_500, "vocab_size": 8_000, "min_cluster_score": {}}
+SETTINGS = {
+    "clusters": 3,
+    "micro_clusters": 100,
+    "sample": 400,
+    "vocab_size": 8_000,
+    "min_cluster_score": {},
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--megabytes", type=float, default=5)
+    parser.add_argument("--megabytes", type=float, default=4)
     options, _ = parser.parse_known_args()
     base = list(installed_documents(megabytes=options.megabytes, seed=17))
     with tempfile.TemporaryDirectory() as folder:
@@ -46,14 +53,16 @@ def main() -> None:
         rate = run["megabytes"] / run["cpu"]
         note = f"{run['documents']:,} documents, {run['cpu']:.0f} CPU-s, {run['wall']:.0f} s"
         report(what, rate, "MB/CPU-s", note)
-        report(f"  memory, {times} times", run["peak"] / 1e6, "MB", f"at {run['stage']}")
+        report(f"  memory, {times} times", run["peak"] / 1e6, "MB", f"in {run['stage']}")
     growth = 100 * (most["peak"] / least["peak"] - 1)
     report(f"memory grows, {TIMES[-1]} times the corpus", growth, "%", "asked for: below 20")
     grown = (most["cpu"] / least["cpu"]) / (most["megabytes"] / least["megabytes"])
     report("time per megabyte grows", 100 * (grown - 1), "%", "below 0: fits are shared by more")
     for stage, seconds in most["stages"].items():
         rate = most["megabytes"] / seconds if seconds else None
-        report(f"  {stage}", rate, "MB/CPU-s", f"{100 * seconds / most['cpu']:.0f} % of the time")
+        memory = " to ".join(f"{run['peaks'][stage] / 1e6:.0f}" for run in (least, most))
+        note = f"{100 * seconds / most['cpu']:.0f} % of the time, memory {memory} MB"
+        report(f"  {stage}", rate, "MB/CPU-s", note)
 
 
 def measure(folder: Path, base: list[Any], times: int) -> dict[str, Any]:
@@ -71,14 +80,13 @@ def measure(folder: Path, base: list[Any], times: int) -> dict[str, Any]:
         f"--workers={WORKERS}",
         "--json",
     ]
+    held, spent = [0], [0.0]
     peaks: dict[str, int] = {}
-    spent = [0.0]
     stages: dict[str, float] = {}
-    now = ["read"]
     ended = threading.Event()
     begin, first = time.monotonic(), seconds_of_children()
     with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as build:
-        watcher = threading.Thread(target=watch, args=(build.pid, peaks, spent, now, ended))
+        watcher = threading.Thread(target=watch, args=(build.pid, held, spent, ended))
         watcher.start()
         before = first
         said = []
@@ -89,7 +97,7 @@ def measure(folder: Path, base: list[Any], times: int) -> dict[str, Any]:
             if "/s · " in rest or "s each" in rest:
                 stages[stage] = stages.get(stage, 0.0) + seconds_of_children() - before
                 before = seconds_of_children()
-                now[0] = f"what follows {stage}"
+                peaks[stage], held[:] = max(held), [0]
         manifest = json.load(build.stdout)
     ended.set()
     watcher.join()
@@ -97,7 +105,7 @@ def measure(folder: Path, base: list[Any], times: int) -> dict[str, Any]:
         sys.exit("".join(said))
     # The time of workers that have ended is nowhere to be read.
     cpu = max(spent) - first
-    stages["finish"] = cpu - sum(stages.values())
+    stages["finish"], peaks["finish"] = cpu - sum(stages.values()), max(held)
     stage = max(peaks, key=lambda name: peaks[name])
     return {
         "megabytes": size / 1e6,
@@ -107,17 +115,15 @@ def measure(folder: Path, base: list[Any], times: int) -> dict[str, Any]:
         "peak": peaks[stage],
         "stage": stage,
         "stages": stages,
+        "peaks": peaks,
     }
 
 
-def watch(
-    pid: int, peaks: dict[str, int], spent: list[float], now: list[str], ended: threading.Event
-) -> None:
-    """Look at the memory and the time of ``pid`` and all that it began, until ``ended``."""
+def watch(pid: int, held: list[int], spent: list[float], ended: threading.Event) -> None:
+    """Note the memory and the time of ``pid`` and all that it began, until ``ended``."""
     while not ended.wait(0.2):
         spent.append(seconds_of_children())
-        held = sum(map(proportional_bytes, [pid, *processes_of(pid)]))
-        peaks[now[0]] = max(peaks.get(now[0], 0), held)
+        held.append(sum(map(proportional_bytes, [pid, *processes_of(pid)])))
 
 
 def proportional_bytes(pid: int) -> int:

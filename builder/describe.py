@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer
 
@@ -19,6 +20,8 @@ _TERMS = 8
 _FEATURES = 20_000
 _READ = 200
 """Documents of a cluster that its words are taken from."""
+_CHARS = 4_000
+"""Of each of them, what is read."""
 _SHOWN = 4
 
 
@@ -98,9 +101,7 @@ class _Sample:
         found = {
             (unit, row): document
             for unit, rows in sorted(wanted.items())
-            for row, document in zip(
-                rows, units[unit].columns("id", "text").take(rows).to_pylist(), strict=True
-            )
+            for row, document in zip(rows, _beginnings(units[unit], rows), strict=True)
         }
         return [[found[unit, row] for _, unit, row in best] for best in self._best]
 
@@ -113,6 +114,16 @@ def name_licenses(units: Sequence[Unit]) -> str:
     names = [name for name, _ in found.most_common() if name]
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return ", ".join(names[:10]) + more or "unknown"
+
+
+def _beginnings(unit: Unit, rows: list[int]) -> list[dict[str, str]]:
+    """Read ``id`` of documents, and how their ``text`` begins."""
+    table = unit.columns("id", "text").take(rows)
+    texts = pc.utf8_slice_codeunits(table["text"], 0, _CHARS).to_pylist()
+    return [
+        {"id": name, "text": text}
+        for name, text in zip(table["id"].to_pylist(), texts, strict=True)
+    ]
 
 
 def label_agreement(labels: Sequence[Mapping[str, int]]) -> dict[str, float] | None:

@@ -33,7 +33,7 @@ from .engine import Engine, open_engine
 from .fates import decide
 from .fit import MODEL, fit_model, fit_tokenizer
 from .report import write_report
-from .settings import BuildSettings
+from .settings import BuildSettings, effect_of_change
 from .shards import write_clusters
 from .stages import look_at, tokenize_all
 from .tokens import eos_id, token_dtype
@@ -72,7 +72,7 @@ def build(
         if (out / MANIFEST).exists():
             manifest = Manifest.load(out)
             first = {name: manifest.provenance.get(name) for name in plan}
-            check_same(first, plan, out)
+            check_same(first, plan, out, effect_of_change(first, plan))
             say(f"{out} is built already, from these sources with these settings")
             return manifest
         if not (work / "plan.json").exists() and (foreign := _foreign(out)):
@@ -80,7 +80,7 @@ def build(
                 f"{out} is not empty: it holds {', '.join(foreign[:5])}; name a new folder"
             )
         remove_temporaries(out)
-        if begin_or_continue(out, f"{WORK}/plan.json", plan):
+        if begin_or_continue(out, f"{WORK}/plan.json", plan, effect_of_change):
             say(f"going on with the build in {out}")
         with open_engine(engine, workers, work / "plan.json") as opened:
             _run(opened, found, out, settings, plan)

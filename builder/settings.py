@@ -8,6 +8,20 @@ from climbstream.loader.errors import InvalidDataError
 SCORES = ("overall", "educational", "informational", "advertisement")
 """Quality scores of a document, 0 to 5; higher is better in all, so 5 has no advertisement."""
 
+DECIDES = {
+    "what is read": ("text", "id", "label", "license", "max_bytes"),
+    "the embedding and the centroids": ("micro_clusters", "dims", "sample", "seed"),
+    "what stays, and its clusters": (
+        "clusters",
+        "min_cluster_score",
+        "min_document_score",
+        "keep_duplicates",
+        "holdout",
+    ),
+    "the tokens": ("tokenizer", "vocab_size"),
+}
+"""Settings by the first thing that they decide; all things after it follow from it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildSettings:
@@ -99,6 +113,19 @@ class BuildSettings:
                 f"unknown build settings: {what}; the settings are {', '.join(known)}"
             )
         return cls(**value)
+
+
+def effect_of_change(there: Any, here: Any) -> str:
+    """Say what a build has to do again, whose plan was ``there`` and is ``here``."""
+    if there.get("sources") != here["sources"]:
+        return ""
+    changed = [
+        name for name, value in here["settings"].items() if there["settings"].get(name) != value
+    ]
+    for what, names in DECIDES.items():
+        if any(name in names for name in changed):
+            return f"; that changes {what}, and all that follows"
+    return ""
 
 
 def _fits(value: object, kind: Any) -> bool:

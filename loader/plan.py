@@ -1,6 +1,6 @@
 """Plan: what decides a result, kept beside it, so that nothing goes on as something else."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,15 @@ _NAMED = 5
 """Differences that a message names."""
 
 
-def begin_or_continue(place: Path, name: str, plan: Mapping[str, Any]) -> bool:
+def begin_or_continue(
+    place: Path,
+    name: str,
+    plan: Mapping[str, Any],
+    effect: Callable[[Any, Any], str] = lambda _there, _here: "",
+) -> bool:
     """Write ``plan``, plain JSON values, to file ``name`` in ``place``; or see that it is there.
 
-    Returns whether it was there.
+    Returns whether it was there. ``effect(there, here)`` says what a difference means.
 
     Raises:
         InvalidDataError: Another plan is there; the message names what differs.
@@ -23,16 +28,17 @@ def begin_or_continue(place: Path, name: str, plan: Mapping[str, Any]) -> bool:
     if not path.exists():
         write_json(path, plan)
         return False
-    check_same(read_json(path), plan, place)
+    there = read_json(path)
+    check_same(there, plan, place, effect(there, plan))
     return True
 
 
-def check_same(there: object, here: object, place: Path) -> None:
-    """Raise `InvalidDataError` with what differs, unless both plans are the same."""
+def check_same(there: object, here: object, place: Path, effect: str = "") -> None:
+    """Raise `InvalidDataError` with what differs and its ``effect``, unless plans are the same."""
     if found := list(_differences(there, here)):
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         raise InvalidDataError(
-            f"{place} was begun differently: {'; '.join(found[:_NAMED])}{more}. "
+            f"{place} was begun differently: {'; '.join(found[:_NAMED])}{more}{effect}. "
             "Use what it was begun with, or name another place"
         )
 

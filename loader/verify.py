@@ -1,6 +1,6 @@
 """Verify a shard directory: recompute every hash and count, and follow every document."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -106,41 +106,56 @@ def _broken_documents(
         return
     import pyarrow.parquet as pq  # noqa: PLC0415 - only directories with a catalogue need it
 
-    dropped: Counter[str] = Counter()
-    found: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
+    listed: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    found = {place: np.zeros(len(held), np.bool_) for place, held in lengths.items()}
     for part in parts:
         try:
-            columns = ["id", "cluster", "why", "shard", "row", "tokens"]
+            columns = ["id", "cluster", "why", "shard", "row", "tokens", "bytes"]
             rows = pq.read_table(part, columns=columns).to_pylist()
         except (OSError, ValueError, LookupError) as error:
             yield f"catalogue: {part} cannot be read: {error}"
             continue
         for row in rows:
-            if row["why"] is not None:
-                dropped[row["why"]] += 1
-                continue
+            why = row["why"] or ""
+            listed[why] += 1
+            sizes[why] += row["bytes"]
             place = (row["cluster"], row["shard"])
-            found[place].add(row["row"])
-            held = lengths.get(place)
-            if held is None:
-                continue  # the shard is a fault already
+            if why or place not in lengths:
+                continue  # a shard that is missing is a fault already
+            held = lengths[place]
             if not 0 <= row["row"] < len(held) or held[row["row"]] != row["tokens"]:
                 yield (
                     f"document {row['id']} of {row['tokens']} tokens is not row {row['row']} of "
                     f"shard {row['shard']} of cluster {row['cluster']}"
                 )
-    for (name, number), held in lengths.items():
-        if len(found[name, number]) != len(held):
+            else:
+                found[place][row["row"]] = True
+    for (name, number), seen in found.items():
+        if not seen.all():
             yield (
-                f"shard {number} of cluster {name} holds {len(held)} documents, "
-                f"the catalogue lists {len(found[name, number])}"
+                f"shard {number} of cluster {name} holds {len(seen)} documents, "
+                f"the catalogue lists {seen.sum()}"
             )
-    counted: Counter[str] = Counter()
-    for stage in manifest.conservation:
-        if stage["stage"] != "read":
-            counted.update({why: size["documents"] for why, size in stage["dropped"].items()})
-    if counted != dropped:
-        yield (
-            f"dropped documents: the manifest counts {dict(counted)}, "
-            f"the catalogue lists {dict(dropped)}"
-        )
+    if manifest.conservation:
+        yield from _other_counts(manifest, {"documents": listed, "bytes": sizes})
+
+
+def _other_counts(manifest: Manifest, listed: Mapping[str, Counter[str]]) -> Iterator[str]:
+    """Say which counts of the stages are not those that the catalogue gives; "" is what stays."""
+    last = manifest.conservation[-1]["out"]
+    for unit, there in listed.items():
+        if unit not in last:
+            continue
+        counted: Counter[str] = Counter()
+        for stage in manifest.conservation:
+            if stage["stage"] != "read":  # a bad record is not listed
+                counted.update({why: size.get(unit, 0) for why, size in stage["dropped"].items()})
+        dropped = Counter({why: count for why, count in there.items() if why})
+        if counted != dropped:
+            yield (
+                f"dropped {unit}: the manifest counts {dict(counted)}, "
+                f"the catalogue lists {dict(dropped)}"
+            )
+        if last[unit] != there[""]:
+            yield f"{last[unit]} {unit} left the last stage, the catalogue lists {there['']}"

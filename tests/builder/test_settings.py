@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
-from climbstream.builder.settings import BuildSettings
+from climbstream.builder.settings import DECIDES, BuildSettings
 from climbstream.loader.errors import InvalidDataError
 
 
@@ -96,3 +96,8 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_name(given):
 )
 def test_a_value_of_a_right_type_is_taken(given):
     assert asdict(BuildSettings.from_json(given)) == {**asdict(BuildSettings()), **given}
+
+
+def test_every_setting_decides_something_first():
+    named = [name for names in DECIDES.values() for name in names]
+    assert sorted(named) == sorted(BuildSettings().to_json())
