@@ -97,7 +97,7 @@ def read_some(task: PortraitTask) -> list[dict[str, str]]:
     chosen = drawn(len(shards), _SHARDS, task.seed, "portrait", task.cluster).tolist()
     for shard in sorted(chosen):
         view = read_shard(folder, shards[shard], task.manifest.dtype)
-        rows = drawn(len(view.ends), -(-task.documents // len(chosen)), task.seed, shard)
+        rows = drawn(len(view.lengths), -(-task.documents // len(chosen)), task.seed, shard)
         for row in sorted(rows.tolist()):
             ids = view.document(row, task.manifest.dtype)[:_TOKENS].tolist()
             text = tokenizer.decode(ids, skip_special_tokens=True)

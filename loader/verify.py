@@ -119,7 +119,7 @@ def _broken_documents(
         for row in rows:
             why = row["why"] or ""
             listed[why] += 1
-            sizes[why] += row["bytes"]
+            sizes[why] += row["bytes"] or 0  # an import of tokens knows none
             place = (row["cluster"], row["shard"])
             if why or place not in lengths:
                 continue  # a shard that is missing is a fault already
