@@ -143,6 +143,9 @@ def test_one_of_several_missing_parts_is_found(directory):
     table = pq.read_table(part)
     pq.write_table(table.slice(0, 200), part)
     pq.write_table(table.slice(200), part.with_name("part-00001.parquet"))
+    # A part that the manifest does not count is of an append that has not ended.
+    assert "the catalogue lists" in faults(directory)
+    write_json(directory / MANIFEST, {**read_json(directory / MANIFEST), "parts": 2})
     assert faults(directory) == ""
     part.unlink()
     assert "the catalogue lists" in faults(directory)
@@ -291,3 +294,8 @@ def test_verifying_changes_nothing(built, all_bytes):
 def test_tokens_are_counted_as_they_are_served(built, read_documents):
     tokens = sum(map(len, read_documents(built.directory).values()))
     assert verify_directory(built.directory).tokens == tokens == np.int64(tokens)
+
+
+def test_a_document_of_other_bytes_is_found(directory):
+    edit_rows(directory, lambda row: row.update(bytes=row["bytes"] + 1))
+    assert "bytes left the last stage, the catalogue lists" in faults(directory)
