@@ -1,4 +1,4 @@
-"""The commands that take over what others clustered, and hand over: ``climb import``."""
+"""The commands ``climb import`` and ``climb export``: what others clustered, and others read."""
 
 from pathlib import Path
 from typing import Any
@@ -7,8 +7,10 @@ import click
 
 from climbstream.loader.cli import json_option, show, text_table
 from climbstream.loader.clusters import load_clusters
+from climbstream.loader.mixture import Mixture
 
 from .engine import ENGINES
+from .export import BLENDS, LAYOUTS, export_shards
 from .import_settings import ImportSettings
 from .imported import import_corpus
 
@@ -53,3 +55,24 @@ def import_(
     text = text_table(("cluster", "words", "documents", "tokens"), rows, left=2)
     about = f"{out} · licence: {manifest.license} · report: {out / 'report.html'}"
     show(manifest.to_json(), f"{text}\n\n{about}", as_json=as_json)
+
+
+@click.command()
+@click.argument("directory")
+@click.option("--to", type=click.Choice(LAYOUTS), required=True, help="Layout.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--mixture", type=click.Path(path_type=Path), help="[default: token shares]")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@json_option
+def export(
+    directory: str, to: str, out: Path, mixture: Path | None, workers: int | None, as_json: bool
+) -> None:
+    """Write the shard directory DIRECTORY, a folder or URL, as other trainers read it.
+
+    parquet is the layout of ClimbLab and jsonl that of ClimbMix; megatron writes .bin and .idx, and
+    the words of --data-path for a mixture; mosaic writes the YAML of streams for a mixture alone.
+    """
+    weights = Mixture.load(mixture) if mixture else None
+    text = export_shards(directory, out, to, weights, workers=workers)
+    value = {"out": str(out), "to": to, "file": str(out / BLENDS[to]) if text else None}
+    show({**value, "mixture": text}, text or str(out), as_json=as_json)

@@ -41,6 +41,11 @@ COMMANDS = {
         "Turn a corpus that is clustered already into token shards.",
         "build",
     ),
+    "export": _Home(
+        "climbstream.builder.exchange_cli:export",
+        "Write shards as other trainers read them.",
+        "build",
+    ),
     "inspect": _Home(
         "climbstream.loader.commands:inspect", "Say what a shard directory holds.", ""
     ),

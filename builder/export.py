@@ -1,0 +1,283 @@
+"""Export: a shard directory in the layouts that other trainers read.
+
+``parquet`` is the layout of NVIDIA's ClimbLab and ``jsonl`` that of ClimbMix, which `climb import`
+reads back; ``megatron`` is Megatron's own; mosaicml-streaming reads our shards as they are, so
+``mosaic`` is a YAML of streams alone. Files are written whole, and those that are there are done.
+"""
+
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from numpy.typing import NDArray
+
+from climbstream.loader.errors import IntegrityError, UsageError
+from climbstream.loader.manifest import Manifest, cluster_folder, load_index
+from climbstream.loader.mixture import Mixture
+from climbstream.loader.mosaic import stream_arguments
+from climbstream.loader.pool import Pool
+from climbstream.loader.progress import Progress
+from climbstream.loader.storage import atomic_path, read_json, write_bytes, write_json
+from climbstream.loader.store import Store
+
+from .card import CARD, write_card
+from .layouts import cluster_names
+from .megatron import blend, write_indexed
+from .readback import documents_of
+from .workplace import workplace
+
+LAYOUTS = ("parquet", "jsonl", "megatron", "mosaic")
+DONE = "export.json"
+BLENDS = {"megatron": "blend.txt", "mosaic": "streams.yaml"}
+"""File of the mixture, by layout."""
+
+_MOST_FILES = 100
+"""Files of a cluster, and parts of ClimbMix: as NVIDIA publishes them."""
+_TOKENIZER = "tokenizer.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileTask:
+    """A file to write: some shards of some clusters."""
+
+    directory: str
+    manifest: Manifest
+    path: Path
+    shards: dict[int, range]
+    """Numbers of the shards, by the number of the cluster."""
+    labels: tuple[int | str, ...]
+    """What rows call each cluster."""
+
+
+def export_shards(
+    directory: str,
+    out: Path,
+    to: str,
+    mixture: Mixture | None = None,
+    *,
+    workers: int | None = None,
+) -> str | None:
+    """Write the shard directory ``directory``, a folder or URL, to ``out`` in the layout ``to``.
+
+    Returns the mixture as that layout says it, by default of token shares; None: it says none.
+
+    Raises:
+        UsageError: The layout has no place for a mixture.
+        InvalidDataError: ``out`` holds something else, or the mixture is for other clusters.
+        IntegrityError: A shard is not what it was, or a document has no end.
+        LockedError: Another process works on ``out``.
+    """
+    manifest = Manifest.load(directory)
+    if mixture is not None and to not in BLENDS:
+        raise UsageError(
+            f"--to {to} holds all documents, whatever a mixture says; leave it out, or export to "
+            f"{' or '.join(BLENDS)}"
+        )
+    text = _mixture_text(directory, manifest, mixture or manifest.token_shares, out, to)
+    plan = {
+        "exporter": 1,
+        "to": to,
+        "shards": manifest.fingerprint,
+        "license": manifest.license,
+        "vocab_size": manifest.vocab_size,
+        "eos_id": manifest.eos_id,
+    }
+
+    def finished() -> object | None:
+        return read_json(out / DONE) if (out / DONE).exists() else None
+
+    with workplace(out, ".export", plan, finished) as work:
+        if work is not None:
+            tasks, write = _tasks(directory, manifest, out, to)
+            with Pool(workers) as pool, Progress("export", manifest.tokens, "tokens") as progress:
+                for _, tokens in pool.run(write, tasks):
+                    progress.add(tokens)
+            _write_beside(directory, manifest, out, to)
+            write_json(out / DONE, plan)
+        if text is not None:
+            write_bytes(out / BLENDS[to], text.encode() + b"\n")
+    return text
+
+
+def _tasks(
+    directory: str, manifest: Manifest, out: Path, to: str
+) -> tuple[list[FileTask], Callable[[FileTask], int]]:
+    """List the files of a layout, and say what writes them."""
+    counts = [len(load_index(Store.of(directory), manifest, c).shards) for c in manifest.clusters]
+    labels = cluster_labels(manifest.names)
+
+    def task(path: Path, shards: dict[int, range]) -> FileTask:
+        return FileTask(
+            directory=directory, manifest=manifest, path=out / path, shards=shards, labels=labels
+        )
+
+    if to == "parquet":
+        return [
+            task(_table_path(label, number), {k: part})
+            for k, (label, count) in enumerate(zip(labels, counts, strict=True))
+            for number, part in enumerate(_cut(count, max(1, min(count, _MOST_FILES))))
+        ], write_table
+    if to == "jsonl":
+        parts = min(max(counts), _MOST_FILES) or 1
+        # Each part has its share of every cluster.
+        cuts = [_cut(count, parts) for count in counts]
+        return [
+            task(Path(f"part_{i}.tokenized.jsonl"), {k: cut[i] for k, cut in enumerate(cuts)})
+            for i in range(parts)
+        ], write_lines
+    if to == "megatron":
+        return [
+            task(Path(cluster.name), {k: range(counts[k])})
+            for k, cluster in enumerate(manifest.clusters)
+        ], write_megatron
+    return [], write_lines
+
+
+def _table_path(label: int | str, number: int) -> Path:
+    folder = f"cluster_{label}" if isinstance(label, int) else f"cluster_id={label}"
+    return Path(folder, f"cluster_{label}_{number:03d}.tokenized.parquet")
+
+
+def cluster_labels(names: Sequence[str]) -> tuple[int | str, ...]:
+    """Say what an import must be told to name the clusters ``names`` again: numbers, if they are.
+
+    >>> cluster_labels(["c01", "c20"]), cluster_labels(["law", "sea"])
+    ((1, 20), ('law', 'sea'))
+    """
+    numbers = [re.fullmatch("c([0-9]+)", name) for name in names]
+    found = [int(match[1]) for match in numbers if match]
+    if len(found) == len(names) and [*cluster_names(map(str, found)).values()] == [*names]:
+        return tuple(found)
+    return tuple(names)
+
+
+def _cut(count: int, parts: int) -> list[range]:
+    """Cut the numbers below ``count`` into ``parts`` runs, level within one."""
+    ends = [count * i // parts for i in range(parts + 1)]
+    return [range(a, b) for a, b in itertools.pairwise(ends)]
+
+
+def _documents(task: FileTask) -> Iterator[tuple[int, list[NDArray[Any]]]]:
+    """Give the documents of the shards of a file, a shard at a time, with the cluster's number."""
+    for k, numbers in task.shards.items():
+        entry = task.manifest.clusters[k]
+        shards = load_index(Store.of(task.directory), task.manifest, entry).shards
+        folder = cluster_folder(Store.of(task.directory), entry.name)
+        chosen = [shards[number] for number in numbers]
+        for documents in documents_of(folder, chosen, task.manifest.dtype):
+            yield k, documents
+
+
+def _row_tokens(task: FileTask, k: int, document: NDArray[Any]) -> NDArray[Any]:
+    """Tokens of a document as a row has them: without the one that ends it.
+
+    It stays where an import would not put it back: a row is never empty, and one that ends with it
+    is taken as it is.
+    """
+    end = task.manifest.eos_id
+    if end is None:
+        return document
+    if document[-1] != end:
+        raise IntegrityError(
+            f"a document of cluster {task.manifest.names[k]} does not end with token {end}, as the "
+            "manifest says that all do; run climb verify"
+        )
+    return document if len(document) == 1 or document[-2] == end else document[:-1]
+
+
+def write_table(task: FileTask) -> int:
+    """Write a file of ClimbLab, unless it is there; return its tokens."""
+    if task.path.exists():
+        return 0
+    label = pa.int64() if isinstance(task.labels[0], int) else pa.string()
+    schema = pa.schema(
+        [("tokens", pa.list_(pa.int32())), ("token_count", pa.int64()), ("cluster_id", label)]
+    )
+    written = 0
+    with (
+        atomic_path(task.path) as path,
+        pq.ParquetWriter(path, schema, compression="zstd") as writer,
+    ):
+        for k, documents in _documents(task):
+            rows = [_row_tokens(task, k, document) for document in documents]
+            counts = [len(row) for row in rows]
+            ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+            tokens = pa.ListArray.from_arrays(ends, np.concatenate(rows).astype(np.int32))
+            labels = pa.array([task.labels[k]] * len(rows), label)
+            writer.write_table(pa.table([tokens, pa.array(counts), labels], schema=schema))
+            written += sum(map(len, documents))
+    return written
+
+
+def write_lines(task: FileTask) -> int:
+    """Write a file of ClimbMix, unless it is there; return its tokens."""
+    if task.path.exists():
+        return 0
+    written = 0
+    with atomic_path(task.path) as path, path.open("w", encoding="utf-8") as file:
+        for k, documents in _documents(task):
+            for document in documents:
+                row = _row_tokens(task, k, document).tolist()
+                value = {"tokens": row, "token_count": len(row), "cluster_id": task.labels[k]}
+                file.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+                written += len(document)
+    return written
+
+
+def write_megatron(task: FileTask) -> int:
+    """Write a cluster for Megatron, unless it is there; return its tokens."""
+    # The index is written last.
+    if task.path.with_name(f"{task.path.name}.idx").exists():
+        return 0
+    parts = (documents for _, documents in _documents(task))
+    return write_indexed(task.path, parts, task.manifest.dtype)
+
+
+def _mixture_text(
+    directory: str, manifest: Manifest, mixture: Mixture, out: Path, to: str
+) -> str | None:
+    """Say a mixture in a layout's own words."""
+    if to == "megatron":
+        return blend(manifest, mixture, out)
+    if to == "mosaic":
+        place = directory if "://" in directory else str(Path(directory).resolve())
+        arguments = stream_arguments(place, mixture, out / "cache")
+        streams = {value["remote"].rpartition("/")[2]: value for value in arguments}
+        return str(yaml.safe_dump({"streams": streams}, sort_keys=False)).rstrip("\n")
+    return None
+
+
+def _write_beside(directory: str, manifest: Manifest, out: Path, to: str) -> None:
+    """Write the card, which carries the licence, and the tokenizer if one is known."""
+    if manifest.tokenizer_hash:
+        write_bytes(out / _TOKENIZER, Store.of(directory).read(_TOKENIZER))
+    ours: dict[str, Any] = {
+        "vocab_size": manifest.vocab_size,
+        "eos_id": -1 if manifest.eos_id is None else manifest.eos_id,
+        "shards": manifest.fingerprint,
+    }
+    metadata: dict[str, Any] = {}
+    if manifest.license != "unknown":
+        metadata = {"license": "other", "license_name": manifest.license}
+        ours["license"] = manifest.license
+    if to == "parquet":
+        folders = [_table_path(label, 0).parent for label in cluster_labels(manifest.names)]
+        metadata["configs"] = [
+            {"config_name": folder.name, "data_files": f"{folder}/*.parquet"} for folder in folders
+        ]
+    rows = "\n".join(f"| {c.name} | {c.documents:,} | {c.tokens:,} |" for c in manifest.clusters)
+    body = (
+        f"{manifest.tokens:,} tokens in {len(manifest.clusters)} clusters. "
+        f"Licence: {manifest.license}.\n\n| cluster | documents | tokens |\n|---|---|---|\n{rows}"
+    )
+    write_bytes(
+        out / CARD, write_card("Clusters of tokens", {**metadata, "climbstream": ours}, body)
+    )
