@@ -66,6 +66,11 @@ COMMANDS = {
         "Recompute what a job served, from its weights log.",
         "",
     ),
+    "monitor": _Home(
+        "climbstream.loader.run_commands:monitor",
+        "Show a running job on a local web page.",
+        "",
+    ),
     "explain": _Home(
         "climbstream.loader.run_commands:explain", "List the documents of a batch.", "build"
     ),

@@ -85,6 +85,7 @@ def blend(log: WeightsLog, named: Mapping[str, float], *, only: bool = False) ->
             f"{some_names(known, _NAMED)}"
         )
     last = log.records[-1]
+    check_weights({**last.weights, **named})
     if capped := [name for name, weight in named.items() if weight > 0 and name in last.capped]:
         raise UsageError(
             f"{some_names(capped)} has used up its epochs and would get nothing; leave it out, "
@@ -92,7 +93,6 @@ def blend(log: WeightsLog, named: Mapping[str, float], *, only: bool = False) ->
         )
     if only:
         return Mixture.of(named)
-    check_weights({**last.weights, **named})
     total = math.fsum(named.values())
     others = {n: w for n, w in last.weights.items() if n not in named and n not in last.capped}
     theirs = math.fsum(others.values())

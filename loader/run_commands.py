@@ -1,5 +1,6 @@
-"""The commands that look back at a run: audit, explain."""
+"""The commands that look at a run: audit, explain, monitor."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -7,8 +8,12 @@ import click
 
 from .audit import audit_run
 from .cli import json_option, show, text_table
+from .errors import UsageError
 from .explain import explain_step
+from .monitor import HOST, Monitor
+from .progress import say
 from .replay import Replay
+from .watch import RunWatch
 
 _RUN = click.argument("run", type=click.Path(path_type=Path))
 _SHARDS = click.option("--shards", help="Folder or URL.  [default: where they were when it ran]")
@@ -68,3 +73,30 @@ def explain(run: Path, step: int, row: int | None, shards: str | None, as_json: 
     ]
     text = f"{run}, step {step:,}\n\n{text_table(heads, rows, left=9)}"
     show({"step": step, "pieces": [asdict(p) for p in pieces]}, text, as_json=as_json)
+
+
+@click.command()
+@_RUN
+@click.option("--port", type=click.IntRange(0, 65_535), default=0, help="[default: a free one]")
+@click.option("--json", "as_json", is_flag=True, help="Write where the run stands, and end.")
+def monitor(run: Path, port: int, as_json: bool) -> None:
+    """Show the job in the folder RUN on a local web page, and change its weights there.
+
+    The address that is printed is good for this machine only, and holds a token: whoever has it
+    may change the weights.
+    """
+    watch = RunWatch(run)
+    if as_json:
+        click.echo(json.dumps(watch.look()))
+        return
+    try:
+        server = Monitor(watch, port)
+    except OSError as error:
+        raise UsageError(f"{HOST}:{port} cannot be listened on: {error.strerror}") from None
+    with server:
+        try:
+            click.echo(server.url)
+            say("open this address in a browser of this machine; Ctrl-C ends")
+            server.serve_forever()
+        except KeyboardInterrupt:
+            say("ended; the run goes on")

@@ -6,6 +6,7 @@ the clock. Equal arguments give equal weights on one machine, whether a run was 
 """
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -173,7 +174,8 @@ def train_model(
         if on_step is not None:
             on_step(step + 1, losses[-1])
         if metrics is not None and ((step + 1) % _METRICS_EVERY == 0 or step + 1 == settings.steps):
-            append_line(metrics, {**loader.metrics(), "loss": losses[-1]}, sync=False)
+            line = {**loader.metrics(), "loss": losses[-1], "time": round(time.time(), 3)}
+            append_line(metrics, line, sync=False)
         if checkpoint is not None and (step + 1) % every == 0:
             state = {
                 "run": run,
