@@ -17,13 +17,13 @@ BASE = "append to"
 
 
 def settle(out: Path) -> None:
-    """End an append to ``out`` whose manifest was written; do nothing if there is none."""
-    plan = out / WORK / "plan.json"
-    if not plan.exists() or not (out / MANIFEST).exists():
+    """End what was killed after its manifest was written, a build or an append to ``out``."""
+    work, plan = out / WORK, out / WORK / "plan.json"
+    if not work.exists() or not (out / MANIFEST).exists():
         return
     manifest = Manifest.load(out)
-    if read_json(plan).get(BASE, manifest.build) == manifest.build:
-        return
+    if plan.exists() and read_json(plan).get(BASE) == manifest.build:
+        return  # an append that goes on
     for cluster in manifest.clusters:
         folder = cluster_folder(out, cluster.name)
         new = folder / NEXT_INDEX
@@ -32,4 +32,4 @@ def settle(out: Path) -> None:
             new.replace(folder / INDEX)
     for path in sorted((out / ASIDE).glob("[!.]*")):
         path.replace(out / path.name)
-    shutil.rmtree(out / WORK)
+    shutil.rmtree(work)
