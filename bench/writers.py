@@ -37,7 +37,7 @@ ALONE, OURS = "tokenizer alone", "climbstream"
 PEERS = {
     "mosaicml-streaming 0.13.0": (
         "write_streaming",
-        ("torch==2.13.0", "mosaicml-streaming==0.13.0", "tokenizers==0.23.3"),
+        ("torch==2.13.0", "mosaicml-streaming==0.13.0", "tokenizers>=0.20"),
     ),
     "datatrove 0.10.1": ("write_datatrove", ("datatrove==0.10.1", "tokenizers==0.23.3")),
 }
