@@ -14,7 +14,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-BENCHES = ("loader", "cache", "peers", "scale", "writers")
+BENCHES = ("loader", "cache", "peers", "builder", "scale", "writers")
 
 
 def main() -> None:

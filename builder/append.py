@@ -167,7 +167,7 @@ class _Append:
             ),
             parts=parts + len(units),
         )
-        write_report(self._aside, grown, infos, agreement)
+        write_report(self._aside, grown, infos, agreement, clusters.centroids)
         grown.save(out)
 
     def _join_heldout(self) -> None:
@@ -193,7 +193,15 @@ def _joined(old: ClusterInfo, new: ClusterInfo) -> ClusterInfo:
             for name, value in old.quality.items()
         },
         labels=dict(sorted(labels.items(), key=lambda item: -item[1])),
+        micro_documents=_added(old.micro_documents, new.micro_documents),
+        spread={name: _added(n, new.spread[name]) for name, n in old.spread.items()},
+        copies=old.copies + new.copies,
+        effective_tokens=old.effective_tokens + new.effective_tokens,
     )
+
+
+def _added(old: Sequence[int], new: Sequence[int]) -> tuple[int, ...]:
+    return tuple(a + b for a, b in zip(old, new, strict=True))
 
 
 def _joined_licenses(old: str, new: str) -> str:

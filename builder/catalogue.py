@@ -29,6 +29,7 @@ _SCHEMA = pa.schema(
         ("id", pa.string()),
         ("cluster", pa.string()),
         ("why", pa.string()),
+        ("copy_of", pa.int64()),
         ("shard", pa.int32()),
         ("row", pa.int32()),
         ("tokens", pa.int32()),
@@ -48,6 +49,8 @@ class PartTask:
     """A part of the catalogue to write: the documents of ``unit``."""
 
     unit: Unit
+    before: int
+    """Documents in the catalogue before this build or append."""
     path: Path
     why: NDArray[np.uint8]
     """Why each document was dropped, a place in ``reasons``; 0: it stays. ``[n]``."""
@@ -63,6 +66,7 @@ def write_catalogue(
     """Write ``documents/part-*.parquet``, one part a unit, the first with number ``first``.
 
     A dropped document has a reason (``why``) and no ``cluster``, ``shard``, ``row`` or ``tokens``.
+    ``copy_of`` is the place, over all parts in order, of the document that one nearly repeats.
     What an import does not know, bytes of tokens, scores and hashes, is empty.
     """
     run_stage(engine, "write catalogue", "documents", write_part, _plan(out, fates, written, first))
@@ -75,6 +79,8 @@ def _plan(
     ends = [np.cumsum(cluster.shard_samples) for cluster in written]
     starts = [np.concatenate([[0], end]) for end in ends]
     served = np.zeros(len(written), np.int64)
+    earlier = (out / DOCUMENTS / f"part-{part:05d}.parquet" for part in range(first))
+    before = sum(pq.read_metadata(path).num_rows for path in earlier)
     for part, (unit, why) in enumerate(zip(fates.units, fates.why, strict=True)):
         counts = np.bincount(unit.read("clusters")[unit.read("order")], minlength=len(written))
         places = {}
@@ -86,6 +92,7 @@ def _plan(
         served += counts
         yield PartTask(
             unit=unit,
+            before=before,
             path=out / DOCUMENTS / f"part-{first + part:05d}.parquet",
             why=why,
             reasons=tuple(fates.reasons),
@@ -104,11 +111,13 @@ def write_part(task: PartTask) -> int:
     tokens[order] = unit.read("lengths")
     for k, places in task.places.items():
         shard[order[cluster[order] == k]], row[order[cluster[order] == k]] = places.T
+    original = unit.read("original") if unit.has("original") else np.full(len(cluster), -1)
     text = unit.columns("id", "label", "license", "origin")
     columns: dict[str, Any] = {
         "id": text["id"],
         "cluster": pa.array(np.array(["", *task.names])[cluster + 1], mask=dropped),
         "why": pa.array(np.array(task.reasons)[task.why], mask=~dropped),
+        "copy_of": pa.array(task.before + original, mask=original < 0),
         "shard": pa.array(shard, mask=dropped),
         "row": pa.array(row, mask=dropped),
         "tokens": pa.array(tokens, mask=dropped),

@@ -13,6 +13,8 @@ from climbstream.loader.storage import read_json
 from .append import append as run_append
 from .engine import ENGINES
 from .pipeline import build as run_build
+from .pipeline import dry_run as run_dry
+from .preview import preview_text
 from .settings import BuildSettings
 
 
@@ -24,6 +26,7 @@ from .settings import BuildSettings
 @click.option("--id", help="Column of the identifier.  [default: id]")
 @click.option("--license", help="Column of the licence.  [default: license]")
 @click.option("--label", help="Column of a known domain, for the report.  [default: label]")
+@click.option("--embed", help="tfidf, st:NAME or m2v:NAME.  [default: tfidf]")
 @click.option("--tokenizer", help="Hugging Face tokenizer.  [default: train a BPE]")
 @click.option("--vocab-size", type=int, help="Tokens of a trained tokenizer.  [default: 32768]")
 @click.option("--holdout", type=float, help="Part that is kept for evaluation.  [default: 0]")
@@ -32,6 +35,7 @@ from .settings import BuildSettings
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="[default: local]")
 @click.option("--workers", type=click.IntRange(min=1), help="Tasks at a time.  [default: cores]")
 @click.option("--append", is_flag=True, help="Add to the clusters of a finished directory.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be left out, with samples.")
 @json_option
 def build(
     sources: tuple[str, ...],
@@ -40,6 +44,7 @@ def build(
     engine: str,
     workers: int | None,
     append: bool,
+    dry_run: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -50,8 +55,10 @@ def build(
     A build that was interrupted goes on when the same command is run again.
     """
     given = {name: value for name, value in given.items() if value is not None}
-    if append and (config or given):
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in given) or "--config"
+    if append and (config or given or dry_run):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given) or (
+            "--config" if config else "--dry-run"
+        )
         raise UsageError(
             f"--append goes by the settings that {out} was built with; leave out {names}"
         )
@@ -59,6 +66,11 @@ def build(
     if not isinstance(settings, dict):
         raise InvalidDataError(f"{config} holds no object of settings")
     settings |= given
+    if dry_run:
+        checked = BuildSettings.from_json(settings)
+        found = run_dry(sources, out, checked, workers=workers, engine=engine)
+        show(found, preview_text(found), as_json=as_json)
+        return
     if append:
         manifest = run_append(sources, out, workers=workers, engine=engine)
     else:

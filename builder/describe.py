@@ -23,6 +23,8 @@ _READ = 200
 _CHARS = 4_000
 """Of each of them, what is read."""
 _SHOWN = 4
+_BINS = 10
+"""Bins of half a point that quality scores are counted in."""
 
 
 def describe_clusters(
@@ -33,13 +35,26 @@ def describe_clusters(
     sizes = np.zeros(count, np.int64)
     scores = np.zeros((count, len(SCORES)))
     labels: list[Counter[str]] = [Counter() for _ in entries]
+    micro = np.zeros(len(clusters.cluster), np.int64)
+    spread = np.zeros((len(SCORES), count, _BINS), np.int64)
+    copies, effective = np.zeros((2, count), np.int64)
     sample = _Sample(count)
     for number, unit in enumerate(units):
         rows = unit.read("order")
         cluster = unit.read("clusters")[rows]
         sizes += np.bincount(cluster, unit.read("sizes")[rows], count).astype(np.int64)
+        micro += np.bincount(unit.read("micro")[rows], minlength=len(micro))
         for column, values in enumerate(unit.read("scores")[rows].T):
             scores[:, column] += np.bincount(cluster, values, count)
+            bins = np.minimum((values * (_BINS / 5)).astype(np.int64), _BINS - 1)
+            found = np.bincount(cluster * _BINS + bins, minlength=count * _BINS)
+            spread[column] += found.reshape(count, _BINS)
+        copied = unit.read("original") >= 0 if unit.has("original") else np.zeros(len(unit), bool)
+        home = clusters.cluster[unit.read("micro")[copied]]
+        copies += np.bincount(home[home >= 0], minlength=count)
+        alone = ~copied[rows]
+        lengths = unit.read("lengths")
+        effective += np.bincount(cluster[alone], lengths[alone], count).astype(np.int64)
         names = unit.columns("label")["label"].take(rows).to_pylist()
         for k, name in zip(cluster.tolist(), names, strict=True):
             labels[k][name] += 1
@@ -63,6 +78,10 @@ def describe_clusters(
                 for document in drawn[k][:_SHOWN]
             ),
             micro=tuple(np.flatnonzero(clusters.cluster == k).tolist()),
+            micro_documents=tuple(micro[clusters.cluster == k].tolist()),
+            spread={name: tuple(spread[i, k].tolist()) for i, name in enumerate(SCORES)},
+            copies=int(copies[k]),
+            effective_tokens=int(effective[k]),
         )
         for k, entry in enumerate(entries)
     ]

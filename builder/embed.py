@@ -1,8 +1,9 @@
 """Embedder: texts to unit vectors, without a model to download.
 
 TF-IDF of hashed words and marks, then a truncated SVD (latent semantic analysis), both fitted on a
-sample. Marks count because brackets and colons tell code, tables and prose apart. Words are hashed,
-so there is no vocabulary to keep: the embedder is two arrays.
+sample. Marks count because brackets and colons tell code, tables and prose apart; of a number, only
+its digits are counted. Words are hashed, so there is no vocabulary to keep: the embedder is two
+arrays.
 """
 
 from collections.abc import Sequence
@@ -10,22 +11,17 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import HashingVectorizer
+from scipy.sparse import csr_array
 from sklearn.utils.extmath import randomized_svd
 from threadpoolctl import threadpool_limits
+
+from .words import LETTERS, code_points, find_words, is_digit, is_letter
 
 FEATURES = 1 << 16
 HEAD = 4_000
 """Characters of a text that are embedded; the paper embeds 512 tokens."""
-
-_COUNTER = HashingVectorizer(
-    n_features=FEATURES,
-    alternate_sign=False,
-    norm=None,
-    dtype=np.float32,
-    token_pattern=r"(?u)\b\w\w+\b|[^\w\s]",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +49,54 @@ class Embedder:
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed ``texts``: float32 ``[n, dims]`` of length 1; a text without words gives zeros."""
         vectors = np.asarray(_weigh(_count(texts), self.idf) @ self.components, np.float32)
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        result: NDArray[np.float32] = vectors / np.maximum(lengths, 1e-9)
-        return result
+        return unit_length(vectors)
+
+
+def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale each of ``vectors``, ``[n, dims]``, to length 1; zeros stay zeros."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    result: NDArray[np.float32] = vectors / np.maximum(lengths, 1e-9)
+    return result
 
 
 def _count(texts: Sequence[str]) -> Any:
     """Count features: CSR float32 ``[n, FEATURES]``."""
-    return _COUNTER.transform([text[:HEAD] for text in texts])
+    features, counts = [np.empty(0, np.int32)], [np.empty(0, np.float32)]
+    for text in texts:
+        points = code_points(text[:HEAD])
+        found, times = _count_features(points, *find_words(points))
+        features.append(found)
+        counts.append(times)
+    ends = np.cumsum([len(found) for found in features])
+    parts = (np.concatenate(counts), np.concatenate(features), ends)
+    return csr_array(parts, shape=(len(texts), FEATURES))
+
+
+@njit(cache=True, nogil=True)
+def _count_features(points: Any, hashes: Any, begins: Any, ends: Any, shapes: Any) -> Any:
+    """Count the words of two characters or more, and the marks: features int32, float32 ``[m]``."""
+    found = np.empty(len(hashes) + len(points), np.int32)
+    n = 0
+    for i in range(len(hashes)):
+        size = ends[i] - begins[i]
+        if size > 1:
+            number = not shapes[i] & LETTERS
+            found[n] = size % FEATURES if number else hashes[i] >> np.uint64(48)
+            n += 1
+    for point in points:
+        if point > 0x20 and not is_letter(point) and not is_digit(point):
+            found[n] = (np.uint64(point) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(48)
+            n += 1
+    ordered = np.sort(found[:n])
+    features, counts = np.empty(n, np.int32), np.empty(n, np.float32)
+    different = 0
+    for i in range(n):
+        if i and ordered[i] == ordered[i - 1]:
+            counts[different - 1] += 1
+        else:
+            features[different], counts[different] = ordered[i], 1
+            different += 1
+    return features[:different], counts[:different]
 
 
 def _weigh(counts: Any, idf: NDArray[np.float32]) -> Any:

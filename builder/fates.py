@@ -1,6 +1,6 @@
 """Fates: which cluster each document goes to, or why it goes to none.
 
-A byte a document is held in memory; all else lies in the units and is read one unit at a time.
+A few bytes a document are held in memory; all else lies in the units and is read unit by unit.
 """
 
 from collections import Counter
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from climbstream.loader.order import key
 
 from .clustermap import ClusterMap
-from .duplicates import Seen, find_repeated
-from .merge import merge_clusters
+from .duplicates import Seen, find_repeated, near_originals
+from .merge import Micros, merge_clusters
 from .prune import poor_documents, prune_clusters
-from .settings import SCORES, BuildSettings
+from .settings import BuildSettings
 from .unit import Unit
 
 HELD_OUT = "held out"
@@ -78,20 +78,18 @@ def decide(
 ) -> tuple[ClusterMap, Fates]:
     """Deduplicate, prune, hold out and merge.
 
-    Writes ``clusters`` int32 ``[n]`` to each unit: the cluster of a document, below 0 if dropped.
+    Writes ``clusters`` int32 ``[n]`` to each unit, the cluster of a document, below 0 if dropped;
+    and ``original`` int64 ``[n]``, the number of the document that it nearly repeats, or -1.
 
     Raises:
         InvalidDataError: Nothing is left, or the clusters collapse.
     """
     fates = Fates.of(units)
     _drop_copies(fates, settings, _NOTHING)
-    counts, sums = _totals(fates, len(centroids))
-    # A micro-cluster without documents has no mean, and nothing to prune.
-    means = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], np.inf)
+    _, means = _means(fates, "scores", len(centroids))
     clusters = prune_clusters(ClusterMap.of(centroids), means, settings.min_cluster_score)
     _drop_poor(fates, settings, clusters)
-    counts, _ = _totals(fates, len(centroids))
-    clusters = merge_clusters(clusters, counts, settings.clusters)
+    clusters = merge_clusters(clusters, micros_of(fates, len(centroids)), settings)
     _write_clusters(fates, clusters)
     return clusters, fates
 
@@ -112,6 +110,13 @@ def _drop_copies(fates: Fates, settings: BuildSettings, seen: Seen) -> None:
     if not settings.keep_duplicates:
         # Among what is left: a copy of what was dropped is none.
         _drop_repeated(fates, "deduplicate", "text_hashes", "text seen before", seen)
+    if settings.near_duplicates is not None:
+        _find_near(fates, settings.near_duplicates)
+        if not settings.keep_duplicates:
+            fates.drop(
+                "deduplicate nearly",
+                lambda _, unit: _where(unit.read("original") >= 0, "nearly the same as another"),
+            )
 
 
 def _drop_poor(fates: Fates, settings: BuildSettings, clusters: ClusterMap) -> None:
@@ -147,17 +152,43 @@ def _drop_repeated(fates: Fates, stage: str, hashes: str, reason: str, seen: See
     fates.drop(stage, find)
 
 
-def _totals(fates: Fates, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Documents of each micro-cluster that are left, ``[M]``, and their sums of scores, [M, 4]."""
+def _find_near(fates: Fates, least: float) -> None:
+    """Write ``original`` int64 ``[n]`` to each unit: the number of what is copied, or -1."""
+    # The best of each group stays. Scores that differ by a little decide nothing, length does.
+    worth = [
+        np.round(4 * (scores[:, 0] + scores[:, 3])) + sizes / (1 + sizes.max(initial=0))
+        for unit in fates.units
+        for scores, sizes in [(unit.read("scores"), unit.read("sizes"))]
+    ]
+    stays = np.concatenate([fates.stays(number) for number in range(len(fates.units))])
+    original = near_originals(fates.units, stays, np.concatenate(worth).astype(np.float32), least)
+    ends = np.cumsum([len(unit) for unit in fates.units])
+    for unit, part in zip(fates.units, np.split(original, ends[:-1]), strict=True):
+        unit.write("original", part)
+
+
+def micros_of(fates: Fates, count: int) -> Micros:
+    """Say what is left of each of ``count`` micro-clusters."""
+    documents, tightness = _means(fates, "alike", count)
+    return Micros(documents=documents, tightness=tightness[:, 0])
+
+
+def _means(fates: Fates, name: str, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Documents of each micro-cluster that are left, ``[M]``, and means of an array, ``[M, k]``.
+
+    A micro-cluster without documents has no mean, and nothing to prune: infinity.
+    """
     documents = np.zeros(count, np.int64)
-    sums = np.zeros((count, len(SCORES)))
+    sums = np.zeros((count, 1))
     for number, unit in enumerate(fates.units):
         stays = fates.stays(number)
         micro = unit.read("micro")[stays]
         documents += np.bincount(micro, minlength=count)
-        for column, scores in enumerate(unit.read("scores")[stays].T):
-            sums[:, column] += np.bincount(micro, scores, count)
-    return documents, sums
+        columns = np.atleast_2d(unit.read(name)[stays].T)
+        found = np.stack([np.bincount(micro, column, count) for column in columns], axis=1)
+        sums = sums + found
+    means = np.where(documents[:, None] > 0, sums / np.maximum(documents, 1)[:, None], np.inf)
+    return documents, means
 
 
 def _held_out(unit: Unit, settings: BuildSettings) -> NDArray[np.bool_]:

@@ -5,6 +5,7 @@ The sample is as large for a large corpus as for a small one, and so is the memo
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -15,6 +16,7 @@ from climbstream.loader.progress import say
 from climbstream.loader.storage import atomic_path, write_bytes
 
 from .embed import Embedder
+from .encoder import FITTED, Encoder, load_model
 from .kmeans import automatic_count, fit_centroids
 from .settings import BuildSettings
 from .tokens import load_tokenizer, train_tokenizer
@@ -44,12 +46,21 @@ def fit_model(units: Sequence[Unit], path: Path, settings: BuildSettings) -> Non
         return
     texts = sample_texts(units, settings)
     say(f"fit the embedding and the centroids on {len(texts):,} documents")
-    embedder = Embedder.fit(texts, settings.dims, settings.seed)
-    total = sum(len(unit) for unit in units)
-    count = settings.micro_clusters or automatic_count(total, settings.clusters)
-    centroids = fit_centroids(embedder.embed(texts), count, settings.seed)
+    parts: dict[str, Any] = {}
+    encoder: Encoder
+    if settings.embed == FITTED:
+        encoder = embedder = Embedder.fit(texts, settings.dims, settings.seed)
+        parts = {"idf": embedder.idf, "components": embedder.components}
+    else:
+        encoder = load_model(settings.embed)
+    count = settings.micro_clusters or automatic_count(len(texts), settings.clusters)
+    found = fit_centroids(encoder.embed(texts), count, settings.seed, settings.restarts)
+    say(
+        f"  {len(found.vectors):,} micro-clusters, {found.empty} of them empty; mean similarity "
+        f"{found.objective:.4f}, starts from {min(found.tried):.4f}"
+    )
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, idf=embedder.idf, components=embedder.components, centroids=centroids)
+        np.savez(file, embed=np.array(settings.embed), centroids=found.vectors, **parts)
 
 
 def fit_tokenizer(units: Sequence[Unit], path: Path, settings: BuildSettings) -> Tokenizer:

@@ -5,14 +5,15 @@ is there whole is done, so a killed build goes on where it was and ends with the
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from climbstream.loader.clusters import save_clusters
-from climbstream.loader.errors import InvalidDataError
+from climbstream.loader.errors import InvalidDataError, UsageError
 from climbstream.loader.manifest import MANIFEST, Manifest
 from climbstream.loader.plan import begin_or_continue, check_same
 from climbstream.loader.progress import say
@@ -27,11 +28,13 @@ from climbstream.loader.storage import (
 
 from .aside import WORK, settle
 from .catalogue import write_catalogue, write_heldout
-from .corpus import BAD_RECORDS, Source, find_sources, read_corpus
+from .clustermap import ClusterMap
+from .corpus import BAD_RECORDS, ReadReport, Source, find_sources, read_corpus
 from .describe import describe_clusters, label_agreement, name_licenses
 from .engine import Engine, open_engine
-from .fates import decide
+from .fates import Fates, decide
 from .fit import MODEL, fit_model, fit_tokenizer
+from .preview import preview
 from .report import write_report
 from .settings import BuildSettings, effect_of_change
 from .shards import write_clusters
@@ -60,6 +63,43 @@ def build(
     """
     settings = settings or BuildSettings()
     out = out.resolve()  # as processes elsewhere know it
+    with _begun(sources, out, settings, workers, engine) as begun:
+        if begun:
+            _run(*begun, out, settings)
+            shutil.rmtree(out / WORK)
+        else:
+            say(f"{out} is built already, from these sources with these settings")
+    return Manifest.load(out)
+
+
+def dry_run(
+    sources: Sequence[str],
+    out: Path,
+    settings: BuildSettings | None = None,
+    *,
+    workers: int | None = None,
+    engine: str = "local",
+) -> dict[str, Any]:
+    """Do as `build` until all is decided, and `preview` that; the same build goes on from there.
+
+    Raises:
+        UsageError: ``out`` is built already; and as `build` does.
+    """
+    settings = settings or BuildSettings()
+    out = out.resolve()
+    with _begun(sources, out, settings, workers, engine) as begun:
+        if not begun:
+            raise UsageError(f"{out} is built already; name a new folder for a dry run")
+        opened, found, _ = begun
+        _, _, clusters, fates = _decide(opened, found, out, settings)
+        return preview(clusters, fates)
+
+
+@contextmanager
+def _begun(
+    sources: Sequence[str], out: Path, settings: BuildSettings, workers: int | None, engine: str
+) -> Iterator[tuple[Engine, list[Source], dict[str, Any]] | None]:
+    """Begin a build or go on with it: its engine, sources and plan; None if it has ended."""
     found = find_sources(sources)
     plan = {
         "builder": 1,
@@ -73,8 +113,8 @@ def build(
             manifest = Manifest.load(out)
             first = {name: manifest.provenance.get(name) for name in plan}
             check_same(first, plan, out, effect_of_change(first, plan))
-            say(f"{out} is built already, from these sources with these settings")
-            return manifest
+            yield None
+            return
         if not (work / "plan.json").exists() and (foreign := _foreign(out)):
             raise InvalidDataError(
                 f"{out} is not empty: it holds {', '.join(foreign[:5])}; name a new folder"
@@ -83,9 +123,7 @@ def build(
         if begin_or_continue(out, f"{WORK}/plan.json", plan, effect_of_change):
             say(f"going on with the build in {out}")
         with open_engine(engine, workers, work / "plan.json") as opened:
-            _run(opened, found, out, settings, plan)
-        shutil.rmtree(work)
-    return Manifest.load(out)
+            yield opened, found, plan
 
 
 def _foreign(out: Path) -> list[str]:
@@ -95,14 +133,10 @@ def _foreign(out: Path) -> list[str]:
     return sorted(str(path.relative_to(out)) for path in found if path not in ours)
 
 
-def _run(
-    engine: Engine,
-    sources: Sequence[Source],
-    out: Path,
-    settings: BuildSettings,
-    plan: dict[str, Any],
-) -> None:
-    """Go through all stages."""
+def _decide(
+    engine: Engine, sources: Sequence[Source], out: Path, settings: BuildSettings
+) -> tuple[ReadReport, list[Unit], ClusterMap, Fates]:
+    """Read, embed, score and cluster; then decide what becomes of each document."""
     work = out / WORK
     report = read_corpus(engine, sources, work / "units", settings)
     units = [Unit(work / "units" / name) for name in report.units]
@@ -110,7 +144,18 @@ def _run(
     fit_model(units, model, settings)
     look_at(engine, units, model)
     with np.load(model, allow_pickle=False) as arrays:
-        clusters, fates = decide(units, arrays["centroids"], settings)
+        return report, units, *decide(units, arrays["centroids"], settings)
+
+
+def _run(
+    engine: Engine,
+    sources: Sequence[Source],
+    plan: dict[str, Any],
+    out: Path,
+    settings: BuildSettings,
+) -> None:
+    """Go through all stages."""
+    report, units, clusters, fates = _decide(engine, sources, out, settings)
     tokenizer = fit_tokenizer(units, out / "tokenizer.json", settings)
     tokenize_all(engine, fates, out / "tokenizer.json")
     dtype = token_dtype(tokenizer.get_vocab_size())
@@ -139,5 +184,5 @@ def _run(
         conservation=(report.stage(), *fates.stages),
         parts=len(units),
     )
-    write_report(out, manifest, infos, agreement)
+    write_report(out, manifest, infos, agreement, clusters.centroids)
     manifest.save(out)

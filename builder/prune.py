@@ -10,9 +10,9 @@ from .settings import SCORES
 
 
 def prune_clusters(
-    clusters: ClusterMap, means: NDArray[np.float32], least: Mapping[str, float]
+    clusters: ClusterMap, means: NDArray[np.float64], least: Mapping[str, float]
 ) -> ClusterMap:
-    """Leave out micro-clusters whose mean score, float32 ``[M, 4]``, is below ``least``."""
+    """Leave out micro-clusters whose mean score, float64 ``[M, 4]``, is below ``least``."""
     why = {}
     for micro in clusters.kept.tolist():
         for name, low in least.items():

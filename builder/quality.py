@@ -1,96 +1,347 @@
 """Four quality scores of a document, 0 to 5, higher is better, by counting; no model is needed.
 
 CLIMB scores with fastText models (arXiv 2504.13161, section 3.1). These stand-ins look at the first
-`HEAD` characters and add up what good text has and what junk has:
+`HEAD` characters and take off for what junk has and good text lacks:
 
-* overall: running text or code, not digits, symbols, repeated lines, lists or mangled characters;
+* overall: few letters or known words, repeated phrases and lines, lists of fragments, words in no
+  order, mangled words, long strings that are no words, shouting, too few words;
 * educational: words that explain, define, exemplify;
 * informational: many different words, with names and numbers among them;
-* advertisement: 5 without calls to buy, click, subscribe or consent, without prices and shouting.
+* advertisement: 5 without calls to buy, click, subscribe or consent, without terms and shouting.
+
+They know English words and the words of some programming languages. Text in other languages loses
+in the overall score, but not so much that it falls below the thresholds.
 """
 
-import re
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from .settings import SCORES
+from .words import (
+    CAPITALS,
+    DIGITS,
+    JUMBLED,
+    LETTERS,
+    code_points,
+    find_words,
+    hash_word,
+    is_capital,
+    is_digit,
+    is_letter,
+    runs,
+)
 
 HEAD = 8_000
 """Characters that are looked at."""
 
-_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?")
-_COMMON = frozenset(
+_ARTICLE = "the a an my your our their its"
+_PREPOSITION = "of to in for with from at by on"
+_NEVER_AFTER_ARTICLE = (
+    "the a an of and or to in on at for with by from is are was were be been has have had that "
+    "which but as if he she it they we i you his her their its my your not would will can could "
+    "there this these who when what so do did into than"
+)
+_NEVER_AFTER_PREPOSITION = (
+    "of and or but is are was were be been has had have he she they we i with from to for in"
+)
+_COMMON = (
     "the of and to in a is that for it as was with be by on not he this are or his from at "
     "which but have an had they you were their one all we can her has there been if more when "
     "will would who so no she other its may these what them than some him out into up do "
     "about any your only de la el en que les des le et der die und das il di che no se por "
     "con para una un def return import self if else class int const void static function var "
     "let public new null true false none struct include endif define fn use impl type string "
-    "str print".split()
+    "str print"
 )
-_EXPLAIN = frozenset(
+_EXPLAIN = (
     "because therefore thus hence example mean means called define defined definition "
     "consider suppose explain explains explained explanation understand understanding why how "
     "theorem equation figure chapter exercise solution answer problem question method theory "
     "result cause causes effect process function structure study research evidence history "
-    "learn learning return returns raise raises".split()
+    "learn learning return returns raise raises"
 )
-_SELL = frozenset(
-    "buy click subscribe unsubscribe free offer offers discount sale deal deals shipping "
-    "cheap guarantee guaranteed winner casino viagra cookie cookies consent newsletter".split()
+_SELL = (
+    "free offer offers discount discounts sale deal deals shipping cheap guarantee guaranteed "
+    "winner bonus cash income earn profit profits mortgage loan loans debt credit lender "
+    "investment investors opportunity refund affordable satisfaction savings promotion "
+    "promotional marketing advertisement advertising advertisers wholesale pills adult order "
+    "ordering customers toll prize money insurance affiliate premium reviews exclusive hurry "
+    "instantly amazing dollars website online internet"
 )
-_PITCH = re.compile(
-    r"order now|limited time|act now|best price|save up|money back|privacy policy|terms of use|"
-    r"terms of service|sign up|log ?in|all rights reserved|follow us|share this|read more|"
-    r"learn more|[€£] ?\d|\$ ?\d[\d,]*\.\d\d|!!|\d ?% off"
+_SHOUT = (
+    "click subscribe unsubscribe viagra casino cookie cookies consent newsletter buy removed "
+    "webcam porn xxx sex sexy nude lottery millionaire optin mlm"
 )
+_SELL_PHRASES = (
+    "order now,limited time,act now,call now,best price,save up,money back,sign up,log in,"
+    "follow us,share this,read more,learn more,click here,click below,"
+    "click on,opt out,opt in,no obligation,risk free,mailing list,email address,e mail,"
+    "email addresses,remove me,be removed,to unsubscribe,this email,this message,our customers,"
+    "dear friend,dear sir,near me,for sale,free trial,skip to,toll free,no cost,get started,"
+    "credit card,home page,special offer,legitimate interest,our partners"
+)
+_TERMS_PHRASES = (
+    "privacy policy,terms of,personal information,personal data,our services,the services,"
+    "our service,the service,you agree,we may,we collect,your account,this agreement,third party,"
+    "third parties,your personal,intellectual property,your use,your information,your content,"
+    "these terms,user content,hereby grant,sole discretion,to us,contact us,your data"
+)
+_SETS = (
+    _ARTICLE,
+    _PREPOSITION,
+    _NEVER_AFTER_ARTICLE,
+    _NEVER_AFTER_PREPOSITION,
+    _COMMON,
+    _EXPLAIN,
+    _SELL,
+    _SHOUT,
+)
+
+
+def _table(hashes: Iterable[tuple[int, int]]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Sort (hash, number of the set) to hashes and the bits of all sets that each is in."""
+    sets: dict[int, int] = {}
+    for value, number in hashes:
+        sets[value] = sets.get(value, 0) | 1 << number
+    keys = sorted(sets)
+    return np.array(keys, np.uint64), np.array([sets[key] for key in keys], np.uint64)
+
+
+def _hash_phrase(phrase: str) -> int:
+    words = np.array([hash_word(word) for word in phrase.split()], np.uint64)
+    return int(runs(words, 2)[0])
+
+
+_WORDS = _table((hash_word(word), i) for i, words in enumerate(_SETS) for word in words.split())
+_PHRASES = _table(
+    (_hash_phrase(phrase), i)
+    for i, phrases in enumerate((_SELL_PHRASES, _TERMS_PHRASES))
+    for phrase in phrases.split(",")
+)
+COUNTS = (
+    "length solid letters digits capitals long mangled words shouted jumbled common explain sell "
+    "shout sell_phrases terms joints disorder distinct repeats top lines again broken bullets bangs"
+).split()
+"""What is counted in a text, in this order."""
 
 
 def score_documents(texts: Sequence[str]) -> NDArray[np.float32]:
     """Score ``texts``: float32 ``[n, 4]``, columns as in `SCORES`."""
-    scores = np.array([score_text(text) for text in texts], np.float32)
-    return scores.reshape(len(texts), len(SCORES))
+    counts = np.array([count_text(text) for text in texts]).reshape(len(texts), len(COUNTS))
+    return score_counts(counts)
 
 
-def score_text(text: str) -> tuple[float, float, float, float]:
-    """Score one text: overall, educational, informational, advertisement, each 0 to 5."""
-    text = text[:HEAD]
-    length = max(len(text), 1)
-    lower = text.lower()
-    words = _WORD.findall(lower)
-    n = max(len(words), 1)
-    letters = sum(map(len, words)) / length
-    common = sum(word in _COMMON for word in words) / n
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
-    repeated = 1 - len(set(lines)) / len(lines)
-    # Text packs to 35-60 % of its bytes; templates and tables to less, noise to more.
-    raw = text.encode("utf-8", "replace")
-    packed = len(zlib.compress(raw, 1)) / max(len(raw), 1)
-    mangled = (text.count("\ufffd") + text.count("\u00c3")) / length
-    short = min(1.0, n / 60)
-    plain = (
-        _ramp(letters, 0.25, 0.55)
-        * _ramp(common, 0.0, 0.09)
-        * _ramp(packed, 0.10, 0.24)
-        * (1 - min(1.0, 8 * mangled))
-        * (1 - _ramp(repeated, 0.25, 0.8))
+def count_text(text: str) -> NDArray[np.float64]:
+    """Count what scores are made of: float64 ``[len(COUNTS)]``."""
+    points = code_points(text[:HEAD])
+    found = find_words(points)
+    counts: NDArray[np.float64] = _count(points, found, *_WORDS, *_PHRASES)
+    return counts
+
+
+def score_counts(counts: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Score documents by what was counted in them, float64 ``[n, len(COUNTS)]``."""
+    c = dict(zip(COUNTS, np.maximum(counts.T, 0), strict=True))
+    n = np.maximum(c["words"], 1)
+    length = np.maximum(c["length"], 1)
+    plain = np.prod([1 - loss for loss in _losses(counts)], axis=0)
+    sold = (
+        (c["sell"] + 3 * c["shout"] + 4 * c["sell_phrases"] + 4 * c["terms"]) / (n + 20)
+        + 0.05 * _ramp(c["bangs"] / (n + 20), 0.01, 0.05)
+        + 0.10 * _ramp(c["shouted"] / (n + 10), 0.05, 0.4)
     )
-    overall = 5 * plain * (0.4 + 0.6 * short)
-    explain = sum(word in _EXPLAIN for word in words) / n
-    sell = (sum(word in _SELL for word in words) + len(_PITCH.findall(lower))) / n
-    diverse = len(set(words)) / n**0.8
-    named = sum(map(str.isdigit, text)) / length + sum(map(str.isupper, text)) / length
+    named = (c["digits"] + c["capitals"]) / length
+    scores = (
+        5 * plain,
+        5 * plain * _ramp(c["explain"] / n, 0, 0.025),
+        5 * plain * _ramp(c["distinct"] / n**0.8, 0.4, 1.6) * (0.5 + 0.5 * _ramp(named, 0, 0.06)),
+        5 * (1 - _ramp(sold, 0.01, 0.15)),
+    )
+    return np.stack(scores, axis=1).astype(np.float32)
+
+
+def _losses(counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """What each fault takes off the overall score: parts of it, ``[n]`` each."""
+    c = dict(zip(COUNTS, np.maximum(counts.T, 0), strict=True))
+    n = np.maximum(c["words"], 1)
+    lines = np.maximum(c["lines"], 1)
+    length, solid = np.maximum(c["length"], 1), np.maximum(c["solid"], 1)
     return (
-        overall,
-        5 * plain * _ramp(explain, 0, 0.025),
-        5 * plain * _ramp(diverse, 0.4, 1.6) * (0.5 + 0.5 * _ramp(named, 0, 0.06)),
-        5 * (1 - _ramp(sell, 0.004, 0.05)),
+        _ramp(c["letters"] / solid, 0.65, 0.30),
+        _ramp(c["common"] / n, 0.08, 0.0),
+        _ramp(c["digits"] / length, 0.12, 0.30),
+        _ramp(c["mangled"] / length, 0.0, 0.12),
+        _ramp(c["jumbled"] / (n + 10), 0.02, 0.09),
+        _ramp((c["disorder"] - 1) / (c["joints"] + 3), 0.06, 0.15),
+        _ramp(c["repeats"] / n, 0.30, 0.70),
+        _ramp(c["top"] / (n + 10), 0.08, 0.18),
+        _ramp(c["again"] / lines, 0.25, 0.80),
+        _ramp((c["broken"] - 2) / lines, 0.10, 0.38),
+        _ramp(c["bullets"] / (lines + 3), 0.5, 1.0) * 0.5,
+        _ramp(c["long"] / length, 0.10, 0.50),
+        _ramp(c["shouted"] / (n + 10), 0.25, 0.8),
+        _ramp(np.maximum(n, solid / 6), 60, 25) * 0.95,
     )
 
 
-def _ramp(value: float, low: float, high: float) -> float:
-    """0 up to ``low``, 1 from ``high`` on, straight between."""
-    return min(1.0, max(0.0, (value - low) / (high - low)))
+def _ramp(value: NDArray[np.float64], start: float, end: float) -> NDArray[np.float64]:
+    """0 up to ``start``, 1 from ``end`` on, straight between; ``end`` may be the lower one."""
+    return np.clip((value - start) / (end - start), 0, 1)
+
+
+@njit(cache=True, nogil=True)
+def _count(
+    points: Any,
+    found: Any,
+    words: Any,
+    word_sets: Any,
+    phrases: Any,
+    phrase_sets: Any,
+) -> Any:
+    """Count as `COUNTS` says; words are those of letters alone, unless they are jumbled."""
+    hashes, begins, ends, shapes = found
+    solid = letters = digits = capitals = mangled = long = bangs = 0
+    run = 0
+    for point in points:
+        solid += point > 0x20
+        bangs += point == 0x21
+        letters += is_letter(point)
+        digits += is_digit(point)
+        capitals += is_capital(point)
+        mangled += point == 0xFFFD or point == 0xC3
+        if point <= 0x20:
+            long += run * (run > 30)
+            run = 0
+        else:
+            run += 1
+    long += run * (run > 30)
+
+    plain = np.empty(len(hashes), np.uint64)
+    n = shouted = jumbled = common = explain = sell = shout = joints = disorder = 0
+    before, last = 0, -2
+    for i in range(len(hashes)):
+        shape = shapes[i]
+        jumbled += (shape & JUMBLED) > 0
+        if not shape & LETTERS or shape & DIGITS:
+            before = 0
+            continue
+        plain[n] = hashes[i]
+        n += 1
+        shouted += ends[i] - begins[i] > 1 and (shape & CAPITALS) > 0
+        sets = _sets_of(hashes[i], words, word_sets)
+        # Only with one space between do two words follow each other.
+        follows = last == i - 1 and begins[i] == ends[last] + 1 and points[ends[last]] <= 0x20
+        if follows:
+            article, preposition = before & 1 and sets & 4, before & 2 and sets & 8
+            disorder += article > 0 or preposition > 0
+        joints += (sets & 3) > 0
+        common += (sets & 16) > 0
+        explain += (sets & 32) > 0
+        if sets & 192 and _stands_alone(points, begins[i], ends[i]):
+            sell += (sets & 64) > 0
+            shout += (sets & 128) > 0
+        before, last = sets, i
+    plain = plain[:n]
+
+    sell_phrases = terms = 0
+    pairs = runs(plain, 2)
+    for pair in pairs:
+        sets = _sets_of(pair, phrases, phrase_sets)
+        sell_phrases += (sets & 1) > 0
+        terms += (sets & 2) > 0
+    lines, again, broken, bullets = _count_lines(points)
+    return np.array(
+        [
+            len(points),
+            solid,
+            letters,
+            digits,
+            capitals,
+            long,
+            mangled,
+            n,
+            shouted,
+            jumbled,
+            common,
+            explain,
+            sell,
+            shout,
+            sell_phrases,
+            terms,
+            joints,
+            disorder,
+            _distinct(plain)[0],
+            n - 2 - _distinct(runs(plain, 3))[0],
+            _distinct(pairs)[1],
+            lines,
+            again,
+            broken,
+            bullets,
+            bangs,
+        ],
+        np.float64,
+    )
+
+
+@njit(cache=True, nogil=True)
+def _stands_alone(points: Any, begin: Any, end: Any) -> Any:
+    """Whether a word is one of prose, not part of an identifier or call."""
+    before = points[begin - 1] if begin else 0x20
+    after = points[end] if end < len(points) else 0x20
+    # _ . - > / before; _ ( after
+    joined = before == 0x5F or before == 0x2E or before == 0x2D or before == 0x3E or before == 0x2F
+    return not (joined or after == 0x5F or after == 0x28)
+
+
+@njit(cache=True, nogil=True)
+def _count_lines(points: Any) -> Any:
+    """Count lines that are not blank, those that stood there before, fragments, and bullets.
+
+    A fragment ends in a letter, has no colon, and the next line begins with a capital: so a list,
+    but not prose that is wrapped, headings with blank lines around them, nor names with values.
+    """
+    seen = np.empty(len(points) + 1, np.uint64)
+    lines = fragments = bullets = 0
+    first, last, value = -1, -1, np.uint64(0)
+    open_end = colon = False
+    for at in range(len(points) + 1):
+        if at < len(points) and points[at] != 0x0A:
+            if points[at] > 0x20:
+                first = at if first < 0 else first
+                last = at
+                colon |= points[at] == 0x3A
+                value = (value ^ np.uint64(points[at])) * np.uint64(1099511628211)
+            continue
+        if first < 0:
+            open_end = False
+            continue
+        head, tail = points[first], points[last]
+        fragments += open_end and is_capital(head)
+        bullets += head == 0x2D or head == 0x2A or head == 0x2B or head == 0x2022 or head == 0xB7
+        open_end = is_letter(tail) and not colon
+        seen[lines] = value
+        lines += 1
+        first, last, value, colon = -1, -1, np.uint64(0), False
+    return lines, lines - _distinct(seen[:lines])[0], fragments, bullets
+
+
+@njit(cache=True, nogil=True)
+def _distinct(hashes: Any) -> Any:
+    """Count different ``hashes``, and how often the most frequent stands there."""
+    ordered = np.sort(hashes)
+    different = most = same = 0
+    for i in range(len(ordered)):
+        same = same + 1 if i and ordered[i] == ordered[i - 1] else 1
+        different += same == 1
+        most = max(most, same)
+    return different, most
+
+
+@njit(cache=True, nogil=True)
+def _sets_of(value: Any, hashes: Any, sets: Any) -> Any:
+    """Bits of the sets that hold ``value``."""
+    at = np.searchsorted(hashes, value)
+    return np.int64(sets[at]) if at < len(hashes) and hashes[at] == value else np.int64(0)

@@ -4,12 +4,19 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from climbstream.loader.clusters import ClusterInfo
 from climbstream.loader.manifest import Manifest
-from climbstream.loader.page import cluster_table, page, section, table
+from climbstream.loader.page import cluster_table, page, paragraph, section, table
 from climbstream.loader.storage import write_bytes
 
+from .atlas import draw_atlas
+
 REPORT = "report.html"
+_SHOWN = 100
+"""Clusters that are shown at once; the rest unfolds."""
 
 
 def write_report(
@@ -17,8 +24,9 @@ def write_report(
     manifest: Manifest,
     clusters: Sequence[ClusterInfo],
     agreement: dict[str, float] | None,
+    centroids: NDArray[np.float32] | None = None,
 ) -> None:
-    """Write ``report.html`` into the shard directory ``out``."""
+    """Write ``report.html`` into ``out``; with the ``centroids`` it has a map."""
     lead = (
         f"{manifest.tokens:,} tokens in {len(clusters)} clusters, "
         f"{sum(c.documents for c in clusters):,} documents. Licence: {manifest.license}."
@@ -28,8 +36,51 @@ def write_report(
             f" The clusters agree with the known domains by NMI {agreement['nmi']:.2f}, "
             f"purity {agreement['purity']:.2f}."
         )
-    sections = [section("Clusters", cluster_table(clusters)), section("Stages", _stages(manifest))]
+    sections = []
+    if centroids is not None and (atlas := draw_atlas(centroids, clusters)):
+        note = (
+            "A dot is a micro-cluster, as large as its documents, in the colour of its cluster; "
+            "what lies near is alike. Hover to read names."
+        )
+        sections.append(section("Map", paragraph(note), atlas))
+    shown, rest = clusters[:_SHOWN], clusters[_SHOWN:]
+    tables = [cluster_table(shown)]
+    if rest:
+        summary = f"<summary>{len(rest):,} smaller clusters</summary>"
+        tables.append(f"<details>{summary}{cluster_table(rest)}</details>")
+    sections.append(section("Clusters", *tables))
+    if any(cluster.spread for cluster in clusters):
+        note = "Documents by score, from 0 at the left to 5 at the right, and near duplicates."
+        sections.append(section("Quality", paragraph(note), _quality(shown)))
+    sections.append(section("Stages", _stages(manifest)))
     write_bytes(out / REPORT, page("What the shards hold", lead, sections))
+
+
+def _quality(clusters: Sequence[ClusterInfo]) -> str:
+    """Draw how scores are spread in each cluster, and say how much of it repeats."""
+    scores = list(clusters[0].spread)
+    rows = [
+        (
+            f"<code>{escape(c.name)}</code>",
+            escape(", ".join(c.terms[:3])),
+            *(_histogram(c.spread.get(name, ())) for name in scores),
+            f"{c.copies:,}",
+            f"{c.effective_tokens:,}",
+        )
+        for c in clusters
+    ]
+    heads = ("cluster", "words", *scores, "near duplicates", "effective tokens")
+    return table(heads, rows, numbers=(2 + len(scores), 3 + len(scores)))
+
+
+def _histogram(counts: Sequence[int]) -> str:
+    """Draw counts as columns, the largest as high as a line of text."""
+    most = max(counts, default=0) or 1
+    columns = "".join(
+        f'<rect x="{9 * i}" y="{20 - 20 * n / most:.1f}" width="8" height="{20 * n / most:.1f}"/>'
+        for i, n in enumerate(counts)
+    )
+    return f'<svg viewBox="0 0 90 20" width="90" height="20" fill="var(--blue)">{columns}</svg>'
 
 
 def _stages(manifest: Manifest) -> str:

@@ -10,12 +10,22 @@ SCORES = ("overall", "educational", "informational", "advertisement")
 
 DECIDES = {
     "what is read": ("text", "id", "label", "license", "max_bytes"),
-    "the embedding and the centroids": ("micro_clusters", "dims", "sample", "seed"),
+    "the embedding and the centroids": (
+        "embed",
+        "micro_clusters",
+        "dims",
+        "restarts",
+        "sample",
+        "seed",
+    ),
     "what stays, and its clusters": (
         "clusters",
         "min_cluster_score",
         "min_document_score",
+        "merge_height",
+        "balanced",
         "keep_duplicates",
+        "near_duplicates",
         "holdout",
     ),
     "the tokens": ("tokenizer", "vocab_size"),
@@ -30,7 +40,8 @@ class BuildSettings:
     clusters: int = 20
     """Clusters after merging: the paper ends with 21."""
     micro_clusters: int | None = None
-    """Clusters before pruning and merging; default: one for 32 documents, at most 1,000."""
+    """Clusters before pruning and merging; default: one for 32 documents of the
+    sample, at most 1,000."""
     text: str = "text"
     """Column of the text."""
     id: str = "id"
@@ -41,20 +52,31 @@ class BuildSettings:
     """Column of the licence."""
     max_bytes: int = 1_000_000
     """Longer documents are left out, and counted."""
-    dims: int = 64
-    """Numbers in an embedding."""
-    sample: int = 20_000
+    embed: str = "tfidf"
+    """What embeds: ``tfidf``, fitted here; ``st:NAME`` of sentence-transformers; ``m2v:NAME`` of
+    model2vec."""
+    dims: int = 100
+    """Numbers in an embedding that is fitted here."""
+    restarts: int = 2
+    """Starts of k-means; the best is taken."""
+    sample: int = 32_000
     """Documents that the embedding, the centroids and the tokenizer are fitted on."""
     min_cluster_score: dict[str, float] = field(
-        default_factory=lambda: {"overall": 1.5, "advertisement": 2.0}
+        default_factory=lambda: {"overall": 2.0, "advertisement": 2.5}
     )
     """A micro-cluster whose mean score is lower is left out."""
     min_document_score: dict[str, float] = field(
-        default_factory=lambda: {"overall": 0.3, "advertisement": 1.0}
+        default_factory=lambda: {"overall": 1.0, "advertisement": 1.5}
     )
     """A document whose score is lower is left out."""
     keep_duplicates: bool = False
-    """Keep exact duplicates."""
+    """Keep duplicates; they are counted all the same."""
+    near_duplicates: float | None = 0.8
+    """Texts this alike, 0 to 1, are duplicates; null: only equal ones are."""
+    merge_height: float | None = None
+    """Merge up to this Ward height, the paper's 1.5 say, and not to a number of clusters."""
+    balanced: bool = False
+    """Split the largest clusters first, for clusters of more even sizes."""
     holdout: float = 0.0
     """Part of the documents that is kept out of the shards, for evaluation."""
     tokenizer: str | None = None
@@ -74,6 +96,7 @@ class BuildSettings:
         for name, low, high in (
             ("clusters", 1, 10_000),
             ("dims", 2, 1024),
+            ("restarts", 1, 100),
             ("sample", 100, 10**7),
             ("vocab_size", 258, 2**31),
             ("max_bytes", 1, 10**9),
@@ -84,6 +107,18 @@ class BuildSettings:
                 )
         if not 0 <= self.holdout < 1:
             raise InvalidDataError(f"holdout is {self.holdout}; it must be from 0 to below 1")
+        kind, _, place = self.embed.partition(":")
+        if self.embed != "tfidf" and (kind not in ("st", "m2v") or not place):
+            raise InvalidDataError(
+                f"embed is {self.embed!r}; it must be tfidf, st:NAME (sentence-transformers) or "
+                "m2v:NAME (model2vec)"
+            )
+        if self.near_duplicates is not None and not 0.5 <= self.near_duplicates <= 1:
+            raise InvalidDataError(
+                f"near_duplicates is {self.near_duplicates}; it must be from 0.5 to 1, or null"
+            )
+        if self.merge_height is not None and not self.merge_height > 0:
+            raise InvalidDataError(f"merge_height is {self.merge_height}; it must be above 0")
         if self.micro_clusters is not None and self.micro_clusters < self.clusters:
             raise InvalidDataError(
                 f"{self.micro_clusters} micro-clusters cannot be merged into {self.clusters}; "

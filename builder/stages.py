@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from .duplicates import hash_texts
-from .embed import Embedder
+from .duplicates import hash_texts, sign_texts
+from .encoder import read_encoder
 from .engine import Engine, run_stage
 from .fates import Fates
 from .kmeans import nearest
@@ -55,22 +55,24 @@ def look(task: LookTask) -> int:
     """Score, hash, embed and assign the documents of a unit; return how many there are.
 
     Writes ``scores`` float32 ``[n, 4]``, ``text_hashes`` and ``id_hashes`` uint64 ``[n, 2]``,
-    ``sizes`` int64 ``[n]`` in bytes, ``vectors`` float16 ``[n, dims]``, ``micro`` int32 ``[n]``.
+    ``signatures`` uint32 ``[SIGNATURE, n]``, ``sizes`` int64 ``[n]`` in bytes, ``vectors`` float16
+    ``[n, dims]``, ``alike`` float32 ``[n]``, ``micro`` int32 ``[n]``.
     """
     unit = task.unit
     # `micro` is written last.
     if not unit.has("micro"):
-        with np.load(task.model, allow_pickle=False) as model:
-            embedder = Embedder(model["idf"], model["components"])
-            centroids = model["centroids"]
+        encoder, centroids = read_encoder(task.model)
         texts = unit.column("text")
         unit.write("scores", score_documents(texts))
         unit.write("text_hashes", hash_texts(texts))
+        unit.write("signatures", sign_texts(texts))
         unit.write("id_hashes", hash_texts(unit.column("id")))
         unit.write("sizes", np.array([len(text.encode()) for text in texts], np.int64))
-        vectors = embedder.embed(texts)
+        vectors = encoder.embed(texts)
         unit.write("vectors", vectors.astype(np.float16))
-        unit.write("micro", nearest(vectors, centroids))
+        micro, alike = nearest(vectors, centroids)
+        unit.write("alike", alike)
+        unit.write("micro", micro)
     return len(unit)
 
 

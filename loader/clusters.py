@@ -1,6 +1,6 @@
 """ClusterInfo: what people want to know of a cluster; ``clusters.json`` holds it for all."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,6 +33,14 @@ class ClusterInfo:
     micro: tuple[int, ...]
     """Micro-clusters that it was merged from: rows of ``centroids.npy``; after an import, the
     number that the source gives it."""
+    micro_documents: tuple[int, ...] = ()
+    """Documents of each of them; empty: not known."""
+    spread: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Documents by each quality score: from 0, from 0.5, … up to 5."""
+    copies: int = 0
+    """Documents that were near duplicates of others, left out or kept."""
+    effective_tokens: int = 0
+    """Tokens of the documents that are no copies of others."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the description as JSON values."""
@@ -47,7 +55,9 @@ class ClusterInfo:
         """
         try:
             lists = {name: tuple(value[name]) for name in ("terms", "samples", "micro")}
-            return cls(**{**value, **lists})
+            lists["micro_documents"] = tuple(value.get("micro_documents", ()))
+            spread = {name: tuple(n) for name, n in value.get("spread", {}).items()}
+            return cls(**{**value, **lists, "spread": spread})
         except (TypeError, KeyError) as error:
             raise InvalidDataError(f"this describes no cluster: {error!r}") from None
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climbstream.builder.duplicates import hash_texts
+from climbstream.builder.duplicates import hash_texts, sign_texts
 from climbstream.builder.fates import HELD_OUT, decide
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader.errors import InvalidDataError
@@ -27,7 +27,7 @@ class FakeUnit:
     def __len__(self):
         return len(self.arrays["micro"])
 
-    def read(self, name):
+    def read(self, name, *, mapped=False):  # noqa: ARG002
         """Return what a stage found."""
         return self.arrays[name]
 
@@ -44,6 +44,8 @@ def units_of(documents, size=3):
             {
                 "id_hashes": hash_texts([name for name, *_ in part]),
                 "text_hashes": hash_texts([text for _, text, *_ in part]),
+                "signatures": sign_texts([text for _, text, *_ in part]),
+                "alike": np.full(len(part), 0.9, np.float32),
                 "micro": np.array([micro for *_, micro, _ in part], np.int32),
                 "scores": np.array([GOOD if good else BAD for *_, good in part], np.float32),
                 "sizes": np.array([len(text) for _, text, *_ in part], np.int64),

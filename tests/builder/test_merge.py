@@ -2,12 +2,24 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.cluster.hierarchy import fcluster, linkage
 
+from climbstream.builder import merge
 from climbstream.builder.clustermap import PRUNED, ClusterMap
-from climbstream.builder.merge import merge_clusters
+from climbstream.builder.merge import Micros, count_by_height
+from climbstream.builder.settings import BuildSettings
 from climbstream.loader.errors import InvalidDataError
+
+
+def merge_clusters(clusters, documents, count, tightness=None, **given):
+    """Merge to ``count``; documents lie close to their centroids unless ``tightness`` says."""
+    documents = np.asarray(documents)
+    tightness = np.full(len(documents), 0.9) if tightness is None else np.array(tightness)
+    settings = BuildSettings(clusters=count, **given)
+    micros = Micros(documents=documents, tightness=tightness)
+    return merge.merge_clusters(clusters, micros, settings)
 
 
 def groups_of(sizes, dims=8, seed=0):
@@ -87,3 +99,60 @@ def test_every_cluster_has_documents_and_none_is_larger_than_the_one_before(
     assert len(sizes) == merged.count <= count
     assert sizes.min() > 0
     assert (np.diff(sizes) <= 0).all()
+
+
+@settings(max_examples=30)
+@given(st.integers(2, 40), st.integers(1, 6), st.integers(0, 1 << 30))
+def test_weights_that_are_equal_give_the_tree_of_scipy(n, dims, seed):
+    points = np.random.default_rng(seed).normal(size=(n, dims))
+    pairs, heights = merge._ward(points.copy(), np.ones(n))
+    order = np.argsort(heights, kind="stable")
+    tree = merge._labelled(pairs[order], heights[order])
+    theirs = linkage(points, "ward")
+    np.testing.assert_allclose(tree[:, 2], theirs[:, 2])
+    for height in theirs[:, 2] + 1e-9:
+        ours = fcluster(tree, height, "distance")
+        assert groups(ours) == groups(fcluster(theirs, height, "distance"))
+
+
+def groups(numbers):
+    """Return the sets of what has the same number."""
+    return {frozenset(np.flatnonzero(numbers == k).tolist()) for k in set(numbers.tolist())}
+
+
+@given(st.lists(st.integers(1, 4), min_size=2, max_size=8), st.integers(0, 1 << 30))
+def test_a_weight_counts_as_so_many_of_the_same(weights, seed):
+    points = np.random.default_rng(seed).normal(size=(len(weights), 3))
+    one = merge._ward(points.copy(), np.array(weights, np.float64))[1]
+    many = merge._ward(np.repeat(points, weights, axis=0), np.ones(sum(weights)))[1]
+    np.testing.assert_allclose(np.sort(one), np.sort(many)[-len(one) :], atol=1e-6)
+
+
+def test_a_height_merges_what_lies_below_it():
+    clusters = ClusterMap.of(groups_of([2, 3, 1]))
+    documents = np.array([5, 5, 20, 20, 20, 30])
+    merged = merge_clusters(clusters, documents, 1, merge_height=0.5)
+    assert merged.cluster.tolist() == [2, 2, 0, 0, 0, 1]
+    micros = Micros(documents=documents, tightness=np.ones(6))
+    assert count_by_height(clusters, micros, (0.0, 0.5, 5.0)) == [
+        (0.0, 6, 0.3),
+        (0.5, 3, 0.6),
+        (5.0, 1, 1.0),
+    ]
+
+
+def test_a_height_that_collapses_is_refused_with_the_remedy():
+    clusters = ClusterMap.of(groups_of([2, 2]))
+    with pytest.raises(InvalidDataError, match=r"100\.0% .* 1 clusters; lower merge_height, 9"):
+        merge_clusters(clusters, np.array([1, 1, 1, 1]), 20, merge_height=9.0)
+
+
+def test_balanced_clusters_are_split_where_most_documents_are():
+    # Two kinds, far apart: one of 4 micro-clusters with most documents, one of 2 with few.
+    clusters = ClusterMap.of(groups_of([4, 1, 1]))
+    documents = np.array([50, 50, 50, 50, 20, 20])
+    plain = merge_clusters(clusters, documents, 3)
+    balanced = merge_clusters(clusters, documents, 3, balanced=True)
+    assert np.bincount(plain.cluster, documents).max() == 200
+    assert np.bincount(balanced.cluster, documents).max() < 200
+    assert balanced.count == 3

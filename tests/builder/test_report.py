@@ -80,3 +80,16 @@ def test_what_comes_from_data_is_text_and_never_markup(tmp_path, write_jsonl, ma
     assert not page.tags & {"script", "img"}
     assert not {name for name, _ in page.attributes} & {"src", "onerror"}
     assert evil in " ".join(page.words)
+
+
+def test_the_report_has_a_map_with_a_dot_for_each_micro_cluster(built, report):
+    infos = load_clusters(built.directory)
+    dots = sum(name == "r" for name, _ in report.attributes)
+    assert dots == sum(len(info.micro) for info in infos) > 0
+
+
+def test_the_parts_of_a_cluster_add_up(built):
+    for info in load_clusters(built.directory):
+        assert sum(info.micro_documents) == info.documents
+        assert all(sum(counts) == info.documents for counts in info.spread.values())
+        assert info.effective_tokens == info.tokens

@@ -1,0 +1,160 @@
+"""What a build decides, against what is known of the corpus: clusters, quality, duplicates.
+
+``--corpus FOLDER`` holds ``corpus/*.jsonl.zst`` with the fields ``id, text, source, quality,
+kind`` and ``truth/near_duplicates.tsv`` (its README describes them). They are built with ``--label
+source`` into a temporary folder, or ``--built DIR`` names what was built of them. The build never
+reads ``quality`` or ``kind``, and ``source`` for its report only.
+
+* clusters: NMI and purity with ``source``, over the documents that are ``ok`` and stay;
+* quality: AUC of each score, and of the lower of the two that prune by default, ``ok`` above
+  ``low``;
+* pruned: what is ``low`` and gets into no shard, for whatever reason, by kind; what is ``ok`` and
+  stays, as it is, and counting an original that was left out for a copy of it that stays;
+* duplicates: planted pairs of which one is left out as a copy (recall); of the documents left out
+  as near copies, those whose sets of three words in a row are alike by .7 or more (Jaccard, counted
+  out) with the document that they are called a copy of (precision). The truth is a lower bound, so
+  it gives no precision.
+"""
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import zstandard
+from measure import report
+from sklearn.metrics import roc_auc_score
+
+from climbstream.builder.describe import label_agreement
+from climbstream.builder.settings import SCORES
+
+CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
+ALIKE = 0.7
+COPIES = {"text seen before", "nearly the same as another"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--corpus", type=Path, default=CORPUS)
+    parser.add_argument("--parts", default="*", help="which files, as a glob: part-00[0-3]*")
+    parser.add_argument("--built", type=Path, help="what was built of them before")
+    options, _ = parser.parse_known_args()
+    if not options.corpus.is_dir():
+        print(f"no {options.corpus}: name a corpus with --corpus", file=sys.stderr)
+        return
+    files = sorted(options.corpus.glob(f"corpus/{options.parts}.jsonl.zst"))
+    with tempfile.TemporaryDirectory() as folder:
+        built = options.built or Path(folder) / "shards"
+        if not options.built:
+            climb = Path(sys.executable).with_name("climb")
+            arguments = ["--clusters", "20", "--label", "source", "--out", str(built)]
+            command = [str(climb), "build", *map(str, files), *arguments]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        parts = sorted(built.glob("documents/part-*.parquet"))
+        rows = [row for part in parts for row in pq.read_table(part).to_pylist()]
+    for row in rows:
+        row["copy_of"] = None if row["copy_of"] is None else rows[row["copy_of"]]["id"]
+    fates = {row["id"]: row for row in rows}
+    records = [record for record in read(files) if record["id"] in fates]
+    truth = (options.corpus / "truth/near_duplicates.tsv").read_text().splitlines()[1:]
+    report_clusters(records, fates)
+    report_scores(records, fates)
+    report_pruned(records, fates)
+    report_duplicates(records, fates, [line.split("\t") for line in truth])
+
+
+def read(files: list[Path]) -> Iterator[dict[str, Any]]:
+    for file in files:
+        with file.open("rb") as raw:
+            unpacked = zstandard.ZstdDecompressor().stream_reader(raw)
+            yield from map(json.loads, io.TextIOWrapper(unpacked, encoding="utf-8"))
+
+
+def report_clusters(records: list[dict[str, Any]], fates: dict[str, Any]) -> None:
+    good = [r for r in records if r["quality"] == "ok" and fates[r["id"]]["cluster"]]
+    sources: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for record in good:
+        sources[fates[record["id"]]["cluster"]][record["source"]] += 1
+    agreement = label_agreement(list(sources.values()))
+    assert agreement is not None
+    note = f"{len(sources)} clusters, {len(good):,} ok documents"
+    report("NMI with the true domains", agreement["nmi"], "", f"bar .85; {note}")
+    report("purity of clusters", agreement["purity"], "", "bar .80")
+
+
+def report_scores(records: list[dict[str, Any]], fates: dict[str, Any]) -> None:
+    good = np.array([r["quality"] == "ok" for r in records])
+    scores = np.array([[fates[r["id"]][name] for name in SCORES] for r in records])
+    for name, column in zip(SCORES, scores.T, strict=True):
+        report(f"AUC of {name}", roc_auc_score(good, column), "", "ok above low")
+    worse = np.minimum(scores[:, 0], scores[:, 3])
+    report("AUC of the lower of overall and advertisement", roc_auc_score(good, worse), "", "")
+
+
+def report_pruned(records: list[dict[str, Any]], fates: dict[str, Any]) -> None:
+    stays = {r["id"] for r in records if fates[r["id"]]["cluster"]}
+    low = [r for r in records if r["quality"] == "low"]
+    gone = sum(r["id"] not in stays for r in low) / len(low)
+    report("junk that gets into no shard", gone, "", "bar .80")
+    by_kind = defaultdict(list)
+    for record in low:
+        by_kind[record["kind"]].append(record["id"] not in stays)
+    for kind, dropped in sorted(by_kind.items()):
+        report(f"  {kind}", float(np.mean(dropped)), "", f"{len(dropped):,} documents")
+    good = [r for r in records if r["quality"] == "ok"]
+    total = sum(len(r["text"]) for r in good)
+    kept = sum(len(r["text"]) for r in good if r["id"] in stays)
+    alive = sum(
+        len(r["text"]) for r in good if r["id"] in stays or fates[r["id"]].get("copy_of") in stays
+    )
+    documents = sum(r["id"] in stays for r in good) / len(good)
+    report("ok text that stays", kept / total, "", f"bar .95; of documents {documents:.3f}")
+    report("  or a copy of it does", alive / total, "", "")
+    whys = defaultdict(int)
+    for record in good:
+        if record["id"] not in stays:
+            whys[fates[record["id"]]["why"]] += len(record["text"])
+    for why, size in sorted(whys.items(), key=lambda item: -item[1]):
+        report(f"  ok text lost: {why}", size / total, "", "")
+
+
+def report_duplicates(
+    records: list[dict[str, Any]], fates: dict[str, Any], truth: list[list[str]]
+) -> None:
+    by_kind = defaultdict(list)
+    for one, other, kind in truth:
+        if one in fates and other in fates:
+            by_kind[kind].append(bool({fates[one]["why"], fates[other]["why"]} & COPIES))
+    planted = [found for kind in by_kind if kind.startswith("near_dup") for found in by_kind[kind]]
+    report("recall of exact duplicates", float(np.mean(by_kind["exact_dup"])), "", "bar .95")
+    report("recall of planted near duplicates", float(np.mean(planted)), "", "bar .80")
+    for kind in ("near_dup_boilerplate", "near_dup_case", "near_dup_edit", "observed_natural"):
+        report(f"  {kind}", float(np.mean(by_kind[kind])), "", f"{len(by_kind[kind]):,} pairs")
+    texts = {record["id"]: record["text"] for record in records}
+    pairs = [(name, row["copy_of"]) for name, row in fates.items() if row["copy_of"]]
+    right = [alike(texts[one], texts[other]) >= ALIKE for one, other in pairs]
+    note = f"bar .95; alike by {ALIKE} or more, of {len(pairs):,}"
+    report("precision of duplicates", float(np.mean(right)), "", note)
+
+
+def alike(one: str, other: str) -> float:
+    """Jaccard of the sets of three words in a row, whatever capitals and marks."""
+    some, others = three_words(one), three_words(other)
+    return len(some & others) / len(some | others) if some | others else 1.0
+
+
+def three_words(text: str) -> set[tuple[str, ...]]:
+    words = "".join(c if c.isalnum() else " " for c in text.lower()).split()
+    return set(zip(words, words[1:], words[2:], strict=False)) or {tuple(words)}
+
+
+if __name__ == "__main__":
+    main()
