@@ -15,7 +15,7 @@ from climbstream.loader.clusters import ClusterInfo
 
 _WIDTH, _HEIGHT, _MARGIN = 960, 600, 40
 _NAMED = 24
-"""Clusters that have their name written on the map, the largest ones."""
+"""Clusters that have their name written on the map, the largest ones, where there is room."""
 
 
 def draw_atlas(centroids: NDArray[np.float32], clusters: Sequence[ClusterInfo]) -> str:
@@ -73,16 +73,15 @@ def _places(centroids: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _written(names: Sequence[tuple[float, float, str]]) -> str:
-    """Write names beside their dots, the first ones first, moved down where they would overlap."""
+    """Write names beside their dots, the first ones first, without those that would overlap."""
     taken: list[tuple[float, float]] = []
     texts = []
     for x, y, text in names:
-        low = y
-        while any(abs(low - b) < 14 and abs(x - a) < 110 for a, b in taken):
-            low += 7
-        taken.append((x, low))
+        if any(abs(y - b) < 13 and abs(x - a) < 100 for a, b in taken):
+            continue
+        taken.append((x, y))
         texts.append(
-            f'<text x="{x + 5:.1f}" y="{low + 4:.1f}" style="fill:var(--ink);'
+            f'<text x="{x + 5:.1f}" y="{y + 4:.1f}" style="fill:var(--ink);'
             f'paint-order:stroke;stroke:var(--back);stroke-width:3px">{text}</text>'
         )
     return "".join(texts)

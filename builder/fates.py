@@ -156,7 +156,7 @@ def _find_near(fates: Fates, least: float) -> None:
     """Write ``original`` int64 ``[n]`` to each unit: the number of what is copied, or -1."""
     # The best of each group stays. Scores that differ by a little decide nothing, length does.
     worth = [
-        np.round(4 * (scores[:, 0] + scores[:, 3])) + sizes / (1 + sizes.max(initial=0))
+        np.round(4 * (scores[:, 0] + scores[:, 3])) + sizes / (sizes + 4096)
         for unit in fates.units
         for scores, sizes in [(unit.read("scores"), unit.read("sizes"))]
     ]
