@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from climbstream.loader.order import key
+
 _ITERATIONS = 50
 """The paper allows 300; on these vectors the objective stands still long before."""
 
@@ -50,7 +52,7 @@ def fit_centroids(
             used.shape[1],
             min(count, len(used)),
             niter=_ITERATIONS,
-            seed=seed + start,
+            seed=key(seed, "start", start) >> 33,
             spherical=True,
             gpu=faiss.get_num_gpus() > 0,
             min_points_per_centroid=1,
