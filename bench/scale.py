@@ -42,7 +42,7 @@ SETTINGS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--megabytes", type=float, default=4)
+    parser.add_argument("--megabytes", type=float, default=12)
     options, _ = parser.parse_known_args()
     base = list(installed_documents(megabytes=options.megabytes, seed=17))
     with tempfile.TemporaryDirectory() as folder:
