@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.loader.mds import ShardEntry, ShardView, decompress, parse_shard
+from climbstream.loader.mds import ShardEntry, decompress
+from climbstream.loader.parse import ShardView, parse_shard
 from climbstream.loader.store import Store
 
 

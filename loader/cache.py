@@ -27,7 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import IntegrityError, LockedError, NoSpaceError, RemoteError, UsageError
-from .mds import ShardEntry, ShardView, check_raw, parse_shard, unpack
+from .mds import ShardEntry, check_raw, unpack
+from .parse import ShardView, parse_shard
 from .progress import say
 from .store import Store
 

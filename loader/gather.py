@@ -17,8 +17,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from .mds import ShardView
 from .pack import Packed
+from .parse import ShardView
 
 IGNORED = -100
 """Label of a token that is not to be learned, as PyTorch and Hugging Face have it."""

@@ -23,7 +23,6 @@ from typing import Any, Self
 
 import numpy as np
 import zstandard
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import IntegrityError, InvalidDataError
@@ -35,16 +34,10 @@ SHARD_BYTES = 1 << 24
 ZSTD_LEVEL = 3
 DTYPES = ("uint16", "uint32")
 
+BEFORE_LENGTH = 5
+"""Bytes of a sample before the length: u32 size, u8 dimensions and code."""
+
 _DIGEST = re.compile("[0-9a-f]{32}")
-_BYTES_BEFORE_LENGTH = 5  # u32 size, u8 dimensions and code
-_LEAST = 7
-"""Bytes of a sample: before the length, the length in one byte, and a byte of values."""
-_MISFIT, _SHAPE, _TYPE = 1, 2, 3
-_WRONG = {
-    _MISFIT: "the table of offsets does not fit its {bytes} bytes",
-    _SHAPE: "a document is not a one-dimensional array",
-    _TYPE: "a document is no array of {dtype}",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,29 +120,6 @@ class Index:
         return cls(dtype, shards)
 
 
-@dataclass(frozen=True, slots=True)
-class ShardView:
-    """Where the documents of one raw shard lie."""
-
-    data: NDArray[np.uint8]
-    """The raw shard."""
-    starts: NDArray[np.int64]
-    """First byte of each document's values, ``[n]``."""
-    lengths: NDArray[np.int64]
-    """Tokens of each document, ``[n]``."""
-
-    @property
-    def tokens(self) -> int:
-        """Tokens in the shard."""
-        return int(self.lengths.sum())
-
-    def document(self, sample: int, dtype: str) -> NDArray[Any]:
-        """Tokens of document ``sample``, as a copy of ``dtype``."""
-        size = int(self.lengths[sample]) * np.dtype(dtype).itemsize
-        start = int(self.starts[sample])
-        return np.frombuffer(self.data[start : start + size].tobytes(), np.dtype(dtype))
-
-
 def encode_document(tokens: NDArray[Any]) -> bytes:
     """Encode one document, uint16 or uint32 ``[n]``, n > 0, as an MDS sample.
 
@@ -173,7 +143,7 @@ def sample_bytes(lengths: NDArray[np.int64], itemsize: int) -> NDArray[np.int64]
     [8, 607]
     """
     code = np.searchsorted([1 << 8, 1 << 16, 1 << 32], lengths, side="right")
-    return np.asarray(_BYTES_BEFORE_LENGTH + (1 << code) + lengths * itemsize, np.int64)
+    return np.asarray(BEFORE_LENGTH + (1 << code) + lengths * itemsize, np.int64)
 
 
 def encode_shard(samples: Sequence[bytes], dtype: str) -> bytes:
@@ -214,12 +184,12 @@ def unpack(packed: bytes, entry: ShardEntry) -> bytes:
         IntegrityError: Compressed bytes or declared size differ from the entry. Nothing larger
             than the entry says is ever allocated.
     """
-    _check(entry.zip_basename, "bytes", entry.zip_bytes, len(packed))
-    _check(entry.zip_basename, HASH, entry.zip_hash, hash_bytes(packed))
+    check(entry.zip_basename, "bytes", entry.zip_bytes, len(packed))
+    check(entry.zip_basename, HASH, entry.zip_hash, hash_bytes(packed))
     try:
         # A decompressor believes the size that a frame declares, so compare it first.
         declared = zstandard.get_frame_parameters(packed).content_size
-        _check(entry.zip_basename, "bytes when decompressed", entry.raw_bytes, declared)
+        check(entry.zip_basename, "bytes when decompressed", entry.raw_bytes, declared)
         return zstandard.ZstdDecompressor().decompress(packed)
     except zstandard.ZstdError as error:
         raise IntegrityError(f"{entry.zip_basename} cannot be decompressed: {error}") from None
@@ -227,8 +197,8 @@ def unpack(packed: bytes, entry: ShardEntry) -> bytes:
 
 def check_raw(raw: bytes | memoryview, entry: ShardEntry) -> None:
     """Raise `IntegrityError` unless ``raw`` is the raw shard of ``entry``."""
-    _check(entry.basename, "bytes", entry.raw_bytes, len(raw))
-    _check(entry.basename, HASH, entry.raw_hash, hash_bytes(raw))
+    check(entry.basename, "bytes", entry.raw_bytes, len(raw))
+    check(entry.basename, HASH, entry.raw_hash, hash_bytes(raw))
 
 
 def describe_shard(basename: str, lengths: ArrayLike, raw: bytes, packed: bytes) -> ShardEntry:
@@ -256,67 +226,6 @@ def count_lengths(lengths: NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
     documents = np.bincount(bits)
     tokens = np.bincount(bits, lengths).astype(np.int64)
     return tuple(zip(documents.tolist(), tokens.tolist(), strict=True))
-
-
-def parse_shard(data: NDArray[np.uint8], entry: ShardEntry, dtype: str) -> ShardView:
-    """Find the documents in a raw shard, uint8 ``[bytes]``.
-
-    Raises:
-        IntegrityError: Offsets or counts contradict the index.
-    """
-    name = entry.basename
-    n = int.from_bytes(data[:4].tobytes(), "little")
-    _check(name, "documents", entry.samples, n)
-    table = data[4 : 4 + 4 * (n + 1)]
-    offsets = table[: len(table) // 4 * 4].view(np.uint32)
-    if len(offsets) != n + 1 or offsets[-1] != len(data):
-        raise IntegrityError(f"{name}: {_WRONG[_MISFIT].format(bytes=len(data))}")
-    wrong, starts, lengths, documents, tokens = _find(data, offsets, np.dtype(dtype).itemsize)
-    if wrong:
-        raise IntegrityError(f"{name}: {_WRONG[wrong].format(bytes=len(data), dtype=dtype)}")
-    _check(name, "tokens", entry.tokens, int(tokens.sum()))
-    counts = tuple(zip(documents.tolist(), tokens.tolist(), strict=True))
-    _check(name, "documents and tokens by length", entry.lengths, counts)
-    return ShardView(data, starts, lengths)
-
-
-@njit(cache=True)
-def _find(data: Any, offsets: Any, size: Any) -> Any:
-    """Find the documents; return what is `_WRONG`, or 0, then starts and lengths of `ShardView`.
-
-    Last come documents and tokens by length, as in `ShardEntry`. Compiled: a loader opens shards
-    all the time.
-    """
-    n = len(offsets) - 1
-    starts, lengths = np.empty(n, np.int64), np.empty(n, np.int64)
-    documents, tokens = np.zeros(64, np.int64), np.zeros(64, np.int64)
-    most, wrong, shift = -1, 0, size // 2  # a division costs more than all else here
-    # First what memory is slow to give, with nothing that waits for it.
-    for i in range(n):
-        begin, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
-        if end - begin < _LEAST or end > len(data):
-            wrong = _MISFIT
-            break
-        starts[i] = data[begin + 4]
-    for i in range(n if not wrong else 0):
-        begin, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
-        code = starts[i] - (1 << 2)
-        if code < 0 or code > 3:
-            wrong = _SHAPE
-            break
-        start = begin + _BYTES_BEFORE_LENGTH + (1 << code)
-        length = (end - start) >> shift
-        if length <= 0 or length << shift != end - start:
-            wrong = _TYPE
-            break
-        starts[i], lengths[i] = start, length
-        bits = 0
-        while length >> (bits + 1):
-            bits += 1
-        documents[bits] += 1
-        tokens[bits] += length
-        most = max(most, bits)
-    return wrong, starts, lengths, documents[: most + 1], tokens[: most + 1]
 
 
 def _config(dtype: str) -> dict[str, Any]:
@@ -372,6 +281,7 @@ def _entry(shard: dict[str, Any], lengths: Any, dtype: str) -> ShardEntry:
     )
 
 
-def _check(name: str, what: str, expected: object, got: object) -> None:
+def check(name: str, what: str, expected: object, got: object) -> None:
+    """Raise `IntegrityError` unless shard ``name`` has as many ``what`` as is expected."""
     if expected != got:
         raise IntegrityError(f"{name}: expected {expected} {what}, got {got}")

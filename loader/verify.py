@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from .errors import ClimbError
 from .manifest import Manifest, cluster_folder, load_index
-from .mds import decompress, parse_shard
+from .mds import decompress
+from .parse import parse_shard
 from .progress import Progress
 from .storage import hash_file
 

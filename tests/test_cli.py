@@ -184,7 +184,7 @@ def test_a_number_of_workers_that_cannot_be_ends_with_2(capsys, built, tmp_path,
         (["build", "a.jsonl", "--out", "o", "--config", "a.jsonl"], "a.jsonl is not JSON"),
         (["build", "a.jsonl", "--out", "o", "--config", "list.json"], "list.json holds no object"),
         (["build", "a.jsonl", "--out", "o", "--config", "odd.json"], "unknown build settings: odd"),
-        (["build", "a.jsonl", "--out", "."], ". is not empty: it holds a.jsonl, list.json"),
+        (["build", "a.jsonl", "--out", "."], "DIR is not empty: it holds a.jsonl, list.json"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -197,7 +197,9 @@ def test_data_that_is_not_what_it_must_be_ends_with_3(
     assert run(arguments) == 3
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.splitlines()[-1].startswith(f"error: {message}")
+    assert captured.err.splitlines()[-1].startswith(
+        f"error: {message}".replace("DIR", str(tmp_path))
+    )
     assert "Traceback" not in captured.err
 
 

@@ -75,7 +75,7 @@ def test_packages_are_the_folders():
 
 def test_packages_are_typed():
     assert all((ROOT / folder / "py.typed").exists() for folder in FOLDERS)
-    assert PROJECT["tool"]["setuptools"]["package-data"] == {"*": ["py.typed"]}
+    assert PROJECT["tool"]["setuptools"]["package-data"] == {"*": ["py.typed", "*.html"]}
 
 
 def test_links_for_type_checkers_lead_to_the_folders():

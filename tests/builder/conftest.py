@@ -68,7 +68,8 @@ class SerialPool:
 
 def _read_documents(directory: Path) -> dict[tuple[str, int, int], np.ndarray[Any, Any]]:
     from climbstream.loader.manifest import Manifest, cluster_folder, load_index
-    from climbstream.loader.mds import decompress, parse_shard
+    from climbstream.loader.mds import decompress
+    from climbstream.loader.parse import parse_shard
 
     manifest = Manifest.load(directory)
     documents = {}

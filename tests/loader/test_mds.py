@@ -19,8 +19,8 @@ from climbstream.loader.mds import (
     describe_shard,
     encode_document,
     encode_shard,
-    parse_shard,
 )
+from climbstream.loader.parse import parse_shard
 
 # The config of a uint16 shard, spelled out: keys sorted, separators ", " and ": ".
 CONFIG = (
