@@ -14,7 +14,16 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-BENCHES = ("loader", "cache", "peers", "builder", "scale", "writers")
+BENCHES = (
+    "loader",
+    "cache",
+    "peers",
+    "builder",
+    "scale",
+    "writers",
+    "predictors",
+    "search",
+)
 
 
 def main() -> None:

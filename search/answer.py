@@ -4,7 +4,6 @@ Scores are in standard deviations over the trials ("sd"), and less is better.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 
 from climbstream.loader.mixture import Mixture
 
-from .predictor import Floats, Skill
+from .forecast import Forecast
+from .predictor import Skill
 from .trial import Evidence
 
 SURE = 2.5
@@ -70,54 +70,70 @@ class Answer:
         return {"version": self.version, **fields}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
-    """What is predicted from the evidence."""
-
-    best: Pick | None
-    """Of the mixtures not measured; None if predictions are no better than a mean of scores."""
-    expected: Floats
-    """Total of each trial as predicted from the others, ``[n]``; without ``best`` 0, the mean."""
-    error: float
-    """Sd of the totals around ``expected``."""
-    table: list[Skill]
-
-
 def conclude(
-    known: Evidence, measured: Sequence[Pick], baseline: Pick | None, forecast: Forecast
+    known: Evidence, base: Mixture, forecast: Forecast | None, found: Mixture | None
 ) -> Answer:
     """Choose between the best measured, the best predicted and the token-share mixture.
 
-    The predicted best is taken if it beats the measured best by more than the noise. Whichever
-    is taken must surely beat the token-share mixture: the best of a hundred noisy scores is lucky
-    for the most part, so its gain is what `gain_over` leaves of it, and `SURE` times its sd.
+    The best of a hundred noisy scores is lucky for the most part, so what was measured is shrunk
+    towards what the other trials predict (`believed`). The predicted best is taken if it is better
+    than what is left of the measured best. Whichever is taken must surely beat the token-share
+    mixture, by `SURE` times the sd of its gain.
 
     Args:
         known: The evidence.
-        measured: One pick for each mixture in it.
-        baseline: The one of them that is the token-share mixture, if that has scores.
-        forecast: What is predicted from the evidence.
+        base: The token-share mixture.
+        forecast: What is predicted from the evidence; None if nothing is.
+        found: The mixture that is predicted best; None if predictions are useless.
     """
-    noise, _ = known.noise()
+    noise, freedom = known.noise()
+    measured = [measured_pick(known, rows, noise) for rows in known.repeats()]
+    baseline = next((pick for pick in measured if pick.mixture == base), None)
     best = pick = min(measured, key=lambda pick: pick.score)
-    choice = "measured"
-    if forecast.best is None:
+    useful = forecast is not None and forecast.useful
+    error = forecast.error if forecast and useful else float(known.total.std())
+    expected = forecast.expected if forecast and useful else np.zeros_like(known.total)
+    doubt = None if noise is None else min(upper(noise, freedom), error)
+
+    def believe(pick: Pick) -> tuple[float, float]:
+        """Score and sd of what was measured or predicted, luck allowed for."""
+        rows = [row for row, trial in enumerate(known.trials) if trial.number in pick.trials]
+        if doubt is None:
+            return pick.score, 0.0
+        at = float(expected[rows].mean()) if rows else pick.score
+        return believed(pick.score, at, len(rows), doubt, error)
+
+    choice, predicted = "measured", None
+    if forecast is None or found is None:
         second = f"nothing can be predicted from {len(known.trials)} scored trials"
     else:
-        lead = best.score - forecast.best.score
+        row = found.array(list(found.weights))[None]
+        scores = forecast.scores(row)
+        predicted = Pick(
+            mixture=found,
+            score=float(known.joined(scores)[0]),
+            sd=error,
+            scores=known.units(scores[0]),
+            trials=[],
+        )
+        lead = believe(best)[0] - predicted.score
         second = (
             f"the predicted best is {abs(lead):.2f} sd {'better' if lead > 0 else 'worse'} than "
-            f"the measured best, and noise is {'unknown' if noise is None else f'{noise:.2f} sd'}"
+            "what is left of the measured best when luck is allowed for, and noise is "
+            + ("unknown" if noise is None else f"{noise:.2f} sd")
         )
-        if noise is not None and lead > noise:
-            choice, pick = "predicted", forecast.best
+        if noise is not None and lead > 0:
+            choice, pick = "predicted", predicted
 
     gain = gain_sd = None
     name = f"trial {pick.trials[0]}" if pick.trials else "the predicted best"
     if baseline is None:
         first = f"{name} has {_listed(pick)}, and the token-share mixture has no score"
     else:
-        gain, gain_sd = gain_over(baseline, pick, known, forecast)
+        score, sd = believe(pick)
+        gain = baseline.score - score
+        if doubt is not None:
+            gain_sd = math.hypot(sd, doubt / math.sqrt(len(baseline.trials)))
         if pick is baseline:
             first = f"of {len(measured)} mixtures none scored better ({_listed(pick)})"
         else:
@@ -134,32 +150,13 @@ def conclude(
         choice=choice,
         reason=f"{first[0].upper()}{first[1:]}; {second}.",
         measured_best=best,
-        predicted_best=forecast.best,
+        predicted_best=predicted,
         baseline=baseline,
         noise=noise,
         gain=gain,
         gain_sd=gain_sd,
-        table=forecast.table,
+        table=[] if forecast is None else forecast.table,
     )
-
-
-def gain_over(
-    baseline: Pick, pick: Pick, known: Evidence, forecast: Forecast
-) -> tuple[float, float | None]:
-    """Return by how much ``pick`` beats ``baseline`` when luck is allowed for, and the sd of that.
-
-    What was measured is weighed against what the other trials predict. The noise is taken to be
-    as large as repeats allow, and not larger than what predictions leave unexplained. Without
-    repeats nothing is known about luck: then it is the plain difference, and no sd.
-    """
-    noise, freedom = known.noise()
-    if noise is None:
-        return baseline.score - pick.score, None
-    noise = min(upper(noise, freedom), forecast.error)
-    rows = [row for row, trial in enumerate(known.trials) if trial.number in pick.trials]
-    expected = float(forecast.expected[rows].mean()) if rows else pick.score
-    score, sd = believed(pick.score, expected, len(rows), noise, forecast.error)
-    return baseline.score - score, math.hypot(sd, noise / math.sqrt(len(baseline.trials)))
 
 
 def believed(
@@ -196,12 +193,11 @@ def upper(sd: float, freedom: int) -> float:
     return sd / math.sqrt((1 - part - 0.8416 * math.sqrt(part)) ** 3)
 
 
-def measured_pick(known: Evidence, rows: NDArray[np.int64]) -> Pick:
-    """Join ``rows`` of the evidence, the repeats of one mixture."""
-    noise, _ = known.noise()
+def measured_pick(known: Evidence, rows: NDArray[np.int64], noise: float | None) -> Pick:
+    """Join ``rows`` of the evidence, the repeats of one mixture; ``noise`` is the sd of one."""
     return Pick(
         mixture=known.trials[rows[0]].mixture,
-        score=float(known.total[rows].mean()),
+        score=float(known.joined(known.scores[rows].mean(axis=0, keepdims=True))[0]),
         sd=None if noise is None else noise / math.sqrt(len(rows)),
         scores=known.units(known.scores[rows].mean(axis=0)),
         trials=[known.trials[row].number for row in rows],

@@ -12,8 +12,8 @@ from climbstream.loader.cli import json_option, show, text_table
 from climbstream.loader.clusters import load_clusters
 
 from .model import SIZES
+from .presets import PRESETS
 from .proxy_search import SearchSettings, run_search
-from .search import PRESETS
 from .train import TrainSettings
 from .train_run import train_run
 
@@ -40,7 +40,7 @@ def _model_options(command: F) -> F:
 @click.option("--target", "targets", multiple=True, required=True, help="What to be good at.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the search.")
 @click.option("--budget", default=112, show_default=True, help="Proxies in all.")
-@click.option("--preset", type=click.Choice(list(PRESETS)), default="climb", show_default=True)
+@click.option("--preset", type=click.Choice(list(PRESETS)), default="robust", show_default=True)
 @click.option("--proxy-tokens", default=300_000, show_default=True, help="Tokens of a proxy.")
 @click.option("--final-tokens", type=click.IntRange(min=1), help="Of the run the mixture is for.")
 @click.option("--max-epochs", default=4.0, show_default=True, help="Repeats in that run.")

@@ -1,18 +1,15 @@
-"""Which mixtures to try: Dirichlet candidates around a prior, under caps; pure functions.
+"""Which mixtures to try: Dirichlet candidates around a prior, within limits; pure functions.
 
 Mixtures are rows of float64 ``[n, K]`` here. Whatever is random comes from a generator that the
 caller keys by (seed, round), so a pool differs from round to round and never between two runs.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from climbstream.loader.errors import UsageError
-
-Floats = NDArray[np.float64]
+from .limits import Limits
+from .predictor import Floats
 
 TINY = 1e-3
 """Smaller weights become 0, so that a proxy need not open a cluster for a row or two."""
@@ -41,12 +38,12 @@ def split_budget(budget: int, rounds: Sequence[int]) -> list[int]:
 
 def candidates(
     n: int,
-    prior: Floats,
-    caps: Floats,
+    priors: Sequence[Floats],
+    limits: Limits,
     concentration: tuple[float, float],
     rng: np.random.Generator,
 ) -> Floats:
-    """Draw ``n`` mixtures around ``prior`` (``[K]``, sum 1), none above ``caps`` (``[K]``).
+    """Draw ``n`` mixtures around each of ``priors`` (``[K]``, sum 1) in turn, within ``limits``.
 
     Each comes from a Dirichlet distribution of its own, whose parameters sum to a number between
     the two of ``concentration``, drawn log-uniformly: at 2 a mixture is a few clusters, at 50 it is
@@ -55,17 +52,72 @@ def candidates(
     Returns:
         float64 ``[n, K]``, rows of sum 1.
     """
-    live = np.flatnonzero(prior > 0)
+    live = np.flatnonzero(priors[0] > 0)
     low, high = np.log(concentration)
-    alpha = np.exp(rng.uniform(low, high, (n, 1))) * prior[live]
+    around = np.stack(priors)[:, live][np.arange(n) % len(priors)]
+    alpha = np.exp(rng.uniform(low, high, (n, 1))) * around
     # Gamma(a) = Gamma(a + 1) * U ** (1 / a), taken as logarithms: for small a it underflows.
     logs = np.log(rng.standard_gamma(alpha + 1)) + np.log1p(-rng.random(alpha.shape)) / alpha
-    weights = np.zeros((n, len(prior)))
+    weights = np.zeros((n, len(priors[0])))
     weights[:, live] = np.exp(logs - logs.max(axis=1, keepdims=True))
-    weights = snap(weights / weights.sum(axis=1, keepdims=True))
-    for row in np.flatnonzero((weights > caps).any(axis=1)):
-        weights[row] = cap_weights(weights[row], caps, prior)
-    return weights
+    return limits.project(snap(weights / weights.sum(axis=1, keepdims=True)))
+
+
+def temper(prior: Floats, power: float) -> Floats:
+    """Raise ``prior`` (``[K]``) to ``power`` where it is positive: 1 leaves it, 0 is uniform."""
+    raised = np.power(prior, power, where=prior > 0, out=np.zeros_like(prior))
+    return np.asarray(raised / raised.sum(), np.float64)
+
+
+def descend(
+    score: Callable[[Floats], Floats],
+    starts: Floats,
+    limits: Limits,
+    rng: np.random.Generator,
+    *,
+    keep: int = 100,
+    steps: int = 15,
+) -> tuple[Floats, Floats]:
+    """Search around the best of ``starts`` (``[n, K]``) for mixtures with a lower ``score``.
+
+    A step changes each of the ``keep`` best in several ways: towards another one, by a factor for
+    each cluster, by moving weight between two clusters, by leaving one out.
+
+    Returns:
+        The ``keep`` best different mixtures, ``[≤ keep, K]``, and their scores, best first.
+    """
+    rows, values = _best(starts, score(starts), keep)
+    k = starts.shape[1]
+    live = limits.prior > 0
+    for step in range(steps):
+        reach = 0.7 ** (step / 2)
+        n = len(rows)
+        pick = np.arange(n)
+        towards = rows + rng.uniform(-0.5, 1.0, (n, 1)) * (rows[rng.integers(n, size=n)] - rows)
+        factor = rows * np.exp(reach * rng.standard_normal((n, k)))
+        moved = rows.copy()
+        giver = np.argmax(rng.random((n, k)) * rows, axis=1)
+        taker = rng.choice(np.flatnonzero(live), n)
+        part = moved[pick, giver] * rng.random(n) * reach
+        moved[pick, giver] -= part
+        moved[pick, taker] += part
+        fewer = rows.copy()
+        fewer[pick, rng.integers(k, size=n)] = 0.0
+        fresh = np.maximum(np.concatenate([towards, factor, moved, fewer]), 0.0)
+        fresh = fresh[fresh.sum(axis=1) > 0]
+        fresh = limits.project(snap(fresh / fresh.sum(axis=1, keepdims=True)))
+        rows, values = _best(
+            np.concatenate([rows, fresh]), np.concatenate([values, score(fresh)]), keep
+        )
+    return rows, values
+
+
+def _best(rows: Floats, values: Floats, keep: int) -> tuple[Floats, Floats]:
+    """Take the ``keep`` different ``rows`` of lowest ``values``, best first."""
+    order = np.argsort(values, kind="stable")
+    _, first = np.unique(np.round(rows[order], SAME), axis=0, return_index=True)
+    chosen = order[np.sort(first)[:keep]]
+    return rows[chosen], values[chosen]
 
 
 def snap(weights: Floats) -> Floats:
@@ -75,34 +127,6 @@ def snap(weights: Floats) -> Floats:
     """
     kept = np.where(weights < min(TINY, 0.1 / weights.shape[1]), 0.0, weights)
     return np.asarray(kept / kept.sum(axis=1, keepdims=True), np.float64)
-
-
-def cap_weights(weights: Floats, caps: Floats, spill: Floats) -> Floats:
-    """Bring ``weights`` (``[K]``, sum 1) under ``caps`` (``[K]``) like water finding its level.
-
-    What a capped cluster cannot hold goes to the other clusters of the mixture, in proportion,
-    so ratios below the caps and zeros stay. Only if all of them are full, the rest goes to the
-    clusters of ``spill`` (``[K]``), in proportion too. The caps must leave room: `check_caps`.
-    """
-    if (weights <= caps).all():
-        return weights
-    inside = weights > 0
-    result = _fill(np.where(inside, weights, 0.0), caps, 1.0)
-    rest = 1.0 - math.fsum(result)
-    if rest > 1e-12:
-        result += _fill(np.where(inside, 0.0, spill), caps, rest)
-    return result
-
-
-def check_caps(prior: Floats, caps: Floats) -> None:
-    """Raise `UsageError` unless a mixture of the clusters in ``prior`` fits under ``caps``."""
-    live = prior > 0
-    if (room := math.fsum(np.minimum(caps[live], 1.0))) < 1 - 1e-12:
-        raise UsageError(
-            f"the largest weights of the {live.sum()} clusters with a prior sum to {room:.4g}, "
-            "and a mixture sums to 1; raise max_weight to a mean of at least "
-            f"{1 / live.sum():.4g}"
-        )
 
 
 def unmeasured(pool: Floats, measured: Floats) -> Floats:
@@ -116,17 +140,3 @@ def from_top(pool: Floats, predicted: Floats, top: int, n: int, rng: np.random.G
     """Choose ``n`` at random from the ``top`` rows of ``pool`` that are predicted lowest."""
     best = np.argsort(predicted, kind="stable")[: max(top, n)]
     return pool[best[np.sort(rng.permutation(len(best))[:n])]]
-
-
-def _fill(weights: Floats, caps: Floats, total: float) -> Floats:
-    """Return ``min(caps, level * weights)`` with sum ``total``, or the caps if they sum to less."""
-    result = np.zeros_like(weights)
-    open_ = weights > 0
-    while open_.any():
-        level = weights * (max(total - math.fsum(result), 0.0) / math.fsum(weights[open_]))
-        full = open_ & (level > caps)
-        if not full.any():
-            return np.where(open_, level, result)
-        result[full] = caps[full]
-        open_ &= ~full
-    return result

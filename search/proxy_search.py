@@ -14,6 +14,7 @@ from climbstream.loader.progress import Progress, say
 from climbstream.loader.storage import lock, remove_temporaries, write_bytes, write_json
 
 from .answer import Answer
+from .limits import epoch_caps
 from .proxy import ProxyTask, run_proxy
 from .report import search_sections
 from .search import Search
@@ -26,7 +27,7 @@ class SearchSettings:
     """What decides a search over proxies, apart from shards and targets."""
 
     budget: int = 112
-    preset: str = "climb"
+    preset: str = "robust"
     proxy: TrainSettings
     seed: int = 0
     final_tokens: int | None = None
@@ -36,12 +37,8 @@ class SearchSettings:
 
     def caps(self, manifest: Manifest) -> dict[str, float]:
         """Largest weight of each cluster."""
-        if self.final_tokens is None:
-            return dict.fromkeys(manifest.names, 1.0)
-        return {
-            c.name: min(1.0, self.max_epochs * c.tokens / self.final_tokens)
-            for c in manifest.clusters
-        }
+        tokens = {cluster.name: cluster.tokens for cluster in manifest.clusters}
+        return epoch_caps(tokens, self.final_tokens, self.max_epochs)
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values."""

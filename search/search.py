@@ -2,7 +2,7 @@
 
 A search goes in rounds. The first holds the token-share mixture, more than once, so that the noise
 between runs is known, the uniform one, and draws around the token shares; a later one is taken
-from the candidates that predictors, fitted to all rounds before it, rank best. A round depends
+from what predictors, fitted to all rounds before it, say may be best. A round depends
 on the settings and on the trials of the rounds before it alone, so a search that is opened again
 on its log, after any number of tells, asks for what it would have asked for.
 
@@ -10,8 +10,7 @@ Inside, scores are standardised over the trials and signed so that less is bette
 are a weighted mean of that. So differences of scores are in standard deviations ("sd").
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,37 +19,17 @@ from climbstream.loader.errors import UsageError
 from climbstream.loader.mixture import Mixture
 
 from . import propose
-from .answer import Answer, Forecast, Pick, conclude, measured_pick
-from .predictor import Floats, LightGBM, PerTarget, Predictor, cross_validate
+from .answer import Answer, conclude
+from .explore import explore, find_best
+from .forecast import Forecast
+from .gp import Feature
+from .limits import Group, Limits, by_name
+from .predictor import Floats, Skill
+from .presets import PRESETS
 from .trial import Evidence, Trial, TrialLog, read_outcome
 
 FEWEST = 8
 """Scored trials below which nothing is fitted."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
-    """What makes one recipe of search different from another."""
-
-    rounds: tuple[int, ...]
-    """Ratio in which the rounds share the budget."""
-    concentration: tuple[float, float]
-    """Of the Dirichlet draws around the prior: least and most."""
-    pool: int
-    """Candidates to choose a round from."""
-    top: int
-    """A round is drawn at random from this many times its size, predicted best."""
-    predictor: Callable[[int], Predictor]
-    """Makes a predictor from a seed."""
-
-
-PRESETS = {
-    # Rounds, draw and predictor of the paper (arXiv 2504.13161). Of pools from 3,000 to 50,000 the
-    # largest had the least regret in simulated searches, for dense and for sparse optima.
-    "climb": Preset(
-        rounds=(4, 2, 1), concentration=(2, 50), pool=50_000, top=2, predictor=LightGBM
-    ),
-}
 
 
 class Search:
@@ -71,7 +50,14 @@ class Search:
         prior: Token shares, around which mixtures are drawn; None for equal ones. A cluster
             without weight here gets none anywhere.
         max_weight: Largest weight of each cluster, or by name (1 where none is given). Even the
-            token-share and the uniform mixture are brought under it.
+            token-share and the uniform mixture are brought under it; so for all limits.
+        min_weight: Least weight by name, 0 where none is given.
+        pinned: Weights that are settled, by name.
+        groups: Clusters whose weights together have a least and a most, by a name for each group.
+        allowed: By how much a target may be worse than with the token shares, in its own units:
+            ``{"arc": 0.01}`` loses at most 0.01 on arc.
+        features: What is known of a target before any trial, from mixtures ``[m, K]`` to
+            ``[m]``; used where cross-validation says that it helps.
         seed: Of all that is random, and of the proxies.
         log: Where to keep the trials; a search on a log that exists goes on from there.
         rounds: Ratio in which the rounds share the budget; None for the preset's.
@@ -88,9 +74,14 @@ class Search:
         targets: Mapping[str, str],
         *,
         budget: int = 112,
-        preset: str = "climb",
+        preset: str = "robust",
         prior: Mixture | Mapping[str, float] | None = None,
         max_weight: float | Mapping[str, float] | None = None,
+        min_weight: Mapping[str, float] | None = None,
+        pinned: Mapping[str, float] | None = None,
+        groups: Mapping[str, Group] | None = None,
+        allowed: Mapping[str, float] | None = None,
+        features: Mapping[str, Feature] | None = None,
         seed: int = 0,
         log: str | Path | None = None,
         rounds: Sequence[int] | None = None,
@@ -113,13 +104,25 @@ class Search:
         elif not isinstance(prior, Mixture):
             prior = Mixture.of(prior)
         self._prior = prior.array(self.clusters)
-        if isinstance(max_weight, int | float):
-            max_weight = dict.fromkeys(self.clusters, max_weight)
-        self._caps = by_name("max_weight", max_weight or {}, self.clusters)
-        propose.check_caps(self._prior, self._caps)
-        self._base = propose.cap_weights(self._prior, self._caps, self._prior)
+        self._limits = Limits.of(
+            self.clusters,
+            self._prior,
+            min_weight=min_weight,
+            max_weight=max_weight,
+            pinned=pinned,
+            groups=groups,
+        )
+        (self._base,) = self._limits.project(self._prior[None])
         importances = by_name("importance", importance or {}, list(self.targets))
+        if not importances.any():
+            raise UsageError(
+                f"importance is made of numbers not all 0; got {dict(importance or {})}"
+            )
         self._importance = importances / importances.sum()
+        self._allowed = dict(allowed or {})
+        by_name("allowed", self._allowed, list(self.targets))
+        self._features = dict(features or {})
+        self.table: list[Skill] = []
 
         settings = {
             "clusters": self.clusters,
@@ -129,7 +132,8 @@ class Search:
             "preset": preset,
             "rounds": rounds,
             "prior": dict(zip(self.clusters, self._prior.tolist(), strict=True)),
-            "max_weight": dict(zip(self.clusters, self._caps.tolist(), strict=True)),
+            **self._limits.to_json(self.clusters),
+            "allowed": self._allowed,
             "seed": seed,
         }
         self.log = TrialLog(settings) if log is None else TrialLog.open(Path(log), settings)
@@ -189,16 +193,33 @@ class Search:
                 f"none of {len(self.log.trials)} trials has scores, so there is nothing to "
                 "conclude from; tell at least one"
             )
-        measured = [measured_pick(known, rows) for rows in known.repeats()]
+        forecast = self._forecast(known)
+        found = None
+        if forecast is not None and forecast.useful:
+            rng = propose.generator(self.seed, len(self._sizes) + 1)
+            pool = propose.unmeasured(self._draw(self.preset.pool, rng), known.weights)
+            if len(pool):
+                found = find_best(forecast, pool, self.preset, self._limits, rng)
         base = self._mixture(self._base)
-        baseline = next((pick for pick in measured if pick.mixture == base), None)
-        return conclude(known, measured, baseline, self._forecast(known))
+        return conclude(known, base, forecast, None if found is None else self._mixture(found))
 
     def _evidence(self, trials: Sequence[Trial]) -> Evidence:
-        return Evidence.of(trials, self.clusters, self.targets, self._importance)
+        return Evidence.of(
+            trials,
+            self.clusters,
+            self.targets,
+            self._importance,
+            self._allowed,
+            self._mixture(self._base),
+        )
 
-    def _predictor(self) -> Predictor:
-        return self.preset.predictor(self.seed)
+    def _forecast(self, known: Evidence) -> Forecast | None:
+        """Fit the predictors, if there are some, to enough trials."""
+        if len(known.trials) < FEWEST or not self.preset.predictors:
+            return None
+        forecast = Forecast(known, self.preset.predictors, self.seed, self._features)
+        self.table = forecast.table
+        return forecast
 
     def _propose(self, round_: int) -> list[Mixture]:
         """Make the mixtures of a round from the trials before it."""
@@ -207,13 +228,16 @@ class Search:
         anchors = self._anchors()[: self._sizes[0]] if round_ == 1 else []
         size = self._sizes[round_ - 1] - len(anchors)
         rng = propose.generator(self.seed, round_)
-        enough = len(known.trials) >= FEWEST
-        pool = self._draw(self.preset.pool if enough else 4 * size, rng, [*tried, *anchors])
-        rows = pool[:size]
-        if enough and len(pool):
-            model = PerTarget(self._predictor, known.weights, known.scores)
-            total = model.predict(pool) @ self._importance
+        forecast = self._forecast(known)
+        pool = self._draw(4 * size if forecast is None else self.preset.pool, rng)
+        pool = propose.unmeasured(pool, self._rows([*tried, *anchors]))
+        if forecast is None or not len(pool):
+            rows = pool[:size]
+        elif self.preset.later == "top":
+            total = forecast.total(pool)
             rows = propose.from_top(pool, total, self.preset.top * size, size, rng)
+        else:
+            rows = explore(forecast, pool, self._rows(tried), size, self._limits, rng)
         asked: list[Mixture] = []
         for row in [*anchors, *rows]:
             mixture = self._mixture(row)
@@ -228,16 +252,19 @@ class Search:
     def _anchors(self) -> list[Floats]:
         """Return what every search measures first: the token shares, repeated, and uniform."""
         live = (self._prior > 0).astype(np.float64)
-        uniform = propose.cap_weights(live / live.sum(), self._caps, live)
+        (uniform,) = self._limits.project(live[None] / live.sum())
         anchors = [self._base] * self._repeats
         return anchors if np.allclose(uniform, self._base) else [*anchors, uniform]
 
-    def _draw(self, n: int, rng: np.random.Generator, tried: Sequence[Floats]) -> Floats:
-        """Draw ``n`` candidates, less those that are alike or were tried: ``[≤ n, K]``."""
+    def _draw(self, n: int, rng: np.random.Generator) -> Floats:
+        """Draw ``n`` candidates: ``[n, K]``."""
         # With a thousand clusters the largest pool would take gigabytes.
         n = min(n, 10_000_000 // len(self.clusters))
-        pool = propose.candidates(n, self._prior, self._caps, self.preset.concentration, rng)
-        return propose.unmeasured(pool, np.array(tried).reshape(-1, len(self.clusters)))
+        priors = [propose.temper(self._prior, power) for power in self.preset.tempers]
+        return propose.candidates(n, priors, self._limits, self.preset.concentration, rng)
+
+    def _rows(self, rows: Sequence[Floats]) -> Floats:
+        return np.array(rows, np.float64).reshape(-1, len(self.clusters))
 
     def _mixture(self, row: Floats) -> Mixture:
         return Mixture.of(dict(zip(self.clusters, row.tolist(), strict=True)))
@@ -257,33 +284,6 @@ class Search:
             )
         return asked[number]
 
-    def _forecast(self, known: Evidence) -> Forecast:
-        """Predict every trial from the others, and the best mixture from all of them."""
-        spread = float(known.total.std())
-        nothing = Forecast(best=None, expected=np.zeros_like(known.total), error=spread, table=[])
-        if len(known.trials) < FEWEST:
-            return nothing
-        aside, table = cross_validate(
-            self._predictor, list(self.targets), known.weights, known.scores, self.seed
-        )
-        expected = aside @ self._importance
-        error = float(np.sqrt(np.mean((expected - known.total) ** 2)))
-        rng = propose.generator(self.seed, len(self._sizes) + 1)
-        pool = self._draw(self.preset.pool, rng, list(known.weights))
-        if error >= spread or not len(pool):
-            return replace(nothing, table=table)
-        predicted = PerTarget(self._predictor, known.weights, known.scores).predict(pool)
-        total = predicted @ self._importance
-        top = int(np.argmin(total))
-        best = Pick(
-            mixture=self._mixture(pool[top]),
-            score=float(total[top]),
-            sd=error,
-            scores=known.units(predicted[top]),
-            trials=[],
-        )
-        return Forecast(best=best, expected=expected, error=error, table=table)
-
 
 def check_settings(
     clusters: Sequence[str],
@@ -301,17 +301,3 @@ def check_settings(
         raise UsageError(f"budget is 1 or more and seed 0 or more, not {budget} and {seed}")
     if min(rounds) < 0 or not any(rounds):
         raise UsageError(f"rounds are a ratio such as 4, 2, 1, not {list(rounds)}")
-
-
-def by_name(what: str, given: Mapping[str, float], names: Sequence[str]) -> Floats:
-    """Return one number for each of ``names``, float64 ``[len(names)]``; 1 where none is given.
-
-    Raises:
-        UsageError: A name is unknown, or a number is negative or NaN, or all are 0.
-    """
-    if unknown := [name for name in given if name not in names]:
-        raise UsageError(f"{what} names {', '.join(unknown)}; there are {', '.join(names)}")
-    values = np.array([given.get(name, 1.0) for name in names], np.float64)
-    if not (values >= 0).all() or not values.any():
-        raise UsageError(f"{what} is made of numbers of 0 or more, not all 0; got {dict(given)}")
-    return values

@@ -19,6 +19,9 @@ from climbstream.loader.plan import check_same
 from climbstream.loader.storage import append_line, hash_json, read_lines
 from climbstream.loader.versioned import check_version
 
+TOLL = 10.0
+"""Sd of the mean score that a mixture pays for each sd above a ceiling."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
@@ -166,7 +169,11 @@ class Evidence:
     scores: NDArray[np.float64]
     """``[n, T]``, each target standardised and signed so that less is better."""
     total: NDArray[np.float64]
-    """``[n]``, the mean of ``scores`` over the targets, weighted by importance."""
+    """``[n]``, ``scores`` as `joined`."""
+    importance: NDArray[np.float64]
+    """``[T]``, weight of each target in the mean of all, sum 1."""
+    ceilings: NDArray[np.float64]
+    """``[T]``, standardised scores that a mixture may not pass; infinite where all is allowed."""
     targets: dict[str, str]
     mean: NDArray[np.float64]
     """``[T]``, in the targets' own units."""
@@ -180,8 +187,19 @@ class Evidence:
         clusters: Sequence[str],
         targets: dict[str, str],
         importance: NDArray[np.float64],
+        allowed: Mapping[str, float] | None = None,
+        base: Mixture | None = None,
     ) -> Self:
-        """Collect the trials that have scores; ``importance`` is ``[T]``, sum 1."""
+        """Collect the trials that have scores.
+
+        Args:
+            trials: Of one search.
+            clusters: Names, in the order of the columns.
+            targets: ``"min"`` or ``"max"`` by name.
+            importance: ``[T]``, sum 1.
+            allowed: By how much a target may be worse than with ``base``, in its own units.
+            base: Until it has scores, everything is allowed.
+        """
         scored = [trial for trial in trials if trial.scores is not None]
         weights = [trial.mixture.array(clusters) for trial in scored]
         raw = np.array(
@@ -194,15 +212,28 @@ class Evidence:
         sd[sd <= 1e-12 * np.abs(mean)] = 1.0
         scale = sd * [1.0 if way == "min" else -1.0 for way in targets.values()]
         scores = (raw - mean) / scale
+        slack = np.array([(allowed or {}).get(name, math.inf) for name in targets])
+        rows = [row for row, trial in enumerate(scored) if trial.mixture == base]
+        at_base = scores[rows].mean(axis=0) if rows else np.full(len(targets), math.inf)
+        ceilings = at_base + slack / np.abs(scale)
         return cls(
             trials=scored,
             weights=np.array(weights, np.float64).reshape(-1, len(clusters)),
             scores=scores,
-            total=scores @ importance,
+            total=_joined(scores, importance, ceilings),
+            importance=importance,
+            ceilings=ceilings,
             targets=targets,
             mean=mean,
             scale=scale,
         )
+
+    def joined(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Join standardised ``scores`` (``[m, T]``) to one number a mixture, less is better.
+
+        Their mean, weighted by importance; and `TOLL` for each sd above a ceiling.
+        """
+        return _joined(scores, self.importance, self.ceilings)
 
     def units(self, scores: NDArray[np.float64]) -> dict[str, float]:
         """Turn standardised ``scores`` (``[T]``) back into the targets' own units, by name."""
@@ -216,15 +247,24 @@ class Evidence:
         return [np.array(rows, np.int64) for rows in groups.values()]
 
     def noise(self) -> tuple[float | None, int]:
-        """Estimate the sd of ``total`` between runs of one mixture, from those that have repeats.
+        """Estimate the sd of the mean score between runs of one mixture, from the repeats.
 
         Returns:
             The sd, None without repeats, and its degrees of freedom.
         """
         groups = self.repeats()
         freedom = len(self.trials) - len(groups)
-        squares = sum(float(((self.total[g] - self.total[g].mean()) ** 2).sum()) for g in groups)
+        mean = self.scores @ self.importance
+        squares = sum(float(((mean[g] - mean[g].mean()) ** 2).sum()) for g in groups)
         return (math.sqrt(squares / freedom) if freedom else None), freedom
+
+
+def _joined(
+    scores: NDArray[np.float64], importance: NDArray[np.float64], ceilings: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    return np.asarray(
+        scores @ importance + TOLL * np.maximum(scores - ceilings, 0.0).sum(axis=1), np.float64
+    )
 
 
 def read_outcome(

@@ -5,72 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from climbstream.loader.errors import UsageError
 from climbstream.search import propose
+from climbstream.search.limits import Limits
 
 SPREAD = (2.0, 50.0)
 
 
-@st.composite
-def priors_and_caps(draw):
-    """A prior over 1 to 12 clusters, some without weight, and caps that leave room."""
-    k = draw(st.integers(1, 12))
-    prior = np.array(
-        draw(st.lists(st.sampled_from([0.0, 1e-3, 0.2, 1.0, 30.0]), min_size=k, max_size=k))
-    )
-    prior[draw(st.integers(0, k - 1))] = 1.0
-    caps = np.array(draw(st.lists(st.floats(0, 1), min_size=k, max_size=k)))
-    live = prior > 0
-    short = 1 - np.minimum(caps[live], 1).sum()
-    if short > 0:
-        caps[live] += short / live.sum() + 1e-12
-    return prior / prior.sum(), caps
-
-
-@given(priors_and_caps(), st.integers(0, 10**6))
-def test_candidates_are_mixtures_under_the_caps(prior_and_caps, seed):
-    prior, caps = prior_and_caps
-    drawn = propose.candidates(20, prior, caps, SPREAD, propose.generator(seed, 1))
-    assert drawn.sum(axis=1) == pytest.approx(np.ones(20), abs=1e-12)
-    assert (drawn >= 0).all()
-    assert (drawn <= caps).all()
-    assert not drawn[:, prior == 0].any()
-
-
-@given(priors_and_caps(), st.integers(0, 10**6))
-def test_capping_keeps_the_ratios_of_what_is_under_its_cap(prior_and_caps, seed):
-    prior, caps = prior_and_caps
-    weights = propose.snap(np.random.default_rng(seed).dirichlet(prior + 0.1, 1))[0] * (prior > 0)
-    weights = (weights + prior) / (weights + prior).sum()
-    capped = propose.cap_weights(weights, caps, prior)
-    free = (capped < caps) & (weights > 0)
-    if free.any():
-        growth = capped[free] / weights[free]
-        assert growth == pytest.approx(np.full(len(growth), growth[0]), rel=1e-9)
-
-
-def test_capping_leaves_zeros_alone_while_there_is_room():
-    capped = propose.cap_weights(np.array([0.9, 0.1, 0.0]), np.full(3, 0.6), np.full(3, 1 / 3))
-    assert capped == pytest.approx(np.array([0.6, 0.4, 0.0]))
-
-
-def test_what_has_no_room_goes_to_the_prior():
-    prior = np.array([0.2, 0.2, 0.6])
-    capped = propose.cap_weights(np.array([1.0, 0.0, 0.0]), np.full(3, 0.4), prior)
-    assert capped == pytest.approx(np.array([0.4, 0.2, 0.4]))
-
-
-def test_impossible_caps_are_refused_with_numbers():
-    words = "of the 4 clusters with a prior sum to 0.8, .* at least 0.25"
-    with pytest.raises(UsageError, match=words):
-        propose.check_caps(np.array([0.25, 0.25, 0.25, 0.25, 0.0]), np.full(5, 0.2))
-    propose.check_caps(np.full(10, 0.1), np.full(10, 0.1))
+def draw(n, prior, seed=0, round_=1, limits=None):
+    """Draw candidates around a prior."""
+    names = [f"c{i}" for i in range(len(prior))]
+    limits = limits or Limits.of(names, prior)
+    return propose.candidates(n, [prior], limits, SPREAD, propose.generator(seed, round_))
 
 
 def test_sparse_and_dense_mixtures_are_covered():
-    drawn = propose.candidates(
-        2000, np.full(20, 0.05), np.ones(20), SPREAD, propose.generator(0, 1)
-    )
+    drawn = draw(2000, np.full(20, 0.05))
     alive = (drawn > 0.01).sum(axis=1)
     assert (alive <= 8).mean() > 0.1
     assert (alive >= 18).mean() > 0.1
@@ -78,32 +27,27 @@ def test_sparse_and_dense_mixtures_are_covered():
 
 def test_the_prior_is_the_mean():
     prior = np.array([0.5, 0.3, 0.15, 0.05])
-    drawn = propose.candidates(20_000, prior, np.ones(4), SPREAD, propose.generator(0, 1))
+    drawn = draw(20_000, prior)
     assert drawn.mean(axis=0) == pytest.approx(prior, abs=0.01)
 
 
 def test_rare_clusters_do_not_break_the_draw():
     prior = np.array([1 - 3e-9, 1e-9, 1e-9, 1e-9])
-    drawn = propose.candidates(1000, prior, np.ones(4), SPREAD, propose.generator(0, 1))
+    drawn = draw(1000, prior)
     assert np.isfinite(drawn).all()
 
 
 def test_tiny_weights_are_zero():
-    drawn = propose.candidates(
-        1000, np.full(20, 0.05), np.ones(20), SPREAD, propose.generator(0, 1)
-    )
+    drawn = draw(1000, np.full(20, 0.05))
     assert drawn[drawn > 0].min() >= propose.TINY
     many = propose.snap(np.full((1, 5000), 1 / 5000))
     assert (many > 0).all()
 
 
 def test_the_pool_differs_from_round_to_round_and_not_from_run_to_run():
-    def draw(seed, round_):
-        rng = propose.generator(seed, round_)
-        return propose.candidates(50, np.full(5, 0.2), np.ones(5), SPREAD, rng)
-
-    assert (draw(0, 1) == draw(0, 1)).all()
-    pools = [draw(seed, round_) for seed in (0, 1) for round_ in (1, 2, 3)]
+    even = np.full(5, 0.2)
+    assert (draw(50, even) == draw(50, even)).all()
+    pools = [draw(50, even, seed, round_) for seed in (0, 1) for round_ in (1, 2, 3)]
     rows = {tuple(row) for pool in pools for row in pool}
     assert len(rows) == 300
 
@@ -143,3 +87,42 @@ def test_the_budget_is_split_in_the_ratio_of_the_rounds(budget, rounds, sizes):
 @given(st.integers(1, 500), st.lists(st.integers(0, 9), min_size=1, max_size=5).filter(any))
 def test_the_whole_budget_is_spent(budget, rounds):
     assert sum(propose.split_budget(budget, rounds)) == budget
+
+
+def test_priors_take_turns_and_tempered_ones_are_flatter():
+    prior = np.array([0.6, 0.3, 0.1, 0.0])
+    assert propose.temper(prior, 1.0) == pytest.approx(prior)
+    assert propose.temper(prior, 0.0) == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0])
+    names = ["a", "b", "c", "d"]
+    priors = [prior, propose.temper(prior, 0.0)]
+    drawn = propose.candidates(
+        20_000, priors, Limits.of(names, prior), SPREAD, propose.generator(0, 1)
+    )
+    for part, expected in zip((drawn[::2], drawn[1::2]), priors, strict=True):
+        assert part.mean(axis=0) == pytest.approx(expected, abs=0.02)
+
+
+def test_a_local_search_finds_what_the_pool_does_not_hold():
+    prior = np.full(10, 0.1)
+    goal = np.array([0.5, 0.3, 0.2, 0, 0, 0, 0, 0, 0, 0])
+    pool = draw(200, prior)
+
+    def far(weights):
+        return np.abs(weights - goal).sum(axis=1)
+
+    limits = Limits.of([f"c{i}" for i in range(10)], prior)
+    rows, values = propose.descend(far, pool, limits, propose.generator(0, 2))
+    assert values[0] < 0.4 * far(pool).min()
+    assert values == pytest.approx(far(rows))
+    assert (np.diff(values) >= 0).all()
+
+
+def test_a_local_search_keeps_the_limits():
+    prior = np.array([0.5, 0.3, 0.2, 0.0])
+    limits = Limits.of(["a", "b", "c", "d"], prior, max_weight=0.6, min_weight={"b": 0.1})
+    rows, _ = propose.descend(
+        lambda w: -w[:, 0], draw(50, prior, limits=limits), limits, propose.generator(0, 2)
+    )
+    assert rows[0][0] == pytest.approx(0.6)
+    assert rows[:, 1].min() >= 0.1
+    assert not rows[:, 3].any()

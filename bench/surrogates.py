@@ -1,0 +1,136 @@
+"""Losses of mixtures that are known everywhere, to search without training a model.
+
+`net` and `forest` are fitted to all 768 runs of ../shared/mixtures (RegMix, 1M parameters, 17
+domains): a small neural network to the losses on four of them, from the weights and their roots,
+and extremely randomised trees to one. `sparse` and `law` are made up, another one for each seed:
+24 domains, a few of which are worth something, each with a knee of its own, some replacing one
+another, some doing harm; as logarithms, and as a sum of two exponentials. None is of the family of
+a Gaussian process on the logarithm of the weights.
+"""
+
+import csv
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.neural_network import MLPRegressor
+
+from climbstream.search.limits import Limits
+from climbstream.search.predictor import Floats
+from climbstream.search.propose import candidates, descend
+
+TABLES = Path(__file__).parents[2] / "shared" / "mixtures"
+TARGETS = ("y_arxiv", "y_wikipedia_en", "y_pile_cc", "y_stackexchange")
+SURROGATES = ("net", "forest", "sparse", "law")
+Loss = Callable[[Floats], Floats]
+"""From mixtures ``[n, K]`` to losses ``[n, T]``."""
+
+
+def read_table(name: str) -> tuple[Floats, dict[str, Floats]]:
+    """Read weights ``[n, K]`` and losses ``[n]`` by name of a table of real runs."""
+    with (TABLES / name).open() as file:
+        rows = list(csv.DictReader(file))
+    columns = {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
+    weights = np.stack([columns[key] for key in columns if key.startswith("w_")], axis=1)
+    return weights, {key: column for key, column in columns.items() if key.startswith("y_")}
+
+
+class Surrogate:
+    """One loss to search: its prior, its losses, and how far a mixture is from the optimum."""
+
+    def __init__(self, name: str, seed: int) -> None:
+        made = {"net": _net, "forest": _forest}
+        self.loss, self.prior = made[name]() if name in made else _made_up(name, seed)
+        self.names = [f"c{i:02d}" for i in range(len(self.prior))]
+        limits = Limits.of(self.names, self.prior)
+        drawn = candidates(4000, [self.prior], limits, (2, 50), np.random.default_rng(3))
+        losses = self.loss(drawn)
+        self.mean, self.sd = losses.mean(axis=0), losses.std(axis=0)
+        """``[T]``, over the prior: what is signal."""
+        starts = np.concatenate([drawn, np.eye(len(self.prior))])
+        if name in made:
+            starts = np.concatenate([starts, _runs()[0]])
+        rng = np.random.default_rng(0)
+        _, values = descend(self.joint, starts, limits, rng, keep=200, steps=40)
+        self._least, self._middle = values[0], float(np.median(self.joint(drawn)))
+
+    def joint(self, weights: Floats) -> Floats:
+        """Mean of the standardised losses of ``weights`` (``[n, K]``): ``[n]``."""
+        return np.asarray(((self.loss(weights) - self.mean) / self.sd).mean(axis=1))
+
+    def regret(self, weights: Floats) -> float:
+        """Regret of ``weights`` (``[K]``): 0 is the optimum, 1 the median of the prior."""
+        value = float(self.joint(weights[None])[0])
+        return (value - self._least) / (self._middle - self._least)
+
+
+@cache
+def _runs() -> tuple[Floats, dict[str, Floats]]:
+    """All runs of both tables."""
+    (a, losses), (b, more) = map(read_table, ("regmix_1m_a512.csv", "regmix_test_1m.csv"))
+    joined = {name: np.concatenate([losses[name], more[name]]) for name in losses}
+    return np.concatenate([a, b]), joined
+
+
+@cache
+def _net() -> tuple[Loss, Floats]:
+    weights, losses = _runs()
+    y = np.stack([losses[name] for name in TARGETS], axis=1)
+    y = (y - y.mean(axis=0)) / y.std(axis=0)
+
+    def features(w: Floats) -> Floats:
+        return np.hstack([w, np.sqrt(w)])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that it could go on for longer
+        nets = [
+            MLPRegressor(
+                hidden_layer_sizes=(48, 48),
+                activation="tanh",
+                solver="lbfgs",
+                alpha=0.01,
+                max_iter=250,
+                random_state=seed,
+            ).fit(features(weights), y)
+            for seed in range(2)
+        ]
+    prior = weights.mean(axis=0)
+    return lambda w: sum(net.predict(features(w)) for net in nets) / 2, prior / prior.sum()
+
+
+@cache
+def _forest() -> tuple[Loss, Floats]:
+    weights, losses = _runs()
+    trees = ExtraTreesRegressor(60, min_samples_leaf=2, max_features=0.6, random_state=0)
+    trees.fit(weights, losses["y_pile_cc"])
+    prior = weights.mean(axis=0)
+    return lambda w: trees.predict(w)[:, None], prior / prior.sum()
+
+
+def _made_up(name: str, seed: int, k: int = 24) -> tuple[Loss, Floats]:
+    """Make a sparse loss over ``k`` domains, and token shares."""
+    rng = np.random.default_rng([7, seed])
+    order = rng.permutation(k)
+    live, harmful = order[:6], order[6:10]
+    worth = np.zeros(k)
+    worth[live] = rng.uniform(0.4, 1.5, 6)
+    knees = rng.uniform(0.02, 0.2, k)
+    overlap = rng.uniform(0, 0.5, 2)
+    prior = rng.dirichlet(np.full(k, 2.0))
+
+    def logs(w: Floats) -> Floats:
+        loss = -np.log1p(w / knees) @ worth + 0.8 * w[:, harmful].sum(axis=1)
+        for part, (a, b) in zip(overlap, (live[:2], live[2:4]), strict=True):
+            loss += part * np.log1p(np.minimum(w[:, a], w[:, b]) / 0.05)
+        return loss[:, None]
+
+    def exponentials(w: Floats) -> Floats:
+        first, second = worth.copy(), worth.copy()
+        first[live[3:]] = second[live[:3]] = 0.0
+        loss = np.exp(-4 * w @ first) + np.exp(-6 * w @ second)
+        return (loss + 0.8 * w[:, harmful].sum(axis=1))[:, None]
+
+    return (logs if name == "sparse" else exponentials), prior

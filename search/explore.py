@@ -1,0 +1,59 @@
+"""Where to look next, and what to answer: the mixtures that a forecast says may be best."""
+
+import numpy as np
+
+from . import propose
+from .forecast import Forecast
+from .limits import Limits
+from .predictor import Floats
+from .presets import Preset
+
+HOPEFUL = 300
+"""Mixtures, of the pool and of a local search each, that a round is chosen from."""
+AVERAGED = 100
+"""In the mean that is the answer of one shot."""
+ELITE = 20
+"""Results of the local search in the mean that is its answer."""
+CAUTION = 1.0
+"""Sd of a prediction that count against a mixture."""
+
+
+def explore(
+    forecast: Forecast,
+    pool: Floats,
+    tried: Floats,
+    size: int,
+    limits: Limits,
+    rng: np.random.Generator,
+) -> Floats:
+    """Choose a round by Thompson sampling: each mixture is best on one curve that may be true.
+
+    So the choice is as wide as the doubt is, and none is chosen twice (Kandasamy et al. 2018, on
+    parallel Thompson sampling). Returns ``[≤ size, K]``.
+    """
+    starts = np.concatenate([pool, tried])
+    found, _ = propose.descend(forecast.total, starts, limits, rng, keep=HOPEFUL, steps=8)
+    best = pool[np.argsort(forecast.total(pool), kind="stable")[:HOPEFUL]]
+    hopeful = propose.unmeasured(np.concatenate([found, best]), tried)
+    chosen: list[int] = []
+    for values in forecast.draw(hopeful, size, rng):
+        values[chosen] = np.inf
+        chosen.append(int(np.argmin(values)))
+    return hopeful[chosen[: len(hopeful)]]
+
+
+def find_best(
+    forecast: Forecast, pool: Floats, preset: Preset, limits: Limits, rng: np.random.Generator
+) -> Floats:
+    """Find the mixture that is predicted best, in the way of ``preset``: ``[K]``."""
+    if preset.answer == "search":
+        starts = np.concatenate([pool, forecast.known.weights])
+        rows, _ = propose.descend(
+            lambda w: forecast.total(w) + CAUTION * forecast.sd(w), starts, limits, rng
+        )
+        best = rows[:ELITE]
+    else:
+        count = AVERAGED if preset.answer == "average" else 1
+        best = pool[np.argsort(forecast.total(pool), kind="stable")[:count]]
+    found: Floats = limits.project(best.mean(axis=0, keepdims=True))[0]
+    return found
