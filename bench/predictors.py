@@ -74,13 +74,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--rows", default="64,112")
+    parser.add_argument("--contenders", default=",".join(CONTENDERS))
     options, _ = parser.parse_known_args()
+    contenders = tuple(options.contenders.split(","))
     sizes = [int(n) for n in options.rows.split(",")]
-    tasks = [(n, seed) for seed in range(options.seeds) for n in sizes]
+    tasks = [(n, seed, contenders) for seed in range(options.seeds) for n in sizes]
     with Pool() as pool:
         done = dict(pool.run(measure, tasks))
     for n in sizes:
-        errors = [done[n, seed] for seed in range(options.seeds)]
+        errors = [done[n, seed, contenders] for seed in range(options.seeds)]
         for what in errors[0]:
             values = [error[what] for error in errors]
             low, high = np.percentile(values, (25, 75))
@@ -88,9 +90,9 @@ def main() -> None:
             report(f"{n} rows, {what}", float(np.median(values)), "NMSE", note)
 
 
-def measure(task: tuple[int, int]) -> dict[str, float]:
-    """Fit all contenders to one draw of rows."""
-    n, seed = task
+def measure(task: tuple[int, int, tuple[str, ...]]) -> dict[str, float]:
+    """Fit contenders to one draw of rows."""
+    n, seed, contenders = task
     weights, losses = read_table("regmix_1m_a512.csv")
     fresh, there = read_table("regmix_test_1m.csv")
     names = [name for name in losses if name != "y_mean13"]
@@ -98,7 +100,8 @@ def measure(task: tuple[int, int]) -> dict[str, float]:
     rows = rng.permutation(len(weights))[:n]
     noise = rng.standard_normal(n)
     errors = {}
-    for contender, make in CONTENDERS.items():
+    for contender in contenders:
+        make = CONTENDERS[contender]
         predicted = np.stack(
             [_fitted(make(), weights[rows], losses[t][rows], fresh) for t in names]
         )

@@ -57,6 +57,11 @@ COMMANDS = {
         "Find the mixture that is best for given targets.",
         "search",
     ),
+    "fit": _Home(
+        "climbstream.search.fit_cli:fit_command",
+        "Find the best mixture from a table of finished runs.",
+        "search",
+    ),
     "train": _Home("climbstream.search.cli:train", "Train one model on a mixture.", "search"),
     "weights": _Home(
         "climbstream.loader.commands:weights", "Show or change the weights of a running job.", ""

@@ -93,7 +93,8 @@ def conclude(
     useful = forecast is not None and forecast.useful
     error = forecast.error if forecast and useful else float(known.total.std())
     expected = forecast.expected if forecast and useful else np.zeros_like(known.total)
-    doubt = None if noise is None else min(upper(noise, freedom), error)
+    # Without repeats, all that is not predicted counts as noise.
+    doubt = min(upper(noise, freedom), error) if noise is not None else error if useful else None
 
     def believe(pick: Pick) -> tuple[float, float]:
         """Score and sd of what was measured or predicted, luck allowed for."""
@@ -122,7 +123,7 @@ def conclude(
             "what is left of the measured best when luck is allowed for, and noise is "
             + ("unknown" if noise is None else f"{noise:.2f} sd")
         )
-        if noise is not None and lead > 0:
+        if doubt is not None and lead > 0:
             choice, pick = "predicted", predicted
 
     gain = gain_sd = None

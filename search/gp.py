@@ -116,7 +116,7 @@ class GaussianProcess:
         k = self._rows.shape[1]
         center = np.array([math.log(math.sqrt(k))] * k + [_CURVED[0], _LINEAR[0], _NOISE[0]])
         width = np.array([_LENGTH_SD] * k + [_CURVED[1], _LINEAR[1], _NOISE[1]])
-        result = minimize(  # type: ignore[call-overload]  (its stubs know no jac=True here)
+        result = minimize(  # type: ignore[call-overload]
             lambda theta: self._loss(theta, y, center, width),
             center,
             jac=True,
@@ -199,4 +199,4 @@ def log_features(weights: Floats) -> Floats:
 def _distances(a: Floats, b: Floats) -> Floats:
     """Euclidean distances times the root of 5, between rows of ``[n, K]`` and ``[m, K]``."""
     squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * (a @ b.T)
-    return np.sqrt(5 * np.maximum(squared, 0.0))
+    return np.asarray(np.sqrt(5 * np.maximum(squared, 0.0)), np.float64)

@@ -1,6 +1,6 @@
 """The parts of a search's report: its path, the mixture it found, and what that is worth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -36,10 +36,23 @@ def comparison_sections(comparison: Comparison, name: str) -> list[str]:
 
 def search_sections(directory: Path, answer: Answer, trials: Sequence[Trial]) -> list[str]:
     """Show what was measured round by round, the mixture, and how good the predictor was."""
+    shares = Manifest.load(directory).token_shares.weights
+    words = {info.name: ", ".join(info.terms[:5]) for info in load_clusters(directory)}
     return [
         section("The search", paragraph(answer.reason), *_paths(answer, trials)),
-        section("The mixture", _weights(directory, answer)),
-        section("The predictor", _skills(answer)),
+        section("The mixture", _weights(shares, words, answer)),
+        section("The predictors", _skills(answer)),
+    ]
+
+
+def table_sections(
+    shares: Mapping[str, float], answer: Answer, trials: Sequence[Trial]
+) -> list[str]:
+    """Show what a table of finished runs says; ``shares`` are what the mixture is compared with."""
+    return [
+        section("The answer", paragraph(answer.reason), *_paths(answer, trials)),
+        section("The mixture", _weights(shares, {}, answer)),
+        section("The predictors", _skills(answer)),
     ]
 
 
@@ -70,10 +83,8 @@ def _paths(answer: Answer, trials: Sequence[Trial]) -> list[str]:
     return pictures
 
 
-def _weights(directory: Path, answer: Answer) -> str:
+def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answer) -> str:
     """Weights of the clusters beside their shares of the tokens."""
-    shares = Manifest.load(directory).token_shares.weights
-    words = {info.name: ", ".join(info.terms[:5]) for info in load_clusters(directory)}
     most = max(*shares.values(), *answer.mixture.weights.values())
     rows = [
         (
@@ -93,8 +104,14 @@ def _skills(answer: Answer) -> str:
     if not answer.table:
         return paragraph("Too few proxies were scored to fit one.")
     rows = [
-        (escape(skill.target), escape(skill.predictor), f"{skill.r2:.2f}", f"{skill.spearman:.2f}")
+        (
+            escape(skill.target),
+            escape(skill.predictor),
+            f"{skill.r2:.2f}",
+            f"{skill.spearman:.2f}",
+            skill.verdict,
+        )
         for skill in answer.table
     ]
-    heads = ("target", "predictor", "R² out of fold", "rank correlation out of fold")
+    heads = ("target", "predictor", "R² out of fold", "rank correlation out of fold", "")
     return table(heads, rows, numbers=(2, 3))

@@ -14,6 +14,7 @@ from climbstream.loader import Mixture
 from climbstream.loader.errors import InvalidDataError, UsageError
 from climbstream.search import Search, TrialLog
 from climbstream.search.answer import believed, upper
+from climbstream.search.limits import Group
 from climbstream.search.presets import PRESETS
 from climbstream.search.trees import LightGBM
 
@@ -218,6 +219,65 @@ def test_a_cluster_without_tokens_gets_no_weight():
 def test_caps_that_leave_no_room_are_refused():
     with pytest.raises(UsageError, match=r"6 clusters .* sum to 0\.6, .* at least 0\.1667"):
         search(max_weight=0.1)
+
+
+def test_least_pinned_and_grouped_weights_hold_in_all_that_is_asked_and_in_the_answer():
+    s = search(
+        16,
+        preset="robust",
+        min_weight={"c00": 0.1},
+        pinned={"c05": 0.2},
+        groups={"few": Group(["c03", "c04"], 0.1, 0.25)},
+    )
+    answer = (play(s), s.result())[1]
+    for mixture in [*(t.mixture for t in s.log.trials), answer.mixture]:
+        w = mixture.weights
+        assert w["c00"] >= 0.1
+        assert w["c05"] == pytest.approx(0.2)
+        assert 0.1 - 1e-9 <= w["c03"] + w["c04"] <= 0.25 + 1e-9
+
+
+# Presets.
+
+
+@pytest.mark.parametrize("preset", ["robust", "regmix", "random"])
+def test_every_preset_spends_its_budget_and_goes_on_after_a_crash(tmp_path, preset):
+    whole = search(20, preset=preset, log=tmp_path / "whole.jsonl")
+    asked = play(whole)
+    assert len(asked) == 20
+    lines = (tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)
+    for told in (3, 15):
+        (tmp_path / "cut.jsonl").write_bytes(b"".join(lines[: told + 1]))
+        again = search(20, preset=preset, log=tmp_path / "cut.jsonl")
+        assert same(play(again), asked[told:])
+        assert again.result() == whole.result()
+
+
+def test_robust_finds_what_its_first_round_does_not_hold():
+    s = search(28, preset="robust")
+    asked = play(s)
+    first = min(loss(m) for m in asked if m.about["round"] == 1)
+    assert loss(s.result().mixture) < first - 0.1
+
+
+def test_a_target_loses_no_more_than_is_allowed():
+    def rivals(m):
+        return {"a": -m.weights["c05"], "b": m.weights["c05"]}
+
+    base = SHARES["c05"]
+    losses = {}
+    for allowed in ({}, {"b": 0.2}):
+        s = search(
+            24,
+            {"a": "min", "b": "min"},
+            preset="robust",
+            allowed=allowed,
+            importance={"a": 1, "b": 0.01},
+        )
+        play(s, rivals)
+        losses[len(allowed)] = s.result().mixture.weights["c05"] - base
+    assert losses[0] > 0.5
+    assert 0.1 < losses[1] < 0.23
 
 
 # Failures.

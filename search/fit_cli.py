@@ -1,0 +1,78 @@
+"""The command ``climb fit``."""
+
+from pathlib import Path
+
+import click
+
+from climbstream.loader import Mixture
+from climbstream.loader.cli import json_option, show, text_table
+from climbstream.loader.errors import UsageError
+from climbstream.loader.page import page
+from climbstream.loader.storage import write_bytes, write_json
+
+from .answer import Answer
+from .fit import fit, mean_weights, read_runs
+from .report import table_sections
+
+
+@click.command("fit")
+@click.argument("tables", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--target", "targets", multiple=True, required=True, help="Column; COL=max if more is better."
+)
+@click.option("--weights", help="Pattern of the columns of weights.  [default: w_*]")
+@click.option("--prior", type=click.Path(path_type=Path), help="Token shares, a mixture file.")
+@click.option("--max-weight", type=click.FloatRange(0, 1), help="Of every domain.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for answer and report.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@json_option
+def fit_command(
+    tables: tuple[Path, ...],
+    targets: tuple[str, ...],
+    weights: str | None,
+    prior: Path | None,
+    max_weight: float | None,
+    out: Path | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Find the best mixture from runs that are finished: TABLES is a CSV file, or two.
+
+    A row a run: columns of weights, and of scores, less is better. Of two files the first holds
+    weights and the second scores, as RegMix has them, joined on the first column. Several targets
+    count equally.
+    """
+    if len(tables) > 2:
+        raise UsageError(f"give one table, or weights and scores; not {len(tables)} files")
+    ways = {}
+    for target in targets:
+        name, _, way = target.rpartition("=")
+        ways |= {name: way} if way in ("min", "max") and name else {target: "min"}
+    table = read_runs(tables, list(ways), weights)
+    shares = Mixture.load(prior) if prior else mean_weights(table)
+    answer = fit(table, ways, prior=shares, max_weight=max_weight, seed=seed)
+    if out is not None:
+        answer.mixture.save(out / "mixture.json")
+        write_json(out / "answer.json", answer.to_json())
+        files = ", ".join(map(str, tables))
+        lead = f"{len(table.trials)} runs of {files}; targets {', '.join(ways)}."
+        sections = table_sections(shares.weights, answer, table.trials)
+        write_bytes(out / "report.html", page("Fit", lead, sections))
+    show(answer.to_json(), _text(answer, shares), as_json=as_json)
+
+
+def _text(answer: Answer, shares: Mixture) -> str:
+    """Lay the answer out for a terminal."""
+    skills = [
+        (skill.target, skill.predictor, f"{skill.r2:.3f}", f"{skill.spearman:.3f}", skill.verdict)
+        for skill in answer.table
+    ]
+    weights = [
+        (name, f"{share:.1%}", f"{answer.mixture.weights.get(name, 0.0):.1%}")
+        for name, share in shares.weights.items()
+    ]
+    return (
+        f"{answer.reason}\n\n"
+        f"{text_table(('target', 'predictor', 'R²', 'rank', 'out of fold'), skills, left=2)}\n\n"
+        f"{text_table(('domain', 'share', 'weight'), weights)}"
+    )

@@ -1,0 +1,123 @@
+"""A table of finished runs gives the answer of a search; bad tables say what is wrong."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from climbstream.loader import Mixture
+from climbstream.loader.cli import run
+from climbstream.loader.errors import InvalidDataError, UsageError
+from climbstream.search.fit import fit, read_runs
+
+DOMAINS = ["books", "code", "web"]
+
+
+def write(path, heads, rows):
+    """Write a CSV file."""
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([heads, *rows])
+    return path
+
+
+def runs(n=40, seed=0):
+    """Weights and a loss that is least where code has 0.6 and web 0.4."""
+    weights = np.random.default_rng(seed).dirichlet([1, 1, 1], n)
+    return weights, ((weights - [0, 0.6, 0.4]) ** 2).sum(axis=1)
+
+
+@pytest.fixture
+def table(tmp_path):
+    weights, loss = runs()
+    rows = [[i, *w, y, -y] for i, (w, y) in enumerate(zip(weights.tolist(), loss, strict=True))]
+    return write(tmp_path / "runs.csv", ["id", *(f"w_{d}" for d in DOMAINS), "loss", "score"], rows)
+
+
+def test_the_best_mixture_is_found_between_the_runs(table):
+    read = read_runs([table], ["loss"], None)
+    assert read.domains == ["w_books", "w_code", "w_web"]
+    answer = fit(read, {"loss": "min"})
+    assert answer.choice == "predicted"
+    assert answer.mixture.array(read.domains) == pytest.approx([0, 0.6, 0.4], abs=0.06)
+    assert {skill.predictor for skill in answer.table} >= {"lightgbm", "mixing law", "stack"}
+
+
+def test_more_is_better_where_that_is_said(table):
+    least = fit(read_runs([table], ["loss"], None), {"loss": "min"})
+    most = fit(read_runs([table], ["score"], None), {"score": "max"})
+    assert most.mixture.weights == pytest.approx(least.mixture.weights, abs=0.02)
+
+
+def test_two_files_are_joined_on_their_first_column(tmp_path, table):
+    weights, loss = runs()
+    a = write(
+        tmp_path / "mixture.csv",
+        ["index", *DOMAINS],
+        [[i, *w] for i, w in enumerate(weights.tolist())],
+    )
+    b = write(
+        tmp_path / "loss.csv", ["index", "pile"], [[i, loss[i]] for i in reversed(range(len(loss)))]
+    )
+    joined, single = read_runs([a, b], ["pile"], None), read_runs([table], ["loss"], None)
+    assert joined.domains == DOMAINS
+    assert [t.scores["pile"] for t in joined.trials] == [t.scores["loss"] for t in single.trials]
+
+
+def test_caps_hold_in_the_answer(table):
+    answer = fit(read_runs([table], ["loss"], None), {"loss": "min"}, max_weight=0.5)
+    assert max(answer.predicted_best.mixture.weights.values()) <= 0.5
+
+
+def test_runs_without_a_finite_score_are_left_out(tmp_path):
+    weights, loss = runs()
+    scores = [*map(str, loss)]
+    scores[:4] = ["nan", "inf", "", "diverged"]
+    path = write(
+        tmp_path / "runs.csv",
+        ["w_a", "w_b", "w_c", "loss"],
+        [[*w, y] for w, y in zip(weights.tolist(), scores, strict=True)],
+    )
+    read = read_runs([path], ["loss"], None)
+    assert [t.number for t in read.trials if t.scores is None] == [1, 2, 3, 4]
+    assert all(skill.rows == 36 for skill in fit(read, {"loss": "min"}).table)
+
+
+@pytest.mark.parametrize(
+    ("targets", "weights", "words"),
+    [
+        (["los"], None, "has no scores los; there are id, loss, score"),
+        (["loss"], "weight_*", r"has no columns weight_\*; say which hold weights with --weights"),
+        (["w_code"], None, "has no scores w_code"),
+    ],
+)
+def test_columns_that_are_not_there_are_named(table, targets, weights, words):
+    with pytest.raises(UsageError, match=words):
+        read_runs([table], targets, weights)
+
+
+def test_too_few_runs_and_bad_weights_are_refused_with_numbers(tmp_path):
+    heads = ["w_a", "w_b", "loss"]
+    few = write(tmp_path / "few.csv", heads, [[0.5, 0.5, 1.0], [0.2, 0.8, "nan"]])
+    with pytest.raises(UsageError, match="1 of 2 runs have scores of loss; a fit needs 8"):
+        read_runs([few], ["loss"], None)
+    bad = write(tmp_path / "bad.csv", heads, [[0.5, 0.5, 1.0], [0.2, -0.8, 2.0]])
+    with pytest.raises(InvalidDataError, match=r"bad.csv, row 2: .*'w_b' is -0.8"):
+        read_runs([bad], ["loss"], None)
+
+
+def test_the_command_leaves_mixture_answer_and_report(table, tmp_path, capfd, read_page):
+    out = tmp_path / "out"
+    assert run(["fit", str(table), "--target", "score=max", "--out", str(out), "--json"]) == 0
+    answer = json.loads(capfd.readouterr().out)
+    assert Mixture.load(out / "mixture.json").weights == answer["mixture"]["weights"]
+    page = read_page((out / "report.html").read_bytes())
+    assert answer["reason"] in page.text
+    assert "mixing law" in page.text
+    assert run(["fit", str(table), "--target", "loss"]) == 0
+    assert "w_code" in capfd.readouterr().out
+
+
+def test_a_file_that_is_not_there_is_one_line_and_its_code(tmp_path, capfd):
+    assert run(["fit", str(tmp_path / "none.csv"), "--target", "loss"]) == 2
+    assert capfd.readouterr().err.count("\n") == 1
