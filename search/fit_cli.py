@@ -44,7 +44,7 @@ def fit_command(
     """
     if len(tables) > 2:
         raise UsageError(f"give one table, or weights and scores; not {len(tables)} files")
-    ways = {}
+    ways: dict[str, str] = {}
     for target in targets:
         name, _, way = target.rpartition("=")
         ways |= {name: way} if way in ("min", "max") and name else {target: "min"}
