@@ -17,7 +17,6 @@ from .manifest import Manifest
 from .mixture import Mixture
 from .ramp import MOST_STEPS
 from .request import REQUEST, ask, blend, open_run
-from .verify import verify_directory
 from .weights import WeightsLog
 
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
@@ -57,6 +56,8 @@ def inspect(directory: str, as_json: bool) -> None:
 @json_option
 def verify(directory: Path, as_json: bool) -> None:
     """Recompute every hash and count of DIRECTORY; exit 4 if one is wrong."""
+    from .verify import verify_directory  # noqa: PLC0415 - the other commands need no compiler
+
     verdict = verify_directory(directory)
     text = (
         f"{directory}: {verdict.shards} shards, {verdict.documents:,} documents, "
