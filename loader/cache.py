@@ -30,20 +30,13 @@ from .errors import IntegrityError, LockedError, NoSpaceError, RemoteError, Usag
 from .mds import ShardEntry, check_raw, unpack
 from .parse import ShardView, parse_shard
 from .progress import say
+from .storage import default_cache
 from .store import Store
 
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _OURS = re.compile(r"[0-9a-f]{32}\.mds")
 _TEMPORARY = ".tmp-"
 _LONGEST_PAUSE = 0.05
-
-
-def default_cache() -> Path:
-    """Folder of the cache: ``$CLIMBSTREAM_CACHE``, or the user's cache folder."""
-    if given := os.environ.get("CLIMBSTREAM_CACHE"):
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "climbstream" / "shards"
 
 
 class _Fetch:

@@ -7,8 +7,8 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .cache import default_cache
 from .pool import cores
+from .storage import default_cache
 
 _PACKAGES = (
     "climbstream numpy torch numba zstandard xxhash fsspec click datasets faiss-cpu faiss-gpu "

@@ -183,3 +183,11 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def default_cache() -> Path:
+    """Folder of the cache: ``$CLIMBSTREAM_CACHE``, or the user's cache folder."""
+    if given := os.environ.get("CLIMBSTREAM_CACHE"):
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "climbstream" / "shards"
