@@ -188,7 +188,7 @@ class MixtureLoader:
         if rank == 0 and weights_function is not None:
             self._course.open([WeightsCallable(weights_function, self._course.check)])
         self._ledger: Ledger | None = None
-        self._waited, self._padding = 0.0, 0
+        self._since, self._waited, self._padding = 0, 0.0, 0
         self._row: int = 0
         """Rows of this rank that were served of the steps that are planned."""
         self._ready: int = 0
@@ -253,9 +253,9 @@ class MixtureLoader:
         ``step``, ``tokens``, ``target`` (weights of the next batch), ``served`` (shares of all
         tokens so far), ``epochs``, ``weights`` (number of the record in force) and ``used_up_at``
         (for clusters with ``max_epochs``: the step, by these weights) are of all ranks together
-        and of the whole run. Of this rank, since the loader was made, are ``wait_seconds`` (for
-        shards: fetched, checked, packed), ``padding`` (tokens), and of the shards that were opened
-        ``cut`` (documents) and ``dropped`` (tokens).
+        and of the whole run. Of this rank, and only from step ``since`` on, where this loader began
+        or loaded a state, are ``wait_seconds`` (for shards: fetched, checked, packed), ``padding``
+        (tokens), and of the shards that were opened ``cut`` (documents) and ``dropped`` (tokens).
         """
         position = self._position()
         rows = position.consumed.sum(axis=1)
@@ -276,6 +276,7 @@ class MixtureLoader:
                 integers,
                 self.batch_rows,
             ),
+            "since": self._since,
             "wait_seconds": self._waited,
             "padding": int(self._padding),
             "cut": self._shelf.cut,
@@ -376,6 +377,8 @@ class MixtureLoader:
         self._course.adopt(value.records(), value.step)
         consumed, credit = np.array(value.consumed, np.int64), np.array(value.credit, np.int64)
         self._go_to(Position(value.step, value.served, consumed, credit))
+        self._since, self._waited, self._padding = value.step, 0.0, 0
+        self._shelf.cut = self._shelf.dropped = 0
         self._open_ledger()
         return self
 

@@ -1,7 +1,9 @@
 """Metrics: where a run stands, as numbers by name."""
 
 import math
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 
 from .mixture import ONE
 from .progress import say
+from .storage import append_line
 
 METRICS = "metrics.jsonl"
 """File in the folder of a run."""
@@ -46,6 +49,29 @@ def say_ends(metrics: Mapping[str, Any], end: int) -> None:
             f"step {metrics['step']:,}: by these weights max_epochs of {which} is used up, before "
             f"the run ends at {end:,}"
         )
+
+
+def write_metrics(
+    path: str | Path,
+    metrics: Mapping[str, Any],
+    *,
+    loss: float | None = None,
+    cluster_loss: Mapping[str, float] | None = None,
+) -> None:
+    """Append a line to the metrics of a run, with the time; one process writes.
+
+    Args:
+        path: ``metrics.jsonl`` in the folder of the run, where `climb monitor` looks.
+        metrics: What `MixtureLoader.metrics` gave.
+        loss: Of the trainer, nats a token.
+        cluster_loss: The same by name of cluster, as `ClusterLoss.take` gives it.
+    """
+    line = {**metrics, "time": time.time()}
+    if loss is not None:
+        line["loss"] = loss
+    if cluster_loss:
+        line["cluster_loss"] = dict(cluster_loss)
+    append_line(Path(path), line, sync=False)
 
 
 def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -12,6 +12,10 @@ import hmac
 import json
 import re
 import secrets
+import socket
+import threading
+import time
+from contextlib import suppress
 from functools import cached_property
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,13 +23,18 @@ from pathlib import Path
 from typing import Any
 
 from .change import Change
-from .errors import ClimbError, InvalidDataError
+from .errors import ClimbError, InvalidDataError, UsageError
 from .request import ask, blend
 from .watch import RunWatch
 
 HOST = "127.0.0.1"
 _PAGE = Path(__file__).with_name("monitor.html")
 _MOST_BODY = 1 << 20
+_MOST_CONNECTIONS = 32
+_SILENCE = 10.0
+"""Seconds that a connection may say nothing, and"""
+_LONGEST = 30.0
+"""that it may take in all."""
 
 
 class Monitor(ThreadingHTTPServer):
@@ -39,9 +48,11 @@ class Monitor(ThreadingHTTPServer):
         Raises:
             OSError: The port is taken.
         """
-        super().__init__((HOST, port), _Handler)
         self.watch = watch
         self.token = secrets.token_urlsafe(24)
+        self._begun: dict[socket.socket, float] = {}
+        self._counting = threading.Lock()
+        super().__init__((HOST, port), _Handler)
 
     @property
     def url(self) -> str:
@@ -65,12 +76,39 @@ class Monitor(ThreadingHTTPServer):
             "frame-ancestors 'none'"
         )
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Take a connection, if there are not too many."""
+        with self._counting:
+            if taken := len(self._begun) < _MOST_CONNECTIONS:
+                self._begun[request] = time.monotonic()
+        if taken:
+            super().process_request(request, client_address)
+        else:
+            super().shutdown_request(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Let a connection go."""
+        with self._counting:
+            self._begun.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """End connections that take too long; called several times a second."""
+        with self._counting:
+            for request, begun in self._begun.items():
+                if time.monotonic() - begun > _LONGEST:
+                    with suppress(OSError):
+                        request.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that hang up."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     """Answers one connection."""
 
     server: Monitor
-    timeout = 30
+    timeout = _SILENCE
     server_version, sys_version = "climb", ""
 
     def do_GET(self) -> None:
@@ -102,16 +140,20 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             value = json.loads(body)
             weights, only = value["weights"], value.get("only", False)
-            ramp, why = value.get("ramp", 0), value.get("why", "")
-        except (ValueError, KeyError, TypeError, AttributeError):
+            ramp, why, after = value.get("ramp", 0), value.get("why", ""), value.get("after")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise InvalidDataError(
-                "a change is a JSON object with weights by name, and only, ramp and why"
+                "a change is a JSON object with weights by name, and only, ramp, why and after"
             ) from None
         if not isinstance(weights, dict) or type(only) is not bool:
             raise InvalidDataError("'weights' are numbers by name, and 'only' is true or false")
-        watch = self.server.watch
-        change = Change(blend(watch.log, weights, only=only), ramp, why)
-        ask(watch.run, change, watch.log.head)
+        run, log = self.server.watch.run, self.server.watch.log
+        if after is not None and after != log.head:
+            raise UsageError(
+                "the weights have changed since you looked; look at the last record, and ask again"
+            )
+        change = Change(blend(log, weights, only=only), ramp, why)
+        ask(run, change, log.head)
         return change.to_json()
 
     def _answer(self, function: Any) -> None:
@@ -154,7 +196,8 @@ class _Handler(BaseHTTPRequestHandler):
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a change takes at most {_MOST_BODY:,} bytes"
             )
             return None
-        return self.rfile.read(int(length))
+        body = self.rfile.read(int(length))
+        return body if len(body) == int(length) else None  # it hung up, or took too long
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
         self.close_connection = True

@@ -5,6 +5,8 @@ so a look costs what is new, and memory does not grow with the run.
 """
 
 import json
+import math
+import os
 import threading
 import time
 from collections import deque
@@ -22,6 +24,10 @@ _MOST_READ = 1 << 24
 """Bytes of metrics that are read at first, from the end."""
 _POINTS = 500
 """Points of a curve."""
+_BY_CLUSTER = ("served", "epochs", "used_up_at", "cluster_loss")
+"""Fields of a line that are numbers by name of cluster."""
+_MOST_STEP = 1 << 53
+"""Steps that a number of JSON tells apart."""
 _RECORDS = 50
 """Records of the weights log that are told."""
 
@@ -31,8 +37,8 @@ class RunWatch:
 
     A line of ``metrics.jsonl`` is what `MixtureLoader.metrics` gives, and what a job adds:
     ``loss``, ``cluster_loss`` (by name of cluster), and ``time``, in seconds of `time.time`,
-    without which there is no throughput. All but ``step``, ``tokens`` and ``served`` may be left
-    out. Threads may look at the same time.
+    without which there is no throughput; `write_metrics` writes it. All but ``step``, ``tokens``
+    and ``served`` may be left out. Threads may look at the same time.
     """
 
     def __init__(self, run: Path) -> None:
@@ -45,8 +51,10 @@ class RunWatch:
         self._lock = threading.RLock()
         self._log, self._log_seen = open_run(run), self._stamp(LOG)
         self._offset: int | None = None
+        self._file = 0
         self._last: Mapping[str, Any] | None = None
         self._before: Mapping[str, Any] | None = None
+        self._losses: dict[str, float] = {}
         self._bad = 0
         self._curves: dict[str, deque[tuple[int, float]]] = {
             name: deque(maxlen=_POINTS) for name in ("loss", "tokens_per_second", "waiting")
@@ -86,7 +94,7 @@ class RunWatch:
             "served": metrics.get("served", {}),
             "epochs": metrics.get("epochs", {}),
             "used_up_at": metrics.get("used_up_at", {}),
-            "loss": metrics.get("cluster_loss", {}),
+            "loss": self._losses,
         }
         return {
             "run": self.run.name,
@@ -110,6 +118,7 @@ class RunWatch:
                 {"v": r.v, "at_step": r.at_step, "kind": r.kind, "steps": r.steps, "why": r.why}
                 for r in log.records[: -_RECORDS - 1 : -1]
             ],
+            "head": log.head,
             "asked": self._waiting(log),
         }
 
@@ -134,9 +143,11 @@ class RunWatch:
         """Take up the lines that are whole and new."""
         path = self.run / METRICS
         try:
-            size = path.stat().st_size
             with path.open("rb") as file:
-                if self._offset is None or size < self._offset:  # or the job has begun anew
+                found = os.fstat(file.fileno())
+                size, anew = found.st_size, found.st_ino != self._file
+                if self._offset is None or anew or size < self._offset:  # the job has begun anew
+                    self._file = found.st_ino
                     self._offset = max(0, size - _MOST_READ)
                     file.seek(self._offset)
                     if self._offset:
@@ -146,16 +157,27 @@ class RunWatch:
         except FileNotFoundError:
             return
         whole = data[: data.rfind(b"\n") + 1]
+        if not whole and len(data) == 2 * _MOST_READ:  # no line of metrics is as long
+            whole = data
         self._offset += len(whole)
         for line in whole.splitlines():
             try:
                 self._take(json.loads(line))
-            except (ValueError, TypeError, KeyError, AttributeError):
+            except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
                 self._bad += 1
 
     def _take(self, line: Mapping[str, Any]) -> None:
-        step, tokens, served = int(line["step"]), int(line["tokens"]), dict(line["served"])
-        line = {**line, "step": step, "tokens": tokens, "served": served}
+        step, tokens = int(line["step"]), int(line["tokens"])
+        if not (0 <= step < _MOST_STEP and tokens >= 0):
+            raise ValueError("there is no such step")
+        line = {
+            **line,
+            "step": step,
+            "tokens": tokens,
+            **{name: _numbers(line.get(name) or {}) for name in _BY_CLUSTER},
+        }
+        if not line["served"]:
+            raise ValueError("nothing is said of what was served")
         before = self._last
         if before is not None and step <= before["step"]:
             # The job went back to a checkpoint: what came after it is not so any more.
@@ -163,15 +185,17 @@ class RunWatch:
                 while curve and curve[-1][0] >= step:
                     curve.pop()
             before = None
-        if "loss" in line:
-            self._curves["loss"].append((step, float(line["loss"])))
+        if "loss" in line and math.isfinite(loss := float(line["loss"])):
+            self._curves["loss"].append((step, loss))
         if before is not None and "time" in line and "time" in before:
             seconds = float(line["time"]) - float(before["time"])
             waited = float(line.get("wait_seconds", 0)) - float(before.get("wait_seconds", 0))
-            if seconds > 0 and waited >= 0:  # else it was started again between the two
+            # Else it was started again between the two.
+            if seconds > 0 and waited >= 0 and line.get("since") == before.get("since"):
                 rate = (tokens - before["tokens"]) / seconds
                 self._curves["tokens_per_second"].append((step, rate))
                 self._curves["waiting"].append((step, min(1.0, waited / seconds)))
+        self._losses |= line["cluster_loss"]  # a cluster may have had no row since
         self._before, self._last = before, line
 
     def _silence(self) -> float | None:
@@ -192,3 +216,12 @@ class RunWatch:
     def _stamp(self, name: str) -> tuple[int, ...]:
         status = (self.run / name).stat() if (self.run / name).exists() else None
         return (status.st_ino, status.st_size, status.st_mtime_ns) if status else ()
+
+
+def _numbers(value: Any) -> dict[str, float]:
+    """Return the numbers by name in ``value`` that JSON has: a loss may be none.
+
+    Raises:
+        TypeError: It is no object of numbers.
+    """
+    return {str(name): number for name, number in dict(value).items() if math.isfinite(number)}

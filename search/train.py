@@ -6,7 +6,6 @@ the clock. Equal arguments give equal weights on one machine, whether a run was 
 """
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,9 +18,10 @@ from transformers import LlamaForCausalLM
 
 from climbstream.loader import Manifest, Mixture, MixtureLoader
 from climbstream.loader.errors import InvalidDataError, UsageError
-from climbstream.loader.metrics import say_ends
+from climbstream.loader.losses import ClusterLoss
+from climbstream.loader.metrics import say_ends, write_metrics
 from climbstream.loader.plan import check_same
-from climbstream.loader.storage import append_line, atomic_path
+from climbstream.loader.storage import atomic_path
 
 from .model import make_model
 
@@ -108,8 +108,8 @@ def train_model(
         every: Steps between saves.
         log: File of the weights log.
         served: File of the ledger of what is served.
-        metrics: File to append `MixtureLoader.metrics` and the loss to, every 100 steps;
-            what will be used up before the end is said then.
+        metrics: File to append `MixtureLoader.metrics` and the loss to, of all and by cluster,
+            every 100 steps; what will be used up before the end is said then.
         max_epochs: How often a cluster may be gone through; then the others share its weight.
         weights_file: File in which other weights may be asked for, as `climb weights` does.
         on_step: Called with the number of steps done and the last loss, nats a token.
@@ -149,6 +149,7 @@ def train_model(
         schedule.load_state_dict(saved["schedule"])
         loader.load_state_dict(saved["loader"])
         losses = saved["losses"]
+    by_cluster = ClusterLoss(loader.names)
     version = -1
     for step in range(loader.step, settings.steps):
         if metrics is not None and step % _METRICS_EVERY == 0:
@@ -159,7 +160,9 @@ def train_model(
                 f"were gone through {max_epochs:g} times; allow more epochs, or fewer tokens"
             )
         batch = given["input_ids"]
-        loss = model(input_ids=batch, labels=batch).loss
+        of_rows = _row_losses(model(input_ids=batch).logits, batch)
+        by_cluster.add(given["cluster_ids"], of_rows)
+        loss = of_rows.mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -174,8 +177,9 @@ def train_model(
         if on_step is not None:
             on_step(step + 1, losses[-1])
         if metrics is not None and ((step + 1) % _METRICS_EVERY == 0 or step + 1 == settings.steps):
-            line = {**loader.metrics(), "loss": losses[-1], "time": round(time.time(), 3)}
-            append_line(metrics, line, sync=False)
+            write_metrics(
+                metrics, loader.metrics(), loss=losses[-1], cluster_loss=by_cluster.take()
+            )
         if checkpoint is not None and (step + 1) % every == 0:
             state = {
                 "run": run,
@@ -190,6 +194,16 @@ def train_model(
     loader.flush()
     last = losses[-max(1, settings.steps // 10) :]
     return TrainedModel(model, sum(last) / len(last), loader.served, loader.epochs)
+
+
+def _row_losses(logits: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
+    """Return the loss of each row, ``[rows]``, nats a token; the last token predicts nothing."""
+    rows, length = batch.shape
+    following = torch.nn.functional.pad(batch[:, 1:], (0, 1), value=-100)
+    losses = torch.nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), following.flatten(), reduction="none"
+    )
+    return losses.view(rows, length).sum(dim=1) / (length - 1)
 
 
 def _look_ahead(loader: MixtureLoader, version: int, end: int) -> int:

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import torch
 
 from climbstream.loader import MixtureLoader
-from climbstream.loader.metrics import flatten, say_ends
+from climbstream.loader.losses import ClusterLoss
+from climbstream.loader.metrics import flatten, say_ends, write_metrics
 
 SEQ_LEN = 8
 ROWS = {"c00": 200, "c01": 40, "c02": 24}
@@ -109,3 +111,41 @@ def test_flat_metrics_are_numbers(open_loader):
     assert flat["served/c01"] == 0
     assert flat["target/c01"] == pytest.approx(0.3)
     assert all(isinstance(value, int | float) for value in flat.values())
+
+
+def test_totals_of_a_process_say_from_which_step_they_count(open_loader):
+    loader = open_loader(pack="bos")
+    serve(loader, 20)
+    before = loader.metrics()
+    assert before["since"] == 0
+    assert before["padding"] > 0
+    again = open_loader(pack="bos").load_state_dict(loader.state_dict())
+    found = again.metrics()
+    totals = ("since", "padding", "wait_seconds", "cut", "dropped")
+    assert [found[name] for name in totals] == [20, 0, 0, 0, 0]
+    serve(again, 10)
+    serve(loader, 10)
+    assert again.metrics()["padding"] == loader.metrics()["padding"] - before["padding"]
+    # The same object too, when it goes back.
+    assert loader.load_state_dict(again.state_dict()).metrics()["since"] == 30
+
+
+def test_what_a_trainer_reports_stands_beside_the_metrics(open_loader, tmp_path):
+    loader = open_loader()
+    serve(loader, 3)
+    write_metrics(tmp_path / "m.jsonl", loader.metrics())
+    write_metrics(tmp_path / "m.jsonl", loader.metrics(), loss=2.5, cluster_loss={"c01": 3.0})
+    bare, full = map(json.loads, (tmp_path / "m.jsonl").read_text().splitlines())
+    assert loader.metrics() == {k: v for k, v in bare.items() if k != "time"}
+    assert (full["loss"], full["cluster_loss"]) == (2.5, {"c01": 3.0})
+    assert full["time"] >= bare["time"] > 1e9
+
+
+def test_losses_by_cluster_are_means_of_rows_since_the_last_time():
+    losses = ClusterLoss(["c00", "c01", "c02"])
+    assert losses.take() == {}
+    losses.add(torch.tensor([0, 2, 0]), torch.tensor([1.0, 5.0, 2.0], requires_grad=True))
+    losses.add(torch.tensor([0]), torch.tensor([6.0]))
+    assert losses.take() == {"c00": 3.0, "c02": 5.0}
+    losses.add(torch.tensor([1]), torch.tensor([0.5], dtype=torch.bfloat16))
+    assert losses.take() == {"c01": 0.5}

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from climbstream.loader import monitor as monitoring
 from climbstream.loader.mixture import Mixture
 from climbstream.loader.monitor import Monitor
 from climbstream.loader.request import REQUEST
@@ -23,15 +25,18 @@ JOB = """
 import sys, time
 from pathlib import Path
 from climbstream.loader import MixtureLoader
-from climbstream.loader.storage import append_line
+from climbstream.loader.losses import ClusterLoss
+from climbstream.loader.metrics import write_metrics
 shards, run = sys.argv[1:]
 loader = MixtureLoader(shards, {"c00": 0.5, "c01": 0.5}, seq_len=8, batch_rows=8,
     log=f"{run}/weights.jsonl", weights_file=f"{run}/weights.request.json")
+losses = ClusterLoss(loader.names)
 for batch in loader:
     time.sleep(0.005)
+    losses.add(batch["cluster_ids"], batch["cluster_ids"] + 2.0)
     if loader.step % 20 == 0:
-        line = {**loader.metrics(), "loss": 3 - loader.step / 1e5, "time": time.time()}
-        append_line(Path(run) / "metrics.jsonl", line, sync=False)
+        path, loss = Path(run) / "metrics.jsonl", 3 - loader.step / 1e5
+        write_metrics(path, loader.metrics(), loss=loss, cluster_loss=losses.take())
 """
 
 
@@ -170,6 +175,40 @@ def test_a_body_that_is_no_json_is_refused(monitor):
     assert "a change is a JSON object" in json.loads(data)["error"]
 
 
+def test_a_body_that_is_nested_without_end_is_refused(monitor, capfd):
+    status, _, data = send(monitor, "POST", "/weights", "[" * 100_000)
+    assert status == 400
+    assert "a change is a JSON object" in json.loads(data)["error"]
+    assert capfd.readouterr().err == ""
+
+
+def test_a_change_after_weights_that_were_not_seen_is_refused(monitor, run):
+    before = (run / REQUEST).read_bytes() if (run / REQUEST).exists() else None
+    status, answer = ask(monitor, weights={"c00": 0.5}, after="0" * 32)
+    assert status == 400
+    assert "the weights have changed since you looked" in answer["error"]
+    assert before == ((run / REQUEST).read_bytes() if (run / REQUEST).exists() else None)
+
+
+def test_connections_are_counted_and_end_in_their_time(monitor, monkeypatch):
+    monkeypatch.setattr(monitoring, "_LONGEST", 1.0)
+    address = ("127.0.0.1", monitor.server_port)
+    silent = [socket.create_connection(address, timeout=30) for _ in range(40)]
+    try:
+        assert [one.recv(1) for one in silent] == [b""] * 40
+    finally:
+        for one in silent:
+            one.close()
+    assert send(monitor, "GET", "/state")[0] == 200
+
+
+def test_many_may_look_at_once(monitor):
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: send(monitor, "GET", "/state"), range(40)))
+    assert {status for status, _, _ in answers} == {200}
+    assert {json.loads(data)["unreadable_lines"] for _, _, data in answers} == {0}
+
+
 def test_a_broken_log_is_an_error_on_the_page_and_no_end_of_the_server(tmp_path):
     path = tmp_path / "weights.jsonl"
     WeightsLog.open(path, write=True).append(Mixture.of({"a": 1, "b": 1}), 0, "")
@@ -269,6 +308,7 @@ def test_in_a_browser_the_form_changes_the_weights_of_the_job(browser, monitor, 
 
     wait_for(lambda: cell("c01", "served").endswith("%"))
     assert browser.find_element("id", "trouble").text == ""
+    assert [cell(name, "loss") for name in ("c00", "c01")] == ["2.000", "3.000"]
     new = browser.find_element("css selector", "#cluster-c01 input")
     new.send_keys("seven")
     browser.find_element("id", "go").click()

@@ -64,6 +64,8 @@ def test_throughput_needs_the_time_of_two_lines(run):
     assert curves["waiting"] == [(20, 0.25)]
     write(run, 30, 80, time=105.0, wait_seconds=0.0)  # a new process: it waited anew
     assert watch.look()["curves"]["tokens_per_second"] == [(20, 25.0)]
+    write(run, 40, 90, time=200.0, wait_seconds=5.0, since=30)  # and another
+    assert watch.look()["curves"]["tokens_per_second"] == [(20, 25.0)]
 
 
 def test_losses_are_shown_where_the_job_reports_them(run):
@@ -92,6 +94,65 @@ def test_lines_that_are_no_metrics_are_counted_and_passed_over(run):
     write(run, 10, 60)
     state = RunWatch(run).look()
     assert (state["step"], state["unreadable_lines"]) == (10, 4)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        '{"step": Infinity, "tokens": 1, "served": {"a": 1}}',
+        '{"step": -1, "tokens": 1, "served": {"a": 1}}',
+        '{"step": 1e300, "tokens": 1, "served": {"a": 1}}',
+        '{"step": 1, "tokens": 1, "served": {}}',
+        '{"step": 1, "tokens": 1, "served": {"a": 1}, "epochs": 5}',
+        '{"step": 1, "tokens": 1, "served": {"a": 1}, "cluster_loss": {"a": "x"}}',
+    ],
+)
+def test_whatever_stands_in_a_line_the_others_are_read(run, line):
+    watch = RunWatch(run)
+    (run / "metrics.jsonl").write_text(line + "\n")
+    write(run, 10, 60)
+    state = watch.look()
+    assert (state["step"], state["unreadable_lines"]) == (10, 1)
+
+
+def test_a_loss_that_is_no_number_is_left_out_and_the_state_stays_json(run):
+    write(run, 10, 60, loss=float("nan"), cluster_loss={"a": float("inf"), "b": 3.5})
+    state = RunWatch(run).look()
+    assert state["curves"]["loss"] == []
+    assert clusters(state, "loss") == {"a": None, "b": 3.5}
+    json.dumps(state, allow_nan=False)
+
+
+def test_the_loss_of_a_cluster_stays_until_it_has_rows_again(run):
+    write(run, 10, 60, cluster_loss={"a": 2.5, "b": 3.5})
+    write(run, 20, 70, cluster_loss={"b": 3.0})
+    assert clusters(RunWatch(run).look(), "loss") == {"a": 2.5, "b": 3.0}
+
+
+def test_a_line_without_end_is_passed_over(run, monkeypatch):
+    monkeypatch.setattr(watching, "_MOST_READ", 200)
+    watch = RunWatch(run)
+    watch.look()
+    write(run, 10, 60)
+    watch.look()
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write("9" * 1000 + "\n")
+    write(run, 20, 70)
+    for _ in range(5):
+        state = watch.look()
+    assert state["step"] == 20
+
+
+def test_a_file_that_was_replaced_by_a_longer_one_is_read_anew(run):
+    watch = RunWatch(run)
+    write(run, 10, 60)
+    watch.look()
+    (run / "metrics.jsonl").rename(run / "before.jsonl")
+    write(run, 5, 5)
+    write(run, 6, 5, loss=1.0, note="x" * 500)
+    write(run, 7, 5, loss=2.0)
+    assert watch.look()["curves"]["loss"] == [(6, 1.0), (7, 2.0)]
 
 
 def test_what_followed_a_checkpoint_is_forgotten_when_the_job_goes_back_to_it(run):

@@ -15,7 +15,8 @@ from climbstream.loader.cli import run
 from climbstream.loader.errors import InvalidDataError, LockedError, UsageError
 from climbstream.loader.request import LOG, ask, open_run
 from climbstream.loader.storage import lock
-from climbstream.search.train import TrainSettings, train_model
+from climbstream.search.model import make_model
+from climbstream.search.train import TrainSettings, _row_losses, train_model
 from climbstream.search.train_run import train_run
 
 QUICK = {"seq_len": 32, "batch_rows": 4}
@@ -187,6 +188,24 @@ def test_the_metrics_of_a_run_are_written(trained):
     assert line["served"] == {name: n / 1536 for name, n in result["served"].items()}
     assert line["epochs"] == result["epochs"]
     assert line["loss"] > 0
+    assert line["cluster_loss"].keys() == {name for name, n in result["served"].items() if n}
+
+
+def test_losses_of_rows_are_those_of_the_model_and_sum_up_by_cluster(shards, shares, tmp_path):
+    losses, path = [], tmp_path / "metrics.jsonl"
+    train_model(
+        shards, shares, settings(5), 0, metrics=path, on_step=lambda _, loss: losses.append(loss)
+    )
+    line = json.loads(path.read_text())
+    rows = {name: share * 5 * 4 for name, share in line["served"].items()}
+    mean = sum(rows[name] * loss for name, loss in line["cluster_loss"].items()) / (5 * 4)
+    assert mean == pytest.approx(sum(losses) / 5)
+
+    manifest = Manifest.load(shards)
+    model = make_model("tiny", manifest.vocab_size, 32, 0)
+    batch = torch.randint(0, manifest.vocab_size, (4, 32))
+    theirs = model(input_ids=batch, labels=batch)
+    assert _row_losses(theirs.logits, batch).mean().item() == pytest.approx(theirs.loss.item())
 
 
 def test_what_will_be_used_up_is_said_and_the_end_of_the_data_is_an_error(

@@ -1,0 +1,45 @@
+"""ClusterLoss: the mean loss of each cluster, for a trainer to report beside the metrics."""
+
+from collections.abc import Sequence
+
+import torch
+
+
+class ClusterLoss:
+    """Adds up the losses of rows by cluster; on their device, so that a step waits for nothing.
+
+    >>> losses = ClusterLoss(["c00", "c01"])
+    >>> losses.add(torch.tensor([0, 1, 0]), torch.tensor([2.0, 5.0, 4.0]))
+    >>> losses.take(), losses.take()
+    ({'c00': 3.0, 'c01': 5.0}, {})
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Take the clusters in the order of `MixtureLoader.names`."""
+        self._names = list(names)
+        self._sums: torch.Tensor | None = None
+
+    def add(self, cluster_ids: torch.Tensor, losses: torch.Tensor) -> None:
+        """Add the rows of a batch.
+
+        Args:
+            cluster_ids: int64 ``[rows]``, as batches hold them.
+            losses: float ``[rows]``, nats a token in the mean of each row.
+        """
+        losses = losses.detach().to(torch.float64)
+        if self._sums is None or self._sums.device != losses.device:
+            before = self._sums
+            self._sums = torch.zeros(
+                (2, len(self._names)), dtype=torch.float64, device=losses.device
+            )
+            if before is not None:
+                self._sums += before.to(losses.device)
+        both = torch.stack([losses, torch.ones_like(losses)])
+        self._sums.index_add_(1, cluster_ids.to(losses.device), both)
+
+    def take(self) -> dict[str, float]:
+        """Return the mean of each cluster that had rows since the last time, and begin anew."""
+        if self._sums is None:
+            return {}
+        (sums, rows), self._sums = self._sums.tolist(), None
+        return {n: s / c for n, s, c in zip(self._names, sums, rows, strict=True) if c}
