@@ -2,18 +2,25 @@
 
     python examples/huggingface_trainer.py shards/web runs/b --steps 1000
 
-Start it again after it was stopped: it goes on from the last checkpoint with the batches that
-would have come.
+Start it again after it was stopped: it goes on from the last checkpoint that is complete, with the
+batches that would have come.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import ExportableState
 
 from climbstream.loader import MixtureDataset, MixtureLoader
 
@@ -26,26 +33,38 @@ class MixtureTrainer(Trainer):
         return DataLoader(self.train_dataset, batch_size=None, collate_fn=model_inputs)
 
 
-class SaveLoader(TrainerCallback):
-    """Keeps the loader's state in each checkpoint."""
+class SaveLoader(TrainerCallback, ExportableState):
+    """Keeps the loader's state in the file that makes a checkpoint complete."""
 
     def __init__(self, loader: MixtureLoader) -> None:
         self.loader = loader
 
-    def on_save(self, args, state, control, **_) -> None:  # noqa: ARG002
-        """Write the state, which is the same on every rank."""
-        if state.is_world_process_zero:
-            path(args, state).write_text(json.dumps(self.loader.state_dict()))
+    def state(self) -> dict:
+        """Return the state, which is the same on every rank, for ``trainer_state.json``."""
+        return {"args": {}, "attributes": {"loader": self.loader.state_dict()}}
 
     def on_train_begin(self, args, state, control, **_) -> None:  # noqa: ARG002
         """Go to where the checkpoint was made, from which the Trainer goes on."""
         if state.global_step:
-            self.loader.load_state_dict(json.loads(path(args, state).read_text()))
+            saved = state.stateful_callbacks[type(self).__name__]
+            self.loader.load_state_dict(saved["attributes"]["loader"])
+            print(f"goes on from step {state.global_step}")
 
 
-def path(args: TrainingArguments, state) -> Path:
-    """Return the file of the state in the checkpoint of this step."""
-    return Path(args.output_dir, f"checkpoint-{state.global_step}", "loader.json")
+def last_checkpoint(run: Path) -> Path | None:
+    """Return the last checkpoint that is complete: the Trainer writes its own state last."""
+    for path in sorted(run.glob("checkpoint-*"), key=checkpoint_step, reverse=True):
+        try:
+            TrainerState.load_from_json(path / TRAINER_STATE_NAME)
+        except (OSError, ValueError):
+            continue  # the run was ended while it was written
+        return path
+    return None
+
+
+def checkpoint_step(path: Path) -> int:
+    """Return the step that a checkpoint was made at."""
+    return int(path.name.rpartition("-")[2])
 
 
 def model_inputs(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -57,13 +76,13 @@ def main() -> None:
     """Train."""
     parser = argparse.ArgumentParser()
     parser.add_argument("shards")
-    parser.add_argument("run")
+    parser.add_argument("run", type=Path)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--every", type=int, default=100, help="steps between checkpoints")
     given = parser.parse_args()
 
     args = TrainingArguments(
-        given.run,
+        str(given.run),
         max_steps=given.steps,
         save_steps=given.every,
         logging_steps=1,
@@ -82,7 +101,8 @@ def main() -> None:
     trainer = MixtureTrainer(
         model, args, train_dataset=MixtureDataset(loader), callbacks=[SaveLoader(loader)]
     )
-    trainer.train(resume_from_checkpoint=bool(get_last_checkpoint(given.run)))
+    last = last_checkpoint(given.run)
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
 
 
 if __name__ == "__main__":

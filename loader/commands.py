@@ -19,8 +19,6 @@ from .ramp import MOST_STEPS
 from .request import REQUEST, ask, blend, open_run
 from .weights import WeightsLog
 
-_DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
-
 
 @click.command()
 @click.argument("directory")
@@ -52,10 +50,13 @@ def inspect(directory: str, as_json: bool) -> None:
 
 
 @click.command()
-@_DIRECTORY
+@click.argument("directory")
 @json_option
-def verify(directory: Path, as_json: bool) -> None:
-    """Recompute every hash and count of DIRECTORY; exit 4 if one is wrong."""
+def verify(directory: str, as_json: bool) -> None:
+    """Recompute every hash and count of DIRECTORY, a folder or a URL; exit 4 if one is wrong.
+
+    Shards behind a URL are read one after the other, and none is kept.
+    """
     from .verify import verify_directory  # noqa: PLC0415 - the other commands need no compiler
 
     verdict = verify_directory(directory)

@@ -1,20 +1,26 @@
-"""Verify a shard directory: recompute every hash and count, and follow every document."""
+"""Verify a shard directory: recompute every hash and count, and follow every document.
 
+It may lie behind a URL. Files are read one after the other, past the cache, and none is kept.
+"""
+
+import io
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ClimbError
+from .errors import ClimbError, RemoteError
 from .manifest import Manifest, cluster_folder, load_index
 from .mds import decompress
 from .parse import parse_shard
 from .progress import Progress
-from .storage import hash_file
+from .storage import hash_bytes
+from .store import Store
 
 DOCUMENTS = "documents"
 
@@ -29,27 +35,29 @@ class Verdict:
     faults: list[str] = field(default_factory=list)
 
 
-def verify_directory(directory: Path) -> Verdict:
-    """Check all of ``directory``; a fault does not end the check.
+def verify_directory(directory: str | Path | Store) -> Verdict:
+    """Check all of ``directory``, a folder or a URL; a fault does not end the check.
 
     Raises:
         InvalidDataError: It is no shard directory.
+        RemoteError: The store did not give a file: that says nothing about its bytes.
     """
-    manifest = Manifest.load(directory)
+    store = Store.of(directory)
+    manifest = Manifest.load(store)
     verdict = Verdict()
     lengths: dict[tuple[str, int], NDArray[np.int64]] = {}
     with _noting(verdict, "tokenizer"):
         expected = manifest.tokenizer_hash  # empty: none is known
-        if expected and expected != hash_file(directory / "tokenizer.json"):
+        if expected and expected != hash_bytes(store.read("tokenizer.json")):
             verdict.faults.append("tokenizer.json is not the tokenizer of the manifest")
     with Progress("verify", manifest.tokens, "tokens") as progress:
         for cluster in manifest.clusters:
             what = f"cluster {cluster.name}"
-            folder = cluster_folder(directory, cluster.name)
+            folder = cluster_folder(store, cluster.name)
             with _noting(verdict, what):
-                for number, entry in enumerate(load_index(directory, manifest, cluster).shards):
+                for number, entry in enumerate(load_index(store, manifest, cluster).shards):
                     with _noting(verdict, what):
-                        raw = decompress((folder / entry.zip_basename).read_bytes(), entry)
+                        raw = decompress(folder.read(entry.zip_basename), entry)
                         view = parse_shard(np.frombuffer(raw, np.uint8), entry, manifest.dtype)
                         lengths[cluster.name, number] = view.lengths
                         verdict.shards += 1
@@ -59,7 +67,7 @@ def verify_directory(directory: Path) -> Verdict:
     with _noting(verdict, "stages of the manifest"):
         verdict.faults += _broken_stages(manifest)
     with _noting(verdict, "catalogue"):
-        verdict.faults += _broken_documents(directory, manifest, lengths)
+        verdict.faults += _broken_documents(store / DOCUMENTS, manifest, lengths)
     return verdict
 
 
@@ -68,8 +76,8 @@ def _noting(verdict: Verdict, what: str) -> Iterator[None]:
     """Note whatever goes wrong as a fault: broken bytes break their readers in many ways."""
     try:
         yield
-    except ModuleNotFoundError:
-        raise  # what is not installed is no fault of the directory
+    except (ModuleNotFoundError, RemoteError):
+        raise  # what is not installed, or not reached, is no fault of the directory
     except FileNotFoundError as error:
         verdict.faults.append(f"{what}: {error.filename} is missing")
     except Exception as error:
@@ -95,25 +103,20 @@ def _broken_stages(manifest: Manifest) -> Iterator[str]:
 
 
 def _broken_documents(
-    directory: Path, manifest: Manifest, lengths: Mapping[tuple[str, int], NDArray[np.int64]]
+    folder: Store, manifest: Manifest, lengths: Mapping[tuple[str, int], NDArray[np.int64]]
 ) -> Iterator[str]:
     """Say which documents are not where the catalogue says, or not as often as it counts."""
-    parts = sorted((directory / DOCUMENTS).glob("part-*.parquet"))[: manifest.parts]
-    if manifest.parts is not None and len(parts) < manifest.parts:
-        yield f"catalogue: {len(parts)} of {manifest.parts} parts are there"
-    if not parts:
-        if manifest.conservation:
-            yield f"catalogue: {directory / DOCUMENTS} holds no part-*.parquet"
-        return
-    import pyarrow.parquet as pq  # noqa: PLC0415 - only directories with a catalogue need it
-
     listed: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     found = {place: np.zeros(len(held), np.bool_) for place, held in lengths.items()}
-    for part in parts:
+    read = 0
+    for part, data in _parts(folder, manifest.parts):
+        import pyarrow.parquet as pq  # noqa: PLC0415 - only directories with a catalogue need it
+
+        read += 1
         try:
             columns = ["id", "cluster", "why", "shard", "row", "tokens", "bytes"]
-            rows = pq.read_table(part, columns=columns).to_pylist()
+            rows = pq.read_table(io.BytesIO(data), columns=columns).to_pylist()
         except (OSError, ValueError, LookupError) as error:
             yield f"catalogue: {part} cannot be read: {error}"
             continue
@@ -132,6 +135,12 @@ def _broken_documents(
                 )
             else:
                 found[place][row["row"]] = True
+    if manifest.parts is not None and read < manifest.parts:
+        yield f"catalogue: {read} of {manifest.parts} parts are in {folder}"
+    if not read:
+        if manifest.conservation and manifest.parts is None:
+            yield f"catalogue: {folder} holds no part-00000.parquet"
+        return
     for (name, number), seen in found.items():
         if not seen.all():
             yield (
@@ -160,3 +169,18 @@ def _other_counts(manifest: Manifest, listed: Mapping[str, Counter[str]]) -> Ite
             )
         if last[unit] != there[""]:
             yield f"{last[unit]} {unit} left the last stage, the catalogue lists {there['']}"
+
+
+def _parts(folder: Store, parts: int | None) -> Iterator[tuple[Store, bytes]]:
+    """Read the parts of a catalogue, which are numbered through: a store need not list files.
+
+    ``parts`` is how many there should be, those that are missing are passed over; None: all that
+    are there.
+    """
+    for number in count() if parts is None else range(parts):
+        name = f"part-{number:05d}.parquet"
+        try:
+            yield folder / name, folder.read(name)
+        except (FileNotFoundError, NotADirectoryError):
+            if parts is None:
+                return

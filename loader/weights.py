@@ -141,14 +141,6 @@ class WeightsLog:
         row: NDArray[np.int64] = self._rows(self._find(step), step, 1, names)[0]
         return row
 
-    def span(self, step: int) -> int | None:
-        """Return the first step after ``step`` whose weights may differ; None if none may."""
-        found = self._find(step)
-        record = self.records[found]
-        if step < record.at_step + record.steps:
-            return step + 1
-        return self._at_steps[found + 1] if found + 1 < len(self.records) else None
-
     def table(self, step: int, count: int, names: Sequence[str]) -> NDArray[np.int64]:
         """Weights of the ``count`` steps from ``step`` on: int64 ``[count, K]``.
 

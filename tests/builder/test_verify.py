@@ -138,7 +138,8 @@ def test_a_missing_catalogue_is_found(directory):
     assert "documents" in faults(directory)
 
 
-def test_one_of_several_missing_parts_is_found(directory):
+@pytest.mark.parametrize("gone", [0, 1])
+def test_one_of_several_missing_parts_is_found(directory, gone):
     part = directory / "documents" / "part-00000.parquet"
     table = pq.read_table(part)
     pq.write_table(table.slice(0, 200), part)
@@ -147,9 +148,11 @@ def test_one_of_several_missing_parts_is_found(directory):
     assert "the catalogue lists" in faults(directory)
     write_json(directory / MANIFEST, {**read_json(directory / MANIFEST), "parts": 2})
     assert faults(directory) == ""
-    part.unlink()
-    assert "the catalogue lists" in faults(directory)
-    assert "dropped documents: the manifest counts" in faults(directory)
+    part.with_name(f"part-0000{gone}.parquet").unlink()
+    said = faults(directory)
+    assert "1 of 2 parts are in" in said
+    assert "the catalogue lists" in said
+    assert "dropped documents: the manifest counts" in said
 
 
 def test_a_part_that_is_no_table_is_found(directory):

@@ -6,8 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
+from signal import SIGKILL
 
 import pytest
 import torch
@@ -48,22 +48,35 @@ def finish(process):
     return said
 
 
-# torch and DDP.
-
-
-def ddp(start, run, processes, *, until=None):
-    """Run the example, to its end or to be ended after step ``until``; return loss by step."""
+def follow(process, *, until, end):
+    """Return losses by step, to the last or until ``end`` ends the process after step ``until``."""
     losses, said = {}, []
-    with start(*TORCHRUN, processes, EXAMPLES / "torch_ddp.py", run=run, steps=60) as process:
+    with process:
         for line in process.stdout:
             said.append(line)
             if found := re.match(r"step (\d+): loss (\S+)$", line):
                 losses[int(found[1])] = float(found[2])
                 if until == int(found[1]):
-                    process.terminate()  # torchrun ends the ranks, wherever they are
+                    end(process)  # wherever the ranks are
         code = process.wait(timeout=60)
     assert (code != 0) == (until is not None), "".join(said)
     return losses
+
+
+def kill(process):
+    """Kill a process and those that it started: torchrun's have sessions of their own."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for pid in (process.pid, *map(int, children)):
+        os.kill(pid, SIGKILL)
+
+
+# torch and DDP.
+
+
+def ddp(start, run, processes, *, until=None):
+    """Run the example, to its end or to be ended after step ``until``; return loss by step."""
+    process = start(*TORCHRUN, processes, EXAMPLES / "torch_ddp.py", run=run, steps=60)
+    return follow(process, until=until, end=subprocess.Popen.terminate)  # torchrun ends the ranks
 
 
 @pytest.fixture(scope="module")
@@ -116,30 +129,94 @@ def test_ddp_follows_the_command(start, ddp_runs, climb):
     assert {n: w for n, w in last.weights.items() if w} == {name: 1}
 
 
+# Lightning.
+
+
+def lightning(start, run, processes=0, *, until=None):
+    """Run the example, by torchrun if ``processes``, or kill it after step ``until``; see `ddp`."""
+    script = EXAMPLES / "lightning_trainer.py"
+    command = (*TORCHRUN, processes, script) if processes else (sys.executable, script)
+    return follow(start(*command, run=run, steps=60), until=until, end=kill)
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_lightning_goes_on_with_the_same_losses_and_weights(start, tmp_path, processes):
+    whole = lightning(start, tmp_path / "whole", processes)
+    assert [*whole] == [*range(1, 61)]
+    before = lightning(start, tmp_path / "killed", processes, until=25)
+    after = lightning(start, tmp_path / "killed", processes)
+    assert min(after) in (21, 41)
+    assert before | after == after | before == whole
+    runs = [torch.load(tmp_path / run / "checkpoint.ckpt") for run in ("whole", "killed")]
+    assert runs[0]["global_step"] == 60
+    # The state of the data among them: where each cluster is, and the weights.
+    assert loader_state(runs[0])["step"] == 60
+    assert loader_state(runs[0]) == loader_state(runs[1])
+    assert all(torch.equal(runs[1]["state_dict"][n], t) for n, t in runs[0]["state_dict"].items())
+
+
+def loader_state(checkpoint):
+    (state,) = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
+    return state
+
+
 # The Trainer of transformers.
 
+TRAINER = EXAMPLES / "huggingface_trainer.py"
+KILLED = """
+import os, runpy, sys
+from pathlib import Path
+from transformers import TrainerState
 
-def logged(checkpoint):
-    history = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
-    return [entry["loss"] for entry in history if "loss" in entry]
+save = TrainerState.save_to_json
+
+def save_and_die(self, path):
+    die = "checkpoint-40" in path
+    if die and WHEN == "before":
+        os.kill(os.getpid(), 9)
+    save(self, path)
+    if die and WHEN == "within":
+        Path(path).write_text(Path(path).read_text()[:100])
+    if die:
+        os.kill(os.getpid(), 9)
+
+TrainerState.save_to_json = save_and_die
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""The example, killed before, within or after the write that makes its second checkpoint whole."""
 
 
-def test_the_trainer_goes_on_with_the_same_losses_and_weights(start, tmp_path):
-    command = (sys.executable, EXAMPLES / "huggingface_trainer.py")
-    finish(start(*command, run=tmp_path / "whole", steps=80))
-    process = start(*command, run=tmp_path / "ended", steps=80)
-    saved = tmp_path / "ended" / "checkpoint-20" / "loader.json"
-    while not (saved.exists() and saved.stat().st_size) and process.poll() is None:
-        time.sleep(0.01)
-    process.kill()
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode < 0, said
-    assert not (tmp_path / "ended" / "checkpoint-80").exists()
-    finish(start(*command, run=tmp_path / "ended", steps=80))
-    whole, again = (tmp_path / run / "checkpoint-80" for run in ("whole", "ended"))
-    for name in ("loader.json", "model.safetensors"):
-        assert (again / name).read_bytes() == (whole / name).read_bytes()
-    losses = [logged(folder) for folder in (whole, again)]
-    assert losses[0] == losses[1]
-    assert len(losses[0]) == 80
-    assert losses[0][-1] < losses[0][0] / 1.3
+def trained(checkpoint):
+    """Loader's state and losses that a checkpoint holds."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text())
+    losses = [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+    return state["stateful_callbacks"]["SaveLoader"]["attributes"]["loader"], losses
+
+
+@pytest.fixture(scope="module")
+def whole_trainer_run(start, tmp_path_factory):
+    """Last checkpoint of an uninterrupted run."""
+    run = tmp_path_factory.mktemp("trainer")
+    finish(start(sys.executable, TRAINER, run=run, steps=80))
+    loader, losses = trained(run / "checkpoint-80")
+    assert loader["step"] == len(losses) == 80
+    assert losses[-1] < losses[0] / 1.3
+    return run / "checkpoint-80"
+
+
+@pytest.mark.parametrize(("when", "first"), [("before", 20), ("within", 20), ("after", 40)])
+def test_the_trainer_goes_on_from_the_last_complete_checkpoint(
+    start, tmp_path, whole_trainer_run, when, first
+):
+    code = KILLED.replace("WHEN", repr(when))
+    process = start(sys.executable, "-c", code, TRAINER, run=tmp_path / "run", steps=80)
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == -SIGKILL, said
+    assert (tmp_path / "run" / "checkpoint-40" / "model.safetensors").exists()
+    said = finish(start(sys.executable, TRAINER, run=tmp_path / "run", steps=80))
+    assert f"goes on from step {first}" in said
+    again = tmp_path / "run" / "checkpoint-80"
+    assert trained(again) == trained(whole_trainer_run)
+    ours, theirs = (c / "model.safetensors" for c in (again, whole_trainer_run))
+    assert ours.read_bytes() == theirs.read_bytes()

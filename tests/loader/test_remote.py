@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from climbstream.loader.errors import IntegrityError, InvalidDataError, RemoteEr
 from climbstream.loader.manifest import MANIFEST, Manifest, load_index
 from climbstream.loader.storage import hash_bytes
 from climbstream.loader.store import Store
+from climbstream.loader.verify import verify_directory
 
 TRAIN = """
 import sys
@@ -289,3 +291,52 @@ def test_the_command_says_what_a_url_holds(built, serve, climb):
     assert there.returncode == 0, there.stderr
     assert json.loads(there.stdout) == json.loads(here.stdout)
     assert json.loads(here.stdout)["about"]
+
+
+# Verified from afar.
+
+
+@pytest.mark.parametrize("kind", ["s3", "http"])
+def test_what_lies_behind_a_url_is_verified_as_if_it_were_here(built, serve, climb, request, kind):
+    put = request.getfixturevalue("upload") if kind == "s3" else None
+    there = climb("verify", put(built) if put else serve(built.directory).url, "--json")
+    here = climb("verify", built.directory, "--json")
+    assert there.returncode == here.returncode == 0, there.stderr
+    assert json.loads(there.stdout) == json.loads(here.stdout)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data[:-1], r"expected (\d+) bytes, got (\d+)"),
+        (lambda data: data[:-1] + b"?", r"expected \w{32} xxh3_128, got \w{32}"),
+    ],
+)
+def test_a_shard_that_a_store_has_damaged_is_named(built, serve, damage, message):
+    path = "clusters/c01/shard.00000.mds.zstd"
+    data = damage((built.directory / path).read_bytes())
+    site = serve(built.directory)
+    site.misbehave = lambda asked, times: data if asked == path else None
+    verdict = verify_directory(site.url)
+    # Its documents stand in the catalogue, but are not looked for in a shard that is broken.
+    (fault,) = verdict.faults
+    assert re.fullmatch(rf"cluster c01: shard\.00000\.mds\.zstd: {message}", fault)
+    assert verdict.shards == verify_directory(built.directory).shards - 1
+
+
+def test_verifying_reads_each_file_once_and_keeps_none(built, serve, monkeypatch, tmp_path):
+    monkeypatch.setenv("CLIMBSTREAM_CACHE", str(tmp_path / "cache"))
+    site = serve(built.directory)
+    assert verify_directory(site.url).faults == []
+    assert {path for path in site.sent if path.endswith(".zstd")}
+    assert all(size == (built.directory / path).stat().st_size for path, size in site.sent.items())
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_store_that_refuses_a_shard_is_no_verdict_on_its_bytes(built, serve, climb):
+    site = serve(built.directory)
+    site.misbehave = lambda asked, times: 403 if asked.endswith(".zstd") else None
+    done = climb("verify", site.url)
+    assert done.returncode == RemoteError.exit_code
+    assert re.search(r"error: \S+shard\.00000\.mds\.zstd was refused at try 1", done.stderr)
+    assert done.stdout == ""

@@ -227,24 +227,6 @@ def test_a_table_of_steps_that_are_all_the_same_is_one_row(written):
     assert written.table(10, 11, NAMES).shape == (11, 4)
 
 
-@given(histories(), st.integers(0, 110))
-def test_weights_stay_the_same_within_a_span(log, step):
-    end = log.span(step)
-    record = log.at(step)
-    assert end is None or end > step
-    if step < record.at_step + record.steps:
-        assert end == step + 1
-    for later in range(step, end if end is not None else step + 50):
-        assert (log.integers(later, NAMES) == log.integers(step, NAMES)).all()
-
-
-def test_spans_are_from_change_to_change_and_single_steps_in_a_ramp(written):
-    written.append(A, 30, "", ramp=2)
-    assert [written.span(step) for step in (0, 9, 10, 29, 30, 31, 32)] == [
-        *(10, 10, 20, 30, 31, 32, None)
-    ]
-
-
 @given(histories(), st.permutations([*NAMES, "d"]))
 def test_weights_do_not_depend_on_the_order_of_the_clusters(log, names):
     for step in range(0, 100, 7):
@@ -342,7 +324,7 @@ def test_a_lookup_does_not_grow_with_the_log():
     log._at_steps = Counting(log._at_steps)
     log.records = Counting(log.records)
     log.integers(5_000, NAMES)
-    log.span(5_000)
+    log.at(5_000)
     assert len(seen) < 40
 
 
@@ -382,8 +364,6 @@ def test_a_cap_in_a_ramp_leaves_the_others_on_their_way():
     # Without c01 the shares go on from 3/8 and 1/8 to 1/4 and 1/4, scaled.
     assert log.integers(4, NAMES).tolist() == [3 * ONE // 4, 0, ONE // 4, 0]
     assert log.integers(8, NAMES).tolist() == [ONE // 2, 0, ONE // 2, 0]
-    assert log.span(7) == 8
-    assert log.span(8) is None
 
 
 def test_between_a_capped_cluster_and_one_that_just_begins_the_latter_gets_all():

@@ -1,0 +1,118 @@
+"""Lightning, with live weights and exact resume of the data, alone or with DDP.
+
+    python examples/lightning_trainer.py shards/web runs/c --steps 1000
+    torchrun --nproc-per-node 2 examples/lightning_trainer.py shards/web runs/c --steps 1000
+
+Start it again after it was stopped, also with another --nproc-per-node that divides 8: it goes on
+from the last checkpoint with the batches that would have come.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+
+from climbstream.loader import Manifest, MixtureDataset, MixtureLoader
+from climbstream.loader.agree import Agreement
+
+
+class Steps(MixtureDataset):
+    """The batches of a run as one epoch, whose state Lightning keeps in its checkpoints.
+
+    Lightning asks a batch ahead of what has no length, and would save the state after that one.
+    """
+
+    def __init__(self, loader: MixtureLoader, steps: int) -> None:
+        super().__init__(loader)
+        self.steps = steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+
+class Data(LightningDataModule):
+    """Makes the loader when rank and world size are known."""
+
+    def __init__(self, shards: str, run: Path, steps: int) -> None:
+        super().__init__()
+        self.shards, self.run, self.steps = shards, run, steps
+
+    def train_dataloader(self) -> Steps:
+        """Return the data as it is: a loader knows its rank, and needs no sampler."""
+        loader = MixtureLoader(
+            self.shards,
+            seq_len=64,
+            batch_rows=16,  # of all ranks together
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+            log=self.run / "weights.jsonl",
+            weights_file=self.run / "weights.request.json",
+            agreement=Agreement(),
+        )
+        return Steps(loader, self.steps)
+
+
+class Model(LightningModule):
+    """A small model; yours goes here."""
+
+    def __init__(self, vocab_size: int, width: int = 64) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocab_size, width)
+        self.mix = nn.GRU(width, width, batch_first=True)
+        self.head = nn.Linear(width, vocab_size)
+
+    def training_step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the loss, nats a token."""
+        tokens = batch["input_ids"]
+        logits = self.head(self.mix(self.embed(tokens[:, :-1]))[0])
+        return nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+
+    def on_train_batch_end(self, outputs: dict[str, torch.Tensor], *_) -> None:
+        """Say the loss of all ranks together."""
+        loss = self.trainer.strategy.reduce(outputs["loss"].detach(), reduce_op="mean")
+        if self.trainer.is_global_zero:
+            print(f"step {self.global_step}: loss {loss.item():.9g}", flush=True)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the optimizer."""
+        return torch.optim.AdamW(self.parameters(), lr=3e-3)
+
+
+def main() -> None:
+    """Train."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("shards")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--every", type=int, default=100, help="steps between checkpoints")
+    args = parser.parse_args()
+
+    torch.manual_seed(0)
+    model = Model(Manifest.load(args.shards).vocab_size)
+    trainer = Trainer(
+        accelerator="cpu",  # or gpu
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),  # as many as torchrun started
+        strategy="ddp" if "LOCAL_WORLD_SIZE" in os.environ else "auto",
+        max_steps=args.steps,
+        logger=False,
+        enable_progress_bar=False,
+        callbacks=[
+            ModelCheckpoint(
+                args.run,
+                "checkpoint",  # each takes the place of the one before, when it is complete
+                every_n_train_steps=args.every,
+                enable_version_counter=False,
+            )
+        ],
+    )
+    last = args.run / "checkpoint.ckpt"
+    data = Data(args.shards, args.run, args.steps)
+    trainer.fit(model, datamodule=data, ckpt_path=last if last.exists() else None)
+
+
+if __name__ == "__main__":
+    main()
