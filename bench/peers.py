@@ -61,6 +61,8 @@ class Contender:
     """Its environment; empty: the one that runs this."""
     requirements: tuple[str, ...] = ()
     lacks: str = ""
+    bar: int | None = None
+    """How many times as fast ours is to be."""
 
 
 OURS = Contender("climbstream", "from_climbstream")
@@ -68,6 +70,7 @@ LITDATA = (
     "litdata",
     ("litdata==0.2.76", "zstd==1.5.7.2"),
     "copies the weights when iteration begins",
+    15,
 )
 PEERS = (
     Contender("litdata 0.2.76", "from_litdata", *LITDATA),
@@ -79,6 +82,7 @@ PEERS = (
         "streaming",
         ("mosaicml-streaming==0.13.0",),
         "fixes proportions when it is made",
+        100,
     ),
     Contender(
         "datasets 5.2.0",
@@ -223,7 +227,8 @@ def measure_rates(running: dict[Contender, Process], rounds: int) -> None:
         notes = [f"{min(rate):.3g} to {max(rate):.3g}"]
         if contender is not OURS:
             ratios = [ours / theirs for ours, theirs in zip(rates[OURS], rate, strict=True)]
-            notes = [f"ours is {statistics.median(ratios):.2g} times as fast", *notes]
+            bar = "" if contender.bar is None else f", the bar is {contender.bar}"
+            notes = [f"ours is {statistics.median(ratios):.2g} times as fast{bar}", *notes]
             notes.append(f"weights not live: {contender.lacks}")
         what = f"{contender.name}: rows [{BATCH_ROWS}, {SEQ_LEN}]"
         report(what, statistics.median(rate), "Mtok/s", "; ".join(notes))

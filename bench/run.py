@@ -35,17 +35,21 @@ def main() -> None:
     libraries = " ".join(f"{name} {version(name)}" for name in ("numpy", "numba", "torch"))
     print(f"Python {platform.python_version()}, {libraries}")
     print(f"load before: {os.getloadavg()[0]:.1f}\n")
-    rows = []
+    failed = []
     for bench in [options.only] if options.only else BENCHES:
         command = [sys.executable, str(Path(__file__).with_name(f"{bench}.py")), *passed_on]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            sys.exit(f"{bench} failed")
-        rows += [json.loads(line) for line in done.stdout.splitlines()]
-    width = max(len(row["what"]) for row in rows)
-    for row in rows:
-        number = in_words(row["value"])
-        print(f"{row['what']:{width}}  {number:>8} {row['unit']:7} {row['note']}".rstrip())
+        failed += [bench] if done.returncode else []
+        # What was measured before a failure is worth its line.
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        width = max((len(row["what"]) for row in rows), default=0)
+        print(f"{bench}:")
+        for row in rows:
+            number = in_words(row["value"])
+            print(f"  {row['what']:{width}}  {number:>8} {row['unit']:7} {row['note']}".rstrip())
+        print(flush=True)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 def in_words(value: float | None) -> str:
