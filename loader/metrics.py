@@ -51,7 +51,7 @@ def say_ends(metrics: Mapping[str, Any], end: int) -> None:
         )
 
 
-def write_metrics(
+def append_metrics(
     path: str | Path,
     metrics: Mapping[str, Any],
     *,

@@ -37,7 +37,7 @@ class RunWatch:
 
     A line of ``metrics.jsonl`` is what `MixtureLoader.metrics` gives, and what a job adds:
     ``loss``, ``cluster_loss`` (by name of cluster), and ``time``, in seconds of `time.time`,
-    without which there is no throughput; `write_metrics` writes it. All but ``step``, ``tokens``
+    without which there is no throughput; `append_metrics` writes it. All but ``step``, ``tokens``
     and ``served`` may be left out. Threads may look at the same time.
     """
 

@@ -19,7 +19,7 @@ from transformers import LlamaForCausalLM
 from climbstream.loader import Manifest, Mixture, MixtureLoader
 from climbstream.loader.errors import InvalidDataError, UsageError
 from climbstream.loader.losses import ClusterLoss
-from climbstream.loader.metrics import say_ends, write_metrics
+from climbstream.loader.metrics import append_metrics, say_ends
 from climbstream.loader.plan import check_same
 from climbstream.loader.storage import atomic_path
 
@@ -177,7 +177,7 @@ def train_model(
         if on_step is not None:
             on_step(step + 1, losses[-1])
         if metrics is not None and ((step + 1) % _METRICS_EVERY == 0 or step + 1 == settings.steps):
-            write_metrics(
+            append_metrics(
                 metrics, loader.metrics(), loss=losses[-1], cluster_loss=by_cluster.take()
             )
         if checkpoint is not None and (step + 1) % every == 0:

@@ -7,7 +7,7 @@ import torch
 
 from climbstream.loader import MixtureLoader
 from climbstream.loader.losses import ClusterLoss
-from climbstream.loader.metrics import flatten, say_ends, write_metrics
+from climbstream.loader.metrics import append_metrics, flatten, say_ends
 
 SEQ_LEN = 8
 ROWS = {"c00": 200, "c01": 40, "c02": 24}
@@ -133,8 +133,8 @@ def test_totals_of_a_process_say_from_which_step_they_count(open_loader):
 def test_what_a_trainer_reports_stands_beside_the_metrics(open_loader, tmp_path):
     loader = open_loader()
     serve(loader, 3)
-    write_metrics(tmp_path / "m.jsonl", loader.metrics())
-    write_metrics(tmp_path / "m.jsonl", loader.metrics(), loss=2.5, cluster_loss={"c01": 3.0})
+    append_metrics(tmp_path / "m.jsonl", loader.metrics())
+    append_metrics(tmp_path / "m.jsonl", loader.metrics(), loss=2.5, cluster_loss={"c01": 3.0})
     bare, full = map(json.loads, (tmp_path / "m.jsonl").read_text().splitlines())
     assert loader.metrics() == {k: v for k, v in bare.items() if k != "time"}
     assert (full["loss"], full["cluster_loss"]) == (2.5, {"c01": 3.0})

@@ -26,7 +26,7 @@ import sys, time
 from pathlib import Path
 from climbstream.loader import MixtureLoader
 from climbstream.loader.losses import ClusterLoss
-from climbstream.loader.metrics import write_metrics
+from climbstream.loader.metrics import append_metrics
 shards, run = sys.argv[1:]
 loader = MixtureLoader(shards, {"c00": 0.5, "c01": 0.5}, seq_len=8, batch_rows=8,
     log=f"{run}/weights.jsonl", weights_file=f"{run}/weights.request.json")
@@ -36,7 +36,7 @@ for batch in loader:
     losses.add(batch["cluster_ids"], batch["cluster_ids"] + 2.0)
     if loader.step % 20 == 0:
         path, loss = Path(run) / "metrics.jsonl", 3 - loader.step / 1e5
-        write_metrics(path, loader.metrics(), loss=loss, cluster_loss=losses.take())
+        append_metrics(path, loader.metrics(), loss=loss, cluster_loss=losses.take())
 """
 
 
