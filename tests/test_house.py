@@ -25,6 +25,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 NAMED = {
     "faiss": "faiss-cpu",
     "huggingface_hub": "huggingface-hub",
+    "sentence_transformers": "sentence-transformers",
     "sklearn": "scikit-learn",
     "streaming": "mosaicml-streaming",
     "yaml": "pyyaml",
