@@ -16,6 +16,8 @@ from climbstream.loader.errors import UsageError
 
 from .predictor import Floats
 
+_NOTHING = 1e-300
+"""A weight up to this is as none: what would be divided by it is no number."""
 _ROOM = 1e-12
 _LAST = 1e-9
 """What a cluster outside of a mixture gets of its prior while others have room."""
@@ -169,7 +171,8 @@ def fill(weights: Floats, low: Floats, high: Floats, total: Floats) -> Floats:
     Where no level is enough, the clusters with weight are full. Shapes: ``[n, K]``, ``[K]``,
     ``[K]`` or ``[n, K]``, ``[n]``.
     """
-    some = weights > 0
+    some = weights > _NOTHING
+    weights = np.where(some, weights, 0.0)
     high = np.broadcast_to(high, weights.shape)
     ends = np.divide(high, weights, out=np.zeros(weights.shape), where=some).max(axis=1)
     # Logarithms of the level: below, nothing is above its least; above, everything is full.

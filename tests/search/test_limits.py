@@ -65,6 +65,13 @@ def test_a_mixture_within_the_limits_stays_as_it_is(limits, seed):
     assert again == pytest.approx(drawn, abs=1e-9)
 
 
+def test_a_weight_next_to_nothing_is_none():
+    limits = limits_of(np.full(3, 1 / 3), max_weight={"c0": 0.4})
+    with np.errstate(all="raise", under="ignore"):
+        (row,) = limits.project(np.array([[0.9, 0.1, 3e-309]]))
+    assert row == pytest.approx([0.4, 0.6, 0.0])
+
+
 def test_ratios_of_what_is_under_its_cap_stay():
     limits = limits_of(np.full(4, 0.25), max_weight={"c0": 0.4})
     (row,) = limits.project(np.array([[0.7, 0.2, 0.1, 0.0]]))
