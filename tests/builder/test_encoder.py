@@ -32,7 +32,8 @@ def static_model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sentence_model(tmp_path_factory):
     import torch
-    from sentence_transformers import SentenceTransformer, models
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     folder = tmp_path_factory.mktemp("bert")
@@ -50,8 +51,8 @@ def sentence_model(tmp_path_factory):
         tokenizer_object=tokenizer_of_words(), pad_token="[PAD]", unk_token="[UNK]"
     )
     tokenizer.save_pretrained(folder / "bert")
-    words = models.Transformer(str(folder / "bert"), max_seq_length=32)
-    pooling = models.Pooling(words.get_word_embedding_dimension())
+    words = Transformer(str(folder / "bert"), max_seq_length=32)
+    pooling = Pooling(words.get_embedding_dimension())
     SentenceTransformer(modules=[words, pooling], device="cpu").save(str(folder / "model"))
     return folder / "model"
 
