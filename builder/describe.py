@@ -22,7 +22,8 @@ _READ = 200
 """Documents of a cluster that its words are taken from."""
 _CHARS = 4_000
 """Of each of them, what is read."""
-_SHOWN = 4
+SHOWN = 4
+"""Documents of a cluster that are shown."""
 _BINS = 10
 """Bins of half a point that quality scores are counted in."""
 
@@ -73,10 +74,7 @@ def describe_clusters(
                 for name, total in zip(SCORES, scores[k], strict=True)
             },
             labels={name: n for name, n in labels[k].most_common() if name},
-            samples=tuple(
-                {"id": document["id"], "text": opening(document["text"])}
-                for document in drawn[k][:_SHOWN]
-            ),
+            samples=show_some(drawn[k]),
             micro=tuple(np.flatnonzero(clusters.cluster == k).tolist()),
             micro_documents=tuple(micro[clusters.cluster == k].tolist()),
             spread={name: tuple(spread[i, k].tolist()) for i, name in enumerate(SCORES)},
@@ -192,6 +190,11 @@ def name_terms(groups: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
     weight = share * np.log(np.maximum(share, 1e-9) / np.maximum(share.mean(axis=0), 1e-9))
     best = np.argsort(-weight, axis=1, kind="stable")[:, :_TERMS]
     return [tuple(str(words[i]) for i in row if weight[k, i] > 0) for k, row in enumerate(best)]
+
+
+def show_some(documents: Sequence[Mapping[str, str]]) -> tuple[dict[str, str], ...]:
+    """Return ``id`` and the `opening` of ``text`` of the first documents, to be shown."""
+    return tuple({"id": d["id"], "text": opening(d["text"])} for d in documents[:SHOWN])
 
 
 def opening(text: str, most: int = 300) -> str:

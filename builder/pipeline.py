@@ -13,16 +13,15 @@ from typing import Any
 import numpy as np
 
 from climbstream.loader.clusters import save_clusters
-from climbstream.loader.errors import InvalidDataError, UsageError
+from climbstream.loader.errors import UsageError
 from climbstream.loader.manifest import MANIFEST, Manifest
-from climbstream.loader.plan import begin_or_continue, check_same
+from climbstream.loader.plan import check_same
 from climbstream.loader.progress import say
 from climbstream.loader.storage import (
     atomic_path,
     hash_file,
     hash_json,
     lock,
-    remove_temporaries,
     write_json,
 )
 
@@ -41,6 +40,7 @@ from .shards import write_clusters
 from .stages import look_at, tokenize_all
 from .tokens import eos_id, token_dtype
 from .unit import Unit
+from .workplace import begin_in
 
 
 def build(
@@ -107,7 +107,6 @@ def _begun(
         "sources": {s.place: s.fingerprint for s in found},
     }
     with lock(out):
-        work = out / WORK
         settle(out)
         if (out / MANIFEST).exists():
             manifest = Manifest.load(out)
@@ -115,22 +114,10 @@ def _begun(
             check_same(first, plan, out, effect_of_change(first, plan))
             yield None
             return
-        if not (work / "plan.json").exists() and (foreign := _foreign(out)):
-            raise InvalidDataError(
-                f"{out} is not empty: it holds {', '.join(foreign[:5])}; name a new folder"
-            )
-        remove_temporaries(out)
-        if begin_or_continue(out, f"{WORK}/plan.json", plan, effect_of_change):
+        if begin_in(out, WORK, plan, effect_of_change):
             say(f"going on with the build in {out}")
-        with open_engine(engine, workers, work / "plan.json") as opened:
+        with open_engine(engine, workers, out / WORK / "plan.json") as opened:
             yield opened, found, plan
-
-
-def _foreign(out: Path) -> list[str]:
-    """Name what lies in ``out`` and is not of a build that was killed before it had a plan."""
-    found = [*out.iterdir(), *out.glob(f"{WORK}/*")]
-    ours = [out / WORK, *out.glob(f"{WORK}/.tmp-*")]
-    return sorted(str(path.relative_to(out)) for path in found if path not in ours)
 
 
 def _decide(

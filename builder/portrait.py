@@ -11,7 +11,7 @@ from climbstream.loader.manifest import Manifest, cluster_folder, load_index
 from climbstream.loader.order import drawn
 from climbstream.loader.progress import Progress
 
-from .describe import name_terms, opening
+from .describe import SHOWN, name_terms, show_some
 from .engine import Engine
 from .readback import read_shard
 
@@ -22,7 +22,6 @@ _READ_OF_ALL = 20_000
 _SHARDS = 8
 _TOKENS = 1_000
 """Of each document."""
-_SHOWN = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +55,7 @@ def portray(
     """
     texts: list[list[dict[str, str]]] = [[] for _ in manifest.clusters]
     if manifest.tokenizer_hash:
-        each = max(_SHOWN, min(_READ, _READ_OF_ALL // len(texts)))
+        each = max(SHOWN, min(_READ, _READ_OF_ALL // len(texts)))
         tasks = [
             PortraitTask(
                 directory=directory, manifest=manifest, cluster=k, documents=each, seed=seed
@@ -77,10 +76,7 @@ def portray(
             bytes=sizes[k],
             quality={},
             labels={},
-            samples=tuple(
-                {"id": document["id"], "text": opening(document["text"])}
-                for document in texts[k][:_SHOWN]
-            ),
+            samples=show_some(texts[k]),
             micro=(micro[k],),
         )
         for k, entry in enumerate(manifest.clusters)

@@ -36,15 +36,32 @@ def workplace(
             say(f"{out} is finished already, from these sources with these settings")
             yield None
             return
-        if not (work / "plan.json").exists() and (others := _foreign(out, work)):
-            raise InvalidDataError(
-                f"{out} is not empty: it holds {', '.join(others[:5])}; name a new folder"
-            )
-        remove_temporaries(out)
-        if begin_or_continue(out, f"{hidden}/plan.json", plan):
+        if begin_in(out, hidden, plan):
             say(f"going on with what was begun in {out}")
         yield work
         shutil.rmtree(work)
+
+
+def begin_in(
+    out: Path,
+    hidden: str,
+    plan: Mapping[str, Any],
+    effect: Callable[[Any, Any], str] = lambda _there, _here: "",
+) -> bool:
+    """Begin ``plan`` in ``out``, which is locked, or go on with it; return whether it was begun.
+
+    ``effect`` is that of `begin_or_continue`.
+
+    Raises:
+        InvalidDataError: ``out`` was begun with another plan, or holds other files.
+    """
+    work = out / hidden
+    if not (work / "plan.json").exists() and (others := _foreign(out, work)):
+        raise InvalidDataError(
+            f"{out} is not empty: it holds {', '.join(others[:5])}; name a new folder"
+        )
+    remove_temporaries(out)
+    return begin_or_continue(out, f"{hidden}/plan.json", plan, effect)
 
 
 def _foreign(out: Path, work: Path) -> list[str]:

@@ -214,8 +214,12 @@ class RunWatch:
         return request.change.to_json() if request.after == log.head else None
 
     def _stamp(self, name: str) -> tuple[int, ...]:
-        status = (self.run / name).stat() if (self.run / name).exists() else None
-        return (status.st_ino, status.st_size, status.st_mtime_ns) if status else ()
+        """Tell a version of a file from the next; empty if there is none."""
+        try:
+            status = (self.run / name).stat()
+        except FileNotFoundError:
+            return ()
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _numbers(value: Any) -> dict[str, float]:

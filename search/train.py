@@ -161,7 +161,8 @@ def train_model(
             )
         batch = given["input_ids"]
         of_rows = _row_losses(model(input_ids=batch).logits, batch)
-        by_cluster.add(given["cluster_ids"], of_rows)
+        if metrics is not None:
+            by_cluster.add(given["cluster_ids"], of_rows)
         loss = of_rows.mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
