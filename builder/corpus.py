@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -29,13 +29,11 @@ from climbstream.loader.storage import hash_file, hash_json, read_json, write_js
 from .document import Document
 from .engine import Engine
 from .installed import installed_documents
+from .read_report import Report
 from .settings import BuildSettings
 from .unit import UNIT_BYTES, Unit
 
 BAD_RECORDS = "bad_records.json"
-LISTED = 100
-"""Bad records that are listed of each source, with where they stand; all are counted."""
-
 _NAMED = 24
 """Known domains that are named where a corpus is summed up."""
 
@@ -75,27 +73,11 @@ class BadRecord:
 
 
 @dataclass(slots=True)
-class ReadReport:
-    """What became of the records of one source."""
+class ReadReport(Report):
+    """What became of the records of one source of a build."""
 
-    units: list[str] = field(default_factory=list)
-    documents: int = 0
-    bytes: int = 0
     labels: Counter[str] = field(default_factory=Counter)
     """Bytes by known domain; "" stands for none."""
-    bad: Counter[str] = field(default_factory=Counter)
-    """Records that could not be used, by reason."""
-    listed: list[dict[str, str]] = field(default_factory=list)
-    """Where the first of them stand."""
-
-    def add(self, other: Self) -> None:
-        """Count what another source gave too."""
-        self.units += other.units
-        self.documents += other.documents
-        self.bytes += other.bytes
-        self.labels += other.labels
-        self.bad += other.bad
-        self.listed += other.listed
 
     def taken(self) -> str:
         """Say what was taken, in a sentence: how much, and of which known domains.
@@ -112,15 +94,6 @@ class ReadReport:
         if len(self.labels) > _NAMED:
             parts.append(f"and {len(self.labels) - _NAMED} domains more")
         return f"{total}: {', '.join(parts)}" if any(self.labels) else total
-
-    def stage(self) -> dict[str, Any]:
-        """Say what came in, went out and was dropped, as later stages do."""
-        return {
-            "stage": "read",
-            "in": {"documents": self.documents + self.bad.total()},
-            "out": {"documents": self.documents, "bytes": self.bytes},
-            "dropped": {reason: {"documents": n} for reason, n in sorted(self.bad.items())},
-        }
 
 
 def find_sources(names: Sequence[str]) -> list[Source]:
@@ -186,17 +159,14 @@ def read_source(
     """
     done = directory / f"{number:05d}.json"
     if done.exists():
-        value = read_json(done)
-        counters = {name: Counter(value[name]) for name in ("labels", "bad")}
-        return ReadReport(**{**value, **counters})
+        return ReadReport.from_json(read_json(done))
     report = ReadReport()
     waiting: list[Document] = []
     size = 0
     for record in _records(source, settings):
         if isinstance(record, BadRecord):
             report.bad[record.reason] += 1
-            if len(report.listed) < LISTED:
-                report.listed.append({"origin": record.origin, "reason": record.reason})
+            report.note(record.origin, record.reason)
             continue
         waiting.append(record)
         length = len(record.text.encode())
@@ -208,7 +178,7 @@ def read_source(
             waiting, size = [], 0
     if waiting:
         _lay_down(waiting, number, directory, report)
-    write_json(done, {name: getattr(report, name) for name in ReadReport.__slots__})
+    write_json(done, report.to_json())
     return report
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import fsspec
 import numpy as np
@@ -22,7 +22,6 @@ from climbstream.loader.errors import InvalidDataError
 from climbstream.loader.storage import read_json, write_json
 
 from .corpus import (
-    LISTED,
     BadRecord,
     Source,
     make_document,
@@ -33,6 +32,7 @@ from .corpus import (
 from .document import Document
 from .import_settings import ImportSettings, Vocabulary
 from .layouts import CLUSTER_COLUMNS, ClusteredFile, canonical, natural
+from .read_report import Report
 from .settings import BuildSettings
 from .tokens import token_dtype
 from .unit import UNIT_BYTES, Unit
@@ -48,58 +48,22 @@ _BATCH = 512
 
 
 @dataclass(slots=True)
-class IntakeReport:
-    """What became of the rows of a file, or of all."""
+class IntakeReport(Report):
+    """What became of the rows of a file, or of all; ``bytes`` is 0 where the rows are tokens."""
 
-    units: list[str] = field(default_factory=list)
-    documents: int = 0
-    bytes: int = 0
-    """Of text; 0 where the rows are tokens."""
     clusters: Counter[str] = field(default_factory=Counter)
     """Documents by label of the cluster; one that only a folder names has 0."""
     licenses: Counter[str] = field(default_factory=Counter)
     """Documents by the licence that their row states."""
     miscounted: int = 0
-    """Documents that are taken though `COUNT` says another number of tokens."""
-    bad: Counter[str] = field(default_factory=Counter)
-    """Rows that cannot be used, by reason."""
-    listed: list[dict[str, str]] = field(default_factory=list)
-    """Where the first of both stand, and why."""
-
-    def add(self, other: Self) -> None:
-        """Count what another file gave too."""
-        self.units += other.units
-        self.documents += other.documents
-        self.bytes += other.bytes
-        self.clusters.update(other.clusters)  # unlike +=, this keeps those of 0
-        self.licenses += other.licenses
-        self.miscounted += other.miscounted
-        self.bad += other.bad
-        self.listed += other.listed
-
-    def note(self, origin: str, reason: str) -> None:
-        """List a row, unless many are."""
-        if len(self.listed) < LISTED:
-            self.listed.append({"origin": origin, "reason": reason})
+    """Documents that are taken though `COUNT` says another number of tokens; listed too."""
 
     def stage(self) -> dict[str, Any]:
-        """Say what came in, went out and was dropped, as the stages of a build do."""
-        return {
-            "stage": "read",
-            "in": {"documents": self.documents + self.bad.total()},
-            "out": {"documents": self.documents} | ({"bytes": self.bytes} if self.bytes else {}),
-            "dropped": {reason: {"documents": n} for reason, n in sorted(self.bad.items())},
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON values."""
-        return {name: getattr(self, name) for name in type(self).__slots__}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        """Read what `to_json` gave."""
-        counters = {name: Counter(value[name]) for name in ("clusters", "licenses", "bad")}
-        return cls(**{**value, **counters})
+        """Say what came in, went out and was dropped; of tokens no bytes are known."""
+        stage = Report.stage(self)
+        if not self.bytes:
+            del stage["out"]["bytes"]
+        return stage
 
 
 class Taken(NamedTuple):

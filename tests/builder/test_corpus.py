@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from climbstream.builder import corpus
-from climbstream.builder.corpus import LISTED, ReadReport, find_sources, read_source
+from climbstream.builder.corpus import ReadReport, find_sources, read_source
+from climbstream.builder.read_report import LISTED
 from climbstream.builder.settings import BuildSettings
 from climbstream.builder.unit import Unit
 from climbstream.loader.errors import InvalidDataError, RemoteError, UsageError
