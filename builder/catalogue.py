@@ -13,6 +13,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from climbstream.loader.heldout import HELDOUT
+from climbstream.loader.parquet import read_parquet
 from climbstream.loader.storage import atomic_path
 from climbstream.loader.verify import DOCUMENTS
 
@@ -145,9 +146,9 @@ def read_seen(out: Path, parts: int) -> Seen:
     def read(name: str) -> Iterator[NDArray[np.uint64]]:
         for path in paths:
             if name == "id_hashes":
-                yield hash_texts(pq.read_table(path, columns=["id"])["id"].to_pylist())
+                yield hash_texts(read_parquet(path, ["id"])["id"].to_pylist())
             else:
-                column = pq.read_table(path, columns=["text_hash"])["text_hash"]
+                column = read_parquet(path, ["text_hash"])["text_hash"]
                 data = b"".join(column.to_pylist())
                 yield np.frombuffer(data, np.uint64).reshape(-1, 2)
 

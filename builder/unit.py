@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from climbstream.loader.parquet import read_parquet
 from climbstream.loader.storage import atomic_path
 
 from .document import Document
@@ -49,7 +50,7 @@ class Unit:
 
     def columns(self, *names: str) -> Any:
         """Read columns of the documents, as an Arrow table."""
-        return pq.read_table(self.folder / "text.parquet", columns=list(names))
+        return read_parquet(self.folder / "text.parquet", names)
 
     def __len__(self) -> int:
         return int(pq.read_metadata(self.folder / "text.parquet").num_rows)

@@ -4,6 +4,7 @@ What is not asked for is not computed: ``input_ids`` and ``cluster_ids`` alone a
 copy.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from .errors import UsageError
 from .gather import gather, mark_pieces
 
 FIELDS = ("labels", "position_ids", "cu_seqlens")
+_KEPT = 4
+"""Batches whose memory is used again."""
 DTYPES = {torch.int64: np.int64, torch.int32: np.int32}
 
 Batch = dict[str, torch.Tensor]
@@ -71,6 +74,8 @@ class BatchMaker:
         self._size, self._padding = size, padding
         self._fields, self._segments = frozenset(fields), segments
         self._dtype, self._kind, self._pin = dtype, DTYPES[dtype], pin_memory
+        self._arrays: list[Any] = [np.empty(0)]
+        """Memory of the last batches, behind one that nobody else holds."""
         self.joined = 0
         """Pieces for which `cu_seqlens` had no room, and which are joined to the one before."""
 
@@ -81,7 +86,7 @@ class BatchMaker:
 
         ``clusters`` is int64 ``[n]``, the cluster of each of ``rows``.
         """
-        tokens = np.empty(self._shape, self._kind) if not self._pin else self._pinned()
+        tokens = self._memory() if not self._pin else self._pinned()
         gather(addresses, rows, begin, self._size, self._padding, tokens)
         batch = {
             "input_ids": torch.from_numpy(tokens),
@@ -90,6 +95,20 @@ class BatchMaker:
         if self._fields:
             self._add_fields(batch, tokens, addresses, rows, begin)
         return batch
+
+    def _memory(self) -> Any:
+        """Return memory for a batch: that of an earlier one which is not used any more.
+
+        It is in the nearer caches, and the system need not be asked for it: new pages can cost ten
+        times the copy. Whoever holds a batch, or a view of it, holds the array below it.
+        """
+        arrays = self._arrays
+        for i in range(1, len(arrays)):
+            if sys.getrefcount(arrays[i]) == sys.getrefcount(arrays[0]):
+                return arrays[i]
+        arrays.insert(1, np.empty(self._shape, self._kind))
+        del arrays[1 + _KEPT :]
+        return arrays[1]
 
     def _add_fields(
         self, batch: Batch, tokens: Any, addresses: NDArray[np.int64], rows: Any, begin: int

@@ -74,6 +74,7 @@ class ShardCache:
         self._queue: deque[_Fetch] = deque()
         self._working = 0
         self._views: dict[_Key, ShardView] = {}
+        self._parsed: set[_Key] = set()
         self._verified: dict[_Key, tuple[int, ...]] = {}
         self._room = math.inf if limit is None else 0
         """Bytes that may be written before the limit is looked at again."""
@@ -125,8 +126,10 @@ class ShardCache:
             IntegrityError: The shard is missing, or its bytes are not those of the index.
         """
         if (view := self._views.get(_key(entry))) is None:
-            view = parse_shard(self.get(folder, entry), entry, dtype)
+            again = _key(entry) in self._parsed
+            view = parse_shard(self.get(folder, entry), entry, dtype, again=again)
             self._views[_key(entry)] = view
+            self._parsed.add(_key(entry))
         return view
 
     def release(self, entry: ShardEntry) -> None:
@@ -154,6 +157,10 @@ class ShardCache:
         """Return the fetch of a shard, begun now if there is none; the caller has the lock."""
         if (fetch := self._wanted.get(_key(entry))) is None:
             fetch = self._wanted[_key(entry)] = _Fetch(folder, entry)
+            # What was here a while ago most likely is: to look costs less than to wake a thread.
+            if (data := self._still_here(entry)) is not None:
+                fetch.result.set_result(data)
+                return fetch
             self._queue.append(fetch)
             # Threads end when the queue is empty: an idle cache has none, and needs no close.
             if self._working < self._threads:
@@ -236,6 +243,21 @@ class ShardCache:
         finally:
             os.close(descriptor)
         return data
+
+    def _still_here(self, entry: ShardEntry) -> NDArray[np.uint8] | None:
+        """Map a shard that this process has verified and nobody has touched since."""
+        if (identity := self._verified.get(_key(entry))) is None:
+            return None
+        try:
+            descriptor = os.open(self._path(entry), os.O_RDONLY)
+        except OSError:  # evicted; or what stands in the way will be said when it is fetched
+            return None
+        try:
+            return _map(descriptor) if _identity(os.fstat(descriptor)) == identity else None
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
 
     def _fill(
         self, fetch: _Fetch, path: Path, temporary: Path, descriptor: int

@@ -9,6 +9,7 @@ import numpy as np
 from .cache import ShardCache
 from .errors import UsageError
 from .manifest import cluster_folder, load_index
+from .parquet import read_parquet
 from .replay import Replay
 from .stream import TokenStream
 from .verify import DOCUMENTS
@@ -71,7 +72,7 @@ def explain_step(
                 pack=state.pack,
                 seed=state.seed,
             )
-        packed = streams[cluster].open(shard, epoch).packed
+        _, packed = streams[cluster].packed(shard, epoch)
         for document, first, tokens in packed.pieces[
             packed.ends[within] : packed.ends[within + 1]
         ].tolist():
@@ -104,14 +105,13 @@ def _look_up(folder: Path, places: set[Place]) -> dict[Place, tuple[str | None, 
     if not (parts := sorted(folder.glob("part-*.parquet"))):
         return found
     import pyarrow.compute as pc  # noqa: PLC0415 - only directories with a catalogue need it
-    import pyarrow.parquet as pq  # noqa: PLC0415
 
     clusters = sorted({cluster for cluster, _, _ in places})
     shards = np.unique([shard for _, shard, _ in places])
     wanted = pc.field("cluster").isin(clusters) & pc.field("shard").isin(shards.tolist())
     columns = ["id", "cluster", "shard", "row", "origin"]
     for part in parts:
-        for row in pq.read_table(part, columns=columns, filters=wanted).to_pylist():
+        for row in read_parquet(part, columns).filter(wanted).to_pylist():
             place = (row["cluster"], row["shard"], row["row"])
             if place in places:
                 found[place] = (row["id"], row["origin"])

@@ -31,9 +31,11 @@ class Opened(NamedTuple):
     """The raw shard."""
     ends: NDArray[np.int64]
     """Pieces up to each row, ``[rows + 1]``."""
-    pieces: NDArray[np.int64]
+    pieces: NDArray[np.uint32]
     """First byte in ``data``, and number of tokens, ``[pieces, 2]``."""
-    packed: Packed
+    cut: int
+    dropped: int
+    """As in `Packed`."""
     addresses: tuple[int, ...]
     """Where the three arrays lie in memory."""
 
@@ -41,7 +43,8 @@ class Opened(NamedTuple):
     def of(cls, view: ShardView, packed: Packed, size: int) -> "Opened":
         """Join a shard of tokens of ``size`` bytes and its packing."""
         arrays = (view.data, packed.ends, _find_pieces(packed.pieces, view.starts, size))
-        return cls(*arrays, packed, tuple(array.ctypes.data for array in arrays))
+        addresses = tuple(array.ctypes.data for array in arrays)
+        return cls(*arrays, packed.cut, packed.dropped, addresses)
 
 
 def _type_pointer(_context: Any, _address: Any) -> Any:
@@ -78,8 +81,8 @@ _CHUNK = 128
 
 @njit(cache=True)
 def _find_pieces(packed: Any, starts: Any, size: Any) -> Any:
-    """First byte and tokens of pieces (document, first token, tokens), int64 ``[n, 2]``."""
-    pieces = np.empty((len(packed), 2), np.int64)
+    """First byte and tokens of pieces (document, first token, tokens), uint32 ``[n, 2]``."""
+    pieces = np.empty((len(packed), 2), np.uint32)
     for p in range(len(packed)):
         pieces[p, 0] = starts[packed[p, 0]] + packed[p, 1] * size
         pieces[p, 1] = packed[p, 2]
@@ -99,7 +102,7 @@ def gather(addresses: Any, rows: Any, begin: Any, size: Any, padding: Any, out: 
     for i in range(n):
         visit, row = rows[begin + i, 1], rows[begin + i, 2]
         ends = carray(_pointer(addresses[visit, 1] + 8 * row), 2, np.int64)
-        piece = carray(_pointer(addresses[visit, 2] + 16 * ends[0]), 2, np.int64)
+        piece = carray(_pointer(addresses[visit, 2] + 8 * ends[0]), 2, np.uint32)
         firsts[i] = addresses[visit, 0] + piece[0]
     firsts[n] = firsts[n - 1]
     for place in range(firsts[0], firsts[0] + size * out.shape[1], _LINE):
@@ -110,14 +113,14 @@ def gather(addresses: Any, rows: Any, begin: Any, size: Any, padding: Any, out: 
         target = out[i]
         at = 0
         for p in range(ends[0], ends[1]):
-            piece = carray(_pointer(addresses[visit, 2] + 16 * p), 2, np.int64)
+            piece = carray(_pointer(addresses[visit, 2] + 8 * p), 2, np.uint32)
             source = _pointer(addresses[visit, 0] + piece[0])
             # Of a row that follows in one run, as most do, all is here when its turn comes.
-            ahead = firsts[i + 1] + size * at
+            ahead, tokens = firsts[i + 1] + size * at, np.int64(piece[1])
             if size == 2:
-                at = _widen(carray(source, piece[1], np.uint16), target, at, ahead)
+                at = _widen(carray(source, tokens, np.uint16), target, at, ahead)
             else:
-                at = _widen(carray(source, piece[1], np.uint32), target, at, ahead)
+                at = _widen(carray(source, tokens, np.uint32), target, at, ahead)
         target[at:] = padding
 
 
@@ -128,7 +131,8 @@ def count_padding(addresses: Any, rows: Any, begin: Any, n: Any, seq_len: Any) -
     for i in range(begin, begin + n):
         ends = carray(_pointer(addresses[rows[i, 1], 1] + 8 * rows[i, 2]), 2, np.int64)
         for p in range(ends[0], ends[1]):
-            padding -= carray(_pointer(addresses[rows[i, 1], 2] + 16 * p), 2, np.int64)[1]
+            piece = carray(_pointer(addresses[rows[i, 1], 2] + 8 * p), 2, np.uint32)
+            padding -= np.int64(piece[1])
     return padding
 
 
@@ -151,13 +155,14 @@ def mark_pieces(
         ends = carray(_pointer(addresses[visit, 1] + 8 * row), 2, np.int64)
         at = np.int64(0)
         for number in range(ends[1] - ends[0]):
-            piece = carray(_pointer(addresses[visit, 2] + 16 * (ends[0] + number)), 2, np.int64)
+            piece = carray(_pointer(addresses[visit, 2] + 8 * (ends[0] + number)), 2, np.uint32)
+            tokens = np.int64(piece[1])
             if len(labels) and at > 0:
                 labels[i, at] = IGNORED
             if len(positions):
-                for t in range(piece[1]):
+                for t in range(tokens):
                     positions[i, at + t] = t
-            at += piece[1]
+            at += tokens
             if len(bounds):
                 joined += number >= most
                 bounds[i, min(number, most - 1) + 1] = at

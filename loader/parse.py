@@ -29,7 +29,7 @@ class ShardView:
 
     data: NDArray[np.uint8]
     """The raw shard."""
-    starts: NDArray[np.int64]
+    starts: NDArray[np.uint32]
     """First byte of each document's values, ``[n]``."""
     lengths: NDArray[np.int64]
     """Tokens of each document, ``[n]``."""
@@ -46,8 +46,13 @@ class ShardView:
         return np.frombuffer(self.data[start : start + size].tobytes(), np.dtype(dtype))
 
 
-def parse_shard(data: NDArray[np.uint8], entry: ShardEntry, dtype: str) -> ShardView:
+def parse_shard(
+    data: NDArray[np.uint8], entry: ShardEntry, dtype: str, *, again: bool = False
+) -> ShardView:
     """Find the documents in a raw shard, uint8 ``[bytes]``.
+
+    ``again`` says that the same bytes were parsed before: then the table of offsets is enough, and
+    the documents, which memory is slow to give, are not touched.
 
     Raises:
         IntegrityError: Offsets or counts contradict the index.
@@ -59,7 +64,10 @@ def parse_shard(data: NDArray[np.uint8], entry: ShardEntry, dtype: str) -> Shard
     offsets = table[: len(table) // 4 * 4].view(np.uint32)
     if len(offsets) != n + 1 or offsets[-1] != len(data):
         raise IntegrityError(f"{name}: {_WRONG[_MISFIT].format(bytes=len(data))}")
-    wrong, starts, lengths, documents, tokens = _find(data, offsets, np.dtype(dtype).itemsize)
+    size = np.dtype(dtype).itemsize
+    wrong, starts, lengths, documents, tokens = _find(data, offsets, size, not again)
+    if again and int(tokens.sum()) != entry.tokens:
+        wrong, starts, lengths, documents, tokens = _find(data, offsets, size, True)
     if wrong:
         raise IntegrityError(f"{name}: {_WRONG[wrong].format(bytes=len(data), dtype=dtype)}")
     check(name, "tokens", entry.tokens, int(tokens.sum()))
@@ -69,26 +77,31 @@ def parse_shard(data: NDArray[np.uint8], entry: ShardEntry, dtype: str) -> Shard
 
 
 @njit(cache=True)
-def _find(data: Any, offsets: Any, size: Any) -> Any:
+def _find(data: Any, offsets: Any, size: Any, look: Any) -> Any:
     """Find the documents; return what is `_WRONG`, or 0, then starts and lengths of `ShardView`.
 
-    Last come documents and tokens by length, as in `ShardEntry`. Compiled: a loader opens shards
-    all the time.
+    Last come documents and tokens by length, as in `ShardEntry`. A document says in 1, 2, 4 or 8
+    bytes how long it is; unless ``look``, these are taken for the fewest that will do. If one has
+    more than that, more tokens are counted than there are.
     """
     n = len(offsets) - 1
-    starts, lengths = np.empty(n, np.int64), np.empty(n, np.int64)
+    starts, lengths = np.empty(n, np.uint32), np.empty(n, np.int64)
     documents, tokens = np.zeros(64, np.int64), np.zeros(64, np.int64)
     most, wrong, shift = -1, 0, size // 2  # a division costs more than all else here
+    bits = 0  # of the document before: many are about as long
     # First what memory is slow to give, with nothing that waits for it.
     for i in range(n):
         begin, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
         if end - begin < _LEAST or end > len(data):
             wrong = _MISFIT
             break
-        starts[i] = data[begin + 4]
+        if look:
+            starts[i] = data[begin + 4]
     for i in range(n if not wrong else 0):
         begin, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
-        code = starts[i] - (1 << 2)
+        code = (
+            np.int64(starts[i]) - (1 << 2) if look else _fewest(end - begin - BEFORE_LENGTH, size)
+        )
         if code < 0 or code > 3:
             wrong = _SHAPE
             break
@@ -98,10 +111,21 @@ def _find(data: Any, offsets: Any, size: Any) -> Any:
             wrong = _TYPE
             break
         starts[i], lengths[i] = start, length
-        bits = 0
         while length >> (bits + 1):
             bits += 1
+        while not length >> bits:
+            bits -= 1
         documents[bits] += 1
         tokens[bits] += length
         most = max(most, bits)
     return wrong, starts, lengths, documents[: most + 1], tokens[: most + 1]
+
+
+@njit(cache=True)
+def _fewest(rest: Any, size: Any) -> Any:
+    """Guess the code of a length, which takes ``rest`` bytes together with the tokens."""
+    for code in range(4):
+        tokens = rest - (1 << code)
+        if tokens & (size - 1) == 0 and tokens >> (size // 2) < 1 << min(8 << code, 62):
+            return code
+    return 4

@@ -66,8 +66,8 @@ class Shelf:
             cluster, shard, epoch = place
             opened = self._open[place] = self._streams[cluster].open(shard, epoch)
             self._readers[place] = set()
-            self.dropped += opened.packed.dropped
-            self.cut += opened.packed.cut
+            self.dropped += opened.dropped
+            self.cut += opened.cut
         before = (place[0], *self._reading[lane].tolist())
         if before in self._open and before != place:
             self._readers[before].discard(lane)

@@ -8,7 +8,8 @@ from .cache import ShardCache
 from .gather import Opened
 from .mds import Index
 from .order import key, subkey
-from .pack import count_rows, pack_documents
+from .pack import Packed, count_rows, pack_documents
+from .parse import ShardView
 from .store import Store
 
 
@@ -51,10 +52,17 @@ class TokenStream:
         Raises:
             IntegrityError: The shard is missing, or its bytes are not those of the index.
         """
-        dtype = self._index.dtype
-        view = self._cache.view(self._folder, self._index.shards[shard], dtype)
+        return Opened.of(*self.packed(shard, epoch), np.dtype(self._index.dtype).itemsize)
+
+    def packed(self, shard: int, epoch: int) -> tuple[ShardView, Packed]:
+        """Say of which pieces of documents the rows of a shard are made in ``epoch``.
+
+        Raises:
+            IntegrityError: As of `open`.
+        """
+        entry = self._index.shards[shard]
+        view = self._cache.view(self._folder, entry, self._index.dtype)
         # Compiled code returns a plain int, and takes none above 2**63.
         secret = np.uint64(subkey(np.uint64(subkey(self._secret, epoch)), shard))
         rows = self.shard_rows[shard]
-        packed = pack_documents(self._pack, view.lengths, rows, self._seq_len, secret)
-        return Opened.of(view, packed, np.dtype(dtype).itemsize)
+        return view, pack_documents(self._pack, view.lengths, rows, self._seq_len, secret)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .errors import ClimbError, RemoteError
 from .manifest import Manifest, cluster_folder, load_index
 from .mds import decompress
+from .parquet import read_parquet
 from .parse import parse_shard
 from .progress import Progress
 from .storage import hash_bytes
@@ -111,12 +112,10 @@ def _broken_documents(
     found = {place: np.zeros(len(held), np.bool_) for place, held in lengths.items()}
     read = 0
     for part, data in _parts(folder, manifest.parts):
-        import pyarrow.parquet as pq  # noqa: PLC0415 - only directories with a catalogue need it
-
         read += 1
         try:
             columns = ["id", "cluster", "why", "shard", "row", "tokens", "bytes"]
-            rows = pq.read_table(io.BytesIO(data), columns=columns).to_pylist()
+            rows = read_parquet(io.BytesIO(data), columns).to_pylist()
         except (OSError, ValueError, LookupError) as error:
             yield f"catalogue: {part} cannot be read: {error}"
             continue

@@ -156,3 +156,31 @@ def test_what_there_is_not_is_refused_with_what_there_is(open_loader, given, mes
 def test_pinned_memory_without_a_gpu_is_refused(open_loader):
     with pytest.raises(UsageError, match="pin_memory needs a GPU, and this machine has none"):
         open_loader(pin_memory=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+@pytest.mark.parametrize("hold", ["batch", "row", "array"])
+def test_a_batch_that_somebody_holds_is_not_written_over(open_loader, hold, dtype):
+    take = {
+        "batch": lambda batch: batch,
+        "row": lambda batch: batch["input_ids"][-1],
+        "array": lambda batch: batch["input_ids"].numpy()[2:4],
+    }[hold]
+    loader, held, copies = open_loader(dtype=dtype), [], []
+    for _ in range(20):
+        batch = next(loader)
+        held.append(take(batch))
+        copies.append(batch["input_ids"].clone())
+        del batch
+    for kept, copy in zip(held, copies, strict=True):
+        want = take({"input_ids": copy})
+        kept, want = (x["input_ids"] if hold == "batch" else x for x in (kept, want))
+        assert (kept == want).all()
+
+
+def test_the_memory_of_batches_that_nobody_holds_is_used_again(open_loader):
+    loader = open_loader()
+    places = set()
+    for _ in range(50):
+        places.add(next(loader)["input_ids"].data_ptr())
+    assert len(places) <= 2

@@ -54,7 +54,12 @@ def make_shard(documents, dtype="uint16"):
 
 
 def parse(raw, entry, dtype="uint16"):
-    return parse_shard(np.frombuffer(raw, np.uint8), entry, dtype)
+    data = np.frombuffer(raw, np.uint8)
+    view = parse_shard(data, entry, dtype)
+    again = parse_shard(data, entry, dtype, again=True)
+    assert (again.starts == view.starts).all()
+    assert (again.lengths == view.lengths).all()
+    return view
 
 
 def with_bytes(raw, at, new):
@@ -114,6 +119,22 @@ def test_a_length_takes_as_few_bytes_as_hold_it(length, head):
     sample = encode_document(np.zeros(length, "uint16"))
     assert sample[: len(bytes.fromhex(head))] == bytes.fromhex(head)
     assert len(sample) == len(bytes.fromhex(head)) + 2 * length
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32"])
+@pytest.mark.parametrize("wide", range(4))
+@pytest.mark.parametrize("length", [1, 2, 254, 255, 256, 300, 65_535, 65_536])
+def test_a_length_that_takes_more_bytes_than_it_needs_is_read(length, wide, dtype):
+    document = make_documents([length], dtype)[0]
+    if length >> min(8 << wide, 63):
+        pytest.skip("so few bytes do not hold it")
+    head = bytes([4 + wide]) + length.to_bytes(1 << wide, "little")
+    values = document.tobytes()
+    sample = (len(head) - 1 + len(values)).to_bytes(4, "little") + head + values
+    others = [encode_document(d) for d in make_documents([3, 700], dtype)]
+    raw = encode_shard([others[0], sample, others[1]], dtype)
+    view = parse(raw, describe_shard("shard.00000.mds", [3, length, 700], raw, b""), dtype)
+    assert view.document(1, dtype).tolist() == document.tolist()
 
 
 def test_tokens_of_four_bytes_are_little_endian():
