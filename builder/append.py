@@ -110,12 +110,14 @@ class _Append:
     def run(self, plan: Mapping[str, Any], report: ReadReport) -> None:
         """Go through all stages; the manifest is written last."""
         out, units, manifest = self._out, self._units, self._manifest
-        clusters = ClusterMap.from_json(
-            read_json(out / "clusters.json")["map"], np.load(out / "centroids.npy")
-        )
+        known = read_json(out / "clusters.json")
+        clusters = ClusterMap.from_json(known["map"], np.load(out / "centroids.npy"))
+        kmeans = known.get("kmeans")
         parts = manifest.parts or 0
         look_at(self._engine, units, out / MODEL)
-        fates = assign(units, clusters, self._settings, read_seen(out, parts))
+        near = None if self._settings.near_duplicates is None else out / WORK / "seen"
+        seen = read_seen(self._engine, out, parts, near)
+        fates = assign(units, clusters, self._settings, seen)
         tokenize_all(self._engine, fates, out / "tokenizer.json")
         written = write_clusters(
             self._engine, units, out, manifest.names, manifest.dtype, before=manifest
@@ -137,7 +139,9 @@ class _Append:
             )
         ]
         agreement = label_agreement([info.labels for info in infos])
-        save_clusters(self._aside, infos, map=clusters.to_json(), agreement=agreement)
+        save_clusters(
+            self._aside, infos, map=clusters.to_json(), agreement=agreement, kmeans=kmeans
+        )
         write_heldout(self._aside, fates, clusters, manifest.names)
         self._join_heldout()
         if report.listed:
@@ -167,7 +171,7 @@ class _Append:
             ),
             parts=parts + len(units),
         )
-        write_report(self._aside, grown, infos, agreement, clusters.centroids)
+        write_report(self._aside, grown, infos, agreement, clusters.centroids, kmeans)
         grown.save(out)
 
     def _join_heldout(self) -> None:

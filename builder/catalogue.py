@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zstandard
 from numpy.typing import NDArray
@@ -18,9 +19,9 @@ from climbstream.loader.storage import atomic_path
 from climbstream.loader.verify import DOCUMENTS
 
 from .clustermap import ClusterMap
-from .duplicates import Seen, hash_texts
+from .duplicates import SIGNATURE, Seen, hash_texts
 from .engine import Engine, run_stage
-from .fates import HELD_OUT, Fates
+from .fates import HELD_OUT, REPEATED, Fates
 from .settings import SCORES
 from .shards import WrittenCluster
 from .unit import Unit
@@ -41,6 +42,7 @@ _SCHEMA = pa.schema(
         ("license", pa.string()),
         ("origin", pa.string()),
         ("text_hash", pa.binary(16)),
+        ("signature", pa.binary(SIGNATURE)),
     ]
 )
 
@@ -50,8 +52,6 @@ class PartTask:
     """A part of the catalogue to write: the documents of ``unit``."""
 
     unit: Unit
-    before: int
-    """Documents in the catalogue before this build or append."""
     path: Path
     why: NDArray[np.uint8]
     """Why each document was dropped, a place in ``reasons``; 0: it stays. ``[n]``."""
@@ -68,6 +68,7 @@ def write_catalogue(
 
     A dropped document has a reason (``why``) and no ``cluster``, ``shard``, ``row`` or ``tokens``.
     ``copy_of`` is the place, over all parts in order, of the document that one nearly repeats.
+    ``signature`` is what an append finds near duplicates by, of documents that are no copies.
     What an import does not know, bytes of tokens, scores and hashes, is empty.
     """
     run_stage(engine, "write catalogue", "documents", write_part, _plan(out, fates, written, first))
@@ -80,8 +81,6 @@ def _plan(
     ends = [np.cumsum(cluster.shard_samples) for cluster in written]
     starts = [np.concatenate([[0], end]) for end in ends]
     served = np.zeros(len(written), np.int64)
-    earlier = (out / DOCUMENTS / f"part-{part:05d}.parquet" for part in range(first))
-    before = sum(pq.read_metadata(path).num_rows for path in earlier)
     for part, (unit, why) in enumerate(zip(fates.units, fates.why, strict=True)):
         counts = np.bincount(unit.read("clusters")[unit.read("order")], minlength=len(written))
         places = {}
@@ -93,7 +92,6 @@ def _plan(
         served += counts
         yield PartTask(
             unit=unit,
-            before=before,
             path=out / DOCUMENTS / f"part-{first + part:05d}.parquet",
             why=why,
             reasons=tuple(fates.reasons),
@@ -118,7 +116,7 @@ def write_part(task: PartTask) -> int:
         "id": text["id"],
         "cluster": pa.array(np.array(["", *task.names])[cluster + 1], mask=dropped),
         "why": pa.array(np.array(task.reasons)[task.why], mask=~dropped),
-        "copy_of": pa.array(task.before + original, mask=original < 0),
+        "copy_of": pa.array(original, mask=original < 0),
         "shard": pa.array(shard, mask=dropped),
         "row": pa.array(row, mask=dropped),
         "tokens": pa.array(tokens, mask=dropped),
@@ -130,8 +128,12 @@ def write_part(task: PartTask) -> int:
     if unit.has("scores"):
         columns |= dict(zip(SCORES, unit.read("scores").T.copy(), strict=True))
     if unit.has("text_hashes"):
-        data = pa.py_buffer(unit.read("text_hashes").tobytes())
-        columns["text_hash"] = pa.Array.from_buffers(pa.binary(16), len(dropped), [None, data])
+        columns["text_hash"] = _binary(unit.read("text_hashes"))
+    if unit.has("original"):
+        # What an append compares with: each of what was found to be alike once.
+        alone = (original < 0) & ~np.isin(np.array(task.reasons)[task.why], REPEATED)
+        signatures = _binary(unit.read("signatures").T)
+        columns["signature"] = pc.if_else(pa.array(alone), signatures, None)
     for field in _SCHEMA:
         columns.setdefault(field.name, pa.nulls(len(cluster), field.type))
     with atomic_path(task.path) as path:
@@ -139,8 +141,39 @@ def write_part(task: PartTask) -> int:
     return len(dropped)
 
 
-def read_seen(out: Path, parts: int) -> Seen:
-    """Return the hashes of the documents that are listed in ``parts`` of the catalogue."""
+def _binary(rows: NDArray[Any]) -> Any:
+    """Make an Arrow array of ``rows``, ``[n, k]``, a value the bytes of a row."""
+    width = rows.shape[1] * rows.dtype.itemsize
+    data = pa.py_buffer(rows.tobytes())
+    return pa.Array.from_buffers(pa.binary(width), len(rows), [None, data])
+
+
+@dataclass(frozen=True, slots=True)
+class SignedTask:
+    """Read the signatures of a part of the catalogue into ``unit``."""
+
+    path: Path
+    unit: Unit
+
+
+def read_signatures(task: SignedTask) -> int:
+    """Write ``signatures`` uint8 ``[SIGNATURE, n]``, as `stages.look` does; return n.
+
+    A document that has none, as it is a copy of another, takes no part.
+    """
+    if not task.unit.has("signatures"):
+        column = pq.read_table(task.path, columns=["signature"])["signature"]
+        filled = pc.fill_null(column, b"\xff" * SIGNATURE).combine_chunks()
+        data = np.frombuffer(b"".join(filled.to_pylist()), np.uint8).reshape(-1, SIGNATURE)
+        task.unit.write("signatures", np.ascontiguousarray(data.T))
+    return int(task.unit.read("signatures", mapped=True).shape[1])
+
+
+def read_seen(engine: Engine, out: Path, parts: int, work: Path | None) -> Seen:
+    """Return the hashes of the documents that are listed in ``parts`` of the catalogue.
+
+    ``work`` is where to lay down their signatures, None if they are not needed.
+    """
     paths = [out / DOCUMENTS / f"part-{part:05d}.parquet" for part in range(parts)]
 
     def read(name: str) -> Iterator[NDArray[np.uint64]]:
@@ -152,7 +185,12 @@ def read_seen(out: Path, parts: int) -> Seen:
                 data = b"".join(column.to_pylist())
                 yield np.frombuffer(data, np.uint64).reshape(-1, 2)
 
-    return Seen(sum(pq.read_metadata(path).num_rows for path in paths), read)
+    near: list[Unit] = []
+    if work is not None:
+        tasks = [SignedTask(path, Unit(work / path.stem)) for path in paths]
+        run_stage(engine, "read signatures", "documents", read_signatures, tasks)
+        near = [task.unit for task in tasks]
+    return Seen(sum(pq.read_metadata(path).num_rows for path in paths), read, near)
 
 
 def write_heldout(out: Path, fates: Fates, clusters: ClusterMap, names: Sequence[str]) -> None:

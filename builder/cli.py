@@ -15,7 +15,9 @@ from .engine import ENGINES
 from .pipeline import build as run_build
 from .pipeline import dry_run as run_dry
 from .preview import preview_text
-from .settings import BuildSettings
+from .settings import THRESHOLDS, BuildSettings
+
+_PRESETS = "Means of clusters that CLIMB prunes by; for scores of its classifiers."
 
 
 @click.command()
@@ -26,6 +28,14 @@ from .settings import BuildSettings
 @click.option("--id", help="Column of the identifier.  [default: id]")
 @click.option("--license", help="Column of the licence.  [default: license]")
 @click.option("--label", help="Column of a known domain, for the report.  [default: label]")
+@click.option("--micro-clusters", type=int, help="Before merging.  [default: by the sample]")
+@click.option("--merge-height", type=float, help="Merge to this Ward height, not to --clusters.")
+@click.option("--balanced", is_flag=True, default=None, help="Clusters of more even sizes.")
+@click.option("--restarts", type=int, help="Starts of k-means.  [default: 2]")
+@click.option("--sample", type=int, help="Documents to fit on.  [default: 32000]")
+@click.option("--thresholds", type=click.Choice(list(THRESHOLDS)), help=_PRESETS)
+@click.option("--near-duplicates", type=float, help="Texts this alike are.  [default: 0.8]")
+@click.option("--keep-duplicates", is_flag=True, default=None, help="Count, but keep them.")
 @click.option("--embed", help="tfidf, st:NAME or m2v:NAME.  [default: tfidf]")
 @click.option("--tokenizer", help="Hugging Face tokenizer.  [default: train a BPE]")
 @click.option("--vocab-size", type=int, help="Tokens of a trained tokenizer.  [default: 32768]")
@@ -45,6 +55,7 @@ def build(
     workers: int | None,
     append: bool,
     dry_run: bool,
+    thresholds: str | None,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -55,6 +66,8 @@ def build(
     A build that was interrupted goes on when the same command is run again.
     """
     given = {name: value for name, value in given.items() if value is not None}
+    if thresholds:
+        given |= {"min_cluster_score": THRESHOLDS[thresholds], "min_document_score": {}}
     if append and (config or given or dry_run):
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given) or (
             "--config" if config else "--dry-run"

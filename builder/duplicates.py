@@ -1,9 +1,10 @@
 """Duplicates: exact ones by hash, near ones by MinHash with locality-sensitive hashing.
 
 Two texts are as alike as the sets of three words in a row that they hold (Jaccard), whatever their
-capitals and marks. Signatures estimate that within .04; those that agree in one of `BANDS` parts
-are compared (Broder 1997; Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3).
-At .8 a pair escapes with a chance of 10^-7. Finding them holds 21 bytes a document.
+capitals and marks. Signatures, a byte a hash (Li and König 2010), estimate that within .04; those
+that agree in one of `BANDS` parts are compared (Broder 1997; Leskovec, Rajaraman, Ullman, "Mining
+of Massive Datasets", chapter 3). At .8 a pair escapes with a chance of 10^-7. Finding them holds 21
+bytes a document.
 """
 
 import tempfile
@@ -26,10 +27,10 @@ _IN_A_ROW = 3
 _FEW = 10
 """Texts of fewer words have no near duplicates: a word more or less would be one."""
 _SEED = 17
-_NOTHING = 0xFFFFFFFF
-"""A signature of this alone is one of no words."""
+_NOTHING = 0xFF
+"""A signature of this alone is one of no words, or of a document that takes no part."""
 _PAIRS = 1 << 16
-"""Pairs that are compared at a time: 64 MB of signatures."""
+"""Pairs that are compared at a time: 16 MB of signatures."""
 _ROWS = 1 << 20
 """Hashes that are compared at a time; more are dealt to files first, so memory does not grow."""
 
@@ -47,6 +48,8 @@ class Seen:
     total: int
     read: Callable[[str], Iterable[NDArray[np.uint64]]]
     """Gives those of that name, ``text_hashes`` or ``id_hashes``, uint64 ``[n, 2]`` at a time."""
+    near: Sequence[Unit] = ()
+    """Their ``signatures``, ``total`` in all; none if near duplicates are not looked for."""
 
 
 def find_repeated(
@@ -94,8 +97,8 @@ def repeated(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
     return again
 
 
-def sign_texts(texts: Sequence[str]) -> NDArray[np.uint32]:
-    """Sign texts by MinHash: uint32 ``[SIGNATURE, n]``."""
+def sign_texts(texts: Sequence[str]) -> NDArray[np.uint8]:
+    """Sign texts by MinHash, the low byte of each hash: uint8 ``[SIGNATURE, n]``."""
     sets = []
     for text in texts:
         words, _, _, _ = find_words(code_points(text))
@@ -104,7 +107,7 @@ def sign_texts(texts: Sequence[str]) -> NDArray[np.uint32]:
     flat = np.concatenate([np.empty(0, np.uint64), *sets])
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(flat, ends, SIGNATURE, _SEED)
     rows = np.array(matrix.to_rows(), np.uint32).reshape(len(texts), SIGNATURE)
-    return np.ascontiguousarray(rows.T)
+    return np.ascontiguousarray(rows.T.astype(np.uint8))
 
 
 def near_originals(
@@ -176,16 +179,17 @@ def _alike(
 
 
 def _signatures(units: Sequence[Unit], wanted: NDArray[np.int64]) -> NDArray[Any]:
-    """Read the signatures of the documents ``wanted``, in order: uint32 ``[SIGNATURE, m]``."""
-    ends = np.cumsum([len(unit) for unit in units])
+    """Read the signatures of the documents ``wanted``, in order: uint8 ``[SIGNATURE, m]``."""
+    sizes = [unit.read("signatures", mapped=True).shape[1] for unit in units]
+    ends = np.cumsum(sizes)
     parts = np.split(wanted, np.searchsorted(wanted, ends[:-1]))
-    starts = ends - [len(unit) for unit in units]
+    starts = ends - sizes
     return np.concatenate(
         [
             unit.read("signatures", mapped=True)[:, part - start]
             for unit, part, start in zip(units, parts, starts, strict=True)
             if len(part)
         ]
-        or [np.empty((SIGNATURE, 0), np.uint32)],
+        or [np.empty((SIGNATURE, 0), np.uint8)],
         axis=1,
     )

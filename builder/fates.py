@@ -22,6 +22,7 @@ from .settings import BuildSettings
 from .unit import Unit
 
 HELD_OUT = "held out"
+REPEATED = ("identifier seen before", "text seen before")
 _NOTHING = Seen(0, lambda _: ())
 
 
@@ -79,7 +80,8 @@ def decide(
     """Deduplicate, prune, hold out and merge.
 
     Writes ``clusters`` int32 ``[n]`` to each unit, the cluster of a document, below 0 if dropped;
-    and ``original`` int64 ``[n]``, the number of the document that it nearly repeats, or -1.
+    and ``original`` int64 ``[n]``, the place in the catalogue of the document that it nearly
+    repeats, or -1.
 
     Raises:
         InvalidDataError: Nothing is left, or the clusters collapse.
@@ -106,12 +108,12 @@ def assign(
 
 
 def _drop_copies(fates: Fates, settings: BuildSettings, seen: Seen) -> None:
-    _drop_repeated(fates, "identify", "id_hashes", "identifier seen before", seen)
+    _drop_repeated(fates, "identify", "id_hashes", REPEATED[0], seen)
     if not settings.keep_duplicates:
         # Among what is left: a copy of what was dropped is none.
-        _drop_repeated(fates, "deduplicate", "text_hashes", "text seen before", seen)
+        _drop_repeated(fates, "deduplicate", "text_hashes", REPEATED[1], seen)
     if settings.near_duplicates is not None:
-        _find_near(fates, settings.near_duplicates)
+        _find_near(fates, settings.near_duplicates, seen)
         if not settings.keep_duplicates:
             fates.drop(
                 "deduplicate nearly",
@@ -152,8 +154,11 @@ def _drop_repeated(fates: Fates, stage: str, hashes: str, reason: str, seen: See
     fates.drop(stage, find)
 
 
-def _find_near(fates: Fates, least: float) -> None:
-    """Write ``original`` int64 ``[n]`` to each unit: the number of what is copied, or -1."""
+def _find_near(fates: Fates, least: float, seen: Seen) -> None:
+    """Write ``original`` int64 ``[n]`` to each unit: the number of what is copied, or -1.
+
+    Documents that were there before are numbered first, and stay.
+    """
     # The best of each group stays. Scores that differ by a little decide nothing, length does.
     worth = [
         np.round(4 * (scores[:, 0] + scores[:, 3])) + sizes / (sizes + 4096)
@@ -161,7 +166,12 @@ def _find_near(fates: Fates, least: float) -> None:
         for scores, sizes in [(unit.read("scores"), unit.read("sizes"))]
     ]
     stays = np.concatenate([fates.stays(number) for number in range(len(fates.units))])
-    original = near_originals(fates.units, stays, np.concatenate(worth).astype(np.float32), least)
+    original = near_originals(
+        [*seen.near, *fates.units],
+        np.append(np.ones(seen.total, np.bool_), stays),
+        np.concatenate([np.full(seen.total, np.inf), *worth]).astype(np.float32),
+        least,
+    )[seen.total :]
     ends = np.cumsum([len(unit) for unit in fates.units])
     for unit, part in zip(fates.units, np.split(original, ends[:-1]), strict=True):
         unit.write("original", part)

@@ -3,12 +3,14 @@
 The sample is as large for a large corpus as for a small one, and so is the memory that fits take.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from climbstream.loader.order import drawn
@@ -60,7 +62,16 @@ def fit_model(units: Sequence[Unit], path: Path, settings: BuildSettings) -> Non
         f"{found.objective:.4f}, starts from {min(found.tried):.4f}"
     )
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, embed=np.array(settings.embed), centroids=found.vectors, **parts)
+        quality = np.array(json.dumps(found.to_json()))
+        np.savez(
+            file, embed=np.array(settings.embed), centroids=found.vectors, kmeans=quality, **parts
+        )
+
+
+def read_fit(path: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Read the centroids that lie in ``path``, and how good k-means found them to be."""
+    with np.load(path, allow_pickle=False) as model:
+        return model["centroids"], json.loads(str(model["kmeans"]))
 
 
 def fit_tokenizer(units: Sequence[Unit], path: Path, settings: BuildSettings) -> Tokenizer:

@@ -1,6 +1,7 @@
 """Spherical k-means by FAISS: unit vectors to centroids, and to the nearest of them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import faiss
 import numpy as np
@@ -25,6 +26,15 @@ class Centroids:
     """Objective of each start; the best was taken."""
     empty: int
     """Centroids that are nearest to none of the vectors."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Say how good they are, as JSON values; how many there are, but not where."""
+        return {
+            "centroids": len(self.vectors),
+            "objective": self.objective,
+            "tried": list(self.tried),
+            "empty": self.empty,
+        }
 
 
 def automatic_count(documents: int, least: int) -> int:

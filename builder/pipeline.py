@@ -32,7 +32,7 @@ from .corpus import BAD_RECORDS, ReadReport, Source, find_sources, read_corpus
 from .describe import describe_clusters, label_agreement, name_licenses
 from .engine import Engine, open_engine
 from .fates import Fates, decide
-from .fit import MODEL, fit_model, fit_tokenizer
+from .fit import MODEL, fit_model, fit_tokenizer, read_fit
 from .preview import preview
 from .report import write_report
 from .settings import BuildSettings, effect_of_change
@@ -91,7 +91,7 @@ def dry_run(
         if not begun:
             raise UsageError(f"{out} is built already; name a new folder for a dry run")
         opened, found, _ = begun
-        _, _, clusters, fates = _decide(opened, found, out, settings)
+        _, _, _, clusters, fates = _decide(opened, found, out, settings)
         return preview(clusters, fates)
 
 
@@ -122,16 +122,19 @@ def _begun(
 
 def _decide(
     engine: Engine, sources: Sequence[Source], out: Path, settings: BuildSettings
-) -> tuple[ReadReport, list[Unit], ClusterMap, Fates]:
-    """Read, embed, score and cluster; then decide what becomes of each document."""
+) -> tuple[ReadReport, list[Unit], dict[str, Any], ClusterMap, Fates]:
+    """Read, embed, score and cluster; then decide what becomes of each document.
+
+    Between the units and the decisions stands how good k-means was.
+    """
     work = out / WORK
     report = read_corpus(engine, sources, work / "units", settings)
     units = [Unit(work / "units" / name) for name in report.units]
     model = out / MODEL
     fit_model(units, model, settings)
     look_at(engine, units, model)
-    with np.load(model, allow_pickle=False) as arrays:
-        return report, units, *decide(units, arrays["centroids"], settings)
+    centroids, kmeans = read_fit(model)
+    return report, units, kmeans, *decide(units, centroids, settings)
 
 
 def _run(
@@ -142,7 +145,7 @@ def _run(
     settings: BuildSettings,
 ) -> None:
     """Go through all stages."""
-    report, units, clusters, fates = _decide(engine, sources, out, settings)
+    report, units, kmeans, clusters, fates = _decide(engine, sources, out, settings)
     tokenizer = fit_tokenizer(units, out / "tokenizer.json", settings)
     tokenize_all(engine, fates, out / "tokenizer.json")
     dtype = token_dtype(tokenizer.get_vocab_size())
@@ -153,7 +156,7 @@ def _run(
     entries = [w.entry for w in written]
     infos = describe_clusters(units, clusters, entries)
     agreement = label_agreement([info.labels for info in infos])
-    save_clusters(out, infos, map=clusters.to_json(), agreement=agreement)
+    save_clusters(out, infos, map=clusters.to_json(), agreement=agreement, kmeans=kmeans)
     with atomic_path(out / "centroids.npy") as path, path.open("wb") as file:
         np.save(file, clusters.centroids, allow_pickle=False)
     write_heldout(out, fates, clusters, names)
@@ -171,5 +174,5 @@ def _run(
         conservation=(report.stage(), *fates.stages),
         parts=len(units),
     )
-    write_report(out, manifest, infos, agreement, clusters.centroids)
+    write_report(out, manifest, infos, agreement, clusters.centroids, kmeans)
     manifest.save(out)

@@ -1,8 +1,9 @@
 """The report of a build: what the clusters hold, and what was left out and why."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,12 @@ def write_report(
     clusters: Sequence[ClusterInfo],
     agreement: dict[str, float] | None,
     centroids: NDArray[np.float32] | None = None,
+    kmeans: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write ``report.html`` into ``out``; with the ``centroids`` it has a map."""
+    """Write ``report.html`` into ``out``; with the ``centroids`` it has a map.
+
+    ``kmeans`` is what `Centroids.to_json` gave.
+    """
     lead = (
         f"{manifest.tokens:,} tokens in {len(clusters)} clusters, "
         f"{sum(c.documents for c in clusters):,} documents. Licence: {manifest.license}."
@@ -42,6 +47,12 @@ def write_report(
             "A dot is a micro-cluster, as large as its documents, in the colour of its cluster; "
             "what lies near is alike. Hover to read names."
         )
+        if kmeans:
+            note += (
+                f" k-means found {kmeans['centroids']:,} micro-clusters, {kmeans['empty']:,} of "
+                f"them empty; a document of the sample is alike to its centroid by "
+                f"{kmeans['objective']:.3f} in the mean, the best of {len(kmeans['tried'])} starts."
+            )
         sections.append(section("Map", paragraph(note), atlas))
     shown, rest = clusters[:_SHOWN], clusters[_SHOWN:]
     tables = [cluster_table(shown)]

@@ -8,6 +8,14 @@ from climbstream.loader.errors import InvalidDataError
 SCORES = ("overall", "educational", "informational", "advertisement")
 """Quality scores of a document, 0 to 5; higher is better in all, so 5 has no advertisement."""
 
+THRESHOLDS: dict[str, dict[str, float]] = {
+    "paper": {"overall": 3.0},
+    "recipe": {"overall": 2.0, "educational": 1.0, "informational": 1.0, "advertisement": 1.0},
+}
+"""Means below which CLIMB drops a cluster, by arXiv 2504.13161, section 3.1, and by NVIDIA's recipe
+(its fifth score, cultural value, is none of ours). They are on the scale of its classifiers, 0 to 5
+by a language model's judgement; the bundled scorers count, and have thresholds of their own."""
+
 DECIDES = {
     "what is read": ("text", "id", "label", "license", "max_bytes"),
     "the embedding and the centroids": (

@@ -55,7 +55,7 @@ def look(task: LookTask) -> int:
     """Score, hash, embed and assign the documents of a unit; return how many there are.
 
     Writes ``scores`` float32 ``[n, 4]``, ``text_hashes`` and ``id_hashes`` uint64 ``[n, 2]``,
-    ``signatures`` uint32 ``[SIGNATURE, n]``, ``sizes`` int64 ``[n]`` in bytes, ``vectors`` float16
+    ``signatures`` uint8 ``[SIGNATURE, n]``, ``sizes`` int64 ``[n]`` in bytes, ``vectors`` float16
     ``[n, dims]``, ``alike`` float32 ``[n]``, ``micro`` int32 ``[n]``.
     """
     unit = task.unit

@@ -342,6 +342,27 @@ def test_build_gives_the_manifest_as_json_and_progress_beside_it(
     assert "Traceback" not in captured.err
 
 
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        (["--thresholds=paper"], "settings.min_cluster_score.overall was"),
+        (["--thresholds=recipe"], "settings.min_cluster_score.advertisement was"),
+        (["--merge-height=1.5"], "merge_height was None and is 1.5"),
+        (["--near-duplicates=0.9"], "near_duplicates was 0.8 and is 0.9"),
+        (["--restarts=5", "--balanced"], "restarts was 2 and is 5"),
+        (["--keep-duplicates"], "keep_duplicates was False and is True"),
+        (["--micro-clusters=33", "--sample=400"], "micro_clusters was"),
+    ],
+    ids=str,
+)
+def test_every_option_of_a_build_is_one_of_its_settings(capsys, built, tmp_path, options, changed):
+    config = tmp_path / "settings.json"
+    config.write_text(json.dumps(built.settings))
+    arguments = ["build", str(built.source), f"--out={built.directory}", f"--config={config}"]
+    assert run([*arguments, *options]) == 3
+    assert changed in capsys.readouterr().err
+
+
 def test_build_says_what_it_built(capsys, built, tmp_path):
     config = tmp_path / "settings.json"
     config.write_text(json.dumps(built.settings))

@@ -293,3 +293,19 @@ def test_settling_without_an_append_does_nothing(before, all_bytes):
     bytes_before = all_bytes(before)
     settle(before)
     assert all_bytes(before) == bytes_before
+
+
+def test_a_near_copy_of_what_was_there_is_dropped_and_says_of_which(
+    tmp_path, before, catalogue, engines, write_jsonl
+):
+    words = [f"word{chr(97 + n % 26)}{n * n % 977}" for n in range(300)]
+    first = write_jsonl(tmp_path / "one.jsonl", [{"id": "one", "text": " ".join(words)}])
+    other = {"id": "other", "text": "So, " + ", ".join(words).upper()}
+    out = shutil.copytree(before, tmp_path / "shards")
+    append([str(first)], out)
+    append([str(write_jsonl(tmp_path / "other.jsonl", [other, {**other, "id": "again"}]))], out)
+    rows = catalogue(out)
+    assert [row["why"] for row in rows[-2:]] == ["nearly the same as another", "text seen before"]
+    assert rows[rows[-2]["copy_of"]]["id"] == "one"
+    assert [row["signature"] is None for row in rows[-3:]] == [False, True, True]
+    assert verify_directory(out).faults == []

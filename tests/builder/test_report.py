@@ -2,12 +2,14 @@
 
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from climbstream.builder.pipeline import build
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader.clusters import load_clusters
 from climbstream.loader.manifest import Manifest
+from climbstream.loader.storage import read_json
 
 
 class Page(HTMLParser):
@@ -56,6 +58,14 @@ def test_the_report_says_what_was_dropped_and_why(built, report):
     for stage in Manifest.load(built.directory).conservation:
         for reason, size in stage["dropped"].items():
             assert f"{reason}: {size['documents']}" in text
+
+
+def test_the_report_says_how_good_the_best_start_of_k_means_was(built, report):
+    kmeans = read_json(built.directory / "clusters.json")["kmeans"]
+    assert kmeans["objective"] == max(kmeans["tried"])
+    assert kmeans["centroids"] == len(np.load(built.directory / "centroids.npy"))
+    said = f"found {kmeans['centroids']} micro-clusters, {kmeans['empty']} of them empty"
+    assert said in " ".join(report.words)
 
 
 def test_the_report_is_whole_and_needs_no_network_and_no_script(report):
