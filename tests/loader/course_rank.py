@@ -33,6 +33,7 @@ def main():
         rank=rank,
         world_size=world_size,
         log=LOG,
+        served=OUT / "served.jsonl",
         weights_file=file,
         agreement=Agreement(every=4, timeout=60),
         cache=os.environ["CLIMBSTREAM_CACHE"],

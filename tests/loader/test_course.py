@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 
 from climbstream.loader import Mixture, MixtureLoader, Schedule, WeightsLog
 from climbstream.loader.agree import Agreement
+from climbstream.loader.audit import audit_run
 from climbstream.loader.change import Change
 from climbstream.loader.errors import InvalidDataError, UsageError
+from climbstream.loader.replay import Replay
 from climbstream.loader.request import ask, open_run
 
 SEQ_LEN = 8
@@ -191,3 +194,29 @@ def test_all_ranks_of_a_job_switch_at_the_same_step(job, open_loader):
 def test_all_ranks_of_a_job_save_the_same_state(job):
     states = [rank["state"] for rank in job[1]]
     assert states[1:] == states[:-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world_size", [1, 2, 8])
+def test_the_ledger_of_a_job_agrees_also_where_another_number_of_ranks_went_on(
+    job, open_loader, tmp_path, world_size
+):
+    out, ranks = job
+    for name in ("weights.jsonl", "served.jsonl"):
+        shutil.copy(out / name, tmp_path)
+    assert audit_run(Replay(tmp_path)).steps == 40
+    for rank in range(world_size):
+        loader = open_loader(
+            None,
+            rank=rank,
+            world_size=world_size,
+            log=tmp_path / "weights.jsonl",
+            served=tmp_path / "served.jsonl",
+        )
+        loader.load_state_dict(ranks[-1]["state"])
+        for _ in range(25):
+            next(loader)
+        loader.flush()
+    found = audit_run(Replay(tmp_path))
+    assert (found.steps, found.again, found.unwritten) == (65, 0, 0)
+    assert {c.name: c.tokens for c in found.clusters} == loader.served
