@@ -155,6 +155,15 @@ def test_lightning_goes_on_with_the_same_losses_and_weights(start, tmp_path, pro
     assert all(torch.equal(runs[1]["state_dict"][n], t) for n, t in runs[0]["state_dict"].items())
 
 
+def test_lightning_goes_on_with_another_number_of_processes(start, tmp_path):
+    whole = lightning(start, tmp_path / "whole")
+    before = lightning(start, tmp_path / "killed", 2, until=25)
+    after = lightning(start, tmp_path / "killed")
+    assert min(after) in (21, 41)
+    assert [*before | after] == [*whole]
+    assert before | after == pytest.approx(whole, rel=1e-4)
+
+
 def loader_state(checkpoint):
     (state,) = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
     return state
