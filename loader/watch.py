@@ -24,7 +24,9 @@ _MOST_READ = 1 << 24
 """Bytes of metrics that are read at first, from the end."""
 _POINTS = 500
 """Points of a curve."""
-_BY_CLUSTER = ("served", "epochs", "used_up_at", "cluster_loss")
+_RECENT = 32
+"""Lines of metrics that are recent."""
+_BY_CLUSTER = ("target", "served", "epochs", "used_up_at", "cluster_loss")
 """Fields of a line that are numbers by name of cluster."""
 _MOST_STEP = 1 << 53
 """Steps that a number of JSON tells apart."""
@@ -53,7 +55,7 @@ class RunWatch:
         self._offset: int | None = None
         self._file = 0
         self._last: Mapping[str, Any] | None = None
-        self._before: Mapping[str, Any] | None = None
+        self._before: deque[Mapping[str, Any]] = deque(maxlen=_RECENT)
         self._losses: dict[str, float] = {}
         self._bad = 0
         self._curves: dict[str, deque[tuple[int, float]]] = {
@@ -123,17 +125,21 @@ class RunWatch:
         }
 
     def _recent(self) -> dict[str, float]:
-        """Shares of what was served between the last two lines of metrics."""
-        if self._last is None or self._before is None:
+        """Shares of what was served lately: as far back as the target is the one of now.
+
+        Between two lines there may be fewer rows than clusters, which says little of shares.
+        """
+        if self._last is None or not self._before:
             return {}
-        tokens = self._last["tokens"] - self._before["tokens"]
+        target = self._last["target"]
+        same = (line for line in self._before if line["target"] == target)
+        first = next(same, self._before[-1])
+        tokens = self._last["tokens"] - first["tokens"]
         if tokens <= 0:
             return {}
         return {
             name: max(
-                0.0,
-                share * self._last["tokens"]
-                - self._before["served"].get(name, 0.0) * self._before["tokens"],
+                0.0, share * self._last["tokens"] - first["served"].get(name, 0.0) * first["tokens"]
             )
             / tokens
             for name, share in self._last["served"].items()
@@ -185,6 +191,7 @@ class RunWatch:
                 while curve and curve[-1][0] >= step:
                     curve.pop()
             before = None
+            self._before.clear()
         if "loss" in line and math.isfinite(loss := float(line["loss"])):
             self._curves["loss"].append((step, loss))
         if before is not None and "time" in line and "time" in before:
@@ -196,7 +203,9 @@ class RunWatch:
                 self._curves["tokens_per_second"].append((step, rate))
                 self._curves["waiting"].append((step, min(1.0, waited / seconds)))
         self._losses |= line["cluster_loss"]  # a cluster may have had no row since
-        self._before, self._last = before, line
+        if before is not None:
+            self._before.append({name: before[name] for name in ("tokens", "served", "target")})
+        self._last = line
 
     def _silence(self) -> float | None:
         """Seconds since the job last wrote metrics; None: it never did."""

@@ -46,12 +46,20 @@ def test_what_is_no_run_is_refused(tmp_path):
         RunWatch(tmp_path)
 
 
-def test_recent_shares_are_those_between_the_last_two_lines(run):
-    write(run, 10, 60)
-    write(run, 20, 70)
-    state = RunWatch(run).look()
-    assert clusters(state, "served") == {"a": 0.35, "b": 0.65}
-    assert clusters(state, "recent") == pytest.approx({"a": 0.1, "b": 0.9})
+def test_recent_shares_are_those_since_the_target_is_the_one_of_now(run):
+    old, new = ({"a": a, "b": 1 - a} for a in (0.6, 0.3))
+    watch, recent = RunWatch(run), []
+    for step, a, target in ((10, 60, old), (20, 70, new), (30, 90, new), (40, 130, new)):
+        write(run, step, a, target=target)
+        recent.append(clusters(watch.look(), "recent")["a"])
+    assert clusters(watch.look(), "served") == {"a": 0.325, "b": 0.675}
+    assert recent == [None, *(pytest.approx(share) for share in (0.1, 0.2, 0.3))]
+
+
+def test_recent_shares_are_not_those_of_long_ago(run):
+    for step in range(1, 101):
+        write(run, step, min(5 * step, 250))
+    assert clusters(RunWatch(run).look(), "recent") == {"a": 0, "b": 1}
 
 
 def test_throughput_needs_the_time_of_two_lines(run):
