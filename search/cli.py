@@ -66,8 +66,11 @@ def search(
     """Find the mixture of the shards in DIRECTORY that is best for the targets.
 
     A target is held-out text: label=NAME or cluster=NAME of what the build kept out, or a file of
-    text or JSON lines. The score is in bits per byte. A search that was interrupted goes on when
-    the same command is run again.
+    text or JSON lines, scored in bits per byte; or a multiple-choice task, JSON lines with query,
+    choices and gold: FILE asks for the bits per byte of the right answers, error=FILE for the part
+    of wrong ones. The search sees half of it, or its validation split.
+
+    A search that was interrupted goes on when the same command is run again.
     """
     settings = SearchSettings(
         budget=budget,

@@ -1,7 +1,6 @@
 """Proxies: small models, trained on one mixture each and scored on the targets."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,8 +11,8 @@ from tokenizers import Tokenizer
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.errors import ClimbError
 
-from .evaluate import ScoredText, bits_per_byte
-from .target import Target, load_target
+from .evaluate import score
+from .target import load_target
 from .train import TrainSettings, train_model
 
 
@@ -37,7 +36,7 @@ class ProxyResult:
     """What a proxy scored, or why it did not."""
 
     scores: dict[str, float] | None
-    """Bits per byte by target."""
+    """By target; lower is better. See `evaluate`."""
     why: str = ""
 
 
@@ -52,10 +51,9 @@ def run_proxy(task: ProxyTask) -> ProxyResult:
     tokenizer = Tokenizer.from_file(str(task.directory / "tokenizer.json"))
     scores = {}
     for spec in task.targets:
-        target: Target = load_target(task.directory, spec)
-        texts: Sequence[str] = getattr(target, task.half)
-        rows = ScoredText.of(texts, tokenizer, manifest.eos_id, task.settings.seq_len)
-        scores[spec] = bits_per_byte(trained.model.eval(), rows)
+        target, model = load_target(task.directory, spec), trained.model.eval()
+        end, seq_len = manifest.eos_id, task.settings.seq_len
+        scores[spec] = score(model, target, task.half, tokenizer, end, seq_len)
         if not math.isfinite(scores[spec]):
             return ProxyResult(None, f"the score on {spec} is not finite: {scores[spec]}")
     return ProxyResult(scores)

@@ -1,10 +1,11 @@
-"""Target: the text that a mixture shall make a model good at."""
+"""Target: the text, or the task, that a mixture shall make a model good at."""
 
 import io
 import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import zstandard
 
@@ -13,31 +14,40 @@ from climbstream.loader.heldout import HeldOutDocument, read_heldout
 from climbstream.loader.order import key
 from climbstream.loader.storage import hash_json
 
+from .question import SPLITS, Question
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Text to be predicted, in two halves that never meet: one to search on, one to report on."""
+    """What is to be predicted, in two halves that never meet: to search on, and to report on."""
 
     name: str
-    validation: tuple[str, ...]
-    test: tuple[str, ...]
+    validation: tuple[Any, ...]
+    """Texts, or each a `Question`."""
+    test: tuple[Any, ...]
+    measure: Literal["bits", "error"] = "bits"
+    """Whether bits per byte are asked for, or the part of questions with a wrong answer."""
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the text, so that another text under the same name is seen."""
-        return hash_json([self.validation, self.test])
+        """Hash of the content, so that another one under the same name is seen."""
+        return hash_json([[_value(item) for item in half] for half in (self.validation, self.test)])
 
 
 def load_target(directory: Path, spec: str) -> Target:
     """Load a target: ``label=NAME`` or ``cluster=NAME`` of the held-out text, or a file.
 
-    A file is text, a document a paragraph, or JSON lines with a column ``text``; also .zst.
+    A file is text, a document a paragraph, or JSON lines with a column ``text``; also .zst. JSON
+    lines with ``query``, ``choices`` and ``gold`` are a task, of which ``FILE`` asks for the bits
+    per byte of the right answers and ``error=FILE`` for the part of wrong ones. Where they have a
+    ``split``, validation or test, these are the halves.
 
     Raises:
-        UsageError: There is no such text.
-        InvalidDataError: A line of the file has no text, or there are not two documents.
+        UsageError: There is no such text, or no task to have errors in.
+        InvalidDataError: A line of the file has no text or is no question, or a half is empty.
     """
     kind, _, name = spec.partition("=")
+    texts: list[Any]
     if kind in ("label", "cluster") and name:
         documents = _heldout(directory)
         texts = [d.text for d in documents if getattr(d, kind) == name]
@@ -47,24 +57,52 @@ def load_target(directory: Path, spec: str) -> Target:
                 f"no held-out document has {kind} {name!r}; there are {', '.join(there) or 'none'}"
             )
     else:
-        path = Path(spec)
+        path = Path(name if kind == "error" else spec)
         if not path.is_file():
-            raise UsageError(f"target {spec}: say label=NAME, cluster=NAME or the name of a file")
-        texts = _read_texts(path)
+            raise UsageError(
+                f"target {spec}: say label=NAME, cluster=NAME, the name of a file, or error=FILE "
+                "of a task"
+            )
+        texts = _read_file(path)
+        if kind == "error" and not (texts and isinstance(texts[0], Question)):
+            raise UsageError(f"target {spec}: {path} holds text, and no task to make errors in")
+        if kind == "error" and min(len(question.choices) for question in texts) < 2:
+            raise UsageError(
+                f"target {spec}: a question has one choice, so there is no error to make; say "
+                f"{path} for the bits per byte of its answers"
+            )
+    halves = _halves(spec, texts)
+    measure: Literal["bits", "error"] = "error" if kind == "error" else "bits"
+    return Target(name=spec, validation=halves[0], test=halves[1], measure=measure)
+
+
+def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
+    """Part what is to be predicted, always the same way."""
+    splits = [text.split if isinstance(text, Question) else "" for text in texts]
+    if any(splits):
+        parts = tuple(tuple(t for t in texts if t.split == split) for split in SPLITS)
+        if not all(parts) or "" in splits:
+            validation, test, none = (splits.count(split) for split in (*SPLITS, ""))
+            raise InvalidDataError(
+                f"target {spec}: questions by split are {validation} validation, {test} test, "
+                f"{none} of none; each must have one, and both splits some"
+            )
+        return parts
     # Each text once: the halves would share what is there twice.
-    texts = sorted({t for t in texts if t.strip()}, key=lambda text: (key("target", text), text))
+    unique = {_text(item): item for item in texts if _text(item).strip()}
+    texts = [unique[text] for text in sorted(unique, key=lambda text: (key("target", text), text))]
     if len(texts) < 2:
         raise InvalidDataError(
             f"target {spec} has {len(texts)} different documents; two are needed to split it"
         )
-    halves: tuple[list[str], list[str]] = ([], [])
+    halves: tuple[list[Any], list[Any]] = ([], [])
     sizes = [0, 0]
     for text in texts:
         # Kept equal in size, so that one long document does not empty the other half.
         smaller = int(sizes[1] < sizes[0])
         halves[smaller].append(text)
-        sizes[smaller] += len(text)
-    return Target(name=spec, validation=tuple(halves[0]), test=tuple(halves[1]))
+        sizes[smaller] += len(_text(text))
+    return tuple(map(tuple, halves))
 
 
 def choose_target(directory: Path, least_bytes: int = 100_000) -> str:
@@ -96,22 +134,35 @@ def _heldout(directory: Path) -> list[HeldOutDocument]:
     return documents
 
 
-def _read_texts(path: Path) -> list[str]:
-    """Read the texts of a file: JSON lines, or one text."""
+def _text(item: Any) -> str:
+    """Return what tells an item from others."""
+    return item if isinstance(item, str) else "\n".join((item.query, *item.choices))
+
+
+def _value(item: Any) -> Any:
+    """Return an item as JSON values."""
+    return item if isinstance(item, str) else item.to_json()
+
+
+def _read_file(path: Path) -> list[Any]:
+    """Read the texts or questions of a file: JSON lines, or one text."""
     data = path.read_bytes()
     if path.suffix == ".zst":
         reader = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True)
         data = io.BufferedReader(reader).read()
     if ".jsonl" not in path.suffixes:
         return [part for part in data.decode(errors="replace").split("\n\n") if part.strip()]
-    texts = []
+    records = []
     for number, line in enumerate(data.split(b"\n"), start=1):
         if line.strip():
             try:
-                text = json.loads(line)["text"]
-            except (ValueError, KeyError, TypeError):
-                text = None
-            if not isinstance(text, str):
-                raise InvalidDataError(f"{path}, line {number}, holds no text")
-            texts.append(text)
-    return texts
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                record = None
+            records.append((f"{path}, line {number}", record if isinstance(record, dict) else {}))
+    if records and "choices" in records[0][1]:
+        return [Question.from_json(record, where) for where, record in records]
+    for where, record in records:
+        if not isinstance(record.get("text"), str):
+            raise InvalidDataError(f"{where}, holds no text, and no question with choices")
+    return [record["text"] for _, record in records]

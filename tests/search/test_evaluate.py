@@ -6,8 +6,10 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from climbstream.search.evaluate import ScoredText, bits_per_byte
+from climbstream.search.evaluate import ScoredAnswers, ScoredText, bits_per_byte, error, score
 from climbstream.search.model import make_model
+from climbstream.search.question import Question
+from climbstream.search.target import Target
 
 TEXTS = ["The harbour was there.", "Ünïcode — too.", "x", "And so it was by the sea, they said."]
 
@@ -98,3 +100,84 @@ def test_many_rows_cost_what_they_cost_one_by_one(tokenizer, model):
 def test_scoring_leaves_no_gradients(tokenizer, model):
     bits_per_byte(model, ScoredText.of(TEXTS, tokenizer, 0, 16))
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+# Tasks.
+
+QUESTIONS = [
+    Question("What is by the sea?", ("The harbour.", "Ünïcode", "And so it was, they said."), 0),
+    Question("", ("The sea was there.", "x"), 1),
+    Question("x " * 40, ("and so", "it was"), 1),
+]
+
+
+@torch.no_grad()
+def cost_by_hand(model, tokenizer, question, choice, end):
+    """Nats of an answer, one token at a time, with all of the query before it."""
+    before, answer = ids_of(tokenizer, [question.query, question.answer(choice)])
+    nats = 0.0
+    for place, token in enumerate(answer):
+        stream = torch.tensor([[end, *before, *answer[:place]]])
+        nats -= model(input_ids=stream).logits[0, -1].double().log_softmax(0)[token].item()
+    return nats
+
+
+def as_target(questions, measure="bits"):
+    return Target(name="task", validation=tuple(questions), test=(), measure=measure)
+
+
+def test_right_answers_have_the_bits_of_a_computation_by_hand(tokenizer, model):
+    nats = sum(cost_by_hand(model, tokenizer, q, q.gold, 0) for q in QUESTIONS)
+    size = sum(len(q.answer(q.gold).encode()) for q in QUESTIONS)
+    found = score(model, as_target(QUESTIONS), "validation", tokenizer, 0, 200)
+    assert found == pytest.approx(nats / math.log(2) / size, rel=1e-5)
+
+
+def test_errors_are_those_of_a_computation_by_hand(tokenizer, model):
+    questions = [
+        Question(q.query, q.choices, gold) for q in QUESTIONS for gold in range(len(q.choices))
+    ]
+    wrong = 0
+    for q in questions:
+        costs = [
+            cost_by_hand(model, tokenizer, q, choice, 0) / len(q.answer(choice).encode())
+            for choice in range(len(q.choices))
+        ]
+        wrong += costs.index(min(costs)) != q.gold
+    # Whichever is right, one of the choices is given.
+    assert wrong == len(questions) - len(QUESTIONS)
+    assert error(model, questions, tokenizer, 0, 200) == pytest.approx(wrong / len(questions))
+    found = score(model, as_target(questions, "error"), "validation", tokenizer, 0, 200)
+    assert found == error(model, questions, tokenizer, 0, 200)
+
+
+@pytest.mark.parametrize("seq_len", [1, 3, 8, 200])
+def test_every_token_of_an_answer_is_asked_for_once_however_long_it_is(tokenizer, seq_len):
+    pairs = [(q.query, q.answer(choice)) for q in QUESTIONS for choice in range(len(q.choices))]
+    answers = ScoredAnswers.of(pairs, tokenizer, 0, seq_len)
+    assert answers.rows.inputs.shape[1] == seq_len
+    for number, (query, answer) in enumerate(pairs):
+        before, expected = ids_of(tokenizer, [query, answer])
+        rows = answers.owners == number
+        asked = answers.rows.targets[rows].flip(0).flatten()
+        assert asked[asked >= 0].tolist() == expected
+        # As many tokens as fit stand before what is asked for.
+        last = [0, *before, *expected][-1 - seq_len : -1]
+        assert answers.rows.inputs[rows][0][: len(last)].tolist() == last
+
+
+def test_the_task_that_a_model_has_learned_by_heart_is_without_errors(tokenizer):
+    questions = [Question(f"Is it {n}?", ("certainly", "never"), n % 2) for n in range(6)]
+    model = make_model("tiny", tokenizer.get_vocab_size(), 32, 0)
+    pairs = [(q.query, q.answer(q.gold)) for q in questions]
+    rows = ScoredAnswers.of(pairs, tokenizer, 0, 32).rows
+    before = bits_per_byte(model, rows)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(60):
+        logits = model(input_ids=rows.inputs).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows.targets.flatten())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert error(model, questions, tokenizer, 0, 32) == 0
+    assert bits_per_byte(model, rows) < before / 4

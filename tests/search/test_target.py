@@ -82,7 +82,9 @@ def test_a_file_of_several_frames_is_read_whole(tmp_path):
 
 
 def test_a_file_that_is_not_there_is_told_what_a_target_is(tmp_path):
-    with pytest.raises(UsageError, match="target nowhere: say label=NAME, cluster=NAME or the nam"):
+    with pytest.raises(
+        UsageError, match="target nowhere: say label=NAME, cluster=NAME, the name o"
+    ):
         load_target(tmp_path, "nowhere")
 
 
@@ -152,3 +154,84 @@ def test_clusters_are_chosen_from_where_no_domain_is_known(tmp_path):
 def test_nothing_is_chosen_where_nothing_is_held_out(tmp_path):
     with pytest.raises(UsageError, match="no held-out text; build it with --holdout"):
         choose_target(tmp_path)
+
+
+# Tasks.
+
+
+def write_task(path, count=10, splits=("",)):
+    """Write a task of questions, with splits by turns."""
+    rows = [
+        {"query": f"What is {n}?", "choices": [f"{n}", "a word", f"{n + 1}"], "gold": 0}
+        | ({"split": splits[n % len(splits)]} if splits[n % len(splits)] else {})
+        for n in range(count)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_task_is_a_target_whose_halves_do_not_meet(tmp_path):
+    target = load_target(tmp_path, str(write_task(tmp_path / "task.jsonl")))
+    assert target.measure == "bits"
+    assert {len(target.validation), len(target.test)} == {5}
+    assert len({question.query for question in (*target.validation, *target.test)}) == 10
+
+
+def test_the_errors_of_a_task_are_a_target(tmp_path):
+    path = write_task(tmp_path / "task.jsonl")
+    target = load_target(tmp_path, f"error={path}")
+    assert (target.name, target.measure) == (f"error={path}", "error")
+    assert target.fingerprint == load_target(tmp_path, str(path)).fingerprint
+
+
+def test_splits_of_a_task_are_its_halves(tmp_path):
+    path = write_task(tmp_path / "task.jsonl", splits=("test", "test", "validation"))
+    target = load_target(tmp_path, str(path))
+    assert [q.query for q in target.validation] == [f"What is {n}?" for n in (2, 5, 8)]
+    assert {q.split for q in target.test} == {"test"}
+
+
+def test_splits_of_which_one_is_missing_are_refused(tmp_path):
+    path = write_task(tmp_path / "task.jsonl", splits=("test", "test", ""))
+    expected = "questions by split are 0 validation, 7 test, 3 of none; each must have one"
+    with pytest.raises(InvalidDataError, match=expected):
+        load_target(tmp_path, str(path))
+
+
+def test_a_line_that_is_no_question_is_named(tmp_path):
+    path = write_task(tmp_path / "task.jsonl")
+    path.write_text(path.read_text() + "{broken\n")
+    with pytest.raises(InvalidDataError, match=r"task\.jsonl, line 11: query is null, and must be"):
+        load_target(tmp_path, str(path))
+
+
+def test_text_has_no_errors(tmp_path):
+    (tmp_path / "text.txt").write_text("one\n\ntwo")
+    with pytest.raises(UsageError, match=r"text\.txt holds text, and no task to make errors in"):
+        load_target(tmp_path, f"error={tmp_path / 'text.txt'}")
+
+
+def test_a_question_with_one_choice_has_bits_and_no_error(tmp_path):
+    path = tmp_path / "task.jsonl"
+    rows = [{"query": f"What is {n}?", "choices": ["a word"], "gold": 0} for n in range(4)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert len(load_target(tmp_path, str(path)).validation) == 2
+    with pytest.raises(
+        UsageError, match=r"one choice, so there is no error to make; say .*jsonl fo"
+    ):
+        load_target(tmp_path, f"error={path}")
+
+
+def test_the_real_tasks_are_targets(shared_corpus):
+    files = sorted((shared_corpus / "tasks").glob("*.jsonl.zst"))
+    assert len(files) > 10
+    for file in files:
+        target = load_target(shared_corpus, str(file))
+        assert min(len(target.validation), len(target.test)) > 100
+
+
+def test_another_answer_makes_another_target(tmp_path):
+    path = write_task(tmp_path / "task.jsonl")
+    before = load_target(tmp_path, str(path)).fingerprint
+    path.write_text(path.read_text().replace('"gold": 0', '"gold": 1', 1))
+    assert load_target(tmp_path, str(path)).fingerprint != before
