@@ -114,7 +114,7 @@ class _Append:
         clusters = ClusterMap.from_json(known["map"], np.load(out / "centroids.npy"))
         kmeans = known.get("kmeans")
         parts = manifest.parts or 0
-        look_at(self._engine, units, out / MODEL)
+        look_at(self._engine, units, out / MODEL, self._settings)
         near = None if self._settings.near_duplicates is None else out / WORK / "seen"
         seen = read_seen(self._engine, out, parts, near)
         fates = assign(units, clusters, self._settings, seen)
@@ -122,7 +122,8 @@ class _Append:
         written = write_clusters(
             self._engine, units, out, manifest.names, manifest.dtype, before=manifest
         )
-        write_catalogue(self._engine, out, fates, written, first=parts)
+        keep = self._settings.keep
+        write_catalogue(self._engine, out, fates, written, keep=keep, first=parts)
         fresh = [
             ClusterEntry(
                 name=w.entry.name,

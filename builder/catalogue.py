@@ -59,10 +59,18 @@ class PartTask:
     places: dict[int, NDArray[np.int32]]
     """Shard and row of its documents in each cluster, in their order there, ``[m, 2]``."""
     names: tuple[str, ...]
+    keep: tuple[str, ...]
+    """Columns of the corpus that are kept."""
 
 
 def write_catalogue(
-    engine: Engine, out: Path, fates: Fates, written: Sequence[WrittenCluster], first: int = 0
+    engine: Engine,
+    out: Path,
+    fates: Fates,
+    written: Sequence[WrittenCluster],
+    *,
+    keep: Sequence[str] = (),
+    first: int = 0,
 ) -> None:
     """Write ``documents/part-*.parquet``, one part a unit, the first with number ``first``.
 
@@ -71,11 +79,16 @@ def write_catalogue(
     ``signature`` is what an append finds near duplicates by, of documents that are no copies.
     What an import does not know, bytes of tokens, scores and hashes, is empty.
     """
-    run_stage(engine, "write catalogue", "documents", write_part, _plan(out, fates, written, first))
+    tasks = _plan(out, fates, written, keep, first)
+    run_stage(engine, "write catalogue", "documents", write_part, tasks)
 
 
 def _plan(
-    out: Path, fates: Fates, written: Sequence[WrittenCluster], first: int
+    out: Path,
+    fates: Fates,
+    written: Sequence[WrittenCluster],
+    keep: Sequence[str],
+    first: int,
 ) -> Iterator[PartTask]:
     """Follow the documents of each cluster through its shards, unit by unit."""
     ends = [np.cumsum(cluster.shard_samples) for cluster in written]
@@ -97,6 +110,7 @@ def _plan(
             reasons=tuple(fates.reasons),
             places=places,
             names=tuple(cluster.entry.name for cluster in written),
+            keep=tuple(keep),
         )
 
 
@@ -136,8 +150,12 @@ def write_part(task: PartTask) -> int:
         columns["signature"] = pc.if_else(pa.array(alone), signatures, None)
     for field in _SCHEMA:
         columns.setdefault(field.name, pa.nulls(len(cluster), field.type))
+    schema = _SCHEMA
+    for number, name in enumerate(task.keep):
+        schema = schema.append(pa.field(name, pa.string()))
+        columns[name] = unit.columns(f"kept_{number}")[f"kept_{number}"]
     with atomic_path(task.path) as path:
-        pq.write_table(pa.table(columns, schema=_SCHEMA), path, compression="zstd")
+        pq.write_table(pa.table(columns, schema=schema), path, compression="zstd")
     return len(dropped)
 
 

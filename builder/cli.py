@@ -15,9 +15,21 @@ from .engine import ENGINES
 from .pipeline import build as run_build
 from .pipeline import dry_run as run_dry
 from .preview import preview_text
-from .settings import THRESHOLDS, BuildSettings
+from .settings import SCORES, THRESHOLDS, BuildSettings
 
+_SCORE = "SCORE=column:NAME or SCORE=FILE, a fastText model; of " + ", ".join(SCORES) + "."
 _PRESETS = "Means of clusters that CLIMB prunes by; for scores of its classifiers."
+
+
+def _split(_context: click.Context, _option: click.Parameter, value: str | None) -> Any:
+    return None if value is None else value.split(",")
+
+
+def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> Any:
+    for pair in value:
+        if "=" not in pair:
+            raise click.BadParameter(f"{pair}: say SCORE=column:NAME or SCORE=FILE")
+    return dict(pair.split("=", 1) for pair in value) or None
 
 
 @click.command()
@@ -36,7 +48,9 @@ _PRESETS = "Means of clusters that CLIMB prunes by; for scores of its classifier
 @click.option("--thresholds", type=click.Choice(list(THRESHOLDS)), help=_PRESETS)
 @click.option("--near-duplicates", type=float, help="Texts this alike are.  [default: 0.8]")
 @click.option("--keep-duplicates", is_flag=True, default=None, help="Count, but keep them.")
-@click.option("--embed", help="tfidf, st:NAME or m2v:NAME.  [default: tfidf]")
+@click.option("--keep", callback=_split, help="COL,COL: columns carried into documents/*.parquet.")
+@click.option("--embed", help="tfidf, st:NAME, m2v:NAME or column:NAME.  [default: tfidf]")
+@click.option("--score", "scores", multiple=True, callback=_pairs, help=_SCORE)
 @click.option("--tokenizer", help="Hugging Face tokenizer.  [default: train a BPE]")
 @click.option("--vocab-size", type=int, help="Tokens of a trained tokenizer.  [default: 32768]")
 @click.option("--holdout", type=float, help="Part that is kept for evaluation.  [default: 0]")

@@ -28,6 +28,7 @@ from climbstream.loader.storage import hash_file, hash_json, read_json, write_js
 
 from .document import Document
 from .engine import Engine
+from .given import take_given
 from .installed import installed_documents
 from .read_report import Report
 from .settings import BuildSettings
@@ -163,7 +164,13 @@ def read_source(
     report = ReadReport()
     waiting: list[Document] = []
     size = 0
+    dims: int | None = None
     for record in _records(source, settings):
+        if isinstance(record, Document) and (vector := record.given.vector) is not None:
+            dims = dims or len(vector)
+            if len(vector) != dims:
+                reason = f"{len(vector)} numbers in {settings.vector_column}, not {dims}"
+                record = BadRecord(record.origin, reason)
         if isinstance(record, BadRecord):
             report.bad[record.reason] += 1
             report.note(record.origin, record.reason)
@@ -265,6 +272,10 @@ def _megabytes(name: str) -> float:
 
 def _records(source: Source, settings: BuildSettings) -> Iterator[Document | BadRecord]:
     if source.format == "python":
+        asked = [*settings.score_columns.values(), *settings.keep]
+        if asked or settings.vector_column is not None:
+            names = ", ".join(dict.fromkeys([*asked, settings.vector_column or asked[0]]))
+            raise InvalidDataError(f"{source.name} has no column {names}; build it without")
         yield from installed_documents(megabytes=_megabytes(source.name), seed=settings.seed)
     elif source.format in ("jsonl", "txt"):
         for number, line in read_lines(source):
@@ -351,12 +362,16 @@ def make_document(record: Any, origin: str, settings: BuildSettings) -> Document
     for column in (settings.id, settings.label, settings.license):
         if isinstance(record.get(column), list | dict):
             return BadRecord(origin, f"{column} is not a string")
+    given = take_given(record, settings)
+    if isinstance(given, str):
+        return BadRecord(origin, given)
     return Document(
         id=_plain(record.get(settings.id)) or origin,
         text=text,
         label=_plain(record.get(settings.label)),
         license=_plain(record.get(settings.license)),
         origin=origin,
+        given=given,
     )
 
 

@@ -47,7 +47,7 @@ def describe_clusters(
         micro += np.bincount(unit.read("micro")[rows], minlength=len(micro))
         for column, values in enumerate(unit.read("scores")[rows].T):
             scores[:, column] += np.bincount(cluster, values, count)
-            bins = np.minimum((values * (_BINS / 5)).astype(np.int64), _BINS - 1)
+            bins = np.clip((values * (_BINS / 5)).astype(np.int64), 0, _BINS - 1)
             found = np.bincount(cluster * _BINS + bins, minlength=count * _BINS)
             spread[column] += found.reshape(count, _BINS)
         copied = unit.read("original") >= 0 if unit.has("original") else np.zeros(len(unit), bool)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from .given import NOTHING, Given
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
@@ -15,3 +17,4 @@ class Document:
     license: str = ""
     origin: str = ""
     """Where it was read: file, or URL."""
+    given: Given = NOTHING

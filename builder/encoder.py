@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from climbstream.loader.errors import ClimbError, InvalidDataError
 
 from .embed import Embedder, unit_length
+from .unit import Unit
 
 FITTED = "tfidf"
 _LIBRARIES = {"st": "sentence_transformers", "m2v": "model2vec"}
@@ -72,10 +73,16 @@ def load_model(name: str) -> Encoder:
         ) from None
 
 
-def read_encoder(path: Path) -> tuple[Encoder, NDArray[np.float32]]:
-    """Read the encoder and the centroids that lie in ``path``."""
+def read_vectors(unit: Unit, rows: Any) -> NDArray[np.float32]:
+    """Vectors that the corpus brings of ``rows`` of a unit, of length 1: float32 ``[m, dims]``."""
+    return unit_length(unit.read("given_vectors", mapped=True)[rows])
+
+
+def read_encoder(path: Path) -> tuple[Encoder | None, NDArray[np.float32]]:
+    """Read the encoder and the centroids that lie in ``path``; None: the corpus brings vectors."""
     with np.load(path, allow_pickle=False) as model:
         name = str(model["embed"])
         if name == FITTED:
             return Embedder(model["idf"], model["components"]), model["centroids"]
-        return load_model(name), model["centroids"]
+        brought = name.startswith("column:")
+        return None if brought else load_model(name), model["centroids"]

@@ -132,7 +132,7 @@ def _decide(
     units = [Unit(work / "units" / name) for name in report.units]
     model = out / MODEL
     fit_model(units, model, settings)
-    look_at(engine, units, model)
+    look_at(engine, units, model, settings)
     centroids, kmeans = read_fit(model)
     return report, units, kmeans, *decide(units, centroids, settings)
 
@@ -152,7 +152,7 @@ def _run(
     width = max(2, len(str(clusters.count - 1)))
     names = [f"c{k:0{width}d}" for k in range(clusters.count)]
     written = write_clusters(engine, units, out, names, dtype)
-    write_catalogue(engine, out, fates, written)
+    write_catalogue(engine, out, fates, written, keep=settings.keep)
     entries = [w.entry for w in written]
     infos = describe_clusters(units, clusters, entries)
     agreement = label_agreement([info.labels for info in infos])

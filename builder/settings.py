@@ -1,12 +1,19 @@
 """BuildSettings: what decides the result of a build, apart from the corpus."""
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from typing import Any, Self, get_args, get_origin
 
 from climbstream.loader.errors import InvalidDataError
 
 SCORES = ("overall", "educational", "informational", "advertisement")
 """Quality scores of a document, 0 to 5; higher is better in all, so 5 has no advertisement."""
+
+_COLUMN = "column:"
+CATALOGUE = (
+    "id cluster why copy_of shard row tokens bytes micro overall educational informational "
+    "advertisement label license origin text_hash signature"
+).split()
+"""Columns of ``documents/*.parquet``."""
 
 THRESHOLDS: dict[str, dict[str, float]] = {
     "paper": {"overall": 3.0},
@@ -17,13 +24,14 @@ THRESHOLDS: dict[str, dict[str, float]] = {
 by a language model's judgement; the bundled scorers count, and have thresholds of their own."""
 
 DECIDES = {
-    "what is read": ("text", "id", "label", "license", "max_bytes"),
+    "what is read": ("text", "id", "label", "license", "keep", "max_bytes"),
     "the embedding and the centroids": (
         "embed",
         "micro_clusters",
         "dims",
         "restarts",
         "sample",
+        "scores",
         "seed",
     ),
     "what stays, and its clusters": (
@@ -60,9 +68,14 @@ class BuildSettings:
     """Column of the licence."""
     max_bytes: int = 1_000_000
     """Longer documents are left out, and counted."""
+    keep: list[str] = field(default_factory=list)
+    """Columns that are carried into ``documents/*.parquet``, as text."""
     embed: str = "tfidf"
     """What embeds: ``tfidf``, fitted here; ``st:NAME`` of sentence-transformers; ``m2v:NAME`` of
-    model2vec."""
+    model2vec; ``column:NAME``, vectors that the corpus brings."""
+    scores: dict[str, str] = field(default_factory=dict)
+    """Where scores come from: ``column:NAME``, numbers of the corpus, or a fastText model, the path
+    of a file; the others are counted by the bundled scorers."""
     dims: int = 100
     """Numbers in an embedding that is fitted here."""
     restarts: int = 2
@@ -116,10 +129,15 @@ class BuildSettings:
         if not 0 <= self.holdout < 1:
             raise InvalidDataError(f"holdout is {self.holdout}; it must be from 0 to below 1")
         kind, _, place = self.embed.partition(":")
-        if self.embed != "tfidf" and (kind not in ("st", "m2v") or not place):
+        if self.embed != "tfidf" and (kind not in ("st", "m2v", "column") or not place):
             raise InvalidDataError(
-                f"embed is {self.embed!r}; it must be tfidf, st:NAME (sentence-transformers) or "
-                "m2v:NAME (model2vec)"
+                f"embed is {self.embed!r}; it must be tfidf, st:NAME (sentence-transformers), "
+                "m2v:NAME (model2vec) or column:NAME (vectors that the corpus brings)"
+            )
+        if taken := [name for name in self.keep if name in CATALOGUE or self.keep.count(name) > 1]:
+            raise InvalidDataError(
+                f"keep names {', '.join(dict.fromkeys(taken))}, which documents/*.parquet has "
+                "already, or twice"
             )
         if self.near_duplicates is not None and not 0.5 <= self.near_duplicates <= 1:
             raise InvalidDataError(
@@ -132,11 +150,25 @@ class BuildSettings:
                 f"{self.micro_clusters} micro-clusters cannot be merged into {self.clusters}; "
                 f"ask for {self.clusters} micro-clusters or more"
             )
-        for scores in (self.min_cluster_score, self.min_document_score):
+        for scores in (self.min_cluster_score, self.min_document_score, self.scores):
             if unknown := set(scores) - set(SCORES):
                 raise InvalidDataError(
                     f"there is no score {', '.join(sorted(unknown))}; there are {', '.join(SCORES)}"
                 )
+
+    @property
+    def score_columns(self) -> dict[str, str]:
+        """Columns of the corpus that are scores, by the score."""
+        return {
+            name: place.removeprefix(_COLUMN)
+            for name, place in sorted(self.scores.items())
+            if place.startswith(_COLUMN)
+        }
+
+    @property
+    def vector_column(self) -> str | None:
+        """Column of the corpus that is the embedding."""
+        return self.embed.removeprefix(_COLUMN) if self.embed.startswith(_COLUMN) else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
@@ -173,8 +205,11 @@ def effect_of_change(there: Any, here: Any) -> str:
 
 def _fits(value: object, kind: Any) -> bool:
     """Whether ``value`` is of type ``kind``, as JSON has it: a whole number is a float too."""
-    if kind == dict[str, float]:
-        return isinstance(value, dict) and all(_fits(v, float) for v in value.values())
+    if get_origin(kind) is dict:
+        of = get_args(kind)[1]
+        return isinstance(value, dict) and all(_fits(v, of) for v in value.values())
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_fits(v, get_args(kind)[0]) for v in value)
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, int | float if kind is float else kind)

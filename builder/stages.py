@@ -12,19 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from climbstream.loader.errors import InvalidDataError
+
+from .classifier import classify
 from .duplicates import hash_texts, sign_texts
-from .encoder import read_encoder
+from .encoder import read_encoder, read_vectors
 from .engine import Engine, run_stage
 from .fates import Fates
 from .kmeans import nearest
 from .quality import score_documents
+from .settings import SCORES, BuildSettings
 from .tokens import token_dtype, tokenize
 from .unit import Unit
 
 
-def look_at(engine: Engine, units: Sequence[Unit], model: Path) -> None:
+def look_at(engine: Engine, units: Sequence[Unit], model: Path, settings: BuildSettings) -> None:
     """Do `look` with all ``units``."""
-    tasks = (LookTask(unit, model) for unit in units)
+    tasks = (LookTask(unit, model, settings) for unit in units)
     run_stage(engine, "embed, score and assign", "documents", look, tasks)
 
 
@@ -49,6 +53,7 @@ class LookTask:
 
     unit: Unit
     model: Path
+    settings: BuildSettings
 
 
 def look(task: LookTask) -> int:
@@ -63,17 +68,37 @@ def look(task: LookTask) -> int:
     if not unit.has("micro"):
         encoder, centroids = read_encoder(task.model)
         texts = unit.column("text")
-        unit.write("scores", score_documents(texts))
+        unit.write("scores", _scores(unit, texts, task.settings))
         unit.write("text_hashes", hash_texts(texts))
         unit.write("signatures", sign_texts(texts))
         unit.write("id_hashes", hash_texts(unit.column("id")))
         unit.write("sizes", np.array([len(text.encode()) for text in texts], np.int64))
-        vectors = encoder.embed(texts)
+        vectors = read_vectors(unit, slice(None)) if encoder is None else encoder.embed(texts)
+        if vectors.shape[1] != centroids.shape[1]:
+            raise InvalidDataError(
+                f"{unit.column('origin')[0]} has vectors of {vectors.shape[1]} numbers, the "
+                f"centroids have {centroids.shape[1]}; embed all documents with one model"
+            )
         unit.write("vectors", vectors.astype(np.float16))
         micro, alike = nearest(vectors, centroids)
         unit.write("alike", alike)
         unit.write("micro", micro)
     return len(unit)
+
+
+def _scores(unit: Unit, texts: Sequence[str], settings: BuildSettings) -> NDArray[np.float32]:
+    """Score ``texts``, ``[n, 4]``, by what the settings name for each score."""
+    columns = list(settings.score_columns)
+    scores = np.zeros((len(texts), len(SCORES)), np.float32)
+    if len(settings.scores) < len(SCORES):
+        scores = score_documents(texts)
+    for name, place in settings.scores.items():
+        scores[:, SCORES.index(name)] = (
+            unit.read("given_scores")[:, columns.index(name)]
+            if name in columns
+            else classify(place, texts)
+        )
+    return scores
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,9 +37,20 @@ class Unit:
         return self.folder.name
 
     def write_documents(self, documents: Sequence[Document]) -> None:
-        """Write the documents of the unit."""
+        """Write the documents of the unit, and what is given of them.
+
+        That is ``given_scores`` float32 ``[n, k]`` and ``given_vectors`` float32 ``[n, dims]``,
+        if there are any, and ``kept_0``, ``kept_1`` … among the columns.
+        """
         columns = {name: [getattr(d, name) for d in documents] for name in _TEXT.names}
         table = pa.table(columns, schema=_TEXT)
+        given = [document.given for document in documents]
+        for i in range(len(given[0].kept)):
+            table = table.append_column(f"kept_{i}", pa.array([g.kept[i] for g in given], "string"))
+        if given[0].scores:
+            self.write("given_scores", np.array([g.scores for g in given], np.float32))
+        if given[0].vector is not None:
+            self.write("given_vectors", np.stack([g.vector for g in given if g.vector is not None]))
         with atomic_path(self.folder / "text.parquet") as path:
             pq.write_table(table, path, compression="zstd")
 
