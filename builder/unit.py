@@ -18,6 +18,7 @@ from climbstream.loader.parquet import read_parquet
 from climbstream.loader.storage import atomic_path
 
 from .document import Document
+from .given import NOTHING
 
 UNIT_BYTES = 4 << 20
 """Text of a unit: small enough for many to be in work, large enough for columns to compress."""
@@ -45,11 +46,12 @@ class Unit:
         columns = {name: [getattr(d, name) for d in documents] for name in _TEXT.names}
         table = pa.table(columns, schema=_TEXT)
         given = [document.given for document in documents]
-        for i in range(len(given[0].kept)):
+        first = given[0] if given else NOTHING
+        for i in range(len(first.kept)):
             table = table.append_column(f"kept_{i}", pa.array([g.kept[i] for g in given], "string"))
-        if given[0].scores:
+        if first.scores:
             self.write("given_scores", np.array([g.scores for g in given], np.float32))
-        if given[0].vector is not None:
+        if first.vector is not None:
             self.write("given_vectors", np.stack([g.vector for g in given if g.vector is not None]))
         with atomic_path(self.folder / "text.parquet") as path:
             pq.write_table(table, path, compression="zstd")
