@@ -15,6 +15,13 @@ import yaml
 from climbstream.loader.errors import InvalidDataError
 
 CARD = "README.md"
+_OF_THE_HUB = frozenset(
+    "agpl-3.0 apache-2.0 bsd-2-clause bsd-3-clause cc-by-3.0 cc-by-4.0 cc-by-nc-3.0 cc-by-nc-4.0 "
+    "cc-by-nc-nd-4.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 "
+    "cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 gfdl gpl-2.0 gpl-3.0 "
+    "lgpl-2.1 lgpl-3.0 mit mpl-2.0 odbl odc-by pddl unlicense".split()
+)
+"""Words of the Hub for licences of data, those that are met."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +56,17 @@ class Card:
         named = [value.get("license_name", one) if one == "other" else one for one in named]
         licenses = {str(one).casefold(): str(one) for one in [*named, ours.get("license")] if one}
         return cls(licenses=tuple(licenses.values()), ours=ours)
+
+
+def license_metadata(name: str) -> dict[str, str]:
+    """Return the metadata that says the licence ``name``: only those that the Hub knows by a word.
+
+    >>> license_metadata("MIT"), license_metadata("Crown")
+    ({'license': 'mit'}, {'license': 'other', 'license_name': 'Crown'})
+    """
+    if name.casefold() in _OF_THE_HUB:
+        return {"license": name.casefold()}
+    return {"license": "other", "license_name": name}
 
 
 def read_beside(folder: str, name: str) -> bytes | None:

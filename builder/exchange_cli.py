@@ -1,5 +1,6 @@
-"""The commands ``climb import`` and ``climb export``: what others clustered, and others read."""
+"""The commands ``climb import``, ``export`` and ``publish``: corpora from others and for others."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,18 @@ import click
 
 from climbstream.loader.cli import json_option, show, text_table
 from climbstream.loader.clusters import load_clusters
+from climbstream.loader.errors import IntegrityError
+from climbstream.loader.hub import check_repo
 from climbstream.loader.mixture import Mixture
+from climbstream.loader.verify import verify_directory
 
+from .drawn import draw_shards
 from .engine import ENGINES
 from .export import BLENDS, LAYOUTS, export_shards
 from .import_settings import ImportSettings
 from .imported import import_corpus
+from .publication import WHAT, collect, size_of
+from .publish import Publisher
 
 
 @click.command("import")
@@ -61,18 +68,110 @@ def import_(
 @click.argument("directory")
 @click.option("--to", type=click.Choice(LAYOUTS), required=True, help="Layout.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
-@click.option("--mixture", type=click.Path(path_type=Path), help="[default: token shares]")
+@click.option("--mixture", help="File, or hf://OWNER/NAME.  [default: token shares]")
+@click.option("--tokens", type=click.IntRange(min=1), help="To draw by the mixture, shuffled.")
+@click.option("--text", is_flag=True, help="Rows of text, as the tokenizer reads the tokens.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
 @json_option
 def export(
-    directory: str, to: str, out: Path, mixture: Path | None, workers: int | None, as_json: bool
+    directory: str,
+    to: str,
+    out: Path,
+    mixture: str | None,
+    tokens: int | None,
+    text: bool,
+    workers: int | None,
+    as_json: bool,
 ) -> None:
     """Write the shard directory DIRECTORY, a folder or URL, as other trainers read it.
 
     parquet is the layout of ClimbLab and jsonl that of ClimbMix; megatron writes .bin and .idx, and
     the words of --data-path for a mixture; mosaic writes the YAML of streams for a mixture alone.
+    With --tokens, parquet and jsonl hold documents drawn by the mixture, shuffled, as ClimbMix is.
     """
     weights = Mixture.load(mixture) if mixture else None
-    text = export_shards(directory, out, to, weights, workers=workers)
-    value = {"out": str(out), "to": to, "file": str(out / BLENDS[to]) if text else None}
-    show({**value, "mixture": text}, text or str(out), as_json=as_json)
+    value: dict[str, Any] = {"out": str(out), "to": to}
+    if tokens is not None:
+        drawn = draw_shards(directory, out, to, weights, tokens, text=text, workers=workers)
+        table = text_table(("cluster", "tokens"), [(k, f"{n:,}") for k, n in drawn.items()], left=1)
+        show({**value, "tokens": drawn}, f"{table}\n\n{out}", as_json=as_json)
+        return
+    said = export_shards(directory, out, to, weights, text=text, workers=workers)
+    value["file"] = str(out / BLENDS[to]) if said else None
+    show({**value, "mixture": said}, said or str(out), as_json=as_json)
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("repo")
+@click.option("--what", type=click.Choice(list(WHAT)), default="shards", show_default=True)
+@click.option(
+    "--mixture", type=click.Path(path_type=Path), help="File of one, or the folder of a search."
+)
+@click.option("--tokens", type=click.IntRange(min=1), help="To draw by the mixture.")
+@click.option("--text", is_flag=True, help="Tables of text, where the licence allows that.")
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    help="Folder for the tables, which a later run finds again.  [default: a temporary one]",
+)
+@click.option("--tag", help="To set on what is published.")
+@click.option("--private", is_flag=True, help="If the data set is made now: for you alone.")
+@click.option("--heldout", is_flag=True, help="With the held-out text.")
+@click.option("--license", "license_", help="Where the shards state none.")
+@click.option("--dry-run", is_flag=True, help="Say what would be published, and do nothing.")
+@json_option
+def publish(
+    directory: Path,
+    repo: str,
+    what: str,
+    mixture: Path | None,
+    tokens: int | None,
+    text: bool,
+    work: Path | None,
+    tag: str | None,
+    private: bool,
+    heldout: bool,
+    license_: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Publish the shard directory DIRECTORY as the data set REPO (OWNER/NAME) of the Hub.
+
+    shards are the directory as it is, for climbstream and mosaicml-streaming; parquet are tables,
+    one configuration a cluster and a shuffled one, for load_dataset and the viewer; drawn is the
+    shuffled one alone, --tokens by the mixture. A mixture goes with any, or alone.
+
+    The data set changes by one commit, at the end; what was interrupted goes on when the same
+    command is run again. You are who HF_TOKEN or `hf auth login` says.
+    """
+    check_repo(repo)
+    if faults := verify_directory(directory).faults:
+        raise IntegrityError(
+            f"{directory} has {len(faults)} faults, so it is not published; the first: {faults[0]}"
+        )
+    with tempfile.TemporaryDirectory(prefix="climbstream-") as temporary:
+        found = collect(
+            directory,
+            repo,
+            work or Path(temporary),
+            what=what,
+            mixture=mixture,
+            tokens=tokens,
+            text=text,
+            heldout=heldout,
+            license_=license_,
+        )
+        if dry_run:
+            files = {path: size_of(content) for path, content in sorted(found.files.items())}
+            value = {"repo": repo, "license": found.license, "bytes": found.bytes, "files": files}
+            table = text_table(("file", "bytes"), [(p, f"{n:,}") for p, n in files.items()], left=1)
+            about = f"{len(files)} files, {found.bytes:,} bytes · licence: {found.license}"
+            show(value, f"{table}\n\n{about} · nothing was sent", as_json=as_json)
+            return
+        published = Publisher(repo).publish(found, private=private, tag=tag)
+    said = (
+        f"{repo}: {published.files} files, {published.bytes:,} bytes, {published.sent} files sent "
+        f"· commit {published.commit} · licence: {found.license}"
+    )
+    show(published.to_json(), said, as_json=as_json)

@@ -6,32 +6,29 @@ reads back; ``megatron`` is Megatron's own; mosaicml-streaming reads our shards 
 """
 
 import itertools
-import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
 
-from climbstream.loader.errors import IntegrityError, UsageError
+from climbstream.loader.errors import UsageError
 from climbstream.loader.manifest import Manifest, cluster_folder, load_index
 from climbstream.loader.mixture import Mixture
 from climbstream.loader.mosaic import stream_arguments
 from climbstream.loader.pool import Pool
 from climbstream.loader.progress import Progress
-from climbstream.loader.storage import atomic_path, read_json, write_bytes, write_json
+from climbstream.loader.storage import read_json, write_bytes, write_json
 from climbstream.loader.store import Store
 
-from .card import CARD, write_card
+from .card import CARD, license_metadata, write_card
 from .layouts import cluster_names
 from .megatron import blend, write_indexed
 from .readback import documents_of
+from .rows import TOKENIZER, Rows
 from .workplace import workplace
 
 LAYOUTS = ("parquet", "jsonl", "megatron", "mosaic")
@@ -41,7 +38,6 @@ BLENDS = {"megatron": "blend.txt", "mosaic": "streams.yaml"}
 
 _MOST_FILES = 100
 """Files of a cluster, and parts of ClimbMix: as NVIDIA publishes them."""
-_TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +49,8 @@ class FileTask:
     path: Path
     shards: dict[int, range]
     """Numbers of the shards, by the number of the cluster."""
-    labels: tuple[int | str, ...]
-    """What rows call each cluster."""
+    rows: Rows
+    """How they are written, if not for Megatron."""
 
 
 def export_shards(
@@ -63,6 +59,7 @@ def export_shards(
     to: str,
     mixture: Mixture | None = None,
     *,
+    text: bool = False,
     workers: int | None = None,
 ) -> str | None:
     """Write the shard directory ``directory``, a folder or URL, to ``out`` in the layout ``to``.
@@ -70,7 +67,7 @@ def export_shards(
     Returns the mixture as that layout says it, by default of token shares; None: it says none.
 
     Raises:
-        UsageError: The layout has no place for a mixture.
+        UsageError: The layout has no place for a mixture, or for text, or no tokenizer is known.
         InvalidDataError: ``out`` holds something else, or the mixture is for other clusters.
         IntegrityError: A shard is not what it was, or a document has no end.
         LockedError: Another process works on ``out``.
@@ -78,13 +75,15 @@ def export_shards(
     manifest = Manifest.load(directory)
     if mixture is not None and to not in BLENDS:
         raise UsageError(
-            f"--to {to} holds all documents, whatever a mixture says; leave it out, or export to "
-            f"{' or '.join(BLENDS)}"
+            f"--to {to} holds all documents, whatever a mixture says; say with --tokens how many "
+            f"tokens are to be drawn by it, leave it out, or export to {' or '.join(BLENDS)}"
         )
-    text = _mixture_text(directory, manifest, mixture or manifest.token_shares, out, to)
+    rows = rows_of(directory, manifest, to, text=text)
+    said = _mixture_text(directory, manifest, mixture or manifest.token_shares, out, to)
     plan = {
         "exporter": 1,
         "to": to,
+        **({"text": True} if text else {}),
         "shards": manifest.fingerprint,
         "license": manifest.license,
         "vocab_size": manifest.vocab_size,
@@ -96,54 +95,73 @@ def export_shards(
 
     with workplace(out, ".export", plan, finished) as work:
         if work is not None:
-            tasks, write = _tasks(directory, manifest, out, to)
+            tasks, write = _tasks(directory, manifest, out, to, rows)
             with Pool(workers) as pool, Progress("export", manifest.tokens, "tokens") as progress:
                 for _, tokens in pool.run(write, tasks):
                     progress.add(tokens)
-            _write_beside(directory, manifest, out, to)
+            folders = [table_folder(k) for k in rows.labels] if to == "parquet" else []
+            write_beside(directory, manifest, out, {folder: folder for folder in folders})
             write_json(out / DONE, plan)
-        if text is not None:
-            write_bytes(out / BLENDS[to], text.encode() + b"\n")
-    return text
+        if said is not None:
+            write_bytes(out / BLENDS[to], said.encode() + b"\n")
+    return said
+
+
+def rows_of(directory: str, manifest: Manifest, to: str, *, text: bool) -> Rows:
+    """Say how documents of ``directory`` become rows of the layout ``to``.
+
+    Raises:
+        UsageError: There is no text in that layout, or no tokenizer to have it from.
+    """
+    if text and to not in ("parquet", "jsonl"):
+        raise UsageError(f"--to {to} holds tokens; export text to parquet or jsonl")
+    if text and not manifest.tokenizer_hash:
+        raise UsageError(
+            f"{directory} has no {TOKENIZER}, so its tokens cannot be read as text; export tokens"
+        )
+    labels = cluster_labels(manifest.names)
+    return Rows(eos_id=manifest.eos_id, labels=labels, text_of=directory if text else None)
 
 
 def _tasks(
-    directory: str, manifest: Manifest, out: Path, to: str
+    directory: str, manifest: Manifest, out: Path, to: str, rows: Rows
 ) -> tuple[list[FileTask], Callable[[FileTask], int]]:
     """List the files of a layout, and say what writes them."""
     counts = [len(load_index(Store.of(directory), manifest, c).shards) for c in manifest.clusters]
-    labels = cluster_labels(manifest.names)
+    kind = "" if rows.text_of else ".tokenized"
 
     def task(path: Path, shards: dict[int, range]) -> FileTask:
         return FileTask(
-            directory=directory, manifest=manifest, path=out / path, shards=shards, labels=labels
+            directory=directory, manifest=manifest, path=out / path, shards=shards, rows=rows
         )
 
     if to == "parquet":
         return [
-            task(_table_path(label, number), {k: part})
-            for k, (label, count) in enumerate(zip(labels, counts, strict=True))
+            task(
+                Path(table_folder(label), f"cluster_{label}_{number:03d}{kind}.parquet"), {k: part}
+            )
+            for k, (label, count) in enumerate(zip(rows.labels, counts, strict=True))
             for number, part in enumerate(_cut(count, max(1, min(count, _MOST_FILES))))
-        ], write_table
+        ], write_rows
     if to == "jsonl":
         parts = min(max(counts), _MOST_FILES) or 1
         # Each part has its share of every cluster.
         cuts = [_cut(count, parts) for count in counts]
         return [
-            task(Path(f"part_{i}.tokenized.jsonl"), {k: cut[i] for k, cut in enumerate(cuts)})
+            task(Path(f"part_{i}{kind}.jsonl"), {k: cut[i] for k, cut in enumerate(cuts)})
             for i in range(parts)
-        ], write_lines
+        ], write_rows
     if to == "megatron":
         return [
             task(Path(cluster.name), {k: range(counts[k])})
             for k, cluster in enumerate(manifest.clusters)
         ], write_megatron
-    return [], write_lines
+    return [], write_rows
 
 
-def _table_path(label: int | str, number: int) -> Path:
-    folder = f"cluster_{label}" if isinstance(label, int) else f"cluster_id={label}"
-    return Path(folder, f"cluster_{label}_{number:03d}.tokenized.parquet")
+def table_folder(label: int | str) -> str:
+    """Name the folder of the tables of a cluster, as ClimbLab or a mirror of it does."""
+    return f"cluster_{label}" if isinstance(label, int) else f"cluster_id={label}"
 
 
 def cluster_labels(names: Sequence[str]) -> tuple[int | str, ...]:
@@ -176,60 +194,12 @@ def _documents(task: FileTask) -> Iterator[tuple[int, list[NDArray[Any]]]]:
             yield k, documents
 
 
-def _row_tokens(task: FileTask, k: int, document: NDArray[Any]) -> NDArray[Any]:
-    """Tokens of a document as a row has them: without the one that ends it.
-
-    It stays where an import would not put it back: a row is never empty, and one that ends with it
-    is taken as it is.
-    """
-    end = task.manifest.eos_id
-    if end is None:
-        return document
-    if document[-1] != end:
-        raise IntegrityError(
-            f"a document of cluster {task.manifest.names[k]} does not end with token {end}, as the "
-            "manifest says that all do; run climb verify"
-        )
-    return document if len(document) == 1 or document[-2] == end else document[:-1]
-
-
-def write_table(task: FileTask) -> int:
-    """Write a file of ClimbLab, unless it is there; return its tokens."""
+def write_rows(task: FileTask) -> int:
+    """Write a file of ClimbLab or ClimbMix, unless it is there; return its tokens."""
     if task.path.exists():
         return 0
-    label = pa.int64() if isinstance(task.labels[0], int) else pa.string()
-    schema = pa.schema(
-        [("tokens", pa.list_(pa.int32())), ("token_count", pa.int64()), ("cluster_id", label)]
-    )
-    written = 0
-    with (
-        atomic_path(task.path) as path,
-        pq.ParquetWriter(path, schema, compression="zstd") as writer,
-    ):
-        for k, documents in _documents(task):
-            rows = [_row_tokens(task, k, document) for document in documents]
-            counts = [len(row) for row in rows]
-            ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-            tokens = pa.ListArray.from_arrays(ends, np.concatenate(rows).astype(np.int32))
-            labels = pa.array([task.labels[k]] * len(rows), label)
-            writer.write_table(pa.table([tokens, pa.array(counts), labels], schema=schema))
-            written += sum(map(len, documents))
-    return written
-
-
-def write_lines(task: FileTask) -> int:
-    """Write a file of ClimbMix, unless it is there; return its tokens."""
-    if task.path.exists():
-        return 0
-    written = 0
-    with atomic_path(task.path) as path, path.open("w", encoding="utf-8") as file:
-        for k, documents in _documents(task):
-            for document in documents:
-                row = _row_tokens(task, k, document).tolist()
-                value = {"tokens": row, "token_count": len(row), "cluster_id": task.labels[k]}
-                file.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
-                written += len(document)
-    return written
+    parts = (([k] * len(documents), documents) for k, documents in _documents(task))
+    return task.rows.write(task.path, parts)
 
 
 def write_megatron(task: FileTask) -> int:
@@ -255,10 +225,13 @@ def _mixture_text(
     return None
 
 
-def _write_beside(directory: str, manifest: Manifest, out: Path, to: str) -> None:
-    """Write the card, which carries the licence, and the tokenizer if one is known."""
+def write_beside(directory: str, manifest: Manifest, out: Path, configs: Mapping[str, str]) -> None:
+    """Write the card, which carries the licence, and the tokenizer if one is known.
+
+    ``configs`` are folders of tables by the name of their configuration.
+    """
     if manifest.tokenizer_hash:
-        write_bytes(out / _TOKENIZER, Store.of(directory).read(_TOKENIZER))
+        write_bytes(out / TOKENIZER, Store.of(directory).read(TOKENIZER))
     ours: dict[str, Any] = {
         "vocab_size": manifest.vocab_size,
         "eos_id": -1 if manifest.eos_id is None else manifest.eos_id,
@@ -266,12 +239,12 @@ def _write_beside(directory: str, manifest: Manifest, out: Path, to: str) -> Non
     }
     metadata: dict[str, Any] = {}
     if manifest.license != "unknown":
-        metadata = {"license": "other", "license_name": manifest.license}
+        metadata = {**license_metadata(manifest.license)}
         ours["license"] = manifest.license
-    if to == "parquet":
-        folders = [_table_path(label, 0).parent for label in cluster_labels(manifest.names)]
+    if configs:
         metadata["configs"] = [
-            {"config_name": folder.name, "data_files": f"{folder}/*.parquet"} for folder in folders
+            {"config_name": name, "data_files": f"{folder}/*.parquet"}
+            for name, folder in configs.items()
         ]
     rows = "\n".join(f"| {c.name} | {c.documents:,} | {c.tokens:,} |" for c in manifest.clusters)
     body = (

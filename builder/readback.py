@@ -19,7 +19,7 @@ def read_shard(folder: Path | Store, entry: ShardEntry, dtype: str) -> ShardView
         IntegrityError: Its bytes are not those of its entry.
         RemoteError: The store did not give it.
     """
-    raw = decompress(Store.of(folder).read(entry.zip_basename), entry)
+    raw = decompress(Store.of(folder).read(entry.zip_basename, entry.zip_bytes), entry)
     return parse_shard(np.frombuffer(raw, np.uint8), entry, dtype)
 
 

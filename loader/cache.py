@@ -290,7 +290,7 @@ class ShardCache:
         fetch.doing = f"reading {store / entry.zip_basename}"
         for last in (False, True):
             try:
-                return unpack(store.read(entry.zip_basename), entry)
+                return unpack(store.read(entry.zip_basename, entry.zip_bytes), entry)
             except FileNotFoundError:
                 raise IntegrityError(
                     f"{store / entry.zip_basename} is missing; "

@@ -46,6 +46,16 @@ COMMANDS = {
         "Write shards as other trainers read them.",
         "build",
     ),
+    "publish": _Home(
+        "climbstream.builder.exchange_cli:publish",
+        "Make shards or a mixture a data set of the Hugging Face Hub.",
+        "all",
+    ),
+    "pull": _Home(
+        "climbstream.loader.commands:pull",
+        "Fetch shards from the Hub or another store, as far as a mixture needs them.",
+        "hub",
+    ),
     "inspect": _Home(
         "climbstream.loader.commands:inspect", "Say what a shard directory holds.", ""
     ),

@@ -1,4 +1,4 @@
-"""The commands of the loader: inspect, verify, weights, doctor."""
+"""The commands of the loader: inspect, pull, verify, weights, doctor."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,6 +15,7 @@ from .door import read_request
 from .errors import ClimbError, IntegrityError, UsageError
 from .manifest import Manifest
 from .mixture import Mixture
+from .pull import pull as fetch_shards
 from .ramp import MOST_STEPS
 from .request import REQUEST, ask, blend, open_run
 from .weights import WeightsLog
@@ -47,6 +48,29 @@ def inspect(directory: str, as_json: bool) -> None:
     )
     value = {**manifest.to_json(), "about": [info.to_json() for info in about.values()]}
     show(value, text, as_json=as_json)
+
+
+@click.command()
+@click.argument("source")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--mixture", help="File, or OWNER/NAME on the Hub as hf://…: fetch what it weighs.")
+@click.option("--dry-run", is_flag=True, help="Say what would be fetched, and do nothing.")
+@json_option
+def pull(source: str, directory: Path, mixture: str | None, dry_run: bool, as_json: bool) -> None:
+    """Bring the shards SOURCE to DIRECTORY: OWNER/NAME[@REVISION] of the Hub, or a URL.
+
+    Of clusters to which the mixture gives no weight, nothing but the index is fetched. A pull that
+    was interrupted goes on when the same command is run again, and one with another mixture fetches
+    what is missing for that.
+    """
+    weights = Mixture.load(mixture) if mixture else None
+    found = fetch_shards(source, directory, weights, dry_run=dry_run)
+    did = "would be fetched" if dry_run else "were fetched"
+    text = (
+        f"{found.source}: {found.shards:,} shards of {len(found.clusters)} clusters, "
+        f"{found.bytes:,} bytes, of which {found.fetched:,} {did} to {directory}"
+    )
+    show(found.to_json(), text, as_json=as_json)
 
 
 @click.command()

@@ -26,6 +26,7 @@ from .door import WeightsCallable, WeightsFile
 from .draw import draw_quotas
 from .errors import InvalidDataError, UsageError
 from .gather import count_padding
+from .hub import pin
 from .lanes import Lanes, next_runs
 from .ledger import Ledger, Opening
 from .manifest import Manifest, cluster_folder, load_index
@@ -131,7 +132,8 @@ class MixtureLoader:
         _check_numbers(seq_len, batch_rows, rank, world_size, lanes)
         _check_choice("packing", pack, PACKS)
         _check_choice("way to be exhausted", exhausted, EXHAUSTED)
-        self.directory = Store.of(directory)
+        # A name of the Hub is what it is now, also when it is read again later.
+        self.directory = Store.of(pin(directory) if isinstance(directory, str) else directory)
         self.manifest = Manifest.load(self.directory)
         self.names = self.manifest.names
         self.rank, self.world_size = rank, world_size

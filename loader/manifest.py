@@ -19,6 +19,8 @@ INDEX = "index.json"
 NEXT_INDEX = "index.next.json"
 """The index of an append that has been committed, until it takes the place of the old one."""
 Folder = TypeVar("Folder", Path, Store)
+_MOST_BYTES = 1 << 26
+"""Of a manifest or index; such an index lists some 60,000 shards."""
 _NAME = re.compile(r"[\w-][\w .-]*")
 
 
@@ -135,7 +137,7 @@ class Manifest:
         """
         store = Store.of(directory)
         try:
-            data = store.read(MANIFEST)
+            data = store.read(MANIFEST, _MOST_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             raise InvalidDataError(
                 f"{directory} is no shard directory: it has no {MANIFEST}. "
@@ -164,7 +166,7 @@ def load_index(directory: Path | Store, manifest: Manifest, cluster: ClusterEntr
     folder = cluster_folder(Store.of(directory), cluster.name)
     path = folder / INDEX
     try:
-        data = folder.read(INDEX)
+        data = folder.read(INDEX, _MOST_BYTES)
     except FileNotFoundError:
         raise IntegrityError(
             f"{path} is missing; build, pull or copy the directory again"
@@ -186,7 +188,7 @@ def load_index(directory: Path | Store, manifest: Manifest, cluster: ClusterEntr
 def _read_next(folder: Path | Store, cluster: ClusterEntry, got: str) -> bytes:
     """Read the index of an append that was committed and then killed."""
     with suppress(FileNotFoundError):
-        if hash_bytes(data := Store.of(folder).read(NEXT_INDEX)) == cluster.index_hash:
+        if hash_bytes(data := Store.of(folder).read(NEXT_INDEX, _MOST_BYTES)) == cluster.index_hash:
             return data
     raise IntegrityError(
         f"{folder / INDEX}: expected hash {cluster.index_hash}, got {got}; if documents were "

@@ -184,8 +184,7 @@ def unpack(packed: bytes, entry: ShardEntry) -> bytes:
         IntegrityError: Compressed bytes or declared size differ from the entry. Nothing larger
             than the entry says is ever allocated.
     """
-    check(entry.zip_basename, "bytes", entry.zip_bytes, len(packed))
-    check(entry.zip_basename, HASH, entry.zip_hash, hash_bytes(packed))
+    check_packed(packed, entry)
     try:
         # A decompressor believes the size that a frame declares, so compare it first.
         declared = zstandard.get_frame_parameters(packed).content_size
@@ -193,6 +192,12 @@ def unpack(packed: bytes, entry: ShardEntry) -> bytes:
         return zstandard.ZstdDecompressor().decompress(packed)
     except zstandard.ZstdError as error:
         raise IntegrityError(f"{entry.zip_basename} cannot be decompressed: {error}") from None
+
+
+def check_packed(packed: bytes, entry: ShardEntry) -> None:
+    """Raise `IntegrityError` unless ``packed`` is the compressed shard of ``entry``."""
+    check(entry.zip_basename, "bytes", entry.zip_bytes, len(packed))
+    check(entry.zip_basename, HASH, entry.zip_hash, hash_bytes(packed))
 
 
 def check_raw(raw: bytes | memoryview, entry: ShardEntry) -> None:

@@ -1,5 +1,6 @@
 """Mixture: which share of the tokens comes from which cluster."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InvalidDataError
-from .storage import hash_json, read_json, write_json
+from .hub import URL, put_file, split_repo
+from .storage import hash_json, parse_json, read_json, write_json
+from .store import Store
 from .versioned import check_version
 
 ONE = 1 << 40
 """Integer weights sum to this: fine enough for 1e-12, and ONE * rows fits into an int64."""
+MIXTURE = "mixture.json"
+_MOST_BYTES = 1 << 24
 _LARGEST = 1e100
 """Largest weight: any sum of such is finite."""
 
@@ -115,12 +120,39 @@ class Mixture:
         write_json(path, self.to_json())
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a mixture from the JSON file at ``path``."""
+    def load(cls, path: Path | str) -> Self:
+        """Read a mixture from the JSON file at ``path``; ``hf://OWNER/NAME`` as `from_hub` does."""
+        if isinstance(path, str) and path.startswith("hf://"):
+            return cls.from_hub(path)
+        path = Path(path)
         try:
             return cls.from_json(read_json(path))
         except InvalidDataError as error:
             raise InvalidDataError(f"{path}: {error}") from None
+
+    @classmethod
+    def from_hub(cls, repo: str) -> Self:
+        """Read the mixture of a data set of the Hugging Face Hub, ``OWNER/NAME[@REVISION]``.
+
+        Raises:
+            InvalidDataError: There is none in it.
+            RemoteError: The Hub did not give it.
+        """
+        name, revision = split_repo(repo)
+        store = Store.of(URL + name + (f"@{revision}" if revision else ""))
+        try:
+            data = store.read(MIXTURE, _MOST_BYTES)
+        except FileNotFoundError:
+            raise InvalidDataError(f"{store} holds no {MIXTURE}") from None
+        return cls.from_json(parse_json(data, f"{store}/{MIXTURE}"))
+
+    def push_to_hub(self, repo: str) -> str:
+        """Put the mixture into a data set of the Hub, made if need be; return the commit.
+
+        Raises:
+            RemoteError: The Hub refused, or did not answer.
+        """
+        return put_file(repo, MIXTURE, json.dumps(self.to_json(), indent=1).encode())
 
 
 def integer_weights(weights: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -18,13 +18,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from .errors import RemoteError, UsageError
+from .errors import IntegrityError, RemoteError, UsageError
 from .progress import say
 
 TRY_SECONDS = 60.0
 """A shard of 8 MB, compressed, comes within this at 140 kB/s."""
 ALL_SECONDS = 240.0
 """Less than a cache's patience, so that what ends a wait is the reason for it."""
+
+MOST_BYTES = 1 << 30
+"""Of a file of which nothing else is known."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _EXTRAS = {"s3": "s3", "hf": "hub", "http": "http", "https": "http"}
@@ -41,8 +44,8 @@ class Store:
     name: str
     """What messages call it: the path or URL, without credentials."""
     _place: str
-    _get: Callable[[str], bytes] | None
-    """Reads a whole remote object; None: the folder is local."""
+    _get: "Callable[[str, int], bytes] | None"
+    """Reads a remote object of at most so many bytes; None: the folder is local."""
     _try_seconds: float
     _all_seconds: float
 
@@ -91,21 +94,28 @@ class Store:
     def __str__(self) -> str:
         return self.name
 
-    def read(self, name: str) -> bytes:
-        """Return the content of file ``name``.
+    def read(self, name: str, most: int = MOST_BYTES) -> bytes:
+        """Return the content of file ``name``, which has at most ``most`` bytes.
 
         Raises:
             FileNotFoundError: There is no such file; a store is not asked twice.
+            IntegrityError: It is larger; no more than that is read.
             RemoteError: The store did not give it, within the deadlines or for good.
         """
         file = self / name
         if self._get is None:
-            return Path(file._place).read_bytes()
+            with Path(file._place).open("rb") as local:
+                if (size := os.fstat(local.fileno()).st_size) > most:
+                    raise _too_large(file.name, size, most)
+                return local.read()
+        get, place = self._get, file._place
         begin = time.monotonic()
         for tries in itertools.count(1):
             left = begin + self._all_seconds - time.monotonic()
             try:
-                return _within(min(self._try_seconds, left), self._get, file._place)
+                return _within(min(self._try_seconds, left), lambda: get(place, most))
+            except IntegrityError:
+                raise
             except Exception as error:
                 trouble, status = error, _status(error)
             if isinstance(trouble, FileNotFoundError) or status in (404, 410):
@@ -119,6 +129,7 @@ class Store:
                 )
             pause = min(_FIRST_PAUSE * 2 ** (tries - 1), _LONGEST_PAUSE)
             pause *= random.uniform(0.5, 1)  # noqa: S311 - this is no secret
+            pause = max(pause, _asked_pause(trouble))
             if waited + pause >= self._all_seconds:
                 raise RemoteError(
                     f"{file} could not be read in {waited:.1f} s: try {tries}, the last, ended "
@@ -130,7 +141,12 @@ class Store:
         raise AssertionError("the loop ends by return or error")
 
 
-def _within(seconds: float, function: Callable[[str], bytes], argument: str) -> bytes:
+def _too_large(name: str, size: int | None, most: int) -> IntegrityError:
+    has = "more" if size is None else f"{size:,} bytes"
+    return IntegrityError(f"{_public(name)} has {has}, and such a file has at most {most:,} bytes")
+
+
+def _within(seconds: float, function: Callable[[], bytes]) -> bytes:
     """Call ``function``; raise TimeoutError after ``seconds``, and leave it to itself then.
 
     No client keeps a deadline for a whole request in every case, so it runs in a thread.
@@ -139,7 +155,7 @@ def _within(seconds: float, function: Callable[[str], bytes], argument: str) -> 
 
     def call() -> None:
         try:
-            result.set_result(function(argument))
+            result.set_result(function())
         except BaseException as error:
             result.set_exception(error)
 
@@ -152,7 +168,7 @@ def _within(seconds: float, function: Callable[[str], bytes], argument: str) -> 
         raise TimeoutError(f"no answer within {seconds:.1f} s") from None
 
 
-def _s3(seconds: float) -> Callable[[str], bytes]:
+def _s3(seconds: float) -> Callable[[str, int], bytes]:
     """Make a reader of ``s3://BUCKET/KEY``; without credentials, of public buckets."""
     import boto3  # noqa: PLC0415 - an extra
     from botocore import UNSIGNED  # noqa: PLC0415
@@ -173,15 +189,19 @@ def _s3(seconds: float) -> Callable[[str], bytes]:
     except BotoCoreError as error:
         raise UsageError(f"S3 cannot be used as this machine is set up: {error}") from None
 
-    def get(url: str) -> bytes:
+    def get(url: str, most: int) -> bytes:
         bucket, _, key = url.removeprefix("s3://").partition("/")
-        data: bytes = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        answer = client.get_object(Bucket=bucket, Key=key)
+        if answer["ContentLength"] > most:
+            answer["Body"].close()
+            raise _too_large(url, answer["ContentLength"], most)
+        data: bytes = answer["Body"].read()
         return data
 
     return get
 
 
-def _fsspec(url: str, seconds: float) -> Callable[[str], bytes]:
+def _fsspec(url: str, seconds: float) -> Callable[[str, int], bytes]:
     """Make a reader of what lies under ``url``."""
     import fsspec  # noqa: PLC0415 - only what is remote needs it
 
@@ -199,7 +219,28 @@ def _fsspec(url: str, seconds: float) -> Callable[[str], bytes]:
             f"{_public(url)} cannot be read: {error}; "
             "shards lie in a folder, or under s3://, hf:// or https://"
         ) from None
-    get: Callable[[str], bytes] = files.cat_file
+
+    def get(url: str, most: int) -> bytes:
+        with files.open(url) as file:
+            if file.size > most:
+                raise _too_large(url, file.size, most)
+            data: bytes = file.read()
+            return data
+
+    async def get_http(url: str, most: int) -> bytes:
+        # What a server says of a size may be missing or a lie.
+        session = await files.set_session()
+        async with session.get(files.encode_url(url), **files.kwargs) as answer:
+            answer.raise_for_status()
+            data = bytearray()
+            async for block in answer.content.iter_chunked(1 << 20):
+                data += block
+                if len(data) > most:
+                    raise _too_large(url, None, most)
+            return bytes(data)
+
+    if url.startswith("http"):
+        return lambda url, most: fsspec.asyn.sync(files.loop, get_http, url, most)
     return get
 
 
@@ -211,6 +252,14 @@ def _status(error: Exception) -> int | None:
     else:
         status = getattr(response, "status_code", None) or getattr(error, "status", None)
     return status if isinstance(status, int) else None
+
+
+def _asked_pause(error: Exception) -> float:
+    """Return the seconds for which a server asked to be left alone; 0 if it did not."""
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    headers = headers or getattr(error, "headers", None) or {}
+    asked = str(headers.get("Retry-After", "")) if hasattr(headers, "get") else ""
+    return float(asked) if asked.isdigit() else 0.0
 
 
 def _public(text: str) -> str:

@@ -58,7 +58,7 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
             with _noting(verdict, what):
                 for number, entry in enumerate(load_index(store, manifest, cluster).shards):
                     with _noting(verdict, what):
-                        raw = decompress(folder.read(entry.zip_basename), entry)
+                        raw = decompress(folder.read(entry.zip_basename, entry.zip_bytes), entry)
                         view = parse_shard(np.frombuffer(raw, np.uint8), entry, manifest.dtype)
                         lengths[cluster.name, number] = view.lengths
                         verdict.shards += 1

@@ -90,7 +90,7 @@ def search(
 
 @click.command()
 @_DIRECTORY
-@click.option("--mixture", type=click.Path(path_type=Path), help="File.  [default: token shares]")
+@click.option("--mixture", help="File, or hf://OWNER/NAME.  [default: token shares]")
 @click.option("--tokens", type=int, required=True, help="To train on in all.")
 @click.option("--max-epochs", type=float, help="Of each cluster.  [default: no limit]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
@@ -98,7 +98,7 @@ def search(
 @json_option
 def train(
     directory: Path,
-    mixture: Path | None,
+    mixture: str | None,
     tokens: int,
     max_epochs: float | None,
     out: Path,

@@ -24,6 +24,7 @@ MODULES = {
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 NAMED = {
     "faiss": "faiss-cpu",
+    "fasttext": "fasttext-predict",
     "huggingface_hub": "huggingface-hub",
     "sentence_transformers": "sentence-transformers",
     "sklearn": "scikit-learn",

@@ -201,7 +201,7 @@ def test_licence_and_tokenizer_go_along(built, tmp_path):
     export_shards(str(built.directory), tmp_path / "lab", "parquet")
     card = (tmp_path / "lab" / "README.md").read_text()
     metadata = yaml.safe_load(card.split("---")[1])
-    assert metadata["license_name"] == "CC0-1.0"
+    assert metadata["license"] == "cc0-1.0"
     assert metadata["configs"][0] == {
         "config_name": "cluster_0",
         "data_files": "cluster_0/*.parquet",
@@ -218,7 +218,7 @@ def test_an_export_that_was_killed_goes_on(cut_finely, tmp_path, monkeypatch, al
         if len(written) == 2:
             raise KeyboardInterrupt
         written.append(task.path)
-        return export.write_table(task)
+        return export.write_rows(task)
 
     tasks = export._tasks
     with monkeypatch.context() as patch:

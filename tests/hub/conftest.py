@@ -1,0 +1,70 @@
+"""What the tests of the Hub share: its double, and the real clients turned to it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hub_double import TOKEN, Hub
+
+
+@pytest.fixture
+def hub():
+    """The double, on loopback."""
+    hub = Hub()
+    yield hub
+    hub.close()
+
+
+@pytest.fixture
+def client(hub, tmp_path, monkeypatch):
+    """Turn the Hub's client in this process to the double, as one who may write."""
+    from huggingface_hub import HfFileSystem, constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    resolve = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", resolve)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    HfFileSystem.clear_instance_cache()
+    yield hub
+    HfFileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def environment(hub, tmp_path):
+    """Environment of a process whose Hub is the double."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HF_ENDPOINT": hub.url,
+        "HF_TOKEN": TOKEN,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HOME": str(tmp_path / "hf"),
+        "HOME": str(tmp_path),
+        "CLIMBSTREAM_CACHE": str(tmp_path / "cache"),
+    }
+
+
+@pytest.fixture
+def run(environment):
+    """Return a function that runs the real command with the double as the Hub."""
+
+    def call(*arguments, **more):
+        return subprocess.run(
+            [str(Path(sys.executable).parent / "climb"), *map(str, arguments)],
+            env={**environment, **more},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def directory(built):
+    """A build of a few clusters."""
+    return built.directory

@@ -1,0 +1,449 @@
+"""`climb publish` by the real client, against a double of the Hub that fails in every way."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from hub_double import TOKEN, File, Repo
+from huggingface_hub.utils import _http
+
+from climbstream.builder.publication import collect
+from climbstream.builder.publish import Publisher
+from climbstream.loader import Mixture, hub
+from climbstream.loader.errors import IntegrityError, InvalidDataError, RemoteError, UsageError
+from climbstream.loader.manifest import Manifest
+
+REPO = "someone/web"
+CLIMB = str(Path(sys.executable).parent / "climb")
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    monkeypatch.setattr(hub, "_LONGEST_PAUSE", 0.01)
+    # The client pauses too, and for longer.
+    monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda _: None, time=time.time))
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """Folder where tables are kept, so that they are made once."""
+    return tmp_path_factory.mktemp("tables")
+
+
+@pytest.fixture
+def publication(directory, tables):
+    """All that may be published."""
+    return collect(directory, REPO, tables, what="all")
+
+
+def held(files):
+    """Content of files by path."""
+    return {p: c if isinstance(c, bytes) else c.read_bytes() for p, c in files.items()}
+
+
+def on_main(hub, repo=REPO):
+    """Content of ``main`` by path."""
+    return {p: hub.content(f) for p, f in hub.repos[repo].files().items() if p != ".gitattributes"}
+
+
+def mains(hub):
+    """What ``main`` has held, one after the other: paths."""
+    repo = hub.repos[REPO]
+    return [sorted(repo.commits[c]) for branch, c in repo.history if branch == "main"]
+
+
+def before(hub):
+    """Make a data set that holds something of its owner's."""
+    repo = hub.repos[REPO] = Repo()
+    repo.commit("main", {"notes.txt": File(3, b"old"), ".gitattributes": File(3, b"*\n\n")})
+    return repo
+
+
+# What is published.
+
+
+def test_what_is_published_are_the_files_as_they_are(client, publication):
+    published = Publisher(REPO).publish(publication, tag="v1")
+    assert on_main(client) == held(publication.files)
+    repo = client.repos[REPO]
+    assert repo.refs == {"main": published.commit, "v1": published.commit}
+    assert (published.files, published.sent) == (len(publication.files),) * 2
+    assert published.bytes == sum(map(len, held(publication.files).values()))
+
+
+def test_large_and_small_files_go_as_the_hub_wants_them(client, publication):
+    client.part = 1000  # so some are sent in parts, some at once, and some with the commit
+    Publisher(REPO).publish(publication)
+    assert on_main(client) == held(publication.files)
+    kinds = {kind for (method, kind), _ in client.asked.items() if kind.startswith("lfs")}
+    assert len(kinds) > 1
+    sizes = [len(client.objects[sha]) for sha in client.put]
+    assert min(sizes) < 4000 < max(sizes)
+    small = [f for f in client.repos[REPO].files().values() if not f.sha256]
+    assert len(small) > 2
+
+
+def test_nothing_is_sent_twice(client, publication):
+    first = Publisher(REPO).publish(publication)
+    asked = client.asked.total()
+    again = Publisher(REPO).publish(publication)
+    assert again.sent == 0
+    assert again.commit == first.commit
+    assert {*client.put.values()} == {1}
+    assert client.asked.total() - asked < 10
+
+
+def test_main_changes_by_one_commit_and_what_the_owner_keeps_there_stays(client, publication):
+    before(client)
+    Publisher(REPO).publish(publication)
+    old, new = mains(client)
+    assert {*new} == {*old} | {*publication.files}
+    assert on_main(client)["notes.txt"] == b"old"
+
+
+def test_what_an_earlier_publication_left_in_our_folders_goes(client, publication):
+    repo = before(client)
+    repo.commit("main", {**repo.files(), "clusters/c99/shard.00000.mds.zstd": File(1, b"x")})
+    Publisher(REPO).publish(publication)
+    assert on_main(client).keys() == {*publication.files, "notes.txt"}
+
+
+def test_a_data_set_that_holds_what_the_card_would_not_speak_of_is_refused(
+    client, directory, publication, tables
+):
+    Publisher(REPO).publish(publication)
+    shards = collect(directory, REPO, tables, what="shards")
+    with pytest.raises(UsageError, match=r"holds parquet, shuffled/ too, .*--what all"):
+        Publisher(REPO).publish(shards)
+
+
+def test_a_tag_stays_where_it_is(client, directory, publication, tmp_path):
+    Publisher(REPO).publish(publication, tag="v1")
+    Publisher(REPO).publish(publication, tag="v1")
+    drawn = Mixture.uniform(Manifest.load(directory).names)
+    drawn.save(tmp_path / "mixture.json")
+    other = collect(directory, REPO, tmp_path, what="all", mixture=tmp_path / "mixture.json")
+    with pytest.raises(UsageError, match="the tag v1 of someone/web is set on"):
+        Publisher(REPO).publish(other, tag="v1")
+    assert "mixture.json" not in on_main(client)
+    Publisher(REPO).publish(other, tag="v2")
+    assert "mixture.json" in on_main(client)
+
+
+def test_private_is_private(client, publication):
+    Publisher(REPO).publish(publication, private=True)
+    assert client.repos[REPO].private
+
+
+# Faults.
+
+STEPS = {
+    "create": ("POST", "repos/create"),
+    "branch": ("POST", "/branch/"),
+    "list": ("GET", "/tree/"),
+    "find": ("GET", "/revision/main"),
+    "refs": ("GET", "/refs"),
+    "preupload": ("POST", "/preupload/"),
+    "batch": ("POST", "/info/lfs/"),
+    "object": ("PUT", "lfs/"),
+    "verify": ("POST", "/verify"),
+    "stage": ("POST", "/commit/climbstream-"),
+    "main": ("POST", "/commit/main"),
+    "drop": ("DELETE", "/branch/"),
+    "tag": ("POST", "/tag/"),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("what", [503, 429, "lost"])
+def test_a_publication_goes_through_what_passes(client, directory, tables, step, what):
+    before(client)
+    publication = collect(directory, REPO, tables)
+    client.fail(1, what, *STEPS[step])
+    Publisher(REPO).publish(publication, tag="v1")
+    assert on_main(client) == {**held(publication.files), "notes.txt": b"old"}
+    assert len(mains(client)) == 2
+    assert client.repos[REPO].refs.keys() == {"main", "v1"}
+    assert client.failed, "the fault was met"
+    # The one thing that nobody can know of is an object that arrived, if the answer did not.
+    assert client.put.total() == len(client.put) + (what == "lost" and step == "object")
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if step not in ("object", "verify")])
+def test_a_hub_that_goes_on_failing_leaves_main_whole_and_the_rerun_ends_right(
+    client, directory, tables, step
+):
+    old = before(client).refs["main"]
+    publication = collect(directory, REPO, tables)
+    client.fail(10**6, 500, *STEPS[step])
+    with pytest.raises(RemoteError, match=r"the Hub did not .* run the same command again later"):
+        Publisher(REPO, patience=0.05).publish(publication, tag="v1")
+    assert client.repos[REPO].refs["main"] == old or len(mains(client)) == 2
+    client.faults.clear()
+    Publisher(REPO).publish(publication, tag="v1")
+    assert on_main(client) == {**held(publication.files), "notes.txt": b"old"}
+    assert len(mains(client)) == 2
+    assert client.repos[REPO].refs.keys() == {"main", "v1"}
+    assert {*client.put.values()} == {1}
+
+
+def test_the_pause_that_the_hub_asks_for_is_kept(client, publication, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(hub.time, "sleep", pauses.append)
+    client.fail(1, 429, *STEPS["branch"])
+    Publisher(REPO).publish(publication)
+    assert 1.0 in pauses
+
+
+def test_who_may_not_write_is_told_how_to_log_in(client, publication, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_other")
+    with pytest.raises(RemoteError, match=r"refused to make the data set .*HF_TOKEN"):
+        Publisher(REPO).publish(publication)
+    assert not client.repos
+
+
+def test_a_pusher_who_comes_between_is_not_overwritten(client, directory, tables):
+    repo = before(client)
+    publication = collect(directory, REPO, tables)
+
+    def push():
+        repo.commit("main", {**repo.files(), "notes.txt": File(5, b"newer")})
+
+    client.fail(1, push, *STEPS["main"])
+    with pytest.raises(RemoteError, match=r"somebody else changed someone/web meanwhile"):
+        Publisher(REPO).publish(publication)
+    assert on_main(client) == {"notes.txt": b"newer"}
+    put = client.put.copy()
+    Publisher(REPO).publish(publication)
+    assert on_main(client) == {**held(publication.files), "notes.txt": b"newer"}
+    assert client.put == put
+
+
+def test_other_bytes_on_the_hub_never_become_main(client, directory, tables):
+    repo = before(client)
+    publication = collect(directory, REPO, tables)
+
+    def spoil():
+        for branch in [name for name in repo.refs if name.startswith("climbstream-")]:
+            if (files := repo.files(branch)).keys() >= publication.files.keys():
+                size = files["manifest.json"].size
+                repo.commit(branch, {**files, "manifest.json": File(size, b"x" * size)})
+
+    client.fail(10**6, spoil, *STEPS["list"])
+    with pytest.raises(IntegrityError, match=r"lists 1 of \d+ files with other bytes .*manifest"):
+        Publisher(REPO).publish(publication)
+    assert on_main(client) == {"notes.txt": b"old"}
+    client.faults.clear()
+    Publisher(REPO).publish(publication)
+    assert on_main(client) == {**held(publication.files), "notes.txt": b"old"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["object", "stage", "main", "drop"])
+def test_a_publication_that_is_killed_leaves_main_whole_and_goes_on(
+    hub, run, environment, directory, step
+):
+    before(hub)
+    command = [CLIMB, "publish", str(directory), REPO, "--tag", "v1"]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    hub.fail(1, lambda: os.kill(process.pid, signal.SIGKILL), *STEPS[step])
+    assert process.wait(60) == -signal.SIGKILL
+    assert len(mains(hub)) <= 2
+    done = run("publish", directory, REPO, "--tag", "v1")
+    assert done.returncode == 0, done.stderr
+    expected = held(collect(directory, REPO, directory).files)
+    assert on_main(hub) == {**expected, "notes.txt": b"old"}
+    assert len(mains(hub)) == 2
+    assert hub.repos[REPO].refs.keys() == {"main", "v1"}
+    assert {*hub.put.values()} == {1}
+
+
+# The command.
+
+
+@pytest.mark.slow
+def test_a_dry_run_says_what_would_be_sent_and_asks_nothing(hub, run, directory):
+    done = run("publish", directory, REPO, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert not hub.asked
+    files = collect(directory, REPO, directory).files
+    size = sum(map(len, held(files).values()))
+    about = f"{len(files)} files, {size:,} bytes · licence: CC0-1.0 · nothing was sent"
+    assert about in done.stdout
+    assert all(path in done.stdout for path in files)
+
+
+@pytest.mark.slow
+def test_a_token_is_in_no_output_at_debug_level_and_in_no_file(hub, run, directory, tmp_path):
+    hub.fail(2, 503, *STEPS["stage"])
+    debug = {"HF_DEBUG": "1", "HF_HUB_VERBOSITY": "debug"}
+    done = run("publish", directory, REPO, "--work", tmp_path / "work", **debug)
+    assert done.returncode == 0, done.stderr
+    hub.fail(10**6, 403, *STEPS["list"])
+    refused = run("publish", directory, REPO, "--work", tmp_path / "work", "--json", **debug)
+    assert refused.returncode != 0
+    assert "Traceback" not in refused.stderr
+    said = done.stdout + done.stderr + refused.stdout + refused.stderr
+    assert "someone/web" in said
+    assert TOKEN[3:] not in said
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert TOKEN[3:].encode() not in path.read_bytes()
+    assert all(TOKEN.encode() not in data for data in on_main(hub).values())
+
+
+@pytest.mark.parametrize("repo", ["web", "a/b/c", "../web", "hf://someone/web", "someone/web@v1"])
+def test_a_name_that_is_none_is_refused(repo):
+    with pytest.raises(UsageError, match="is no data set of the Hub; say OWNER/NAME"):
+        hub.check_repo(repo)
+
+
+@pytest.mark.slow
+def test_the_command_refuses_a_name_that_is_none(run, directory):
+    done = run("publish", directory, "web")
+    assert done.returncode == 2
+    assert done.stderr.strip() == "error: 'web' is no data set of the Hub; say OWNER/NAME"
+
+
+@pytest.mark.slow
+def test_a_directory_with_faults_is_not_published(hub, run, directory, tmp_path):
+    broken = tmp_path / "broken"
+    subprocess.run(["cp", "-r", directory, broken], check=True)
+    shard = next(broken.glob("clusters/*/*.zstd"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    done = run("publish", broken, REPO)
+    assert done.returncode != 0
+    assert shard.name in done.stderr
+    assert "so it is not published" in done.stderr
+    assert not hub.repos
+
+
+# Card and licence.
+
+
+def card_of(publication):
+    """Metadata and body of the card."""
+    _, head, body = publication.files["README.md"].decode().split("---\n", 2)
+    return yaml.safe_load(head), body
+
+
+def test_the_card_says_licence_shares_and_how_to_load(publication, directory):
+    manifest = Manifest.load(directory)
+    metadata, body = card_of(publication)
+    assert metadata["license"] == "cc0-1.0"
+    names = [config["config_name"] for config in metadata["configs"]]
+    assert names == ["default", *manifest.names]
+    assert metadata["configs"][0]["default"] is True
+    for cluster in manifest.clusters:
+        assert f"| {cluster.tokens:,} | {cluster.tokens / manifest.tokens:.6f} |" in body
+    for way in (f'MixtureLoader("hf://{REPO}"', "mosaicml-streaming", f'load_dataset("{REPO}"'):
+        assert way in body
+    assert manifest.fingerprint in body
+
+
+def licensed(directory, tmp_path, license_):
+    """Return a copy of the shards under another licence."""
+    copy = tmp_path / "shards"
+    subprocess.run(["cp", "-r", directory, copy], check=True)
+    manifest = Manifest.load(copy).to_json()
+    manifest.pop("fingerprint")
+    other = Manifest(**{**vars_of(Manifest.load(copy)), "license": license_})
+    other.save(copy)
+    return copy
+
+
+def vars_of(manifest):
+    """Fields of a manifest."""
+    return {name: getattr(manifest, name) for name in manifest.__dataclass_fields__}
+
+
+def test_a_licence_is_inherited_and_never_changed(directory, tmp_path, tables):
+    assert collect(directory, REPO, tables, license_="CC0-1.0").license == "CC0-1.0"
+    with pytest.raises(UsageError, match=r"are under CC0-1.0, .* cannot become mit"):
+        collect(directory, REPO, tables, license_="mit")
+
+
+def test_shards_of_which_nobody_says_a_licence_are_not_published(directory, tmp_path):
+    unknown = licensed(directory, tmp_path, "unknown")
+    with pytest.raises(UsageError, match="state no licence; state it with --license"):
+        collect(unknown, REPO, tmp_path)
+    stated = collect(unknown, REPO, tmp_path, license_="My own")
+    metadata, body = card_of(stated)
+    assert (metadata["license"], metadata["license_name"]) == ("other", "My own")
+    assert "as the publisher states it" in body
+
+
+def test_held_out_text_stays_here_unless_it_is_asked_for(directory, tables):
+    assert "heldout.jsonl.zst" not in collect(directory, REPO, tables).files
+    assert "heldout.jsonl.zst" in collect(directory, REPO, tables, heldout=True).files
+
+
+# Mixtures.
+
+
+def search_of(directory, folder):
+    """Write what a search leaves."""
+    folder.mkdir()
+    names = Manifest.load(directory).names
+    weights = dict.fromkeys(names, 0.0) | {names[0]: 0.75, names[1]: 0.25}
+    about = {"shards": Manifest.load(directory).fingerprint, "reason": "it beat the shares by 0.1"}
+    Mixture(weights, about).save(folder / "mixture.json")
+    for name in ("trials.jsonl", "answer.json", "report.html"):
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_a_search_goes_with_its_trials_and_its_claim(directory, tables, tmp_path):
+    found = collect(directory, REPO, tables, mixture=search_of(directory, tmp_path / "search"))
+    ours = {p for p in found.files if p.startswith("search/")}
+    assert ours == {"search/trials.jsonl", "search/answer.json", "search/report.html"}
+    _, body = card_of(found)
+    assert "it beat the shares by 0.1" in body
+    assert "| 0.750000 |" in body
+    assert "Mixture.from_hub('someone/web')" in body
+
+
+def test_a_mixture_alone_is_small(client, directory, tables, tmp_path):
+    search = search_of(directory, tmp_path / "search")
+    alone = collect(directory, REPO, tables, what="mixture", mixture=search / "mixture.json")
+    assert alone.files.keys() == {"README.md", "mixture.json"}
+    Publisher(REPO).publish(alone)
+    assert Mixture.from_hub(REPO) == Mixture.load(search / "mixture.json")
+    with pytest.raises(UsageError, match="say which: --mixture FILE"):
+        collect(directory, REPO, tables, what="mixture")
+
+
+def test_a_mixture_of_other_shards_is_refused(directory, tables, tmp_path):
+    names = Manifest.load(directory).names
+    Mixture({names[0]: 1.0}, {"shards": "0" * 16}).save(tmp_path / "mixture.json")
+    with pytest.raises(InvalidDataError, match=r"was found for the shards 0{16}"):
+        collect(directory, REPO, tables, mixture=tmp_path / "mixture.json")
+    Mixture({"c77": 1.0}).save(tmp_path / "mixture.json")
+    with pytest.raises(InvalidDataError, match=r"weights c77, but the clusters are "):
+        collect(directory, REPO, tables, mixture=tmp_path / "mixture.json")
+
+
+def test_a_mixture_that_is_pushed_comes_back_and_no_token_goes_along(client):
+    mixture = Mixture.of({"c00": 3, "c01": 1}, {"reason": "because"})
+    commit = mixture.push_to_hub("someone/mixtures")
+    assert client.repos["someone/mixtures"].refs["main"] == commit
+    for place in ("someone/mixtures", f"someone/mixtures@{commit}", "hf://someone/mixtures"):
+        back = Mixture.from_hub(place)
+        assert (back.weights, back.about) == (mixture.weights, mixture.about)
+    assert Mixture.load("hf://someone/mixtures").weights == mixture.weights
+    assert mixture.push_to_hub("someone/mixtures") is not None
+
+
+def test_a_data_set_without_a_mixture_says_so(client, directory, monkeypatch):
+    client.upload("someone/bare", directory)
+    with pytest.raises(InvalidDataError, match=r"hf://datasets/someone/bare holds no mixture.json"):
+        Mixture.from_hub("someone/bare")
+    monkeypatch.setenv("HF_TOKEN", "hf_other")
+    with pytest.raises(RemoteError, match=r"refused to put mixture\.json"):
+        Mixture.uniform(["a"]).push_to_hub("someone/bare")
