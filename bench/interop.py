@@ -1,4 +1,6 @@
-"""Compare climbstream with the real mosaicml-streaming, both ways; run it by ``make interop``.
+"""Compare climbstream with the real mosaicml-streaming, both ways, and have Megatron read an export.
+
+Run it by ``make interop``.
 
 Each library stands in an environment of its own, and they talk through files of one folder:
 
@@ -12,6 +14,9 @@ Each library stands in an environment of its own, and they talk through files of
    ``MDSWriter``.
 3. ``compare`` (climbstream) writes the same documents and compares bytes: shards raw and
    compressed, and ``index.json``, which may differ by our own top-level key alone.
+
+4. ``megatron`` (megatron-core) reads what ``climb export --to megatron`` wrote, by its own
+   ``IndexedDataset``: documents and their tokens must be those of step 1.
 
 Which documents share a shard is taken from their index in step 3: where a shard ends is up to
 the writer, not to the format.
@@ -188,6 +193,32 @@ def compare(work: Path) -> list[str]:
     return faults
 
 
+def megatron(work: Path) -> list[str]:
+    import warnings  # noqa: PLC0415
+
+    warnings.simplefilter("ignore")  # of what it would like to have for training
+    from megatron.core import __version__  # noqa: PLC0415 - its environment has it
+    from megatron.core.datasets.indexed_dataset import IndexedDataset  # noqa: PLC0415
+
+    known = json.loads((work / "ours.json").read_text())
+    faults = []
+    documents = tokens = 0
+    for name, expected in known["hashes"].items():
+        dataset = IndexedDataset(str(work / "megatron" / name))
+        got = [dataset[i].astype(known["dtype"]) for i in range(len(dataset))]
+        faults += differences(f"cluster {name}, Megatron", expected, [*map(fingerprint, got)])
+        if len(dataset.document_indices) != len(expected) + 1:
+            faults.append(f"cluster {name}, Megatron: {len(dataset.document_indices) - 1} documents")
+        documents += len(got)
+        tokens += sum(map(len, got))
+    print(
+        f"read:  megatron-core {__version__} reads {documents:,} documents, {tokens:,} tokens of "
+        f"{len(known['hashes'])} clusters "
+        f"{'OTHERWISE than' if faults else 'as'} climbstream{'' if faults else ' does'}"
+    )
+    return faults
+
+
 def make_documents(dtype: str) -> list[tuple[str, Any]]:
     """Make documents of every width of a length, and enough of them for a second shard."""
     random = np.random.default_rng(17)
@@ -225,8 +256,8 @@ def save(path: Path, value: object) -> None:
 
 def main() -> None:
     step, shards, work = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    if step == "compare":
-        faults = compare(work)
+    if step in ("compare", "megatron"):
+        faults = {"compare": compare, "megatron": megatron}[step](work)
     else:
         faults = {"ours": ours, "theirs": theirs}[step](shards, work)
     # A fault of reading waits in a file: writing is compared all the same, and counted with it.
@@ -234,7 +265,7 @@ def main() -> None:
     if path.exists():
         faults = json.loads(path.read_text()) + faults
     save(path, faults)
-    if step != "compare":
+    if step != "megatron":  # the last
         return
     for fault in faults:
         print(f"fault: {fault}")

@@ -43,7 +43,8 @@ UNIT_TOKENS = UNIT_BYTES
 """Tokens of a unit; bytes of text, where the rows are text."""
 
 _LICENSE = "license"
-_MOST_TEXT = 10**9
+_MOST_TEXT = 250_000_000
+"""Bytes of a text; so its tokens fit into one shard, even if each of them is a byte."""
 _BATCH = 512
 
 

@@ -94,7 +94,7 @@ def collect(
     files: dict[str, Path | bytes] = {}
     weights = None
     if mixture is not None:
-        weights, found = _mixture(mixture, directory, manifest)
+        weights, found = _mixture(mixture, manifest)
         files |= found
     elif what == "mixture":
         raise UsageError("to publish a mixture alone, say which: --mixture FILE, or a search")
@@ -134,20 +134,14 @@ def collect(
     )
 
 
-def _mixture(
-    place: Path, directory: Path, manifest: Manifest
-) -> tuple[Mixture, dict[str, Path | bytes]]:
+def _mixture(place: Path, manifest: Manifest) -> tuple[Mixture, dict[str, Path | bytes]]:
     """Read a mixture, and list what is to be published of it; ``place`` may be a search."""
     folder = place if place.is_dir() else None
     file = folder / MIXTURE if folder else place
     mixture = Mixture.load(file)
     mixture.array(manifest.names)
-    made_for = mixture.about.get("shards", manifest.fingerprint)
-    if made_for != manifest.fingerprint:
-        raise InvalidDataError(
-            f"{file} was found for the shards {made_for}, and {directory} holds "
-            f"{manifest.fingerprint}; publish it with those, or search again"
-        )
+    if said := manifest.misfit(mixture):
+        raise InvalidDataError(f"{file}: {said}; publish it with those, or search again")
     files: dict[str, Path | bytes] = {MIXTURE: file}
     if folder:
         there = [(name, folder / name) for name in _OF_SEARCH]

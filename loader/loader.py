@@ -184,7 +184,10 @@ class MixtureLoader:
             why_none=f"no shard of {self.seq_len} tokens",
             agreement=self._agree(agreement, live=live),
         )
-        self._course.begin(_start(weights), self._default_mixture)
+        start = _start(weights)
+        if rank == 0 and isinstance(start, Mixture) and (misfit := self.manifest.misfit(start)):
+            say(misfit)
+        self._course.begin(start, self._default_mixture)
         if rank == 0 and weights_file is not None:
             self._course.open([WeightsFile(Path(weights_file), self._course.check)])
         if rank == 0 and weights_function is not None:
@@ -501,7 +504,7 @@ def _start(
     if weights is None or isinstance(weights, Mixture | Schedule):
         return weights
     if isinstance(weights, str | Path):
-        return Mixture.load(Path(weights))
+        return Mixture.load(weights)
     return Mixture.of(weights)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 from .errors import IntegrityError, InvalidDataError
 from .mds import DTYPES, Index
-from .mixture import Mixture
+from .mixture import Mixture, some_names
 from .storage import hash_bytes, hash_json, parse_json, write_json
 from .store import Store
 from .versioned import check_version
@@ -92,6 +92,33 @@ class Manifest:
     def fingerprint(self) -> str:
         """Hash of what a reader sees: clusters, their bytes, and the type of a token."""
         return hash_json([[c.name, c.index_hash] for c in self.clusters] + [self.dtype])
+
+    @property
+    def found_on(self) -> dict[str, Any]:
+        """What a mixture that is found on these clusters notes of them, for `misfit`."""
+        hashes = {c.name: c.index_hash for c in self.clusters}
+        return {"shards": self.fingerprint, "clusters": hashes}
+
+    def misfit(self, mixture: Mixture) -> str:
+        """Say in what these clusters are not those that ``mixture`` was found on; empty: they are.
+
+        Documents may have been appended since. What a mixture does not note fits all.
+        """
+        shards = mixture.about.get("shards", self.fingerprint)
+        if shards in (self.fingerprint, *self.earlier):
+            return ""
+        said = f"the mixture was found on the shards {shards}, and these are {self.fingerprint}"
+        clusters = mixture.about.get("clusters")
+        if not isinstance(clusters, dict):
+            return said
+        here = self.found_on["clusters"]
+        kinds = {
+            "hold something else": [n for n in here if clusters.get(n, here[n]) != here[n]],
+            "are no more": [n for n in clusters if n not in here],
+            "are new": [n for n in here if n not in clusters],
+        }
+        found = [f"{some_names(names)} {kind}" for kind, names in kinds.items() if names]
+        return f"{said}: {', '.join(found)}" if found else said
 
     @property
     def earlier(self) -> list[str]:

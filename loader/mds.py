@@ -31,6 +31,8 @@ from .storage import HASH, hash_bytes
 COLUMN = "tokens"
 SHARD_BYTES = 1 << 24
 """A raw shard is closed before it passes this (16 MiB): a first batch touches many shards."""
+MOST_BYTES = 1 << 30
+"""No shard is larger, so none is read that says so; a document is never cut, so one may fill it."""
 ZSTD_LEVEL = 3
 DTYPES = ("uint16", "uint32")
 
@@ -274,9 +276,9 @@ def _entry(shard: dict[str, Any], lengths: Any, dtype: str) -> ShardEntry:
         raise InvalidDataError(
             f"shard {basename} counts {shard['samples']} documents, and {listed} by their lengths"
         )
-    if raw["bytes"] >= 1 << 32:
+    if (most := max(raw["bytes"], packed["bytes"])) > MOST_BYTES:
         raise InvalidDataError(
-            f"shard {basename} has {raw['bytes']:,} bytes; its offsets have 32 bits"
+            f"shard {basename} is said to have {most:,} bytes; a shard has at most {MOST_BYTES:,}"
         )
     hashes = [str(raw["hashes"][HASH]), str(packed["hashes"][HASH])]
     if not all(_DIGEST.fullmatch(digest) for digest in hashes):  # they name files of the cache

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from .clusters import CLUSTERS
-from .errors import IntegrityError, NoSpaceError
+from .errors import IntegrityError, InvalidDataError, NoSpaceError
 from .heldout import HELDOUT
 from .hub import URL, pin, split_repo
 from .manifest import INDEX, MANIFEST, Manifest, cluster_folder, load_index
 from .mds import check_packed
 from .mixture import MIXTURE, Mixture
 from .plan import begin_or_continue
-from .progress import Progress
+from .progress import Progress, say
 from .storage import hash_bytes, lock, remove_temporaries, write_bytes
 from .store import Store
 
@@ -74,6 +74,8 @@ def pull(
         place = pin(f"{URL}{repo}" + (f"@{revision}" if revision else ""))
     store = Store.of(place)
     manifest = Manifest.load(store)
+    if mixture and (misfit := manifest.misfit(mixture)):
+        say(misfit)
     weights = mixture.array(manifest.names) if mixture else [1.0] * len(manifest.names)
     weighed = [c for c, weight in zip(manifest.clusters, weights, strict=True) if weight > 0]
     indexes = {c.name: load_index(store, manifest, c) for c in manifest.clusters}
@@ -97,6 +99,11 @@ def pull(
         return result
     with lock(out):
         remove_temporaries(out)
+        others = [] if (out / PLAN).exists() else sorted(p.name for p in out.iterdir())
+        if others:
+            raise InvalidDataError(
+                f"{out} is not empty: it holds {', '.join(others[:5])}; name a new folder"
+            )
         begin_or_continue(out, PLAN, {"pull": 1, "shards": manifest.fingerprint})
         free = shutil.disk_usage(out).free
         if size + _SPARE > free:

@@ -113,7 +113,7 @@ def run_search(
                 f"none of {len(trials)} proxies could be trained; the first: {trials[0].why}"
             )
         answer = search.result()
-        about = {"targets": list(targets), "shards": manifest.fingerprint, "reason": answer.reason}
+        about = {"targets": list(targets), **manifest.found_on, "reason": answer.reason}
         mixture = Mixture(answer.mixture.weights, about)
         mixture.save(out / "mixture.json")
         write_json(out / "answer.json", answer.to_json())

@@ -422,7 +422,7 @@ def test_a_mixture_alone_is_small(client, directory, tables, tmp_path):
 def test_a_mixture_of_other_shards_is_refused(directory, tables, tmp_path):
     names = Manifest.load(directory).names
     Mixture({names[0]: 1.0}, {"shards": "0" * 16}).save(tmp_path / "mixture.json")
-    with pytest.raises(InvalidDataError, match=r"was found for the shards 0{16}"):
+    with pytest.raises(InvalidDataError, match=r"was found on the shards 0{16}, and these are"):
         collect(directory, REPO, tables, mixture=tmp_path / "mixture.json")
     Mixture({"c77": 1.0}).save(tmp_path / "mixture.json")
     with pytest.raises(InvalidDataError, match=r"weights c77, but the clusters are "):

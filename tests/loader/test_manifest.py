@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from climbstream.loader import Manifest
+from climbstream.loader import Manifest, Mixture
 from climbstream.loader.errors import IntegrityError, InvalidDataError
 from climbstream.loader.manifest import MANIFEST, ClusterEntry, load_index
 
@@ -171,3 +171,45 @@ def test_other_counts_than_those_of_the_manifest_are_found(shards, field):
     cluster = dataclasses.replace(true, **{field: getattr(true, field) + 1})
     with pytest.raises(IntegrityError, match="counts 14 tokens in 2 documents, the manifest"):
         load_index(shards.directory, shards.manifest, cluster)
+
+
+# What a mixture was found on.
+
+
+def test_a_mixture_fits_what_it_was_found_on_and_what_notes_nothing_fits_all(shards):
+    manifest = shards.manifest
+    assert manifest.misfit(Mixture.of({"c00": 1}, manifest.found_on)) == ""
+    assert manifest.misfit(Mixture.of({"c00": 1})) == ""
+
+
+def test_a_mixture_fits_after_documents_were_appended(shards):
+    mixture = Mixture.of({"c00": 1}, shards.manifest.found_on)
+    first, *others = shards.manifest.clusters
+    grown = dataclasses.replace(
+        shards.manifest,
+        clusters=(dataclasses.replace(first, index_hash="1" * 32), *others),
+        provenance={"appended": [{"before": shards.manifest.fingerprint}]},
+    )
+    assert grown.misfit(mixture) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: {"c00": "1" * 32, "c01": c["c01"]}, "c00 hold something else"),
+        (lambda c: {**c, "c07": "1" * 32}, "c07 are no more"),
+        (lambda c: {"c01": c["c01"]}, "c00 are new"),
+    ],
+)
+def test_a_mixture_of_other_shards_is_told_in_what_they_differ(shards, change, said):
+    noted = change(shards.manifest.found_on["clusters"])
+    mixture = Mixture.of({"c01": 1}, {"shards": "0" * 32, "clusters": noted})
+    misfit = shards.manifest.misfit(mixture)
+    assert misfit.startswith(f"the mixture was found on the shards {'0' * 32}, and these are ")
+    assert misfit.endswith(f": {said}")
+
+
+def test_a_note_that_is_nonsense_is_a_misfit_and_no_crash(shards):
+    for clusters in (None, 3, [], {"c00": [1]}):
+        mixture = Mixture.of({"c01": 1}, {"shards": 5, "clusters": clusters})
+        assert shards.manifest.misfit(mixture)

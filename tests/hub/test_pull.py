@@ -1,0 +1,471 @@
+"""Shards that lie on the Hub: streamed, pulled, and by hostile owners; with the real client."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import zstandard
+from hub_double import File
+
+from climbstream.loader import Mixture, MixtureLoader, hub, store
+from climbstream.loader.errors import (
+    ClimbError,
+    IntegrityError,
+    InvalidDataError,
+    NoSpaceError,
+    RemoteError,
+    UsageError,
+)
+from climbstream.loader.manifest import Manifest
+from climbstream.loader.pull import pull
+from climbstream.loader.storage import hash_bytes
+from climbstream.loader.verify import verify_directory
+
+REPO = "someone/web"
+URL = f"hf://{REPO}"
+CLIMB = str(Path(sys.executable).parent / "climb")
+STEPS = 30
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    monkeypatch.setattr(hub, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(store, "_LONGEST_PAUSE", 0.01)
+
+
+@pytest.fixture
+def web(client, directory):
+    """The double, with the shards as a data set."""
+    client.upload(REPO, directory)
+    return client
+
+
+@pytest.fixture
+def names(directory):
+    """Names of the clusters."""
+    return Manifest.load(directory).names
+
+
+def digest(loader, steps=STEPS):
+    """Hash of the next batches."""
+    hashed = hashlib.sha256()
+    for _ in range(steps):
+        batch = next(loader)
+        hashed.update(batch["input_ids"].numpy().tobytes())
+        hashed.update(batch["cluster_ids"].numpy().tobytes())
+    return hashed.hexdigest()
+
+
+def opened(place, cache, mixture=None, **more):
+    """Return a loader of small rows."""
+    return MixtureLoader(place, mixture, seq_len=32, batch_rows=8, seed=5, cache=cache, **more)
+
+
+def files(folder):
+    """Content of files by path, without what pull notes for itself."""
+    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    return {n: p.read_bytes() for n, p in found.items() if n not in (".lock", "pull.json")}
+
+
+def shards_of(sent, name=None):
+    """Bytes of shards that were sent, by path; of one cluster, or of all."""
+    below = f"clusters/{name}/" if name else "clusters/"
+    return {p: n for p, n in sent.items() if p.endswith(".zstd") and p.startswith(below)}
+
+
+# The same as from the local shards.
+
+
+def test_batches_are_the_same_local_pulled_and_streamed(web, directory, tmp_path):
+    expected = digest(opened(directory, tmp_path / "a"))
+    assert digest(opened(URL, tmp_path / "b")) == expected
+    pull(REPO, tmp_path / "pulled")
+    assert digest(opened(tmp_path / "pulled", tmp_path / "c")) == expected
+    assert verify_directory(tmp_path / "pulled").faults == []
+
+
+def test_what_is_pulled_are_the_files_as_they_are(web, directory, tmp_path):
+    pulled = pull(REPO, tmp_path / "pulled")
+    assert files(tmp_path / "pulled").items() <= files(directory).items()
+    theirs = {p for p in files(directory) if p.startswith(("clusters/", "documents/"))}
+    assert theirs <= files(tmp_path / "pulled").keys()
+    sizes = shards_of(web.sent)
+    assert pulled.fetched == pulled.bytes == sum(sizes.values())
+    assert sizes == {p: len(d) for p, d in files(directory).items() if p in sizes}
+
+
+def test_a_run_streams_each_byte_once_and_another_run_none(web, tmp_path):
+    first = digest(opened(URL, tmp_path / "cache"))
+    sent = shards_of(web.sent)
+    assert {p: len(web.content(web.repos[REPO].files()[p])) for p in sent} == sent
+    assert digest(opened(URL, tmp_path / "cache")) == first
+    assert shards_of(web.sent) == sent
+
+
+def test_what_has_no_weight_is_not_fetched_and_comes_with_another_mixture(
+    web, directory, names, tmp_path
+):
+    some = Mixture.uniform(names[:2])
+    pulled = pull(REPO, tmp_path / "pulled", some)
+    assert pulled.clusters == tuple(names[:2])
+    assert not shards_of(web.sent, names[2])
+    expected = digest(opened(directory, tmp_path / "a", some))
+    assert digest(opened(tmp_path / "pulled", tmp_path / "b", some)) == expected
+    with pytest.raises(IntegrityError, match=r"clusters/c0[2-5]/shard\.00000.* is missing"):
+        digest(opened(tmp_path / "pulled", tmp_path / "b", Mixture.uniform(names[2:])))
+    sent = web.sent.copy()
+    again = pull(REPO, tmp_path / "pulled", Mixture.uniform(names))
+    assert 0 < again.fetched < again.bytes
+    assert shards_of(web.sent - sent).keys().isdisjoint(shards_of(sent))
+    whole = digest(opened(tmp_path / "pulled", tmp_path / "c"))
+    assert whole == digest(opened(directory, tmp_path / "a"))
+
+
+def test_streaming_fetches_nothing_of_what_has_no_weight(web, names, tmp_path):
+    digest(opened(URL, tmp_path / "cache", Mixture.uniform(names[:2])))
+    assert shards_of(web.sent, names[0])
+    assert not [name for name in names[2:] if shards_of(web.sent, name)]
+
+
+def test_a_pull_of_what_is_here_fetches_nothing(web, tmp_path):
+    pull(REPO, tmp_path / "pulled")
+    sent = web.sent.copy()
+    assert pull(REPO, tmp_path / "pulled").fetched == 0
+    assert not shards_of(web.sent - sent)
+
+
+def test_a_dry_run_says_what_would_be_fetched_and_writes_nothing(web, names, tmp_path):
+    said = pull(REPO, tmp_path / "pulled", Mixture.of({names[0]: 1}), dry_run=True)
+    assert not (tmp_path / "pulled").exists()
+    assert not shards_of(web.sent)
+    assert pull(REPO, tmp_path / "pulled", Mixture.of({names[0]: 1})) == said
+
+
+# Revisions.
+
+
+def other_shards(web):
+    """Let ``main`` be something else; return the commit it was."""
+    repo = web.repos[REPO]
+    old = repo.refs["main"]
+    changed = {p: File(1, b"x") for p in repo.files()}
+    repo.commit("main", changed)
+    return old
+
+
+def test_a_revision_is_what_it_was(web, directory, tmp_path):
+    web.repos[REPO].refs["v1"] = web.repos[REPO].refs["main"]
+    old = other_shards(web)
+    expected = digest(opened(directory, tmp_path / "a"))
+    for place in (f"{URL}@v1", f"{URL}@{old}", f"hf://datasets/{REPO}@v1"):
+        assert digest(opened(place, tmp_path / "b")) == expected
+    assert pull(f"{REPO}@v1", tmp_path / "pulled").source == f"hf://datasets/{REPO}@{old}"
+    with pytest.raises(InvalidDataError, match=r"manifest\.json is not JSON"):
+        opened(URL, tmp_path / "b")
+
+
+def test_a_running_job_keeps_to_the_commit_that_it_began_with(web, directory, tmp_path):
+    loader = opened(URL, tmp_path / "cache")
+    other_shards(web)
+    assert digest(loader) == digest(opened(directory, tmp_path / "a"))
+
+
+def test_a_revision_that_is_not_there_is_named(web, tmp_path):
+    with pytest.raises(RemoteError, match=r"the Hub refused to find v9 of someone/web"):
+        pull(f"{REPO}@v9", tmp_path / "pulled")
+    with pytest.raises(RemoteError, match=r"the Hub refused to find main of someone/else"):
+        opened("hf://someone/else", tmp_path / "cache")
+    with pytest.raises(UsageError, match="ends where a revision should be named"):
+        pull(f"{REPO}@", tmp_path / "pulled")
+
+
+def test_a_private_data_set_needs_the_token(web, tmp_path, monkeypatch):
+    web.repos[REPO].private = True
+    pull(REPO, tmp_path / "pulled")
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(RemoteError, match=r"refused to find main of someone/web.*HF_TOKEN"):
+        pull(REPO, tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+# Faults.
+
+
+@pytest.mark.parametrize("what", [503, 429, "lost", "cut"])
+@pytest.mark.parametrize("part", ["manifest.json", "index.json", ".zstd"])
+def test_a_pull_and_a_run_go_through_what_passes(web, directory, tmp_path, what, part):
+    web.fail(2, what, "GET", part)
+    pull(REPO, tmp_path / "pulled")
+    assert web.failed
+    assert files(tmp_path / "pulled").items() <= files(directory).items()
+    web.fail(2, what, "GET", part)
+    assert digest(opened(URL, tmp_path / "b")) == digest(opened(directory, tmp_path / "a"))
+    assert web.failed
+
+
+def test_a_hub_that_asks_for_a_pause_gets_it(web, tmp_path, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(store.time, "sleep", pauses.append)
+    web.fail(1, 429, "GET", ".zstd")
+    pull(REPO, tmp_path / "pulled")
+    assert max(pauses) >= 1
+
+
+@pytest.mark.slow
+def test_a_pull_that_is_killed_goes_on(hub, run, environment, directory, tmp_path):
+    hub.upload(REPO, directory)
+    process = subprocess.Popen(
+        [CLIMB, "pull", REPO, str(tmp_path / "pulled")], env=environment, stderr=subprocess.DEVNULL
+    )
+    seen = []
+
+    def kill():
+        seen.append(1)
+        if len(seen) == 4:
+            os.kill(process.pid, signal.SIGKILL)
+
+    hub.fail(10**6, kill, "GET", ".zstd")
+    assert process.wait(60) == -signal.SIGKILL
+    assert not (tmp_path / "pulled" / "manifest.json").exists()
+    hub.faults.clear()
+    done = run("pull", REPO, tmp_path / "pulled")
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "pulled").items() <= files(directory).items()
+    assert verify_directory(tmp_path / "pulled").faults == []
+
+
+def test_a_disk_without_room_is_named_before_anything_is_fetched(web, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=(64 << 20) + 1000))
+    with pytest.raises(NoSpaceError, match=r"bytes of \d+ shards are missing, .* room for 1,000"):
+        pull(REPO, tmp_path / "pulled")
+    assert not shards_of(web.sent)
+
+
+def test_a_folder_that_holds_something_else_is_not_touched(web, directory, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(InvalidDataError, match=r"is not empty: it holds notes\.txt"):
+        pull(REPO, tmp_path / "mine")
+    assert files(tmp_path / "mine") == {"notes.txt": b"mine"}
+
+
+def test_a_mixture_of_other_clusters_is_named(web, names, tmp_path):
+    with pytest.raises(InvalidDataError, match=r"the mixture weights c98, but the clusters are"):
+        pull(REPO, tmp_path / "pulled", Mixture.of({"c98": 1}))
+
+
+# Hostile owners. What they publish is in itself consistent: they can compute hashes too.
+
+
+def resign(folder, *, index=None, shard=None, name=None):
+    """Change the index, a shard, or the name of the first cluster, and make all hashes fit."""
+    manifest = Manifest.load(folder)
+    first, *others = manifest.clusters
+    at = folder / "clusters" / first.name
+    value = json.loads((at / "index.json").read_bytes())
+    entry = value["shards"][0]
+    if shard is not None:
+        (at / entry["zip_data"]["basename"]).write_bytes(shard)
+        entry["zip_data"] |= {"bytes": len(shard), "hashes": {"xxh3_128": hash_bytes(shard)}}
+    if index is not None:
+        index(value, entry)
+    data = json.dumps(value).encode()
+    (at / "index.json").write_bytes(data)
+    liar = dataclasses.replace(first, index_hash=hash_bytes(data))
+    said = dataclasses.replace(manifest, clusters=(liar, *others)).to_json()
+    if name is not None:
+        said["clusters"] = [{**dataclasses.asdict(liar), "name": name}]
+    (folder / "manifest.json").write_text(json.dumps(said))
+
+
+def bomb():
+    """A frame of 200 kB that is 3 GB of zeros."""
+    packer = zstandard.ZstdCompressor(level=3).compressobj(size=3 << 30)
+    block = bytes(1 << 24)
+    return b"".join(packer.compress(block) for _ in range(192)) + packer.flush()
+
+
+def header(count):
+    """A shard whose header says that it holds so many documents."""
+    return zstandard.compress(np.uint32(count).tobytes() + bytes(10_000))
+
+
+def swelled(value, entry):
+    """Let the index promise what the bomb holds."""
+    entry["raw_data"]["bytes"] = 3 << 30
+
+
+HOSTILE = {
+    "a base name that leads out": {
+        "index": lambda v, e: e["raw_data"].update(basename="../../../evil")
+    },
+    "an absolute base name": {"index": lambda v, e: e["raw_data"].update(basename="/tmp/evil")},
+    "a packed name that leads out": {"index": lambda v, e: e["zip_data"].update(basename="../x")},
+    "a cluster that leads out": {"name": "../../evil"},
+    "an index of no shards": {"index": lambda v, e: v["shards"].clear()},
+    "an index that counts too much": {"index": lambda v, e: e.update(samples=1 << 40)},
+    "a bomb": {"shard": bomb},
+    "a bomb that is announced": {"shard": bomb, "index": swelled},
+    "a huge header": {"shard": lambda: header(0xFFFFFFFF)},
+    "a header of nothing": {"shard": lambda: header(0)},
+    "no frame": {"shard": lambda: b"../../../etc/passwd"},
+}
+
+
+@pytest.fixture
+def hostile(client, directory, tmp_path):
+    """Return a function that publishes a spoilt copy."""
+
+    def publish(shard=None, **lies):
+        copy = tmp_path / "hostile"
+        shutil.copytree(directory, copy)
+        resign(copy, shard=shard() if shard else None, **lies)
+        client.upload(REPO, copy)
+        shutil.rmtree(copy)
+        return client
+
+    return publish
+
+
+def everything(folder):
+    """Paths of all that lies in a folder."""
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("lie", HOSTILE)
+def test_a_hostile_data_set_ends_in_an_error_and_writes_nothing_outside(
+    hostile, names, tmp_path, lie
+):
+    hostile(**HOSTILE[lie])
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    with pytest.raises(ClimbError) as error:
+        digest(opened(URL, tmp_path / "a" / "b" / "cache", Mixture.of({names[0]: 1})))
+    assert len(str(error.value)) < 1000
+    assert all(p.startswith("b/cache") or p == "b" for p in everything(tmp_path / "a"))
+    cached = [p for p in (tmp_path / "a").rglob("*") if p.is_file()]
+    assert sum(p.stat().st_size for p in cached) < 1 << 20
+    try:
+        pull(REPO, tmp_path / "a" / "b" / "pulled")
+    except ClimbError:
+        assert not (tmp_path / "a" / "b" / "pulled" / "manifest.json").exists()
+    else:  # a shard is not opened by a pull: who reads it is warned, as above
+        assert "shard" in HOSTILE[lie]
+    inside = ("b/cache", "b/pulled")
+    assert all(p.startswith(inside) or p == "b" for p in everything(tmp_path / "a"))
+
+
+def test_another_shard_in_the_place_of_one_is_refused_and_what_was_right_stays(
+    web, directory, names, tmp_path
+):
+    repo = web.repos[REPO]
+    spoilt = f"clusters/{names[1]}/shard.00000.mds.zstd"
+    size = repo.files()[spoilt].size
+    repo.commit("main", {**repo.files(), spoilt: web.keep(b"x" * size)})
+    with pytest.raises(IntegrityError, match=r"shard\.00000\.mds\.zstd: expected \w+ xxh3_128"):
+        pull(REPO, tmp_path / "pulled")
+    assert not (tmp_path / "pulled" / "manifest.json").exists()
+    assert not (tmp_path / "pulled" / spoilt).exists()
+    repo.commit("main", {**repo.files(), spoilt: web.keep((directory / spoilt).read_bytes())})
+    pull(REPO, tmp_path / "pulled")
+    assert files(tmp_path / "pulled").items() <= files(directory).items()
+
+
+@pytest.mark.parametrize("path", ["index.json", "shard.00000.mds.zstd"])
+def test_a_link_in_a_data_set_is_no_way_out(web, names, tmp_path, path):
+    # Git keeps a symbolic link as a file that holds its target, and so the Hub sends it.
+    repo = web.repos[REPO]
+    link = f"clusters/{names[0]}/{path}"
+    repo.commit("main", {**repo.files(), link: File(11, b"/etc/passwd")})
+    with pytest.raises(IntegrityError, match="expected"):
+        pull(REPO, tmp_path / "pulled")
+    assert not (tmp_path / "pulled" / link).exists()
+    assert not [p for p in (tmp_path / "pulled").rglob("*") if p.is_symlink()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lie", ["a bomb", "a bomb that is announced", "a huge header"])
+def test_memory_is_bounded_whatever_a_data_set_says(hub, hostile, environment, tmp_path, lie):
+    hostile(**HOSTILE[lie])
+    train = f"""
+import resource
+from climbstream.loader import MixtureLoader
+try:
+    for _ in zip(range(99), MixtureLoader("{URL}", seq_len=32, batch_rows=8)): pass
+except Exception as error:
+    print(type(error).__name__)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", train], env=environment, capture_output=True, text=True, check=True
+    )
+    said, megabytes = done.stdout.split()
+    assert said in ("IntegrityError", "InvalidDataError")
+    assert int(megabytes) < 1200
+
+
+def test_a_file_larger_than_its_index_says_is_not_read_to_the_end(web, directory, names, tmp_path):
+    repo = web.repos[REPO]
+    path = f"clusters/{names[0]}/shard.00000.mds.zstd"
+    repo.commit("main", {**repo.files(), path: web.keep(bytes(50 << 20))})
+    with pytest.raises(IntegrityError, match=r"has 52,428,800 bytes, .* at most"):
+        pull(REPO, tmp_path / "pulled")
+    assert web.sent[path] < 50 << 20
+
+
+# The real readers of others.
+
+STREAM = """
+import sys
+from datasets import load_dataset
+rows = load_dataset(sys.argv[1], *sys.argv[2:], split="train", streaming=True)
+rows = list(rows)
+print(len(rows), sum(row["token_count"] for row in rows), *{row["cluster_id"] for row in rows})
+"""
+
+
+@pytest.mark.slow
+def test_load_dataset_streams_one_cluster_and_all_of_it(hub, run, environment, directory):
+    done = run("publish", directory, REPO, "--what", "all")
+    assert done.returncode == 0, done.stderr
+    manifest = Manifest.load(directory)
+    for name, some in ((manifest.names[1], manifest.clusters[1:2]), (None, manifest.clusters)):
+        before = hub.sent.copy()
+        said = subprocess.run(
+            [sys.executable, "-c", STREAM, REPO, *([name] if name else [])],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert said.returncode == 0, said.stderr
+        documents, tokens, *labels = map(int, said.stdout.split())
+        assert documents == sum(cluster.documents for cluster in some)
+        # Rows leave out the token that ends a document.
+        assert tokens == sum(cluster.tokens - cluster.documents for cluster in some)
+        assert len(labels) == len(some)
+        sent = {p for p in hub.sent - before if p.endswith(".parquet")}
+        where = "parquet/cluster_1/" if name else "shuffled/"
+        assert sent
+        assert all(path.startswith(where) for path in sent)
+
+
+@pytest.mark.slow
+def test_the_command_trains_on_the_hub(hub, run, directory, tmp_path):
+    hub.upload(REPO, directory)
+    Mixture.of({"c00": 1, "c01": 1}).save(tmp_path / "mixture.json")
+    done = run("pull", REPO, tmp_path / "pulled", "--mixture", tmp_path / "mixture.json", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["clusters"] == ["c00", "c01"]
+    wrong = run("pull", "someone/none", tmp_path / "none")
+    assert wrong.returncode != 0
+    assert "Traceback" not in wrong.stderr
+    assert "HF_TOKEN" in wrong.stderr
