@@ -208,7 +208,9 @@ def megatron(work: Path) -> list[str]:
         got = [dataset[i].astype(known["dtype"]) for i in range(len(dataset))]
         faults += differences(f"cluster {name}, Megatron", expected, [*map(fingerprint, got)])
         if len(dataset.document_indices) != len(expected) + 1:
-            faults.append(f"cluster {name}, Megatron: {len(dataset.document_indices) - 1} documents")
+            faults.append(
+                f"cluster {name}, Megatron: {len(dataset.document_indices) - 1} documents"
+            )
         documents += len(got)
         tokens += sum(map(len, got))
     print(

@@ -209,8 +209,17 @@ def check_raw(raw: bytes | memoryview, entry: ShardEntry) -> None:
 
 
 def describe_shard(basename: str, lengths: ArrayLike, raw: bytes, packed: bytes) -> ShardEntry:
-    """Make the index entry of a shard, from its bytes and the ``lengths`` of its documents."""
+    """Make the index entry of a shard, from its bytes and the ``lengths`` of its documents.
+
+    Raises:
+        InvalidDataError: It is larger than readers take.
+    """
     sizes = np.asarray(lengths, np.int64)
+    if (most := max(len(raw), len(packed))) > MOST_BYTES:
+        raise InvalidDataError(
+            f"shard {basename} would have {most:,} bytes, and a shard has at most {MOST_BYTES:,}; "
+            f"its longest document has {sizes.max():,} tokens: cut that in the corpus"
+        )
     return ShardEntry(
         basename,
         len(sizes),

@@ -9,8 +9,10 @@ import zstandard
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from climbstream.loader import mds
 from climbstream.loader.errors import IntegrityError, InvalidDataError
 from climbstream.loader.mds import (
+    MOST_BYTES,
     Index,
     ShardEntry,
     check_raw,
@@ -346,9 +348,9 @@ entries = st.builds(
     lambda name, lengths, *rest: ShardEntry(name, sum(n for n, _ in lengths), lengths, *rest),
     st.integers(0, 99_999).map("shard.{:05}.mds".format),
     st.lists(st.tuples(st.integers(0, 1 << 31), st.integers(0, 1 << 40)), max_size=4).map(tuple),
-    st.integers(0, (1 << 32) - 1),
+    st.integers(0, MOST_BYTES),
     hashes,
-    st.integers(0, 1 << 32),
+    st.integers(0, MOST_BYTES),
     hashes,
 )
 
@@ -434,3 +436,9 @@ def test_an_entry_that_leaves_something_out_is_refused(key):
     del value["shards"][0][key]
     with pytest.raises(InvalidDataError, match=f"no index of token shards: .*{key}"):
         Index.from_bytes(json.dumps(value).encode(), "uint16")
+
+
+def test_a_shard_larger_than_readers_take_is_not_written(monkeypatch):
+    monkeypatch.setattr(mds, "MOST_BYTES", 50)
+    with pytest.raises(InvalidDataError, match=r"would have 51 bytes, .* at most 50; .* 9 tokens"):
+        describe_shard("shard.00000.mds", [4, 9], b"x" * 51, b"y")
