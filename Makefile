@@ -37,7 +37,7 @@ check: $(VENV)  ## lint, types, layers
 bench: $(VENV)  ## measure
 	$(BIN)/python bench/run.py
 
-interop: $(VENV)  ## read our shards with the real mosaicml-streaming, in an environment of its own
+interop: $(VENV)  ## read our shards with the real mosaicml-streaming and Megatron, in environments of their own
 	bench/interop.sh
 
 clean:  ## remove the environment (never data)

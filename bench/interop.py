@@ -1,4 +1,4 @@
-"""Compare climbstream with the real mosaicml-streaming, both ways, and have Megatron read an export.
+"""Compare climbstream with the real mosaicml-streaming, both ways; have Megatron read an export.
 
 Run it by ``make interop``.
 
@@ -207,10 +207,8 @@ def megatron(work: Path) -> list[str]:
         dataset = IndexedDataset(str(work / "megatron" / name))
         got = [dataset[i].astype(known["dtype"]) for i in range(len(dataset))]
         faults += differences(f"cluster {name}, Megatron", expected, [*map(fingerprint, got)])
-        if len(dataset.document_indices) != len(expected) + 1:
-            faults.append(
-                f"cluster {name}, Megatron: {len(dataset.document_indices) - 1} documents"
-            )
+        if (bounds := len(dataset.document_indices)) != len(expected) + 1:
+            faults.append(f"cluster {name}, Megatron: {bounds - 1} documents")
         documents += len(got)
         tokens += sum(map(len, got))
     print(
