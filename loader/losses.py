@@ -1,6 +1,7 @@
 """ClusterLoss: the mean loss of each cluster, for a trainer to report beside the metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -43,3 +44,12 @@ class ClusterLoss:
             return {}
         (sums, rows), self._sums = self._sums.tolist(), None
         return {n: s / c for n, s, c in zip(self._names, sums, rows, strict=True) if c}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was added since the last `take`, as JSON values."""
+        return {"sums": None if self._sums is None else self._sums.tolist()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave, for the same clusters."""
+        sums = state["sums"]
+        self._sums = None if sums is None else torch.tensor(sums, dtype=torch.float64)

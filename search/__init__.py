@@ -9,16 +9,33 @@ from climbstream.loader.lazy import load_on_use
 
 if TYPE_CHECKING:
     from .answer import Answer
+    from .doremi import DoReMi
+    from .online import OnlineRule
     from .predictor import Predictor
     from .search import Search
+    from .train import TrainSettings, train_model
     from .trial import Trial, TrialLog
 
-__all__ = ["Answer", "Predictor", "Search", "Trial", "TrialLog"]
+__all__ = [
+    "Answer",
+    "DoReMi",
+    "OnlineRule",
+    "Predictor",
+    "Search",
+    "TrainSettings",
+    "Trial",
+    "TrialLog",
+    "train_model",
+]
 
 _HOMES = {
     "Answer": "answer",
+    "DoReMi": "doremi",
+    "OnlineRule": "online",
     "Predictor": "predictor",
     "Search": "search",
+    "TrainSettings": "train",
+    "train_model": "train",
     "Trial": "trial",
     "TrialLog": "trial",
 }

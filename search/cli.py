@@ -10,7 +10,9 @@ import click
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.cli import json_option, show, text_table
 from climbstream.loader.clusters import load_clusters
+from climbstream.loader.errors import UsageError
 
+from .doremi_run import DOREMI, run_doremi
 from .model import SIZES
 from .presets import PRESETS
 from .proxy_search import SearchSettings, run_search
@@ -40,7 +42,9 @@ def _model_options(command: F) -> F:
 @click.option("--target", "targets", multiple=True, required=True, help="What to be good at.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the search.")
 @click.option("--budget", default=112, show_default=True, help="Proxies in all.")
-@click.option("--preset", type=click.Choice(list(PRESETS)), default="robust", show_default=True)
+@click.option(
+    "--preset", type=click.Choice([*PRESETS, DOREMI]), default="robust", show_default=True
+)
 @click.option("--proxy-tokens", default=300_000, show_default=True, help="Tokens of a proxy.")
 @click.option("--final-tokens", type=click.IntRange(min=1), help="Of the run the mixture is for.")
 @click.option("--max-epochs", default=4.0, show_default=True, help="Repeats in that run.")
@@ -70,12 +74,22 @@ def search(
     choices and gold: FILE asks for the bits per byte of the right answers, error=FILE for the part
     of wrong ones. The search sees half of it, or its validation split.
 
+    The preset doremi asks no targets and has no budget: a proxy's weights follow its excess loss
+    over a reference (arXiv 2305.10429); the targets are scored alone.
+
     A search that was interrupted goes on when the same command is run again.
     """
+    proxy = TrainSettings(tokens=proxy_tokens, **model)
+    if preset == DOREMI:
+        if final_tokens is not None:
+            raise UsageError("doremi has no caps; leave --final-tokens out")
+        found = run_doremi(directory, targets, out, proxy, seed, workers=workers)
+        show(found, _doremi_text(directory, targets, found, out), as_json=as_json)
+        return
     settings = SearchSettings(
         budget=budget,
         preset=preset,
-        proxy=TrainSettings(tokens=proxy_tokens, **model),
+        proxy=proxy,
         seed=seed,
         final_tokens=final_tokens,
         max_epochs=max_epochs,
@@ -115,6 +129,17 @@ def train(
     result = train_run(directory, weights, settings, seed, out, max_epochs)
     text = f"loss {result['loss']:.4f} nats a token after {result['tokens']:,} tokens · {out}"
     show(result, text, as_json=as_json)
+
+
+def _doremi_text(
+    directory: Path, targets: tuple[str, ...], found: dict[str, Any], out: Path
+) -> str:
+    """Lay out what `run_doremi` found."""
+    scores = found["scores"]
+    rows = [(t, f"{scores['mixture'][t]:.4f}", f"{scores['token_shares'][t]:.4f}") for t in targets]
+    table = text_table(("target", "doremi", "token shares"), rows)
+    mixture = mixture_text(directory, Mixture.from_json(found["mixture"]))
+    return f"{table}\n\n{mixture}\n\n{out / 'mixture.json'}"
 
 
 def mixture_text(directory: Path, mixture: Mixture) -> str:

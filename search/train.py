@@ -6,7 +6,7 @@ the clock. Equal arguments give equal weights on one machine, whether a run was 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from climbstream.loader.plan import check_same
 from climbstream.loader.storage import atomic_path
 
 from .model import make_model
+from .online import OnlineRule, row_means, token_losses
 
 _METRICS_EVERY = 100
 
@@ -95,6 +96,7 @@ def train_model(
     metrics: Path | None = None,
     max_epochs: float | None = None,
     weights_file: Path | None = None,
+    rule: OnlineRule | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> TrainedModel:
     """Train one model from scratch.
@@ -112,6 +114,7 @@ def train_model(
             every 100 steps; what will be used up before the end is said then.
         max_epochs: How often a cluster may be gone through; then the others share its weight.
         weights_file: File in which other weights may be asked for, as `climb weights` does.
+        rule: Changes the weights while the model trains, beginning with ``mixture``.
         on_step: Called with the number of steps done and the last loss, nats a token.
 
     Raises:
@@ -125,6 +128,7 @@ def train_model(
         "settings": settings.to_json(),
         "seed": seed,
         **({} if max_epochs is None else {"max_epochs": max_epochs}),
+        **({} if rule is None else {"rule": type(rule).__name__, "every": rule.every}),
     }
     model = make_model(settings.model, manifest.vocab_size, settings.seq_len, seed)
     optimizer = AdamW(model.parameters(), settings.learning_rate, (0.9, 0.95), weight_decay=0.1)
@@ -141,6 +145,7 @@ def train_model(
         weights_file=weights_file,
     )
     losses: list[float] = []
+    heard = ClusterLoss(loader.names)
     if checkpoint is not None and checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         check_same(saved["run"], run, checkpoint)
@@ -149,6 +154,9 @@ def train_model(
         schedule.load_state_dict(saved["schedule"])
         loader.load_state_dict(saved["loader"])
         losses = saved["losses"]
+        if rule is not None:
+            rule.load_state_dict(saved["rule"])
+            heard.load_state_dict(saved["heard"])
     by_cluster = ClusterLoss(loader.names)
     version = -1
     for step in range(loader.step, settings.steps):
@@ -160,7 +168,8 @@ def train_model(
                 f"were gone through {max_epochs:g} times; allow more epochs, or fewer tokens"
             )
         batch = given["input_ids"]
-        of_rows = _row_losses(model(input_ids=batch).logits, batch)
+        of_tokens = token_losses(model(input_ids=batch).logits, batch)
+        of_rows = row_means(of_tokens)
         if metrics is not None:
             by_cluster.add(given["cluster_ids"], of_rows)
         loss = of_rows.mean()
@@ -175,6 +184,10 @@ def train_model(
                 f"the loss is not finite at step {step + 1} of {settings.steps}; "
                 f"try a smaller learning rate than {settings.learning_rate:g}"
             )
+        if rule is not None:
+            heard.add(given["cluster_ids"], rule.measure(batch, of_tokens))
+            if (step + 1) % rule.every == 0:
+                _follow(loader, rule.follow(heard.take()), type(rule).__name__)
         if on_step is not None:
             on_step(step + 1, losses[-1])
         if metrics is not None and ((step + 1) % _METRICS_EVERY == 0 or step + 1 == settings.steps):
@@ -190,6 +203,8 @@ def train_model(
                 "loader": loader.state_dict(),
                 "losses": losses,
             }
+            if rule is not None:
+                state |= {"rule": rule.state_dict(), "heard": heard.state_dict()}
             with atomic_path(checkpoint) as path:
                 torch.save(state, path)
     loader.flush()
@@ -197,14 +212,16 @@ def train_model(
     return TrainedModel(model, sum(last) / len(last), loader.served, loader.epochs)
 
 
-def _row_losses(logits: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
-    """Return the loss of each row, ``[rows]``, nats a token; the last token predicts nothing."""
-    rows, length = batch.shape
-    following = torch.nn.functional.pad(batch[:, 1:], (0, 1), value=-100)
-    losses = torch.nn.functional.cross_entropy(
-        logits.float().flatten(0, 1), following.flatten(), reduction="none"
-    )
-    return losses.view(rows, length).sum(dim=1) / (length - 1)
+def _follow(loader: MixtureLoader, weights: Mapping[str, float] | None, why: str) -> None:
+    """Let ``weights`` hold from the next step on, unless they do.
+
+    After a resume the log may be ahead of the checkpoint: then it has them for this step already.
+    """
+    if weights is None:
+        return
+    mixture = Mixture.of(weights)
+    if mixture.fingerprint != loader.mixture.fingerprint:
+        loader.set_weights(mixture, why=why)
 
 
 def _look_ahead(loader: MixtureLoader, version: int, end: int) -> int:

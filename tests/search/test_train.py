@@ -16,7 +16,8 @@ from climbstream.loader.errors import InvalidDataError, LockedError, UsageError
 from climbstream.loader.request import LOG, ask, open_run
 from climbstream.loader.storage import lock
 from climbstream.search.model import make_model
-from climbstream.search.train import TrainSettings, _row_losses, train_model
+from climbstream.search.online import row_means, token_losses
+from climbstream.search.train import TrainSettings, train_model
 from climbstream.search.train_run import train_run
 
 QUICK = {"seq_len": 32, "batch_rows": 4}
@@ -205,7 +206,8 @@ def test_losses_of_rows_are_those_of_the_model_and_sum_up_by_cluster(shards, sha
     model = make_model("tiny", manifest.vocab_size, 32, 0)
     batch = torch.randint(0, manifest.vocab_size, (4, 32))
     theirs = model(input_ids=batch, labels=batch)
-    assert _row_losses(theirs.logits, batch).mean().item() == pytest.approx(theirs.loss.item())
+    ours = row_means(token_losses(theirs.logits, batch)).mean()
+    assert ours.item() == pytest.approx(theirs.loss.item())
 
 
 def test_what_will_be_used_up_is_said_and_the_end_of_the_data_is_an_error(

@@ -1,0 +1,127 @@
+"""DoReMi over shards: a reference on the token shares, a proxy that follows its excess loss."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from climbstream.loader import Manifest, Mixture, MixtureLoader
+from climbstream.loader.errors import InvalidDataError, UsageError
+from climbstream.loader.plan import begin_or_continue
+from climbstream.loader.pool import Pool
+from climbstream.loader.progress import Progress, say
+from climbstream.loader.request import LOG
+from climbstream.loader.storage import atomic_path, lock, read_json, remove_temporaries, write_json
+
+from .doremi import DoReMi
+from .model import make_model
+from .proxy import ProxyTask, run_proxy
+from .target import load_target
+from .train import TrainSettings, train_model
+
+DOREMI = "doremi"
+"""The preset that this is."""
+_EVERY = 10
+_SAVED = 100
+"""Steps between checkpoints."""
+
+
+def run_doremi(
+    directory: Path,
+    targets: Sequence[str],
+    out: Path,
+    settings: TrainSettings,
+    seed: int = 0,
+    *,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Find DoReMi's mixture of ``directory``; go on if it was begun.
+
+    It knows no targets: they are scored alone, on a proxy of the mixture found and on one of the
+    token shares, so that it can be compared. With reference and follower four models are trained.
+    Leaves ``weights.jsonl`` of the follower, ``result.json`` and ``mixture.json`` in ``out``.
+
+    Raises:
+        UsageError: A target does not exist, or so few steps that no weights would be chosen.
+        InvalidDataError: ``out`` holds another search, or a model could not be trained.
+        LockedError: Another process works on ``out``.
+    """
+    manifest = Manifest.load(directory)
+    texts = {spec: load_target(directory, spec).fingerprint for spec in sorted(targets)}
+    if settings.steps < _EVERY:
+        raise UsageError(
+            f"{settings.tokens:,} tokens make {settings.steps} steps, and DoReMi chooses weights "
+            f"every {_EVERY}; give {_EVERY * settings.seq_len * settings.batch_rows:,} or more"
+        )
+    plan = {
+        "doremi": 1,
+        "shards": manifest.fingerprint,
+        "targets": texts,
+        "settings": settings.to_json(),
+        "seed": seed,
+    }
+    with lock(out):
+        remove_temporaries(out)
+        if begin_or_continue(out, "search.json", plan):
+            say(f"going on with the search in {out}")
+        if (out / "result.json").exists():
+            found: dict[str, Any] = read_json(out / "result.json")
+            return found
+        # What the loader would serve by default: clusters without one row are left out.
+        rows = settings.batch_rows
+        prior = MixtureLoader(directory, seq_len=settings.seq_len, batch_rows=rows).mixture
+        with Progress("doremi", 2 * settings.steps, "steps") as bar:
+            reference = make_model(settings.model, manifest.vocab_size, settings.seq_len, seed)
+            kept = out / "reference.pt"
+            if kept.exists():
+                reference.load_state_dict(torch.load(kept, weights_only=True))
+                bar.add(settings.steps, "reference")
+            else:
+                reference = train_model(
+                    directory,
+                    prior,
+                    settings,
+                    seed,
+                    checkpoint=out / "reference.begun.pt",
+                    every=_SAVED,
+                    on_step=lambda _, loss: bar.add(1, f"reference, loss {loss:.3f}"),
+                ).model
+                with atomic_path(kept) as path:
+                    torch.save(reference.state_dict(), path)
+            rule = DoReMi(reference, prior, every=_EVERY)
+            train_model(
+                directory,
+                prior,
+                settings,
+                seed,
+                checkpoint=out / "follower.begun.pt",
+                every=_SAVED,
+                log=out / LOG,
+                rule=rule,
+                on_step=lambda _, loss: bar.add(1, f"follower, loss {loss:.3f}"),
+            )
+        about = {"preset": DOREMI, **manifest.found_on}
+        mixture = Mixture(rule.average.weights, about)
+        tasks = [
+            ProxyTask(
+                directory=directory,
+                mixture=each,
+                seed=seed,
+                settings=settings,
+                targets=tuple(targets),
+            )
+            for each in (mixture, prior)
+        ]
+        scores = {}
+        with Pool(workers) as pool:
+            for task, result in pool.run(run_proxy, tasks):
+                if result.scores is None:
+                    raise InvalidDataError(f"a proxy could not be scored: {result.why}")
+                scores["mixture" if task.mixture is mixture else "token_shares"] = result.scores
+        mixture.save(out / "mixture.json")
+        found = {"mixture": mixture.to_json(), "scores": dict(sorted(scores.items()))}
+        write_json(out / "result.json", found)
+        for name in ("reference.begun.pt", "follower.begun.pt"):
+            (out / name).unlink(missing_ok=True)
+    return found
