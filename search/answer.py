@@ -36,6 +36,28 @@ class Pick:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A mixture that may be better than the token shares."""
+
+    choice: str
+    """``measured`` or ``predicted``."""
+    mixture: Mixture
+    gain: float | None
+    """How much better than the token shares, in sd, after allowing for luck; negative if worse."""
+    gain_sd: float | None
+    """Uncertainty of ``gain``; None if unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """Candidates and token shares, run again with the same new seeds."""
+
+    seeds: list[int]
+    scores: dict[str, dict[str, list[float]]]
+    """By choice and target, a score a seed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What a search found, and how sure that is."""
 
@@ -57,6 +79,12 @@ class Answer:
     """Uncertainty of ``gain``; None without repeats."""
     table: list[Skill]
     """What the predictor of each target is worth on mixtures that it was not fitted on."""
+    out_of_fold: list[tuple[float, float]]
+    """Of each scored trial what the others predict of it, and what it scored; in sd."""
+    candidates: list[Candidate]
+    """The best measured and the best predicted, if they are not the token shares."""
+    confirmation: Confirmation | None = None
+    """None: nothing was run again."""
 
     version = 1
 
@@ -67,6 +95,8 @@ class Answer:
         for name in ("measured_best", "predicted_best", "baseline"):
             if (pick := getattr(self, name)) is not None:
                 fields[name]["mixture"] = pick.mixture.to_json()
+        for value, candidate in zip(fields["candidates"], self.candidates, strict=True):
+            value["mixture"] = candidate.mixture.to_json()
         return {"version": self.version, **fields}
 
 
@@ -126,15 +156,26 @@ def conclude(
         if doubt is not None and lead > 0:
             choice, pick = "predicted", predicted
 
-    gain = gain_sd = None
+    def gain_of(pick: Pick) -> tuple[float | None, float | None]:
+        """Gain over the token shares, and its sd."""
+        if baseline is None:
+            return None, None
+        score, sd = believe(pick)
+        if doubt is None:
+            return baseline.score - score, None
+        return baseline.score - score, math.hypot(sd, doubt / math.sqrt(len(baseline.trials)))
+
+    candidates = []
+    for kind, each in (("measured", best), ("predicted", predicted)):
+        if each is not None and each.mixture != base:
+            more, sd = gain_of(each)
+            candidates.append(Candidate(choice=kind, mixture=each.mixture, gain=more, gain_sd=sd))
+    gain, gain_sd = gain_of(pick)
     name = f"trial {pick.trials[0]}" if pick.trials else "the predicted best"
     if baseline is None:
         first = f"{name} has {_listed(pick)}, and the token-share mixture has no score"
     else:
-        score, sd = believe(pick)
-        gain = baseline.score - score
-        if doubt is not None:
-            gain_sd = math.hypot(sd, doubt / math.sqrt(len(baseline.trials)))
+        assert gain is not None
         if pick is baseline:
             first = f"of {len(measured)} mixtures none scored better ({_listed(pick)})"
         else:
@@ -157,6 +198,10 @@ def conclude(
         gain=gain,
         gain_sd=gain_sd,
         table=[] if forecast is None else forecast.table,
+        out_of_fold=[]
+        if forecast is None
+        else list(zip(forecast.expected.tolist(), known.total.tolist(), strict=True)),
+        candidates=candidates,
     )
 
 

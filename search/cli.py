@@ -13,6 +13,7 @@ from climbstream.loader.clusters import load_clusters
 from climbstream.loader.errors import UsageError
 
 from .doremi_run import DOREMI, run_doremi
+from .limits import Group
 from .model import SIZES
 from .presets import PRESETS
 from .proxy_search import SearchSettings, run_search
@@ -49,6 +50,20 @@ def _model_options(command: F) -> F:
 @click.option("--final-tokens", type=click.IntRange(min=1), help="Of the run the mixture is for.")
 @click.option("--max-epochs", default=4.0, show_default=True, help="Repeats in that run.")
 @click.option(
+    "--confirm",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    help="Seeds with which the best are run again, beside the budget.",
+)
+@click.option("--prior", help="Mixture to draw around.  [default: token shares]")
+@click.option("--min-weight", multiple=True, help="CLUSTER=WEIGHT, at least; several may be given.")
+@click.option("--max-weight", multiple=True, help="CLUSTER=WEIGHT, at most.")
+@click.option("--pin", multiple=True, help="CLUSTER=WEIGHT, just that.")
+@click.option("--group", multiple=True, help="CLUSTER,CLUSTER=LEAST:MOST, their sum.")
+@click.option("--importance", multiple=True, help="TARGET=WEIGHT in the mean.  [default: 1]")
+@click.option("--allow", multiple=True, help="TARGET=BY how much it may get worse.")
+@click.option(
     "--workers", type=click.IntRange(min=1), help="Proxies at a time.  [default: one a core]"
 )
 @_model_options
@@ -62,6 +77,14 @@ def search(
     proxy_tokens: int,
     final_tokens: int | None,
     max_epochs: float,
+    confirm: int,
+    prior: str | None,
+    min_weight: tuple[str, ...],
+    max_weight: tuple[str, ...],
+    pin: tuple[str, ...],
+    group: tuple[str, ...],
+    importance: tuple[str, ...],
+    allow: tuple[str, ...],
     workers: int | None,
     seed: int,
     as_json: bool,
@@ -73,6 +96,9 @@ def search(
     text or JSON lines, scored in bits per byte; or a multiple-choice task, JSON lines with query,
     choices and gold: FILE asks for the bits per byte of the right answers, error=FILE for the part
     of wrong ones. The search sees half of it, or its validation split.
+
+    When the budget is spent, the best measured and the best predicted mixture and the token shares
+    are run again side by side; the answer is what surely beats the token shares, or these.
 
     The preset doremi asks no targets and has no budget: a proxy's weights follow its excess loss
     over a reference (arXiv 2305.10429); the targets are scored alone.
@@ -93,6 +119,14 @@ def search(
         seed=seed,
         final_tokens=final_tokens,
         max_epochs=max_epochs,
+        confirm=confirm,
+        prior=Mixture.load(prior) if prior else None,
+        min_weight=_numbers("--min-weight", min_weight),
+        max_weight=_numbers("--max-weight", max_weight),
+        pinned=_numbers("--pin", pin),
+        groups=_groups(group),
+        importance=_numbers("--importance", importance),
+        allowed=_numbers("--allow", allow),
     )
     answer = run_search(directory, targets, out, settings, workers=workers)
     text = (
@@ -129,6 +163,33 @@ def train(
     result = train_run(directory, weights, settings, seed, out, max_epochs)
     text = f"loss {result['loss']:.4f} nats a token after {result['tokens']:,} tokens · {out}"
     show(result, text, as_json=as_json)
+
+
+def _numbers(option: str, given: tuple[str, ...]) -> dict[str, float]:
+    """Read ``NAME=NUMBER``; a name may hold a ``=`` too, as targets do."""
+    found = {}
+    for one in given:
+        name, _, number = one.rpartition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            name = ""
+        if not name:
+            raise UsageError(f"{option} {one}: say NAME=NUMBER")
+    return found
+
+
+def _groups(given: tuple[str, ...]) -> dict[str, Group]:
+    """Read ``CLUSTER,CLUSTER=LEAST:MOST``."""
+    found = {}
+    for one in given:
+        names, _, bounds = one.rpartition("=")
+        least, _, most = bounds.partition(":")
+        try:
+            found[names] = Group(names.split(","), float(least), float(most))
+        except ValueError:
+            raise UsageError(f"--group {one}: say CLUSTER,CLUSTER=LEAST:MOST") from None
+    return found
 
 
 def _doremi_text(

@@ -31,12 +31,12 @@ class Comparison:
 
     def mean(self, name: str) -> tuple[float, float]:
         """Mean score of a mixture and its standard error."""
-        return _mean(self.scores[name])
+        return mean_and_error(self.scores[name])
 
     def gain(self, name: str, over: str) -> tuple[float, float]:
         """Mean paired gain of one mixture over another, positive if better, and its error."""
         pairs = zip(self.scores[over], self.scores[name], strict=True)
-        return _mean([theirs - ours for theirs, ours in pairs])
+        return mean_and_error([theirs - ours for theirs, ours in pairs])
 
     def verdict(self, name: str) -> tuple[bool, str]:
         """Whether ``name`` beats all others by more than two standard errors, in a sentence."""
@@ -112,7 +112,7 @@ def compare(
     return Comparison({name: [done[name, seed] for seed in seeds] for name in mixtures})
 
 
-def _mean(values: Sequence[float]) -> tuple[float, float]:
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     """Mean and standard error; the error of a single value is not known, so infinite."""
     error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
     return fmean(values), error

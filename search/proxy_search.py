@@ -1,7 +1,7 @@
 """A search over trained proxies: `Search` proposes, proxies measure, until the budget is spent."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from climbstream.loader.progress import Progress, say
 from climbstream.loader.storage import lock, remove_temporaries, write_bytes, write_json
 
 from .answer import Answer
-from .limits import epoch_caps
+from .limits import Group, epoch_caps
 from .proxy import ProxyTask, run_proxy
 from .report import search_sections
 from .search import Search
@@ -34,16 +34,29 @@ class SearchSettings:
     """Tokens of the run that the mixture is for; None: no cap follows from it."""
     max_epochs: float = 4.0
     """How often that run may repeat a cluster: with final_tokens, a cap on its weight."""
+    confirm: int = 0
+    """Seeds with which the candidates for the answer are run again; see `Search`, as for these:"""
+    prior: Mixture | None = None
+    """None for the token shares."""
+    min_weight: Mapping[str, float] = field(default_factory=dict)
+    max_weight: Mapping[str, float] = field(default_factory=dict)
+    pinned: Mapping[str, float] = field(default_factory=dict)
+    groups: Mapping[str, Group] = field(default_factory=dict)
+    importance: Mapping[str, float] = field(default_factory=dict)
+    allowed: Mapping[str, float] = field(default_factory=dict)
 
     def caps(self, manifest: Manifest) -> dict[str, float]:
         """Largest weight of each cluster."""
         tokens = {cluster.name: cluster.tokens for cluster in manifest.clusters}
-        return epoch_caps(tokens, self.final_tokens, self.max_epochs)
+        caps = epoch_caps(tokens, self.final_tokens, self.max_epochs)
+        return caps | {n: min(w, caps.get(n, 1.0)) for n, w in self.max_weight.items()}
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
+        own = ("proxy", "prior")
         return {
-            **{name: getattr(self, name) for name in self.__slots__ if name != "proxy"},
+            **{name: getattr(self, name) for name in self.__slots__ if name not in own},
+            "prior": self.prior and self.prior.weights,
             "proxy": self.proxy.to_json(),
         }
 
@@ -79,19 +92,24 @@ def run_search(
             say(f"going on with the search in {out}")
         # What the loader would serve by default: clusters without one row are left out.
         proxy = settings.proxy
-        prior = MixtureLoader(directory, seq_len=proxy.seq_len, batch_rows=proxy.batch_rows).mixture
+        shares = MixtureLoader(directory, seq_len=proxy.seq_len, batch_rows=proxy.batch_rows)
         search = Search(
             manifest.names,
             dict.fromkeys(targets, "min"),
             budget=settings.budget,
             preset=settings.preset,
-            prior=prior,
+            prior=settings.prior or shares.mixture,
             max_weight=settings.caps(manifest),
+            min_weight=settings.min_weight,
+            pinned=settings.pinned,
+            groups=settings.groups,
+            importance=settings.importance,
+            allowed=settings.allowed,
+            confirm=settings.confirm,
             seed=settings.seed,
             log=out / "trials.jsonl",
         )
-        done = len(search.log.trials)
-        with Pool(workers) as pool, Progress("search", settings.budget, "proxies", done) as bar:
+        with Pool(workers) as pool:
             while mixtures := search.ask():
                 tasks = [
                     ProxyTask(
@@ -103,10 +121,17 @@ def run_search(
                     )
                     for mixture in mixtures
                 ]
-                for task, result in pool.run(run_proxy, tasks):
-                    failure = ClimbError(result.why)
-                    search.tell(task.mixture, failure if result.scores is None else result.scores)
-                    bar.add(1, f"round {task.mixture.about['round']}")
+                done = len(search.log.trials)
+                stage, total = "search", settings.budget
+                if done >= settings.budget:
+                    stage, total = "confirm", done + len(tasks)
+                with Progress(stage, total, "proxies", done) as bar:
+                    for task, result in pool.run(run_proxy, tasks):
+                        failed = result.scores is None
+                        search.tell(
+                            task.mixture, ClimbError(result.why) if failed else result.scores
+                        )
+                        bar.add(1, f"round {task.mixture.about['round']}")
         trials = search.log.trials
         if all(trial.scores is None for trial in trials):
             raise InvalidDataError(
@@ -118,6 +143,6 @@ def run_search(
         mixture.save(out / "mixture.json")
         write_json(out / "answer.json", answer.to_json())
         sections = search_sections(directory, answer, trials)
-        lead = f"{settings.budget} proxies of {proxy.tokens:,} tokens for {', '.join(targets)}."
+        lead = f"{len(trials)} proxies of {proxy.tokens:,} tokens for {', '.join(targets)}."
         write_bytes(out / "report.html", page("Search", lead, sections))
         return answer

@@ -4,15 +4,24 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+import numpy as np
+
 from climbstream.loader import Manifest
 from climbstream.loader.clusters import load_clusters
 from climbstream.loader.page import bar, claim, dots, paragraph, section, table
 
 from .answer import Answer
-from .compare import Comparison
+from .compare import Comparison, mean_and_error
+from .confirm import BASE
+from .predictor import spearman
 from .trial import Trial
 
 _COLORS = ("blue", "orange", "green")
+_CHOICES = {
+    BASE: "token shares",
+    "measured": "best measured",
+    "predicted": "best predicted",
+}
 
 
 def comparison_sections(comparison: Comparison, name: str) -> list[str]:
@@ -40,8 +49,10 @@ def search_sections(directory: Path, answer: Answer, trials: Sequence[Trial]) ->
     words = {info.name: ", ".join(info.terms[:5]) for info in load_clusters(directory)}
     return [
         section("The search", paragraph(answer.reason), *_paths(answer, trials)),
+        *_confirmed(answer),
         section("The mixture", _weights(shares, words, answer)),
-        section("The predictors", _skills(answer)),
+        section("The clusters", *_rounds(list(shares), answer, trials)),
+        section("The predictors", _skills(answer), _predicted(answer)),
     ]
 
 
@@ -52,7 +63,8 @@ def table_sections(
     return [
         section("The answer", paragraph(answer.reason), *_paths(answer, trials)),
         section("The mixture", _weights(shares, {}, answer)),
-        section("The predictors", _skills(answer)),
+        section("The clusters", *_rounds(list(shares), answer, trials)),
+        section("The predictors", _skills(answer), _predicted(answer)),
     ]
 
 
@@ -63,7 +75,7 @@ def _paths(answer: Answer, trials: Sequence[Trial]) -> list[str]:
         rounds = sorted({trial.round for trial in trials})
         series = [
             (
-                f"round {number}",
+                _round_name(number, answer, trials),
                 _COLORS[(number - 1) % len(_COLORS)],
                 [
                     (float(trial.number), trial.scores[target])
@@ -98,6 +110,78 @@ def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answ
         for weight in [answer.mixture.weights.get(name, 0.0)]
     ]
     return table(("cluster", "words", "token share", "weight", "ratio"), rows, numbers=(4,))
+
+
+def _confirmed(answer: Answer) -> list[str]:
+    """Scores of what was run again, side by side."""
+    if answer.confirmation is None:
+        return []
+    targets = list(answer.measured_best.scores)
+    base = answer.confirmation.scores[BASE]
+    rows = []
+    for choice, scores in answer.confirmation.scores.items():
+        cells = [f"<b>{escape(_CHOICES[choice])}</b>"]
+        for target in targets:
+            pairs = zip(scores[target], base[target], strict=True)
+            mean, error = mean_and_error(scores[target])
+            less, doubt = mean_and_error([ours - theirs for ours, theirs in pairs])
+            cells += [f"{mean:.5g} ± {error:.2g}"]
+            cells += ["" if choice == BASE else f"{less:+.5g} ± {doubt:.2g}"]
+        rows.append(cells)
+    heads = ["mixture"]
+    for target in targets:
+        heads += [target, "against the token shares"]
+    seeds = len(answer.confirmation.seeds)
+    lead = f"Runs with {seeds} new seeds, the same for all; mean ± standard error, in pairs."
+    return [
+        section(
+            "Run again", paragraph(lead), table(heads, rows, numbers=range(1, 1 + 2 * len(targets)))
+        )
+    ]
+
+
+def _rounds(names: Sequence[str], answer: Answer, trials: Sequence[Trial]) -> list[str]:
+    """Mean weights by round, and how the scores go with the weight of each cluster."""
+    scored = [trial for trial in trials if trial.scores is not None]
+    weights = np.array([trial.mixture.array(names) for trial in scored])
+    rounds = np.array([trial.round for trial in scored])
+    numbers = np.unique(rounds).tolist()
+    means = [weights[rounds == number].mean(axis=0) for number in numbers]
+    targets = list(answer.measured_best.scores)
+    rows = []
+    for k, name in enumerate(names):
+        goes = [
+            spearman(weights[:, k], np.array([(t.scores or {})[target] for t in scored]))
+            for target in targets
+        ]
+        rows.append(
+            [
+                f"<code>{escape(name)}</code>",
+                *(f"{mean[k]:.1%}" for mean in means),
+                *(f"{value:+.2f}" for value in goes),
+            ]
+        )
+    heads = ["cluster", *(_round_name(n, answer, trials) for n in numbers)]
+    heads += [f"goes with {target}" for target in targets]
+    lead = (
+        "Mean weight of each cluster in the proxies of a round; and the rank correlation of its "
+        "weight with the score: below 0, more of it comes with better scores."
+    )
+    return [paragraph(lead), table(heads, rows, numbers=range(1, len(heads)))]
+
+
+def _round_name(number: int, answer: Answer, trials: Sequence[Trial]) -> str:
+    last = answer.confirmation is not None and number == max(trial.round for trial in trials)
+    return "run again" if last else f"round {number}"
+
+
+def _predicted(answer: Answer) -> str:
+    """What was predicted of each proxy from the others, against what it scored."""
+    return dots(
+        [("proxy", "blue", answer.out_of_fold)],
+        "predicted",
+        "measured, sd, by what the other proxies predict of it",
+    )
 
 
 def _skills(answer: Answer) -> str:

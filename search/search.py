@@ -10,6 +10,7 @@ Inside, scores are standardised over the trials and signed so that less is bette
 are a weighted mean of that. So differences of scores are in standard deviations ("sd").
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from climbstream.loader.mixture import Mixture
 
 from . import propose
 from .answer import Answer, conclude
+from .confirm import confirm, to_confirm
 from .explore import explore, find_best
 from .forecast import Forecast
 from .gp import Feature
@@ -62,6 +64,8 @@ class Search:
         log: Where to keep the trials; a search on a log that exists goes on from there.
         rounds: Ratio in which the rounds share the budget; None for the preset's.
         importance: Weight of each target in the mean of several, 1 where none is given.
+        confirm: Seeds with which the candidates for the answer and the token shares are run again
+            when the budget is spent, beside it; 0 for none. See `confirm`.
 
     Raises:
         UsageError: A setting cannot be, or the log is of a search with other settings.
@@ -86,6 +90,7 @@ class Search:
         log: str | Path | None = None,
         rounds: Sequence[int] | None = None,
         importance: Mapping[str, float] | None = None,
+        confirm: int = 0,
     ) -> None:
         if preset not in PRESETS:
             raise UsageError(f"there is no preset {preset!r}; there are: {', '.join(PRESETS)}")
@@ -95,6 +100,8 @@ class Search:
         self.targets = dict(sorted(targets.items()))
         self.seed = seed
         rounds = list(rounds or self.preset.rounds)
+        if confirm < 0:
+            raise UsageError(f"confirm is a number of seeds, 0 or more, not {confirm}")
         check_settings(self.clusters, self.targets, budget, seed, rounds)
         self._sizes = propose.split_budget(budget, rounds)
         self._repeats = 1 if budget < 8 else min(6, 2 + budget // 16)
@@ -135,13 +142,16 @@ class Search:
             **self._limits.to_json(self.clusters),
             "allowed": self._allowed,
             "seed": seed,
+            "confirm": confirm,
         }
+        self._seeds = range(seed + budget, seed + budget + confirm)
+        """Of confirmations; no repeat within the budget has one of them."""
         self.log = TrialLog(settings) if log is None else TrialLog.open(Path(log), settings)
         self._asked: list[Mixture] = []
         self._round = 0
 
     def ask(self) -> list[Mixture]:
-        """Return what is left of the round, or the next one; [] when the budget is spent.
+        """Return what is left of the round, or the next one; [] when there is nothing to run.
 
         The ``about`` of each mixture says its ``trial`` number, its ``round`` and the ``seed`` for
         its proxy. Mixtures share one seed, so that they differ in nothing else; repeats of a
@@ -149,10 +159,11 @@ class Search:
         """
         told = {trial.number for trial in self.log.trials}
         while not (left := [m for m in self._asked if m.about["trial"] not in told]):
-            if self._round == len(self._sizes):
+            if self._round == len(self._sizes) + bool(self._seeds):
                 return []
             self._round += 1
-            self._asked += self._propose(self._round)
+            last = self._round > len(self._sizes)
+            self._asked += self._repeat() if last else self._propose(self._round)
         return left
 
     def tell(
@@ -182,17 +193,26 @@ class Search:
         return trial
 
     def result(self) -> Answer:
-        """Conclude from the trials so far: see `conclude`.
+        """Conclude from the trials so far: see `conclude`, and `confirm`.
 
         Raises:
             UsageError: No trial has scores yet.
         """
-        known = self._evidence(self.log.trials)
+        known = self._evidence(self._searched())
         if not known.trials:
             raise UsageError(
                 f"none of {len(self.log.trials)} trials has scores, so there is nothing to "
                 "conclude from; tell at least one"
             )
+        answer = self._conclude(known)
+        again = [trial for trial in self.log.trials if trial.round > len(self._sizes)]
+        return confirm(answer, self._mixture(self._base), again, known) if again else answer
+
+    def _searched(self) -> list[Trial]:
+        """List the trials within the budget."""
+        return [trial for trial in self.log.trials if trial.round <= len(self._sizes)]
+
+    def _conclude(self, known: Evidence) -> Answer:
         forecast = self._forecast(known)
         found = None
         if forecast is not None and forecast.useful:
@@ -248,6 +268,19 @@ class Search:
             }
             asked.append(Mixture(mixture.weights, about))
         return asked
+
+    def _repeat(self) -> list[Mixture]:
+        """Make the mixtures to confirm, each with every seed."""
+        known = self._evidence(self._searched())
+        if not known.trials:
+            return []
+        mixtures = to_confirm(self._conclude(known), self._mixture(self._base))
+        return [
+            Mixture(mixture.weights, {"trial": number, "round": self._round, "seed": seed})
+            for number, (seed, mixture) in enumerate(
+                itertools.product(self._seeds, mixtures.values()), len(self._asked) + 1
+            )
+        ]
 
     def _anchors(self) -> list[Floats]:
         """Return what every search measures first: the token shares, repeated, and uniform."""

@@ -235,6 +235,10 @@ class Evidence:
         """
         return _joined(scores, self.importance, self.ceilings)
 
+    def standard(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Standardise ``scores`` (``[m, T]``) that are in the targets' own units."""
+        return (scores - self.mean) / self.scale
+
     def units(self, scores: NDArray[np.float64]) -> dict[str, float]:
         """Turn standardised ``scores`` (``[T]``) back into the targets' own units, by name."""
         return dict(zip(self.targets, (scores * self.scale + self.mean).tolist(), strict=True))

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from climbstream.loader import Manifest, Mixture
+from climbstream.loader.cli import run
 from climbstream.loader.errors import InvalidDataError, LockedError, UsageError
 from climbstream.loader.storage import lock
 from climbstream.search.proxy_search import SearchSettings, run_search
@@ -143,3 +144,38 @@ def test_a_search_that_is_killed_ends_with_the_same_bytes(searched, shards, tmp_
         assert (out / name).read_bytes() == (searched[0] / name).read_bytes()
     assert {path.name for path in out.iterdir()} == {path.name for path in searched[0].iterdir()}
     assert commands.orphans() == []
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("--min-weight c00", "--min-weight c00: say NAME=NUMBER"),
+        ("--pin =0.5", "--pin =0.5: say NAME=NUMBER"),
+        ("--group c00,c01=0.5", "--group c00,c01=0.5: say CLUSTER,CLUSTER=LEAST:MOST"),
+        ("--max-weight c99=0.5", "max_weight names c99"),
+        ("--importance arc=2", "importance names arc; there are label=sea"),
+    ],
+)
+def test_limits_that_cannot_be_are_one_line(shards, tmp_path, capsys, more, said):
+    asked = f"search {shards} --target label=sea --out {tmp_path / 'out'} {more}"
+    assert run(asked.split()) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_limits_of_the_command_hold_in_every_proxy_and_the_best_are_run_again(
+    shards, tmp_path, capsys
+):
+    asked = (
+        f"search {shards} --target label=sea --budget 8 --proxy-tokens 2048 --out {tmp_path / 'o'} "
+        "--min-weight c00=0.3 --pin c01=0.1 --group c02,c03=0:0.2 --confirm 2 --json --workers 1"
+    )
+    assert run(asked.split()) == 0, capsys.readouterr().err
+    lines = (tmp_path / "o" / "trials.jsonl").read_text().splitlines()[1:]
+    mixtures = [json.loads(line)["mixture"]["weights"] for line in lines]
+    for weights in mixtures:
+        assert weights["c00"] >= 0.3
+        assert weights["c01"] == pytest.approx(0.1)
+        assert weights["c02"] + weights["c03"] <= 0.2 + 1e-9
+    assert len(mixtures) > 8

@@ -119,3 +119,33 @@ def test_a_mixture_without_some_clusters_is_shown(shards, shares, read_page):
     text = read_page(page("", "", search_sections(shards, answer, trials))).text
     assert "100.0%" in text
     assert "0.00x" in text
+
+
+def confirmed(shares):
+    """An answer that was confirmed, and its trials."""
+    search = Search(list(shares.weights), {"loss": "min"}, budget=14, prior=shares, confirm=2)
+    while mixtures := search.ask():
+        for mixture in mixtures:
+            search.tell(mixture, {"loss": 1 + mixture.weights["c00"] + mixture.about["seed"] / 100})
+    return search.result(), search.log.trials
+
+
+def test_what_was_run_again_is_shown_in_pairs(shards, shares, read_page):
+    answer, trials = confirmed(shares)
+    shown = read_page(page("", "", search_sections(shards, answer, trials)))
+    assert "Runs with 2 new seeds, the same for all" in shown.text
+    scores = answer.confirmation.scores
+    for choice, name in (("baseline", "token shares"), ("predicted", "best predicted")):
+        assert name in shown.text
+        assert f"{sum(scores[choice]['loss']) / 2:.5g} ± " in shown.text
+    gap = (sum(scores["predicted"]["loss"]) - sum(scores["baseline"]["loss"])) / 2
+    assert f"{gap:+.5g} ± " in shown.text
+
+
+def test_weights_by_round_and_how_scores_go_with_them_are_shown(shards, shares, read_page):
+    answer, trials = confirmed(shares)
+    shown = read_page(page("", "", search_sections(shards, answer, trials)))
+    first = [t.mixture.weights["c00"] for t in trials if t.round == 1]
+    assert f"{sum(first) / len(first):.1%}" in shown.text
+    for word in ("round 1", "run again", "goes with loss", "by what the other proxies predict"):
+        assert word in shown.text
