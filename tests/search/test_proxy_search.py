@@ -130,7 +130,7 @@ def test_the_number_of_workers_changes_nothing(searched, shards, tmp_path):
 def test_a_search_that_is_killed_ends_with_the_same_bytes(searched, shards, tmp_path, commands):
     out = tmp_path / "out"
     arguments = ["search", shards, "--target=label=sea", "--budget=8", "--proxy-tokens=2048"]
-    arguments += ["--workers=2", "--out", out]
+    arguments += ["--confirm=0", "--workers=2", "--out", out]
 
     def trials(number):
         log = out / "trials.jsonl"
