@@ -61,14 +61,16 @@ class Comparison:
 def compare(
     directory: Path,
     mixtures: Mapping[str, Mixture],
-    target: str,
+    targets: Sequence[str],
     settings: TrainSettings,
     seeds: Sequence[int],
     out: Path,
     *,
     workers: int | None = None,
-) -> Comparison:
+) -> dict[str, Comparison]:
     """Train and score each of ``mixtures`` with each of ``seeds``; go on if it was begun.
+
+    Returns a comparison for each of ``targets``.
 
     Raises:
         ClimbError: A run failed.
@@ -77,7 +79,7 @@ def compare(
     plan = {
         "shards": Manifest.load(directory).fingerprint,
         "mixtures": {name: mixture.weights for name, mixture in mixtures.items()},
-        "target": {target: load_target(directory, target).fingerprint},
+        "targets": {target: load_target(directory, target).fingerprint for target in targets},
         "settings": settings.to_json(),
         "seeds": list(seeds),
     }
@@ -85,14 +87,14 @@ def compare(
         remove_temporaries(out)
         begin_or_continue(out, "compare.json", plan)
         log = out / "runs.jsonl"
-        done = {(run["mixture"], run["seed"]): run["score"] for run in read_lines(log)}
+        done = {(run["mixture"], run["seed"]): run["scores"] for run in read_lines(log)}
         tasks = [
             ProxyTask(
                 directory=directory,
                 mixture=Mixture(mixture.weights, {"name": name}),
                 seed=seed,
                 settings=settings,
-                targets=(target,),
+                targets=tuple(targets),
                 half="test",
             )
             for seed in seeds
@@ -105,11 +107,15 @@ def compare(
                 name = task.mixture.about["name"]
                 if result.scores is None:
                     raise ClimbError(f"the run of {name} with seed {task.seed}: {result.why}")
-                done[name, task.seed] = result.scores[target]
-                run = {"mixture": name, "seed": task.seed, "score": result.scores[target]}
-                append_line(log, run)
+                done[name, task.seed] = result.scores
+                append_line(log, {"mixture": name, "seed": task.seed, "scores": result.scores})
                 bar.add(1, name)
-    return Comparison({name: [done[name, seed] for seed in seeds] for name in mixtures})
+    return {
+        target: Comparison(
+            {name: [done[name, seed][target] for seed in seeds] for name in mixtures}
+        )
+        for target in targets
+    }
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:

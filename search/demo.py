@@ -104,11 +104,11 @@ def demo(
             SHARES: manifest.token_shares,
             UNIFORM: Mixture.uniform(manifest.names),
         },
-        target,
+        [target],
         TrainSettings(tokens=final_tokens),
         range(1, seeds + 1),
         out / "compare",
-    )
+    )[target]
     holds, verdict = comparison.verdict(FOUND)
     sections = [
         *comparison_sections(comparison, FOUND),

@@ -23,7 +23,9 @@ def mixtures(shares):
 def compared(shards, mixtures, tmp_path_factory):
     """Folder and result of a finished comparison."""
     out = tmp_path_factory.mktemp("compare") / "out"
-    return out, compare(shards, mixtures, "label=sea", SETTINGS, [1, 2], out, workers=1)
+    return out, compare(shards, mixtures, ["label=sea"], SETTINGS, [1, 2], out, workers=1)[
+        "label=sea"
+    ]
 
 
 # Means and claims.
@@ -75,14 +77,16 @@ def test_each_mixture_has_a_score_a_seed(compared, mixtures):
     runs = [json.loads(line) for line in (out / "runs.jsonl").read_text().splitlines()]
     assert len(runs) == 4
     for run in runs:
-        assert comparison.scores[run["mixture"]][run["seed"] - 1] == run["score"]
-    assert len({run["score"] for run in runs}) == 4
+        score = run["scores"]["label=sea"]
+        assert comparison.scores[run["mixture"]][run["seed"] - 1] == score
+    assert len({run["scores"]["label=sea"] for run in runs}) == 4
 
 
 def test_a_finished_comparison_is_read_and_not_run(compared, shards, mixtures):
     out, comparison = compared
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    assert compare(shards, mixtures, "label=sea", SETTINGS, [1, 2], out) == comparison
+    again = compare(shards, mixtures, ["label=sea"], SETTINGS, [1, 2], out)
+    assert again == {"label=sea": comparison}
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
@@ -93,7 +97,8 @@ def test_a_comparison_that_was_cut_short_runs_what_is_missing(compared, shards, 
     (tmp_path / "compare.json").write_bytes((out / "compare.json").read_bytes())
     (tmp_path / "runs.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:9])
     (tmp_path / ".tmp-0-compare.json").write_text("cut")
-    found = compare(shards, mixtures, "label=sea", SETTINGS, [1, 2], tmp_path, workers=1)
+    found = compare(shards, mixtures, ["label=sea"], SETTINGS, [1, 2], tmp_path, workers=1)
+    found = found["label=sea"]
     assert found == comparison
     assert (tmp_path / "runs.jsonl").read_bytes() == (out / "runs.jsonl").read_bytes()
     assert not list(tmp_path.glob(".tmp*"))
@@ -102,18 +107,18 @@ def test_a_comparison_that_was_cut_short_runs_what_is_missing(compared, shards, 
 def test_another_comparison_is_refused_by_what_differs(compared, shards, mixtures):
     other = TrainSettings(tokens=4096)
     with pytest.raises(InvalidDataError, match=r"begun differently: settings\.tokens was 2048"):
-        compare(shards, mixtures, "label=sea", other, [1, 2], compared[0])
-    with pytest.raises(InvalidDataError, match=r"target\.label=law was 'absent'"):
-        compare(shards, mixtures, "label=law", SETTINGS, [1, 2], compared[0])
+        compare(shards, mixtures, ["label=sea"], other, [1, 2], compared[0])
+    with pytest.raises(InvalidDataError, match=r"targets\.label=law was 'absent'"):
+        compare(shards, mixtures, ["label=law"], SETTINGS, [1, 2], compared[0])
 
 
 def test_two_comparisons_at_once_are_refused(shards, mixtures, tmp_path):
     with lock(tmp_path), pytest.raises(LockedError):
-        compare(shards, mixtures, "label=sea", SETTINGS, [1], tmp_path)
+        compare(shards, mixtures, ["label=sea"], SETTINGS, [1], tmp_path)
 
 
 @pytest.mark.slow
 def test_a_run_that_fails_is_named(shards, mixtures, tmp_path):
     failing = TrainSettings(tokens=4096, learning_rate=1e9)
     with pytest.raises(ClimbError, match=r"the run of \w+ with seed 1: the loss is not finite"):
-        compare(shards, mixtures, "label=sea", failing, [1], tmp_path, workers=1)
+        compare(shards, mixtures, ["label=sea"], failing, [1], tmp_path, workers=1)

@@ -1,0 +1,116 @@
+"""The counterpart of CLIMB's Table 1 (arXiv 2504.13161): presets against baselines on real text.
+
+Shards of ``../shared/corpus`` (about 20 clusters). Each preset has ``--budget`` proxies to find a
+mixture for PIQA, ARC-Easy and HellaSwag: gold-answer bits per byte of their validation items.
+DoReMi has the tokens of as many proxies, half for its reference, half for the model that follows
+it. Models of ``--model``, larger than the proxies and trained on more tokens, are then trained on
+each mixture with ``--seeds`` seeds, and scored on the test items of these tasks, and on tasks that
+no search saw: ARC-Challenge, WinoGrande, Social IQA. Printed is the mean over the tasks, and its
+standard error over the seeds.
+
+Everything is kept in ``--out``: stopped and run again, the bench goes on where it was.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from subprocess import run as run_process
+
+from measure import report
+
+from climbstream.loader import Manifest, Mixture
+from climbstream.loader.progress import say
+from climbstream.search.compare import compare
+from climbstream.search.doremi_run import run_doremi
+from climbstream.search.proxy_search import SearchSettings, run_search
+from climbstream.search.train import TrainSettings
+
+CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
+SEARCHED = ("piqa", "arc_easy", "hellaswag")
+UNSEEN = ("arc_challenge", "winogrande", "social_iqa")
+PRESETS = ("random", "regmix", "climb", "robust")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What decides the whole bench."""
+
+    budget: int
+    proxy: TrainSettings
+    final: TrainSettings
+    seeds: int
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of all that is done")
+    parser.add_argument("--budget", type=int, default=48)
+    parser.add_argument("--proxy-tokens", type=int, default=400_000)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--final-tokens", type=int, default=4_000_000)
+    parser.add_argument("--seeds", type=int, default=3)
+    options, _ = parser.parse_known_args()
+    if not CORPUS.is_dir():
+        sys.exit(f"this bench needs {CORPUS}")
+    sizes = Sizes(
+        options.budget,
+        TrainSettings(tokens=options.proxy_tokens),
+        TrainSettings(tokens=options.final_tokens, model=options.model),
+        options.seeds,
+    )
+    shards = build(options.out / "shards")
+    mixtures = find_mixtures(shards, options.out, sizes)
+    tasks = [task(name) for name in (*SEARCHED, *UNSEEN)]
+    say(f"final: {len(mixtures) * sizes.seeds} models of {sizes.final.tokens:,} tokens")
+    seeds = range(101, 101 + sizes.seeds)
+    found = compare(shards, mixtures, tasks, sizes.final, seeds, options.out / "final")
+    for kind, names in (("searched", SEARCHED), ("not searched", UNSEEN)):
+        for name in mixtures:
+            by_seed = zip(*(found[task(each)].scores[name] for each in names), strict=True)
+            means = [fmean(of) for of in by_seed]
+            each = ", ".join(f"{t} {fmean(found[task(t)].scores[name]):.4f}" for t in names)
+            error = stdev(means) / len(means) ** 0.5 if len(means) > 1 else float("nan")
+            report(f"{kind}: {name}", fmean(means), "bits/byte", f"± {error:.4f}; {each}")
+
+
+def task(name: str) -> str:
+    return str(CORPUS / "tasks" / f"{name}.jsonl.zst")
+
+
+def build(out: Path) -> Path:
+    command = [Path(sys.executable).with_name("climb"), "build"]
+    command += sorted((CORPUS / "corpus").glob("*.jsonl.zst"))
+    command += ["--out", out, "--clusters", 20, "--vocab-size", 4096]
+    run_process([str(part) for part in command], check=True, stdout=sys.stderr)
+    return out
+
+
+def find_mixtures(shards: Path, out: Path, sizes: Sizes) -> dict[str, Mixture]:
+    """Return the mixture of each method; those that were found are read."""
+    manifest = Manifest.load(shards)
+    targets = [task(name) for name in SEARCHED]
+    mixtures = {
+        "uniform": Mixture.uniform(manifest.names),
+        "token shares": manifest.token_shares,
+    }
+    for preset in PRESETS:
+        say(f"{preset}: {sizes.budget} proxies of {sizes.proxy.tokens:,} tokens")
+        settings = SearchSettings(budget=sizes.budget, preset=preset, proxy=sizes.proxy)
+        answer = run_search(shards, targets, out / preset, settings)
+        # What the method holds for best, also where it is not sure that it beats the shares.
+        best = answer.predicted_best or answer.measured_best
+        mixtures[preset] = best.mixture
+        if preset == "robust" and answer.mixture not in mixtures.values():
+            mixtures["robust, its answer"] = answer.mixture
+        say(f"{preset}: {answer.reason}")
+    say("doremi: the tokens of as many proxies")
+    half = TrainSettings(tokens=sizes.proxy.tokens * sizes.budget // 2)
+    found = run_doremi(shards, targets, out / "doremi", half)
+    mixtures["doremi"] = Mixture.from_json(found["mixture"])
+    return mixtures
+
+
+if __name__ == "__main__":
+    main()
