@@ -137,7 +137,7 @@ def search(
 
 
 @click.command()
-@_DIRECTORY
+@click.argument("directory")
 @click.option("--mixture", help="File, or hf://OWNER/NAME.  [default: token shares]")
 @click.option("--tokens", type=int, required=True, help="To train on in all.")
 @click.option("--max-epochs", type=float, help="Of each cluster.  [default: no limit]")
@@ -145,7 +145,7 @@ def search(
 @_model_options
 @json_option
 def train(
-    directory: Path,
+    directory: str,
     mixture: str | None,
     tokens: int,
     max_epochs: float | None,
@@ -154,7 +154,7 @@ def train(
     as_json: bool,
     **model: Any,
 ) -> None:
-    """Train one model on the shards in DIRECTORY; leave it in OUT/model.
+    """Train one model on the shards in DIRECTORY, a folder or URL; leave it in OUT/model.
 
     A run that was interrupted goes on when the same command is run again.
     """

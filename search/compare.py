@@ -19,6 +19,7 @@ from climbstream.loader.storage import append_line, lock, read_lines, remove_tem
 
 from .proxy import ProxyTask, run_proxy
 from .target import load_target
+from .tokenizer import read_tokenizer
 from .train import TrainSettings
 
 
@@ -76,6 +77,7 @@ def compare(
         ClimbError: A run failed.
         InvalidDataError: ``out`` holds another comparison.
     """
+    read_tokenizer(directory)  # or it is missed when the first model is trained
     plan = {
         "shards": Manifest.load(directory).fingerprint,
         "mixtures": {name: mixture.weights for name, mixture in mixtures.items()},

@@ -18,6 +18,7 @@ from .doremi import DoReMi
 from .model import make_model
 from .proxy import ProxyTask, run_proxy
 from .target import load_target
+from .tokenizer import read_tokenizer
 from .train import TrainSettings, train_model
 
 DOREMI = "doremi"
@@ -48,6 +49,7 @@ def run_doremi(
         LockedError: Another process works on ``out``.
     """
     manifest = Manifest.load(directory)
+    read_tokenizer(directory)  # or it is missed when the first proxy is trained
     texts = {spec: load_target(directory, spec).fingerprint for spec in sorted(targets)}
     if settings.steps < _EVERY:
         raise UsageError(

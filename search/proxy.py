@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from tokenizers import Tokenizer
 
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.errors import ClimbError
 
 from .evaluate import score
 from .target import load_target
+from .tokenizer import read_tokenizer
 from .train import TrainSettings, train_model
 
 
@@ -48,7 +48,7 @@ def run_proxy(task: ProxyTask) -> ProxyResult:
     except ClimbError as error:
         return ProxyResult(None, str(error))
     manifest = Manifest.load(task.directory)
-    tokenizer = Tokenizer.from_file(str(task.directory / "tokenizer.json"))
+    tokenizer = read_tokenizer(task.directory)
     scores = {}
     for spec in task.targets:
         target, model = load_target(task.directory, spec), trained.model.eval()

@@ -19,6 +19,7 @@ from .proxy import ProxyTask, run_proxy
 from .report import search_sections
 from .search import Search
 from .target import load_target
+from .tokenizer import read_tokenizer
 from .train import TrainSettings
 
 
@@ -79,6 +80,7 @@ def run_search(
         LockedError: Another process works on ``out``.
     """
     manifest = Manifest.load(directory)
+    read_tokenizer(directory)  # or it is missed when the first proxy is trained
     texts = {spec: load_target(directory, spec).fingerprint for spec in sorted(targets)}
     with lock(out):
         remove_temporaries(out)

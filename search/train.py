@@ -84,7 +84,7 @@ class TrainedModel:
 
 
 def train_model(
-    directory: Path,
+    directory: str | Path,
     mixture: Mixture,
     settings: TrainSettings,
     seed: int,
@@ -102,7 +102,7 @@ def train_model(
     """Train one model from scratch.
 
     Args:
-        directory: Shards.
+        directory: Shards, a folder or URL.
         mixture: Weights over its clusters.
         settings: Model and schedule.
         seed: Of the fresh weights and of the order of the data.

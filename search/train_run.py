@@ -7,6 +7,8 @@ from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from climbstream.loader import Manifest, Mixture
+from climbstream.loader.errors import UsageError
+from climbstream.loader.hub import pin
 from climbstream.loader.ledger import LEDGER
 from climbstream.loader.metrics import METRICS
 from climbstream.loader.plan import begin_or_continue
@@ -14,13 +16,14 @@ from climbstream.loader.progress import Progress, say
 from climbstream.loader.request import LOG, REQUEST
 from climbstream.loader.storage import lock, read_json, remove_temporaries, write_bytes, write_json
 
+from .tokenizer import TOKENIZER, read_tokenizer
 from .train import TrainSettings, train_model
 
 _RESULT = "result.json"
 
 
 def train_run(
-    directory: Path,
+    directory: str | Path,
     mixture: Mixture,
     settings: TrainSettings,
     seed: int,
@@ -29,11 +32,15 @@ def train_run(
 ) -> dict[str, Any]:
     """Train one model and leave it in ``out/model``, as Hugging Face does; return the result.
 
+    ``directory`` is a folder or URL of shards.
+
     Raises:
         InvalidDataError: ``out`` holds another run.
         LockedError: Another process works on it.
         UsageError: All clusters are used up before the end.
     """
+    if isinstance(directory, str):
+        directory = pin(directory)
     manifest = Manifest.load(directory)
     plan = {
         "train": 1,
@@ -65,7 +72,11 @@ def train_run(
                 weights_file=out / REQUEST,
                 on_step=lambda _, loss: progress.add(per_step, f"loss {loss:.3f}"),
             )
-        _save(trained.model, directory, manifest.eos_id, out / "model")
+        _save(trained.model, manifest.eos_id, out / "model")
+        try:
+            _save_tokenizer(read_tokenizer(directory), manifest.eos_id, out / "model")
+        except UsageError as error:
+            say(f"the model has no tokenizer beside it: {error}")
         result = {
             "loss": trained.loss,
             "steps": settings.steps,
@@ -78,13 +89,17 @@ def train_run(
     return result
 
 
-def _save(model: LlamaForCausalLM, directory: Path, end: int | None, out: Path) -> None:
-    """Write the model and the tokenizer of ``directory`` as Hugging Face reads them."""
+def _save(model: LlamaForCausalLM, end: int | None, out: Path) -> None:
+    """Write the model as Hugging Face reads it."""
     # The defaults of Llama are tokens of its own vocabulary.
     for config in (model.config, model.generation_config):
         config.bos_token_id = config.eos_token_id = end
     model.save_pretrained(out)
-    file = directory / "tokenizer.json"
-    name = None if end is None else Tokenizer.from_file(str(file)).id_to_token(end)
-    PreTrainedTokenizerFast(tokenizer_file=str(file), eos_token=name).save_pretrained(out)
-    write_bytes(out / "tokenizer.json", file.read_bytes())
+
+
+def _save_tokenizer(tokenizer: Tokenizer, end: int | None, out: Path) -> None:
+    """Write the tokenizer as Hugging Face reads it."""
+    name = None if end is None else tokenizer.id_to_token(end)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=name).save_pretrained(out)
+    # That library adds what ends a document to the tokenizer; ours is as it was.
+    write_bytes(out / TOKENIZER, tokenizer.to_str(pretty=True).encode())

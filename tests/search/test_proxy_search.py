@@ -1,6 +1,7 @@
 """A search over real proxies goes on where it was, and ends with the same bytes."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -179,3 +180,25 @@ def test_limits_of_the_command_hold_in_every_proxy_and_the_best_are_run_again(
         assert weights["c01"] == pytest.approx(0.1)
         assert weights["c02"] + weights["c03"] <= 0.2 + 1e-9
     assert len(mixtures) > 8
+
+
+def test_shards_without_a_tokenizer_are_named_before_anything_is_trained(shards, tmp_path, capsys):
+    bare = tmp_path / "bare"
+    shutil.copytree(shards, bare)
+    (bare / "tokenizer.json").unlink()
+    asked = f"search {bare} --target label=sea --out {tmp_path / 'out'}"
+    assert run(asked.split()) == 2
+    assert "has no tokenizer.json, so no text can be turned into" in capsys.readouterr().err
+    (bare / "tokenizer.json").write_text("{}")
+    with pytest.raises(InvalidDataError, match=r"tokenizer\.json is no tokenizer"):
+        run_search(bare, ["label=sea"], tmp_path / "out", SETTINGS)
+
+
+def test_shards_without_a_tokenizer_can_be_trained_on(shards, tmp_path, capsys):
+    bare = tmp_path / "bare"
+    shutil.copytree(shards, bare)
+    (bare / "tokenizer.json").unlink()
+    asked = f"train {bare} --tokens 2048 --seq-len 32 --batch-rows 4 --out {tmp_path / 'run'}"
+    assert run(asked.split()) == 0
+    assert "the model has no tokenizer beside it" in capsys.readouterr().err
+    assert (tmp_path / "run" / "model" / "config.json").exists()
