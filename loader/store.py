@@ -80,6 +80,8 @@ class Store:
                 "credentials as the store's own client expects them"
             )
         text = text.rstrip("/")
+        if scheme == "hf" and not rest.startswith("datasets/"):
+            text = f"hf://datasets/{rest.rstrip('/')}"  # shards are no model, as it would be else
         try:
             get = _s3(try_seconds) if scheme == "s3" else _fsspec(text, try_seconds)
         except ImportError as error:

@@ -11,6 +11,7 @@ from climbstream.loader import Manifest, Mixture
 from climbstream.loader.cli import json_option, show, text_table
 from climbstream.loader.clusters import load_clusters
 from climbstream.loader.errors import UsageError
+from climbstream.loader.hub import pin
 
 from .doremi_run import DOREMI, run_doremi
 from .limits import Group
@@ -158,6 +159,7 @@ def train(
 
     A run that was interrupted goes on when the same command is run again.
     """
+    directory = pin(directory)
     weights = Mixture.load(mixture) if mixture else Manifest.load(directory).token_shares
     settings = TrainSettings(tokens=tokens, **model)
     result = train_run(directory, weights, settings, seed, out, max_epochs)

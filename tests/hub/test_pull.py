@@ -469,6 +469,8 @@ def test_the_command_trains_on_the_hub(hub, run, directory, tmp_path):
     trained = run(*train.split(), tmp_path / "run")
     assert trained.returncode == 0, trained.stderr
     assert (tmp_path / "run" / "model" / "tokenizer.json").exists()
+    shown = run("inspect", f"hf://{REPO}", "--json")
+    assert shown.returncode == 0, shown.stderr
     wrong = run("pull", "someone/none", tmp_path / "none")
     assert wrong.returncode != 0
     assert "Traceback" not in wrong.stderr
