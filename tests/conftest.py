@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import random
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 import zstandard
 from hypothesis import settings
 
+# As many test processes as cores, with as many threads each, would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The first call of a compiled function takes seconds, so no example has a deadline of its own.
 settings.register_profile("climbstream", deadline=None)
 settings.load_profile("climbstream")

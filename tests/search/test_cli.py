@@ -10,7 +10,9 @@ from climbstream.search.cli import mixture_text
 
 
 def arguments_for(shards, out):
-    arguments = f"search {shards} --target label=sea --budget 8 --proxy-tokens 2048 --out {out}"
+    arguments = (
+        f"search {shards} --target label=sea --budget 8 --confirm 0 --proxy-tokens 2048 --out {out}"
+    )
     return arguments.split()
 
 
@@ -68,9 +70,7 @@ def test_options_that_cannot_be_are_refused_with_2(shards, tmp_path, capsys, mor
 
 
 def test_other_settings_are_refused_with_3(searched, shards, capsys):
-    arguments = (
-        f"search {shards} --target label=sea --proxy-tokens 2048 --budget 9 --out {searched[0]}"
-    )
+    arguments = " ".join(arguments_for(shards, searched[0])).replace("--budget 8", "--budget 9")
     assert run(arguments.split()) == 3
     assert "settings.budget was 8 and is 9" in capsys.readouterr().err
 
