@@ -49,7 +49,9 @@ _SHARDS_AHEAD = 8
 _AHEAD = 256
 """Steps that are planned at once, at most,"""
 _PLANNED = 4096
-"""and of many rows or clusters as few as make this many, so that planning anew takes under 1 ms."""
+"""and of many rows or clusters as few as make this many, so that planning anew takes under 1 ms;"""
+_AT_FIRST = 16
+"""the first time so many, then twice as many each time: the batch after a change waits for them."""
 
 WeightsFunction = Callable[[int], Mixture | Mapping[str, float] | None]
 
@@ -408,6 +410,7 @@ class MixtureLoader:
         """Go on from ``position``; what was planned is forgotten."""
         self._start, self._steps = position, Steps.none(position)
         self._row = self._ready = 0
+        self._ahead = _AT_FIRST
 
     def _position(self) -> Position:
         """Return the position after the last batch returned."""
@@ -426,7 +429,8 @@ class MixtureLoader:
         """
         self._write_down()
         position = self._steps.after
-        count = min(_AHEAD, max(1, _PLANNED // max(self.batch_rows, len(self.names))))
+        ahead = min(self._ahead, _AHEAD)
+        count = min(ahead, max(1, _PLANNED // max(self.batch_rows, len(self.names))))
         weights, count = self._course.ahead(position.step, count)
         while not (
             steps := self._planner.plan(position, weights, count, self._allowance.room(position))
@@ -434,6 +438,7 @@ class MixtureLoader:
             self._exhaust(position, weights[0])
             weights = self._course.log.table(position.step, count, self.names)
         self._go_to(position)
+        self._ahead = 2 * ahead
         self._weights, self._steps = weights, steps
         self._clusters = steps.rows[:, 0].copy()
         self._shelf.begin(steps)
