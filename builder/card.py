@@ -5,6 +5,7 @@ What is ours stands under the key ``climbstream``: the size of the vocabulary an
 ends a document, which the rows of a clustered corpus do not say.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -13,6 +14,7 @@ import fsspec
 import yaml
 
 from climbstream.loader.errors import InvalidDataError
+from climbstream.loader.manifest import Manifest
 
 CARD = "README.md"
 _OF_THE_HUB = frozenset(
@@ -54,19 +56,38 @@ class Card:
         named = value.get("license")
         named = named if isinstance(named, list) else [named]
         named = [value.get("license_name", one) if one == "other" else one for one in named]
+        words = {key: value[key] for key in ("license", "license_name") if key in value}
+        if ours.get("license") and words == license_metadata(str(ours["license"])):
+            named = []  # it is what we wrote for ours, in words of the Hub
         licenses = {str(one).casefold(): str(one) for one in [*named, ours.get("license")] if one}
         return cls(licenses=tuple(licenses.values()), ours=ours)
 
 
-def license_metadata(name: str) -> dict[str, str]:
-    """Return the metadata that says the licence ``name``: only those that the Hub knows by a word.
+def license_metadata(name: str) -> dict[str, Any]:
+    """Return the metadata that says the licence ``name``, or several with commas between.
 
-    >>> license_metadata("MIT"), license_metadata("Crown")
-    ({'license': 'mit'}, {'license': 'other', 'license_name': 'Crown'})
+    The Hub has a word for some; for others there is ``other``, and an identifier.
+
+    >>> license_metadata("MIT"), license_metadata("Crown Copyright")
+    ({'license': 'mit'}, {'license': 'other', 'license_name': 'crown-copyright'})
+    >>> license_metadata("MIT, CC0-1.0")
+    {'license': ['mit', 'cc0-1.0']}
     """
-    if name.casefold() in _OF_THE_HUB:
-        return {"license": name.casefold()}
-    return {"license": "other", "license_name": name}
+    words = [one.casefold() for one in name.split(", ")]
+    if {*words} <= _OF_THE_HUB:
+        return {"license": words if len(words) > 1 else words[0]}
+    slug = re.sub(r"[^a-z0-9.]+", "-", name.casefold())[:60].strip("-")
+    return {"license": "other", "license_name": slug or "as-stated-below"}
+
+
+def our_metadata(manifest: Manifest, license_: str) -> dict[str, Any]:
+    """Return what rows do not say of the tokens of ``manifest``, and `Card` reads back."""
+    return {
+        "vocab_size": manifest.vocab_size,
+        "eos_id": -1 if manifest.eos_id is None else manifest.eos_id,
+        "shards": manifest.fingerprint,
+        **({} if license_ == "unknown" else {"license": license_}),
+    }
 
 
 def read_beside(folder: str, name: str) -> bytes | None:

@@ -24,7 +24,7 @@ from climbstream.loader.progress import Progress
 from climbstream.loader.storage import read_json, write_bytes, write_json
 from climbstream.loader.store import Store
 
-from .card import CARD, license_metadata, write_card
+from .card import CARD, license_metadata, our_metadata, write_card
 from .layouts import cluster_names
 from .megatron import blend, write_indexed
 from .readback import documents_of
@@ -232,15 +232,9 @@ def write_beside(directory: str, manifest: Manifest, out: Path, configs: Mapping
     """
     if manifest.tokenizer_hash:
         write_bytes(out / TOKENIZER, Store.of(directory).read(TOKENIZER))
-    ours: dict[str, Any] = {
-        "vocab_size": manifest.vocab_size,
-        "eos_id": -1 if manifest.eos_id is None else manifest.eos_id,
-        "shards": manifest.fingerprint,
-    }
     metadata: dict[str, Any] = {}
     if manifest.license != "unknown":
-        metadata = {**license_metadata(manifest.license)}
-        ours["license"] = manifest.license
+        metadata = license_metadata(manifest.license)
     if configs:
         metadata["configs"] = [
             {"config_name": name, "data_files": f"{folder}/*.parquet"}
@@ -251,6 +245,5 @@ def write_beside(directory: str, manifest: Manifest, out: Path, configs: Mapping
         f"{manifest.tokens:,} tokens in {len(manifest.clusters)} clusters. "
         f"Licence: {manifest.license}.\n\n| cluster | documents | tokens |\n|---|---|---|\n{rows}"
     )
-    write_bytes(
-        out / CARD, write_card("Clusters of tokens", {**metadata, "climbstream": ours}, body)
-    )
+    metadata["climbstream"] = our_metadata(manifest, manifest.license)
+    write_bytes(out / CARD, write_card("Clusters of tokens", metadata, body))

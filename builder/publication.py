@@ -16,7 +16,7 @@ from climbstream.loader.manifest import INDEX, MANIFEST, Manifest, cluster_folde
 from climbstream.loader.mixture import MIXTURE, Mixture
 from climbstream.loader.verify import DOCUMENTS
 
-from .card import CARD, license_metadata, write_card
+from .card import CARD, license_metadata, our_metadata, write_card
 from .drawn import draw_shards
 from .export import cluster_labels, export_shards, table_folder
 
@@ -193,6 +193,7 @@ def _card(
         "tags": ["climbstream", "pretraining", "data-mixture"],
         "size_categories": [size],
     }
+    metadata["climbstream"] = our_metadata(manifest, license_)
     if configs:
         metadata["configs"] = [
             {"config_name": name, "data_files": f"{folder}/*.parquet"}

@@ -8,6 +8,7 @@ commits, tokens. Faults are put into `Hub.faults`.
 import base64
 import hashlib
 import json
+import re
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
@@ -225,8 +226,9 @@ def _handler(hub):
             errors = []
             if not isinstance(value.get("license"), str | list):
                 errors.append({"message": '"license" is required'})
-            if value.get("license") == "other" and not value.get("license_name"):
-                errors.append({"message": '"license_name" is required'})
+            name = value.get("license_name", "")
+            if value.get("license") == "other" and not re.fullmatch(r"[a-z0-9.-]+", name):
+                errors.append({"message": '"license_name" is an identifier'})
             self.reply({"errors": errors, "warnings": []}, 400 if errors else 200)
 
         def known(self, parts):

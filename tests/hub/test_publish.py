@@ -13,6 +13,7 @@ import yaml
 from hub_double import TOKEN, File, Repo
 from huggingface_hub.utils import _http
 
+from climbstream.builder.card import Card
 from climbstream.builder.publication import collect
 from climbstream.builder.publish import Publisher
 from climbstream.loader import Mixture, hub
@@ -340,6 +341,10 @@ def test_the_card_says_licence_shares_and_how_to_load(publication, directory):
     names = [config["config_name"] for config in metadata["configs"]]
     assert names == ["default", *manifest.names]
     assert metadata["configs"][0]["default"] is True
+    ours = Card.parse(publication.files["README.md"].decode(), "it")
+    assert ours.licenses == ("CC0-1.0",)
+    assert ours.ours["vocab_size"] == manifest.vocab_size
+    assert ours.ours["eos_id"] == manifest.eos_id
     for cluster in manifest.clusters:
         assert f"| {cluster.tokens:,} | {cluster.tokens / manifest.tokens:.6f} |" in body
     for way in (f'MixtureLoader("hf://{REPO}"', "mosaicml-streaming", f'load_dataset("{REPO}"'):
@@ -375,7 +380,8 @@ def test_shards_of_which_nobody_says_a_licence_are_not_published(directory, tmp_
         collect(unknown, REPO, tmp_path)
     stated = collect(unknown, REPO, tmp_path, license_="My own")
     metadata, body = card_of(stated)
-    assert (metadata["license"], metadata["license_name"]) == ("other", "My own")
+    assert (metadata["license"], metadata["license_name"]) == ("other", "my-own")
+    assert Card.parse(stated.files["README.md"].decode(), "it").licenses == ("My own",)
     assert "as the publisher states it" in body
 
 
@@ -447,3 +453,21 @@ def test_a_data_set_without_a_mixture_says_so(client, directory, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_other")
     with pytest.raises(RemoteError, match=r"refused to put mixture\.json"):
         Mixture.uniform(["a"]).push_to_hub("someone/bare")
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ("MIT", {"license": "mit"}),
+        ("MIT, CC0-1.0", {"license": ["mit", "cc0-1.0"]}),
+        ("MIT, Crown ©", {"license": "other", "license_name": "mit-crown"}),
+        ("a " * 200, {"license": "other", "license_name": "-".join("a" * 30)}),
+    ],
+)
+def test_a_licence_is_said_as_the_hub_reads_it_and_whole(client, directory, tmp_path, stated, said):
+    shards = licensed(directory, tmp_path, stated)
+    publication = collect(shards, REPO, tmp_path)
+    Publisher(REPO).publish(publication)
+    metadata, body = card_of(publication)
+    assert {key: metadata[key] for key in said} == said
+    assert f"Licence: {stated}, as the sources state it." in body
