@@ -103,7 +103,9 @@ def test_blocks_are_written_many_steps_at_a_time(open_loader, tmp_path):
     loader = open_loader()
     serve(loader, 3000)
     blocks = read_ledger(tmp_path / "served.jsonl")[1:]
-    assert [(b.step, b.steps) for b in blocks] == [(0, 1024), (1024, 1024)]
+    assert [b.step for b in blocks] == [0, blocks[0].steps]
+    # A block ends with a plan, and that has 256 steps at most.
+    assert all(1024 <= b.steps < 1024 + 256 for b in blocks)
 
 
 def test_a_loader_that_serves_nothing_writes_nothing(open_loader, tmp_path):
