@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.loader.errors import UsageError
-from climbstream.loader.manifest import Manifest, cluster_folder, load_index
+from climbstream.loader.manifest import Manifest, load_index
 from climbstream.loader.mixture import Mixture
 from climbstream.loader.pool import Pool
 from climbstream.loader.progress import Progress, say
@@ -24,7 +24,7 @@ from climbstream.loader.storage import atomic_path, hash_json, read_json, write_
 from climbstream.loader.store import Store
 
 from .export import rows_of, write_beside
-from .readback import documents_of
+from .readback import cluster_documents
 from .rows import Rows
 from .workplace import workplace
 
@@ -210,7 +210,7 @@ def choose(task: ChoiceTask) -> int:
     lengths = np.concatenate(
         [
             np.array([len(document) for document in documents], np.int64)
-            for documents in _documents(task.directory, task.manifest, task.k, None)
+            for documents in cluster_documents(task.directory, task.manifest, task.k)
         ]
     )
     whole, rest = divmod(task.due, int(lengths.sum()))
@@ -253,9 +253,13 @@ def spool(task: SpoolTask) -> int:
     That holds ``lengths`` int64 ``[m]`` of documents, and ``ends`` int64 ``[files + 1]``, where
     those of each file begin.
     """
+    index = task.path.with_suffix(".npz")
+    if index.exists():
+        with np.load(index) as written:
+            return int(written["lengths"].sum())
     documents = list(
         itertools.chain.from_iterable(
-            _documents(task.directory, task.manifest, task.k, task.shards)
+            cluster_documents(task.directory, task.manifest, task.k, task.shards)
         )
     )
     picks = np.load(task.picks, mmap_mode="r")[task.first : task.first + len(documents)]
@@ -264,13 +268,12 @@ def spool(task: SpoolTask) -> int:
     to = _random(task.seed, name, task.first).integers(task.files, size=len(chosen))
     order = np.argsort(to, kind="stable")
     lengths = np.array([len(documents[i]) for i in chosen[order]], np.int64)
-    if not task.path.with_suffix(".npz").exists():
-        with atomic_path(task.path.with_suffix(".bin")) as path, path.open("wb") as file:
-            for i in chosen[order]:
-                file.write(documents[i].tobytes())
-        with atomic_path(task.path.with_suffix(".npz")) as path, path.open("wb") as file:
-            ends = np.searchsorted(to[order], np.arange(task.files + 1))
-            np.savez(file, lengths=lengths, ends=ends)
+    with atomic_path(task.path.with_suffix(".bin")) as path, path.open("wb") as file:
+        for i in chosen[order]:
+            file.write(documents[i].tobytes())
+    with atomic_path(index) as path, path.open("wb") as file:
+        ends = np.searchsorted(to[order], np.arange(task.files + 1))
+        np.savez(file, lengths=lengths, ends=ends)
     return int(lengths.sum())
 
 
@@ -301,16 +304,6 @@ def shuffle(task: ShuffleTask) -> int:
     return task.rows.write(
         task.path, (([clusters[i] for i in some], [documents[i] for i in some]) for some in groups)
     )
-
-
-def _documents(
-    directory: str, manifest: Manifest, k: int, numbers: range | None
-) -> Iterator[list[NDArray[Any]]]:
-    """Give the documents of some shards of a cluster, or of all, a shard at a time."""
-    entry = manifest.clusters[k]
-    shards = load_index(Store.of(directory), manifest, entry).shards
-    chosen = shards if numbers is None else [shards[i] for i in numbers]
-    return documents_of(cluster_folder(Store.of(directory), entry.name), chosen, manifest.dtype)
 
 
 def _random(*names: object) -> np.random.Generator:

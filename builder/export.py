@@ -16,7 +16,7 @@ import yaml
 from numpy.typing import NDArray
 
 from climbstream.loader.errors import UsageError
-from climbstream.loader.manifest import Manifest, cluster_folder, load_index
+from climbstream.loader.manifest import TOKENIZER, Manifest, load_index
 from climbstream.loader.mixture import Mixture
 from climbstream.loader.mosaic import stream_arguments
 from climbstream.loader.pool import Pool
@@ -27,8 +27,8 @@ from climbstream.loader.store import Store
 from .card import CARD, license_metadata, our_metadata, write_card
 from .layouts import cluster_names
 from .megatron import blend, write_indexed
-from .readback import documents_of
-from .rows import TOKENIZER, Rows
+from .readback import cluster_documents
+from .rows import Rows
 from .workplace import workplace
 
 LAYOUTS = ("parquet", "jsonl", "megatron", "mosaic")
@@ -186,11 +186,7 @@ def _cut(count: int, parts: int) -> list[range]:
 def _documents(task: FileTask) -> Iterator[tuple[int, list[NDArray[Any]]]]:
     """Give the documents of the shards of a file, a shard at a time, with the cluster's number."""
     for k, numbers in task.shards.items():
-        entry = task.manifest.clusters[k]
-        shards = load_index(Store.of(task.directory), task.manifest, entry).shards
-        folder = cluster_folder(Store.of(task.directory), entry.name)
-        chosen = [shards[number] for number in numbers]
-        for documents in documents_of(folder, chosen, task.manifest.dtype):
+        for documents in cluster_documents(task.directory, task.manifest, k, numbers):
             yield k, documents
 
 

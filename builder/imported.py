@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from climbstream.loader.clusters import save_clusters
 from climbstream.loader.errors import InvalidDataError, UsageError
-from climbstream.loader.manifest import MANIFEST, Manifest
+from climbstream.loader.manifest import MANIFEST, TOKENIZER, Manifest
 from climbstream.loader.progress import Progress, say
 from climbstream.loader.storage import hash_bytes, hash_file, hash_json, write_bytes, write_json
 
@@ -37,8 +37,6 @@ from .stages import tokenize_all
 from .tokens import eos_id, load_tokenizer, token_dtype
 from .unit import Unit
 from .workplace import workplace
-
-_TOKENIZER = "tokenizer.json"
 
 
 def import_corpus(
@@ -113,7 +111,7 @@ class _Import:
         fates = Fates.of(units)
         read = report.stage()
         if tokenizer is not None:
-            write_bytes(self._out / _TOKENIZER, tokenizer)
+            write_bytes(self._out / TOKENIZER, tokenizer)
         if self._vocabulary is None:
             vocabulary = self._tokenize(fates)
         else:
@@ -123,13 +121,13 @@ class _Import:
         dtype = token_dtype(vocabulary.size)
         written = write_clusters(self._engine, units, self._out, [*names.values()], dtype)
         write_catalogue(self._engine, self._out, fates, written)
-        known = (self._out / _TOKENIZER).exists()
+        known = (self._out / TOKENIZER).exists()
         manifest = Manifest(
             clusters=tuple(cluster.entry for cluster in written),
             dtype=dtype,
             vocab_size=vocabulary.size,
             eos_id=vocabulary.eos_id,
-            tokenizer_hash=hash_file(self._out / _TOKENIZER) if known else "",
+            tokenizer_hash=hash_file(self._out / TOKENIZER) if known else "",
             build=hash_json(plan),
             license=_license(cards, self._settings.license, report),
             provenance=plan,
@@ -200,8 +198,8 @@ class _Import:
         settings = BuildSettings(seed=self._settings.seed)
         if self._settings.vocab_size is not None:
             settings = replace(settings, vocab_size=self._settings.vocab_size)
-        tokenizer = fit_tokenizer(fates.units, self._out / _TOKENIZER, settings)
-        tokenize_all(self._engine, fates, self._out / _TOKENIZER)
+        tokenizer = fit_tokenizer(fates.units, self._out / TOKENIZER, settings)
+        tokenize_all(self._engine, fates, self._out / TOKENIZER)
         return Vocabulary(size=tokenizer.get_vocab_size(), eos_id=eos_id(tokenizer))
 
 
@@ -230,8 +228,8 @@ def _tokenizer(sources: Sequence[str], settings: ImportSettings) -> bytes | None
         return load_tokenizer(settings.tokenizer).to_str(pretty=True).encode()
     for name in sources:
         for folder in card_folders(name):
-            if (data := read_beside(folder, _TOKENIZER)) is not None:
-                say(f"the tokenizer is {folder}/{_TOKENIZER}")
+            if (data := read_beside(folder, TOKENIZER)) is not None:
+                say(f"the tokenizer is {folder}/{TOKENIZER}")
                 return data
     return None
 

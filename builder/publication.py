@@ -14,6 +14,7 @@ from climbstream.loader.errors import InvalidDataError, UsageError
 from climbstream.loader.heldout import HELDOUT
 from climbstream.loader.manifest import INDEX, MANIFEST, Manifest, cluster_folder, load_index
 from climbstream.loader.mixture import MIXTURE, Mixture
+from climbstream.loader.pull import BESIDE
 from climbstream.loader.verify import DOCUMENTS
 
 from .card import CARD, license_metadata, our_metadata, write_card
@@ -29,7 +30,6 @@ WHAT = {
 }
 """What may be published, and the folders that it fills."""
 
-_BESIDE = ("clusters.json", "centroids.npy", "model.npz", "tokenizer.json", "report.html")
 _OF_SEARCH = ("trials.jsonl", "answer.json", "report.html")
 _SIZES = ((10**6, "1M<n<10M"), (10**5, "100K<n<1M"), (10**4, "10K<n<100K"), (10**3, "1K<n<10K"))
 
@@ -163,7 +163,7 @@ def _license(manifest: Manifest, given: str | None) -> str:
 
 
 def _shards(directory: Path, manifest: Manifest, *, heldout: bool) -> dict[str, Path]:
-    names = [*_BESIDE, *([HELDOUT] if heldout else [])]
+    names = [*BESIDE, *([HELDOUT] if heldout else [])]
     parts = sorted((directory / DOCUMENTS).glob("part-*.parquet"))[: manifest.parts]
     names += [f"{DOCUMENTS}/{part.name}" for part in parts]
     found = {name: directory / name for name in names if (directory / name).exists()}

@@ -20,7 +20,7 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from climbstream.loader.errors import IntegrityError, RemoteError, UsageError
-from climbstream.loader.hub import PATIENCE, Tries, patiently, status_of, stumbles
+from climbstream.loader.hub import PATIENCE, patiently
 from climbstream.loader.progress import Progress, say
 from climbstream.loader.storage import hash_json
 
@@ -178,13 +178,14 @@ class Publisher:
         stale: Sequence[str],
     ) -> None:
         """Make all of it ``main``, which is ``head`` so far."""
-        tries = Tries(f"commit to {self.repo}", self._patience)
-        while True:
+
+        def look_and_commit() -> bool:
+            """Whether nothing was left to do."""
             there = self._list("main")
             missing = _missing(ours, there)
             left = [path for path in stale if path in there]
             if not missing and not left:  # maybe by a try whose answer was lost
-                return
+                return True
             if (now := self._head("main")) != head:
                 raise RemoteError(
                     f"somebody else changed {self.repo} meanwhile: main was {head[:12]} and is "
@@ -192,18 +193,18 @@ class Publisher:
                 )
             operations: list[Any] = [_add(path, files[path]) for path in missing]
             operations += [CommitOperationDelete(path_in_repo=path) for path in left]
-            try:
-                self._api.create_commit(
-                    self.repo,
-                    operations,
-                    commit_message=f"{len(files)} files of climbstream",
-                    repo_type="dataset",
-                    revision="main",
-                    parent_commit=head,
-                )
-            except stumbles() as error:
-                if status_of(error) != 412:  # then the next look says who was there before
-                    tries.wait(error)
+            self._api.create_commit(
+                self.repo,
+                operations,
+                commit_message=f"{len(files)} files of climbstream",
+                repo_type="dataset",
+                revision="main",
+                parent_commit=head,
+            )
+            return False
+
+        while not self._try("make the commit", look_and_commit):
+            pass
 
     def _list(self, revision: str) -> dict[str, tuple[int, str]]:
         """Return size and hash of each file of ``revision``: sha256 of an LFS object, or git's."""

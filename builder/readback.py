@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from climbstream.loader.manifest import Manifest, cluster_folder, load_index
 from climbstream.loader.mds import ShardEntry, decompress
 from climbstream.loader.parse import ShardView, parse_shard
 from climbstream.loader.store import Store
@@ -21,6 +22,16 @@ def read_shard(folder: Path | Store, entry: ShardEntry, dtype: str) -> ShardView
     """
     raw = decompress(Store.of(folder).read(entry.zip_basename, entry.zip_bytes), entry)
     return parse_shard(np.frombuffer(raw, np.uint8), entry, dtype)
+
+
+def cluster_documents(
+    directory: str, manifest: Manifest, k: int, numbers: range | None = None
+) -> Iterator[list[NDArray[Any]]]:
+    """Give the documents of some shards of the ``k``-th cluster, or of all, a shard at a time."""
+    store, entry = Store.of(directory), manifest.clusters[k]
+    shards = load_index(store, manifest, entry).shards
+    chosen = shards if numbers is None else [shards[number] for number in numbers]
+    return documents_of(cluster_folder(store, entry.name), chosen, manifest.dtype)
 
 
 def documents_of(

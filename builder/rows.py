@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from climbstream.loader.errors import IntegrityError
+from climbstream.loader.manifest import TOKENIZER
 from climbstream.loader.storage import atomic_path
 from climbstream.loader.store import Store
 
-TOKENIZER = "tokenizer.json"
 Part = tuple[Sequence[int], Sequence[NDArray[Any]]]
 """Numbers of clusters, and documents of as many."""
 

@@ -166,6 +166,18 @@ def _ours(error: Exception, arguments: Sequence[str]) -> ClimbError | None:
     return None
 
 
+def split_number(word: str) -> tuple[str, float]:
+    """Read ``NAME=NUMBER``; a name may hold a ``=`` too.
+
+    Raises:
+        ValueError: It is nothing of that.
+    """
+    name, _, number = word.rpartition("=")
+    if not name:
+        raise ValueError(word)
+    return name, float(number)
+
+
 def json_option(command: F) -> F:
     """Give ``command`` the option ``--json``, as its argument ``as_json``."""
     decorate: Callable[[F], F] = click.option(

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .change import Change
-from .cli import json_option, show, text_table
+from .cli import json_option, show, split_number, text_table
 from .clusters import load_clusters
 from .doctor import diagnose
 from .door import read_request
@@ -128,13 +128,11 @@ def _shares(named: Sequence[str]) -> dict[str, float]:
     """Read ``c03=0.4``, each cluster once."""
     shares: dict[str, float] = {}
     for word in named:
-        name, _, number = word.rpartition("=")
         try:
-            share = float(number)
+            name, share = split_number(word)
         except ValueError:
-            name = ""
-        if not name:
-            raise UsageError(f"{word!r} is no weight; say CLUSTER=WEIGHT, as c03=0.4")
+            message = f"{word!r} is no weight; say CLUSTER=WEIGHT, as c03=0.4"
+            raise UsageError(message) from None
         if name in shares:
             raise UsageError(f"cluster {name} is named twice; name it once")
         shares[name] = share

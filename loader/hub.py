@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from .errors import RemoteError, UsageError
 from .progress import say
+from .retry import is_refusal, pause_after, status_of
 
 T = TypeVar("T")
 URL = "hf://datasets/"
@@ -19,8 +20,6 @@ PATIENCE = 300.0
 _REPO = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _PLACE = re.compile(rf"hf://(?:datasets/)?({_REPO.pattern})(?:@([^/]+))?(/.*)?")
 _COMMIT = re.compile("[0-9a-f]{40}")
-_LONGEST_PAUSE = 30.0
-_PASSING = (408, 425, 429)
 
 
 def check_repo(repo: str) -> None:
@@ -29,20 +28,21 @@ def check_repo(repo: str) -> None:
         raise UsageError(f"{repo!r} is no data set of the Hub; say OWNER/NAME")
 
 
-def split_repo(place: str) -> tuple[str, str | None]:
-    """Split ``OWNER/NAME``, ``OWNER/NAME@REVISION`` or the same behind ``hf://datasets/``.
+def hub_url(place: str) -> str:
+    """Return the URL of ``OWNER/NAME`` or ``OWNER/NAME@REVISION``, also if it is one already.
 
-    >>> split_repo("someone/web@v1"), split_repo("hf://datasets/someone/web")
-    (('someone/web', 'v1'), ('someone/web', None))
+    >>> hub_url("someone/web@v1"), hub_url("hf://someone/web")
+    ('hf://datasets/someone/web@v1', 'hf://datasets/someone/web')
 
     Raises:
         UsageError: It is nothing of that.
     """
-    repo, mark, revision = place.removeprefix(URL).removeprefix("hf://").partition("@")
+    named = place.removeprefix(URL).removeprefix("hf://")
+    repo, mark, revision = named.partition("@")
     check_repo(repo)
     if mark and not revision:
         raise UsageError(f"{place!r} ends where a revision should be named")
-    return repo, revision or None
+    return URL + named
 
 
 def pin(place: str) -> str:
@@ -121,12 +121,6 @@ def stumbles() -> tuple[type[Exception], ...]:
     return HfHubHTTPError, http.TransportError
 
 
-def status_of(error: Exception) -> int | None:
-    """Return the status of HTTP that an error speaks of."""
-    response = getattr(error, "response", None)
-    return None if response is None else int(response.status_code)
-
-
 class Tries:
     """Counts the tries of one step, and waits between them, as long as the Hub asks for."""
 
@@ -148,12 +142,9 @@ class Tries:
                 f"the Hub refused to {self._what}: {said}; see that the name is right, and log in "
                 "with `hf auth login`, or set HF_TOKEN to a token that may do so"
             ) from None
-        if status is not None and 400 <= status < 500 and status not in _PASSING:
+        if is_refusal(status) and status != 412:  # somebody else's commit came in between
             raise RemoteError(f"the Hub refused to {self._what}: {said}") from None
-        response = getattr(error, "response", None)
-        asked = response.headers.get("Retry-After", "") if response is not None else ""
-        pause = min(0.5 * 2 ** (self._count - 1), _LONGEST_PAUSE)
-        pause = max(pause, float(asked)) if asked.isdigit() else pause
+        pause = pause_after(self._count, error)
         if waited + pause > self._patience:
             raise RemoteError(
                 f"the Hub did not {self._what} in {waited:.1f} s: try {self._count} ended with "

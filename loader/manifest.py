@@ -15,6 +15,7 @@ from .store import Store
 from .versioned import check_version
 
 MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.json"
 INDEX = "index.json"
 NEXT_INDEX = "index.next.json"
 """The index of an append that has been committed, until it takes the place of the old one."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InvalidDataError
-from .hub import URL, put_file, split_repo
+from .hub import hub_url, put_file
 from .storage import hash_json, parse_json, read_json, write_json
 from .store import Store
 from .versioned import check_version
@@ -138,8 +138,7 @@ class Mixture:
             InvalidDataError: There is none in it.
             RemoteError: The Hub did not give it.
         """
-        name, revision = split_repo(repo)
-        store = Store.of(URL + name + (f"@{revision}" if revision else ""))
+        store = Store.of(hub_url(repo))
         try:
             data = store.read(MIXTURE, _MOST_BYTES)
         except FileNotFoundError:

@@ -17,8 +17,8 @@ from typing import Any
 from .clusters import CLUSTERS
 from .errors import IntegrityError, InvalidDataError, NoSpaceError
 from .heldout import HELDOUT
-from .hub import URL, pin, split_repo
-from .manifest import INDEX, MANIFEST, Manifest, cluster_folder, load_index
+from .hub import hub_url, pin
+from .manifest import INDEX, MANIFEST, TOKENIZER, Manifest, cluster_folder, load_index
 from .mds import check_packed
 from .mixture import MIXTURE, Mixture
 from .plan import begin_or_continue
@@ -27,8 +27,8 @@ from .storage import hash_bytes, lock, remove_temporaries, write_bytes
 from .store import Store
 
 PLAN = "pull.json"
-_TOKENIZER = "tokenizer.json"
-_BESIDE = (_TOKENIZER, CLUSTERS, MIXTURE, HELDOUT, "centroids.npy", "model.npz", "report.html")
+BESIDE = (TOKENIZER, CLUSTERS, "centroids.npy", "model.npz", "report.html")
+"""Files that go where a shard directory goes, if they are there."""
 _THREADS = 4
 _SPARE = 64 << 20
 """Bytes of disk that are left alone."""
@@ -70,8 +70,7 @@ def pull(
     """
     place = source
     if source.startswith("hf://") or ("://" not in source and not Path(source).is_dir()):
-        repo, revision = split_repo(source)
-        place = pin(f"{URL}{repo}" + (f"@{revision}" if revision else ""))
+        place = pin(hub_url(source))
     store = Store.of(place)
     manifest = Manifest.load(store)
     if mixture and (misfit := manifest.misfit(mixture)):
@@ -127,8 +126,8 @@ def pull(
         for cluster in manifest.clusters:
             # Not indexes as they were parsed: their bytes are what the manifest has the hash of.
             _copy(store, out, f"clusters/{cluster.name}/{INDEX}", cluster.index_hash)
-        for name in _BESIDE:
-            expected = manifest.tokenizer_hash if name == _TOKENIZER else None
+        for name in (*BESIDE, MIXTURE, HELDOUT):
+            expected = manifest.tokenizer_hash if name == TOKENIZER else None
             _copy(store, out, name, expected or None, optional=not expected)
         if mixture is None:
             for part in range(manifest.parts or 0):

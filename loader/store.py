@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from .errors import IntegrityError, RemoteError, UsageError
 from .progress import say
+from .retry import is_refusal, pause_after, status_of
 
 TRY_SECONDS = 60.0
 """A shard of 8 MB, compressed, comes within this at 140 kB/s."""
@@ -29,10 +30,7 @@ ALL_SECONDS = 240.0
 MOST_BYTES = 1 << 30
 """Of a file of which nothing else is known."""
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _EXTRAS = {"s3": "s3", "hf": "hub", "http": "http", "https": "http"}
-_PASSING = (408, 425, 429)
-"""Statuses of HTTP below 500 that may be others a moment later."""
 _SECRETS = re.compile(r"(?<=://)[^\s/@'\"]+@|\?[^\s'\"]*")
 """What a URL may hold that is nobody's business: who reads it, and signatures."""
 
@@ -119,19 +117,18 @@ class Store:
             except IntegrityError:
                 raise
             except Exception as error:
-                trouble, status = error, _status(error)
+                trouble, status = error, status_of(error)
             if isinstance(trouble, FileNotFoundError) or status in (404, 410):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file.name)
             said = _public(f"{type(trouble).__name__}: {trouble}")
             waited = time.monotonic() - begin
-            if status is not None and 400 <= status < 500 and status not in _PASSING:
+            if is_refusal(status):
                 raise RemoteError(
                     f"{file} was refused at try {tries}, after {waited:.1f} s: {said}; "
                     "check the address, and that your credentials may read it"
                 )
-            pause = min(_FIRST_PAUSE * 2 ** (tries - 1), _LONGEST_PAUSE)
-            pause *= random.uniform(0.5, 1)  # noqa: S311 - this is no secret
-            pause = max(pause, _asked_pause(trouble))
+            part = random.uniform(0.5, 1)  # noqa: S311 - this is no secret
+            pause = pause_after(tries, trouble, part)
             if waited + pause >= self._all_seconds:
                 raise RemoteError(
                     f"{file} could not be read in {waited:.1f} s: try {tries}, the last, ended "
@@ -244,24 +241,6 @@ def _fsspec(url: str, seconds: float) -> Callable[[str, int], bytes]:
     if url.startswith("http"):
         return lambda url, most: fsspec.asyn.sync(files.loop, get_http, url, most)
     return get
-
-
-def _status(error: Exception) -> int | None:
-    """Return the HTTP status that an error of boto3, httpx or aiohttp speaks of."""
-    response = getattr(error, "response", None)
-    if isinstance(response, dict):
-        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    else:
-        status = getattr(response, "status_code", None) or getattr(error, "status", None)
-    return status if isinstance(status, int) else None
-
-
-def _asked_pause(error: Exception) -> float:
-    """Return the seconds for which a server asked to be left alone; 0 if it did not."""
-    headers = getattr(getattr(error, "response", None), "headers", None)
-    headers = headers or getattr(error, "headers", None) or {}
-    asked = str(headers.get("Retry-After", "")) if hasattr(headers, "get") else ""
-    return float(asked) if asked.isdigit() else 0.0
 
 
 def _public(text: str) -> str:

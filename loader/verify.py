@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ClimbError, RemoteError
-from .manifest import Manifest, cluster_folder, load_index
+from .manifest import TOKENIZER, Manifest, cluster_folder, load_index
 from .mds import decompress
 from .parquet import read_parquet
 from .parse import parse_shard
@@ -49,7 +49,7 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
     lengths: dict[tuple[str, int], NDArray[np.int64]] = {}
     with _noting(verdict, "tokenizer"):
         expected = manifest.tokenizer_hash  # empty: none is known
-        if expected and expected != hash_bytes(store.read("tokenizer.json")):
+        if expected and expected != hash_bytes(store.read(TOKENIZER)):
             verdict.faults.append("tokenizer.json is not the tokenizer of the manifest")
     with Progress("verify", manifest.tokens, "tokens") as progress:
         for cluster in manifest.clusters:

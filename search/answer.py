@@ -16,6 +16,8 @@ from .forecast import Forecast
 from .predictor import Skill
 from .trial import Evidence
 
+BASE = "baseline"
+"""The choice that is the token-share mixture."""
 SURE = 2.5
 """A gain counts from so many times its sd on: 12 of 180 searches in pure noise got there."""
 
@@ -185,7 +187,7 @@ def conclude(
                 f"token-share mixture ({_listed(baseline)}), of which {left} is not luck"
             )
         if gain <= SURE * (gain_sd or 0.0):
-            choice, pick = "baseline", baseline
+            choice, pick = BASE, baseline
             first = f"no gain over the token-share mixture: {first}"
     return Answer(
         mixture=Mixture(pick.mixture.weights, {"choice": choice}),

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from climbstream.loader import Manifest, Mixture
-from climbstream.loader.cli import json_option, show, text_table
+from climbstream.loader.cli import json_option, show, split_number, text_table
 from climbstream.loader.clusters import load_clusters
 from climbstream.loader.errors import UsageError
 from climbstream.loader.hub import pin
@@ -168,16 +168,14 @@ def train(
 
 
 def _numbers(option: str, given: tuple[str, ...]) -> dict[str, float]:
-    """Read ``NAME=NUMBER``; a name may hold a ``=`` too, as targets do."""
+    """Read what an option was given, ``NAME=NUMBER`` each time."""
     found = {}
     for one in given:
-        name, _, number = one.rpartition("=")
         try:
-            found[name] = float(number)
+            name, number = split_number(one)
         except ValueError:
-            name = ""
-        if not name:
-            raise UsageError(f"{option} {one}: say NAME=NUMBER")
+            raise UsageError(f"{option} {one}: say NAME=NUMBER") from None
+        found[name] = number
     return found
 
 

@@ -18,8 +18,7 @@ from climbstream.loader.progress import Progress
 from climbstream.loader.storage import append_line, lock, read_lines, remove_temporaries
 
 from .proxy import ProxyTask, run_proxy
-from .target import load_target
-from .tokenizer import read_tokenizer
+from .target import target_hashes
 from .train import TrainSettings
 
 
@@ -77,11 +76,10 @@ def compare(
         ClimbError: A run failed.
         InvalidDataError: ``out`` holds another comparison.
     """
-    read_tokenizer(directory)  # or it is missed when the first model is trained
     plan = {
         "shards": Manifest.load(directory).fingerprint,
         "mixtures": {name: mixture.weights for name, mixture in mixtures.items()},
-        "targets": {target: load_target(directory, target).fingerprint for target in targets},
+        "targets": target_hashes(directory, targets),
         "settings": settings.to_json(),
         "seeds": list(seeds),
     }

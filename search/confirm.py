@@ -14,10 +14,9 @@ import numpy as np
 
 from climbstream.loader.mixture import Mixture
 
-from .answer import SURE, Answer, Candidate, Confirmation, upper
+from .answer import BASE, SURE, Answer, Candidate, Confirmation, upper
 from .trial import Evidence, Trial
 
-BASE = "baseline"
 _NAMES = {"measured": "the measured best", "predicted": "the predicted best"}
 
 

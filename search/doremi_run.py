@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from climbstream.loader import Manifest, Mixture, MixtureLoader
+from climbstream.loader import Manifest, Mixture
 from climbstream.loader.errors import InvalidDataError, UsageError
 from climbstream.loader.plan import begin_or_continue
 from climbstream.loader.pool import Pool
@@ -17,9 +17,8 @@ from climbstream.loader.storage import atomic_path, lock, read_json, remove_temp
 from .doremi import DoReMi
 from .model import make_model
 from .proxy import ProxyTask, run_proxy
-from .target import load_target
-from .tokenizer import read_tokenizer
-from .train import TrainSettings, train_model
+from .target import target_hashes
+from .train import TrainSettings, default_mixture, train_model
 
 DOREMI = "doremi"
 """The preset that this is."""
@@ -49,8 +48,7 @@ def run_doremi(
         LockedError: Another process works on ``out``.
     """
     manifest = Manifest.load(directory)
-    read_tokenizer(directory)  # or it is missed when the first proxy is trained
-    texts = {spec: load_target(directory, spec).fingerprint for spec in sorted(targets)}
+    texts = target_hashes(directory, targets)
     if settings.steps < _EVERY:
         raise UsageError(
             f"{settings.tokens:,} tokens make {settings.steps} steps, and DoReMi chooses weights "
@@ -70,9 +68,7 @@ def run_doremi(
         if (out / "result.json").exists():
             found: dict[str, Any] = read_json(out / "result.json")
             return found
-        # What the loader would serve by default: clusters without one row are left out.
-        rows = settings.batch_rows
-        prior = MixtureLoader(directory, seq_len=settings.seq_len, batch_rows=rows).mixture
+        prior = default_mixture(directory, settings)
         with Progress("doremi", 2 * settings.steps, "steps") as bar:
             reference = make_model(settings.model, manifest.vocab_size, settings.seq_len, seed)
             kept = out / "reference.pt"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from climbstream.loader import Manifest, Mixture, MixtureLoader
+from climbstream.loader import Manifest, Mixture
 from climbstream.loader.errors import ClimbError, InvalidDataError
 from climbstream.loader.page import page
 from climbstream.loader.plan import begin_or_continue
@@ -18,9 +18,8 @@ from .limits import Group, epoch_caps
 from .proxy import ProxyTask, run_proxy
 from .report import search_sections
 from .search import Search
-from .target import load_target
-from .tokenizer import read_tokenizer
-from .train import TrainSettings
+from .target import target_hashes
+from .train import TrainSettings, default_mixture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +79,7 @@ def run_search(
         LockedError: Another process works on ``out``.
     """
     manifest = Manifest.load(directory)
-    read_tokenizer(directory)  # or it is missed when the first proxy is trained
-    texts = {spec: load_target(directory, spec).fingerprint for spec in sorted(targets)}
+    texts = target_hashes(directory, targets)
     with lock(out):
         remove_temporaries(out)
         plan = {
@@ -92,15 +90,13 @@ def run_search(
         }
         if begin_or_continue(out, "search.json", plan):
             say(f"going on with the search in {out}")
-        # What the loader would serve by default: clusters without one row are left out.
         proxy = settings.proxy
-        shares = MixtureLoader(directory, seq_len=proxy.seq_len, batch_rows=proxy.batch_rows)
         search = Search(
             manifest.names,
             dict.fromkeys(targets, "min"),
             budget=settings.budget,
             preset=settings.preset,
-            prior=settings.prior or shares.mixture,
+            prior=settings.prior or default_mixture(directory, proxy),
             max_weight=settings.caps(manifest),
             min_weight=settings.min_weight,
             pinned=settings.pinned,

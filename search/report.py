@@ -10,9 +10,8 @@ from climbstream.loader import Manifest
 from climbstream.loader.clusters import load_clusters
 from climbstream.loader.page import bar, claim, dots, paragraph, section, table
 
-from .answer import Answer
+from .answer import BASE, Answer
 from .compare import Comparison, mean_and_error
-from .confirm import BASE
 from .predictor import spearman
 from .trial import Trial
 

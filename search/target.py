@@ -3,6 +3,7 @@
 import io
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from climbstream.loader.order import key
 from climbstream.loader.storage import hash_json
 
 from .question import SPLITS, Question
+from .tokenizer import read_tokenizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,17 @@ def load_target(directory: Path, spec: str) -> Target:
     halves = _halves(spec, texts)
     measure: Literal["bits", "error"] = "error" if kind == "error" else "bits"
     return Target(name=spec, validation=halves[0], test=halves[1], measure=measure)
+
+
+def target_hashes(directory: Path, specs: Iterable[str]) -> dict[str, str]:
+    """Return the fingerprint of each target, and see that its text can be turned into tokens.
+
+    Raises:
+        UsageError: A target does not exist, or ``directory`` has no tokenizer.
+        InvalidDataError: A target or the tokenizer cannot be read.
+    """
+    read_tokenizer(directory)  # or it is missed when the first model has been trained
+    return {spec: load_target(directory, spec).fingerprint for spec in sorted(specs)}
 
 
 def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:

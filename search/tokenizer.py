@@ -5,9 +5,8 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from climbstream.loader.errors import InvalidDataError, UsageError
+from climbstream.loader.manifest import TOKENIZER
 from climbstream.loader.store import Store
-
-TOKENIZER = "tokenizer.json"
 
 
 def read_tokenizer(directory: str | Path) -> Tokenizer:

@@ -212,6 +212,12 @@ def train_model(
     return TrainedModel(model, sum(last) / len(last), loader.served, loader.epochs)
 
 
+def default_mixture(directory: str | Path, settings: TrainSettings) -> Mixture:
+    """Return what the loader serves by default: token shares, without clusters of not one row."""
+    rows = settings.batch_rows
+    return MixtureLoader(directory, seq_len=settings.seq_len, batch_rows=rows).mixture
+
+
 def _follow(loader: MixtureLoader, weights: Mapping[str, float] | None, why: str) -> None:
     """Let ``weights`` hold from the next step on, unless they do.
 

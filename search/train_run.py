@@ -10,13 +10,14 @@ from climbstream.loader import Manifest, Mixture
 from climbstream.loader.errors import UsageError
 from climbstream.loader.hub import pin
 from climbstream.loader.ledger import LEDGER
+from climbstream.loader.manifest import TOKENIZER
 from climbstream.loader.metrics import METRICS
 from climbstream.loader.plan import begin_or_continue
 from climbstream.loader.progress import Progress, say
 from climbstream.loader.request import LOG, REQUEST
 from climbstream.loader.storage import lock, read_json, remove_temporaries, write_bytes, write_json
 
-from .tokenizer import TOKENIZER, read_tokenizer
+from .tokenizer import read_tokenizer
 from .train import TrainSettings, train_model
 
 _RESULT = "result.json"

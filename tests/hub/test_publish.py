@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from huggingface_hub.utils import _http
 from climbstream.builder.card import Card
 from climbstream.builder.publication import collect
 from climbstream.builder.publish import Publisher
-from climbstream.loader import Mixture, hub
+from climbstream.loader import Mixture, hub, retry
 from climbstream.loader.errors import IntegrityError, InvalidDataError, RemoteError, UsageError
 from climbstream.loader.manifest import Manifest
 
@@ -26,7 +27,7 @@ CLIMB = str(Path(sys.executable).parent / "climb")
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch):
-    monkeypatch.setattr(hub, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(retry, "LONGEST_PAUSE", 0.01)
     # The client pauses too, and for longer.
     monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda _: None, time=time.time))
 
@@ -356,16 +357,8 @@ def licensed(directory, tmp_path, license_):
     """Return a copy of the shards under another licence."""
     copy = tmp_path / "shards"
     subprocess.run(["cp", "-r", directory, copy], check=True)
-    manifest = Manifest.load(copy).to_json()
-    manifest.pop("fingerprint")
-    other = Manifest(**{**vars_of(Manifest.load(copy)), "license": license_})
-    other.save(copy)
+    replace(Manifest.load(copy), license=license_).save(copy)
     return copy
-
-
-def vars_of(manifest):
-    """Fields of a manifest."""
-    return {name: getattr(manifest, name) for name in manifest.__dataclass_fields__}
 
 
 def test_a_licence_is_inherited_and_never_changed(directory, tmp_path, tables):

@@ -16,7 +16,7 @@ import pytest
 import zstandard
 from hub_double import File
 
-from climbstream.loader import Mixture, MixtureLoader, hub, store
+from climbstream.loader import Mixture, MixtureLoader, retry, store
 from climbstream.loader.errors import (
     ClimbError,
     IntegrityError,
@@ -38,8 +38,7 @@ STEPS = 30
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch):
-    monkeypatch.setattr(hub, "_LONGEST_PAUSE", 0.01)
-    monkeypatch.setattr(store, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(retry, "LONGEST_PAUSE", 0.01)
 
 
 @pytest.fixture

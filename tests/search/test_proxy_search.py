@@ -182,10 +182,15 @@ def test_limits_of_the_command_hold_in_every_proxy_and_the_best_are_run_again(
     assert len(mixtures) > 8
 
 
-def test_shards_without_a_tokenizer_are_named_before_anything_is_trained(shards, tmp_path, capsys):
-    bare = tmp_path / "bare"
-    shutil.copytree(shards, bare)
-    (bare / "tokenizer.json").unlink()
+@pytest.fixture
+def bare(shards, tmp_path):
+    """Shards without a tokenizer."""
+    shutil.copytree(shards, tmp_path / "bare")
+    (tmp_path / "bare" / "tokenizer.json").unlink()
+    return tmp_path / "bare"
+
+
+def test_shards_without_a_tokenizer_are_named_before_anything_is_trained(bare, tmp_path, capsys):
     asked = f"search {bare} --target label=sea --out {tmp_path / 'out'}"
     assert run(asked.split()) == 2
     assert "has no tokenizer.json, so no text can be turned into" in capsys.readouterr().err
@@ -194,10 +199,7 @@ def test_shards_without_a_tokenizer_are_named_before_anything_is_trained(shards,
         run_search(bare, ["label=sea"], tmp_path / "out", SETTINGS)
 
 
-def test_shards_without_a_tokenizer_can_be_trained_on(shards, tmp_path, capsys):
-    bare = tmp_path / "bare"
-    shutil.copytree(shards, bare)
-    (bare / "tokenizer.json").unlink()
+def test_shards_without_a_tokenizer_can_be_trained_on(bare, tmp_path, capsys):
     asked = f"train {bare} --tokens 2048 --seq-len 32 --batch-rows 4 --out {tmp_path / 'run'}"
     assert run(asked.split()) == 0
     assert "the model has no tokenizer beside it" in capsys.readouterr().err
