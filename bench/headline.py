@@ -1,12 +1,14 @@
 """The counterpart of CLIMB's Table 1 (arXiv 2504.13161): presets against baselines on real text.
 
 Shards of ``../shared/corpus`` (about 20 clusters). Each preset has ``--budget`` proxies to find a
-mixture for PIQA, ARC-Easy and HellaSwag: gold-answer bits per byte of their validation items.
-DoReMi has the tokens of as many proxies, half for its reference, half for the model that follows
-it. Models of ``--model``, larger than the proxies and trained on more tokens, are then trained on
-each mixture with ``--seeds`` seeds, and scored on the test items of these tasks, and on tasks that
-no search saw: ARC-Challenge, WinoGrande, Social IQA. Printed is the mean over the tasks, and its
-standard error over the seeds.
+mixture for PIQA, ARC-Easy and HellaSwag: gold-answer bits per byte of their validation items. All
+proxies go on from one base, of ``--base-tokens`` tokens of the token shares, as in the paper; each
+is scored by the mean of its weights over the last fifth of its steps. DoReMi begins with fresh
+weights and has the tokens of as many proxies, half for its reference, half for the model that
+follows it. Models of ``--model``, larger than the proxies and trained on more tokens, are then
+trained on each mixture with ``--seeds`` seeds, and scored on the test items of these tasks, and on
+tasks that no search saw: ARC-Challenge, WinoGrande, Social IQA. Printed is the mean over the tasks,
+and its standard error over the seeds.
 
 Everything is kept in ``--out``: stopped and run again, the bench goes on where it was.
 """
@@ -26,6 +28,7 @@ from climbstream.search.compare import compare
 from climbstream.search.doremi_run import run_doremi
 from climbstream.search.proxy_search import SearchSettings, run_search
 from climbstream.search.train import TrainSettings
+from climbstream.search.train_run import train_run
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
 SEARCHED = ("piqa", "arc_easy", "hellaswag")
@@ -47,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of all that is done")
     parser.add_argument("--budget", type=int, default=48)
+    parser.add_argument("--base-tokens", type=int, default=4_000_000)
     parser.add_argument("--proxy-tokens", type=int, default=400_000)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--final-tokens", type=int, default=4_000_000)
@@ -54,13 +58,20 @@ def main() -> None:
     options, _ = parser.parse_known_args()
     if not CORPUS.is_dir():
         sys.exit(f"this bench needs {CORPUS}")
+    shards = build(options.out / "shards")
+    base = TrainSettings(tokens=options.base_tokens)
+    train_run(shards, Manifest.load(shards).token_shares, base, 77, options.out / "base")
     sizes = Sizes(
         options.budget,
-        TrainSettings(tokens=options.proxy_tokens),
+        TrainSettings(
+            tokens=options.proxy_tokens,
+            base=str(options.out / "base" / "model"),
+            learning_rate=3e-3,
+            average=0.2,
+        ),
         TrainSettings(tokens=options.final_tokens, model=options.model),
         options.seeds,
     )
-    shards = build(options.out / "shards")
     mixtures = find_mixtures(shards, options.out, sizes)
     tasks = [task(name) for name in (*SEARCHED, *UNSEEN)]
     say(f"final: {len(mixtures) * sizes.seeds} models of {sizes.final.tokens:,} tokens")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from climbstream.loader.clusters import ClusterInfo, load_clusters, save_clusters
+from climbstream.loader.engine import Engine, open_engine
 from climbstream.loader.errors import InvalidDataError
 from climbstream.loader.heldout import HELDOUT
 from climbstream.loader.manifest import ClusterEntry, Manifest
@@ -33,7 +34,6 @@ from .catalogue import read_seen, write_catalogue, write_heldout
 from .clustermap import ClusterMap
 from .corpus import BAD_RECORDS, ReadReport, find_sources, read_corpus
 from .describe import describe_clusters, label_agreement, name_licenses
-from .engine import Engine, open_engine
 from .fates import assign
 from .fit import MODEL
 from .report import write_report

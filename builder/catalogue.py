@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import zstandard
 from numpy.typing import NDArray
 
+from climbstream.loader.engine import Engine, run_stage
 from climbstream.loader.heldout import HELDOUT
 from climbstream.loader.parquet import read_parquet
 from climbstream.loader.storage import atomic_path
@@ -20,7 +21,6 @@ from climbstream.loader.verify import DOCUMENTS
 
 from .clustermap import ClusterMap
 from .duplicates import SIGNATURE, Seen, hash_texts
-from .engine import Engine, run_stage
 from .fates import HELD_OUT, REPEATED, Fates
 from .settings import SCORES
 from .shards import WrittenCluster

@@ -7,11 +7,11 @@ import click
 
 from climbstream.loader.cli import json_option, show, text_table
 from climbstream.loader.clusters import load_clusters
+from climbstream.loader.engine import ENGINES
 from climbstream.loader.errors import InvalidDataError, UsageError
 from climbstream.loader.storage import read_json
 
 from .append import append as run_append
-from .engine import ENGINES
 from .pipeline import build as run_build
 from .pipeline import dry_run as run_dry
 from .preview import preview_text

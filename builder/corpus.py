@@ -22,12 +22,12 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 
+from climbstream.loader.engine import Engine
 from climbstream.loader.errors import InvalidDataError, RemoteError, UsageError
 from climbstream.loader.progress import Progress, say
 from climbstream.loader.storage import hash_file, hash_json, read_json, write_json
 
 from .document import Document
-from .engine import Engine
 from .given import take_given
 from .installed import installed_documents
 from .read_report import Report

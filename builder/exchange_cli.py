@@ -8,13 +8,13 @@ import click
 
 from climbstream.loader.cli import json_option, show, text_table
 from climbstream.loader.clusters import load_clusters
+from climbstream.loader.engine import ENGINES
 from climbstream.loader.errors import IntegrityError
 from climbstream.loader.hub import check_repo
 from climbstream.loader.mixture import Mixture
 from climbstream.loader.verify import verify_directory
 
 from .drawn import draw_shards
-from .engine import ENGINES
 from .export import BLENDS, LAYOUTS, export_shards
 from .import_settings import ImportSettings
 from .imported import import_corpus

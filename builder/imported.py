@@ -14,6 +14,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from climbstream.loader.clusters import save_clusters
+from climbstream.loader.engine import Engine, open_engine
 from climbstream.loader.errors import InvalidDataError, UsageError
 from climbstream.loader.manifest import MANIFEST, TOKENIZER, Manifest
 from climbstream.loader.progress import Progress, say
@@ -23,7 +24,6 @@ from .aside import WORK
 from .card import CARD, Card, read_beside
 from .catalogue import write_catalogue
 from .corpus import BAD_RECORDS
-from .engine import Engine, open_engine
 from .fates import Fates
 from .fit import fit_tokenizer
 from .import_settings import GPT2, NO_TOKEN, ImportSettings, Vocabulary

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from climbstream.loader.clusters import save_clusters
+from climbstream.loader.engine import Engine, open_engine
 from climbstream.loader.errors import UsageError
 from climbstream.loader.manifest import MANIFEST, Manifest
 from climbstream.loader.plan import check_same
@@ -30,7 +31,6 @@ from .catalogue import write_catalogue, write_heldout
 from .clustermap import ClusterMap
 from .corpus import BAD_RECORDS, ReadReport, Source, find_sources, read_corpus
 from .describe import describe_clusters, label_agreement, name_licenses
-from .engine import Engine, open_engine
 from .fates import Fates, decide
 from .fit import MODEL, fit_model, fit_tokenizer, read_fit
 from .preview import preview

@@ -7,12 +7,12 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from climbstream.loader.clusters import ClusterInfo
+from climbstream.loader.engine import Engine
 from climbstream.loader.manifest import Manifest, cluster_folder, load_index
 from climbstream.loader.order import drawn
 from climbstream.loader.progress import Progress
 
 from .describe import SHOWN, name_terms, show_some
-from .engine import Engine
 from .readback import read_shard
 
 _READ = 200

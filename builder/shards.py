@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from climbstream.loader.engine import Engine
 from climbstream.loader.manifest import (
     INDEX,
     NEXT_INDEX,
@@ -34,7 +35,6 @@ from climbstream.loader.progress import Progress
 from climbstream.loader.storage import hash_bytes, read_json, write_bytes, write_json
 
 from .aside import WORK
-from .engine import Engine
 from .unit import Unit
 
 _HEADER = 512

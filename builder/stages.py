@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from climbstream.loader.engine import Engine, run_stage
 from climbstream.loader.errors import InvalidDataError
 
 from .classifier import classify
 from .duplicates import hash_texts, sign_texts
 from .encoder import read_encoder, read_vectors
-from .engine import Engine, run_stage
 from .fates import Fates
 from .kmeans import nearest
 from .quality import score_documents

@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from .errors import ClimbError
 
@@ -21,9 +21,24 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+_number = 0
+
+
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def own_device() -> str:
+    """Name the device that this process computes on: a GPU in turn with the others, or the CPU."""
+    return f"cuda:{_number % gpus}" if (gpus := _gpus()) else "cpu"
+
+
+def _gpus() -> int:
+    """Count the GPUs that this process sees."""
+    import torch  # noqa: PLC0415  (late: it costs seconds, and most pools do without it)
+
+    return torch.cuda.device_count()
 
 
 class Pool:
@@ -32,9 +47,14 @@ class Pool:
     Use it in a ``with`` block: leaving it ends the processes, also in the middle of a task.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
-        self.workers = workers or cores()
+    def __init__(self, workers: int | None = None, *, gpus: bool = False) -> None:
+        """Make a pool of ``workers`` processes.
+
+        By default these are one a core; with ``gpus``, one a GPU where there are some.
+        """
+        self.workers = workers or (gpus and _gpus()) or cores()
         self._context = multiprocessing.get_context("forkserver")
+        self._started = self._context.Value("i", 0)
         self._executor: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -80,7 +100,10 @@ class Pool:
             module = getattr(function, "func", function).__module__
             self._context.set_forkserver_preload(["__main__", module])
             self._executor = ProcessPoolExecutor(
-                self.workers, self._context, initializer=_start_worker
+                self.workers,
+                self._context,
+                initializer=_start_worker,
+                initargs=(self._started,),
             )
         return self._executor
 
@@ -91,11 +114,15 @@ def _ended(waiting: dict[Future[R], T]) -> Iterator[tuple[T, R]]:
         yield waiting.pop(future), future.result()
 
 
-def _start_worker() -> None:
-    """Leave Ctrl-C, which reaches all processes of a terminal, to the parent; and end with it.
+def _start_worker(started: Any) -> None:
+    """Take a number; leave Ctrl-C, which reaches all of a terminal, to the parent; end with it.
 
     Without that a pool's workers would wait for ever when their parent is killed.
     """
+    global _number
+    with started.get_lock():
+        _number = started.value
+        started.value += 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -10,6 +10,7 @@ import click
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.cli import json_option, show, split_number, text_table
 from climbstream.loader.clusters import load_clusters
+from climbstream.loader.engine import ENGINES
 from climbstream.loader.errors import UsageError
 from climbstream.loader.hub import pin
 
@@ -23,6 +24,8 @@ from .train_run import train_run
 
 F = TypeVar("F", bound=Callable[..., Any])
 _DEFAULT = {field.name: field.default for field in fields(TrainSettings)}
+_FROM_BASE = 3e-3
+"""Learning rate that was best for proxies that begin with trained weights: docs/decisions.md."""
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 
 
@@ -30,9 +33,17 @@ def _model_options(command: F) -> F:
     """Give ``command`` the options that say how a model is trained."""
     for option in (
         click.option("--seed", default=0, show_default=True, help="Keys weights and order."),
-        click.option("--learning-rate", default=_DEFAULT["learning_rate"], show_default=True),
+        click.option(
+            "--learning-rate",
+            type=float,
+            help=f"[default: {_DEFAULT['learning_rate']:g}; {_FROM_BASE:g} from a base]",
+        ),
         click.option("--batch-rows", default=_DEFAULT["batch_rows"], show_default=True),
         click.option("--seq-len", default=_DEFAULT["seq_len"], show_default=True),
+        click.option(
+            "--base",
+            help="Model to go on from, a folder like OUT/model of climb train; not --model.",
+        ),
         click.option("--model", type=click.Choice(list(SIZES)), default="tiny", show_default=True),
     ):
         command = option(command)
@@ -48,6 +59,13 @@ def _model_options(command: F) -> F:
     "--preset", type=click.Choice([*PRESETS, DOREMI]), default="robust", show_default=True
 )
 @click.option("--proxy-tokens", default=300_000, show_default=True, help="Tokens of a proxy.")
+@click.option(
+    "--average",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    help="Part of a proxy's steps, the last, whose mean weights are scored.",
+)
 @click.option("--final-tokens", type=click.IntRange(min=1), help="Of the run the mixture is for.")
 @click.option("--max-epochs", default=4.0, show_default=True, help="Repeats in that run.")
 @click.option(
@@ -65,8 +83,11 @@ def _model_options(command: F) -> F:
 @click.option("--importance", multiple=True, help="TARGET=WEIGHT in the mean.  [default: 1]")
 @click.option("--allow", multiple=True, help="TARGET=BY how much it may get worse.")
 @click.option(
-    "--workers", type=click.IntRange(min=1), help="Proxies at a time.  [default: one a core]"
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Proxies at a time.  [default: a GPU or core each]",
 )
+@click.option("--engine", type=click.Choice(ENGINES), default="local", help="[default: local]")
 @_model_options
 @json_option
 def search(
@@ -76,6 +97,7 @@ def search(
     budget: int,
     preset: str,
     proxy_tokens: int,
+    average: float,
     final_tokens: int | None,
     max_epochs: float,
     confirm: int,
@@ -87,6 +109,7 @@ def search(
     importance: tuple[str, ...],
     allow: tuple[str, ...],
     workers: int | None,
+    engine: str,
     seed: int,
     as_json: bool,
     **model: Any,
@@ -101,12 +124,16 @@ def search(
     When the budget is spent, the best measured and the best predicted mixture and the token shares
     are run again side by side; the answer is what surely beats the token shares, or these.
 
+    Small proxies of few tokens drown in the noise between runs. Train one model for longer, on the
+    token shares, and let all of them begin with it: climb train DIRECTORY --tokens 4000000 --out
+    BASE, then climb search with --base BASE/model.
+
     The preset doremi asks no targets and has no budget: a proxy's weights follow its excess loss
     over a reference (arXiv 2305.10429); the targets are scored alone.
 
     A search that was interrupted goes on when the same command is run again.
     """
-    proxy = TrainSettings(tokens=proxy_tokens, **model)
+    proxy = _settings(proxy_tokens, average=average, **model)
     if preset == DOREMI:
         if final_tokens is not None:
             raise UsageError("doremi has no caps; leave --final-tokens out")
@@ -129,7 +156,7 @@ def search(
         importance=_numbers("--importance", importance),
         allowed=_numbers("--allow", allow),
     )
-    answer = run_search(directory, targets, out, settings, workers=workers)
+    answer = run_search(directory, targets, out, settings, workers=workers, engine=engine)
     text = (
         f"{answer.reason}\n\n{mixture_text(directory, answer.mixture)}\n\n"
         f"{out / 'mixture.json'} · report: {out / 'report.html'}"
@@ -161,10 +188,18 @@ def train(
     """
     directory = pin(directory)
     weights = Mixture.load(mixture) if mixture else Manifest.load(directory).token_shares
-    settings = TrainSettings(tokens=tokens, **model)
+    settings = _settings(tokens, **model)
     result = train_run(directory, weights, settings, seed, out, max_epochs)
     text = f"loss {result['loss']:.4f} nats a token after {result['tokens']:,} tokens · {out}"
     show(result, text, as_json=as_json)
+
+
+def _settings(tokens: int, **options: Any) -> TrainSettings:
+    """Make settings of what `_model_options` gave."""
+    if options["learning_rate"] is None:
+        from_base = options["base"] is not None
+        options["learning_rate"] = _FROM_BASE if from_base else _DEFAULT["learning_rate"]
+    return TrainSettings(tokens=tokens, **options)
 
 
 def _numbers(option: str, given: tuple[str, ...]) -> dict[str, float]:

@@ -17,6 +17,7 @@ from climbstream.loader.pool import Pool
 from climbstream.loader.progress import Progress
 from climbstream.loader.storage import append_line, lock, read_lines, remove_temporaries
 
+from .base import check_base
 from .proxy import ProxyTask, run_proxy
 from .target import target_hashes
 from .train import TrainSettings
@@ -76,6 +77,7 @@ def compare(
         ClimbError: A run failed.
         InvalidDataError: ``out`` holds another comparison.
     """
+    check_base(settings.base, directory, settings.seq_len)
     plan = {
         "shards": Manifest.load(directory).fingerprint,
         "mixtures": {name: mixture.weights for name, mixture in mixtures.items()},
@@ -102,7 +104,7 @@ def compare(
             if (name, seed) not in done
         ]
         total = len(mixtures) * len(seeds)
-        with Pool(workers) as pool, Progress("compare", total, "runs", len(done)) as bar:
+        with Pool(workers, gpus=True) as pool, Progress("compare", total, "runs", len(done)) as bar:
             for task, result in pool.run(run_proxy, tasks):
                 name = task.mixture.about["name"]
                 if result.scores is None:

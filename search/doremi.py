@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from climbstream.loader import Mixture
 
@@ -22,7 +22,7 @@ class DoReMi(OnlineRule):
 
     def __init__(
         self,
-        reference: LlamaForCausalLM,
+        reference: PreTrainedModel,
         prior: Mixture,
         *,
         every: int = 10,
@@ -50,7 +50,8 @@ class DoReMi(OnlineRule):
     @torch.no_grad()
     def measure(self, batch: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
         """Return the excess of each row over the reference, clipped at 0 token by token."""
-        known = token_losses(self._reference(input_ids=batch).logits, batch)
+        reference = self._reference.to(batch.device)
+        known = token_losses(reference(input_ids=batch).logits, batch)
         return row_means((losses.detach() - known).clamp(min=0))
 
     def follow(self, losses: dict[str, float]) -> Mapping[str, float]:

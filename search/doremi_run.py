@@ -14,8 +14,8 @@ from climbstream.loader.progress import Progress, say
 from climbstream.loader.request import LOG
 from climbstream.loader.storage import atomic_path, lock, read_json, remove_temporaries, write_json
 
+from .base import check_base
 from .doremi import DoReMi
-from .model import make_model
 from .proxy import ProxyTask, run_proxy
 from .target import target_hashes
 from .train import TrainSettings, default_mixture, train_model
@@ -49,6 +49,7 @@ def run_doremi(
     """
     manifest = Manifest.load(directory)
     texts = target_hashes(directory, targets)
+    check_base(settings.base, directory, settings.seq_len)
     if settings.steps < _EVERY:
         raise UsageError(
             f"{settings.tokens:,} tokens make {settings.steps} steps, and DoReMi chooses weights "
@@ -70,7 +71,7 @@ def run_doremi(
             return found
         prior = default_mixture(directory, settings)
         with Progress("doremi", 2 * settings.steps, "steps") as bar:
-            reference = make_model(settings.model, manifest.vocab_size, settings.seq_len, seed)
+            reference = settings.make_model(manifest.vocab_size, seed)
             kept = out / "reference.pt"
             if kept.exists():
                 reference.load_state_dict(torch.load(kept, weights_only=True))
@@ -112,7 +113,7 @@ def run_doremi(
             for each in (mixture, prior)
         ]
         scores = {}
-        with Pool(workers) as pool:
+        with Pool(workers, gpus=True) as pool:
             for task, result in pool.run(run_proxy, tasks):
                 if result.scores is None:
                     raise InvalidDataError(f"a proxy could not be scored: {result.why}")

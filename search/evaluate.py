@@ -15,7 +15,7 @@ from typing import Literal, Self
 import torch
 from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from .question import Question
 from .target import Target
@@ -92,7 +92,7 @@ class ScoredAnswers:
 
 
 def score(
-    model: LlamaForCausalLM,
+    model: PreTrainedModel,
     target: Target,
     half: Literal["validation", "test"],
     tokenizer: Tokenizer,
@@ -112,13 +112,13 @@ def score(
     return bits_per_byte(model, ScoredAnswers.of(pairs, tokenizer, end, seq_len).rows)
 
 
-def bits_per_byte(model: LlamaForCausalLM, text: ScoredText) -> float:
+def bits_per_byte(model: PreTrainedModel, text: ScoredText) -> float:
     """Return the bits that ``model`` needs for a byte of ``text``; lower is better."""
     return float(_nats(model, text).sum()) / math.log(2) / text.bytes
 
 
 def error(
-    model: LlamaForCausalLM,
+    model: PreTrainedModel,
     questions: Sequence[Question],
     tokenizer: Tokenizer,
     end: int | None,
@@ -142,15 +142,18 @@ def error(
 
 
 @torch.no_grad()
-def _nats(model: LlamaForCausalLM, text: ScoredText) -> torch.Tensor:
+def _nats(model: PreTrainedModel, text: ScoredText) -> torch.Tensor:
     """Return the nats that each row of ``text`` takes, float64 ``[n]``."""
     found = []
     for inputs, targets in zip(text.inputs.split(_ROWS), text.targets.split(_ROWS), strict=True):
-        logits = model(input_ids=inputs).logits
+        logits = model(input_ids=inputs.to(model.device)).logits
         loss = cross_entropy(
-            logits.flatten(0, 1), targets.flatten(), ignore_index=_IGNORED, reduction="none"
+            logits.flatten(0, 1),
+            targets.to(model.device).flatten(),
+            ignore_index=_IGNORED,
+            reduction="none",
         )
-        found.append(loss.view(targets.shape).sum(dim=1, dtype=torch.float64))
+        found.append(loss.view(targets.shape).sum(dim=1, dtype=torch.float64).cpu())
     return torch.cat(found)
 
 

@@ -19,9 +19,11 @@ SIZES = {
     "mini": _Shape(4, 128, 4),
     "small": _Shape(8, 256, 8),
     "medium": _Shape(12, 512, 8),
+    "large": _Shape(12, 768, 12),
+    "xlarge": _Shape(24, 1024, 16),
 }
-"""Name of a model: its shape. With a vocabulary of 1,024 they have 0.2, 1, 7 and 38 million
-parameters; tiny is what a laptop's core trains at 30,000 tokens a second."""
+"""Name of a model: its shape. With a vocabulary of 1,024 they have 0.2, 1, 7, 38, 90 and
+310 million parameters; tiny is what a laptop's core trains at 30,000 tokens a second."""
 
 
 def make_model(size: str, vocab_size: int, seq_len: int, seed: int) -> LlamaForCausalLM:

@@ -6,20 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from climbstream.loader import Manifest, Mixture
+from climbstream.loader.engine import open_engine
 from climbstream.loader.errors import ClimbError, InvalidDataError
 from climbstream.loader.page import page
 from climbstream.loader.plan import begin_or_continue
-from climbstream.loader.pool import Pool
 from climbstream.loader.progress import Progress, say
 from climbstream.loader.storage import lock, remove_temporaries, write_bytes, write_json
 
 from .answer import Answer
+from .base import check_base
 from .limits import Group, epoch_caps
 from .proxy import ProxyTask, run_proxy
 from .report import search_sections
 from .search import Search
 from .target import target_hashes
 from .train import TrainSettings, default_mixture
+
+PLAN = "search.json"
+"""What a search in a folder is of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +72,11 @@ def run_search(
     settings: SearchSettings,
     *,
     workers: int | None = None,
+    engine: str = "local",
 ) -> Answer:
     """Search the mixture of ``directory`` that is best for ``targets``; go on if it was begun.
+
+    ``engine`` is ``local``, processes of this machine, one a GPU if it has some; or ``ray``.
 
     Leaves ``trials.jsonl``, ``answer.json``, ``mixture.json`` and ``report.html`` in ``out``.
 
@@ -80,6 +87,7 @@ def run_search(
     """
     manifest = Manifest.load(directory)
     texts = target_hashes(directory, targets)
+    check_base(settings.proxy.base, directory, settings.proxy.seq_len)
     with lock(out):
         remove_temporaries(out)
         plan = {
@@ -88,7 +96,7 @@ def run_search(
             "targets": texts,
             "settings": settings.to_json(),
         }
-        if begin_or_continue(out, "search.json", plan):
+        if begin_or_continue(out, PLAN, plan):
             say(f"going on with the search in {out}")
         proxy = settings.proxy
         search = Search(
@@ -107,7 +115,7 @@ def run_search(
             seed=settings.seed,
             log=out / "trials.jsonl",
         )
-        with Pool(workers) as pool:
+        with open_engine(engine, workers, out / PLAN, gpus=True) as opened:
             while mixtures := search.ask():
                 tasks = [
                     ProxyTask(
@@ -124,7 +132,7 @@ def run_search(
                 if done >= settings.budget:
                     stage, total = "confirm", done + len(tasks)
                 with Progress(stage, total, "proxies", done) as bar:
-                    for task, result in pool.run(run_proxy, tasks):
+                    for task, result in opened.run(run_proxy, tasks):
                         failed = result.scores is None
                         search.tell(
                             task.mixture, ClimbError(result.why) if failed else result.scores

@@ -7,6 +7,7 @@ the clock. Equal arguments give equal weights on one machine, whether a run was 
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,17 @@ from typing import Any
 import torch
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from climbstream.loader import Manifest, Mixture, MixtureLoader
 from climbstream.loader.errors import InvalidDataError, UsageError
 from climbstream.loader.losses import ClusterLoss
 from climbstream.loader.metrics import append_metrics, say_ends
 from climbstream.loader.plan import check_same
+from climbstream.loader.pool import own_device
 from climbstream.loader.storage import atomic_path
 
+from .base import hash_model, load_base
 from .model import make_model
 from .online import OnlineRule, row_means, token_losses
 
@@ -44,11 +47,18 @@ class TrainSettings:
     """Part of the steps in which the rate rises."""
     decay: float = 0.4
     """Part of the steps in which it falls to zero."""
+    average: float = 0.0
+    """Part of the steps, the last ones, over whose weights the mean is taken; 0 keeps the end."""
+    base: str | None = None
+    """Folder of a model to go on from, as Hugging Face keeps it, which decides the size; None:
+    fresh weights."""
 
     def __post_init__(self) -> None:
         for name in ("seq_len", "batch_rows", "learning_rate"):
             if not (value := getattr(self, name)) > 0:
                 raise UsageError(f"{name} is {value}; it must be more than 0")
+        if not 0 <= self.average <= 1:
+            raise UsageError(f"average is {self.average}; it is a part of the steps, 0 to 1")
         if self.steps < 1:
             raise UsageError(
                 f"{self.tokens:,} tokens are less than one step of {self.batch_rows} rows of "
@@ -67,15 +77,26 @@ class TrainSettings:
         return min(1.0, rise, fall)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as JSON values."""
-        return asdict(self)
+        """Return the settings as JSON values: of a base its hash, wherever it lies."""
+        values = asdict(self)
+        return values | {"base": None if self.base is None else hash_model(self.base)}
+
+    def make_model(self, vocab_size: int, seed: int) -> PreTrainedModel:
+        """Make the model to begin with.
+
+        Raises:
+            UsageError: The base does not fit, or there is no such size.
+        """
+        if self.base is not None:
+            return load_base(self.base, vocab_size, self.seq_len)
+        return make_model(self.model, vocab_size, self.seq_len, seed)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
     """What a run ended with."""
 
-    model: LlamaForCausalLM
+    model: PreTrainedModel
     loss: float
     """Mean loss of the last tenth of the steps, nats a token."""
     served: dict[str, int]
@@ -99,7 +120,7 @@ def train_model(
     rule: OnlineRule | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> TrainedModel:
-    """Train one model from scratch.
+    """Train one model, on the device of this process (`own_device`); in bfloat16 on a GPU.
 
     Args:
         directory: Shards, a folder or URL.
@@ -130,7 +151,10 @@ def train_model(
         **({} if max_epochs is None else {"max_epochs": max_epochs}),
         **({} if rule is None else {"rule": type(rule).__name__, "every": rule.every}),
     }
-    model = make_model(settings.model, manifest.vocab_size, settings.seq_len, seed)
+    device = torch.device(own_device())
+    model = settings.make_model(manifest.vocab_size, seed)
+    torch.nn.Module.to(model, device)  # what wraps `to` in a pretrained model hides its arguments
+    tail = _Tail(model, settings)
     optimizer = AdamW(model.parameters(), settings.learning_rate, (0.9, 0.95), weight_decay=0.1)
     schedule = LambdaLR(optimizer, settings.rate)
     loader = MixtureLoader(
@@ -147,9 +171,10 @@ def train_model(
     losses: list[float] = []
     heard = ClusterLoss(loader.names)
     if checkpoint is not None and checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
         check_same(saved["run"], run, checkpoint)
         model.load_state_dict(saved["model"])
+        tail.load_state_dict(saved["tail"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
         loader.load_state_dict(saved["loader"])
@@ -167,17 +192,20 @@ def train_model(
                 f"the data ends at step {step:,} of {settings.steps:,}: all clusters with weight "
                 f"were gone through {max_epochs:g} times; allow more epochs, or fewer tokens"
             )
-        batch = given["input_ids"]
-        of_tokens = token_losses(model(input_ids=batch).logits, batch)
+        batch = given["input_ids"].to(device)
+        with _precision(device):
+            logits = model(input_ids=batch).logits
+        of_tokens = token_losses(logits, batch)
         of_rows = row_means(of_tokens)
         if metrics is not None:
-            by_cluster.add(given["cluster_ids"], of_rows)
+            by_cluster.add(given["cluster_ids"], of_rows.cpu())
         loss = of_rows.mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
+        tail.add(step)
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
             raise InvalidDataError(
@@ -185,7 +213,7 @@ def train_model(
                 f"try a smaller learning rate than {settings.learning_rate:g}"
             )
         if rule is not None:
-            heard.add(given["cluster_ids"], rule.measure(batch, of_tokens))
+            heard.add(given["cluster_ids"], rule.measure(batch, of_tokens).cpu())
             if (step + 1) % rule.every == 0:
                 _follow(loader, rule.follow(heard.take()), type(rule).__name__)
         if on_step is not None:
@@ -198,6 +226,7 @@ def train_model(
             state = {
                 "run": run,
                 "model": model.state_dict(),
+                "tail": tail.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "schedule": schedule.state_dict(),
                 "loader": loader.state_dict(),
@@ -208,6 +237,7 @@ def train_model(
             with atomic_path(checkpoint) as path:
                 torch.save(state, path)
     loader.flush()
+    tail.put()
     last = losses[-max(1, settings.steps // 10) :]
     return TrainedModel(model, sum(last) / len(last), loader.served, loader.epochs)
 
@@ -216,6 +246,50 @@ def default_mixture(directory: str | Path, settings: TrainSettings) -> Mixture:
     """Return what the loader serves by default: token shares, without clusters of not one row."""
     rows = settings.batch_rows
     return MixtureLoader(directory, seq_len=settings.seq_len, batch_rows=rows).mixture
+
+
+class _Tail:
+    """The running mean of the weights over the last steps: it wobbles less than the end.
+
+    How much less between runs of one mixture stands in docs/decisions.md.
+    """
+
+    def __init__(self, model: PreTrainedModel, settings: TrainSettings) -> None:
+        self._weights = list(model.parameters())
+        self._first = settings.steps - round(settings.average * settings.steps)
+        self._count = 0
+        self._means: list[torch.Tensor] = []
+
+    @torch.no_grad()
+    def add(self, step: int) -> None:
+        """Count the weights after ``step`` in, if it is one of the last."""
+        if step < self._first:
+            return
+        self._count += 1
+        if not self._means:
+            self._means = [weight.detach().clone() for weight in self._weights]
+        for mean, weight in zip(self._means, self._weights, strict=True):
+            mean.lerp_(weight, 1 / self._count)
+
+    @torch.no_grad()
+    def put(self) -> None:
+        """Put the mean into the model, if there is one."""
+        for mean, weight in zip(self._means, self._weights[: len(self._means)], strict=True):
+            weight.copy_(mean)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the mean and how many steps it is of."""
+        return {"count": self._count, "means": self._means}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to the state that `state_dict` gave."""
+        device = self._weights[0].device
+        self._count, self._means = state["count"], [mean.to(device) for mean in state["means"]]
+
+
+def _precision(device: torch.device) -> AbstractContextManager[object]:
+    """Compute in bfloat16 on a GPU; weights, sums of losses and the optimizer stay float32."""
+    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
 def _follow(loader: MixtureLoader, weights: Mapping[str, float] | None, why: str) -> None:

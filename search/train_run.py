@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.errors import UsageError
@@ -17,6 +17,7 @@ from climbstream.loader.progress import Progress, say
 from climbstream.loader.request import LOG, REQUEST
 from climbstream.loader.storage import lock, read_json, remove_temporaries, write_bytes, write_json
 
+from .base import check_base
 from .tokenizer import read_tokenizer
 from .train import TrainSettings, train_model
 
@@ -43,6 +44,7 @@ def train_run(
     if isinstance(directory, str):
         directory = pin(directory)
     manifest = Manifest.load(directory)
+    check_base(settings.base, directory, settings.seq_len)
     plan = {
         "train": 1,
         "shards": manifest.fingerprint,
@@ -90,7 +92,7 @@ def train_run(
     return result
 
 
-def _save(model: LlamaForCausalLM, end: int | None, out: Path) -> None:
+def _save(model: PreTrainedModel, end: int | None, out: Path) -> None:
     """Write the model as Hugging Face reads it."""
     # The defaults of Llama are tokens of its own vocabulary.
     for config in (model.config, model.generation_config):

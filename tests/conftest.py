@@ -146,3 +146,18 @@ def _climb(*arguments: object, **options: Any) -> subprocess.CompletedProcess[st
     return subprocess.run(
         command, **{"capture_output": True, "text": True, "timeout": 300, **options}
     )
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A Ray cluster of two nodes, each with processes of its own; the second may be lost."""
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.second = cluster.add_node(num_cpus=2)
+    ray.init(address=cluster.address, log_to_driver=False)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()

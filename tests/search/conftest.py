@@ -48,7 +48,7 @@ def shares(shards) -> Mixture:
 def searched(shards, tmp_path_factory) -> tuple[Path, Answer]:
     """Folder and answer of a finished search: 8 proxies of 2,048 tokens, for label=sea."""
     out = tmp_path_factory.mktemp("search") / "out"
-    settings = SearchSettings(budget=8, proxy=TrainSettings(tokens=2048))
+    settings = SearchSettings(budget=8, proxy=TrainSettings(tokens=2048, average=0.2))
     return out, run_search(shards, ["label=sea"], out, settings, workers=1)
 
 

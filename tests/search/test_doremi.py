@@ -182,7 +182,7 @@ def test_a_run_leaves_a_mixture_and_what_it_and_the_token_shares_score(
     records = WeightsLog.open(tmp_path / "weights.jsonl", write=False).records
     assert [record.at_step for record in records] == [0, 10, 20]
     asked = f"search {shards} --preset doremi --target label=sea --proxy-tokens {SETTINGS.tokens} "
-    asked += f"--seq-len 32 --batch-rows 4 --out {tmp_path} --json"
+    asked += f"--seq-len 32 --batch-rows 4 --average 0 --out {tmp_path} --json"
     capsys.readouterr()
     assert run(asked.split()) == 0
     assert json.loads(capsys.readouterr().out) == found

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -13,7 +15,7 @@ from climbstream.loader.storage import lock
 from climbstream.search.proxy_search import SearchSettings, run_search
 from climbstream.search.train import TrainSettings
 
-SETTINGS = SearchSettings(budget=8, proxy=TrainSettings(tokens=2048))
+SETTINGS = SearchSettings(budget=8, proxy=TrainSettings(tokens=2048, average=0.2))
 TARGETS = ["label=sea"]
 RESULTS = ("answer.json", "mixture.json")
 
@@ -125,6 +127,29 @@ def test_a_search_in_which_no_proxy_can_be_trained_says_why(shards, tmp_path):
 @pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(searched, shards, tmp_path):
     assert run_search(shards, TARGETS, tmp_path, SETTINGS, workers=2) == searched[1]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # Ray has warnings of its own
+def test_a_search_on_a_cluster_that_loses_a_node_ends_with_the_same_answer(
+    searched, shards, tmp_path, cluster
+):
+    log, lost = tmp_path / "trials.jsonl", []
+
+    def lose_a_node():
+        while not (log.exists() and log.read_bytes().count(b"\n") > 2):
+            time.sleep(0.01)
+        cluster.remove_node(cluster.second, allow_graceful=False)
+        lost.append(log.read_bytes().count(b"\n") - 1)
+
+    watcher = threading.Thread(target=lose_a_node, daemon=True)
+    watcher.start()
+    answer = run_search(shards, TARGETS, tmp_path, SETTINGS, engine="ray")
+    watcher.join()
+    assert lost[0] < 8, "the node was lost too late to matter"
+    assert answer == searched[1]
+    trials = [json.loads(line) for line in log.read_text().splitlines()[1:]]
+    assert sorted(trial["number"] for trial in trials) == list(range(1, 9))
 
 
 @pytest.mark.slow

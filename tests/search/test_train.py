@@ -99,6 +99,30 @@ def test_equal_arguments_give_equal_weights(shards, shares):
     assert_same(one, same)
 
 
+def test_a_run_ends_with_the_mean_of_its_last_weights(shards, shares, tmp_path):
+    file, kept = tmp_path / "kept.pt", []
+
+    def keep(step, _):
+        if step > 8:  # the checkpoint is that of the step before
+            kept.append(torch.load(file, weights_only=True)["model"])
+
+    last = settings(10, average=0.3)
+    trained = train_model(shards, shares, last, 3, checkpoint=file, every=1, on_step=keep)
+    kept.append(torch.load(file, weights_only=True)["model"])
+    assert len(kept) == 3
+    for name, tensor in trained.model.state_dict().items():
+        mean = torch.stack([weights[name] for weights in kept]).mean(dim=0)
+        assert torch.allclose(tensor, mean, atol=1e-6), name
+    end = train_model(shards, shares, settings(10), 3).model.state_dict()
+    assert all(torch.equal(end[name], kept[-1][name]) for name in end)
+
+
+@pytest.mark.parametrize("part", [-0.1, 1.1])
+def test_a_mean_over_no_part_of_the_steps_is_refused(part):
+    with pytest.raises(UsageError, match=f"average is {part}; it is a part of the steps"):
+        settings(average=part)
+
+
 def test_seeds_differ_in_weights_and_order(shards, shares):
     one, other = (train_model(shards, shares, settings(), seed) for seed in (0, 1))
     assert one.loss != other.loss
@@ -108,13 +132,14 @@ def test_seeds_differ_in_weights_and_order(shards, shares):
 def test_a_run_that_is_interrupted_ends_with_the_weights_of_one_that_is_not(
     shards, shares, tmp_path, every
 ):
-    expected = train_model(shards, shares, settings(), 3)
+    whole = settings(average=0.5)
+    expected = train_model(shards, shares, whole, 3)
     kept = {"checkpoint": tmp_path / "kept.pt", "every": every, "log": tmp_path / "weights.jsonl"}
     for step in (1, 4, 7, 12):
         with pytest.raises(Stop):
-            train_model(shards, shares, settings(), 3, **kept, on_step=stop_at(step))
+            train_model(shards, shares, whole, 3, **kept, on_step=stop_at(step))
     assert kept["checkpoint"].exists()
-    assert_same(train_model(shards, shares, settings(), 3, **kept), expected)
+    assert_same(train_model(shards, shares, whole, 3, **kept), expected)
 
 
 def test_a_run_goes_on_from_its_checkpoint_and_not_from_the_start(shards, shares, tmp_path):

@@ -1,6 +1,6 @@
 """The engine of a Ray cluster: the tasks of a stage run on all its nodes.
 
-All nodes must see the shard directory, and sources that are files, under the same path. A task that
+All nodes must see the folders that tasks read and write under the same path. A task that
 is lost with its node runs again on another; it writes the same bytes.
 """
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from climbstream.loader.errors import ClimbError, UsageError
-from climbstream.loader.progress import say
+from .errors import ClimbError, UsageError
+from .progress import say
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,7 +27,7 @@ class RayEngine:
         UsageError: Ray is not installed, or gives no cluster.
     """
 
-    def __init__(self, workers: int | None, shared: Path) -> None:
+    def __init__(self, workers: int | None, shared: Path, *, gpus: bool = False) -> None:
         try:
             import ray  # noqa: PLC0415 - costs seconds, and few need it
         except ModuleNotFoundError:
@@ -38,6 +38,8 @@ class RayEngine:
         self._workers = workers
         self._shared = shared
         """A file that every node must see."""
+        self._gpus = gpus
+        """Whether a task takes a GPU, if the cluster has some."""
         self._ours = not ray.is_initialized()
 
     def __enter__(self) -> Self:
@@ -65,7 +67,8 @@ class RayEngine:
         Raises:
             ClimbError: A task was lost with its process or node, again and again.
         """
-        start = self._ray.remote(num_cpus=1, max_retries=_RETRIES)(_call).remote
+        needs = {"num_cpus": 1, "num_gpus": int(self._needs() == "GPU")}
+        start = self._ray.remote(**needs, max_retries=_RETRIES)(_call).remote
         waiting: dict[Any, T] = {}
         try:
             for task in tasks:
@@ -80,7 +83,11 @@ class RayEngine:
                 self._ray.cancel(left, force=True)
 
     def _slots(self) -> int:
-        return self._workers or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        return self._workers or max(1, int(self._ray.cluster_resources().get(self._needs(), 1)))
+
+    def _needs(self) -> str:
+        """Name the resource that a task takes one of."""
+        return "GPU" if self._gpus and self._ray.cluster_resources().get("GPU") else "CPU"
 
     def _ended(self, waiting: dict[Any, T]) -> Iterator[tuple[T, Any]]:
         """Wait until one of ``waiting`` has ended; take it out and give it."""

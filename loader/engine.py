@@ -1,7 +1,7 @@
-"""Engine: where the tasks of a stage run, in processes of this machine or on a Ray cluster.
+"""Engine: where tasks run, in processes of this machine or on a Ray cluster.
 
-A task is a picklable function of one argument that reads and writes files of the shard directory,
-whole or not at all, and may be run twice. So every engine gives the same bytes.
+A task is a picklable function of one argument that may be run twice: what it writes, it writes
+whole or not at all. So every engine gives the same bytes.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -9,9 +9,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from climbstream.loader.pool import Pool
-from climbstream.loader.progress import Progress
-
+from .pool import Pool
+from .progress import Progress
 from .ray_engine import RayEngine
 
 ENGINES = ("local", "ray")
@@ -27,12 +26,13 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         """Give (task, result) for each task, as they end; the first error ends the work."""
 
 
-def open_engine(name: str, workers: int | None, shared: Path) -> Engine:
-    """Open engine ``name`` of `ENGINES`; ``workers`` tasks run at a time, by default one a core.
+def open_engine(name: str, workers: int | None, shared: Path, *, gpus: bool = False) -> Engine:
+    """Open engine ``name`` of `ENGINES`; ``workers`` tasks run at a time.
 
-    ``shared`` is a file that every machine must see.
+    By default these are one a core; with ``gpus``, one a GPU where there are some. ``shared`` is a
+    file that every machine must see.
     """
-    return RayEngine(workers, shared) if name == "ray" else Pool(workers)
+    return RayEngine(workers, shared, gpus=gpus) if name == "ray" else Pool(workers, gpus=gpus)
 
 
 def run_stage(
