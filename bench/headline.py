@@ -51,9 +51,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of all that is done")
     parser.add_argument("--budget", type=int, default=48)
     parser.add_argument("--base-tokens", type=int, default=4_000_000)
-    parser.add_argument("--proxy-tokens", type=int, default=400_000)
+    parser.add_argument("--proxy-tokens", type=int, default=300_000)
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--final-tokens", type=int, default=4_000_000)
+    parser.add_argument("--final-tokens", type=int, default=2_000_000)
     parser.add_argument("--seeds", type=int, default=3)
     options, _ = parser.parse_known_args()
     if not CORPUS.is_dir():
@@ -93,7 +93,7 @@ def task(name: str) -> str:
 def build(out: Path) -> Path:
     command = [Path(sys.executable).with_name("climb"), "build"]
     command += sorted((CORPUS / "corpus").glob("*.jsonl.zst"))
-    command += ["--out", out, "--clusters", 20, "--vocab-size", 4096]
+    command += ["--out", out, "--clusters", 20, "--vocab-size", 2048]
     run_process([str(part) for part in command], check=True, stdout=sys.stderr)
     return out
 
