@@ -4,7 +4,8 @@ Scores are in standard deviations over the trials ("sd"), and less is better.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -85,8 +86,12 @@ class Answer:
     """Of each scored trial what the others predict of it, and what it scored; in sd."""
     candidates: list[Candidate]
     """The best measured and the best predicted, if they are not the token shares."""
+    front: list[Pick]
+    """Of several targets: the measured mixtures that no other beats on all of them, best first."""
     confirmation: Confirmation | None = None
     """None: nothing was run again."""
+    spread: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By cluster the weights between which the best mixture lies (`Search.spread`); or empty."""
 
     version = 1
 
@@ -94,6 +99,8 @@ class Answer:
         """Return the answer as JSON values."""
         fields = asdict(self)
         fields["mixture"] = self.mixture.to_json()
+        for value, pick in zip(fields["front"], self.front, strict=True):
+            value["mixture"] = pick.mixture.to_json()
         for name in ("measured_best", "predicted_best", "baseline"):
             if (pick := getattr(self, name)) is not None:
                 fields[name]["mixture"] = pick.mixture.to_json()
@@ -204,7 +211,22 @@ def conclude(
         if forecast is None
         else list(zip(forecast.expected.tolist(), known.total.tolist(), strict=True)),
         candidates=candidates,
+        front=front_of(measured, known.targets) if len(known.targets) > 1 else [],
     )
+
+
+def front_of(picks: Sequence[Pick], targets: Mapping[str, str]) -> list[Pick]:
+    """Return those of ``picks`` that no other beats on one target and equals on the rest.
+
+    ``targets`` are ``"min"`` or ``"max"`` by name. The order is that of their joined scores.
+    """
+    signs = np.array([1.0 if way == "min" else -1.0 for way in targets.values()])
+    losses = np.array([[pick.scores[name] for name in targets] for pick in picks]) * signs
+    no_worse = (losses[:, None] <= losses).all(axis=2)
+    better = (losses[:, None] < losses).any(axis=2)
+    beaten = (no_worse & better).any(axis=0)
+    kept = [pick for pick, out in zip(picks, beaten.tolist(), strict=True) if not out]
+    return sorted(kept, key=lambda pick: pick.score)
 
 
 def believed(

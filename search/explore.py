@@ -1,5 +1,7 @@
 """Where to look next, and what to answer: the mixtures that a forecast says may be best."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from . import propose
@@ -57,3 +59,34 @@ def find_best(
         best = pool[np.argsort(forecast.total(pool), kind="stable")[:count]]
     found: Floats = limits.project(best.mean(axis=0, keepdims=True))[0]
     return found
+
+
+def bootstrap(
+    forecast: Forecast, pool: Floats, limits: Limits, draws: int, rng: np.random.Generator
+) -> Floats:
+    """Find the best mixture anew from scores that might as well have come out: ``[draws, K]``.
+
+    Each time the predictors are fitted to what was predicted of the trials and errors that were
+    made out of fold, in another order (the residual bootstrap; Efron and Tibshirani, An
+    Introduction to the Bootstrap, chapter 9).
+    """
+    known = forecast.known
+    means = forecast.scores(known.weights)
+    errors = known.scores - np.stack([stack.aside for stack in forecast.stacks], axis=1)
+    errors -= errors.mean(axis=0)
+    starts = np.concatenate([pool, known.weights])
+    found = []
+    for _ in range(draws):
+        # Errors of one trial stay together: targets have noise in common.
+        scores = means + errors[rng.integers(len(errors), size=len(errors))]
+        predict = [
+            stack.again(known.weights, column)
+            for stack, column in zip(forecast.stacks, scores.T, strict=True)
+        ]
+
+        def total(weights: Floats, predict: list[Callable[[Floats], Floats]] = predict) -> Floats:
+            return known.joined(np.stack([each(weights) for each in predict], axis=1))
+
+        rows, _ = propose.descend(total, starts, limits, rng, steps=8)
+        found.append(limits.project(rows[:ELITE].mean(axis=0, keepdims=True))[0])
+    return np.stack(found)

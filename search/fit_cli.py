@@ -12,7 +12,7 @@ from climbstream.loader.storage import write_bytes, write_json
 
 from .answer import Answer
 from .fit import fit, mean_weights, read_runs
-from .report import table_sections
+from .report import skills_text, table_sections
 
 
 @click.command("fit")
@@ -63,16 +63,12 @@ def fit_command(
 
 def _text(answer: Answer, shares: Mixture) -> str:
     """Lay the answer out for a terminal."""
-    skills = [
-        (skill.target, skill.predictor, f"{skill.r2:.3f}", f"{skill.spearman:.3f}", skill.verdict)
-        for skill in answer.table
-    ]
     weights = [
         (name, f"{share:.1%}", f"{answer.mixture.weights.get(name, 0.0):.1%}")
         for name, share in shares.weights.items()
     ]
     return (
         f"{answer.reason}\n\n"
-        f"{text_table(('target', 'predictor', 'R²', 'rank', 'out of fold'), skills, left=2)}\n\n"
+        f"{skills_text(answer.table)}\n\n"
         f"{text_table(('domain', 'share', 'weight'), weights)}"
     )

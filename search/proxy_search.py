@@ -1,7 +1,7 @@
 """A search over trained proxies: `Search` proposes, proxies measure, until the budget is spent."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from .answer import Answer
 from .base import check_base
 from .limits import Group, epoch_caps
 from .proxy import ProxyTask, run_proxy
-from .report import search_sections
+from .report import search_sections, skills_text
 from .search import Search
 from .target import target_hashes
 from .train import TrainSettings, default_mixture
@@ -117,6 +117,8 @@ def run_search(
         )
         with open_engine(engine, workers, out / PLAN, gpus=True) as opened:
             while mixtures := search.ask():
+                if search.table:
+                    say(f"what predictors are worth by now:\n{skills_text(search.table)}")
                 tasks = [
                     ProxyTask(
                         directory=directory,
@@ -143,7 +145,7 @@ def run_search(
             raise InvalidDataError(
                 f"none of {len(trials)} proxies could be trained; the first: {trials[0].why}"
             )
-        answer = search.result()
+        answer = replace(search.result(), spread=search.spread())
         about = {"targets": list(targets), **manifest.found_on, "reason": answer.reason}
         mixture = Mixture(answer.mixture.weights, about)
         mixture.save(out / "mixture.json")

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from climbstream.loader import Manifest
+from climbstream.loader.cli import text_table
 from climbstream.loader.clusters import load_clusters
 from climbstream.loader.page import bar, claim, dots, paragraph, section, table
 
 from .answer import BASE, Answer
 from .compare import Comparison, mean_and_error
-from .predictor import spearman
+from .predictor import Skill, spearman
 from .trial import Trial
 
 _COLORS = ("blue", "orange", "green")
@@ -49,6 +50,7 @@ def search_sections(directory: Path, answer: Answer, trials: Sequence[Trial]) ->
     return [
         section("The search", paragraph(answer.reason), *_paths(answer, trials)),
         *_confirmed(answer),
+        *_front(answer),
         section("The mixture", _weights(shares, words, answer)),
         section("The clusters", *_rounds(list(shares), answer, trials)),
         section("The predictors", _skills(answer), _predicted(answer)),
@@ -61,6 +63,7 @@ def table_sections(
     """Show what a table of finished runs says; ``shares`` are what the mixture is compared with."""
     return [
         section("The answer", paragraph(answer.reason), *_paths(answer, trials)),
+        *_front(answer),
         section("The mixture", _weights(shares, {}, answer)),
         section("The clusters", *_rounds(list(shares), answer, trials)),
         section("The predictors", _skills(answer), _predicted(answer)),
@@ -98,17 +101,55 @@ def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answ
     """Weights of the clusters beside their shares of the tokens."""
     most = max(*shares.values(), *answer.mixture.weights.values())
     rows = [
-        (
+        [
             f"<code>{escape(name)}</code>",
             escape(words.get(name, "")),
             f"{bar(share / most)}&nbsp;{share:.1%}",
             f"{bar(weight / most, 'orange')}&nbsp;{weight:.1%}",
             f"{weight / share:.2f}x" if share else "",
-        )
+            *("{:.1%} to {:.1%}".format(*answer.spread[name]) for _ in (answer.spread and [0])),
+        ]
         for name, share in shares.items()
         for weight in [answer.mixture.weights.get(name, 0.0)]
     ]
-    return table(("cluster", "words", "token share", "weight", "ratio"), rows, numbers=(4,))
+    heads = ["cluster", "words", "token share", "weight", "ratio"]
+    if not answer.spread:
+        return table(heads, rows, numbers=(4,))
+    lead = (
+        "Had the proxies erred otherwise, the best would lie between the two weights of the last "
+        "column in 8 of 10 cases; a cluster with a wide range matters little."
+    )
+    return table([*heads, "best between"], rows, numbers=(4, 5)) + paragraph(lead)
+
+
+def _front(answer: Answer) -> list[str]:
+    """Show the mixtures that are best for one way or another to weigh the targets."""
+    if not answer.front:
+        return []
+    targets = list(answer.measured_best.scores)
+    rows = []
+    for pick in answer.front:
+        largest = sorted(pick.mixture.weights.items(), key=lambda pair: -pair[1])[:4]
+        rows.append(
+            [
+                ", ".join(map(str, pick.trials)),
+                *(f"{pick.scores[target]:.5g}" for target in targets),
+                escape(", ".join(f"{name} {weight:.0%}" for name, weight in largest)),
+            ]
+        )
+    lead = (
+        "Measured mixtures that no other beats on all targets (the Pareto front). Each is the best "
+        "for some way to weigh the targets, and some are there by luck."
+    )
+    heads = ["trials", *targets, "most of"]
+    numbers = range(1, 1 + len(targets))
+    return [section("Between the targets", paragraph(lead), table(heads, rows, numbers=numbers))]
+
+
+def skills_text(skills: Sequence[Skill]) -> str:
+    """Lay out for a terminal what predictors are worth."""
+    rows = [(s.target, s.predictor, f"{s.r2:.3f}", f"{s.spearman:.3f}", s.verdict) for s in skills]
+    return text_table(("target", "predictor", "R²", "rank", "out of fold"), rows, left=2)
 
 
 def _confirmed(answer: Answer) -> list[str]:

@@ -22,7 +22,7 @@ from climbstream.loader.mixture import Mixture
 from . import propose
 from .answer import Answer, conclude
 from .confirm import confirm, to_confirm
-from .explore import explore, find_best
+from .explore import bootstrap, explore, find_best
 from .forecast import Forecast
 from .gp import Feature
 from .limits import Group, Limits, by_name
@@ -32,6 +32,9 @@ from .trial import Evidence, Trial, TrialLog, read_outcome
 
 FEWEST = 8
 """Scored trials below which nothing is fitted."""
+
+_STARTS = 2_000
+"""Mixtures that each search of `Search.spread` begins with."""
 
 
 class Search:
@@ -207,6 +210,25 @@ class Search:
         answer = self._conclude(known)
         again = [trial for trial in self.log.trials if trial.round > len(self._sizes)]
         return confirm(answer, self._mixture(self._base), again, known) if again else answer
+
+    def spread(self, draws: int = 20) -> dict[str, tuple[float, float]]:
+        """Say between which weights the best mixture lies: 10th and 90th percentile, by cluster.
+
+        Of ``draws`` searches for it, each after scores that might as well have come out
+        (`bootstrap`); empty if nothing can be predicted. A cluster whose weight may be anything
+        matters little.
+        """
+        known = self._evidence(self._searched())
+        forecast = self._forecast(known)
+        if forecast is None or not forecast.useful:
+            return {}
+        rng = propose.generator(self.seed, len(self._sizes) + 2)
+        pool = self._draw(min(self.preset.pool, _STARTS), rng)
+        low, high = np.percentile(
+            bootstrap(forecast, pool, self._limits, draws, rng), (10, 90), axis=0
+        )
+        pairs = zip(low.tolist(), high.tolist(), strict=True)
+        return dict(zip(self.clusters, pairs, strict=True))
 
     def _searched(self) -> list[Trial]:
         """List the trials within the budget."""

@@ -6,7 +6,7 @@ squares on the predictions out of fold were no better (docs/decisions.md). A pre
 better than the mean has no share; if none is, the stack is the mean, and says so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -92,6 +92,22 @@ class Stack:
                 if share
             )
         ) + np.zeros(len(weights))
+
+    def again(self, weights: Floats, scores: Floats) -> Callable[[Floats], Floats]:
+        """Fit the predictors to other ``scores`` (``[n]``) of ``weights``, trusted as they were.
+
+        Returns what they predict then, from ``[m, K]`` to ``[m]``.
+        """
+        parts = []
+        for make, share in zip(self._makes, self.shares, strict=True):
+            if share:
+                model = make()
+                model.fit(weights, scores)
+                parts.append((share, model))
+        rest = (1 - self.shares.sum()) * float(scores.mean())
+        return lambda w: np.asarray(
+            rest + sum((share * model.predict(w) for share, model in parts), np.zeros(len(w)))
+        )
 
     def sd(self, weights: Floats) -> Floats:
         """Uncertainty of what is predicted: float64 ``[m]``.

@@ -51,6 +51,22 @@ def test_the_search_is_shown_with_its_numbers(shards, shares, read_page):
             assert value in shown.text
 
 
+def test_several_targets_have_a_front_and_the_weights_their_spread(shards, shares, read_page):
+    search = Search(list(shares.weights), {"a": "min", "b": "min"}, budget=14, prior=shares)
+    while mixtures := search.ask():
+        for mixture in mixtures:
+            scores = {"a": mixture.weights["c00"], "b": 1 - mixture.weights["c01"]}
+            search.tell(mixture, scores)
+    answer = replace(search.result(), spread=search.spread())
+    shown = read_page(page("", "", search_sections(shards, answer, search.log.trials)))
+    assert "Between the targets" in shown.text
+    for pick in answer.front:
+        assert f"{pick.scores['a']:.5g} {pick.scores['b']:.5g}" in shown.text
+    assert len(answer.spread) == len(shares.weights)
+    for low, high in answer.spread.values():
+        assert f"{low:.1%} to {high:.1%}" in shown.text
+
+
 def test_the_worth_of_the_predictor_is_shown(shards, shares, read_page):
     search = Search(list(shares.weights), {"loss": "min"}, budget=14, prior=shares)
     while mixtures := search.ask():

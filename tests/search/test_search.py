@@ -485,6 +485,57 @@ def test_without_repeats_the_noise_is_unknown():
     assert "an unknown part is not luck" in answer.reason
 
 
+def test_the_front_holds_what_no_other_beats_on_all_targets():
+    s = search(20, {"a": "min", "b": "max"}, preset="random")
+    play(s, lambda m: {"a": m.weights["c00"], "b": m.weights["c03"] + m.weights["c00"] / 3})
+    answer = s.result()
+    points = {t.mixture.fingerprint: (t.scores["a"], -t.scores["b"]) for t in s.log.trials}
+
+    def beaten(point):
+        return any(
+            other != point and all(x <= y for x, y in zip(other, point, strict=True))
+            for other in points.values()
+        )
+
+    expected = {name for name, point in points.items() if not beaten(point)}
+    assert {pick.mixture.fingerprint for pick in answer.front} == expected
+    assert 1 < len(expected) < len(points)
+    scores = [pick.score for pick in answer.front]
+    assert scores == sorted(scores)
+    value = json.loads(json.dumps(answer.to_json()))
+    assert Mixture.from_json(value["front"][0]["mixture"]) == answer.front[0].mixture
+
+
+def test_one_target_has_no_front():
+    s = search(8)
+    play(s)
+    assert s.result().front == []
+
+
+def test_the_spread_is_narrow_where_a_cluster_decides_and_wide_where_it_does_not():
+    def score(mixture):
+        w = mixture.array(NAMES)
+        # Half of c00 is best; how the rest is shared is all the same.
+        return 20 * (w[0] - 0.5) ** 2 + noisy(mixture, 0.02)
+
+    s = search(40, preset="robust", prior=dict.fromkeys(NAMES, 1))
+    play(s, score)
+    found = s.spread()
+    assert found == s.spread()
+    assert list(found) == NAMES
+    low, high = found["c00"]
+    assert 0.4 < low <= high < 0.6
+    assert all(0 <= low <= high <= 1 for low, high in found.values())
+    widths = [high - low for name, (low, high) in found.items() if name != "c00"]
+    assert min(widths) > high - low
+
+
+def test_where_nothing_can_be_predicted_there_is_no_spread():
+    s = search(6)
+    play(s)
+    assert s.spread() == {}
+
+
 def test_the_answer_is_json():
     s = search(28)
     play(s, lambda m: loss(m) + noisy(m, 0.02))
