@@ -1,6 +1,6 @@
 """ClusterLoss: the mean loss of each cluster, for a trainer to report beside the metrics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,11 +38,17 @@ class ClusterLoss:
         both = torch.stack([losses, torch.ones_like(losses)])
         self._sums.index_add_(1, cluster_ids.to(losses.device), both)
 
-    def take(self) -> dict[str, float]:
-        """Return the mean of each cluster that had rows since the last time, and begin anew."""
+    def take(
+        self, gather: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> dict[str, float]:
+        """Return the mean of each cluster that had rows since the last time, and begin anew.
+
+        Args:
+            gather: Adds up a tensor over all ranks; every rank then calls this at the same time.
+        """
         if self._sums is None:
             return {}
-        (sums, rows), self._sums = self._sums.tolist(), None
+        (sums, rows), self._sums = (gather or _as_it_is)(self._sums).tolist(), None
         return {n: s / c for n, s, c in zip(self._names, sums, rows, strict=True) if c}
 
     def state_dict(self) -> dict[str, Any]:
@@ -53,3 +59,7 @@ class ClusterLoss:
         """Go on from what `state_dict` gave, for the same clusters."""
         sums = state["sums"]
         self._sums = None if sums is None else torch.tensor(sums, dtype=torch.float64)
+
+
+def _as_it_is(values: torch.Tensor) -> torch.Tensor:
+    return values

@@ -30,8 +30,12 @@ def cores() -> int:
 
 
 def own_device() -> str:
-    """Name the device that this process computes on: a GPU in turn with the others, or the CPU."""
-    return f"cuda:{_number % gpus}" if (gpus := _gpus()) else "cpu"
+    """Name the device that this process computes on: a GPU in turn with the others, or the CPU.
+
+    The others are those of a pool, or of torchrun on this node.
+    """
+    number = int(os.environ.get("LOCAL_RANK", _number))
+    return f"cuda:{number % gpus}" if (gpus := _gpus()) else "cpu"
 
 
 def _gpus() -> int:

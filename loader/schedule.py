@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 from .change import Change
 from .errors import InvalidDataError, UsageError
 from .mixture import Mixture
+from .storage import read_json
+from .versioned import check_version
 from .weights import WeightsLog
 
 Entry = tuple[int, Mixture | Mapping[str, float]] | tuple[int, Mixture | Mapping[str, float], int]
@@ -29,6 +32,8 @@ class Schedule:
     """
 
     changes: tuple[tuple[int, Change], ...]
+
+    version: ClassVar[int] = 1
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Self:
@@ -53,6 +58,47 @@ class Schedule:
                     f"step {before}; put them in order, one for a step"
                 )
         return cls(changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the schedule as JSON values."""
+        entries = [
+            {"step": step, "weights": change.mixture.weights, "ramp": change.ramp}
+            for step, change in self.changes
+        ]
+        return {"version": self.version, "schedule": entries}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what `to_json` gave; ``ramp`` may be left out.
+
+        Raises:
+            InvalidDataError: It is no schedule of a version that this climbstream reads.
+            UsageError: As of `of`.
+        """
+        fields = check_version(value, cls.version, "schedule")
+        try:
+            entries = [
+                (one["step"], one["weights"], one.get("ramp", 0)) for one in fields["schedule"]
+            ]
+        except (KeyError, TypeError, AttributeError):
+            raise InvalidDataError(
+                'this is no schedule: it is {"version": 1, "schedule": [{"step": 0, "weights": '
+                '{...}}, ...]}, with "ramp", in steps, where weights change little by little'
+            ) from None
+        return cls.of(entries)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the file of a schedule.
+
+        Raises:
+            InvalidDataError: There is none, or none that can be read.
+        """
+        value = read_json(path)
+        try:
+            return cls.from_json(value)
+        except (InvalidDataError, UsageError) as error:
+            raise InvalidDataError(f"{path}: {error}") from None
 
     def after(self, step: int) -> int | None:
         """Return the first step after ``step`` that has an entry; None if there is none."""

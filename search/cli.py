@@ -12,9 +12,10 @@ from climbstream.loader.cli import json_option, show, split_number, text_table
 from climbstream.loader.clusters import load_clusters
 from climbstream.loader.engine import ENGINES
 from climbstream.loader.errors import UsageError
-from climbstream.loader.hub import pin
+from climbstream.loader.schedule import Schedule
 
 from .doremi_run import DOREMI, run_doremi
+from .job import is_first
 from .limits import Group
 from .model import SIZES
 from .presets import PRESETS
@@ -167,6 +168,7 @@ def search(
 @click.command()
 @click.argument("directory")
 @click.option("--mixture", help="File, or hf://OWNER/NAME.  [default: token shares]")
+@click.option("--schedule", type=click.Path(path_type=Path), help="File of mixtures by step.")
 @click.option("--tokens", type=int, required=True, help="To train on in all.")
 @click.option("--max-epochs", type=float, help="Of each cluster.  [default: no limit]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
@@ -175,6 +177,7 @@ def search(
 def train(
     directory: str,
     mixture: str | None,
+    schedule: Path | None,
     tokens: int,
     max_epochs: float | None,
     out: Path,
@@ -184,12 +187,21 @@ def train(
 ) -> None:
     """Train one model on the shards in DIRECTORY, a folder or URL; leave it in OUT/model.
 
-    A run that was interrupted goes on when the same command is run again.
+    A run that was interrupted goes on when the same command is run again. Several processes train
+    it together by torchrun --no-python --nproc-per-node N climb train ..., one a GPU where there
+    are some; N divides 8 and the rows of a batch, and may be another one when the run goes on.
+
+    A schedule is {"version": 1, "schedule": [{"step": 0, "weights": {...}}, {"step": 1000,
+    "weights": {...}, "ramp": 200}]}: at step 1000 weights begin to change, and have changed after
+    200 steps more.
     """
-    directory = pin(directory)
-    weights = Mixture.load(mixture) if mixture else Manifest.load(directory).token_shares
+    if mixture and schedule:
+        raise UsageError("--mixture and --schedule both say what to train on; give one")
+    weights = Schedule.load(schedule) if schedule else Mixture.load(mixture) if mixture else None
     settings = _settings(tokens, **model)
     result = train_run(directory, weights, settings, seed, out, max_epochs)
+    if not is_first():
+        return
     text = f"loss {result['loss']:.4f} nats a token after {result['tokens']:,} tokens · {out}"
     show(result, text, as_json=as_json)
 

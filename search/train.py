@@ -2,7 +2,8 @@
 
 Warm-up, stable, decay: the rate rises over the first part of the steps, stays, and falls to zero
 at the last one, so that a run always ends annealed (MiniCPM, arXiv 2404.06395). Tokens count, never
-the clock. Equal arguments give equal weights on one machine, whether a run was interrupted or not.
+the clock. Equal arguments give equal weights on one machine, whether a run was interrupted or not;
+another number of ranks changes no batch, but the order in which floats are added.
 """
 
 import math
@@ -23,13 +24,16 @@ from climbstream.loader.losses import ClusterLoss
 from climbstream.loader.metrics import append_metrics, say_ends
 from climbstream.loader.plan import check_same
 from climbstream.loader.pool import own_device
+from climbstream.loader.schedule import Schedule
 from climbstream.loader.storage import atomic_path
 
 from .base import hash_model, load_base
+from .job import Job
 from .model import make_model
 from .online import OnlineRule, row_means, token_losses
 
 _METRICS_EVERY = 100
+ALONE = Job()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,10 +110,11 @@ class TrainedModel:
 
 def train_model(
     directory: str | Path,
-    mixture: Mixture,
+    mixture: Mixture | Schedule,
     settings: TrainSettings,
     seed: int,
     *,
+    job: Job = ALONE,
     checkpoint: Path | None = None,
     every: int = 500,
     log: Path | None = None,
@@ -124,9 +129,10 @@ def train_model(
 
     Args:
         directory: Shards, a folder or URL.
-        mixture: Weights over its clusters.
+        mixture: Weights over its clusters, or a schedule of them.
         settings: Model and schedule.
         seed: Of the fresh weights and of the order of the data.
+        job: The ranks that train it together; each has a part of every batch.
         checkpoint: File to save to, and to go on from if it exists.
         every: Steps between saves.
         log: File of the weights log.
@@ -145,7 +151,7 @@ def train_model(
     manifest = Manifest.load(directory)
     run = {
         "shards": manifest.fingerprint,
-        "mixture": mixture.weights,
+        **said_of(mixture),
         "settings": settings.to_json(),
         "seed": seed,
         **({} if max_epochs is None else {"max_epochs": max_epochs}),
@@ -154,6 +160,7 @@ def train_model(
     device = torch.device(own_device())
     model = settings.make_model(manifest.vocab_size, seed)
     torch.nn.Module.to(model, device)  # what wraps `to` in a pretrained model hides its arguments
+    trained = job.spread(model)
     tail = _Tail(model, settings)
     optimizer = AdamW(model.parameters(), settings.learning_rate, (0.9, 0.95), weight_decay=0.1)
     schedule = LambdaLR(optimizer, settings.rate)
@@ -162,6 +169,9 @@ def train_model(
         mixture,
         seq_len=settings.seq_len,
         batch_rows=settings.batch_rows,
+        rank=job.rank,
+        world_size=job.world_size,
+        agreement=job.agreement(),
         seed=seed,
         log=log,
         served=served,
@@ -185,7 +195,7 @@ def train_model(
     by_cluster = ClusterLoss(loader.names)
     version = -1
     for step in range(loader.step, settings.steps):
-        if metrics is not None and step % _METRICS_EVERY == 0:
+        if metrics is not None and job.rank == 0 and step % _METRICS_EVERY == 0:
             version = _look_ahead(loader, version, settings.steps)
         if (given := next(loader, None)) is None:
             raise UsageError(
@@ -194,7 +204,7 @@ def train_model(
             )
         batch = given["input_ids"].to(device)
         with _precision(device):
-            logits = model(input_ids=batch).logits
+            logits = trained(input_ids=batch).logits
         of_tokens = token_losses(logits, batch)
         of_rows = row_means(of_tokens)
         if metrics is not None:
@@ -206,7 +216,7 @@ def train_model(
         schedule.step()
         optimizer.zero_grad()
         tail.add(step)
-        losses.append(loss.item())
+        losses.append(job.sum(loss.detach()).item() / job.world_size)
         if not math.isfinite(losses[-1]):
             raise InvalidDataError(
                 f"the loss is not finite at step {step + 1} of {settings.steps}; "
@@ -219,10 +229,12 @@ def train_model(
         if on_step is not None:
             on_step(step + 1, losses[-1])
         if metrics is not None and ((step + 1) % _METRICS_EVERY == 0 or step + 1 == settings.steps):
-            append_metrics(
-                metrics, loader.metrics(), loss=losses[-1], cluster_loss=by_cluster.take()
-            )
-        if checkpoint is not None and (step + 1) % every == 0:
+            cluster_loss = by_cluster.take(job.sum)
+            if job.rank == 0:
+                append_metrics(
+                    metrics, loader.metrics(), loss=losses[-1], cluster_loss=cluster_loss
+                )
+        if checkpoint is not None and job.rank == 0 and (step + 1) % every == 0:
             state = {
                 "run": run,
                 "model": model.state_dict(),
@@ -240,6 +252,13 @@ def train_model(
     tail.put()
     last = losses[-max(1, settings.steps // 10) :]
     return TrainedModel(model, sum(last) / len(last), loader.served, loader.epochs)
+
+
+def said_of(mixture: Mixture | Schedule) -> dict[str, Any]:
+    """Say in the plan of a run what it is trained on."""
+    if isinstance(mixture, Schedule):
+        return {"schedule": mixture.to_json()["schedule"]}
+    return {"mixture": mixture.weights}
 
 
 def default_mixture(directory: str | Path, settings: TrainSettings) -> Mixture:

@@ -1,5 +1,6 @@
 """A run of ``climb train``: one model in a folder, resumable, with its log and metrics."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,20 @@ from climbstream.loader.metrics import METRICS
 from climbstream.loader.plan import begin_or_continue
 from climbstream.loader.progress import Progress, say
 from climbstream.loader.request import LOG, REQUEST
+from climbstream.loader.schedule import Schedule
 from climbstream.loader.storage import lock, read_json, remove_temporaries, write_bytes, write_json
 
 from .base import check_base
+from .job import join_job
 from .tokenizer import read_tokenizer
-from .train import TrainSettings, train_model
+from .train import TrainSettings, said_of, train_model
 
 _RESULT = "result.json"
 
 
 def train_run(
     directory: str | Path,
-    mixture: Mixture,
+    mixture: Mixture | Schedule | None,
     settings: TrainSettings,
     seed: int,
     out: Path,
@@ -34,62 +37,81 @@ def train_run(
 ) -> dict[str, Any]:
     """Train one model and leave it in ``out/model``, as Hugging Face does; return the result.
 
-    ``directory`` is a folder or URL of shards.
+    ``directory`` is a folder or URL of shards, ``mixture`` the token shares if None. Under torchrun
+    all ranks train it together, and may be others in number when it goes on.
 
     Raises:
         InvalidDataError: ``out`` holds another run.
         LockedError: Another process works on it.
-        UsageError: All clusters are used up before the end.
+        UsageError: All clusters are used up before the end, or the ranks do not fit.
     """
-    if isinstance(directory, str):
-        directory = pin(directory)
-    manifest = Manifest.load(directory)
-    check_base(settings.base, directory, settings.seq_len)
-    plan = {
-        "train": 1,
-        "shards": manifest.fingerprint,
-        "mixture": mixture.weights,
-        "settings": settings.to_json(),
-        "seed": seed,
-        **({} if max_epochs is None else {"max_epochs": max_epochs}),
-    }
-    with lock(out):
-        remove_temporaries(out)
-        if begin_or_continue(out, "run.json", plan):
-            say(f"going on with the run in {out}")
-        if (out / _RESULT).exists():
-            result: dict[str, Any] = read_json(out / _RESULT)
-            return result
-        per_step = settings.seq_len * settings.batch_rows
-        with Progress("train", settings.steps * per_step, "tokens") as progress:
-            trained = train_model(
-                directory,
-                mixture,
-                settings,
-                seed,
-                checkpoint=out / "checkpoint.pt",
-                log=out / LOG,
-                served=out / LEDGER,
-                metrics=out / METRICS,
-                max_epochs=max_epochs,
-                weights_file=out / REQUEST,
-                on_step=lambda _, loss: progress.add(per_step, f"loss {loss:.3f}"),
-            )
-        _save(trained.model, manifest.eos_id, out / "model")
-        try:
-            _save_tokenizer(read_tokenizer(directory), manifest.eos_id, out / "model")
-        except UsageError as error:
-            say(f"the model has no tokenizer beside it: {error}")
-        result = {
-            "loss": trained.loss,
-            "steps": settings.steps,
-            "tokens": settings.steps * per_step,
-            "served": trained.served,
-            "epochs": trained.epochs,
+    with join_job() as job:
+        if isinstance(directory, str):
+            directory = job.of_first(pin(directory) if job.rank == 0 else "")
+        manifest = Manifest.load(directory)
+        mixture = mixture or manifest.token_shares
+        check_base(settings.base, directory, settings.seq_len)
+        plan = {
+            "train": 1,
+            "shards": manifest.fingerprint,
+            **said_of(mixture),
+            "settings": settings.to_json(),
+            "seed": seed,
+            **({} if max_epochs is None else {"max_epochs": max_epochs}),
         }
-        write_json(out / _RESULT, result)
-        (out / "checkpoint.pt").unlink(missing_ok=True)
-    return result
+        with lock(out) if job.rank == 0 else nullcontext():
+            if job.rank == 0:
+                remove_temporaries(out)
+                if begin_or_continue(out, "run.json", plan):
+                    say(f"going on with the run in {out}")
+            if job.of_first((out / _RESULT).exists()):
+                result: dict[str, Any] = read_json(out / _RESULT)
+                return result
+            per_step = settings.seq_len * settings.batch_rows
+            total = settings.steps * per_step
+
+            def show(_: int, loss: float) -> None:
+                if progress is not None:
+                    progress.add(per_step, f"loss {loss:.3f}")
+
+            first = job.rank == 0
+            with Progress("train", total, "tokens") if first else nullcontext() as progress:
+                trained = train_model(
+                    directory,
+                    mixture,
+                    settings,
+                    seed,
+                    job=job,
+                    checkpoint=out / "checkpoint.pt",
+                    log=out / LOG,
+                    served=out / LEDGER,
+                    metrics=out / METRICS,
+                    max_epochs=max_epochs,
+                    weights_file=out / REQUEST,
+                    on_step=show,
+                )
+            result = {
+                "loss": trained.loss,
+                "steps": settings.steps,
+                "tokens": total,
+                "served": trained.served,
+                "epochs": trained.epochs,
+            }
+            if job.rank == 0:
+                _leave(trained.model, directory, manifest.eos_id, out)
+                write_json(out / _RESULT, result)
+                (out / "checkpoint.pt").unlink(missing_ok=True)
+            # The others end when all is written.
+            return dict(job.of_first(result))
+
+
+def _leave(model: PreTrainedModel, directory: str | Path, end: int | None, out: Path) -> None:
+    """Write model and tokenizer to ``out/model``."""
+    _save(model, end, out / "model")
+    try:
+        _save_tokenizer(read_tokenizer(directory), end, out / "model")
+    except UsageError as error:
+        say(f"the model has no tokenizer beside it: {error}")
 
 
 def _save(model: PreTrainedModel, end: int | None, out: Path) -> None:

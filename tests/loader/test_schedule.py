@@ -1,5 +1,7 @@
 """Schedules: changes that are known before the run, in the same log as those that are not."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,3 +127,40 @@ def test_a_log_that_went_on_without_the_schedule_is_refused():
     log.append(Mixture.of(CODE), 300, "another plan")
     with pytest.raises(UsageError, match="weights for step 100 come after weights for step 300"):
         Schedule.of(ENTRIES).extend(log, 1, 1000)
+
+
+# Files.
+
+
+def test_a_schedule_is_read_as_it_was_written(tmp_path):
+    schedule = Schedule.of(ENTRIES)
+    path = tmp_path / "schedule.json"
+    path.write_text(json.dumps(schedule.to_json()))
+    assert Schedule.load(path) == schedule
+    assert Schedule.from_json({"version": 1, "schedule": [{"step": 0, "weights": WEB}]}) == (
+        Schedule.of([(0, WEB)])
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ({"version": 2, "schedule": []}, "the schedule has version 2; this climbstream reads 1"),
+        ({"weights": WEB}, "this is no schedule: it is no object with a version"),
+        ({"version": 1, "schedule": {"0": WEB}}, "this is no schedule: it is .*ramp"),
+        ({"version": 1, "schedule": [{"step": 0}]}, "this is no schedule: it is .*ramp"),
+        ({"version": 1, "schedule": []}, "a schedule without entries says nothing"),
+        ({"version": 1, "schedule": [{"step": "a", "weights": WEB}]}, "entry 0 of the schedule"),
+        ({"version": 1, "schedule": [{"step": 5, "weights": WEB}]}, "begins with weights set for"),
+    ],
+)
+def test_a_file_that_holds_no_schedule_is_named_with_what_is_wrong(tmp_path, value, named):
+    path = tmp_path / "schedule.json"
+    path.write_text(json.dumps(value))
+    with pytest.raises(InvalidDataError, match=rf"schedule\.json: .*{named}"):
+        Schedule.load(path)
+
+
+def test_a_schedule_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InvalidDataError, match=r"there is no file .*none$"):
+        Schedule.load(tmp_path / "none")

@@ -346,6 +346,26 @@ def test_the_command_writes_its_result_and_nothing_else_to_stdout(shards, tmp_pa
     assert said == f"loss {result['loss']:.4f} nats a token after 1,024 tokens · {tmp_path}/out\n"
 
 
+def test_a_run_follows_a_schedule_of_mixtures(shards, tmp_path, capsys):
+    one, other = Manifest.load(shards).names[:2]
+    entries = [{"step": 0, "weights": {one: 1}}, {"step": 3, "weights": {other: 1}}]
+    file = tmp_path / "schedule.json"
+    file.write_text(json.dumps({"version": 1, "schedule": entries}))
+    begin = f"train {shards} --tokens 1024 --seq-len 32 --batch-rows 4 --out {tmp_path / 'out'}"
+    assert run([*begin.split(), "--schedule", str(file), "--json"]) == 0
+    served = json.loads(capsys.readouterr().out)["served"]
+    assert {name: tokens for name, tokens in served.items() if tokens} == {
+        one: 3 * 128,
+        other: 5 * 128,
+    }
+    entries[1]["step"] = 4
+    file.write_text(json.dumps({"version": 1, "schedule": entries}))
+    assert run([*begin.split(), "--schedule", str(file)]) == 3
+    assert "was begun differently: schedule" in capsys.readouterr().err
+    assert run([*begin.split(), "--schedule", str(file), "--mixture", "m.json"]) == 2
+    assert "give one" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_command_that_is_killed_and_run_again_gives_the_same_result(shards, tmp_path, commands):
     def arguments(out):
