@@ -103,13 +103,24 @@ def score(
 
     Bits per byte, or the part of questions with a wrong answer if the target asks for that.
     """
+    if target.measure == "error":
+        return error(model, getattr(target, half), tokenizer, end, seq_len)
+    return bits_per_byte(model, lay_out(target, half, tokenizer, end, seq_len))
+
+
+def lay_out(
+    target: Target,
+    half: Literal["validation", "test"],
+    tokenizer: Tokenizer,
+    end: int | None,
+    seq_len: int,
+) -> ScoredText:
+    """Lay out the text of one half of a target, or the right answers of its questions."""
     items = getattr(target, half)
     if isinstance(items[0], str):
-        return bits_per_byte(model, ScoredText.of(items, tokenizer, end, seq_len))
-    if target.measure == "error":
-        return error(model, items, tokenizer, end, seq_len)
+        return ScoredText.of(items, tokenizer, end, seq_len)
     pairs = [(question.query, question.answer(question.gold)) for question in items]
-    return bits_per_byte(model, ScoredAnswers.of(pairs, tokenizer, end, seq_len).rows)
+    return ScoredAnswers.of(pairs, tokenizer, end, seq_len).rows
 
 
 def bits_per_byte(model: PreTrainedModel, text: ScoredText) -> float:

@@ -29,6 +29,8 @@ class Preset:
     or by searching for what may be best (`propose.explore`)."""
     top: int = 2
     """Size of that top, in sizes of the round."""
+    features: bool = False
+    """Whether predictors may know what n-grams say of a mixture (`ngrams`), where it is known."""
     answer: Literal["measured", "predicted", "average", "search"]
     """The mixture that is predicted best, the mean of the 100 best, or what is found by a local
     search for the best prediction less doubt; or nothing is predicted."""
@@ -45,6 +47,7 @@ PRESETS = {
         tempers=(1.0, 0.5, 0.0),
         pool=4_000,
         later="explore",
+        features=True,
         answer="search",
     ),
     # Rounds, draw and predictor of the paper (arXiv 2504.13161). Of pools from 3,000 to 50,000 the

@@ -16,6 +16,8 @@ from climbstream.loader.storage import lock, remove_temporaries, write_bytes, wr
 from .answer import Answer
 from .base import check_base
 from .limits import Group, epoch_caps
+from .ngrams import ngram_losses
+from .presets import PRESETS
 from .proxy import ProxyTask, run_proxy
 from .report import search_sections, skills_text
 from .search import Search
@@ -99,6 +101,9 @@ def run_search(
         if begin_or_continue(out, PLAN, plan):
             say(f"going on with the search in {out}")
         proxy = settings.proxy
+        features = {}
+        if (preset := PRESETS.get(settings.preset)) and preset.features:
+            features = ngram_losses(directory, targets, proxy)
         search = Search(
             manifest.names,
             dict.fromkeys(targets, "min"),
@@ -111,6 +116,7 @@ def run_search(
             groups=settings.groups,
             importance=settings.importance,
             allowed=settings.allowed,
+            features=features,
             confirm=settings.confirm,
             seed=settings.seed,
             log=out / "trials.jsonl",

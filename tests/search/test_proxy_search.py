@@ -99,6 +99,13 @@ def test_an_unknown_target_leaves_nothing_behind(shards, tmp_path):
 # Caps.
 
 
+@pytest.mark.parametrize(("preset", "knows"), [("robust", True), ("climb", False)])
+def test_only_our_preset_is_told_what_n_grams_say(shards, tmp_path, preset, knows):
+    settings = replace(SETTINGS, preset=preset, proxy=TrainSettings(tokens=512))
+    answer = run_search(shards, TARGETS, tmp_path, settings, workers=1)
+    assert ("gaussian process on prior" in {skill.predictor for skill in answer.table}) == knows
+
+
 def test_caps_follow_from_the_tokens_of_the_final_run(shards):
     manifest = Manifest.load(shards)
     caps = replace(SETTINGS, final_tokens=manifest.tokens, max_epochs=2.0).caps(manifest)
