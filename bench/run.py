@@ -21,6 +21,7 @@ BENCHES = (
     "builder",
     "scale",
     "writers",
+    "proxy",
     "predictors",
     "search",
 )

@@ -1,0 +1,93 @@
+"""Proxies: tokens a second of one that is fed by the loader, beside the same fed from memory.
+
+The same model, settings and batches; from memory they come from a list that was filled before.
+Shards of 4 MB of text that came with Python, vocabulary 1,024, the cache warm. By CPU-seconds of
+the process; contenders take turns, numbers are medians of the rounds.
+
+Bar: at least 90 %.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from measure import cpu_seconds, in_turn, report
+
+from climbstream.loader import Manifest, MixtureLoader
+from climbstream.search import train
+from climbstream.search.train import TrainSettings, train_model
+
+STEPS = {"tiny": 400, "mini": 150}
+
+
+class FromMemory:
+    """Stands in for the loader: the batches that it gave before."""
+
+    def __init__(self, batches: list[Any], names: list[str]) -> None:
+        self.batches, self.names = batches, names
+        self.step, self.served, self.epochs = 0, {}, {}
+
+    def __next__(self) -> Any:
+        self.step += 1
+        return self.batches[self.step - 1]
+
+    def flush(self) -> None:
+        """Write nothing."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    options, _ = parser.parse_known_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        shards = Path(name) / "shards"
+        climb = Path(sys.executable).with_name("climb")
+        command = [climb, "build", "python:4", "--out", shards, "--vocab-size", "1024"]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+        for model in STEPS:
+            measure(shards, model, options.rounds)
+
+
+def measure(shards: Path, model: str, rounds: int) -> None:
+    shares = Manifest.load(shards).token_shares
+    rows = TrainSettings(tokens=1_000_000)
+    settings = TrainSettings(tokens=STEPS[model] * rows.seq_len * rows.batch_rows, model=model)
+    loader = MixtureLoader(
+        shards, shares, seq_len=settings.seq_len, batch_rows=settings.batch_rows, seed=0
+    )
+    batches = [next(loader) for _ in range(settings.steps)]
+
+    def fed_from(source: Any) -> float:
+        train.MixtureLoader = source  # type: ignore[misc]
+        try:
+            return train_model(shards, shares, settings, 0).loss
+        finally:
+            train.MixtureLoader = MixtureLoader  # type: ignore[misc]
+
+    contenders = {
+        "fed by the loader": partial(fed_from, MixtureLoader),
+        "fed from memory": partial(fed_from, lambda *_, **__: FromMemory(batches, loader.names)),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    losses = {}
+    for number in range(rounds + 1):
+        for name in in_turn(contenders, number):
+            seconds, losses[name] = cpu_seconds(contenders[name])
+            if number:  # the first round warms up
+                rates[name].append(settings.tokens / seconds / 1e3)
+    assert len(set(losses.values())) == 1, "both have trained the same model"
+    ratio = statistics.median(a / b for a, b in zip(*rates.values(), strict=True))
+    for name, values in rates.items():
+        note = f"{ratio:.1%} of it; the bar is 90%" if "loader" in name else ""
+        report(f"{model}, {name}", statistics.median(values), "ktok/s", note)
+
+
+if __name__ == "__main__":
+    main()
