@@ -1,7 +1,9 @@
 """Fit: the answer of a table of finished runs, whoever trained them.
 
 A table is CSV: a row a run, a column a weight for each domain and a column a score for each target.
-RegMix's two files, one of weights and one of losses, are joined on their first column.
+Of two files, one of weights and one of scores, rows are joined on the column ``run`` or ``run_id``,
+as Olmix has them, or on the first one, as RegMix has them. Columns ``name`` and ``index``, and the
+one without a name that pandas writes, hold no weights.
 """
 
 import csv
@@ -27,6 +29,10 @@ from .trial import Evidence, Trial
 
 FEWEST = 8
 """Runs with scores that a fit needs."""
+_KEYS = ("run", "run_id")
+"""Columns that rows of two files are joined on, if there is one."""
+_LABELS = ("name", "index", "", "Unnamed: 0")
+"""Columns beside them that hold no weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
         paths: One file or two.
         targets: Columns of scores.
         weights: Pattern of the columns of weights; None for ``w_*`` of one file, or for all
-            columns but the first of the first of two.
+            columns of the first of two but those that tell runs apart.
 
     Raises:
         UsageError: A column is not there, or too few runs have scores.
@@ -53,12 +59,21 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
     """
     heads, rows = _read(paths[0])
     if len(paths) == 2:
-        key, *_ = heads
-        domains = [head for head in heads[1:] if fnmatchcase(head, weights or "*")]
+        key = _key(heads)
+        domains = [
+            head
+            for head in heads
+            if head not in (key, *_LABELS) and fnmatchcase(head, weights or "*")
+        ]
         more, others = _read(paths[1])
-        scores = {row[more[0]]: row for row in others}
-        rows = [row | scores.get(row[key], {}) for row in rows]
-        heads = [*heads, *more[1:]]
+        scores = {row[_key(more)]: row for row in others}
+        if not any(row[key] in scores for row in rows):
+            raise InvalidDataError(
+                f"no {key} of {paths[0]} is a {_key(more)} of {paths[1]}; the first are "
+                f"{rows[0][key]!r} and {others[0][_key(more)]!r}"
+            )
+        rows = [scores.get(row[key], {}) | row for row in rows]
+        heads = [*heads, *(head for head in more if head != _key(more))]
     else:
         domains = [head for head in heads if fnmatchcase(head, weights or "w_*")]
     if not domains:
@@ -151,6 +166,11 @@ def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     if not rows:
         raise InvalidDataError(f"{path} has no rows under its heads")
     return list(reader.fieldnames or []), rows
+
+
+def _key(heads: Sequence[str]) -> str:
+    """Name the column that tells runs apart."""
+    return next((head for head in heads if head in _KEYS), heads[0])
 
 
 def _number(text: str | None) -> float:

@@ -39,8 +39,8 @@ def fit_command(
     """Find the best mixture from runs that are finished: TABLES is a CSV file, or two.
 
     A row a run: columns of weights, and of scores, less is better. Of two files the first holds
-    weights and the second scores, as RegMix has them, joined on the first column. Several targets
-    count equally.
+    weights and the second scores, joined on the column run or run_id, as Olmix has them, or on the
+    first one, as RegMix has them. Several targets count equally.
     """
     if len(tables) > 2:
         raise UsageError(f"give one table, or weights and scores; not {len(tables)} files")

@@ -64,6 +64,35 @@ def test_two_files_are_joined_on_their_first_column(tmp_path, table):
     assert [t.scores["pile"] for t in joined.trials] == [t.scores["loss"] for t in single.trials]
 
 
+def test_files_of_olmix_are_joined_on_the_name_of_the_run(tmp_path, table):
+    weights, loss = runs()
+    ratios = write(
+        tmp_path / "ratios.csv",
+        ["", "run", "name", "index", *DOMAINS],
+        [[i, f"run_{i}", f"swarm-{i}", i, *w] for i, w in enumerate(weights.tolist())],
+    )
+    metrics = write(
+        tmp_path / "metrics.csv",
+        ["", "run_id", "name", "index", "piqa_bpb"],
+        [[9, f"run_{i}", "other", 0, loss[i]] for i in reversed(range(3, len(loss)))],
+    )
+    joined = read_runs([ratios, metrics], ["piqa_bpb"], None)
+    single = read_runs([table], ["loss"], None)
+    assert joined.domains == DOMAINS
+    assert [t.scores for t in joined.trials[:3]] == [None] * 3
+    assert [t.scores["piqa_bpb"] for t in joined.trials[3:]] == [
+        t.scores["loss"] for t in single.trials[3:]
+    ]
+    assert [t.mixture.array(DOMAINS).tolist() for t in joined.trials] == weights.tolist()
+
+
+def test_files_without_one_run_in_common_are_refused(tmp_path):
+    one = write(tmp_path / "a.csv", ["run", "x", "y"], [["a1", 0.5, 0.5]])
+    other = write(tmp_path / "b.csv", ["run", "loss"], [["b1", 1.0]])
+    with pytest.raises(InvalidDataError, match=r"no run of .*; the first are 'a1' and 'b1'"):
+        read_runs([one, other], ["loss"], None)
+
+
 def test_caps_hold_in_the_answer(table):
     answer = fit(read_runs([table], ["loss"], None), {"loss": "min"}, max_weight=0.5)
     assert max(answer.predicted_best.mixture.weights.values()) <= 0.5
