@@ -70,6 +70,7 @@ def explain_step(
                 store,
                 seq_len=state.seq_len,
                 pack=state.pack,
+                part=state.part,
                 seed=state.seed,
             )
         _, packed = streams[cluster].packed(shard, epoch)

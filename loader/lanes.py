@@ -9,6 +9,7 @@ another order, and the rows of a shard too. Which row a lane serves n-th is a pu
 All clusters lie in flat arrays, so compiled code plans a batch without a look at Python.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
@@ -16,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .order import key, permutation, permute, subkey
+from .order import key, permutation, permute, shuffled, subkey
 
 
 class Lanes(NamedTuple):
@@ -46,6 +47,20 @@ class Lanes(NamedTuple):
         rows = np.array([n for shards in shard_rows for n in shards], np.int64)
         owned, heads, runs = _deal(rows, ends, secrets, lanes)
         return cls(secrets, owned, heads, runs, np.zeros_like(runs))
+
+
+def keep_part(shard_rows: Sequence[int], part: float, seed: int, name: str) -> list[int]:
+    """Return how many rows of each shard are served if only ``part`` of cluster ``name`` is.
+
+    Whole shards in a keyed order, the first rows of one more, and none of the others; so few shards
+    are fetched. At least a row of a cluster that has one.
+    """
+    left = math.ceil(part * sum(shard_rows))
+    kept = [0] * len(shard_rows)
+    for shard in shuffled(len(shard_rows), seed, name, "part").tolist():
+        kept[shard] = min(left, shard_rows[shard])
+        left -= kept[shard]
+    return kept
 
 
 @njit(cache=True)

@@ -25,7 +25,7 @@ LEDGER = "served.jsonl"
 """File in the folder of a run."""
 _BLOCK = 1024
 """Steps that are kept before they are written: together they cost less than a batch."""
-_FIXED = ("data", "seed", "seq_len", "lanes", "pack", "clusters")
+_FIXED = ("data", "seed", "seq_len", "lanes", "pack", "part", "clusters")
 """What a state must have in common with all others of a run."""
 
 

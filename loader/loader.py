@@ -77,6 +77,7 @@ class MixtureLoader:
         seed: int = 0,
         lanes: int = 8,
         pack: str = "concat",
+        part: float = 1.0,
         fields: Sequence[str] = (),
         segments: int = 64,
         dtype: torch.dtype = torch.int64,
@@ -106,6 +107,8 @@ class MixtureLoader:
             lanes: Into how many parts each cluster is dealt; fixed for a run, a multiple of every
                 world size that it will ever have.
             pack: How documents become rows: ``concat``, ``bfd`` or ``bos``; see `pack`.
+            part: Of each cluster that is served, the same rows again and again: so a short run may
+                repeat small clusters as often as a long one will. Above 0, at most 1.
             fields: What batches hold besides: ``labels``, ``position_ids``, ``cu_seqlens``.
             segments: Documents of a row that ``cu_seqlens`` has room for.
             dtype: Of tokens: ``torch.int64`` or ``torch.int32``.
@@ -133,6 +136,8 @@ class MixtureLoader:
         """
         _check_numbers(seq_len, batch_rows, rank, world_size, lanes)
         _check_choice("packing", pack, PACKS)
+        if not 0 < part <= 1:
+            raise UsageError(f"part is {part}; it is a part of each cluster, above 0 and at most 1")
         _check_choice("way to be exhausted", exhausted, EXHAUSTED)
         # A name of the Hub is what it is now, also when it is read again later.
         self.directory = Store.of(pin(directory) if isinstance(directory, str) else directory)
@@ -142,7 +147,7 @@ class MixtureLoader:
         # Plain integers, also if they came as those of numpy: they go into the state.
         self.seq_len, self.batch_rows = operator.index(seq_len), operator.index(batch_rows)
         self.seed, self.lanes = operator.index(seed), operator.index(lanes)
-        self.pack, self.exhausted = pack, exhausted
+        self.pack, self.part, self.exhausted = pack, float(part), exhausted
         self._rows_each = self.batch_rows // world_size
         self._maker = BatchMaker(
             self._rows_each,
@@ -164,6 +169,7 @@ class MixtureLoader:
                 seq_len=self.seq_len,
                 pack=pack,
                 seed=self.seed,
+                part=self.part,
             )
             for cluster in self.manifest.clusters
         ]
@@ -351,6 +357,7 @@ class MixtureLoader:
             consumed=position.consumed.tolist(),
             credit=position.credit.tolist(),
             weights=[record.to_json() for record in self._course.log.since(position.step)],
+            part=self.part,
         )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> Self:
@@ -367,6 +374,7 @@ class MixtureLoader:
             ("seq_len", self.seq_len),
             ("lanes", self.lanes),
             ("pack", self.pack),
+            ("part", self.part),
         ):
             if (theirs := getattr(value, name)) != ours:
                 if name == "data" and theirs in self.manifest.earlier:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from .allowance import Allowance
 from .errors import InvalidDataError, UsageError
-from .lanes import Lanes
+from .lanes import Lanes, keep_part
 from .ledger import LEDGER, Line, Opening, read_ledger, segments
 from .manifest import Manifest, load_index
 from .order import key
@@ -48,9 +48,13 @@ class Replay:
                 f"served shards {state.data:.8}; name theirs with --shards"
             )
         indexes = [load_index(self.directory, self.manifest, c) for c in self.manifest.clusters]
-        shard_rows = [
+        whole = [
             [count_rows(state.pack, s.tokens, s.lengths, state.seq_len) for s in index.shards]
             for index in indexes
+        ]
+        shard_rows = [
+            keep_part(rows, state.part, state.seed, name)
+            for name, rows in zip(self.names, whole, strict=True)
         ]
         self.epoch_rows = np.array([sum(rows) for rows in shard_rows], np.int64)
         self._planner = Planner(

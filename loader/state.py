@@ -31,6 +31,8 @@ class LoaderState:
     """Rows owed by cluster, ``[K]``, in units of 2**-40 row; they sum to 0."""
     weights: list[dict[str, Any]]
     """Records of the weights log from the one in force on."""
+    part: float = 1.0
+    """Of each cluster that is served."""
 
     version = 1
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from .cache import ShardCache
 from .gather import Opened
+from .lanes import keep_part
 from .mds import Index
 from .order import key, subkey
 from .pack import Packed, count_rows, pack_documents
@@ -26,14 +27,17 @@ class TokenStream:
         seq_len: int,
         pack: str,
         seed: int,
+        part: float = 1.0,
     ) -> None:
         self.name = name
         self._folder, self._index, self._cache = folder, index, cache
         self._seq_len, self._pack = seq_len, pack
         self._secret = np.uint64(key(seed, name, "pack"))
-        self.shard_rows = [
+        self._part = part
+        self._whole = [
             count_rows(pack, shard.tokens, shard.lengths, seq_len) for shard in index.shards
         ]
+        self.shard_rows = keep_part(self._whole, part, seed, name)
         """Rows that each shard gives in an epoch."""
         self.rows = sum(self.shard_rows)
         """Rows of one epoch."""
@@ -63,6 +67,8 @@ class TokenStream:
         entry = self._index.shards[shard]
         view = self._cache.view(self._folder, entry, self._index.dtype)
         # Compiled code returns a plain int, and takes none above 2**63.
-        secret = np.uint64(subkey(np.uint64(subkey(self._secret, epoch)), shard))
-        rows = self.shard_rows[shard]
+        # Of a part every epoch has the same rows: packed anew, they would hold other tokens.
+        packing = epoch if self._part == 1 else 0
+        secret = np.uint64(subkey(np.uint64(subkey(self._secret, packing)), shard))
+        rows = self._whole[shard]
         return view, pack_documents(self._pack, view.lengths, rows, self._seq_len, secret)

@@ -67,7 +67,9 @@ def _model_options(command: F) -> F:
     show_default=True,
     help="Part of a proxy's steps, the last, whose mean weights are scored.",
 )
-@click.option("--final-tokens", type=click.IntRange(min=1), help="Of the run the mixture is for.")
+@click.option(
+    "--final-tokens", type=click.IntRange(min=1), help="Of the final run; proxies repeat as it."
+)
 @click.option("--max-epochs", default=4.0, show_default=True, help="Repeats in that run.")
 @click.option(
     "--confirm",

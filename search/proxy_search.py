@@ -37,7 +37,8 @@ class SearchSettings:
     proxy: TrainSettings
     seed: int = 0
     final_tokens: int | None = None
-    """Tokens of the run that the mixture is for; None: no cap follows from it."""
+    """Tokens of the run that the mixture is for. Proxies then see as much less of each cluster as
+    they are shorter, so they repeat it as often; and weights have a cap. None: neither."""
     max_epochs: float = 4.0
     """How often that run may repeat a cluster: with final_tokens, a cap on its weight."""
     confirm: int = 0
@@ -56,6 +57,12 @@ class SearchSettings:
         tokens = {cluster.name: cluster.tokens for cluster in manifest.clusters}
         caps = epoch_caps(tokens, self.final_tokens, self.max_epochs)
         return caps | {n: min(w, caps.get(n, 1.0)) for n, w in self.max_weight.items()}
+
+    def rehearsal(self) -> TrainSettings:
+        """Return the settings of a proxy that repeats clusters as often as the final run will."""
+        if self.final_tokens is None or self.final_tokens <= self.proxy.tokens:
+            return self.proxy
+        return replace(self.proxy, part=self.proxy.tokens / self.final_tokens)
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
@@ -100,7 +107,7 @@ def run_search(
         }
         if begin_or_continue(out, PLAN, plan):
             say(f"going on with the search in {out}")
-        proxy = settings.proxy
+        proxy = settings.rehearsal()
         features = {}
         if (preset := PRESETS.get(settings.preset)) and preset.features:
             features = ngram_losses(directory, targets, proxy)

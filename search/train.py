@@ -53,6 +53,8 @@ class TrainSettings:
     """Part of the steps in which it falls to zero."""
     average: float = 0.0
     """Part of the steps, the last ones, over whose weights the mean is taken; 0 keeps the end."""
+    part: float = 1.0
+    """Of each cluster that the run sees, again and again; see `MixtureLoader`."""
     base: str | None = None
     """Folder of a model to go on from, as Hugging Face keeps it, which decides the size; None:
     fresh weights."""
@@ -173,6 +175,7 @@ def train_model(
         world_size=job.world_size,
         agreement=job.agreement(),
         seed=seed,
+        part=settings.part,
         log=log,
         served=served,
         max_epochs=max_epochs,

@@ -154,9 +154,11 @@ def test_the_ledger_is_the_same_on_any_number_of_ranks(open_loader, tmp_path, wo
 # What an audit finds right.
 
 
-@pytest.mark.parametrize("pack", ["concat", "bfd", "bos"])
-def test_a_run_is_as_its_log_says(open_loader, tmp_path, pack):
-    loader = open_loader(pack=pack)
+@pytest.mark.parametrize(
+    "settings", [{"pack": "concat"}, {"pack": "bfd"}, {"pack": "bos"}, {"part": 0.2}]
+)
+def test_a_run_is_as_its_log_says(open_loader, tmp_path, settings):
+    loader = open_loader(**settings)
     serve(loader, 50)
     loader.set_weights(OTHERS, ramp=10, why="anneal")
     serve(loader, 50)
@@ -399,8 +401,9 @@ def test_a_line_that_is_none_is_named(served, line):
 # Explain.
 
 
-def test_a_batch_is_made_of_the_documents_that_are_listed(open_loader, tmp_path, shards):
-    loader = open_loader(pack="bfd", seed=3)
+@pytest.mark.parametrize("part", [1.0, 0.2])
+def test_a_batch_is_made_of_the_documents_that_are_listed(open_loader, tmp_path, shards, part):
+    loader = open_loader(pack="bfd", seed=3, part=part)
     batches = serve(loader, 60)
     loader.flush()
     starts = {

@@ -457,6 +457,7 @@ def test_a_batch_that_failed_is_not_counted(tmp_path, make_shards, counted_docum
         ({"seed": 18}, "the state was saved with seed=17, this loader has seed=18"),
         ({"seq_len": 4}, "the state was saved with seq_len=8, this loader has seq_len=4"),
         ({"lanes": 4}, "the state was saved with lanes=8, this loader has lanes=4"),
+        ({"part": 0.5}, r"the state was saved with part=1\.0, this loader has part=0\.5"),
     ],
 )
 def test_a_state_of_other_settings_is_refused_by_name(open_loader, changes, message):
@@ -887,3 +888,49 @@ def test_a_cluster_is_gone_through_again_and_again(open_loader):
         next(loader)
     assert loader.epochs["c03"] == 10 * ROWS / 4
     assert loader.served == {"c00": 0, "c01": 0, "c02": 0, "c03": 10 * ROWS * SEQ_LEN}
+
+
+# A part of each cluster.
+
+
+@pytest.mark.parametrize("pack", ["concat", "bfd", "bos"])
+def test_a_part_of_a_cluster_is_served_again_and_again(open_loader, pack):
+    whole = open_loader(weights={"c00": 1}, pack=pack)
+    loader = open_loader(weights={"c00": 1}, pack=pack, part=0.4)
+    epoch = -(-whole._streams[0].rows * 4 // 10)
+    rows = [tuple(row) for _ in range(12) for row in next(loader)["input_ids"].tolist()]
+    assert len(set(rows)) == epoch
+    counts = [rows.count(row) for row in set(rows)]
+    # Lanes own as many rows as each other, within one, and so come around about as often.
+    assert max(counts) - min(counts) <= 3
+    assert loader.epochs["c00"] == pytest.approx(12 * ROWS / epoch)
+
+
+def test_a_part_is_of_few_shards(tmp_path, make_shards, counted_documents):
+    shards = make_shards(tmp_path, counted_documents({"c00": [40] * 200}))
+    cache = tmp_path / "cache"
+    loader = MixtureLoader(shards.directory, seq_len=8, batch_rows=16, part=0.05, cache=cache)
+    for _ in range(10):
+        next(loader)
+    assert len(shards.indexes["c00"].shards) > 20
+    assert len([*cache.rglob("*.mds")]) <= 2
+
+
+@pytest.mark.parametrize("world_size", WORLD_SIZES[1:])
+def test_a_part_is_the_same_on_any_number_of_ranks_and_from_every_step(
+    open_ranks, serve, world_size
+):
+    expected = serve(open_ranks(1, part=0.3), STEPS)
+    assert serve(open_ranks(world_size, part=0.3), STEPS) == expected
+    for step in range(STEPS):
+        (one,) = open_ranks(1, part=0.3)
+        serve([one], step)
+        state = json.loads(json.dumps(one.state_dict()))
+        ranks = [rank.load_state_dict(state) for rank in open_ranks(world_size, part=0.3)]
+        assert serve(ranks, STEPS) == expected[step:]
+
+
+@pytest.mark.parametrize("part", [0, -0.5, 1.01, float("nan")])
+def test_a_part_that_is_none_is_refused(open_loader, part):
+    with pytest.raises(UsageError, match=r"above 0 and at most 1"):
+        open_loader(part=part)

@@ -13,7 +13,7 @@ from climbstream.loader.cli import run
 from climbstream.loader.errors import InvalidDataError, LockedError, UsageError
 from climbstream.loader.storage import lock
 from climbstream.search.proxy_search import SearchSettings, run_search
-from climbstream.search.train import TrainSettings
+from climbstream.search.train import TrainSettings, train_model
 
 SETTINGS = SearchSettings(budget=8, proxy=TrainSettings(tokens=2048, average=0.2))
 TARGETS = ["label=sea"]
@@ -112,6 +112,22 @@ def test_caps_follow_from_the_tokens_of_the_final_run(shards):
     shares = manifest.token_shares.weights
     assert caps == pytest.approx({name: min(1, 2 * share) for name, share in shares.items()})
     assert set(SETTINGS.caps(manifest).values()) == {1.0}
+
+
+def test_proxies_repeat_clusters_as_often_as_the_final_run_will():
+    assert SETTINGS.rehearsal() == SETTINGS.proxy
+    final = replace(SETTINGS, final_tokens=2048 * 50).rehearsal()
+    assert final == replace(SETTINGS.proxy, part=1 / 50)
+    assert replace(SETTINGS, final_tokens=1000).rehearsal() == SETTINGS.proxy
+
+
+def test_a_proxy_in_a_search_for_a_final_run_sees_a_part_of_the_shards(shards, shares):
+    epochs = []
+    for part in (1.0, 0.1):
+        settings = TrainSettings(tokens=4096, part=part)
+        epochs.append(train_model(shards, shares, settings, 0).epochs)
+    for name, whole in epochs[0].items():
+        assert epochs[1][name] == pytest.approx(10 * whole, rel=0.2)
 
 
 def test_a_final_run_that_cannot_be_filled_is_refused_with_numbers(shards, tmp_path):
