@@ -23,7 +23,7 @@ demo: $(VENV)  ## the whole chain on real text of this machine, in about 8 minut
 	$(BIN)/climb demo --out $(OUT)
 
 test: $(VENV)  ## every test
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)  ## the tests that take less than a minute together
 	$(BIN)/pytest -n auto --dist loadfile -m "not slow"
