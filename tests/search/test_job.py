@@ -84,7 +84,7 @@ def test_two_ranks_serve_the_batches_of_one_and_one_of_them_speaks(begin, alone,
 
 
 def test_a_run_goes_on_with_another_number_of_ranks(begin, alone, tmp_path):
-    process = begin(4, tmp_path)
+    process = begin(2, tmp_path)
     deadline = time.monotonic() + 240
     while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()[1]
@@ -92,7 +92,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(begin, alone, tmp_path):
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert not (tmp_path / "result.json").exists()
-    process = begin(2, tmp_path)
+    process = begin(1, tmp_path)
     out, said = process.communicate(timeout=240)
     assert process.returncode == 0, said
     assert_same_run(tmp_path, json.loads(out), alone[1])

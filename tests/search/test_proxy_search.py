@@ -185,9 +185,9 @@ def test_a_search_that_is_killed_ends_with_the_same_bytes(searched, shards, tmp_
         log = out / "trials.jsonl"
         return lambda: log.exists() and log.read_bytes().count(b"\n") > number
 
-    moments = [(out / "search.json").exists, trials(1), trials(4), trials(6), trials(7)]
+    moments = [(out / "search.json").exists, trials(4), trials(7)]
     kills = sum(commands.killed(moment, *arguments) for moment in moments)
-    assert kills >= 4
+    assert kills >= 2
     assert "going on with the search" in commands.finish(*arguments)
     for name in RESULTS:
         assert (out / name).read_bytes() == (searched[0] / name).read_bytes()

@@ -369,7 +369,7 @@ def test_a_run_follows_a_schedule_of_mixtures(shards, tmp_path, capsys):
 @pytest.mark.slow
 def test_a_command_that_is_killed_and_run_again_gives_the_same_result(shards, tmp_path, commands):
     def arguments(out):
-        tokens = f"--tokens={128 * 1200}"
+        tokens = f"--tokens={128 * 700}"
         return ["train", shards, tokens, "--seq-len=32", "--batch-rows=4", "--out", out]
 
     commands.finish(*arguments(tmp_path / "whole"))
@@ -385,9 +385,8 @@ def test_a_command_that_is_killed_and_run_again_gives_the_same_result(shards, tm
 
     kills = commands.killed(lambda: (out / "weights.jsonl").exists(), *arguments(out))
     kills += commands.killed(saved_again, *arguments(out))
-    kills += commands.killed(saved_again, *arguments(out))
     kills += commands.killed((out / "model" / "config.json").exists, *arguments(out))
-    assert kills >= 3
+    assert kills >= 2
     assert "going on with the run" in commands.finish(*arguments(out))
     for name in ("result.json", "model/model.safetensors", "model/tokenizer.json"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
