@@ -48,7 +48,8 @@ class ClusterLoss:
         """
         if self._sums is None:
             return {}
-        (sums, rows), self._sums = (gather or _as_it_is)(self._sums).tolist(), None
+        both, self._sums = self._sums, None
+        sums, rows = (both if gather is None else gather(both)).tolist()
         return {n: s / c for n, s, c in zip(self._names, sums, rows, strict=True) if c}
 
     def state_dict(self) -> dict[str, Any]:
@@ -59,7 +60,3 @@ class ClusterLoss:
         """Go on from what `state_dict` gave, for the same clusters."""
         sums = state["sums"]
         self._sums = None if sums is None else torch.tensor(sums, dtype=torch.float64)
-
-
-def _as_it_is(values: torch.Tensor) -> torch.Tensor:
-    return values

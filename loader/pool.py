@@ -22,6 +22,7 @@ R = TypeVar("R")
 
 
 _number = 0
+"""Of this process among those of its pool."""
 
 
 def cores() -> int:

@@ -66,9 +66,9 @@ class TokenStream:
         """
         entry = self._index.shards[shard]
         view = self._cache.view(self._folder, entry, self._index.dtype)
-        # Compiled code returns a plain int, and takes none above 2**63.
         # Of a part every epoch has the same rows: packed anew, they would hold other tokens.
         packing = epoch if self._part == 1 else 0
+        # Compiled code returns a plain int, and takes none above 2**63.
         secret = np.uint64(subkey(np.uint64(subkey(self._secret, packing)), shard))
         rows = self._whole[shard]
         return view, pack_documents(self._pack, view.lengths, rows, self._seq_len, secret)

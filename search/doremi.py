@@ -32,7 +32,7 @@ class DoReMi(OnlineRule):
         """Follow ``reference``, which was trained on ``prior``.
 
         Args:
-            reference: Of the same vocabulary.
+            reference: Of the same vocabulary, on the device that is trained on.
             prior: Weights to begin with; a cluster of weight 0 stays out.
             every: Steps between choices; the paper chooses at each, with larger batches.
             rate: Of the exponentiated gradient, the paper's 1.
@@ -50,8 +50,7 @@ class DoReMi(OnlineRule):
     @torch.no_grad()
     def measure(self, batch: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
         """Return the excess of each row over the reference, clipped at 0 token by token."""
-        reference = self._reference.to(batch.device)
-        known = token_losses(reference(input_ids=batch).logits, batch)
+        known = token_losses(self._reference(input_ids=batch).logits, batch)
         return row_means((losses.detach() - known).clamp(min=0))
 
     def follow(self, losses: dict[str, float]) -> Mapping[str, float]:

@@ -9,7 +9,7 @@ import torch
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.errors import InvalidDataError, UsageError
 from climbstream.loader.plan import begin_or_continue
-from climbstream.loader.pool import Pool
+from climbstream.loader.pool import Pool, own_device
 from climbstream.loader.progress import Progress, say
 from climbstream.loader.request import LOG
 from climbstream.loader.storage import atomic_path, lock, read_json, remove_temporaries, write_json
@@ -88,6 +88,7 @@ def run_doremi(
                 ).model
                 with atomic_path(kept) as path:
                     torch.save(reference.state_dict(), path)
+            torch.nn.Module.to(reference, own_device())
             rule = DoReMi(reference, prior, every=_EVERY)
             train_model(
                 directory,

@@ -52,6 +52,9 @@ class Job:
         return found[0]
 
 
+ALONE = Job()
+
+
 def is_first() -> bool:
     """Whether this process is rank 0, or alone: the one to speak."""
     return os.environ.get("RANK", "0") == "0"
@@ -61,7 +64,7 @@ def is_first() -> bool:
 def join_job() -> Iterator[Job]:
     """Join the job of which torchrun's environment tells; without one, be alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
-        yield Job()
+        yield ALONE
         return
     gpus = torch.cuda.is_available()
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_PATIENCE)

@@ -15,14 +15,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from climbstream.loader import Manifest, Mixture, MixtureLoader
-from climbstream.loader.order import mix, shuffled
+from climbstream.loader import Manifest, MixtureLoader
+from climbstream.loader.order import drawn, mix
 
 from .evaluate import lay_out
 from .predictor import Floats
 from .target import load_target
 from .tokenizer import read_tokenizer
-from .train import TrainSettings
 
 _PLACES = 2_000
 """Tokens of a target that are asked for: 8,000 rank mixtures no better."""
@@ -72,22 +71,20 @@ class NgramLoss:
         return np.asarray(-np.log2(known).mean(axis=1), np.float64)
 
 
-def ngram_losses(
-    directory: Path, targets: Sequence[str], settings: TrainSettings
-) -> dict[str, NgramLoss]:
+def ngram_losses(directory: Path, targets: Sequence[str], seq_len: int) -> dict[str, NgramLoss]:
     """Count n-grams of all clusters of ``directory``, and return what they say of ``targets``.
 
-    Rows are as long as those of ``settings``; nothing else of it counts. Of targets the half is
-    seen that proxies are scored on.
+    Rows have ``seq_len`` tokens, as those of the proxies. Of targets the half is seen that they are
+    scored on.
     """
     manifest = Manifest.load(directory)
     tokenizer, end = read_tokenizer(directory), manifest.eos_id
     keys = []
     for spec in targets:
-        rows = lay_out(load_target(directory, spec), "validation", tokenizer, end, settings.seq_len)
+        rows = lay_out(load_target(directory, spec), "validation", tokenizer, end, seq_len)
         keys.append(_keys_of(rows.inputs.numpy(), rows.targets.numpy(), spec))
     found, places = np.unique(np.concatenate([k.ravel() for k in keys]), return_inverse=True)
-    rates = _count(directory, manifest, found, settings)
+    rates = _count(directory, manifest, found, seq_len)
     parts = np.split(places, np.cumsum([k.size for k in keys])[:-1])
     return {
         spec: NgramLoss(rates, part.reshape(k.shape), manifest.vocab_size)
@@ -101,7 +98,7 @@ def _keys_of(inputs: Any, targets: Any, spec: str) -> NDArray[np.uint64]:
     ``inputs`` and ``targets`` as of `ScoredText`.
     """
     rows, columns = np.nonzero(targets >= 0)
-    some = shuffled(len(rows), spec)[:_PLACES]
+    some = drawn(len(rows), _PLACES, spec)
     rows, columns = rows[some], columns[some]
     # What stands before the beginning of a row is not known: the token that begins it, again.
     two_before = inputs[rows, np.maximum(columns - 1, 0)]
@@ -114,20 +111,20 @@ def _keys_of(inputs: Any, targets: Any, spec: str) -> NDArray[np.uint64]:
 
 
 def _count(
-    directory: Path, manifest: Manifest, keys: NDArray[np.uint64], settings: TrainSettings
+    directory: Path, manifest: Manifest, keys: NDArray[np.uint64], seq_len: int
 ) -> NDArray[np.float32]:
     """Count n-grams ``keys`` (``[n]``) in a sample of each cluster; float32 ``[K, n]``, a token."""
     wanted = min(_SAMPLE // len(manifest.clusters), _MOST)
-    tokens = {c.name: min(c.tokens, wanted) for c in manifest.clusters}
-    tokens = {name: n if n >= settings.seq_len else 0 for name, n in tokens.items()}
     slots, owners = _make_table(keys, 1 << (4 * len(keys)).bit_length())
     counts = np.zeros((len(manifest.names), len(keys)), np.int64)
     seen = np.zeros(len(manifest.names), np.int64)
-    batch_rows = max(1, 65_536 // settings.seq_len)
-    loader = MixtureLoader(
-        directory, Mixture.of(tokens), seq_len=settings.seq_len, batch_rows=batch_rows
-    )
-    for _ in range(-(-sum(tokens.values()) // (batch_rows * settings.seq_len))):
+    batch_rows = max(1, 65_536 // seq_len)
+    loader = MixtureLoader(directory, seq_len=seq_len, batch_rows=batch_rows)
+    # By default a cluster without one row has no weight.
+    live = [c for c in manifest.clusters if loader.mixture.weights[c.name] > 0]
+    tokens = {c.name: min(c.tokens, wanted) for c in live}
+    loader.set_weights(tokens)
+    for _ in range(-(-sum(tokens.values()) // (batch_rows * seq_len))):
         batch = next(loader)
         rows, clusters = batch["input_ids"].numpy(), batch["cluster_ids"].numpy()
         _add(rows, clusters, slots, owners, counts, seen)

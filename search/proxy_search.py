@@ -24,7 +24,7 @@ from .search import Search
 from .target import target_hashes
 from .train import TrainSettings, default_mixture
 
-PLAN = "search.json"
+_PLAN = "search.json"
 """What a search in a folder is of."""
 
 
@@ -105,12 +105,12 @@ def run_search(
             "targets": texts,
             "settings": settings.to_json(),
         }
-        if begin_or_continue(out, PLAN, plan):
+        if begin_or_continue(out, _PLAN, plan):
             say(f"going on with the search in {out}")
         proxy = settings.rehearsal()
         features = {}
         if (preset := PRESETS.get(settings.preset)) and preset.features:
-            features = ngram_losses(directory, targets, proxy)
+            features = ngram_losses(directory, targets, proxy.seq_len)
         search = Search(
             manifest.names,
             dict.fromkeys(targets, "min"),
@@ -128,7 +128,7 @@ def run_search(
             seed=settings.seed,
             log=out / "trials.jsonl",
         )
-        with open_engine(engine, workers, out / PLAN, gpus=True) as opened:
+        with open_engine(engine, workers, out / _PLAN, gpus=True) as opened:
             while mixtures := search.ask():
                 if search.table:
                     say(f"what predictors are worth by now:\n{skills_text(search.table)}")

@@ -107,7 +107,6 @@ def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answ
             f"{bar(share / most)}&nbsp;{share:.1%}",
             f"{bar(weight / most, 'orange')}&nbsp;{weight:.1%}",
             f"{weight / share:.2f}x" if share else "",
-            *("{:.1%} to {:.1%}".format(*answer.spread[name]) for _ in (answer.spread and [0])),
         ]
         for name, share in shares.items()
         for weight in [answer.mixture.weights.get(name, 0.0)]
@@ -115,6 +114,8 @@ def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answ
     heads = ["cluster", "words", "token share", "weight", "ratio"]
     if not answer.spread:
         return table(heads, rows, numbers=(4,))
+    for row, name in zip(rows, shares, strict=True):
+        row.append("{:.1%} to {:.1%}".format(*answer.spread[name]))
     lead = (
         "Had the proxies erred otherwise, the best would lie between the two weights of the last "
         "column in 8 of 10 cases; a cluster with a wide range matters little."

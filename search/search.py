@@ -133,6 +133,8 @@ class Search:
         by_name("allowed", self._allowed, list(self.targets))
         self._features = dict(features or {})
         self.table: list[Skill] = []
+        self._fitted: tuple[list[int], Forecast] | None = None
+        """The last forecast, and the numbers of the trials that it was fitted to."""
 
         settings = {
             "clusters": self.clusters,
@@ -259,9 +261,12 @@ class Search:
         """Fit the predictors, if there are some, to enough trials."""
         if len(known.trials) < FEWEST or not self.preset.predictors:
             return None
-        forecast = Forecast(known, self.preset.predictors, self.seed, self._features)
-        self.table = forecast.table
-        return forecast
+        numbers = [trial.number for trial in known.trials]
+        if self._fitted is None or self._fitted[0] != numbers:
+            forecast = Forecast(known, self.preset.predictors, self.seed, self._features)
+            self._fitted = numbers, forecast
+            self.table = forecast.table
+        return self._fitted[1]
 
     def _propose(self, round_: int) -> list[Mixture]:
         """Make the mixtures of a round from the trials before it."""

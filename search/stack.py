@@ -83,31 +83,19 @@ class Stack:
 
     def predict(self, weights: Floats) -> Floats:
         """Predict the scores of ``weights`` (``[m, K]``): float64 ``[m]``."""
-        rest = (1 - self.shares.sum()) * self._mean
-        return np.asarray(
-            rest
-            + sum(
-                share * model.predict(weights)
-                for share, model in zip(self.shares, self._models, strict=True)
-                if share
-            )
-        ) + np.zeros(len(weights))
+        return self._joined(self._models, self._mean, weights)
 
     def again(self, weights: Floats, scores: Floats) -> Callable[[Floats], Floats]:
         """Fit the predictors to other ``scores`` (``[n]``) of ``weights``, trusted as they were.
 
         Returns what they predict then, from ``[m, K]`` to ``[m]``.
         """
-        parts = []
-        for make, share in zip(self._makes, self.shares, strict=True):
+        models = [make() for make in self._makes]
+        for share, model in zip(self.shares, models, strict=True):
             if share:
-                model = make()
                 model.fit(weights, scores)
-                parts.append((share, model))
-        rest = (1 - self.shares.sum()) * float(scores.mean())
-        return lambda w: np.asarray(
-            rest + sum((share * model.predict(w) for share, model in parts), np.zeros(len(w)))
-        )
+        mean = float(scores.mean())
+        return lambda w: self._joined(models, mean, w)
 
     def sd(self, weights: Floats) -> Floats:
         """Uncertainty of what is predicted: float64 ``[m]``.
@@ -124,6 +112,18 @@ class Stack:
         if (process := self._gaussian_process()) is not None:
             return process.draw(weights, n, rng) * self._stretch
         return self.error * rng.standard_normal((n, len(weights)))
+
+    def _joined(self, models: Sequence[Predictor], mean: float, weights: Floats) -> Floats:
+        """Join what ``models`` predict; what is left of their shares goes to ``mean``."""
+        rest = (1 - self.shares.sum()) * mean
+        return np.asarray(
+            rest
+            + sum(
+                share * model.predict(weights)
+                for share, model in zip(self.shares, models, strict=True)
+                if share
+            )
+        ) + np.zeros(len(weights))
 
     def _gaussian_process(self) -> GaussianProcess | None:
         model = None if self._process is None else self._models[self._process]

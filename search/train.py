@@ -28,12 +28,11 @@ from climbstream.loader.schedule import Schedule
 from climbstream.loader.storage import atomic_path
 
 from .base import hash_model, load_base
-from .job import Job
+from .job import ALONE, Job
 from .model import make_model
 from .online import OnlineRule, row_means, token_losses
 
 _METRICS_EVERY = 100
-ALONE = Job()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,14 +150,16 @@ def train_model(
         UsageError: All clusters are used up before the end.
     """
     manifest = Manifest.load(directory)
-    run = {
-        "shards": manifest.fingerprint,
-        **said_of(mixture),
-        "settings": settings.to_json(),
-        "seed": seed,
-        **({} if max_epochs is None else {"max_epochs": max_epochs}),
-        **({} if rule is None else {"rule": type(rule).__name__, "every": rule.every}),
-    }
+    run: dict[str, Any] = {}
+    if checkpoint is not None:  # a proxy has none, and need not hash its base for it
+        run = {
+            "shards": manifest.fingerprint,
+            **said_of(mixture),
+            "settings": settings.to_json(),
+            "seed": seed,
+            **({} if max_epochs is None else {"max_epochs": max_epochs}),
+            **({} if rule is None else {"rule": type(rule).__name__, "every": rule.every}),
+        }
     device = torch.device(own_device())
     model = settings.make_model(manifest.vocab_size, seed)
     torch.nn.Module.to(model, device)  # what wraps `to` in a pretrained model hides its arguments
@@ -211,7 +212,7 @@ def train_model(
         of_tokens = token_losses(logits, batch)
         of_rows = row_means(of_tokens)
         if metrics is not None:
-            by_cluster.add(given["cluster_ids"], of_rows.cpu())
+            by_cluster.add(given["cluster_ids"], of_rows)
         loss = of_rows.mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -226,7 +227,7 @@ def train_model(
                 f"try a smaller learning rate than {settings.learning_rate:g}"
             )
         if rule is not None:
-            heard.add(given["cluster_ids"], rule.measure(batch, of_tokens).cpu())
+            heard.add(given["cluster_ids"], rule.measure(batch, of_tokens))
             if (step + 1) % rule.every == 0:
                 _follow(loader, rule.follow(heard.take()), type(rule).__name__)
         if on_step is not None:

@@ -15,13 +15,12 @@ from climbstream.search.target import load_target
 from climbstream.search.tokenizer import read_tokenizer
 from climbstream.search.train import TrainSettings
 
-SETTINGS = TrainSettings(tokens=4096, seq_len=32, batch_rows=4)
 SEA = "label=sea"
 
 
 @pytest.fixture(scope="module")
 def losses(shards):
-    return ngram_losses(shards, [SEA, "label=law"], SETTINGS)
+    return ngram_losses(shards, [SEA, "label=law"], 32)
 
 
 def counted(shards, name):
@@ -67,7 +66,7 @@ def test_counts_of_a_mixture_are_those_of_its_clusters_added_up(shards):
                 bits.append(-np.log2((three + 2e-4 * known) / (two + 2e-4)))
         expected.append(np.mean(bits))
     assert len(bits) < 2000, "all of the target is asked for"
-    found = ngram_losses(shards, [SEA], SETTINGS)[SEA](weights)
+    found = ngram_losses(shards, [SEA], 32)[SEA](weights)
     # Which rows the samples have differs a little.
     assert found == pytest.approx(expected, rel=0.02)
     assert np.argsort(found).tolist() == np.argsort(expected).tolist()
@@ -92,7 +91,7 @@ def test_many_mixtures_are_worked_out_as_one_is(shards, losses):
 
 
 def test_equal_shards_and_targets_say_the_same(shards, losses):
-    again = ngram_losses(shards, ["label=law", SEA], SETTINGS)
+    again = ngram_losses(shards, ["label=law", SEA], 32)
     weights = np.full((1, len(Manifest.load(shards).names)), 1 / 6)
     for spec in again:
         assert again[spec](weights) == losses[spec](weights)
