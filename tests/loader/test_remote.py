@@ -34,7 +34,8 @@ loader = MixtureLoader(
 )
 print("ready", flush=True)
 sys.stdin.readline()
-print(sum(int(next(loader)["input_ids"].sum()) for _ in range(40)))
+print(sum(int(next(loader)["input_ids"].sum()) for _ in range(40)), flush=True)
+sys.stdin.readline()  # a rank that ends drops what it is fetching ahead, and the other begins anew
 """
 
 
@@ -180,7 +181,9 @@ def test_two_ranks_fetch_each_byte_about_once(tmp_path, shards, serve, request, 
     for process in both:
         process.stdin.write("\n")
         process.stdin.flush()
-    total = sum(int(process.communicate(timeout=60)[0]) for process in both)
+    total = sum(int(process.stdout.readline()) for process in both)
+    for process in both:
+        process.communicate(timeout=60)
     local = open_loader(shards.directory, tmp_path / "local")
     assert total == sum(int(next(local)["input_ids"].sum()) for _ in range(40))
     fetched = sum(size for path, size in (sent - before).items() if path.endswith(".zstd"))
