@@ -26,8 +26,8 @@ from climbstream.loader import Manifest, Mixture
 from climbstream.loader.progress import say
 from climbstream.search.compare import compare
 from climbstream.search.doremi_run import run_doremi
-from climbstream.search.proxy_search import SearchSettings, run_search
-from climbstream.search.train import TrainSettings
+from climbstream.search.proxy_search import run_search
+from climbstream.search.settings import SearchSettings, TrainSettings
 from climbstream.search.train_run import train_run
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"

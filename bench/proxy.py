@@ -21,7 +21,8 @@ from measure import cpu_seconds, in_turn, report
 
 from climbstream.loader import Manifest, MixtureLoader
 from climbstream.search import train
-from climbstream.search.train import TrainSettings, train_model
+from climbstream.search.settings import TrainSettings
+from climbstream.search.train import train_model
 
 STEPS = {"tiny": 400, "mini": 150}
 

@@ -1,4 +1,8 @@
-"""The command ``climb build``."""
+"""The command ``climb build``.
+
+What builds is imported where it is called, for it takes seconds, for which neither ``--help`` nor a
+mistake in the options should wait.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -11,10 +15,6 @@ from climbstream.loader.engine import ENGINES
 from climbstream.loader.errors import InvalidDataError, UsageError
 from climbstream.loader.storage import read_json
 
-from .append import append as run_append
-from .pipeline import build as run_build
-from .pipeline import dry_run as run_dry
-from .preview import preview_text
 from .settings import SCORES, THRESHOLDS, BuildSettings
 
 _SCORE = "SCORE=column:NAME or SCORE=FILE, a fastText model; of " + ", ".join(SCORES) + "."
@@ -93,17 +93,22 @@ def build(
     if not isinstance(settings, dict):
         raise InvalidDataError(f"{config} holds no object of settings")
     settings |= given
+    checked = BuildSettings.from_json(settings)
     if dry_run:
-        checked = BuildSettings.from_json(settings)
+        from .pipeline import dry_run as run_dry  # noqa: PLC0415
+        from .preview import preview_text  # noqa: PLC0415
+
         found = run_dry(sources, out, checked, workers=workers, engine=engine)
         show(found, preview_text(found), as_json=as_json)
         return
     if append:
+        from .append import append as run_append  # noqa: PLC0415
+
         manifest = run_append(sources, out, workers=workers, engine=engine)
     else:
-        manifest = run_build(
-            sources, out, BuildSettings.from_json(settings), workers=workers, engine=engine
-        )
+        from .pipeline import build as run_build  # noqa: PLC0415
+
+        manifest = run_build(sources, out, checked, workers=workers, engine=engine)
     words = {info.name: ", ".join(info.terms[:5]) for info in load_clusters(out)}
     rows = [
         (c.name, words.get(c.name, ""), f"{c.documents:,}", f"{c.tokens:,}")

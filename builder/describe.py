@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import CountVectorizer
 
 from climbstream.loader.clusters import ClusterInfo
 from climbstream.loader.manifest import ClusterEntry
@@ -173,6 +172,9 @@ def name_terms(groups: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
     As class-based TF-IDF does (Grootendorst, arXiv 2203.05794), but by the part of the documents
     that hold a word, so that one long document cannot name a cluster.
     """
+    # It takes a second, which processes that do something else need not wait for.
+    from sklearn.feature_extraction.text import CountVectorizer  # noqa: PLC0415
+
     counter = CountVectorizer(
         binary=True,
         max_features=_FEATURES,

@@ -14,7 +14,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from sklearn.utils.extmath import randomized_svd
 from threadpoolctl import threadpool_limits
 
 from .words import LETTERS, code_points, find_words, is_digit, is_letter
@@ -36,6 +35,8 @@ class Embedder:
     @classmethod
     def fit(cls, texts: Sequence[str], dims: int, seed: int) -> Self:
         """Fit on ``texts``."""
+        from sklearn.utils.extmath import randomized_svd  # noqa: PLC0415 - a second, for one use
+
         counts = _count(texts)
         frequency = np.bincount(counts.indices, minlength=FEATURES)
         idf = (np.log((1 + len(texts)) / (1 + frequency)) + 1).astype(np.float32)

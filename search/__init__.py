@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from .online import OnlineRule
     from .predictor import Predictor
     from .search import Search
-    from .train import TrainSettings, train_model
+    from .settings import TrainSettings
+    from .train import train_model
     from .trial import Trial, TrialLog
 
 __all__ = [
@@ -34,7 +35,7 @@ _HOMES = {
     "OnlineRule": "online",
     "Predictor": "predictor",
     "Search": "search",
-    "TrainSettings": "train",
+    "TrainSettings": "settings",
     "train_model": "train",
     "Trial": "trial",
     "TrialLog": "trial",

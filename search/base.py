@@ -5,11 +5,7 @@ more than chance does: docs/decisions.md has the figures.
 """
 
 from pathlib import Path
-from typing import cast
-
-import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.utils.logging import disable_progress_bar
+from typing import TYPE_CHECKING, cast
 
 from climbstream.loader.errors import InvalidDataError, UsageError
 from climbstream.loader.manifest import TOKENIZER, Manifest
@@ -17,8 +13,11 @@ from climbstream.loader.storage import hash_file, hash_json
 
 from .tokenizer import read_tokenizer
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> PreTrainedModel:
+
+def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> "PreTrainedModel":
     """Load the model to go on from, a causal language model as Hugging Face keeps it; float32.
 
     Raises:
@@ -27,6 +26,11 @@ def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> PreTrainedMo
     """
     if not (Path(folder) / "config.json").is_file():
         raise UsageError(f"{folder} holds no model: name a folder with config.json and its weights")
+    # Seconds, which whoever only asks for a hash need not wait for.
+    import torch  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415
+    from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
+
     disable_progress_bar()  # of the library: for each proxy it would say that it loads weights
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -47,7 +51,7 @@ def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> PreTrainedMo
         )
     model.config.use_cache = False
     model.train()
-    return cast(PreTrainedModel, model)
+    return cast("PreTrainedModel", model)
 
 
 def check_base(folder: str | Path | None, directory: str | Path, seq_len: int) -> None:

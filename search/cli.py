@@ -1,4 +1,8 @@
-"""The commands ``climb search`` and ``climb train``."""
+"""The commands ``climb search`` and ``climb train``.
+
+What trains is imported where it is called: torch takes seconds, for which neither ``--help`` nor a
+mistake in the options should wait.
+"""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -14,14 +18,10 @@ from climbstream.loader.engine import ENGINES
 from climbstream.loader.errors import UsageError
 from climbstream.loader.schedule import Schedule
 
-from .doremi_run import DOREMI, run_doremi
-from .job import is_first
 from .limits import Group
 from .model import SIZES
-from .presets import PRESETS
-from .proxy_search import SearchSettings, run_search
-from .train import TrainSettings
-from .train_run import train_run
+from .presets import DOREMI, PRESETS
+from .settings import SearchSettings, TrainSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 _DEFAULT = {field.name: field.default for field in fields(TrainSettings)}
@@ -140,6 +140,8 @@ def search(
     if preset == DOREMI:
         if final_tokens is not None:
             raise UsageError("doremi has no caps; leave --final-tokens out")
+        from .doremi_run import run_doremi  # noqa: PLC0415
+
         found = run_doremi(directory, targets, out, proxy, seed, workers=workers)
         show(found, _doremi_text(directory, targets, found, out), as_json=as_json)
         return
@@ -159,6 +161,8 @@ def search(
         importance=_numbers("--importance", importance),
         allowed=_numbers("--allow", allow),
     )
+    from .proxy_search import run_search  # noqa: PLC0415
+
     answer = run_search(directory, targets, out, settings, workers=workers, engine=engine)
     text = (
         f"{answer.reason}\n\n{mixture_text(directory, answer.mixture)}\n\n"
@@ -201,6 +205,9 @@ def train(
         raise UsageError("--mixture and --schedule both say what to train on; give one")
     weights = Schedule.load(schedule) if schedule else Mixture.load(mixture) if mixture else None
     settings = _settings(tokens, **model)
+    from .job import is_first  # noqa: PLC0415
+    from .train_run import train_run  # noqa: PLC0415
+
     result = train_run(directory, weights, settings, seed, out, max_epochs)
     if not is_first():
         return

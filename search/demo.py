@@ -16,11 +16,10 @@ from climbstream.loader.storage import write_bytes
 
 from .answer import Answer
 from .cli import mixture_text
-from .compare import Comparison, compare
-from .proxy_search import SearchSettings, run_search
+from .comparison import Comparison
 from .report import comparison_sections, search_sections
+from .settings import SearchSettings, TrainSettings
 from .target import choose_target
-from .train import TrainSettings
 from .trial import TrialLog
 
 FOUND, SHARES, UNIFORM = "found", "token-share", "uniform"
@@ -74,6 +73,10 @@ def demo(
     The found mixture, the token-share mixture and the uniform one are compared on held-out text of
     one kind, in bits per byte. Run again after an interrupt, it goes on where it was.
     """
+    # Torch takes seconds, for which --help should not wait.
+    from .compare import compare  # noqa: PLC0415
+    from .proxy_search import run_search  # noqa: PLC0415
+
     os.environ.setdefault("CLIMBSTREAM_CACHE", str((out / "cache").absolute()))
     shards = out / "shards"
     say(f"1/3 build: {source} to {shards}")

@@ -16,12 +16,12 @@ from climbstream.loader.storage import atomic_path, lock, read_json, remove_temp
 
 from .base import check_base
 from .doremi import DoReMi
+from .presets import DOREMI
 from .proxy import ProxyTask, run_proxy
+from .settings import TrainSettings
 from .target import target_hashes
-from .train import TrainSettings, default_mixture, train_model
+from .train import default_mixture, first_model, train_model
 
-DOREMI = "doremi"
-"""The preset that this is."""
 _EVERY = 10
 _SAVED = 100
 """Steps between checkpoints."""
@@ -71,7 +71,7 @@ def run_doremi(
             return found
         prior = default_mixture(directory, settings)
         with Progress("doremi", 2 * settings.steps, "steps") as bar:
-            reference = settings.make_model(manifest.vocab_size, seed)
+            reference = first_model(settings, manifest.vocab_size, seed)
             kept = out / "reference.pt"
             if kept.exists():
                 reference.load_state_dict(torch.load(kept, weights_only=True))

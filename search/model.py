@@ -1,11 +1,11 @@
 """Proxy models: Hugging Face Llama decoders of a few sizes."""
 
-from typing import NamedTuple
-
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from typing import TYPE_CHECKING, NamedTuple
 
 from climbstream.loader.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 
 class _Shape(NamedTuple):
@@ -26,7 +26,7 @@ SIZES = {
 310 million parameters; tiny is what a laptop's core trains at 30,000 tokens a second."""
 
 
-def make_model(size: str, vocab_size: int, seq_len: int, seed: int) -> LlamaForCausalLM:
+def make_model(size: str, vocab_size: int, seq_len: int, seed: int) -> "LlamaForCausalLM":
     """Make a model with fresh weights that ``seed`` decides.
 
     Raises:
@@ -34,6 +34,10 @@ def make_model(size: str, vocab_size: int, seq_len: int, seed: int) -> LlamaForC
     """
     if size not in SIZES:
         raise UsageError(f"there is no model {size!r}; there are {', '.join(SIZES)}")
+    # Seconds, which whoever only asks for the sizes need not wait for.
+    import torch  # noqa: PLC0415
+    from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415
+
     shape = SIZES[size]
     config = LlamaConfig(
         vocab_size=vocab_size,

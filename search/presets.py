@@ -39,6 +39,9 @@ class Preset:
 ALL: tuple[Make, ...] = (GaussianProcess, MixingLaw, Ridge, LightGBM)
 """Every predictor there is."""
 
+DOREMI = "doremi"
+"""What is asked for like a preset, and is no search: see `doremi_run`."""
+
 PRESETS = {
     "robust": Preset(
         rounds=(3, 1, 1, 1, 1),

@@ -11,9 +11,10 @@ from climbstream.loader import Manifest, Mixture
 from climbstream.loader.errors import ClimbError
 
 from .evaluate import score
+from .settings import TrainSettings
 from .target import load_target
 from .tokenizer import read_tokenizer
-from .train import TrainSettings, train_model
+from .train import train_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

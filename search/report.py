@@ -12,7 +12,7 @@ from climbstream.loader.clusters import load_clusters
 from climbstream.loader.page import bar, claim, dots, paragraph, section, table
 
 from .answer import BASE, Answer
-from .compare import Comparison, mean_and_error
+from .comparison import Comparison, mean_and_error
 from .predictor import Skill, spearman
 from .trial import Trial
 

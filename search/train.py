@@ -9,7 +9,7 @@ another number of ranks changes no batch, but the order in which floats are adde
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,74 +27,13 @@ from climbstream.loader.pool import own_device
 from climbstream.loader.schedule import Schedule
 from climbstream.loader.storage import atomic_path
 
-from .base import hash_model, load_base
+from .base import load_base
 from .job import ALONE, Job
 from .model import make_model
 from .online import OnlineRule, row_means, token_losses
+from .settings import TrainSettings
 
 _METRICS_EVERY = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSettings:
-    """What decides a run, apart from shards, mixture and seed."""
-
-    tokens: int
-    """Trained on in all; the last whole step ends at or before it."""
-    model: str = "tiny"
-    seq_len: int = 64
-    """Short, so that few tokens make many steps: see docs/decisions.md."""
-    batch_rows: int = 8
-    learning_rate: float = 8e-3
-    warmup: float = 0.05
-    """Part of the steps in which the rate rises."""
-    decay: float = 0.4
-    """Part of the steps in which it falls to zero."""
-    average: float = 0.0
-    """Part of the steps, the last ones, over whose weights the mean is taken; 0 keeps the end."""
-    part: float = 1.0
-    """Of each cluster that the run sees, again and again; see `MixtureLoader`."""
-    base: str | None = None
-    """Folder of a model to go on from, as Hugging Face keeps it, which decides the size; None:
-    fresh weights."""
-
-    def __post_init__(self) -> None:
-        for name in ("seq_len", "batch_rows", "learning_rate"):
-            if not (value := getattr(self, name)) > 0:
-                raise UsageError(f"{name} is {value}; it must be more than 0")
-        if not 0 <= self.average <= 1:
-            raise UsageError(f"average is {self.average}; it is a part of the steps, 0 to 1")
-        if self.steps < 1:
-            raise UsageError(
-                f"{self.tokens:,} tokens are less than one step of {self.batch_rows} rows of "
-                f"{self.seq_len}; give {self.batch_rows * self.seq_len:,} or more"
-            )
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps."""
-        return self.tokens // (self.seq_len * self.batch_rows)
-
-    def rate(self, step: int) -> float:
-        """Return the part of the learning rate that step ``step``, from 0, has."""
-        rise = (step + 1) / max(1.0, self.warmup * self.steps)
-        fall = (self.steps - step) / max(1.0, self.decay * self.steps)
-        return min(1.0, rise, fall)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the settings as JSON values: of a base its hash, wherever it lies."""
-        values = asdict(self)
-        return values | {"base": None if self.base is None else hash_model(self.base)}
-
-    def make_model(self, vocab_size: int, seed: int) -> PreTrainedModel:
-        """Make the model to begin with.
-
-        Raises:
-            UsageError: The base does not fit, or there is no such size.
-        """
-        if self.base is not None:
-            return load_base(self.base, vocab_size, self.seq_len)
-        return make_model(self.model, vocab_size, self.seq_len, seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +100,7 @@ def train_model(
             **({} if rule is None else {"rule": type(rule).__name__, "every": rule.every}),
         }
     device = torch.device(own_device())
-    model = settings.make_model(manifest.vocab_size, seed)
+    model = first_model(settings, manifest.vocab_size, seed)
     torch.nn.Module.to(model, device)  # what wraps `to` in a pretrained model hides its arguments
     trained = job.spread(model)
     tail = _Tail(model, settings)
@@ -256,6 +195,17 @@ def train_model(
     tail.put()
     last = losses[-max(1, settings.steps // 10) :]
     return TrainedModel(model, sum(last) / len(last), loader.served, loader.epochs)
+
+
+def first_model(settings: TrainSettings, vocab_size: int, seed: int) -> PreTrainedModel:
+    """Make the model that a run begins with.
+
+    Raises:
+        UsageError: The base does not fit, or there is no such size.
+    """
+    if settings.base is not None:
+        return load_base(settings.base, vocab_size, settings.seq_len)
+    return make_model(settings.model, vocab_size, settings.seq_len, seed)
 
 
 def said_of(mixture: Mixture | Schedule) -> dict[str, Any]:

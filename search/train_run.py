@@ -21,8 +21,9 @@ from climbstream.loader.storage import lock, read_json, remove_temporaries, writ
 
 from .base import check_base
 from .job import join_job
+from .settings import TrainSettings
 from .tokenizer import read_tokenizer
-from .train import TrainSettings, said_of, train_model
+from .train import said_of, train_model
 
 _RESULT = "result.json"
 

@@ -104,6 +104,12 @@ def test_a_command_imports_only_what_it_needs(built):
     assert heavy(script) <= {"numpy"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", THERE)
+def test_the_help_of_a_command_waits_for_no_torch(name):
+    assert "torch" not in heavy(f"from climbstream.loader.cli import run; run([{name!r}, '-h'])")
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_names_every_command_with_what_it_does(capsys, name):
     assert run(["--help"]) == 0
@@ -266,9 +272,9 @@ def test_from_python_errors_are_raised(failing):
     ("missing", "arguments", "extra"),
     [
         ("faiss", ["build", "a.jsonl", "--out", "o"], "build"),
-        ("tokenizers", ["build", "--help"], "build"),
+        ("tokenizers", ["build", "a.jsonl", "--out", "o"], "build"),
         ("pyarrow", ["verify", "BUILT"], "build"),
-        ("transformers", ["train", "--help"], "search"),
+        ("transformers", ["train", "BUILT", "--tokens", "512", "--out", "o"], "search"),
     ],
 )
 def test_an_extra_that_is_missing_is_named_with_the_command_that_brings_it(

@@ -14,8 +14,8 @@ import torch
 
 from climbstream.loader import Manifest, Mixture
 from climbstream.search.answer import Answer
-from climbstream.search.proxy_search import SearchSettings, run_search
-from climbstream.search.train import TrainSettings
+from climbstream.search.proxy_search import run_search
+from climbstream.search.settings import SearchSettings, TrainSettings
 
 
 @pytest.fixture(scope="session", autouse=True)

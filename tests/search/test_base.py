@@ -10,7 +10,8 @@ from climbstream.loader.cli import run
 from climbstream.loader.errors import InvalidDataError, UsageError
 from climbstream.search.base import check_base, hash_model, load_base
 from climbstream.search.model import make_model
-from climbstream.search.train import TrainSettings, train_model
+from climbstream.search.settings import TrainSettings
+from climbstream.search.train import train_model
 from climbstream.search.train_run import train_run
 
 QUICK = {"seq_len": 32, "batch_rows": 4}

@@ -8,8 +8,9 @@ import pytest
 from climbstream.loader import Mixture
 from climbstream.loader.errors import ClimbError, InvalidDataError, LockedError
 from climbstream.loader.storage import lock
-from climbstream.search.compare import Comparison, compare
-from climbstream.search.train import TrainSettings
+from climbstream.search.compare import compare
+from climbstream.search.comparison import Comparison
+from climbstream.search.settings import TrainSettings
 
 SETTINGS = TrainSettings(tokens=2048)
 

@@ -15,7 +15,8 @@ from climbstream.search.doremi import DoReMi
 from climbstream.search.doremi_run import run_doremi
 from climbstream.search.model import make_model
 from climbstream.search.online import OnlineRule
-from climbstream.search.train import TrainSettings, train_model
+from climbstream.search.settings import TrainSettings
+from climbstream.search.train import train_model
 
 SETTINGS = TrainSettings(tokens=128 * 24, seq_len=32, batch_rows=4)
 PRIOR = Mixture.of({"a": 0.5, "b": 0.3, "c": 0.2, "none": 0})

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from climbstream.loader.cli import run
 from climbstream.loader.ledger import LEDGER
-from climbstream.search.train import TrainSettings
+from climbstream.search.settings import TrainSettings
 from climbstream.search.train_run import train_run
 
 pytestmark = pytest.mark.slow

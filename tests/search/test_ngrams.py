@@ -11,9 +11,9 @@ from climbstream.search.evaluate import lay_out
 from climbstream.search.ngrams import NgramLoss, ngram_losses
 from climbstream.search.predictor import spearman
 from climbstream.search.proxy import ProxyTask, run_proxy
+from climbstream.search.settings import TrainSettings
 from climbstream.search.target import load_target
 from climbstream.search.tokenizer import read_tokenizer
-from climbstream.search.train import TrainSettings
 
 SEA = "label=sea"
 

@@ -6,7 +6,7 @@ import pytest
 
 from climbstream.loader import Mixture
 from climbstream.search.proxy import ProxyTask, run_proxy
-from climbstream.search.train import TrainSettings
+from climbstream.search.settings import TrainSettings
 
 TARGETS = ("label=sea", "label=law")
 

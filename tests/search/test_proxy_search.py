@@ -12,8 +12,9 @@ from climbstream.loader import Manifest, Mixture
 from climbstream.loader.cli import run
 from climbstream.loader.errors import InvalidDataError, LockedError, UsageError
 from climbstream.loader.storage import lock
-from climbstream.search.proxy_search import SearchSettings, run_search
-from climbstream.search.train import TrainSettings, train_model
+from climbstream.search.proxy_search import run_search
+from climbstream.search.settings import SearchSettings, TrainSettings
+from climbstream.search.train import train_model
 
 SETTINGS = SearchSettings(budget=8, proxy=TrainSettings(tokens=2048, average=0.2))
 TARGETS = ["label=sea"]

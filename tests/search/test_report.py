@@ -9,7 +9,7 @@ from climbstream.loader import Mixture
 from climbstream.loader.clusters import load_clusters, save_clusters
 from climbstream.loader.page import page
 from climbstream.search import Search
-from climbstream.search.compare import Comparison
+from climbstream.search.comparison import Comparison
 from climbstream.search.report import comparison_sections, search_sections
 from climbstream.search.trial import Trial
 

@@ -17,7 +17,8 @@ from climbstream.loader.request import LOG, ask, open_run
 from climbstream.loader.storage import lock
 from climbstream.search.model import make_model
 from climbstream.search.online import row_means, token_losses
-from climbstream.search.train import TrainSettings, train_model
+from climbstream.search.settings import TrainSettings
+from climbstream.search.train import train_model
 from climbstream.search.train_run import train_run
 
 QUICK = {"seq_len": 32, "batch_rows": 4}
