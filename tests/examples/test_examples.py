@@ -139,15 +139,22 @@ def lightning(start, run, processes=0, *, until=None):
     return follow(start(*command, run=run, steps=60), until=until, end=kill)
 
 
-@pytest.mark.parametrize("processes", [0, 2])
-def test_lightning_goes_on_with_the_same_losses_and_weights(start, tmp_path, processes):
-    whole = lightning(start, tmp_path / "whole", processes)
-    assert [*whole] == [*range(1, 61)]
-    before = lightning(start, tmp_path / "killed", processes, until=25)
-    after = lightning(start, tmp_path / "killed", processes)
+@pytest.fixture(scope="module")
+def whole_lightning_run(start, tmp_path_factory):
+    """Folder of an uninterrupted run in one process, and its losses."""
+    run = tmp_path_factory.mktemp("lightning")
+    losses = lightning(start, run)
+    assert [*losses] == [*range(1, 61)]
+    return run, losses
+
+
+def test_lightning_goes_on_with_the_same_losses_and_weights(start, tmp_path, whole_lightning_run):
+    folder, whole = whole_lightning_run
+    before = lightning(start, tmp_path, until=25)
+    after = lightning(start, tmp_path)
     assert min(after) in (21, 41)
     assert before | after == after | before == whole
-    runs = [torch.load(tmp_path / run / "checkpoint.ckpt") for run in ("whole", "killed")]
+    runs = [torch.load(run / "checkpoint.ckpt") for run in (folder, tmp_path)]
     assert runs[0]["global_step"] == 60
     # The state of the data among them: where each cluster is, and the weights.
     assert loader_state(runs[0])["step"] == 60
@@ -155,13 +162,15 @@ def test_lightning_goes_on_with_the_same_losses_and_weights(start, tmp_path, pro
     assert all(torch.equal(runs[1]["state_dict"][n], t) for n, t in runs[0]["state_dict"].items())
 
 
-def test_lightning_goes_on_with_another_number_of_processes(start, tmp_path):
-    whole = lightning(start, tmp_path / "whole")
-    before = lightning(start, tmp_path / "killed", 2, until=25)
-    after = lightning(start, tmp_path / "killed")
+def test_lightning_goes_on_with_another_number_of_processes(start, tmp_path, whole_lightning_run):
+    folder, whole = whole_lightning_run
+    before = lightning(start, tmp_path, 2, until=25)
+    after = lightning(start, tmp_path)
     assert min(after) in (21, 41)
     assert [*before | after] == [*whole]
     assert before | after == pytest.approx(whole, rel=1e-4)
+    runs = [torch.load(run / "checkpoint.ckpt") for run in (folder, tmp_path)]
+    assert loader_state(runs[0]) == loader_state(runs[1])
 
 
 def loader_state(checkpoint):
@@ -180,7 +189,7 @@ from transformers import TrainerState
 save = TrainerState.save_to_json
 
 def save_and_die(self, path):
-    die = "checkpoint-40" in path
+    die = f"checkpoint-{STEP}" in path
     if die and WHEN == "before":
         os.kill(os.getpid(), 9)
     save(self, path)
@@ -193,7 +202,7 @@ TrainerState.save_to_json = save_and_die
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-"""The example, killed before, within or after the write that makes its second checkpoint whole."""
+"""The example, killed before, within or after the write that makes a checkpoint whole."""
 
 
 def trained(checkpoint):
@@ -214,18 +223,19 @@ def whole_trainer_run(start, tmp_path_factory):
     return run / "checkpoint-80"
 
 
-@pytest.mark.parametrize(("when", "first"), [("before", 20), ("within", 20), ("after", 40)])
-def test_the_trainer_goes_on_from_the_last_complete_checkpoint(
-    start, tmp_path, whole_trainer_run, when, first
-):
-    code = KILLED.replace("WHEN", repr(when))
-    process = start(sys.executable, "-c", code, TRAINER, run=tmp_path / "run", steps=80)
-    said, _ = process.communicate(timeout=240)
-    assert process.returncode == -SIGKILL, said
-    assert (tmp_path / "run" / "checkpoint-40" / "model.safetensors").exists()
-    said = finish(start(sys.executable, TRAINER, run=tmp_path / "run", steps=80))
-    assert f"goes on from step {first}" in said
-    again = tmp_path / "run" / "checkpoint-80"
+def test_the_trainer_goes_on_from_the_last_complete_checkpoint(start, tmp_path, whole_trainer_run):
+    run, complete = tmp_path / "run", 0
+    for when, step in (("before", 40), ("within", 60), ("after", 60)):
+        code = KILLED.replace("WHEN", repr(when)).replace("STEP", str(step))
+        process = start(sys.executable, "-c", code, TRAINER, run=run, steps=80)
+        said, _ = process.communicate(timeout=240)
+        assert process.returncode == -SIGKILL, said
+        assert (run / f"checkpoint-{step}" / "model.safetensors").exists()
+        assert f"goes on from step {complete}" in said or not complete
+        complete = step if when == "after" else step - 20
+    said = finish(start(sys.executable, TRAINER, run=run, steps=80))
+    assert f"goes on from step {complete}" in said
+    again = run / "checkpoint-80"
     assert trained(again) == trained(whole_trainer_run)
     ours, theirs = (c / "model.safetensors" for c in (again, whole_trainer_run))
     assert ours.read_bytes() == theirs.read_bytes()

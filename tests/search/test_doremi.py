@@ -215,6 +215,6 @@ def test_a_run_that_is_killed_ends_with_the_mixture_of_one_that_is_not(shards, t
         assert commands.killed((cut / file).exists, *asked(cut))
     said = commands.finish(*asked(cut))
     assert "going on with the search" in said
-    commands.finish(*asked(whole))
+    assert run([*map(str, asked(whole))]) == 0
     for name in ("mixture.json", "result.json", "weights.jsonl"):
         assert (cut / name).read_bytes() == (whole / name).read_bytes()

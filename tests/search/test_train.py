@@ -373,7 +373,7 @@ def test_a_command_that_is_killed_and_run_again_gives_the_same_result(shards, tm
         tokens = f"--tokens={128 * 700}"
         return ["train", shards, tokens, "--seq-len=32", "--batch-rows=4", "--out", out]
 
-    commands.finish(*arguments(tmp_path / "whole"))
+    assert run([*map(str, arguments(tmp_path / "whole"))]) == 0
     out = tmp_path / "killed"
     checkpoint = out / "checkpoint.pt"
     seen = []
