@@ -43,6 +43,11 @@ class Progress:
     ) -> None:
         self._show(ending="" if kind is None else " · stopped", end="\n")
 
+    def skip(self, units: int) -> None:
+        """Count ``units`` more as done before."""
+        self._done += units
+        self._before += units
+
     def add(self, units: int, note: str = "") -> None:
         """Count ``units`` more as done; ``note`` is shown beside them."""
         self._done += units

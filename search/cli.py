@@ -4,12 +4,13 @@ What trains is imported where it is called: torch takes seconds, for which neith
 mistake in the options should wait.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.cli import json_option, show, split_number, text_table
@@ -27,6 +28,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 _DEFAULT = {field.name: field.default for field in fields(TrainSettings)}
 _FROM_BASE = 3e-3
 """Learning rate that was best for proxies that begin with trained weights: docs/decisions.md."""
+_OF_DOREMI = frozenset(
+    "directory targets out preset proxy_tokens average workers as_json seed base model seq_len "
+    "batch_rows learning_rate".split()
+)
+"""What may be said with the preset doremi."""
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 
 
@@ -138,8 +144,7 @@ def search(
     """
     proxy = _settings(proxy_tokens, average=average, **model)
     if preset == DOREMI:
-        if final_tokens is not None:
-            raise UsageError("doremi has no caps; leave --final-tokens out")
+        _refuse_others(_OF_DOREMI)
         from .doremi_run import run_doremi  # noqa: PLC0415
 
         found = run_doremi(directory, targets, out, proxy, seed, workers=workers)
@@ -213,6 +218,19 @@ def train(
         return
     text = f"loss {result['loss']:.4f} nats a token after {result['tokens']:,} tokens · {out}"
     show(result, text, as_json=as_json)
+
+
+def _refuse_others(names: Container[str]) -> None:
+    """Refuse options that would do nothing: those that were given and are not among ``names``."""
+    context = click.get_current_context()
+    given = [
+        max(parameter.opts, key=len)
+        for parameter in context.command.params
+        if parameter.name and parameter.name not in names
+        if context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise UsageError(f"doremi searches nothing, so leave out {', '.join(given)}")
 
 
 def _settings(tokens: int, **options: Any) -> TrainSettings:

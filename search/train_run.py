@@ -71,12 +71,17 @@ def train_run(
             per_step = settings.seq_len * settings.batch_rows
             total = settings.steps * per_step
 
-            def show(_: int, loss: float) -> None:
-                if progress is not None:
-                    progress.add(per_step, f"loss {loss:.3f}")
+            shown = 0
+
+            def show(step: int, loss: float) -> None:
+                nonlocal shown
+                if bar is not None:
+                    bar.skip((step - 1 - shown) * per_step)  # what a checkpoint had done
+                    bar.add(per_step, f"loss {loss:.3f}")
+                    shown = step
 
             first = job.rank == 0
-            with Progress("train", total, "tokens") if first else nullcontext() as progress:
+            with Progress("train", total, "tokens") if first else nullcontext() as bar:
                 trained = train_model(
                     directory,
                     mixture,

@@ -193,7 +193,10 @@ def test_a_run_leaves_a_mixture_and_what_it_and_the_token_shares_score(
     ("more", "said"),
     [
         ("--proxy-tokens 2048", "error: 2,048 tokens make 4 steps, and DoReMi chooses weights "),
-        ("--final-tokens 9999", "error: doremi has no caps; leave --final-tokens out"),
+        (
+            "--final-tokens 9999 --pin c00=0.5 --engine ray",
+            "error: doremi searches nothing, so leave out --final-tokens, --pin, --engine",
+        ),
     ],
 )
 def test_what_doremi_cannot_is_one_line(shards, tmp_path, capsys, more, said):
