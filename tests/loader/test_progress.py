@@ -9,7 +9,10 @@ from climbstream.loader.progress import Progress
 
 
 class Terminal(io.StringIO):
+    """What is written to a terminal."""
+
     def isatty(self):
+        """Say that it is one."""
         return True
 
 
@@ -73,8 +76,13 @@ def test_work_of_unknown_size_says_how_much_is_done(clock):
 
 def test_work_that_is_broken_off_says_so(clock):
     log = io.StringIO()
-    with pytest.raises(KeyboardInterrupt), Progress("read", 9, "files", stream=log) as bar:
-        clock[0] += 1
-        bar.add(3)
-        raise KeyboardInterrupt
+
+    def read():
+        with Progress("read", 9, "files", stream=log) as bar:
+            clock[0] += 1
+            bar.add(3)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        read()
     assert log.getvalue() == "read: 3/9 files · 3/s · 2.0 s left · stopped\n"
