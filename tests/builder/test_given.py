@@ -14,6 +14,8 @@ from climbstream.builder.given import Given, take_given
 from climbstream.builder.pipeline import build
 from climbstream.builder.quality import score_documents
 from climbstream.builder.settings import CATALOGUE, SCORES, BuildSettings
+from climbstream.loader import Manifest
+from climbstream.loader.cli import run
 from climbstream.loader.errors import InvalidDataError
 from climbstream.loader.storage import read_json
 from climbstream.loader.verify import verify_directory
@@ -85,6 +87,28 @@ def test_columns_are_kept_for_all_documents_also_those_appended(given_corpus, ca
     assert [row["url"] for row in rows] == [record.get("url") for record in records]
     assert [json.loads(row["when"]) for row in rows] == [record["when"] for record in records]
     assert verify_directory(given_corpus).faults == []
+
+
+def test_the_command_builds_and_appends_the_same(
+    given_corpus, tmp_path, write_jsonl, records, all_bytes
+):
+    config, out = tmp_path / "settings.json", tmp_path / "out"
+    names = ("vocab_size", "near_duplicates", "min_cluster_score", "min_document_score")
+    config.write_text(json.dumps({name: getattr(SETTINGS, name) for name in names}))
+    first, second = (
+        write_jsonl(tmp_path / f"{name}.jsonl", part)
+        for name, part in (("a", records[:90]), ("b", records[90:]))
+    )
+    asked = f"build {first} --out {out} --config {config} --clusters 3 --micro-clusters 3"
+    asked += " --embed column:vector --score overall=column:worth --keep url,when"
+    assert run(asked.split()) == 0
+    assert run(["build", str(second), "--out", str(out), "--append"]) == 0
+    assert Manifest.load(out).fingerprint == Manifest.load(given_corpus).fingerprint
+    ours, theirs = (
+        {name: data for name, data in all_bytes(folder).items() if name.startswith("documents/")}
+        for folder in (out, given_corpus)
+    )
+    assert ours == theirs
 
 
 def test_vectors_of_another_length_cannot_be_appended(given_corpus, tmp_path, write_jsonl, records):
