@@ -128,7 +128,8 @@ def search(
     A target is held-out text: label=NAME or cluster=NAME of what the build kept out, or a file of
     text or JSON lines, scored in bits per byte; or a multiple-choice task, JSON lines with query,
     choices and gold: FILE asks for the bits per byte of the right answers, error=FILE for the part
-    of wrong ones. The search sees half of it, or its validation split.
+    of wrong ones. lm-eval=TASK is a multiple-choice task of that harness, or a .yaml file of one.
+    The search sees half of it, or its validation split.
 
     When the budget is spent, the best measured and the best predicted mixture and the token shares
     are run again side by side; the answer is what surely beats the token shares, or these.

@@ -19,16 +19,19 @@ class Question:
     """Which of the choices is right, from 0."""
     split: str = ""
     """One of `SPLITS`, or nothing where the task has none."""
+    between: str = " "
+    """What parts an answer from its query."""
 
     @classmethod
     def from_json(cls, record: Any, where: str) -> Self:
-        """Take up a record with ``query``, ``choices`` and ``gold``, and maybe ``split``.
+        """Take up a record: ``query``, ``choices``, ``gold``, maybe ``split`` and ``between``.
 
         Raises:
             InvalidDataError: It is none; the message begins with ``where``.
         """
         query, choices = record.get("query"), record.get("choices")
         gold, split = record.get("gold"), record.get("split", "")
+        between = record.get("between", " ")
         if not isinstance(query, str):
             raise InvalidDataError(f"{where}: query is {json.dumps(query)}, and must be text")
         if not (
@@ -49,12 +52,14 @@ class Question:
                 f"{where}: split is {json.dumps(split)}, and may be {' or '.join(SPLITS)}; "
                 "what is for training is no target"
             )
-        return cls(query, tuple(choices), gold, split)
+        if not isinstance(between, str):
+            raise InvalidDataError(f"{where}: between is {json.dumps(between)}, and must be text")
+        return cls(query, tuple(choices), gold, split, between)
 
     def to_json(self) -> list[Any]:
         """Return the question as JSON values."""
-        return [self.query, list(self.choices), self.gold, self.split]
+        return [self.query, list(self.choices), self.gold, self.split, self.between]
 
     def answer(self, choice: int) -> str:
-        """Return a choice as it follows the query, from which one space parts it."""
-        return f" {self.choices[choice]}" if self.query else self.choices[choice]
+        """Return a choice as it follows the query."""
+        return self.between + self.choices[choice] if self.query else self.choices[choice]

@@ -15,6 +15,7 @@ from climbstream.loader.heldout import HeldOutDocument, read_heldout
 from climbstream.loader.order import key
 from climbstream.loader.storage import hash_json
 
+from .harness import read_task
 from .question import SPLITS, Question
 from .tokenizer import read_tokenizer
 
@@ -37,19 +38,35 @@ class Target:
 
 
 def load_target(directory: Path, spec: str) -> Target:
-    """Load a target: ``label=NAME`` or ``cluster=NAME`` of the held-out text, or a file.
+    """Load a target: ``label=NAME`` or ``cluster=NAME`` of the held-out text, a file, or a task.
 
     A file is text, a document a paragraph, or JSON lines with a column ``text``; also .zst. JSON
     lines with ``query``, ``choices`` and ``gold`` are a task, of which ``FILE`` asks for the bits
     per byte of the right answers and ``error=FILE`` for the part of wrong ones. Where they have a
-    ``split``, validation or test, these are the halves.
+    ``split``, validation or test, these are the halves. ``lm-eval=TASK`` is a task of the harness.
 
     Raises:
         UsageError: There is no such text, or no task to have errors in.
         InvalidDataError: A line of the file has no text or is no question, or a half is empty.
     """
-    kind, _, name = spec.partition("=")
-    texts: list[Any]
+    asked = spec.removeprefix("error=")
+    items = _items(directory, spec, asked)
+    measure: Literal["bits", "error"] = "bits" if asked == spec else "error"
+    if measure == "error":
+        if not (items and isinstance(items[0], Question)):
+            raise UsageError(f"target {spec}: {asked} is text, and no task to make errors in")
+        if min(len(question.choices) for question in items) < 2:
+            raise UsageError(
+                f"target {spec}: a question has one choice, so there is no error to make; say "
+                f"{asked} for the bits per byte of its answers"
+            )
+    validation, test = _halves(spec, items)
+    return Target(name=spec, validation=validation, test=test, measure=measure)
+
+
+def _items(directory: Path, spec: str, asked: str) -> list[Any]:
+    """Return the texts, or the questions, that are ``asked`` for in a target ``spec``."""
+    kind, _, name = asked.partition("=")
     if kind in ("label", "cluster") and name:
         documents = _heldout(directory)
         texts = [d.text for d in documents if getattr(d, kind) == name]
@@ -58,24 +75,15 @@ def load_target(directory: Path, spec: str) -> Target:
             raise UsageError(
                 f"no held-out document has {kind} {name!r}; there are {', '.join(there) or 'none'}"
             )
-    else:
-        path = Path(name if kind == "error" else spec)
-        if not path.is_file():
-            raise UsageError(
-                f"target {spec}: say label=NAME, cluster=NAME, the name of a file, or error=FILE "
-                "of a task"
-            )
-        texts = _read_file(path)
-        if kind == "error" and not (texts and isinstance(texts[0], Question)):
-            raise UsageError(f"target {spec}: {path} holds text, and no task to make errors in")
-        if kind == "error" and min(len(question.choices) for question in texts) < 2:
-            raise UsageError(
-                f"target {spec}: a question has one choice, so there is no error to make; say "
-                f"{path} for the bits per byte of its answers"
-            )
-    halves = _halves(spec, texts)
-    measure: Literal["bits", "error"] = "error" if kind == "error" else "bits"
-    return Target(name=spec, validation=halves[0], test=halves[1], measure=measure)
+        return texts
+    if kind == "lm-eval" and name:
+        return list(read_task(name))
+    if not Path(asked).is_file():
+        raise UsageError(
+            f"target {spec}: say label=NAME, cluster=NAME, the name of a file, lm-eval=TASK, or "
+            "error= before a file or task"
+        )
+    return _read_file(Path(asked))
 
 
 def target_hashes(directory: Path, specs: Iterable[str]) -> dict[str, str]:

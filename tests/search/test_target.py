@@ -207,7 +207,7 @@ def test_a_line_that_is_no_question_is_named(tmp_path):
 
 def test_text_has_no_errors(tmp_path):
     (tmp_path / "text.txt").write_text("one\n\ntwo")
-    with pytest.raises(UsageError, match=r"text\.txt holds text, and no task to make errors in"):
+    with pytest.raises(UsageError, match=r"text\.txt is text, and no task to make errors in"):
         load_target(tmp_path, f"error={tmp_path / 'text.txt'}")
 
 
