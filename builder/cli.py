@@ -56,7 +56,7 @@ def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 @click.option("--holdout", type=float, help="Part that is kept for evaluation.  [default: 0]")
 @click.option("--seed", type=int, help="Keys every sample.  [default: 17]")
 @click.option("--config", type=click.Path(path_type=Path), help="JSON file of settings.")
-@click.option("--engine", type=click.Choice(ENGINES), default="local", help="[default: local]")
+@click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where tasks run.")
 @click.option("--workers", type=click.IntRange(min=1), help="Tasks at a time.  [default: cores]")
 @click.option("--append", is_flag=True, help="Add to the clusters of a finished directory.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be left out, with samples.")

@@ -27,7 +27,11 @@ from .publish import Publisher
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Shard directory.")
 @click.option("--cluster", help="Column of the cluster.  [default: cluster_id, cluster, or folder]")
 @click.option("--folders", is_flag=True, help="A file's folder is its cluster.")
-@click.option("--use", type=click.Choice(["tokens", "text"]), help="[default: tokens if there are]")
+@click.option(
+    "--use",
+    type=click.Choice(["tokens", "text"]),
+    help="What becomes shards.  [default: tokens if there are]",
+)
 @click.option("--tokens", default="tokens", show_default=True, help="Column of token ids.")
 @click.option("--text", default="text", show_default=True, help="Column of text.")
 @click.option("--tokenizer", help="Hugging Face tokenizer, of the tokens or for the text.")
@@ -104,7 +108,13 @@ def export(
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.argument("repo")
-@click.option("--what", type=click.Choice(list(WHAT)), default="shards", show_default=True)
+@click.option(
+    "--what",
+    type=click.Choice(list(WHAT)),
+    default="shards",
+    show_default=True,
+    help="What to publish; see above.",
+)
 @click.option(
     "--mixture", type=click.Path(path_type=Path), help="File of one, or the folder of a search."
 )

@@ -77,7 +77,9 @@ def explain(run: Path, step: int, row: int | None, shards: str | None, as_json: 
 
 @click.command()
 @_RUN
-@click.option("--port", type=click.IntRange(0, 65_535), default=0, help="[default: a free one]")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=0, help="Of the page.  [default: a free one]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Write where the run stands, and end.")
 def monitor(run: Path, port: int, as_json: bool) -> None:
     """Show the job in the folder RUN on a local web page, and change its weights there.

@@ -43,15 +43,28 @@ def _model_options(command: F) -> F:
         click.option(
             "--learning-rate",
             type=float,
-            help=f"[default: {_DEFAULT['learning_rate']:g}; {_FROM_BASE:g} from a base]",
+            help=f"At its highest.  [default: {_DEFAULT['learning_rate']:g}; {_FROM_BASE:g} from a base]",
         ),
-        click.option("--batch-rows", default=_DEFAULT["batch_rows"], show_default=True),
-        click.option("--seq-len", default=_DEFAULT["seq_len"], show_default=True),
+        click.option(
+            "--batch-rows",
+            default=_DEFAULT["batch_rows"],
+            show_default=True,
+            help="Rows of a step.",
+        ),
+        click.option(
+            "--seq-len", default=_DEFAULT["seq_len"], show_default=True, help="Tokens of a row."
+        ),
         click.option(
             "--base",
             help="Model to go on from, a folder like OUT/model of climb train; not --model.",
         ),
-        click.option("--model", type=click.Choice(list(SIZES)), default="tiny", show_default=True),
+        click.option(
+            "--model",
+            type=click.Choice(list(SIZES)),
+            default="tiny",
+            show_default=True,
+            help="Size, from 0.2 to 310 million parameters.",
+        ),
     ):
         command = option(command)
     return command
@@ -63,7 +76,11 @@ def _model_options(command: F) -> F:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the search.")
 @click.option("--budget", default=112, show_default=True, help="Proxies in all.")
 @click.option(
-    "--preset", type=click.Choice([*PRESETS, DOREMI]), default="robust", show_default=True
+    "--preset",
+    type=click.Choice([*PRESETS, DOREMI]),
+    default="robust",
+    show_default=True,
+    help="Recipe; see above.",
 )
 @click.option("--proxy-tokens", default=300_000, show_default=True, help="Tokens of a proxy.")
 @click.option(
@@ -96,7 +113,13 @@ def _model_options(command: F) -> F:
     type=click.IntRange(min=1),
     help="Proxies at a time.  [default: a GPU or core each]",
 )
-@click.option("--engine", type=click.Choice(ENGINES), default="local", help="[default: local]")
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="local",
+    show_default=True,
+    help="Where proxies run.",
+)
 @_model_options
 @json_option
 def search(
@@ -138,8 +161,10 @@ def search(
     token shares, and let all of them begin with it: climb train DIRECTORY --tokens 4000000 --out
     BASE, then climb search with --base BASE/model.
 
-    The preset doremi asks no targets and has no budget: a proxy's weights follow its excess loss
-    over a reference (arXiv 2305.10429); the targets are scored alone.
+    The preset robust is the one to take. climb is the paper (arXiv 2504.13161); regmix draws once
+    and takes the mean of the 100 mixtures predicted best (arXiv 2407.01492); random takes the best
+    of those that it measured. doremi asks no targets and has no budget: a proxy's weights follow
+    its excess loss over a reference (arXiv 2305.10429); the targets are scored alone.
 
     A search that was interrupted goes on when the same command is run again.
     """

@@ -29,8 +29,20 @@ FOUND, SHARES, UNIFORM = "found", "token-share", "uniform"
 @click.option("--source", default="python:", help="Any corpus.  [default: text of this machine]")
 @click.option("--label", default="source", show_default=True, help="Column of a known domain.")
 @click.option("--target", help="What to be good at.  [default: the kind of middle size]")
-@click.option("--out", type=click.Path(path_type=Path), default="demo", show_default=True)
-@click.option("--clusters", type=click.IntRange(1), default=16, show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="demo",
+    show_default=True,
+    help="Folder of all that is made.",
+)
+@click.option(
+    "--clusters",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Of the corpus, and weights to find.",
+)
 @click.option(
     "--budget", type=click.IntRange(1), default=28, show_default=True, help="Proxies in all."
 )

@@ -24,7 +24,9 @@ from .report import skills_text, table_sections
 @click.option("--prior", type=click.Path(path_type=Path), help="Token shares, a mixture file.")
 @click.option("--max-weight", type=click.FloatRange(0, 1), help="Of every domain.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for answer and report.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Keys every draw."
+)
 @json_option
 def fit_command(
     tables: tuple[Path, ...],
