@@ -43,7 +43,8 @@ def _model_options(command: F) -> F:
         click.option(
             "--learning-rate",
             type=float,
-            help=f"At its highest.  [default: {_DEFAULT['learning_rate']:g}; {_FROM_BASE:g} from a base]",
+            help="At its highest.  "
+            f"[default: {_DEFAULT['learning_rate']:g}; {_FROM_BASE:g} from a base]",
         ),
         click.option(
             "--batch-rows",
