@@ -55,10 +55,10 @@ def write_report(
             )
         sections.append(section("Map", paragraph(note), atlas))
     shown, rest = clusters[:_SHOWN], clusters[_SHOWN:]
-    tables = [cluster_table(shown)]
+    tables = [cluster_table(shown, clusters)]
     if rest:
         summary = f"<summary>{len(rest):,} smaller clusters</summary>"
-        tables.append(f"<details>{summary}{cluster_table(rest)}</details>")
+        tables.append(f"<details>{summary}{cluster_table(rest, clusters)}</details>")
     sections.append(section("Clusters", *tables))
     if any(cluster.spread for cluster in clusters):
         note = "Documents by score, from 0 at the left to 5 at the right, and near duplicates."

@@ -140,10 +140,17 @@ def dots(
     )
 
 
-def cluster_table(clusters: Sequence[ClusterInfo]) -> str:
-    """Show what each cluster holds: words, size, quality, known domains, samples."""
-    total = sum(c.tokens for c in clusters) or 1
-    most = max((c.tokens for c in clusters), default=0) or 1
+def cluster_table(
+    clusters: Sequence[ClusterInfo], among: Sequence[ClusterInfo] | None = None
+) -> str:
+    """Show what each cluster holds: words, size, quality, known domains if there are, samples.
+
+    ``among`` are all clusters, whose tokens are the whole of which shares are; default: these.
+    """
+    among = clusters if among is None else among
+    total = sum(c.tokens for c in among) or 1
+    most = max((c.tokens for c in among), default=0) or 1
+    known_domains = ["known domains"] if any(c.labels for c in among) else []
     rows = []
     for c in clusters:
         samples = "".join(
@@ -165,9 +172,9 @@ def cluster_table(clusters: Sequence[ClusterInfo]) -> str:
                 f"{c.tokens:,}",
                 f"{bar(c.tokens / most)}&nbsp;{c.tokens / total:.1%}",
                 *(f"{value:.1f}" for value in c.quality.values()),
-                labels,
+                *([labels] if known_domains else []),
             )
         )
     scores = list(clusters[0].quality if clusters else ())
-    heads = ("cluster", "words", "documents", "tokens", "share", *scores, "known domains")
+    heads = ("cluster", "words", "documents", "tokens", "share", *scores, *known_domains)
     return table(heads, rows, numbers=(2, 3, *range(5, 5 + len(scores))))

@@ -1,11 +1,13 @@
 """The report of a build: one page that says what is there, and loads and runs nothing."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 from climbstream.builder.pipeline import build
+from climbstream.builder.report import write_report
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader.clusters import load_clusters
 from climbstream.loader.manifest import Manifest
@@ -96,6 +98,26 @@ def test_the_report_has_a_map_with_a_dot_for_each_micro_cluster(built, report):
     infos = load_clusters(built.directory)
     dots = sum(name == "r" for name, _ in report.attributes)
     assert dots == sum(len(info.micro) for info in infos) > 0
+
+
+def test_shares_are_of_all_clusters_also_where_some_are_folded_away(
+    built, tmp_path, monkeypatch
+):
+    clusters = load_clusters(built.directory)
+    monkeypatch.setattr("climbstream.builder.report._SHOWN", 2)
+    write_report(tmp_path, Manifest.load(built.directory), clusters, None)
+    page = page_of(tmp_path)
+    total = sum(info.tokens for info in clusters)
+    assert f"{len(clusters) - 2} smaller clusters" in page.words
+    for info in clusters:
+        assert f"\N{NO-BREAK SPACE}{info.tokens / total:.1%}" in page.words
+
+
+def test_without_known_domains_there_is_no_column_for_them(built, tmp_path, report):
+    assert "known domains" in report.words
+    clusters = [replace(info, labels={}) for info in load_clusters(built.directory)]
+    write_report(tmp_path, Manifest.load(built.directory), clusters, None)
+    assert "known domains" not in page_of(tmp_path).words
 
 
 def test_the_parts_of_a_cluster_add_up(built):
