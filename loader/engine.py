@@ -4,7 +4,7 @@ A task is a picklable function of one argument that may be run twice: what it wr
 whole or not at all. So every engine gives the same bytes.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -26,13 +26,22 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         """Give (task, result) for each task, as they end; the first error ends the work."""
 
 
-def open_engine(name: str, workers: int | None, shared: Path, *, gpus: bool = False) -> Engine:
+def open_engine(
+    name: str,
+    workers: int | None,
+    shared: Path,
+    *,
+    gpus: bool = False,
+    preload: Sequence[str] = (),
+) -> Engine:
     """Open engine ``name`` of `ENGINES`; ``workers`` tasks run at a time.
 
     By default these are one a core; with ``gpus``, one a GPU where there are some. ``shared`` is a
-    file that every machine must see.
+    file that every machine must see; ``preload`` as of `Pool`.
     """
-    return RayEngine(workers, shared, gpus=gpus) if name == "ray" else Pool(workers, gpus=gpus)
+    if name == "ray":
+        return RayEngine(workers, shared, gpus=gpus)
+    return Pool(workers, gpus=gpus, preload=preload)
 
 
 def run_stage(

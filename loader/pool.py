@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
@@ -52,12 +52,16 @@ class Pool:
     Use it in a ``with`` block: leaving it ends the processes, also in the middle of a task.
     """
 
-    def __init__(self, workers: int | None = None, *, gpus: bool = False) -> None:
+    def __init__(
+        self, workers: int | None = None, *, gpus: bool = False, preload: Sequence[str] = ()
+    ) -> None:
         """Make a pool of ``workers`` processes.
 
-        By default these are one a core; with ``gpus``, one a GPU where there are some.
+        By default these are one a core; with ``gpus``, one a GPU where there are some. ``preload``
+        names modules that tasks will import: once for all processes, and not in this one.
         """
         self.workers = workers or (gpus and _gpus()) or cores()
+        self._preload = preload
         self._context = multiprocessing.get_context("forkserver")
         self._started = self._context.Value("i", 0)
         self._executor: ProcessPoolExecutor | None = None
@@ -103,7 +107,7 @@ class Pool:
         if self._executor is None:
             # Imports cost seconds; the server makes them once, and each process is a copy of it.
             module = getattr(function, "func", function).__module__
-            self._context.set_forkserver_preload(["__main__", module])
+            self._context.set_forkserver_preload(["__main__", module, *self._preload])
             self._executor = ProcessPoolExecutor(
                 self.workers,
                 self._context,

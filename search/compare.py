@@ -15,7 +15,7 @@ from climbstream.loader.storage import append_line, lock, read_lines, remove_tem
 
 from .base import check_base
 from .comparison import Comparison
-from .proxy import ProxyTask, run_proxy
+from .proxy import PRELOAD, ProxyTask, run_proxy
 from .settings import TrainSettings
 from .target import target_hashes
 
@@ -65,7 +65,10 @@ def compare(
             if (name, seed) not in done
         ]
         total = len(mixtures) * len(seeds)
-        with Pool(workers, gpus=True) as pool, Progress("compare", total, "runs", len(done)) as bar:
+        with (
+            Pool(workers, gpus=True, preload=PRELOAD) as pool,
+            Progress("compare", total, "runs", len(done)) as bar,
+        ):
             for task, result in pool.run(run_proxy, tasks):
                 name = task.mixture.about["name"]
                 if result.scores is None:

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel
 
 from climbstream.loader import Mixture
 
 from .online import OnlineRule, row_means, token_losses
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class DoReMi(OnlineRule):
@@ -22,7 +24,7 @@ class DoReMi(OnlineRule):
 
     def __init__(
         self,
-        reference: PreTrainedModel,
+        reference: "PreTrainedModel",
         prior: Mixture,
         *,
         every: int = 10,

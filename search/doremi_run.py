@@ -17,7 +17,7 @@ from climbstream.loader.storage import atomic_path, lock, read_json, remove_temp
 from .base import check_base
 from .doremi import DoReMi
 from .presets import DOREMI
-from .proxy import ProxyTask, run_proxy
+from .proxy import PRELOAD, ProxyTask, run_proxy
 from .settings import TrainSettings
 from .target import target_hashes
 from .train import default_mixture, first_model, train_model
@@ -114,7 +114,7 @@ def run_doremi(
             for each in (mixture, prior)
         ]
         scores = {}
-        with Pool(workers, gpus=True) as pool:
+        with Pool(workers, gpus=True, preload=PRELOAD) as pool:
             for task, result in pool.run(run_proxy, tasks):
                 if result.scores is None:
                     raise InvalidDataError(f"a proxy could not be scored: {result.why}")

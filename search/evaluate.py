@@ -10,15 +10,17 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import torch
 from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel
 
 from .question import Question
 from .target import Target
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _ROWS = 16
 """Rows that are scored at once: the logits of more leave the cache of a CPU core."""
@@ -92,7 +94,7 @@ class ScoredAnswers:
 
 
 def score(
-    model: PreTrainedModel,
+    model: "PreTrainedModel",
     target: Target,
     half: Literal["validation", "test"],
     tokenizer: Tokenizer,
@@ -123,13 +125,13 @@ def lay_out(
     return ScoredAnswers.of(pairs, tokenizer, end, seq_len).rows
 
 
-def bits_per_byte(model: PreTrainedModel, text: ScoredText) -> float:
+def bits_per_byte(model: "PreTrainedModel", text: ScoredText) -> float:
     """Return the bits that ``model`` needs for a byte of ``text``; lower is better."""
     return float(_nats(model, text).sum()) / math.log(2) / text.bytes
 
 
 def error(
-    model: PreTrainedModel,
+    model: "PreTrainedModel",
     questions: Sequence[Question],
     tokenizer: Tokenizer,
     end: int | None,
@@ -153,7 +155,7 @@ def error(
 
 
 @torch.no_grad()
-def _nats(model: PreTrainedModel, text: ScoredText) -> torch.Tensor:
+def _nats(model: "PreTrainedModel", text: ScoredText) -> torch.Tensor:
     """Return the nats that each row of ``text`` takes, float64 ``[n]``."""
     found = []
     for inputs, targets in zip(text.inputs.split(_ROWS), text.targets.split(_ROWS), strict=True):

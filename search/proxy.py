@@ -16,6 +16,9 @@ from .target import load_target
 from .tokenizer import read_tokenizer
 from .train import train_model
 
+PRELOAD = ("transformers.models.llama.modeling_llama",)
+"""What `run_proxy` imports for seconds, for the `Pool` that runs it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyTask:

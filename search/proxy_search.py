@@ -16,7 +16,7 @@ from .answer import Answer
 from .base import check_base
 from .ngrams import ngram_losses
 from .presets import PRESETS
-from .proxy import ProxyTask, run_proxy
+from .proxy import PRELOAD, ProxyTask, run_proxy
 from .report import search_sections, skills_text
 from .search import Search
 from .settings import SearchSettings
@@ -81,7 +81,7 @@ def run_search(
             seed=settings.seed,
             log=out / "trials.jsonl",
         )
-        with open_engine(engine, workers, out / _PLAN, gpus=True) as opened:
+        with open_engine(engine, workers, out / _PLAN, gpus=True, preload=PRELOAD) as opened:
             while mixtures := search.ask():
                 if search.table:
                     say(f"what predictors are worth by now:\n{skills_text(search.table)}")

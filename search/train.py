@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedModel
 
 from climbstream.loader import Manifest, Mixture, MixtureLoader
 from climbstream.loader.errors import InvalidDataError, UsageError
@@ -33,6 +32,9 @@ from .model import make_model
 from .online import OnlineRule, row_means, token_losses
 from .settings import TrainSettings
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 _METRICS_EVERY = 100
 
 
@@ -40,7 +42,7 @@ _METRICS_EVERY = 100
 class TrainedModel:
     """What a run ended with."""
 
-    model: PreTrainedModel
+    model: "PreTrainedModel"
     loss: float
     """Mean loss of the last tenth of the steps, nats a token."""
     served: dict[str, int]
@@ -197,7 +199,7 @@ def train_model(
     return TrainedModel(model, sum(last) / len(last), loader.served, loader.epochs)
 
 
-def first_model(settings: TrainSettings, vocab_size: int, seed: int) -> PreTrainedModel:
+def first_model(settings: TrainSettings, vocab_size: int, seed: int) -> "PreTrainedModel":
     """Make the model that a run begins with.
 
     Raises:
@@ -227,7 +229,7 @@ class _Tail:
     How much less between runs of one mixture stands in docs/decisions.md.
     """
 
-    def __init__(self, model: PreTrainedModel, settings: TrainSettings) -> None:
+    def __init__(self, model: "PreTrainedModel", settings: TrainSettings) -> None:
         self._weights = list(model.parameters())
         self._first = settings.steps - round(settings.average * settings.steps)
         self._count = 0

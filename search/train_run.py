@@ -2,10 +2,9 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.errors import UsageError
@@ -24,6 +23,9 @@ from .job import join_job
 from .settings import TrainSettings
 from .tokenizer import read_tokenizer
 from .train import said_of, train_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _RESULT = "result.json"
 
@@ -111,7 +113,7 @@ def train_run(
             return dict(job.of_first(result))
 
 
-def _leave(model: PreTrainedModel, directory: str | Path, end: int | None, out: Path) -> None:
+def _leave(model: "PreTrainedModel", directory: str | Path, end: int | None, out: Path) -> None:
     """Write model and tokenizer to ``out/model``."""
     _save(model, end, out / "model")
     try:
@@ -120,7 +122,7 @@ def _leave(model: PreTrainedModel, directory: str | Path, end: int | None, out: 
         say(f"the model has no tokenizer beside it: {error}")
 
 
-def _save(model: PreTrainedModel, end: int | None, out: Path) -> None:
+def _save(model: "PreTrainedModel", end: int | None, out: Path) -> None:
     """Write the model as Hugging Face reads it."""
     # The defaults of Llama are tokens of its own vocabulary.
     for config in (model.config, model.generation_config):
@@ -130,6 +132,8 @@ def _save(model: PreTrainedModel, end: int | None, out: Path) -> None:
 
 def _save_tokenizer(tokenizer: Tokenizer, end: int | None, out: Path) -> None:
     """Write the tokenizer as Hugging Face reads it."""
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - seconds, at the end of a run
+
     name = None if end is None else tokenizer.id_to_token(end)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=name).save_pretrained(out)
     # That library adds what ends a document to the tokenizer; ours is as it was.

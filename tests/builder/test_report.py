@@ -100,9 +100,7 @@ def test_the_report_has_a_map_with_a_dot_for_each_micro_cluster(built, report):
     assert dots == sum(len(info.micro) for info in infos) > 0
 
 
-def test_shares_are_of_all_clusters_also_where_some_are_folded_away(
-    built, tmp_path, monkeypatch
-):
+def test_shares_are_of_all_clusters_also_where_some_are_folded_away(built, tmp_path, monkeypatch):
     clusters = load_clusters(built.directory)
     monkeypatch.setattr("climbstream.builder.report._SHOWN", 2)
     write_report(tmp_path, Manifest.load(built.directory), clusters, None)
