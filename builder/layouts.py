@@ -29,6 +29,7 @@ _ASIDE = {
 }
 """Files beside the rows of a data set, though their names end as rows' do."""
 _NUMBERED = re.compile(r"cluster_([0-9]+)")
+_TOP = "hf://datasets/OWNER/NAME"
 _FORBIDDEN = re.compile(r"[^\w .-]")
 
 
@@ -75,6 +76,8 @@ def card_folders(name: str) -> list[str]:
 
     >>> card_folders("hub:nvidia/lab"), card_folders("lab/cluster_3/*.parquet")
     (['hf://datasets/nvidia/lab'], ['lab/cluster_3', 'lab'])
+    >>> card_folders("hub:nvidia/lab@some/rows")[1:]
+    ['hf://datasets/nvidia/lab/some', 'hf://datasets/nvidia/lab']
     """
     place = _on_the_hub(name).rstrip("/")
     if wild := re.search(r"[*?\[]", place):
@@ -85,6 +88,10 @@ def card_folders(name: str) -> list[str]:
     while (last := PurePosixPath(place).name) and ("=" in last or _NUMBERED.fullmatch(last)):
         place = place.rpartition("/")[0]
         folders.append(place or ".")
+    # On the Hub the card, and the tokenizer, lie at the top of a data set.
+    while place.startswith("hf://") and place.count("/") > _TOP.count("/"):
+        place = place.rpartition("/")[0]
+        folders.append(place)
     return folders
 
 
