@@ -48,10 +48,13 @@ def heavy(script: str) -> set[str]:
     return HEAVY & {*json.loads(done.stderr)}
 
 
-def run_without(missing: set[str], *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run ``climb`` where the modules ``missing`` are not installed."""
+def run_without(
+    missing: set[str], *arguments: object, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run ``climb`` in a folder where the modules ``missing`` are not installed."""
     return subprocess.run(
         [sys.executable, "-c", WITHOUT.format(missing=missing), *map(str, arguments)],
+        cwd=cwd,
         capture_output=True,
         text=True,
     )
@@ -279,12 +282,12 @@ def test_from_python_errors_are_raised(failing):
     ],
 )
 def test_an_extra_that_is_missing_is_named_with_the_command_that_brings_it(
-    built, missing, arguments, extra
+    built, tmp_path, missing, arguments, extra
 ):
     if arguments[0] not in THERE:
         pytest.skip("there is no such command")
     given = [str(built.directory) if a == "BUILT" else a for a in arguments]
-    done = run_without({missing}, *given)
+    done = run_without({missing}, *given, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     said = f"error: {missing} is not installed; say pip install 'climbstream[{extra}]'"
     assert done.stderr.splitlines()[-1] == said
