@@ -44,11 +44,6 @@ FRAMES = (
 )
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Half as many processes again as cores: a third of the time tests wait for others."""
-    return len(os.sched_getaffinity(0)) * 3 // 2
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that have most slow tests, or one process has them all in the end."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
