@@ -85,14 +85,18 @@ def card_folders(name: str) -> list[str]:
     elif is_table(place):
         place = place.rpartition("/")[0]
     folders = [place or "."]
-    while (last := PurePosixPath(place).name) and ("=" in last or _NUMBERED.fullmatch(last)):
+    while _lies_below_card(place):
         place = place.rpartition("/")[0]
         folders.append(place or ".")
-    # On the Hub the card, and the tokenizer, lie at the top of a data set.
-    while place.startswith("hf://") and place.count("/") > _TOP.count("/"):
-        place = place.rpartition("/")[0]
-        folders.append(place)
     return folders
+
+
+def _lies_below_card(place: str) -> bool:
+    """Whether a card for ``place`` may lie a folder higher: above a cluster, or on the Hub."""
+    last = PurePosixPath(place).name
+    # On the Hub the card, and the tokenizer, lie at the top of a data set.
+    below_top = place.startswith("hf://") and place.count("/") > _TOP.count("/")
+    return below_top or "=" in last or _NUMBERED.fullmatch(last) is not None
 
 
 def _on_the_hub(name: str) -> str:

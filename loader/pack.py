@@ -28,6 +28,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from .errors import UsageError
+from .mds import Index
 from .order import permutation, subkey
 
 PACKS = ("concat", "bfd", "bos")
@@ -61,6 +62,11 @@ def count_rows(pack: str, tokens: int, lengths: Sequence[tuple[int, int]], seq_l
             for bits, (documents, theirs) in enumerate(lengths)
         )
     return tokens // seq_len
+
+
+def count_shard_rows(pack: str, index: Index, seq_len: int) -> list[int]:
+    """Rows of ``seq_len`` tokens that each shard of ``index`` gives; see `count_rows`."""
+    return [count_rows(pack, shard.tokens, shard.lengths, seq_len) for shard in index.shards]
 
 
 def pack_documents(

@@ -12,7 +12,7 @@ from .lanes import Lanes, keep_part
 from .ledger import LEDGER, Line, Opening, read_ledger, segments
 from .manifest import Manifest, load_index
 from .order import key
-from .pack import count_rows
+from .pack import count_shard_rows
 from .request import open_run
 from .steps import NOBODY, Planner, Position, Steps
 from .store import Store
@@ -48,13 +48,11 @@ class Replay:
                 f"served shards {state.data:.8}; name theirs with --shards"
             )
         indexes = [load_index(self.directory, self.manifest, c) for c in self.manifest.clusters]
-        whole = [
-            [count_rows(state.pack, s.tokens, s.lengths, state.seq_len) for s in index.shards]
-            for index in indexes
-        ]
         shard_rows = [
-            keep_part(rows, state.part, state.seed, name)
-            for name, rows in zip(self.names, whole, strict=True)
+            keep_part(
+                count_shard_rows(state.pack, index, state.seq_len), state.part, state.seed, name
+            )
+            for name, index in zip(self.names, indexes, strict=True)
         ]
         self.epoch_rows = np.array([sum(rows) for rows in shard_rows], np.int64)
         self._planner = Planner(

@@ -9,7 +9,7 @@ from .gather import Opened
 from .lanes import keep_part
 from .mds import Index
 from .order import key, subkey
-from .pack import Packed, count_rows, pack_documents
+from .pack import Packed, count_shard_rows, pack_documents
 from .parse import ShardView
 from .store import Store
 
@@ -34,9 +34,7 @@ class TokenStream:
         self._seq_len, self._pack = seq_len, pack
         self._secret = np.uint64(key(seed, name, "pack"))
         self._part = part
-        self._whole = [
-            count_rows(pack, shard.tokens, shard.lengths, seq_len) for shard in index.shards
-        ]
+        self._whole = count_shard_rows(pack, index, seq_len)
         self.shard_rows = keep_part(self._whole, part, seed, name)
         """Rows that each shard gives in an epoch."""
         self.rows = sum(self.shard_rows)

@@ -4,7 +4,7 @@ What trains is imported where it is called: torch takes seconds, for which neith
 mistake in the options should wait.
 """
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -171,7 +171,7 @@ def search(
     """
     proxy = _settings(proxy_tokens, average=average, **model)
     if preset == DOREMI:
-        _refuse_others(_OF_DOREMI)
+        _refuse_options_of_search()
         from .doremi_run import run_doremi  # noqa: PLC0415
 
         found = run_doremi(directory, targets, out, proxy, seed, workers=workers)
@@ -247,13 +247,13 @@ def train(
     show(result, text, as_json=as_json)
 
 
-def _refuse_others(names: Container[str]) -> None:
-    """Refuse options that would do nothing: those that were given and are not among ``names``."""
+def _refuse_options_of_search() -> None:
+    """Refuse what was given and would do nothing with the preset doremi."""
     context = click.get_current_context()
     given = [
         max(parameter.opts, key=len)
         for parameter in context.command.params
-        if parameter.name and parameter.name not in names
+        if parameter.name and parameter.name not in _OF_DOREMI
         if context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
     ]
     if given:

@@ -66,14 +66,15 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
             if head not in (key, *_LABELS) and fnmatchcase(head, weights or "*")
         ]
         more, others = _read(paths[1])
-        scores = {row[_key(more)]: row for row in others}
+        their_key = _key(more)
+        scores = {row[their_key]: row for row in others}
         if not any(row[key] in scores for row in rows):
             raise InvalidDataError(
-                f"no {key} of {paths[0]} is a {_key(more)} of {paths[1]}; the first are "
-                f"{rows[0][key]!r} and {others[0][_key(more)]!r}"
+                f"no {key} of {paths[0]} is a {their_key} of {paths[1]}; the first are "
+                f"{rows[0][key]!r} and {others[0][their_key]!r}"
             )
         rows = [scores.get(row[key], {}) | row for row in rows]
-        heads = [*heads, *(head for head in more if head != _key(more))]
+        heads = [*heads, *(head for head in more if head != their_key)]
     else:
         domains = [head for head in heads if fnmatchcase(head, weights or "w_*")]
     if not domains:

@@ -9,7 +9,7 @@ REPO = "someone/tables"
 
 
 def lengths(directory, manifest):
-    """Tokens of each document, in order of size, by cluster."""
+    """Documents and tokens by the length of documents, for each cluster."""
     return {
         cluster.name: sorted(
             length
