@@ -34,7 +34,7 @@ def draw_atlas(centroids: NDArray[np.float32], clusters: Sequence[ClusterInfo]) 
     begin = 0
     for number, cluster in enumerate(shown):
         end = begin + len(cluster.micro)
-        title = escape(f"{cluster.name}: {', '.join(cluster.terms[:5])}")
+        title = escape(f"{cluster.name}: {cluster.words}")
         # Hues a golden section apart, so that clusters of similar size differ.
         hue = number * 137.5 % 360
         circles = "".join(

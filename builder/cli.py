@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from climbstream.loader.cli import json_option, show, text_table
-from climbstream.loader.clusters import load_clusters
+from climbstream.loader.cli import json_option, show
+from climbstream.loader.clusters import clusters_text
 from climbstream.loader.engine import ENGINES
 from climbstream.loader.errors import InvalidDataError, UsageError
 from climbstream.loader.storage import read_json
@@ -109,10 +109,5 @@ def build(
         from .pipeline import build as run_build  # noqa: PLC0415
 
         manifest = run_build(sources, out, checked, workers=workers, engine=engine)
-    words = {info.name: ", ".join(info.terms[:5]) for info in load_clusters(out)}
-    rows = [
-        (c.name, words.get(c.name, ""), f"{c.documents:,}", f"{c.tokens:,}")
-        for c in manifest.clusters
-    ]
-    text = text_table(("cluster", "words", "documents", "tokens"), rows, left=2)
+    text = clusters_text(out, manifest)
     show(manifest.to_json(), f"{text}\n\n{out} · report: {out / 'report.html'}", as_json=as_json)

@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
-from climbstream.loader.cli import json_option, show, text_table
-from climbstream.loader.clusters import load_clusters
+from climbstream.loader.cli import json_option, show
+from climbstream.loader.clusters import clusters_text
 from climbstream.loader.engine import ENGINES
 from climbstream.loader.errors import IntegrityError
 from climbstream.loader.hub import check_repo
 from climbstream.loader.mixture import Mixture
+from climbstream.loader.table import text_table
 from climbstream.loader.verify import verify_directory
 
 from .drawn import draw_shards
@@ -58,12 +59,7 @@ def import_(
     """
     settings = ImportSettings(**given)
     manifest = import_corpus(sources, out, settings, workers=workers, engine=engine)
-    words = {info.name: ", ".join(info.terms[:5]) for info in load_clusters(out)}
-    rows = [
-        (c.name, words.get(c.name, ""), f"{c.documents:,}", f"{c.tokens:,}")
-        for c in manifest.clusters
-    ]
-    text = text_table(("cluster", "words", "documents", "tokens"), rows, left=2)
+    text = clusters_text(out, manifest)
     about = f"{out} · licence: {manifest.license} · report: {out / 'report.html'}"
     show(manifest.to_json(), f"{text}\n\n{about}", as_json=as_json)
 

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from .errors import InvalidDataError
+from .manifest import Manifest
 from .storage import parse_json, write_json
 from .store import Store
+from .table import text_table
 from .versioned import check_version
 
 CLUSTERS = "clusters.json"
@@ -41,6 +43,11 @@ class ClusterInfo:
     """Documents that were near duplicates of others, left out or kept."""
     effective_tokens: int = 0
     """Tokens of the documents that are no copies of others."""
+
+    @property
+    def words(self) -> str:
+        """The strongest of its terms, for a line of a table."""
+        return ", ".join(self.terms[:5])
 
     def to_json(self) -> dict[str, Any]:
         """Return the description as JSON values."""
@@ -87,3 +94,27 @@ def load_clusters(directory: str | Path | Store) -> list[ClusterInfo]:
         return [ClusterInfo.from_json(cluster) for cluster in fields["clusters"]]
     except (KeyError, TypeError) as error:
         raise InvalidDataError(f"{path}: {error!r}") from None
+
+
+def clusters_text(directory: str | Path | Store, manifest: Manifest) -> str:
+    """Lay out the clusters of a shard directory, a folder or a URL, for a terminal.
+
+    Raises:
+        InvalidDataError: Their description cannot be read.
+        RemoteError: The store did not give it.
+    """
+    about = {info.name: info for info in load_clusters(directory)}
+    rows = []
+    for cluster in manifest.clusters:
+        info = about.get(cluster.name)
+        rows.append(
+            (
+                cluster.name,
+                info.words if info else "",
+                f"{cluster.documents:,}",
+                f"{cluster.tokens:,}",
+                f"{cluster.tokens / manifest.tokens:.1%}",
+                f"{info.quality['overall']:.1f}" if info and info.quality else "",
+            )
+        )
+    return text_table(("cluster", "words", "documents", "tokens", "share", "quality"), rows, left=2)

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from .change import Change
-from .cli import json_option, show, split_number, text_table
-from .clusters import load_clusters
+from .cli import json_option, show, split_number
+from .clusters import clusters_text, load_clusters
 from .doctor import diagnose
 from .door import read_request
 from .errors import ClimbError, IntegrityError, UsageError
@@ -18,6 +18,7 @@ from .mixture import Mixture
 from .pull import pull as fetch_shards
 from .ramp import MOST_STEPS
 from .request import REQUEST, ask, blend, open_run
+from .table import text_table
 from .weights import WeightsLog
 
 
@@ -27,26 +28,12 @@ from .weights import WeightsLog
 def inspect(directory: str, as_json: bool) -> None:
     """Say what the shard directory DIRECTORY holds, a folder or a URL."""
     manifest = Manifest.load(directory)
-    about = {info.name: info for info in load_clusters(directory)}
-    rows = []
-    for cluster in manifest.clusters:
-        info = about.get(cluster.name)
-        rows.append(
-            (
-                cluster.name,
-                ", ".join(info.terms[:5]) if info else "",
-                f"{cluster.documents:,}",
-                f"{cluster.tokens:,}",
-                f"{cluster.tokens / manifest.tokens:.1%}",
-                f"{info.quality['overall']:.1f}" if info and info.quality else "",
-            )
-        )
     text = (
         f"{directory}: {manifest.tokens:,} tokens of {manifest.vocab_size:,} kinds in "
-        f"{len(rows)} clusters\nlicence: {manifest.license}\n\n"
-        + text_table(("cluster", "words", "documents", "tokens", "share", "quality"), rows, left=2)
+        f"{len(manifest.clusters)} clusters\nlicence: {manifest.license}\n\n"
+        f"{clusters_text(directory, manifest)}"
     )
-    value = {**manifest.to_json(), "about": [info.to_json() for info in about.values()]}
+    value = {**manifest.to_json(), "about": [info.to_json() for info in load_clusters(directory)]}
     show(value, text, as_json=as_json)
 
 

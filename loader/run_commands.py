@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from .audit import audit_run
-from .cli import json_option, show, text_table
+from .cli import json_option, show
 from .errors import UsageError
 from .explain import explain_step
 from .monitor import HOST, Monitor
 from .progress import say
 from .replay import Replay
+from .table import text_table
 from .watch import RunWatch
 
 _RUN = click.argument("run", type=click.Path(path_type=Path))

@@ -13,11 +13,12 @@ import click
 from click.core import ParameterSource
 
 from climbstream.loader import Manifest, Mixture
-from climbstream.loader.cli import json_option, show, split_number, text_table
+from climbstream.loader.cli import json_option, show, split_number
 from climbstream.loader.clusters import load_clusters
 from climbstream.loader.engine import ENGINES
 from climbstream.loader.errors import UsageError
 from climbstream.loader.schedule import Schedule
+from climbstream.loader.table import text_table
 
 from .limits import Group
 from .model import SIZES
@@ -306,7 +307,7 @@ def _doremi_text(
 
 def mixture_text(directory: Path, mixture: Mixture) -> str:
     """Lay out a mixture beside the token shares, for a terminal."""
-    words = {info.name: ", ".join(info.terms[:5]) for info in load_clusters(directory)}
+    words = {info.name: info.words for info in load_clusters(directory)}
     shares = Manifest.load(directory).token_shares.weights
     rows = [
         (name, words.get(name, ""), f"{share:.1%}", f"{mixture.weights.get(name, 0.0):.1%}")

@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from climbstream.loader import Manifest, Mixture
-from climbstream.loader.cli import call, json_option, show, text_table
+from climbstream.loader.cli import call, json_option, show
 from climbstream.loader.clusters import load_clusters
 from climbstream.loader.page import cluster_table, page, section
 from climbstream.loader.progress import say
 from climbstream.loader.storage import write_bytes
+from climbstream.loader.table import text_table
 
 from .answer import Answer
 from .cli import mixture_text

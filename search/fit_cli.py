@@ -5,10 +5,11 @@ from pathlib import Path
 import click
 
 from climbstream.loader import Mixture
-from climbstream.loader.cli import json_option, show, text_table
+from climbstream.loader.cli import json_option, show
 from climbstream.loader.errors import UsageError
 from climbstream.loader.page import page
 from climbstream.loader.storage import write_bytes, write_json
+from climbstream.loader.table import text_table
 
 from .answer import Answer
 from .fit import fit, mean_weights, read_runs

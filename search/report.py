@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from climbstream.loader import Manifest
-from climbstream.loader.cli import text_table
 from climbstream.loader.clusters import load_clusters
 from climbstream.loader.page import bar, claim, dots, paragraph, section, table
+from climbstream.loader.table import text_table
 
 from .answer import BASE, Answer
 from .comparison import Comparison, mean_and_error
@@ -46,7 +46,7 @@ def comparison_sections(comparison: Comparison, name: str) -> list[str]:
 def search_sections(directory: Path, answer: Answer, trials: Sequence[Trial]) -> list[str]:
     """Show what was measured round by round, the mixture, and how good the predictor was."""
     shares = Manifest.load(directory).token_shares.weights
-    words = {info.name: ", ".join(info.terms[:5]) for info in load_clusters(directory)}
+    words = {info.name: info.words for info in load_clusters(directory)}
     return [
         section("The search", paragraph(answer.reason), *_paths(answer, trials)),
         *_confirmed(answer),

@@ -14,8 +14,9 @@ import click
 import pytest
 
 from climbstream.loader import cli, errors
-from climbstream.loader.cli import COMMANDS, call, run, text_table
+from climbstream.loader.cli import COMMANDS, call, run
 from climbstream.loader.storage import lock
+from climbstream.loader.table import text_table
 
 HEAVY = {
     *("torch", "numpy", "numba", "scipy", "sklearn", "pandas", "pyarrow", "datasets", "faiss"),
