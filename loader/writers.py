@@ -22,24 +22,25 @@ class Writer(Protocol):
 class TensorBoardWriter:
     """Writes numbers as scalars of TensorBoard.
 
+    A run that goes on from a checkpoint has a new writer: of what was written to ``folder`` before,
+    TensorBoard shows no more what is of its first step or later.
+
     Args:
-        folder: Where event files go, a new one for each writer.
-        after: The step that a run goes on from: of what was written before, TensorBoard shows
-            that of later steps no more. None: all stays.
+        folder: Where event files go, one for each writer that logs anything.
 
     Raises:
         UsageError: TensorBoard is not installed.
     """
 
-    def __init__(self, folder: str | Path, *, after: int | None = None) -> None:
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = str(folder)
+        self._events: Any = None
         try:
-            tensorboard = importlib.import_module("torch.utils.tensorboard")
+            self._tensorboard = importlib.import_module("torch.utils.tensorboard")
         except ImportError as error:
             raise UsageError(
                 f"TensorBoard cannot be written to: {error}; pip install 'climbstream[tensorboard]'"
             ) from None
-        purge = None if after is None else after + 1
-        self._events = tensorboard.SummaryWriter(str(folder), purge_step=purge)
 
     def __enter__(self) -> Self:
         return self
@@ -49,13 +50,16 @@ class TensorBoardWriter:
 
     def log(self, data: dict[str, Any], step: int) -> None:
         """Write ``data``, and flush, so that what was logged outlives a crash of the job."""
+        if self._events is None:
+            self._events = self._tensorboard.SummaryWriter(self._folder, purge_step=step)
         for name, number in data.items():
             self._events.add_scalar(name, number, step)
         self._events.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self._events.close()
+        if self._events is not None:
+            self._events.close()
 
 
 def write_metrics(metrics: Mapping[str, Any], *writers: Writer) -> None:

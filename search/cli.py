@@ -19,6 +19,7 @@ from climbstream.loader.engine import ENGINES
 from climbstream.loader.errors import UsageError
 from climbstream.loader.schedule import Schedule
 from climbstream.loader.table import text_table
+from climbstream.loader.writers import TensorBoardWriter, Writer
 
 from .limits import Group
 from .model import SIZES
@@ -35,6 +36,13 @@ _OF_DOREMI = frozenset(
 )
 """What may be said with the preset doremi."""
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
+_tensorboard_option = click.option(
+    "--tensorboard", is_flag=True, help="Write what is measured to OUT/events too."
+)
+
+
+def _writers(out: Path, tensorboard: bool) -> list[Writer]:
+    return [TensorBoardWriter(out / "events")] if tensorboard else []
 
 
 def _model_options(command: F) -> F:
@@ -122,6 +130,7 @@ def _model_options(command: F) -> F:
     show_default=True,
     help="Where proxies run.",
 )
+@_tensorboard_option
 @_model_options
 @json_option
 def search(
@@ -144,6 +153,7 @@ def search(
     allow: tuple[str, ...],
     workers: int | None,
     engine: str,
+    tensorboard: bool,
     seed: int,
     as_json: bool,
     **model: Any,
@@ -196,7 +206,10 @@ def search(
     )
     from .proxy_search import run_search  # noqa: PLC0415
 
-    answer = run_search(directory, targets, out, settings, workers=workers, engine=engine)
+    writers = _writers(out, tensorboard)
+    answer = run_search(
+        directory, targets, out, settings, workers=workers, engine=engine, writers=writers
+    )
     text = (
         f"{answer.reason}\n\n{mixture_text(directory, answer.mixture)}\n\n"
         f"{out / 'mixture.json'} · report: {out / 'report.html'}"
@@ -211,6 +224,7 @@ def search(
 @click.option("--tokens", type=int, required=True, help="To train on in all.")
 @click.option("--max-epochs", type=float, help="Of each cluster.  [default: no limit]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@_tensorboard_option
 @_model_options
 @json_option
 def train(
@@ -220,6 +234,7 @@ def train(
     tokens: int,
     max_epochs: float | None,
     out: Path,
+    tensorboard: bool,
     seed: int,
     as_json: bool,
     **model: Any,
@@ -241,7 +256,9 @@ def train(
     from .job import is_first  # noqa: PLC0415
     from .train_run import train_run  # noqa: PLC0415
 
-    result = train_run(directory, weights, settings, seed, out, max_epochs)
+    result = train_run(
+        directory, weights, settings, seed, out, max_epochs, _writers(out, tensorboard)
+    )
     if not is_first():
         return
     text = f"loss {result['loss']:.4f} nats a token after {result['tokens']:,} tokens · {out}"

@@ -11,6 +11,7 @@ from climbstream.loader.page import page
 from climbstream.loader.plan import begin_or_continue
 from climbstream.loader.progress import Progress, say
 from climbstream.loader.storage import lock, remove_temporaries, write_bytes, write_json
+from climbstream.loader.writers import Writer, write_metrics
 
 from .answer import Answer
 from .base import check_base
@@ -35,10 +36,13 @@ def run_search(
     *,
     workers: int | None = None,
     engine: str = "local",
+    writers: Sequence[Writer] = (),
 ) -> Answer:
     """Search the mixture of ``directory`` that is best for ``targets``; go on if it was begun.
 
     ``engine`` is ``local``, processes of this machine, one a GPU if it has some; or ``ray``.
+    ``writers`` get the scores and the weights of each proxy, by the number of proxies that are
+    done, and what predictors were worth out of fold when it was proposed.
 
     Leaves ``trials.jsonl``, ``answer.json``, ``mixture.json`` and ``report.html`` in ``out``.
 
@@ -85,6 +89,7 @@ def run_search(
             while mixtures := search.ask():
                 if search.table:
                     say(f"what predictors are worth by now:\n{skills_text(search.table)}")
+                worth = {f"{skill.target}/{skill.predictor}": skill.nmse for skill in search.table}
                 tasks = [
                     ProxyTask(
                         directory=directory,
@@ -105,6 +110,13 @@ def run_search(
                         search.tell(
                             task.mixture, ClimbError(result.why) if failed else result.scores
                         )
+                        numbers = {
+                            "step": len(search.log.trials),
+                            "score": result.scores or {},
+                            "weight": task.mixture.weights,
+                            "nmse": worth,
+                        }
+                        write_metrics(numbers, *writers)
                         bar.add(1, f"round {task.mixture.about['round']}")
         trials = search.log.trials
         if all(trial.scores is None for trial in trials):

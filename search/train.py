@@ -7,7 +7,7 @@ another number of ranks changes no batch, but the order in which floats are adde
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from climbstream.loader.plan import check_same
 from climbstream.loader.pool import own_device
 from climbstream.loader.schedule import Schedule
 from climbstream.loader.storage import atomic_path
+from climbstream.loader.writers import Writer, write_metrics
 
 from .base import load_base
 from .job import ALONE, Job
@@ -62,6 +63,7 @@ def train_model(
     log: Path | None = None,
     served: Path | None = None,
     metrics: Path | None = None,
+    writers: Sequence[Writer] = (),
     max_epochs: float | None = None,
     weights_file: Path | None = None,
     rule: OnlineRule | None = None,
@@ -81,6 +83,7 @@ def train_model(
         served: File of the ledger of what is served.
         metrics: File to append `MixtureLoader.metrics` and the loss to, of all and by cluster,
             every 100 steps; what will be used up before the end is said then.
+        writers: To write the same numbers to, at the same steps.
         max_epochs: How often a cluster may be gone through; then the others share its weight.
         weights_file: File in which other weights may be asked for, as `climb weights` does.
         rule: Changes the weights while the model trains, beginning with ``mixture``.
@@ -176,9 +179,10 @@ def train_model(
         if metrics is not None and ((step + 1) % _METRICS_EVERY == 0 or step + 1 == settings.steps):
             cluster_loss = by_cluster.take(job.sum)
             if job.rank == 0:
-                append_metrics(
-                    metrics, loader.metrics(), loss=losses[-1], cluster_loss=cluster_loss
-                )
+                found = loader.metrics()
+                append_metrics(metrics, found, loss=losses[-1], cluster_loss=cluster_loss)
+                more = {"loss": losses[-1], "cluster_loss": cluster_loss}
+                write_metrics({**found, **more}, *writers)
         if checkpoint is not None and job.rank == 0 and (step + 1) % every == 0:
             state = {
                 "run": run,

@@ -1,5 +1,6 @@
 """A run of ``climb train``: one model in a folder, resumable, with its log and metrics."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from climbstream.loader.progress import Progress, say
 from climbstream.loader.request import LOG, REQUEST
 from climbstream.loader.schedule import Schedule
 from climbstream.loader.storage import lock, read_json, remove_temporaries, write_bytes, write_json
+from climbstream.loader.writers import Writer
 
 from .base import check_base
 from .job import join_job
@@ -37,11 +39,13 @@ def train_run(
     seed: int,
     out: Path,
     max_epochs: float | None = None,
+    writers: Sequence[Writer] = (),
 ) -> dict[str, Any]:
     """Train one model and leave it in ``out/model``, as Hugging Face does; return the result.
 
-    ``directory`` is a folder or URL of shards, ``mixture`` the token shares if None. Under torchrun
-    all ranks train it together, and may be others in number when it goes on.
+    ``directory`` is a folder or URL of shards, ``mixture`` the token shares if None; ``writers``
+    get what is appended to ``out/metrics.jsonl``. Under torchrun all ranks train it together, and
+    may be others in number when it goes on.
 
     Raises:
         InvalidDataError: ``out`` holds another run.
@@ -94,6 +98,7 @@ def train_run(
                     log=out / LOG,
                     served=out / LEDGER,
                     metrics=out / METRICS,
+                    writers=writers,
                     max_epochs=max_epochs,
                     weights_file=out / REQUEST,
                     on_step=show,

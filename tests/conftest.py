@@ -1,6 +1,7 @@
 """What the tests of all folders share: a corpus with known topics, and what was built of it."""
 
 import gzip
+import importlib
 import json
 import os
 import random
@@ -88,6 +89,12 @@ def climb() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="session")
+def scalars() -> Callable[[Path], dict[str, dict[int, float]]]:
+    """Return what reads a folder as TensorBoard does: numbers by step, by name."""
+    return _scalars
+
+
+@pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A finished build with copies, repeated identifiers, junk, bad records and a holdout."""
     # Imported here, so that a test run without these tests does not pay for it.
@@ -146,6 +153,17 @@ def _write_jsonl(path: Path, records: Iterable[Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return path
+
+
+def _scalars(folder: Path) -> dict[str, dict[int, float]]:
+    accumulator = importlib.import_module(
+        "tensorboard.backend.event_processing.event_accumulator"
+    ).EventAccumulator
+    read = accumulator(str(folder)).Reload()
+    return {
+        name: {event.step: event.value for event in read.Scalars(name)}
+        for name in read.Tags()["scalars"]
+    }
 
 
 def _climb(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:

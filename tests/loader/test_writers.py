@@ -3,7 +3,6 @@
 import sys
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from climbstream.loader import MixtureLoader
 from climbstream.loader.errors import UsageError
@@ -22,15 +21,6 @@ def open_loader(shards):
     return lambda: MixtureLoader(shards.directory, seq_len=8, batch_rows=4, max_epochs=100)
 
 
-def scalars(folder):
-    """Scalars that TensorBoard reads of ``folder``: numbers by step, by name."""
-    read = EventAccumulator(str(folder)).Reload()
-    return {
-        name: {event.step: event.value for event in read.Scalars(name)}
-        for name in read.Tags()["scalars"]
-    }
-
-
 class Kept(list):
     """Keeps what it is given."""
 
@@ -47,7 +37,7 @@ def run(loader, end, *writers):
             return
 
 
-def test_tensorboard_reads_what_the_loader_measured(open_loader, tmp_path):
+def test_tensorboard_reads_what_the_loader_measured(open_loader, tmp_path, scalars):
     kept = Kept()
     with TensorBoardWriter(tmp_path) as writer:
         run(open_loader(), 5, writer, kept)
@@ -58,21 +48,21 @@ def test_tensorboard_reads_what_the_loader_measured(open_loader, tmp_path):
         assert {name: found[name][step] for name in found} == pytest.approx(numbers)
 
 
-def test_what_was_logged_is_there_before_the_writer_is_closed(open_loader, tmp_path):
+def test_what_was_logged_is_there_before_the_writer_is_closed(open_loader, tmp_path, scalars):
     writer = TensorBoardWriter(tmp_path)
     run(open_loader(), 2, writer)
     assert [*scalars(tmp_path)["loss"]] == [1, 2]
     writer.close()
 
 
-def test_a_run_that_goes_on_takes_the_place_of_later_steps(open_loader, tmp_path):
+def test_a_run_that_goes_on_takes_the_place_of_later_steps(open_loader, tmp_path, scalars):
     loader = open_loader()
     with TensorBoardWriter(tmp_path) as writer:
         run(loader, 4, writer)
         state = loader.state_dict()
         run(loader, 9, writer)
     again = open_loader().load_state_dict(state)
-    with TensorBoardWriter(tmp_path, after=again.step) as writer:
+    with TensorBoardWriter(tmp_path) as writer:
         run(again, 6, writer)
     assert [*scalars(tmp_path)["served/c00"]] == [1, 2, 3, 4, 5, 6]
 

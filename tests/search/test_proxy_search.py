@@ -215,11 +215,12 @@ def test_limits_that_cannot_be_are_one_line(shards, tmp_path, capsys, more, said
 
 
 def test_limits_of_the_command_hold_in_every_proxy_and_the_best_are_run_again(
-    shards, tmp_path, capsys
+    shards, tmp_path, capsys, scalars
 ):
     asked = (
         f"search {shards} --target label=sea --budget 8 --proxy-tokens 2048 --out {tmp_path / 'o'} "
-        "--min-weight c00=0.3 --pin c01=0.1 --group c02,c03=0:0.2 --confirm 2 --json --workers 1"
+        "--min-weight c00=0.3 --pin c01=0.1 --group c02,c03=0:0.2 --confirm 2 --json --workers 1 "
+        "--tensorboard"
     )
     assert run(asked.split()) == 0, capsys.readouterr().err
     lines = (tmp_path / "o" / "trials.jsonl").read_text().splitlines()[1:]
@@ -229,6 +230,12 @@ def test_limits_of_the_command_hold_in_every_proxy_and_the_best_are_run_again(
         assert weights["c01"] == pytest.approx(0.1)
         assert weights["c02"] + weights["c03"] <= 0.2 + 1e-9
     assert len(mixtures) > 8
+    # TensorBoard shows each of them, and what predictors were worth once there were some.
+    shown = scalars(tmp_path / "o" / "events")
+    scores = [json.loads(line)["scores"]["label=sea"] for line in lines]
+    assert shown["score/label=sea"] == pytest.approx(dict(enumerate(scores, start=1)))
+    assert [*shown["weight/c01"]] == [*range(1, len(mixtures) + 1)]
+    assert [*shown["nmse/label=sea/stack"]][-1] == len(mixtures)
 
 
 @pytest.fixture

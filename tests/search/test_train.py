@@ -334,15 +334,21 @@ def test_a_folder_that_another_process_holds_is_refused(shards, shares, tmp_path
         train_run(shards, shares, settings(), 0, tmp_path)
 
 
-def test_the_command_writes_its_result_and_nothing_else_to_stdout(shards, tmp_path, capsys):
+def test_the_command_writes_its_result_and_nothing_else_to_stdout(
+    shards, tmp_path, capsys, scalars
+):
     mixture = tmp_path / "mixture.json"
     Mixture.of({Manifest.load(shards).names[0]: 1.0}).save(mixture)
-    arguments = f"train {shards} --mixture {mixture} --tokens 1024 --out {tmp_path / 'out'} --json"
-    assert run(arguments.split()) == 0
+    arguments = f"train {shards} --mixture {mixture} --tokens 1024 --out {tmp_path / 'out'}"
+    assert run([*arguments.split(), "--tensorboard", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result == json.loads((tmp_path / "out" / "result.json").read_text())
     assert list(result["served"].values()) == [1024, *[0] * (len(result["served"]) - 1)]
-    assert run(arguments.removesuffix(" --json").split()) == 0
+    line = json.loads((tmp_path / "out" / "metrics.jsonl").read_text())
+    shown = scalars(tmp_path / "out" / "events")
+    assert shown["loss"] == pytest.approx({line["step"]: line["loss"]})
+    assert shown[f"cluster_loss/{next(iter(line['cluster_loss']))}"]
+    assert run(arguments.split()) == 0
     said = capsys.readouterr().out
     assert said == f"loss {result['loss']:.4f} nats a token after 1,024 tokens · {tmp_path}/out\n"
 
