@@ -118,7 +118,7 @@ def find_mixtures(shards: Path, out: Path, sizes: Sizes) -> dict[str, Mixture]:
         say(f"{preset}: {answer.reason}")
     say("doremi: the tokens of as many proxies")
     half = TrainSettings(tokens=sizes.proxy.tokens * sizes.budget // 2)
-    found = run_doremi(shards, targets, out / "doremi", half)
+    found = run_doremi(shards, (), out / "doremi", half)
     mixtures["doremi"] = Mixture.from_json(found["mixture"])
     return mixtures
 

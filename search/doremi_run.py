@@ -39,8 +39,9 @@ def run_doremi(
     """Find DoReMi's mixture of ``directory``; go on if it was begun.
 
     It knows no targets: they are scored alone, on a proxy of the mixture found and on one of the
-    token shares, so that it can be compared. With reference and follower four models are trained.
-    Leaves ``weights.jsonl`` of the follower, ``result.json`` and ``mixture.json`` in ``out``.
+    token shares, so that it can be compared. With reference and follower four models are trained;
+    without targets these two. Leaves ``weights.jsonl`` of the follower, ``result.json`` and
+    ``mixture.json`` in ``out``.
 
     Raises:
         UsageError: A target does not exist, or so few steps that no weights would be chosen.
@@ -112,6 +113,7 @@ def run_doremi(
                 targets=tuple(targets),
             )
             for each in (mixture, prior)
+            if targets
         ]
         scores = {}
         with Pool(workers, gpus=True, preload=PRELOAD) as pool:

@@ -189,6 +189,12 @@ def test_a_run_leaves_a_mixture_and_what_it_and_the_token_shares_score(
     assert json.loads(capsys.readouterr().out) == found
 
 
+def test_without_targets_there_is_a_mixture_and_nothing_is_scored(shards, tmp_path):
+    found = run_doremi(shards, (), tmp_path, SETTINGS)
+    assert found["scores"] == {}
+    assert Mixture.load(tmp_path / "mixture.json").weights == found["mixture"]["weights"]
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
