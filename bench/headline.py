@@ -8,7 +8,7 @@ weights and has the tokens of as many proxies, half for its reference, half for 
 follows it. Models of ``--model``, larger than the proxies and trained on more tokens, are then
 trained on each mixture with ``--seeds`` seeds, and scored on the test items of these tasks, and on
 tasks that no search saw: ARC-Challenge, WinoGrande, Social IQA. Printed is the mean over the tasks,
-and its standard error over the seeds.
+its standard error over the seeds, and how much better that is than the token shares, seed by seed.
 
 Everything is kept in ``--out``: stopped and run again, the bench goes on where it was.
 """
@@ -17,7 +17,7 @@ import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from subprocess import run as run_process
 
 from measure import report
@@ -25,6 +25,7 @@ from measure import report
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.progress import say
 from climbstream.search.compare import compare
+from climbstream.search.comparison import Comparison
 from climbstream.search.doremi_run import run_doremi
 from climbstream.search.proxy_search import run_search
 from climbstream.search.settings import SearchSettings, TrainSettings
@@ -33,6 +34,7 @@ from climbstream.search.train_run import train_run
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
 SEARCHED = ("piqa", "arc_easy", "hellaswag")
 UNSEEN = ("arc_challenge", "winogrande", "social_iqa")
+SHARES = "token shares"
 PRESETS = ("random", "regmix", "climb", "robust")
 
 
@@ -78,12 +80,20 @@ def main() -> None:
     seeds = range(101, 101 + sizes.seeds)
     found = compare(shards, mixtures, tasks, sizes.final, seeds, options.out / "final")
     for kind, names in (("searched", SEARCHED), ("not searched", UNSEEN)):
+        of_tasks = [found[task(each)].scores for each in names]
+        by_seed = {
+            name: [fmean(of) for of in zip(*(scores[name] for scores in of_tasks), strict=True)]
+            for name in mixtures
+        }
+        together = Comparison(by_seed)
         for name in mixtures:
-            by_seed = zip(*(found[task(each)].scores[name] for each in names), strict=True)
-            means = [fmean(of) for of in by_seed]
-            each = ", ".join(f"{t} {fmean(found[task(t)].scores[name]):.4f}" for t in names)
-            error = stdev(means) / len(means) ** 0.5 if len(means) > 1 else float("nan")
-            report(f"{kind}: {name}", fmean(means), "bits/byte", f"± {error:.4f}; {each}")
+            mean, error = together.mean(name)
+            gain, of_gain = together.gain(name, SHARES)
+            each = ", ".join(
+                f"{t} {fmean(scores[name]):.4f}" for t, scores in zip(names, of_tasks, strict=True)
+            )
+            note = f"± {error:.4f}; {gain:+.4f} ± {of_gain:.4f} better than {SHARES}; {each}"
+            report(f"{kind}: {name}", mean, "bits/byte", note)
 
 
 def task(name: str) -> str:
@@ -104,7 +114,7 @@ def find_mixtures(shards: Path, out: Path, sizes: Sizes) -> dict[str, Mixture]:
     targets = [task(name) for name in SEARCHED]
     mixtures = {
         "uniform": Mixture.uniform(manifest.names),
-        "token shares": manifest.token_shares,
+        SHARES: manifest.token_shares,
     }
     for preset in PRESETS:
         say(f"{preset}: {sizes.budget} proxies of {sizes.proxy.tokens:,} tokens")
