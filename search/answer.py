@@ -6,16 +6,20 @@ Scores are in standard deviations over the trials ("sd"), and less is better.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from climbstream.loader.errors import InvalidDataError
 from climbstream.loader.mixture import Mixture
+from climbstream.loader.versioned import check_version
 
 from .forecast import Forecast
 from .predictor import Skill
 from .trial import Evidence
+
+T = TypeVar("T")
 
 BASE = "baseline"
 """The choice that is the token-share mixture."""
@@ -107,6 +111,38 @@ class Answer:
         for value, candidate in zip(fields["candidates"], self.candidates, strict=True):
             value["mixture"] = candidate.mixture.to_json()
         return {"version": self.version, **fields}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what `to_json` gave.
+
+        Raises:
+            InvalidDataError: It is no such answer.
+        """
+        fields = check_version(value, cls.version, "answer")
+        try:
+            for name in ("measured_best", "predicted_best", "baseline"):
+                fields[name] = fields[name] and _read(Pick, fields[name])
+            confirmation = fields["confirmation"]
+            return cls(
+                **{
+                    **fields,
+                    "mixture": Mixture.from_json(fields["mixture"]),
+                    "table": [Skill(**skill) for skill in fields["table"]],
+                    "out_of_fold": [(a, b) for a, b in fields["out_of_fold"]],
+                    "candidates": [_read(Candidate, each) for each in fields["candidates"]],
+                    "front": [_read(Pick, each) for each in fields["front"]],
+                    "confirmation": confirmation and Confirmation(**confirmation),
+                    "spread": {name: (low, high) for name, (low, high) in fields["spread"].items()},
+                }
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidDataError(f"this is no answer of a search: {error!r}") from None
+
+
+def _read(kind: type[T], value: Any) -> T:
+    """Read a `Pick` or a `Candidate`."""
+    return kind(**{**value, "mixture": Mixture.from_json(value["mixture"])})
 
 
 def conclude(

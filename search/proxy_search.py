@@ -10,7 +10,7 @@ from climbstream.loader.errors import ClimbError, InvalidDataError
 from climbstream.loader.page import page
 from climbstream.loader.plan import begin_or_continue
 from climbstream.loader.progress import Progress, say
-from climbstream.loader.storage import lock, remove_temporaries, write_bytes, write_json
+from climbstream.loader.storage import lock, read_json, remove_temporaries, write_bytes, write_json
 from climbstream.loader.writers import Writer, write_metrics
 
 from .answer import Answer
@@ -26,6 +26,8 @@ from .train import default_mixture
 
 _PLAN = "search.json"
 """What a search in a folder is of."""
+_LEFT = ("mixture.json", "answer.json", "report.html")
+"""What a search leaves when it ends."""
 
 
 def run_search(
@@ -63,6 +65,9 @@ def run_search(
             "settings": settings.to_json(),
         }
         if begin_or_continue(out, _PLAN, plan):
+            if all((out / name).exists() for name in _LEFT):
+                say(f"the search in {out} had ended; this is its answer")
+                return Answer.from_json(read_json(out / "answer.json"))
             say(f"going on with the search in {out}")
         proxy = settings.rehearsal()
         features = {}

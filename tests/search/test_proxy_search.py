@@ -58,6 +58,20 @@ def test_a_finished_search_gives_its_answer_and_trains_nothing(searched, shards)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
+def test_a_finished_search_proposes_nothing_anew(searched, shards, monkeypatch):
+    out, answer = searched
+    monkeypatch.delattr("climbstream.search.search.Search.ask")
+    assert run_search(shards, TARGETS, out, SETTINGS) == answer
+
+
+@pytest.mark.parametrize("text", ["{}", '{"version": 1, "mixture": 3}', '{"version": 2}', "["])
+def test_an_answer_that_is_none_is_refused(searched, shards, tmp_path, text):
+    out = shutil.copytree(searched[0], tmp_path / "out")
+    (out / "answer.json").write_text(text)
+    with pytest.raises(InvalidDataError, match=r"no answer|has version 2|answer\.json"):
+        run_search(shards, TARGETS, out, SETTINGS)
+
+
 @pytest.mark.parametrize(
     ("other", "named"),
     [
