@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--base-tokens", type=int, default=4_000_000)
     parser.add_argument("--proxy-tokens", type=int, default=300_000)
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--final-tokens", type=int, default=2_000_000)
+    parser.add_argument("--final-tokens", type=int, default=800_000)
     parser.add_argument("--seeds", type=int, default=3)
     options, _ = parser.parse_known_args()
     if not CORPUS.is_dir():
