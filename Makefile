@@ -16,8 +16,7 @@ $(VENV): $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "climbstream needs Python 3.11 or newer; say make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	@# Of what is installed most is never imported: its bytecode would take longer than all else.
-	$(BIN)/pip install --no-compile --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[all,test]'
+	$(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[all,test]'
 	@touch $@
 
 demo: $(VENV)  ## the whole chain on real text of this machine, in about 8 minutes (OUT=demo)
