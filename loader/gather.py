@@ -14,11 +14,17 @@ import numpy as np
 from llvmlite import ir
 from numba import carray, njit, types  # type: ignore[attr-defined]
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from .pack import Packed
 from .parse import ShardView
+
+# numba imports 200 modules of its own, and of scipy, when the first function is compiled or loaded:
+# most of a second, for which an import is the time, and not the first batch.
+cpu_target.typing_context.refresh()
+cpu_target.target_context.refresh()
 
 IGNORED = -100
 """Label of a token that is not to be learned, as PyTorch and Hugging Face have it."""
