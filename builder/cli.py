@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from climbstream.loader.cli import json_option, show
-from climbstream.loader.clusters import clusters_text
+from climbstream.loader.clusters import clusters_text, load_clusters
 from climbstream.loader.engine import ENGINES
 from climbstream.loader.errors import InvalidDataError, UsageError
 from climbstream.loader.storage import read_json
@@ -109,5 +109,5 @@ def build(
         from .pipeline import build as run_build  # noqa: PLC0415
 
         manifest = run_build(sources, out, checked, workers=workers, engine=engine)
-    text = clusters_text(out, manifest)
+    text = clusters_text(manifest, load_clusters(out))
     show(manifest.to_json(), f"{text}\n\n{out} · report: {out / 'report.html'}", as_json=as_json)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from climbstream.loader.cli import json_option, show
-from climbstream.loader.clusters import clusters_text
+from climbstream.loader.clusters import clusters_text, load_clusters
 from climbstream.loader.engine import ENGINES
 from climbstream.loader.errors import IntegrityError
 from climbstream.loader.hub import check_repo
@@ -59,7 +59,7 @@ def import_(
     """
     settings = ImportSettings(**given)
     manifest = import_corpus(sources, out, settings, workers=workers, engine=engine)
-    text = clusters_text(out, manifest)
+    text = clusters_text(manifest, load_clusters(out))
     about = f"{out} · licence: {manifest.license} · report: {out / 'report.html'}"
     show(manifest.to_json(), f"{text}\n\n{about}", as_json=as_json)
 

@@ -1,5 +1,6 @@
 """ClusterInfo: what people want to know of a cluster; ``clusters.json`` holds it for all."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -96,14 +97,9 @@ def load_clusters(directory: str | Path | Store) -> list[ClusterInfo]:
         raise InvalidDataError(f"{path}: {error!r}") from None
 
 
-def clusters_text(directory: str | Path | Store, manifest: Manifest) -> str:
-    """Lay out the clusters of a shard directory, a folder or a URL, for a terminal.
-
-    Raises:
-        InvalidDataError: Their description cannot be read.
-        RemoteError: The store did not give it.
-    """
-    about = {info.name: info for info in load_clusters(directory)}
+def clusters_text(manifest: Manifest, clusters: Sequence[ClusterInfo]) -> str:
+    """Lay out the clusters of ``manifest`` for a terminal, with what is known of them."""
+    about = {info.name: info for info in clusters}
     rows = []
     for cluster in manifest.clusters:
         info = about.get(cluster.name)

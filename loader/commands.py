@@ -27,13 +27,13 @@ from .weights import WeightsLog
 @json_option
 def inspect(directory: str, as_json: bool) -> None:
     """Say what the shard directory DIRECTORY holds, a folder or a URL."""
-    manifest = Manifest.load(directory)
+    manifest, clusters = Manifest.load(directory), load_clusters(directory)
     text = (
         f"{directory}: {manifest.tokens:,} tokens of {manifest.vocab_size:,} kinds in "
         f"{len(manifest.clusters)} clusters\nlicence: {manifest.license}\n\n"
-        f"{clusters_text(directory, manifest)}"
+        f"{clusters_text(manifest, clusters)}"
     )
-    value = {**manifest.to_json(), "about": [info.to_json() for info in load_clusters(directory)]}
+    value = {**manifest.to_json(), "about": [info.to_json() for info in clusters]}
     show(value, text, as_json=as_json)
 
 

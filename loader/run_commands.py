@@ -1,4 +1,8 @@
-"""The commands that look at a run: audit, explain, monitor."""
+"""The commands that look at a run: audit, explain, monitor.
+
+What plans steps or reads shards anew is imported where it is called: it is compiled, which takes
+most of a second to load, for which neither ``--help`` nor the monitor should wait.
+"""
 
 import json
 from dataclasses import asdict
@@ -6,13 +10,10 @@ from pathlib import Path
 
 import click
 
-from .audit import audit_run
 from .cli import json_option, show
 from .errors import UsageError
-from .explain import explain_step
 from .monitor import HOST, Monitor
 from .progress import say
-from .replay import Replay
 from .table import text_table
 from .watch import RunWatch
 
@@ -30,6 +31,9 @@ def audit(run: Path, shards: str | None, as_json: bool) -> None:
     Each step is planned again from weights.jsonl and the indexes of the shards, and compared with
     served.jsonl.
     """
+    from .audit import audit_run  # noqa: PLC0415
+    from .replay import Replay  # noqa: PLC0415
+
     result = audit_run(Replay(run, shards))
     rows = [
         (c.name, f"{c.target:.4%}", f"{c.served:.4%}", f"{c.tokens:,}", f"{c.epochs:.3f}")
@@ -56,6 +60,9 @@ def audit(run: Path, shards: str | None, as_json: bool) -> None:
 @json_option
 def explain(run: Path, step: int, row: int | None, shards: str | None, as_json: bool) -> None:
     """List the documents of which the job in the folder RUN made a batch."""
+    from .explain import explain_step  # noqa: PLC0415
+    from .replay import Replay  # noqa: PLC0415
+
     pieces = explain_step(Replay(run, shards), step, row)
     heads = ("row", "cluster", "lane", "epoch", "shard", "document", "tokens", "id", "origin")
     rows = [

@@ -181,8 +181,8 @@ def train_model(
             if job.rank == 0:
                 found = loader.metrics()
                 append_metrics(metrics, found, loss=losses[-1], cluster_loss=cluster_loss)
-                more = {"loss": losses[-1], "cluster_loss": cluster_loss}
-                write_metrics({**found, **more}, *writers)
+                found |= {"loss": losses[-1], "cluster_loss": cluster_loss}
+                write_metrics(found, *writers)
         if checkpoint is not None and job.rank == 0 and (step + 1) % every == 0:
             state = {
                 "run": run,
