@@ -99,13 +99,16 @@ def deal_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret: 
         done, owned, first = consumed[k], lane_rows[k], k % lanes
         for _ in range(quotas[k]):
             best, lane = -1, first
-            # Wrapped by hand: a division costs more than all else here.
+            part, whole = np.int64(1), np.int64(0)  # (consumed + 1) and rows of `best`
+            # Wrapped by hand, and without branches: a division, or a wrong guess of what comes
+            # next, costs more than all else here.
             for _ in range(lanes):
-                # (consumed + 1) / rows, compared by cross multiplication.
-                if left[lane] > 0 and (
-                    best < 0 or (done[lane] + 1) * owned[best] < (done[best] + 1) * owned[lane]
-                ):
-                    best = lane
+                its_part, its_whole = done[lane] + 1, owned[lane]
+                # The parts are compared by cross multiplication.
+                better = (left[lane] > 0) & (its_part * whole < part * its_whole)
+                best = lane if better else best
+                part = its_part if better else part
+                whole = its_whole if better else whole
                 lane = lane + 1 if lane + 1 < lanes else 0
             turn = permute(room[best] - left[best], room[best], secret + np.uint64(best))
             slot = best - begin + (lanes if best < begin else 0) + turn * lanes

@@ -30,27 +30,43 @@ IGNORED = -100
 """Label of a token that is not to be learned, as PyTorch and Hugging Face have it."""
 
 
+class Pieces(NamedTuple):
+    """Of which runs of bytes the rows of a shard are made."""
+
+    ends: NDArray[np.int64]
+    """Pieces up to each row, ``[rows + 1]``."""
+    pieces: NDArray[np.uint32]
+    """First byte in the raw shard, and number of tokens, ``[pieces, 2]``."""
+    cut: int
+    dropped: int
+    """As in `Packed`."""
+
+    @classmethod
+    def of(cls, view: ShardView, packed: Packed, size: int) -> "Pieces":
+        """Join a shard of tokens of ``size`` bytes and its packing."""
+        pieces = _find_pieces(packed.pieces, view.starts, size)
+        return cls(packed.ends, pieces, packed.cut, packed.dropped)
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        return self.ends.nbytes + self.pieces.nbytes
+
+
 class Opened(NamedTuple):
     """A shard that rows can be copied from; it keeps alive what its addresses point to."""
 
     data: NDArray[np.uint8]
     """The raw shard."""
-    ends: NDArray[np.int64]
-    """Pieces up to each row, ``[rows + 1]``."""
-    pieces: NDArray[np.uint32]
-    """First byte in ``data``, and number of tokens, ``[pieces, 2]``."""
-    cut: int
-    dropped: int
-    """As in `Packed`."""
+    pieces: Pieces
     addresses: tuple[int, ...]
-    """Where the three arrays lie in memory."""
+    """Where in memory the shard lies, and the ends and pieces."""
 
     @classmethod
-    def of(cls, view: ShardView, packed: Packed, size: int) -> "Opened":
-        """Join a shard of tokens of ``size`` bytes and its packing."""
-        arrays = (view.data, packed.ends, _find_pieces(packed.pieces, view.starts, size))
-        addresses = tuple(array.ctypes.data for array in arrays)
-        return cls(*arrays, packed.cut, packed.dropped, addresses)
+    def of(cls, data: NDArray[np.uint8], pieces: Pieces) -> "Opened":
+        """Open raw shard ``data``, whose rows are made of ``pieces``."""
+        arrays = (data, pieces.ends, pieces.pieces)
+        return cls(data, pieces, tuple(array.ctypes.data for array in arrays))
 
 
 def _type_pointer(_context: Any, _address: Any) -> Any:

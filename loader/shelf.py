@@ -3,9 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .gather import Opened
+from .gather import Opened, Pieces
+from .recent import Recent
 from .steps import Steps
 from .stream import TokenStream
+
+_KEPT = 16 << 20
+"""Bytes of packings that are kept of shards that no lane reads from now: another lane that owns
+rows of the shard will, and then it need not be parsed and packed again."""
 
 Place = tuple[int, int, int]
 """Cluster, shard, epoch."""
@@ -17,6 +22,7 @@ class Shelf:
     def __init__(self, streams: list[TokenStream], lanes: int) -> None:
         self._streams = streams
         self._open: dict[Place, Opened] = {}
+        self._lately: Recent[Place, Pieces] = Recent(_KEPT)
         self._readers: dict[Place, set[tuple[int, int]]] = {}
         self._reading = np.full((len(streams), lanes, 2), -1)
         """Shard and epoch that a lane reads from, by cluster and lane; -1 for none."""
@@ -64,10 +70,11 @@ class Shelf:
         """Let ``lane`` read from ``place``."""
         if (opened := self._open.get(place)) is None:
             cluster, shard, epoch = place
-            opened = self._open[place] = self._streams[cluster].open(shard, epoch)
-            self._readers[place] = set()
-            self.dropped += opened.dropped
-            self.cut += opened.cut
+            opened = self._streams[cluster].open(shard, epoch, self._lately.get(place))
+            self._lately.put(place, opened.pieces, opened.pieces.bytes)
+            self._open[place], self._readers[place] = opened, set()
+            self.dropped += opened.pieces.dropped
+            self.cut += opened.pieces.cut
         before = (place[0], *self._reading[lane].tolist())
         if before in self._open and before != place:
             self._readers[before].discard(lane)

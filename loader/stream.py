@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from .cache import ShardCache
-from .gather import Opened
+from .gather import Opened, Pieces
 from .lanes import keep_part
 from .mds import Index
 from .order import key, subkey
@@ -48,13 +48,16 @@ class TokenStream:
         """Let go of a shard that will not be opened soon."""
         self._cache.release(self._index.shards[shard])
 
-    def open(self, shard: int, epoch: int) -> Opened:
-        """Open a shard, packed as it is in ``epoch``.
+    def open(self, shard: int, epoch: int, pieces: Pieces | None = None) -> Opened:
+        """Open a shard, packed as it is in ``epoch``; ``pieces``, if known, are of that packing.
 
         Raises:
             IntegrityError: The shard is missing, or its bytes are not those of the index.
         """
-        return Opened.of(*self.packed(shard, epoch), np.dtype(self._index.dtype).itemsize)
+        if pieces is None:
+            size = np.dtype(self._index.dtype).itemsize
+            pieces = Pieces.of(*self.packed(shard, epoch), size)
+        return Opened.of(self._cache.get(self._folder, self._index.shards[shard]), pieces)
 
     def packed(self, shard: int, epoch: int) -> tuple[ShardView, Packed]:
         """Say of which pieces of documents the rows of a shard are made in ``epoch``.

@@ -4,6 +4,7 @@ import json
 import struct
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from climbstream.loader import LoaderState, Mixture, MixtureLoader, WeightsLog
 from climbstream.loader.errors import IntegrityError, InvalidDataError, UsageError
 from climbstream.loader.mixture import integer_weights
 from climbstream.loader.storage import append_line, hash_bytes
+from climbstream.loader.stream import TokenStream
 from climbstream.loader.weights import WeightsRecord
 
 SEQ_LEN = 8
@@ -430,6 +432,28 @@ def test_any_history_goes_on_after_any_stop(shards, data):
     second = [rank.load_state_dict(state) for rank in open_(after, ROWS)]
     got += [step(second, w) for w in history[stop:]]
     assert got == expected
+
+
+def test_a_shard_that_another_lane_comes_to_is_not_packed_again(open_loader, monkeypatch):
+    opened, packed = Counter(), Counter()
+    open_, pack = TokenStream.open, TokenStream.packed
+
+    def count_open(stream, shard, epoch, pieces=None):
+        opened[stream.name, shard, epoch] += 1
+        return open_(stream, shard, epoch, pieces)
+
+    def count_pack(stream, shard, epoch):
+        packed[stream.name, shard, epoch] += 1
+        return pack(stream, shard, epoch)
+
+    monkeypatch.setattr(TokenStream, "open", count_open)
+    monkeypatch.setattr(TokenStream, "packed", count_pack)
+    loader = open_loader()
+    while min(loader.epochs.values()) < 3:
+        next(loader)
+    assert max(opened.values()) > 1
+    assert set(packed) == set(opened)
+    assert set(packed.values()) == {1}
 
 
 def test_a_batch_that_failed_is_not_counted(tmp_path, make_shards, counted_documents):
