@@ -71,7 +71,6 @@ class Shelf:
         if (opened := self._open.get(place)) is None:
             cluster, shard, epoch = place
             opened = self._streams[cluster].open(shard, epoch, self._lately.get(place))
-            self._lately.put(place, opened.pieces, opened.pieces.bytes)
             self._open[place], self._readers[place] = opened, set()
             self.dropped += opened.pieces.dropped
             self.cut += opened.pieces.cut
@@ -79,7 +78,9 @@ class Shelf:
         if before in self._open and before != place:
             self._readers[before].discard(lane)
             if not self._readers[before]:
-                self._spent.append(self._open.pop(before))
+                spent = self._open.pop(before)
+                self._spent.append(spent)
+                self._lately.put(before, spent.pieces, spent.pieces.bytes)
                 del self._readers[before]
                 if not any(place[:2] == before[:2] for place in self._open):
                     self._streams[before[0]].release(before[1])
