@@ -150,10 +150,11 @@ def conclude(
 ) -> Answer:
     """Choose between the best measured, the best predicted and the token-share mixture.
 
-    The best of a hundred noisy scores is lucky for the most part, so what was measured is shrunk
-    towards what the other trials predict (`believed`). The predicted best is taken if it is better
-    than what is left of the measured best. Whichever is taken must surely beat the token-share
-    mixture, by `SURE` times the sd of its gain.
+    The best of a hundred noisy scores is lucky for the most part, so luck is allowed for: by a
+    Gaussian process, to which a score is no more than a part of what is known of a mixture; where
+    there is none, by shrinking it towards what the other trials predict (`believed`). The predicted
+    best is taken if it is better than what is left of the measured best. Whichever is taken must
+    surely beat the token-share mixture, by `SURE` times the sd of its gain.
 
     Args:
         known: The evidence.
@@ -166,10 +167,14 @@ def conclude(
     baseline = next((pick for pick in measured if pick.mixture == base), None)
     best = pick = min(measured, key=lambda pick: pick.score)
     useful = forecast is not None and forecast.useful
+    process = forecast if forecast and useful and forecast.knows_gaps else None
     error = forecast.error if forecast and useful else float(known.total.std())
     expected = forecast.expected if forecast and useful else np.zeros_like(known.total)
     # Without repeats, all that is not predicted counts as noise.
     doubt = min(upper(noise, freedom), error) if noise is not None else error if useful else None
+
+    def row(mixture: Mixture) -> NDArray[np.float64]:
+        return mixture.array(list(base.weights))
 
     def believe(pick: Pick) -> tuple[float, float]:
         """Score and sd of what was measured or predicted, luck allowed for."""
@@ -183,8 +188,7 @@ def conclude(
     if forecast is None or found is None:
         second = f"nothing can be predicted from {len(known.trials)} scored trials"
     else:
-        row = found.array(list(found.weights))[None]
-        scores = forecast.scores(row)
+        scores = forecast.scores(row(found)[None])
         predicted = Pick(
             mixture=found,
             score=float(known.joined(scores)[0]),
@@ -192,7 +196,11 @@ def conclude(
             scores=known.units(scores[0]),
             trials=[],
         )
-        lead = believe(best)[0] - predicted.score
+        lead = (
+            process.gain(row(found), row(best.mixture))[0]
+            if process
+            else believe(best)[0] - predicted.score
+        )
         second = (
             f"the predicted best is {abs(lead):.2f} sd {'better' if lead > 0 else 'worse'} than "
             "what is left of the measured best when luck is allowed for, and noise is "
@@ -205,6 +213,8 @@ def conclude(
         """Gain over the token shares, and its sd."""
         if baseline is None:
             return None, None
+        if process:
+            return process.gain(row(pick.mixture), row(base))
         score, sd = believe(pick)
         if doubt is None:
             return baseline.score - score, None

@@ -1,5 +1,6 @@
 """Forecast: predictors of every target, fitted to the evidence, as one objective."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -63,6 +64,18 @@ class Forecast:
         """Uncertainty of `total`, as if targets erred independently: float64 ``[m]``."""
         each = np.stack([stack.sd(weights) for stack in self.stacks], axis=1)
         return np.asarray(np.sqrt((each**2) @ self.known.importance**2), np.float64)
+
+    @property
+    def knows_gaps(self) -> bool:
+        """Whether `gain` can be asked."""
+        return all(stack.knows_gaps for stack in self.stacks)
+
+    def gain(self, weights: Floats, base: Floats) -> tuple[float, float]:
+        """By how much ``weights`` beats ``base`` (``[K]`` each), and the sd of that."""
+        two = np.stack([weights, base])
+        ours, theirs = self.total(two).tolist()
+        sds = [stack.gap_sd(two) for stack in self.stacks]
+        return theirs - ours, math.hypot(*(np.array(sds) * self.known.importance).tolist())
 
     def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
         """Draw what the totals of ``weights`` (``[m, K]``) may be: float64 ``[n, m]``."""

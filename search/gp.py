@@ -1,12 +1,12 @@
 """A Gaussian process on the logarithm of the weights: the predictor for few and noisy rows.
 
 What a cluster is worth falls with its weight about as a logarithm does, so weights enter as
-log(1 + w / 0.002); on raw weights the error is several times larger (docs/decisions.md). The
+log(1 + w / knee); on raw weights the error is several times larger (docs/decisions.md). The
 covariance is a Matérn-5/2 with a length scale for each cluster plus a linear one (Rasmussen and
-Williams, Gaussian Processes for Machine Learning, chapters 2, 4 and 5). Its parameters are the
-most probable ones under priors that are wide, but hold where scores are mostly noise: there the
-length scales stay long and the noise takes what is left. Exact; one fit takes n^3, so a tenth of
-a second at 112 rows and some seconds at 512.
+Williams, Gaussian Processes for Machine Learning, chapters 2, 4 and 5). Its parameters, the knee
+among them, are the most probable ones under priors that are wide, but hold where scores are mostly
+noise: there the length scales stay long and the noise takes what is left. Exact; one fit takes
+n^3, so a tenth of a second at 112 rows and some seconds at 512.
 """
 
 import math
@@ -18,17 +18,17 @@ from .predictor import Floats, one_thread, standardised
 
 Feature = Callable[[Floats], Floats]
 """What is known of a target before any trial: from mixtures ``[m, K]`` to numbers ``[m]``."""
-KNEE = 0.002
-"""Weight at which the logarithm sets in: smaller ones count as linear."""
 _JITTER = 1e-8
 _STEPS = 25
 """Of the optimiser; more do not change predictions."""
 
 # Priors of the logarithms, as mean and sd; scores have variance 1, features lie between 0 and 1.
-_LENGTH_SD = 1.0
+_LENGTH_SD = 0.8
 _CURVED = (math.log(0.3), 1.5)
-_LINEAR = (math.log(1.0), 1.5)
-_NOISE = (math.log(0.1), 2.0)
+_LINEAR = (math.log(0.05), 1.5)
+_KNEE = (math.log(0.01), 1.5)
+"""Weight at which the logarithm sets in: smaller ones count as linear."""
+_NOISE = (math.log(0.2), 1.2)
 
 
 class GaussianProcess:
@@ -51,8 +51,7 @@ class GaussianProcess:
     def fit(self, weights: Floats, scores: Floats) -> None:
         """Learn ``scores`` (``[n]``, finite) of ``weights`` (``[n, K]``); equal ones give it."""
         y, self._mean, self._sd = standardised(scores)
-        self._rows = log_features(weights)
-        self._center = self._rows.mean(axis=0)
+        self._weights = weights
         self._known = np.ones((len(y), 1))
         if self._feature is not None:
             _, *self._scale = standardised(self._feature(weights))
@@ -62,7 +61,10 @@ class GaussianProcess:
             return
         with one_thread():
             self._theta = self._most_probable(y)
-            k, self._lengths, _ = self._covariance(self._theta)
+            self._lengths = np.exp(self._theta[:-4])
+            self._center = log_features(weights, self._knee).mean(axis=0)
+            self._rows = self._features(weights)
+            k = self._between(self._rows, self._known, self._rows, self._known)
             import scipy.linalg  # noqa: PLC0415  (late: it costs a second)
 
             k[np.diag_indices_from(k)] += math.exp(self._theta[-1]) + _JITTER
@@ -75,22 +77,27 @@ class GaussianProcess:
         if self._constant:
             return np.full(len(weights), self._mean)
         with one_thread():
-            return np.asarray(self._cross(weights) @ self._alpha * self._sd + self._mean)
+            z, known = self._features(weights), self._knowledge(weights)
+            cross = self._between(z, known, self._rows, self._known)
+            return np.asarray(cross @ self._alpha * self._sd + self._mean)
 
     def sd(self, weights: Floats) -> Floats:
         """Uncertainty of what is predicted, noise of a run left out: float64 ``[m]``."""
         if self._constant:
             return np.full(len(weights), self._sd)
-        import scipy.linalg  # noqa: PLC0415
-
         with one_thread():
-            cross = self._cross(weights)
-            half = scipy.linalg.solve_triangular(self._root, cross.T, lower=True)
-            z = log_features(weights) - self._center
-            known = self._knowledge(weights)
-            curved, linear = np.exp(self._theta[-3:-1])
+            z, known, half = self._seen(weights)
+            curved, linear = np.exp(self._theta[-4:-2])
             own = (known * known).sum(axis=1) + curved + linear * (z * z).sum(axis=1)
             return np.asarray(np.sqrt(np.maximum(own - (half * half).sum(axis=0), 0)) * self._sd)
+
+    def covariance(self, weights: Floats) -> Floats:
+        """Covariance of what is predicted, noise of a run left out: float64 ``[m, m]``."""
+        if self._constant:
+            return np.eye(len(weights)) * self._sd**2
+        with one_thread():
+            z, known, half = self._seen(weights)
+            return np.asarray((self._between(z, known, z, known) - half.T @ half) * self._sd**2)
 
     def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
         """Draw ``n`` curves that agree with the scores, at ``weights``: float64 ``[n, m]``.
@@ -101,21 +108,22 @@ class GaussianProcess:
             return self._sd * rng.standard_normal((n, len(weights)))
         import scipy.linalg  # noqa: PLC0415
 
+        k = self.covariance(weights) / self._sd**2
         with one_thread():
-            z, known = log_features(weights), self._knowledge(weights)
-            half = scipy.linalg.solve_triangular(self._root, self._cross(weights).T, lower=True)
-            k = self._between(z, known, z, known) - half.T @ half
             k[np.diag_indices_from(k)] += 1e-6 * k.diagonal().max() + _JITTER
             root = scipy.linalg.cholesky(k, lower=True)
-            return np.asarray(rng.standard_normal((n, len(z))) @ root.T * self._sd)
+            return np.asarray(rng.standard_normal((n, len(k))) @ root.T * self._sd)
 
     def _most_probable(self, y: Floats) -> Floats:
-        """Maximise the posterior of the parameters: logarithms of lengths, variances, noise."""
+        """Maximise the posterior of the parameters.
+
+        They are logarithms: lengths, variances of the curved and the linear part, knee, noise.
+        """
         from scipy.optimize import minimize  # noqa: PLC0415
 
-        k = self._rows.shape[1]
-        center = np.array([math.log(math.sqrt(k))] * k + [_CURVED[0], _LINEAR[0], _NOISE[0]])
-        width = np.array([_LENGTH_SD] * k + [_CURVED[1], _LINEAR[1], _NOISE[1]])
+        k = self._weights.shape[1]
+        lengths = [(math.log(math.sqrt(k)), _LENGTH_SD)] * k
+        center, width = np.array([*lengths, _CURVED, _LINEAR, _KNEE, _NOISE]).T
         result = minimize(  # type: ignore[call-overload]
             lambda theta: self._loss(theta, y, center, width),
             center,
@@ -132,9 +140,15 @@ class GaussianProcess:
         """Negative logarithm of the posterior, and its gradient."""
         from scipy.linalg.lapack import dpotrf, dpotri  # noqa: PLC0415
 
-        k, lengths, slope = self._covariance(theta)
-        linear, noise = np.exp(theta[-2:])
-        total = k.copy()
+        lengths = np.exp(theta[:-4])
+        curved, linear, knee, noise = np.exp(theta[-4:])
+        z = log_features(self._weights, knee)
+        z -= z.mean(axis=0)
+        distance = _distances(z / lengths, z / lengths)
+        fall = np.exp(-distance)
+        bent = curved * fall * (1 + distance + distance**2 / 3)
+        straight = linear * (z @ z.T)
+        total = bent + straight + self._known @ self._known.T
         total[np.diag_indices_from(total)] += noise + _JITTER
         root, failed = dpotrf(total, lower=1)
         if failed:
@@ -145,42 +159,41 @@ class GaussianProcess:
         alpha = inverse @ y
         # d loss / d K, of which every gradient is the product with d K / d parameter.
         outer = 0.5 * (inverse - np.outer(alpha, alpha))
-        z = self._rows
-        m = outer * slope
-        # sum_ab M_ab (z_a - z_b)^2 for each cluster, without an array of n x n x K.
-        pulls = 2 * ((z * z).T @ m.sum(axis=1) - (z * (m @ z)).sum(axis=0))
-        centered = z - self._center
-        straight = linear * (centered @ centered.T)
-        by_linear = float((outer * straight).sum())
-        by_curved = float((outer * (k - straight - self._known @ self._known.T)).sum())
+        m = outer * (curved * fall * (1 + distance) * (5 / 3))
+        # d loss / d z by the curved part: sum_b M_ab (z_a - z_b), without an array of n x n x K.
+        pulls = 2 * (z * m.sum(axis=1)[:, None] - m @ z) / lengths**2
+        moved = _slopes(self._weights, knee)
+        moved -= moved.mean(axis=0)
+        by_knee = float((moved * (2 * linear * (outer @ z) - pulls)).sum())
+        by_curved, by_linear = float((outer * bent).sum()), float((outer * straight).sum())
         by_noise = float(np.trace(outer)) * noise
         off = (theta - center) / width
         loss = 0.5 * float(y @ alpha) + 0.5 * logdet + 0.5 * float(off @ off)
-        gradient = np.array([*(pulls / lengths**2), by_curved, by_linear, by_noise]) + off / width
-        return loss, gradient
+        gradient = [*(z * pulls).sum(axis=0), by_curved, by_linear, by_knee, by_noise]
+        return loss, np.array(gradient) + off / width
 
-    def _covariance(self, theta: Floats) -> tuple[Floats, Floats, Floats]:
-        """Covariance of the rows without noise ``[n, n]``, the lengths, and its slope."""
-        lengths = np.exp(theta[:-3])
-        curved, linear = np.exp(theta[-3:-1])
-        distance = _distances(self._rows / lengths, self._rows / lengths)
-        fall = curved * np.exp(-distance)
-        centered = self._rows - self._center
-        k = fall * (1 + distance + distance**2 / 3) + linear * (centered @ centered.T)
-        return k + self._known @ self._known.T, lengths, fall * (1 + distance) * (5 / 3)
+    @property
+    def _knee(self) -> float:
+        return math.exp(self._theta[-2])
 
-    def _cross(self, weights: Floats) -> Floats:
-        """Covariance of ``weights`` with the rows: ``[m, n]``."""
-        known = self._knowledge(weights)
-        return self._between(log_features(weights), known, self._rows, self._known)
+    def _features(self, weights: Floats) -> Floats:
+        """Weights as they enter, ``[m, K]``, with a mean of 0 over the rows."""
+        return np.asarray(log_features(weights, self._knee) - self._center)
+
+    def _seen(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
+        """Features of ``weights``, what is known of them, and how far the rows explain them."""
+        import scipy.linalg  # noqa: PLC0415
+
+        z, known = self._features(weights), self._knowledge(weights)
+        cross = self._between(z, known, self._rows, self._known)
+        return z, known, scipy.linalg.solve_triangular(self._root, cross.T, lower=True)
 
     def _between(self, a: Floats, known_a: Floats, b: Floats, known_b: Floats) -> Floats:
         """Covariance of features ``[n, K]`` with ``[m, K]``: ``[n, m]``."""
-        curved, linear = np.exp(self._theta[-3:-1])
+        curved, linear = np.exp(self._theta[-4:-2])
         distance = _distances(a / self._lengths, b / self._lengths)
         k = curved * np.exp(-distance) * (1 + distance + distance**2 / 3)
-        straight = linear * ((a - self._center) @ (b - self._center).T)
-        return np.asarray(k + straight + known_a @ known_b.T, np.float64)
+        return np.asarray(k + linear * (a @ b.T) + known_a @ known_b.T, np.float64)
 
     def _knowledge(self, weights: Floats) -> Floats:
         """What the mean is made of: ones, and the feature if there is one, ``[m, 1 or 2]``."""
@@ -191,9 +204,16 @@ class GaussianProcess:
         return np.stack([ones, (self._feature(weights) - mean) / (sd or 1.0)], axis=1)
 
 
-def log_features(weights: Floats) -> Floats:
-    """Turn weights into log(1 + w / `KNEE`), scaled to lie between 0 and 1."""
-    return np.asarray(np.log1p(weights / KNEE) / math.log1p(1 / KNEE), np.float64)
+def log_features(weights: Floats, knee: float) -> Floats:
+    """Turn weights into log(1 + w / ``knee``), scaled to lie between 0 and 1."""
+    return np.asarray(np.log1p(weights / knee) / math.log1p(1 / knee), np.float64)
+
+
+def _slopes(weights: Floats, knee: float) -> Floats:
+    """Derivatives of `log_features` by the logarithm of the knee."""
+    whole = math.log1p(1 / knee)
+    part = np.log1p(weights / knee) / (knee + 1) - weights / (knee + weights) * whole
+    return np.asarray(part / whole**2, np.float64)
 
 
 def _distances(a: Floats, b: Floats) -> Floats:

@@ -6,6 +6,7 @@ squares on the predictions out of fold were no better (docs/decisions.md). A pre
 better than the mean has no share; if none is, the stack is the mean, and says so.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -106,6 +107,21 @@ class Stack:
         if (process := self._gaussian_process()) is not None:
             return process.sd(weights) * self._stretch
         return np.full(len(weights), self.error)
+
+    @property
+    def knows_gaps(self) -> bool:
+        """Whether `gap_sd` can be asked: only a Gaussian process says how mixtures err together."""
+        return self._gaussian_process() is not None
+
+    def gap_sd(self, weights: Floats) -> float:
+        """Uncertainty of the difference between the two of ``weights`` (``[2, K]``).
+
+        Close mixtures err together, so it is less than the doubt of either suggests.
+        """
+        process = self._gaussian_process()
+        assert process is not None
+        (a, c), (_, b) = process.covariance(weights)
+        return math.sqrt(max(a + b - 2 * c, 0.0)) * self._stretch
 
     def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
         """Draw ``n`` errors that the predictions of ``weights`` may have: float64 ``[n, m]``."""

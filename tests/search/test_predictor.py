@@ -162,15 +162,27 @@ def test_the_gradient_of_a_process_is_that_of_its_loss():
     weights = mixtures(20, k=4)
     model.fit(weights, curve(weights))
     y = (curve(weights) - curve(weights).mean()) / curve(weights).std()
-    center, width = np.zeros(7), np.ones(7)
+    center, width = np.zeros(8), np.ones(8)
     for seed in range(3):
-        theta = np.random.default_rng(seed).normal(0, 0.7, 7)
+        theta = np.random.default_rng(seed).normal(0, 0.7, 8)
         wrong = check_grad(
             lambda t: model._loss(t, y, center, width)[0],
             lambda t: model._loss(t, y, center, width)[1],
             theta,
         )
         assert wrong < 1e-3
+
+
+@pytest.mark.parametrize("knee", [0.002, 0.02, 0.2, 2.0])
+def test_a_process_learns_where_the_logarithm_sets_in(knee):
+    def bent(weights):
+        return np.log1p(weights / knee) @ np.array([1.0, -0.7, 0.4, 0, 0, 0.2, -1, 0])
+
+    weights, fresh = mixtures(48), mixtures(500, seed=1)
+    noise = np.random.default_rng(0).normal(0, 0.2 * bent(weights).std(), 48)
+    model = GaussianProcess()
+    model.fit(weights, bent(weights) + noise)
+    assert nmse(bent(fresh), model.predict(fresh)) < 0.06
 
 
 def test_a_process_knows_how_noisy_runs_are():
@@ -282,6 +294,24 @@ def test_the_doubt_of_a_process_is_stretched_to_its_errors():
     assert stack([Ridge], weights, curve(weights)).sd(mixtures(9)) == pytest.approx(
         np.full(9, stack([Ridge], weights, curve(weights)).error)
     )
+
+
+def test_the_gap_between_two_mixtures_is_surer_the_closer_they_are():
+    weights, (one, other) = mixtures(60), mixtures(2, seed=1)
+    noise = np.random.default_rng(0).normal(0, 0.3, 60)
+    model = stack([GaussianProcess], weights, curve(weights) + noise)
+    gaps = [model.gap_sd(np.stack([one, one + part * (other - one)])) for part in (0, 0.01, 0.1, 1)]
+    assert gaps[0] == pytest.approx(0, abs=1e-6)
+    assert gaps == sorted(gaps)
+    assert gaps[2] < model.sd(np.stack([one])) / 2
+    assert not stack([Ridge], weights, curve(weights)).knows_gaps
+
+
+def test_the_doubt_of_a_gap_is_that_of_the_curves_that_may_be_true():
+    weights, two = mixtures(40), mixtures(2, seed=1)
+    model = stack([GaussianProcess], weights, curve(weights))
+    drawn = model.draw(two, 4000, np.random.default_rng(0))
+    assert (drawn[:, 0] - drawn[:, 1]).std() == pytest.approx(model.gap_sd(two), rel=0.1)
 
 
 def test_what_is_measured_out_of_fold_holds_on_fresh_mixtures():
