@@ -1,7 +1,8 @@
 """A Gaussian process on the logarithm of the weights: the predictor for few and noisy rows.
 
 What a cluster is worth falls with its weight about as a logarithm does, so weights enter as
-log(1 + w / knee); on raw weights the error is several times larger (docs/decisions.md). The
+log(1 + w / knee), scaled to a mean variance of 1 over the rows, so that one prior serves every
+knee; on raw weights the error is several times larger (docs/decisions.md). The
 covariance is a Matérn-5/2 with a length scale for each cluster plus a linear one (Rasmussen and
 Williams, Gaussian Processes for Machine Learning, chapters 2, 4 and 5). Its parameters, the knee
 among them, are the most probable ones under priors that are wide, but hold where scores are mostly
@@ -22,10 +23,12 @@ _JITTER = 1e-8
 _STEPS = 25
 """Of the optimiser; more do not change predictions."""
 
-# Priors of the logarithms, as mean and sd; scores have variance 1, features lie between 0 and 1.
+# Priors of the logarithms, as mean and sd; scores have variance 1, features too.
+_LENGTH = 3.5
+"""For each cluster, times the root of how many there are."""
 _LENGTH_SD = 0.8
 _CURVED = (math.log(0.3), 1.5)
-_LINEAR = (math.log(0.05), 1.5)
+_LINEAR = (math.log(0.1), 1.5)
 _KNEE = (math.log(0.01), 1.5)
 """Weight at which the logarithm sets in: smaller ones count as linear."""
 _NOISE = (math.log(0.2), 1.2)
@@ -62,8 +65,7 @@ class GaussianProcess:
         with one_thread():
             self._theta = self._most_probable(y)
             self._lengths = np.exp(self._theta[:-4])
-            self._center = log_features(weights, self._knee).mean(axis=0)
-            self._rows = self._features(weights)
+            self._rows, self._center, self._spread = _scaled(log_features(weights, self._knee))
             k = self._between(self._rows, self._known, self._rows, self._known)
             import scipy.linalg  # noqa: PLC0415  (late: it costs a second)
 
@@ -88,7 +90,7 @@ class GaussianProcess:
         with one_thread():
             z, known, half = self._seen(weights)
             curved, linear = np.exp(self._theta[-4:-2])
-            own = (known * known).sum(axis=1) + curved + linear * (z * z).sum(axis=1)
+            own = (known * known).sum(axis=1) + curved + linear * (z * z).mean(axis=1)
             return np.asarray(np.sqrt(np.maximum(own - (half * half).sum(axis=0), 0)) * self._sd)
 
     def covariance(self, weights: Floats) -> Floats:
@@ -122,7 +124,7 @@ class GaussianProcess:
         from scipy.optimize import minimize  # noqa: PLC0415
 
         k = self._weights.shape[1]
-        lengths = [(math.log(math.sqrt(k)), _LENGTH_SD)] * k
+        lengths = [(math.log(_LENGTH * math.sqrt(k)), _LENGTH_SD)] * k
         center, width = np.array([*lengths, _CURVED, _LINEAR, _KNEE, _NOISE]).T
         result = minimize(  # type: ignore[call-overload]
             lambda theta: self._loss(theta, y, center, width),
@@ -142,12 +144,11 @@ class GaussianProcess:
 
         lengths = np.exp(theta[:-4])
         curved, linear, knee, noise = np.exp(theta[-4:])
-        z = log_features(self._weights, knee)
-        z -= z.mean(axis=0)
+        z, _, spread = _scaled(log_features(self._weights, knee))
         distance = _distances(z / lengths, z / lengths)
         fall = np.exp(-distance)
         bent = curved * fall * (1 + distance + distance**2 / 3)
-        straight = linear * (z @ z.T)
+        straight = linear * (z @ z.T) / z.shape[1]
         total = bent + straight + self._known @ self._known.T
         total[np.diag_indices_from(total)] += noise + _JITTER
         root, failed = dpotrf(total, lower=1)
@@ -162,9 +163,11 @@ class GaussianProcess:
         m = outer * (curved * fall * (1 + distance) * (5 / 3))
         # d loss / d z by the curved part: sum_b M_ab (z_a - z_b), without an array of n x n x K.
         pulls = 2 * (z * m.sum(axis=1)[:, None] - m @ z) / lengths**2
-        moved = _slopes(self._weights, knee)
+        # d z / d log knee: the features move, and their mean and variance with them.
+        moved = -self._weights / (knee + self._weights) / spread
         moved -= moved.mean(axis=0)
-        by_knee = float((moved * (2 * linear * (outer @ z) - pulls)).sum())
+        moved -= z * (z * moved).mean()
+        by_knee = float((moved * (2 * linear / z.shape[1] * (outer @ z) - pulls)).sum())
         by_curved, by_linear = float((outer * bent).sum()), float((outer * straight).sum())
         by_noise = float(np.trace(outer)) * noise
         off = (theta - center) / width
@@ -177,8 +180,8 @@ class GaussianProcess:
         return math.exp(self._theta[-2])
 
     def _features(self, weights: Floats) -> Floats:
-        """Weights as they enter, ``[m, K]``, with a mean of 0 over the rows."""
-        return np.asarray(log_features(weights, self._knee) - self._center)
+        """Weights as they enter: ``[m, K]``."""
+        return np.asarray((log_features(weights, self._knee) - self._center) / self._spread)
 
     def _seen(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
         """Features of ``weights``, what is known of them, and how far the rows explain them."""
@@ -193,7 +196,7 @@ class GaussianProcess:
         curved, linear = np.exp(self._theta[-4:-2])
         distance = _distances(a / self._lengths, b / self._lengths)
         k = curved * np.exp(-distance) * (1 + distance + distance**2 / 3)
-        return np.asarray(k + linear * (a @ b.T) + known_a @ known_b.T, np.float64)
+        return np.asarray(k + linear * (a @ b.T) / a.shape[1] + known_a @ known_b.T, np.float64)
 
     def _knowledge(self, weights: Floats) -> Floats:
         """What the mean is made of: ones, and the feature if there is one, ``[m, 1 or 2]``."""
@@ -205,15 +208,19 @@ class GaussianProcess:
 
 
 def log_features(weights: Floats, knee: float) -> Floats:
-    """Turn weights into log(1 + w / ``knee``), scaled to lie between 0 and 1."""
-    return np.asarray(np.log1p(weights / knee) / math.log1p(1 / knee), np.float64)
+    """Turn weights into log(1 + w / ``knee``)."""
+    return np.asarray(np.log1p(weights / knee), np.float64)
 
 
-def _slopes(weights: Floats, knee: float) -> Floats:
-    """Derivatives of `log_features` by the logarithm of the knee."""
-    whole = math.log1p(1 / knee)
-    part = np.log1p(weights / knee) / (knee + 1) - weights / (knee + weights) * whole
-    return np.asarray(part / whole**2, np.float64)
+def _scaled(features: Floats) -> tuple[Floats, Floats, float]:
+    """Give each of ``features`` a mean of 0, and all together a variance of 1.
+
+    Returns:
+        What came of them ``[n, K]``, the means ``[K]``, and the sd.
+    """
+    center = features.mean(axis=0)
+    spread = float(np.sqrt(((features - center) ** 2).mean())) or 1.0
+    return (features - center) / spread, center, spread
 
 
 def _distances(a: Floats, b: Floats) -> Floats:

@@ -44,7 +44,7 @@ DOREMI = "doremi"
 
 PRESETS = {
     "robust": Preset(
-        rounds=(3, 1, 1, 1, 1),
+        rounds=(2, 1, 1, 1, 1),
         predictors=(GaussianProcess, MixingLaw, Ridge),
         concentration=(2, 50),
         tempers=(1.0, 0.5, 0.0),
