@@ -45,7 +45,7 @@ class Search:
     ...     for mixture in mixtures:
     ...         trial = search.tell(mixture, {"loss": mixture.weights["c00"]})
     >>> trial.number, trial.round, search.result().mixture.weights["c00"] < 0.5
-    (4, 3, True)
+    (4, 4, True)
 
     Args:
         clusters: Names, in the order of the manifest.
