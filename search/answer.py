@@ -178,7 +178,7 @@ def conclude(
 
     def believe(pick: Pick) -> tuple[float, float]:
         """Score and sd of what was measured or predicted, luck allowed for."""
-        rows = [row for row, trial in enumerate(known.trials) if trial.number in pick.trials]
+        rows = [i for i, trial in enumerate(known.trials) if trial.number in pick.trials]
         if doubt is None:
             return pick.score, 0.0
         at = float(expected[rows].mean()) if rows else pick.score
