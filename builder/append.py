@@ -24,7 +24,6 @@ from climbstream.loader.storage import (
     hash_json,
     lock,
     read_json,
-    remove_temporaries,
     write_bytes,
     write_json,
 )
@@ -68,9 +67,14 @@ def append(
         if earlier and earlier[-1]["sources"] == plan["sources"]:
             say(f"these sources have been appended to {out} already")
             return manifest
-        remove_temporaries(out)
         work = out / WORK
-        if begin_or_continue(out, f"{WORK}/plan.json", plan):
+        if begin_or_continue(
+            out,
+            f"{WORK}/plan.json",
+            plan,
+            leaves=(),
+            folders=(f"{WORK}/**", "clusters/*", "documents"),
+        ):
             say(f"going on with the append to {out}")
         with open_engine(engine, workers, work / "plan.json") as opened:
             settings = BuildSettings.from_json(manifest.provenance["settings"])

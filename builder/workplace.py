@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from climbstream.loader.errors import InvalidDataError
 from climbstream.loader.plan import begin_or_continue, check_same
 from climbstream.loader.progress import say
-from climbstream.loader.storage import lock, remove_temporaries
+from climbstream.loader.storage import lock
 
 
 @contextmanager
@@ -55,17 +54,6 @@ def begin_in(
     Raises:
         InvalidDataError: ``out`` was begun with another plan, or holds other files.
     """
-    work = out / hidden
-    if not (work / "plan.json").exists() and (others := _foreign(out, work)):
-        raise InvalidDataError(
-            f"{out} is not empty: it holds {', '.join(others[:5])}; name a new folder"
-        )
-    remove_temporaries(out)
-    return begin_or_continue(out, f"{hidden}/plan.json", plan, effect)
-
-
-def _foreign(out: Path, work: Path) -> list[str]:
-    """Name what lies in ``out`` and is not of work that was killed before it had a plan."""
-    found = [*out.iterdir(), *(work.iterdir() if work.exists() else ())]
-    ours = [work, *work.glob(".tmp-*")]
-    return sorted(str(path.relative_to(out)) for path in found if path not in ours)
+    return begin_or_continue(
+        out, f"{hidden}/plan.json", plan, effect, folders=(f"{hidden}/**", "clusters/*", "*")
+    )

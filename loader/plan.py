@@ -1,11 +1,12 @@
 """Plan: what decides a result, kept beside it, so that nothing goes on as something else."""
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .errors import InvalidDataError
-from .storage import read_json, write_json
+from .storage import is_temporary, read_json, remove_temporaries, write_json
 
 _NAMED = 5
 """Differences that a message names."""
@@ -16,21 +17,60 @@ def begin_or_continue(
     name: str,
     plan: Mapping[str, Any],
     effect: Callable[[Any, Any], str] = lambda _there, _here: "",
+    *,
+    leaves: Sequence[str] | None = None,
+    folders: Sequence[str] = (),
 ) -> bool:
     """Write ``plan``, plain JSON values, to file ``name`` in ``place``; or see that it is there.
 
-    Returns whether it was there. ``effect(there, here)`` says what a difference means.
+    Returns whether it was there. Nothing is removed or overwritten before: only when the same plan
+    is there do the temporary files of a killed process go.
+
+    Args:
+        place: The folder that a command fills.
+        name: Its file of the plan; that it is there, and the same, shows that the folder is ours.
+        plan: What decides the result.
+        effect: ``effect(there, here)`` says what a difference means.
+        leaves: What the command leaves in ``place``. Where the plan is not there, none of it may
+            be; None: nothing at all may be there.
+        folders: Glob patterns of folders below ``place`` in which the command writes too.
 
     Raises:
-        InvalidDataError: Another plan is there; the message names what differs.
+        InvalidDataError: Another plan is there, or files of others; the message names them.
     """
     path = place / name
-    if not path.exists():
-        write_json(path, plan)
-        return False
-    there = read_json(path)
-    check_same(there, plan, place, effect(there, plan))
-    return True
+    if path.exists():
+        there = read_json(path)
+        check_same(there, plan, place, effect(there, plan))
+        remove_temporaries(place, *folders)
+        return True
+    if others := _others(place, path, leaves):
+        why = "is not empty: it" if leaves is None else f"has no {name}, so it is not ours, and"
+        raise InvalidDataError(
+            f"{place} {why} holds {', '.join(others[:_NAMED])}; name a new folder"
+        )
+    for temporary in path.parent.glob(".tmp-*"):
+        if is_temporary(temporary, path.name):
+            temporary.unlink(missing_ok=True)
+    write_json(path, plan)
+    return False
+
+
+def _others(place: Path, path: Path, leaves: Sequence[str] | None) -> list[str]:
+    """Name what lies in ``place`` and stands in the way of a command with its plan at ``path``.
+
+    A process that was killed before its plan was written has left the plan's temporary file, and
+    the folder that it lies in.
+    """
+    if leaves is not None:
+        return [name for name in leaves if os.path.lexists(place / name)]
+    here = [place, path.parent] if path.parent.is_dir() else [place]
+    entries = [entry for folder in dict.fromkeys(here) for entry in folder.iterdir()]
+    return sorted(
+        str(entry.relative_to(place))
+        for entry in entries
+        if not is_temporary(entry, path.name) and (entry.is_symlink() or entry != path.parent)
+    )
 
 
 def check_same(there: object, here: object, place: Path, effect: str = "") -> None:

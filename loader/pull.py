@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .clusters import CLUSTERS
-from .errors import IntegrityError, InvalidDataError, NoSpaceError
+from .errors import IntegrityError, NoSpaceError
 from .heldout import HELDOUT
 from .hub import hub_url, pin
 from .manifest import INDEX, MANIFEST, TOKENIZER, Manifest, cluster_folder, load_index
@@ -23,7 +23,7 @@ from .mds import check_packed
 from .mixture import MIXTURE, Mixture
 from .plan import begin_or_continue
 from .progress import Progress, say
-from .storage import hash_bytes, lock, remove_temporaries, write_bytes
+from .storage import hash_bytes, lock, write_bytes
 from .store import Store
 
 PLAN = "pull.json"
@@ -97,13 +97,8 @@ def pull(
     if dry_run:
         return result
     with lock(out):
-        remove_temporaries(out)
-        others = [] if (out / PLAN).exists() else sorted(p.name for p in out.iterdir())
-        if others:
-            raise InvalidDataError(
-                f"{out} is not empty: it holds {', '.join(others[:5])}; name a new folder"
-            )
-        begin_or_continue(out, PLAN, {"pull": 1, "shards": manifest.fingerprint})
+        plan = {"pull": 1, "shards": manifest.fingerprint}
+        begin_or_continue(out, PLAN, plan, folders=("clusters/*", "documents"))
         free = shutil.disk_usage(out).free
         if size + _SPARE > free:
             raise NoSpaceError(

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,8 @@ from .errors import InvalidDataError, LockedError, NoSpaceError
 HASH = "xxh3_128"
 """The hash of everything on disk: 128-bit xxh3, as 32 hex digits."""
 
-_TEMPORARY = ".tmp-"
+_TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{12}-(?P<name>.+)", re.DOTALL)
+"""Name of a temporary file: ``.tmp-``, 12 hex digits, ``-``, and the name it will have."""
 
 
 def hash_bytes(data: bytes | memoryview) -> str:
@@ -51,7 +53,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         NoSpaceError: The disk is full; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(6)}-{path.name}")
+    temporary = path.with_name(f".tmp-{secrets.token_hex(6)}-{path.name}")
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -148,10 +150,30 @@ def read_lines(path: Path) -> list[Any]:
     return values
 
 
-def remove_temporaries(directory: Path) -> None:
-    """Remove the temporary files that a killed process of ours left under ``directory``."""
-    for path in directory.rglob(f"{_TEMPORARY}*"):
-        path.unlink(missing_ok=True)
+def is_temporary(path: Path, name: str = "") -> bool:
+    """Whether ``path`` is a temporary file of `atomic_path`, of the file ``name`` if that is given.
+
+    A link or a folder is none, whatever its name.
+    """
+    match = _TEMPORARY.fullmatch(path.name)
+    if match is None or name not in ("", match["name"]):
+        return False
+    return path.is_file() and not path.is_symlink()
+
+
+def remove_temporaries(directory: Path, *folders: str) -> None:
+    """Remove the temporary files that a killed process of ours left in ``directory``.
+
+    Call it only for a directory that is known to be ours. ``folders`` are glob patterns of the
+    folders below it in which we write too; other folders, and what a link leads to, are not
+    looked into.
+    """
+    root = directory.resolve()
+    for folder in (root, *(path for pattern in folders for path in root.glob(pattern))):
+        if folder.is_dir() and folder.resolve() == folder:
+            for path in folder.iterdir():
+                if is_temporary(path):
+                    path.unlink(missing_ok=True)
 
 
 @contextmanager

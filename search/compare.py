@@ -11,13 +11,16 @@ from climbstream.loader.errors import ClimbError
 from climbstream.loader.plan import begin_or_continue
 from climbstream.loader.pool import Pool
 from climbstream.loader.progress import Progress
-from climbstream.loader.storage import append_line, lock, read_lines, remove_temporaries
+from climbstream.loader.storage import append_line, lock, read_lines
 
 from .base import check_base
 from .comparison import Comparison
 from .proxy import PRELOAD, ProxyTask, run_proxy
 from .settings import TrainSettings
 from .target import target_hashes
+
+_RUNS = "runs.jsonl"
+"""Scores of the runs that have ended."""
 
 
 def compare(
@@ -47,9 +50,8 @@ def compare(
         "seeds": list(seeds),
     }
     with lock(out):
-        remove_temporaries(out)
-        begin_or_continue(out, "compare.json", plan)
-        log = out / "runs.jsonl"
+        begin_or_continue(out, "compare.json", plan, leaves=(_RUNS,))
+        log = out / _RUNS
         done = {(run["mixture"], run["seed"]): run["scores"] for run in read_lines(log)}
         tasks = [
             ProxyTask(

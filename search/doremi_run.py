@@ -12,7 +12,7 @@ from climbstream.loader.plan import begin_or_continue
 from climbstream.loader.pool import Pool, own_device
 from climbstream.loader.progress import Progress, say
 from climbstream.loader.request import LOG
-from climbstream.loader.storage import atomic_path, lock, read_json, remove_temporaries, write_json
+from climbstream.loader.storage import atomic_path, lock, read_json, write_json
 
 from .base import check_base
 from .doremi import DoReMi
@@ -25,6 +25,11 @@ from .train import default_mixture, first_model, train_model
 _EVERY = 10
 _SAVED = 100
 """Steps between checkpoints."""
+_RESULT, _MIXTURE, _REFERENCE = "result.json", "mixture.json", "reference.pt"
+_BEGUN = ("reference.begun.pt", "follower.begun.pt")
+"""Checkpoints of the two models while they train."""
+_LEAVES = (_RESULT, _MIXTURE, _REFERENCE, *_BEGUN, LOG)
+"""What it writes beside its plan."""
 
 
 def run_doremi(
@@ -64,16 +69,15 @@ def run_doremi(
         "seed": seed,
     }
     with lock(out):
-        remove_temporaries(out)
-        if begin_or_continue(out, "search.json", plan):
+        if begin_or_continue(out, "search.json", plan, leaves=_LEAVES):
             say(f"going on with the search in {out}")
-        if (out / "result.json").exists():
-            found: dict[str, Any] = read_json(out / "result.json")
+        if (out / _RESULT).exists():
+            found: dict[str, Any] = read_json(out / _RESULT)
             return found
         prior = default_mixture(directory, settings)
         with Progress("doremi", 2 * settings.steps, "steps") as bar:
             reference = first_model(settings, manifest.vocab_size, seed)
-            kept = out / "reference.pt"
+            kept = out / _REFERENCE
             if kept.exists():
                 reference.load_state_dict(torch.load(kept, weights_only=True))
                 bar.add(settings.steps, "reference")
@@ -83,7 +87,7 @@ def run_doremi(
                     prior,
                     settings,
                     seed,
-                    checkpoint=out / "reference.begun.pt",
+                    checkpoint=out / _BEGUN[0],
                     every=_SAVED,
                     on_step=lambda _, loss: bar.add(1, f"reference, loss {loss:.3f}"),
                 ).model
@@ -96,7 +100,7 @@ def run_doremi(
                 prior,
                 settings,
                 seed,
-                checkpoint=out / "follower.begun.pt",
+                checkpoint=out / _BEGUN[1],
                 every=_SAVED,
                 log=out / LOG,
                 rule=rule,
@@ -121,9 +125,9 @@ def run_doremi(
                 if result.scores is None:
                     raise InvalidDataError(f"a proxy could not be scored: {result.why}")
                 scores["mixture" if task.mixture is mixture else "token_shares"] = result.scores
-        mixture.save(out / "mixture.json")
+        mixture.save(out / _MIXTURE)
         found = {"mixture": mixture.to_json(), "scores": dict(sorted(scores.items()))}
-        write_json(out / "result.json", found)
-        for name in ("reference.begun.pt", "follower.begun.pt"):
+        write_json(out / _RESULT, found)
+        for name in _BEGUN:
             (out / name).unlink(missing_ok=True)
     return found

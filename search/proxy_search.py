@@ -10,7 +10,7 @@ from climbstream.loader.errors import ClimbError, InvalidDataError
 from climbstream.loader.page import page
 from climbstream.loader.plan import begin_or_continue
 from climbstream.loader.progress import Progress, say
-from climbstream.loader.storage import lock, read_json, remove_temporaries, write_bytes, write_json
+from climbstream.loader.storage import lock, read_json, write_bytes, write_json
 from climbstream.loader.writers import Writer, write_metrics
 
 from .answer import Answer
@@ -26,6 +26,7 @@ from .train import default_mixture
 
 _PLAN = "search.json"
 """What a search in a folder is of."""
+_TRIALS = "trials.jsonl"
 _LEFT = ("mixture.json", "answer.json", "report.html")
 """What a search leaves when it ends."""
 
@@ -57,14 +58,13 @@ def run_search(
     texts = target_hashes(directory, targets)
     check_base(settings.proxy.base, directory, settings.proxy.seq_len)
     with lock(out):
-        remove_temporaries(out)
         plan = {
             "search": 1,
             "shards": manifest.fingerprint,
             "targets": texts,
             "settings": settings.to_json(),
         }
-        if begin_or_continue(out, _PLAN, plan):
+        if begin_or_continue(out, _PLAN, plan, leaves=(_TRIALS, *_LEFT)):
             if all((out / name).exists() for name in _LEFT):
                 say(f"the search in {out} had ended; this is its answer")
                 return Answer.from_json(read_json(out / "answer.json"))
@@ -88,7 +88,7 @@ def run_search(
             features=features,
             confirm=settings.confirm,
             seed=settings.seed,
-            log=out / "trials.jsonl",
+            log=out / _TRIALS,
         )
         with open_engine(engine, workers, out / _PLAN, gpus=True, preload=PRELOAD) as opened:
             while mixtures := search.ask():

@@ -17,7 +17,7 @@ from climbstream.loader.plan import begin_or_continue
 from climbstream.loader.progress import Progress, say
 from climbstream.loader.request import LOG, REQUEST
 from climbstream.loader.schedule import Schedule
-from climbstream.loader.storage import lock, read_json, remove_temporaries, write_bytes, write_json
+from climbstream.loader.storage import lock, read_json, write_bytes, write_json
 from climbstream.loader.writers import Writer
 
 from .base import check_base
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _RESULT = "result.json"
+_CHECKPOINT = "checkpoint.pt"
+_LEAVES = (_RESULT, _CHECKPOINT, "model", LOG, LEDGER, METRICS)
+"""What a run writes beside its plan."""
 
 
 def train_run(
@@ -67,10 +70,10 @@ def train_run(
             **({} if max_epochs is None else {"max_epochs": max_epochs}),
         }
         with lock(out) if job.rank == 0 else nullcontext():
-            if job.rank == 0:
-                remove_temporaries(out)
-                if begin_or_continue(out, "run.json", plan):
-                    say(f"going on with the run in {out}")
+            if job.rank == 0 and begin_or_continue(
+                out, "run.json", plan, leaves=_LEAVES, folders=("model",)
+            ):
+                say(f"going on with the run in {out}")
             if job.of_first((out / _RESULT).exists()):
                 result: dict[str, Any] = read_json(out / _RESULT)
                 return result
@@ -94,7 +97,7 @@ def train_run(
                     settings,
                     seed,
                     job=job,
-                    checkpoint=out / "checkpoint.pt",
+                    checkpoint=out / _CHECKPOINT,
                     log=out / LOG,
                     served=out / LEDGER,
                     metrics=out / METRICS,
@@ -113,7 +116,7 @@ def train_run(
             if job.rank == 0:
                 _leave(trained.model, directory, manifest.eos_id, out)
                 write_json(out / _RESULT, result)
-                (out / "checkpoint.pt").unlink(missing_ok=True)
+                (out / _CHECKPOINT).unlink(missing_ok=True)
             # The others end when all is written.
             return dict(job.of_first(result))
 

@@ -108,7 +108,7 @@ def test_a_killed_writer_leaves_only_temporaries_which_can_be_removed(tmp_path):
     assert not path.exists()
     assert len(list(path.parent.iterdir())) == 1
     write_bytes(path, b"mine")
-    remove_temporaries(tmp_path)
+    remove_temporaries(tmp_path, "deep")
     assert list(path.parent.iterdir()) == [path]
 
 

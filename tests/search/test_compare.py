@@ -97,7 +97,7 @@ def test_a_comparison_that_was_cut_short_runs_what_is_missing(compared, shards, 
     lines = (out / "runs.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "compare.json").write_bytes((out / "compare.json").read_bytes())
     (tmp_path / "runs.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:9])
-    (tmp_path / ".tmp-0-compare.json").write_text("cut")
+    (tmp_path / ".tmp-0123456789ab-compare.json").write_text("cut")
     found = compare(shards, mixtures, ["label=sea"], SETTINGS, [1, 2], tmp_path, workers=1)
     found = found["label=sea"]
     assert found == comparison
