@@ -16,8 +16,7 @@ import numpy as np
 from climbstream.loader.clusters import ClusterInfo, load_clusters, save_clusters
 from climbstream.loader.engine import Engine, open_engine
 from climbstream.loader.errors import InvalidDataError
-from climbstream.loader.heldout import HELDOUT
-from climbstream.loader.manifest import ClusterEntry, Manifest
+from climbstream.loader.manifest import HELDOUT, NEXT_FILES, ClusterEntry, Manifest, hash_files
 from climbstream.loader.plan import begin_or_continue
 from climbstream.loader.progress import say
 from climbstream.loader.storage import (
@@ -28,7 +27,7 @@ from climbstream.loader.storage import (
     write_json,
 )
 
-from .aside import ASIDE, BASE, WORK, settle
+from .aside import BASE, WORK, settle
 from .catalogue import read_seen, write_catalogue, write_heldout
 from .clustermap import ClusterMap
 from .corpus import BAD_RECORDS, ReadReport, find_sources, read_corpus
@@ -109,7 +108,7 @@ class _Append:
     ) -> None:
         self._engine, self._out, self._units = engine, out, units
         self._manifest, self._settings = manifest, settings
-        self._aside = out / ASIDE
+        self._aside = out / NEXT_FILES
 
     def run(self, plan: Mapping[str, Any], report: ReadReport) -> None:
         """Go through all stages; the manifest is written last."""
@@ -177,7 +176,10 @@ class _Append:
             parts=parts + len(units),
         )
         write_report(self._aside, grown, infos, agreement, clusters.centroids, kmeans)
-        grown.save(out)
+        fresh_parts = range(parts, grown.parts or 0)
+        files = manifest.files or hash_files(out, range(parts))
+        files = files | hash_files(out, fresh_parts) | hash_files(self._aside)
+        replace(grown, files=files).save(out)
 
     def _join_heldout(self) -> None:
         """Put the documents held out before in front of those held out now."""

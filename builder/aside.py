@@ -7,11 +7,17 @@ manifest is the commit; then all is put into its place, by the next command if t
 import shutil
 from pathlib import Path
 
-from climbstream.loader.manifest import INDEX, MANIFEST, NEXT_INDEX, Manifest, cluster_folder
+from climbstream.loader.manifest import (
+    INDEX,
+    MANIFEST,
+    NEXT_FILES,
+    NEXT_INDEX,
+    Manifest,
+    cluster_folder,
+)
 from climbstream.loader.storage import hash_file, read_json
 
 WORK = ".build"
-ASIDE = f"{WORK}/aside"
 BASE = "append to"
 """In the plan of an append, the build that it adds to."""
 
@@ -30,6 +36,6 @@ def settle(out: Path) -> None:
         # One that an append left which was given up is of other bytes.
         if new.exists() and hash_file(new) == cluster.index_hash:
             new.replace(folder / INDEX)
-    for path in sorted((out / ASIDE).glob("[!.]*")):
+    for path in sorted((out / NEXT_FILES).glob("[!.]*")):
         path.replace(out / path.name)
     shutil.rmtree(work)

@@ -14,10 +14,9 @@ import zstandard
 from numpy.typing import NDArray
 
 from climbstream.loader.engine import Engine, run_stage
-from climbstream.loader.heldout import HELDOUT
+from climbstream.loader.manifest import DOCUMENTS, HELDOUT
 from climbstream.loader.parquet import read_parquet
 from climbstream.loader.storage import atomic_path
-from climbstream.loader.verify import DOCUMENTS
 
 from .clustermap import ClusterMap
 from .duplicates import SIGNATURE, Seen, hash_texts

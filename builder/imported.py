@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from climbstream.loader.clusters import save_clusters
 from climbstream.loader.engine import Engine, open_engine
 from climbstream.loader.errors import InvalidDataError, UsageError
-from climbstream.loader.manifest import MANIFEST, TOKENIZER, Manifest
+from climbstream.loader.manifest import MANIFEST, TOKENIZER, Manifest, hash_files
 from climbstream.loader.progress import Progress, say
 from climbstream.loader.storage import hash_bytes, hash_file, hash_json, write_bytes, write_json
 
@@ -141,7 +141,7 @@ class _Import:
         if report.listed:
             write_json(self._out / BAD_RECORDS, report.listed)
         write_report(self._out, manifest, infos, None)
-        manifest.save(self._out)
+        replace(manifest, files=hash_files(self._out, range(len(units)))).save(self._out)
 
     def _take_in(self, files: Sequence[ClusteredFile]) -> IntakeReport:
         """Lay all rows down in units."""

@@ -7,6 +7,7 @@ is there whole is done, so a killed build goes on where it was and ends with the
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from climbstream.loader.clusters import save_clusters
 from climbstream.loader.engine import Engine, open_engine
 from climbstream.loader.errors import UsageError
-from climbstream.loader.manifest import MANIFEST, Manifest
+from climbstream.loader.manifest import MANIFEST, Manifest, hash_files
 from climbstream.loader.plan import check_same
 from climbstream.loader.progress import say
 from climbstream.loader.storage import (
@@ -175,4 +176,4 @@ def _run(
         parts=len(units),
     )
     write_report(out, manifest, infos, agreement, clusters.centroids, kmeans)
-    manifest.save(out)
+    replace(manifest, files=hash_files(out, range(len(units)))).save(out)

@@ -5,17 +5,27 @@ the same documents as tables, one configuration a cluster and a shuffled one, fo
 viewer; ``drawn`` is the shuffled one alone, with so many tokens by a mixture.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from climbstream.loader.errors import InvalidDataError, UsageError
-from climbstream.loader.heldout import HELDOUT
-from climbstream.loader.manifest import INDEX, MANIFEST, Manifest, cluster_folder, load_index
+from climbstream.loader.manifest import (
+    BESIDE,
+    DOCUMENTS,
+    HELDOUT,
+    INDEX,
+    KEPT_BACK,
+    MANIFEST,
+    Manifest,
+    cluster_folder,
+    load_index,
+    part_name,
+)
 from climbstream.loader.mixture import MIXTURE, Mixture
-from climbstream.loader.pull import BESIDE
-from climbstream.loader.verify import DOCUMENTS
+from climbstream.loader.storage import check_regular
 
 from .card import CARD, license_metadata, our_metadata, write_card
 from .drawn import draw_shards
@@ -144,8 +154,9 @@ def _mixture(place: Path, manifest: Manifest) -> tuple[Mixture, dict[str, Path |
         raise InvalidDataError(f"{file}: {said}; publish it with those, or search again")
     files: dict[str, Path | bytes] = {MIXTURE: file}
     if folder:
-        there = [(name, folder / name) for name in _OF_SEARCH]
-        files |= {f"search/{name}": path for name, path in there if path.exists()}
+        check_regular(file, folder)
+        of_search = _regular(folder, _OF_SEARCH)
+        files |= {f"search/{name}": path for name, path in of_search.items()}
     return mixture, files
 
 
@@ -163,16 +174,35 @@ def _license(manifest: Manifest, given: str | None) -> str:
 
 
 def _shards(directory: Path, manifest: Manifest, *, heldout: bool) -> dict[str, Path]:
-    names = [*BESIDE, *([HELDOUT] if heldout else [])]
-    parts = sorted((directory / DOCUMENTS).glob("part-*.parquet"))[: manifest.parts]
-    names += [f"{DOCUMENTS}/{part.name}" for part in parts]
-    found = {name: directory / name for name in names if (directory / name).exists()}
+    names = [name for name in BESIDE if name not in KEPT_BACK or (heldout and name == HELDOUT)]
+    names += map(part_name, range(_parts(directory, manifest)))
+    files = _regular(directory, names)
     for cluster in manifest.clusters:
         folder = cluster_folder(directory, cluster.name)
         shards = load_index(directory, manifest, cluster).shards
         for name in (INDEX, *(shard.zip_basename for shard in shards)):
-            found[f"clusters/{cluster.name}/{name}"] = folder / name
-    return found | {MANIFEST: directory / MANIFEST}
+            check_regular(folder / name, directory)
+            files[f"clusters/{cluster.name}/{name}"] = folder / name
+    return files | _regular(directory, [MANIFEST])
+
+
+def _parts(directory: Path, manifest: Manifest) -> int:
+    """Parts of the catalogue."""
+    if manifest.parts is not None:
+        return manifest.parts
+    return len([*(directory / DOCUMENTS).glob("part-*.parquet")])
+
+
+def _regular(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """List those of the files ``names`` that lie in ``folder``.
+
+    Raises:
+        InvalidDataError: One is a link or no regular file.
+    """
+    files = {name: folder / name for name in names if os.path.lexists(folder / name)}
+    for path in files.values():
+        check_regular(path, folder)
+    return files
 
 
 def _card(

@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from .errors import InvalidDataError
-from .manifest import Manifest
+from .manifest import CLUSTERS, Manifest
 from .storage import parse_json, write_json
 from .store import Store
 from .table import text_table
 from .versioned import check_version
-
-CLUSTERS = "clusters.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

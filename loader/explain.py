@@ -8,11 +8,10 @@ import numpy as np
 
 from .cache import ShardCache
 from .errors import UsageError
-from .manifest import cluster_folder, load_index
+from .manifest import DOCUMENTS, cluster_folder, load_index
 from .parquet import read_parquet
 from .replay import Replay
 from .stream import TokenStream
-from .verify import DOCUMENTS
 
 Place = tuple[str, int, int]
 """Cluster, shard, and document's row in it."""

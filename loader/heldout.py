@@ -8,7 +8,7 @@ from pathlib import Path
 
 import zstandard
 
-HELDOUT = "heldout.jsonl.zst"
+from .manifest import HELDOUT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

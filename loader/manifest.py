@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Self, TypeVar
 from .errors import IntegrityError, InvalidDataError
 from .mds import DTYPES, Index
 from .mixture import Mixture, some_names
-from .storage import hash_bytes, hash_json, parse_json, write_json
+from .storage import hash_bytes, hash_file, hash_json, parse_json, write_json
 from .store import Store
 from .versioned import check_version
 
@@ -19,10 +20,22 @@ TOKENIZER = "tokenizer.json"
 INDEX = "index.json"
 NEXT_INDEX = "index.next.json"
 """The index of an append that has been committed, until it takes the place of the old one."""
+NEXT_FILES = ".build/aside"
+"""Folder of the other files of such an append, until then."""
+DOCUMENTS = "documents"
+"""Folder of the catalogue."""
+CLUSTERS = "clusters.json"
+HELDOUT = "heldout.jsonl.zst"
+BAD_RECORDS = "bad_records.json"
+BESIDE = (TOKENIZER, CLUSTERS, "centroids.npy", "model.npz", "report.html", HELDOUT, BAD_RECORDS)
+"""Files of a shard directory beside its shards and its catalogue; not every directory has each."""
+KEPT_BACK = (HELDOUT, BAD_RECORDS)
+"""Those of them that a publisher may keep back."""
 Folder = TypeVar("Folder", Path, Store)
 _MOST_BYTES = 1 << 26
 """Of a manifest or index; such an index lists some 60,000 shards."""
 _NAME = re.compile(r"[\w-][\w .-]*")
+_PART = re.compile(rf"{DOCUMENTS}/part-[0-9]{{5,}}\.parquet")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +71,9 @@ class Manifest:
     parts: int | None = None
     """Parts of the catalogue, ``documents/part-*.parquet``; further ones are of an append that has
     not ended. None: all that are there."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Hash of each file beside the shards, by its path in the directory: `BESIDE`, and the parts of
+    the catalogue. Empty in directories that were made before hashes were noted."""
 
     version = 1
 
@@ -70,6 +86,12 @@ class Manifest:
                 raise InvalidDataError(
                     f"{name!r} cannot name a cluster: names are unique, and of letters, digits, "
                     "spaces, '_', '-' and '.', the first not a '.' or a space"
+                )
+        for name in self.files:
+            if name not in BESIDE and not _PART.fullmatch(name):
+                raise InvalidDataError(
+                    f"{name!r} is no file of a shard directory; these are {', '.join(BESIDE)} and "
+                    f"{part_name(0)}, …"
                 )
         if not self.clusters:
             raise InvalidDataError("a shard directory holds at least one cluster; this has none")
@@ -126,6 +148,10 @@ class Manifest:
         """Fingerprints that it had before documents were appended."""
         return [append["before"] for append in self.provenance.get("appended", ())]
 
+    def hash_of(self, name: str) -> str | None:
+        """Hash of the file ``name`` beside the shards; None: the manifest does not say."""
+        return self.files.get(name) or (self.tokenizer_hash if name == TOKENIZER else "") or None
+
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON values."""
         return {"version": self.version, "fingerprint": self.fingerprint, **asdict(self)}
@@ -141,6 +167,7 @@ class Manifest:
             fields = check_version(value, cls.version, "manifest")
             fingerprint = fields.pop("fingerprint")
             fields["clusters"] = tuple(ClusterEntry(**c) for c in fields["clusters"])
+            fields["files"] = dict(fields.get("files", {}))
             fields["conservation"] = tuple(fields.get("conservation", ()))
             manifest = cls(**fields)
         except (TypeError, KeyError, ValueError) as error:
@@ -211,6 +238,38 @@ def load_index(directory: Path | Store, manifest: Manifest, cluster: ClusterEntr
             f"the manifest {cluster.tokens} in {cluster.documents}"
         )
     return index
+
+
+def part_name(number: int) -> str:
+    """Path of part ``number`` of the catalogue in a shard directory."""
+    return f"{DOCUMENTS}/part-{number:05d}.parquet"
+
+
+def hash_files(directory: Path, parts: Iterable[int] = ()) -> dict[str, str]:
+    """Hash what lies in ``directory`` of `BESIDE`, and ``parts`` of its catalogue, by path."""
+    names = [name for name in BESIDE if (directory / name).exists()]
+    return {name: hash_file(directory / name) for name in (*names, *map(part_name, parts))}
+
+
+def read_file(directory: str | Path | Store, manifest: Manifest, name: str) -> bytes:
+    """Read file ``name`` of a shard directory, checked by its hash if ``manifest`` has one.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        IntegrityError: Its bytes are not those that the manifest names.
+        RemoteError: The store did not give it.
+    """
+    store = Store.of(directory)
+    data = store.read(name)
+    expected = manifest.hash_of(name)
+    if expected is None or (got := hash_bytes(data)) == expected:
+        return data
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if hash_bytes(later := store.read(f"{NEXT_FILES}/{name}")) == expected:
+            return later
+    raise IntegrityError(
+        f"{store / name}: expected hash {expected}, got {got}; build, pull or copy it again"
+    )
 
 
 def _read_next(folder: Path | Store, cluster: ClusterEntry, got: str) -> bytes:

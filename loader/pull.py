@@ -1,9 +1,9 @@
 """Pull: bring a shard directory here from the Hub or another store, or what a mixture needs of it.
 
-Every file is checked by the hash that stands above it: shards by their index, indexes by the
-manifest, which comes last. What is here already is not fetched again. Where a cluster has no
-weight, its index comes and its shards do not: the manifest stays what it was, so mixtures and
-states fit, and whoever asks for such a shard is told that it is missing.
+Every file is checked by the hash that stands above it: shards by their index, indexes and all
+other files by the manifest, which comes last. What is here already is not fetched again. Where a
+cluster has no weight, its index comes and its shards do not: the manifest stays what it was, so
+mixtures and states fit, and whoever asks for such a shard is told that it is missing.
 """
 
 import shutil
@@ -14,21 +14,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .clusters import CLUSTERS
-from .errors import IntegrityError, NoSpaceError
-from .heldout import HELDOUT
+from .errors import IntegrityError, InvalidDataError, NoSpaceError
 from .hub import hub_url, pin
-from .manifest import INDEX, MANIFEST, TOKENIZER, Manifest, cluster_folder, load_index
+from .manifest import (
+    BESIDE,
+    INDEX,
+    KEPT_BACK,
+    MANIFEST,
+    ClusterEntry,
+    Manifest,
+    cluster_folder,
+    load_index,
+    part_name,
+    read_file,
+)
 from .mds import check_packed
 from .mixture import MIXTURE, Mixture
 from .plan import begin_or_continue
 from .progress import Progress, say
-from .storage import hash_bytes, lock, write_bytes
+from .storage import hash_bytes, lock, parse_json, write_bytes
 from .store import Store
 
 PLAN = "pull.json"
-BESIDE = (TOKENIZER, CLUSTERS, "centroids.npy", "model.npz", "report.html")
-"""Files that go where a shard directory goes, if they are there."""
 _THREADS = 4
 _SPARE = 64 << 20
 """Bytes of disk that are left alone."""
@@ -71,7 +78,7 @@ def pull(
     place = source
     if source.startswith("hf://") or ("://" not in source and not Path(source).is_dir()):
         place = pin(hub_url(source))
-    store = Store.of(place)
+    store = Store.of(place).without_links()
     manifest = Manifest.load(store)
     if mixture and (misfit := manifest.misfit(mixture)):
         say(misfit)
@@ -120,14 +127,13 @@ def pull(
                 progress.add(future.result())
         for cluster in manifest.clusters:
             # Not indexes as they were parsed: their bytes are what the manifest has the hash of.
-            _copy(store, out, f"clusters/{cluster.name}/{INDEX}", cluster.index_hash)
-        for name in (*BESIDE, MIXTURE, HELDOUT):
-            expected = manifest.tokenizer_hash if name == TOKENIZER else None
-            _copy(store, out, name, expected or None, optional=not expected)
-        if mixture is None:
-            for part in range(manifest.parts or 0):
-                _copy(store, out, f"documents/part-{part:05d}.parquet", None, optional=True)
-        _copy(store, out, MANIFEST, None)
+            _copy_index(store, out, cluster)
+        parts = [part_name(part) for part in range(manifest.parts or 0)] if mixture is None else []
+        came = [name for name in (*BESIDE, *parts) if _copy_file(store, out, manifest, name)]
+        if unchecked := [name for name in came if manifest.hash_of(name) is None]:
+            say(f"not compared, as the manifest has no hash of it: {', '.join(unchecked)}")
+        _copy_mixture(store, out, manifest)
+        write_bytes(out / MANIFEST, store.read(MANIFEST))
     return result
 
 
@@ -149,18 +155,48 @@ def _is_here(path: Path, expected: str) -> bool:
         return False
 
 
-def _copy(
-    store: Store, out: Path, name: str, expected: str | None, *, optional: bool = False
-) -> None:
-    """Copy a small file, unless it is here with the hash that is expected."""
+def _copy_index(store: Store, out: Path, cluster: ClusterEntry) -> None:
+    """Copy the index of a cluster, unless it is here."""
+    path = cluster_folder(out, cluster.name) / INDEX
+    if not _is_here(path, cluster.index_hash):
+        data = cluster_folder(store, cluster.name).read(INDEX)
+        if (got := hash_bytes(data)) != cluster.index_hash:
+            raise IntegrityError(f"{path}: expected hash {cluster.index_hash}, got {got}")
+        write_bytes(path, data)
+
+
+def _copy_file(store: Store, out: Path, manifest: Manifest, name: str) -> bool:
+    """Copy a file that lies beside the shards, unless it is here; say if there is such a file.
+
+    Raises:
+        IntegrityError: It is missing, and no publisher leaves it out; or its bytes are others.
+    """
+    expected = manifest.hash_of(name)
     if expected is not None and _is_here(out / name, expected):
-        return
+        return True
     try:
-        data = store.read(name)
+        data = read_file(store, manifest, name)
     except FileNotFoundError:
-        if optional:
-            return
+        if expected is None or name in KEPT_BACK:
+            return False
         raise IntegrityError(f"{store / name} is missing; it was published in part") from None
-    if expected is not None and hash_bytes(data) != expected:
-        raise IntegrityError(f"{store / name} has the hash {hash_bytes(data)}, not {expected}")
     write_bytes(out / name, data)
+    return True
+
+
+def _copy_mixture(store: Store, out: Path, manifest: Manifest) -> None:
+    """Copy the mixture that was published with the shards, if there is one for their clusters.
+
+    Raises:
+        InvalidDataError: It is no mixture, or one for other clusters.
+    """
+    try:
+        data = store.read(MIXTURE)
+    except FileNotFoundError:
+        return
+    path = store / MIXTURE
+    try:
+        Mixture.from_json(parse_json(data, str(path))).array(manifest.names)
+    except InvalidDataError as error:
+        raise InvalidDataError(f"{path}: {error}") from None
+    write_bytes(out / MIXTURE, data)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -174,6 +175,26 @@ def remove_temporaries(directory: Path, *folders: str) -> None:
             for path in folder.iterdir():
                 if is_temporary(path):
                     path.unlink(missing_ok=True)
+
+
+def check_regular(path: Path, root: Path) -> None:
+    """See that ``path`` is a regular file below the folder ``root``, and that no link leads to it.
+
+    Raises:
+        InvalidDataError: It or a folder on the way is a link, or it is no regular file.
+        FileNotFoundError: It is not there.
+    """
+    place = root
+    for part in path.relative_to(root).parts:
+        place /= part
+        mode = place.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            raise InvalidDataError(
+                f"{place} is a link to {place.readlink()}; only what lies in {root} itself is "
+                "taken: put the file there"
+            )
+    if not stat.S_ISREG(mode):
+        raise InvalidDataError(f"{place} is no regular file; remove it, or put the file there")
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from typing import Any, Self
 from .errors import IntegrityError, RemoteError, UsageError
 from .progress import say
 from .retry import is_refusal, pause_after, status_of
+from .storage import check_regular
 
 TRY_SECONDS = 60.0
 """A shard of 8 MB, compressed, comes within this at 140 kB/s."""
@@ -46,6 +47,8 @@ class Store:
     """Reads a remote object of at most so many bytes; None: the folder is local."""
     _try_seconds: float
     _all_seconds: float
+    _root: str | None = None
+    """A local folder below which no link is followed; None: links are."""
 
     @classmethod
     def of(
@@ -91,6 +94,10 @@ class Store:
     def __truediv__(self, part: str) -> Self:
         return replace(self, name=f"{self.name}/{part}", _place=f"{self._place}/{part}")
 
+    def without_links(self) -> Self:
+        """Return the store, as one that refuses to read below it what a link leads to."""
+        return self if self._get else replace(self, _root=self._place)
+
     def __str__(self) -> str:
         return self.name
 
@@ -100,10 +107,13 @@ class Store:
         Raises:
             FileNotFoundError: There is no such file; a store is not asked twice.
             IntegrityError: It is larger; no more than that is read.
+            InvalidDataError: A link leads to it, in a store `without_links`.
             RemoteError: The store did not give it, within the deadlines or for good.
         """
         file = self / name
         if self._get is None:
+            if self._root is not None:
+                check_regular(Path(file._place), Path(self._root))
             with Path(file._place).open("rb") as local:
                 if (size := os.fstat(local.fileno()).st_size) > most:
                     raise _too_large(file.name, size, most)

@@ -14,16 +14,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ClimbError, RemoteError
-from .manifest import TOKENIZER, Manifest, cluster_folder, load_index
+from .errors import ClimbError, IntegrityError, InvalidDataError, RemoteError
+from .manifest import (
+    BESIDE,
+    DOCUMENTS,
+    KEPT_BACK,
+    Manifest,
+    cluster_folder,
+    load_index,
+    part_name,
+    read_file,
+)
 from .mds import decompress
 from .parquet import read_parquet
 from .parse import parse_shard
 from .progress import Progress
-from .storage import hash_bytes
 from .store import Store
-
-DOCUMENTS = "documents"
 
 
 @dataclass(slots=True)
@@ -43,14 +49,13 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
         InvalidDataError: It is no shard directory.
         RemoteError: The store did not give a file: that says nothing about its bytes.
     """
-    store = Store.of(directory)
+    store = Store.of(directory).without_links()
     manifest = Manifest.load(store)
     verdict = Verdict()
     lengths: dict[tuple[str, int], NDArray[np.int64]] = {}
-    with _noting(verdict, "tokenizer"):
-        expected = manifest.tokenizer_hash  # empty: none is known
-        if expected and expected != hash_bytes(store.read(TOKENIZER)):
-            verdict.faults.append("tokenizer.json is not the tokenizer of the manifest")
+    for name in filter(manifest.hash_of, BESIDE):
+        with _noting(verdict, name):
+            _check_file(store, manifest, name)
     with Progress("verify", manifest.tokens, "tokens") as progress:
         for cluster in manifest.clusters:
             what = f"cluster {cluster.name}"
@@ -68,8 +73,17 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
     with _noting(verdict, "stages of the manifest"):
         verdict.faults += _broken_stages(manifest)
     with _noting(verdict, "catalogue"):
-        verdict.faults += _broken_documents(store / DOCUMENTS, manifest, lengths)
+        verdict.faults += _broken_documents(store, manifest, lengths)
     return verdict
+
+
+def _check_file(store: Store, manifest: Manifest, name: str) -> None:
+    """Read a file beside the shards, unless a publisher kept it back."""
+    try:
+        read_file(store, manifest, name)
+    except FileNotFoundError:
+        if name not in KEPT_BACK:
+            raise
 
 
 @contextmanager
@@ -104,20 +118,24 @@ def _broken_stages(manifest: Manifest) -> Iterator[str]:
 
 
 def _broken_documents(
-    folder: Store, manifest: Manifest, lengths: Mapping[tuple[str, int], NDArray[np.int64]]
+    store: Store, manifest: Manifest, lengths: Mapping[tuple[str, int], NDArray[np.int64]]
 ) -> Iterator[str]:
     """Say which documents are not where the catalogue says, or not as often as it counts."""
     listed: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     found = {place: np.zeros(len(held), np.bool_) for place, held in lengths.items()}
     read = 0
-    for part, data in _parts(folder, manifest.parts):
+    for name, data, fault in _parts(store, manifest):
         read += 1
+        if fault:
+            yield f"catalogue: {fault}"
+        if not data:
+            continue
         try:
             columns = ["id", "cluster", "why", "shard", "row", "tokens", "bytes"]
             rows = read_parquet(io.BytesIO(data), columns).to_pylist()
         except (OSError, ValueError, LookupError) as error:
-            yield f"catalogue: {part} cannot be read: {error}"
+            yield f"catalogue: {store / name} cannot be read: {error}"
             continue
         for row in rows:
             why = row["why"] or ""
@@ -135,10 +153,10 @@ def _broken_documents(
             else:
                 found[place][row["row"]] = True
     if manifest.parts is not None and read < manifest.parts:
-        yield f"catalogue: {read} of {manifest.parts} parts are in {folder}"
+        yield f"catalogue: {read} of {manifest.parts} parts are in {store / DOCUMENTS}"
     if not read:
         if manifest.conservation and manifest.parts is None:
-            yield f"catalogue: {folder} holds no part-00000.parquet"
+            yield f"catalogue: {store} holds no {part_name(0)}"
         return
     for (name, number), seen in found.items():
         if not seen.all():
@@ -170,16 +188,20 @@ def _other_counts(manifest: Manifest, listed: Mapping[str, Counter[str]]) -> Ite
             yield f"{last[unit]} {unit} left the last stage, the catalogue lists {there['']}"
 
 
-def _parts(folder: Store, parts: int | None) -> Iterator[tuple[Store, bytes]]:
-    """Read the parts of a catalogue, which are numbered through: a store need not list files.
+def _parts(store: Store, manifest: Manifest) -> Iterator[tuple[str, bytes, str]]:
+    """Read the parts of a catalogue: the path of each, its bytes, and what is wrong with them.
 
-    ``parts`` is how many there should be, those that are missing are passed over; None: all that
-    are there.
+    They are numbered through, as a store need not list files. Where the manifest says how many
+    there are, those that are missing are passed over.
     """
-    for number in count() if parts is None else range(parts):
-        name = f"part-{number:05d}.parquet"
+    for number in count() if manifest.parts is None else range(manifest.parts):
+        name = part_name(number)
         try:
-            yield folder / name, folder.read(name)
+            yield name, read_file(store, manifest, name), ""
         except (FileNotFoundError, NotADirectoryError):
-            if parts is None:
+            if manifest.parts is None:
                 return
+        except IntegrityError as error:
+            yield name, store.read(name), str(error)
+        except InvalidDataError as error:
+            yield name, b"", str(error)

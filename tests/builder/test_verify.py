@@ -1,6 +1,7 @@
 """Verifying a shard directory: whatever was changed is found and named, and nothing else breaks."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -10,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from climbstream.loader.errors import ClimbError, InvalidDataError
-from climbstream.loader.manifest import MANIFEST
-from climbstream.loader.storage import read_json, write_json
+from climbstream.loader.manifest import MANIFEST, Manifest
+from climbstream.loader.storage import hash_file, read_json, write_json
 from climbstream.loader.verify import verify_directory
 
 
@@ -48,6 +49,14 @@ def edit_rows(directory, change):
     rows = table.to_pylist()
     change(next(row for row in rows if row["cluster"] is not None))
     pq.write_table(type(table).from_pylist(rows, schema=table.schema), path)
+
+
+def rehash(directory):
+    """Note the hashes of the files as they are, so that only what they say can be wrong."""
+    value = read_json(directory / MANIFEST)
+    parts = sorted((directory / "documents").glob("part-*.parquet"))
+    value["files"] |= {f"documents/{part.name}": hash_file(part) for part in parts}
+    write_json(directory / MANIFEST, value)
 
 
 def test_what_was_not_changed_has_no_faults(directory, built):
@@ -120,7 +129,7 @@ def test_a_missing_cluster_is_found(directory):
 
 def test_another_tokenizer_is_found(directory):
     flip(directory / "tokenizer.json")
-    assert faults(directory) == "tokenizer.json is not the tokenizer of the manifest"
+    assert "tokenizer.json: expected hash" in faults(directory)
 
 
 def test_a_missing_tokenizer_is_found(directory):
@@ -147,6 +156,7 @@ def test_one_of_several_missing_parts_is_found(directory, gone):
     # A part that the manifest does not count is of an append that has not ended.
     assert "the catalogue lists" in faults(directory)
     write_json(directory / MANIFEST, {**read_json(directory / MANIFEST), "parts": 2})
+    rehash(directory)
     assert faults(directory) == ""
     part.with_name(f"part-0000{gone}.parquet").unlink()
     said = faults(directory)
@@ -201,6 +211,7 @@ def test_two_documents_in_one_place_are_found(directory):
     first, second = [row for row in rows if row["cluster"] == "c00"][:2]
     second.update(row=first["row"], tokens=first["tokens"])
     pq.write_table(type(table).from_pylist(rows, schema=table.schema), path)
+    rehash(directory)
     held = sum(row["cluster"] == "c00" for row in rows)
     assert faults(directory) == (
         f"shard 0 of cluster c00 holds {held} documents, the catalogue lists {held - 1}"
@@ -302,3 +313,67 @@ def test_tokens_are_counted_as_they_are_served(built, read_documents):
 def test_a_document_of_other_bytes_is_found(directory):
     edit_rows(directory, lambda row: row.update(bytes=row["bytes"] + 1))
     assert "bytes left the last stage, the catalogue lists" in faults(directory)
+
+
+# Files beside the shards.
+
+BESIDE = [
+    "bad_records.json",
+    "centroids.npy",
+    "clusters.json",
+    "documents/part-00000.parquet",
+    "heldout.jsonl.zst",
+    "model.npz",
+    "report.html",
+    "tokenizer.json",
+]
+
+
+def test_the_manifest_has_the_hash_of_each_file_beside_the_shards(directory):
+    files = Manifest.load(directory).files
+    assert sorted(files) == BESIDE
+    assert all(hash_file(directory / name) == expected for name, expected in files.items())
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_changed_byte_in_a_file_beside_the_shards_is_found(directory, name):
+    flip(directory / name)
+    assert f"{name}: expected hash" in faults(directory)
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_missing_file_is_found_unless_publishers_may_keep_it_back(directory, name):
+    (directory / name).unlink()
+    kept_back = name in ("bad_records.json", "heldout.jsonl.zst")
+    assert bool(faults(directory)) != kept_back
+
+
+@pytest.mark.parametrize("name", [*BESIDE, "clusters/c01/index.json", "clusters/c01", "documents"])
+def test_a_link_is_a_fault_though_it_leads_to_the_same_bytes(directory, tmp_path, name):
+    place = directory / name
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    assert f"{place} is a link to {tmp_path / 'elsewhere'}" in faults(directory)
+
+
+def test_a_pipe_in_place_of_a_file_is_a_fault_and_not_waited_for(directory):
+    (directory / "report.html").unlink()
+    os.mkfifo(directory / "report.html")
+    assert "report.html is no regular file" in faults(directory)
+
+
+def test_a_directory_of_before_hashes_were_noted_is_verified_without(directory):
+    value = read_json(directory / MANIFEST)
+    del value["files"]
+    write_json(directory / MANIFEST, value)
+    flip(directory / "report.html")
+    assert not faults(directory)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "documents/../x", "report.html/"])
+def test_a_manifest_names_no_file_elsewhere(directory, name):
+    value = read_json(directory / MANIFEST)
+    value["files"][name] = "0" * 32
+    write_json(directory / MANIFEST, value)
+    with pytest.raises(InvalidDataError, match="is no file of a shard directory"):
+        verify_directory(directory)

@@ -1,6 +1,7 @@
 """`climb publish` by the real client, against a double of the Hub that fails in every way."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +78,40 @@ def test_what_is_published_are_the_files_as_they_are(client, publication):
     assert repo.refs == {"main": published.commit, "v1": published.commit}
     assert (published.files, published.sent) == (len(publication.files),) * 2
     assert published.bytes == sum(map(len, held(publication.files).values()))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["report.html", "tokenizer.json", "manifest.json", "documents", "clusters/c01", "clusters"],
+)
+def test_a_link_is_refused_and_what_it_leads_to_is_not_sent(client, directory, tmp_path, name):
+    copy = shutil.copytree(directory, tmp_path / "linked")
+    (copy / name).rename(tmp_path / "elsewhere")
+    (copy / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InvalidDataError, match=rf"{name} is a link to"):
+        collect(copy, REPO, tmp_path / "tables")
+    run = subprocess.run([CLIMB, "publish", copy, REPO], capture_output=True, text=True)
+    assert run.returncode in (3, 4)  # 4 where the verification that comes first finds it
+    assert f"{name} is a link to" in run.stderr
+    assert not client.put
+
+
+def test_a_link_to_a_private_file_is_refused_though_it_dangles(directory, tmp_path):
+    copy = shutil.copytree(directory, tmp_path / "linked")
+    (copy / "report.html").unlink()
+    (copy / "report.html").symlink_to(tmp_path / "not yet there")
+    with pytest.raises(InvalidDataError, match=r"report\.html is a link to .*not yet there"):
+        collect(copy, REPO, tmp_path / "tables")
+
+
+def test_a_link_in_the_folder_of_a_search_is_refused(directory, tmp_path):
+    search = tmp_path / "search"
+    search.mkdir()
+    Manifest.load(directory).token_shares.save(search / "mixture.json")
+    (tmp_path / "key").write_text("private")
+    (search / "report.html").symlink_to(tmp_path / "key")
+    with pytest.raises(InvalidDataError, match=r"report\.html is a link to .*key"):
+        collect(directory, REPO, tmp_path / "tables", mixture=search)
 
 
 def test_large_and_small_files_go_as_the_hub_wants_them(client, publication):

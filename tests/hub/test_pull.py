@@ -476,3 +476,60 @@ def test_the_command_trains_on_the_hub(hub, run, directory, tmp_path):
     assert wrong.returncode != 0
     assert "Traceback" not in wrong.stderr
     assert "HF_TOKEN" in wrong.stderr
+
+
+# Files beside the shards.
+
+BESIDE = (
+    "centroids.npy",
+    "clusters.json",
+    "documents/part-00000.parquet",
+    "heldout.jsonl.zst",
+    "model.npz",
+    "report.html",
+    "tokenizer.json",
+)
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_file_beside_the_shards_with_other_bytes_is_refused(client, directory, tmp_path, name):
+    copy = shutil.copytree(directory, tmp_path / "changed")
+    data = bytearray((copy / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / name).write_bytes(data)
+    client.upload(REPO, copy)
+    with pytest.raises(IntegrityError, match=rf"{name}: expected hash"):
+        pull(REPO, tmp_path / "out")
+    assert not (tmp_path / "out" / name).exists()
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_mixture_of_other_clusters_beside_the_shards_is_refused(client, directory, tmp_path):
+    copy = shutil.copytree(directory, tmp_path / "changed")
+    Mixture.of({"elsewhere": 1}).save(copy / "mixture.json")
+    client.upload(REPO, copy)
+    with pytest.raises(InvalidDataError, match=r"mixture\.json: the mixture weights elsewhere"):
+        pull(REPO, tmp_path / "out")
+
+
+def test_files_without_a_hash_are_brought_and_named(client, directory, tmp_path, capsys):
+    copy = shutil.copytree(directory, tmp_path / "old")
+    value = json.loads((copy / "manifest.json").read_text())
+    del value["files"]
+    (copy / "manifest.json").write_text(json.dumps(value))
+    client.upload(REPO, copy)
+    pull(REPO, tmp_path / "out")
+    said = capsys.readouterr().err
+    assert "not compared, as the manifest has no hash of it: clusters.json, centroids.npy" in said
+    assert "tokenizer.json" not in said  # the manifest has always had its hash
+
+
+@pytest.mark.parametrize(
+    "name", [*BESIDE, "manifest.json", "clusters/c01", "clusters/c01/index.json"]
+)
+def test_a_folder_is_pulled_without_what_links_lead_to(directory, tmp_path, name):
+    copy = shutil.copytree(directory, tmp_path / "linked")
+    (copy / name).rename(tmp_path / "elsewhere")
+    (copy / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InvalidDataError, match=rf"{name} is a link to"):
+        pull(str(copy), tmp_path / "out")
