@@ -8,6 +8,8 @@ from pathlib import Path
 
 import zstandard
 
+from .storage import open_regular
+
 HELDOUT = "heldout.jsonl.zst"
 
 
@@ -28,7 +30,7 @@ def read_heldout(directory: Path) -> Iterator[HeldOutDocument]:
     path = directory / HELDOUT
     if not path.exists():
         return
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         # Each append adds a frame.
         packed = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
         for line in io.BufferedReader(packed):
