@@ -7,7 +7,7 @@ a traceback is shown with ``--debug`` alone.
 
 import errno
 import importlib
-import json
+import io
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from .errors import ClimbError, NoSpaceError, UsageError
+from .terminal import visible, visible_json
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -132,16 +133,19 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return call(arguments)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(visible(shown.getvalue()), err=True, nl=False)
         return UsageError.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("\nstopped; run the same command again to go on", err=True)
         return 130
     except Exception as error:
         if "--debug" in arguments:
-            traceback.print_exc()
+            click.echo(visible(traceback.format_exc()), err=True, nl=False)
         known = _ours(error, arguments)
-        click.echo(f"error: {known or f'internal, {error!r}; see climb --debug'}", err=True)
+        said = str(known) if known else f"internal, {error!r}; see climb --debug"
+        click.echo(visible(f"error: {said}"), err=True)
         return known.exit_code if known else ClimbError.exit_code
 
 
@@ -188,4 +192,4 @@ def json_option(command: F) -> F:
 
 def show(value: Any, text: str, *, as_json: bool) -> None:
     """Write a result to stdout: ``value`` as JSON, or ``text``."""
-    click.echo(json.dumps(value, ensure_ascii=False) if as_json else text)
+    click.echo(visible_json(value) if as_json else visible(text))

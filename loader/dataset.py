@@ -8,6 +8,7 @@ and `DataLoader` asks ahead: accelerate's ``prepare`` does, by one batch.
 """
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NoReturn
 
 from torch.utils.data import IterableDataset, get_worker_info
@@ -34,7 +35,9 @@ class MixtureDataset(IterableDataset[Batch]):
         """
         if get_worker_info() is not None:
             _refuse_workers()
-        yield from self.loader
+        # A generator could not be asked by two threads, and the loader itself would be taken for an
+        # iterator with a state of its own.
+        return chain(self.loader)
 
     def __getstate__(self) -> NoReturn:
         """Refuse to be sent to a worker process, before it starts."""

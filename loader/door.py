@@ -17,7 +17,7 @@ from .errors import ClimbError, InvalidDataError
 from .mixture import Mixture
 from .progress import say
 from .request import Request
-from .storage import hash_bytes
+from .storage import hash_bytes, read_regular
 from .weights import WeightsLog, WeightsRecord
 
 LARGEST = 1 << 20
@@ -179,9 +179,7 @@ def _read(path: Path, found: os.stat_result) -> bytes:
     if not stat.S_ISREG(found.st_mode):
         raise InvalidDataError("it is no regular file; write JSON to a file and rename it to this")
     # Should it become a pipe between the two, it is still not waited for.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    with os.fdopen(descriptor, "rb") as file:
-        data = file.read(LARGEST + 1)
+    data = read_regular(path, LARGEST)
     if len(data) > LARGEST:
         raise InvalidDataError(
             f"it holds {max(found.st_size, len(data)):,} bytes; a request has at most {LARGEST:,}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import zstandard
 
 from .manifest import HELDOUT
+from .storage import open_regular
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,7 @@ def read_heldout(directory: Path) -> Iterator[HeldOutDocument]:
     path = directory / HELDOUT
     if not path.exists():
         return
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         # Each append adds a frame.
         packed = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
         for line in io.BufferedReader(packed):

@@ -6,11 +6,16 @@ ranks agree without talking, and a state from one world size continues on anothe
 when they are asked for: a change of weights throws away a plan, which is cheap, and never a batch.
 """
 
+import functools
 import operator
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -54,6 +59,71 @@ _AT_FIRST = 16
 """the first time so many, then twice as many each time: the batch after a change waits for them."""
 
 WeightsFunction = Callable[[int], Mixture | Mapping[str, float] | None]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class _Cursor:
+    """The steps that are planned, and how far they are served.
+
+    A new plan is a new cursor, put in place by one assignment: whoever is interrupted, by Ctrl-C
+    or a signal, leaves the old one or the new one.
+    """
+
+    start: Position
+    steps: Steps
+    weights: NDArray[np.int64]
+    """What they follow, as `Planner.plan` takes it."""
+    clusters: NDArray[np.int64]
+    """Cluster of each of their rows."""
+    row: int = 0
+    """Rows of this rank that were served."""
+    ready: int = 0
+    """Rows whose shards are open."""
+
+    @classmethod
+    def at(cls, position: Position) -> Self:
+        """Return the cursor of no steps, at ``position``."""
+        none = np.zeros(0, np.int64)
+        return cls(position, Steps.none(position), none[None], none)
+
+
+class _ForkLock:
+    """The lock of a loader in a process that was forked from its own: nobody gets it."""
+
+    def __enter__(self) -> NoReturn:
+        raise UsageError(
+            f"this MixtureLoader was made before process {os.getpid()} was forked: its threads are "
+            "missing here, and its batches would be served twice; make a loader in the process "
+            "that uses it, and a DataLoader with num_workers=0"
+        )
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+_LOADERS: "WeakSet[MixtureLoader]" = WeakSet()
+
+
+def _refuse_after_fork() -> None:
+    for loader in _LOADERS:
+        loader._lock = _ForkLock()
+
+
+os.register_at_fork(after_in_child=_refuse_after_fork)
+
+
+def _one_at_a_time(
+    method: Callable[Concatenate["MixtureLoader", P], R],
+) -> Callable[Concatenate["MixtureLoader", P], R]:
+    """Let ``method`` wait until no other thread is in the loader."""
+
+    @functools.wraps(method)
+    def call(self: "MixtureLoader", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return call
 
 
 class MixtureLoader:
@@ -63,6 +133,10 @@ class MixtureLoader:
     row's cluster in ``names``; rows = batch_rows / world_size. `BatchMaker` says what else there
     may be. The order of rows is a pure function of the shards, the seed, ``lanes``, ``pack`` and
     the weights, never of rank, threads or cache.
+
+    Any thread may call anything: a call waits for the one before it. Each batch is returned once,
+    to whichever thread asked for it; `state_dict` speaks of the last one that was returned to any.
+    A loader cannot be pickled, copied, or used in a process that was forked after it was made.
     """
 
     def __init__(
@@ -134,6 +208,8 @@ class MixtureLoader:
                 weight but without one row of tokens.
             RemoteError: A store did not give what was asked.
         """
+        self._lock: threading.RLock | _ForkLock = threading.RLock()
+        _LOADERS.add(self)
         _check_numbers(seq_len, batch_rows, rank, world_size, lanes)
         _check_choice("packing", pack, PACKS)
         if not 0 < part <= 1:
@@ -202,12 +278,7 @@ class MixtureLoader:
             self._course.open([WeightsCallable(weights_function, self._course.check)])
         self._ledger: Ledger | None = None
         self._since, self._waited, self._padding = 0, 0.0, 0
-        self._row: int = 0
-        """Rows of this rank that were served of the steps that are planned."""
-        self._ready: int = 0
-        """Rows of them whose shards are open."""
-        self._weights: NDArray[np.int64] = np.zeros((1, 0), np.int64)
-        self._clusters: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._planning = False
         self._go_to(Position.start(len(self.names), self.lanes))
         self._ledger = Ledger(Path(served)) if served is not None and rank == 0 else None
         self._open_ledger()
@@ -216,41 +287,52 @@ class MixtureLoader:
         return self
 
     def __next__(self) -> Batch:
-        begin = self._row
-        if begin == len(self._steps.rows):
-            self._plan_ahead()
-            begin = 0
-        end = begin + self._rows_each
-        if end > self._ready:
-            began = time.perf_counter()
-            self._ready = self._shelf.prepare(end)
-            self._waited += time.perf_counter() - began
-        batch = self._maker.make(self._shelf.addresses, self._steps.rows, begin, self._clusters)
-        if self.pack == "bos":
-            self._padding += count_padding(
-                self._shelf.addresses, self._steps.rows, begin, self._rows_each, self.seq_len
-            )
-        # Last, so that a batch that fails is not counted.
-        self._row = end
-        return batch
+        with self._lock:
+            cursor = self._cursor
+            if (begin := cursor.row) == len(cursor.steps.rows):
+                cursor, begin = self._plan_ahead(), 0
+            end = begin + self._rows_each
+            if end > cursor.ready:
+                began = time.perf_counter()
+                cursor.ready = self._shelf.prepare(end)
+                self._waited += time.perf_counter() - began
+            addresses, rows = self._shelf.addresses, cursor.steps.rows
+            batch = self._maker.make(addresses, rows, begin, cursor.clusters)
+            if self.pack == "bos":
+                self._padding += count_padding(
+                    addresses, rows, begin, self._rows_each, self.seq_len
+                )
+            # Last, so that a batch that fails is not counted.
+            cursor.row = end
+            return batch
+
+    def __getstate__(self) -> NoReturn:
+        raise UsageError(
+            "a MixtureLoader cannot be copied or sent to another process; make one there, and give "
+            "it the state_dict of this one"
+        )
 
     @property
     def step(self) -> int:
         """Batches returned: the number of the next one, from 0."""
-        return self._start.step + self._row // self._rows_each
+        cursor = self._cursor
+        return cursor.start.step + cursor.row // self._rows_each
 
     @property
+    @_one_at_a_time
     def mixture(self) -> Mixture:
         """The weights that the next batch will follow."""
         return self._course.log.mixture(self.step)
 
     @property
+    @_one_at_a_time
     def served(self) -> dict[str, int]:
         """Tokens served of each cluster, on all ranks together."""
         rows = self._position().consumed.sum(axis=1) * self.seq_len
         return dict(zip(self.names, rows.tolist(), strict=True))
 
     @property
+    @_one_at_a_time
     def epochs(self) -> dict[str, float]:
         """How often each cluster has been gone through, on all ranks together."""
         return self._allowance.served(self._position())
@@ -260,6 +342,7 @@ class MixtureLoader:
         """Documents of this rank's rows that ``cu_seqlens`` had no room for; see ``segments``."""
         return self._maker.joined
 
+    @_one_at_a_time
     def metrics(self) -> dict[str, Any]:
         """Return where the run stands, as JSON values; shares are by name of cluster.
 
@@ -296,6 +379,7 @@ class MixtureLoader:
             "dropped": self._shelf.dropped,
         }
 
+    @_one_at_a_time
     def set_weights(
         self,
         weights: Mixture | Mapping[str, float],
@@ -330,11 +414,13 @@ class MixtureLoader:
         self._go_to(position)
         return at_step
 
+    @_one_at_a_time
     def state_dict(self) -> dict[str, Any]:
         """Return the position after the last batch returned, as JSON values; see `LoaderState`."""
         self.flush()
         return self._state().to_json()
 
+    @_one_at_a_time
     def flush(self) -> None:
         """Write down in the ledger what was served so far: `state_dict` does it too."""
         self._write_down()
@@ -360,13 +446,16 @@ class MixtureLoader:
             part=self.part,
         )
 
+    @_one_at_a_time
     def load_state_dict(self, state: Mapping[str, Any]) -> Self:
         """Go to the position of ``state``, from any world size; also after iteration began.
 
         Raises:
             InvalidDataError: It belongs to other shards or settings, named in the message, or the
                 weights log has another history.
+            UsageError: The function for weights calls it.
         """
+        self._check_not_planning()
         value = LoaderState.from_json(state)
         for name, ours in (
             ("data", self.manifest.fingerprint),
@@ -408,55 +497,71 @@ class MixtureLoader:
 
     def _write_down(self) -> None:
         """Give the ledger the steps that were served of those that are planned."""
-        if self._ledger is not None and (done := self._row // self._rows_each):
-            steps = self._steps
+        cursor = self._cursor
+        if self._ledger is not None and (done := cursor.row // self._rows_each):
+            steps = cursor.steps
             self._ledger.add(
-                self._start.step, steps.quotas[:done], steps.marks[:done], self._course.log
+                cursor.start.step, steps.quotas[:done], steps.marks[:done], self._course.log
             )
 
     def _go_to(self, position: Position) -> None:
         """Go on from ``position``; what was planned is forgotten."""
-        self._start, self._steps = position, Steps.none(position)
-        self._row = self._ready = 0
+        self._cursor = _Cursor.at(position)
         self._ahead = _AT_FIRST
 
     def _position(self) -> Position:
         """Return the position after the last batch returned."""
-        if (done := self._row // self._rows_each) == self._steps.planned:
-            return self._steps.after
+        cursor = self._cursor
+        if (done := cursor.row // self._rows_each) == cursor.steps.planned:
+            return cursor.steps.after
         # Planned again as far as it was served: no trace is kept of every step.
-        room = self._allowance.room(self._start)
-        return self._planner.plan(self._start, self._weights, done, room).after
+        room = self._allowance.room(cursor.start)
+        return self._planner.plan(cursor.start, cursor.weights, done, room).after
 
-    def _plan_ahead(self) -> None:
-        """Plan the next steps.
+    def _check_not_planning(self) -> None:
+        """Raise `UsageError` if the caller is the function for weights."""
+        if self._planning:
+            raise UsageError(
+                f"the function for weights of step {self.step} moves the loader on; it may return "
+                "weights and look at the loader, no more"
+            )
+
+    def _plan_ahead(self) -> _Cursor:
+        """Plan the next steps, and return the cursor before the first of them.
 
         Raises:
             StopIteration: Clusters are used up, and ``exhausted`` is ``stop``.
-            UsageError: They are, and it is ``error``.
+            UsageError: They are, and it is ``error``; or the function for weights asks for a batch.
         """
-        self._write_down()
-        position = self._steps.after
-        ahead = min(self._ahead, _AHEAD)
-        count = min(ahead, max(1, _PLANNED // max(self.batch_rows, len(self.names))))
-        weights, count = self._course.ahead(position.step, count)
-        while not (
-            steps := self._planner.plan(position, weights, count, self._allowance.room(position))
-        ).planned:
-            self._exhaust(position, weights[0])
-            weights = self._course.log.table(position.step, count, self.names)
-        self._go_to(position)
-        self._ahead = 2 * ahead
-        self._weights, self._steps = weights, steps
-        self._clusters = steps.rows[:, 0].copy()
-        self._shelf.begin(steps)
-        self._look_ahead()
+        self._check_not_planning()
+        self._planning = True
+        try:
+            self._write_down()
+            position = self._cursor.steps.after
+            ahead = min(self._ahead, _AHEAD)
+            count = min(ahead, max(1, _PLANNED // max(self.batch_rows, len(self.names))))
+            weights, count = self._course.ahead(position.step, count)
+            while not (
+                steps := self._planner.plan(
+                    position, weights, count, self._allowance.room(position)
+                )
+            ).planned:
+                self._exhaust(position, weights[0])
+                weights = self._course.log.table(position.step, count, self.names)
+            self._shelf.begin(steps)
+            self._cursor = _Cursor(position, steps, weights, steps.rows[:, 0].copy())
+            self._ahead = 2 * ahead
+            self._look_ahead()
+        finally:
+            self._planning = False
+        return self._cursor
 
     def _look_ahead(self) -> None:
         """Ask for the shards that lanes turn to next, the soonest first."""
-        rates = self._weights[-1] * (self.batch_rows / ONE / self.lanes)
+        cursor = self._cursor
+        rates = cursor.weights[-1] * (self.batch_rows / ONE / self.lanes)
         soon, found = next_runs(
-            self._planner.lanes, self._steps.after.consumed, rates, self.rank, self.world_size
+            self._planner.lanes, cursor.steps.after.consumed, rates, self.rank, self.world_size
         )
         for cluster, shard in found[np.argsort(soon)[:_SHARDS_AHEAD]].tolist():
             self._streams[cluster].want(shard)

@@ -1,7 +1,8 @@
 """ClusterLoss: the mean loss of each cluster, for a trainer to report beside the metrics."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -9,11 +10,16 @@ import torch
 class ClusterLoss:
     """Adds up the losses of rows by cluster; on their device, so that a step waits for nothing.
 
+    Any thread may add or take: each row counts in one mean.
+
     >>> losses = ClusterLoss(["c00", "c01"])
     >>> losses.add(torch.tensor([0, 1, 0]), torch.tensor([2.0, 5.0, 4.0]))
     >>> losses.take(), losses.take()
     ({'c00': 3.0, 'c01': 5.0}, {})
     """
+
+    # Of all that there are, so that each may still be pickled; it is held for microseconds.
+    _lock: ClassVar = threading.Lock()
 
     def __init__(self, names: Sequence[str]) -> None:
         """Take the clusters in the order of `MixtureLoader.names`."""
@@ -28,15 +34,16 @@ class ClusterLoss:
             losses: float ``[rows]``, nats a token in the mean of each row.
         """
         losses = losses.detach().to(torch.float64)
-        if self._sums is None or self._sums.device != losses.device:
-            before = self._sums
-            self._sums = torch.zeros(
-                (2, len(self._names)), dtype=torch.float64, device=losses.device
-            )
-            if before is not None:
-                self._sums += before.to(losses.device)
         both = torch.stack([losses, torch.ones_like(losses)])
-        self._sums.index_add_(1, cluster_ids.to(losses.device), both)
+        with self._lock:
+            self._sums_on(losses.device).index_add_(1, cluster_ids.to(losses.device), both)
+
+    def _sums_on(self, device: torch.device) -> torch.Tensor:
+        """Return the sums, moved to ``device``: float64 ``[2, clusters]``, losses and rows."""
+        if self._sums is None:
+            self._sums = torch.zeros((2, len(self._names)), dtype=torch.float64, device=device)
+        self._sums = self._sums.to(device)
+        return self._sums
 
     def take(
         self, gather: Callable[[torch.Tensor], torch.Tensor] | None = None
@@ -46,9 +53,10 @@ class ClusterLoss:
         Args:
             gather: Adds up a tensor over all ranks; every rank then calls this at the same time.
         """
-        if self._sums is None:
+        with self._lock:
+            both, self._sums = self._sums, None
+        if both is None:
             return {}
-        both, self._sums = self._sums, None
         sums, rows = (both if gather is None else gather(both)).tolist()
         return {n: s / c for n, s, c in zip(self._names, sums, rows, strict=True) if c}
 

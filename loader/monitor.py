@@ -191,7 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _body(self) -> bytes | None:
         """Read the body; refuse one without a length, or too long."""
         length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > _MOST_BODY:
+        if not re.fullmatch("[0-9]{1,9}", length) or int(length) > _MOST_BODY:
             self._refuse(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a change takes at most {_MOST_BODY:,} bytes"
             )

@@ -5,10 +5,12 @@ import time
 from types import TracebackType
 from typing import Self, TextIO
 
+from .terminal import visible, visible_cell
+
 
 def say(message: str) -> None:
     """Write ``message`` to stderr, where progress goes; stdout is for data."""
-    sys.stderr.write(message + "\n")
+    sys.stderr.write(visible(message) + "\n")
     sys.stderr.flush()
 
 
@@ -69,7 +71,8 @@ class Progress:
         else:
             parts.append(duration(seconds))
         start = "\r\x1b[K" if self._live else ""
-        self._stream.write(start + " · ".join(parts) + ending + end)
+        line = visible_cell(" · ".join(parts) + ending)
+        self._stream.write(start + line + end)
         self._stream.flush()
 
 

@@ -1,5 +1,10 @@
 """Retry: what an error of a remote store says about another try, whichever client raised it."""
 
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 _PASSING = (408, 425, 429)
 """Statuses of HTTP below 500 that may be others a moment later."""
@@ -12,6 +17,8 @@ def status_of(error: Exception) -> int | None:
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     else:
         status = getattr(response, "status_code", None) or getattr(error, "status", None)
+        if status == 400 and response is None and getattr(error, "headers", None) is None:
+            return None  # aiohttp says so of an answer that it could not read
     return status if isinstance(status, int) else None
 
 
@@ -30,8 +37,28 @@ def pause_after(tries: int, error: Exception, part: float = 1.0) -> float:
 
 
 def _asked_pause(error: Exception) -> float:
-    """Return the seconds for which a server asked to be left alone; 0 if it did not."""
+    """Return the seconds for which a server asked to be left alone; 0 if it did not.
+
+    What lies beyond a caller's deadline ends its tries at once.
+    """
     headers = getattr(getattr(error, "response", None), "headers", None)
     headers = headers or getattr(error, "headers", None) or {}
-    asked = str(headers.get("Retry-After", "")) if hasattr(headers, "get") else ""
-    return float(asked) if asked.isdigit() else 0.0
+    if not hasattr(headers, "get"):
+        return 0.0
+    asked = str(headers.get("Retry-After", "")).strip()
+    if re.fullmatch("[0-9]{1,18}", asked):
+        return float(asked)
+    if (until := _date(asked)) is None:
+        return 0.0
+    # By the clock of the server, if it says what that shows: ours may differ.
+    now = _date(headers.get("Date", "")) or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds())
+
+
+def _date(text: Any) -> datetime | None:
+    """Read a date as HTTP writes them; None if it is none."""
+    try:
+        date = parsedate_to_datetime(str(text))
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -24,11 +24,12 @@ class Shelf:
         self._open: dict[Place, Opened] = {}
         self._lately: Recent[Place, Pieces] = Recent(_KEPT)
         self._readers: dict[Place, set[tuple[int, int]]] = {}
-        self._reading = np.full((len(streams), lanes, 2), -1)
-        """Shard and epoch that a lane reads from, by cluster and lane; -1 for none."""
-        self._found = np.zeros((len(streams), lanes, 3), np.int64)
-        """The addresses of that shard."""
+        self._reading = np.full((len(streams), lanes, 5), -1)
+        """Shard and epoch that a lane reads from, -1 for none, and the addresses of that shard, by
+        cluster and lane: together, so that an interrupt leaves none of another shard."""
         self._spent: list[Opened] = []
+        self._prepared = 0
+        """Rows that were asked for last: what lanes left for them stays open."""
         self._turns: list[tuple[int, ...]] = []
         self.addresses: NDArray[np.int64] = np.zeros((0, 3), np.int64)
         """Of the shard of each visit, as `gather` takes them."""
@@ -41,8 +42,9 @@ class Shelf:
         # A lane may stay where it is; from its first turn on, what it reads from is closed.
         stays = np.zeros(len(clusters), np.bool_)
         stays[np.unique(clusters * self._reading.shape[1] + lanes, return_index=True)[1]] = True
-        stays &= (self._reading[clusters, lanes] == steps.visits[:, 2:4]).all(axis=1)
-        self.addresses = np.where(stays[:, None], self._found[clusters, lanes], 0)
+        reading = self._reading[clusters, lanes]
+        stays &= (reading[:, :2] == steps.visits[:, 2:4]).all(axis=1)
+        self.addresses = np.where(stays[:, None], reading[:, 2:], 0)
         self._turns = []
         for i in np.flatnonzero(~stays).tolist():
             cluster, lane, shard, epoch, row = steps.visits[i].tolist()
@@ -54,12 +56,15 @@ class Shelf:
     def prepare(self, rows: int) -> int:
         """Open what the first ``rows`` rows need; return how many rows are ready then.
 
-        What lanes have left is kept until the next call: rows of it may be in the batch at hand.
+        What lanes have left is kept until other rows are asked for: rows of it may be in the batch
+        at hand, also when that is tried again after an error.
 
         Raises:
             IntegrityError: A shard is missing or damaged.
         """
-        self._spent.clear()
+        if rows != self._prepared:
+            self._spent.clear()
+            self._prepared = rows
         while self._turns and self._turns[-1][0] < rows:
             _, i, cluster, lane, shard, epoch = self._turns[-1]
             self.addresses[i] = self._turn((cluster, lane), (cluster, shard, epoch)).addresses
@@ -71,10 +76,13 @@ class Shelf:
         if (opened := self._open.get(place)) is None:
             cluster, shard, epoch = place
             opened = self._streams[cluster].open(shard, epoch, self._lately.get(place))
-            self._open[place], self._readers[place] = opened, set()
+            self._readers[place], self._open[place] = set(), opened
             self.dropped += opened.pieces.dropped
             self.cut += opened.pieces.cut
-        before = (place[0], *self._reading[lane].tolist())
+        before = (place[0], *self._reading[lane][:2].tolist())
+        self._readers[place].add(lane)
+        # Before the shard is closed that the lane leaves: what `_reading` names is open.
+        self._reading[lane] = (*place[1:], *opened.addresses)
         if before in self._open and before != place:
             self._readers[before].discard(lane)
             if not self._readers[before]:
@@ -84,6 +92,4 @@ class Shelf:
                 del self._readers[before]
                 if not any(place[:2] == before[:2] for place in self._open):
                     self._streams[before[0]].release(before[1])
-        self._reading[lane], self._found[lane] = place[1:], opened.addresses
-        self._readers[place].add(lane)
         return opened

@@ -27,6 +27,41 @@ _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{12}-(?P<name>.+)", re.DOTALL)
 """Name of a temporary file: ``.tmp-``, 12 hex digits, ``-``, and the name it will have."""
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file to read; a pipe or device, which might never end, is not waited for.
+
+    Raises:
+        FileNotFoundError: There is none.
+        InvalidDataError: It is a folder, a pipe or a device.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno not in (errno.ENXIO, errno.ENODEV):
+            raise
+        raise _not_regular(path) from None  # a socket, or a device that is not there
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _not_regular(path)
+    return os.fdopen(descriptor, "rb")
+
+
+def _not_regular(path: Path) -> InvalidDataError:
+    what = "a folder" if path.is_dir() else "a pipe, a socket or a device"
+    return InvalidDataError(f"{path} is {what}, and no regular file; put a file in its place")
+
+
+def read_regular(path: Path, most: int | None = None) -> bytes:
+    """Return the content of a regular file, and of one longer than ``most`` a byte more than that.
+
+    Raises:
+        As of `open_regular`.
+    """
+    with open_regular(path) as file:
+        return file.read() if most is None else file.read(most + 1)
+
+
 def hash_bytes(data: bytes | memoryview) -> str:
     """Hash of ``data``: xxh3-128 as 32 hex digits."""
     return xxhash.xxh3_128_hexdigest(data)
@@ -35,7 +70,7 @@ def hash_bytes(data: bytes | memoryview) -> str:
 def hash_file(path: Path) -> str:
     """Hash of the bytes of the file at ``path``: xxh3-128 as 32 hex digits."""
     digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -89,7 +124,7 @@ def read_json(path: Path) -> Any:
         InvalidDataError: The file is missing or is not JSON.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except FileNotFoundError:
         raise InvalidDataError(f"there is no file {path}") from None
     return parse_json(data, str(path))
@@ -141,7 +176,7 @@ def read_lines(path: Path) -> list[Any]:
     """
     if not path.exists():
         return []
-    data = path.read_bytes()
+    data = read_regular(path)
     values = []
     for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
         try:

@@ -17,11 +17,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urljoin, urlsplit
 
 from .errors import IntegrityError, RemoteError, UsageError
 from .progress import say
 from .retry import is_refusal, pause_after, status_of
-from .storage import check_regular
+from .storage import check_regular, open_regular
 
 TRY_SECONDS = 60.0
 """A shard of 8 MB, compressed, comes within this at 140 kB/s."""
@@ -30,6 +31,8 @@ ALL_SECONDS = 240.0
 
 MOST_BYTES = 1 << 30
 """Of a file of which nothing else is known."""
+
+_REDIRECTS, _MOST_REDIRECTS = (301, 302, 303, 307, 308), 10
 
 _EXTRAS = {"s3": "s3", "hf": "hub", "http": "http", "https": "http"}
 _SECRETS = re.compile(r"(?<=://)[^\s/@'\"]+@|\?[^\s'\"]*")
@@ -107,24 +110,28 @@ class Store:
         Raises:
             FileNotFoundError: There is no such file; a store is not asked twice.
             IntegrityError: It is larger; no more than that is read.
-            InvalidDataError: A link leads to it, in a store `without_links`.
+            InvalidDataError: It is a folder, a pipe or a device; or a link leads to it, in a store
+                `without_links`.
             RemoteError: The store did not give it, within the deadlines or for good.
         """
         file = self / name
         if self._get is None:
             if self._root is not None:
                 check_regular(Path(file._place), Path(self._root))
-            with Path(file._place).open("rb") as local:
-                if (size := os.fstat(local.fileno()).st_size) > most:
-                    raise _too_large(file.name, size, most)
-                return local.read()
+            with open_regular(Path(file._place)) as local:
+                size = os.fstat(local.fileno()).st_size
+                # It may grow while it is read, and some files of the system say 0.
+                data = local.read(most + 1) if size <= most else b""
+            if max(size, len(data)) > most:
+                raise _too_large(file.name, max(size, len(data)), most)
+            return data
         get, place = self._get, file._place
         begin = time.monotonic()
         for tries in itertools.count(1):
             left = begin + self._all_seconds - time.monotonic()
             try:
                 return _within(min(self._try_seconds, left), lambda: get(place, most))
-            except IntegrityError:
+            except (IntegrityError, RemoteError):
                 raise
             except Exception as error:
                 trouble, status = error, status_of(error)
@@ -238,19 +245,43 @@ def _fsspec(url: str, seconds: float) -> Callable[[str, int], bytes]:
 
     async def get_http(url: str, most: int) -> bytes:
         # What a server says of a size may be missing or a lie.
-        session = await files.set_session()
-        async with session.get(files.encode_url(url), **files.kwargs) as answer:
-            answer.raise_for_status()
-            data = bytearray()
-            async for block in answer.content.iter_chunked(1 << 20):
-                data += block
-                if len(data) > most:
-                    raise _too_large(url, None, most)
-            return bytes(data)
+        session, place = await files.set_session(), files.encode_url(url)
+        for _ in range(1 + _MOST_REDIRECTS):
+            async with session.get(place, allow_redirects=False, **files.kwargs) as answer:
+                if answer.status in _REDIRECTS and "Location" in answer.headers:
+                    place = _follow(str(place), answer.headers["Location"])
+                    continue
+                answer.raise_for_status()
+                if answer.status != 200:
+                    raise OSError(
+                        f"the whole file was asked for, and the answer is {answer.status}"
+                    )
+                data = bytearray()
+                async for block in answer.content.iter_chunked(1 << 20):
+                    data += block
+                    if len(data) > most:
+                        raise _too_large(url, None, most)
+                return bytes(data)
+        raise OSError(f"more than {_MOST_REDIRECTS} redirects, the last to {place}")
 
     if url.startswith("http"):
         return lambda url, most: fsspec.asyn.sync(files.loop, get_http, url, most)
     return get
+
+
+def _follow(place: str, location: str) -> str:
+    """Return the place that a redirect leads to.
+
+    Raises:
+        RemoteError: It leads to another server: the address that was named is the one to trust.
+    """
+    led = urljoin(place, location)
+    if urlsplit(led)[:2] != urlsplit(place)[:2]:
+        raise RemoteError(
+            f"{_public(place)} leads to another server, {_public(led)}, and was not followed; "
+            "name that address if it is the right one"
+        )
+    return led
 
 
 def _public(text: str) -> str:

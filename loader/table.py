@@ -2,10 +2,15 @@
 
 from collections.abc import Sequence
 
+from .terminal import visible_cell
+
 
 def text_table(heads: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> str:
     """Lay out a table for a terminal; the first ``left`` columns are set to the left."""
-    cells = [list(heads), *([str(value) for value in row] for row in rows)]
+    cells = [
+        [visible_cell(head) for head in heads],
+        *([visible_cell(str(value)) for value in row] for row in rows),
+    ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
     lines = (
         "  ".join(

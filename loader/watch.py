@@ -18,6 +18,7 @@ from .door import read_request
 from .errors import ClimbError
 from .metrics import METRICS
 from .request import LOG, REQUEST, open_run
+from .storage import open_regular
 from .weights import WeightsLog
 
 _MOST_READ = 1 << 24
@@ -149,7 +150,7 @@ class RunWatch:
         """Take up the lines that are whole and new."""
         path = self.run / METRICS
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 found = os.fstat(file.fileno())
                 size, anew = found.st_size, found.st_ino != self._file
                 if self._offset is None or anew or size < self._offset:  # the job has begun anew

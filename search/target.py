@@ -13,7 +13,7 @@ import zstandard
 from climbstream.loader.errors import InvalidDataError, UsageError
 from climbstream.loader.heldout import HeldOutDocument, read_heldout
 from climbstream.loader.order import key
-from climbstream.loader.storage import hash_json
+from climbstream.loader.storage import hash_json, read_regular
 
 from .harness import read_task
 from .question import SPLITS, Question
@@ -167,7 +167,7 @@ def _value(item: Any) -> Any:
 
 def _read_file(path: Path) -> list[Any]:
     """Read the texts or questions of a file: JSON lines, or one text."""
-    data = path.read_bytes()
+    data = read_regular(path)
     if path.suffix == ".zst":
         reader = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True)
         data = io.BufferedReader(reader).read()

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -138,6 +139,43 @@ def test_other_paths_and_methods_are_refused(monitor):
 def test_a_body_that_is_too_long_or_has_no_length_is_not_read(monitor):
     assert send(monitor, "POST", "/weights", **{"Content-Length": str(10**9)})[0] == 413
     assert send(monitor, "POST", "/weights", **{"Content-Length": "-1"})[0] == 413
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"",
+        b"\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\xff",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/x\r\n\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost\r\n\r\n",
+        b"POST /weights HTTP/1.1\r\n%s: \xc2\xb2\r\n\r\n",
+        b"POST /weights HTTP/1.1\r\n%s: " + b"9" * 5000 + b"\r\n\r\n",
+        b"POST /weights HTTP/1.1\r\n%s: 5\r\n\r\nab",
+        b"POST /weights HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+    ids=range(14),
+)
+def test_a_request_that_is_none_ends_its_connection_alone(monitor, capfd, request_):
+    head = f"Host: 127.0.0.1:{monitor.server_port}\r\nAuthorization: Bearer {monitor.token}\r\n"
+    request_ = request_.replace(b"%s", head.encode() + b"Content-Length")
+    address = ("127.0.0.1", monitor.server_port)
+    with suppress(ConnectionError), socket.create_connection(address, timeout=20) as one:
+        one.sendall(request_)
+        one.shutdown(socket.SHUT_WR)
+        while one.recv(1 << 16):
+            pass
+    assert send(monitor, "GET", "/state")[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+def test_a_length_of_thousands_of_digits_is_refused(monitor):
+    assert send(monitor, "POST", "/weights", **{"Content-Length": "9" * 5000})[0] == 413
 
 
 def test_who_says_nothing_does_not_stop_the_others(monitor):

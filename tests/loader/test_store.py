@@ -1,7 +1,9 @@
 """Stores: folders and URLs read alike; what fails is tried again for so long, and then named."""
 
+import os
 import re
 import socket
+import socketserver
 import threading
 import time
 from itertools import pairwise
@@ -9,7 +11,8 @@ from itertools import pairwise
 import fsspec
 import pytest
 
-from climbstream.loader.errors import RemoteError, UsageError
+from climbstream.loader.errors import IntegrityError, InvalidDataError, RemoteError, UsageError
+from climbstream.loader.storage import read_json
 from climbstream.loader.store import Store
 
 CONTENT = bytes(range(256)) * 4
@@ -205,3 +208,144 @@ def test_credentials_are_in_no_message(site, capsys):
     said = f"{store}{failed.value}{refused.value}{capsys.readouterr().err}"
     assert site.url in said
     assert "secret" not in said
+
+
+# What is no file, and what is no answer.
+
+
+@pytest.mark.parametrize("kind", ["fifo", "/dev/zero", "folder", "socket"])
+def test_what_is_no_regular_file_is_refused_at_once(folder, kind):
+    path = folder / "odd"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(str(path))
+    else:
+        path.symlink_to(kind)
+    begin = time.monotonic()
+    for read in (Store.of(folder).read, lambda name: read_json(folder / name)):
+        with pytest.raises(InvalidDataError, match=rf"{path} is a .*, and no regular file"):
+            read("odd")
+    assert time.monotonic() - begin < 1
+
+
+def test_a_file_that_says_it_is_empty_is_read_no_further_than_allowed():
+    with pytest.raises(IntegrityError, match="such a file has at most 5 bytes"):
+        Store.of("/proc/self").read("status", 5)
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+LATER = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\nRetry-After: "
+HOSTILE = {
+    "nothing": b"",
+    "garbage": b"\x00\xff\xfe\n\n",
+    "text": b"hello\r\n\r\n",
+    "another protocol": b"SSH-2.0-OpenSSH_9.6\r\n",
+    "status of four digits": b"HTTP/1.1 2000 OK\r\n\r\n",
+    "status of letters": b"HTTP/1.1 abc OK\r\n\r\n",
+    "status 0": b"HTTP/1.1 000 OK\r\nContent-Length: 0\r\n\r\n",
+    "strange version": b"HTTP/9.9 200 OK\r\nContent-Length: 1\r\n\r\nx",
+    "no version": b"200 OK\r\n\r\nx",
+    "half a status line": b"HTTP/1.1 20",
+    "half a header": OK + b"Content-Le",
+    "header without a colon": OK + b"Content-Length 4\r\n\r\nabcd",
+    "header with a zero byte": OK + b"X: a\x00b\r\nContent-Length: 4\r\n\r\nabcd",
+    "endless header": OK + b"X: " + b"a" * 200_000 + b"\r\n\r\n",
+    "many headers": OK + b"".join(b"X-%d: y\r\n" % i for i in range(50_000)),
+    "negative length": OK + b"Content-Length: -5\r\n\r\nabcd",
+    "length of letters": OK + b"Content-Length: abc\r\n\r\nabcd",
+    "length of a strange digit": OK + b"Content-Length: \xc2\xb2\r\n\r\nab",
+    "two lengths": OK + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nabcde",
+    "length and chunks": OK + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nab",
+    "more promised than sent": OK + b"Content-Length: 9999\r\n\r\nabcd",
+    "huge length": OK + b"Content-Length: 99999999999999999999\r\n\r\nabcd",
+    "chunk of no size": OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nabcd\r\n",
+    "chunk cut short": OK + b"Transfer-Encoding: chunked\r\n\r\n10\r\nabcd",
+    "chunks without end": OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n",
+    "negative chunk": OK + b"Transfer-Encoding: chunked\r\n\r\n-4\r\nabcd\r\n0\r\n\r\n",
+    "huge chunk": OK + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nabcd",
+    "unknown packing": OK + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd",
+    "switched protocol": b"HTTP/1.1 101 Switch\r\nUpgrade: x\r\n\r\n",
+    "no content": b"HTTP/1.1 204 None\r\n\r\n",
+    "a part": b"HTTP/1.1 206 Part\r\nContent-Length: 4\r\nContent-Range: bytes 0-3/9\r\n\r\nabcd",
+    "not modified": b"HTTP/1.1 304 Same\r\n\r\n",
+    "redirect to nowhere": b"HTTP/1.1 302 Go\r\nContent-Length: 0\r\n\r\n",
+    "redirect in a circle": b"HTTP/1.1 302 Go\r\nLocation: file\r\nContent-Length: 0\r\n\r\n",
+    "redirect that is no address": b"HTTP/1.1 302 Go\r\nLocation: http://[\r\n\r\n",
+    "server error": b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    "strange status": b"HTTP/1.1 599 Oh\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    "later, a strange digit": LATER + b"\xc2\xb2\r\n\r\n",
+    "later, another script": LATER + "٣".encode() + b"\r\n\r\n",
+    "later, before now": LATER + b"Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n",
+    "later, no date": LATER + b"Thu, 99 Foo 1970 77:00:00 GMT\r\n\r\n",
+    "later, negative": LATER + b"-5\r\n\r\n",
+    "later, not finite": LATER + b"inf\r\n\r\n",
+    "later, empty": LATER + b"\r\n\r\n",
+}
+REFUSALS = {
+    "redirect to another host": b"http://localhost:9/x",
+    "redirect to another scheme": b"https://127.0.0.1:9/x",
+    "redirect to a file": b"file:///etc/passwd",
+}
+
+
+@pytest.fixture
+def raw_site():
+    """A server that gives the answers in its list, byte by byte as they are, then the content."""
+    answers, asked = [], []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            while self.rfile.readline() not in (b"\r\n", b""):
+                pass
+            asked.append(1)
+            good = OK + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(CONTENT) + CONTENT
+            self.wfile.write(answers.pop(0) if answers else good)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+        def handle_error(self, request, client_address):
+            pass
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        server.answers, server.asked = answers, asked
+        server.url = f"http://127.0.0.1:{server.server_address[1]}"
+        yield server
+        server.shutdown()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_one_answer_that_is_none_is_tried_again(raw_site, name):
+    raw_site.answers.append(HOSTILE[name])
+    begin = time.monotonic()
+    assert remote(raw_site.url, 10, 3).read("file") == CONTENT
+    assert len(raw_site.asked) >= 2
+    assert time.monotonic() - begin < 10
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_redirect_to_another_server_is_not_followed_and_named(raw_site, name):
+    head = b"HTTP/1.1 302 Go\r\nContent-Length: 0\r\nLocation: "
+    raw_site.answers.append(head + REFUSALS[name] + b"\r\n\r\n")
+    with pytest.raises(RemoteError, match=rf"leads to another server, {REFUSALS[name].decode()},"):
+        remote(raw_site.url, 5).read("file")
+    assert len(raw_site.asked) == 1
+
+
+def test_a_body_without_end_is_read_no_further_than_allowed(raw_site):
+    raw_site.answers.append(OK + b"\r\n" + bytes(1 << 20))
+    with pytest.raises(IntegrityError, match="such a file has at most 1,000 bytes"):
+        remote(raw_site.url, 5).read("file", 1000)
+
+
+def test_a_pause_that_a_server_asks_for_as_a_date_is_kept_by_its_clock(raw_site):
+    date = b"Thu, 01 Jan 2037 00:00:02 GMT\r\nDate: Thu, 01 Jan 2037 00:00:00 GMT\r\n\r\n"
+    raw_site.answers.append(LATER + date)
+    begin = time.monotonic()
+    assert remote(raw_site.url, 10).read("file") == CONTENT
+    assert 2 <= time.monotonic() - begin < 4
