@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.loader.errors import InvalidDataError
-from climbstream.loader.versioned import check_version
+from climbstream.loader.typed import check_version
 
 PRUNED = -1
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from climbstream.loader.errors import InvalidDataError
 from climbstream.loader.mixture import Mixture
-from climbstream.loader.versioned import check_version
+from climbstream.loader.typed import check_version
 
 from .forecast import Forecast
 from .predictor import Skill

@@ -17,7 +17,7 @@ from climbstream.loader.errors import ClimbError, InvalidDataError, UsageError
 from climbstream.loader.mixture import Mixture
 from climbstream.loader.plan import check_same
 from climbstream.loader.storage import append_line, hash_json, read_lines
-from climbstream.loader.versioned import check_version
+from climbstream.loader.typed import check_version
 
 TOLL = 10.0
 """Sd of the mean score that a mixture pays for each sd above a ceiling."""
