@@ -146,7 +146,9 @@ class Manifest:
             InvalidDataError: It is no manifest of a version that this climbstream reads.
         """
         fields = check_version(value, cls.version, "manifest")
-        fingerprint = fields.pop("fingerprint", None)
+        if "fingerprint" not in fields:
+            raise InvalidDataError("this is no manifest: it has no fingerprint")
+        fingerprint = fields.pop("fingerprint")
         manifest = convert(fields, cls, "manifest")
         if manifest.fingerprint != fingerprint:
             raise InvalidDataError(

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -143,14 +144,19 @@ def valid_text(text: str) -> str:
     return _SURROGATE.sub("\ufffd", text)
 
 
+@cache
+def _names(kind: Any) -> frozenset[str]:
+    return frozenset(f.name for f in fields(kind))
+
+
 def _check_names(value: Any, result: Any, what: str) -> None:
     """Raise `InvalidDataError` if an object in ``value`` has a field that its dataclass lacks."""
     if is_dataclass(result) and isinstance(value, dict):
-        names = [f.name for f in fields(result)]
-        if unknown := [name for name in value if name not in names]:
-            raise InvalidDataError(f"this is no {what}: there is no field {short(unknown[0])}")
+        if unknown := value.keys() - _names(type(result)):
+            raise InvalidDataError(f"this is no {what}: there is no field {short(min(unknown))}")
         for name, inner in value.items():
-            _check_names(inner, getattr(result, name), what)
+            if isinstance(inner, dict | list):
+                _check_names(inner, getattr(result, name), what)
     elif isinstance(result, list | tuple) and result and is_dataclass(result[0]):
         for inner, made in zip(value, result, strict=True):
             _check_names(inner, made, what)

@@ -449,7 +449,7 @@ def test_a_torn_last_line_is_ignored_and_overwritten(written, path):
 )
 def test_a_changed_record_is_found(written, path, key, value):
     rewrite(path, lambda record: record.update({key: value}), line=1)
-    with pytest.raises(IntegrityError, match=r"weights.jsonl: record \d of .* its hash"):
+    with pytest.raises(IntegrityError, match=r"weights.jsonl: line \d: record \d of .* its hash"):
         WeightsLog.open(path, write=False)
 
 
@@ -490,7 +490,7 @@ def test_a_record_for_an_earlier_step_is_found(path):
 def test_what_is_no_record_is_refused(path, record, message):
     path.parent.mkdir()
     path.write_text(json.dumps(record) + "\n")
-    with pytest.raises(InvalidDataError, match=f"weights.jsonl: {message}"):
+    with pytest.raises(InvalidDataError, match=f"weights.jsonl: line 1: {message}"):
         WeightsLog.open(path, write=False)
 
 
