@@ -11,9 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.loader.errors import InvalidDataError
-from climbstream.loader.versioned import check_version
+from climbstream.loader.typed import check_version, convert
 
 PRUNED = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _MapValue:
+    """A map as JSON has it."""
+
+    cluster: list[int]
+    why: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,12 +85,15 @@ class ClusterMap:
         Raises:
             InvalidDataError: It is no such map, or one for other centroids.
         """
-        try:
-            fields = check_version(value, cls.version, "cluster map")
-            return cls(
-                centroids=centroids,
-                cluster=np.array(fields["cluster"], np.int32),
-                why={int(micro): why for micro, why in fields["why"].items()},
+        read = convert(check_version(value, cls.version, "cluster map"), _MapValue, "cluster map")
+        beyond = [n for n in read.cluster if not PRUNED <= n < len(centroids)]
+        if beyond or any(not n.isdecimal() or int(n) >= len(centroids) for n in read.why):
+            raise InvalidDataError(
+                f"this is no cluster map: it names clusters that {len(centroids)} micro-clusters "
+                "cannot form"
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InvalidDataError(f"this is no cluster map: {error!r}") from None
+        return cls(
+            centroids=centroids,
+            cluster=np.array(read.cluster, np.int32),
+            why={int(micro): why for micro, why in read.why.items()},
+        )

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+from climbstream.loader.typed import convert
+
 LISTED = 100
 """Records that are listed of each source, with where they stand; all are counted."""
 
@@ -51,8 +53,12 @@ class Report:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read what `to_json` gave."""
-        counters = {
-            f.name: Counter(value[f.name]) for f in fields(cls) if f.default_factory is Counter
-        }
-        return cls(**{**value, **counters})
+        """Read what `to_json` gave.
+
+        Raises:
+            InvalidDataError: It is no such report.
+        """
+        report = convert(value, cls, "report of what was read")
+        for name in (f.name for f in fields(cls) if f.default_factory is Counter):
+            setattr(report, name, Counter(getattr(report, name)))
+        return report

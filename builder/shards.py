@@ -33,6 +33,7 @@ from climbstream.loader.mds import (
 )
 from climbstream.loader.progress import Progress
 from climbstream.loader.storage import hash_bytes, read_json, write_bytes, write_json
+from climbstream.loader.typed import convert
 
 from .aside import WORK
 from .unit import Unit
@@ -106,7 +107,7 @@ def write_shard(task: ShardTask) -> ShardEntry:
     """Write one shard, unless that has been done."""
     if task.done.exists():
         value = read_json(task.done)
-        return ShardEntry(**{**value, "lengths": tuple(map(tuple, value["lengths"]))})
+        return convert(value, ShardEntry, f"note of a shard, {task.done}")
     documents = [document for piece in task.pieces for document in _documents(piece)]
     raw = encode_shard([encode_document(document) for document in documents], task.dtype)
     packed = compress(raw)

@@ -7,6 +7,7 @@ from typing import Any, Self
 from .errors import InvalidDataError
 from .mixture import Mixture
 from .ramp import MOST_STEPS
+from .typed import short, valid_text
 
 _WHY = 500
 """Longest reason, in characters: it stands in every state."""
@@ -24,10 +25,13 @@ class Change:
     def __post_init__(self) -> None:
         if type(self.ramp) is not int or not 0 <= self.ramp <= MOST_STEPS:
             raise InvalidDataError(
-                f"a ramp takes a whole number of steps from 0 to {MOST_STEPS:,}, not {self.ramp!r}"
+                f"a ramp takes a whole number of steps from 0 to {MOST_STEPS:,}, "
+                f"not {short(self.ramp)}"
             )
         if not isinstance(self.why, str) or len(self.why) > _WHY:
             raise InvalidDataError(f"'why' is a text of at most {_WHY} characters")
+        # It may come from the arguments of a command, which need not be UTF-8.
+        object.__setattr__(self, "why", valid_text(self.why))
 
     def to_json(self) -> dict[str, Any]:
         """Return the change as JSON values; of its mixture only the weights above 0."""
@@ -52,7 +56,7 @@ class Change:
         ramp, why = fields.pop("ramp", 0), fields.pop("why", "")
         if unknown := sorted(fields.keys() - {"version", "weights", "about"}):
             raise InvalidDataError(
-                f"{unknown[0]!r} means nothing in a change of weights; "
+                f"{short(unknown[0])} means nothing in a change of weights; "
                 "it has weights, ramp, why, version and about"
             )
         return cls(Mixture.from_json({"version": Mixture.version, **fields}), ramp, why)

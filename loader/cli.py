@@ -125,6 +125,9 @@ def root(debug: bool) -> None:
 
 def main() -> None:
     """Run ``climb`` with the arguments of this process, and exit."""
+    # A file name need not be UTF-8, and is written all the same; stderr does this by itself.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -7,10 +7,10 @@ from typing import Any, Self
 
 from .errors import InvalidDataError
 from .manifest import CLUSTERS, Manifest
-from .storage import parse_json, write_json
+from .storage import write_json
 from .store import Store
 from .table import text_table
-from .versioned import check_version
+from .typed import Count, Finite, check_version, convert, parse_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,26 +21,26 @@ class ClusterInfo:
     """Name in mixtures and folders: ``c00``."""
     terms: tuple[str, ...]
     """Words that set it apart from the others, strongest first."""
-    documents: int
-    tokens: int
-    bytes: int
+    documents: Count
+    tokens: Count
+    bytes: Count
     """UTF-8 bytes of its text; 0: not known, as after an import of tokens."""
-    quality: dict[str, float]
+    quality: dict[str, Finite]
     """Mean of each quality score, 0 to 5; empty after an import."""
-    labels: dict[str, int]
+    labels: dict[str, Count]
     """Documents by known domain, if the corpus says one, most frequent first."""
     samples: tuple[dict[str, str], ...]
     """A few documents: ``id``, and how its ``text`` begins."""
-    micro: tuple[int, ...]
+    micro: tuple[Count, ...]
     """Micro-clusters that it was merged from: rows of ``centroids.npy``; after an import, the
     number that the source gives it."""
-    micro_documents: tuple[int, ...] = ()
+    micro_documents: tuple[Count, ...] = ()
     """Documents of each of them; empty: not known."""
-    spread: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    spread: dict[str, tuple[Count, ...]] = field(default_factory=dict)
     """Documents by each quality score: from 0, from 0.5, … up to 5."""
-    copies: int = 0
+    copies: Count = 0
     """Documents that were near duplicates of others, left out or kept."""
-    effective_tokens: int = 0
+    effective_tokens: Count = 0
     """Tokens of the documents that are no copies of others."""
 
     @property
@@ -59,13 +59,7 @@ class ClusterInfo:
         Raises:
             InvalidDataError: It is no such description.
         """
-        try:
-            lists = {name: tuple(value[name]) for name in ("terms", "samples", "micro")}
-            lists["micro_documents"] = tuple(value.get("micro_documents", ()))
-            spread = {name: tuple(n) for name, n in value.get("spread", {}).items()}
-            return cls(**{**value, **lists, "spread": spread})
-        except (TypeError, KeyError) as error:
-            raise InvalidDataError(f"this describes no cluster: {error!r}") from None
+        return convert(value, cls, "description of a cluster")
 
 
 def save_clusters(directory: Path, clusters: list[ClusterInfo], **more: Any) -> None:
@@ -88,11 +82,12 @@ def load_clusters(directory: str | Path | Store) -> list[ClusterInfo]:
         data = store.read(CLUSTERS)
     except FileNotFoundError:
         return []
+    value = parse_json(data, str(path))
     try:
-        fields = check_version(parse_json(data, str(path)), 1, "description of clusters")
-        return [ClusterInfo.from_json(cluster) for cluster in fields["clusters"]]
-    except (KeyError, TypeError) as error:
-        raise InvalidDataError(f"{path}: {error!r}") from None
+        fields = check_version(value, 1, "description of clusters")
+        return convert(fields.get("clusters"), list[ClusterInfo], "description of clusters")
+    except InvalidDataError as error:
+        raise InvalidDataError(f"{path}: {error}") from None
 
 
 def clusters_text(manifest: Manifest, clusters: Sequence[ClusterInfo]) -> str:

@@ -157,6 +157,8 @@ class Course:
         """
         if self._agreement is not None:
             self._agreement.drain()
+        for record in records:
+            self.check(Mixture.of(record.weights))
         if self.log.path is None:
             self.log = WeightsLog(records)
             return

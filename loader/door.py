@@ -5,7 +5,6 @@ a pipe that nobody writes to, weights for clusters that are not there. Whatever 
 raised, the weights stay as they are, and the reason is said once.
 """
 
-import json
 import os
 import stat
 import time
@@ -18,6 +17,7 @@ from .mixture import Mixture
 from .progress import say
 from .request import Request
 from .storage import hash_bytes, read_regular
+from .typed import parse_json
 from .weights import WeightsLog, WeightsRecord
 
 LARGEST = 1 << 20
@@ -193,12 +193,7 @@ def _parse(data: bytes) -> Request:
     Raises:
         InvalidDataError: It is none.
     """
-    try:
-        return Request.from_json(json.loads(data))
-    except RecursionError:
-        raise InvalidDataError("it is nested too deeply for weights") from None
-    except ValueError as error:
-        raise InvalidDataError(f"it is not JSON, or only a part of it: {error}") from None
+    return Request.from_json(parse_json(data, "it"))
 
 
 def _say(text: str) -> None:

@@ -1,15 +1,16 @@
 """Held-out text: documents that a build kept out of its shards, to measure models on."""
 
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import zstandard
 
+from .errors import IntegrityError
 from .manifest import HELDOUT
 from .storage import open_regular
+from .typed import convert, located, parse_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +26,26 @@ class HeldOutDocument:
 
 
 def read_heldout(directory: Path) -> Iterator[HeldOutDocument]:
-    """Read the held-out documents of a shard directory; none if it has none."""
+    """Read the held-out documents of a shard directory; none if it has none.
+
+    Raises:
+        InvalidDataError: A line is no such document.
+        IntegrityError: The file cannot be decompressed.
+    """
     path = directory / HELDOUT
     if not path.exists():
         return
     with open_regular(path) as file:
         # Each append adds a frame.
         packed = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-        for line in io.BufferedReader(packed):
-            yield HeldOutDocument(**json.loads(line))
+        try:
+            for number, line in enumerate(io.BufferedReader(packed), start=1):
+                where = f"{path}, line {number}"
+                value = parse_json(line, where)
+                yield located(_read, value, where)
+        except zstandard.ZstdError as error:
+            raise IntegrityError(f"{path} cannot be decompressed: {error}") from None
+
+
+def _read(value: object) -> HeldOutDocument:
+    return convert(value, HeldOutDocument, "held-out document")

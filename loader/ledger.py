@@ -19,6 +19,7 @@ from .errors import IntegrityError, InvalidDataError
 from .plan import check_same
 from .state import LoaderState
 from .storage import append_line, hash_bytes, hash_json, read_lines
+from .typed import Count, Finite, convert, located, short
 from .weights import WeightsLog
 
 LEDGER = "served.jsonl"
@@ -27,6 +28,15 @@ _BLOCK = 1024
 """Steps that are kept before they are written: together they cost less than a batch."""
 _FIXED = ("data", "seed", "seq_len", "lanes", "pack", "part", "clusters")
 """What a state must have in common with all others of a run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OpeningValue:
+    """An `Opening` whose state is still JSON."""
+
+    shards: str
+    max_epochs: dict[str, Finite]
+    state: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,26 +65,25 @@ class Opening:
         Raises:
             InvalidDataError: It is no such opening.
         """
-        try:
-            return cls(**{**value, "state": LoaderState.from_json(value["state"])})
-        except (TypeError, KeyError) as error:
-            raise InvalidDataError(f"this opens no ledger: {error!r}") from None
+        opening = convert(value, _OpeningValue, "opening of a ledger")
+        state = located(LoaderState.from_json, opening.state, "state")
+        return cls(shards=opening.shards, max_epochs=opening.max_epochs, state=state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """Steps that were served one after the other, by one record of weights."""
 
-    step: int
+    step: Count
     """The first of them."""
-    steps: int
-    v: int
+    steps: Count
+    v: Count
     """Number of the record of weights,"""
     weights: str
     """and its hash."""
-    rows: list[int]
+    rows: list[Count]
     """Rows of each cluster, on all ranks together, in the order of the clusters."""
-    tokens: int
+    tokens: Count
     """Tokens of all these rows."""
     marks: str
     """Four hex digits a step, of the hash of its rows: to find the first step that differs."""
@@ -99,13 +108,12 @@ class Block:
         Raises:
             InvalidDataError: It is no such block.
         """
-        try:
-            block = cls(**value)
-        except TypeError as error:
-            raise InvalidDataError(f"these are no steps of a ledger: {error}") from None
-        numbers = (block.step, block.steps, block.v, block.tokens, *block.rows)
-        if any(type(n) is not int or n < 0 for n in numbers) or len(block.marks) != 4 * block.steps:
-            raise InvalidDataError(f"the steps from {block.step} on do not count in whole numbers")
+        block = convert(value, cls, "block of steps")
+        if len(block.marks) != 4 * block.steps:
+            raise InvalidDataError(
+                f"the {block.steps} steps from {block.step} on have marks of {len(block.marks)} "
+                f"hex digits, not {4 * block.steps}"
+            )
         return block
 
 
@@ -173,7 +181,9 @@ class Ledger:
         if self._opening is not None:
             # Only now: whoever wrote before has written all it had.
             lines = read_lines(self.path)
-            self._head = lines[-1]["hash"] if lines else ""
+            if lines:
+                _parse(self.path, lines[-1], len(lines))
+                self._head = lines[-1]["hash"]
             self._append(self._opening)
             self._opening = None
         first = begin
@@ -252,15 +262,17 @@ def _fixed(line: Line) -> dict[str, Any]:
 
 def _parse(path: Path, value: Any, number: int = 1) -> Line:
     """Read one line, whoever wrote it."""
-    try:
-        fields = dict(value)
-        kind = _KINDS[fields.pop("kind")]
-        del fields["prev"], fields["hash"]
-        line = kind.from_json(fields)
-        if number == 1 and not isinstance(line, Opening):
-            raise InvalidDataError("a ledger begins with an opening")
-        return line
-    except (TypeError, ValueError, KeyError) as error:
-        raise InvalidDataError(f"{path}, line {number}: no line of a ledger, {error!r}") from None
-    except InvalidDataError as error:
-        raise InvalidDataError(f"{path}, line {number}: {error}") from None
+    return located(_read_line, value, f"{path}, line {number}")
+
+
+def _read_line(value: Any) -> Line:
+    if not isinstance(value, dict) or not all(
+        isinstance(value.get(name), str) for name in ("kind", "prev", "hash")
+    ):
+        raise InvalidDataError("no line of a ledger, which has a kind and two hashes")
+    fields = {name: v for name, v in value.items() if name not in ("kind", "prev", "hash")}
+    if value["kind"] not in _KINDS:
+        raise InvalidDataError(f"no line of a ledger is of kind {short(value['kind'])}")
+    if not value["prev"] and value["kind"] != Opening.kind:
+        raise InvalidDataError("a ledger begins with an opening")
+    return _KINDS[value["kind"]].from_json(fields)

@@ -46,6 +46,7 @@ from .state import LoaderState
 from .steps import Planner, Position, Steps
 from .store import Store
 from .stream import TokenStream
+from .typed import short
 from .weights import WeightsLog
 
 EXHAUSTED = ("renormalise", "stop", "error")
@@ -459,6 +460,7 @@ class MixtureLoader:
         value = LoaderState.from_json(state)
         for name, ours in (
             ("data", self.manifest.fingerprint),
+            ("clusters", self.names),
             ("seed", self.seed),
             ("seq_len", self.seq_len),
             ("lanes", self.lanes),
@@ -474,7 +476,8 @@ class MixtureLoader:
                         "the shards from before"
                     )
                 raise InvalidDataError(
-                    f"the state was saved with {name}={theirs!r}, this loader has {name}={ours!r}; "
+                    f"the state was saved with {name}={short(theirs)}, this loader has "
+                    f"{name}={short(ours)}; "
                     "make the loader with the state's"
                 )
         self.flush()

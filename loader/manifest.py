@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypedDict, TypeVar
 
 from .errors import IntegrityError, InvalidDataError
 from .mds import DTYPES, Index
 from .mixture import Mixture, some_names
-from .storage import hash_bytes, hash_file, hash_json, parse_json, write_json
+from .storage import hash_bytes, hash_file, hash_json, write_json
 from .store import Store
-from .versioned import check_version
+from .typed import Count, check_version, convert, parse_json, short
 
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
@@ -43,10 +43,18 @@ class ClusterEntry:
     """One cluster of a shard directory."""
 
     name: str
-    tokens: int
-    documents: int
+    tokens: Count
+    documents: Count
     index_hash: str
     """Hash of the bytes of its ``index.json``, which in turn holds the hashes of its shards."""
+
+
+class _Append(TypedDict):
+    """What the provenance says of documents that were appended."""
+
+    before: str
+    """Fingerprint of the directory until then."""
+    sources: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +64,8 @@ class Manifest:
     clusters: tuple[ClusterEntry, ...]
     dtype: str
     """Type of a token: ``uint16`` or ``uint32``."""
-    vocab_size: int
-    eos_id: int | None
+    vocab_size: Count
+    eos_id: Count | None
     """Token that ends every document, if the tokenizer has one."""
     tokenizer_hash: str
     """Hash of ``tokenizer.json``; empty: none is known, as after an import of tokens alone."""
@@ -68,7 +76,7 @@ class Manifest:
     """Settings and sources of the build; `build` is their hash."""
     conservation: tuple[dict[str, Any], ...] = ()
     """Documents, bytes and tokens of each stage of the build: in, out and dropped by reason."""
-    parts: int | None = None
+    parts: Count | None = None
     """Parts of the catalogue, ``documents/part-*.parquet``; further ones are of an append that has
     not ended. None: all that are there."""
     files: dict[str, str] = field(default_factory=dict)
@@ -163,19 +171,17 @@ class Manifest:
         Raises:
             InvalidDataError: It is no manifest of a version that this climbstream reads.
         """
-        try:
-            fields = check_version(value, cls.version, "manifest")
-            fingerprint = fields.pop("fingerprint")
-            fields["clusters"] = tuple(ClusterEntry(**c) for c in fields["clusters"])
-            fields["files"] = dict(fields.get("files", {}))
-            fields["conservation"] = tuple(fields.get("conservation", ()))
-            manifest = cls(**fields)
-        except (TypeError, KeyError, ValueError) as error:
-            raise InvalidDataError(f"this is no manifest: {error!r}") from None
+        fields = check_version(value, cls.version, "manifest")
+        if "fingerprint" not in fields:
+            raise InvalidDataError("this is no manifest: it has no fingerprint")
+        fingerprint = fields.pop("fingerprint")
+        manifest = convert(fields, cls, "manifest")
         if manifest.fingerprint != fingerprint:
             raise InvalidDataError(
-                f"the manifest says fingerprint {fingerprint}, its clusters {manifest.fingerprint}"
+                f"the manifest says fingerprint {short(fingerprint)}, its clusters "
+                f"{manifest.fingerprint}"
             )
+        convert(manifest.provenance.get("appended", []), list[_Append], "record of appends")
         return manifest
 
     def save(self, directory: Path) -> None:

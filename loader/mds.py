@@ -17,16 +17,17 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 import zstandard
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import IntegrityError, InvalidDataError
 from .storage import HASH, hash_bytes
+from .typed import Count, explain, short
 
 COLUMN = "tokens"
 SHARD_BYTES = 1 << 24
@@ -109,17 +110,19 @@ class Index:
             InvalidDataError: It is no index of token shards that climbstream wrote.
         """
         try:
-            value = json.loads(data)
-            lengths = value["climbstream"]["lengths"]
-            shards = tuple(
-                _entry(shard, theirs, dtype)
-                for shard, theirs in zip(value["shards"], lengths, strict=True)
+            value = _INDEX.decode(data)
+        except msgspec.ValidationError as error:
+            raise InvalidDataError(f"this is no index of token shards: {explain(error)}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidDataError(f"this is no index of token shards: {error}") from None
+        lengths = value.climbstream.lengths
+        if len(lengths) != len(value.shards):
+            raise InvalidDataError(
+                f"this is no index of token shards: it has lengths of {len(lengths)} shards, and "
+                f"lists {len(value.shards)}"
             )
-        except InvalidDataError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InvalidDataError(f"this is no index of token shards: {error!r}") from None
-        return cls(dtype, shards)
+        shards = zip(value.shards, lengths, strict=True)
+        return cls(dtype, tuple(_entry(shard, theirs, dtype) for shard, theirs in shards))
 
 
 def encode_document(tokens: NDArray[Any]) -> bytes:
@@ -262,39 +265,67 @@ def _file(basename: str, size: int, digest: str) -> dict[str, Any]:
     return {"basename": basename, "bytes": size, "hashes": {HASH: digest}}
 
 
-def _entry(shard: dict[str, Any], lengths: Any, dtype: str) -> ShardEntry:
-    raw, packed = shard["raw_data"], shard["zip_data"]
-    basename = str(raw["basename"])
+class _File(msgspec.Struct):
+    """A file in an index, as it is read."""
+
+    basename: str
+    bytes: Count
+    hashes: dict[str, str]
+
+
+class _Shard(msgspec.Struct):
+    """A shard in an index; of its config what is checked."""
+
+    raw_data: _File
+    zip_data: _File
+    samples: Count
+    column_names: list[str]
+    column_encodings: list[str]
+
+
+class _Ours(msgspec.Struct):
+    """What is ours alone."""
+
+    lengths: list[tuple[tuple[Count, Count], ...]]
+
+
+class _Index(msgspec.Struct):
+    """``index.json``."""
+
+    shards: list[_Shard]
+    climbstream: _Ours
+
+
+_INDEX = msgspec.json.Decoder(_Index)
+
+
+def _entry(shard: _Shard, pairs: tuple[tuple[int, int], ...], dtype: str) -> ShardEntry:
+    raw, packed = shard.raw_data, shard.zip_data
+    basename = raw.basename
     # A name from an index must not lead out of its folder.
     if PurePosixPath(basename).name != basename or basename in ("", ".", ".."):
         raise InvalidDataError(
-            f"the index names a shard {basename!r}; a shard is a plain file name"
+            f"the index names a shard {short(basename)}; a shard is a plain file name"
         )
-    if packed["basename"] != f"{basename}.zstd":
-        raise InvalidDataError(f"shard {basename} is packed as {packed['basename']!r}, not .zstd")
-    if shard["column_names"] != [COLUMN] or shard["column_encodings"] != [f"ndarray:{dtype}"]:
+    if packed.basename != f"{basename}.zstd":
+        raise InvalidDataError(f"shard {basename} is packed as {short(packed.basename)}, not .zstd")
+    if shard.column_names != [COLUMN] or shard.column_encodings != [f"ndarray:{dtype}"]:
         raise InvalidDataError(
-            f"shard {basename} holds {shard['column_names']} as {shard['column_encodings']}, "
-            f"not {COLUMN!r} as ndarray:{dtype}"
+            f"shard {basename} holds {short(shard.column_names)} as "
+            f"{short(shard.column_encodings)}, not {COLUMN!r} as ndarray:{dtype}"
         )
-    pairs = tuple((documents, tokens) for documents, tokens in lengths)
-    counts = [shard["samples"], raw["bytes"], packed["bytes"], *chain(*pairs)]
-    if any(not isinstance(c, int) or isinstance(c, bool) or c < 0 for c in counts):
-        raise InvalidDataError(f"shard {basename} counts {counts}; counts are whole numbers")
-    if (listed := sum(documents for documents, _ in pairs)) != shard["samples"]:
+    if (listed := sum(documents for documents, _ in pairs)) != shard.samples:
         raise InvalidDataError(
-            f"shard {basename} counts {shard['samples']} documents, and {listed} by their lengths"
+            f"shard {basename} counts {shard.samples} documents, and {listed} by their lengths"
         )
-    if (most := max(raw["bytes"], packed["bytes"])) > MOST_BYTES:
+    if (most := max(raw.bytes, packed.bytes)) > MOST_BYTES:
         raise InvalidDataError(
             f"shard {basename} is said to have {most:,} bytes; a shard has at most {MOST_BYTES:,}"
         )
-    hashes = [str(raw["hashes"][HASH]), str(packed["hashes"][HASH])]
+    hashes = [raw.hashes.get(HASH, ""), packed.hashes.get(HASH, "")]
     if not all(_DIGEST.fullmatch(digest) for digest in hashes):  # they name files of the cache
         raise InvalidDataError(f"shard {basename} has hashes {hashes}; they are 32 hex digits")
-    return ShardEntry(
-        basename, shard["samples"], pairs, raw["bytes"], hashes[0], packed["bytes"], hashes[1]
-    )
+    return ShardEntry(basename, shard.samples, pairs, raw.bytes, hashes[0], packed.bytes, hashes[1])
 
 
 def check(name: str, what: str, expected: object, got: object) -> None:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from .errors import InvalidDataError
 from .hub import hub_url, put_file
-from .storage import hash_json, parse_json, read_json, write_json
+from .storage import hash_json, read_json, write_json
 from .store import Store
-from .versioned import check_version
+from .typed import check_version, parse_json, short
 
 ONE = 1 << 40
 """Integer weights sum to this: fine enough for 1e-12, and ONE * rows fits into an int64."""
@@ -111,7 +111,7 @@ class Mixture:
             value = check_version(value, cls.version, "mixture")
             about = value.get("about")
             if not isinstance(about, dict | None):
-                raise InvalidDataError(f"'about' of a mixture is an object, not {about!r}")
+                raise InvalidDataError(f"'about' of a mixture is an object, not {short(about)}")
             return cls.of(value["weights"], about)
         return cls.of(value)
 
@@ -186,7 +186,7 @@ def check_weights(weights: object) -> None:
         )
         if not isinstance(name, str) or not usable or not 0 <= weight <= _LARGEST:
             raise InvalidDataError(
-                f"the weight of cluster {name!r} is {weight!r}; "
+                f"the weight of cluster {short(name)} is {short(weight)}; "
                 f"weights are finite numbers, 0 or more, at most {_LARGEST:g}"
             )
     if not any(weights.values()):

@@ -25,6 +25,7 @@ from typing import Any
 from .change import Change
 from .errors import ClimbError, InvalidDataError, UsageError
 from .request import ask, blend
+from .typed import parse_json
 from .watch import RunWatch
 
 HOST = "127.0.0.1"
@@ -138,10 +139,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _change(self, body: bytes) -> dict[str, Any]:
         """Leave the request that ``body`` describes in the folder of the run."""
         try:
-            value = json.loads(body)
+            value = parse_json(body, "it")
             weights, only = value["weights"], value.get("only", False)
             ramp, why, after = value.get("ramp", 0), value.get("why", ""), value.get("after")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (InvalidDataError, KeyError, TypeError, AttributeError):
             raise InvalidDataError(
                 "a change is a JSON object with weights by name, and only, ramp, why and after"
             ) from None

@@ -44,7 +44,7 @@ def page(title: str, lead: str, sections: Sequence[str]) -> bytes:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style>"
         f'<h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>{"".join(sections)}</html>\n'
-    ).encode()
+    ).encode(errors="backslashreplace")
 
 
 def section(title: str, *parts: str) -> str:

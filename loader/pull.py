@@ -32,8 +32,9 @@ from .mds import check_packed
 from .mixture import MIXTURE, Mixture
 from .plan import begin_or_continue
 from .progress import Progress, say
-from .storage import hash_bytes, lock, parse_json, write_bytes
+from .storage import hash_bytes, lock, write_bytes
 from .store import Store
+from .typed import parse_json
 
 PLAN = "pull.json"
 _THREADS = 4

@@ -17,31 +17,31 @@ from .errors import IntegrityError, InvalidDataError, UsageError
 from .mixture import ONE, Mixture, integer_weights, some_names
 from .ramp import MOST_STEPS, line, without
 from .storage import hash_json
+from .typed import Count, convert, short
 
 KINDS = ("set", "ramp", "cap")
-_LISTS = ("start", "capped")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsRecord:
     """One line of the log; a field that is empty is left out of it."""
 
-    v: int
+    v: Count
     """Number of the record, from 0."""
-    at_step: int
+    at_step: Count
     """First step that it holds for."""
     kind: str
     """``set``: the weights hold at once. ``ramp``: after ``steps`` steps in a straight line.
     ``cap``: as the record before, without the clusters that are ``capped``."""
-    weights: dict[str, float]
+    weights: dict[str, int | float]
     """What was asked for, capped or not; on the way there also those that come down to 0."""
     why: str
     prev: str
     """Hash of the record before; empty for the first."""
     hash: str
-    steps: int = 0
+    steps: Count = 0
     """Steps from ``at_step`` until ``weights`` are reached."""
-    start: tuple[int, ...] = ()
+    start: tuple[Count, ...] = ()
     """Weights at ``at_step`` in units of 1 / `ONE`, in the order of the sorted names."""
     capped: tuple[str, ...] = ()
     """Every cluster that has used up its epochs so far: the others share what it would get."""
@@ -137,14 +137,10 @@ class WeightsRecord:
             InvalidDataError: It is no such record.
             IntegrityError: Its hash is not that of its content.
         """
-        try:
-            body: dict[str, Any] = {n: tuple(v) if n in _LISTS else v for n, v in value.items()}
-            record = cls(**body)
-            Mixture.of(record.weights)
-        except (TypeError, AttributeError) as error:
-            raise InvalidDataError(f"this is no record of weights: {error}") from None
+        record = convert(value, cls, "record of weights")
+        Mixture.of(record.weights)
         if record.kind not in KINDS:
-            raise InvalidDataError(f"record {record.v} is of unknown kind {record.kind!r}")
+            raise InvalidDataError(f"record {record.v} is of unknown kind {short(record.kind)}")
         if record._content() | {"hash": record.hash} != value:
             raise InvalidDataError(f"record {record.v} has a field that says nothing")
         if record.hash != hash_json(record._content()):
@@ -155,17 +151,12 @@ class WeightsRecord:
 
     def _fault(self) -> str:
         """Say what does not fit together; nothing, if all does."""
-        if any(type(n) is not int or n < 0 for n in (self.v, self.at_step, self.steps)):
-            return "does not count in whole numbers"
-        if any(type(text) is not str for text in (self.why, self.prev, *self.capped)):
-            return "has no text where it should"
         if self.steps > MOST_STEPS or (self.kind, self.steps > 0) in (
             ("set", True),
             ("ramp", False),
         ):
             return f"takes {self.steps} steps"
-        whole = all(type(n) is int and n >= 0 for n in self.start)
-        fits = whole and len(self.start) == len(self.weights) and sum(self.start) == ONE
+        fits = len(self.start) == len(self.weights) and sum(self.start) == ONE
         if not fits if self.steps else self.start:
             return "does not start from weights"
         if not self._left() or (self.kind == "cap" and not self.capped):

@@ -10,13 +10,14 @@ from .change import Change
 from .errors import InvalidDataError, UsageError
 from .mixture import Mixture
 from .storage import read_json
-from .versioned import check_version
+from .typed import check_version
 from .weights import WeightsLog
 
 Entry = tuple[int, Mixture | Mapping[str, float]] | tuple[int, Mixture | Mapping[str, float], int]
 """Step, weights, and steps of the ramp to them if they do not hold at once."""
 
 _WHY = "schedule"
+_MOST_STEP = 1 << 53
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +123,10 @@ def _read(number: int, entry: Entry) -> tuple[int, Change]:
     """Check one entry."""
     try:
         step, weights, *ramp = entry
-        if type(step) is not int or step < 0 or len(ramp) > 1:
+        if type(step) is not int or not 0 <= step < _MOST_STEP or len(ramp) > 1:
             raise InvalidDataError(
-                "an entry is (step, weights) or (step, weights, steps of the ramp), step 0 or more"
+                "an entry is (step, weights) or (step, weights, steps of the ramp), step from 0 "
+                f"to below {_MOST_STEP:,}"
             )
         mixture = weights if isinstance(weights, Mixture) else Mixture.of(weights)
         return step, Change(mixture, ramp[0] if ramp else 0, _WHY)

@@ -1,33 +1,37 @@
 """LoaderState: what a loader must know to go on after a batch; the same on every rank."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any, Self
 
 from .errors import InvalidDataError
-from .versioned import check_version
+from .mixture import ONE, some_names
+from .typed import Count, Whole, check_version, convert
 from .weights import WeightsRecord, check_chain
+
+_MOST_OWED = 4
+"""Rows that a cluster is owed at most, or has had too many, for each cluster that there is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoaderState:
     """The position after the last batch that was returned, as plain JSON."""
 
-    step: int
+    step: Count
     """Batches returned."""
-    served: int
+    served: Count
     """Rows of all global batches returned."""
     seed: int
-    seq_len: int
-    batch_rows: int
-    lanes: int
+    seq_len: Count
+    batch_rows: Count
+    lanes: Count
     pack: str
     data: str
     """Fingerprint of the manifest."""
     clusters: list[str]
-    consumed: list[list[int]]
+    consumed: list[list[Whole]]
     """Rows served by cluster and lane, ``[K][C]``."""
-    credit: list[int]
+    credit: list[Whole]
     """Rows owed by cluster, ``[K]``, in units of 2**-40 row; they sum to 0."""
     weights: list[dict[str, Any]]
     """Records of the weights log from the one in force on."""
@@ -50,31 +54,75 @@ class LoaderState:
         """Read what `to_json` gave.
 
         Raises:
-            InvalidDataError: It is no state of a version that this climbstream reads.
+            InvalidDataError: It is no state of a version that this climbstream reads, or says two
+                things that cannot both be.
+            IntegrityError: A record of weights is not the one that its hash is of, or does not
+                follow the one before it.
         """
-        try:
-            fields = check_version(value, cls.version, "state of a loader")
-            fields["consumed"] = [list(accumulate(row)) for row in fields["consumed"]]
-            state = cls(**fields)
-            state._check()
-            return state
-        except (TypeError, KeyError, ValueError) as error:
-            raise InvalidDataError(f"this is no state of a loader: {error!r}") from None
+        fields = check_version(value, cls.version, "state of a loader")
+        state = convert(fields, cls, "state of a loader")
+        state = replace(state, consumed=[list(accumulate(row)) for row in state.consumed])
+        if fault := state._misfit() or state._miscount() or state._misweigh():
+            raise InvalidDataError(f"this state of a loader contradicts itself: {fault}")
+        return state
 
-    def _check(self) -> None:
-        """Raise `InvalidDataError` unless the sizes fit each other."""
-        shape = (len(self.clusters), self.lanes)
-        counts = [*self.credit, *(n for row in self.consumed for n in row)]
-        if (
-            len(self.credit) != shape[0]
-            or [len(row) for row in self.consumed] != [shape[1]] * shape[0]
-            or any(type(n) is not int for n in [self.step, self.served, *counts])
-            or not self.weights
+    def _misfit(self) -> str:
+        """Say which sizes do not fit each other; nothing, if all do."""
+        clusters = len(self.clusters)
+        if len(set(self.clusters)) < clusters:
+            return "two of its clusters have one name"
+        if not 0 < self.part <= 1:
+            return f"part is {self.part}; it is above 0 and at most 1"
+        for name, number in (
+            ("seq_len", self.seq_len),
+            ("batch_rows", self.batch_rows),
+            ("lanes", self.lanes),
         ):
-            raise InvalidDataError(
-                f"this is no state of a loader: it does not hold whole numbers for {shape[0]} "
-                f"clusters in {shape[1]} lanes, and the weights in force"
-            )
+            if not number:
+                return f"{name} is 0"
+        for name, length in (("credit", len(self.credit)), ("consumed", len(self.consumed))):
+            if length != clusters:
+                return f"{name} is of {length} clusters, and it names {clusters}"
+        for cluster, row in zip(self.clusters, self.consumed, strict=True):
+            if len(row) != self.lanes:
+                return f"cluster {cluster} was served from {len(row)} lanes of {self.lanes}"
+        return ""
+
+    def _miscount(self) -> str:
+        """Say which counts cannot be; nothing, if all can."""
+        if any(min(row) < 0 for row in self.consumed):
+            return "it has served less than no rows from a lane"
+        # Another size of batch may have been chosen on the way, so no more is known than this.
+        if (self.step == 0) != (self.served == 0) or self.step > self.served:
+            return f"{self.step:,} batches cannot have had {self.served:,} rows"
+        for lane, rows in enumerate(map(sum, zip(*self.consumed, strict=True))):
+            # Rows go round the lanes, one after the other.
+            if rows != (due := (self.served + self.lanes - 1 - lane) // self.lanes):
+                return (
+                    f"of {self.served:,} rows in {self.lanes} lanes {due:,} are of lane {lane}, "
+                    f"and it has {rows:,}"
+                )
+        if total := sum(self.credit):
+            return f"credit sums to {total}; what one cluster is owed, others had before"
+        most = _MOST_OWED * ONE * len(self.credit)
+        if over := [n for n in self.credit if abs(n) > most]:
+            return f"credit is {over[0]}; with {len(self.credit)} clusters it is within {most}"
+        return ""
+
+    def _misweigh(self) -> str:
+        """Say in what the weights are not those of the step; nothing, if they are."""
+        records = self.records()
+        if not records:
+            return "it has no weights"
+        first, *later = records
+        if first.at_step > self.step or (later and later[0].at_step <= self.step):
+            return f"its first weights, record {first.v}, are not those of step {self.step:,}"
+        if (first.v == 0) != (first.prev == "") or (first.v == 0 and first.at_step):
+            return f"its weights begin with record {first.v}, which is not the first of a log"
+        names = {name for record in records for name in (*record.weights, *record.capped)}
+        if unknown := sorted(names.difference(self.clusters)):
+            return f"its weights name {some_names(unknown)}, which is none of its clusters"
+        return ""
 
     def records(self) -> tuple[WeightsRecord, ...]:
         """Return the weights, checked."""

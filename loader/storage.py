@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import xxhash
 
 from .errors import InvalidDataError, LockedError, NoSpaceError
+from .typed import parse_json, parse_line
 
 HASH = "xxh3_128"
 """The hash of everything on disk: 128-bit xxh3, as 32 hex digits."""
@@ -114,7 +115,9 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write ``value`` to ``path`` as indented JSON, whole or not at all."""
-    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    # Of a lone surrogate, as in a file name that is not UTF-8, this makes its escape in JSON.
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def read_json(path: Path) -> Any:
@@ -128,18 +131,6 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise InvalidDataError(f"there is no file {path}") from None
     return parse_json(data, str(path))
-
-
-def parse_json(data: bytes, name: str) -> Any:
-    """Read JSON from ``data``, the content of the file ``name``.
-
-    Raises:
-        InvalidDataError: It is not JSON.
-    """
-    try:
-        return json.loads(data)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InvalidDataError(f"{name} is not JSON: {error}") from None
 
 
 def append_line(path: Path, value: object, *, sync: bool = True) -> None:
@@ -177,13 +168,10 @@ def read_lines(path: Path) -> list[Any]:
     if not path.exists():
         return []
     data = read_regular(path)
-    values = []
-    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
-        try:
-            values.append(json.loads(line))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise InvalidDataError(f"{path}, line {number}, is not JSON: {error}") from None
-    return values
+    return [
+        parse_line(line, f"{path}, line {number},")
+        for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1)
+    ]
 
 
 def is_temporary(path: Path, name: str = "") -> bool:

@@ -4,7 +4,6 @@
 so a look costs what is new, and memory does not grow with the run.
 """
 
-import json
 import math
 import os
 import threading
@@ -15,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from .door import read_request
-from .errors import ClimbError
+from .errors import ClimbError, InvalidDataError
 from .metrics import METRICS
 from .request import LOG, REQUEST, open_run
 from .storage import open_regular
+from .typed import parse_json
 from .weights import WeightsLog
 
 _MOST_READ = 1 << 24
@@ -169,8 +169,8 @@ class RunWatch:
         self._offset += len(whole)
         for line in whole.splitlines():
             try:
-                self._take(json.loads(line))
-            except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+                self._take(parse_json(line, METRICS))
+            except (InvalidDataError, ValueError, TypeError, KeyError, OverflowError):
                 self._bad += 1
 
     def _take(self, line: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from .errors import IntegrityError, InvalidDataError, UsageError
 from .mixture import ONE, Mixture, some_names
 from .record import Way, WeightsRecord, check_chain
 from .storage import append_line, read_lines
+from .typed import located
 
 __all__ = ["WeightsLog", "WeightsRecord", "check_chain"]
 
@@ -52,7 +53,10 @@ class WeightsLog:
             IntegrityError: The chain of hashes is broken.
         """
         try:
-            records = tuple(WeightsRecord.from_json(line) for line in read_lines(path))
+            records = tuple(
+                located(WeightsRecord.from_json, line, f"line {number}")
+                for number, line in enumerate(read_lines(path), start=1)
+            )
             check_chain(records)
             if records and (records[0].v, records[0].at_step) != (0, 0):
                 raise InvalidDataError(

@@ -6,20 +6,17 @@ Scores are in standard deviations over the trials ("sd"), and less is better.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.loader.errors import InvalidDataError
 from climbstream.loader.mixture import Mixture
-from climbstream.loader.versioned import check_version
+from climbstream.loader.typed import check_version, convert
 
 from .forecast import Forecast
 from .predictor import Skill
 from .trial import Evidence
-
-T = TypeVar("T")
 
 BASE = "baseline"
 """The choice that is the token-share mixture."""
@@ -120,29 +117,17 @@ class Answer:
             InvalidDataError: It is no such answer.
         """
         fields = check_version(value, cls.version, "answer")
-        try:
-            for name in ("measured_best", "predicted_best", "baseline"):
-                fields[name] = fields[name] and _read(Pick, fields[name])
-            confirmation = fields["confirmation"]
-            return cls(
-                **{
-                    **fields,
-                    "mixture": Mixture.from_json(fields["mixture"]),
-                    "table": [Skill(**skill) for skill in fields["table"]],
-                    "out_of_fold": [(a, b) for a, b in fields["out_of_fold"]],
-                    "candidates": [_read(Candidate, each) for each in fields["candidates"]],
-                    "front": [_read(Pick, each) for each in fields["front"]],
-                    "confirmation": confirmation and Confirmation(**confirmation),
-                    "spread": {name: (low, high) for name, (low, high) in fields["spread"].items()},
-                }
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise InvalidDataError(f"this is no answer of a search: {error!r}") from None
+        return convert(_with_mixtures(fields), cls, "answer of a search")
 
 
-def _read(kind: type[T], value: Any) -> T:
-    """Read a `Pick` or a `Candidate`."""
-    return kind(**{**value, "mixture": Mixture.from_json(value["mixture"])})
+def _with_mixtures(value: Any) -> Any:
+    """Return ``value``, JSON, with each ``mixture`` in it read."""
+    if isinstance(value, dict):
+        return {
+            name: Mixture.from_json(inner) if name == "mixture" else _with_mixtures(inner)
+            for name, inner in value.items()
+        }
+    return [_with_mixtures(inner) for inner in value] if isinstance(value, list) else value
 
 
 def conclude(

@@ -17,7 +17,7 @@ from climbstream.loader.errors import ClimbError, InvalidDataError, UsageError
 from climbstream.loader.mixture import Mixture
 from climbstream.loader.plan import check_same
 from climbstream.loader.storage import append_line, hash_json, read_lines
-from climbstream.loader.versioned import check_version
+from climbstream.loader.typed import Count, Finite, Whole, check_version, convert, located
 
 TOLL = 10.0
 """Sd of the mean score that a mixture pays for each sd above a ceiling."""
@@ -27,14 +27,14 @@ TOLL = 10.0
 class Trial:
     """One proxy run: a mixture, and the scores it got or why it has none."""
 
-    number: int
+    number: Count
     """From 1, in the order in which the search asks."""
-    round: int
+    round: Count
     """From 1."""
     mixture: Mixture
-    seed: int
+    seed: Whole
     """Seed of the proxy: repeats of a mixture differ in it."""
-    scores: dict[str, float] | None
+    scores: dict[str, Finite] | None
     """Finite scores by target, in the target's own units; None if the trial failed."""
     why: str = ""
     """What went wrong, if it failed."""
@@ -77,13 +77,11 @@ class Trial:
         Raises:
             InvalidDataError: It is no trial of a version that this climbstream reads.
         """
-        try:
-            fields = check_version(value, cls.version, "trial")
-            # Written for people who read the log: it follows from the scores.
-            fields.pop("status", None)
-            return cls(**fields | {"mixture": Mixture.from_json(fields["mixture"])})
-        except (TypeError, KeyError, ValueError) as error:
-            raise InvalidDataError(f"this is no trial: {error!r}") from None
+        fields = check_version(value, cls.version, "trial")
+        # Written for people who read the log: it follows from the scores.
+        fields.pop("status", None)
+        fields["mixture"] = Mixture.from_json(fields.get("mixture"))
+        return convert(fields, cls, "trial")
 
 
 class TrialLog:
@@ -119,14 +117,17 @@ class TrialLog:
                 raise UsageError(f"there is no trial log at {path}")
             append_line(path, {"version": Trial.version, "settings": settings})
             return cls(settings, path=path)
-        try:
-            there = lines[0]["settings"]
-        except (KeyError, TypeError):
-            raise InvalidDataError(f"{path}, line 1, holds no settings of a search") from None
+        there = lines[0].get("settings") if isinstance(lines[0], dict) else None
+        if not isinstance(there, dict):
+            raise InvalidDataError(f"{path}, line 1, holds no settings of a search")
         if settings is not None:
             check_same(there, settings, path)
         try:
-            return cls(there, tuple(Trial.from_json(line) for line in lines[1:]), path)
+            trials = tuple(
+                located(Trial.from_json, line, f"line {number}")
+                for number, line in enumerate(lines[1:], start=2)
+            )
+            return cls(there, trials, path)
         except (InvalidDataError, UsageError) as error:
             raise InvalidDataError(f"{path}: {error}") from None
 

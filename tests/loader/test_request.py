@@ -188,4 +188,4 @@ def test_a_log_that_was_changed_is_found(climb, run):
     path.write_text(path.read_text().replace("anneal", "anneel"))
     done = climb("weights", run)
     assert done.returncode == 4
-    assert "weights.jsonl: record 1 of the weights log does not match its hash" in done.stderr
+    assert "weights.jsonl: line 2: record 1 of the weights log does not match" in done.stderr

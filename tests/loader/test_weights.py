@@ -449,7 +449,7 @@ def test_a_torn_last_line_is_ignored_and_overwritten(written, path):
 )
 def test_a_changed_record_is_found(written, path, key, value):
     rewrite(path, lambda record: record.update({key: value}), line=1)
-    with pytest.raises(IntegrityError, match=r"weights.jsonl: record \d of .* its hash"):
+    with pytest.raises(IntegrityError, match=r"weights.jsonl: line \d: record \d of .* its hash"):
         WeightsLog.open(path, write=False)
 
 
@@ -490,7 +490,7 @@ def test_a_record_for_an_earlier_step_is_found(path):
 def test_what_is_no_record_is_refused(path, record, message):
     path.parent.mkdir()
     path.write_text(json.dumps(record) + "\n")
-    with pytest.raises(InvalidDataError, match=f"weights.jsonl: {message}"):
+    with pytest.raises(InvalidDataError, match=f"weights.jsonl: line 1: {message}"):
         WeightsLog.open(path, write=False)
 
 
@@ -543,15 +543,15 @@ def forged(record, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"at_step": -1}, "record 3, a ramp, does not count in whole numbers"),
-        ({"at_step": 2.0}, "record 3, a ramp, does not count in whole numbers"),
-        ({"at_step": True}, "record 3, a ramp, does not count in whole numbers"),
-        ({"why": 5}, "record 3, a ramp, has no text where it should"),
-        ({"capped": [5]}, "record 3, a ramp, has no text where it should"),
+        ({"at_step": -1}, "at_step: expected int >= 0"),
+        ({"at_step": 2.0}, "at_step: expected int, got float"),
+        ({"at_step": True}, "at_step: expected int, got bool"),
+        ({"why": 5}, "why: expected str, got int"),
+        ({"capped": [5]}, r"capped\[0\]: expected str, got int"),
         ({"steps": MOST_STEPS + 1}, "record 3, a ramp, takes 1000000001 steps"),
         ({"kind": "set"}, "record 3, a set, takes 6 steps"),
         ({"start": [ONE]}, "record 3, a ramp, does not start from weights"),
-        ({"start": [ONE, 1, -1]}, "record 3, a ramp, does not start from weights"),
+        ({"start": [ONE, 1, -1]}, r"start\[2\]: expected int >= 0"),
         ({"start": [ONE, 1, 1]}, "record 3, a ramp, does not start from weights"),
         ({"capped": ["c00", "c01"]}, "record 3, a ramp, caps every cluster that has weight"),
         ({"kind": "cap"}, "record 3, a cap, caps every cluster that has weight, or none"),

@@ -1,0 +1,163 @@
+"""Typed: JSON from outside, as values of the types that a format has, or an error that says where.
+
+What a file says is not to be trusted: it may be no JSON, nest without end, hold numbers that no
+machine has, or text where a number stands. `parse_json` gives what plain JSON can hold, `convert`
+what a format can; both raise nothing but `InvalidDataError`.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from .errors import IntegrityError, InvalidDataError
+
+T = TypeVar("T")
+
+Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+"""A whole number that an int64 holds, 0 or more."""
+Whole = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+"""A whole number that an int64 holds."""
+Finite = Annotated[float, Meta(ge=-1.7976931348623157e308, le=1.7976931348623157e308)]
+"""A number that is neither infinite nor NaN."""
+
+_DEEPEST = 100
+"""Levels of lists and objects; what we write has some ten."""
+_SHOWN = 80
+"""Characters of a value that a message shows."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def parse_json(data: bytes, name: str) -> Any:
+    """Read JSON from ``data``, the content of ``name``: a file, or a line of one.
+
+    Of a key that stands twice the last counts, as in every reader of JSON.
+
+    Raises:
+        InvalidDataError: It is not JSON, or JSON that nests too deeply or has too long a number.
+    """
+    return _parse(data, name, "strict")
+
+
+def parse_line(data: bytes, name: str) -> Any:
+    """Read a line of a log as `parse_json` does, also if it holds bytes that are not UTF-8.
+
+    They become lone surrogates, as in the arguments of a command: a log is never rewritten, so
+    what once came into it must be readable.
+    """
+    return _parse(data, name, "surrogateescape")
+
+
+def _parse(data: bytes, name: str, errors: str) -> Any:
+    try:
+        value = json.loads(data.decode(json.detect_encoding(data), errors))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InvalidDataError(f"{name} is not JSON: line {line} is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise InvalidDataError(f"{name} is not JSON: {error.msg} at {where}") from None
+    except RecursionError:
+        raise InvalidDataError(f"{name} is no JSON of ours: it is nested too deeply") from None
+    except ValueError:
+        raise InvalidDataError(f"{name} holds a number of thousands of digits") from None
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return value
+    raise InvalidDataError(f"{name} is no JSON of ours: it is nested over {_DEEPEST} levels deep")
+
+
+def convert(value: Any, kind: type[T], what: str) -> T:
+    """Return ``value``, plain JSON, as a ``kind``, which is a ``what``.
+
+    A dataclass is made of an object that has its fields and no others. A whole number is taken for
+    a float; nothing else is taken for another type.
+
+    Raises:
+        InvalidDataError: It is none; the message names the field, what it should be and what it is.
+    """
+    try:
+        result: T = msgspec.convert(value, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise InvalidDataError(f"this is no {what}: {explain(error)}") from None
+    except UnicodeEncodeError:
+        raise InvalidDataError(f"this is no {what}: a name in it is not UTF-8") from None
+    _check_names(value, result, what)
+    return result
+
+
+def located(read: Callable[[Any], T], value: Any, where: str) -> T:
+    """Return ``read(value)``; an error of it begins with ``where``."""
+    try:
+        return read(value)
+    except (InvalidDataError, IntegrityError) as error:
+        raise type(error)(f"{where}: {error}") from None
+
+
+def check_version(value: Any, version: int, what: str) -> dict[str, Any]:
+    """Return the fields of ``value``, JSON of a ``what``, without their version.
+
+    Raises:
+        InvalidDataError: It is no object, or of another version.
+    """
+    if not isinstance(value, dict) or "version" not in value:
+        raise InvalidDataError(f"this is no {what}: it is no object with a version")
+    others = dict(value)
+    if type(there := others.pop("version")) is not int or there != version:
+        raise InvalidDataError(
+            f"the {what} has version {short(there)}; this climbstream reads {version}"
+        )
+    return others
+
+
+def explain(error: msgspec.ValidationError) -> str:
+    """Say what msgspec found wrong: ``clusters[3].tokens: expected int, got str``."""
+    said, _, path = str(error).replace("`", "").partition(" - at ")
+    said = f"{said[:1].lower()}{said[1:]}"
+    return f"{path.removeprefix('$').removeprefix('.')}: {said}" if path else said
+
+
+def short(value: object) -> str:
+    """Show ``value`` in a message, of a long one the beginning."""
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+
+
+def valid_text(text: str) -> str:
+    r"""Return ``text`` with U+FFFD for what UTF-8 cannot hold.
+
+    >>> valid_text("caf\udcff")
+    'caf�'
+    """
+    return _SURROGATE.sub("\ufffd", text)
+
+
+@cache
+def _names(kind: Any) -> frozenset[str]:
+    return frozenset(f.name for f in fields(kind))
+
+
+def _check_names(value: Any, result: Any, what: str) -> None:
+    """Raise `InvalidDataError` if an object in ``value`` has a field that its dataclass lacks."""
+    if is_dataclass(result) and isinstance(value, dict):
+        kind: Any = type(result)
+        if unknown := value.keys() - _names(kind):
+            raise InvalidDataError(f"this is no {what}: there is no field {short(min(unknown))}")
+        for name, inner in value.items():
+            if isinstance(inner, dict | list):
+                _check_names(inner, getattr(result, name), what)
+    elif isinstance(result, list | tuple) and result and is_dataclass(result[0]):
+        for inner, made in zip(value, result, strict=True):
+            _check_names(inner, made, what)
