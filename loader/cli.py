@@ -8,6 +8,7 @@ a traceback is shown with ``--debug`` alone.
 import errno
 import importlib
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from .errors import ClimbError, NoSpaceError, UsageError
+from .patience import TIMEOUT
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -184,6 +186,28 @@ def json_option(command: F) -> F:
         "--json", "as_json", is_flag=True, help="Write the result as JSON."
     )
     return decorate(command)
+
+
+def task_timeout_option(command: F) -> F:
+    """Give ``command`` the option ``--task-timeout``; `patience.task_timeout` reads it."""
+    decorate: Callable[[F], F] = click.option(
+        "--task-timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        expose_value=False,
+        callback=_set_timeout,
+        help="End a process that computes nothing for so long.  [default: 600]",
+    )
+    return decorate(command)
+
+
+def _set_timeout(context: click.Context, _option: click.Parameter, value: float | None) -> None:
+    """Set the environment variable for as long as the command runs."""
+    if value is None:
+        return
+    before = os.environ.get(TIMEOUT, "")
+    os.environ[TIMEOUT] = str(value)
+    context.call_on_close(lambda: os.environ.update({TIMEOUT: before}))
 
 
 def show(value: Any, text: str, *, as_json: bool) -> None:
