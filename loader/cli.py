@@ -5,7 +5,6 @@ stderr is progress. An error of ours is one line and its exit code (`climbstream
 a traceback is shown with ``--debug`` alone.
 """
 
-import errno
 import importlib
 import json
 import os
@@ -16,8 +15,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from .errors import ClimbError, NoSpaceError, UsageError
+from .errors import ClimbError, UsageError
 from .patience import TIMEOUT
+from .stop import AGAIN, Stopped, unwind_on_signals
+from .storage import disk_error
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -126,7 +127,13 @@ def root(debug: bool) -> None:
 
 def main() -> None:
     """Run ``climb`` with the arguments of this process, and exit."""
-    sys.exit(run(sys.argv[1:]))
+    unwind_on_signals()
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError:  # nobody reads it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -137,8 +144,13 @@ def run(arguments: Sequence[str]) -> int:
         error.show()
         return UsageError.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("\nstopped; run the same command again to go on", err=True)
+        click.echo(f"\n{AGAIN}", err=True)
         return 130
+    except Stopped as stopped:
+        click.echo(f"\n{stopped}", err=True)
+        return stopped.exit_code
+    except BrokenPipeError:
+        return 0  # who reads has read enough, as head does
     except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()
@@ -161,11 +173,7 @@ def _ours(error: Exception, arguments: Sequence[str]) -> ClimbError | None:
         extras = [COMMANDS[a].extra for a in arguments if a in COMMANDS]
         extra = extras[0] if extras and extras[0] else "all"
         return UsageError(f"{error.name} is not installed; say pip install 'climbstream[{extra}]'")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpaceError(f"no space left: {error}; free some, and run the same command again")
-    if isinstance(error, OSError) and error.filename:
-        return UsageError(f"{error.filename}: {error.strerror}")
-    return None
+    return disk_error(error)
 
 
 def split_number(word: str) -> tuple[str, float]:

@@ -14,6 +14,7 @@ import os
 import pickle
 import queue
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -39,8 +40,6 @@ _START = 60.0
 """Seconds that a process may take until its first sign of life, at least."""
 _GRACE = 5.0
 """Seconds that a killed process has to end."""
-_LEAST = 0.001
-"""Seconds of CPU time that are a sign of life; measuring it costs some microseconds."""
 _TRIES = 2
 
 _number = 0
@@ -101,13 +100,12 @@ class _Worker:
         self.job: _Job | None = None
         self.silent = 0.0
         """Seconds that this process saw pass without a sign of life."""
-        self._cpu = context.RawValue("d", -1.0)
-        self._seen = -1.0
+        self._seen = 0.0
         self._patience = Patience()
         self._answers = answers
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._ours, self._theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(number, self._theirs, self._cpu))
+        self._process = context.Process(target=_work, args=(number, self._theirs))
         threading.Thread(target=self._speak, daemon=True).start()
 
     @property
@@ -122,11 +120,11 @@ class _Worker:
 
     def hangs(self, seconds: float) -> bool:
         """Whether there was no sign of life for too long, now that ``seconds`` more have passed."""
-        if self._cpu.value > self._seen + _LEAST:
-            self._seen, self.silent, self._patience = self._cpu.value, 0.0, Patience()
+        if (cpu := _cpu_time(self._process.pid)) > self._seen:
+            self._seen, self.silent, self._patience = cpu, 0.0, Patience()
             return False
         self.silent += seconds
-        limit = task_timeout() if self._seen >= 0 else max(task_timeout(), _START)
+        limit = task_timeout() if self._seen else max(task_timeout(), _START)
         if self.silent < limit and self._patience.over(self.silent):
             say(
                 f"{self.name} has computed nothing for {duration(self.silent)}, on {self.job}; it "
@@ -313,6 +311,20 @@ class Pool:
             worker.join(max(0.0, last - time.monotonic()))
 
 
+def _cpu_time(pid: int | None) -> float:
+    """Return the seconds of CPU time that process ``pid`` has used; 0 if it is not there.
+
+    The kernel counts them, so nothing that the process does can hold them back. Only Linux tells
+    them of another process: elsewhere each look is a sign of life, and no deadline ends a task.
+    """
+    if sys.platform != "linux":
+        return time.monotonic()
+    try:
+        return time.clock_gettime(~pid << 3 | 2) if pid else 0.0  # clock_getcpuclockid(3)
+    except OSError:
+        return 0.0
+
+
 def _start_servers() -> None:
     """Start what starts processes; Ctrl-C, which reaches all of a terminal, is not for them."""
     resource_tracker.ensure_running()
@@ -323,13 +335,14 @@ def _start_servers() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(number: int, connection: Connection, cpu: Any) -> None:
+def _work(number: int, connection: Connection) -> None:
     """Answer one job after the other, as process ``number`` of a pool."""
     global _number
     _number = number
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cpu.value = 0.0  # begun
-    threading.Thread(target=_live, args=(cpu,), daemon=True).start()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
     while True:  # until it is killed
         data = connection.recv_bytes()
         try:
@@ -353,13 +366,7 @@ def _failed(error: BaseException) -> _Answer:
     return _Answer(error=error)
 
 
-def _live(cpu: Any) -> None:
-    """Show in ``cpu`` the CPU time of the other threads; end with the parent, also if killed.
-
-    Without that a pool's workers would wait for ever when their parent is killed.
-    """
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    while not wait_for([parent.sentinel], timeout=_TICK / 2):
-        cpu.value = time.process_time() - time.thread_time()
+def _exit_after(sentinel: int) -> None:
+    """End with the parent, also when it is killed; a worker would wait for it for ever."""
+    wait_for([sentinel])
     os._exit(1)
