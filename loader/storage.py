@@ -24,8 +24,14 @@ HASH = "xxh3_128"
 
 _TEMPORARY = ".tmp-"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FULL_WORDS = ("No space left on device", "Disk quota exceeded", "disk is full", "os error 28")
-"""How libraries name it that raise no OSError: safetensors, pyarrow, sqlite."""
+_FULL_WORDS = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "disk is full",
+    "os error 28",
+    " requested and ",
+)
+"""How libraries name it that give no number: numpy, safetensors, pyarrow, sqlite."""
 _REFUSED = (errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM)
 
 
