@@ -24,9 +24,6 @@ sys.argv = ["climb", "wait"]
 cli.main()
 """
 POOL = (
-    "from climbstream.loader.pool import Pool\n"
-    "    with Pool(1) as p: list(p.run(time.sleep, [60]))"
-)
     "from climbstream.loader.pool import Pool\n    with Pool(1) as p: list(p.run(time.sleep, [60]))"
 )
 
