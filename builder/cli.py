@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from climbstream.loader.cli import json_option, show
+from climbstream.loader.cli import json_option, show, task_timeout_option
 from climbstream.loader.clusters import clusters_text, load_clusters
 from climbstream.loader.engine import ENGINES
 from climbstream.loader.errors import InvalidDataError, UsageError
@@ -58,6 +58,7 @@ def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 @click.option("--config", type=click.Path(path_type=Path), help="JSON file of settings.")
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where tasks run.")
 @click.option("--workers", type=click.IntRange(min=1), help="Tasks at a time.  [default: cores]")
+@task_timeout_option
 @click.option("--append", is_flag=True, help="Add to the clusters of a finished directory.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be left out, with samples.")
 @json_option

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from climbstream.loader.cli import json_option, show
+from climbstream.loader.cli import json_option, show, task_timeout_option
 from climbstream.loader.clusters import clusters_text, load_clusters
 from climbstream.loader.engine import ENGINES
 from climbstream.loader.errors import IntegrityError
@@ -41,6 +41,7 @@ from .publish import Publisher
 @click.option("--license", help="A licence to note beside those that the corpus states.")
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where tasks run.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@task_timeout_option
 @json_option
 def import_(
     sources: tuple[str, ...],
@@ -72,6 +73,7 @@ def import_(
 @click.option("--tokens", type=click.IntRange(min=1), help="To draw by the mixture, shuffled.")
 @click.option("--text", is_flag=True, help="Rows of text, as the tokenizer reads the tokens.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@task_timeout_option
 @json_option
 def export(
     directory: str,

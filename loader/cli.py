@@ -5,9 +5,9 @@ stderr is progress. An error of ours is one line and its exit code (`climbstream
 a traceback is shown with ``--debug`` alone.
 """
 
-import errno
 import importlib
 import io
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,7 +15,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from .errors import ClimbError, NoSpaceError, UsageError
+from .errors import ClimbError, UsageError
+from .patience import TIMEOUT
+from .stop import AGAIN, Stopped, unwind_on_signals
+from .storage import disk_error
 from .terminal import visible, visible_json
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -125,10 +128,16 @@ def root(debug: bool) -> None:
 
 def main() -> None:
     """Run ``climb`` with the arguments of this process, and exit."""
+    unwind_on_signals()
     # A file name need not be UTF-8, and is written all the same; stderr does this by itself.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError:  # nobody reads it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -141,8 +150,13 @@ def run(arguments: Sequence[str]) -> int:
         click.echo(visible(shown.getvalue()), err=True, nl=False)
         return UsageError.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("\nstopped; run the same command again to go on", err=True)
+        click.echo(f"\n{AGAIN}", err=True)
         return 130
+    except Stopped as stopped:
+        click.echo(f"\n{stopped}", err=True)
+        return stopped.exit_code
+    except BrokenPipeError:
+        return 0  # who reads has read enough, as head does
     except Exception as error:
         if "--debug" in arguments:
             click.echo(visible(traceback.format_exc()), err=True, nl=False)
@@ -166,11 +180,7 @@ def _ours(error: Exception, arguments: Sequence[str]) -> ClimbError | None:
         extras = [COMMANDS[a].extra for a in arguments if a in COMMANDS]
         extra = extras[0] if extras and extras[0] else "all"
         return UsageError(f"{error.name} is not installed; say pip install 'climbstream[{extra}]'")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NoSpaceError(f"no space left: {error}; free some, and run the same command again")
-    if isinstance(error, OSError) and error.filename:
-        return UsageError(f"{error.filename}: {error.strerror}")
-    return None
+    return disk_error(error)
 
 
 def split_number(word: str) -> tuple[str, float]:
@@ -191,6 +201,28 @@ def json_option(command: F) -> F:
         "--json", "as_json", is_flag=True, help="Write the result as JSON."
     )
     return decorate(command)
+
+
+def task_timeout_option(command: F) -> F:
+    """Give ``command`` the option ``--task-timeout``; `patience.task_timeout` reads it."""
+    decorate: Callable[[F], F] = click.option(
+        "--task-timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        expose_value=False,
+        callback=_set_timeout,
+        help="End a process that computes nothing for so long.  [default: 600]",
+    )
+    return decorate(command)
+
+
+def _set_timeout(context: click.Context, _option: click.Parameter, value: float | None) -> None:
+    """Set the environment variable for as long as the command runs."""
+    if value is None:
+        return
+    before = os.environ.get(TIMEOUT, "")
+    os.environ[TIMEOUT] = str(value)
+    context.call_on_close(lambda: os.environ.update({TIMEOUT: before}))
 
 
 def show(value: Any, text: str, *, as_json: bool) -> None:

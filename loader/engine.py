@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from .errors import ClimbError
 from .pool import Pool
 from .progress import Progress
 from .ray_engine import RayEngine
@@ -22,8 +23,16 @@ R = TypeVar("R")
 class Engine(AbstractContextManager["Engine"], Protocol):
     """Runs tasks; leaving its ``with`` block ends what it started."""
 
-    def run(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R]]:
-        """Give (task, result) for each task, as they end; the first error ends the work."""
+    def run(
+        self,
+        function: Callable[[T], R],
+        tasks: Iterable[T],
+        instead: Callable[[T, ClimbError], R] | None = None,
+    ) -> Iterator[tuple[T, R]]:
+        """Give (task, result) for each task, as they end; the first error ends the work.
+
+        ``instead`` makes the result of a task that hung twice; without it that is an error.
+        """
 
 
 def open_engine(

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from typing import Any, BinaryIO
 
 import xxhash
 
-from .errors import InvalidDataError, LockedError, NoSpaceError
+from .errors import ClimbError, InvalidDataError, LockedError, NoSpaceError, UsageError
 from .typed import parse_json, parse_line
 
 HASH = "xxh3_128"
@@ -26,6 +27,16 @@ HASH = "xxh3_128"
 
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{12}-(?P<name>.+)", re.DOTALL)
 """Name of a temporary file: ``.tmp-``, 12 hex digits, ``-``, and the name it will have."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_WORDS = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "disk is full",
+    "os error 28",
+    " requested and ",
+)
+"""How libraries name it that give no number: numpy, safetensors, pyarrow, sqlite."""
+_REFUSED = (errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM)
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -88,23 +99,70 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Raises:
         NoSpaceError: The disk is full; nothing is left behind.
+        UsageError: The system refuses to write there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{secrets.token_hex(6)}-{path.name}")
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_directory(path.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpaceError(
-                f"no space left to write {path}; free some, and run the same command again"
-            ) from error
-        raise
+        with writing(path, temporary):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync_directory(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Say what stands in the way of writing ``path``, whatever library writes it.
+
+    Raises:
+        NoSpaceError: The disk is full.
+        UsageError: The system refuses to write there.
+    """
+    try:
+        yield
+    except ClimbError:
+        raise
+    except Exception as error:
+        if ours := disk_error(error, path, temporary):
+            raise ours from error
+        raise
+
+
+def disk_error(
+    error: BaseException, path: Path | None = None, temporary: Path | None = None
+) -> ClimbError | None:
+    """Return what ``error``, or what led to it, says of the disk; None if that is nothing.
+
+    ``path`` was to be written, ``temporary`` is what of it was.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        number = cause.errno if isinstance(cause, OSError) else None
+        if number in _FULL or any(words in str(cause) for words in _FULL_WORDS):
+            return NoSpaceError(_no_space(cause, path, temporary))
+        if isinstance(cause, OSError) and (cause.filename or number in _REFUSED):
+            return UsageError(f"{cause.filename or path or 'the system'}: {cause.strerror}")
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _no_space(cause: BaseException, path: Path | None, temporary: Path | None) -> str:
+    """Say what has no room, how much there is, and what to do."""
+    again = "free some, and run the same command again"
+    if path is None:
+        return f"no space left: {cause}; {again}"
+    folder = next(each for each in path.absolute().parents if each.exists())
+    written = temporary.stat().st_size if temporary and temporary.exists() else 0
+    free = shutil.disk_usage(folder).free + written
+    if isinstance(cause, OSError) and cause.errno == errno.EFBIG:
+        return f"no space left to write {path}; {again}: no file may exceed {written:,} bytes here"
+    if os.statvfs(folder).f_files and not os.statvfs(folder).f_favail:
+        return f"no space left to write {path}; {again}: {folder} can hold no more files"
+    return f"no space left to write {path}; {again}: it needs more than the {free:,} bytes free"
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from climbstream.loader import Manifest, Mixture
-from climbstream.loader.cli import json_option, show, split_number
+from climbstream.loader.cli import json_option, show, split_number, task_timeout_option
 from climbstream.loader.clusters import load_clusters
 from climbstream.loader.engine import ENGINES
 from climbstream.loader.errors import UsageError
@@ -32,7 +32,7 @@ _FROM_BASE = 3e-3
 """Learning rate that was best for proxies that begin with trained weights: docs/decisions.md."""
 _OF_DOREMI = frozenset(
     "directory targets out preset proxy_tokens average workers as_json seed base model seq_len "
-    "batch_rows learning_rate".split()
+    "batch_rows learning_rate task_timeout".split()
 )
 """What may be said with the preset doremi."""
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
@@ -130,6 +130,7 @@ def _model_options(command: F) -> F:
     show_default=True,
     help="Where proxies run.",
 )
+@task_timeout_option
 @_tensorboard_option
 @_model_options
 @json_option

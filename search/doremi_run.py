@@ -91,8 +91,8 @@ def run_doremi(
                     every=_SAVED,
                     on_step=lambda _, loss: bar.add(1, f"reference, loss {loss:.3f}"),
                 ).model
-                with atomic_path(kept) as path:
-                    torch.save(reference.state_dict(), path)
+                with atomic_path(kept) as path, path.open("wb") as file:
+                    torch.save(reference.state_dict(), file)
             torch.nn.Module.to(reference, own_device())
             rule = DoReMi(reference, prior, every=_EVERY)
             train_model(

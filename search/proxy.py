@@ -61,3 +61,8 @@ def run_proxy(task: ProxyTask) -> ProxyResult:
         if not math.isfinite(scores[spec]):
             return ProxyResult(None, f"the score on {spec} is not finite: {scores[spec]}")
     return ProxyResult(scores)
+
+
+def hung_proxy(_: ProxyTask, error: ClimbError) -> ProxyResult:
+    """Return what stands for a proxy that hung: it failed, and the search goes on."""
+    return ProxyResult(None, str(error))

@@ -17,7 +17,7 @@ from .answer import Answer
 from .base import check_base
 from .ngrams import ngram_losses
 from .presets import PRESETS
-from .proxy import PRELOAD, ProxyTask, run_proxy
+from .proxy import PRELOAD, ProxyTask, hung_proxy, run_proxy
 from .report import search_sections, skills_text
 from .search import Search
 from .settings import SearchSettings
@@ -110,7 +110,7 @@ def run_search(
                 if done >= settings.budget:
                     stage, total = "confirm", done + len(tasks)
                 with Progress(stage, total, "proxies", done) as bar:
-                    for task, result in opened.run(run_proxy, tasks):
+                    for task, result in opened.run(run_proxy, tasks, hung_proxy):
                         failed = result.scores is None
                         search.tell(
                             task.mixture, ClimbError(result.why) if failed else result.scores

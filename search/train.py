@@ -7,6 +7,7 @@ another number of ranks changes no batch, but the order in which floats are adde
 """
 
 import math
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from climbstream.loader.metrics import append_metrics, say_ends
 from climbstream.loader.plan import check_same
 from climbstream.loader.pool import own_device
 from climbstream.loader.schedule import Schedule
+from climbstream.loader.stop import Stopped, StopRequest
 from climbstream.loader.storage import atomic_path
 from climbstream.loader.writers import Writer, write_metrics
 
@@ -68,6 +70,7 @@ def train_model(
     weights_file: Path | None = None,
     rule: OnlineRule | None = None,
     on_step: Callable[[int, float], None] | None = None,
+    stop: StopRequest | None = None,
 ) -> TrainedModel:
     """Train one model, on the device of this process (`own_device`); in bfloat16 on a GPU.
 
@@ -88,8 +91,10 @@ def train_model(
         weights_file: File in which other weights may be asked for, as `climb weights` does.
         rule: Changes the weights while the model trains, beginning with ``mixture``.
         on_step: Called with the number of steps done and the last loss, nats a token.
+        stop: When it was made of any rank, all save after the same step, and stop.
 
     Raises:
+        Stopped: As ``stop`` asked.
         InvalidDataError: The loss is not finite, or the checkpoint is of another run.
         UsageError: All clusters are used up before the end.
     """
@@ -164,7 +169,10 @@ def train_model(
         schedule.step()
         optimizer.zero_grad()
         tail.add(step)
-        losses.append(job.sum(loss.detach()).item() / job.world_size)
+        asked = float(stop is not None and stop.number is not None)
+        # One sum for both, so that all ranks hear of it at the same step.
+        total, stopping = job.sum(torch.stack([loss.detach(), loss.new_tensor(asked)])).tolist()
+        losses.append(total / job.world_size)
         if not math.isfinite(losses[-1]):
             raise InvalidDataError(
                 f"the loss is not finite at step {step + 1} of {settings.steps}; "
@@ -183,7 +191,8 @@ def train_model(
                 append_metrics(metrics, found, loss=losses[-1], cluster_loss=cluster_loss)
                 found |= {"loss": losses[-1], "cluster_loss": cluster_loss}
                 write_metrics(found, *writers)
-        if checkpoint is not None and job.rank == 0 and (step + 1) % every == 0:
+        stops = bool(stopping) and step + 1 < settings.steps
+        if checkpoint is not None and job.rank == 0 and (stops or (step + 1) % every == 0):
             state = {
                 "run": run,
                 "model": model.state_dict(),
@@ -195,8 +204,18 @@ def train_model(
             }
             if rule is not None:
                 state |= {"rule": rule.state_dict(), "heard": heard.state_dict()}
-            with atomic_path(checkpoint) as path:
-                torch.save(state, path)
+            # Python's file says why a write fails; torch's own does not.
+            with atomic_path(checkpoint) as path, path.open("wb") as file:
+                torch.save(state, file)
+        if stops:
+            loader.flush()
+            job.of_first(None)  # nobody ends before it is saved
+            assert stop is not None
+            raise Stopped(
+                stop.number or signal.SIGTERM,
+                f"stopped after step {step + 1:,} of {settings.steps:,}, saved in {checkpoint}; "
+                "run the same command again to go on there",
+            )
     loader.flush()
     tail.put()
     last = losses[-max(1, settings.steps // 10) :]

@@ -17,7 +17,14 @@ from climbstream.loader.plan import begin_or_continue
 from climbstream.loader.progress import Progress, say
 from climbstream.loader.request import LOG, REQUEST
 from climbstream.loader.schedule import Schedule
-from climbstream.loader.storage import lock, read_json, write_bytes, write_json
+from climbstream.loader.stop import StopRequest
+from climbstream.loader.storage import (
+    lock,
+    read_json,
+    write_bytes,
+    write_json,
+    writing,
+)
 from climbstream.loader.writers import Writer
 
 from .base import check_base
@@ -90,7 +97,10 @@ def train_run(
                     shown = step
 
             first = job.rank == 0
-            with Progress("train", total, "tokens") if first else nullcontext() as bar:
+            with (
+                StopRequest() as stop,
+                Progress("train", total, "tokens") if first else nullcontext() as bar,
+            ):
                 trained = train_model(
                     directory,
                     mixture,
@@ -105,6 +115,7 @@ def train_run(
                     max_epochs=max_epochs,
                     weights_file=out / REQUEST,
                     on_step=show,
+                    stop=stop,
                 )
             result = {
                 "loss": trained.loss,
@@ -135,7 +146,8 @@ def _save(model: "PreTrainedModel", end: int | None, out: Path) -> None:
     # The defaults of Llama are tokens of its own vocabulary.
     for config in (model.config, model.generation_config):
         config.bos_token_id = config.eos_token_id = end
-    model.save_pretrained(out)
+    with writing(out):
+        model.save_pretrained(out)
 
 
 def _save_tokenizer(tokenizer: Tokenizer, end: int | None, out: Path) -> None:

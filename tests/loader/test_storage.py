@@ -247,3 +247,57 @@ def test_another_directory_is_free(tmp_path, holder):
 def test_a_lock_leaves_no_file(tmp_path):
     with lock(tmp_path / "run"):
         assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system may be mounted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def save_torch(path):
+    import torch
+
+    with path.open("wb") as file:
+        torch.save({"weights": torch.zeros(1 << 20)}, file)
+
+
+def save_safetensors(path):
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"weights": torch.zeros(1 << 20)}, path)
+
+
+def save_numpy(path):
+    import numpy as np
+
+    with path.open("wb") as file:
+        np.save(file, np.zeros(1 << 20))
+
+
+def save_parquet(path):
+    import numpy as np
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table({"x": np.random.default_rng(0).random(1 << 20)}), path)
+
+
+@pytest.mark.parametrize("save", [save_torch, save_safetensors, save_numpy, save_parquet])
+def test_a_full_disk_is_told_of_whatever_writes_and_the_old_file_stays(small_disk, save):
+    path = small_disk / "checkpoint"
+    path.write_bytes(b"the last one")
+    with (
+        pytest.raises(NoSpaceError, match=r"no space left to write .*checkpoint; .*bytes free"),
+        atomic_path(path) as temporary,
+    ):
+        save(temporary)
+    assert path.read_bytes() == b"the last one"
+    assert [each.name for each in small_disk.iterdir()] == ["checkpoint"]

@@ -1,7 +1,10 @@
 """A search over real proxies goes on where it was, and ends with the same bytes."""
 
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -11,6 +14,7 @@ import pytest
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.cli import run
 from climbstream.loader.errors import InvalidDataError, LockedError, UsageError
+from climbstream.loader.patience import TIMEOUT
 from climbstream.loader.storage import lock
 from climbstream.search.proxy_search import run_search
 from climbstream.search.settings import SearchSettings, TrainSettings
@@ -274,3 +278,40 @@ def test_shards_without_a_tokenizer_can_be_trained_on(bare, tmp_path, capsys):
     assert run(asked.split()) == 0
     assert "the model has no tokenizer beside it" in capsys.readouterr().err
     assert (tmp_path / "run" / "model" / "config.json").exists()
+
+
+@pytest.mark.slow
+def test_a_stopped_proxy_fails_with_its_reason_and_the_search_goes_on(
+    shards, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv(TIMEOUT, "3")
+    stopped: list[int] = []
+    ended = threading.Event()
+
+    def stop_two():
+        """Stop the process that trains until a task hung twice, and no other."""
+        while len(stopped) < 2 and not ended.is_set():
+            for child in multiprocessing.active_children():
+                if child.pid not in stopped and child.pid is not None:
+                    time.sleep(0.5)  # it takes its task
+                    os.kill(child.pid, signal.SIGSTOP)
+                    stopped.append(child.pid)
+            time.sleep(0.05)
+
+    watcher = threading.Thread(target=stop_two)
+    watcher.start()
+    longer = SearchSettings(budget=4, confirm=0, proxy=TrainSettings(tokens=1 << 17))
+    try:
+        run_search(shards, TARGETS, tmp_path, longer, workers=1)
+    finally:
+        ended.set()
+        watcher.join()
+    trials = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()[1:]]
+    failed = [trial for trial in trials if trial["status"] != "ok"]
+    assert len(trials) == 4
+    assert len(failed) == 1
+    assert "stopped or waits for a disk" in failed[0]["why"]
+    assert "it is tried again" in capsys.readouterr().err
+    for pid in stopped:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

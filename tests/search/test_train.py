@@ -1,6 +1,8 @@
 """Training counts tokens, ends annealed, and gives the same bits, interrupted or not."""
 
 import json
+import re
+import signal
 import threading
 import time
 
@@ -401,3 +403,30 @@ def test_a_command_that_is_killed_and_run_again_gives_the_same_result(shards, tm
         path.name for path in (tmp_path / "whole").iterdir()
     }
     assert commands.orphans() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_a_checkpoint_and_the_run_goes_on_from_it(
+    shards, tmp_path, commands, number
+):
+    def arguments(out):
+        tokens = f"--tokens={128 * 400}"
+        return ["train", shards, tokens, "--seq-len=32", "--batch-rows=4", "--out", out]
+
+    out = tmp_path / "stopped"
+    with commands.start(*arguments(out)) as process:
+        while process.poll() is None and not (out / "metrics.jsonl").exists():
+            time.sleep(0.002)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, said
+    assert "Traceback" not in said
+    step = int(re.search(r"stopped after step (\d+) of 400, saved in", said)[1])
+    assert 100 <= step < 400
+    assert torch.load(out / "checkpoint.pt", weights_only=True)["schedule"]["last_epoch"] == step
+    commands.finish(*arguments(out))
+    commands.finish(*arguments(tmp_path / "whole"))
+    for name in ("result.json", "model/model.safetensors", "served.jsonl"):
+        if (tmp_path / "whole" / name).exists():
+            assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
