@@ -134,6 +134,7 @@ class _Append:
         check_losses((report.stage(), *fates.stages), strict=strict)
         look_at(self._engine, units, out / MODEL, self._settings)
         fates = assign(fates, clusters, self._settings, seen)
+        check_losses(fates.stages[1:], strict=False)
         tokenize_all(self._engine, fates, out / "tokenizer.json")
         written = write_clusters(
             self._engine, units, out, manifest.names, manifest.dtype, before=manifest

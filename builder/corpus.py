@@ -36,6 +36,10 @@ _NAMED = 24
 """Known domains that are named where a corpus is summed up, and columns where one is missing."""
 
 
+class NoColumnError(InvalidDataError):
+    """No record has a column that was asked for, so reading came to nothing."""
+
+
 @dataclass(slots=True)
 class ReadReport(Report):
     """What became of the records of one source of a build."""
@@ -77,8 +81,8 @@ def read_corpus(
     ``left_out`` is reported with what is found not to be of use.
 
     Raises:
-        InvalidDataError: They hold fewer than ``least`` documents, or none has a column that is
-            asked for.
+        NoColumnError: No record has a column that is asked for.
+        InvalidDataError: They hold fewer than ``least`` documents.
     """
     read = partial(_read_numbered, directory=directory, settings=settings)
     reports: dict[int, ReadReport] = {}
@@ -114,14 +118,14 @@ def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> N
         near = difflib.get_close_matches(column, names, 1)
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         message = (
-            f"no record has the column {column!r}, which {option} asks for"
-            + (f"; did you mean {near[0]!r}?" if near else ";")
-            + f" There are {', '.join(names[:_NAMED])}{more}"
+            f"no record has the column {column!r}, named as {option}"
+            + (f"; did you mean {near[0]!r}?" if near else ".")
+            + f" The columns are {', '.join(names[:_NAMED])}{more}"
         )
         if least == 1 and option != "text":
             say(f"  {message}")
         else:
-            raise InvalidDataError(message)
+            raise NoColumnError(message)
 
 
 def _read_numbered(

@@ -30,7 +30,7 @@ from climbstream.loader.storage import (
 from .aside import WORK, settle
 from .catalogue import write_catalogue, write_heldout
 from .clustermap import ClusterMap
-from .corpus import BAD_RECORDS, ReadReport, read_corpus
+from .corpus import BAD_RECORDS, NoColumnError, ReadReport, read_corpus
 from .describe import describe_clusters, label_agreement, name_licenses
 from .fates import Fates, decide, identify
 from .fit import MODEL, fit_model, fit_tokenizer, read_fit
@@ -145,9 +145,13 @@ def _decide(
     Between the units and the decisions stands how good k-means was.
     """
     work = out / WORK
-    report = read_corpus(
-        begun.engine, begun.sources, work / "units", settings, left_out=begun.left_out
-    )
+    try:
+        report = read_corpus(
+            begun.engine, begun.sources, work / "units", settings, left_out=begun.left_out
+        )
+    except NoColumnError:
+        shutil.rmtree(work)  # so that the right name can be given in its place
+        raise
     units = [Unit(work / "units" / name) for name in report.units]
     fates = identify(units, settings)
     check_losses((report.stage(), *fates.stages), strict=strict)
@@ -155,7 +159,9 @@ def _decide(
     fit_model(units, model, settings)
     look_at(begun.engine, units, model, settings)
     centroids, kmeans = read_fit(model)
-    return report, units, kmeans, *decide(fates, centroids, settings)
+    clusters, fates = decide(fates, centroids, settings)
+    check_losses(fates.stages[1:], strict=False)
+    return report, units, kmeans, clusters, fates
 
 
 def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> None:

@@ -99,7 +99,8 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
             continue
         matches, others = _files(name)
         files.update(matches)
-        aside.update((bad.origin, bad) for bad in others)
+        for bad in others:
+            aside[_real(bad.origin)] = BadFile(_below_named(bad.origin, name), bad.reason)
         if not matches:
             examples = "".join(f"; {bad.origin}: {bad.reason}" for bad in others[:3])
             raise UsageError(
@@ -108,8 +109,8 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
             )
     unique = list({_real(name): name for name in sorted(files, reverse=True)}.values())
     sources = [_source(name, place) for name, place in zip(unique, _places(unique), strict=True)]
-    named = (bad for bad in aside.values() if bad.origin not in files)
-    others = [BadFile(_printable(bad.origin), bad.reason) for bad in named]
+    read = set(map(_real, files))
+    others = [bad for path, bad in aside.items() if path not in read]
     return sorted(sources, key=lambda s: s.place), sorted(others, key=lambda bad: bad.origin)
 
 
@@ -188,9 +189,14 @@ def _local_files(path: str) -> tuple[list[str], list[BadFile]]:
         return [path], []
     if "**" not in path:
         matches = sorted(glob.glob(path))  # noqa: PTH207
-        tops = [match for match in matches if Path(match).is_dir()]
-        files, others = _sorted_out((m, Path(m).name) for m in matches if m not in tops)
-        for data, rest in map(_walk, tops):
+        files: list[str] = []
+        others: list[BadFile] = []
+        for match in matches:
+            below, folder = Path(match).name, Path(match).is_dir()
+            if folder and (reason := left_out(match, below, folder=True)):
+                data, rest = [], [BadFile(match, reason)]
+            else:
+                data, rest = _walk(match) if folder else _sorted_out([(match, below)])
             files += data
             others += rest
         return files, others
@@ -240,7 +246,18 @@ def _sorted_out(found: Iterable[tuple[str, str]]) -> tuple[list[str], list[BadFi
 
 def _real(name: str) -> str:
     """What ``name`` leads to, if it is a file of this machine."""
-    return os.path.realpath(name) if os.path.exists(name) else name  # noqa: PTH110
+    if not os.path.lexists(name):
+        return name
+    # Of a link that leads nowhere, the link.
+    folder, last = os.path.split(name)
+    there = os.path.exists(name)  # noqa: PTH110
+    return os.path.realpath(name) if there else f"{os.path.realpath(folder)}/{last}"
+
+
+def _below_named(path: str, name: str) -> str:
+    """Write ``path`` as it lies below the folder or glob ``name``."""
+    top = re.split(r"[*?\[]", name)[0].rpartition("/")[0] if glob.has_magic(name) else name
+    return _printable(path.removeprefix(os.path.abspath(top)).strip("/"))  # noqa: PTH100
 
 
 def _printable(name: str) -> str:
