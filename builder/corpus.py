@@ -148,21 +148,21 @@ def read_source(
         return ReadReport.from_json(read_json(done))
     report = ReadReport()
     waiting: list[Document] = []
+    sizes: list[int] = []
     size = 0
     for record in _with_equal_vectors(_documents(source, settings, report), settings):
         if not isinstance(record, Document):
             report.lose(record)
             continue
         waiting.append(record)
-        length = len(record.text.encode())
-        size += length
-        report.bytes += length
-        report.labels[record.label] += length
+        sizes.append(len(record.text.encode()))
+        size += sizes[-1]
+        report.labels[record.label] += sizes[-1]
         if size >= UNIT_BYTES:
-            _lay_down(waiting, number, directory, report)
-            waiting, size = [], 0
+            _lay_down(waiting, sizes, number, directory, report)
+            waiting, sizes, size = [], [], 0
     if waiting:
-        _lay_down(waiting, number, directory, report)
+        _lay_down(waiting, sizes, number, directory, report)
     if not (report.documents or report.bad or report.files):
         report.lose(BadFile(source.place, "without a record"))
     write_json(done, report.to_json())
@@ -184,13 +184,20 @@ def _with_equal_vectors(
         yield record
 
 
-def _lay_down(documents: list[Document], number: int, directory: Path, report: ReadReport) -> None:
+def _lay_down(
+    documents: Sequence[Document],
+    sizes: Sequence[int],
+    number: int,
+    directory: Path,
+    report: ReadReport,
+) -> None:
     unit = Unit(directory / f"{number:05d}-{len(report.units):05d}")
-    unit.write("sizes", np.array([len(d.text.encode()) for d in documents], np.int64))
+    unit.write("sizes", np.array(sizes, np.int64))
     unit.write("id_hashes", hash_texts([document.id for document in documents]))
     unit.write_documents(documents)
     report.units.append(unit.name)
     report.documents += len(documents)
+    report.bytes += sum(sizes)
 
 
 def _documents(

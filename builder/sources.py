@@ -194,9 +194,9 @@ def _local_files(path: str) -> tuple[list[str], list[BadFile]]:
         for match in matches:
             below, folder = Path(match).name, Path(match).is_dir()
             if folder and (reason := left_out(match, below, folder=True)):
-                data, rest = [], [BadFile(match, reason)]
-            else:
-                data, rest = _walk(match) if folder else _sorted_out([(match, below)])
+                others.append(BadFile(match, reason))
+                continue
+            data, rest = _walk(match) if folder else _sorted_out([(match, below)])
             files += data
             others += rest
         return files, others

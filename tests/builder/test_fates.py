@@ -94,6 +94,17 @@ def test_an_identifier_that_was_seen_before_is_dropped():
     assert fates.stays[:-1].all()
 
 
+def test_an_identifier_stands_for_one_document_of_its_source_of_all_or_of_any():
+    units = units_of([(f"id {i % 20}", f"text {i}", i % MICROS, True) for i in range(40)], size=10)
+    for number, unit in enumerate(units):
+        unit.source = f"{number // 2:05d}"
+    dropped = {
+        ids: sum(int((why > 0).sum()) for why in identify(units, BuildSettings(ids=ids)).why)
+        for ids in ("source", "global", "none")
+    }
+    assert dropped == {"source": 0, "global": 20, "none": 0}
+
+
 def test_a_text_that_was_seen_before_is_dropped_unless_copies_are_kept():
     documents = [*corpus(), ("another id", "text 3", 3, True)]
     assert decide_on(documents)[1].why[-1] == "text seen before"
