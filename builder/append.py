@@ -30,30 +30,38 @@ from climbstream.loader.storage import (
 from .aside import BASE, WORK, settle
 from .catalogue import read_seen, write_catalogue, write_heldout
 from .clustermap import ClusterMap
-from .corpus import BAD_RECORDS, ReadReport, find_sources, read_corpus
+from .corpus import BAD_RECORDS, ReadReport, read_corpus
 from .describe import describe_clusters, label_agreement, name_licenses
-from .fates import assign
+from .fates import assign, identify
 from .fit import MODEL
+from .read_report import check_losses
 from .report import write_report
 from .settings import BuildSettings
 from .shards import write_clusters
+from .sources import survey
 from .stages import look_at, tokenize_all
 from .unit import Unit
 
 
 def append(
-    sources: Sequence[str], out: Path, *, workers: int | None = None, engine: str = "local"
+    sources: Sequence[str],
+    out: Path,
+    *,
+    workers: int | None = None,
+    engine: str = "local",
+    strict: bool = False,
 ) -> Manifest:
     """Add the documents of ``sources`` to the shard directory ``out``, with its own settings.
 
     Raises:
         UsageError: A source does not exist.
-        InvalidDataError: ``out`` is no directory that can be added to, or another append of it was
+        InvalidDataError: ``strict``, and a record, file or folder cannot be used;
+            or ``out`` is no directory that can be added to, or another append of it was
             begun and not ended.
         LockedError: Another process works on ``out``.
     """
     out = out.resolve()
-    found = find_sources(sources)
+    found, left_out = survey(sources)
     with lock(out):
         settle(out)
         manifest = Manifest.load(out)
@@ -77,9 +85,11 @@ def append(
             say(f"going on with the append to {out}")
         with open_engine(engine, workers, work / "plan.json") as opened:
             settings = BuildSettings.from_json(manifest.provenance["settings"])
-            report = read_corpus(opened, found, work / "units", settings, least=1)
+            report = read_corpus(
+                opened, found, work / "units", settings, least=1, left_out=left_out
+            )
             units = [Unit(work / "units" / name) for name in report.units]
-            _Append(opened, out, manifest, settings, units).run(plan, report)
+            _Append(opened, out, manifest, settings, units).run(plan, report, strict=strict)
         settle(out)
     return Manifest.load(out)
 
@@ -110,17 +120,20 @@ class _Append:
         self._manifest, self._settings = manifest, settings
         self._aside = out / NEXT_FILES
 
-    def run(self, plan: Mapping[str, Any], report: ReadReport) -> None:
+    def run(self, plan: Mapping[str, Any], report: ReadReport, *, strict: bool) -> None:
         """Go through all stages; the manifest is written last."""
         out, units, manifest = self._out, self._units, self._manifest
         known = read_json(out / "clusters.json")
         clusters = ClusterMap.from_json(known["map"], np.load(out / "centroids.npy"))
         kmeans = known.get("kmeans")
         parts = manifest.parts or 0
-        look_at(self._engine, units, out / MODEL, self._settings)
         near = None if self._settings.near_duplicates is None else out / WORK / "seen"
         seen = read_seen(self._engine, out, parts, near)
-        fates = assign(units, clusters, self._settings, seen)
+        fates = identify(units, self._settings, seen)
+        check_losses((report.stage(), *fates.stages), strict=strict)
+        look_at(self._engine, units, out / MODEL, self._settings)
+        fates = assign(fates, clusters, self._settings, seen)
+        check_losses(fates.stages[1:], strict=False)
         tokenize_all(self._engine, fates, out / "tokenizer.json")
         written = write_clusters(
             self._engine, units, out, manifest.names, manifest.dtype, before=manifest

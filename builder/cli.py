@@ -15,9 +15,10 @@ from climbstream.loader.engine import ENGINES
 from climbstream.loader.errors import InvalidDataError, UsageError
 from climbstream.loader.storage import read_json
 
-from .settings import SCORES, THRESHOLDS, BuildSettings
+from .settings import IDS, SCORES, THRESHOLDS, BuildSettings
 
 _SCORE = "SCORE=column:NAME or SCORE=FILE, a fastText model; of " + ", ".join(SCORES) + "."
+_IDS = "Where an identifier stands for one document: its file, all, nowhere.  [default: source]"
 _PRESETS = "Means of clusters that CLIMB prunes by; for scores of its classifiers."
 
 
@@ -38,6 +39,7 @@ def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 @click.option("--clusters", type=int, help="Clusters after merging.  [default: 20]")
 @click.option("--text", help="Column of the text.  [default: text]")
 @click.option("--id", help="Column of the identifier.  [default: id]")
+@click.option("--ids", type=click.Choice(IDS), help=_IDS)
 @click.option("--license", help="Column of the licence.  [default: license]")
 @click.option("--label", help="Column of a known domain, for the report.  [default: label]")
 @click.option("--micro-clusters", type=int, help="Before merging.  [default: by the sample]")
@@ -56,6 +58,7 @@ def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 @click.option("--holdout", type=float, help="Part that is kept for evaluation.  [default: 0]")
 @click.option("--seed", type=int, help="Keys every sample.  [default: 17]")
 @click.option("--config", type=click.Path(path_type=Path), help="JSON file of settings.")
+@click.option("--strict", is_flag=True, help="Anything that cannot be used is an error.")
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where tasks run.")
 @click.option("--workers", type=click.IntRange(min=1), help="Tasks at a time.  [default: cores]")
 @task_timeout_option
@@ -70,14 +73,17 @@ def build(
     workers: int | None,
     append: bool,
     dry_run: bool,
+    strict: bool,
     thresholds: str | None,
     as_json: bool,
     **given: Any,
 ) -> None:
     """Turn SOURCES into clusters and token shards.
 
-    A source is a file, folder, glob or URL of jsonl, txt, csv, parquet or arrow (plain, .gz or
-    .zst), a data set of the Hub (hub:NAME), or the text that installed packages bring (python:).
+    A source is a file, folder, glob or URL of jsonl, json, txt, csv, parquet or arrow (also packed:
+    .gz, .zst, .bz2, .xz), a data set of the Hub (hub:NAME), or the text that installed packages
+    bring (python:). A column may lie in another: --label meta.domain. Whatever is not used is said
+    when all is read, a line a reason.
     A build that was interrupted goes on when the same command is run again.
     """
     given = {name: value for name, value in given.items() if value is not None}
@@ -99,16 +105,16 @@ def build(
         from .pipeline import dry_run as run_dry  # noqa: PLC0415
         from .preview import preview_text  # noqa: PLC0415
 
-        found = run_dry(sources, out, checked, workers=workers, engine=engine)
+        found = run_dry(sources, out, checked, workers=workers, engine=engine, strict=strict)
         show(found, preview_text(found), as_json=as_json)
         return
     if append:
         from .append import append as run_append  # noqa: PLC0415
 
-        manifest = run_append(sources, out, workers=workers, engine=engine)
+        manifest = run_append(sources, out, workers=workers, engine=engine, strict=strict)
     else:
         from .pipeline import build as run_build  # noqa: PLC0415
 
-        manifest = run_build(sources, out, checked, workers=workers, engine=engine)
+        manifest = run_build(sources, out, checked, workers=workers, engine=engine, strict=strict)
     text = clusters_text(manifest, load_clusters(out))
     show(manifest.to_json(), f"{text}\n\n{out} · report: {out / 'report.html'}", as_json=as_json)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from climbstream.loader.order import key
 
 from .clustermap import ClusterMap
-from .duplicates import Seen, find_repeated, near_originals
+from .duplicates import Seen, find_repeated, hash_texts, near_originals
 from .merge import Micros, merge_clusters
 from .prune import poor_documents, prune_clusters
 from .settings import BuildSettings
@@ -50,6 +50,7 @@ class Fates:
         """Drop documents; ``find(number, unit)`` gives a reason for each, "" for none, ``[n]``."""
         before: Counter[str] = Counter()
         dropped: dict[str, Counter[str]] = {}
+        examples: dict[str, str] = {}
         for number, unit in enumerate(self.units):
             stays, sizes, reasons = self.stays(number), unit.read("sizes"), find(number, unit)
             before += _size(sizes, stays)
@@ -58,6 +59,8 @@ class Fates:
                     now = stays & (reasons == reason)
                     self.why[number][now] = self._code(reason)
                     dropped.setdefault(reason, Counter()).update(_size(sizes, now))
+                    if reason not in examples:
+                        examples[reason] = _name(unit, int(np.flatnonzero(now)[0]))
         lost = sum(dropped.values(), Counter[str]())
         self.stages.append(
             {
@@ -65,6 +68,7 @@ class Fates:
                 "in": {unit: before[unit] for unit in ("documents", "bytes")},
                 "out": {unit: before[unit] - lost[unit] for unit in ("documents", "bytes")},
                 "dropped": {reason: dict(dropped[reason]) for reason in sorted(dropped)},
+                **({"examples": dict(sorted(examples.items()))} if examples else {}),
             }
         )
 
@@ -74,10 +78,22 @@ class Fates:
         return self.reasons.index(reason)
 
 
+def identify(units: Sequence[Unit], settings: BuildSettings, seen: Seen = _NOTHING) -> Fates:
+    """Begin with all documents but those whose identifier stood before, where it may do so once."""
+    fates = Fates.of(units)
+    if settings.ids == "none":
+        fates.drop("identify", lambda _, unit: _where(np.zeros(len(unit), np.bool_), ""))
+    else:
+        apart = settings.ids == "source"
+        before = _NOTHING if apart else seen
+        _drop_repeated(fates, "identify", "id_hashes", REPEATED[0], before, apart=apart)
+    return fates
+
+
 def decide(
-    units: Sequence[Unit], centroids: NDArray[np.float32], settings: BuildSettings
+    fates: Fates, centroids: NDArray[np.float32], settings: BuildSettings
 ) -> tuple[ClusterMap, Fates]:
-    """Deduplicate, prune, hold out and merge.
+    """Deduplicate, prune, hold out and merge what `identify` gave.
 
     Writes ``clusters`` int32 ``[n]`` to each unit, the cluster of a document, below 0 if dropped;
     and ``original`` int64 ``[n]``, the place in the catalogue of the document that it nearly
@@ -86,7 +102,6 @@ def decide(
     Raises:
         InvalidDataError: Nothing is left, or the clusters collapse.
     """
-    fates = Fates.of(units)
     _drop_copies(fates, settings, _NOTHING)
     _, means = _means(fates, "scores", len(centroids))
     clusters = prune_clusters(ClusterMap.of(centroids), means, settings.min_cluster_score)
@@ -96,11 +111,8 @@ def decide(
     return clusters, fates
 
 
-def assign(
-    units: Sequence[Unit], clusters: ClusterMap, settings: BuildSettings, seen: Seen
-) -> Fates:
+def assign(fates: Fates, clusters: ClusterMap, settings: BuildSettings, seen: Seen) -> Fates:
     """Do as `decide` with documents that are appended: ``clusters`` are decided already."""
-    fates = Fates.of(units)
     _drop_copies(fates, settings, seen)
     _drop_poor(fates, settings, clusters)
     _write_clusters(fates, clusters)
@@ -108,7 +120,6 @@ def assign(
 
 
 def _drop_copies(fates: Fates, settings: BuildSettings, seen: Seen) -> None:
-    _drop_repeated(fates, "identify", "id_hashes", REPEATED[0], seen)
     if not settings.keep_duplicates:
         # Among what is left: a copy of what was dropped is none.
         _drop_repeated(fates, "deduplicate", "text_hashes", REPEATED[1], seen)
@@ -138,10 +149,19 @@ def _write_clusters(fates: Fates, clusters: ClusterMap) -> None:
         unit.write("clusters", cluster.astype(np.int32))
 
 
-def _drop_repeated(fates: Fates, stage: str, hashes: str, reason: str, seen: Seen) -> None:
-    """Drop each document with ``hashes`` that one before it has, of those that are left."""
+def _drop_repeated(
+    fates: Fates, stage: str, hashes: str, reason: str, seen: Seen, *, apart: bool = False
+) -> None:
+    """Drop each document with ``hashes`` that one before it has, of those that are left.
+
+    With ``apart``, one before it in the same source.
+    """
     kept = [fates.stays(number) for number in range(len(fates.units))]
-    parts = (unit.read(hashes)[stays] for unit, stays in zip(fates.units, kept, strict=True))
+    parts = (
+        # Mixed with the source, equal hashes are of one source.
+        unit.read(hashes)[stays] ^ (hash_texts([unit.source]) if apart else np.uint64(0))
+        for unit, stays in zip(fates.units, kept, strict=True)
+    )
     ends = np.cumsum([stays.sum() for stays in kept])
     found = find_repeated(chain(seen.read(hashes), parts), int(ends[-1]), seen.total)
     again = np.split(found, ends[:-1])
@@ -205,6 +225,13 @@ def _held_out(unit: Unit, settings: BuildSettings) -> NDArray[np.bool_]:
     # By text, so that copies share their fate.
     drawn = unit.read("text_hashes")[:, 0] ^ np.uint64(key(settings.seed, HELD_OUT))
     return np.asarray(drawn < settings.holdout * 2.0**64, np.bool_)
+
+
+def _name(unit: Unit, row: int) -> str:
+    """Say which document it is: its identifier, and where it stands."""
+    document = unit.columns("id", "origin").slice(row, 1).to_pylist()[0]
+    name, origin = document["id"], document["origin"]
+    return origin if name == origin else f"{name}, {origin}"
 
 
 def _where(mask: NDArray[np.bool_], reason: str) -> NDArray[np.str_]:

@@ -1,13 +1,13 @@
 """Given: what the corpus brings in columns of its own: scores, vectors, and what is to be kept."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .records import MISSING, look_up
 from .settings import BuildSettings
 
 
@@ -26,30 +26,47 @@ class Given:
 NOTHING = Given()
 
 
-def take_given(record: Mapping[str, Any], settings: BuildSettings) -> Given | str:
+def take_given(record: dict[str, Any], settings: BuildSettings) -> Given | str:
     """Take what ``settings`` ask for from ``record``, or say why that cannot be."""
     scores = []
     for column in settings.score_columns.values():
-        value = record.get(column)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        score = _number(_value(record, column))
+        if score is None:
             return f"{column} is no number"
-        scores.append(float(value))
+        scores.append(score)
     vector = None
     if settings.vector_column is not None:
-        vector = _vector(record.get(settings.vector_column))
+        vector = _vector(_value(record, settings.vector_column))
         if vector is None:
             return f"{settings.vector_column} is no list of numbers"
     return Given(
-        kept=tuple(_text(record.get(column)) for column in settings.keep),
+        kept=tuple(_text(_value(record, column)) for column in settings.keep),
         scores=tuple(scores),
         vector=vector,
     )
 
 
+def _value(record: dict[str, Any], path: str) -> Any:
+    value = look_up(record, path)
+    return None if value is MISSING else value
+
+
+def _number(value: Any) -> float | None:
+    """A finite number; in a table of text it is text."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if np.isfinite(number) else None
+
+
 def _vector(value: Any) -> NDArray[np.float32] | None:
     try:
+        value = json.loads(value) if isinstance(value, str) else value
         found = np.asarray(value if isinstance(value, list | np.ndarray) else None, np.float32)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return None
     usable = found.ndim == 1 and len(found) > 1 and bool(np.isfinite(found).all())
     return found if usable else None

@@ -166,6 +166,8 @@ class _Import:
         say(f"  took {whole.documents:,} documents of {len(whole.clusters)} clusters")
         for reason, count in whole.bad.most_common():
             say(f"  left out {count:,} rows: {reason}")
+        for reason, count in whole.files.most_common():
+            say(f"  left out {count:,} files: {reason} ({whole.examples[reason]})")
         if whole.miscounted:
             say(
                 f"  took {whole.miscounted:,} rows though their {COUNT} is not that of their tokens"

@@ -5,35 +5,28 @@ listed; it never ends an import. Where a row counts its tokens otherwise than th
 are believed, and the row is counted and listed too.
 """
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from climbstream.loader.errors import InvalidDataError
 from climbstream.loader.storage import read_json, write_json
 
-from .corpus import (
-    BadRecord,
-    Source,
-    make_document,
-    read_lines,
-    read_rows,
-    reading,
-)
+from .corpus import make_document
 from .document import Document
 from .import_settings import ImportSettings, Vocabulary
 from .layouts import CLUSTER_COLUMNS, ClusteredFile, canonical, natural
-from .read_report import Report
+from .read_report import BadFile, BadRecord, Report
+from .records import Columns, read_records
 from .settings import BuildSettings
+from .sources import Source
+from .table_records import column_values
 from .tokens import token_dtype
 from .unit import UNIT_BYTES, Unit
 
@@ -45,7 +38,6 @@ UNIT_TOKENS = UNIT_BYTES
 _LICENSE = "license"
 _MOST_TEXT = 250_000_000
 """Bytes of a text; so its tokens fit into one shard, even if each of them is a byte."""
-_BATCH = 512
 
 
 @dataclass(slots=True)
@@ -90,13 +82,11 @@ class IntakeTask:
 
 def columns_of(source: Source) -> list[str]:
     """Name the columns of the first row of ``source``; [] if it has no row that is an object."""
-    if source.format == "parquet":
-        with reading(source), fsspec.open(source.name, "rb") as file:
-            return list(pq.read_schema(file).names)
-    for _, record in _records(source, ()):
+    columns = Columns()
+    for _, record in read_records(source, (), columns, values=_values):
         if isinstance(record, dict):
-            return list(record)
-    return []
+            break
+    return [name for name in columns.names if "." not in name]
 
 
 def take_in(task: IntakeTask) -> IntakeReport:
@@ -159,16 +149,17 @@ def _usable(task: IntakeTask, report: IntakeReport) -> Iterator[Taken]:
     wanted = {settings.tokens if task.vocabulary else settings.text, COUNT, settings.id, _LICENSE}
     wanted |= {settings.cluster} if settings.cluster else {*CLUSTER_COLUMNS}
     column, begun = None, False
-    for origin, record in _records(task.file.source, wanted):
+    for origin, record in read_records(task.file.source, wanted, Columns(), values=_values):
         if isinstance(record, dict):
             if not begun:
                 column, begun = _cluster_column(task.file, record, settings), True
-            row = _taken(record, origin, column, task, fields)
+            row: Taken | BadRecord | BadFile = _taken(record, origin, column, task, fields)
+        elif isinstance(record, BadRecord | BadFile):
+            row = record
         else:
-            row = BadRecord(origin, record)
-        if isinstance(row, BadRecord):
-            report.bad[row.reason] += 1
-            report.note(origin, row.reason)
+            row = BadRecord(origin, "not an object")
+        if not isinstance(row, Taken):
+            report.lose(row)
             continue
         if row.tokens is not None and record.get(COUNT, len(row.tokens)) != len(row.tokens):
             report.miscounted += 1
@@ -260,48 +251,13 @@ def _ended(ids: NDArray[Any] | None, vocabulary: Vocabulary) -> NDArray[Any]:
     return whole
 
 
-def _records(source: Source, wanted: Collection[str]) -> Iterator[tuple[str, Any]]:
-    """Give where each row stands and its columns; or why it cannot be read, as a string."""
-    if source.format == "jsonl":
-        for number, line in read_lines(source):
-            yield f"{source.place}:{number}", _parsed(line)
-        return
-    rows = _table_rows(source, wanted) if source.format == "parquet" else read_rows(source)
-    for number, row in enumerate(rows, start=1):
-        yield f"{source.place}:{number}", row
-
-
-def _parsed(line: bytes) -> Any:
-    try:
-        value = json.loads(line)
-    except UnicodeDecodeError:
-        return "not UTF-8"
-    except ValueError:
-        return "not JSON"
-    except RecursionError:
-        return "nested too deeply"
-    return value if isinstance(value, dict) else "not an object"
-
-
-def _table_rows(source: Source, wanted: Collection[str]) -> Iterator[dict[str, Any]]:
-    """Give the rows of a parquet file; lists of whole numbers as arrays, which is much faster."""
-    with reading(source), fsspec.open(source.name, "rb") as stream:
-        file = pq.ParquetFile(stream)
-        there = file.schema_arrow.names
-        names = [name for name in there if name in wanted] or there[:1]
-        for batch in file.iter_batches(_BATCH, columns=names):
-            columns = [_values(batch.column(name)) for name in names]
-            for values in zip(*columns, strict=True):
-                yield dict(zip(names, values, strict=True))
-
-
 def _values(column: Any) -> list[Any]:
-    """Values of an Arrow column."""
+    """Values of an Arrow array; lists of whole numbers as arrays, which is much faster."""
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
-        return list(column.to_pylist())
+        return column_values(column)
     if not pa.types.is_integer(kind.value_type) or column.values.null_count:
-        return list(column.to_pylist())
+        return column_values(column)
     values = column.values.to_numpy(zero_copy_only=False)
     ends = column.offsets.to_pylist()
     valid = column.is_valid().to_pylist()

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from climbstream.loader.errors import InvalidDataError, UsageError
 
-from .corpus import Source, find_sources, is_table
+from .sources import Source, find_sources, is_table
 
 CLUSTER_COLUMNS = ("cluster_id", "cluster")
 """Columns that say the cluster of a row, where the user names none."""

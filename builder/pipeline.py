@@ -7,7 +7,7 @@ is there whole is done, so a killed build goes on where it was and ends with the
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,16 @@ from climbstream.loader.storage import (
 from .aside import WORK, settle
 from .catalogue import write_catalogue, write_heldout
 from .clustermap import ClusterMap
-from .corpus import BAD_RECORDS, ReadReport, Source, find_sources, read_corpus
+from .corpus import BAD_RECORDS, NoColumnError, ReadReport, read_corpus
 from .describe import describe_clusters, label_agreement, name_licenses
-from .fates import Fates, decide
+from .fates import Fates, decide, identify
 from .fit import MODEL, fit_model, fit_tokenizer, read_fit
 from .preview import preview
+from .read_report import BadFile, check_losses
 from .report import write_report
 from .settings import BuildSettings, effect_of_change
 from .shards import write_clusters
+from .sources import Source, survey
 from .stages import look_at, tokenize_all
 from .tokens import eos_id, token_dtype
 from .unit import Unit
@@ -51,6 +53,7 @@ def build(
     *,
     workers: int | None = None,
     engine: str = "local",
+    strict: bool = False,
 ) -> Manifest:
     """Turn ``sources`` into a shard directory ``out``; go on with it if it was begun.
 
@@ -58,7 +61,8 @@ def build(
 
     Raises:
         UsageError: A source does not exist.
-        InvalidDataError: ``out`` holds a build of other sources or settings, named in the message;
+        InvalidDataError: ``strict``, and a record, file or folder cannot be used;
+            or ``out`` holds a build of other sources or settings, named in the message;
             or the corpus has too little to cluster.
         LockedError: Another process works on ``out``.
     """
@@ -66,9 +70,10 @@ def build(
     out = out.resolve()  # as processes elsewhere know it
     with _begun(sources, out, settings, workers, engine) as begun:
         if begun:
-            _run(*begun, out, settings)
+            _run(begun, out, settings, strict=strict)
             shutil.rmtree(out / WORK)
         else:
+            check_losses(Manifest.load(out).conservation[:2], strict=strict)
             say(f"{out} is built already, from these sources with these settings")
     return Manifest.load(out)
 
@@ -80,6 +85,7 @@ def dry_run(
     *,
     workers: int | None = None,
     engine: str = "local",
+    strict: bool = False,
 ) -> dict[str, Any]:
     """Do as `build` until all is decided, and `preview` that; the same build goes on from there.
 
@@ -91,17 +97,27 @@ def dry_run(
     with _begun(sources, out, settings, workers, engine) as begun:
         if not begun:
             raise UsageError(f"{out} is built already; name a new folder for a dry run")
-        opened, found, _ = begun
-        _, _, _, clusters, fates = _decide(opened, found, out, settings)
+        _, _, _, clusters, fates = _decide(begun, out, settings, strict=strict)
         return preview(clusters, fates)
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A build on its way."""
+
+    engine: Engine
+    sources: Sequence[Source]
+    left_out: Sequence[BadFile]
+    """What lies beside the sources, and is none."""
+    plan: dict[str, Any]
 
 
 @contextmanager
 def _begun(
     sources: Sequence[str], out: Path, settings: BuildSettings, workers: int | None, engine: str
-) -> Iterator[tuple[Engine, list[Source], dict[str, Any]] | None]:
-    """Begin a build or go on with it: its engine, sources and plan; None if it has ended."""
-    found = find_sources(sources)
+) -> Iterator[_Begun | None]:
+    """Begin a build or go on with it; None if it has ended."""
+    found, left_out = survey(sources)
     plan = {
         "builder": 1,
         "settings": settings.to_json(),
@@ -118,35 +134,40 @@ def _begun(
         if begin_in(out, WORK, plan, effect_of_change):
             say(f"going on with the build in {out}")
         with open_engine(engine, workers, out / WORK / "plan.json") as opened:
-            yield opened, found, plan
+            yield _Begun(opened, found, left_out, plan)
 
 
 def _decide(
-    engine: Engine, sources: Sequence[Source], out: Path, settings: BuildSettings
+    begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool
 ) -> tuple[ReadReport, list[Unit], dict[str, Any], ClusterMap, Fates]:
     """Read, embed, score and cluster; then decide what becomes of each document.
 
     Between the units and the decisions stands how good k-means was.
     """
     work = out / WORK
-    report = read_corpus(engine, sources, work / "units", settings)
+    try:
+        report = read_corpus(
+            begun.engine, begun.sources, work / "units", settings, left_out=begun.left_out
+        )
+    except NoColumnError:
+        shutil.rmtree(work)  # so that the right name can be given in its place
+        raise
     units = [Unit(work / "units" / name) for name in report.units]
+    fates = identify(units, settings)
+    check_losses((report.stage(), *fates.stages), strict=strict)
     model = out / MODEL
     fit_model(units, model, settings)
-    look_at(engine, units, model, settings)
+    look_at(begun.engine, units, model, settings)
     centroids, kmeans = read_fit(model)
-    return report, units, kmeans, *decide(units, centroids, settings)
+    clusters, fates = decide(fates, centroids, settings)
+    check_losses(fates.stages[1:], strict=False)
+    return report, units, kmeans, clusters, fates
 
 
-def _run(
-    engine: Engine,
-    sources: Sequence[Source],
-    plan: dict[str, Any],
-    out: Path,
-    settings: BuildSettings,
-) -> None:
+def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> None:
     """Go through all stages."""
-    report, units, kmeans, clusters, fates = _decide(engine, sources, out, settings)
+    engine, plan = begun.engine, begun.plan
+    report, units, kmeans, clusters, fates = _decide(begun, out, settings, strict=strict)
     tokenizer = fit_tokenizer(units, out / "tokenizer.json", settings)
     tokenize_all(engine, fates, out / "tokenizer.json")
     dtype = token_dtype(tokenizer.get_vocab_size())

@@ -14,6 +14,7 @@ from climbstream.loader.page import cluster_table, page, paragraph, section, tab
 from climbstream.loader.storage import write_bytes
 
 from .atlas import draw_atlas
+from .read_report import losses
 
 REPORT = "report.html"
 _SHOWN = 100
@@ -97,9 +98,7 @@ def _histogram(counts: Sequence[int]) -> str:
 def _stages(manifest: Manifest) -> str:
     rows = []
     for stage in manifest.conservation:
-        dropped = "; ".join(
-            f"{escape(reason)}: {size['documents']:,}" for reason, size in stage["dropped"].items()
-        )
+        dropped = "<br>".join(map(escape, losses([stage])))
         rows.append(
             (
                 escape(stage["stage"]),

@@ -8,7 +8,12 @@ from climbstream.loader.errors import InvalidDataError
 SCORES = ("overall", "educational", "informational", "advertisement")
 """Quality scores of a document, 0 to 5; higher is better in all, so 5 has no advertisement."""
 
+IDS = ("source", "global", "none")
+"""Where an identifier may stand for one document alone."""
+
 _COLUMN = "column:"
+_DEFAULTS = ("text", "id", "label", "license")
+"""Settings that name a column, and are named like it by default."""
 CATALOGUE = (
     "id cluster why copy_of shard row tokens bytes micro overall educational informational "
     "advertisement label license origin text_hash signature"
@@ -40,6 +45,7 @@ DECIDES = {
         "min_document_score",
         "merge_height",
         "balanced",
+        "ids",
         "keep_duplicates",
         "near_duplicates",
         "holdout",
@@ -62,6 +68,9 @@ class BuildSettings:
     """Column of the text."""
     id: str = "id"
     """Column of the identifier; a document without one is named by its place."""
+    ids: str = "source"
+    """Where an identifier stands for one document: in its ``source`` file; ``global``, in the whole
+    corpus; ``none``: documents may share it."""
     label: str = "label"
     """Column of a known domain, for the report only."""
     license: str = "license"
@@ -126,6 +135,8 @@ class BuildSettings:
                 raise InvalidDataError(
                     f"{name} is {getattr(self, name)}; it must be from {low:,} to {high:,}"
                 )
+        if self.ids not in IDS:
+            raise InvalidDataError(f"ids is {self.ids!r}; it must be one of {', '.join(IDS)}")
         if not 0 <= self.holdout < 1:
             raise InvalidDataError(f"holdout is {self.holdout}; it must be from 0 to below 1")
         kind, _, place = self.embed.partition(":")
@@ -169,6 +180,24 @@ class BuildSettings:
     def vector_column(self) -> str | None:
         """Column of the corpus that is the embedding."""
         return self.embed.removeprefix(_COLUMN) if self.embed.startswith(_COLUMN) else None
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the corpus that are used, or their paths, if they are there."""
+        return [getattr(self, name) for name in _DEFAULTS] + [
+            column for _, column in self.asked_columns
+        ]
+
+    @property
+    def asked_columns(self) -> list[tuple[str, str]]:
+        """Settings and the columns that they ask for: that of the text, and all that are named."""
+        named = [(name, getattr(self, name)) for name in _DEFAULTS]
+        return [
+            *((name, column) for name, column in named if name == "text" or column != name),
+            *(("keep", column) for column in self.keep),
+            *(("score", column) for column in self.score_columns.values()),
+            *(("embed", column) for column in [self.vector_column] if column is not None),
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values."""

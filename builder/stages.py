@@ -59,9 +59,9 @@ class LookTask:
 def look(task: LookTask) -> int:
     """Score, hash, embed and assign the documents of a unit; return how many there are.
 
-    Writes ``scores`` float32 ``[n, 4]``, ``text_hashes`` and ``id_hashes`` uint64 ``[n, 2]``,
-    ``signatures`` uint8 ``[SIGNATURE, n]``, ``sizes`` int64 ``[n]`` in bytes, ``vectors`` float16
-    ``[n, dims]``, ``alike`` float32 ``[n]``, ``micro`` int32 ``[n]``.
+    Writes ``scores`` float32 ``[n, 4]``, ``text_hashes`` uint64 ``[n, 2]``, ``signatures`` uint8
+    ``[SIGNATURE, n]``, ``vectors`` float16 ``[n, dims]``, ``alike`` float32 ``[n]``, ``micro``
+    int32 ``[n]``.
     """
     unit = task.unit
     # `micro` is written last.
@@ -71,8 +71,6 @@ def look(task: LookTask) -> int:
         unit.write("scores", _scores(unit, texts, task.settings))
         unit.write("text_hashes", hash_texts(texts))
         unit.write("signatures", sign_texts(texts))
-        unit.write("id_hashes", hash_texts(unit.column("id")))
-        unit.write("sizes", np.array([len(text.encode()) for text in texts], np.int64))
         vectors = read_vectors(unit, slice(None)) if encoder is None else encoder.embed(texts)
         if vectors.shape[1] != centroids.shape[1]:
             raise InvalidDataError(

@@ -37,6 +37,11 @@ class Unit:
         """Name of the unit; units in the order of names are the corpus in order."""
         return self.folder.name
 
+    @property
+    def source(self) -> str:
+        """Number of the source that its documents were read from."""
+        return self.name.partition("-")[0]
+
     def write_documents(self, documents: Sequence[Document]) -> None:
         """Write the documents of the unit, and what is given of them.
 

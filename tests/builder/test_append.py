@@ -25,6 +25,7 @@ SETTINGS = {
     "vocab_size": 400,
     "holdout": 0.1,
     "min_cluster_score": {},
+    "ids": "global",
 }
 
 

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from climbstream.builder.duplicates import hash_texts, sign_texts
-from climbstream.builder.fates import HELD_OUT, decide
+from climbstream.builder.fates import HELD_OUT, decide, identify
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader.errors import InvalidDataError
 
@@ -23,6 +24,11 @@ class FakeUnit:
     """A unit that was looked at already."""
 
     arrays: dict
+    source = "00000"
+
+    def columns(self, *names):
+        """Return the names of its documents."""
+        return pa.table({name: [f"{name} {i}" for i in range(len(self))] for name in names})
 
     def __len__(self):
         return len(self.arrays["micro"])
@@ -59,7 +65,8 @@ def decide_on(documents, **given):
     """Decide; give the map, and what became of all documents in their order."""
     given = {"clusters": 2, "min_cluster_score": {}, "min_document_score": {}, **given}
     units = units_of(documents)
-    clusters, fates = decide(units, CENTROIDS, BuildSettings(**given))
+    settings = BuildSettings(**given)
+    clusters, fates = decide(identify(units, settings), CENTROIDS, settings)
     why = np.array(fates.reasons)[np.concatenate(fates.why)]
     cluster = clusters.cluster[np.concatenate([unit.read("micro") for unit in units])]
     written = np.concatenate([unit.read("clusters") for unit in units])
@@ -85,6 +92,17 @@ def test_an_identifier_that_was_seen_before_is_dropped():
     _, fates = decide_on([*corpus(), ("id 3", "another text", 0, True)])
     assert fates.why[-1] == "identifier seen before"
     assert fates.stays[:-1].all()
+
+
+def test_an_identifier_stands_for_one_document_of_its_source_of_all_or_of_any():
+    units = units_of([(f"id {i % 20}", f"text {i}", i % MICROS, True) for i in range(40)], size=10)
+    for number, unit in enumerate(units):
+        unit.source = f"{number // 2:05d}"
+    dropped = {
+        ids: sum(int((why > 0).sum()) for why in identify(units, BuildSettings(ids=ids)).why)
+        for ids in ("source", "global", "none")
+    }
+    assert dropped == {"source": 0, "global": 20, "none": 0}
 
 
 def test_a_text_that_was_seen_before_is_dropped_unless_copies_are_kept():

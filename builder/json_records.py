@@ -1,0 +1,154 @@
+"""Records of JSON: one a line, or in arrays, over several lines, or one right after another."""
+
+import codecs
+import io
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from .read_report import BadRecord
+from .unpack import BYTE_ORDER_MARK, lines_of
+
+NOT_JSON = "not JSON"
+NOT_UTF8 = "not UTF-8"
+_TOO_DEEP = "nested too deeply"
+
+_CHUNK = 1 << 16
+_BETWEEN = re.compile(r"[\s,\[\]\ufeff\x1e]*")
+"""What stands between the values of a file: arrays are opened, so their items are values."""
+_NEXT = re.compile(r"[}\]]\s*,?\s*(?=\{)|\n(?=\s*\{)")
+"""Where a value may begin anew behind one that is broken."""
+_CUT = 12
+"""An error this near to the end of what was read may be none once more is read."""
+
+Value = tuple[str, Any]
+"""Where a record stands, and what it is: a value of JSON, or a `BadRecord`."""
+
+
+def read_json_records(stream: io.BufferedReader, place: str, longest: int) -> Iterator[Value]:
+    """Give the records of ``stream``; one that is broken, or longer than ``longest``, is bad."""
+    read = _read_lines if _has_lines(stream.peek(_CHUNK)) else _read_values
+    yield from read(stream, place, longest)
+
+
+def _has_lines(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` holds a record a line."""
+    text = head.removeprefix(BYTE_ORDER_MARK).lstrip()
+    if not text.startswith(b"{"):
+        return not text.startswith(b"[")
+    line, end, _ = text.decode(errors="surrogateescape").partition("\n")
+    try:
+        json.loads(line)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            return line[error.pos] != "{"
+        return not (end and _is_cut(error, line.rstrip(), 0))
+    except (ValueError, RecursionError):
+        pass
+    return True
+
+
+def _is_cut(error: json.JSONDecodeError, text: str, near: int) -> bool:
+    """Whether ``text`` may be the start of a value, that breaks off between two of its parts."""
+    return error.pos >= len(text) - near and not error.msg.startswith("Unterminated")
+
+
+def _read_lines(stream: io.BufferedReader, place: str, longest: int) -> Iterator[Value]:
+    for number, line in enumerate(lines_of(stream, longest), start=1):
+        origin = f"{place}:{number}"
+        if line is None:
+            yield origin, BadRecord(origin, f"longer than {longest:,} bytes")
+        elif data := line.rstrip(b"\r\n").removeprefix(BYTE_ORDER_MARK):
+            yield origin, _parse(data, origin)
+
+
+def _parse(line: bytes, origin: str) -> Any:
+    try:
+        return json.loads(line.decode())
+    except UnicodeDecodeError:
+        return BadRecord(origin, NOT_UTF8)
+    except ValueError:
+        return BadRecord(origin, NOT_JSON)
+    except RecursionError:
+        return BadRecord(origin, _TOO_DEEP)
+
+
+def _read_values(stream: io.BufferedReader, place: str, longest: int) -> Iterator[Value]:
+    """Give values of any layout, numbered; what is held of the file is one value and some more."""
+    text = _Text(stream)
+    number = 0
+    while text.skip():
+        number += 1
+        origin = f"{place}:{number}"
+        value = text.take(longest)
+        yield origin, BadRecord(origin, value.reason) if isinstance(value, _Broken) else value
+
+
+class _Broken:
+    """Stands for a value that cannot be read."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+class _Text:
+    """The text of a file, of which a part is held."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream = stream
+        self._decode = json.JSONDecoder().raw_decode
+        # Bytes that are not UTF-8 become lone surrogates, and cost what they stand in.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._held, self._at, self._ended = "", 0, False
+
+    def skip(self) -> bool:
+        """Go to the next value; return whether there is one."""
+        while True:
+            match = _BETWEEN.match(self._held, self._at)
+            assert match is not None
+            self._at = match.end()
+            if self._at < len(self._held) or not self._more():
+                return self._at < len(self._held)
+
+    def take(self, longest: int) -> Any:
+        """Read the value that begins here; behind a broken one, go to where one may begin."""
+        reason, behind = NOT_JSON, self._at + 1
+        while True:
+            try:
+                value, self._at = self._decode(self._held, self._at)
+                return value
+            except json.JSONDecodeError as error:
+                open_end = error.msg.startswith("Unterminated") or _is_cut(error, self._held, _CUT)
+                if open_end and len(self._held) - self._at <= longest and self._more():
+                    continue
+                behind = self._at + 1 if error.msg.startswith("Unterminated") else error.pos
+            except ValueError:
+                pass  # a number of thousands of digits
+            except RecursionError:
+                reason = _TOO_DEEP
+            break
+        if len(self._held) - self._at > longest:
+            reason = f"longer than {longest:,} bytes"
+        self._go_on(max(behind - 1, self._at + 1))
+        return _Broken(reason)
+
+    def _go_on(self, behind: int) -> None:
+        """Go to where a value may begin, at ``behind`` or later."""
+        self._at = behind
+        while (match := _NEXT.search(self._held, self._at)) is None:
+            self._at = max(self._at, len(self._held) - 64)
+            if not self._more():
+                self._at = len(self._held)
+                return
+        self._at = match.end()
+
+    def _more(self) -> bool:
+        """Hold twice as much; return whether there was more."""
+        if self._ended:
+            return False
+        held = self._held[self._at :]
+        data = self._stream.read(max(_CHUNK, len(held)))
+        self._ended = not data
+        self._held, self._at = held + self._decoder.decode(data, self._ended), 0
+        return True

@@ -1,0 +1,113 @@
+"""Records of Parquet and Arrow files: some columns, a bounded part at a time."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .csv_records import unique_names
+from .read_report import BadRecord
+from .unpack import DAMAGE
+
+Values = Callable[[Any], list[Any]]
+"""Gives the values of an Arrow array."""
+
+_BATCH = 128
+_TEXT = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+    pa.types.is_fixed_size_binary,
+)
+
+
+def read_parquet_records(
+    stream: IO[bytes],
+    place: str,
+    wanted: Collection[str],
+    see: Callable[[Sequence[str]], None],
+    values: Values,
+) -> Iterator[tuple[str, Any]]:
+    """Give the rows of a Parquet file; of a row group that is damaged, those before the damage."""
+    file = pq.ParquetFile(stream)
+    names = file.schema_arrow.names
+    see(names)
+    # Without a column, a reader gives no rows.
+    columns = [name for name in names if _is_wanted(name, wanted)] or names[:1]
+    number = 0
+    for group in range(file.num_row_groups):
+        end = number + file.metadata.row_group(group).num_rows
+        try:
+            for batch in file.iter_batches(_BATCH, row_groups=[group], columns=columns):
+                for row in _rows(batch, values):
+                    number += 1
+                    yield f"{place}:{number}", row
+        except DAMAGE as error:
+            if isinstance(error, OSError) and error.errno:
+                raise
+            origin = f"{place}:{number + 1}"
+            yield origin, BadRecord(origin, "in a damaged part of a file", end - number)
+            number = end
+
+
+def read_arrow_records(
+    stream: IO[bytes],
+    place: str,
+    wanted: Collection[str],
+    see: Callable[[Sequence[str]], None],
+    values: Values,
+) -> Iterator[tuple[str, Any]]:
+    """Give the rows of a file or stream of Arrow."""
+    is_file = stream.read(6) == b"ARROW1"
+    stream.seek(0)
+    reader = pa.ipc.open_file(stream) if is_file else pa.ipc.open_stream(stream)
+    names = reader.schema.names
+    see(names)
+    batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
+    columns = [i for i, name in enumerate(names) if _is_wanted(name, wanted)] or [0]
+    number = 0
+    for batch in batches:
+        chosen = batch.select(columns) if names else batch
+        for begin in range(0, batch.num_rows, _BATCH):
+            for row in _rows(chosen.slice(begin, _BATCH), values):
+                number += 1
+                yield f"{place}:{number}", row
+
+
+def _is_wanted(name: str, wanted: Collection[str]) -> bool:
+    """Whether one of ``wanted`` is the column ``name``, or lies in it."""
+    return any(path == name or path.startswith(f"{name}.") for path in wanted)
+
+
+def _rows(batch: Any, values: Values) -> Iterator[dict[str, Any]]:
+    names = unique_names(batch.schema.names)
+    for row in zip(*map(values, batch.columns), strict=True):
+        yield dict(zip(names, row, strict=True))
+
+
+def column_values(column: Any) -> list[Any]:
+    """Return the values of an Arrow array.
+
+    Bytes are taken as UTF-8; those that are none become lone surrogates. A value that Python has
+    none for is text.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if any(is_kind(column.type) for is_kind in _TEXT):
+        data = column.cast(pa.large_binary()).to_pylist()
+        return [v if v is None else v.decode(errors="surrogateescape") for v in data]
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError):
+        return [_value(scalar) for scalar in column]
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        return str(scalar.type)

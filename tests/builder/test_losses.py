@@ -1,0 +1,110 @@
+"""Losses: whatever a build does not use is said, stands in its record, and can be forbidden."""
+
+import json
+
+import pytest
+
+from climbstream.builder import append as append_module
+from climbstream.builder import pipeline
+from climbstream.loader import Manifest
+from climbstream.loader.cli import run
+from climbstream.loader.storage import read_json
+from climbstream.loader.verify import verify_directory
+
+LINES = [
+    "2 files: of an unknown format (README.md)",
+    "1 file: without a record (empty.jsonl)",
+    "1 document: not JSON (f0.jsonl:61)",
+    "1 document: identifier seen before (t1, f0.jsonl:62)",
+]
+"""What the folder that is built of has that cannot be used."""
+
+
+@pytest.fixture(autouse=True)
+def engines(serial, monkeypatch):
+    for module in (pipeline, append_module):
+        monkeypatch.setattr(module, "open_engine", lambda *_: serial)
+
+
+@pytest.fixture
+def folder(tmp_path, make_records, write_jsonl):
+    """Three files whose identifiers begin anew in each, and what cannot be used."""
+    folder = tmp_path / "in"
+    files = [make_records(each=10, seed=seed) for seed in range(3)]
+    for number, records in enumerate(files):
+        named = [
+            {**record, "id": f"t{i}", "meta": {"topic": record["label"]}}
+            for i, record in enumerate(records)
+        ]
+        more = [] if number else [b"bad", {"id": "t1", "text": "Another text of the same name."}]
+        write_jsonl(folder / f"f{number}.jsonl", [*named, *more])
+    (folder / "empty.jsonl").write_bytes(b"")
+    (folder / "README.md").write_bytes(b"")
+    (folder / "photo.png").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture
+def build(folder, tmp_path):
+    """Return a function that runs the command with options, and gives its exit code."""
+    config = {"min_cluster_score": {}, "min_document_score": {}, "near_duplicates": None}
+    (tmp_path / "settings.json").write_text(json.dumps(config))
+    options = f"--config {tmp_path}/settings.json --clusters 2 --micro-clusters 4 --vocab-size 400"
+
+    def command(*more, out="out"):
+        return run(["build", str(folder), "--out", str(tmp_path / out), *options.split(), *more])
+
+    return command
+
+
+def test_what_is_not_used_is_said_and_stands_in_report_and_manifest(
+    build, tmp_path, capsys, catalogue
+):
+    assert build() == 0
+    said = capsys.readouterr().err
+    assert all(f"left out {line}\n" in said for line in LINES)
+    out = tmp_path / "out"
+    page = (out / "report.html").read_text()
+    assert all(line in page for line in LINES)
+    read = Manifest.load(out).conservation[0]
+    assert read["files"] == {"of an unknown format": 2, "without a record": 1}
+    assert verify_directory(out).faults == []
+    assert [row["why"] for row in catalogue(out)].count("identifier seen before") == 1
+    assert {"origin": "empty.jsonl", "reason": "without a record"} in read_json(
+        out / "bad_records.json"
+    )
+
+
+def test_strictly_anything_that_is_not_used_is_an_error_before_anything_is_fitted(
+    build, tmp_path, capsys
+):
+    assert build("--strict") == 3
+    said = capsys.readouterr().err
+    assert all(line in said for line in LINES)
+    assert "fit" not in said
+    assert build() == 0  # goes on
+    assert build("--strict") == 3  # also of what is built already
+
+
+def test_identifiers_of_the_whole_corpus_are_told_apart_only_if_asked(build, capsys):
+    assert build("--ids", "global", "--dry-run") == 0
+    assert (
+        "left out 121 documents: identifier seen before (t1, f0.jsonl:62)"
+        in capsys.readouterr().err
+    )
+    assert build("--ids", "none", "--dry-run", out="other") == 0
+    assert "identifier" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--label", "--id", "--license", "--text", "--keep"])
+def test_a_column_that_no_record_has_is_an_error_with_those_that_there_are(build, capsys, option):
+    assert build(option, "meta.topics") == 3
+    said = capsys.readouterr().err
+    assert f"no record has the column 'meta.topics', named as {option[2:]}" in said
+    assert (
+        "did you mean 'meta.topic'? The columns are id, label, license, meta, meta.topic, text"
+        in said
+    )
+    # The same folder can be used for the right name.
+    assert build("--label", "meta.topic", "--dry-run") == 0
+    assert "no known domain" in capsys.readouterr().err
