@@ -5,7 +5,9 @@ listed; it never ends an import. Where a row counts its tokens otherwise than th
 are believed, and the row is counted and listed too.
 """
 
+import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +33,8 @@ from .corpus import (
 )
 from .document import Document
 from .import_settings import ImportSettings, Vocabulary
-from .layouts import CLUSTER_COLUMNS, ClusteredFile, canonical, natural
+from .labels import MOST_LABEL, canonical, natural
+from .layouts import CLUSTER_COLUMNS, ClusteredFile
 from .read_report import Report
 from .settings import BuildSettings
 from .tokens import token_dtype
@@ -43,9 +46,17 @@ UNIT_TOKENS = UNIT_BYTES
 """Tokens of a unit; bytes of text, where the rows are text."""
 
 _LICENSE = "license"
+_NOT_UTF8 = "not UTF-8"
+_UNREAD = object()
+"""In place of a value of a table that is not UTF-8."""
 _MOST_TEXT = 250_000_000
 """Bytes of a text; so its tokens fit into one shard, even if each of them is a byte."""
 _BATCH = 512
+_LOOK = 100
+"""Rows by which it is judged what columns a file has, where each row has its own."""
+_SHOWN = 40
+"""Characters that are shown of a strange value."""
+_WHOLE = re.compile(r"([0-9]+)\.0+")
 
 
 @dataclass(slots=True)
@@ -89,14 +100,12 @@ class IntakeTask:
 
 
 def columns_of(source: Source) -> list[str]:
-    """Name the columns of the first row of ``source``; [] if it has no row that is an object."""
+    """Name the columns of the first rows of ``source``; [] if none of them is an object."""
     if source.format == "parquet":
         with reading(source), fsspec.open(source.name, "rb") as file:
             return list(pq.read_schema(file).names)
-    for _, record in _records(source, ()):
-        if isinstance(record, dict):
-            return list(record)
-    return []
+    first = itertools.islice(_records(source, ()), _LOOK)
+    return list(dict.fromkeys(name for _, row in first if isinstance(row, dict) for name in row))
 
 
 def take_in(task: IntakeTask) -> IntakeReport:
@@ -158,11 +167,12 @@ def _usable(task: IntakeTask, report: IntakeReport) -> Iterator[Taken]:
     )
     wanted = {settings.tokens if task.vocabulary else settings.text, COUNT, settings.id, _LICENSE}
     wanted |= {settings.cluster} if settings.cluster else {*CLUSTER_COLUMNS}
-    column, begun = None, False
+    column, number = None, 0
     for origin, record in _records(task.file.source, wanted):
         if isinstance(record, dict):
-            if not begun:
-                column, begun = _cluster_column(task.file, record, settings), True
+            number += 1
+            if column is None:
+                column = _cluster_column(task.file, record, settings, last=number == _LOOK)
             row = _taken(record, origin, column, task, fields)
         else:
             row = BadRecord(origin, record)
@@ -170,24 +180,37 @@ def _usable(task: IntakeTask, report: IntakeReport) -> Iterator[Taken]:
             report.bad[row.reason] += 1
             report.note(origin, row.reason)
             continue
-        if row.tokens is not None and record.get(COUNT, len(row.tokens)) != len(row.tokens):
-            report.miscounted += 1
-            counted = f"{COUNT} is {record[COUNT]!r} of {len(row.tokens)} tokens"
-            report.note(origin, f"taken, though {counted}")
+        if row.tokens is not None and COUNT in record:
+            _compare(record[COUNT], len(row.tokens), origin, report)
         yield row
+    if number and column is None:
+        _cluster_column(task.file, (), settings, last=True)
+
+
+def _compare(count: object, tokens: int, origin: str, report: IntakeReport) -> None:
+    """Report a row that counts its tokens otherwise than they are."""
+    if not (isinstance(count, int | float) and count == tokens):
+        report.miscounted += 1
+        said = repr(count)
+        said = said if len(said) <= _SHOWN else f"{said[:_SHOWN]}…"
+        report.note(origin, f"taken, though {COUNT} is {said} of {tokens} tokens")
 
 
 def _cluster_column(
-    file: ClusteredFile, names: Collection[str], settings: ImportSettings
+    file: ClusteredFile, names: Collection[str], settings: ImportSettings, *, last: bool
 ) -> str | None:
-    """Choose the column that says the cluster; None: the folder alone says it."""
+    """Choose the column of ``names`` that says the cluster; None: the folder alone says it.
+
+    Rows of JSON lines have each their own columns, so a file is refused by the ``last`` row that is
+    looked at, not by one that lacks the column.
+    """
     if settings.folders:
         return None
     asked = (settings.cluster,) if settings.cluster else CLUSTER_COLUMNS
     for name in asked:
         if name in names:
             return name
-    if file.cluster is None:
+    if last and file.cluster is None:
         raise InvalidDataError(
             f"nothing says which cluster the rows of {file.source.name} are in: it has the columns "
             f"{', '.join(columns_of(file.source))}, no {' or '.join(asked)}, and no folder above "
@@ -206,9 +229,13 @@ def _taken(
     fields: BuildSettings,
 ) -> Taken | BadRecord:
     """Take a row, its tokens as they stand in it, or say why not."""
-    label = task.file.cluster if column is None else canonical(record.get(column))
+    label = task.file.cluster
+    if column is not None:
+        label = canonical(_cell(record.get(column), task.file.source))
     if label is None:
         return BadRecord(origin, "no cluster")
+    if len(label) > MOST_LABEL:
+        return BadRecord(origin, f"a label of more than {MOST_LABEL:,} characters")
     if task.file.cluster is not None and label != task.file.cluster:
         return BadRecord(origin, f"{column} contradicts the folder")
     if task.vocabulary is None:
@@ -227,6 +254,13 @@ def _taken(
         origin=origin,
     )
     return Taken(document, ids)
+
+
+def _cell(value: object, source: Source) -> object:
+    """Return the label that a cell says; those of a CSV file are text, also of whole floats."""
+    if source.format == "csv" and isinstance(value, str) and (whole := _WHOLE.fullmatch(value)):
+        return whole[1]
+    return value
 
 
 def _ids(record: dict[str, Any], name: str, vocabulary: Vocabulary) -> NDArray[Any] | str:
@@ -275,16 +309,21 @@ def _parsed(line: bytes) -> Any:
     try:
         value = json.loads(line)
     except UnicodeDecodeError:
-        return "not UTF-8"
-    except ValueError:
+        return _NOT_UTF8
+    except json.JSONDecodeError:
         return "not JSON"
+    except ValueError:  # Python refuses to read such
+        return "a number of thousands of digits"
     except RecursionError:
         return "nested too deeply"
     return value if isinstance(value, dict) else "not an object"
 
 
-def _table_rows(source: Source, wanted: Collection[str]) -> Iterator[dict[str, Any]]:
-    """Give the rows of a parquet file; lists of whole numbers as arrays, which is much faster."""
+def _table_rows(source: Source, wanted: Collection[str]) -> Iterator[dict[str, Any] | str]:
+    """Give the rows of a parquet file, or why one cannot be read, as a string.
+
+    Lists of whole numbers are arrays, which is much faster.
+    """
     with reading(source), fsspec.open(source.name, "rb") as stream:
         file = pq.ParquetFile(stream)
         there = file.schema_arrow.names
@@ -292,16 +331,17 @@ def _table_rows(source: Source, wanted: Collection[str]) -> Iterator[dict[str, A
         for batch in file.iter_batches(_BATCH, columns=names):
             columns = [_values(batch.column(name)) for name in names]
             for values in zip(*columns, strict=True):
-                yield dict(zip(names, values, strict=True))
+                unread = any(value is _UNREAD for value in values)
+                yield _NOT_UTF8 if unread else dict(zip(names, values, strict=True))
 
 
 def _values(column: Any) -> list[Any]:
     """Values of an Arrow column."""
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
-        return list(column.to_pylist())
+        return _python(column)
     if not pa.types.is_integer(kind.value_type) or column.values.null_count:
-        return list(column.to_pylist())
+        return _python(column)
     values = column.values.to_numpy(zero_copy_only=False)
     ends = column.offsets.to_pylist()
     valid = column.is_valid().to_pylist()
@@ -309,3 +349,13 @@ def _values(column: Any) -> list[Any]:
         values[a:b] if there else None
         for a, b, there in zip(ends[:-1], ends[1:], valid, strict=True)
     ]
+
+
+def _python(column: Any) -> list[Any]:
+    """Values of an Arrow column as Python has them; `_UNREAD` for those that are not UTF-8."""
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        if len(column) == 1:
+            return [_UNREAD]
+        return [value for row in range(len(column)) for value in _python(column.slice(row, 1))]
