@@ -25,7 +25,7 @@ from climbstream.loader.storage import read_json, write_bytes, write_json
 from climbstream.loader.store import Store
 
 from .card import CARD, license_metadata, our_metadata, write_card
-from .layouts import cluster_names
+from .labels import cluster_names
 from .megatron import blend, write_indexed
 from .readback import cluster_documents
 from .rows import Rows

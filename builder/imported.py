@@ -5,7 +5,7 @@ done, so a killed import goes on where it was and ends with the same bytes.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from .fates import Fates
 from .fit import fit_tokenizer
 from .import_settings import GPT2, NO_TOKEN, ImportSettings, Vocabulary
 from .intake import COUNT, IntakeReport, IntakeTask, columns_of, take_in
-from .layouts import ClusteredFile, card_folders, cluster_names, find_files
+from .labels import cluster_names
+from .layouts import ClusteredFile, card_folders, find_files
 from .portrait import portray
 from .report import write_report
 from .settings import BuildSettings
@@ -37,6 +38,9 @@ from .stages import tokenize_all
 from .tokens import eos_id, load_tokenizer, token_dtype
 from .unit import Unit
 from .workplace import workplace
+
+_SHOWN = 40
+"""Characters that are shown of a label."""
 
 
 def import_corpus(
@@ -107,6 +111,7 @@ class _Import:
         report = self._take_in(files)
         units = [Unit(self._work / "units" / name) for name in report.units]
         names = cluster_names(report.clusters)
+        _say_names(names)
         sizes = self._number(units, list(names))
         fates = Fates.of(units)
         read = report.stage()
@@ -164,8 +169,10 @@ class _Import:
         for _, report in sorted(reports.items()):
             whole.add(report)
         say(f"  took {whole.documents:,} documents of {len(whole.clusters)} clusters")
+        first = {row["reason"]: row["origin"] for row in reversed(whole.listed)}
         for reason, count in whole.bad.most_common():
-            say(f"  left out {count:,} rows: {reason}")
+            where = f"; the first is {first[reason]}" if reason in first else ""
+            say(f"  left out {count:,} rows: {reason}{where}")
         for reason, count in whole.files.most_common():
             say(f"  left out {count:,} files: {reason} ({whole.examples[reason]})")
         if whole.miscounted:
@@ -210,6 +217,18 @@ def _micro(labels: Sequence[str]) -> list[int]:
     if all(re.fullmatch("[0-9]{1,9}", label) for label in labels):
         return [int(label) for label in labels]
     return list(range(len(labels)))
+
+
+def _say_names(names: Mapping[str, str]) -> None:
+    """Say how many labels cannot name a folder, and so have another name."""
+    others = [(label, name) for label, name in names.items() if name != label]
+    if others and not all(re.fullmatch("c[0-9]+", name) for name in names.values()):
+        label, name = others[0]
+        label = label if len(label) <= _SHOWN else f"{label[:_SHOWN]}…"
+        say(
+            f"  {len(others):,} clusters are named otherwise than their labels, as no folder can "
+            f"be named so; the first, {label!r}, is {name!r}: clusters.json lists them"
+        )
 
 
 def _cards(sources: Sequence[str]) -> list[Card]:

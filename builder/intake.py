@@ -5,6 +5,7 @@ listed; it never ends an import. Where a row counts its tokens otherwise than th
 are believed, and the row is counted and listed too.
 """
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,8 @@ from climbstream.loader.storage import read_json, write_json
 from .corpus import make_document
 from .document import Document
 from .import_settings import ImportSettings, Vocabulary
-from .layouts import CLUSTER_COLUMNS, ClusteredFile, canonical, natural
+from .labels import MOST_LABEL, canonical, natural
+from .layouts import CLUSTER_COLUMNS, ClusteredFile
 from .read_report import BadFile, BadRecord, Report
 from .records import Columns, read_records
 from .settings import BuildSettings
@@ -38,6 +40,11 @@ UNIT_TOKENS = UNIT_BYTES
 _LICENSE = "license"
 _MOST_TEXT = 250_000_000
 """Bytes of a text; so its tokens fit into one shard, even if each of them is a byte."""
+_LOOK = 100
+"""Rows by which it is judged what columns a file has, where each row has its own."""
+_SHOWN = 40
+"""Characters that are shown of a strange value."""
+_WHOLE = re.compile(r"([0-9]+)\.0+")
 
 
 @dataclass(slots=True)
@@ -81,10 +88,11 @@ class IntakeTask:
 
 
 def columns_of(source: Source) -> list[str]:
-    """Name the columns of the first row of ``source``; [] if it has no row that is an object."""
-    columns = Columns()
+    """Name the columns of the first rows of ``source``; [] if none of them is an object."""
+    columns, looked = Columns(), 0
     for _, record in read_records(source, (), columns, values=_values):
-        if isinstance(record, dict):
+        looked += isinstance(record, dict)
+        if looked == _LOOK:
             break
     return [name for name in columns.names if "." not in name]
 
@@ -148,11 +156,12 @@ def _usable(task: IntakeTask, report: IntakeReport) -> Iterator[Taken]:
     )
     wanted = {settings.tokens if task.vocabulary else settings.text, COUNT, settings.id, _LICENSE}
     wanted |= {settings.cluster} if settings.cluster else {*CLUSTER_COLUMNS}
-    column, begun = None, False
+    column, number = None, 0
     for origin, record in read_records(task.file.source, wanted, Columns(), values=_values):
         if isinstance(record, dict):
-            if not begun:
-                column, begun = _cluster_column(task.file, record, settings), True
+            number += 1
+            if column is None:
+                column = _cluster_column(task.file, record, settings, last=number == _LOOK)
             row: Taken | BadRecord | BadFile = _taken(record, origin, column, task, fields)
         elif isinstance(record, BadRecord | BadFile):
             row = record
@@ -161,24 +170,37 @@ def _usable(task: IntakeTask, report: IntakeReport) -> Iterator[Taken]:
         if not isinstance(row, Taken):
             report.lose(row)
             continue
-        if row.tokens is not None and record.get(COUNT, len(row.tokens)) != len(row.tokens):
-            report.miscounted += 1
-            counted = f"{COUNT} is {record[COUNT]!r} of {len(row.tokens)} tokens"
-            report.note(origin, f"taken, though {counted}")
+        if row.tokens is not None and COUNT in record:
+            _compare(record[COUNT], len(row.tokens), origin, report)
         yield row
+    if number and column is None:
+        _cluster_column(task.file, (), settings, last=True)
+
+
+def _compare(count: object, tokens: int, origin: str, report: IntakeReport) -> None:
+    """Report a row that counts its tokens otherwise than they are."""
+    if not (isinstance(count, int | float) and count == tokens):
+        report.miscounted += 1
+        said = repr(count)
+        said = said if len(said) <= _SHOWN else f"{said[:_SHOWN]}…"
+        report.note(origin, f"taken, though {COUNT} is {said} of {tokens} tokens")
 
 
 def _cluster_column(
-    file: ClusteredFile, names: Collection[str], settings: ImportSettings
+    file: ClusteredFile, names: Collection[str], settings: ImportSettings, *, last: bool
 ) -> str | None:
-    """Choose the column that says the cluster; None: the folder alone says it."""
+    """Choose the column of ``names`` that says the cluster; None: the folder alone says it.
+
+    Rows of JSON lines have each their own columns, so a file is refused by the ``last`` row that is
+    looked at, not by one that lacks the column.
+    """
     if settings.folders:
         return None
     asked = (settings.cluster,) if settings.cluster else CLUSTER_COLUMNS
     for name in asked:
         if name in names:
             return name
-    if file.cluster is None:
+    if last and file.cluster is None:
         raise InvalidDataError(
             f"nothing says which cluster the rows of {file.source.name} are in: it has the columns "
             f"{', '.join(columns_of(file.source))}, no {' or '.join(asked)}, and no folder above "
@@ -197,9 +219,13 @@ def _taken(
     fields: BuildSettings,
 ) -> Taken | BadRecord:
     """Take a row, its tokens as they stand in it, or say why not."""
-    label = task.file.cluster if column is None else canonical(record.get(column))
+    label = task.file.cluster
+    if column is not None:
+        label = canonical(_cell(record.get(column), task.file.source))
     if label is None:
         return BadRecord(origin, "no cluster")
+    if len(label) > MOST_LABEL:
+        return BadRecord(origin, f"a label of more than {MOST_LABEL:,} characters")
     if task.file.cluster is not None and label != task.file.cluster:
         return BadRecord(origin, f"{column} contradicts the folder")
     if task.vocabulary is None:
@@ -218,6 +244,13 @@ def _taken(
         origin=origin,
     )
     return Taken(document, ids)
+
+
+def _cell(value: object, source: Source) -> object:
+    """Return the label that a cell says; those of a CSV file are text, also of whole floats."""
+    if source.format == "csv" and isinstance(value, str) and (whole := _WHOLE.fullmatch(value)):
+        return whole[1]
+    return value
 
 
 def _ids(record: dict[str, Any], name: str, vocabulary: Vocabulary) -> NDArray[Any] | str:

@@ -1,22 +1,21 @@
 """Layouts: how corpora that are clustered already lie in files, and what says the cluster of a row.
 
 NVIDIA's ClimbLab has a folder a cluster (``cluster_3/cluster_3_017.tokenized.parquet``), ClimbMix a
-column ``cluster_id``, some mirrors a configuration a cluster (``cluster_id=3/``). Names are sorted
-as people count, ``cluster_10`` after ``cluster_9``.
+column ``cluster_id``, some mirrors a configuration a cluster (``cluster_id=3/``).
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from climbstream.loader.errors import InvalidDataError, UsageError
+from climbstream.loader.errors import UsageError
 
+from .labels import canonical, natural
 from .sources import Source, find_sources, is_table
 
 CLUSTER_COLUMNS = ("cluster_id", "cluster")
 """Columns that say the cluster of a row, where the user names none."""
-MOST_CLUSTERS = 10_000
 
 _ASIDE = {
     "dataset_info.json",
@@ -30,7 +29,6 @@ _ASIDE = {
 """Files beside the rows of a data set, though their names end as rows' do."""
 _NUMBERED = re.compile(r"cluster_([0-9]+)")
 _TOP = "hf://datasets/OWNER/NAME"
-_FORBIDDEN = re.compile(r"[^\w .-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,7 @@ def _of_folder(source: Source, column: str | None, folders: bool) -> str | None:
     if folders:
         if not above:
             raise UsageError(f"{source.name} lies in no folder that could name its cluster")
-        return above[0]
+        return canonical(above[0])
     keys = CLUSTER_COLUMNS if column is None else (column,)
     for part in above:
         key, equals, value = part.partition("=")
@@ -122,63 +120,3 @@ def _of_folder(source: Source, column: str | None, folders: bool) -> str | None:
         if column is None and (match := _NUMBERED.fullmatch(part)):
             return str(int(match[1]))
     return None
-
-
-def natural(text: str) -> list[str | int]:
-    """Key that sorts as people count.
-
-    >>> sorted(["part_10", "part_9", "part"], key=natural)
-    ['part', 'part_9', 'part_10']
-    """
-    parts = re.split(r"([0-9]+)", text)
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
-
-
-def canonical(value: object) -> str | None:
-    """Label of a cluster as a string; None: ``value`` is no label. Whole floats are numbers.
-
-    >>> canonical(3.0), canonical("3"), canonical(" law"), canonical(2.5), canonical("")
-    ('3', '3', 'law', None, None)
-    """
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else None
-    if isinstance(value, str | int):
-        return str(value).strip().encode(errors="replace").decode() or None
-    return None
-
-
-def cluster_names(labels: Iterable[str]) -> dict[str, str]:
-    """Name the cluster of each label, in natural order: ``c03`` for 3, other labels by themselves.
-
-    >>> cluster_names(["10", "9"]), cluster_names(["law", "sci/fi"])
-    ({'9': 'c09', '10': 'c10'}, {'law': 'law', 'sci/fi': 'sci_fi'})
-
-    Raises:
-        InvalidDataError: There are too many, or two would have the same name.
-    """
-    ordered = sorted(set(labels), key=natural)
-    if len(ordered) > MOST_CLUSTERS:
-        raise InvalidDataError(
-            f"the rows name {len(ordered):,} clusters, {', '.join(ordered[:3])} and so on; at most "
-            f"{MOST_CLUSTERS:,} are possible. Name the column of the cluster with --cluster"
-        )
-    if all(label.isascii() and label.isdigit() and str(int(label)) == label for label in ordered):
-        width = max(2, len(ordered[-1]))
-        return {label: f"c{int(label):0{width}d}" for label in ordered}
-    names: dict[str, str] = {}
-    for label in ordered:
-        name = _FORBIDDEN.sub("_", label)
-        names[label] = f"_{name}" if name[0] in ". " else name
-    return _told_apart(names)
-
-
-def _told_apart(names: Mapping[str, str]) -> dict[str, str]:
-    label_of: dict[str, str] = {}
-    for label, name in names.items():
-        if (other := label_of.setdefault(name, label)) != label:
-            raise InvalidDataError(
-                f"clusters {other!r} and {label!r} would both be named {name!r}; rename one of them"
-            )
-    return dict(names)

@@ -1,6 +1,7 @@
 """Importing: corpora that are clustered already become shards, with nothing clustered anew."""
 
 import json
+import re
 from collections import defaultdict
 
 import numpy as np
@@ -169,18 +170,91 @@ def test_folders_may_be_the_clusters(tmp_path, out, write_jsonl):
 def test_a_cluster_that_cannot_be_a_folder_gets_another_name(tmp_path, out, write_jsonl):
     rows = [{"text": "a", "cluster": label} for label in ("sci/fi", "..", "law")]
     manifest = imports(out, write_jsonl(tmp_path / "a.jsonl", rows), vocab_size=300)
-    assert manifest.names == ["_..", "law", "sci_fi"]
+    assert manifest.names == ["_.._", "law", "sci_fi"]
     assert read_json(out / "clusters.json")["source"]["sci_fi"] == "sci/fi"
 
 
 def test_two_clusters_never_share_a_name(tmp_path, out, write_jsonl):
-    rows = [{"text": "a", "cluster": label} for label in ("a/b", "a:b")]
-    with pytest.raises(InvalidDataError, match=r"'a/b' and 'a:b' would both be named 'a_b'"):
-        imports(out, write_jsonl(tmp_path / "a.jsonl", rows), vocab_size=300)
+    labels = ["a/b", "a:b", "Law", "law", "Cafe\u0301", "cafe_", "x" * 300, "x" * 301]
+    rows = [{"text": "a", "cluster": label} for label in labels]
+    names = imports(out, write_jsonl(tmp_path / "a.jsonl", rows), vocab_size=300).names
+    assert len({name.casefold() for name in names}) == len(labels)
+    assert {"Law", "cafe_"} < {*names}  # a label that is a name already keeps it
+    assert {*read_json(out / "clusters.json")["source"].values()} == {*labels}
+    assert verify_directory(out).faults == []
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        *("9" * 4000, "9" * 5000, int("9" * 4000), "x" * 300, "ü" * 200, "😀" * 99, "²", 1e300, -3),
+        *("con", "NUL.txt", "aux", "etc.", " . ", "-", "~", "../../up", "a\\b", "a\0b\x1b[31m"),
+    ],
+)
+def test_any_label_becomes_a_folder_that_every_system_takes(tmp_path, out, write_jsonl, label):
+    rows = [{"text": "a", "cluster": value} for value in ("law", label, 7)]
+    names = imports(out, write_jsonl(tmp_path / "a.jsonl", rows), vocab_size=300).names
+    assert len(names) == 3
+    assert {"law", "7"} < {*names}
+    (name,) = {*names} - {"law", "7"}
+    assert len(name.encode()) <= 100
+    assert re.fullmatch(r"[\w-][\w .-]*", name)
+    assert name[-1] not in ". "
+    assert name.partition(".")[0].lower() not in ("con", "nul", "aux")
+    assert verify_directory(out).faults == []
+
+
+def test_labels_with_lone_surrogates_are_clusters_of_their_own(tmp_path, out, write_jsonl):
+    rows = [b'{"text": "a", "cluster": "\\ud80%d"}' % i for i in range(2)]
+    names = imports(out, write_jsonl(tmp_path / "a.jsonl", rows), vocab_size=300).names
+    assert names == ["_ud800", "_ud801"]
+
+
+def test_a_label_of_thousands_of_digits_does_not_rename_the_others(tmp_path, out, write_jsonl):
+    rows = [{"text": "a", "cluster": label} for label in (3, "12", "9" * 5000)]
+    names = imports(out, write_jsonl(tmp_path / "a.jsonl", rows), vocab_size=300).names
+    assert names[:2] == ["c03", "c12"]
+    assert re.fullmatch("c9+-[0-9a-f]{8}", names[2])
+
+
+@pytest.mark.parametrize(
+    "label", [None, True, "", "  ", float("nan"), float("inf"), 2.5, [1], {"a": 1}, "x" * 10_001]
+)
+def test_a_row_whose_label_is_none_is_counted_and_said(tmp_path, out, write_jsonl, capfd, label):
+    rows = [{"text": "a", "cluster": value} for value in (label, "law", label)]
+    manifest = imports(out, write_jsonl(tmp_path / "a.jsonl", rows), vocab_size=300)
+    assert [(c.name, c.documents) for c in manifest.clusters] == [("law", 1)]
+    (reason,) = reasons(manifest)
+    assert f"left out 2 rows: {reason}; the first is a.jsonl:1" in capfd.readouterr().err
+
+
+def test_a_first_row_without_a_cluster_does_not_end_an_import(tmp_path, out, served, write_jsonl):
+    rows = [{}, {"x": 1}, *rows_of(1, [5]), b'{"cluster_id": ' + b"9" * 5000 + b"}"]
+    manifest = imports(out, write_jsonl(tmp_path / "part_0.tokenized.jsonl", rows))
+    assert served(out) == {"c01": [[5, END]]}
+    assert reasons(manifest) == {"no cluster": 2, "a number of thousands of digits": 1}
+
+
+def test_a_count_of_any_type_does_not_end_an_import(tmp_path, out, served):
+    rows = [{"tokens": [1, 2], "token_count": [1, 2], "cluster_id": 1}]
+    imports(out, write_parquet(tmp_path / "0.tokenized.parquet", rows))
+    assert served(out) == {"c01": [[1, 2, END]]}
+    (listed,) = read_json(out / "bad_records.json")
+    assert listed["reason"].startswith("taken, though token_count is ")
+
+
+def test_a_cell_that_is_not_utf_8_costs_one_row(tmp_path, out):
+    binary = pa.array([b"law", b"\xff", b"law"], pa.binary())
+    text = pa.StringArray.from_buffers(3, *binary.buffers()[1:])
+    table = pa.table({"text": ["a", "b", "c"], "cluster": text})
+    pq.write_table(table, tmp_path / "a.parquet")
+    manifest = imports(out, tmp_path / "a.parquet", vocab_size=300)
+    assert [(c.name, c.documents) for c in manifest.clusters] == [("law", 2)]
+    assert reasons(manifest) == {"not UTF-8": 1}
 
 
 def test_a_column_of_identifiers_is_no_column_of_clusters(tmp_path, out, write_jsonl, monkeypatch):
-    monkeypatch.setattr("climbstream.builder.layouts.MOST_CLUSTERS", 5)
+    monkeypatch.setattr("climbstream.builder.labels.MOST_CLUSTERS", 5)
     rows = [{"text": "a", "cluster": f"n{i}"} for i in range(6)]
     with pytest.raises(InvalidDataError, match="the rows name 6 clusters, n0, n1, n2 and so on"):
         imports(out, write_jsonl(tmp_path / "a.jsonl", rows), vocab_size=300)
