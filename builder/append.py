@@ -27,7 +27,7 @@ from climbstream.loader.storage import (
     write_json,
 )
 
-from .aside import BASE, WORK, settle
+from .aside import settle
 from .catalogue import read_seen, write_catalogue, write_heldout
 from .clustermap import ClusterMap
 from .corpus import BAD_RECORDS, ReadReport, read_corpus
@@ -41,6 +41,7 @@ from .shards import write_clusters
 from .sources import survey
 from .stages import look_at, tokenize_all
 from .unit import Unit
+from .workplace import BASE, WORK
 
 
 def append(

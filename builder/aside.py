@@ -4,7 +4,6 @@ New indices lie beside the old ones, other files in a folder of the work in prog
 manifest is the commit; then all is put into its place, by the next command if this one was killed.
 """
 
-import shutil
 from pathlib import Path
 
 from climbstream.loader.manifest import (
@@ -17,18 +16,16 @@ from climbstream.loader.manifest import (
 )
 from climbstream.loader.storage import hash_file, read_json
 
-WORK = ".build"
-BASE = "append to"
-"""In the plan of an append, the build that it adds to."""
+from .workplace import BASE, WORK, is_work, remove_work
 
 
 def settle(out: Path) -> None:
     """End what was killed after its manifest was written, a build or an append to ``out``."""
     work, plan = out / WORK, out / WORK / "plan.json"
-    if not work.exists() or not (out / MANIFEST).exists():
+    if not is_work(work) or not (out / MANIFEST).exists():
         return
     manifest = Manifest.load(out)
-    if plan.exists() and read_json(plan).get(BASE) == manifest.build:
+    if read_json(plan).get(BASE) == manifest.build:
         return  # an append that goes on
     for cluster in manifest.clusters:
         folder = cluster_folder(out, cluster.name)
@@ -38,4 +35,4 @@ def settle(out: Path) -> None:
             new.replace(folder / INDEX)
     for path in sorted((out / NEXT_FILES).glob("[!.]*")):
         path.replace(out / path.name)
-    shutil.rmtree(work)
+    remove_work(work)

@@ -20,7 +20,6 @@ from climbstream.loader.manifest import MANIFEST, TOKENIZER, Manifest, hash_file
 from climbstream.loader.progress import Progress, say
 from climbstream.loader.storage import hash_bytes, hash_file, hash_json, write_bytes, write_json
 
-from .aside import WORK
 from .card import CARD, Card, read_beside
 from .catalogue import write_catalogue
 from .corpus import BAD_RECORDS
@@ -37,7 +36,7 @@ from .shards import write_clusters
 from .stages import tokenize_all
 from .tokens import eos_id, load_tokenizer, token_dtype
 from .unit import Unit
-from .workplace import workplace
+from .workplace import WORK, workplace
 
 _SHOWN = 40
 """Characters that are shown of a label."""

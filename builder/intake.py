@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 from climbstream.loader.errors import InvalidDataError
 from climbstream.loader.storage import read_json, write_json
+from climbstream.loader.typed import valid_text
 
 from .corpus import make_document
 from .document import Document
 from .import_settings import ImportSettings, Vocabulary
+from .json_records import NOT_UTF8
 from .labels import MOST_LABEL, canonical, natural
 from .layouts import CLUSTER_COLUMNS, ClusteredFile
 from .read_report import BadFile, BadRecord, Report
@@ -221,7 +223,10 @@ def _taken(
     """Take a row, its tokens as they stand in it, or say why not."""
     label = task.file.cluster
     if column is not None:
-        label = canonical(_cell(record.get(column), task.file.source))
+        cell = _cell(record.get(column), task.file.source)
+        if isinstance(cell, str) and valid_text(cell) != cell:
+            return BadRecord(origin, NOT_UTF8)
+        label = canonical(cell)
     if label is None:
         return BadRecord(origin, "no cluster")
     if len(label) > MOST_LABEL:

@@ -12,6 +12,7 @@ from .unpack import BYTE_ORDER_MARK, lines_of
 
 NOT_JSON = "not JSON"
 NOT_UTF8 = "not UTF-8"
+_TOO_LONG = "a number of thousands of digits"
 _TOO_DEEP = "nested too deeply"
 
 _CHUNK = 1 << 16
@@ -68,8 +69,10 @@ def _parse(line: bytes, origin: str) -> Any:
         return json.loads(line.decode())
     except UnicodeDecodeError:
         return BadRecord(origin, NOT_UTF8)
-    except ValueError:
+    except json.JSONDecodeError:
         return BadRecord(origin, NOT_JSON)
+    except ValueError:  # Python refuses to read such
+        return BadRecord(origin, _TOO_LONG)
     except RecursionError:
         return BadRecord(origin, _TOO_DEEP)
 
@@ -124,7 +127,7 @@ class _Text:
                     continue
                 behind = self._at + 1 if error.msg.startswith("Unterminated") else error.pos
             except ValueError:
-                pass  # a number of thousands of digits
+                reason = _TOO_LONG
             except RecursionError:
                 reason = _TOO_DEEP
             break

@@ -4,7 +4,6 @@ Work in progress lies in ``OUT/.build``: units of the corpus with the arrays tha
 is there whole is done, so a killed build goes on where it was and ends with the same bytes.
 """
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from climbstream.loader.storage import (
     write_json,
 )
 
-from .aside import WORK, settle
+from .aside import settle
 from .catalogue import write_catalogue, write_heldout
 from .clustermap import ClusterMap
 from .corpus import BAD_RECORDS, NoColumnError, ReadReport, read_corpus
@@ -43,7 +42,7 @@ from .sources import Source, survey
 from .stages import look_at, tokenize_all
 from .tokens import eos_id, token_dtype
 from .unit import Unit
-from .workplace import begin_in
+from .workplace import WORK, begin_in, remove_work
 
 
 def build(
@@ -71,7 +70,7 @@ def build(
     with _begun(sources, out, settings, workers, engine) as begun:
         if begun:
             _run(begun, out, settings, strict=strict)
-            shutil.rmtree(out / WORK)
+            remove_work(out / WORK)
         else:
             check_losses(Manifest.load(out).conservation[:2], strict=strict)
             say(f"{out} is built already, from these sources with these settings")
@@ -150,7 +149,7 @@ def _decide(
             begun.engine, begun.sources, work / "units", settings, left_out=begun.left_out
         )
     except NoColumnError:
-        shutil.rmtree(work)  # so that the right name can be given in its place
+        remove_work(work)  # so that the right name can be given in its place
         raise
     units = [Unit(work / "units" / name) for name in report.units]
     fates = identify(units, settings)

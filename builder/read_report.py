@@ -98,10 +98,7 @@ class Report:
         Raises:
             InvalidDataError: It is no such report.
         """
-        report = convert(value, cls, "report of what was read")
-        for name in (f.name for f in fields(cls) if f.default_factory is Counter):
-            setattr(report, name, Counter(getattr(report, name)))
-        return report
+        return convert(value, cls, "report of what was read")
 
 
 def losses(stages: Iterable[Mapping[str, Any]]) -> list[str]:

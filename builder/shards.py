@@ -35,8 +35,8 @@ from climbstream.loader.progress import Progress
 from climbstream.loader.storage import hash_bytes, read_json, write_bytes, write_json
 from climbstream.loader.typed import convert
 
-from .aside import WORK
 from .unit import Unit
+from .workplace import WORK
 
 _HEADER = 512
 """Room for the head of a shard, beside its documents and their offsets."""

@@ -17,6 +17,7 @@ from climbstream.loader.errors import InvalidDataError, UsageError
 from climbstream.loader.storage import hash_file, hash_json
 
 from .read_report import BadFile
+from .workplace import is_output
 
 _FORMATS = {
     "jsonl": "jsonl",
@@ -127,6 +128,8 @@ def left_out(path: str, below: str, *, folder: bool = False) -> str:
         return "hidden"
     if any(part in _BESIDE_DATA or part.lower() in _BESIDE_DATA for part in parts):
         return "no data by its name"
+    if folder and is_output(Path(path)):
+        return "a shard directory, written by climb"
     if not folder and not is_table(below):
         endings = ["", *_endings(below)]
         if not endings[-1]:
@@ -160,7 +163,11 @@ def megabytes_of(name: str) -> float:
 
 
 def _files(name: str) -> tuple[list[str], list[BadFile]]:
-    """Files that ``name`` stands for: itself, those of a folder, or those of a glob."""
+    """Files that ``name`` stands for: itself, those of a folder, or those of a glob.
+
+    Raises:
+        UsageError: The name is no such thing, or that of a shard directory.
+    """
     try:
         system, path = fsspec.core.url_to_fs(name)
     except (ValueError, ImportError) as error:
@@ -182,6 +189,11 @@ def _below(file: str, top: str) -> str:
 
 def _local_files(path: str) -> tuple[list[str], list[BadFile]]:
     if os.path.isdir(path):  # noqa: PTH112
+        if output := next((p for p in (Path(path), *Path(path).parents) if is_output(p)), None):
+            raise UsageError(
+                f"{output} is a shard directory, written by climb, and no source; keep sources "
+                "outside of it"
+            )
         return _walk(path)
     if os.path.lexists(path):
         if not Path(path).is_file():

@@ -3,15 +3,19 @@
 Until it is finished, what was planned and what is in progress lie in a hidden folder within.
 """
 
+import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from climbstream.loader.errors import InvalidDataError
+from climbstream.loader.manifest import MANIFEST
 from climbstream.loader.plan import begin_or_continue, check_same
 from climbstream.loader.progress import say
-from climbstream.loader.storage import lock
+from climbstream.loader.pull import PLAN as PULL
+from climbstream.loader.storage import lock, read_json
 
 
 @contextmanager
@@ -31,14 +35,61 @@ def workplace(
     with lock(out):
         if (there := finished()) is not None:
             check_same(there, plan, out)
-            shutil.rmtree(work, ignore_errors=True)
+            remove_work(work)
             say(f"{out} is finished already, from these sources with these settings")
             yield None
             return
         if begin_in(out, hidden, plan):
             say(f"going on with what was begun in {out}")
         yield work
-        shutil.rmtree(work)
+        remove_work(work)
+
+
+WORK = ".build"
+"""Folder of the work in progress of a build, an import or an append."""
+BASE = "append to"
+"""In the plan of an append, the build that it adds to."""
+_PLANS = ("builder", "importer", "exporter", "drawn", BASE)
+"""Kinds of work: the plan of each has one of these keys."""
+_OUTPUTS = {MANIFEST: {"fingerprint", "clusters"}, PULL: {"pull", "shards"}}
+"""Files that mark a shard directory, and keys that they hold."""
+
+
+def is_work(work: Path) -> bool:
+    """Whether ``work`` is a folder of work in progress: a plan of ours lies in it."""
+    return not work.is_symlink() and not _keys(work / "plan.json").isdisjoint(_PLANS)
+
+
+def is_output(folder: Path) -> bool:
+    """Whether ``folder`` is a shard directory, one that was built or pulled or is about to be."""
+    whole = any(keys <= _keys(folder / name) for name, keys in _OUTPUTS.items())
+    return whole or is_work(folder / WORK)
+
+
+def _keys(path: Path) -> Set[str]:
+    """Return the keys of the JSON object in a file; none if it is no such file."""
+    try:
+        value = read_json(path) if path.is_file() else None
+    except (InvalidDataError, OSError):
+        return set()
+    return value.keys() if isinstance(value, dict) else set()
+
+
+def remove_work(work: Path) -> None:
+    """Remove a folder of work in progress; one without a plan of ours stays, and that is said.
+
+    The plan goes last, so that after a kill the folder is still known to be ours.
+    """
+    if not is_work(work):
+        if os.path.lexists(work):
+            say(f"{work} stays: it holds no plan of this command")
+        return
+    for path in work.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != "plan.json":
+            path.unlink()
+    shutil.rmtree(work)
 
 
 def begin_in(

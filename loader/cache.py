@@ -353,7 +353,7 @@ class ShardCache:
         # os.scandir, for a cache may hold 10,000 shards, and pathlib takes half as long again.
         with os.scandir(self.root) as folders:
             for folder in folders:
-                if not (_FOLDER.fullmatch(folder.name) and folder.is_dir()):
+                if not (_FOLDER.fullmatch(folder.name) and folder.is_dir(follow_symlinks=False)):
                     continue
                 with os.scandir(folder) as files:
                     for file in files:

@@ -7,10 +7,11 @@ what a format can; both raise nothing but `InvalidDataError`.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -89,13 +90,20 @@ def convert(value: Any, kind: type[T], what: str) -> T:
         InvalidDataError: It is none; the message names the field, what it should be and what it is.
     """
     try:
-        result: T = msgspec.convert(value, kind, strict=True)
+        result: T = msgspec.convert(value, kind, strict=True, dec_hook=_counter)
     except msgspec.ValidationError as error:
         raise InvalidDataError(f"this is no {what}: {explain(error)}") from None
     except UnicodeEncodeError:
         raise InvalidDataError(f"this is no {what}: a name in it is not UTF-8") from None
     _check_names(value, result, what)
     return result
+
+
+def _counter(kind: Any, value: Any) -> Any:
+    """Make the counts that a field of type ``Counter`` holds; msgspec knows no such type."""
+    if get_origin(kind) is not Counter:
+        raise NotImplementedError
+    return Counter(msgspec.convert(value, dict[str, Count], strict=True))
 
 
 def located(read: Callable[[Any], T], value: Any, where: str) -> T:

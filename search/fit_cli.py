@@ -1,5 +1,6 @@
 """The command ``climb fit``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -8,12 +9,14 @@ from climbstream.loader import Mixture
 from climbstream.loader.cli import json_option, show
 from climbstream.loader.errors import UsageError
 from climbstream.loader.page import page
+from climbstream.loader.progress import say
 from climbstream.loader.storage import write_bytes, write_json
 from climbstream.loader.table import text_table
 
 from .answer import Answer
-from .fit import fit, mean_weights, read_runs
+from .fit import fit, mean_weights
 from .report import skills_text, table_sections
+from .runs import read_runs
 
 
 @click.command("fit")
@@ -43,25 +46,38 @@ def fit_command(
 
     A row a run: columns of weights, and of scores, less is better. Of two files the first holds
     weights and the second scores, joined on the column run or run_id, as Olmix has them, or on the
-    first one, as RegMix has them. Several targets count equally.
+    first one, as RegMix has them. Several targets count equally. Rows of one mixture are repeats; a
+    run that two rows score differently is an error. What is left out is said.
     """
     if len(tables) > 2:
         raise UsageError(f"give one table, or weights and scores; not {len(tables)} files")
+    ways = _ways(targets)
+    table = read_runs(tables, list(ways), weights)
+    for note in table.notes:
+        say(note)
+    shares = Mixture.load(prior) if prior else mean_weights(table)
+    answer = fit(table, ways, prior=shares, max_weight=max_weight, seed=seed)
+    value = {**answer.to_json(), "notes": list(table.notes)}
+    if out is not None:
+        answer.mixture.save(out / "mixture.json")
+        write_json(out / "answer.json", value)
+        files = ", ".join(map(str, tables))
+        lead = f"{len(table.trials)} runs of {files}; targets {', '.join(ways)}."
+        lead = ". ".join([lead.rstrip("."), *table.notes]) + "."
+        sections = table_sections(shares.weights, answer, table.trials)
+        write_bytes(out / "report.html", page("Fit", lead, sections))
+    show(value, _text(answer, shares), as_json=as_json)
+
+
+def _ways(targets: Sequence[str]) -> dict[str, str]:
+    """Say by name of a column whether its least or its most is wanted."""
     ways: dict[str, str] = {}
     for target in targets:
         name, _, way = target.rpartition("=")
-        ways |= {name: way} if way in ("min", "max") and name else {target: "min"}
-    table = read_runs(tables, list(ways), weights)
-    shares = Mixture.load(prior) if prior else mean_weights(table)
-    answer = fit(table, ways, prior=shares, max_weight=max_weight, seed=seed)
-    if out is not None:
-        answer.mixture.save(out / "mixture.json")
-        write_json(out / "answer.json", answer.to_json())
-        files = ", ".join(map(str, tables))
-        lead = f"{len(table.trials)} runs of {files}; targets {', '.join(ways)}."
-        sections = table_sections(shares.weights, answer, table.trials)
-        write_bytes(out / "report.html", page("Fit", lead, sections))
-    show(answer.to_json(), _text(answer, shares), as_json=as_json)
+        name, way = (name, way) if way in ("min", "max") and name else (target, "min")
+        if ways.setdefault(name, way) != way:
+            raise UsageError(f"target {name} cannot be both min and max; say it once")
+    return ways
 
 
 def _text(answer: Answer, shares: Mixture) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from climbstream.builder import append as append_module
-from climbstream.builder import aside, pipeline
+from climbstream.builder import pipeline
 from climbstream.builder.append import append
 from climbstream.builder.aside import settle
 from climbstream.builder.pipeline import build
@@ -15,7 +15,7 @@ from climbstream.loader import Manifest, MixtureLoader
 from climbstream.loader.clusters import load_clusters
 from climbstream.loader.errors import InvalidDataError
 from climbstream.loader.heldout import read_heldout
-from climbstream.loader.manifest import load_index
+from climbstream.loader.manifest import NEXT_FILES, load_index
 from climbstream.loader.storage import read_json
 from climbstream.loader.verify import verify_directory
 
@@ -220,7 +220,7 @@ def test_an_append_that_is_killed_while_files_are_put_into_place_is_ended_by_any
 ):
     out = shutil.copytree(before, tmp_path / "shards")
     with monkeypatch.context() as patch:
-        patch.setattr(append_module, "settle", lambda out: (out / aside.ASIDE).exists() and kill())
+        patch.setattr(append_module, "settle", lambda out: (out / NEXT_FILES).exists() and kill())
         with pytest.raises(KilledError):
             append(sources[1:], out)
     (out / "clusters" / "c01" / "index.next.json").replace(out / "clusters" / "c01" / "index.json")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from climbstream.builder.aside import WORK
 from climbstream.builder.pipeline import build
 from climbstream.builder.settings import SCORES, BuildSettings
+from climbstream.builder.workplace import WORK
 from climbstream.loader import Manifest, MixtureLoader
 from climbstream.loader.clusters import load_clusters
 from climbstream.loader.errors import InvalidDataError, LockedError, UsageError

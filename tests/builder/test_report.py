@@ -59,7 +59,8 @@ def test_the_report_says_what_was_dropped_and_why(built, report):
     text = " ".join(report.words)
     for stage in Manifest.load(built.directory).conservation:
         for reason, size in stage["dropped"].items():
-            assert f"{reason}: {size['documents']}" in text
+            n = size["documents"]
+            assert f"{n} document{'s' if n != 1 else ''}: {reason}" in text
 
 
 def test_the_report_says_how_good_the_best_start_of_k_means_was(built, report):

@@ -9,7 +9,8 @@ import pytest
 from climbstream.loader import Mixture
 from climbstream.loader.cli import run
 from climbstream.loader.errors import InvalidDataError, UsageError
-from climbstream.search.fit import fit, read_runs
+from climbstream.search.fit import fit
+from climbstream.search.runs import read_runs
 
 DOMAINS = ["books", "code", "web"]
 
