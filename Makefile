@@ -6,7 +6,7 @@ OUT ?= demo
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check bench interop clean
+.PHONY: help demo test test-fast faults check bench interop clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,9 @@ test: $(VENV)  ## every test
 
 test-fast: $(VENV)  ## the tests that take less than a minute together
 	$(BIN)/pytest -n auto --dist loadfile -m "not slow"
+
+faults: $(VENV)  ## the tests behind docs/reliability.md, promise by promise
+	$(BIN)/python bench/faults.py
 
 check: $(VENV)  ## lint, types, layers
 	$(BIN)/ruff check

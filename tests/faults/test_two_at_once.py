@@ -1,0 +1,81 @@
+"""Two of a command on one folder: one works, or both are right; nothing is damaged."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+CLIMB = str(Path(sys.executable).with_name("climb"))
+
+
+def both(*arguments):
+    """Start a command twice; return codes and what was said."""
+    command = [CLIMB, *map(str, arguments)]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    said = [process.communicate(timeout=240)[1] for process in started]
+    return sorted(process.returncode for process in started), "\n".join(said)
+
+
+def hold(codes, said):
+    assert codes in ([0, 0], [0, 6]), said
+    if codes == [0, 6]:
+        assert "error: another process works on" in said
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory, make_records, write_jsonl):
+    folder = tmp_path_factory.mktemp("corpus")
+    settings = {"clusters": 2, "micro_clusters": 6, "dims": 8, "vocab_size": 400}
+    settings |= {"min_cluster_score": {}, "min_document_score": {}}
+    (folder / "settings.json").write_text(json.dumps(settings))
+    return write_jsonl(folder / "topics.jsonl", make_records(each=8, seed=3))
+
+
+def test_two_builds(climb, source, tmp_path):
+    config = source.parent / "settings.json"
+    hold(*both("build", source, "--out", tmp_path / "out", "--config", config, "--workers=1"))
+    assert climb("verify", tmp_path / "out").returncode == 0
+
+
+def test_two_appends(climb, built, source, tmp_path):
+    shards = shutil.copytree(built.directory, tmp_path / "shards")
+    hold(*both("build", source, "--append", "--out", shards, "--workers=1"))
+    assert climb("verify", shards).returncode == 0
+
+
+def test_verify_while_documents_are_appended(climb, built, source, tmp_path):
+    shards = shutil.copytree(built.directory, tmp_path / "shards")
+    command = [CLIMB, "build", str(source), "--append", "--out", str(shards), "--workers=1"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as append:
+        while append.poll() is None:
+            done = climb("verify", shards)
+            assert done.returncode in (0, 4), done.stderr
+            assert done.returncode == 0 or "appended meanwhile" in done.stdout
+    assert append.returncode == 0
+    assert climb("verify", shards).returncode == 0
+
+
+def test_two_pulls(climb, built, tmp_path):
+    hold(*both("pull", built.directory, tmp_path / "out"))
+    assert climb("verify", tmp_path / "out").returncode == 0
+
+
+@pytest.mark.parametrize("layout", ["jsonl", "parquet", "megatron"])
+def test_two_exports(built, tmp_path, layout):
+    options = ["export", built.directory, "--to", layout, "--workers=1", "--out"]
+    subprocess.run([CLIMB, *map(str, options), tmp_path / "alone"], check=True, capture_output=True)
+    hold(*both(*options, tmp_path / "out"))
+    alone = {p.name: p.read_bytes() for p in (tmp_path / "alone").rglob("*") if p.is_file()}
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == alone
+
+
+def test_two_trainings(built, tmp_path):
+    options = ["train", built.directory, "--tokens", 8192, "--seq-len", 64, "--out"]
+    hold(*both(*options, tmp_path / "out"))
+    assert (tmp_path / "out" / "model" / "config.json").exists()
