@@ -135,7 +135,7 @@ class _Append:
         look_at(self._engine, units, out / MODEL, self._settings)
         fates = assign(fates, clusters, self._settings, seen)
         check_losses(fates.stages[1:], strict=False)
-        tokenize_all(self._engine, fates, out / "tokenizer.json")
+        tokenize_all(self._engine, fates, out / "tokenizer.json", manifest.eos_id)
         written = write_clusters(
             self._engine, units, out, manifest.names, manifest.dtype, before=manifest
         )

@@ -5,6 +5,8 @@ from typing import Any
 
 from climbstream.loader.errors import InvalidDataError, UsageError
 
+from .end_token import EndChoice
+
 NO_TOKEN = -1
 """As `ImportSettings.eos_id`: no token ends a document."""
 
@@ -33,6 +35,10 @@ class ImportSettings:
     """Token ids are below this; of text: tokens of the tokenizer that is trained."""
     eos_id: int | None = None
     """Token that ends a document, put behind rows that do not end with it; `NO_TOKEN`: none."""
+    eos_token: str | None = None
+    """Its name, in place of its number."""
+    no_eos: bool = False
+    """Whether documents have no end token, as `NO_TOKEN` says too."""
     seed: int = 17
     """Keys the sample that a tokenizer is trained on, and those shown of each cluster."""
 
@@ -52,6 +58,15 @@ class ImportSettings:
             raise InvalidDataError(
                 f"eos_id is {self.eos_id}; it must be a token, or {NO_TOKEN} for none"
             )
+
+        _ = self.end  # raises unless at most one of its three settings is given
+
+    @property
+    def end(self) -> EndChoice:
+        """What is said of the token that ends a document."""
+        if self.eos_id == NO_TOKEN and not self.no_eos:
+            return EndChoice(eos_token=self.eos_token, no_eos=True)
+        return EndChoice(eos_token=self.eos_token, eos_id=self.eos_id, no_eos=self.no_eos)
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values."""

@@ -7,6 +7,7 @@ done, so a killed import goes on where it was and ends with the same bytes.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ from climbstream.loader.storage import hash_bytes, hash_file, hash_json, write_b
 from .card import CARD, Card, read_beside
 from .catalogue import write_catalogue
 from .corpus import BAD_RECORDS
+from .end_token import (
+    EOS,
+    EndToken,
+    find_end_token,
+    parse_configs,
+    read_configs,
+    trained_end_token,
+)
 from .fates import Fates
 from .fit import fit_tokenizer
 from .import_settings import GPT2, NO_TOKEN, ImportSettings, Vocabulary
@@ -34,7 +43,7 @@ from .report import write_report
 from .settings import BuildSettings
 from .shards import write_clusters
 from .stages import tokenize_all
-from .tokens import eos_id, load_tokenizer, token_dtype
+from .tokens import load_tokenizer, token_dtype
 from .unit import Unit
 from .workplace import WORK, workplace
 
@@ -64,14 +73,15 @@ def import_corpus(
     out = out.resolve()  # as processes elsewhere know it
     files = find_files(sources, settings.cluster, folders=settings.folders)
     cards = _cards(sources)
-    tokenizer = _tokenizer(sources, settings)
-    vocabulary = _vocabulary(files, settings, cards, tokenizer)
+    tokenizer, configs = _tokenizer(sources, settings)
+    vocabulary, end = _vocabulary(files, settings, cards, tokenizer, configs)
     plan = {
         "importer": 1,
         "settings": settings.to_json(),
         "sources": {file.source.place: file.source.fingerprint for file in files},
         "vocabulary": None if vocabulary is None else asdict(vocabulary),
         "tokenizer": "" if tokenizer is None else hash_bytes(tokenizer),
+        "end": end.to_json(),
         "licenses": [name for card in cards for name in card.licenses],
     }
 
@@ -80,6 +90,7 @@ def import_corpus(
 
     with workplace(out, WORK, plan, finished) as work:
         if work is not None:
+            end.tell()
             with open_engine(engine, workers, work / "plan.json") as opened:
                 _Import(opened, out, work, settings, vocabulary).run(files, cards, tokenizer, plan)
     return Manifest.load(out)
@@ -117,7 +128,7 @@ class _Import:
         if tokenizer is not None:
             write_bytes(self._out / TOKENIZER, tokenizer)
         if self._vocabulary is None:
-            vocabulary = self._tokenize(fates)
+            vocabulary = self._tokenize(fates, plan["end"]["id"])
         else:
             vocabulary = self._vocabulary
             out = {**read["out"], "tokens": sum(int(u.read("lengths").sum()) for u in units)}
@@ -201,14 +212,14 @@ class _Import:
                 np.add.at(sizes, clusters, unit.read("sizes"))
         return [int(size) for size in sizes]
 
-    def _tokenize(self, fates: Fates) -> Vocabulary:
+    def _tokenize(self, fates: Fates, end: int | None) -> Vocabulary:
         """Make tokens of text, with the tokenizer that is there, or one that is trained on it."""
         settings = BuildSettings(seed=self._settings.seed)
         if self._settings.vocab_size is not None:
             settings = replace(settings, vocab_size=self._settings.vocab_size)
         tokenizer = fit_tokenizer(fates.units, self._out / TOKENIZER, settings)
-        tokenize_all(self._engine, fates, self._out / TOKENIZER)
-        return Vocabulary(size=tokenizer.get_vocab_size(), eos_id=eos_id(tokenizer))
+        tokenize_all(self._engine, fates, self._out / TOKENIZER, end)
+        return Vocabulary(size=tokenizer.get_vocab_size(), eos_id=end)
 
 
 def _micro(labels: Sequence[str]) -> list[int]:
@@ -242,16 +253,19 @@ def _cards(sources: Sequence[str]) -> list[Card]:
     return list(found.values())
 
 
-def _tokenizer(sources: Sequence[str], settings: ImportSettings) -> bytes | None:
-    """Return the tokenizer that is named, or that lies beside the rows."""
+def _tokenizer(
+    sources: Sequence[str], settings: ImportSettings
+) -> tuple[bytes | None, dict[str, Any]]:
+    """Return the tokenizer that is named, or that lies beside the rows, and its `CONFIGS`."""
     if settings.tokenizer:
-        return load_tokenizer(settings.tokenizer).to_str(pretty=True).encode()
+        tokenizer = load_tokenizer(settings.tokenizer)
+        return tokenizer.to_str(pretty=True).encode(), read_configs(settings.tokenizer)
     for name in sources:
         for folder in card_folders(name):
             if (data := read_beside(folder, TOKENIZER)) is not None:
                 say(f"the tokenizer is {folder}/{TOKENIZER}")
-                return data
-    return None
+                return data, parse_configs(partial(read_beside, folder), folder)
+    return None, {}
 
 
 def _vocabulary(
@@ -259,41 +273,58 @@ def _vocabulary(
     settings: ImportSettings,
     cards: Sequence[Card],
     tokenizer: bytes | None,
-) -> Vocabulary | None:
-    """Find out what the tokens of the rows mean; None: the rows are text."""
+    configs: Mapping[str, Any],
+) -> tuple[Vocabulary | None, EndToken]:
+    """Find out what the tokens of the rows mean, None: the rows are text; and what ends them."""
     columns = next(filter(None, (columns_of(file.source) for file in files)), [])
     ways = {"tokens": settings.tokens, "text": settings.text}
     use = settings.use or next((way for way, name in ways.items() if name in columns), None)
     if use == "text":
-        if settings.eos_id is not None:
-            raise UsageError(
-                "the rows are text, whose ends the tokenizer marks; leave out --eos-id"
-            )
-        return None
+        if tokenizer is None:
+            return None, trained_end_token(settings.end)
+        return None, _end_of(tokenizer, settings, configs)
     if use is None:
         raise UsageError(
             f"the rows of {files[0].source.name} have the columns {', '.join(columns)}, "
             f"no {settings.tokens!r} and no {settings.text!r}; name one with --tokens or --text"
         )
-    size, end = settings.vocab_size, settings.eos_id
+    size, end = settings.vocab_size, _stated_end(settings, cards)
     for card in cards:
         size = card.ours.get("vocab_size") if size is None else size
-        end = card.ours.get("eos_id") if end is None else end
     if tokenizer is not None:
-        known = Tokenizer.from_str(tokenizer.decode())
-        size = known.get_vocab_size() if size is None else size
-        if end is None:
-            end = NO_TOKEN if (found := eos_id(known)) is None else found
+        size = Tokenizer.from_str(tokenizer.decode()).get_vocab_size() if size is None else size
+        end = end or _end_of(tokenizer, settings, configs)
     if all(file.tokenized for file in files) and (size is None or end is None):
         say(f"tokens are taken for GPT-2's: {GPT2.size:,}, and {GPT2.eos_id} ends a document")
         size = GPT2.size if size is None else size
-        end = GPT2.eos_id if end is None else end
+        end = end or EndToken(GPT2.eos_id, EOS, "GPT-2's tokenizer")
     if size is None or end is None:
         raise UsageError(
             f"nothing says what the tokens of {files[0].source.name} mean; name their --tokenizer, "
             f"or its --vocab-size and --eos-id ({NO_TOKEN}: none)"
         )
-    return Vocabulary(size=size, eos_id=None if end == NO_TOKEN else end)
+    return Vocabulary(size=size, eos_id=end.id), end
+
+
+def _stated_end(settings: ImportSettings, cards: Sequence[Card]) -> EndToken | None:
+    """Return the end token whose number the user or a card of ours states."""
+    if settings.end.no_eos:
+        return EndToken(None, "", "--no-eos")
+    if settings.eos_id is not None:
+        return EndToken(settings.eos_id, "", "--eos-id")
+    if settings.eos_token is not None:
+        return None
+    stated = [card.ours["eos_id"] for card in cards if "eos_id" in card.ours]
+    if not stated:
+        return None
+    return EndToken(None if stated[0] == NO_TOKEN else stated[0], "", "the card")
+
+
+def _end_of(tokenizer: bytes, settings: ImportSettings, configs: Mapping[str, Any]) -> EndToken:
+    """Find the end token of the tokenizer of the rows."""
+    return find_end_token(
+        Tokenizer.from_str(tokenizer.decode()), settings.end, configs, "the tokenizer"
+    )
 
 
 def _license(cards: Sequence[Card], stated: str | None, report: IntakeReport) -> str:

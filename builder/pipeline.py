@@ -31,6 +31,7 @@ from .catalogue import write_catalogue, write_heldout
 from .clustermap import ClusterMap
 from .corpus import BAD_RECORDS, NoColumnError, ReadReport, read_corpus
 from .describe import describe_clusters, label_agreement, name_licenses
+from .end_token import EndToken, find_end_token, read_configs, trained_end_token
 from .fates import Fates, decide, identify
 from .fit import MODEL, fit_model, fit_tokenizer, read_fit
 from .preview import preview
@@ -40,7 +41,7 @@ from .settings import BuildSettings, effect_of_change
 from .shards import write_clusters
 from .sources import Source, survey
 from .stages import look_at, tokenize_all
-from .tokens import eos_id, token_dtype
+from .tokens import load_tokenizer, token_dtype
 from .unit import Unit
 from .workplace import WORK, begin_in, remove_work
 
@@ -130,10 +131,21 @@ def _begun(
             check_same(first, plan, out, effect_of_change(first, plan))
             yield None
             return
+        end = _end_token(settings)
+        plan["end"] = end.to_json()
         if begin_in(out, WORK, plan, effect_of_change):
             say(f"going on with the build in {out}")
+        end.tell()
         with open_engine(engine, workers, out / WORK / "plan.json") as opened:
             yield _Begun(opened, found, left_out, plan)
+
+
+def _end_token(settings: BuildSettings) -> EndToken:
+    """Find the token that ends documents, before anything is read."""
+    if settings.tokenizer is None:
+        return trained_end_token(settings.end)
+    tokenizer, configs = load_tokenizer(settings.tokenizer), read_configs(settings.tokenizer)
+    return find_end_token(tokenizer, settings.end, configs, settings.tokenizer)
 
 
 def _decide(
@@ -168,7 +180,8 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
     engine, plan = begun.engine, begun.plan
     report, units, kmeans, clusters, fates = _decide(begun, out, settings, strict=strict)
     tokenizer = fit_tokenizer(units, out / "tokenizer.json", settings)
-    tokenize_all(engine, fates, out / "tokenizer.json")
+    end = begun.plan["end"]["id"]
+    tokenize_all(engine, fates, out / "tokenizer.json", end)
     dtype = token_dtype(tokenizer.get_vocab_size())
     width = max(2, len(str(clusters.count - 1)))
     names = [f"c{k:0{width}d}" for k in range(clusters.count)]
@@ -187,7 +200,7 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
         clusters=tuple(entries),
         dtype=dtype,
         vocab_size=tokenizer.get_vocab_size(),
-        eos_id=eos_id(tokenizer),
+        eos_id=end,
         tokenizer_hash=hash_file(out / "tokenizer.json"),
         build=hash_json(plan),
         license=name_licenses(units),

@@ -5,6 +5,8 @@ from typing import Any, Self, get_args, get_origin
 
 from climbstream.loader.errors import InvalidDataError
 
+from .end_token import EndChoice
+
 SCORES = ("overall", "educational", "informational", "advertisement")
 """Quality scores of a document, 0 to 5; higher is better in all, so 5 has no advertisement."""
 
@@ -50,7 +52,7 @@ DECIDES = {
         "near_duplicates",
         "holdout",
     ),
-    "the tokens": ("tokenizer", "vocab_size"),
+    "the tokens": ("tokenizer", "vocab_size", "eos_token", "eos_id", "no_eos"),
 }
 """Settings by the first thing that they decide; all things after it follow from it."""
 
@@ -113,6 +115,12 @@ class BuildSettings:
     """A Hugging Face tokenizer: name, folder or tokenizer.json; default: train a byte-level BPE."""
     vocab_size: int = 32_768
     """Tokens of a tokenizer that is trained."""
+    eos_token: str | None = None
+    """Name of the token that ends a document; default: what the tokenizer's files say."""
+    eos_id: int | None = None
+    """Its number, in place of its name."""
+    no_eos: bool = False
+    """Whether documents have no end token."""
     seed: int = 17
     """Keys every sample and start."""
 
@@ -135,6 +143,7 @@ class BuildSettings:
                 raise InvalidDataError(
                     f"{name} is {getattr(self, name)}; it must be from {low:,} to {high:,}"
                 )
+        _ = self.end  # raises unless at most one of its three settings is given
         if self.ids not in IDS:
             raise InvalidDataError(f"ids is {self.ids!r}; it must be one of {', '.join(IDS)}")
         if not 0 <= self.holdout < 1:
@@ -198,6 +207,11 @@ class BuildSettings:
             *(("score", column) for column in self.score_columns.values()),
             *(("embed", column) for column in [self.vector_column] if column is not None),
         ]
+
+    @property
+    def end(self) -> EndChoice:
+        """What is said of the token that ends a document."""
+        return EndChoice(eos_token=self.eos_token, eos_id=self.eos_id, no_eos=self.no_eos)
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values."""

@@ -32,9 +32,12 @@ def look_at(engine: Engine, units: Sequence[Unit], model: Path, settings: BuildS
     run_stage(engine, "embed, score and assign", "documents", look, tasks)
 
 
-def tokenize_all(engine: Engine, fates: Fates, tokenizer: Path) -> None:
-    """Do `tokenize_unit` with all units; drop what the tokenizer makes nothing of."""
-    tasks = (TokenTask(unit, tokenizer) for unit in fates.units)
+def tokenize_all(engine: Engine, fates: Fates, tokenizer: Path, end: int | None) -> None:
+    """Do `tokenize_unit` with all units; drop what the tokenizer makes nothing of.
+
+    Token ``end`` is put behind each document; None: nothing is.
+    """
+    tasks = (TokenTask(unit, tokenizer, end) for unit in fates.units)
     run_stage(engine, "tokenise", "tokens", tokenize_unit, tasks)
 
     def find(_: int, unit: Unit) -> NDArray[np.str_]:
@@ -105,6 +108,7 @@ class TokenTask:
 
     unit: Unit
     tokenizer: Path
+    end: int | None
 
 
 def tokenize_unit(task: TokenTask) -> int:
@@ -123,7 +127,7 @@ def tokenize_unit(task: TokenTask) -> int:
         order = np.argsort(clusters, kind="stable")
         order = order[clusters[order] >= 0]
         texts = unit.columns("text")["text"].take(order).to_pylist()
-        documents = tokenize(tokenizer, texts, dtype)
+        documents = tokenize(tokenizer, texts, dtype, task.end)
         lengths = np.array([len(document) for document in documents], np.int64)
         # A document of no token cannot be stored.
         unit.write("order", order[lengths > 0])

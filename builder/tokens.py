@@ -10,10 +10,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from climbstream.loader.errors import InvalidDataError
 
-EOS = "<|endoftext|>"
+from .end_token import EOS
+
 _BATCH = 128
 """Texts that are encoded at a time: an encoding takes 20 times the memory of its ids."""
-_EOS_NAMES = (EOS, "</s>", "<eos>", "<|end_of_text|>", "<|eot_id|>", "[SEP]")
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -48,21 +48,16 @@ def load_tokenizer(name: str) -> Tokenizer:
         ) from None
 
 
-def eos_id(tokenizer: Tokenizer) -> int | None:
-    """Return the token that ends a document, if ``tokenizer`` has one of the usual names."""
-    ids = (tokenizer.token_to_id(name) for name in _EOS_NAMES)
-    return next((i for i in ids if i is not None), None)
-
-
 def token_dtype(vocab_size: int) -> str:
     """Smallest type that holds ids below ``vocab_size``: ``uint16`` or ``uint32``."""
     return "uint16" if vocab_size <= 1 << 16 else "uint32"
 
 
-def tokenize(tokenizer: Tokenizer, texts: Sequence[str], dtype: str) -> list[NDArray[Any]]:
-    """Give the token ids of each text, ended by the tokenizer's end-of-document token."""
+def tokenize(
+    tokenizer: Tokenizer, texts: Sequence[str], dtype: str, end: int | None
+) -> list[NDArray[Any]]:
+    """Give the token ids of each text, with token ``end`` behind them, unless that is None."""
     tokenizer.encode_special_tokens = True  # as text: a document may speak of them
-    end = eos_id(tokenizer)
     tail = [] if end is None else [end]
     documents = []
     for first in range(0, len(texts), _BATCH):

@@ -1,0 +1,193 @@
+"""The token that ends a document: what the user names, else what the tokenizer's own files say.
+
+A ``tokenizer.json`` does not say which of its tokens that is. Hugging Face keeps it beside it, as
+``eos_token`` in ``tokenizer_config.json`` or, in older models, in ``special_tokens_map.json``.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from climbstream.loader.errors import InvalidDataError, UsageError
+from climbstream.loader.progress import say
+from climbstream.loader.storage import read_regular
+from climbstream.loader.typed import parse_json, short
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
+"""Files beside a tokenizer that name its end token, the first that does so counts."""
+EOS = "<|endoftext|>"
+_USUAL = (
+    EOS,
+    "</s>",
+    "<eos>",
+    "<|end_of_text|>",
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|eos|>",
+    "<｜end▁of▁sentence｜>",  # noqa: RUF001 - so it is written
+    "[SEP]",
+)
+"""Names by which an end token is known where no file says it."""
+_REMEDY = "name it with --eos-token NAME or --eos-id N, or do without by --no-eos"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndChoice:
+    """What the user says of the end token; all left out: the tokenizer's files decide.
+
+    Raises:
+        UsageError: More than one thing is said.
+    """
+
+    eos_token: str | None = None
+    eos_id: int | None = None
+    no_eos: bool = False
+
+    def __post_init__(self) -> None:
+        said = [self.eos_token is not None, self.eos_id is not None, self.no_eos]
+        if sum(said) > 1:
+            raise UsageError("--eos-token, --eos-id and --no-eos exclude each other; give one")
+
+
+@dataclass(frozen=True, slots=True)
+class EndToken:
+    """The token that is put behind every document."""
+
+    id: int | None
+    """None: documents have no end token."""
+    name: str
+    source: str
+    """What says so."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return asdict(self)
+
+    def tell(self) -> None:
+        """Say on the console which it is."""
+        if self.id is None:
+            say(f"documents have no end token ({self.source})")
+        else:
+            name = f"{self.name}, " if self.name else ""
+            say(f"documents end with {name}token {self.id}, by {self.source}")
+
+
+def find_end_token(
+    tokenizer: "Tokenizer", choice: EndChoice, configs: Mapping[str, Any], what: str
+) -> EndToken:
+    """Find the end token of ``tokenizer``, which messages call ``what``.
+
+    ``configs`` are those of `CONFIGS` that there are, by name.
+
+    Raises:
+        UsageError: The user names a token that it does not have.
+        InvalidDataError: A file beside it names such a token; or nothing says which it is.
+    """
+    if choice.no_eos:
+        return EndToken(None, "", "--no-eos")
+    if choice.eos_id is not None:
+        name = tokenizer.id_to_token(choice.eos_id) if 0 <= choice.eos_id < 1 << 32 else None
+        if name is None:
+            raise UsageError(
+                f"{what} has no token {choice.eos_id}, but {tokenizer.get_vocab_size():,} of them "
+                "from 0 on; correct --eos-id"
+            )
+        return EndToken(choice.eos_id, name, "--eos-id")
+    if choice.eos_token is not None:
+        number = tokenizer.token_to_id(choice.eos_token)
+        if number is None:
+            near = difflib.get_close_matches(choice.eos_token, _specials(tokenizer))
+            hint = f"; it has {', '.join(near)}" if near else ""
+            raise UsageError(f"{what} has no token {choice.eos_token!r}{hint}; correct --eos-token")
+        return EndToken(number, choice.eos_token, "--eos-token")
+    for file, config in configs.items():
+        if (name := _named(config)) is not None:
+            if (number := tokenizer.token_to_id(name)) is None:
+                raise InvalidDataError(
+                    f"{file} says that documents end with {short(name)}, which {what} does not "
+                    f"have; {_REMEDY}"
+                )
+            return EndToken(number, name, file)
+    return _usual(tokenizer, what)
+
+
+def _usual(tokenizer: "Tokenizer", what: str) -> EndToken:
+    """Find the one token with a usual name, among the special ones first."""
+    specials = _specials(tokenizer)
+    for names in (specials, tokenizer.get_vocab()):
+        usual = [name for name in _USUAL if name in names]
+        if len(usual) > 1:
+            raise InvalidDataError(
+                f"any of {', '.join(usual)} may end documents of {what}, and no "
+                f"{' or '.join(CONFIGS)} says which; {_REMEDY}"
+            )
+        if usual:
+            return EndToken(tokenizer.token_to_id(usual[0]), usual[0], f"the usual name in {what}")
+    listed = f"; its special tokens are {', '.join(specials[:8])}" if specials else ""
+    raise InvalidDataError(f"nothing says which token ends documents of {what}{listed}; {_REMEDY}")
+
+
+def _specials(tokenizer: "Tokenizer") -> list[str]:
+    added = tokenizer.get_added_tokens_decoder().values()
+    return [token.content for token in added if token.special]
+
+
+def _named(config: Any) -> str | None:
+    """Return the end token that a file names, as a string or as an object with its content."""
+    token = config.get("eos_token") if isinstance(config, dict) else None
+    token = token.get("content") if isinstance(token, dict) else token
+    return token if isinstance(token, str) and token else None
+
+
+def read_configs(name: str) -> dict[str, Any]:
+    """Read those of `CONFIGS` that lie beside the tokenizer ``name``: a file, a folder or a name.
+
+    Raises:
+        InvalidDataError: One is no JSON.
+    """
+    path = Path(name)
+    if path.exists():
+        folder = path if path.is_dir() else path.parent
+        return parse_configs(lambda file: _local(folder / file), str(folder))
+    return parse_configs(lambda file: _of_hub(name, file), name)
+
+
+def parse_configs(read: Callable[[str], bytes | None], place: str) -> dict[str, Any]:
+    """Read those of `CONFIGS` that ``read`` gives; of those that are not there it gives None."""
+    contents = {file: read(file) for file in CONFIGS}
+    return {f: parse_json(data, f"{place}/{f}") for f, data in contents.items() if data is not None}
+
+
+def _local(path: Path) -> bytes | None:
+    return read_regular(path) if path.exists() else None
+
+
+def _of_hub(name: str, file: str) -> bytes | None:
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415 - only a tokenizer of the Hub
+    from huggingface_hub.errors import EntryNotFoundError  # noqa: PLC0415
+
+    try:
+        return Path(hf_hub_download(name, file)).read_bytes()
+    except EntryNotFoundError:
+        return None
+
+
+def trained_end_token(choice: EndChoice) -> EndToken:
+    """Return the end token of a tokenizer that is trained: `EOS`, its number 0.
+
+    Raises:
+        UsageError: The user names another.
+    """
+    if choice.no_eos:
+        return EndToken(None, "", "--no-eos")
+    if choice.eos_token not in (None, EOS) or choice.eos_id not in (None, 0):
+        raise UsageError(
+            f"a tokenizer that is trained ends documents with {EOS}, its token 0; leave out "
+            "--eos-token and --eos-id, or name a --tokenizer"
+        )
+    return EndToken(0, EOS, "the tokenizer that is trained")
