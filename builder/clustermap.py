@@ -5,13 +5,14 @@ or to none when it was pruned. Pruning and merging give a new map and leave the 
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from climbstream.loader.errors import InvalidDataError
-from climbstream.loader.typed import check_version, convert
+from climbstream.loader.typed import check_version, convert, short
 
 PRUNED = -1
 
@@ -20,7 +21,7 @@ PRUNED = -1
 class _MapValue:
     """A map as JSON has it."""
 
-    cluster: list[int]
+    cluster: list[Annotated[int, Meta(ge=PRUNED, le=(1 << 31) - 1)]]
     why: dict[str, str]
 
 
@@ -86,11 +87,11 @@ class ClusterMap:
             InvalidDataError: It is no such map, or one for other centroids.
         """
         read = convert(check_version(value, cls.version, "cluster map"), _MapValue, "cluster map")
-        beyond = [n for n in read.cluster if not PRUNED <= n < len(centroids)]
-        if beyond or any(not n.isdecimal() or int(n) >= len(centroids) for n in read.why):
+        micro = {str(number) for number in range(len(read.cluster))}
+        if unknown := read.why.keys() - micro:
             raise InvalidDataError(
-                f"this is no cluster map: it names clusters that {len(centroids)} micro-clusters "
-                "cannot form"
+                f"this is no cluster map: why names {short(min(unknown))}, which is none of its "
+                f"{len(micro)} micro-clusters"
             )
         return cls(
             centroids=centroids,

@@ -80,7 +80,8 @@ class Trial:
         fields = check_version(value, cls.version, "trial")
         # Written for people who read the log: it follows from the scores.
         fields.pop("status", None)
-        fields["mixture"] = Mixture.from_json(fields.get("mixture"))
+        if "mixture" in fields:
+            fields["mixture"] = Mixture.from_json(fields["mixture"])
         return convert(fields, cls, "trial")
 
 

@@ -117,7 +117,7 @@ def test_a_log_that_is_not_there_is_not_made_up(tmp_path):
 def test_a_damaged_log_names_the_file(tmp_path):
     path = tmp_path / "trials.jsonl"
     path.write_text('{"settings": {}}\n{"version": 1}\n')
-    with pytest.raises(InvalidDataError, match=r"trials\.jsonl: this is no trial"):
+    with pytest.raises(InvalidDataError, match=r"trials\.jsonl: line 2: this is no trial"):
         TrialLog.open(path)
     path.write_text("[]\n")
     with pytest.raises(InvalidDataError, match=r"trials\.jsonl, line 1"):
