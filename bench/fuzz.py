@@ -9,6 +9,7 @@ file as it was, which must be read.
 
 import argparse
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -29,35 +30,35 @@ from typing import Any, NamedTuple
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import mutate
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+import zstandard
 
-from climbstream.builder import append, corpus, exchange_cli, export, imported, pipeline, report
-from climbstream.builder import cli as builder_cli
+from climbstream.builder import append, corpus, export, imported, pipeline
 from climbstream.builder.settings import BuildSettings
-from climbstream.loader import (
-    Manifest,
-    Mixture,
-    MixtureLoader,
-    audit,
-    cli,
-    commands,
-    explain,
-    replay,
-    run_commands,
-    verify,
-)
+from climbstream.builder.sources import find_sources
+from climbstream.loader import Manifest, Mixture, MixtureLoader, cli
+from climbstream.loader.change import Change
 from climbstream.loader.metrics import append_metrics
 from climbstream.loader.request import ask, open_run
-from climbstream.loader.change import Change
 from climbstream.loader.schedule import Schedule
 from climbstream.loader.state import LoaderState
 from climbstream.loader.storage import hash_bytes, hash_json, read_json
 from climbstream.search import Search, fit_cli
 from climbstream.search.target import load_target
 
+PRELOAD = (
+    "climbstream.builder.cli",
+    "climbstream.builder.exchange_cli",
+    "climbstream.builder.report",
+    "climbstream.loader.commands",
+    "climbstream.loader.run_commands",
+    "climbstream.loader.audit",
+    "climbstream.loader.explain",
+    "climbstream.loader.verify",
+)
+"""What commands import when they are called: here once, not in each case."""
 SECONDS = 10
 GROWTH = 1 << 30
 SETTINGS: dict[str, Any] = {
@@ -70,7 +71,9 @@ SETTINGS: dict[str, Any] = {
     "min_document_score": {},
 }
 LOADER: dict[str, Any] = {"seq_len": 32, "batch_rows": 8}
-WORDS = "harbour sail anchor tide reef flour butter oven whisk dough orbit comet galaxy rocket the of and".split()
+WORDS = (
+    "harbour sail anchor tide reef flour butter oven whisk dough orbit comet galaxy rocket the of"
+).split()
 
 
 class Format(NamedTuple):
@@ -114,7 +117,7 @@ class Serial:
 def read_sources(*names: str) -> None:
     """Read a corpus as a build does."""
     settings = BuildSettings(**SETTINGS)
-    corpus.read_corpus(Serial(), corpus.find_sources(names), Path("out/units"), settings)
+    corpus.read_corpus(Serial(), find_sources(names), Path("out/units"), settings)
 
 
 def serve(**more: Any) -> None:
@@ -409,8 +412,6 @@ def mend_hashes(folder: Path) -> None:
 
 
 def _mend_index(file: Path) -> None:
-    import zstandard
-
     index = json.loads(file.read_bytes())
     for shard in index["shards"]:
         packed = (file.parent / shard["zip_data"]["basename"]).read_bytes()
@@ -570,6 +571,8 @@ def main() -> None:
     names = options.format or list(FORMATS)
     cases, failures, seconds = Counter(), Counter(), Counter()
     torch.set_num_threads(1)
+    for module in PRELOAD:
+        importlib.import_module(module)
     with tempfile.TemporaryDirectory(prefix="climbstream-fuzz-") as place:
         base = Path(place) / "base"
         base.mkdir()

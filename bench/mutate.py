@@ -28,7 +28,9 @@ VALUES = (
     "null true false 0 1 -1 0.5 -0.0 1e308 1e400 1e-320 NaN Infinity -Infinity [] {} [null] [[1]] "
     '"" "text" "1" "\\u0000" "\\ud800" "\\u001b[31mred" "\\n" "../../x" "/etc/passwd" "." '
     '{"a":1} [1,"a"]'
-).split(" ") + [
+).split(" ")
+"""Values of JSON that a reader may not expect, as they are written,"""
+VALUES += [
     "1" + "0" * 30,
     "9" * 5000,
     "-" + "9" * 40,
@@ -40,7 +42,7 @@ VALUES = (
     "[" * 200_000 + "]" * 200_000,
     '{"a":' * 3000 + "1" + "}" * 3000,
 ]
-"""Values of JSON that a reader may not expect, as they are written."""
+"""and those that are long or deep."""
 CELLS = [
     *("", " ", "NA", "nan", "inf", "-1", "1e400", "001", "0x10", "9" * 5000, "é", "a\nb", '"', "'"),
     *("\x1b[31mred", "\x00", "true", "../x", "a" * 200_000, "=1+1", ",", "\ufeff"),
@@ -177,6 +179,29 @@ def change_table(rng: random.Random, data: bytes, delimiter: str = ",") -> bytes
     return made.encode(rng.choice(["utf-8"] * 6 + ["utf-16"]))
 
 
+def _columns(rng: random.Random, n: int) -> list[Any]:
+    """Make columns of ``n`` values that a reader may not expect."""
+    return [
+        pa.nulls(n),
+        pa.array([None if i % 3 else "x" for i in range(n)], "string"),
+        pa.array([["a", None, "b"]] * n),
+        pa.array([{"text": "a", "n": 1}] * n),
+        pa.array([b"\xff\xfe text"] * n),
+        pa.array(["copy"] * n).dictionary_encode(),
+        pa.array([float("nan")] * n),
+        pa.array([1 << 62] * n),
+        pa.array([-1] * n),
+        pa.array([[-1, 1 << 40]] * n),
+        pa.array([[]] * n, pa.list_(pa.int32())),
+        pa.array([[0.5, float("inf")]] * n),
+        pa.array([True] * n),
+        pa.array([0] * n, pa.timestamp("us")),
+        pa.array([rng.choice(CELLS) for _ in range(n)]),
+        pa.array(["9" * 5000] * n),
+        pa.array([str(i) * 300 for i in range(n)]),
+    ]
+
+
 def change_columns(rng: random.Random, table: pa.Table) -> pa.Table:
     """Give a table other types, names, values or rows."""
     for _ in range(rng.choice([1, 1, 2])):
@@ -196,27 +221,7 @@ def change_columns(rng: random.Random, table: pa.Table) -> pa.Table:
                 [table.slice(0, 0), pa.concat_tables([table, table]), table.slice(1, 1)]
             )
         else:
-            made = rng.choice(
-                [
-                    lambda: pa.nulls(n),
-                    lambda: pa.array([None if i % 3 else "x" for i in range(n)], "string"),
-                    lambda: pa.array([["a", None, "b"]] * n),
-                    lambda: pa.array([{"text": "a", "n": 1}] * n),
-                    lambda: pa.array([b"\xff\xfe text"] * n),
-                    lambda: pa.array(["copy"] * n).dictionary_encode(),
-                    lambda: pa.array([float("nan")] * n),
-                    lambda: pa.array([1 << 62] * n),
-                    lambda: pa.array([-1] * n),
-                    lambda: pa.array([[-1, 1 << 40]] * n),
-                    lambda: pa.array([[]] * n, pa.list_(pa.int32())),
-                    lambda: pa.array([[0.5, float("inf")]] * n),
-                    lambda: pa.array([True] * n),
-                    lambda: pa.array([0] * n, pa.timestamp("us")),
-                    lambda: pa.array([rng.choice(CELLS) for _ in range(n)]),
-                    lambda: pa.array(["9" * 5000] * n),
-                    lambda: pa.array([str(i) * 300 for i in range(n)]),
-                ]
-            )()
+            made = rng.choice(_columns(rng, n))
             table = table.set_column(at, name, made)
     return table
 
