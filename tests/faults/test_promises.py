@@ -27,6 +27,9 @@ def test_every_promise_names_tests_that_are_collected(page):
         "hostile input",
         "several processes",
         "clock",
+        "files of others",
+        "documents",
+        "threads",
     }
     tests = [test for promise in promises for test in promise.tests]
     assert all(promise.tests for promise in promises)

@@ -126,6 +126,29 @@ def test_columns_that_are_not_there_are_named(table, targets, weights, words):
         read_runs([table], targets, weights)
 
 
+@pytest.mark.parametrize(
+    ("heads", "words"),
+    [
+        (["id", "w_a", "w_b", "w_a", "loss"], "columns 2 and 4 are all named 'w_a'"),
+        (["id", "w_a", "w_b", "loss", "loss"], "columns 4 and 5 are all named 'loss'"),
+    ],
+)
+def test_two_columns_of_one_name_are_named(tmp_path, capfd, heads, words):
+    path = write(tmp_path / "runs.csv", heads, [[i, 0.5, 0.5, 0.5, 1.0] for i in range(9)])
+    assert run(["fit", str(path), "--target", "loss", "--out", str(tmp_path / "out")]) == 3
+    assert words in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_scores_of_one_run_are_named_with_their_lines(tmp_path, capfd):
+    weights = write(tmp_path / "w.csv", ["run", "a", "b"], [[i, 0.5, 0.5] for i in range(9)])
+    rows = [[i, 1.0] for i in range(9)]
+    scores = write(tmp_path / "s.csv", ["run", "loss"], [*rows, [4, 2.0]])
+    out = str(tmp_path / "out")
+    assert run(["fit", str(weights), str(scores), "--target", "loss", "--out", out]) == 3
+    assert "lines 6 and 11: run '4' is there twice, and its loss is" in capfd.readouterr().err
+
+
 def test_too_few_runs_and_bad_weights_are_refused_with_numbers(tmp_path):
     heads = ["w_a", "w_b", "loss"]
     few = write(tmp_path / "few.csv", heads, [[0.5, 0.5, 1.0], [0.2, 0.8, "nan"]])
