@@ -118,8 +118,8 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
 def left_out(path: str, below: str, *, folder: bool = False) -> str:
     """Say why the file or folder ``path`` is no data, ``below`` one that was named; "" if it is.
 
-    >>> left_out("/x/.git", ".git", folder=True), left_out("/x/a.jsonl.gz", "a.jsonl.gz")
-    ('hidden', '')
+    >>> left_out("/x/.git", ".git", folder=True)
+    'hidden'
     >>> left_out("/x/a.jsonl.7z", "a.jsonl.7z")
     'packed in an unknown way'
     """

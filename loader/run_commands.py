@@ -14,6 +14,7 @@ from .cli import json_option, show
 from .errors import UsageError
 from .monitor import HOST, Monitor
 from .progress import say
+from .stop import Stopped
 from .table import text_table
 from .watch import RunWatch
 
@@ -108,5 +109,5 @@ def monitor(run: Path, port: int, as_json: bool) -> None:
             click.echo(server.url)
             say("open this address in a browser of this machine; Ctrl-C ends")
             server.serve_forever()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Stopped):
             say("ended; the run goes on")
