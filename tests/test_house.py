@@ -179,7 +179,7 @@ def test_a_command_needs_an_extra_that_there_is(name):
 
 def test_the_command_is_installed():
     (entry,) = importlib.metadata.entry_points(group="console_scripts", name="climb")
-    assert entry.value == "climbstream.loader.cli:main"
+    assert entry.value == "climbstream.loader.entry:main"
 
 
 # Public names, and what they cost.

@@ -54,3 +54,21 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
         timeout=60,
     )
     assert (done.stdout, done.stderr) == ("begun\n", "")
+
+
+IMPORTING = """
+import builtins, os, signal
+from climbstream.loader.entry import main
+real = builtins.__import__
+def late(name, *rest, **options):
+    if name == "click":
+        os.kill(os.getpid(), signal.SIGINT)
+    return real(name, *rest, **options)
+builtins.__import__ = late
+main()
+"""
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_no_traceback():
+    done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
