@@ -174,3 +174,163 @@ def test_the_command_leaves_mixture_answer_and_report(table, tmp_path, capfd, re
 def test_a_file_that_is_not_there_is_one_line_and_its_code(tmp_path, capfd):
     assert run(["fit", str(tmp_path / "none.csv"), "--target", "loss"]) == 2
     assert capfd.readouterr().err.count("\n") == 1
+
+
+# Tables as people hand them on.
+
+
+def rows_of(n=12):
+    """Rows of a table w_a, w_b, y, as text."""
+    return [
+        [f"{i / 11:.3f}", f"{1 - i / 11:.3f}", f"{3 + (i / 11 - 0.4) ** 2:.5f}"] for i in range(n)
+    ]
+
+
+HEADS = ["w_a", "w_b", "y"]
+
+
+def refusal(capfd, *arguments):
+    """Run ``climb fit``, and return its exit code and its message, which is one line."""
+    code = run(["fit", *map(str, arguments), "--target", "y"])
+    message = capfd.readouterr().err.splitlines()[-1]
+    assert "internal" not in message
+    return code, message
+
+
+def test_two_columns_of_one_name_are_refused_only_where_they_are_used(tmp_path, capfd):
+    for heads in (["w_a", "w_a", "y"], ["w_a", "y", "y"], ["w_a", " w_a", "y"]):
+        table = write(tmp_path / "t.csv", heads, rows_of())
+        code, message = refusal(capfd, table)
+        assert code == 3
+        assert "t.csv, line 1: columns " in message
+        assert "rename them, or keep one" in message
+    notes = write(tmp_path / "n.csv", [*HEADS, "note", "note"], [[*r, "", ""] for r in rows_of()])
+    assert len(read_runs([notes], ["y"], None).trials) == 12
+
+
+def test_two_scores_of_one_run_are_refused_with_both_lines(tmp_path, capfd):
+    weights = write(
+        tmp_path / "w.csv", ["run", "a", "b"], [[i, *r[:2]] for i, r in enumerate(rows_of())]
+    )
+    scores = [[i, r[2]] for i, r in enumerate(rows_of())]
+    twice = write(tmp_path / "s.csv", ["run", "y"], [*scores, [8, 99]])
+    code, message = refusal(capfd, weights, twice)
+    assert code == 3
+    assert (
+        "s.csv, lines 10 and 14: run '8' is there twice, and its y is '3.10711' and '99'" in message
+    )
+    other = write(
+        tmp_path / "v.csv", ["run", "a", "b"], [[i % 11, *r[:2]] for i, r in enumerate(rows_of())]
+    )
+    code, message = refusal(capfd, other, write(tmp_path / "o.csv", ["run", "y"], scores))
+    assert (code, "v.csv, lines 2 and 13: run '0' is there twice" in message) == (3, True)
+
+
+def test_what_is_left_out_is_said_by_reason_with_count_and_first(tmp_path, capfd):
+    rows = rows_of(16)
+    weights = write(
+        tmp_path / "w.csv",
+        ["run", "a", "b"],
+        [[i, *map(abs, map(float, r[:2]))] for i, r in enumerate(rows)],
+    )
+    scores = [[i, r[2]] for i, r in enumerate(rows) if i not in (2, 3)]
+    scores[0][1], scores[1][1] = "diverged", "inf"
+    scores += [["x", 1.0], ["", 2.0], scores[-1]]
+    table = write(tmp_path / "s.csv", ["run", "y"], scores)
+    assert run(["fit", str(weights), str(table), "--target", "y", "--json"]) == 0
+    out, err = capfd.readouterr()
+    expected = [
+        f"left out 1 row: no run; the first is {table}, line 17",
+        f"left out 1 row: a run that is there already; the first is '15', {table}, line 18",
+        f"left out 1 row: no weights in {weights}; the first is run 'x', {table}, line 16",
+        f"left out 2 rows: y is no finite number; the first is 'diverged', {table}, line 2",
+        f"left out 2 rows: no scores in {table}; the first is {weights}, line 4",
+    ]
+    assert json.loads(out)["notes"][: len(expected)] == expected
+    assert all(line in err for line in expected)
+
+
+def test_rows_of_one_mixture_are_repeats(tmp_path):
+    rows = [[*r[:2], float(r[2]) + noise] for r in rows_of() for noise in (0, 0.001)]
+    read = read_runs([write(tmp_path / "t.csv", HEADS, rows)], ["y"], None)
+    assert len(read.trials) == 24
+    assert read.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "ends", "encoding"),
+    [
+        (",", "\r\n", "utf-8-sig"),
+        (";", "\n", "utf-8"),
+        ("\t", "\r\n", "utf-16"),
+        (",", "\r", "utf-8"),
+    ],
+)
+def test_tables_of_spreadsheets_are_read(tmp_path, delimiter, ends, encoding):
+    rows = [
+        [cell.replace(".", ",") if delimiter == ";" else cell for cell in row] for row in rows_of()
+    ]
+    text = ends.join(delimiter.join(row) for row in [['"w_a"', "w_b", "y"], *rows, ["", "", ""]])
+    (tmp_path / "t.csv").write_bytes(f"{text}{ends}".encode(encoding))
+    plain = read_runs([write(tmp_path / "p.csv", HEADS, rows_of())], ["y"], None)
+    assert read_runs([tmp_path / "t.csv"], ["y"], None).trials == plain.trials
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [
+        (b"", 3, "has no rows under its heads"),
+        (b"w_a,w_b,y\n\n", 3, "has no rows under its heads"),
+        (b"w_a,w_b,y\n1,2\n", 3, "line 2 has 2 cells, and 3 heads above them; mend the line"),
+        (b"w_a,w_b,y\n\n1,2,3,4\n", 3, "line 3 has 4 cells"),
+        (b'w_a,w_b,y\n1,2,"3\n4,5,6\n', 3, "line 2: this is no CSV: unexpected end of data"),
+        (b"w_a,w_b,y\n1,2,3\n\xff,2,3\n", 3, "line 3 is not UTF-8"),
+        (b"w_a,w_b,y\n1,2," + b"9" * 200_000, 3, "line 2: this is no CSV: field larger"),
+        (b"w_a,w_b,y\n1,x,3\n", 3, "row 1: the weight in column 'w_b' is 'x' (line 2)"),
+        (b"w_a,w_b,y\n1,,3\n", 3, "the weight in column 'w_b' is ''"),
+        (b"w_a,w_b,y\n1,nan,3\n", 3, "the weight in column 'w_b' is 'nan'"),
+        (b"w_a,w_b,y\n1,1e200,3\n", 3, "the weight in column 'w_b' is '1e200'"),
+        (b"w_a,w_b,y\n1,1_0,3\n", 3, "the weight in column 'w_b' is '1_0'"),
+        (b"w_a,w_b,y\n0,0,3\n", 3, "row 1: every weight is 0 (line 2)"),
+        (b"w_a,w_b,y\n" + b"1,2,3\n" * 9, 3, "y is 3 in all 9 runs"),
+        (b"w_a,w_b,y\n" + b"".join(b"1,2,%d\n" % i for i in range(9)), 3, "the same weights"),
+        (b"w_a,w_y\n" + b"1,2\n" * 9, 2, "has no scores y"),
+        (b"\0" * 100, 3, "has no rows under its heads"),
+    ],
+)  # fmt: skip
+def test_a_bad_table_is_refused_with_file_line_and_remedy(tmp_path, capfd, content, code, words):
+    (tmp_path / "t.csv").write_bytes(content)
+    got, message = refusal(capfd, tmp_path / "t.csv")
+    assert (got, str(tmp_path / "t.csv") in message or "all 9" in message) == (code, True)
+    assert words in message
+
+
+def test_a_target_that_is_a_weight_is_refused(tmp_path, capfd):
+    table = write(tmp_path / "t.csv", HEADS, rows_of())
+    code, message = refusal(capfd, table, "--weights", "*")
+    assert (code, "has no scores y (y: a weight, by --weights)" in message) == (2, True)
+
+
+def test_a_target_cannot_be_least_and_most_at_once(tmp_path, capfd):
+    table = write(tmp_path / "t.csv", HEADS, rows_of())
+    assert run(["fit", str(table), "--target", "y", "--target", "y=max"]) == 2
+    assert "target y cannot be both min and max" in capfd.readouterr().err
+
+
+def test_weights_that_sum_to_unlike_totals_are_said(tmp_path):
+    rows = [[100 * float(a), 100 * float(b), y] for a, b, y in rows_of()]
+    assert read_runs([write(tmp_path / "t.csv", HEADS, rows)], ["y"], None).notes == ()
+    rows[2][:2] = [0.5, 0.5]
+    (note,) = read_runs([write(tmp_path / "t.csv", HEADS, rows)], ["y"], None).notes
+    assert "sum to 1 in line 4 and to 100 in line 2; each row is scaled to 1" in note
+
+
+def test_scores_of_a_second_file_may_be_named_as_a_domain_is(tmp_path):
+    rows = rows_of()
+    weights = write(
+        tmp_path / "w.csv", ["run", "y", "b"], [[i, *r[:2]] for i, r in enumerate(rows)]
+    )
+    scores = write(tmp_path / "s.csv", ["run", "y"], [[i, r[2]] for i, r in enumerate(rows)])
+    read = read_runs([weights, scores], ["y"], None)
+    assert read.domains == ["y", "b"]
+    assert [t.scores["y"] for t in read.trials] == [float(r[2]) for r in rows]
