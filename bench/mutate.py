@@ -301,7 +301,7 @@ def change_npy(rng: random.Random, data: bytes) -> bytes:
     """Change shape, type or values of an array."""
     if rng.random() < 0.4:
         return change_bytes(rng, data)
-    array = np.load(io.BytesIO(data), allow_pickle=False)
+    array = np.atleast_1d(np.load(io.BytesIO(data), allow_pickle=False))
     if rng.random() < 0.4:
         shape = str(array.shape)
         other = rng.choice(["(10000000000, 16)", "(-1, 16)", "(0, 16)", "()", "(1,)", "(3, 4, 5)"])

@@ -23,6 +23,7 @@ from climbstream.loader.storage import (
     hash_json,
     lock,
     read_json,
+    reading,
     write_bytes,
     write_json,
 )
@@ -32,6 +33,7 @@ from .catalogue import read_seen, write_catalogue, write_heldout
 from .clustermap import ClusterMap
 from .corpus import BAD_RECORDS, ReadReport, read_corpus
 from .describe import describe_clusters, label_agreement, name_licenses
+from .encoder import check_shape
 from .fates import assign, identify
 from .fit import MODEL
 from .read_report import check_losses
@@ -125,7 +127,10 @@ class _Append:
         """Go through all stages; the manifest is written last."""
         out, units, manifest = self._out, self._units, self._manifest
         known = read_json(out / "clusters.json")
-        clusters = ClusterMap.from_json(known["map"], np.load(out / "centroids.npy"))
+        with reading(out / "centroids.npy", "array of centroids"):
+            centroids = np.load(out / "centroids.npy")
+        check_shape(out / "centroids.npy", "centroids", centroids, None, None)
+        clusters = ClusterMap.from_json(known["map"], centroids)
         kmeans = known.get("kmeans")
         parts = manifest.parts or 0
         near = None if self._settings.near_duplicates is None else out / WORK / "seen"

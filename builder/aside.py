@@ -14,7 +14,8 @@ from climbstream.loader.manifest import (
     Manifest,
     cluster_folder,
 )
-from climbstream.loader.storage import hash_file, read_json
+from climbstream.loader.plan import read_plan
+from climbstream.loader.storage import hash_file
 
 from .workplace import BASE, WORK, is_work, remove_work
 
@@ -25,7 +26,7 @@ def settle(out: Path) -> None:
     if not is_work(work) or not (out / MANIFEST).exists():
         return
     manifest = Manifest.load(out)
-    if read_json(plan).get(BASE) == manifest.build:
+    if read_plan(plan).get(BASE) == manifest.build:
         return  # an append that goes on
     for cluster in manifest.clusters:
         folder = cluster_folder(out, cluster.name)

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.loader.errors import ClimbError, InvalidDataError
+from climbstream.loader.storage import reading
 
-from .embed import Embedder, unit_length
+from .embed import FEATURES, Embedder, unit_length
 from .unit import Unit
 
 FITTED = "tfidf"
@@ -80,9 +81,27 @@ def read_vectors(unit: Unit, rows: Any) -> NDArray[np.float32]:
 
 def read_encoder(path: Path) -> tuple[Encoder | None, NDArray[np.float32]]:
     """Read the encoder and the centroids that lie in ``path``; None: the corpus brings vectors."""
-    with np.load(path, allow_pickle=False) as model:
+    with reading(path, "model of a build"), np.load(path, allow_pickle=False) as model:
         name = str(model["embed"])
         if name == FITTED:
-            return Embedder(model["idf"], model["components"]), model["centroids"]
+            idf, components, centroids = (model[n] for n in ("idf", "components", "centroids"))
+            check_shape(path, "idf", idf, FEATURES)
+            check_shape(path, "components", components, FEATURES, None)
+            check_shape(path, "centroids", centroids, None, components.shape[1])
+            return Embedder(idf, components), centroids
         brought = name.startswith("column:")
         return None if brought else load_model(name), model["centroids"]
+
+
+def check_shape(path: Path, name: str, array: NDArray[Any], *shape: int | None) -> None:
+    """Raise `InvalidDataError` unless ``array`` is float32 of ``shape``; None stands for any size.
+
+    What is computed with it is compiled, and would read beyond its end.
+    """
+    sizes = zip(array.shape, shape, strict=False)
+    fits = array.ndim == len(shape) and all(there in (here, None) for here, there in sizes)
+    if not fits or array.dtype != np.float32:
+        raise InvalidDataError(
+            f"{path}: {name} is {array.dtype} of shape {array.shape}, which does not fit the rest; "
+            "build the directory again"
+        )

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from climbstream.loader.errors import InvalidDataError
 from climbstream.loader.order import drawn
 from climbstream.loader.progress import say
-from climbstream.loader.storage import atomic_path, write_bytes
+from climbstream.loader.storage import atomic_path, reading, write_bytes
 
 from .embed import Embedder
 from .encoder import FITTED, load_model, read_vectors
@@ -107,7 +107,7 @@ def _embed(
 
 def read_fit(path: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Read the centroids that lie in ``path``, and how good k-means found them to be."""
-    with np.load(path, allow_pickle=False) as model:
+    with reading(path, "model of a build"), np.load(path, allow_pickle=False) as model:
         return model["centroids"], json.loads(str(model["kmeans"]))
 
 

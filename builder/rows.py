@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from climbstream.loader.errors import IntegrityError
 from climbstream.loader.manifest import TOKENIZER
-from climbstream.loader.storage import atomic_path
+from climbstream.loader.storage import atomic_path, reading
 from climbstream.loader.store import Store
 
 Part = tuple[Sequence[int], Sequence[NDArray[Any]]]
@@ -108,4 +108,6 @@ class Rows:
 
 @lru_cache(maxsize=1)
 def _tokenizer(directory: str) -> Tokenizer:
-    return Tokenizer.from_str(Store.of(directory).read(TOKENIZER).decode())
+    data = Store.of(directory).read(TOKENIZER)
+    with reading(f"{directory}/{TOKENIZER}", "tokenizer"):
+        return Tokenizer.from_str(data.decode())

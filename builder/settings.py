@@ -235,11 +235,10 @@ class BuildSettings:
 
 def effect_of_change(there: Any, here: Any) -> str:
     """Say what a build has to do again, whose plan was ``there`` and is ``here``."""
-    if there.get("sources") != here["sources"]:
+    before = there.get("settings")
+    if there.get("sources") != here["sources"] or not isinstance(before, dict):
         return ""
-    changed = [
-        name for name, value in here["settings"].items() if there["settings"].get(name) != value
-    ]
+    changed = [name for name, value in here["settings"].items() if before.get(name) != value]
     for what, names in DECIDES.items():
         if any(name in names for name in changed):
             return f"; that changes {what}, and all that follows"

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from climbstream.loader.parquet import read_parquet
-from climbstream.loader.storage import atomic_path
+from climbstream.loader.storage import atomic_path, naming
 
 from .document import Document
 from .given import NOTHING
@@ -84,9 +84,11 @@ class Unit:
 
     def read(self, name: str, *, mapped: bool = False) -> NDArray[Any]:
         """Read an array, or map it into memory."""
-        array: NDArray[Any] = np.load(
-            self._path(name), mmap_mode="r" if mapped else None, allow_pickle=False
-        )
+        path = self._path(name)
+        with naming(path):
+            array: NDArray[Any] = np.load(
+                path, mmap_mode="r" if mapped else None, allow_pickle=False
+            )
         return array
 
     def _path(self, name: str) -> Path:

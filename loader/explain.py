@@ -11,6 +11,7 @@ from .errors import UsageError
 from .manifest import DOCUMENTS, cluster_folder, load_index
 from .parquet import read_parquet
 from .replay import Replay
+from .storage import reading
 from .stream import TokenStream
 
 Place = tuple[str, int, int]
@@ -111,7 +112,9 @@ def _look_up(folder: Path, places: set[Place]) -> dict[Place, tuple[str | None, 
     wanted = pc.field("cluster").isin(clusters) & pc.field("shard").isin(shards.tolist())
     columns = ["id", "cluster", "shard", "row", "origin"]
     for part in parts:
-        for row in read_parquet(part, columns).filter(wanted).to_pylist():
+        with reading(part, "part of a catalogue"):
+            rows = read_parquet(part, columns).filter(wanted).to_pylist()
+        for row in rows:
             place = (row["cluster"], row["shard"], row["row"])
             if place in places:
                 found[place] = (row["id"], row["origin"])

@@ -40,7 +40,7 @@ def begin_or_continue(
     """
     path = place / name
     if path.exists():
-        there = read_json(path)
+        there = read_plan(path)
         check_same(there, plan, place, effect(there, plan))
         remove_temporaries(place, *folders)
         return True
@@ -54,6 +54,18 @@ def begin_or_continue(
             temporary.unlink(missing_ok=True)
     write_json(path, plan)
     return False
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """Read the plan that lies at ``path``.
+
+    Raises:
+        InvalidDataError: It is no object of JSON.
+    """
+    plan = read_json(path)
+    if not isinstance(plan, dict):
+        raise InvalidDataError(f"{path} holds no plan, an object; name a new folder")
+    return plan
 
 
 def _others(place: Path, path: Path, leaves: Sequence[str] | None) -> list[str]:

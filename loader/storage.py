@@ -70,7 +70,7 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
     Raises:
         As of `open_regular`.
     """
-    with open_regular(path) as file:
+    with naming(path), open_regular(path) as file:
         return file.read() if most is None else file.read(most + 1)
 
 
@@ -82,7 +82,7 @@ def hash_bytes(data: bytes | memoryview) -> str:
 def hash_file(path: Path) -> str:
     """Hash of the bytes of the file at ``path``: xxh3-128 as 32 hex digits."""
     digest = xxhash.xxh3_128()
-    with open_regular(path) as file:
+    with naming(path), open_regular(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -112,6 +112,34 @@ def atomic_path(path: Path) -> Iterator[Path]:
             _sync_directory(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name ``path`` in an error of the system that names no file, as one while it is read."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
+def reading(path: Path | str, what: str) -> Iterator[None]:
+    """Say why ``path``, which is ``what``, cannot be read, whatever library reads it.
+
+    Raises:
+        UsageError: The system refuses, or there is no such file.
+        InvalidDataError: It is something else.
+    """
+    try:
+        yield
+    except ClimbError:
+        raise
+    except Exception as error:
+        ours = disk_error(error, Path(path))
+        raise ours or InvalidDataError(f"{path} is no {what}: {error}") from error
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from urllib.parse import urljoin, urlsplit
 from .errors import IntegrityError, RemoteError, UsageError
 from .progress import say
 from .retry import is_refusal, pause_after, status_of
-from .storage import check_regular, open_regular
+from .storage import check_regular, naming, open_regular
 
 TRY_SECONDS = 60.0
 """A shard of 8 MB, compressed, comes within this at 140 kB/s."""
@@ -118,7 +118,7 @@ class Store:
         if self._get is None:
             if self._root is not None:
                 check_regular(Path(file._place), Path(self._root))
-            with open_regular(Path(file._place)) as local:
+            with naming(Path(file._place)), open_regular(Path(file._place)) as local:
                 size = os.fstat(local.fileno()).st_size
                 # It may grow while it is read, and some files of the system say 0.
                 data = local.read(most + 1) if size <= most else b""

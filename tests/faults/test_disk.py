@@ -94,14 +94,11 @@ def test_a_file_that_cannot_be_read_is_named(climb, shim, built, tmp_path, comma
     place = built.directory / name
     more = [tmp_path / "out"] if command == "pull" else []
     done = climb(command, built.directory, *more, env=failing(shim, "read", 1, place))
-    if (command, name) == ("inspect", "clusters"):
-        pytest.skip("it reads clusters.json alone") if done.returncode == 0 else None
-    assert done.returncode != 1, done.stderr
     assert_plain(done)
     assert str(place) in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("most", [5, 8, 12, 16, 24])
+@pytest.mark.parametrize("most", [8, 16])
 @pytest.mark.parametrize("command", ["build", "pull", "verify"])
 def test_too_few_open_files_are_an_error_that_says_so(
     climb, source, built, tmp_path, command, most
