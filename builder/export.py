@@ -20,13 +20,13 @@ from climbstream.loader.manifest import TOKENIZER, Manifest, load_index
 from climbstream.loader.mixture import Mixture
 from climbstream.loader.mosaic import stream_arguments
 from climbstream.loader.pool import Pool
-from climbstream.loader.progress import Progress
+from climbstream.loader.progress import Progress, say
 from climbstream.loader.storage import read_json, write_bytes, write_json
 from climbstream.loader.store import Store
 
 from .card import CARD, license_metadata, our_metadata, write_card
 from .labels import cluster_names
-from .megatron import blend, write_indexed
+from .megatron import blend, prefixes, write_indexed
 from .readback import cluster_documents
 from .rows import Rows
 from .workplace import workplace
@@ -96,6 +96,8 @@ def export_shards(
     with workplace(out, ".export", plan, finished) as work:
         if work is not None:
             tasks, write = _tasks(directory, manifest, out, to, rows)
+            if to == "megatron" and manifest.eos_id is None:
+                say("documents have no end token, so Megatron cannot see where they end in a row")
             with Pool(workers) as pool, Progress("export", manifest.tokens, "tokens") as progress:
                 for _, tokens in pool.run(write, tasks):
                     progress.add(tokens)
@@ -153,8 +155,8 @@ def _tasks(
         ], write_rows
     if to == "megatron":
         return [
-            task(Path(cluster.name), {k: range(counts[k])})
-            for k, cluster in enumerate(manifest.clusters)
+            task(Path(prefix), {k: range(counts[k])})
+            for k, prefix in enumerate(prefixes(manifest.names))
         ], write_megatron
     return [], write_rows
 
@@ -204,7 +206,7 @@ def write_megatron(task: FileTask) -> int:
     if task.path.with_name(f"{task.path.name}.idx").exists():
         return 0
     parts = (documents for _, documents in _documents(task))
-    return write_indexed(task.path, parts, task.manifest.dtype)
+    return write_indexed(task.path, parts, task.manifest.dtype, task.manifest.eos_id)
 
 
 def _mixture_text(

@@ -8,7 +8,7 @@ them forbids, and no two names differ in case alone. Labels are sorted as people
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from climbstream.loader.errors import InvalidDataError
 from climbstream.loader.storage import hash_bytes
@@ -129,12 +129,3 @@ def _marked(name: str, label: str, taken: set[str]) -> str:
 def _folded(name: str) -> str:
     """Return what is left of a name where systems do not tell case and forms of letters apart."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
-
-
-def words_apart(names: Sequence[str]) -> list[str]:
-    """Name each of ``names`` without spaces, for what parts its words there.
-
-    >>> words_apart(["sci fi", "sci_fi", "law"])
-    ['sci_fi-34597fa2', 'sci_fi', 'law']
-    """
-    return [*told_apart({name: name.replace(" ", "_") for name in names}).values()]

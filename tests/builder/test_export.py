@@ -16,7 +16,8 @@ from climbstream.builder import export, imported, intake, shards
 from climbstream.builder.export import export_shards
 from climbstream.builder.import_settings import ImportSettings
 from climbstream.builder.imported import import_corpus
-from climbstream.loader.errors import InvalidDataError, UsageError
+from climbstream.builder.megatron import write_indexed
+from climbstream.loader.errors import IntegrityError, InvalidDataError, UsageError
 from climbstream.loader.manifest import Manifest
 from climbstream.loader.mixture import Mixture
 from climbstream.loader.storage import read_json
@@ -150,6 +151,46 @@ def test_megatron_reads_each_cluster(tmp_path, size):
     assert read_indexed(tmp_path / "meg" / "c02") == [[4, 9]]
     assert text == f"0.714285714286 {tmp_path}/meg/c01 0.285714285714 {tmp_path}/meg/c02"
     assert (tmp_path / "meg" / "blend.txt").read_text() == f"{text}\n"
+
+
+def test_megatron_ends_as_many_documents_as_the_catalogue_has(
+    cut_finely, tmp_path, catalogue, read_documents
+):
+    export_shards(str(cut_finely), tmp_path / "meg", "megatron")
+    manifest = Manifest.load(cut_finely)
+    ours = read_documents(cut_finely)
+    rows = [row for row in catalogue(cut_finely) if not row["why"]]
+    for name in manifest.names:
+        theirs = read_indexed(tmp_path / "meg" / name)
+        assert theirs == [
+            d.tolist() for (cluster, _, _), d in sorted(ours.items()) if cluster == name
+        ]
+        lengths = [row["tokens"] for row in rows if row["cluster"] == name]
+        assert sorted(map(len, theirs)) == sorted(lengths)
+        assert sum(document.count(manifest.eos_id) for document in theirs) == len(lengths)
+
+
+def test_documents_without_an_end_are_as_many_for_megatron_and_that_is_said(tmp_path, capfd):
+    directory = shards_of(tmp_path, {1: [[1, 2], [3], [1]]}, eos_id=-1)
+    export_shards(str(directory), tmp_path / "meg", "megatron")
+    assert read_indexed(tmp_path / "meg" / "c01") == [[1, 2], [3], [1]]
+    assert "documents have no end token, so Megatron" in capfd.readouterr().err
+
+
+def test_a_document_that_does_not_end_is_not_exported(tmp_path):
+    parts = [[np.array([1, 9], np.uint16)], [np.array([1], np.uint16)]]
+    with pytest.raises(IntegrityError, match="a document of c01 does not end with token 9"):
+        write_indexed(tmp_path / "c01", parts, "uint16", 9)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_word_for_megatron_has_a_space(tmp_path):
+    directory = shards_of(tmp_path, {"sci fi": [[1]], "sci_fi": [[2], [3]]})
+    words = export_shards(str(directory), tmp_path / "meg", "megatron").split()
+    documents = [read_indexed(Path(prefix)) for prefix in words[1::2]]
+    assert documents == [[[1, 9]], [[2, 9], [3, 9]]]
+    with pytest.raises(UsageError, match="has a space in its path, where Megatron parts"):
+        export_shards(str(directory), tmp_path / "my exports", "megatron")
 
 
 def test_an_empty_cluster_is_an_empty_data_set_of_megatron(directory, tmp_path):
