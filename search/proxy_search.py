@@ -11,6 +11,7 @@ from climbstream.loader.page import page
 from climbstream.loader.plan import begin_or_continue
 from climbstream.loader.progress import Progress, say
 from climbstream.loader.storage import lock, read_json, write_bytes, write_json
+from climbstream.loader.typed import located
 from climbstream.loader.writers import Writer, write_metrics
 
 from .answer import Answer
@@ -67,7 +68,8 @@ def run_search(
         if begin_or_continue(out, _PLAN, plan, leaves=(_TRIALS, *_LEFT)):
             if all((out / name).exists() for name in _LEFT):
                 say(f"the search in {out} had ended; this is its answer")
-                return Answer.from_json(read_json(out / "answer.json"))
+                path = out / "answer.json"
+                return located(Answer.from_json, read_json(path), str(path))
             say(f"going on with the search in {out}")
         proxy = settings.rehearsal()
         features = {}

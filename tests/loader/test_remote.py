@@ -254,7 +254,9 @@ def test_an_index_that_is_not_the_manifests_is_refused(tmp_path, shards, serve):
             id="hash",
         ),
         pytest.param(lambda shard: shard.update(samples=10**6), "by their lengths", id="documents"),
-        pytest.param(lambda shard: shard["raw_data"].update(bytes=-1), "whole numbers", id="bytes"),
+        pytest.param(
+            lambda shard: shard["raw_data"].update(bytes=-1), "bytes: expected int >= 0", id="bytes"
+        ),
         pytest.param(lambda shard: shard["raw_data"].update(bytes=1 << 40), "at most", id="bomb"),
     ],
 )
