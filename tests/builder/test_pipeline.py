@@ -249,7 +249,7 @@ def test_ids_over_65535_are_written_with_four_bytes(tmp_path, small, read_docume
     tokenizer = Tokenizer(models.WordLevel({**words, **fill, "?": 65_604}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    settings = BuildSettings(**SMALL, tokenizer=str(tmp_path / "tokenizer.json"))
+    settings = BuildSettings(**SMALL, tokenizer=str(tmp_path / "tokenizer.json"), no_eos=True)
     manifest = build(small, tmp_path / "out", settings, workers=1)
     assert (manifest.dtype, manifest.vocab_size, manifest.eos_id) == ("uint32", 65_605, None)
     assert verify_directory(tmp_path / "out").faults == []
