@@ -224,7 +224,9 @@ def _taken(
     label = task.file.cluster
     if column is not None:
         cell = _cell(record.get(column), task.file.source)
-        if isinstance(cell, str) and valid_text(cell) != cell:
+        # JSON may escape a lone surrogate; in a table it stands for a byte that is not UTF-8.
+        escaped = task.file.source.format == "jsonl"
+        if isinstance(cell, str) and not escaped and valid_text(cell) != cell:
             return BadRecord(origin, NOT_UTF8)
         label = canonical(cell)
     if label is None:
