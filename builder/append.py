@@ -43,7 +43,7 @@ from .shards import write_clusters
 from .sources import survey
 from .stages import look_at, tokenize_all
 from .unit import Unit
-from .workplace import BASE, WORK
+from .workplace import BASE, WORK, is_vacant
 
 
 def append(
@@ -82,7 +82,7 @@ def append(
             out,
             f"{WORK}/plan.json",
             plan,
-            leaves=(),
+            leaves=() if is_vacant(work) else (WORK,),
             folders=(f"{WORK}/**", "clusters/*", "documents"),
         ):
             say(f"going on with the append to {out}")

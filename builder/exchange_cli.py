@@ -11,7 +11,8 @@ from climbstream.loader.clusters import clusters_text, load_clusters
 from climbstream.loader.engine import ENGINES
 from climbstream.loader.errors import IntegrityError
 from climbstream.loader.hub import check_repo
-from climbstream.loader.mixture import Mixture
+from climbstream.loader.mixture import Mixture, some_names
+from climbstream.loader.progress import say
 from climbstream.loader.table import text_table
 from climbstream.loader.verify import verify_directory
 
@@ -156,10 +157,13 @@ def publish(
     command is run again. You are who HF_TOKEN or `hf auth login` says.
     """
     check_repo(repo)
-    if faults := verify_directory(directory).faults:
+    verdict = verify_directory(directory)
+    if faults := verdict.faults:
         raise IntegrityError(
             f"{directory} has {len(faults)} faults, so it is not published; the first: {faults[0]}"
         )
+    if verdict.unexpected:
+        say(f"not of the manifest, so not published: {some_names(verdict.unexpected)}")
     with tempfile.TemporaryDirectory(prefix="climbstream-") as temporary:
         found = collect(
             directory,

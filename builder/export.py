@@ -16,7 +16,7 @@ import yaml
 from numpy.typing import NDArray
 
 from climbstream.loader.errors import UsageError
-from climbstream.loader.manifest import TOKENIZER, Manifest, load_index
+from climbstream.loader.manifest import TOKENIZER, Manifest, load_index, read_file
 from climbstream.loader.mixture import Mixture
 from climbstream.loader.mosaic import stream_arguments
 from climbstream.loader.pool import Pool
@@ -229,7 +229,8 @@ def write_beside(directory: str, manifest: Manifest, out: Path, configs: Mapping
     ``configs`` are folders of tables by the name of their configuration.
     """
     if manifest.tokenizer_hash:
-        write_bytes(out / TOKENIZER, Store.of(directory).read(TOKENIZER))
+        store = Store.of(directory).without_links()
+        write_bytes(out / TOKENIZER, read_file(store, manifest, TOKENIZER))
     metadata: dict[str, Any] = {}
     if manifest.license != "unknown":
         metadata = license_metadata(manifest.license)

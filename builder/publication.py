@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from climbstream.loader.errors import InvalidDataError, UsageError
+from climbstream.loader.errors import IntegrityError, InvalidDataError, UsageError
 from climbstream.loader.manifest import (
     BESIDE,
     DOCUMENTS,
@@ -25,7 +25,7 @@ from climbstream.loader.manifest import (
     part_name,
 )
 from climbstream.loader.mixture import MIXTURE, Mixture
-from climbstream.loader.storage import check_regular
+from climbstream.loader.storage import check_regular, hash_file
 
 from .card import CARD, license_metadata, our_metadata, write_card
 from .drawn import draw_shards
@@ -96,7 +96,9 @@ def collect(
 
     Raises:
         UsageError: A licence is stated already, or none is; or there is no mixture to publish.
-        InvalidDataError: The mixture is for other clusters, or ``work`` holds something else.
+        InvalidDataError: The mixture is for other clusters, ``work`` holds something else, or a
+            file is a link or no regular file.
+        IntegrityError: A file is not the one that the manifest names.
     """
     manifest = Manifest.load(directory)
     folders = WHAT[what]
@@ -177,13 +179,28 @@ def _shards(directory: Path, manifest: Manifest, *, heldout: bool) -> dict[str, 
     names = [name for name in BESIDE if name not in KEPT_BACK or (heldout and name == HELDOUT)]
     names += map(part_name, range(_parts(directory, manifest)))
     files = _regular(directory, names)
+    for name, path in files.items():
+        _check_hash(path, manifest.hash_of(name))
     for cluster in manifest.clusters:
         folder = cluster_folder(directory, cluster.name)
         shards = load_index(directory, manifest, cluster).shards
         for name in (INDEX, *(shard.zip_basename for shard in shards)):
             check_regular(folder / name, directory)
             files[f"clusters/{cluster.name}/{name}"] = folder / name
+        _check_hash(folder / INDEX, cluster.index_hash)
     return files | _regular(directory, [MANIFEST])
+
+
+def _check_hash(path: Path, expected: str | None) -> None:
+    """Raise unless ``path`` is the file that the manifest names; None: it names no hash.
+
+    Between the commit of an append and its end, other files lie in these places.
+    """
+    if expected is not None and (got := hash_file(path)) != expected:
+        raise IntegrityError(
+            f"{path}: expected hash {expected}, got {got}; if an append was interrupted, run the "
+            "same command again and publish then"
+        )
 
 
 def _parts(directory: Path, manifest: Manifest) -> int:

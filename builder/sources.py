@@ -59,6 +59,9 @@ _BESIDE_DATA = {
 """Files and folders beside the data of a folder, though their names may end as data's do."""
 
 
+_OUTPUT = "a shard directory, written by climb"
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One thing to read: a file, a data set of the Hub, or the installed packages."""
@@ -129,7 +132,7 @@ def left_out(path: str, below: str, *, folder: bool = False) -> str:
     if any(part in _BESIDE_DATA or part.lower() in _BESIDE_DATA for part in parts):
         return "no data by its name"
     if folder and is_output(Path(path)):
-        return "a shard directory, written by climb"
+        return _OUTPUT
     if not folder and not is_table(below):
         endings = ["", *_endings(below)]
         if not endings[-1]:
@@ -187,15 +190,23 @@ def _below(file: str, top: str) -> str:
     return file.removeprefix(top).strip("/") or PurePosixPath(file).name
 
 
+def _output_of(path: str) -> Path | None:
+    """The shard directory that ``path`` is or lies in, also by a link; None: it lies in none."""
+    places = (Path(path).absolute(), Path(path).resolve())
+    return next((p for place in places for p in (place, *place.parents) if is_output(p)), None)
+
+
+def _refuse_output(path: str) -> None:
+    """Raise if ``path`` is a shard directory or lies in one."""
+    if output := _output_of(path):
+        raise UsageError(f"{output} is {_OUTPUT}, and no source; keep sources outside of it")
+
+
 def _local_files(path: str) -> tuple[list[str], list[BadFile]]:
-    if os.path.isdir(path):  # noqa: PTH112
-        if output := next((p for p in (Path(path), *Path(path).parents) if is_output(p)), None):
-            raise UsageError(
-                f"{output} is a shard directory, written by climb, and no source; keep sources "
-                "outside of it"
-            )
-        return _walk(path)
     if os.path.lexists(path):
+        _refuse_output(path)
+        if Path(path).is_dir():
+            return _walk(path)
         if not Path(path).is_file():
             raise UsageError(f"{path} is no regular file or folder")
         return [path], []
@@ -205,7 +216,10 @@ def _local_files(path: str) -> tuple[list[str], list[BadFile]]:
         others: list[BadFile] = []
         for match in matches:
             below, folder = Path(match).name, Path(match).is_dir()
-            if folder and (reason := left_out(match, below, folder=True)):
+            reason = _OUTPUT if _output_of(match) else ""
+            if folder and not reason:
+                reason = left_out(match, below, folder=True)
+            if reason:
                 others.append(BadFile(match, reason))
                 continue
             data, rest = _walk(match) if folder else _sorted_out([(match, below)])
@@ -214,6 +228,7 @@ def _local_files(path: str) -> tuple[list[str], list[BadFile]]:
         return files, others
     matching = re.compile(glob_translate(path))
     top = path[: re.search(r"[*?\[]", path).start()].rpartition("/")[0]  # type: ignore[union-attr]
+    _refuse_output(top or "/")
     files, others = _walk(top or "/")
     return (
         [file for file in files if matching.match(file)],

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from climbstream.loader.errors import InvalidDataError
-from climbstream.loader.manifest import MANIFEST
+from climbstream.loader.manifest import MANIFEST, PULL
 from climbstream.loader.plan import begin_or_continue, check_same
 from climbstream.loader.progress import say
-from climbstream.loader.pull import PLAN as PULL
-from climbstream.loader.storage import lock, read_json
+from climbstream.loader.storage import is_temporary, lock, read_json
 
 
 @contextmanager
@@ -58,6 +57,13 @@ _OUTPUTS = {MANIFEST: {"fingerprint", "clusters"}, PULL: {"pull", "shards"}}
 def is_work(work: Path) -> bool:
     """Whether ``work`` is a folder of work in progress: a plan of ours lies in it."""
     return not work.is_symlink() and not _keys(work / "plan.json").isdisjoint(_PLANS)
+
+
+def is_vacant(work: Path) -> bool:
+    """Whether work may begin in ``work``: it is not there, or holds a plan cut short at most."""
+    if work.is_symlink() or not work.is_dir():
+        return not os.path.lexists(work)
+    return all(is_temporary(path, "plan.json") for path in work.iterdir())
 
 
 def is_output(folder: Path) -> bool:

@@ -14,7 +14,7 @@ from .doctor import diagnose
 from .door import read_request
 from .errors import ClimbError, IntegrityError, UsageError
 from .manifest import Manifest
-from .mixture import Mixture
+from .mixture import Mixture, some_names
 from .pull import pull as fetch_shards
 from .ramp import MOST_STEPS
 from .request import REQUEST, ask, blend, open_run
@@ -75,6 +75,9 @@ def verify(directory: str, as_json: bool) -> None:
         f"{directory}: {verdict.shards} shards, {verdict.documents:,} documents, "
         f"{verdict.tokens:,} tokens\n" + ("\n".join(verdict.faults) or "all is as it was written")
     )
+    if verdict.unexpected:
+        names = some_names(verdict.unexpected)
+        text += f"\nnot of the manifest, so neither published nor pulled: {names}"
     show(asdict(verdict), text, as_json=as_json)
     if verdict.faults:
         raise IntegrityError(f"{len(verdict.faults)} faults in {directory}")

@@ -16,6 +16,8 @@ from .store import Store
 from .typed import Count, check_version, convert, parse_json, short
 
 MANIFEST = "manifest.json"
+PULL = "pull.json"
+"""What a pull into the directory is of."""
 TOKENIZER = "tokenizer.json"
 INDEX = "index.json"
 NEXT_INDEX = "index.next.json"

@@ -21,6 +21,7 @@ from .manifest import (
     INDEX,
     KEPT_BACK,
     MANIFEST,
+    PULL,
     ClusterEntry,
     Manifest,
     cluster_folder,
@@ -32,11 +33,10 @@ from .mds import check_packed
 from .mixture import MIXTURE, Mixture
 from .plan import begin_or_continue
 from .progress import Progress, say
-from .storage import hash_bytes, lock, write_bytes
+from .storage import check_regular, hash_bytes, lock, write_bytes
 from .store import Store
 from .typed import parse_json
 
-PLAN = "pull.json"
 _THREADS = 4
 _SPARE = 64 << 20
 """Bytes of disk that are left alone."""
@@ -92,7 +92,7 @@ def pull(
     missing = [
         (name, shard)
         for name, shard in wanted
-        if not _is_here(cluster_folder(out, name) / shard.zip_basename, shard.zip_hash)
+        if not _is_here(out, f"clusters/{name}/{shard.zip_basename}", shard.zip_hash)
     ]
     size = sum(shard.zip_bytes for _, shard in missing)
     result = Pulled(
@@ -106,7 +106,7 @@ def pull(
         return result
     with lock(out):
         plan = {"pull": 1, "shards": manifest.fingerprint}
-        begin_or_continue(out, PLAN, plan, folders=("clusters/*", "documents"))
+        begin_or_continue(out, PULL, plan, folders=("clusters/*", "documents"))
         free = shutil.disk_usage(out).free
         if size + _SPARE > free:
             raise NoSpaceError(
@@ -134,7 +134,12 @@ def pull(
         if unchecked := [name for name in came if manifest.hash_of(name) is None]:
             say(f"not compared, as the manifest has no hash of it: {', '.join(unchecked)}")
         _copy_mixture(store, out, manifest)
-        write_bytes(out / MANIFEST, store.read(MANIFEST))
+        data = store.read(MANIFEST)
+        if Manifest.from_json(parse_json(data, str(store / MANIFEST))) != manifest:
+            raise IntegrityError(
+                f"{store / MANIFEST} was replaced during the pull; run the same command again"
+            )
+        write_bytes(out / MANIFEST, data)
     return result
 
 
@@ -148,22 +153,27 @@ def _threads() -> Iterator[Callable[..., Any]]:
         executor.shutdown(cancel_futures=True)
 
 
-def _is_here(path: Path, expected: str) -> bool:
-    """Whether the file at ``path`` has the hash that is expected of it."""
+def _is_here(out: Path, name: str, expected: str) -> bool:
+    """Whether file ``name`` of ``out`` has the hash that is expected of it.
+
+    Raises:
+        InvalidDataError: It is a link, or no regular file.
+    """
     try:
-        return hash_bytes(path.read_bytes()) == expected
+        check_regular(out / name, out)
+        return hash_bytes((out / name).read_bytes()) == expected
     except FileNotFoundError:
         return False
 
 
 def _copy_index(store: Store, out: Path, cluster: ClusterEntry) -> None:
     """Copy the index of a cluster, unless it is here."""
-    path = cluster_folder(out, cluster.name) / INDEX
-    if not _is_here(path, cluster.index_hash):
+    name = f"clusters/{cluster.name}/{INDEX}"
+    if not _is_here(out, name, cluster.index_hash):
         data = cluster_folder(store, cluster.name).read(INDEX)
         if (got := hash_bytes(data)) != cluster.index_hash:
-            raise IntegrityError(f"{path}: expected hash {cluster.index_hash}, got {got}")
-        write_bytes(path, data)
+            raise IntegrityError(f"{store / name}: expected hash {cluster.index_hash}, got {got}")
+        write_bytes(out / name, data)
 
 
 def _copy_file(store: Store, out: Path, manifest: Manifest, name: str) -> bool:
@@ -173,7 +183,7 @@ def _copy_file(store: Store, out: Path, manifest: Manifest, name: str) -> bool:
         IntegrityError: It is missing, and no publisher leaves it out; or its bytes are others.
     """
     expected = manifest.hash_of(name)
-    if expected is not None and _is_here(out / name, expected):
+    if expected is not None and _is_here(out, name, expected):
         return True
     try:
         data = read_file(store, manifest, name)

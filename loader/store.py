@@ -97,6 +97,11 @@ class Store:
     def __truediv__(self, part: str) -> Self:
         return replace(self, name=f"{self.name}/{part}", _place=f"{self._place}/{part}")
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder, if it is on this machine."""
+        return Path(self._place) if self._get is None else None
+
     def without_links(self) -> Self:
         """Return the store, as one that refuses to read below it what a link leads to."""
         return self if self._get else replace(self, _root=self._place)

@@ -4,9 +4,10 @@ It may lie behind a URL. Files are read one after the other, past the cache, and
 """
 
 import io
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -18,7 +19,10 @@ from .errors import ClimbError, IntegrityError, InvalidDataError, RemoteError
 from .manifest import (
     BESIDE,
     DOCUMENTS,
+    INDEX,
     KEPT_BACK,
+    MANIFEST,
+    PULL,
     Manifest,
     cluster_folder,
     load_index,
@@ -26,6 +30,7 @@ from .manifest import (
     read_file,
 )
 from .mds import decompress
+from .mixture import MIXTURE
 from .parquet import read_parquet
 from .parse import parse_shard
 from .progress import Progress
@@ -40,6 +45,8 @@ class Verdict:
     documents: int = 0
     tokens: int = 0
     faults: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    """Files, and folders that end in ``/``, of which the manifest knows nothing: no faults."""
 
 
 def verify_directory(directory: str | Path | Store) -> Verdict:
@@ -53,15 +60,21 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
     manifest = Manifest.load(store)
     verdict = Verdict()
     lengths: dict[tuple[str, int], NDArray[np.int64]] = {}
-    for name in filter(manifest.hash_of, BESIDE):
+    expected = {MANIFEST, PULL, *BESIDE, MIXTURE, *map(part_name, range(manifest.parts or 0))}
+    for name in BESIDE:
         with _noting(verdict, name):
             _check_file(store, manifest, name)
+    with _noting(verdict, MIXTURE), suppress(FileNotFoundError):
+        store.read(MIXTURE)
     with Progress("verify", manifest.tokens, "tokens") as progress:
         for cluster in manifest.clusters:
             what = f"cluster {cluster.name}"
             folder = cluster_folder(store, cluster.name)
             with _noting(verdict, what):
-                for number, entry in enumerate(load_index(store, manifest, cluster).shards):
+                shards = load_index(store, manifest, cluster).shards
+                names = (INDEX, *(entry.zip_basename for entry in shards))
+                expected |= {f"clusters/{cluster.name}/{name}" for name in names}
+                for number, entry in enumerate(shards):
                     with _noting(verdict, what):
                         raw = decompress(folder.read(entry.zip_basename, entry.zip_bytes), entry)
                         view = parse_shard(np.frombuffer(raw, np.uint8), entry, manifest.dtype)
@@ -74,7 +87,22 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
         verdict.faults += _broken_stages(manifest)
     with _noting(verdict, "catalogue"):
         verdict.faults += _broken_documents(store, manifest, lengths)
+    if store.folder is not None and manifest.parts is not None:
+        verdict.unexpected += _unexpected(store.folder, expected)
     return verdict
+
+
+def _unexpected(root: Path, expected: set[str]) -> Iterator[str]:
+    """Name what lies in ``root`` and is not expected; a folder that holds nothing else, once."""
+    known = {str(parent) for name in expected for parent in Path(name).parents}
+    for path, folders, files in os.walk(root):
+        place = Path(path).relative_to(root)
+        for name in sorted(folders):
+            if str(place / name) not in known:
+                yield f"{place / name}/"
+        folders[:] = sorted(name for name in folders if str(place / name) in known)
+        inside = (str(place / name) for name in sorted(files))
+        yield from (name for name in inside if name not in expected)
 
 
 def _check_file(store: Store, manifest: Manifest, name: str) -> None:
@@ -82,7 +110,7 @@ def _check_file(store: Store, manifest: Manifest, name: str) -> None:
     try:
         read_file(store, manifest, name)
     except FileNotFoundError:
-        if name not in KEPT_BACK:
+        if name not in KEPT_BACK and manifest.hash_of(name) is not None:
             raise
 
 

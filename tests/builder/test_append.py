@@ -10,10 +10,11 @@ from climbstream.builder import pipeline
 from climbstream.builder.append import append
 from climbstream.builder.aside import settle
 from climbstream.builder.pipeline import build
+from climbstream.builder.publication import collect
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader import Manifest, MixtureLoader
 from climbstream.loader.clusters import load_clusters
-from climbstream.loader.errors import InvalidDataError
+from climbstream.loader.errors import IntegrityError, InvalidDataError
 from climbstream.loader.heldout import read_heldout
 from climbstream.loader.manifest import NEXT_FILES, load_index
 from climbstream.loader.storage import read_json
@@ -310,3 +311,17 @@ def test_a_near_copy_of_what_was_there_is_dropped_and_says_of_which(
     assert rows[rows[-2]["copy_of"]]["id"] == "one"
     assert [row["signature"] is None for row in rows[-3:]] == [False, True, True]
     assert verify_directory(out).faults == []
+
+
+def test_a_directory_between_commit_and_end_of_an_append_is_not_published(
+    before, tmp_path, sources, engines, monkeypatch
+):
+    out = shutil.copytree(before, tmp_path / "shards")
+    with monkeypatch.context() as patch:
+        patch.setattr(append_module, "settle", lambda out: (out / NEXT_FILES).exists() and kill())
+        with pytest.raises(KilledError):
+            append(sources[1:], out)
+    with pytest.raises(IntegrityError, match="if an append was interrupted, run the same command"):
+        collect(out, "someone/web", tmp_path, license_=None)
+    append(sources[1:], out)
+    collect(out, "someone/web", tmp_path, license_=None)

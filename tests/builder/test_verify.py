@@ -377,3 +377,26 @@ def test_a_manifest_names_no_file_elsewhere(directory, name):
     write_json(directory / MANIFEST, value)
     with pytest.raises(InvalidDataError, match="is no file of a shard directory"):
         verify_directory(directory)
+
+
+@pytest.mark.parametrize("name", ["report.html", "model.npz", "mixture.json", "heldout.jsonl.zst"])
+def test_a_link_is_a_fault_in_a_directory_of_before_hashes_were_noted_too(
+    directory, tmp_path, name
+):
+    value = read_json(directory / MANIFEST)
+    del value["files"]
+    write_json(directory / MANIFEST, value)
+    (tmp_path / "secret").write_text("mine")
+    (directory / name).unlink(missing_ok=True)
+    (directory / name).symlink_to(tmp_path / "secret")
+    assert f"{directory / name} is a link to" in faults(directory)
+
+
+def test_what_the_manifest_does_not_know_is_named_and_no_fault(directory):
+    assert verify_directory(directory).unexpected == []
+    (directory / "notes.txt").write_text("mine")
+    (directory / "clusters" / "c00" / "shard.99999.mds.zstd").write_text("more")
+    (directory / "mine" / "deep").mkdir(parents=True)
+    verdict = verify_directory(directory)
+    assert verdict.unexpected == ["mine/", "notes.txt", "clusters/c00/shard.99999.mds.zstd"]
+    assert verdict.faults == []

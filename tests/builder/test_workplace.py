@@ -9,7 +9,7 @@ from climbstream.builder.pipeline import build
 from climbstream.builder.settings import BuildSettings
 from climbstream.builder.sources import find_sources, survey
 from climbstream.builder.workplace import remove_work
-from climbstream.loader.errors import UsageError
+from climbstream.loader.errors import InvalidDataError, UsageError
 
 SETTINGS = BuildSettings(
     clusters=3,
@@ -75,3 +75,33 @@ def test_a_folder_of_work_without_a_plan_of_ours_stays(tmp_path, capsys):
         remove_work(tmp_path / name)
         assert f"{tmp_path / name} stays" in capsys.readouterr().err
     assert files(tmp_path) == before
+
+
+def test_an_append_beside_a_folder_of_work_of_others_touches_nothing(built, tmp_path, write_jsonl):
+    out = shutil.copytree(built.directory, tmp_path / "shards")
+    (out / ".build").mkdir()
+    (out / ".build" / "thesis").write_text("mine")
+    before = files(out)
+    source = write_jsonl(tmp_path / "more.jsonl", [{"text": "More words."}])
+    with pytest.raises(InvalidDataError, match=r"holds \.build; name a new folder"):
+        append([str(source)], out, workers=1)
+    assert files(out) == before
+
+
+@pytest.mark.parametrize("pattern", ["*/*", "**/*", "*", "*/*.*"])
+def test_a_glob_reads_nothing_of_a_shard_directory(built, tmp_path, pattern):
+    source = tmp_path / "corpus"
+    (source / "more").mkdir(parents=True)
+    (source / "more" / "a.jsonl").write_text('{"text": "words"}\n')
+    shutil.copytree(built.directory, source / "shards")
+    sources, others = survey([str(source / pattern), str(source / "more")])
+    assert [s.place for s in sources] == ["a.jsonl"]
+    assert "a shard directory, written by climb" in {o.reason for o in others}
+
+
+@pytest.mark.parametrize("below", ["heldout.jsonl.zst", "**/*.zst"])
+def test_a_file_of_a_shard_directory_is_no_source(built, tmp_path, below):
+    (tmp_path / "link").symlink_to(built.directory)
+    for folder in (built.directory, tmp_path / "link"):
+        with pytest.raises(UsageError, match="is a shard directory, written by climb"):
+            survey([str(folder / below)])

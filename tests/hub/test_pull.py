@@ -16,6 +16,7 @@ import pytest
 import zstandard
 from hub_double import File
 
+from climbstream.builder.export import export_shards
 from climbstream.loader import Mixture, MixtureLoader, retry, store
 from climbstream.loader.errors import (
     ClimbError,
@@ -533,3 +534,24 @@ def test_a_folder_is_pulled_without_what_links_lead_to(directory, tmp_path, name
     (copy / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InvalidDataError, match=rf"{name} is a link to"):
         pull(str(copy), tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_link_or_pipe_where_a_pull_goes_on_is_refused_and_not_followed(directory, tmp_path, kind):
+    out = tmp_path / "out"
+    pull(str(directory), out)
+    report = out / "report.html"
+    report.unlink()
+    if kind == "link":
+        report.symlink_to(directory / "report.html")
+    else:
+        os.mkfifo(report)
+    with pytest.raises(InvalidDataError, match=r"report\.html is (a link|no regular file)"):
+        pull(str(directory), out)
+
+
+def test_a_tokenizer_with_other_bytes_is_not_exported(directory, tmp_path):
+    copy = shutil.copytree(directory, tmp_path / "shards")
+    (copy / "tokenizer.json").write_text("{}")
+    with pytest.raises(IntegrityError, match=r"tokenizer\.json: expected hash"):
+        export_shards(str(copy), tmp_path / "out", "jsonl")
