@@ -16,6 +16,8 @@ from typing import NamedTuple, Self
 from climbstream.loader.errors import InvalidDataError
 
 _MOST_BYTES = 1 << 28
+_LONGEST = 100_000
+"""Characters of a cell; the limit of `csv` is one of the whole process, and others may raise it."""
 _SHOWN = 40
 """Characters of a cell that a message shows."""
 _LARGEST = 1e100
@@ -55,6 +57,8 @@ class Sheet:
         begin = 1
         try:
             for cells in reader:
+                if max(map(len, cells), default=0) > _LONGEST:
+                    raise csv.Error(f"field larger than {_LONGEST:,} characters")
                 if any(map(str.strip, cells)):
                     rows.append(Row(begin, [cell.strip() for cell in cells]))
                 begin = reader.line_num + 1

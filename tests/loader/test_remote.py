@@ -334,7 +334,9 @@ def test_verifying_reads_each_file_once_and_keeps_none(built, serve, monkeypatch
     site = serve(built.directory)
     assert verify_directory(site.url).faults == []
     assert {path for path in site.sent if path.endswith(".zstd")}
-    assert all(size == (built.directory / path).stat().st_size for path, size in site.sent.items())
+    assert all(
+        size == (built.directory / path).stat().st_size for path, size in dict(site.sent).items()
+    )
     assert not (tmp_path / "cache").exists()
 
 
