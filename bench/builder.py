@@ -33,7 +33,7 @@ import zstandard
 from measure import report
 from sklearn.metrics import roc_auc_score
 
-from climbstream.builder.describe import label_agreement
+from climbstream.builder.report.describe import label_agreement
 from climbstream.builder.settings import SCORES
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 import zstandard
 
-from climbstream.loader.cache import ShardCache
-from climbstream.loader.mds import (
+from climbstream.loader.core.files import hash_bytes
+from climbstream.loader.formats.mds.index import (
     SHARD_BYTES,
     ShardEntry,
     compress,
@@ -38,7 +38,7 @@ from climbstream.loader.mds import (
     encode_document,
     encode_shard,
 )
-from climbstream.loader.storage import hash_bytes
+from climbstream.loader.reading.shard_cache import ShardCache
 
 
 def main() -> None:

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from climbstream.loader.manifest import ClusterEntry, Manifest, cluster_folder
-from climbstream.loader.mds import (
+from climbstream.loader.core.files import hash_bytes, write_bytes
+from climbstream.loader.formats.manifest import ClusterEntry, Manifest, cluster_folder
+from climbstream.loader.formats.mds.index import (
     SHARD_BYTES,
     Index,
     compress,
@@ -21,7 +22,6 @@ from climbstream.loader.mds import (
     encode_document,
     encode_shard,
 )
-from climbstream.loader.storage import hash_bytes, write_bytes
 
 CLUSTERS = 16
 SEQ_LEN = 2048

@@ -35,28 +35,33 @@ import pyarrow.parquet as pq
 import torch
 import zstandard
 
-from climbstream.builder import append, corpus, export, imported, pipeline
+from climbstream.builder import append, pipeline
+from climbstream.builder.corpus import ingest
+from climbstream.builder.corpus.sources import find_sources
+from climbstream.builder.exporter import shards as export
+from climbstream.builder.importer import pipeline as importing
 from climbstream.builder.settings import BuildSettings
-from climbstream.builder.sources import find_sources
-from climbstream.loader import Manifest, Mixture, MixtureLoader, cli
-from climbstream.loader.change import Change
-from climbstream.loader.metrics import append_metrics
-from climbstream.loader.request import ask, open_run
-from climbstream.loader.schedule import Schedule
+from climbstream.loader import Manifest, Mixture, MixtureLoader
+from climbstream.loader.cli import main as cli
+from climbstream.loader.core.files import hash_bytes, hash_json, read_json
+from climbstream.loader.monitoring.metrics import append_metrics
 from climbstream.loader.state import LoaderState
-from climbstream.loader.storage import hash_bytes, hash_json, read_json
-from climbstream.search import Search, fit_cli
-from climbstream.search.target import load_target
+from climbstream.loader.weights.request import ask, open_run
+from climbstream.loader.weights.schedule import Schedule
+from climbstream.loader.weights.update import Change
+from climbstream.search import Search
+from climbstream.search.cli import fit as fit_cli
+from climbstream.search.evaluation.targets import load_target
 
 PRELOAD = (
-    "climbstream.builder.cli",
-    "climbstream.builder.exchange_cli",
-    "climbstream.builder.report",
-    "climbstream.loader.commands",
-    "climbstream.loader.run_commands",
-    "climbstream.loader.audit",
-    "climbstream.loader.explain",
-    "climbstream.loader.verify",
+    "climbstream.builder.cli.build",
+    "climbstream.builder.cli.exchange",
+    "climbstream.builder.report.report",
+    "climbstream.loader.cli.shards",
+    "climbstream.loader.cli.runs",
+    "climbstream.loader.audit.auditor",
+    "climbstream.loader.audit.explain",
+    "climbstream.loader.tools.verify",
 )
 """What commands import when they are called: here once, not in each case."""
 SECONDS = 10
@@ -117,7 +122,7 @@ class Serial:
 def read_sources(*names: str) -> None:
     """Read a corpus as a build does."""
     settings = BuildSettings(**SETTINGS)
-    corpus.read_corpus(Serial(), find_sources(names), Path("out/units"), settings)
+    ingest.read_corpus(Serial(), find_sources(names), Path("out/units"), settings)
 
 
 def serve(**more: Any) -> None:
@@ -516,7 +521,7 @@ def _child(call: str | Callable[[], object], folder: Path) -> None:
 
 
 def _call(call: str | Callable[[], object]) -> int:
-    for module in (pipeline, append, imported):
+    for module in (pipeline, append, importing):
         module.open_engine = lambda *_, **__: Serial()  # type: ignore[attr-defined]
     export.Pool = lambda *_, **__: Serial()  # type: ignore[assignment,misc]
     known = cli._ours
@@ -577,7 +582,7 @@ def main() -> None:
         base = Path(place) / "base"
         base.mkdir()
         os.environ["CLIMBSTREAM_CACHE"] = str(Path(place) / "cache")
-        for module in (pipeline, append, imported):
+        for module in (pipeline, append, importing):
             module.open_engine = lambda *_, **__: Serial()
         make_base(base)
         end = time.monotonic() + 60 * options.minutes

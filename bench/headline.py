@@ -23,13 +23,13 @@ from subprocess import run as run_process
 from measure import report
 
 from climbstream.loader import Manifest, Mixture
-from climbstream.loader.progress import say
-from climbstream.search.compare import compare
-from climbstream.search.comparison import Comparison
-from climbstream.search.doremi_run import run_doremi
-from climbstream.search.proxy_search import run_search
-from climbstream.search.settings import SearchSettings, TrainSettings
-from climbstream.search.train_run import train_run
+from climbstream.loader.core.console import say
+from climbstream.search.evaluation.comparison import Comparison
+from climbstream.search.experiments.compare import compare
+from climbstream.search.experiments.doremi_search import run_doremi
+from climbstream.search.experiments.proxy_search import run_search
+from climbstream.search.training.run import train_run
+from climbstream.search.training.settings import SearchSettings, TrainSettings
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
 SEARCHED = ("piqa", "arc_easy", "hellaswag")

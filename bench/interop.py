@@ -36,14 +36,10 @@ SHARD_BYTES = 1 << 24
 
 
 def ours(shards: Path, work: Path) -> list[str]:
-    from climbstream.loader.cache import ShardCache  # noqa: PLC0415 - one environment has it
-    from climbstream.loader.manifest import (  # noqa: PLC0415
-        Manifest,
-        cluster_folder,
-        load_index,
-    )
-    from climbstream.loader.mixture import Mixture  # noqa: PLC0415
+    from climbstream.loader.formats.manifest import Manifest, cluster_folder, load_index  # noqa: PLC0415
+    from climbstream.loader.formats.mixture import Mixture  # noqa: PLC0415
     from climbstream.loader.mosaic import stream_arguments  # noqa: PLC0415
+    from climbstream.loader.reading.shard_cache import ShardCache  # noqa: PLC0415 - one environment has it
 
     manifest = Manifest.load(shards)
     # Of the longest and the shortest documents: shares of documents would be far from equal.
@@ -142,7 +138,7 @@ def mixed(work: Path, hashes: dict[str, list[str]]) -> list[str]:
 def compare(work: Path) -> list[str]:
     import zstandard  # noqa: PLC0415 - one environment has it
 
-    from climbstream.loader import mds  # noqa: PLC0415
+    from climbstream.loader.formats.mds import index as mds  # noqa: PLC0415
 
     zstd_here = ".".join(map(str, zstandard.ZSTD_VERSION))
     zstd_there = json.loads((work / "theirs.json").read_text())["zstd"]

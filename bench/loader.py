@@ -42,9 +42,9 @@ from measure import cpu_seconds, in_turn, report
 from numba import njit
 
 from climbstream.loader import Manifest, MixtureLoader
-from climbstream.loader.lanes import Lanes
-from climbstream.loader.mixture import Mixture
-from climbstream.loader.steps import Planner, Position
+from climbstream.loader.formats.mixture import Mixture
+from climbstream.loader.sampling.lanes import Lanes
+from climbstream.loader.sampling.planner import Planner, Position
 
 BATCHES = {8: 4000, 64: 500}  # rows a batch: batches a round
 BARS = {8: "50%", 64: "80%"}  # of the limit, by rows a batch

@@ -20,14 +20,14 @@ import numpy as np
 from measure import report
 from surrogates import read_table
 
-from climbstream.loader.pool import Pool
-from climbstream.search.gp import GaussianProcess
-from climbstream.search.linear import Ridge
-from climbstream.search.mixing_law import MixingLaw
-from climbstream.search.predictor import Floats
-from climbstream.search.presets import ALL
-from climbstream.search.stack import Stack
-from climbstream.search.trees import LightGBM
+from climbstream.loader.core.engines.local import Pool
+from climbstream.search.optimizer.presets import ALL
+from climbstream.search.predictors.base import Floats
+from climbstream.search.predictors.gaussian_process import GaussianProcess
+from climbstream.search.predictors.mixing_law import MixingLaw
+from climbstream.search.predictors.ridge import Ridge
+from climbstream.search.predictors.stacking import Stack
+from climbstream.search.predictors.trees import LightGBM
 
 NOISY = (2.0, 1.0, 0.5)
 """Signal/noise."""

@@ -20,9 +20,9 @@ import torch
 from measure import cpu_seconds, in_turn, report
 
 from climbstream.loader import Manifest, MixtureLoader
-from climbstream.search import train
-from climbstream.search.settings import TrainSettings
-from climbstream.search.train import train_model
+from climbstream.search.training import trainer
+from climbstream.search.training.settings import TrainSettings
+from climbstream.search.training.trainer import train_model
 
 STEPS = {"tiny": 400, "mini": 150}
 
@@ -66,11 +66,11 @@ def measure(shards: Path, model: str, rounds: int) -> None:
     batches = [next(loader) for _ in range(settings.steps)]
 
     def fed_from(source: Any) -> float:
-        train.MixtureLoader = source  # type: ignore[misc]
+        trainer.MixtureLoader = source  # type: ignore[misc]
         try:
             return train_model(shards, shares, settings, 0).loss
         finally:
-            train.MixtureLoader = MixtureLoader  # type: ignore[misc]
+            trainer.MixtureLoader = MixtureLoader  # type: ignore[misc]
 
     contenders = {
         "fed by the loader": partial(fed_from, MixtureLoader),

@@ -26,7 +26,7 @@ from typing import Any
 
 from measure import processes_of, report, seconds_of_children
 
-from climbstream.builder.installed import installed_documents
+from climbstream.builder.corpus.installed import installed_documents
 
 TIMES = (1, 3, 10)
 CHANGED = 0.3

@@ -21,9 +21,9 @@ import numpy as np
 from measure import report
 from surrogates import SURROGATES, Surrogate
 
-from climbstream.loader.pool import Pool
-from climbstream.loader.progress import say
-from climbstream.loader.storage import append_line, read_lines
+from climbstream.loader.core.console import say
+from climbstream.loader.core.engines.local import Pool
+from climbstream.loader.core.files import append_line, read_lines
 from climbstream.search import Search
 
 PRESETS = ("robust", "climb", "regmix", "random")

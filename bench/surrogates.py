@@ -18,9 +18,9 @@ import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.neural_network import MLPRegressor
 
-from climbstream.search.limits import Limits
-from climbstream.search.predictor import Floats
-from climbstream.search.propose import candidates, descend
+from climbstream.search.optimizer.candidates import candidates, descend
+from climbstream.search.optimizer.constraints import Limits
+from climbstream.search.predictors.base import Floats
 
 TABLES = Path(__file__).parents[2] / "shared" / "mixtures"
 TARGETS = ("y_arxiv", "y_wikipedia_en", "y_pile_cc", "y_stackexchange")

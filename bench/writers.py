@@ -28,8 +28,8 @@ from subprocess import PIPE
 
 from measure import in_turn, report
 
-from climbstream.builder.installed import installed_documents
-from climbstream.builder.tokens import train_tokenizer
+from climbstream.builder.corpus.installed import installed_documents
+from climbstream.builder.writers.tokenizer import train_tokenizer
 
 HERE = Path(__file__).parent
 ROUNDS = 3

@@ -13,13 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from climbstream.loader.clusters import ClusterInfo, load_clusters, save_clusters
-from climbstream.loader.engine import Engine, open_engine
-from climbstream.loader.errors import InvalidDataError
-from climbstream.loader.manifest import HELDOUT, NEXT_FILES, ClusterEntry, Manifest, hash_files
-from climbstream.loader.plan import begin_or_continue
-from climbstream.loader.progress import say
-from climbstream.loader.storage import (
+from climbstream.builder.clustering.cluster_map import ClusterMap
+from climbstream.builder.clustering.fit import MODEL
+from climbstream.builder.corpus.ingest import BAD_RECORDS, ReadReport, read_corpus
+from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.read_report import check_losses
+from climbstream.builder.corpus.sources import survey
+from climbstream.builder.features.encoder import check_shape
+from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
+from climbstream.builder.report.report import write_report
+from climbstream.builder.selection.annotate import look_at, tokenize_all
+from climbstream.builder.selection.selection import assign, identify
+from climbstream.builder.writers.catalogue import read_seen, write_catalogue, write_heldout
+from climbstream.builder.writers.shards import write_clusters
+from climbstream.loader.core.console import say
+from climbstream.loader.core.engines.engine import Engine, open_engine
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.files import (
     hash_json,
     lock,
     read_json,
@@ -27,23 +37,19 @@ from climbstream.loader.storage import (
     write_bytes,
     write_json,
 )
+from climbstream.loader.core.workdir import begin_or_continue
+from climbstream.loader.formats.clusters import ClusterInfo, load_clusters, save_clusters
+from climbstream.loader.formats.manifest import (
+    HELDOUT,
+    NEXT_FILES,
+    ClusterEntry,
+    Manifest,
+    hash_files,
+)
 
-from .aside import settle
-from .catalogue import read_seen, write_catalogue, write_heldout
-from .clustermap import ClusterMap
-from .corpus import BAD_RECORDS, ReadReport, read_corpus
-from .describe import describe_clusters, label_agreement, name_licenses
-from .encoder import check_shape
-from .fates import assign, identify
-from .fit import MODEL
-from .read_report import check_losses
-from .report import write_report
 from .settings import BuildSettings
-from .shards import write_clusters
-from .sources import survey
-from .stages import look_at, tokenize_all
-from .unit import Unit
-from .workplace import BASE, WORK, is_vacant
+from .staging import settle
+from .workdir import BASE, WORK, is_vacant
 
 
 def append(

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from climbstream.loader.errors import InvalidDataError, UsageError
-from climbstream.loader.progress import say
-from climbstream.loader.storage import read_regular
-from climbstream.loader.typed import parse_json, short
+from climbstream.loader.core.console import say
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.files import read_regular
+from climbstream.loader.core.typed import parse_json, short
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

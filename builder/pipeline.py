@@ -12,38 +12,32 @@ from typing import Any
 
 import numpy as np
 
-from climbstream.loader.clusters import save_clusters
-from climbstream.loader.engine import Engine, open_engine
-from climbstream.loader.errors import UsageError
-from climbstream.loader.manifest import MANIFEST, Manifest, hash_files
-from climbstream.loader.plan import check_same
-from climbstream.loader.progress import say
-from climbstream.loader.storage import (
-    atomic_path,
-    hash_file,
-    hash_json,
-    lock,
-    write_json,
-)
+from climbstream.builder.clustering.cluster_map import ClusterMap
+from climbstream.builder.clustering.fit import MODEL, fit_model, fit_tokenizer, read_fit
+from climbstream.builder.corpus.ingest import BAD_RECORDS, NoColumnError, ReadReport, read_corpus
+from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.read_report import BadFile, check_losses
+from climbstream.builder.corpus.sources import Source, survey
+from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
+from climbstream.builder.report.report import write_report
+from climbstream.builder.selection.annotate import look_at, tokenize_all
+from climbstream.builder.selection.preview import preview
+from climbstream.builder.selection.selection import Fates, decide, identify
+from climbstream.builder.writers.catalogue import write_catalogue, write_heldout
+from climbstream.builder.writers.shards import write_clusters
+from climbstream.builder.writers.tokenizer import load_tokenizer, token_dtype
+from climbstream.loader.core.console import say
+from climbstream.loader.core.engines.engine import Engine, open_engine
+from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.files import atomic_path, hash_file, hash_json, lock, write_json
+from climbstream.loader.core.workdir import check_same
+from climbstream.loader.formats.clusters import save_clusters
+from climbstream.loader.formats.manifest import MANIFEST, Manifest, hash_files
 
-from .aside import settle
-from .catalogue import write_catalogue, write_heldout
-from .clustermap import ClusterMap
-from .corpus import BAD_RECORDS, NoColumnError, ReadReport, read_corpus
-from .describe import describe_clusters, label_agreement, name_licenses
 from .end_token import EndToken, find_end_token, read_configs, trained_end_token
-from .fates import Fates, decide, identify
-from .fit import MODEL, fit_model, fit_tokenizer, read_fit
-from .preview import preview
-from .read_report import BadFile, check_losses
-from .report import write_report
 from .settings import BuildSettings, effect_of_change
-from .shards import write_clusters
-from .sources import Source, survey
-from .stages import look_at, tokenize_all
-from .tokens import load_tokenizer, token_dtype
-from .unit import Unit
-from .workplace import WORK, begin_in, remove_work
+from .staging import settle
+from .workdir import WORK, begin_in, remove_work
 
 
 def build(

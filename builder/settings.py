@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self, get_args, get_origin
 
-from climbstream.loader.errors import InvalidDataError
+from climbstream.loader.core.errors import InvalidDataError
 
 from .end_token import EndChoice
 

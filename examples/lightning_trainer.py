@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
 from climbstream.loader import Manifest, MixtureDataset, MixtureLoader
-from climbstream.loader.agree import Agreement
+from climbstream.loader.weights.agreement import Agreement
 
 
 class Steps(MixtureDataset):

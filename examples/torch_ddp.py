@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from climbstream.loader import MixtureLoader
-from climbstream.loader.agree import Agreement
+from climbstream.loader.weights.agreement import Agreement
 
 
 class Model(nn.Module):

@@ -8,17 +8,17 @@ manifest does not import torch.
 
 from typing import TYPE_CHECKING
 
-from .lazy import load_on_use
+from .core.lazy import load_on_use
 
 if TYPE_CHECKING:
-    from .agree import Agreement
     from .dataset import MixtureDataset
+    from .formats.manifest import Manifest
+    from .formats.mixture import Mixture
     from .loader import MixtureLoader
-    from .manifest import Manifest
-    from .mixture import Mixture
-    from .schedule import Schedule
     from .state import LoaderState
-    from .weights import WeightsLog
+    from .weights.agreement import Agreement
+    from .weights.log import WeightsLog
+    from .weights.schedule import Schedule
 
 __all__ = [
     "Agreement",
@@ -32,14 +32,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Agreement": "agree",
+    "Agreement": "weights.agreement",
     "LoaderState": "state",
-    "Manifest": "manifest",
-    "Mixture": "mixture",
+    "Manifest": "formats.manifest",
+    "Mixture": "formats.mixture",
     "MixtureDataset": "dataset",
     "MixtureLoader": "loader",
-    "Schedule": "schedule",
-    "WeightsLog": "weights",
+    "Schedule": "weights.schedule",
+    "WeightsLog": "weights.log",
 }
 
 __getattr__, __dir__ = load_on_use(__name__, _HOMES)

@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 
 from torch.utils.data import IterableDataset, get_worker_info
 
-from .batch import Batch
-from .errors import UsageError
+from climbstream.loader.core.errors import UsageError
+from climbstream.loader.reading.collator import Batch
+
 from .loader import MixtureLoader
 
 

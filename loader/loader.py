@@ -21,33 +21,34 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .agree import Agreement
-from .allowance import Allowance
-from .batch import Batch, BatchMaker
-from .cache import ShardCache
-from .change import Change
-from .course import Course
-from .door import WeightsCallable, WeightsFile
-from .draw import draw_quotas
-from .errors import InvalidDataError, UsageError
-from .gather import count_padding
-from .hub import pin
-from .lanes import Lanes, next_runs
-from .ledger import Ledger, Opening
-from .manifest import Manifest, cluster_folder, load_index
-from .metrics import forecast_ends
-from .mixture import ONE, Mixture
-from .order import key
-from .pack import PACKS
-from .progress import say
-from .schedule import Schedule
-from .shelf import Shelf
+from climbstream.loader.audit.ledger import Ledger, Opening
+from climbstream.loader.core.console import say
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.permutation import key
+from climbstream.loader.core.typed import short
+from climbstream.loader.formats.manifest import Manifest, cluster_folder, load_index
+from climbstream.loader.formats.mixture import ONE, Mixture
+from climbstream.loader.monitoring.metrics import forecast_ends
+from climbstream.loader.reading.collator import Batch, BatchMaker
+from climbstream.loader.reading.gather import count_padding
+from climbstream.loader.reading.open_shards import Shelf
+from climbstream.loader.reading.packing import PACKS
+from climbstream.loader.reading.row_source import TokenStream
+from climbstream.loader.reading.shard_cache import ShardCache
+from climbstream.loader.sampling.epoch_limits import Allowance
+from climbstream.loader.sampling.lanes import Lanes, next_runs
+from climbstream.loader.sampling.planner import Planner, Position, Steps
+from climbstream.loader.sampling.quotas import draw_quotas
+from climbstream.loader.storage.hub import pin
+from climbstream.loader.storage.store import Store
+from climbstream.loader.weights.agreement import Agreement
+from climbstream.loader.weights.controller import Course
+from climbstream.loader.weights.log import WeightsLog
+from climbstream.loader.weights.schedule import Schedule
+from climbstream.loader.weights.sources import WeightsCallable, WeightsFile
+from climbstream.loader.weights.update import Change
+
 from .state import LoaderState
-from .steps import Planner, Position, Steps
-from .store import Store
-from .stream import TokenStream
-from .typed import short
-from .weights import WeightsLog
 
 EXHAUSTED = ("renormalise", "stop", "error")
 _SHARDS_AHEAD = 8

@@ -9,10 +9,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .errors import InvalidDataError, UsageError
-from .manifest import Manifest
-from .mixture import Mixture
-from .store import Store
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.formats.manifest import Manifest
+from climbstream.loader.formats.mixture import Mixture
+from climbstream.loader.storage.store import Store
 
 
 def as_streams(directory: str | Path, mixture: Mixture, local: str | Path) -> list[Any]:

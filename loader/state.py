@@ -4,10 +4,10 @@ from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any, Self
 
-from .errors import InvalidDataError
-from .mixture import ONE, some_names
-from .typed import Count, Whole, check_version, convert
-from .weights import WeightsRecord, check_chain
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.typed import Count, Whole, check_version, convert
+from climbstream.loader.formats.mixture import ONE, some_names
+from climbstream.loader.weights.log import WeightsRecord, check_chain
 
 _MOST_OWED = 4
 """Rows that a cluster is owed at most, or has had too many, for each cluster that there is."""

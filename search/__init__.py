@@ -5,17 +5,17 @@
 
 from typing import TYPE_CHECKING
 
-from climbstream.loader.lazy import load_on_use
+from climbstream.loader.core.lazy import load_on_use
 
 if TYPE_CHECKING:
-    from .answer import Answer
-    from .doremi import DoReMi
-    from .online import OnlineRule
-    from .predictor import Predictor
-    from .search import Search
-    from .settings import TrainSettings
-    from .train import train_model
-    from .trial import Trial, TrialLog
+    from .optimizer.answer import Answer
+    from .optimizer.search import Search
+    from .optimizer.trials import Trial, TrialLog
+    from .predictors.base import Predictor
+    from .training.doremi import DoReMi
+    from .training.online_mixing import OnlineRule
+    from .training.settings import TrainSettings
+    from .training.trainer import train_model
 
 __all__ = [
     "Answer",
@@ -30,15 +30,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Answer": "answer",
-    "DoReMi": "doremi",
-    "OnlineRule": "online",
-    "Predictor": "predictor",
-    "Search": "search",
-    "TrainSettings": "settings",
-    "train_model": "train",
-    "Trial": "trial",
-    "TrialLog": "trial",
+    "Answer": "optimizer.answer",
+    "DoReMi": "training.doremi",
+    "OnlineRule": "training.online_mixing",
+    "Predictor": "predictors.base",
+    "Search": "optimizer.search",
+    "TrainSettings": "training.settings",
+    "train_model": "training.trainer",
+    "Trial": "optimizer.trials",
+    "TrialLog": "optimizer.trials",
 }
 
 __getattr__, __dir__ = load_on_use(__name__, _HOMES)

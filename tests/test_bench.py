@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from climbstream.loader import Manifest
-from climbstream.loader.cache import ShardCache
-from climbstream.loader.manifest import cluster_folder, load_index
+from climbstream.loader.formats.manifest import cluster_folder, load_index
+from climbstream.loader.reading.shard_cache import ShardCache
 
 BENCH = Path(__file__).parent.parent / "bench"
 TOKENS = 100_000

@@ -13,10 +13,11 @@ from pathlib import Path
 import click
 import pytest
 
-from climbstream.loader import cli, errors
-from climbstream.loader.cli import COMMANDS, call, run
-from climbstream.loader.storage import lock
-from climbstream.loader.table import text_table
+from climbstream.loader.cli import main as cli
+from climbstream.loader.cli.main import COMMANDS, call, run
+from climbstream.loader.core import errors
+from climbstream.loader.core.files import lock
+from climbstream.loader.core.table import text_table
 
 HEAVY = {
     *("torch", "numpy", "numba", "scipy", "sklearn", "pandas", "pyarrow", "datasets", "faiss"),
@@ -37,7 +38,7 @@ class Without:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Without())
-from climbstream.loader.cli import run
+from climbstream.loader.cli.main import run
 sys.exit(run(sys.argv[1:]))
 """
 
@@ -96,7 +97,7 @@ def test_help_costs_less_than_half_a_second():
 
 
 def test_help_imports_nothing_heavy():
-    assert heavy("from climbstream.loader.cli import run; run(['--help'])") == set()
+    assert heavy("from climbstream.loader.cli.main import run; run(['--help'])") == set()
 
 
 def test_a_heavy_import_would_be_seen():
@@ -104,14 +105,18 @@ def test_a_heavy_import_would_be_seen():
 
 
 def test_a_command_imports_only_what_it_needs(built):
-    script = f"from climbstream.loader.cli import run; run(['inspect', {str(built.directory)!r}])"
+    script = (
+        f"from climbstream.loader.cli.main import run; run(['inspect', {str(built.directory)!r}])"
+    )
     assert heavy(script) <= {"numpy"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", THERE)
 def test_the_help_of_a_command_waits_for_no_torch(name):
-    assert "torch" not in heavy(f"from climbstream.loader.cli import run; run([{name!r}, '-h'])")
+    assert "torch" not in heavy(
+        f"from climbstream.loader.cli.main import run; run([{name!r}, '-h'])"
+    )
 
 
 @pytest.mark.parametrize("name", COMMANDS)

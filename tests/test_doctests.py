@@ -13,9 +13,9 @@ import pytest
 FOLDERS = ("builder", "loader", "search")
 ROOT = Path(__file__).parents[1]
 MODULES = [
-    f"climbstream.{path.parent.name}.{path.stem}"
+    ".".join(["climbstream", *path.relative_to(ROOT).with_suffix("").parts])
     for folder in FOLDERS
-    for path in sorted((ROOT / folder).glob("*.py"))
+    for path in sorted((ROOT / folder).rglob("*.py"))
     if path.stem != "__init__" and ">>>" in path.read_text()
 ]
 
@@ -28,7 +28,9 @@ def test_examples_give_what_they_say(module):
 
 
 def test_there_are_examples():
-    assert {"climbstream.loader.progress", "climbstream.builder.kmeans"} <= {*MODULES}
+    assert {"climbstream.loader.core.console", "climbstream.builder.clustering.kmeans"} <= {
+        *MODULES
+    }
 
 
 def test_no_module_was_imported_by_a_generic_name():

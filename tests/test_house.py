@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 
 import climbstream.loader
-from climbstream.loader.cli import COMMANDS
+from climbstream.loader.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("builder", "loader", "search")
 MODULES = {
-    f"{folder}.{path.stem}": path for folder in FOLDERS for path in (ROOT / folder).glob("*.py")
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for folder in FOLDERS
+    for path in sorted((ROOT / folder).rglob("*.py"))
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 NAMED = {
@@ -35,7 +37,7 @@ NAMED = {
 
 
 def imports(module: str, *, lazy: bool = True) -> set[str]:
-    """Full names of what ``module`` imports, ``climbstream.loader.mds`` say; lazily too, or not."""
+    """Full names of the modules that ``module`` imports from; lazily too, or not."""
     tree = ast.parse(MODULES[module].read_text())
     found = set()
     for node in ast.walk(tree) if lazy else tree.body:
@@ -43,8 +45,9 @@ def imports(module: str, *, lazy: bool = True) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level <= 1, f"{module} reaches above its folder"
-            home = f"climbstream.{module.split('.')[0]}." if node.level else ""
-            found.add(home + (node.module or ""))
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            home = f"climbstream.{module.rpartition('.')[0]}." if node.level else ""
+            found |= {home + name for name in names}
     return found
 
 
@@ -62,17 +65,17 @@ def needed(names: list[str]) -> set[str]:
 # Folders and packages.
 
 
-def test_folders_are_flat():
-    for folder in FOLDERS:
-        below = {path.parent.name for path in (ROOT / folder).rglob("*.py")}
-        assert below == {folder}
+def test_packages_are_the_folders_with_code():
+    code = {path.parent.relative_to(ROOT) for path in MODULES.values()}
+    assert all((ROOT / folder / "__init__.py").exists() for folder in code)
+    names = sorted(".".join(["climbstream", *folder.parts]) for folder in code)
+    assert PROJECT["tool"]["setuptools"]["packages"] == names
 
 
-def test_packages_are_the_folders():
-    setup = PROJECT["tool"]["setuptools"]
-    assert setup["packages"] == [f"climbstream.{folder}" for folder in FOLDERS]
-    assert setup["package-dir"] == {f"climbstream.{folder}": folder for folder in FOLDERS}
-    assert PROJECT["tool"]["importlinter"]["root_packages"] == setup["packages"]
+def test_packages_lie_in_the_folders_at_the_top():
+    below = {f"climbstream.{folder}": folder for folder in FOLDERS}
+    assert PROJECT["tool"]["setuptools"]["package-dir"] == below
+    assert PROJECT["tool"]["importlinter"]["root_packages"] == list(below)
 
 
 def test_packages_are_typed():
@@ -104,17 +107,17 @@ def test_a_module_says_what_it_is(module):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_is_not_named_like_one_of_the_standard_library(module):
-    assert module.partition(".")[2] not in sys.stdlib_module_names
+    assert module.rpartition(".")[2] not in sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_its_own_folder_relatively(module):
     tree = ast.parse(MODULES[module].read_text())
-    own = f"climbstream.{module.split('.')[0]}"
+    own = f"climbstream.{module.rpartition('.')[0]}"
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and not node.level:
-            assert node.module != own
-            assert not (node.module or "").startswith(own + ".")
+            assert node.module not in (own, f"climbstream.{module.split('.')[0]}")
+            assert (node.module or "").rpartition(".")[0] != own
 
 
 # Layers.
@@ -128,7 +131,9 @@ def test_builder_and_search_stand_on_loader_and_never_on_each_other(module):
 
 
 def test_a_crossing_of_layers_would_be_seen(monkeypatch, tmp_path):
-    (tmp_path / "bad.py").write_text("def f():\n    from climbstream.search import trial\n")
+    (tmp_path / "bad.py").write_text(
+        "def f():\n    from climbstream.search.optimizer import trials as trial\n"
+    )
     monkeypatch.setitem(MODULES, "builder.bad", tmp_path / "bad.py")
     with pytest.raises(AssertionError):
         test_builder_and_search_stand_on_loader_and_never_on_each_other("builder.bad")
@@ -179,7 +184,7 @@ def test_a_command_needs_an_extra_that_there_is(name):
 
 def test_the_command_is_installed():
     (entry,) = importlib.metadata.entry_points(group="console_scripts", name="climb")
-    assert entry.value == "climbstream.loader.entry:main"
+    assert entry.value == "climbstream.loader.cli.entry:main"
 
 
 # Public names, and what they cost.
@@ -209,8 +214,8 @@ def loaded(script: str) -> set[str]:
     [
         "import climbstream.loader",
         "from climbstream.loader import Manifest, Mixture, WeightsLog",
-        "import climbstream.loader.manifest, climbstream.loader.clusters",
-        "import climbstream.loader.heldout, climbstream.loader.verify",
+        "import climbstream.loader.formats.manifest, climbstream.loader.formats.clusters",
+        "import climbstream.loader.formats.heldout, climbstream.loader.tools.verify",
     ],
 )
 def test_reading_a_manifest_imports_no_torch(script):
@@ -222,4 +227,4 @@ def test_an_import_of_torch_would_be_seen():
 
 
 def test_no_generic_name_is_importable():
-    assert not loaded("import climbstream.loader.manifest") & {*FOLDERS}
+    assert not loaded("import climbstream.loader.formats.manifest") & {*FOLDERS}

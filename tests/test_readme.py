@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import pytest
 
-from climbstream.loader.cli import COMMANDS, root
-from climbstream.loader.mixture import Mixture
+from climbstream.loader.cli.main import COMMANDS, root
+from climbstream.loader.formats.mixture import Mixture
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from measure import cpu_seconds
 
-from climbstream.builder.document import Document
-from climbstream.builder.shards import write_clusters
-from climbstream.builder.stages import TokenTask, tokenize_unit
-from climbstream.builder.unit import UNIT_BYTES, Unit
+from climbstream.builder.corpus.document import Document
+from climbstream.builder.corpus.partition import UNIT_BYTES, Unit
+from climbstream.builder.selection.annotate import TokenTask, tokenize_unit
+from climbstream.builder.writers.shards import write_clusters
 
 CLUSTERS = 8
 

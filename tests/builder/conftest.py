@@ -17,8 +17,10 @@ def read_documents() -> Callable[[Path], dict[tuple[str, int, int], np.ndarray[A
 @pytest.fixture(scope="session")
 def cut_finely(tmp_path_factory, make_records, write_jsonl) -> Path:
     """A finished build of many small units and shards."""
-    from climbstream.builder import corpus, pipeline, shards
+    from climbstream.builder import pipeline
+    from climbstream.builder.corpus import ingest
     from climbstream.builder.settings import BuildSettings
+    from climbstream.builder.writers import shards
 
     folder = tmp_path_factory.mktemp("fine")
     source = write_jsonl(folder / "topics.jsonl", make_records(each=20))
@@ -27,7 +29,7 @@ def cut_finely(tmp_path_factory, make_records, write_jsonl) -> Path:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "open_engine", lambda *_: SerialPool())
-        patch.setattr(corpus, "UNIT_BYTES", 9_000)
+        patch.setattr(ingest, "UNIT_BYTES", 9_000)
         patch.setattr(shards, "SHARD_BYTES", 4_000)
         pipeline.build([str(source)], folder / "shards", settings)
     return folder / "shards"
@@ -67,9 +69,9 @@ class SerialPool:
 
 
 def _read_documents(directory: Path) -> dict[tuple[str, int, int], np.ndarray[Any, Any]]:
-    from climbstream.loader.manifest import Manifest, cluster_folder, load_index
-    from climbstream.loader.mds import decompress
-    from climbstream.loader.parse import parse_shard
+    from climbstream.loader.formats.manifest import Manifest, cluster_folder, load_index
+    from climbstream.loader.formats.mds.index import decompress
+    from climbstream.loader.formats.mds.reader import parse_shard
 
     manifest = Manifest.load(directory)
     documents = {}

@@ -8,17 +8,17 @@ import pytest
 from climbstream.builder import append as append_module
 from climbstream.builder import pipeline
 from climbstream.builder.append import append
-from climbstream.builder.aside import settle
 from climbstream.builder.pipeline import build
-from climbstream.builder.publication import collect
+from climbstream.builder.publisher.repo_files import collect
 from climbstream.builder.settings import BuildSettings
+from climbstream.builder.staging import settle
 from climbstream.loader import Manifest, MixtureLoader
-from climbstream.loader.clusters import load_clusters
-from climbstream.loader.errors import IntegrityError, InvalidDataError
-from climbstream.loader.heldout import read_heldout
-from climbstream.loader.manifest import NEXT_FILES, load_index
-from climbstream.loader.storage import read_json
-from climbstream.loader.verify import verify_directory
+from climbstream.loader.core.errors import IntegrityError, InvalidDataError
+from climbstream.loader.core.files import read_json
+from climbstream.loader.formats.clusters import load_clusters
+from climbstream.loader.formats.heldout import read_heldout
+from climbstream.loader.formats.manifest import NEXT_FILES, load_index
+from climbstream.loader.tools.verify import verify_directory
 
 SETTINGS = {
     "clusters": 3,

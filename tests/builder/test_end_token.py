@@ -17,7 +17,7 @@ from climbstream.builder.end_token import (
 from climbstream.builder.pipeline import build
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader import Manifest
-from climbstream.loader.errors import InvalidDataError, UsageError
+from climbstream.loader.core.errors import InvalidDataError, UsageError
 
 CONFIG, MAP = "tokenizer_config.json", "special_tokens_map.json"
 

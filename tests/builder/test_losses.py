@@ -7,9 +7,9 @@ import pytest
 from climbstream.builder import append as append_module
 from climbstream.builder import pipeline
 from climbstream.loader import Manifest
-from climbstream.loader.cli import run
-from climbstream.loader.storage import read_json
-from climbstream.loader.verify import verify_directory
+from climbstream.loader.cli.main import run
+from climbstream.loader.core.files import read_json
+from climbstream.loader.tools.verify import verify_directory
 
 LINES = [
     "2 files: of an unknown format (README.md)",

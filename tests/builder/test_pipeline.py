@@ -12,13 +12,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from climbstream.builder.pipeline import build
 from climbstream.builder.settings import SCORES, BuildSettings
-from climbstream.builder.workplace import WORK
+from climbstream.builder.workdir import WORK
 from climbstream.loader import Manifest, MixtureLoader
-from climbstream.loader.clusters import load_clusters
-from climbstream.loader.errors import InvalidDataError, LockedError, UsageError
-from climbstream.loader.heldout import read_heldout
-from climbstream.loader.storage import lock, read_json
-from climbstream.loader.verify import verify_directory
+from climbstream.loader.core.errors import InvalidDataError, LockedError, UsageError
+from climbstream.loader.core.files import lock, read_json
+from climbstream.loader.formats.clusters import load_clusters
+from climbstream.loader.formats.heldout import read_heldout
+from climbstream.loader.tools.verify import verify_directory
 
 SMALL = {
     "clusters": 3,
@@ -357,7 +357,7 @@ def test_files_of_one_name_are_told_apart_when_a_build_is_repeated(tmp_path, wri
 HOLD = """
 import sys
 from pathlib import Path
-from climbstream.loader.storage import lock
+from climbstream.loader.core.files import lock
 with lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from climbstream.loader.manifest import MANIFEST
-from climbstream.loader.verify import verify_directory
+from climbstream.loader.formats.manifest import MANIFEST
+from climbstream.loader.tools.verify import verify_directory
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 
 from climbstream.builder.settings import DECIDES, BuildSettings
-from climbstream.loader.errors import InvalidDataError
+from climbstream.loader.core.errors import InvalidDataError
 
 
 def test_settings_come_back_as_they_were():

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climbstream.loader.errors import ClimbError, InvalidDataError
-from climbstream.loader.manifest import MANIFEST, Manifest
-from climbstream.loader.storage import hash_file, read_json, write_json
-from climbstream.loader.verify import verify_directory
+from climbstream.loader.core.errors import ClimbError, InvalidDataError
+from climbstream.loader.core.files import hash_file, read_json, write_json
+from climbstream.loader.formats.manifest import MANIFEST, Manifest
+from climbstream.loader.tools.verify import verify_directory
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from signal import SIGKILL
 import pytest
 import torch
 
-from climbstream.loader.request import open_run
+from climbstream.loader.weights.request import open_run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")

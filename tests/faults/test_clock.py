@@ -28,7 +28,7 @@ print(loader.mixture.weights)
 """
 READ = """
 import sys, time
-from climbstream.loader.store import Store
+from climbstream.loader.storage.store import Store
 began = time.monotonic()
 try:
     Store.of(sys.argv[1], try_seconds=0.4, all_seconds=2).read("x")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from climbstream.loader.manifest import Manifest, load_index
-from climbstream.loader.store import Store
+from climbstream.loader.formats.manifest import Manifest, load_index
+from climbstream.loader.storage.store import Store
 
 REPO = "someone/tables"
 

@@ -15,12 +15,13 @@ import yaml
 from hub_double import TOKEN, File, Repo
 from huggingface_hub.utils import _http
 
-from climbstream.builder.card import Card
-from climbstream.builder.publication import collect
-from climbstream.builder.publish import Publisher
-from climbstream.loader import Mixture, hub, retry
-from climbstream.loader.errors import IntegrityError, InvalidDataError, RemoteError, UsageError
-from climbstream.loader.manifest import Manifest
+from climbstream.builder.dataset_card import Card
+from climbstream.builder.publisher.repo_files import collect
+from climbstream.builder.publisher.upload import Publisher
+from climbstream.loader import Mixture
+from climbstream.loader.core.errors import IntegrityError, InvalidDataError, RemoteError, UsageError
+from climbstream.loader.formats.manifest import Manifest
+from climbstream.loader.storage import hub, retry
 
 REPO = "someone/web"
 CLIMB = str(Path(sys.executable).parent / "climb")

@@ -16,9 +16,9 @@ import pytest
 import zstandard
 from hub_double import File
 
-from climbstream.builder.export import export_shards
-from climbstream.loader import Mixture, MixtureLoader, retry, store
-from climbstream.loader.errors import (
+from climbstream.builder.exporter.shards import export_shards
+from climbstream.loader import Mixture, MixtureLoader
+from climbstream.loader.core.errors import (
     ClimbError,
     IntegrityError,
     InvalidDataError,
@@ -26,10 +26,11 @@ from climbstream.loader.errors import (
     RemoteError,
     UsageError,
 )
-from climbstream.loader.manifest import Manifest
-from climbstream.loader.pull import pull
-from climbstream.loader.storage import hash_bytes
-from climbstream.loader.verify import verify_directory
+from climbstream.loader.core.files import hash_bytes
+from climbstream.loader.formats.manifest import Manifest
+from climbstream.loader.storage import retry, store
+from climbstream.loader.tools.pull import pull
+from climbstream.loader.tools.verify import verify_directory
 
 REPO = "someone/web"
 URL = f"hf://{REPO}"

@@ -12,8 +12,9 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 
-from climbstream.loader.manifest import ClusterEntry, Manifest, cluster_folder
-from climbstream.loader.mds import (
+from climbstream.loader.core.files import hash_bytes, write_bytes
+from climbstream.loader.formats.manifest import ClusterEntry, Manifest, cluster_folder
+from climbstream.loader.formats.mds.index import (
     Index,
     ShardEntry,
     compress,
@@ -21,7 +22,6 @@ from climbstream.loader.mds import (
     encode_document,
     encode_shard,
 )
-from climbstream.loader.storage import hash_bytes, write_bytes
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from climbstream.loader import MixtureDataset, MixtureLoader
-from climbstream.loader.errors import InvalidDataError, UsageError
+from climbstream.loader.core.errors import InvalidDataError, UsageError
 
 STEPS = 12
 

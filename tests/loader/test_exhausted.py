@@ -5,7 +5,7 @@ import json
 import pytest
 
 from climbstream.loader import MixtureLoader
-from climbstream.loader.errors import UsageError
+from climbstream.loader.core.errors import UsageError
 
 SEQ_LEN = 8
 ROWS = {"c00": 200, "c01": 40, "c02": 24}

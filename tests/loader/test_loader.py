@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from climbstream.loader import LoaderState, Mixture, MixtureLoader, WeightsLog
-from climbstream.loader.errors import IntegrityError, InvalidDataError, UsageError
-from climbstream.loader.mixture import integer_weights
-from climbstream.loader.storage import append_line, hash_bytes
-from climbstream.loader.stream import TokenStream
-from climbstream.loader.weights import WeightsRecord
+from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
+from climbstream.loader.core.files import append_line, hash_bytes
+from climbstream.loader.formats.mixture import integer_weights
+from climbstream.loader.reading.row_source import TokenStream
+from climbstream.loader.weights.log import WeightsRecord
 
 SEQ_LEN = 8
 ROWS = 16

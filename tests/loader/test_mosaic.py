@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from climbstream.loader.errors import InvalidDataError, UsageError
-from climbstream.loader.mixture import Mixture
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.mosaic import as_streams, stream_arguments
 
 

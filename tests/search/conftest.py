@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from climbstream.loader import Manifest, Mixture
-from climbstream.search.answer import Answer
-from climbstream.search.proxy_search import run_search
-from climbstream.search.settings import SearchSettings, TrainSettings
+from climbstream.search.experiments.proxy_search import run_search
+from climbstream.search.optimizer.answer import Answer
+from climbstream.search.training.settings import SearchSettings, TrainSettings
 
 
 @pytest.fixture(scope="session", autouse=True)

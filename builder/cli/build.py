@@ -1,0 +1,122 @@
+"""The command ``climb build``.
+
+What builds is imported where it is called, for it takes seconds, for which neither ``--help`` nor a
+mistake in the options should wait.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from climbstream.builder.settings import IDS, SCORES, THRESHOLDS, BuildSettings
+from climbstream.loader.cli.main import json_option, show, task_timeout_option
+from climbstream.loader.core.engines.engine import ENGINES
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.files import read_json
+from climbstream.loader.formats.clusters import clusters_text, load_clusters
+
+_SCORE = "SCORE=column:NAME or SCORE=FILE, a fastText model; of " + ", ".join(SCORES) + "."
+_IDS = "Where an identifier stands for one document: its file, all, nowhere.  [default: source]"
+_PRESETS = "Means of clusters that CLIMB prunes by; for scores of its classifiers."
+
+
+def _split(_context: click.Context, _option: click.Parameter, value: str | None) -> Any:
+    return None if value is None else value.split(",")
+
+
+def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> Any:
+    for pair in value:
+        if "=" not in pair:
+            raise click.BadParameter(f"{pair}: say SCORE=column:NAME or SCORE=FILE")
+    return dict(pair.split("=", 1) for pair in value) or None
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Shard directory.")
+@click.option("--clusters", type=int, help="Clusters after merging.  [default: 20]")
+@click.option("--text", help="Column of the text.  [default: text]")
+@click.option("--id", help="Column of the identifier.  [default: id]")
+@click.option("--ids", type=click.Choice(IDS), help=_IDS)
+@click.option("--license", help="Column of the licence.  [default: license]")
+@click.option("--label", help="Column of a known domain, for the report.  [default: label]")
+@click.option("--micro-clusters", type=int, help="Before merging.  [default: by the sample]")
+@click.option("--merge-height", type=float, help="Merge to this Ward height, not to --clusters.")
+@click.option("--balanced", is_flag=True, default=None, help="Clusters of more even sizes.")
+@click.option("--restarts", type=int, help="Starts of k-means.  [default: 2]")
+@click.option("--sample", type=int, help="Documents to fit on.  [default: 32000]")
+@click.option("--thresholds", type=click.Choice(list(THRESHOLDS)), help=_PRESETS)
+@click.option("--near-duplicates", type=float, help="Texts this alike are.  [default: 0.8]")
+@click.option("--keep-duplicates", is_flag=True, default=None, help="Count, but keep them.")
+@click.option("--keep", callback=_split, help="COL,COL: columns carried into documents/*.parquet.")
+@click.option("--embed", help="tfidf, st:NAME, m2v:NAME or column:NAME.  [default: tfidf]")
+@click.option("--score", "scores", multiple=True, callback=_pairs, help=_SCORE)
+@click.option("--tokenizer", help="Hugging Face tokenizer.  [default: train a BPE]")
+@click.option("--vocab-size", type=int, help="Tokens of a trained tokenizer.  [default: 32768]")
+@click.option("--eos-token", help="Name of the token that ends a document.  [default: its files']")
+@click.option("--eos-id", type=int, help="Number of that token.")
+@click.option("--no-eos", is_flag=True, default=None, help="End documents with no token.")
+@click.option("--holdout", type=float, help="Part that is kept for evaluation.  [default: 0]")
+@click.option("--seed", type=int, help="Keys every sample.  [default: 17]")
+@click.option("--config", type=click.Path(path_type=Path), help="JSON file of settings.")
+@click.option("--strict", is_flag=True, help="Anything that cannot be used is an error.")
+@click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where tasks run.")
+@click.option("--workers", type=click.IntRange(min=1), help="Tasks at a time.  [default: cores]")
+@task_timeout_option
+@click.option("--append", is_flag=True, help="Add to the clusters of a finished directory.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be left out, with samples.")
+@json_option
+def build(
+    sources: tuple[str, ...],
+    out: Path,
+    config: Path | None,
+    engine: str,
+    workers: int | None,
+    append: bool,
+    dry_run: bool,
+    strict: bool,
+    thresholds: str | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Turn SOURCES into clusters and token shards.
+
+    A source is a file, folder, glob or URL of jsonl, json, txt, csv, parquet or arrow (also packed:
+    .gz, .zst, .bz2, .xz), a data set of the Hub (hub:NAME), or the text that installed packages
+    bring (python:). A column may lie in another: --label meta.domain. Whatever is not used is said
+    when all is read, a line a reason.
+    A build that was interrupted goes on when the same command is run again.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    if thresholds:
+        given |= {"min_cluster_score": THRESHOLDS[thresholds], "min_document_score": {}}
+    if append and (config or given or dry_run):
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given) or (
+            "--config" if config else "--dry-run"
+        )
+        raise UsageError(
+            f"--append goes by the settings that {out} was built with; leave out {names}"
+        )
+    settings = read_json(config) if config else {}
+    if not isinstance(settings, dict):
+        raise InvalidDataError(f"{config} holds no object of settings")
+    settings |= given
+    checked = BuildSettings.from_json(settings)
+    if dry_run:
+        from climbstream.builder.pipeline import dry_run as run_dry  # noqa: PLC0415
+        from climbstream.builder.selection.preview import preview_text  # noqa: PLC0415
+
+        found = run_dry(sources, out, checked, workers=workers, engine=engine, strict=strict)
+        show(found, preview_text(found), as_json=as_json)
+        return
+    if append:
+        from climbstream.builder.append import append as run_append  # noqa: PLC0415
+
+        manifest = run_append(sources, out, workers=workers, engine=engine, strict=strict)
+    else:
+        from climbstream.builder.pipeline import build as run_build  # noqa: PLC0415
+
+        manifest = run_build(sources, out, checked, workers=workers, engine=engine, strict=strict)
+    text = clusters_text(manifest, load_clusters(out))
+    show(manifest.to_json(), f"{text}\n\n{out} · report: {out / 'report.html'}", as_json=as_json)

@@ -1,0 +1,190 @@
+"""The commands ``climb import``, ``export`` and ``publish``: corpora from others and for others."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from climbstream.builder.exporter.mixture import draw_shards
+from climbstream.builder.exporter.shards import BLENDS, LAYOUTS, export_shards
+from climbstream.builder.importer.pipeline import import_corpus
+from climbstream.builder.importer.settings import ImportSettings
+from climbstream.builder.publisher.repo_files import WHAT, collect, size_of
+from climbstream.builder.publisher.upload import Publisher
+from climbstream.loader.cli.main import json_option, show, task_timeout_option
+from climbstream.loader.core.console import say
+from climbstream.loader.core.engines.engine import ENGINES
+from climbstream.loader.core.errors import IntegrityError
+from climbstream.loader.core.table import text_table
+from climbstream.loader.formats.clusters import clusters_text, load_clusters
+from climbstream.loader.formats.mixture import Mixture, some_names
+from climbstream.loader.storage.hub import check_repo
+from climbstream.loader.tools.verify import verify_directory
+
+
+@click.command("import")
+@click.argument("sources", nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Shard directory.")
+@click.option("--cluster", help="Column of the cluster.  [default: cluster_id, cluster, or folder]")
+@click.option("--folders", is_flag=True, help="A file's folder is its cluster.")
+@click.option(
+    "--use",
+    type=click.Choice(["tokens", "text"]),
+    help="What becomes shards.  [default: tokens if there are]",
+)
+@click.option("--tokens", default="tokens", show_default=True, help="Column of token ids.")
+@click.option("--text", default="text", show_default=True, help="Column of text.")
+@click.option("--tokenizer", help="Hugging Face tokenizer, of the tokens or for the text.")
+@click.option("--vocab-size", type=int, help="Token ids are below this.")
+@click.option("--eos-token", help="Name of the token that ends a document.")
+@click.option("--eos-id", type=int, help="Number of that token; -1: none.")
+@click.option("--no-eos", is_flag=True, help="End documents with no token.")
+@click.option("--license", help="A licence to note beside those that the corpus states.")
+@click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where tasks run.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@task_timeout_option
+@json_option
+def import_(
+    sources: tuple[str, ...],
+    out: Path,
+    engine: str,
+    workers: int | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Turn SOURCES, a corpus that is clustered already, into token shards.
+
+    A source is a file, folder, glob or URL of parquet, jsonl, csv or arrow, or a data set of the
+    Hub (hub:NAME or hub:NAME@CONFIG): NVIDIA's ClimbLab and ClimbMix, their mirrors, or any other
+    whose rows or folders say the cluster. An import that was interrupted goes on when the same
+    command is run again.
+    """
+    settings = ImportSettings(**given)
+    manifest = import_corpus(sources, out, settings, workers=workers, engine=engine)
+    text = clusters_text(manifest, load_clusters(out))
+    about = f"{out} · licence: {manifest.license} · report: {out / 'report.html'}"
+    show(manifest.to_json(), f"{text}\n\n{about}", as_json=as_json)
+
+
+@click.command()
+@click.argument("directory")
+@click.option("--to", type=click.Choice(LAYOUTS), required=True, help="Layout.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--mixture", help="File, or hf://OWNER/NAME.  [default: token shares]")
+@click.option("--tokens", type=click.IntRange(min=1), help="To draw by the mixture, shuffled.")
+@click.option("--text", is_flag=True, help="Rows of text, as the tokenizer reads the tokens.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@task_timeout_option
+@json_option
+def export(
+    directory: str,
+    to: str,
+    out: Path,
+    mixture: str | None,
+    tokens: int | None,
+    text: bool,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Write the shard directory DIRECTORY, a folder or URL, as other trainers read it.
+
+    parquet is the layout of ClimbLab and jsonl that of ClimbMix; megatron writes .bin and .idx, and
+    the words of --data-path for a mixture; mosaic writes the YAML of streams for a mixture alone.
+    With --tokens, parquet and jsonl hold documents drawn by the mixture, shuffled, as ClimbMix is.
+    """
+    weights = Mixture.load(mixture) if mixture else None
+    value: dict[str, Any] = {"out": str(out), "to": to}
+    if tokens is not None:
+        drawn = draw_shards(directory, out, to, weights, tokens, text=text, workers=workers)
+        table = text_table(("cluster", "tokens"), [(k, f"{n:,}") for k, n in drawn.items()], left=1)
+        show({**value, "tokens": drawn}, f"{table}\n\n{out}", as_json=as_json)
+        return
+    said = export_shards(directory, out, to, weights, text=text, workers=workers)
+    value["file"] = str(out / BLENDS[to]) if said else None
+    show({**value, "mixture": said}, said or str(out), as_json=as_json)
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("repo")
+@click.option(
+    "--what",
+    type=click.Choice(list(WHAT)),
+    default="shards",
+    show_default=True,
+    help="What to publish; see above.",
+)
+@click.option(
+    "--mixture", type=click.Path(path_type=Path), help="File of one, or the folder of a search."
+)
+@click.option("--tokens", type=click.IntRange(min=1), help="To draw by the mixture.")
+@click.option("--text", is_flag=True, help="Tables of text, where the licence allows that.")
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    help="Folder for the tables, which a later run finds again.  [default: a temporary one]",
+)
+@click.option("--tag", help="To set on what is published.")
+@click.option("--private", is_flag=True, help="If the data set is made now: for you alone.")
+@click.option("--heldout", is_flag=True, help="With the held-out text.")
+@click.option("--license", "license_", help="Where the shards state none.")
+@click.option("--dry-run", is_flag=True, help="Say what would be published, and do nothing.")
+@json_option
+def publish(
+    directory: Path,
+    repo: str,
+    what: str,
+    mixture: Path | None,
+    tokens: int | None,
+    text: bool,
+    work: Path | None,
+    tag: str | None,
+    private: bool,
+    heldout: bool,
+    license_: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Publish the shard directory DIRECTORY as the data set REPO (OWNER/NAME) of the Hub.
+
+    shards are the directory as it is, for climbstream and mosaicml-streaming; parquet are tables,
+    one configuration a cluster and a shuffled one, for load_dataset and the viewer; drawn is the
+    shuffled one alone, --tokens by the mixture. A mixture goes with any, or alone.
+
+    The data set changes by one commit, at the end; what was interrupted goes on when the same
+    command is run again. You are who HF_TOKEN or `hf auth login` says.
+    """
+    check_repo(repo)
+    verdict = verify_directory(directory)
+    if faults := verdict.faults:
+        raise IntegrityError(
+            f"{directory} has {len(faults)} faults, so it is not published; the first: {faults[0]}"
+        )
+    if verdict.unexpected:
+        say(f"not of the manifest, so not published: {some_names(verdict.unexpected)}")
+    with tempfile.TemporaryDirectory(prefix="climbstream-") as temporary:
+        found = collect(
+            directory,
+            repo,
+            work or Path(temporary),
+            what=what,
+            mixture=mixture,
+            tokens=tokens,
+            text=text,
+            heldout=heldout,
+            license_=license_,
+        )
+        if dry_run:
+            files = {path: size_of(content) for path, content in sorted(found.files.items())}
+            value = {"repo": repo, "license": found.license, "bytes": found.bytes, "files": files}
+            table = text_table(("file", "bytes"), [(p, f"{n:,}") for p, n in files.items()], left=1)
+            about = f"{len(files)} files, {found.bytes:,} bytes · licence: {found.license}"
+            show(value, f"{table}\n\n{about} · nothing was sent", as_json=as_json)
+            return
+        published = Publisher(repo).publish(found, private=private, tag=tag)
+    said = (
+        f"{repo}: {published.files} files, {published.bytes:,} bytes, {published.sent} files sent "
+        f"· commit {published.commit} · licence: {found.license}"
+    )
+    show(published.to_json(), said, as_json=as_json)

@@ -1,0 +1,131 @@
+"""Labels: what a corpus calls its clusters, and the names that they get as folders.
+
+A label may be any text. A name is a folder on any system, so it is short, has no signs that one of
+them forbids, and no two names differ in case alone. Labels are sorted as people count,
+``cluster_10`` after ``cluster_9``.
+"""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.files import hash_bytes
+
+MOST_CLUSTERS = 10_000
+MOST_LABEL = 10_000
+"""Characters of a label; what is longer is a text."""
+_MOST_BYTES = 100
+"""Of a name: a file system allows 255 for all that a file's name is made of."""
+_FORBIDDEN = re.compile(r"[^\w .-]")
+_RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])(\.|$)", re.IGNORECASE)
+"""Devices of Windows, whatever follows the dot."""
+Key = tuple[tuple[str | tuple[int, str], ...], str]
+
+
+def natural(text: str) -> Key:
+    """Key that sorts as people count; no two texts have the same.
+
+    >>> sorted(["part_10", "part_9", "part", "part_09"], key=natural)
+    ['part', 'part_09', 'part_9', 'part_10']
+    """
+    parts = re.split(r"([0-9]+)", text)
+    return tuple(_number(part) if i % 2 else part for i, part in enumerate(parts)), text
+
+
+def _number(digits: str) -> tuple[int, str]:
+    """Key of a number of any length: an integer of thousands of digits is slow, or refused."""
+    digits = digits.lstrip("0")
+    return len(digits), digits
+
+
+def canonical(value: object) -> str | None:
+    """Label of a cluster as a string; None: ``value`` is no label. Whole floats are numbers.
+
+    >>> canonical(3.0), canonical("3"), canonical(" law"), canonical(2.5), canonical("")
+    ('3', '3', 'law', None, None)
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else None
+    if isinstance(value, str | int):
+        return str(value).strip().encode(errors="backslashreplace").decode() or None
+    return None
+
+
+def cluster_names(labels: Iterable[str]) -> dict[str, str]:
+    """Name the cluster of each label, in natural order: ``c03`` for 3, other labels by themselves.
+
+    Where two labels would have the same folder on some system, the first keeps its name, and the
+    others end with a part of their hash.
+
+    >>> cluster_names(["10", "9"]), cluster_names(["law", "sci/fi"])
+    ({'9': 'c09', '10': 'c10'}, {'law': 'law', 'sci/fi': 'sci_fi'})
+    >>> cluster_names(["law", "Law", "con"])
+    {'Law': 'Law', 'con': '_con', 'law': 'law-e2cf3310'}
+
+    Raises:
+        InvalidDataError: There are too many.
+    """
+    ordered = sorted(set(labels), key=natural)
+    if len(ordered) > MOST_CLUSTERS:
+        some = ", ".join(label[:40] for label in ordered[:3])
+        raise InvalidDataError(
+            f"the rows name {len(ordered):,} clusters, {some} and so on; at most "
+            f"{MOST_CLUSTERS:,} are possible. Name the column of the cluster with --cluster"
+        )
+    if all(re.fullmatch("0|[1-9][0-9]*", label) for label in ordered):
+        width = max((len(label) for label in ordered if len(label) < _MOST_BYTES), default=0)
+        return told_apart({label: f"c{label.zfill(max(2, width))}" for label in ordered})
+    return told_apart({label: _portable(label) for label in ordered})
+
+
+def _portable(label: str) -> str:
+    """Return ``label`` as a name that every system takes for a folder."""
+    name = _FORBIDDEN.sub("_", label)
+    if name[0] in ". " or _RESERVED.match(name):
+        name = f"_{name}"
+    return f"{name}_" if name[-1] in ". " else name
+
+
+def told_apart(names: Mapping[str, str]) -> dict[str, str]:
+    """Return ``names`` by label, short, and no two alike where case or the form of letters is lost.
+
+    >>> told_apart({"a": "x y", "b": "X Y"})
+    {'a': 'x y', 'b': 'X Y-4b2212e3'}
+    """
+    alike = defaultdict(list)
+    for label, name in names.items():
+        alike[_folded(name) if len(name.encode()) <= _MOST_BYTES else ""].append(label)
+    # A label that is its own name keeps it, before those of which signs were replaced.
+    kept = {
+        min(same, key=lambda label: names[label] != label): key
+        for key, same in alike.items()
+        if key
+    }
+    taken = set(kept.values())
+    return {
+        label: name if label in kept else _marked(name, label, taken)
+        for label, name in names.items()
+    }
+
+
+def _marked(name: str, label: str, taken: set[str]) -> str:
+    """Shorten ``name`` if need be, and end it with as much of the hash of ``label`` as it takes."""
+    digest = hash_bytes(label.encode())
+    for digits in range(8, len(digest) + 1, 8):
+        beginning = name.encode()[: _MOST_BYTES - 1 - digits].decode(errors="ignore")
+        marked = f"{beginning}-{digest[:digits]}"
+        if _folded(marked) not in taken:
+            break
+    taken.add(_folded(marked))
+    return marked
+
+
+def _folded(name: str) -> str:
+    """Return what is left of a name where systems do not tell case and forms of letters apart."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())

@@ -1,0 +1,100 @@
+"""ClusterMap: which documents belong together.
+
+A document belongs to the micro-cluster whose centroid is nearest, and a micro-cluster to a cluster,
+or to none when it was pruned. Pruning and merging give a new map and leave the old as it was.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Self
+
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.typed import check_version, convert, short
+
+PRUNED = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _MapValue:
+    """A map as JSON has it."""
+
+    cluster: list[Annotated[int, Meta(ge=PRUNED, le=(1 << 31) - 1)]]
+    why: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClusterMap:
+    """Micro-clusters and the clusters that they form."""
+
+    centroids: NDArray[np.float32]
+    """Centres of the micro-clusters, ``[M, dims]``, length 1."""
+    cluster: NDArray[np.int32]
+    """Cluster of each micro-cluster, ``[M]``, or `PRUNED`."""
+    why: dict[int, str]
+    """Why each pruned micro-cluster was."""
+
+    version = 1
+
+    def __post_init__(self) -> None:
+        if len(self.centroids) != len(self.cluster):
+            raise InvalidDataError(
+                f"{len(self.centroids)} centroids do not fit {len(self.cluster)} micro-clusters"
+            )
+
+    @classmethod
+    def of(cls, centroids: NDArray[np.float32]) -> Self:
+        """Begin with each micro-cluster as a cluster of its own."""
+        return cls(centroids=centroids, cluster=np.arange(len(centroids), dtype=np.int32), why={})
+
+    @property
+    def count(self) -> int:
+        """Number of clusters."""
+        return int(self.cluster.max(initial=PRUNED)) + 1
+
+    @property
+    def kept(self) -> NDArray[np.int64]:
+        """Micro-clusters that are not pruned."""
+        return np.flatnonzero(self.cluster != PRUNED)
+
+    def without(self, why: dict[int, str]) -> Self:
+        """Prune the micro-clusters that ``why`` names."""
+        cluster = self.cluster.copy()
+        cluster[list(why)] = PRUNED
+        return replace(self, cluster=cluster, why={**self.why, **why})
+
+    def regrouped(self, cluster: NDArray[np.int32]) -> Self:
+        """Put the kept micro-clusters into clusters ``cluster``, int32 ``[len(kept)]``."""
+        whole = self.cluster.copy()
+        whole[self.kept] = cluster
+        return replace(self, cluster=whole)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all but the centroids as JSON values."""
+        return {
+            "version": self.version,
+            "cluster": self.cluster.tolist(),
+            "why": {str(micro): why for micro, why in sorted(self.why.items())},
+        }
+
+    @classmethod
+    def from_json(cls, value: Any, centroids: NDArray[np.float32]) -> Self:
+        """Read what `to_json` gave.
+
+        Raises:
+            InvalidDataError: It is no such map, or one for other centroids.
+        """
+        read = convert(check_version(value, cls.version, "cluster map"), _MapValue, "cluster map")
+        micro = {str(number) for number in range(len(read.cluster))}
+        if unknown := read.why.keys() - micro:
+            raise InvalidDataError(
+                f"this is no cluster map: why names {short(min(unknown))}, which is none of its "
+                f"{len(micro)} micro-clusters"
+            )
+        return cls(
+            centroids=centroids,
+            cluster=np.array(read.cluster, np.int32),
+            why={int(micro): why for micro, why in read.why.items()},
+        )

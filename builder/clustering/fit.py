@@ -1,0 +1,123 @@
+"""Fit: what is learned from a sample of the corpus: embedding, centroids, tokenizer.
+
+The sample is as large for a large corpus as for a small one, and so is the memory that fits take.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.features.encoder import FITTED, load_model, read_vectors
+from climbstream.builder.features.tfidf import Embedder
+from climbstream.builder.settings import BuildSettings
+from climbstream.builder.writers.tokenizer import load_tokenizer, train_tokenizer
+from climbstream.loader.core.console import say
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.files import atomic_path, reading, write_bytes
+from climbstream.loader.core.permutation import drawn
+
+from .kmeans import automatic_count, fit_centroids
+
+MODEL = "model.npz"
+_CHARS = 20_000
+"""Of each document of the sample, what is looked at."""
+
+
+def _draw(
+    units: Sequence[Unit], settings: BuildSettings
+) -> Iterator[tuple[Unit, NDArray[np.int64]]]:
+    """Draw ``settings.sample`` documents: rows of units, in corpus order."""
+    ends = np.cumsum([len(unit) for unit in units])
+    chosen = np.sort(drawn(int(ends[-1]), settings.sample, settings.seed, "sample"))
+    for unit, end in zip(units, ends.tolist(), strict=True):
+        rows = chosen[np.searchsorted(chosen, end - len(unit)) : np.searchsorted(chosen, end)]
+        if len(rows):
+            yield unit, rows - (end - len(unit))
+
+
+def sample_texts(units: Sequence[Unit], settings: BuildSettings) -> list[str]:
+    """Return how the texts of the documents drawn begin."""
+    texts: list[str] = []
+    for unit, rows in _draw(units, settings):
+        column = unit.columns("text")["text"].take(rows)
+        texts += pc.utf8_slice_codeunits(column, 0, _CHARS).to_pylist()
+    return texts
+
+
+def sample_vectors(units: Sequence[Unit], settings: BuildSettings) -> NDArray[np.float32]:
+    """Return the vectors that the corpus brings of the documents drawn, ``[n, dims]``.
+
+    Raises:
+        InvalidDataError: They are not of one length.
+    """
+    parts = {unit: read_vectors(unit, rows) for unit, rows in _draw(units, settings)}
+    first = next(iter(parts))
+    for unit, vectors in parts.items():
+        if vectors.shape[1] != parts[first].shape[1]:
+            raise InvalidDataError(
+                f"{unit.column('origin')[0]} has vectors of {vectors.shape[1]} numbers, "
+                f"{first.column('origin')[0]} of {parts[first].shape[1]}; "
+                "embed all documents with one model"
+            )
+    return np.concatenate(list(parts.values()))
+
+
+def fit_model(units: Sequence[Unit], path: Path, settings: BuildSettings) -> None:
+    """Fit the embedder and the centroids, and write both to ``path``, unless that is there."""
+    if path.exists():
+        return
+    parts: dict[str, Any] = {}
+    if settings.vector_column is not None:
+        vectors = sample_vectors(units, settings)
+        say(f"fit the centroids on {len(vectors):,} vectors")
+    else:
+        texts = sample_texts(units, settings)
+        say(f"fit the embedding and the centroids on {len(texts):,} documents")
+        vectors, parts = _embed(texts, settings)
+    count = settings.micro_clusters or automatic_count(len(vectors), settings.clusters)
+    found = fit_centroids(vectors, count, settings.seed, settings.restarts)
+    say(
+        f"  {len(found.vectors):,} micro-clusters, {found.empty} of them empty; mean similarity "
+        f"{found.objective:.4f}, starts from {min(found.tried):.4f}"
+    )
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        quality = np.array(json.dumps(found.to_json()))
+        np.savez(
+            file, embed=np.array(settings.embed), centroids=found.vectors, kmeans=quality, **parts
+        )
+
+
+def _embed(
+    texts: Sequence[str], settings: BuildSettings
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Embed ``texts``, with a model fitted on them or one that is named; its arrays, if fitted."""
+    if settings.embed == FITTED:
+        embedder = Embedder.fit(texts, settings.dims, settings.seed)
+        fitted = {"idf": embedder.idf, "components": embedder.components}
+        return embedder.embed(texts), fitted
+    return load_model(settings.embed).embed(texts), {}
+
+
+def read_fit(path: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Read the centroids that lie in ``path``, and how good k-means found them to be."""
+    with reading(path, "model of a build"), np.load(path, allow_pickle=False) as model:
+        return model["centroids"], json.loads(str(model["kmeans"]))
+
+
+def fit_tokenizer(units: Sequence[Unit], path: Path, settings: BuildSettings) -> Tokenizer:
+    """Load or train the tokenizer, and write it to ``path``, unless that is there."""
+    if not path.exists():
+        if settings.tokenizer:
+            tokenizer = load_tokenizer(settings.tokenizer)
+        else:
+            say(f"train a tokenizer of {settings.vocab_size:,} tokens")
+            tokenizer = train_tokenizer(sample_texts(units, settings), settings.vocab_size)
+        write_bytes(path, tokenizer.to_str(pretty=True).encode())
+    return Tokenizer.from_file(str(path))

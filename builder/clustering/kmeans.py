@@ -1,0 +1,89 @@
+"""Spherical k-means by FAISS: unit vectors to centroids, and to the nearest of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from climbstream.loader.core.permutation import key
+
+_ITERATIONS = 50
+"""The paper allows 300; on these vectors the objective stands still long before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Centroids:
+    """Centroids that were found, and how good they are on the vectors they were found on."""
+
+    vectors: NDArray[np.float32]
+    """``[count, dims]`` of length 1."""
+    objective: float
+    """Mean similarity of a vector to its centroid, 0 to 1."""
+    tried: tuple[float, ...]
+    """Objective of each start; the best was taken."""
+    empty: int
+    """Centroids that are nearest to none of the vectors."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Say how good they are, as JSON values; how many there are, but not where."""
+        return {
+            "centroids": len(self.vectors),
+            "objective": self.objective,
+            "tried": list(self.tried),
+            "empty": self.empty,
+        }
+
+
+def automatic_count(documents: int, least: int) -> int:
+    """Micro-clusters to fit on a sample: one for 32 documents, ``least`` to the paper's 1,000.
+
+    >>> automatic_count(6_400, 20), automatic_count(100, 20), automatic_count(10**9, 20)
+    (200, 20, 1000)
+    """
+    return max(least, min(1000, documents // 32))
+
+
+def fit_centroids(
+    vectors: NDArray[np.float32], count: int, seed: int, restarts: int = 1
+) -> Centroids:
+    """Find at most ``count`` centroids of ``vectors``, float32 ``[n, dims]``, the best of restarts.
+
+    A vector of zeros takes no part. On a GPU where FAISS has one.
+    """
+    used = np.ascontiguousarray(vectors[np.any(vectors, axis=1)])
+    used = used if len(used) else np.ascontiguousarray(vectors[:1])
+    tried = []
+    best = (-np.inf, np.empty((0, vectors.shape[1]), np.float32), 0)
+    for start in range(restarts):
+        kmeans = faiss.Kmeans(
+            used.shape[1],
+            min(count, len(used)),
+            niter=_ITERATIONS,
+            seed=key(seed, "start", start) >> 33,
+            spherical=True,
+            gpu=faiss.get_num_gpus() > 0,
+            min_points_per_centroid=1,
+            max_points_per_centroid=1 << 20,
+        )
+        # One thread: with another number of them sums are rounded differently.
+        with threadpool_limits(1, "blas"):
+            kmeans.train(used)
+        centroids = np.array(kmeans.centroids, np.float32)
+        found, alike = nearest(used, centroids)
+        tried.append(float(alike.mean(dtype=np.float64)))
+        if tried[-1] > best[0]:
+            best = tried[-1], centroids, len(centroids) - len(np.unique(found))
+    return Centroids(best[1], best[0], tuple(tried), best[2])
+
+
+def nearest(
+    vectors: NDArray[np.float32], centroids: NDArray[np.float32]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return the most similar centroid of each vector, int32 ``[n]``, and how similar it is."""
+    index = faiss.IndexFlatIP(centroids.shape[1])
+    index.add(centroids)
+    alike, found = index.search(np.ascontiguousarray(vectors, np.float32), 1)
+    return np.asarray(found[:, 0], np.int32), np.asarray(alike[:, 0], np.float32)

@@ -1,0 +1,1 @@
+"""Sources to documents on disk, partition by partition, and the report of what was left out."""

@@ -1,0 +1,280 @@
+"""Corpus: what is read of the sources, once, laid down in units.
+
+A record that cannot be used, and a file that is damaged or holds none, is counted by reason and
+listed; it never ends a build.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from climbstream.builder.selection.dedup import hash_texts
+from climbstream.builder.settings import BuildSettings
+from climbstream.loader.core.console import Progress, say
+from climbstream.loader.core.engines.engine import Engine
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.files import read_json, write_json
+
+from .document import Document
+from .given import take_given
+from .installed import installed_documents
+from .partition import UNIT_BYTES, Unit
+from .read_report import BadFile, BadRecord, Report
+from .records import MISSING, Columns, look_up, read_records
+from .sources import Source, megabytes_of
+
+BAD_RECORDS = "bad_records.json"
+_NAMED = 24
+"""Known domains that are named where a corpus is summed up, and columns where one is missing."""
+
+
+class NoColumnError(InvalidDataError):
+    """No record has a column that was asked for, so reading came to nothing."""
+
+
+@dataclass(slots=True)
+class ReadReport(Report):
+    """What became of the records of one source of a build."""
+
+    labels: Counter[str] = field(default_factory=Counter)
+    """Bytes by known domain; "" stands for none."""
+    columns: Counter[str] = field(default_factory=Counter)
+    """Sources by column that they have."""
+    met: Counter[str] = field(default_factory=Counter)
+    """Sources by column that was asked for and that they have."""
+
+    def taken(self) -> str:
+        """Say what was taken, in a sentence: how much, and of which known domains.
+
+        >>> labels = Counter({"law": 2_000_000, "": 500_000})
+        >>> ReadReport(documents=3, bytes=2_500_000, labels=labels).taken()
+        '3 documents, 2.5 MB: law 2.0, no known domain 0.5'
+        """
+        total = f"{self.documents:,} documents, {self.bytes / 1e6:.1f} MB"
+        parts = [
+            f"{label or 'no known domain'} {size / 1e6:.1f}"
+            for label, size in self.labels.most_common(_NAMED)
+        ]
+        if len(self.labels) > _NAMED:
+            parts.append(f"and {len(self.labels) - _NAMED} domains more")
+        return f"{total}: {', '.join(parts)}" if any(self.labels) else total
+
+
+def read_corpus(
+    engine: Engine,
+    sources: Sequence[Source],
+    directory: Path,
+    settings: BuildSettings,
+    least: int = 2,
+    left_out: Sequence[BadFile] = (),
+) -> ReadReport:
+    """Lay all ``sources`` down in units under ``directory``; return their reports in one.
+
+    ``left_out`` is reported with what is found not to be of use.
+
+    Raises:
+        NoColumnError: No record has a column that is asked for.
+        InvalidDataError: They hold fewer than ``least`` documents.
+    """
+    read = partial(_read_numbered, directory=directory, settings=settings)
+    reports: dict[int, ReadReport] = {}
+    with Progress("read", None, "documents") as progress:
+        for (number, _), report in engine.run(read, list(enumerate(sources))):
+            reports[number] = report
+            progress.add(report.documents)
+    whole = ReadReport()
+    for bad in left_out:
+        whole.lose(bad)
+    for _, report in sorted(reports.items()):
+        whole.add(report)
+    say(f"  took {whole.taken()}")
+    _check_columns(whole, settings, least)
+    if whole.documents < least:
+        lost = "".join(f"; {n:,}: {reason}" for reason, n in whole.bad.most_common(3))
+        raise InvalidDataError(
+            f"the sources hold {whole.documents} usable documents; at least {least} are "
+            f"needed{lost}"
+        )
+    return whole
+
+
+def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> None:
+    """Raise `InvalidDataError` if no record has a column that was asked for.
+
+    What is appended (``least`` 1) goes by settings that cannot be changed, so there it is said.
+    """
+    names = sorted(report.columns)
+    for option, column in settings.asked_columns:
+        if report.met[column] or not names:
+            continue
+        near = difflib.get_close_matches(column, names, 1)
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        message = (
+            f"no record has the column {column!r}, named as {option}"
+            + (f"; did you mean {near[0]!r}?" if near else ".")
+            + f" The columns are {', '.join(names[:_NAMED])}{more}"
+        )
+        if least == 1 and option != "text":
+            say(f"  {message}")
+        else:
+            raise NoColumnError(message)
+
+
+def _read_numbered(
+    task: tuple[int, Source], directory: Path, settings: BuildSettings
+) -> ReadReport:
+    number, source = task
+    return read_source(source, number, directory, settings)
+
+
+def read_source(
+    source: Source, number: int, directory: Path, settings: BuildSettings
+) -> ReadReport:
+    """Lay the documents of ``source`` down in units ``NUMBER-PART`` under ``directory``.
+
+    A unit has ``sizes`` int64 ``[n]``, bytes of text, and ``id_hashes`` uint64 ``[n, 2]``. A source
+    that was read to its end before is not read again.
+    """
+    done = directory / f"{number:05d}.json"
+    if done.exists():
+        return ReadReport.from_json(read_json(done))
+    report = ReadReport()
+    waiting: list[Document] = []
+    sizes: list[int] = []
+    size = 0
+    for record in _with_equal_vectors(_documents(source, settings, report), settings):
+        if not isinstance(record, Document):
+            report.lose(record)
+            continue
+        waiting.append(record)
+        sizes.append(len(record.text.encode()))
+        size += sizes[-1]
+        report.labels[record.label] += sizes[-1]
+        if size >= UNIT_BYTES:
+            _lay_down(waiting, sizes, number, directory, report)
+            waiting, sizes, size = [], [], 0
+    if waiting:
+        _lay_down(waiting, sizes, number, directory, report)
+    if not (report.documents or report.bad or report.files):
+        report.lose(BadFile(source.place, "without a record"))
+    write_json(done, report.to_json())
+    return report
+
+
+def _with_equal_vectors(
+    records: Iterator[Document | BadRecord | BadFile], settings: BuildSettings
+) -> Iterator[Document | BadRecord | BadFile]:
+    """Give ``records``; one whose vector is not as long as the first is bad."""
+    dims: int | None = None
+    for record in records:
+        if isinstance(record, Document) and (vector := record.given.vector) is not None:
+            dims = dims or len(vector)
+            if len(vector) != dims:
+                reason = f"{len(vector)} numbers in {settings.vector_column}, not {dims}"
+                yield BadRecord(record.origin, reason)
+                continue
+        yield record
+
+
+def _lay_down(
+    documents: Sequence[Document],
+    sizes: Sequence[int],
+    number: int,
+    directory: Path,
+    report: ReadReport,
+) -> None:
+    unit = Unit(directory / f"{number:05d}-{len(report.units):05d}")
+    unit.write("sizes", np.array(sizes, np.int64))
+    unit.write("id_hashes", hash_texts([document.id for document in documents]))
+    unit.write_documents(documents)
+    report.units.append(unit.name)
+    report.documents += len(documents)
+    report.bytes += sum(sizes)
+
+
+def _documents(
+    source: Source, settings: BuildSettings, report: ReadReport
+) -> Iterator[Document | BadRecord | BadFile]:
+    """Give the documents of ``source``; note in ``report`` which columns it has."""
+    asked = [column for _, column in settings.asked_columns]
+    if source.format == "python":
+        beyond = [*settings.score_columns.values(), *settings.keep]
+        if beyond or settings.vector_column is not None:
+            names = ", ".join(dict.fromkeys([*beyond, settings.vector_column or beyond[0]]))
+            raise InvalidDataError(f"{source.name} has no column {names}; build it without")
+        report.met.update(asked)
+        yield from installed_documents(megabytes=megabytes_of(source.name), seed=settings.seed)
+        return
+    columns = Columns()
+    unmet = set(asked)
+    row = 2 * settings.max_bytes + (1 << 20)
+    for origin, value in read_records(source, settings.columns, columns, longest_row=row):
+        is_line = source.format == "txt" and isinstance(value, str)
+        record = {settings.text: value} if is_line else value
+        if unmet and isinstance(record, dict):
+            unmet -= {column for column in unmet if look_up(record, column) is not MISSING}
+        if isinstance(record, BadRecord | BadFile):
+            yield record
+        else:
+            yield make_document(record, origin, settings)
+    report.columns.update(list(columns.names))
+    report.met.update(set(asked) - unmet)
+
+
+def make_document(record: Any, origin: str, settings: BuildSettings) -> Document | BadRecord:
+    """Make a document of a record, or say why not."""
+    if not isinstance(record, dict):
+        return BadRecord(origin, "not an object")
+    text = look_up(record, settings.text)
+    if text is MISSING:
+        return BadRecord(origin, f"no column {settings.text!r}")
+    if not isinstance(text, str):
+        return BadRecord(origin, "text is not a string")
+    if reason := _fault(text, settings.max_bytes):
+        return BadRecord(origin, reason)
+    given = take_given(record, settings)
+    if isinstance(given, str):
+        return BadRecord(origin, given)
+    return Document(
+        id=_plain(look_up(record, settings.id)) or origin,
+        text=text,
+        label=_plain(look_up(record, settings.label)),
+        license=_plain(look_up(record, settings.license)),
+        origin=origin,
+        given=given,
+    )
+
+
+def _fault(text: str, most: int) -> str:
+    """Say why ``text`` cannot be a document's; "" if it can."""
+    if not text.strip():
+        return "empty text"
+    if "\0" in text:
+        return "NUL character in text"
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        # What readers make of a byte that is not UTF-8.
+        of_byte = "\udc80" <= text[error.start] <= "\udcff"
+        return "not UTF-8" if of_byte else "lone surrogate in text"
+    return f"longer than {most:,} bytes" if size > most else ""
+
+
+def _plain(value: object) -> str:
+    """Return a name as a string; lists are joined, what is no name is left out."""
+    if isinstance(value, list | tuple):
+        return ", ".join(filter(None, map(_plain, value)))
+    if isinstance(value, float):
+        # Numbers that some writers have as floats for the sake of a gap among them.
+        return str(int(value) if value.is_integer() else value) if np.isfinite(value) else ""
+    if isinstance(value, bool) or not isinstance(value, str | int | date | Decimal):
+        return ""
+    return str(value).encode(errors="replace").decode()

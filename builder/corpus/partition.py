@@ -1,0 +1,95 @@
+"""Unit: the bounded part of a corpus that one task works on, and what is known of it so far.
+
+A unit is a folder in the working directory of a build. Each stage adds a file to it, whole or not
+at all, so what exists is done, and a killed build goes on with what does not.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from climbstream.loader.core.files import atomic_path, naming
+from climbstream.loader.formats.catalogue import read_parquet
+
+from .document import Document
+from .given import NOTHING
+
+UNIT_BYTES = 4 << 20
+"""Text of a unit: small enough for many to be in work, large enough for columns to compress."""
+
+_TEXT = pa.schema([(name, pa.string()) for name in ("id", "text", "label", "license", "origin")])
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One unit: ``folder`` holds ``text.parquet`` and the arrays that stages add."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the unit; units in the order of names are the corpus in order."""
+        return self.folder.name
+
+    @property
+    def source(self) -> str:
+        """Number of the source that its documents were read from."""
+        return self.name.partition("-")[0]
+
+    def write_documents(self, documents: Sequence[Document]) -> None:
+        """Write the documents of the unit, and what is given of them.
+
+        That is ``given_scores`` float32 ``[n, k]`` and ``given_vectors`` float32 ``[n, dims]``,
+        if there are any, and ``kept_0``, ``kept_1`` … among the columns.
+        """
+        columns = {name: [getattr(d, name) for d in documents] for name in _TEXT.names}
+        table = pa.table(columns, schema=_TEXT)
+        given = [document.given for document in documents]
+        first = given[0] if given else NOTHING
+        for i in range(len(first.kept)):
+            table = table.append_column(f"kept_{i}", pa.array([g.kept[i] for g in given], "string"))
+        if first.scores:
+            self.write("given_scores", np.array([g.scores for g in given], np.float32))
+        if first.vector is not None:
+            self.write("given_vectors", np.stack([g.vector for g in given if g.vector is not None]))
+        with atomic_path(self.folder / "text.parquet") as path:
+            pq.write_table(table, path, compression="zstd")
+
+    def column(self, name: str) -> list[str]:
+        """Read one column of the documents."""
+        values: list[str] = self.columns(name)[name].to_pylist()
+        return values
+
+    def columns(self, *names: str) -> Any:
+        """Read columns of the documents, as an Arrow table."""
+        return read_parquet(self.folder / "text.parquet", names)
+
+    def __len__(self) -> int:
+        return int(pq.read_metadata(self.folder / "text.parquet").num_rows)
+
+    def has(self, name: str) -> bool:
+        """Whether an array has been written."""
+        return self._path(name).exists()
+
+    def write(self, name: str, array: NDArray[Any]) -> None:
+        """Write an array."""
+        with atomic_path(self._path(name)) as path, path.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+    def read(self, name: str, *, mapped: bool = False) -> NDArray[Any]:
+        """Read an array, or map it into memory."""
+        path = self._path(name)
+        with naming(path):
+            array: NDArray[Any] = np.load(
+                path, mmap_mode="r" if mapped else None, allow_pickle=False
+            )
+        return array
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.npy"

@@ -1,0 +1,135 @@
+"""Report: what became of the records of a source, or of all sources."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from climbstream.loader.core.console import say
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.typed import convert
+
+LISTED = 100
+"""Records that are listed of each source, with where they stand; all are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """A record that cannot be used."""
+
+    origin: str
+    reason: str
+    count: int = 1
+    """Records that are lost with it: more where a part of a file is damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadFile:
+    """A file or folder that is not used, or not to its end."""
+
+    origin: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What every reader counts; a reader's own report adds to it."""
+
+    units: list[str] = field(default_factory=list)
+    documents: int = 0
+    bytes: int = 0
+    """Of text."""
+    bad: Counter[str] = field(default_factory=Counter)
+    """Records that could not be used, by reason."""
+    files: Counter[str] = field(default_factory=Counter)
+    """Files and folders that were not used, or not to their end, by reason."""
+    listed: list[dict[str, str]] = field(default_factory=list)
+    """Where the first of them stand, and why."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """Where the first of each reason stands."""
+
+    def add(self, other: Self) -> None:
+        """Count what another source gave too."""
+        for name in (f.name for f in fields(self)):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if isinstance(mine, Counter):
+                mine.update(theirs)  # unlike +=, this keeps those of 0
+            elif isinstance(mine, dict):
+                setattr(self, name, {**theirs, **mine})
+            else:
+                setattr(self, name, mine + theirs)
+
+    def lose(self, what: BadRecord | BadFile) -> None:
+        """Count and list what is not used."""
+        if isinstance(what, BadFile):
+            self.files[what.reason] += 1
+        else:
+            self.bad[what.reason] += what.count
+        self.examples.setdefault(what.reason, what.origin)
+        self.note(what.origin, what.reason)
+
+    def note(self, origin: str, reason: str) -> None:
+        """List a record, unless many are."""
+        if len(self.listed) < LISTED:
+            self.listed.append({"origin": origin, "reason": reason})
+
+    def stage(self) -> dict[str, Any]:
+        """Say what came in, went out and was dropped, as later stages do; and of which files."""
+        stage = {
+            "stage": "read",
+            "in": {"documents": self.documents + self.bad.total()},
+            "out": {"documents": self.documents, "bytes": self.bytes},
+            "dropped": {reason: {"documents": n} for reason, n in sorted(self.bad.items())},
+        }
+        if self.files:
+            stage["files"] = dict(sorted(self.files.items()))
+        if self.examples:
+            stage["examples"] = dict(sorted(self.examples.items()))
+        return stage
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read what `to_json` gave.
+
+        Raises:
+            InvalidDataError: It is no such report.
+        """
+        return convert(value, cls, "report of what was read")
+
+
+def losses(stages: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Say what ``stages`` dropped and left out: a line a reason, with its count and one example.
+
+    >>> stage = {"dropped": {"empty text": {"documents": 2}}, "examples": {"empty text": "a:7"}}
+    >>> losses([stage])
+    ['2 documents: empty text (a:7)']
+    """
+    lines = []
+    for stage in stages:
+        counts = [
+            *((n, "file", reason) for reason, n in stage.get("files", {}).items()),
+            *((size["documents"], "document", why) for why, size in stage["dropped"].items()),
+        ]
+        for n, what, reason in sorted(counts, key=lambda count: -count[0]):
+            example = stage.get("examples", {}).get(reason)
+            place = f" ({example})" if example else ""
+            lines.append(f"{n:,} {what}{'s' if n != 1 else ''}: {reason}{place}")
+    return lines
+
+
+def check_losses(stages: Iterable[Mapping[str, Any]], *, strict: bool) -> None:
+    """Say what ``stages`` did not use.
+
+    Raises:
+        InvalidDataError: ``strict``, and there is something.
+    """
+    lines = losses(stages)
+    if strict and lines:
+        listed = "".join(f"\n  {line}" for line in lines)
+        raise InvalidDataError(f"these are not used, and --strict allows no such thing:{listed}")
+    for line in lines:
+        say(f"  left out {line}")

@@ -1,0 +1,142 @@
+"""Records: what one source holds, whatever its format; what cannot be read is given as such."""
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from climbstream.loader.core.errors import InvalidDataError, RemoteError
+
+from .csv_records import read_csv_records
+from .json_records import read_json_records
+from .read_report import BadFile, BadRecord
+from .sources import Source, delimiter_of
+from .table_records import Values, column_values, read_arrow_records, read_parquet_records
+from .unpack import BYTE_ORDER_MARK, DAMAGE, lines_of, seekable, unpacked
+
+LONGEST = 1 << 28
+"""Bytes of a record: a longer one is not held in memory."""
+_LONGEST_ROW = 1 << 23
+"""Bytes of a row of CSV; there, a quote that is not closed would take in all that follows."""
+_MOST_NAMES = 1_000
+
+MISSING = object()
+"""What `look_up` gives where there is nothing."""
+
+
+class Columns:
+    """Names of the columns that records have, those within columns by their path."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, None] = {}
+        self._shapes: set[tuple[str, ...]] = set()
+
+    def see(self, record: Any) -> None:
+        """Note the columns of a record, or their names."""
+        shape = tuple(record)
+        if shape in self._shapes or len(self.names) >= _MOST_NAMES:
+            return
+        self._shapes.add(shape)
+        inner = [
+            f"{name}.{within}"
+            for name, value in (record.items() if isinstance(record, dict) else ())
+            if isinstance(value, dict)
+            for within in value
+        ]
+        for name in (*shape, *inner):
+            self.names[name.encode(errors="replace").decode()] = None
+
+
+def look_up(record: dict[str, Any], path: str) -> Any:
+    """Value of a column, or of one within columns: ``a.b`` is ``b`` of ``a``, if none is named so.
+
+    >>> look_up({"a": {"b": 1}}, "a.b"), look_up({"a.b": 2, "a": {"b": 1}}, "a.b")
+    (1, 2)
+    """
+    if path in record:
+        return record[path]
+    for at, letter in enumerate(path):
+        if letter == "." and isinstance(inner := record.get(path[:at]), dict):
+            value = look_up(inner, path[at + 1 :])
+            if value is not MISSING:
+                return value
+    return MISSING
+
+
+def read_records(
+    source: Source,
+    wanted: Collection[str],
+    columns: Columns,
+    *,
+    longest_row: int = _LONGEST_ROW,
+    values: Values = column_values,
+) -> Iterator[tuple[str, Any]]:
+    """Give where each record of ``source`` stands, and its value, a `BadRecord` or a `BadFile`.
+
+    A line of a text file is a string. What is damaged in a file costs what follows in it.
+
+    Args:
+        source: A file, or a data set of the Hub.
+        wanted: Columns, or their paths; a table need not give others.
+        columns: Takes note of the columns that there are.
+        longest_row: Bytes of a row of CSV.
+        values: Gives the values of an Arrow array.
+
+    Raises:
+        RemoteError: It is not on this machine, and cannot be read.
+        InvalidDataError: This machine cannot read it.
+    """
+    try:
+        for origin, value in _read(source, wanted, columns, longest_row, values):
+            if isinstance(value, dict):
+                columns.see(value)
+            yield origin, value
+    except DAMAGE as error:
+        if source.is_remote:
+            raise RemoteError(f"{source.name} cannot be read: {error}") from None
+        if isinstance(error, OSError) and error.errno:
+            raise InvalidDataError(f"{source.name} cannot be read: {error.strerror}") from None
+        message = str(error).partition("\n")[0][:200]
+        yield source.place, BadFile(f"{source.place}: {message}", "cut short, or damaged")
+
+
+def _read(
+    source: Source,
+    wanted: Collection[str],
+    columns: Columns,
+    longest_row: int,
+    values: Values,
+) -> Iterator[tuple[str, Any]]:
+    if source.format == "hub":
+        yield from _read_hub(source)
+        return
+    place = source.place
+    with unpacked(source.name) as stream:
+        if not stream.peek(1):
+            return
+        if source.format == "jsonl":
+            yield from read_json_records(stream, place, LONGEST)
+        elif source.format == "txt":
+            yield from _read_lines(stream, place)
+        elif source.format == "csv":
+            yield from read_csv_records(stream, place, longest_row, delimiter_of(source))
+        else:
+            read = read_parquet_records if source.format == "parquet" else read_arrow_records
+            with seekable(stream) as file:
+                yield from read(file, place, wanted, columns.see, values)
+
+
+def _read_hub(source: Source) -> Iterator[tuple[str, Any]]:
+    import datasets  # noqa: PLC0415 - costs seconds, and files do not need it
+
+    name, _, config = source.name.removeprefix("hub:").partition("@")
+    rows = datasets.load_dataset(name, config or None, split="train", streaming=True)
+    for number, row in enumerate(rows, start=1):
+        yield f"{source.place}:{number}", row
+
+
+def _read_lines(stream: Any, place: str) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(lines_of(stream, LONGEST), start=1):
+        origin = f"{place}:{number}"
+        if line is None:
+            yield origin, BadRecord(origin, f"longer than {LONGEST:,} bytes")
+        elif data := line.rstrip(b"\r\n").removeprefix(BYTE_ORDER_MARK):
+            yield origin, data.decode(errors="surrogateescape")

@@ -1,0 +1,341 @@
+"""Sources: the files that the user's names stand for, and what is left out of folders, and why."""
+
+import glob
+import importlib.metadata
+import os
+import platform
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.utils import glob_translate
+
+from climbstream.builder.workdir import is_output
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.files import hash_file, hash_json
+
+from .read_report import BadFile
+
+_FORMATS = {
+    "jsonl": "jsonl",
+    "json": "jsonl",
+    "ndjson": "jsonl",
+    "txt": "txt",
+    "csv": "csv",
+    "tsv": "csv",
+    "parquet": "parquet",
+    "arrow": "arrow",
+}
+_PACKED = ("gz", "gzip", "zst", "zstd", "bz2", "bzip2", "xz")
+FORMATS = f"{', '.join(sorted(_FORMATS))} files (also packed: .gz, .zst, .bz2, .xz)"
+
+_BESIDE_DATA = {
+    "_committed",
+    "_started",
+    "_temporary",
+    "__MACOSX",
+    "__pycache__",
+    "config.json",
+    "dataset_dict.json",
+    "dataset_info.json",
+    "dataset_infos.json",
+    "export.json",
+    "generation_config.json",
+    "license.txt",
+    "manifest.json",
+    "package.json",
+    "readme.txt",
+    "requirements.txt",
+    "robots.txt",
+    "special_tokens_map.json",
+    "state.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+}
+"""Files and folders beside the data of a folder, though their names may end as data's do."""
+
+
+_OUTPUT = "a shard directory, written by climb"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One thing to read: a file, a data set of the Hub, or the installed packages."""
+
+    name: str
+    """Where it is."""
+    place: str
+    """Its name among the sources: the last parts of the path, as many as tell all apart."""
+    format: str
+    """``jsonl``, ``txt``, ``csv``, ``parquet``, ``arrow``, ``hub`` or ``python``."""
+    fingerprint: str
+    """Hash of its content, or of what decides it."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is read over a network."""
+        return self.format == "hub" or "://" in self.name
+
+
+def find_sources(names: Sequence[str]) -> list[Source]:
+    """Do as `survey`, and give the sources alone."""
+    return survey(names)[0]
+
+
+def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
+    """Resolve what the user named to sources, and to what is left out of folders and globs.
+
+    Each source is given once, in the order of places; a file that several links lead to is one.
+
+    Raises:
+        UsageError: A name matches nothing, or is of an unknown format.
+        InvalidDataError: A file cannot be opened.
+    """
+    files: set[str] = set()
+    aside: dict[str, BadFile] = {}
+    for name in names:
+        if name.startswith(("python:", "hub:")):
+            files.add(name)
+            continue
+        matches, others = _files(name)
+        files.update(matches)
+        for bad in others:
+            aside[_real(bad.origin)] = BadFile(_below_named(bad.origin, name), bad.reason)
+        if not matches:
+            examples = "".join(f"; {bad.origin}: {bad.reason}" for bad in others[:3])
+            raise UsageError(
+                f"{name} is no file, folder or glob with {FORMATS}; name one, or hub:DATASET, "
+                f"or python:{examples}"
+            )
+    unique = list({_real(name): name for name in sorted(files, reverse=True)}.values())
+    sources = [_source(name, place) for name, place in zip(unique, _places(unique), strict=True)]
+    read = set(map(_real, files))
+    others = [bad for path, bad in aside.items() if path not in read]
+    return sorted(sources, key=lambda s: s.place), sorted(others, key=lambda bad: bad.origin)
+
+
+def left_out(path: str, below: str, *, folder: bool = False) -> str:
+    """Say why the file or folder ``path`` is no data, ``below`` one that was named; "" if it is.
+
+    >>> left_out("/x/.git", ".git", folder=True)
+    'hidden'
+    >>> left_out("/x/a.jsonl.7z", "a.jsonl.7z")
+    'packed in an unknown way'
+    """
+    parts = PurePosixPath(below).parts
+    if any(part.startswith(".") for part in parts):
+        return "hidden"
+    if any(part in _BESIDE_DATA or part.lower() in _BESIDE_DATA for part in parts):
+        return "no data by its name"
+    if folder and is_output(Path(path)):
+        return _OUTPUT
+    if not folder and not is_table(below):
+        endings = ["", *_endings(below)]
+        if not endings[-1]:
+            return "no ending that says its format"
+        return "packed in an unknown way" if endings[-2] in _FORMATS else "of an unknown format"
+    if "://" in path or (folder and os.access(path, os.R_OK | os.X_OK)):
+        return ""
+    if os.path.lexists(path) and not os.path.exists(path):  # noqa: PTH110
+        return "a link that leads nowhere"
+    if not folder and not Path(path).is_file():
+        return "no regular file"
+    return "" if os.access(path, os.R_OK) and not folder else "not to be opened"
+
+
+def is_table(path: str) -> bool:
+    """Whether ``path`` is named like a file that documents can be read from."""
+    return _format(path) is not None
+
+
+def delimiter_of(source: Source) -> str:
+    """Say what stands between the cells of a table of text."""
+    return "\t" if _ending(source.name) == "tsv" else ","
+
+
+def megabytes_of(name: str) -> float:
+    """Read how much text ``python:MEGABYTES`` asks for."""
+    try:
+        return float(name.removeprefix("python:") or 30)
+    except ValueError:
+        raise UsageError(f"{name}: say python: or python:MEGABYTES, as in python:30") from None
+
+
+def _files(name: str) -> tuple[list[str], list[BadFile]]:
+    """Files that ``name`` stands for: itself, those of a folder, or those of a glob.
+
+    Raises:
+        UsageError: The name is no such thing, or that of a shard directory.
+    """
+    try:
+        system, path = fsspec.core.url_to_fs(name)
+    except (ValueError, ImportError) as error:
+        raise UsageError(f"{name}: {error}") from None
+    if isinstance(system, LocalFileSystem):
+        return _local_files(path)
+    protocol = f"{name.split('://')[0]}://"
+    if system.exists(path) and system.find(path) == [path]:
+        return [protocol + path], []
+    matches = [path] if system.exists(path) else system.glob(path)
+    pairs = [(top, file) for top in matches for file in system.find(top)]
+    return _sorted_out((protocol + file, _below(file, top)) for top, file in pairs)
+
+
+def _below(file: str, top: str) -> str:
+    """Path of ``file`` below the folder ``top``; its name, if it is ``top``."""
+    return file.removeprefix(top).strip("/") or PurePosixPath(file).name
+
+
+def _output_of(path: str) -> Path | None:
+    """The shard directory that ``path`` is or lies in, also by a link; None: it lies in none."""
+    places = (Path(path).absolute(), Path(path).resolve())
+    return next((p for place in places for p in (place, *place.parents) if is_output(p)), None)
+
+
+def _refuse_output(path: str) -> None:
+    """Raise if ``path`` is a shard directory or lies in one."""
+    if output := _output_of(path):
+        raise UsageError(f"{output} is {_OUTPUT}, and no source; keep sources outside of it")
+
+
+def _local_files(path: str) -> tuple[list[str], list[BadFile]]:
+    if os.path.lexists(path):
+        _refuse_output(path)
+        if Path(path).is_dir():
+            return _walk(path)
+        if not Path(path).is_file():
+            raise UsageError(f"{path} is no regular file or folder")
+        return [path], []
+    if "**" not in path:
+        matches = sorted(glob.glob(path))  # noqa: PTH207
+        files: list[str] = []
+        others: list[BadFile] = []
+        for match in matches:
+            below, folder = Path(match).name, Path(match).is_dir()
+            reason = _OUTPUT if _output_of(match) else ""
+            if folder and not reason:
+                reason = left_out(match, below, folder=True)
+            if reason:
+                others.append(BadFile(match, reason))
+                continue
+            data, rest = _walk(match) if folder else _sorted_out([(match, below)])
+            files += data
+            others += rest
+        return files, others
+    matching = re.compile(glob_translate(path))
+    top = path[: re.search(r"[*?\[]", path).start()].rpartition("/")[0]  # type: ignore[union-attr]
+    _refuse_output(top or "/")
+    files, others = _walk(top or "/")
+    return (
+        [file for file in files if matching.match(file)],
+        [bad for bad in others if matching.match(bad.origin)],
+    )
+
+
+def _walk(top: str) -> tuple[list[str], list[BadFile]]:
+    """Find the files below a folder, also by links, each folder once."""
+    files: list[str] = []
+    others: list[BadFile] = []
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(top, followlinks=True):
+        real = os.path.realpath(folder)
+        folders.sort()
+        for name in folders.copy():
+            path = f"{folder.rstrip('/')}/{name}"
+            if reason := left_out(path, name, folder=True):
+                others.append(BadFile(path, reason))
+            if reason or real in seen:
+                folders.remove(name)
+        if real not in seen:
+            paths = [f"{folder.rstrip('/')}/{name}" for name in sorted(names)]
+            data, rest = _sorted_out(zip(paths, sorted(names), strict=True))
+            files += data
+            others += rest
+        seen.add(real)
+    return files, others
+
+
+def _sorted_out(found: Iterable[tuple[str, str]]) -> tuple[list[str], list[BadFile]]:
+    """Tell data from the rest, of paths and what they are below the folder that was named."""
+    files: list[str] = []
+    others: list[BadFile] = []
+    for path, below in found:
+        if reason := left_out(path, below):
+            others.append(BadFile(path, reason))
+        else:
+            files.append(path)
+    return files, others
+
+
+def _real(name: str) -> str:
+    """What ``name`` leads to, if it is a file of this machine."""
+    if not os.path.lexists(name):
+        return name
+    # Of a link that leads nowhere, the link.
+    folder, last = os.path.split(name)
+    there = os.path.exists(name)  # noqa: PTH110
+    return os.path.realpath(name) if there else f"{os.path.realpath(folder)}/{last}"
+
+
+def _below_named(path: str, name: str) -> str:
+    """Write ``path`` as it lies below the folder or glob ``name``."""
+    top = re.split(r"[*?\[]", name)[0].rpartition("/")[0] if glob.has_magic(name) else name
+    return _printable(path.removeprefix(os.path.abspath(top)).strip("/"))  # noqa: PTH100
+
+
+def _printable(name: str) -> str:
+    """Write bytes of a file's name that are not UTF-8 as such."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def _places(names: Sequence[str]) -> list[str]:
+    """Shorten each of ``names``, all different, to as many last parts as tell all apart.
+
+    >>> _places(["/data/2024/a.csv", "/data/2025/a.csv"]), _places(["/data/a.csv"])
+    (['2024/a.csv', '2025/a.csv'], ['a.csv'])
+    """
+    parts = [_printable(name).split("/") for name in names]
+    count = 1
+    while len(places := {"/".join(p[-count:]): None for p in parts}) < len(names):
+        count += 1
+    return list(places)
+
+
+def _source(name: str, place: str) -> Source:
+    if name.startswith("python:"):
+        return Source(name, place, "python", hash_json([megabytes_of(name), _installed()]))
+    if name.startswith("hub:"):
+        return Source(name, place, "hub", hash_json(name))
+    form = _format(name)
+    if form is None:
+        raise UsageError(f"{name} has an unknown format; known are {FORMATS}")
+    local = Path(name)
+    try:
+        # A remote file is known by its address; a local one by its bytes.
+        return Source(name, place, form, hash_file(local) if local.exists() else hash_json(name))
+    except OSError as error:
+        raise InvalidDataError(f"{name} cannot be opened: {error.strerror}") from None
+
+
+def _endings(path: str) -> list[str]:
+    return [suffix.lstrip(".").lower() for suffix in PurePosixPath(path).suffixes]
+
+
+def _ending(path: str) -> str:
+    """What ``path`` says of its format, however it is packed; "" where it says nothing."""
+    endings = ["", "", *_endings(path)]
+    return endings[-2] if endings[-1] in _PACKED else endings[-1]
+
+
+def _format(path: str) -> str | None:
+    return _FORMATS.get(_ending(path))
+
+
+def _installed() -> list[str]:
+    """Versions of what `installed_documents` reads."""
+    versions = {f"{d.name}=={d.version}" for d in importlib.metadata.distributions()}
+    return [platform.python_version(), *sorted(versions)]

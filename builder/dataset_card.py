@@ -1,0 +1,105 @@
+"""Card: the README of a data set, whose YAML metadata says its licence.
+
+The format is that of the Hugging Face Hub: metadata between two lines ``---`` at the beginning.
+What is ours stands under the key ``climbstream``: the size of the vocabulary and the token that
+ends a document, which the rows of a clustered corpus do not say.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import fsspec
+import yaml
+
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.formats.manifest import Manifest
+
+CARD = "README.md"
+_OF_THE_HUB = frozenset(
+    "agpl-3.0 apache-2.0 bsd-2-clause bsd-3-clause cc-by-3.0 cc-by-4.0 cc-by-nc-3.0 cc-by-nc-4.0 "
+    "cc-by-nc-nd-4.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 "
+    "cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 gfdl gpl-2.0 gpl-3.0 "
+    "lgpl-2.1 lgpl-3.0 mit mpl-2.0 odbl odc-by pddl unlicense".split()
+)
+"""Words of the Hub for licences of data, those that are met."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What a card says of a data set."""
+
+    licenses: tuple[str, ...] = ()
+    ours: dict[str, Any] = field(default_factory=dict)
+    """What `climb export` noted, if it wrote the card."""
+
+    @classmethod
+    def parse(cls, text: str, name: str) -> Self:
+        """Read the metadata of the card ``name``; a card without any says nothing.
+
+        Raises:
+            InvalidDataError: The metadata cannot be read.
+        """
+        opening, *rest = text.removeprefix("\ufeff").split("\n---", 1)
+        if not opening.startswith("---") or not rest:
+            return cls()
+        try:
+            value = yaml.safe_load(opening[3:]) or {}
+        except yaml.YAMLError as error:
+            said = " ".join(str(error).split())
+            raise InvalidDataError(f"{name}: its metadata is not YAML: {said}; mend it") from None
+        if not isinstance(value, dict):
+            raise InvalidDataError(f"{name}: its metadata is no mapping; mend it")
+        ours = value.get("climbstream")
+        ours = ours if isinstance(ours, dict) else {}
+        named = value.get("license")
+        named = named if isinstance(named, list) else [named]
+        named = [value.get("license_name", one) if one == "other" else one for one in named]
+        words = {key: value[key] for key in ("license", "license_name") if key in value}
+        if ours.get("license") and words == license_metadata(str(ours["license"])):
+            named = []  # it is what we wrote for ours, in words of the Hub
+        licenses = {str(one).casefold(): str(one) for one in [*named, ours.get("license")] if one}
+        return cls(licenses=tuple(licenses.values()), ours=ours)
+
+
+def license_metadata(name: str) -> dict[str, Any]:
+    """Return the metadata that says the licence ``name``, or several with commas between.
+
+    The Hub has a word for some; for others there is ``other``, and an identifier.
+
+    >>> license_metadata("MIT"), license_metadata("Crown Copyright")
+    ({'license': 'mit'}, {'license': 'other', 'license_name': 'crown-copyright'})
+    >>> license_metadata("MIT, CC0-1.0")
+    {'license': ['mit', 'cc0-1.0']}
+    """
+    words = [one.casefold() for one in name.split(", ")]
+    if {*words} <= _OF_THE_HUB:
+        return {"license": words if len(words) > 1 else words[0]}
+    slug = re.sub(r"[^a-z0-9.]+", "-", name.casefold())[:60].strip("-")
+    return {"license": "other", "license_name": slug or "as-stated-below"}
+
+
+def our_metadata(manifest: Manifest, license_: str) -> dict[str, Any]:
+    """Return what rows do not say of the tokens of ``manifest``, and `Card` reads back."""
+    return {
+        "vocab_size": manifest.vocab_size,
+        "eos_id": -1 if manifest.eos_id is None else manifest.eos_id,
+        "shards": manifest.fingerprint,
+        **({} if license_ == "unknown" else {"license": license_}),
+    }
+
+
+def read_beside(folder: str, name: str) -> bytes | None:
+    """Read the file ``name`` in ``folder``, a path or URL; None: there is none."""
+    system, place = fsspec.core.url_to_fs(f"{folder}/{name}")
+    if not system.exists(place):
+        return None
+    data: bytes = system.cat_file(place)
+    return data
+
+
+def write_card(title: str, metadata: Mapping[str, Any], body: str) -> bytes:
+    """Return the bytes of a card."""
+    head = yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=True)
+    return f"---\n{head}---\n\n# {title}\n\n{body}\n".encode()

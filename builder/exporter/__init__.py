@@ -1,0 +1,1 @@
+"""Shards and mixtures for other trainers: Parquet, JSON lines, Megatron."""

@@ -1,0 +1,94 @@
+r"""Megatron's indexed data sets: ``NAME.bin``, all tokens, and ``NAME.idx``, where documents lie.
+
+The index, little-endian, after ``megatron/core/datasets/indexed_dataset.py``::
+
+    MMIDIDX\0\0 | u64 version 1 | u8 type of a token | u64 n | u64 n + 1
+    | i32 tokens of each document [n] | i64 its first byte in the .bin [n] | i64 0..n [n + 1]
+
+A document is one sequence, with the token that ends it as Megatron's own ``--append-eod`` does:
+by that token alone Megatron knows, within a sample, where documents end.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.builder.cluster_names import told_apart
+from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
+from climbstream.loader.core.files import atomic_path
+from climbstream.loader.formats.manifest import Manifest
+from climbstream.loader.formats.mixture import Mixture
+
+_MAGIC = b"MMIDIDX\x00\x00"
+_TYPES = {"uint16": (8, "<u2"), "uint32": (4, "<i4")}
+"""Code and type by ours: there are no 32 bits without sign, and no ids that would need them."""
+
+
+def write_indexed(
+    prefix: Path, parts: Iterable[list[NDArray[Any]]], dtype: str, end: int | None
+) -> int:
+    """Write ``prefix.bin`` and ``prefix.idx`` of documents, uint16 or uint32; return their tokens.
+
+    ``parts`` are held one at a time; of each document its length is kept. ``end`` is the token that
+    ends each of them; None: there is none.
+
+    Raises:
+        IntegrityError: A document does not end so.
+    """
+    code, kind = _TYPES[dtype]
+    counts: list[NDArray[np.int32]] = []
+    with atomic_path(prefix.with_name(f"{prefix.name}.bin")) as path, path.open("wb") as file:
+        for documents in parts:
+            for document in documents:
+                if end is not None and document[-1] != end:
+                    raise IntegrityError(
+                        f"a document of {prefix.name} does not end with token {end}, as the "
+                        "manifest says that all do; run climb verify"
+                    )
+                file.write(document.astype(kind).tobytes())
+            counts.append(np.array([len(document) for document in documents], "<i4"))
+    lengths = np.concatenate([np.empty(0, "<i4"), *counts])
+    ends = np.cumsum(lengths, dtype="<i8") * np.dtype(kind).itemsize
+    with atomic_path(prefix.with_name(f"{prefix.name}.idx")) as path, path.open("wb") as file:
+        file.write(_MAGIC + np.array([1], "<u8").tobytes() + bytes([code]))
+        file.write(np.array([len(lengths), len(lengths) + 1], "<u8").tobytes())
+        file.write(lengths.tobytes())
+        file.write(np.concatenate([[0], ends[:-1]]).astype("<i8")[: len(lengths)].tobytes())
+        file.write(np.arange(len(lengths) + 1, dtype="<i8").tobytes())
+    return int(lengths.sum())
+
+
+def prefixes(names: Sequence[str]) -> list[str]:
+    """Return the prefix of the files of each cluster: its name, without spaces."""
+    return [*told_apart({name: name.replace(" ", "_") for name in names}).values()]
+
+
+def blend(manifest: Manifest, mixture: Mixture, folder: Path) -> str:
+    """Return the words of ``--data-path``: weight and prefix of each cluster that has weight.
+
+    Its weights are shares of rows of equally many tokens, as ours are.
+
+    Raises:
+        UsageError: ``folder`` has a space in its path, at which Megatron would part it.
+        InvalidDataError: The mixture is for other clusters, or weights one without documents.
+    """
+    if len(str(folder).split()) != 1:
+        raise UsageError(
+            f"{str(folder)!r} has a space in its path, where Megatron parts the words of "
+            "--data-path; export to a folder without one"
+        )
+    words = []
+    weights = mixture.array(manifest.names).tolist()
+    paths = prefixes(manifest.names)
+    for cluster, weight, prefix in zip(manifest.clusters, weights, paths, strict=True):
+        if not weight:
+            continue  # it takes no weight of 0
+        if not cluster.documents:
+            raise InvalidDataError(
+                f"cluster {cluster.name} has weight {weight:.3g} but no document; give it weight 0"
+            )
+        words.append(f"{weight:.12g} {folder / prefix}")
+    return " ".join(words)

@@ -1,0 +1,113 @@
+"""Rows: documents as ClimbLab and ClimbMix have them, in Parquet or in lines of JSON.
+
+A row is ``tokens``, ``token_count`` and ``cluster_id``; or ``text`` in place of the first.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from climbstream.loader.core.errors import IntegrityError
+from climbstream.loader.core.files import atomic_path, reading
+from climbstream.loader.formats.manifest import TOKENIZER
+from climbstream.loader.storage.store import Store
+
+Part = tuple[Sequence[int], Sequence[NDArray[Any]]]
+"""Numbers of clusters, and documents of as many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """What rows leave out, and what they call things."""
+
+    eos_id: int | None
+    """The token that ends documents, which rows leave out; None: there is none."""
+    labels: tuple[int | str, ...]
+    """What rows call each cluster."""
+    text_of: str | None = None
+    """Shard directory whose tokenizer reads them, if rows are text."""
+
+    def write(self, path: Path, parts: Iterable[Part]) -> int:
+        """Write a file, whole or not at all, as its ending says; return the tokens of ``parts``.
+
+        Raises:
+            IntegrityError: A document has no end.
+        """
+        write = self._write_table if path.suffix == ".parquet" else self._write_lines
+        with atomic_path(path) as partial:
+            return write(partial, parts)
+
+    def _write_table(self, path: Path, parts: Iterable[Part]) -> int:
+        label = pa.int64() if isinstance(self.labels[0], int) else pa.string()
+        first = ("tokens", pa.list_(pa.int32())) if self.text_of is None else ("text", "string")
+        schema = pa.schema([first, ("token_count", pa.int64()), ("cluster_id", label)])
+        written = 0
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            for clusters, documents in parts:
+                rows = [self._row(k, d) for k, d in zip(clusters, documents, strict=True)]
+                counts = [len(row) for row in rows]
+                ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+                tokens = pa.ListArray.from_arrays(
+                    ends, np.concatenate([np.empty(0, np.int32), *rows]).astype(np.int32)
+                )
+                content = tokens if self.text_of is None else pa.array(self._texts(rows))
+                labels = pa.array([self.labels[k] for k in clusters], label)
+                writer.write_table(pa.table([content, pa.array(counts), labels], schema=schema))
+                written += sum(map(len, documents))
+        return written
+
+    def _write_lines(self, path: Path, parts: Iterable[Part]) -> int:
+        written = 0
+        with path.open("w", encoding="utf-8") as file:
+            for clusters, documents in parts:
+                rows = [self._row(k, d) for k, d in zip(clusters, documents, strict=True)]
+                name = "tokens" if self.text_of is None else "text"
+                texts = [r.tolist() for r in rows] if self.text_of is None else self._texts(rows)
+                for k, row, content in zip(clusters, rows, texts, strict=True):
+                    value = {
+                        name: content,
+                        "token_count": len(row),
+                        "cluster_id": self.labels[k],
+                    }
+                    file.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+                written += sum(map(len, documents))
+        return written
+
+    def _row(self, k: int, document: NDArray[Any]) -> NDArray[Any]:
+        """Tokens of a document as a row has them: without the one that ends it.
+
+        It stays where an import would not put it back: a row is never empty, and one that ends with
+        it is taken as it is.
+        """
+        end = self.eos_id
+        if end is None:
+            return document
+        if document[-1] != end:
+            raise IntegrityError(
+                f"a document of cluster {self.labels[k]} does not end with token {end}, as the "
+                "manifest says that all do; run climb verify"
+            )
+        return document if len(document) == 1 or document[-2] == end else document[:-1]
+
+    def _texts(self, rows: Sequence[NDArray[Any]]) -> list[str]:
+        assert self.text_of is not None
+        decoded: list[str] = _tokenizer(self.text_of).decode_batch(
+            [row.tolist() for row in rows], skip_special_tokens=False
+        )
+        return decoded
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(directory: str) -> Tokenizer:
+    data = Store.of(directory).read(TOKENIZER)
+    with reading(f"{directory}/{TOKENIZER}", "tokenizer"):
+        return Tokenizer.from_str(data.decode())

@@ -1,0 +1,248 @@
+"""Export: a shard directory in the layouts that other trainers read.
+
+``parquet`` is the layout of NVIDIA's ClimbLab and ``jsonl`` that of ClimbMix, which `climb import`
+reads back; ``megatron`` is Megatron's own; mosaicml-streaming reads our shards as they are, so
+``mosaic`` is a YAML of streams alone. Files are written whole, and those that are there are done.
+"""
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from numpy.typing import NDArray
+
+from climbstream.builder.cluster_names import cluster_names
+from climbstream.builder.dataset_card import CARD, license_metadata, our_metadata, write_card
+from climbstream.builder.workdir import workplace
+from climbstream.loader.core.console import Progress, say
+from climbstream.loader.core.engines.local import Pool
+from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.files import read_json, write_bytes, write_json
+from climbstream.loader.formats.documents import cluster_documents
+from climbstream.loader.formats.manifest import TOKENIZER, Manifest, load_index, read_file
+from climbstream.loader.formats.mixture import Mixture
+from climbstream.loader.mosaic import stream_arguments
+from climbstream.loader.storage.store import Store
+
+from .megatron import blend, prefixes, write_indexed
+from .rows import Rows
+
+LAYOUTS = ("parquet", "jsonl", "megatron", "mosaic")
+DONE = "export.json"
+BLENDS = {"megatron": "blend.txt", "mosaic": "streams.yaml"}
+"""File of the mixture, by layout."""
+
+_MOST_FILES = 100
+"""Files of a cluster, and parts of ClimbMix: as NVIDIA publishes them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileTask:
+    """A file to write: some shards of some clusters."""
+
+    directory: str
+    manifest: Manifest
+    path: Path
+    shards: dict[int, range]
+    """Numbers of the shards, by the number of the cluster."""
+    rows: Rows
+    """How they are written, if not for Megatron."""
+
+
+def export_shards(
+    directory: str,
+    out: Path,
+    to: str,
+    mixture: Mixture | None = None,
+    *,
+    text: bool = False,
+    workers: int | None = None,
+) -> str | None:
+    """Write the shard directory ``directory``, a folder or URL, to ``out`` in the layout ``to``.
+
+    Returns the mixture as that layout says it, by default of token shares; None: it says none.
+
+    Raises:
+        UsageError: The layout has no place for a mixture, or for text, or no tokenizer is known.
+        InvalidDataError: ``out`` holds something else, or the mixture is for other clusters.
+        IntegrityError: A shard is not what it was, or a document has no end.
+        LockedError: Another process works on ``out``.
+    """
+    manifest = Manifest.load(directory)
+    if mixture is not None and to not in BLENDS:
+        raise UsageError(
+            f"--to {to} holds all documents, whatever a mixture says; say with --tokens how many "
+            f"tokens are to be drawn by it, leave it out, or export to {' or '.join(BLENDS)}"
+        )
+    rows = rows_of(directory, manifest, to, text=text)
+    said = _mixture_text(directory, manifest, mixture or manifest.token_shares, out, to)
+    plan = {
+        "exporter": 1,
+        "to": to,
+        **({"text": True} if text else {}),
+        "shards": manifest.fingerprint,
+        "license": manifest.license,
+        "vocab_size": manifest.vocab_size,
+        "eos_id": manifest.eos_id,
+    }
+
+    def finished() -> object | None:
+        return read_json(out / DONE) if (out / DONE).exists() else None
+
+    with workplace(out, ".export", plan, finished) as work:
+        if work is not None:
+            tasks, write = _tasks(directory, manifest, out, to, rows)
+            if to == "megatron" and manifest.eos_id is None:
+                say("documents have no end token, so Megatron cannot see where they end in a row")
+            with Pool(workers) as pool, Progress("export", manifest.tokens, "tokens") as progress:
+                for _, tokens in pool.run(write, tasks):
+                    progress.add(tokens)
+            folders = [table_folder(k) for k in rows.labels] if to == "parquet" else []
+            write_beside(directory, manifest, out, {folder: folder for folder in folders})
+            write_json(out / DONE, plan)
+        if said is not None:
+            write_bytes(out / BLENDS[to], said.encode() + b"\n")
+    return said
+
+
+def rows_of(directory: str, manifest: Manifest, to: str, *, text: bool) -> Rows:
+    """Say how documents of ``directory`` become rows of the layout ``to``.
+
+    Raises:
+        UsageError: There is no text in that layout, or no tokenizer to have it from.
+    """
+    if text and to not in ("parquet", "jsonl"):
+        raise UsageError(f"--to {to} holds tokens; export text to parquet or jsonl")
+    if text and not manifest.tokenizer_hash:
+        raise UsageError(
+            f"{directory} has no {TOKENIZER}, so its tokens cannot be read as text; export tokens"
+        )
+    labels = cluster_labels(manifest.names)
+    return Rows(eos_id=manifest.eos_id, labels=labels, text_of=directory if text else None)
+
+
+def _tasks(
+    directory: str, manifest: Manifest, out: Path, to: str, rows: Rows
+) -> tuple[list[FileTask], Callable[[FileTask], int]]:
+    """List the files of a layout, and say what writes them."""
+    counts = [len(load_index(Store.of(directory), manifest, c).shards) for c in manifest.clusters]
+    kind = "" if rows.text_of else ".tokenized"
+
+    def task(path: Path, shards: dict[int, range]) -> FileTask:
+        return FileTask(
+            directory=directory, manifest=manifest, path=out / path, shards=shards, rows=rows
+        )
+
+    if to == "parquet":
+        return [
+            task(
+                Path(table_folder(label), f"cluster_{label}_{number:03d}{kind}.parquet"), {k: part}
+            )
+            for k, (label, count) in enumerate(zip(rows.labels, counts, strict=True))
+            for number, part in enumerate(_cut(count, max(1, min(count, _MOST_FILES))))
+        ], write_rows
+    if to == "jsonl":
+        parts = min(max(counts), _MOST_FILES) or 1
+        # Each part has its share of every cluster.
+        cuts = [_cut(count, parts) for count in counts]
+        return [
+            task(Path(f"part_{i}{kind}.jsonl"), {k: cut[i] for k, cut in enumerate(cuts)})
+            for i in range(parts)
+        ], write_rows
+    if to == "megatron":
+        return [
+            task(Path(prefix), {k: range(counts[k])})
+            for k, prefix in enumerate(prefixes(manifest.names))
+        ], write_megatron
+    return [], write_rows
+
+
+def table_folder(label: int | str) -> str:
+    """Name the folder of the tables of a cluster, as ClimbLab or a mirror of it does."""
+    return f"cluster_{label}" if isinstance(label, int) else f"cluster_id={label}"
+
+
+def cluster_labels(names: Sequence[str]) -> tuple[int | str, ...]:
+    """Say what an import must be told to name the clusters ``names`` again: numbers, if they are.
+
+    >>> cluster_labels(["c01", "c20"]), cluster_labels(["law", "sea"])
+    ((1, 20), ('law', 'sea'))
+    """
+    numbers = [re.fullmatch("c([0-9]+)", name) for name in names]
+    found = [int(match[1]) for match in numbers if match]
+    if len(found) == len(names) and [*cluster_names(map(str, found)).values()] == [*names]:
+        return tuple(found)
+    return tuple(names)
+
+
+def _cut(count: int, parts: int) -> list[range]:
+    """Cut the numbers below ``count`` into ``parts`` runs, level within one."""
+    ends = [count * i // parts for i in range(parts + 1)]
+    return [range(a, b) for a, b in itertools.pairwise(ends)]
+
+
+def _documents(task: FileTask) -> Iterator[tuple[int, list[NDArray[Any]]]]:
+    """Give the documents of the shards of a file, a shard at a time, with the cluster's number."""
+    for k, numbers in task.shards.items():
+        for documents in cluster_documents(task.directory, task.manifest, k, numbers):
+            yield k, documents
+
+
+def write_rows(task: FileTask) -> int:
+    """Write a file of ClimbLab or ClimbMix, unless it is there; return its tokens."""
+    if task.path.exists():
+        return 0
+    parts = (([k] * len(documents), documents) for k, documents in _documents(task))
+    return task.rows.write(task.path, parts)
+
+
+def write_megatron(task: FileTask) -> int:
+    """Write a cluster for Megatron, unless it is there; return its tokens."""
+    # The index is written last.
+    if task.path.with_name(f"{task.path.name}.idx").exists():
+        return 0
+    parts = (documents for _, documents in _documents(task))
+    return write_indexed(task.path, parts, task.manifest.dtype, task.manifest.eos_id)
+
+
+def _mixture_text(
+    directory: str, manifest: Manifest, mixture: Mixture, out: Path, to: str
+) -> str | None:
+    """Say a mixture in a layout's own words."""
+    if to == "megatron":
+        return blend(manifest, mixture, out)
+    if to == "mosaic":
+        place = directory if "://" in directory else str(Path(directory).resolve())
+        arguments = stream_arguments(place, mixture, out / "cache")
+        streams = {value["remote"].rpartition("/")[2]: value for value in arguments}
+        return str(yaml.safe_dump({"streams": streams}, sort_keys=False)).rstrip("\n")
+    return None
+
+
+def write_beside(directory: str, manifest: Manifest, out: Path, configs: Mapping[str, str]) -> None:
+    """Write the card, which carries the licence, and the tokenizer if one is known.
+
+    ``configs`` are folders of tables by the name of their configuration.
+    """
+    if manifest.tokenizer_hash:
+        store = Store.of(directory).without_links()
+        write_bytes(out / TOKENIZER, read_file(store, manifest, TOKENIZER))
+    metadata: dict[str, Any] = {}
+    if manifest.license != "unknown":
+        metadata = license_metadata(manifest.license)
+    if configs:
+        metadata["configs"] = [
+            {"config_name": name, "data_files": f"{folder}/*.parquet"}
+            for name, folder in configs.items()
+        ]
+    rows = "\n".join(f"| {c.name} | {c.documents:,} | {c.tokens:,} |" for c in manifest.clusters)
+    body = (
+        f"{manifest.tokens:,} tokens in {len(manifest.clusters)} clusters. "
+        f"Licence: {manifest.license}.\n\n| cluster | documents | tokens |\n|---|---|---|\n{rows}"
+    )
+    metadata["climbstream"] = our_metadata(manifest, manifest.license)
+    write_bytes(out / CARD, write_card("Clusters of tokens", metadata, body))

@@ -1,0 +1,107 @@
+"""Encoder: what turns texts into unit vectors; the one fitted here, or a model that is named.
+
+``st:NAME`` is a model of sentence-transformers (the paper's is NovaSearch/stella_en_400M_v5), on a
+GPU where there is one, and ``m2v:NAME`` one of model2vec; NAME is a folder or a name on the Hub.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.builder.corpus.partition import Unit
+from climbstream.loader.core.errors import ClimbError, InvalidDataError
+from climbstream.loader.core.files import reading
+
+from .tfidf import FEATURES, Embedder, unit_length
+
+FITTED = "tfidf"
+_LIBRARIES = {"st": "sentence_transformers", "m2v": "model2vec"}
+_BATCH = 64
+_HEAD = 8_000
+"""Characters of a text that a model gets; it cuts by its own tokens below that."""
+
+
+class Encoder(Protocol):
+    """Turns texts into vectors."""
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed ``texts``: float32 ``[n, dims]`` of length 1, or of zeros."""
+
+
+class _Model:
+    """A model of a library."""
+
+    def __init__(self, encode: Any) -> None:
+        self._encode = encode
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed ``texts``: float32 ``[n, dims]`` of length 1; what is no number becomes zeros."""
+        vectors = np.asarray(self._encode([text[:_HEAD] for text in texts]), np.float32)
+        usable = np.isfinite(vectors).all(axis=1, keepdims=True)
+        return unit_length(np.where(usable, vectors, np.float32(0)))
+
+
+@lru_cache(maxsize=1)
+def load_model(name: str) -> Encoder:
+    """Load the model ``name``, ``st:…`` or ``m2v:…``; a process keeps the last one.
+
+    Raises:
+        InvalidDataError: There is no such model, or it cannot be loaded.
+        ClimbError: Its library is not installed.
+    """
+    kind, _, place = name.partition(":")
+    try:
+        if kind == "st":
+            from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - seconds
+
+            model = SentenceTransformer(place, trust_remote_code=False)
+            return _Model(
+                lambda texts: model.encode(texts, batch_size=_BATCH, show_progress_bar=False)
+            )
+        from model2vec import StaticModel  # noqa: PLC0415 - only who names one has it
+
+        return _Model(StaticModel.from_pretrained(place).encode)
+    except ModuleNotFoundError:
+        raise ClimbError(f"{name} needs {_LIBRARIES[kind]}; install climbstream[embed]") from None
+    except Exception as error:  # each library raises its own
+        raise InvalidDataError(
+            f"{place} is no model that {_LIBRARIES[kind]} can load: {error}; "
+            "name a folder that holds one, or a name on the Hub"
+        ) from None
+
+
+def read_vectors(unit: Unit, rows: Any) -> NDArray[np.float32]:
+    """Vectors that the corpus brings of ``rows`` of a unit, of length 1: float32 ``[m, dims]``."""
+    return unit_length(unit.read("given_vectors", mapped=True)[rows])
+
+
+def read_encoder(path: Path) -> tuple[Encoder | None, NDArray[np.float32]]:
+    """Read the encoder and the centroids that lie in ``path``; None: the corpus brings vectors."""
+    with reading(path, "model of a build"), np.load(path, allow_pickle=False) as model:
+        name = str(model["embed"])
+        if name == FITTED:
+            idf, components, centroids = (model[n] for n in ("idf", "components", "centroids"))
+            check_shape(path, "idf", idf, FEATURES)
+            check_shape(path, "components", components, FEATURES, None)
+            check_shape(path, "centroids", centroids, None, components.shape[1])
+            return Embedder(idf, components), centroids
+        brought = name.startswith("column:")
+        return None if brought else load_model(name), model["centroids"]
+
+
+def check_shape(path: Path, name: str, array: NDArray[Any], *shape: int | None) -> None:
+    """Raise `InvalidDataError` unless ``array`` is float32 of ``shape``; None stands for any size.
+
+    What is computed with it is compiled, and would read beyond its end.
+    """
+    sizes = zip(array.shape, shape, strict=False)
+    fits = array.ndim == len(shape) and all(there in (here, None) for here, there in sizes)
+    if not fits or array.dtype != np.float32:
+        raise InvalidDataError(
+            f"{path}: {name} is {array.dtype} of shape {array.shape}, which does not fit the rest; "
+            "build the directory again"
+        )

@@ -1,0 +1,68 @@
+"""Classifier: a fastText model that scores documents, as those do that CLIMB prunes by.
+
+Its labels are numbers, ``__label__0`` to ``__label__5`` say, and the likeliest is the score. Text
+is made ready as NVIDIA's recipe does (NVIDIA-NeMo/Curator, nemotron-climb-data-curation): small
+letters, spaces around marks, ``<newline>`` between lines.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.loader.core.errors import ClimbError, InvalidDataError
+
+_LABEL = "__label__"
+_MARKS = re.compile(r"([.!?,'/()])")
+
+
+def classify(place: str, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Score ``texts`` by the model that lies at ``place``: float32 ``[n]``.
+
+    Raises:
+        InvalidDataError: There is no such model, or its labels are no numbers.
+        ClimbError: The library is not installed.
+    """
+    model = _load(place)
+    found = [model.predict(prepared(text))[0] for text in texts]
+    # Of a text without a word that the model knows, it says nothing: the lowest score.
+    return np.array([_number(labels[0], place) if labels else 0.0 for labels in found], np.float32)
+
+
+def prepared(text: str) -> str:
+    """Write ``text`` as the classifiers read it.
+
+    >>> prepared("So (it) ends. Yes!")
+    'so ( it ) ends . yes !'
+    """
+    spaced = _MARKS.sub(r" \1 ", text.replace("\n", "<newline>"))
+    return " ".join(spaced.lower().split())
+
+
+@lru_cache(maxsize=4)
+def _load(place: str) -> Any:
+    """Load a model, once a process."""
+    try:
+        import fasttext  # noqa: PLC0415 - only who names a model has it
+    except ModuleNotFoundError:
+        raise ClimbError(f"{place} needs fasttext; install climbstream[fasttext]") from None
+    if not Path(place).is_file():
+        raise InvalidDataError(f"there is no file {place}; name a fastText model (.bin or .ftz)")
+    try:
+        return fasttext.load_model(place)
+    except (ValueError, RuntimeError, MemoryError) as error:
+        raise InvalidDataError(f"{place} is no fastText model: {error}") from None
+
+
+def _number(label: str, place: str) -> float:
+    try:
+        return float(label.removeprefix(_LABEL))
+    except ValueError:
+        raise InvalidDataError(
+            f"{place} has a label {label}; those of a model that scores are numbers, "
+            "__label__0 to __label__5 say"
+        ) from None

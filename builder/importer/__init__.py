@@ -1,0 +1,1 @@
+"""Corpora that are clustered already, to token shards."""

@@ -1,0 +1,100 @@
+"""Portrait: what the clusters of an import are about, by some documents read back from shards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from climbstream.builder.report.describe import SHOWN, name_terms, show_some
+from climbstream.loader.core.console import Progress
+from climbstream.loader.core.engines.engine import Engine
+from climbstream.loader.core.permutation import drawn
+from climbstream.loader.formats.clusters import ClusterInfo
+from climbstream.loader.formats.documents import read_shard
+from climbstream.loader.formats.manifest import Manifest, cluster_folder, load_index
+
+_READ = 200
+"""Documents of a cluster that its words are taken from,"""
+_READ_OF_ALL = 20_000
+"""and of all clusters together."""
+_SHARDS = 8
+_TOKENS = 1_000
+"""Of each document."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortraitTask:
+    """Read documents of cluster number ``cluster`` back."""
+
+    directory: Path
+    manifest: Manifest
+    cluster: int
+    documents: int
+    seed: int
+
+
+def portray(
+    engine: Engine,
+    directory: Path,
+    manifest: Manifest,
+    micro: Sequence[int],
+    sizes: Sequence[int],
+    seed: int,
+) -> list[ClusterInfo]:
+    """Describe each cluster; without a tokenizer, by its counts alone.
+
+    Args:
+        engine: Where the shards are read.
+        directory: Where they and ``tokenizer.json`` lie.
+        manifest: What the directory will hold.
+        micro: What the source calls each cluster, if it numbers them.
+        sizes: Bytes of its text, 0 where it is not known.
+        seed: Keys which documents are read.
+    """
+    texts: list[list[dict[str, str]]] = [[] for _ in manifest.clusters]
+    if manifest.tokenizer_hash:
+        each = max(SHOWN, min(_READ, _READ_OF_ALL // len(texts)))
+        tasks = [
+            PortraitTask(
+                directory=directory, manifest=manifest, cluster=k, documents=each, seed=seed
+            )
+            for k in range(len(texts))
+        ]
+        with Progress("describe", len(tasks), "clusters") as progress:
+            for task, found in engine.run(read_some, tasks):
+                texts[task.cluster] = found
+                progress.add(1)
+    terms = name_terms([[document["text"] for document in group] for group in texts])
+    return [
+        ClusterInfo(
+            name=entry.name,
+            terms=terms[k],
+            documents=entry.documents,
+            tokens=entry.tokens,
+            bytes=sizes[k],
+            quality={},
+            labels={},
+            samples=show_some(texts[k]),
+            micro=(micro[k],),
+        )
+        for k, entry in enumerate(manifest.clusters)
+    ]
+
+
+def read_some(task: PortraitTask) -> list[dict[str, str]]:
+    """Read how some documents of a cluster begin: their place as ``id``, and their ``text``."""
+    entry = task.manifest.clusters[task.cluster]
+    shards = load_index(task.directory, task.manifest, entry).shards
+    folder = cluster_folder(task.directory, entry.name)
+    tokenizer = Tokenizer.from_file(str(task.directory / "tokenizer.json"))
+    found = []
+    chosen = drawn(len(shards), _SHARDS, task.seed, "portrait", task.cluster).tolist()
+    for shard in sorted(chosen):
+        view = read_shard(folder, shards[shard], task.manifest.dtype)
+        rows = drawn(len(view.lengths), -(-task.documents // len(chosen)), task.seed, shard)
+        for row in sorted(rows.tolist()):
+            ids = view.document(row, task.manifest.dtype)[:_TOKENS].tolist()
+            text = tokenizer.decode(ids, skip_special_tokens=True)
+            found.append({"id": f"shard {shard}, row {row}", "text": text})
+    return found[: task.documents]

@@ -1,0 +1,307 @@
+"""Intake: the rows of one file of a clustered corpus, checked and laid down in units.
+
+A row has tokens or text, and belongs to a cluster. One that cannot be used is counted by reason and
+listed; it never ends an import. Where a row counts its tokens otherwise than they are, the tokens
+are believed, and the row is counted and listed too.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from climbstream.builder.cluster_names import MOST_LABEL, canonical, natural
+from climbstream.builder.corpus.document import Document
+from climbstream.builder.corpus.ingest import make_document
+from climbstream.builder.corpus.json_records import NOT_UTF8
+from climbstream.builder.corpus.partition import UNIT_BYTES, Unit
+from climbstream.builder.corpus.read_report import BadFile, BadRecord, Report
+from climbstream.builder.corpus.records import Columns, read_records
+from climbstream.builder.corpus.sources import Source
+from climbstream.builder.corpus.table_records import column_values
+from climbstream.builder.settings import BuildSettings
+from climbstream.builder.writers.tokenizer import token_dtype
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.files import read_json, write_json
+from climbstream.loader.core.typed import valid_text
+
+from .layouts import CLUSTER_COLUMNS, ClusteredFile
+from .settings import ImportSettings, Vocabulary
+
+COUNT = "token_count"
+"""Column of the number of tokens, if there is one."""
+UNIT_TOKENS = UNIT_BYTES
+"""Tokens of a unit; bytes of text, where the rows are text."""
+
+_LICENSE = "license"
+_MOST_TEXT = 250_000_000
+"""Bytes of a text; so its tokens fit into one shard, even if each of them is a byte."""
+_LOOK = 100
+"""Rows by which it is judged what columns a file has, where each row has its own."""
+_SHOWN = 40
+"""Characters that are shown of a strange value."""
+_WHOLE = re.compile(r"([0-9]+)\.0+")
+
+
+@dataclass(slots=True)
+class IntakeReport(Report):
+    """What became of the rows of a file, or of all; ``bytes`` is 0 where the rows are tokens."""
+
+    clusters: Counter[str] = field(default_factory=Counter)
+    """Documents by label of the cluster; one that only a folder names has 0."""
+    licenses: Counter[str] = field(default_factory=Counter)
+    """Documents by the licence that their row states."""
+    miscounted: int = 0
+    """Documents that are taken though `COUNT` says another number of tokens; listed too."""
+
+    def stage(self) -> dict[str, Any]:
+        """Say what came in, went out and was dropped; of tokens no bytes are known."""
+        stage = Report.stage(self)
+        if not self.bytes:
+            del stage["out"]["bytes"]
+        return stage
+
+
+class Taken(NamedTuple):
+    """A row that can be used."""
+
+    document: Document
+    """Its ``label`` is that of the cluster; no ``text`` where there are tokens."""
+    tokens: NDArray[Any] | None
+    """As they stand in the row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeTask:
+    """Read the file that is number ``number`` into units under ``directory``."""
+
+    number: int
+    file: ClusteredFile
+    directory: Path
+    settings: ImportSettings
+    vocabulary: Vocabulary | None
+    """Of the tokens that rows have; None: they have text."""
+
+
+def columns_of(source: Source) -> list[str]:
+    """Name the columns of the first rows of ``source``; [] if none of them is an object."""
+    columns, looked = Columns(), 0
+    for _, record in read_records(source, (), columns, values=_values):
+        looked += isinstance(record, dict)
+        if looked == _LOOK:
+            break
+    return [name for name in columns.names if "." not in name]
+
+
+def take_in(task: IntakeTask) -> IntakeReport:
+    """Lay the rows of a file down in units ``NUMBER-PART``; a file that was read is not read again.
+
+    A unit has its documents, with the label of their cluster as ``label``. Of text it has ``sizes``
+    int64 ``[n]``; of tokens what `stages.tokenize_unit` writes.
+
+    Raises:
+        InvalidDataError: The file cannot be read, or nothing says the cluster of its rows.
+    """
+    done = task.directory / f"{task.number:05d}.json"
+    if done.exists():
+        return IntakeReport.from_json(read_json(done))
+    report = IntakeReport()
+    if task.file.cluster is not None:
+        report.clusters[task.file.cluster] += 0
+    waiting: list[Taken] = []
+    size = 0
+    for row in _usable(task, report):
+        waiting.append(row)
+        size += len(row.document.text.encode()) if row.tokens is None else len(row.tokens)
+        if size >= UNIT_TOKENS:
+            _lay_down(waiting, task, report)
+            waiting, size = [], 0
+    if waiting:
+        _lay_down(waiting, task, report)
+    write_json(done, report.to_json())
+    return report
+
+
+def _lay_down(rows: Sequence[Taken], task: IntakeTask, report: IntakeReport) -> None:
+    documents = [row.document for row in rows]
+    unit = Unit(task.directory / f"{task.number:05d}-{len(report.units):05d}")
+    if task.vocabulary is None:
+        sizes = np.array([len(document.text.encode()) for document in documents], np.int64)
+        unit.write("sizes", sizes)
+        report.bytes += int(sizes.sum())
+    else:
+        # Clusters are numbered in the natural order of their labels, once all are known.
+        order = sorted(range(len(rows)), key=lambda i: natural(documents[i].label))
+        tokens = [_ended(rows[i].tokens, task.vocabulary) for i in order]
+        unit.write("order", np.array(order, np.int64))
+        unit.write("lengths", np.array([len(ids) for ids in tokens], np.int64))
+        unit.write("tokens", np.concatenate(tokens))
+    unit.write_documents(documents)
+    report.units.append(unit.name)
+    report.documents += len(documents)
+    report.clusters.update(document.label for document in documents)
+    report.licenses.update(document.license for document in documents if document.license)
+
+
+def _usable(task: IntakeTask, report: IntakeReport) -> Iterator[Taken]:
+    """Give the rows that can be used; report the others."""
+    settings = task.settings
+    # Text is checked as a build checks it.
+    fields = BuildSettings(
+        text=settings.text, id=settings.id, license=_LICENSE, max_bytes=_MOST_TEXT
+    )
+    wanted = {settings.tokens if task.vocabulary else settings.text, COUNT, settings.id, _LICENSE}
+    wanted |= {settings.cluster} if settings.cluster else {*CLUSTER_COLUMNS}
+    column, number = None, 0
+    for origin, record in read_records(task.file.source, wanted, Columns(), values=_values):
+        if isinstance(record, dict):
+            number += 1
+            if column is None:
+                column = _cluster_column(task.file, record, settings, last=number == _LOOK)
+            row: Taken | BadRecord | BadFile = _taken(record, origin, column, task, fields)
+        elif isinstance(record, BadRecord | BadFile):
+            row = record
+        else:
+            row = BadRecord(origin, "not an object")
+        if not isinstance(row, Taken):
+            report.lose(row)
+            continue
+        if row.tokens is not None and COUNT in record:
+            _compare(record[COUNT], len(row.tokens), origin, report)
+        yield row
+    if number and column is None:
+        _cluster_column(task.file, (), settings, last=True)
+
+
+def _compare(count: object, tokens: int, origin: str, report: IntakeReport) -> None:
+    """Report a row that counts its tokens otherwise than they are."""
+    if not (isinstance(count, int | float) and count == tokens):
+        report.miscounted += 1
+        said = repr(count)
+        said = said if len(said) <= _SHOWN else f"{said[:_SHOWN]}…"
+        report.note(origin, f"taken, though {COUNT} is {said} of {tokens} tokens")
+
+
+def _cluster_column(
+    file: ClusteredFile, names: Collection[str], settings: ImportSettings, *, last: bool
+) -> str | None:
+    """Choose the column of ``names`` that says the cluster; None: the folder alone says it.
+
+    Rows of JSON lines have each their own columns, so a file is refused by the ``last`` row that is
+    looked at, not by one that lacks the column.
+    """
+    if settings.folders:
+        return None
+    asked = (settings.cluster,) if settings.cluster else CLUSTER_COLUMNS
+    for name in asked:
+        if name in names:
+            return name
+    if last and file.cluster is None:
+        raise InvalidDataError(
+            f"nothing says which cluster the rows of {file.source.name} are in: it has the columns "
+            f"{', '.join(columns_of(file.source))}, no {' or '.join(asked)}, and no folder above "
+            "it is named cluster_N. Name the column with --cluster, or say --folders if each "
+            "folder is a cluster. A shuffled mirror of ClimbMix has lost its clusters: import "
+            "nvidia/Nemotron-ClimbMix itself, or cluster the text anew with climb build"
+        )
+    return None
+
+
+def _taken(
+    record: dict[str, Any],
+    origin: str,
+    column: str | None,
+    task: IntakeTask,
+    fields: BuildSettings,
+) -> Taken | BadRecord:
+    """Take a row, its tokens as they stand in it, or say why not."""
+    label = task.file.cluster
+    if column is not None:
+        cell = _cell(record.get(column), task.file.source)
+        # JSON may escape a lone surrogate; in a table it stands for a byte that is not UTF-8.
+        escaped = task.file.source.format == "jsonl"
+        if isinstance(cell, str) and not escaped and valid_text(cell) != cell:
+            return BadRecord(origin, NOT_UTF8)
+        label = canonical(cell)
+    if label is None:
+        return BadRecord(origin, "no cluster")
+    if len(label) > MOST_LABEL:
+        return BadRecord(origin, f"a label of more than {MOST_LABEL:,} characters")
+    if task.file.cluster is not None and label != task.file.cluster:
+        return BadRecord(origin, f"{column} contradicts the folder")
+    if task.vocabulary is None:
+        document = make_document(record, origin, fields)
+        if isinstance(document, BadRecord):
+            return document
+        return Taken(replace(document, label=label), None)
+    ids = _ids(record, task.settings.tokens, task.vocabulary)
+    if isinstance(ids, str):
+        return BadRecord(origin, ids)
+    document = Document(
+        id=canonical(record.get(fields.id)) or origin,
+        text="",
+        label=label,
+        license=canonical(record.get(fields.license)) or "",
+        origin=origin,
+    )
+    return Taken(document, ids)
+
+
+def _cell(value: object, source: Source) -> object:
+    """Return the label that a cell says; those of a CSV file are text, also of whole floats."""
+    if source.format == "csv" and isinstance(value, str) and (whole := _WHOLE.fullmatch(value)):
+        return whole[1]
+    return value
+
+
+def _ids(record: dict[str, Any], name: str, vocabulary: Vocabulary) -> NDArray[Any] | str:
+    """Token ids of a row, int ``[n]``, n > 0; or why there are none."""
+    if name not in record:
+        return f"no column {name!r}"
+    value = record[name]
+    try:
+        ids = np.asarray(value if isinstance(value, list | np.ndarray) else None)
+    except (ValueError, OverflowError):  # lists of unequal length, or within one another
+        ids = np.asarray(None)
+    if ids.ndim == 1 and not len(ids):
+        return "no tokens"
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        return f"{name} is no list of whole numbers"
+    if ids.min() < 0 or ids.max() >= vocabulary.size:
+        return f"a token outside the vocabulary of {vocabulary.size:,}"
+    return ids
+
+
+def _ended(ids: NDArray[Any] | None, vocabulary: Vocabulary) -> NDArray[Any]:
+    """Put the token that ends a document behind ``ids``, unless they end with it."""
+    assert ids is not None
+    end = vocabulary.eos_id
+    dtype = token_dtype(vocabulary.size)
+    if end is None or ids[-1] == end:
+        return ids.astype(dtype)
+    whole = np.empty(len(ids) + 1, dtype)
+    whole[:-1] = ids
+    whole[-1] = end
+    return whole
+
+
+def _values(column: Any) -> list[Any]:
+    """Values of an Arrow array; lists of whole numbers as arrays, which is much faster."""
+    kind = column.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return column_values(column)
+    if not pa.types.is_integer(kind.value_type) or column.values.null_count:
+        return column_values(column)
+    values = column.values.to_numpy(zero_copy_only=False)
+    ends = column.offsets.to_pylist()
+    valid = column.is_valid().to_pylist()
+    return [
+        values[a:b] if there else None
+        for a, b, there in zip(ends[:-1], ends[1:], valid, strict=True)
+    ]

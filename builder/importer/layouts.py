@@ -1,0 +1,121 @@
+"""Layouts: how corpora that are clustered already lie in files, and what says the cluster of a row.
+
+NVIDIA's ClimbLab has a folder a cluster (``cluster_3/cluster_3_017.tokenized.parquet``), ClimbMix a
+column ``cluster_id``, some mirrors a configuration a cluster (``cluster_id=3/``).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from climbstream.builder.cluster_names import canonical, natural
+from climbstream.builder.corpus.sources import Source, find_sources, is_table
+from climbstream.loader.core.errors import UsageError
+
+CLUSTER_COLUMNS = ("cluster_id", "cluster")
+"""Columns that say the cluster of a row, where the user names none."""
+
+_ASIDE = {
+    "dataset_info.json",
+    "dataset_infos.json",
+    "export.json",
+    "manifest.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+}
+"""Files beside the rows of a data set, though their names end as rows' do."""
+_NUMBERED = re.compile(r"cluster_([0-9]+)")
+_TOP = "hf://datasets/OWNER/NAME"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusteredFile:
+    """One file of rows."""
+
+    source: Source
+    cluster: str | None
+    """Label of the cluster that all its rows are in; None: a column says it."""
+
+    @property
+    def tokenized(self) -> bool:
+        """Whether it is named as NVIDIA names what it tokenised with GPT-2's tokenizer."""
+        return ".tokenized." in PurePosixPath(self.source.place).name
+
+
+def find_files(
+    names: Sequence[str], column: str | None = None, *, folders: bool = False
+) -> list[ClusteredFile]:
+    """Find the files that ``names`` stand for, in natural order.
+
+    Args:
+        names: Files, folders, globs, URLs, ``hub:NAME`` or ``hub:NAME@CONFIG``.
+        column: Column of the cluster; a folder ``COLUMN=LABEL`` says it too.
+        folders: Whether each file belongs to the cluster that its folder is named after.
+
+    Raises:
+        UsageError: A name matches nothing that holds rows.
+    """
+    found = [
+        source
+        for source in find_sources([_on_the_hub(name) for name in names])
+        if PurePosixPath(source.name).name not in _ASIDE
+    ]
+    if not found:
+        raise UsageError(f"{', '.join(names)}: there are no rows; name files of parquet or jsonl")
+    files = [ClusteredFile(source, _of_folder(source, column, folders)) for source in found]
+    return sorted(files, key=lambda file: natural(file.source.name))
+
+
+def card_folders(name: str) -> list[str]:
+    """Folders in which the card of the data set that ``name`` stands for may lie, nearest first.
+
+    >>> card_folders("hub:nvidia/lab"), card_folders("lab/cluster_3/*.parquet")
+    (['hf://datasets/nvidia/lab'], ['lab/cluster_3', 'lab'])
+    >>> card_folders("hub:nvidia/lab@some/rows")[1:]
+    ['hf://datasets/nvidia/lab/some', 'hf://datasets/nvidia/lab']
+    """
+    place = _on_the_hub(name).rstrip("/")
+    if wild := re.search(r"[*?\[]", place):
+        place = place[: wild.start()].rpartition("/")[0]
+    elif is_table(place):
+        place = place.rpartition("/")[0]
+    folders = [place or "."]
+    while _lies_below_card(place):
+        place = place.rpartition("/")[0]
+        folders.append(place or ".")
+    return folders
+
+
+def _lies_below_card(place: str) -> bool:
+    """Whether a card for ``place`` may lie a folder higher: above a cluster, or on the Hub."""
+    last = PurePosixPath(place).name
+    # On the Hub the card, and the tokenizer, lie at the top of a data set.
+    below_top = place.startswith("hf://") and place.count("/") > _TOP.count("/")
+    return below_top or "=" in last or _NUMBERED.fullmatch(last) is not None
+
+
+def _on_the_hub(name: str) -> str:
+    """Name the files of a data set of the Hub, whose folders say clusters, not its rows."""
+    if not name.startswith("hub:"):
+        return name
+    repository, _, config = name.removeprefix("hub:").partition("@")
+    return f"hf://datasets/{repository}" + (f"/{config}" if config else "")
+
+
+def _of_folder(source: Source, column: str | None, folders: bool) -> str | None:
+    """Label that a folder above ``source`` says, the nearest one first."""
+    above = PurePosixPath(source.name).parts[-2::-1]
+    if folders:
+        if not above:
+            raise UsageError(f"{source.name} lies in no folder that could name its cluster")
+        return canonical(above[0])
+    keys = CLUSTER_COLUMNS if column is None else (column,)
+    for part in above:
+        key, equals, value = part.partition("=")
+        if equals and key in keys and value:
+            return canonical(value)
+        if column is None and (match := _NUMBERED.fullmatch(part)):
+            return str(int(match[1]))
+    return None

@@ -1,0 +1,341 @@
+"""Import: a corpus that is clustered already into a shard directory, with nothing clustered anew.
+
+Work in progress lies in ``OUT/.build``, in units, as that of a build does; what is there whole is
+done, so a killed import goes on where it was and ends with the same bytes.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from climbstream.builder.cluster_names import cluster_names
+from climbstream.builder.clustering.fit import fit_tokenizer
+from climbstream.builder.corpus.ingest import BAD_RECORDS
+from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.dataset_card import CARD, Card, read_beside
+from climbstream.builder.end_token import (
+    EOS,
+    EndToken,
+    find_end_token,
+    parse_configs,
+    read_configs,
+    trained_end_token,
+)
+from climbstream.builder.report.report import write_report
+from climbstream.builder.selection.annotate import tokenize_all
+from climbstream.builder.selection.selection import Fates
+from climbstream.builder.settings import BuildSettings
+from climbstream.builder.workdir import WORK, workplace
+from climbstream.builder.writers.catalogue import write_catalogue
+from climbstream.builder.writers.shards import write_clusters
+from climbstream.builder.writers.tokenizer import load_tokenizer, token_dtype
+from climbstream.loader.core.console import Progress, say
+from climbstream.loader.core.engines.engine import Engine, open_engine
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.files import hash_bytes, hash_file, hash_json, write_bytes, write_json
+from climbstream.loader.formats.clusters import save_clusters
+from climbstream.loader.formats.manifest import MANIFEST, TOKENIZER, Manifest, hash_files
+
+from .describe import portray
+from .ingest import COUNT, IntakeReport, IntakeTask, columns_of, take_in
+from .layouts import ClusteredFile, card_folders, find_files
+from .settings import GPT2, NO_TOKEN, ImportSettings, Vocabulary
+
+_SHOWN = 40
+"""Characters that are shown of a label."""
+
+
+def import_corpus(
+    sources: Sequence[str],
+    out: Path,
+    settings: ImportSettings | None = None,
+    *,
+    workers: int | None = None,
+    engine: str = "local",
+) -> Manifest:
+    """Turn ``sources``, clustered already, into a shard directory; go on with it if it was begun.
+
+    ``engine`` is ``local``, processes of this machine, or ``ray``; the bytes are the same.
+
+    Raises:
+        UsageError: A source does not exist, or what its tokens mean is not known.
+        InvalidDataError: ``out`` holds something else, named in the message; or nothing says the
+            cluster of the rows; or no row can be used.
+        LockedError: Another process works on ``out``.
+    """
+    settings = settings or ImportSettings()
+    out = out.resolve()  # as processes elsewhere know it
+    files = find_files(sources, settings.cluster, folders=settings.folders)
+    cards = _cards(sources)
+    tokenizer, configs = _tokenizer(sources, settings)
+    vocabulary, end = _vocabulary(files, settings, cards, tokenizer, configs)
+    plan = {
+        "importer": 1,
+        "settings": settings.to_json(),
+        "sources": {file.source.place: file.source.fingerprint for file in files},
+        "vocabulary": None if vocabulary is None else asdict(vocabulary),
+        "tokenizer": "" if tokenizer is None else hash_bytes(tokenizer),
+        "end": end.to_json(),
+        "licenses": [name for card in cards for name in card.licenses],
+    }
+
+    def finished() -> object | None:
+        return Manifest.load(out).provenance if (out / MANIFEST).exists() else None
+
+    with workplace(out, WORK, plan, finished) as work:
+        if work is not None:
+            end.tell()
+            with open_engine(engine, workers, work / "plan.json") as opened:
+                _Import(opened, out, work, settings, vocabulary).run(files, cards, tokenizer, plan)
+    return Manifest.load(out)
+
+
+class _Import:
+    """One import on its way."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        out: Path,
+        work: Path,
+        settings: ImportSettings,
+        vocabulary: Vocabulary | None,
+    ) -> None:
+        self._engine, self._out, self._work = engine, out, work
+        self._settings, self._vocabulary = settings, vocabulary
+
+    def run(
+        self,
+        files: Sequence[ClusteredFile],
+        cards: Sequence[Card],
+        tokenizer: bytes | None,
+        plan: dict[str, Any],
+    ) -> None:
+        """Go through all stages."""
+        report = self._take_in(files)
+        units = [Unit(self._work / "units" / name) for name in report.units]
+        names = cluster_names(report.clusters)
+        _say_names(names)
+        sizes = self._number(units, list(names))
+        fates = Fates.of(units)
+        read = report.stage()
+        if tokenizer is not None:
+            write_bytes(self._out / TOKENIZER, tokenizer)
+        if self._vocabulary is None:
+            vocabulary = self._tokenize(fates, plan["end"]["id"])
+        else:
+            vocabulary = self._vocabulary
+            out = {**read["out"], "tokens": sum(int(u.read("lengths").sum()) for u in units)}
+            fates.stages.append({"stage": "shard", "in": read["out"], "out": out, "dropped": {}})
+        dtype = token_dtype(vocabulary.size)
+        written = write_clusters(self._engine, units, self._out, [*names.values()], dtype)
+        write_catalogue(self._engine, self._out, fates, written)
+        known = (self._out / TOKENIZER).exists()
+        manifest = Manifest(
+            clusters=tuple(cluster.entry for cluster in written),
+            dtype=dtype,
+            vocab_size=vocabulary.size,
+            eos_id=vocabulary.eos_id,
+            tokenizer_hash=hash_file(self._out / TOKENIZER) if known else "",
+            build=hash_json(plan),
+            license=_license(cards, self._settings.license, report),
+            provenance=plan,
+            conservation=(read, *fates.stages),
+            parts=len(units),
+        )
+        infos = portray(
+            self._engine, self._out, manifest, _micro(list(names)), sizes, self._settings.seed
+        )
+        save_clusters(self._out, infos, source={name: label for label, name in names.items()})
+        if report.listed:
+            write_json(self._out / BAD_RECORDS, report.listed)
+        write_report(self._out, manifest, infos, None)
+        replace(manifest, files=hash_files(self._out, range(len(units)))).save(self._out)
+
+    def _take_in(self, files: Sequence[ClusteredFile]) -> IntakeReport:
+        """Lay all rows down in units."""
+        tasks = [
+            IntakeTask(
+                number=number,
+                file=file,
+                directory=self._work / "units",
+                settings=self._settings,
+                vocabulary=self._vocabulary,
+            )
+            for number, file in enumerate(files)
+        ]
+        reports: dict[int, IntakeReport] = {}
+        with Progress("read", len(tasks), "files") as progress:
+            for task, report in self._engine.run(take_in, tasks):
+                reports[task.number] = report
+                progress.add(1)
+        whole = IntakeReport()
+        for _, report in sorted(reports.items()):
+            whole.add(report)
+        say(f"  took {whole.documents:,} documents of {len(whole.clusters)} clusters")
+        first = {row["reason"]: row["origin"] for row in reversed(whole.listed)}
+        for reason, count in whole.bad.most_common():
+            where = f"; the first is {first[reason]}" if reason in first else ""
+            say(f"  left out {count:,} rows: {reason}{where}")
+        for reason, count in whole.files.most_common():
+            say(f"  left out {count:,} files: {reason} ({whole.examples[reason]})")
+        if whole.miscounted:
+            say(
+                f"  took {whole.miscounted:,} rows though their {COUNT} is not that of their tokens"
+            )
+        if not whole.documents:
+            raise InvalidDataError(
+                f"no row of {len(files)} files can be used"
+                + "".join(f"; {n:,}: {reason}" for reason, n in whole.bad.most_common(3))
+            )
+        return whole
+
+    def _number(self, units: Sequence[Unit], labels: Sequence[str]) -> list[int]:
+        """Number the clusters; return the bytes of text of each.
+
+        Writes ``clusters`` int32 ``[n]`` to each unit, and ``micro``, what the source calls them.
+        """
+        number = {label: k for k, label in enumerate(labels)}
+        micro = np.array(_micro(labels), np.int32)
+        sizes = np.zeros(len(labels), np.int64)
+        for unit in units:
+            clusters = np.array([number[label] for label in unit.column("label")], np.int32)
+            unit.write("clusters", clusters)
+            unit.write("micro", micro[clusters])
+            if self._vocabulary is None:
+                np.add.at(sizes, clusters, unit.read("sizes"))
+        return [int(size) for size in sizes]
+
+    def _tokenize(self, fates: Fates, end: int | None) -> Vocabulary:
+        """Make tokens of text, with the tokenizer that is there, or one that is trained on it."""
+        settings = BuildSettings(seed=self._settings.seed)
+        if self._settings.vocab_size is not None:
+            settings = replace(settings, vocab_size=self._settings.vocab_size)
+        tokenizer = fit_tokenizer(fates.units, self._out / TOKENIZER, settings)
+        tokenize_all(self._engine, fates, self._out / TOKENIZER, end)
+        return Vocabulary(size=tokenizer.get_vocab_size(), eos_id=end)
+
+
+def _micro(labels: Sequence[str]) -> list[int]:
+    """Numbers of the clusters: those of the source, if it numbers them, or else by their order."""
+    if all(re.fullmatch("[0-9]{1,9}", label) for label in labels):
+        return [int(label) for label in labels]
+    return list(range(len(labels)))
+
+
+def _say_names(names: Mapping[str, str]) -> None:
+    """Say how many labels cannot name a folder, and so have another name."""
+    others = [(label, name) for label, name in names.items() if name != label]
+    if others and not all(re.fullmatch("c[0-9]+", name) for name in names.values()):
+        label, name = others[0]
+        label = label if len(label) <= _SHOWN else f"{label[:_SHOWN]}…"
+        say(
+            f"  {len(others):,} clusters are named otherwise than their labels, as no folder can "
+            f"be named so; the first, {label!r}, is {name!r}: clusters.json lists them"
+        )
+
+
+def _cards(sources: Sequence[str]) -> list[Card]:
+    """Cards of the sources."""
+    found: dict[str, Card] = {}
+    for name in sources:
+        for folder in card_folders(name):
+            if (data := read_beside(folder, CARD)) is not None:
+                path = f"{folder}/{CARD}"
+                found[path] = Card.parse(data.decode(errors="replace"), path)
+                break
+    return list(found.values())
+
+
+def _tokenizer(
+    sources: Sequence[str], settings: ImportSettings
+) -> tuple[bytes | None, dict[str, Any]]:
+    """Return the tokenizer that is named, or that lies beside the rows, and its `CONFIGS`."""
+    if settings.tokenizer:
+        tokenizer = load_tokenizer(settings.tokenizer)
+        return tokenizer.to_str(pretty=True).encode(), read_configs(settings.tokenizer)
+    for name in sources:
+        for folder in card_folders(name):
+            if (data := read_beside(folder, TOKENIZER)) is not None:
+                say(f"the tokenizer is {folder}/{TOKENIZER}")
+                return data, parse_configs(partial(read_beside, folder), folder)
+    return None, {}
+
+
+def _vocabulary(
+    files: Sequence[ClusteredFile],
+    settings: ImportSettings,
+    cards: Sequence[Card],
+    tokenizer: bytes | None,
+    configs: Mapping[str, Any],
+) -> tuple[Vocabulary | None, EndToken]:
+    """Find out what the tokens of the rows mean, None: the rows are text; and what ends them."""
+    columns = next(filter(None, (columns_of(file.source) for file in files)), [])
+    ways = {"tokens": settings.tokens, "text": settings.text}
+    use = settings.use or next((way for way, name in ways.items() if name in columns), None)
+    if use == "text":
+        if tokenizer is None:
+            return None, trained_end_token(settings.end)
+        return None, _end_of(tokenizer, settings, configs)
+    if use is None:
+        raise UsageError(
+            f"the rows of {files[0].source.name} have the columns {', '.join(columns)}, "
+            f"no {settings.tokens!r} and no {settings.text!r}; name one with --tokens or --text"
+        )
+    size, end = settings.vocab_size, _stated_end(settings, cards)
+    for card in cards:
+        size = card.ours.get("vocab_size") if size is None else size
+    if tokenizer is not None:
+        size = Tokenizer.from_str(tokenizer.decode()).get_vocab_size() if size is None else size
+        end = end or _end_of(tokenizer, settings, configs)
+    if all(file.tokenized for file in files) and (size is None or end is None):
+        say(f"tokens are taken for GPT-2's: {GPT2.size:,}, and {GPT2.eos_id} ends a document")
+        size = GPT2.size if size is None else size
+        end = end or EndToken(GPT2.eos_id, EOS, "GPT-2's tokenizer")
+    if size is None or end is None:
+        raise UsageError(
+            f"nothing says what the tokens of {files[0].source.name} mean; name their --tokenizer, "
+            f"or its --vocab-size and --eos-id ({NO_TOKEN}: none)"
+        )
+    return Vocabulary(size=size, eos_id=end.id), end
+
+
+def _stated_end(settings: ImportSettings, cards: Sequence[Card]) -> EndToken | None:
+    """Return the end token whose number the user or a card of ours states."""
+    if settings.end.no_eos:
+        return EndToken(None, "", "--no-eos")
+    if settings.eos_id is not None:
+        return EndToken(settings.eos_id, "", "--eos-id")
+    if settings.eos_token is not None:
+        return None
+    stated = [card.ours["eos_id"] for card in cards if "eos_id" in card.ours]
+    if not stated:
+        return None
+    return EndToken(None if stated[0] == NO_TOKEN else stated[0], "", "the card")
+
+
+def _end_of(tokenizer: bytes, settings: ImportSettings, configs: Mapping[str, Any]) -> EndToken:
+    """Find the end token of the tokenizer of the rows."""
+    return find_end_token(
+        Tokenizer.from_str(tokenizer.decode()), settings.end, configs, "the tokenizer"
+    )
+
+
+def _license(cards: Sequence[Card], stated: str | None, report: IntakeReport) -> str:
+    """Join the licences that cards, the user and rows state; none takes the place of another."""
+    rows = [name for name, _ in report.licenses.most_common()]
+    of_cards = [name for card in cards for name in card.licenses]
+    found: dict[str, str] = {}
+    for name in [*of_cards, *([stated] if stated else []), *rows]:
+        found.setdefault(name.casefold(), name)
+    if stated and any(name.casefold() != stated.casefold() for name in of_cards):
+        say(f"the card says {', '.join(of_cards)}; {stated} is noted beside it, not instead")
+    if not found:
+        say("no licence is stated: there is no card that names one; state it with --license")
+    return ", ".join(found.values()) or "unknown"

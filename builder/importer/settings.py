@@ -1,0 +1,93 @@
+"""ImportSettings: what decides the result of an import, apart from the corpus."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from climbstream.builder.end_token import EndChoice
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+
+NO_TOKEN = -1
+"""As `ImportSettings.eos_id`: no token ends a document."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportSettings:
+    """Settings of an import; equal settings and sources give equal bytes."""
+
+    cluster: str | None = None
+    """Column of the cluster; default: ``cluster_id`` or ``cluster``, or else a folder says it."""
+    folders: bool = False
+    """Take the name of the folder that a file lies in as the cluster of its rows."""
+    use: str | None = None
+    """``tokens`` or ``text``; default: tokens, where rows have them."""
+    tokens: str = "tokens"
+    """Column of token ids."""
+    text: str = "text"
+    """Column of text."""
+    id: str = "id"
+    """Column of the identifier; a row without one is named by its place."""
+    license: str | None = None
+    """A licence that is stated beside those that the corpus states itself."""
+    tokenizer: str | None = None
+    """A Hugging Face tokenizer: of the tokens, or to make tokens of text with."""
+    vocab_size: int | None = None
+    """Token ids are below this; of text: tokens of the tokenizer that is trained."""
+    eos_id: int | None = None
+    """Token that ends a document, put behind rows that do not end with it; `NO_TOKEN`: none."""
+    eos_token: str | None = None
+    """Its name, in place of its number."""
+    no_eos: bool = False
+    """Whether documents have no end token, as `NO_TOKEN` says too."""
+    seed: int = 17
+    """Keys the sample that a tokenizer is trained on, and those shown of each cluster."""
+
+    def __post_init__(self) -> None:
+        if self.use not in (None, "tokens", "text"):
+            raise InvalidDataError(f"use is {self.use!r}; it must be 'tokens' or 'text'")
+        if self.folders and self.cluster is not None:
+            raise UsageError(
+                "the cluster is named both by folders and by the column "
+                f"{self.cluster!r}; choose one of --folders and --cluster"
+            )
+        if self.vocab_size is not None and not 2 <= self.vocab_size <= 1 << 31:
+            raise InvalidDataError(
+                f"vocab_size is {self.vocab_size}; it must be from 2 to {1 << 31:,}"
+            )
+        if self.eos_id is not None and self.eos_id < NO_TOKEN:
+            raise InvalidDataError(
+                f"eos_id is {self.eos_id}; it must be a token, or {NO_TOKEN} for none"
+            )
+
+        _ = self.end  # raises unless at most one of its three settings is given
+
+    @property
+    def end(self) -> EndChoice:
+        """What is said of the token that ends a document."""
+        if self.eos_id == NO_TOKEN and not self.no_eos:
+            return EndChoice(eos_token=self.eos_token, no_eos=True)
+        return EndChoice(eos_token=self.eos_token, eos_id=self.eos_id, no_eos=self.no_eos)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """What must be known of tokens to serve them."""
+
+    size: int
+    """Ids are below this."""
+    eos_id: int | None
+    """Token that ends a document."""
+
+    def __post_init__(self) -> None:
+        if self.eos_id is not None and not 0 <= self.eos_id < self.size:
+            raise InvalidDataError(
+                f"token {self.eos_id}, which should end documents, is not below the size of the "
+                f"vocabulary, {self.size:,}; correct --eos-id or --vocab-size"
+            )
+
+
+GPT2 = Vocabulary(size=50_257, eos_id=50_256)
+"""GPT-2's, with which NVIDIA tokenised ClimbLab and ClimbMix."""

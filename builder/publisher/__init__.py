@@ -1,0 +1,1 @@
+"""Shards and mixtures as data sets of the Hugging Face Hub."""

@@ -1,0 +1,301 @@
+"""Publish: files become a data set of the Hugging Face Hub, all at once or not at all.
+
+They go to a branch of their own first, some at a time; what lies there with the same hash is not
+sent again, so a run that was killed goes on. When the Hub lists each of them with our hash, one
+commit brings all to ``main``, if nobody else has changed that meanwhile. So ``main`` never holds
+half a data set.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import RevisionNotFoundError
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils.tqdm import disable_progress_bars
+
+from climbstream.loader.core.console import Progress, say
+from climbstream.loader.core.errors import IntegrityError, RemoteError, UsageError
+from climbstream.loader.core.files import hash_json
+from climbstream.loader.storage.hub import PATIENCE, patiently
+
+from .repo_files import Publication, size_of
+
+T = TypeVar("T")
+_BRANCH = "climbstream-"
+"""How the names of our branches begin; what follows is a hash of the files."""
+_STEP = (50, 1 << 28)
+"""Most files and bytes between two looks at the progress."""
+_COMMIT = (1000, 10 << 30)
+"""Most of a commit on the way: the Hub allows few an hour, and slows down with large ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """Where it stands now."""
+
+    repo: str
+    commit: str
+    """Of ``main``."""
+    files: int
+    bytes: int
+    sent: int
+    """Files that were not there."""
+    tag: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Publisher:
+    """Brings files to a data set repository. Who may write says the environment or the login."""
+
+    def __init__(self, repo: str, *, patience: float = PATIENCE) -> None:
+        self.repo = repo
+        self._api = HfApi()
+        disable_progress_bars()  # ours says how far it is
+        self._patience = patience
+
+    def publish(
+        self, publication: Publication, *, private: bool = False, tag: str | None = None
+    ) -> Published:
+        """Make ``publication`` the content of ``main``.
+
+        Raises:
+            RemoteError: The Hub refused, or did not answer in time; or somebody else changed
+                ``main`` meanwhile. The same call goes on where it was.
+            UsageError: The tag is set on something else, or the data set holds more of ours.
+            IntegrityError: The Hub holds other bytes than were sent.
+        """
+        files = publication.files
+        self._try(
+            "make the data set",
+            lambda: self._api.create_repo(
+                self.repo, repo_type="dataset", private=private, exist_ok=True
+            ),
+        )
+        tagged = None if tag is None else self._refs("tags").get(tag)
+        ours = {path: _hashes(content) for path, content in files.items()}
+        head = self._head("main")
+        there = self._list("main")
+        if left := sorted({path.partition("/")[0] for path in there} & {*publication.others}):
+            raise UsageError(
+                f"{self.repo} holds {', '.join(left)}/ too, of which the card would no more speak; "
+                "publish those as well (--what all), or to another data set"
+            )
+        stale = [
+            path
+            for path in there
+            if path not in files and path.partition("/")[0] in publication.folders
+        ]
+        sent = 0
+        if tagged is not None and (tagged != head or stale or _missing(ours, there)):
+            raise UsageError(
+                f"the tag {tag} of {self.repo} is set on {tagged[:12]}, which holds something "
+                "else; choose another, a tag stays where it is"
+            )
+        branch = _BRANCH + hash_json(sorted(ours.items()))[:12]
+        if stale or _missing(ours, there):
+            sent = self._stage(branch, files, ours)
+            self._commit(head, files, ours, stale)
+        else:
+            say(f"{self.repo} holds all of it already")
+        self._tidy(branch)
+        commit = self._head("main")
+        if tag is not None:
+            self._try(
+                f"set the tag {tag}",
+                lambda: self._api.create_tag(
+                    self.repo, tag=tag, revision=commit, repo_type="dataset", exist_ok=True
+                ),
+            )
+        return Published(
+            repo=self.repo,
+            commit=commit,
+            files=len(files),
+            bytes=publication.bytes,
+            sent=sent,
+            tag=tag,
+        )
+
+    def _stage(
+        self, branch: str, files: Mapping[str, Path | bytes], ours: Mapping[str, Any]
+    ) -> int:
+        """Bring what is missing to ``branch``, and see that all is there; return how many."""
+        self._try(
+            "make a branch",
+            lambda: self._api.create_branch(
+                self.repo, branch=branch, repo_type="dataset", exist_ok=True
+            ),
+        )
+        missing = _missing(ours, self._list(branch))
+        sizes = {path: size_of(files[path]) for path in files}
+        done = sum(sizes.values()) - sum(sizes[path] for path in missing)
+        with Progress("publish", sum(sizes.values()), "bytes", done) as progress:
+            for part in _parts(missing, sizes, _COMMIT):
+                additions = {path: _add(path, files[path]) for path in part}
+                for some in _parts(part, sizes, _STEP):
+                    self._send([additions[path] for path in some], branch)
+                    progress.add(sum(sizes[path] for path in some))
+                self._try(
+                    f"commit {part[0]} and what follows it",
+                    partial(
+                        self._api.create_commit,
+                        self.repo,
+                        list(additions.values()),
+                        commit_message=f"{len(part)} files on their way",
+                        repo_type="dataset",
+                        revision=branch,
+                    ),
+                )
+        if wrong := _missing(ours, self._list(branch)):
+            raise IntegrityError(
+                f"{self.repo} lists {len(wrong)} of {len(files)} files with other bytes than were "
+                f"sent, {wrong[0]} among them; run the same command again"
+            )
+        return len(missing)
+
+    def _send(self, additions: Sequence[CommitOperationAdd], branch: str) -> None:
+        """Send what large files hold, unless the Hub has it; small ones go with commits."""
+        self._try(
+            f"send {additions[0].path_in_repo} and what follows it",
+            lambda: self._api.preupload_lfs_files(
+                self.repo, additions, repo_type="dataset", revision=branch
+            ),
+        )
+
+    def _commit(
+        self,
+        head: str,
+        files: Mapping[str, Path | bytes],
+        ours: Mapping[str, Any],
+        stale: Sequence[str],
+    ) -> None:
+        """Make all of it ``main``, which is ``head`` so far."""
+
+        def look_and_commit() -> bool:
+            """Whether nothing was left to do."""
+            there = self._list("main")
+            missing = _missing(ours, there)
+            left = [path for path in stale if path in there]
+            if not missing and not left:  # maybe by a try whose answer was lost
+                return True
+            if (now := self._head("main")) != head:
+                raise RemoteError(
+                    f"somebody else changed {self.repo} meanwhile: main was {head[:12]} and is "
+                    f"{now[:12]}; nothing of it was touched, look at it and publish again"
+                )
+            operations: list[Any] = [_add(path, files[path]) for path in missing]
+            operations += [CommitOperationDelete(path_in_repo=path) for path in left]
+            self._api.create_commit(
+                self.repo,
+                operations,
+                commit_message=f"{len(files)} files of climbstream",
+                repo_type="dataset",
+                revision="main",
+                parent_commit=head,
+            )
+            return False
+
+        while not self._try("make the commit", look_and_commit):
+            pass
+
+    def _list(self, revision: str) -> dict[str, tuple[int, str]]:
+        """Return size and hash of each file of ``revision``: sha256 of an LFS object, or git's."""
+
+        def tree() -> dict[str, tuple[int, str]]:
+            entries = self._api.list_repo_tree(
+                self.repo, repo_type="dataset", revision=revision, recursive=True
+            )
+            return {
+                entry.path: (entry.size, entry.lfs.sha256 if entry.lfs else entry.blob_id)
+                for entry in entries
+                if isinstance(entry, RepoFile)
+            }
+
+        return self._try(f"list {revision}", tree)
+
+    def _tidy(self, branch: str) -> None:
+        """Remove the branch that it came by; speak of others that were left."""
+        left = [name for name in self._refs("branches") if name.startswith(_BRANCH)]
+        if branch in left:
+
+            def remove() -> None:
+                with suppress(RevisionNotFoundError):  # by a try whose answer was lost
+                    self._api.delete_branch(self.repo, branch=branch, repo_type="dataset")
+
+            self._try("remove the branch that it came by", remove)
+            left.remove(branch)
+        if left:
+            say(
+                f"{self.repo} has {len(left)} branches of publications that were not ended, "
+                f"{', '.join(left[:3])}; `hf repos branch delete` removes what nobody works on"
+            )
+
+    def _refs(self, kind: Literal["branches", "tags"]) -> dict[str, str]:
+        """Return the commit of each branch or tag."""
+        refs = self._try(
+            f"list the {kind}", lambda: self._api.list_repo_refs(self.repo, repo_type="dataset")
+        )
+        found = refs.branches if kind == "branches" else refs.tags
+        return {ref.name: ref.target_commit for ref in found}
+
+    def _head(self, revision: str) -> str:
+        info = self._try(
+            f"find {revision}",
+            lambda: self._api.repo_info(self.repo, repo_type="dataset", revision=revision),
+        )
+        return str(info.sha)
+
+    def _try(self, what: str, call: Callable[[], T]) -> T:
+        return patiently(f"{what} of {self.repo}", call, self._patience)
+
+
+def _add(path: str, content: Path | bytes) -> CommitOperationAdd:
+    given = content if isinstance(content, bytes) else str(content)
+    return CommitOperationAdd(path_in_repo=path, path_or_fileobj=given)
+
+
+def _hashes(content: Path | bytes) -> tuple[int, str, str]:
+    """Return size, sha256 and git's hash of the content of a file."""
+    size = size_of(content)
+    sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    if isinstance(content, bytes):
+        sha256.update(content)
+        git.update(content)
+    else:
+        with content.open("rb") as file:
+            while data := file.read(1 << 20):
+                sha256.update(data)
+                git.update(data)
+    return size, sha256.hexdigest(), git.hexdigest()
+
+
+def _missing(ours: Mapping[str, Any], there: Mapping[str, tuple[int, str]]) -> list[str]:
+    """List what is not there, or is other there; it does not matter how the Hub keeps it."""
+    return [
+        path
+        for path, (size, *hashes) in ours.items()
+        if path not in there or there[path][0] != size or there[path][1] not in hashes
+    ]
+
+
+def _parts(
+    paths: Sequence[str], sizes: Mapping[str, int], most: tuple[int, int]
+) -> list[list[str]]:
+    """Cut ``paths`` into parts of not too many files and bytes."""
+    parts: list[list[str]] = []
+    room = 0
+    for path in paths:
+        if not parts or len(parts[-1]) == most[0] or sizes[path] > room:
+            parts.append([])
+            room = most[1]
+        parts[-1].append(path)
+        room -= sizes[path]
+    return parts

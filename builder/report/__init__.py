@@ -1,0 +1,1 @@
+"""What the clusters are about: descriptions, and the HTML report."""

@@ -1,0 +1,87 @@
+"""Atlas: a map of the micro-clusters in two dimensions, coloured by the cluster they are in.
+
+Places are the first two principal components of the centroids, half by value and half by rank, so
+that dense regions spread and neighbours stay near. A dot's area is its number of documents.
+"""
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from climbstream.loader.formats.clusters import ClusterInfo
+
+_WIDTH, _HEIGHT, _MARGIN = 960, 600, 40
+_NAMED = 24
+"""Clusters that have their name written on the map, the largest ones, where there is room."""
+
+
+def draw_atlas(centroids: NDArray[np.float32], clusters: Sequence[ClusterInfo]) -> str:
+    """Draw the micro-clusters of ``clusters``, rows of ``centroids``, as SVG; "" if few are known.
+
+    A cluster whose documents are not known by micro-cluster is left out.
+    """
+    shown = [c for c in clusters if c.micro and len(c.micro) == len(c.micro_documents)]
+    micro = np.array([m for c in shown for m in c.micro], np.int64)
+    if len(micro) < 3:
+        return ""
+    places = _places(centroids[micro])
+    documents = np.array([n for c in shown for n in c.micro_documents], np.float64)
+    radii = 1.5 + 24 * np.sqrt(documents / documents.max()) * min(1, (60 / len(micro)) ** 0.25)
+    dots, names = [], []
+    begin = 0
+    for number, cluster in enumerate(shown):
+        end = begin + len(cluster.micro)
+        title = escape(f"{cluster.name}: {cluster.words}")
+        # Hues a golden section apart, so that clusters of similar size differ.
+        hue = number * 137.5 % 360
+        circles = "".join(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}"/>'
+            for (x, y), r in zip(places[begin:end], radii[begin:end], strict=True)
+        )
+        dots.append(
+            f'<g fill="hsl({hue:.0f} 65% 50%)" fill-opacity=".62"><title>{title}</title>'
+            f"{circles}</g>"
+        )
+        if number < _NAMED:
+            x, y = places[begin + int(np.argmax(documents[begin:end]))]
+            word = escape(cluster.terms[0] if cluster.terms else "")
+            names.append((x, y, f"{escape(cluster.name)} {word}"))
+        begin = end
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" '
+        f'aria-label="Map of the micro-clusters">{"".join(dots)}{_written(names)}</svg>'
+    )
+
+
+def _places(centroids: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Place centroids, ``[m, dims]``, on the drawing: ``[m, 2]``."""
+    moved = centroids.astype(np.float64) - centroids.mean(axis=0, dtype=np.float64)
+    # One thread, and signs by the largest part, for the same picture everywhere.
+    with threadpool_limits(1, "blas"):
+        _, _, axes = np.linalg.svd(moved, full_matrices=False)
+        flat = moved @ axes[:2].T
+    flat *= np.sign(flat[np.argmax(np.abs(flat), axis=0), np.arange(flat.shape[1])])
+    span = np.maximum(np.ptp(flat, axis=0), 1e-9)
+    value = (flat - flat.min(axis=0)) / span
+    rank = np.argsort(np.argsort(flat, axis=0, kind="stable"), axis=0) / max(len(flat) - 1, 1)
+    room = np.array([_WIDTH - 3 * _MARGIN, _HEIGHT - 2 * _MARGIN])
+    places: NDArray[np.float64] = _MARGIN + (0.5 * value + 0.5 * rank) * room
+    return places
+
+
+def _written(names: Sequence[tuple[float, float, str]]) -> str:
+    """Write names beside their dots, the first ones first, without those that would overlap."""
+    taken: list[tuple[float, float]] = []
+    texts = []
+    for x, y, text in names:
+        if any(abs(y - b) < 13 and abs(x - a) < 100 for a, b in taken):
+            continue
+        taken.append((x, y))
+        texts.append(
+            f'<text x="{x + 5:.1f}" y="{y + 4:.1f}" style="fill:var(--ink);'
+            f'paint-order:stroke;stroke:var(--back);stroke-width:3px">{text}</text>'
+        )
+    return "".join(texts)

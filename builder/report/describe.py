@@ -1,0 +1,204 @@
+"""Describe clusters: what sets their words apart, how good they are, a few of their documents."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from climbstream.builder.clustering.cluster_map import ClusterMap
+from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.settings import SCORES
+from climbstream.loader.core.permutation import key
+from climbstream.loader.formats.clusters import ClusterInfo
+from climbstream.loader.formats.manifest import ClusterEntry
+
+_TERMS = 8
+_FEATURES = 20_000
+_READ = 200
+"""Documents of a cluster that its words are taken from."""
+_CHARS = 4_000
+"""Of each of them, what is read."""
+SHOWN = 4
+"""Documents of a cluster that are shown."""
+_BINS = 10
+"""Bins of half a point that quality scores are counted in."""
+
+
+def describe_clusters(
+    units: Sequence[Unit], clusters: ClusterMap, entries: Sequence[ClusterEntry]
+) -> list[ClusterInfo]:
+    """Describe each cluster that was written; of the documents only sums and a few are held."""
+    count = len(entries)
+    sizes = np.zeros(count, np.int64)
+    scores = np.zeros((count, len(SCORES)))
+    labels: list[Counter[str]] = [Counter() for _ in entries]
+    micro = np.zeros(len(clusters.cluster), np.int64)
+    spread = np.zeros((len(SCORES), count, _BINS), np.int64)
+    copies, effective = np.zeros((2, count), np.int64)
+    sample = _Sample(count)
+    for number, unit in enumerate(units):
+        rows = unit.read("order")
+        cluster = unit.read("clusters")[rows]
+        sizes += np.bincount(cluster, unit.read("sizes")[rows], count).astype(np.int64)
+        micro += np.bincount(unit.read("micro")[rows], minlength=len(micro))
+        for column, values in enumerate(unit.read("scores")[rows].T):
+            scores[:, column] += np.bincount(cluster, values, count)
+            bins = np.clip((values * (_BINS / 5)).astype(np.int64), 0, _BINS - 1)
+            found = np.bincount(cluster * _BINS + bins, minlength=count * _BINS)
+            spread[column] += found.reshape(count, _BINS)
+        copied = unit.read("original") >= 0 if unit.has("original") else np.zeros(len(unit), bool)
+        home = clusters.cluster[unit.read("micro")[copied]]
+        copies += np.bincount(home[home >= 0], minlength=count)
+        alone = ~copied[rows]
+        lengths = unit.read("lengths")
+        effective += np.bincount(cluster[alone], lengths[alone], count).astype(np.int64)
+        names = unit.columns("label")["label"].take(rows).to_pylist()
+        for k, name in zip(cluster.tolist(), names, strict=True):
+            labels[k][name] += 1
+        sample.add(number, rows, cluster, unit.read("id_hashes")[rows, 0])
+    drawn = sample.read(units)
+    terms = name_terms([[document["text"] for document in group] for group in drawn])
+    return [
+        ClusterInfo(
+            name=entry.name,
+            terms=terms[k],
+            documents=entry.documents,
+            tokens=entry.tokens,
+            bytes=int(sizes[k]),
+            quality={
+                name: round(float(total) / max(entry.documents, 1), 3)
+                for name, total in zip(SCORES, scores[k], strict=True)
+            },
+            labels={name: n for name, n in labels[k].most_common() if name},
+            samples=show_some(drawn[k]),
+            micro=tuple(np.flatnonzero(clusters.cluster == k).tolist()),
+            micro_documents=tuple(micro[clusters.cluster == k].tolist()),
+            spread={name: tuple(spread[i, k].tolist()) for i, name in enumerate(SCORES)},
+            copies=int(copies[k]),
+            effective_tokens=int(effective[k]),
+        )
+        for k, entry in enumerate(entries)
+    ]
+
+
+class _Sample:
+    """A fair sample of each cluster: the documents whose hashes are the smallest."""
+
+    def __init__(self, count: int) -> None:
+        self._best: list[list[tuple[int, int, int]]] = [[] for _ in range(count)]
+        self._limit = np.full(count, np.iinfo(np.uint64).max, np.uint64)
+
+    def add(
+        self,
+        unit: int,
+        rows: NDArray[np.int64],
+        cluster: NDArray[np.int32],
+        hashes: NDArray[np.uint64],
+    ) -> None:
+        """Look at documents ``rows`` of ``unit``, with their clusters and hashes, all ``[m]``."""
+        hashes = hashes ^ np.uint64(key("describe"))
+        near = np.flatnonzero(hashes <= self._limit[cluster])
+        for k in np.unique(cluster[near]).tolist():
+            mine = near[cluster[near] == k]
+            found = zip(hashes[mine].tolist(), rows[mine].tolist(), strict=True)
+            best = sorted([*self._best[k], *((h, unit, row) for h, row in found)])[:_READ]
+            self._best[k] = best
+            if len(best) == _READ:
+                self._limit[k] = best[-1][0]
+
+    def read(self, units: Sequence[Unit]) -> list[list[dict[str, str]]]:
+        """Read ``id`` and ``text`` of the documents of each cluster, in the order of the hashes."""
+        wanted: dict[int, list[int]] = {}
+        for _, unit, row in sorted(place for best in self._best for place in best):
+            wanted.setdefault(unit, []).append(row)
+        found = {
+            (unit, row): document
+            for unit, rows in sorted(wanted.items())
+            for row, document in zip(rows, _beginnings(units[unit], rows), strict=True)
+        }
+        return [[found[unit, row] for _, unit, row in best] for best in self._best]
+
+
+def name_licenses(units: Sequence[Unit]) -> str:
+    """Name the licences of the documents that stay, the most frequent first."""
+    found: Counter[str] = Counter()
+    for unit in units:
+        found.update(unit.columns("license")["license"].take(unit.read("order")).to_pylist())
+    names = [name for name, _ in found.most_common() if name]
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more or "unknown"
+
+
+def _beginnings(unit: Unit, rows: list[int]) -> list[dict[str, str]]:
+    """Read ``id`` of documents, and how their ``text`` begins."""
+    table = unit.columns("id", "text").take(rows)
+    texts = pc.utf8_slice_codeunits(table["text"], 0, _CHARS).to_pylist()
+    return [
+        {"id": name, "text": text}
+        for name, text in zip(table["id"].to_pylist(), texts, strict=True)
+    ]
+
+
+def label_agreement(labels: Sequence[Mapping[str, int]]) -> dict[str, float] | None:
+    """Say how well clusters match known domains; ``labels`` counts those of each cluster.
+
+    ``nmi``, normalised mutual information, and ``purity``, the part of the documents that lie in a
+    cluster where their domain is the most frequent; None if no domain is known.
+    """
+    names = sorted({name for counts in labels for name in counts})
+    if not names:
+        return None
+    table = np.array([[counts.get(name, 0) for name in names] for counts in labels], np.float64)
+    joint = table / table.sum()
+    ours, theirs = joint.sum(axis=1), joint.sum(axis=0)
+    entropies = (_entropy(ours) + _entropy(theirs)) / 2
+    mutual = _entropy(ours) + _entropy(theirs) - _entropy(joint.ravel())
+    # As scikit-learn has it: one cluster and one domain agree.
+    nmi = mutual / entropies if entropies else 1.0
+    return {"nmi": float(max(nmi, 0.0)), "purity": float(joint.max(axis=1).sum())}
+
+
+def _entropy(shares: NDArray[np.float64]) -> float:
+    positive = shares[shares > 0]
+    return float(-(positive * np.log(positive)).sum())
+
+
+def name_terms(groups: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """Find the words that set each group of texts apart, strongest first.
+
+    As class-based TF-IDF does (Grootendorst, arXiv 2203.05794), but by the part of the documents
+    that hold a word, so that one long document cannot name a cluster.
+    """
+    # It takes a second, which processes that do something else need not wait for.
+    from sklearn.feature_extraction.text import CountVectorizer  # noqa: PLC0415
+
+    counter = CountVectorizer(
+        binary=True,
+        max_features=_FEATURES,
+        token_pattern=r"(?u)\b[^\W\d_]{3,}\b",
+        stop_words="english",
+    )
+    try:
+        holds = counter.fit_transform([text for group in groups for text in group])
+    except ValueError:  # no word in any text
+        return [() for _ in groups]
+    words = counter.get_feature_names_out()
+    ends = np.cumsum([len(group) for group in groups])
+    parts = zip([0, *ends[:-1]], ends, strict=True)
+    share = np.stack([np.asarray(holds[a:b].sum(axis=0)).ravel() / max(b - a, 1) for a, b in parts])
+    weight = share * np.log(np.maximum(share, 1e-9) / np.maximum(share.mean(axis=0), 1e-9))
+    best = np.argsort(-weight, axis=1, kind="stable")[:, :_TERMS]
+    return [tuple(str(words[i]) for i in row if weight[k, i] > 0) for k, row in enumerate(best)]
+
+
+def show_some(documents: Sequence[Mapping[str, str]]) -> tuple[dict[str, str], ...]:
+    """Return ``id`` and the `opening` of ``text`` of the first documents, to be shown."""
+    return tuple({"id": d["id"], "text": opening(d["text"])} for d in documents[:SHOWN])
+
+
+def opening(text: str, most: int = 300) -> str:
+    """Return how ``text`` begins, in at most ``most`` characters, on one line."""
+    line = " ".join(text[: 4 * most].split())
+    return line if len(line) <= most else line[: most - 1] + "…"

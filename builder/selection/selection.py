@@ -1,0 +1,242 @@
+"""Fates: which cluster each document goes to, or why it goes to none.
+
+A few bytes a document are held in memory; all else lies in the units and is read unit by unit.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.builder.clustering.cluster_map import ClusterMap
+from climbstream.builder.clustering.ward import Micros, merge_clusters
+from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.settings import BuildSettings
+from climbstream.loader.core.permutation import key
+
+from .dedup import Seen, find_repeated, hash_texts, near_originals
+from .prune import poor_documents, prune_clusters
+
+HELD_OUT = "held out"
+REPEATED = ("identifier seen before", "text seen before")
+_NOTHING = Seen(0, lambda _: ())
+
+
+@dataclass(slots=True)
+class Fates:
+    """What becomes of each document of the units."""
+
+    units: Sequence[Unit]
+    why: list[NDArray[np.uint8]]
+    """Why each document of each unit is dropped, a place in `reasons`; 0: it stays."""
+    reasons: list[str] = field(default_factory=lambda: [""])
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    """Documents and bytes that came into each stage, went out, and were dropped by reason."""
+
+    @classmethod
+    def of(cls, units: Sequence[Unit]) -> Self:
+        """Begin with all documents of ``units``."""
+        return cls(units, [np.zeros(len(unit), np.uint8) for unit in units])
+
+    def stays(self, number: int) -> NDArray[np.bool_]:
+        """Which documents of unit ``number`` have not been dropped, ``[n]``."""
+        return np.asarray(self.why[number] == 0, np.bool_)
+
+    def drop(self, stage: str, find: Callable[[int, Unit], NDArray[np.str_]]) -> None:
+        """Drop documents; ``find(number, unit)`` gives a reason for each, "" for none, ``[n]``."""
+        before: Counter[str] = Counter()
+        dropped: dict[str, Counter[str]] = {}
+        examples: dict[str, str] = {}
+        for number, unit in enumerate(self.units):
+            stays, sizes, reasons = self.stays(number), unit.read("sizes"), find(number, unit)
+            before += _size(sizes, stays)
+            for reason in map(str, np.unique(reasons[stays])):
+                if reason:
+                    now = stays & (reasons == reason)
+                    self.why[number][now] = self._code(reason)
+                    dropped.setdefault(reason, Counter()).update(_size(sizes, now))
+                    if reason not in examples:
+                        examples[reason] = _name(unit, int(np.flatnonzero(now)[0]))
+        lost = sum(dropped.values(), Counter[str]())
+        self.stages.append(
+            {
+                "stage": stage,
+                "in": {unit: before[unit] for unit in ("documents", "bytes")},
+                "out": {unit: before[unit] - lost[unit] for unit in ("documents", "bytes")},
+                "dropped": {reason: dict(dropped[reason]) for reason in sorted(dropped)},
+                **({"examples": dict(sorted(examples.items()))} if examples else {}),
+            }
+        )
+
+    def _code(self, reason: str) -> int:
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+        return self.reasons.index(reason)
+
+
+def identify(units: Sequence[Unit], settings: BuildSettings, seen: Seen = _NOTHING) -> Fates:
+    """Begin with all documents but those whose identifier stood before, where it may do so once."""
+    fates = Fates.of(units)
+    if settings.ids == "none":
+        fates.drop("identify", lambda _, unit: _where(np.zeros(len(unit), np.bool_), ""))
+    else:
+        apart = settings.ids == "source"
+        before = _NOTHING if apart else seen
+        _drop_repeated(fates, "identify", "id_hashes", REPEATED[0], before, apart=apart)
+    return fates
+
+
+def decide(
+    fates: Fates, centroids: NDArray[np.float32], settings: BuildSettings
+) -> tuple[ClusterMap, Fates]:
+    """Deduplicate, prune, hold out and merge what `identify` gave.
+
+    Writes ``clusters`` int32 ``[n]`` to each unit, the cluster of a document, below 0 if dropped;
+    and ``original`` int64 ``[n]``, the place in the catalogue of the document that it nearly
+    repeats, or -1.
+
+    Raises:
+        InvalidDataError: Nothing is left, or the clusters collapse.
+    """
+    _drop_copies(fates, settings, _NOTHING)
+    _, means = _means(fates, "scores", len(centroids))
+    clusters = prune_clusters(ClusterMap.of(centroids), means, settings.min_cluster_score)
+    _drop_poor(fates, settings, clusters)
+    clusters = merge_clusters(clusters, micros_of(fates, len(centroids)), settings)
+    _write_clusters(fates, clusters)
+    return clusters, fates
+
+
+def assign(fates: Fates, clusters: ClusterMap, settings: BuildSettings, seen: Seen) -> Fates:
+    """Do as `decide` with documents that are appended: ``clusters`` are decided already."""
+    _drop_copies(fates, settings, seen)
+    _drop_poor(fates, settings, clusters)
+    _write_clusters(fates, clusters)
+    return fates
+
+
+def _drop_copies(fates: Fates, settings: BuildSettings, seen: Seen) -> None:
+    if not settings.keep_duplicates:
+        # Among what is left: a copy of what was dropped is none.
+        _drop_repeated(fates, "deduplicate", "text_hashes", REPEATED[1], seen)
+    if settings.near_duplicates is not None:
+        _find_near(fates, settings.near_duplicates, seen)
+        if not settings.keep_duplicates:
+            fates.drop(
+                "deduplicate nearly",
+                lambda _, unit: _where(unit.read("original") >= 0, "nearly the same as another"),
+            )
+
+
+def _drop_poor(fates: Fates, settings: BuildSettings, clusters: ClusterMap) -> None:
+    pruned = clusters.cluster < 0
+    fates.drop("prune clusters", lambda _, u: _where(pruned[u.read("micro")], "pruned cluster"))
+    fates.drop(
+        "prune documents",
+        lambda _, unit: poor_documents(unit.read("scores"), settings.min_document_score),
+    )
+    if settings.holdout:
+        fates.drop(HELD_OUT, lambda _, unit: _where(_held_out(unit, settings), HELD_OUT))
+
+
+def _write_clusters(fates: Fates, clusters: ClusterMap) -> None:
+    for number, unit in enumerate(fates.units):
+        cluster = np.where(fates.stays(number), clusters.cluster[unit.read("micro")], -1)
+        unit.write("clusters", cluster.astype(np.int32))
+
+
+def _drop_repeated(
+    fates: Fates, stage: str, hashes: str, reason: str, seen: Seen, *, apart: bool = False
+) -> None:
+    """Drop each document with ``hashes`` that one before it has, of those that are left.
+
+    With ``apart``, one before it in the same source.
+    """
+    kept = [fates.stays(number) for number in range(len(fates.units))]
+    parts = (
+        # Mixed with the source, equal hashes are of one source.
+        unit.read(hashes)[stays] ^ (hash_texts([unit.source]) if apart else np.uint64(0))
+        for unit, stays in zip(fates.units, kept, strict=True)
+    )
+    ends = np.cumsum([stays.sum() for stays in kept])
+    found = find_repeated(chain(seen.read(hashes), parts), int(ends[-1]), seen.total)
+    again = np.split(found, ends[:-1])
+
+    def find(number: int, unit: Unit) -> NDArray[np.str_]:
+        mask = np.zeros(len(unit), np.bool_)
+        mask[kept[number]] = again[number]
+        return _where(mask, reason)
+
+    fates.drop(stage, find)
+
+
+def _find_near(fates: Fates, least: float, seen: Seen) -> None:
+    """Write ``original`` int64 ``[n]`` to each unit: the number of what is copied, or -1.
+
+    Documents that were there before are numbered first, and stay.
+    """
+    # The best of each group stays. Scores that differ by a little decide nothing, length does.
+    worth = [
+        np.round(4 * (scores[:, 0] + scores[:, 3])) + sizes / (sizes + 4096)
+        for unit in fates.units
+        for scores, sizes in [(unit.read("scores"), unit.read("sizes"))]
+    ]
+    stays = np.concatenate([fates.stays(number) for number in range(len(fates.units))])
+    original = near_originals(
+        [*seen.near, *fates.units],
+        np.append(np.ones(seen.total, np.bool_), stays),
+        np.concatenate([np.full(seen.total, np.inf), *worth]).astype(np.float32),
+        least,
+    )[seen.total :]
+    ends = np.cumsum([len(unit) for unit in fates.units])
+    for unit, part in zip(fates.units, np.split(original, ends[:-1]), strict=True):
+        unit.write("original", part)
+
+
+def micros_of(fates: Fates, count: int) -> Micros:
+    """Say what is left of each of ``count`` micro-clusters."""
+    documents, tightness = _means(fates, "alike", count)
+    return Micros(documents=documents, tightness=tightness[:, 0])
+
+
+def _means(fates: Fates, name: str, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Documents of each micro-cluster that are left, ``[M]``, and means of an array, ``[M, k]``.
+
+    A micro-cluster without documents has no mean, and nothing to prune: infinity.
+    """
+    documents = np.zeros(count, np.int64)
+    sums = np.zeros((count, 1))
+    for number, unit in enumerate(fates.units):
+        stays = fates.stays(number)
+        micro = unit.read("micro")[stays]
+        documents += np.bincount(micro, minlength=count)
+        columns = np.atleast_2d(unit.read(name)[stays].T)
+        found = np.stack([np.bincount(micro, column, count) for column in columns], axis=1)
+        sums = sums + found
+    means = np.where(documents[:, None] > 0, sums / np.maximum(documents, 1)[:, None], np.inf)
+    return documents, means
+
+
+def _held_out(unit: Unit, settings: BuildSettings) -> NDArray[np.bool_]:
+    # By text, so that copies share their fate.
+    drawn = unit.read("text_hashes")[:, 0] ^ np.uint64(key(settings.seed, HELD_OUT))
+    return np.asarray(drawn < settings.holdout * 2.0**64, np.bool_)
+
+
+def _name(unit: Unit, row: int) -> str:
+    """Say which document it is: its identifier, and where it stands."""
+    document = unit.columns("id", "origin").slice(row, 1).to_pylist()[0]
+    name, origin = document["id"], document["origin"]
+    return origin if name == origin else f"{name}, {origin}"
+
+
+def _where(mask: NDArray[np.bool_], reason: str) -> NDArray[np.str_]:
+    return np.where(mask, reason, "")
+
+
+def _size(sizes: NDArray[np.int64], mask: NDArray[np.bool_]) -> Counter[str]:
+    return Counter({"documents": int(mask.sum()), "bytes": int(sizes[mask].sum())})

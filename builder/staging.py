@@ -1,0 +1,39 @@
+"""Aside: what an append has written and the manifest does not know of yet.
+
+New indices lie beside the old ones, other files in a folder of the work in progress. Writing the
+manifest is the commit; then all is put into its place, by the next command if this one was killed.
+"""
+
+from pathlib import Path
+
+from climbstream.loader.core.files import hash_file
+from climbstream.loader.core.workdir import read_plan
+from climbstream.loader.formats.manifest import (
+    INDEX,
+    MANIFEST,
+    NEXT_FILES,
+    NEXT_INDEX,
+    Manifest,
+    cluster_folder,
+)
+
+from .workdir import BASE, WORK, is_work, remove_work
+
+
+def settle(out: Path) -> None:
+    """End what was killed after its manifest was written, a build or an append to ``out``."""
+    work, plan = out / WORK, out / WORK / "plan.json"
+    if not is_work(work) or not (out / MANIFEST).exists():
+        return
+    manifest = Manifest.load(out)
+    if read_plan(plan).get(BASE) == manifest.build:
+        return  # an append that goes on
+    for cluster in manifest.clusters:
+        folder = cluster_folder(out, cluster.name)
+        new = folder / NEXT_INDEX
+        # One that an append left which was given up is of other bytes.
+        if new.exists() and hash_file(new) == cluster.index_hash:
+            new.replace(folder / INDEX)
+    for path in sorted((out / NEXT_FILES).glob("[!.]*")):
+        path.replace(out / path.name)
+    remove_work(work)

@@ -1,0 +1,116 @@
+"""Workplace: a folder that a command fills, begun once, gone on with, and finished.
+
+Until it is finished, what was planned and what is in progress lie in a hidden folder within.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from climbstream.loader.core.console import say
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.files import is_temporary, lock, read_json
+from climbstream.loader.core.workdir import begin_or_continue, check_same
+from climbstream.loader.formats.manifest import MANIFEST, PULL
+
+
+@contextmanager
+def workplace(
+    out: Path, hidden: str, plan: Mapping[str, Any], finished: Callable[[], object | None]
+) -> Iterator[Path | None]:
+    """Hold ``out`` for this process, to do in it what ``plan`` says.
+
+    Gives the folder ``hidden`` of work in progress, which goes when the block ends well; or None if
+    all is done already. ``finished`` returns the plan of what is done, or None.
+
+    Raises:
+        InvalidDataError: ``out`` was begun with another plan, or holds other files.
+        LockedError: Another process works in ``out``.
+    """
+    work = out / hidden
+    with lock(out):
+        if (there := finished()) is not None:
+            check_same(there, plan, out)
+            remove_work(work)
+            say(f"{out} is finished already, from these sources with these settings")
+            yield None
+            return
+        if begin_in(out, hidden, plan):
+            say(f"going on with what was begun in {out}")
+        yield work
+        remove_work(work)
+
+
+WORK = ".build"
+"""Folder of the work in progress of a build, an import or an append."""
+BASE = "append to"
+"""In the plan of an append, the build that it adds to."""
+_PLANS = ("builder", "importer", "exporter", "drawn", BASE)
+"""Kinds of work: the plan of each has one of these keys."""
+_OUTPUTS = {MANIFEST: {"fingerprint", "clusters"}, PULL: {"pull", "shards"}}
+"""Files that mark a shard directory, and keys that they hold."""
+
+
+def is_work(work: Path) -> bool:
+    """Whether ``work`` is a folder of work in progress: a plan of ours lies in it."""
+    return not work.is_symlink() and not _keys(work / "plan.json").isdisjoint(_PLANS)
+
+
+def is_vacant(work: Path) -> bool:
+    """Whether work may begin in ``work``: it is not there, or holds a plan cut short at most."""
+    if work.is_symlink() or not work.is_dir():
+        return not os.path.lexists(work)
+    return all(is_temporary(path, "plan.json") for path in work.iterdir())
+
+
+def is_output(folder: Path) -> bool:
+    """Whether ``folder`` is a shard directory, one that was built or pulled or is about to be."""
+    whole = any(keys <= _keys(folder / name) for name, keys in _OUTPUTS.items())
+    return whole or is_work(folder / WORK)
+
+
+def _keys(path: Path) -> Set[str]:
+    """Return the keys of the JSON object in a file; none if it is no such file."""
+    try:
+        value = read_json(path) if path.is_file() else None
+    except (InvalidDataError, OSError):
+        return set()
+    return value.keys() if isinstance(value, dict) else set()
+
+
+def remove_work(work: Path) -> None:
+    """Remove a folder of work in progress; one without a plan of ours stays, and that is said.
+
+    The plan goes last, so that after a kill the folder is still known to be ours.
+    """
+    if not is_work(work):
+        if os.path.lexists(work):
+            say(f"{work} stays: it holds no plan of this command")
+        return
+    for path in work.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != "plan.json":
+            path.unlink()
+    shutil.rmtree(work)
+
+
+def begin_in(
+    out: Path,
+    hidden: str,
+    plan: Mapping[str, Any],
+    effect: Callable[[Any, Any], str] = lambda _there, _here: "",
+) -> bool:
+    """Begin ``plan`` in ``out``, which is locked, or go on with it; return whether it was begun.
+
+    ``effect`` is that of `begin_or_continue`.
+
+    Raises:
+        InvalidDataError: ``out`` was begun with another plan, or holds other files.
+    """
+    return begin_or_continue(
+        out, f"{hidden}/plan.json", plan, effect, folders=(f"{hidden}/**", "clusters/*", "*")
+    )

@@ -1,0 +1,1 @@
+"""Tokens, shards and the catalogue of documents."""

@@ -1,0 +1,228 @@
+"""The catalogue of a build: every document and its fate, and the text that was held out."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import zstandard
+from numpy.typing import NDArray
+
+from climbstream.builder.clustering.cluster_map import ClusterMap
+from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.selection.dedup import SIGNATURE, Seen, hash_texts
+from climbstream.builder.selection.selection import HELD_OUT, REPEATED, Fates
+from climbstream.builder.settings import SCORES
+from climbstream.loader.core.engines.engine import Engine, run_stage
+from climbstream.loader.core.files import atomic_path
+from climbstream.loader.formats.catalogue import read_parquet
+from climbstream.loader.formats.manifest import DOCUMENTS, HELDOUT
+
+from .shards import WrittenCluster
+
+_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("cluster", pa.string()),
+        ("why", pa.string()),
+        ("copy_of", pa.int64()),
+        ("shard", pa.int32()),
+        ("row", pa.int32()),
+        ("tokens", pa.int32()),
+        ("bytes", pa.int32()),
+        ("micro", pa.int32()),
+        *((name, pa.float32()) for name in SCORES),
+        ("label", pa.string()),
+        ("license", pa.string()),
+        ("origin", pa.string()),
+        ("text_hash", pa.binary(16)),
+        ("signature", pa.binary(SIGNATURE)),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartTask:
+    """A part of the catalogue to write: the documents of ``unit``."""
+
+    unit: Unit
+    path: Path
+    why: NDArray[np.uint8]
+    """Why each document was dropped, a place in ``reasons``; 0: it stays. ``[n]``."""
+    reasons: tuple[str, ...]
+    places: dict[int, NDArray[np.int32]]
+    """Shard and row of its documents in each cluster, in their order there, ``[m, 2]``."""
+    names: tuple[str, ...]
+    keep: tuple[str, ...]
+    """Columns of the corpus that are kept."""
+
+
+def write_catalogue(
+    engine: Engine,
+    out: Path,
+    fates: Fates,
+    written: Sequence[WrittenCluster],
+    *,
+    keep: Sequence[str] = (),
+    first: int = 0,
+) -> None:
+    """Write ``documents/part-*.parquet``, one part a unit, the first with number ``first``.
+
+    A dropped document has a reason (``why``) and no ``cluster``, ``shard``, ``row`` or ``tokens``.
+    ``copy_of`` is the place, over all parts in order, of the document that one nearly repeats.
+    ``signature`` is what an append finds near duplicates by, of documents that are no copies.
+    What an import does not know, bytes of tokens, scores and hashes, is empty.
+    """
+    tasks = _plan(out, fates, written, keep, first)
+    run_stage(engine, "write catalogue", "documents", write_part, tasks)
+
+
+def _plan(
+    out: Path,
+    fates: Fates,
+    written: Sequence[WrittenCluster],
+    keep: Sequence[str],
+    first: int,
+) -> Iterator[PartTask]:
+    """Follow the documents of each cluster through its shards, unit by unit."""
+    ends = [np.cumsum(cluster.shard_samples) for cluster in written]
+    starts = [np.concatenate([[0], end]) for end in ends]
+    served = np.zeros(len(written), np.int64)
+    for part, (unit, why) in enumerate(zip(fates.units, fates.why, strict=True)):
+        counts = np.bincount(unit.read("clusters")[unit.read("order")], minlength=len(written))
+        places = {}
+        for k in np.flatnonzero(counts).tolist():
+            number = served[k] + np.arange(counts[k])
+            shard = np.searchsorted(ends[k], number, side="right")
+            row = number - starts[k][shard]
+            places[k] = np.column_stack([written[k].first + shard, row]).astype(np.int32)
+        served += counts
+        yield PartTask(
+            unit=unit,
+            path=out / DOCUMENTS / f"part-{first + part:05d}.parquet",
+            why=why,
+            reasons=tuple(fates.reasons),
+            places=places,
+            names=tuple(cluster.entry.name for cluster in written),
+            keep=tuple(keep),
+        )
+
+
+def write_part(task: PartTask) -> int:
+    """Write one part, unless it is there; return its documents."""
+    unit, dropped = task.unit, task.why > 0
+    if task.path.exists():
+        return len(dropped)
+    cluster, order = unit.read("clusters"), unit.read("order")
+    tokens, shard, row = np.full((3, len(cluster)), -1, np.int32)
+    tokens[order] = unit.read("lengths")
+    for k, places in task.places.items():
+        shard[order[cluster[order] == k]], row[order[cluster[order] == k]] = places.T
+    original = unit.read("original") if unit.has("original") else np.full(len(cluster), -1)
+    text = unit.columns("id", "label", "license", "origin")
+    columns: dict[str, Any] = {
+        "id": text["id"],
+        "cluster": pa.array(np.array(["", *task.names])[cluster + 1], mask=dropped),
+        "why": pa.array(np.array(task.reasons)[task.why], mask=~dropped),
+        "copy_of": pa.array(original, mask=original < 0),
+        "shard": pa.array(shard, mask=dropped),
+        "row": pa.array(row, mask=dropped),
+        "tokens": pa.array(tokens, mask=dropped),
+        "micro": unit.read("micro"),
+        **{name: text[name] for name in ("label", "license", "origin")},
+    }
+    if unit.has("sizes"):
+        columns["bytes"] = unit.read("sizes").astype(np.int32)
+    if unit.has("scores"):
+        columns |= dict(zip(SCORES, unit.read("scores").T.copy(), strict=True))
+    if unit.has("text_hashes"):
+        columns["text_hash"] = _binary(unit.read("text_hashes"))
+    if unit.has("original"):
+        # What an append compares with: each of what was found to be alike once.
+        alone = (original < 0) & ~np.isin(np.array(task.reasons)[task.why], REPEATED)
+        signatures = _binary(unit.read("signatures").T)
+        columns["signature"] = pc.if_else(pa.array(alone), signatures, None)
+    for field in _SCHEMA:
+        columns.setdefault(field.name, pa.nulls(len(cluster), field.type))
+    schema = _SCHEMA
+    for number, name in enumerate(task.keep):
+        schema = schema.append(pa.field(name, pa.string()))
+        columns[name] = unit.columns(f"kept_{number}")[f"kept_{number}"]
+    with atomic_path(task.path) as path:
+        pq.write_table(pa.table(columns, schema=schema), path, compression="zstd")
+    return len(dropped)
+
+
+def _binary(rows: NDArray[Any]) -> Any:
+    """Make an Arrow array of ``rows``, ``[n, k]``, a value the bytes of a row."""
+    width = rows.shape[1] * rows.dtype.itemsize
+    data = pa.py_buffer(rows.tobytes())
+    return pa.Array.from_buffers(pa.binary(width), len(rows), [None, data])
+
+
+@dataclass(frozen=True, slots=True)
+class SignedTask:
+    """Read the signatures of a part of the catalogue into ``unit``."""
+
+    path: Path
+    unit: Unit
+
+
+def read_signatures(task: SignedTask) -> int:
+    """Write ``signatures`` uint8 ``[SIGNATURE, n]``, as `stages.look` does; return n.
+
+    A document that has none, as it is a copy of another, takes no part.
+    """
+    if not task.unit.has("signatures"):
+        column = pq.read_table(task.path, columns=["signature"])["signature"]
+        filled = pc.fill_null(column, b"\xff" * SIGNATURE).combine_chunks()
+        data = np.frombuffer(b"".join(filled.to_pylist()), np.uint8).reshape(-1, SIGNATURE)
+        task.unit.write("signatures", np.ascontiguousarray(data.T))
+    return int(task.unit.read("signatures", mapped=True).shape[1])
+
+
+def read_seen(engine: Engine, out: Path, parts: int, work: Path | None) -> Seen:
+    """Return the hashes of the documents that are listed in ``parts`` of the catalogue.
+
+    ``work`` is where to lay down their signatures, None if they are not needed.
+    """
+    paths = [out / DOCUMENTS / f"part-{part:05d}.parquet" for part in range(parts)]
+
+    def read(name: str) -> Iterator[NDArray[np.uint64]]:
+        for path in paths:
+            if name == "id_hashes":
+                yield hash_texts(read_parquet(path, ["id"])["id"].to_pylist())
+            else:
+                column = read_parquet(path, ["text_hash"])["text_hash"]
+                data = b"".join(column.to_pylist())
+                yield np.frombuffer(data, np.uint64).reshape(-1, 2)
+
+    near: list[Unit] = []
+    if work is not None:
+        tasks = [SignedTask(path, Unit(work / path.stem)) for path in paths]
+        run_stage(engine, "read signatures", "documents", read_signatures, tasks)
+        near = [task.unit for task in tasks]
+    return Seen(sum(pq.read_metadata(path).num_rows for path in paths), read, near)
+
+
+def write_heldout(out: Path, fates: Fates, clusters: ClusterMap, names: Sequence[str]) -> None:
+    """Write the documents that were held out, with their clusters, for evaluation."""
+    if HELD_OUT not in fates.reasons:
+        return
+    with (
+        atomic_path(out / HELDOUT) as path,
+        path.open("wb") as file,
+        zstandard.ZstdCompressor(level=3).stream_writer(file) as packed,
+    ):
+        for unit, why in zip(fates.units, fates.why, strict=True):
+            rows = np.flatnonzero(why == fates.reasons.index(HELD_OUT))
+            micro = unit.read("micro")[rows]
+            documents = unit.columns("id", "text", "label").take(rows).to_pylist()
+            for document, k in zip(documents, clusters.cluster[micro].tolist(), strict=True):
+                line = json.dumps({**document, "cluster": names[k]}, ensure_ascii=False)
+                packed.write(line.encode() + b"\n")

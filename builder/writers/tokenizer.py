@@ -1,0 +1,66 @@
+"""Tokens: texts to token ids, by any Hugging Face tokenizer or by one trained on the corpus."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from climbstream.builder.end_token import EOS
+from climbstream.loader.core.errors import InvalidDataError
+
+_BATCH = 128
+"""Texts that are encoded at a time: an encoding takes 20 times the memory of its ids."""
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Train a byte-level BPE of ``vocab_size`` tokens, `EOS` being number 0."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def load_tokenizer(name: str) -> Tokenizer:
+    """Load a tokenizer: a ``tokenizer.json``, a folder that holds one, or a name on the Hub.
+
+    Raises:
+        InvalidDataError: There is none.
+    """
+    path = Path(name)
+    path = path / "tokenizer.json" if path.is_dir() else path
+    try:
+        return Tokenizer.from_file(str(path)) if path.exists() else Tokenizer.from_pretrained(name)
+    except Exception as error:  # the library raises bare Exception
+        raise InvalidDataError(
+            f"{name} is no tokenizer: {error}; "
+            "name a tokenizer.json, its folder, or a name on the Hub"
+        ) from None
+
+
+def token_dtype(vocab_size: int) -> str:
+    """Smallest type that holds ids below ``vocab_size``: ``uint16`` or ``uint32``."""
+    return "uint16" if vocab_size <= 1 << 16 else "uint32"
+
+
+def tokenize(
+    tokenizer: Tokenizer, texts: Sequence[str], dtype: str, end: int | None
+) -> list[NDArray[Any]]:
+    """Give the token ids of each text, with token ``end`` behind them, unless that is None."""
+    tokenizer.encode_special_tokens = True  # as text: a document may speak of them
+    tail = [] if end is None else [end]
+    documents = []
+    for first in range(0, len(texts), _BATCH):
+        batch = list(texts[first : first + _BATCH])
+        encodings = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+        documents += [np.array(encoding.ids + tail, dtype) for encoding in encodings]
+    return documents

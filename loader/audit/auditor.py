@@ -1,0 +1,229 @@
+"""Audit: what a run says that it served, against what its weights log says that it should have.
+
+Every step is planned again, those too that were served again later: by the record of weights that
+their block names, which never leaves the log. Of those that count, that record must also be the one
+that the log holds for them.
+"""
+
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.loader.core.errors import IntegrityError
+from climbstream.loader.formats.mixture import ONE
+from climbstream.loader.sampling.planner import Position
+from climbstream.loader.weights.log import WeightsLog
+
+from .ledger import Block, Opening, hash_marks, short_marks
+from .replay import Replay, position_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterShare:
+    """What a cluster was due and got, as parts of all rows, and how often it was gone through."""
+
+    name: str
+    target: float
+    served: float
+    tokens: int
+    epochs: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What was recomputed."""
+
+    first: int
+    """The step that the ledger begins with; what was served before counts in ``epochs`` alone."""
+    steps: int
+    """Steps from it on, each once."""
+    again: int
+    """Steps that were served, and served again after the run went on from an earlier one."""
+    unwritten: int
+    """Steps that no block holds, but which the next opening agrees with."""
+    clusters: tuple[ClusterShare, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A position, and the rows that each cluster was due by then, ``[K]``."""
+
+    position: Position
+    due: NDArray[np.float64]
+
+    def same(self, position: Position) -> bool:
+        """Whether ``position`` is this one."""
+        ours = self.position
+        return (
+            (ours.step, ours.served) == (position.step, position.served)
+            and bool((ours.consumed == position.consumed).all())
+            and bool((ours.credit == position.credit).all())
+        )
+
+
+class _Auditor:
+    """Walks through a ledger."""
+
+    def __init__(self, replay: Replay) -> None:
+        self._replay = replay
+        self._openings = [line for line in replay.lines if isinstance(line, Opening)]
+        self._begins = sorted({opening.state.step for opening in self._openings})
+        self._known: dict[int, list[_Place]] = {}
+        """Places at the steps that openings begin at, each time that they were passed."""
+        self._opening = self._openings[0]
+        self.base = position_of(self._opening)
+        """Where the ledger begins."""
+        self._here = _Place(self.base, np.zeros(len(replay.names)))
+        self.again = self.unwritten = 0
+
+    def walk(self) -> _Place:
+        """Check all lines; return the place where they end.
+
+        Raises:
+            IntegrityError: Something differs; the message names the first step that does.
+        """
+        begins = [
+            line.state.step if isinstance(line, Opening) else 1 << 62 for line in self._replay.lines
+        ]
+        # The least step at which a later line takes up the run again.
+        later = [*list(accumulate(reversed(begins[1:]), min))[::-1], 1 << 62]
+        self._start(self._openings[0], self._here)
+        for line, again in zip(self._replay.lines[1:], later[1:], strict=True):
+            if isinstance(line, Opening):
+                self._open(line)
+            else:
+                self._check(line, again)
+        return self._here
+
+    def _start(self, opening: Opening, place: _Place) -> None:
+        self._opening, self._here = opening, place
+        self._known.setdefault(place.position.step, []).append(place)
+
+    def _open(self, opening: Opening) -> None:
+        """Go to where ``opening`` begins, if that is where the run had been."""
+        there, here = position_of(opening), self._here
+        if there.step > here.position.step:
+            self.unwritten += there.step - here.position.step
+            self._advance(there.step, self._replay.log, None)
+            found: _Place | None = self._here
+        else:
+            self.again += here.position.step - there.step
+            places = self._known.get(there.step, [])
+            # None: it begins before the first one did.
+            found = next((p for p in places if p.same(there)), places[-1] if places else None)
+        if found is not None and not found.same(there):
+            raise IntegrityError(
+                f"step {there.step:,}: the run went on from another position than it had come to; "
+                "it went on from a state of another run, or the ledger was changed"
+            )
+        if found is None:
+            self._known, self.base = {}, there
+        self._start(opening, found or _Place(there, np.zeros(len(there.credit))))
+
+    def _check(self, block: Block, again: int) -> None:
+        """Check one block, of which the steps from ``again`` on were served once more."""
+        step, log = self._here.position.step, self._replay.log
+        if block.step != step:
+            raise IntegrityError(
+                f"step {step:,}: it does not stand in the ledger, which goes on at {block.step:,}"
+            )
+        record = log.records[block.v] if block.v < len(log.records) else None
+        if record is None or record.hash != block.weights or record.at_step > step:
+            raise IntegrityError(
+                f"step {step:,}: it was served by weights {block.v} ({block.weights:.8}), which "
+                "the weights log does not hold for it"
+            )
+        counts = min(block.end, again)
+        if step < counts:
+            following = next((r for r in log.since(step)[1:]), None)
+            if log.at(step).v != block.v:
+                raise IntegrityError(
+                    f"step {step:,}: it was served by weights {block.v}, and by the weights log "
+                    f"weights {log.at(step).v} hold"
+                )
+            if following is not None and following.at_step < counts:
+                raise IntegrityError(
+                    f"step {following.at_step:,}: it was served by weights {block.v}, and by the "
+                    f"weights log weights {following.v} hold"
+                )
+        self._advance(block.end, WeightsLog((record,)), block)
+
+    def _advance(self, end: int, log: WeightsLog, block: Block | None) -> None:
+        """Plan the steps up to ``end``, and compare them with ``block``."""
+        names, here = self._replay.names, self._here
+        first, rows, marks = here.position.step, np.zeros(len(names), np.int64), []
+        stops = [s for s in self._begins if first < s < end]
+        for stop in [*stops, end]:
+            position, due = here.position, here.due
+            count = stop - position.step
+            for steps, weights in self._replay.plan(self._opening, position, count, log):
+                planned = weights[: steps.planned].sum(axis=0, dtype=np.float64)
+                due = due + planned * (self._opening.state.batch_rows / ONE)
+                position = steps.after
+                rows += steps.quotas.sum(axis=0)
+                marks.append(steps.marks)
+            if position.step < stop:
+                raise IntegrityError(
+                    f"step {position.step:,}: it takes more than max_epochs of a cluster, and the "
+                    "weights log does not cap it"
+                )
+            here = _Place(position, due)
+            if stop in self._begins:
+                self._known.setdefault(stop, []).append(here)
+        if block is not None:
+            _compare(block, rows, np.concatenate(marks), self._opening.state.seq_len)
+        self._here = here
+
+
+def _compare(
+    block: Block, rows: NDArray[np.int64], marks: NDArray[np.uint64], seq_len: int
+) -> None:
+    """Raise `IntegrityError` unless ``block`` is of these rows."""
+    short = short_marks(marks)
+    for i in range(block.steps):
+        if short[4 * i : 4 * i + 4] != block.marks[4 * i : 4 * i + 4]:
+            raise IntegrityError(
+                f"step {block.step + i:,}: other rows were served than the weights log says"
+            )
+    if (block.digest, block.rows, block.tokens) != (
+        hash_marks(marks),
+        rows.tolist(),
+        int(rows.sum()) * seq_len,
+    ):
+        raise IntegrityError(
+            f"step {block.step:,}: in the {block.steps:,} steps from it on other rows are counted "
+            "than the weights log says"
+        )
+
+
+def audit_run(replay: Replay) -> Audit:
+    """Plan all steps of a run again, and compare.
+
+    Raises:
+        IntegrityError: Something differs; the message names the first step that does.
+    """
+    auditor = _Auditor(replay)
+    end = auditor.walk()
+    begin, there = auditor.base, end.position
+    rows = there.consumed.sum(axis=1) - begin.consumed.sum(axis=1)
+    epochs = there.consumed.sum(axis=1) / np.maximum(replay.epoch_rows, 1)
+    total = max(1, int(rows.sum()))
+    clusters = tuple(
+        ClusterShare(
+            name=name,
+            target=float(end.due[k] / total),
+            served=float(rows[k] / total),
+            tokens=int(rows[k]) * replay.settings.seq_len,
+            epochs=float(epochs[k]),
+        )
+        for k, name in enumerate(replay.names)
+    )
+    return Audit(
+        first=begin.step,
+        steps=there.step - begin.step,
+        again=auditor.again,
+        unwritten=auditor.unwritten,
+        clusters=clusters,
+    )

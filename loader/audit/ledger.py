@@ -1,0 +1,278 @@
+"""Ledger: what a run served, in blocks of steps, so that it can be recomputed and compared.
+
+Lines of JSON, append-only and hash-chained. An `Opening` says where a loader began or went on, and
+with which settings; each `Block` after it says what was served in some steps. An opening at a step
+that has blocks already replaces them from that step on: they stay in the file, and what was served
+in all is what the last opening had consumed and the blocks after it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.loader.core.errors import IntegrityError, InvalidDataError
+from climbstream.loader.core.files import append_line, hash_bytes, hash_json, read_lines
+from climbstream.loader.core.typed import Count, Finite, convert, located, short
+from climbstream.loader.core.workdir import check_same
+from climbstream.loader.state import LoaderState
+from climbstream.loader.weights.log import WeightsLog
+
+LEDGER = "served.jsonl"
+"""File in the folder of a run."""
+_BLOCK = 1024
+"""Steps that are kept before they are written: together they cost less than a batch."""
+_FIXED = ("data", "seed", "seq_len", "lanes", "pack", "part", "clusters")
+"""What a state must have in common with all others of a run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OpeningValue:
+    """An `Opening` whose state is still JSON."""
+
+    shards: str
+    max_epochs: dict[str, Finite]
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """Where a loader began, or went on."""
+
+    shards: str
+    """Folder or URL."""
+    max_epochs: dict[str, float]
+    state: LoaderState
+
+    kind = "opening"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the opening as JSON values."""
+        return {
+            "shards": self.shards,
+            "max_epochs": self.max_epochs,
+            "state": self.state.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what `to_json` gave.
+
+        Raises:
+            InvalidDataError: It is no such opening.
+        """
+        opening = convert(value, _OpeningValue, "opening of a ledger")
+        state = located(LoaderState.from_json, opening.state, "state")
+        return cls(shards=opening.shards, max_epochs=opening.max_epochs, state=state)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Steps that were served one after the other, by one record of weights."""
+
+    step: Count
+    """The first of them."""
+    steps: Count
+    v: Count
+    """Number of the record of weights,"""
+    weights: str
+    """and its hash."""
+    rows: list[Count]
+    """Rows of each cluster, on all ranks together, in the order of the clusters."""
+    tokens: Count
+    """Tokens of all these rows."""
+    marks: str
+    """Four hex digits a step, of the hash of its rows: to find the first step that differs."""
+    digest: str
+    """Hash of the whole hashes of the rows of all steps."""
+
+    kind = "steps"
+
+    @property
+    def end(self) -> int:
+        """The step after the last."""
+        return self.step + self.steps
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the block as JSON values."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what `to_json` gave.
+
+        Raises:
+            InvalidDataError: It is no such block.
+        """
+        block = convert(value, cls, "block of steps")
+        if len(block.marks) != 4 * block.steps:
+            raise InvalidDataError(
+                f"the {block.steps} steps from {block.step} on have marks of {len(block.marks)} "
+                f"hex digits, not {4 * block.steps}"
+            )
+        return block
+
+
+Line = Opening | Block
+_KINDS: dict[str, type[Line]] = {kind.kind: kind for kind in (Opening, Block)}
+
+
+def short_marks(marks: NDArray[np.uint64]) -> str:
+    """Four hex digits of each of ``marks``, uint64 ``[n]``."""
+    return (marks & np.uint64(0xFFFF)).astype(">u2").tobytes().hex()
+
+
+def hash_marks(marks: NDArray[np.uint64]) -> str:
+    """Hash of ``marks``, uint64 ``[n]``."""
+    return hash_bytes(marks.astype("<u8").tobytes())
+
+
+class Ledger:
+    """The file of a run, to write to; one process writes.
+
+    Blocks are not synced: what a power cut takes was served after the last checkpoint, or can be
+    planned again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._head = ""
+        self._seq_len = 0
+        self._opening: Opening | None = None
+        self._step = 0
+        self._held: list[tuple[NDArray[np.int64], NDArray[np.uint64]]] = []
+
+    def open(self, opening: Opening) -> None:
+        """Go on from ``opening``; it is written when the first block after it is.
+
+        Raises:
+            InvalidDataError: The file is the ledger of another run; the message names what differs.
+        """
+        if lines := read_lines(self.path):
+            check_same(_fixed(_parse(self.path, lines[0])), _fixed(opening), self.path)
+        self._opening, self._step, self._held = opening, opening.state.step, []
+        self._seq_len = opening.state.seq_len
+
+    def add(
+        self,
+        step: int,
+        quotas: NDArray[np.int64],
+        marks: NDArray[np.uint64],
+        log: WeightsLog,
+    ) -> None:
+        """Take up the steps from ``step`` on, as in `Steps`; those that it has are passed over."""
+        new = self._step - step
+        if new < len(marks):
+            self._held.append((quotas[new:], marks[new:]))
+            self._step += len(marks) - new
+        if sum(len(marks) for _, marks in self._held) >= _BLOCK:
+            self.write(log)
+
+    def write(self, log: WeightsLog) -> None:
+        """Write what is held; ``log`` is what it followed."""
+        if not self._held:
+            return
+        quotas, marks = (np.concatenate(parts) for parts in zip(*self._held, strict=True))
+        begin = self._step - len(marks)
+        if self._opening is not None:
+            # Only now: whoever wrote before has written all it had.
+            lines = read_lines(self.path)
+            if lines:
+                _parse(self.path, lines[-1], len(lines))
+                self._head = lines[-1]["hash"]
+            self._append(self._opening)
+            self._opening = None
+        first = begin
+        while first < self._step:
+            record, *later = log.since(first)[:2]
+            end = min([self._step, *(r.at_step for r in later)])
+            part = slice(first - begin, end - begin)
+            rows = quotas[part].sum(axis=0)
+            self._append(
+                Block(
+                    step=first,
+                    steps=end - first,
+                    v=record.v,
+                    weights=record.hash,
+                    rows=rows.tolist(),
+                    tokens=int(rows.sum()) * self._seq_len,
+                    marks=short_marks(marks[part]),
+                    digest=hash_marks(marks[part]),
+                )
+            )
+            first = end
+        self._held = []
+
+    def _append(self, line: Line) -> None:
+        value = {"kind": line.kind, **line.to_json(), "prev": self._head}
+        self._head = hash_json(value)
+        append_line(self.path, {**value, "hash": self._head}, sync=False)
+
+
+def read_ledger(path: Path) -> list[Line]:
+    """Read what a `Ledger` wrote.
+
+    Raises:
+        InvalidDataError: There is none, or a line is none of its.
+        IntegrityError: The chain of hashes is broken.
+    """
+    lines, head = [], ""
+    for number, value in enumerate(read_lines(path), start=1):
+        line = _parse(path, value, number)
+        content = {name: v for name, v in value.items() if name != "hash"}
+        if value.get("prev") != head or value.get("hash") != hash_json(content):
+            said = f" (step {line.step})" if isinstance(line, Block) else ""
+            raise IntegrityError(
+                f"{path}, line {number}{said}: it was changed, or lines before it were"
+            )
+        head = value["hash"]
+        lines.append(line)
+    if not lines or not isinstance(lines[0], Opening):
+        raise InvalidDataError(
+            f"{path} says of no step what was served; name the folder of a run that writes it, "
+            "as climb train and MixtureLoader(served=...) do"
+        )
+    return lines
+
+
+def segments(lines: list[Line]) -> Iterator[tuple[Opening, int]]:
+    """Give each opening, and the step at which what it served ends or is replaced.
+
+    One that was replaced as a whole ends before it begins.
+    """
+    openings = [(i, line) for i, line in enumerate(lines) if isinstance(line, Opening)]
+    begins = [opening.state.step for _, opening in openings]
+    # The least step that any later opening begins at.
+    least = list(accumulate(reversed(begins[1:]), min))[::-1]
+    stops = [i for i, _ in openings[1:]] + [len(lines)]
+    for number, ((i, opening), stop) in enumerate(zip(openings, stops, strict=True)):
+        last = lines[stop - 1]
+        end = last.end if isinstance(last, Block) and stop - 1 > i else opening.state.step
+        yield opening, min([end, *least[number : number + 1]])
+
+
+def _fixed(line: Line) -> dict[str, Any]:
+    assert isinstance(line, Opening)
+    return {name: getattr(line.state, name) for name in _FIXED}
+
+
+def _parse(path: Path, value: Any, number: int = 1) -> Line:
+    """Read one line, whoever wrote it."""
+    return located(_read_line, value, f"{path}, line {number}")
+
+
+def _read_line(value: Any) -> Line:
+    if not isinstance(value, dict) or not all(
+        isinstance(value.get(name), str) for name in ("kind", "prev", "hash")
+    ):
+        raise InvalidDataError("no line of a ledger, which has a kind and two hashes")
+    fields = {name: v for name, v in value.items() if name not in ("kind", "prev", "hash")}
+    if value["kind"] not in _KINDS:
+        raise InvalidDataError(f"no line of a ledger is of kind {short(value['kind'])}")
+    if not value["prev"] and value["kind"] != Opening.kind:
+        raise InvalidDataError("a ledger begins with an opening")
+    return _KINDS[value["kind"]].from_json(fields)

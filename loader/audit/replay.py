@@ -1,0 +1,117 @@
+"""Replay: the steps of a run planned again, from its ledger and the indexes of the shards alone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.permutation import key
+from climbstream.loader.formats.manifest import Manifest, load_index
+from climbstream.loader.reading.packing import count_shard_rows
+from climbstream.loader.sampling.epoch_limits import Allowance
+from climbstream.loader.sampling.lanes import Lanes, keep_part
+from climbstream.loader.sampling.planner import NOBODY, Planner, Position, Steps
+from climbstream.loader.storage.store import Store
+from climbstream.loader.weights.log import WeightsLog
+from climbstream.loader.weights.request import open_run
+
+from .ledger import LEDGER, Line, Opening, read_ledger, segments
+
+_AT_ONCE = 1024
+
+
+class Replay:
+    """A run, as its folder has it; no shard is opened.
+
+    Args:
+        run: The folder, with weights log and ledger.
+        shards: Where the shards lie; default: where they lay when the run began.
+
+    Raises:
+        UsageError: It is no folder of a run.
+        InvalidDataError: It has no ledger, or the shards are others.
+        IntegrityError: A chain of hashes is broken.
+    """
+
+    def __init__(self, run: Path, shards: str | Path | None = None) -> None:
+        self.log = open_run(run)
+        self.lines: list[Line] = read_ledger(run / LEDGER)
+        (first,) = (line for line in self.lines[:1] if isinstance(line, Opening))
+        self.settings = state = first.state
+        self.names = state.clusters
+        self.directory = Store.of(shards if shards is not None else first.shards)
+        self.manifest = Manifest.load(self.directory)
+        if self.manifest.fingerprint != state.data:
+            raise InvalidDataError(
+                f"{self.directory} holds shards {self.manifest.fingerprint:.8}, and the run was "
+                f"served shards {state.data:.8}; name theirs with --shards"
+            )
+        indexes = [load_index(self.directory, self.manifest, c) for c in self.manifest.clusters]
+        shard_rows = [
+            keep_part(
+                count_shard_rows(state.pack, index, state.seq_len), state.part, state.seed, name
+            )
+            for name, index in zip(self.names, indexes, strict=True)
+        ]
+        self.epoch_rows = np.array([sum(rows) for rows in shard_rows], np.int64)
+        self._planner = Planner(
+            Lanes.deal(self.names, shard_rows, state.lanes, state.seed),
+            state.batch_rows,
+            NOBODY,
+            1,
+            np.uint64(key(state.seed, "order within a batch")),
+        )
+
+    @property
+    def steps(self) -> int:
+        """Steps that stand in the ledger: the number of the first that does not."""
+        return max(end for _, end in segments(self.lines))
+
+    def room(self, opening: Opening, position: Position) -> NDArray[np.int64]:
+        """Rows that each cluster may still serve by the settings of ``opening``, ``[K]``."""
+        return Allowance(opening.max_epochs, self.names, self.epoch_rows).room(position)
+
+    def plan(
+        self, opening: Opening, position: Position, count: int, log: WeightsLog
+    ) -> Iterator[tuple[Steps, NDArray[np.int64]]]:
+        """Plan ``count`` steps from ``position`` on, many at a time, each with its weights.
+
+        It ends early before a step that would pass ``max_epochs``.
+        """
+        planner = self._planner._replace(batch_rows=opening.state.batch_rows)
+        end = position.step + count
+        while position.step < end:
+            count = min(_AT_ONCE, end - position.step)
+            weights = log.table(position.step, count, self.names)
+            steps = planner.plan(position, weights, count, self.room(opening, position))
+            yield steps, np.broadcast_to(weights, (count, len(self.names)))
+            if steps.planned < count:
+                return
+            position = steps.after
+
+    def step(self, step: int) -> Steps:
+        """Plan step ``step`` as it was served last, with the rows of all ranks in their order.
+
+        Raises:
+            UsageError: It does not stand in the ledger.
+        """
+        found = [o for o, end in segments(self.lines) if o.state.step <= step < end]
+        if not found:
+            raise UsageError(
+                f"step {step} does not stand in the ledger; it has {self.steps:,} steps, from 0 on"
+            )
+        opening, position = found[-1], position_of(found[-1])
+        for steps, _ in self.plan(opening, position, step - position.step, self.log):
+            position = steps.after
+        planner = self._planner._replace(batch_rows=opening.state.batch_rows, rank=0)
+        weights = self.log.table(step, 1, self.names)
+        return planner.plan(position, weights, 1, self.room(opening, position))
+
+
+def position_of(opening: Opening) -> Position:
+    """Return the position that ``opening`` goes on from."""
+    state = opening.state
+    consumed, credit = np.array(state.consumed, np.int64), np.array(state.credit, np.int64)
+    return Position(state.step, state.served, consumed, credit)

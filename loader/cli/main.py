@@ -1,0 +1,234 @@
+"""The command line, ``climb``: names of commands to where they live, and what all have in common.
+
+A command is imported when it is called, so ``climb --help`` imports nothing heavy. stdout is data,
+stderr is progress. An error of ours is one line and its exit code
+(`climbstream.loader.core.errors`); a traceback is shown with ``--debug`` alone.
+"""
+
+import importlib
+import io
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from climbstream.loader.core.engines.task_timeout import TIMEOUT
+from climbstream.loader.core.errors import ClimbError, UsageError
+from climbstream.loader.core.files import disk_error
+from climbstream.loader.core.signals import AGAIN, Stopped, unwind_on_signals
+from climbstream.loader.core.visible_text import visible, visible_json
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Home(NamedTuple):
+    """Where a command lives."""
+
+    place: str
+    help: str
+    extra: str
+    """What must be installed for it: ``pip install 'climbstream[EXTRA]'``."""
+
+
+COMMANDS = {
+    "demo": _Home(
+        "climbstream.search.cli.demo:demo", "The whole chain on real text, in some minutes.", "all"
+    ),
+    "build": _Home(
+        "climbstream.builder.cli.build:build",
+        "Turn a corpus into clusters and token shards.",
+        "build",
+    ),
+    "import": _Home(
+        "climbstream.builder.cli.exchange:import_",
+        "Turn a corpus that is clustered already into token shards.",
+        "build",
+    ),
+    "export": _Home(
+        "climbstream.builder.cli.exchange:export",
+        "Write shards as other trainers read them.",
+        "build",
+    ),
+    "publish": _Home(
+        "climbstream.builder.cli.exchange:publish",
+        "Make shards or a mixture a data set of the Hugging Face Hub.",
+        "all",
+    ),
+    "pull": _Home(
+        "climbstream.loader.cli.shards:pull",
+        "Fetch shards from the Hub or another store, as far as a mixture needs them.",
+        "hub",
+    ),
+    "inspect": _Home(
+        "climbstream.loader.cli.shards:inspect", "Say what a shard directory holds.", ""
+    ),
+    "verify": _Home(
+        "climbstream.loader.cli.shards:verify", "Recompute every hash and count of one.", "build"
+    ),
+    "search": _Home(
+        "climbstream.search.cli.search:search",
+        "Find the mixture that is best for given targets.",
+        "search",
+    ),
+    "fit": _Home(
+        "climbstream.search.cli.fit:fit_command",
+        "Find the best mixture from a table of finished runs.",
+        "search",
+    ),
+    "train": _Home(
+        "climbstream.search.cli.search:train", "Train one model on a mixture.", "search"
+    ),
+    "weights": _Home(
+        "climbstream.loader.cli.shards:weights", "Show or change the weights of a running job.", ""
+    ),
+    "audit": _Home(
+        "climbstream.loader.cli.runs:audit",
+        "Recompute what a job served, from its weights log.",
+        "",
+    ),
+    "monitor": _Home(
+        "climbstream.loader.cli.runs:monitor",
+        "Show a running job on a local web page.",
+        "",
+    ),
+    "explain": _Home(
+        "climbstream.loader.cli.runs:explain", "List the documents of a batch.", "build"
+    ),
+    "doctor": _Home(
+        "climbstream.loader.cli.shards:doctor", "Check versions, clashes, disk and devices.", ""
+    ),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].place.partition(":")
+        command = getattr(importlib.import_module(module), name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}:{name} is no command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, home.help) for name, home in COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="climbstream", message="%(version)s")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def root(debug: bool) -> None:
+    """Which data, in which proportion? Cluster a corpus, search the mixture, stream it."""
+
+
+def main() -> None:
+    """Run ``climb`` with the arguments of this process, and exit."""
+    unwind_on_signals()
+    # A file name need not be UTF-8, and is written all the same; stderr does this by itself.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError:  # nobody reads it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run ``climb`` with ``arguments``; return the exit code."""
+    try:
+        return call(arguments)
+    except click.ClickException as error:
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(visible(shown.getvalue()), err=True, nl=False)
+        return UsageError.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(f"\n{AGAIN}", err=True)
+        return 130
+    except Stopped as stopped:
+        click.echo(f"\n{stopped}", err=True)
+        return stopped.exit_code
+    except BrokenPipeError:
+        return 0  # who reads has read enough, as head does
+    except Exception as error:
+        if "--debug" in arguments:
+            click.echo(visible(traceback.format_exc()), err=True, nl=False)
+        known = _ours(error, arguments)
+        said = str(known) if known else f"internal, {error!r}; see climb --debug"
+        click.echo(visible(f"error: {said}"), err=True)
+        return known.exit_code if known else ClimbError.exit_code
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Run ``climb`` with ``arguments`` from Python: errors are raised."""
+    result = root.main(list(arguments), "climb", standalone_mode=False)
+    return result if isinstance(result, int) else 0
+
+
+def _ours(error: Exception, arguments: Sequence[str]) -> ClimbError | None:
+    """Return ``error`` as one of ours, if it is one or stands for one."""
+    if isinstance(error, ClimbError):
+        return error
+    if isinstance(error, ModuleNotFoundError):
+        extras = [COMMANDS[a].extra for a in arguments if a in COMMANDS]
+        extra = extras[0] if extras and extras[0] else "all"
+        return UsageError(f"{error.name} is not installed; say pip install 'climbstream[{extra}]'")
+    return disk_error(error)
+
+
+def split_number(word: str) -> tuple[str, float]:
+    """Read ``NAME=NUMBER``; a name may hold a ``=`` too.
+
+    Raises:
+        ValueError: It is nothing of that.
+    """
+    name, _, number = word.rpartition("=")
+    if not name:
+        raise ValueError(word)
+    return name, float(number)
+
+
+def json_option(command: F) -> F:
+    """Give ``command`` the option ``--json``, as its argument ``as_json``."""
+    decorate: Callable[[F], F] = click.option(
+        "--json", "as_json", is_flag=True, help="Write the result as JSON."
+    )
+    return decorate(command)
+
+
+def task_timeout_option(command: F) -> F:
+    """Give ``command`` the option ``--task-timeout``; `patience.task_timeout` reads it."""
+    decorate: Callable[[F], F] = click.option(
+        "--task-timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        expose_value=False,
+        callback=_set_timeout,
+        help="End a process that computes nothing for so long.  [default: 600]",
+    )
+    return decorate(command)
+
+
+def _set_timeout(context: click.Context, _option: click.Parameter, value: float | None) -> None:
+    """Set the environment variable for as long as the command runs."""
+    if value is None:
+        return
+    before = os.environ.get(TIMEOUT, "")
+    os.environ[TIMEOUT] = str(value)
+    context.call_on_close(lambda: os.environ.update({TIMEOUT: before}))
+
+
+def show(value: Any, text: str, *, as_json: bool) -> None:
+    """Write a result to stdout: ``value`` as JSON, or ``text``."""
+    click.echo(visible_json(value) if as_json else visible(text))

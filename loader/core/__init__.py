@@ -1,0 +1,1 @@
+"""What all packages share: errors, files, working folders, the console. It knows no shard."""

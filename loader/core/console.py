@@ -1,0 +1,99 @@
+"""The one way in which long work says how far it is: rate and time left, on stderr."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self, TextIO
+
+from .visible_text import visible, visible_cell
+
+
+def say(message: str) -> None:
+    """Write ``message`` to stderr, where progress goes; stdout is for data."""
+    sys.stderr.write(visible(message) + "\n")
+    sys.stderr.flush()
+
+
+class Progress:
+    """Shows ``done/total``, rate and time left for work of ``total`` units.
+
+    On a terminal one line is rewritten; elsewhere a line is written every ten seconds, so that
+    logs stay readable. Work that was done before (a resumed run) counts in ``done`` but not in
+    the rate.
+    """
+
+    def __init__(
+        self, what: str, total: int | None, unit: str, done: int = 0, stream: TextIO | None = None
+    ) -> None:
+        self._what = what
+        self._total = total
+        self._unit = unit
+        self._done = self._before = done
+        self._stream = stream or sys.stderr
+        self._live = self._stream.isatty()
+        self._period = 0.2 if self._live else 10.0
+        self._start = self._shown = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._show(ending="" if kind is None else " · stopped", end="\n")
+
+    def skip(self, units: int) -> None:
+        """Count ``units`` more as done before."""
+        self._done += units
+        self._before += units
+
+    def add(self, units: int, note: str = "") -> None:
+        """Count ``units`` more as done; ``note`` is shown beside them."""
+        self._done += units
+        now = time.monotonic()
+        if now - self._shown >= self._period:
+            self._shown = now
+            self._show(note and f" · {note}", end="" if self._live else "\n")
+
+    def _show(self, ending: str, end: str) -> None:
+        seconds = time.monotonic() - self._start
+        rate = (self._done - self._before) / max(seconds, 1e-9)
+        parts = [f"{self._what}: {_number(self._done)}"]
+        if self._total is not None:
+            parts[0] += f"/{_number(self._total)}"
+        parts[0] += f" {self._unit}"
+        parts.append(f"{_number(rate)}/s" if rate >= 1 or not rate else f"{1 / rate:.1f} s each")
+        if self._total is not None and self._done < self._total and rate:
+            parts.append(f"{duration((self._total - self._done) / rate)} left")
+        else:
+            parts.append(duration(seconds))
+        start = "\r\x1b[K" if self._live else ""
+        line = visible_cell(" · ".join(parts) + ending)
+        self._stream.write(start + line + end)
+        self._stream.flush()
+
+
+def duration(seconds: float) -> str:
+    """Name a span of time for people.
+
+    >>> duration(7.25), duration(67), duration(7380)
+    ('7.2 s', '1 min 07 s', '2 h 03 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _number(value: float) -> str:
+    """Write a count with at most four digits and a unit prefix."""
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= size:
+            scaled = value / (1e3 if letter == "k" else size)
+            return f"{scaled:.3g}{letter}" if scaled < 100 else f"{scaled:.0f}{letter}"
+    return f"{value:.0f}" if value == int(value) or value >= 100 else f"{value:.1f}"

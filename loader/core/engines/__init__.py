@@ -1,0 +1,1 @@
+"""Engines: tasks in processes of this machine, or on a Ray cluster."""

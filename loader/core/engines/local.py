@@ -1,0 +1,373 @@
+"""Work in processes of this machine: tasks in, results out, in any order.
+
+A task is a picklable function of one argument that writes its result whole or not at all, so a
+killed run can simply be run again. Processes end with their parent, also when it is killed.
+
+A process that uses no CPU time for `task_timeout` seconds, because it is stopped or waits for a
+disk, is killed, and its task is tried once more in a fresh one. How long a task computes has no
+bound.
+"""
+
+import multiprocessing
+import multiprocessing.process
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from climbstream.loader.core.console import duration, say
+from climbstream.loader.core.errors import ClimbError
+
+from .task_timeout import Patience, task_name, task_timeout
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_TICK = 1.0
+"""Seconds between two looks at the processes, at most."""
+_START = 60.0
+"""Seconds that a process may take until its first sign of life, at least."""
+_GRACE = 5.0
+"""Seconds that a killed process has to end."""
+_TRIES = 2
+
+_number = 0
+"""Of this process among those of its pool."""
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def own_device() -> str:
+    """Name the device that this process computes on: a GPU in turn with the others, or the CPU.
+
+    The others are those of a pool, or of torchrun on this node.
+    """
+    number = int(os.environ.get("LOCAL_RANK", _number))
+    return f"cuda:{number % gpus}" if (gpus := _gpus()) else "cpu"
+
+
+def _gpus() -> int:
+    """Count the GPUs that this process sees."""
+    import torch  # noqa: PLC0415  (late: it costs seconds, and most pools do without it)
+
+    return torch.cuda.device_count()
+
+
+@dataclass(slots=True)
+class _Job:
+    """A task, and how often it was begun."""
+
+    function: Callable[[Any], Any]
+    task: Any
+    number: int
+    tries: int = 0
+
+    def __str__(self) -> str:
+        return f"task {self.number}, {task_name(self.function, self.task)}"
+
+
+@dataclass(slots=True)
+class _Answer:
+    """How a job ended."""
+
+    result: Any = None
+    error: BaseException | None = None
+    lost: bool = False
+    """Its process ended under it."""
+
+
+class _Worker:
+    """A process, and the thread that speaks with it: a stopped process blocks that thread alone."""
+
+    def __init__(
+        self, context: Any, number: int, answers: "queue.SimpleQueue[tuple[_Worker, _Answer]]"
+    ) -> None:
+        self.number = number
+        self.job: _Job | None = None
+        self.silent = 0.0
+        """Seconds that this process saw pass without a sign of life."""
+        self._seen = 0.0
+        self._patience = Patience()
+        self._answers = answers
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._ours, self._theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(number, self._theirs))
+        threading.Thread(target=self._speak, daemon=True).start()
+
+    @property
+    def name(self) -> str:
+        return f"process {self._process.pid}" if self._process.pid else "a process not begun yet"
+
+    def begin(self, job: _Job) -> None:
+        """Hand over ``job``."""
+        job.tries += 1
+        self.job, self.silent, self._patience = job, 0.0, Patience()
+        self._jobs.put(job)
+
+    def hangs(self, seconds: float) -> bool:
+        """Whether there was no sign of life for too long, now that ``seconds`` more have passed."""
+        if (cpu := _cpu_time(self._process.pid)) > self._seen:
+            self._seen, self.silent, self._patience = cpu, 0.0, Patience()
+            return False
+        self.silent += seconds
+        limit = task_timeout() if self._seen else max(task_timeout(), _START)
+        if self.silent < limit and self._patience.over(self.silent):
+            say(
+                f"{self.name} has computed nothing for {duration(self.silent)}, on {self.job}; it "
+                f"is ended after {duration(limit)} (--task-timeout)"
+            )
+        return self.silent >= limit
+
+    def kill(self) -> None:
+        """Kill the process; unlike SIGTERM that ends one that is stopped, too."""
+        self._jobs.put(None)
+        with suppress(AttributeError):  # it never began
+            self._process.kill()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the end of the killed process, ``seconds`` at most."""
+        if self._process.pid is not None:
+            self._process.join(seconds)
+        if self._process.exitcode is None:
+            # Held by a disk. Python would wait for it when it exits.
+            multiprocessing.process._children.discard(self._process)  # type: ignore[attr-defined]
+
+    def _speak(self) -> None:
+        """Start the process, send it jobs and receive the answers."""
+        try:
+            self._process.start()
+            self._theirs.close()
+            while (job := self._jobs.get()) is not None:
+                answer = self._ask(job)
+                self._answers.put((self, answer))
+                if answer.lost:
+                    return
+        except Exception as error:
+            self._answers.put((self, _Answer(error=error)))
+        finally:
+            self._ours.close()
+
+    def _ask(self, job: _Job) -> _Answer:
+        try:
+            self._ours.send((job.function, job.task))
+            answer: _Answer = self._ours.recv()
+        except (EOFError, ConnectionError):
+            return _Answer(lost=True)
+        except Exception as error:  # it cannot be pickled
+            return _Answer(error=error)
+        return answer
+
+
+class Pool:
+    """Processes for many rounds of tasks; they start with the first task.
+
+    Use it in a ``with`` block: leaving it ends the processes, also in the middle of a task.
+    """
+
+    def __init__(
+        self, workers: int | None = None, *, gpus: bool = False, preload: Sequence[str] = ()
+    ) -> None:
+        """Make a pool of ``workers`` processes.
+
+        By default these are one a core; with ``gpus``, one a GPU where there are some. ``preload``
+        names modules that tasks will import: once for all processes, and not in this one.
+        """
+        self.workers = workers or (gpus and _gpus()) or cores()
+        self._preload = preload
+        self._context = multiprocessing.get_context("forkserver")
+        self._workers: list[_Worker] = []
+        self._answers: queue.SimpleQueue[tuple[_Worker, _Answer]] = queue.SimpleQueue()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end(list(self._workers))
+
+    def run(
+        self,
+        function: Callable[[T], R],
+        tasks: Iterable[T],
+        instead: Callable[[T, ClimbError], R] | None = None,
+    ) -> Iterator[tuple[T, R]]:
+        """Give (task, result) for each task, as they end; the first error ends the work.
+
+        ``instead`` makes the result of a task that hung twice; without it that is an error.
+
+        Raises:
+            ClimbError: A process was killed, by lack of memory most often; or a task hung.
+        """
+        fresh = (_Job(function, task, number) for number, task in enumerate(tasks, start=1))
+        again: list[_Job] = []
+        try:
+            while True:
+                while len(self._busy()) < self.workers:
+                    if (job := again.pop() if again else next(fresh, None)) is None:
+                        break
+                    self._idle(function).begin(job)
+                if not self._busy():
+                    return
+                worker, answer = self._wait()
+                job, worker.job = worker.job, None
+                assert job is not None
+                if answer is not None:
+                    yield job.task, self._result(answer)
+                elif job.tries < _TRIES:
+                    say(f"{self._given_up(worker, job)}; it is tried again")
+                    again.append(job)
+                else:
+                    error = ClimbError(
+                        f"{self._given_up(worker, job)}, for the second time; see what it waits "
+                        "for, or give it longer with --task-timeout SECONDS"
+                    )
+                    if instead is None:
+                        raise error
+                    say(str(error))
+                    yield job.task, instead(job.task, error)
+        finally:
+            self._end(self._busy())
+
+    def _busy(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.job]
+
+    def _idle(self, function: Callable[..., Any]) -> _Worker:
+        """Return a worker without a job, a new one if need be."""
+        if idle := [worker for worker in self._workers if not worker.job]:
+            return idle[0]
+        if not self._workers:
+            # Imports cost seconds; the server makes them once, and each process is a copy of it.
+            module = getattr(function, "func", function).__module__
+            self._context.set_forkserver_preload(["__main__", module, *self._preload])
+            _start_servers()
+        numbers = {worker.number for worker in self._workers}
+        number = next(n for n in range(self.workers) if n not in numbers)
+        self._workers.append(_Worker(self._context, number, self._answers))
+        return self._workers[-1]
+
+    def _wait(self) -> tuple[_Worker, _Answer | None]:
+        """Wait for the answer of a worker, or until one hangs: no answer."""
+        begun = seen = time.monotonic()
+        patience = Patience()
+        while True:
+            with suppress(queue.Empty):
+                worker, answer = self._answers.get(timeout=_TICK)
+                if worker in self._workers:
+                    return worker, answer
+            now = time.monotonic()
+            # When this process is stopped itself, no time passes for its workers either.
+            passed, seen = min(now - seen, 2 * _TICK), now
+            busy = self._busy()
+            if hanging := [worker for worker in busy if worker.hangs(passed)]:
+                return hanging[0], None
+            if patience.over(now - begun):
+                say(
+                    f"no task has ended for {duration(now - begun)}; {len(busy)} at work, among "
+                    f"them {busy[0].job}, in {busy[0].name}"
+                )
+
+    def _given_up(self, worker: _Worker, job: _Job) -> str:
+        """End a worker that hangs; say what became of its job."""
+        self._end([worker])
+        return (
+            f"{job}: {worker.name} computed nothing for {duration(worker.silent)}, as one that is "
+            "stopped or waits for a disk, and was ended"
+        )
+
+    def _result(self, answer: _Answer) -> Any:
+        if answer.lost:
+            raise ClimbError(
+                "a worker process was killed, for want of memory most likely; run the same "
+                f"command again with fewer than {self.workers} workers, it goes on where it was"
+            )
+        if answer.error is not None:
+            raise answer.error
+        return answer.result
+
+    def _end(self, workers: list[_Worker]) -> None:
+        for worker in workers:
+            worker.kill()
+            self._workers.remove(worker)
+        last = time.monotonic() + _GRACE
+        for worker in workers:
+            worker.join(max(0.0, last - time.monotonic()))
+
+
+def _cpu_time(pid: int | None) -> float:
+    """Return the seconds of CPU time that process ``pid`` has used; 0 if it is not there.
+
+    The kernel counts them, so nothing that the process does can hold them back. Only Linux tells
+    them of another process: elsewhere each look is a sign of life, and no deadline ends a task.
+    """
+    if sys.platform != "linux":
+        return time.monotonic()
+    try:
+        return time.clock_gettime(~pid << 3 | 2) if pid else 0.0  # clock_getcpuclockid(3)
+    except OSError:
+        return 0.0
+
+
+def _start_servers() -> None:
+    """Start what starts processes; Ctrl-C, which reaches all of a terminal, is not for them."""
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(number: int, connection: Connection) -> None:
+    """Answer one job after the other, as process ``number`` of a pool."""
+    global _number
+    _number = number
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+    while True:  # until it is killed
+        data = connection.recv_bytes()
+        try:
+            function, task = pickle.loads(data)  # noqa: S301 - from the parent
+            answer = _Answer(function(task))
+        except BaseException as error:
+            answer = _failed(error)
+        try:
+            connection.send(answer)
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            connection.send(_failed(error))
+
+
+def _failed(error: BaseException) -> _Answer:
+    """Make the answer that ``error`` is, with its traceback as a note."""
+    error.add_note("".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - as the parent will
+    except Exception:
+        return _Answer(error=ClimbError(repr(error)))
+    return _Answer(error=error)
+
+
+def _exit_after(sentinel: int) -> None:
+    """End with the parent, also when it is killed; a worker would wait for it for ever."""
+    wait_for([sentinel])
+    os._exit(1)

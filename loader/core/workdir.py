@@ -1,0 +1,107 @@
+"""Plan: what decides a result, kept beside it, so that nothing goes on as something else."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import InvalidDataError
+from .files import is_temporary, read_json, remove_temporaries, write_json
+
+_NAMED = 5
+"""Differences that a message names."""
+
+
+def begin_or_continue(
+    place: Path,
+    name: str,
+    plan: Mapping[str, Any],
+    effect: Callable[[Any, Any], str] = lambda _there, _here: "",
+    *,
+    leaves: Sequence[str] | None = None,
+    folders: Sequence[str] = (),
+) -> bool:
+    """Write ``plan``, plain JSON values, to file ``name`` in ``place``; or see that it is there.
+
+    Returns whether it was there. Nothing is removed or overwritten before: only when the same plan
+    is there do the temporary files of a killed process go.
+
+    Args:
+        place: The folder that a command fills.
+        name: Its file of the plan; that it is there, and the same, shows that the folder is ours.
+        plan: What decides the result.
+        effect: ``effect(there, here)`` says what a difference means.
+        leaves: What the command leaves in ``place``. Where the plan is not there, none of it may
+            be; None: nothing at all may be there.
+        folders: Glob patterns of folders below ``place`` in which the command writes too.
+
+    Raises:
+        InvalidDataError: Another plan is there, or files of others; the message names them.
+    """
+    path = place / name
+    if path.exists():
+        there = read_plan(path)
+        check_same(there, plan, place, effect(there, plan))
+        remove_temporaries(place, *folders)
+        return True
+    if others := _others(place, path, leaves):
+        why = "is not empty: it" if leaves is None else f"has no {name}, so it is not ours, and"
+        raise InvalidDataError(
+            f"{place} {why} holds {', '.join(others[:_NAMED])}; name a new folder"
+        )
+    for temporary in path.parent.glob(".tmp-*"):
+        if is_temporary(temporary, path.name):
+            temporary.unlink(missing_ok=True)
+    write_json(path, plan)
+    return False
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """Read the plan that lies at ``path``.
+
+    Raises:
+        InvalidDataError: It is no object of JSON.
+    """
+    plan = read_json(path)
+    if not isinstance(plan, dict):
+        raise InvalidDataError(f"{path} holds no plan, an object; name a new folder")
+    return plan
+
+
+def _others(place: Path, path: Path, leaves: Sequence[str] | None) -> list[str]:
+    """Name what lies in ``place`` and stands in the way of a command with its plan at ``path``.
+
+    A process that was killed before its plan was written has left the plan's temporary file, and
+    the folder that it lies in.
+    """
+    if leaves is not None:
+        return [name for name in leaves if os.path.lexists(place / name)]
+    here = [place, path.parent] if path.parent.is_dir() else [place]
+    entries = [entry for folder in dict.fromkeys(here) for entry in folder.iterdir()]
+    return sorted(
+        str(entry.relative_to(place))
+        for entry in entries
+        if not is_temporary(entry, path.name) and (entry.is_symlink() or entry != path.parent)
+    )
+
+
+def check_same(there: object, here: object, place: Path, effect: str = "") -> None:
+    """Raise `InvalidDataError` with what differs and its ``effect``, unless plans are the same."""
+    if found := list(_differences(there, here)):
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        raise InvalidDataError(
+            f"{place} was begun differently: {'; '.join(found[:_NAMED])}{more}{effect}. "
+            "Use what it was begun with, or name another place"
+        )
+
+
+def _differences(there: object, here: object, name: str = "") -> Iterator[str]:
+    """Name every value in which two plans differ, by its path: ``settings.seed``."""
+    if isinstance(there, list | tuple) and isinstance(here, list | tuple):
+        there, here = dict(enumerate(there)), dict(enumerate(here))
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        for key in dict.fromkeys([*here, *there]):
+            path = f"{name}.{key}" if name else str(key)
+            yield from _differences(there.get(key, "absent"), here.get(key, "absent"), path)
+    elif there != here:
+        yield f"{name} was {there!r} and is {here!r}"

@@ -1,0 +1,52 @@
+"""Held-out text: documents that a build kept out of its shards, to measure models on."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import zstandard
+
+from climbstream.loader.core.errors import IntegrityError
+from climbstream.loader.core.files import open_regular
+from climbstream.loader.core.typed import convert, located, parse_json
+
+from .manifest import HELDOUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOutDocument:
+    """One document that is in no shard."""
+
+    id: str
+    text: str
+    label: str
+    """Known domain, if the corpus says one."""
+    cluster: str
+    """Name of the cluster that it would be in."""
+
+
+def read_heldout(directory: Path) -> Iterator[HeldOutDocument]:
+    """Read the held-out documents of a shard directory; none if it has none.
+
+    Raises:
+        InvalidDataError: A line is no such document.
+        IntegrityError: The file cannot be decompressed.
+    """
+    path = directory / HELDOUT
+    if not path.exists():
+        return
+    with open_regular(path) as file:
+        # Each append adds a frame.
+        packed = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+        try:
+            for number, line in enumerate(io.BufferedReader(packed), start=1):
+                where = f"{path}, line {number}"
+                value = parse_json(line, where)
+                yield located(_read, value, where)
+        except zstandard.ZstdError as error:
+            raise IntegrityError(f"{path} cannot be decompressed: {error}") from None
+
+
+def _read(value: object) -> HeldOutDocument:
+    return convert(value, HeldOutDocument, "held-out document")

@@ -1,0 +1,292 @@
+"""Manifest: what a shard directory holds. It is written last: no manifest, no dataset."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypedDict, TypeVar
+
+from climbstream.loader.core.errors import IntegrityError, InvalidDataError
+from climbstream.loader.core.files import hash_bytes, hash_file, hash_json, write_json
+from climbstream.loader.core.typed import Count, check_version, convert, parse_json, short
+from climbstream.loader.formats.mds.index import DTYPES, Index
+from climbstream.loader.storage.store import Store
+
+from .mixture import Mixture, some_names
+
+MANIFEST = "manifest.json"
+PULL = "pull.json"
+"""What a pull into the directory is of."""
+TOKENIZER = "tokenizer.json"
+INDEX = "index.json"
+NEXT_INDEX = "index.next.json"
+"""The index of an append that has been committed, until it takes the place of the old one."""
+NEXT_FILES = ".build/aside"
+"""Folder of the other files of such an append, until then."""
+DOCUMENTS = "documents"
+"""Folder of the catalogue."""
+CLUSTERS = "clusters.json"
+HELDOUT = "heldout.jsonl.zst"
+BAD_RECORDS = "bad_records.json"
+BESIDE = (TOKENIZER, CLUSTERS, "centroids.npy", "model.npz", "report.html", HELDOUT, BAD_RECORDS)
+"""Files of a shard directory beside its shards and its catalogue; not every directory has each."""
+KEPT_BACK = (HELDOUT, BAD_RECORDS)
+"""Those of them that a publisher may keep back."""
+Folder = TypeVar("Folder", Path, Store)
+_MOST_BYTES = 1 << 26
+"""Of a manifest or index; such an index lists some 60,000 shards."""
+_NAME = re.compile(r"[\w-][\w .-]*")
+_PART = re.compile(rf"{DOCUMENTS}/part-[0-9]{{5,}}\.parquet")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterEntry:
+    """One cluster of a shard directory."""
+
+    name: str
+    tokens: Count
+    documents: Count
+    index_hash: str
+    """Hash of the bytes of its ``index.json``, which in turn holds the hashes of its shards."""
+
+
+class _Append(TypedDict):
+    """What the provenance says of documents that were appended."""
+
+    before: str
+    """Fingerprint of the directory until then."""
+    sources: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a shard directory holds."""
+
+    clusters: tuple[ClusterEntry, ...]
+    dtype: str
+    """Type of a token: ``uint16`` or ``uint32``."""
+    vocab_size: Count
+    eos_id: Count | None
+    """Token that ends every document, if the tokenizer has one."""
+    tokenizer_hash: str
+    """Hash of ``tokenizer.json``; empty: none is known, as after an import of tokens alone."""
+    build: str
+    """Fingerprint of the sources and settings that it was built from."""
+    license: str
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Settings and sources of the build; `build` is their hash."""
+    conservation: tuple[dict[str, Any], ...] = ()
+    """Documents, bytes and tokens of each stage of the build: in, out and dropped by reason."""
+    parts: Count | None = None
+    """Parts of the catalogue, ``documents/part-*.parquet``; further ones are of an append that has
+    not ended. None: all that are there."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Hash of each file beside the shards, by its path in the directory: `BESIDE`, and the parts of
+    the catalogue. Empty in directories that were made before hashes were noted."""
+
+    version = 1
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise InvalidDataError(f"tokens are {' or '.join(DTYPES)}, not {self.dtype!r}")
+        for name, times in Counter(self.names).items():
+            # A name is a folder too, and must not lead anywhere else.
+            if not _NAME.fullmatch(name) or times > 1:
+                raise InvalidDataError(
+                    f"{name!r} cannot name a cluster: names are unique, and of letters, digits, "
+                    "spaces, '_', '-' and '.', the first not a '.' or a space"
+                )
+        for name in self.files:
+            if name not in BESIDE and not _PART.fullmatch(name):
+                raise InvalidDataError(
+                    f"{name!r} is no file of a shard directory; these are {', '.join(BESIDE)} and "
+                    f"{part_name(0)}, …"
+                )
+        if not self.clusters:
+            raise InvalidDataError("a shard directory holds at least one cluster; this has none")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the clusters, in order."""
+        return [cluster.name for cluster in self.clusters]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all clusters."""
+        return sum(cluster.tokens for cluster in self.clusters)
+
+    @property
+    def token_shares(self) -> Mixture:
+        """Mixture in which every token is as likely as any other."""
+        return Mixture.of({c.name: c.tokens for c in self.clusters}, {"kind": "token shares"})
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what a reader sees: clusters, their bytes, and the type of a token."""
+        return hash_json([[c.name, c.index_hash] for c in self.clusters] + [self.dtype])
+
+    @property
+    def found_on(self) -> dict[str, Any]:
+        """What a mixture that is found on these clusters notes of them, for `misfit`."""
+        hashes = {c.name: c.index_hash for c in self.clusters}
+        return {"shards": self.fingerprint, "clusters": hashes}
+
+    def misfit(self, mixture: Mixture) -> str:
+        """Say in what these clusters are not those that ``mixture`` was found on; empty: they are.
+
+        Documents may have been appended since. What a mixture does not note fits all.
+        """
+        shards = mixture.about.get("shards", self.fingerprint)
+        if shards in (self.fingerprint, *self.earlier):
+            return ""
+        said = f"the mixture was found on the shards {shards}, and these are {self.fingerprint}"
+        clusters = mixture.about.get("clusters")
+        if not isinstance(clusters, dict):
+            return said
+        here = self.found_on["clusters"]
+        kinds = {
+            "hold something else": [n for n in here if clusters.get(n, here[n]) != here[n]],
+            "are no more": [n for n in clusters if n not in here],
+            "are new": [n for n in here if n not in clusters],
+        }
+        found = [f"{some_names(names)} {kind}" for kind, names in kinds.items() if names]
+        return f"{said}: {', '.join(found)}" if found else said
+
+    @property
+    def earlier(self) -> list[str]:
+        """Fingerprints that it had before documents were appended."""
+        return [append["before"] for append in self.provenance.get("appended", ())]
+
+    def hash_of(self, name: str) -> str | None:
+        """Hash of the file ``name`` beside the shards; None: the manifest does not say."""
+        return self.files.get(name) or (self.tokenizer_hash if name == TOKENIZER else "") or None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest as JSON values."""
+        return {"version": self.version, "fingerprint": self.fingerprint, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what `to_json` gave.
+
+        Raises:
+            InvalidDataError: It is no manifest of a version that this climbstream reads.
+        """
+        fields = check_version(value, cls.version, "manifest")
+        if "fingerprint" not in fields:
+            raise InvalidDataError("this is no manifest: it has no fingerprint")
+        fingerprint = fields.pop("fingerprint")
+        manifest = convert(fields, cls, "manifest")
+        if manifest.fingerprint != fingerprint:
+            raise InvalidDataError(
+                f"the manifest says fingerprint {short(fingerprint)}, its clusters "
+                f"{manifest.fingerprint}"
+            )
+        convert(manifest.provenance.get("appended", []), list[_Append], "record of appends")
+        return manifest
+
+    def save(self, directory: Path) -> None:
+        """Write the manifest; from now on ``directory`` is a dataset."""
+        write_json(directory / MANIFEST, self.to_json())
+
+    @classmethod
+    def load(cls, directory: str | Path | Store) -> Self:
+        """Read the manifest of ``directory``, a folder or a URL.
+
+        Raises:
+            InvalidDataError: There is none, or it cannot be read.
+            RemoteError: The store did not give it.
+        """
+        store = Store.of(directory)
+        try:
+            data = store.read(MANIFEST, _MOST_BYTES)
+        except (FileNotFoundError, NotADirectoryError):
+            raise InvalidDataError(
+                f"{directory} is no shard directory: it has no {MANIFEST}. "
+                "If a build was interrupted, run the same `climb build` again; it goes on"
+            ) from None
+        path = store / MANIFEST
+        value = parse_json(data, str(path))
+        try:
+            return cls.from_json(value)
+        except InvalidDataError as error:
+            raise InvalidDataError(f"{path}: {error}") from None
+
+
+def cluster_folder(directory: Folder, name: str) -> Folder:
+    """Folder of the shards of cluster ``name``."""
+    return directory / "clusters" / name
+
+
+def load_index(directory: Path | Store, manifest: Manifest, cluster: ClusterEntry) -> Index:
+    """Read and check the index of one cluster.
+
+    Raises:
+        IntegrityError: Its bytes or counts are not those that the manifest names.
+        RemoteError: The store did not give it.
+    """
+    folder = cluster_folder(Store.of(directory), cluster.name)
+    path = folder / INDEX
+    try:
+        data = folder.read(INDEX, _MOST_BYTES)
+    except FileNotFoundError:
+        raise IntegrityError(
+            f"{path} is missing; build, pull or copy the directory again"
+        ) from None
+    if (got := hash_bytes(data)) != cluster.index_hash:
+        data = _read_next(folder, cluster, got)
+    try:
+        index = Index.from_bytes(data, manifest.dtype)
+    except InvalidDataError as error:
+        raise InvalidDataError(f"{path}: {error}") from None
+    if (index.tokens, index.samples) != (cluster.tokens, cluster.documents):
+        raise IntegrityError(
+            f"{path} counts {index.tokens} tokens in {index.samples} documents, "
+            f"the manifest {cluster.tokens} in {cluster.documents}"
+        )
+    return index
+
+
+def part_name(number: int) -> str:
+    """Path of part ``number`` of the catalogue in a shard directory."""
+    return f"{DOCUMENTS}/part-{number:05d}.parquet"
+
+
+def hash_files(directory: Path, parts: Iterable[int] = ()) -> dict[str, str]:
+    """Hash what lies in ``directory`` of `BESIDE`, and ``parts`` of its catalogue, by path."""
+    names = [name for name in BESIDE if (directory / name).exists()]
+    return {name: hash_file(directory / name) for name in (*names, *map(part_name, parts))}
+
+
+def read_file(directory: str | Path | Store, manifest: Manifest, name: str) -> bytes:
+    """Read file ``name`` of a shard directory, checked by its hash if ``manifest`` has one.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        IntegrityError: Its bytes are not those that the manifest names.
+        RemoteError: The store did not give it.
+    """
+    store = Store.of(directory)
+    data = store.read(name)
+    expected = manifest.hash_of(name)
+    if expected is None or (got := hash_bytes(data)) == expected:
+        return data
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if hash_bytes(later := store.read(f"{NEXT_FILES}/{name}")) == expected:
+            return later
+    raise IntegrityError(
+        f"{store / name}: expected hash {expected}, got {got}; build, pull or copy it again"
+    )
+
+
+def _read_next(folder: Path | Store, cluster: ClusterEntry, got: str) -> bytes:
+    """Read the index of an append that was committed and then killed."""
+    with suppress(FileNotFoundError):
+        if hash_bytes(data := Store.of(folder).read(NEXT_INDEX, _MOST_BYTES)) == cluster.index_hash:
+            return data
+    raise IntegrityError(
+        f"{folder / INDEX}: expected hash {cluster.index_hash}, got {got}; if documents were "
+        "appended meanwhile, open the directory again"
+    )

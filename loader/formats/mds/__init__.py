@@ -1,0 +1,1 @@
+"""MDS, the format of the shards: the index, and bytes of documents."""

@@ -1,0 +1,334 @@
+"""MDS v2 shards of token documents: bytes to arrays and back; no files are touched here.
+
+One sample is one document, with the single column ``tokens``. A raw shard is, little-endian::
+
+    u32 n | u32 offset[n + 1] | JSON config, keys sorted | n samples
+
+where offsets count from the start of the file and the last one is its size. A sample is::
+
+    u32 size | u8 (1 << 2) | code | length as u8, u16, u32 or u64 for code 0..3 | values
+
+so values are often unaligned. Shards are compressed whole with zstd. ``index.json`` lists them.
+Both are byte for byte what mosaicml-streaming 0.13 writes and reads; what is ours alone stands
+under the top-level key ``climbstream`` of the index, where that library does not look.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+import zstandard
+from numpy.typing import ArrayLike, NDArray
+
+from climbstream.loader.core.errors import IntegrityError, InvalidDataError
+from climbstream.loader.core.files import HASH, hash_bytes
+from climbstream.loader.core.typed import Count, explain, short
+
+COLUMN = "tokens"
+SHARD_BYTES = 1 << 24
+"""A raw shard is closed before it passes this (16 MiB): a first batch touches many shards."""
+MOST_BYTES = 1 << 30
+"""No shard is larger, so none is read that says so; a document is never cut, so one may fill it."""
+ZSTD_LEVEL = 3
+DTYPES = ("uint16", "uint32")
+
+BEFORE_LENGTH = 5
+"""Bytes of a sample before the length: u32 size, u8 dimensions and code."""
+
+_DIGEST = re.compile("[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEntry:
+    """One shard of an index."""
+
+    basename: str
+    """File name of the raw shard; the compressed one is this plus ``.zstd``."""
+    samples: int
+    lengths: tuple[tuple[int, int], ...]
+    """Documents and their tokens, by the length of a document: the i-th pair counts those of 2**i
+    to 2**(i + 1) - 1 tokens. So readers know how many rows a shard gives, before it is here."""
+    raw_bytes: int
+    raw_hash: str
+    zip_bytes: int
+    zip_hash: str
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in the shard."""
+        return sum(tokens for _, tokens in self.lengths)
+
+    @property
+    def zip_basename(self) -> str:
+        """File name of the compressed shard."""
+        return f"{self.basename}.zstd"
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The shards of one cluster, as ``index.json`` lists them."""
+
+    dtype: str
+    """Type of a token: ``uint16`` or ``uint32``."""
+    shards: tuple[ShardEntry, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all shards."""
+        return sum(shard.tokens for shard in self.shards)
+
+    @property
+    def samples(self) -> int:
+        """Documents in all shards."""
+        return sum(shard.samples for shard in self.shards)
+
+    def to_bytes(self) -> bytes:
+        """Return the content of ``index.json``."""
+        shards = [
+            {
+                **_config(self.dtype),
+                "raw_data": _file(shard.basename, shard.raw_bytes, shard.raw_hash),
+                "samples": shard.samples,
+                "zip_data": _file(shard.zip_basename, shard.zip_bytes, shard.zip_hash),
+            }
+            for shard in self.shards
+        ]
+        ours = {"lengths": [shard.lengths for shard in self.shards]}
+        value = {"version": 2, "shards": shards, "climbstream": ours}
+        return json.dumps(value, sort_keys=True).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, dtype: str) -> Self:
+        """Read ``index.json`` for tokens of ``dtype``.
+
+        Raises:
+            InvalidDataError: It is no index of token shards that climbstream wrote.
+        """
+        try:
+            value = _INDEX.decode(data)
+        except msgspec.ValidationError as error:
+            raise InvalidDataError(f"this is no index of token shards: {explain(error)}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidDataError(f"this is no index of token shards: {error}") from None
+        lengths = value.climbstream.lengths
+        if len(lengths) != len(value.shards):
+            raise InvalidDataError(
+                f"this is no index of token shards: it has lengths of {len(lengths)} shards, and "
+                f"lists {len(value.shards)}"
+            )
+        shards = zip(value.shards, lengths, strict=True)
+        return cls(dtype, tuple(_entry(shard, theirs, dtype) for shard, theirs in shards))
+
+
+def encode_document(tokens: NDArray[Any]) -> bytes:
+    """Encode one document, uint16 or uint32 ``[n]``, n > 0, as an MDS sample.
+
+    Raises:
+        InvalidDataError: It is empty, which MDS cannot hold, or of another type.
+    """
+    if tokens.dtype.name not in DTYPES:
+        raise InvalidDataError(f"tokens are {' or '.join(DTYPES)}, not {tokens.dtype}")
+    if not len(tokens):
+        raise InvalidDataError("a document of 0 tokens cannot be stored; drop it before")
+    n = len(tokens)
+    code = next(code for code in range(4) if n < 1 << (8 << code))
+    payload = bytes([1 << 2 | code]) + n.to_bytes(1 << code, "little") + tokens.tobytes()
+    return len(payload).to_bytes(4, "little") + payload
+
+
+def sample_bytes(lengths: NDArray[np.int64], itemsize: int) -> NDArray[np.int64]:
+    """Bytes that `encode_document` makes of documents of ``lengths`` tokens, int64 ``[n]``.
+
+    >>> sample_bytes(np.array([1, 300]), 2).tolist()
+    [8, 607]
+    """
+    code = np.searchsorted([1 << 8, 1 << 16, 1 << 32], lengths, side="right")
+    return np.asarray(BEFORE_LENGTH + (1 << code) + lengths * itemsize, np.int64)
+
+
+def encode_shard(samples: Sequence[bytes], dtype: str) -> bytes:
+    """Join encoded documents into a raw shard."""
+    config = json.dumps(_config(dtype), sort_keys=True).encode()
+    first = 4 + 4 * (len(samples) + 1) + len(config)
+    offsets = np.zeros(len(samples) + 1, np.uint64)
+    np.cumsum([len(sample) for sample in samples], out=offsets[1:])
+    offsets += np.uint64(first)
+    head = np.uint32(len(samples)).tobytes() + offsets.astype(np.uint32).tobytes()
+    return b"".join((head, config, *samples))
+
+
+def compress(raw: bytes) -> bytes:
+    """Compress a raw shard; the frame declares its size."""
+    # With one worker thread zstd gives the bytes that mosaicml-streaming's binding gives; without
+    # any it takes another path, whose bytes differ above half a megabyte.
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=1).compress(raw)
+
+
+def decompress(packed: bytes, entry: ShardEntry) -> bytes:
+    """Decompress a shard to the bytes that its entry promises.
+
+    Raises:
+        IntegrityError: Bytes, declared size or a hash differ from the entry.
+    """
+    raw = unpack(packed, entry)
+    check_raw(raw, entry)
+    return raw
+
+
+def unpack(packed: bytes, entry: ShardEntry) -> bytes:
+    """Decompress a shard whose compressed bytes are those of its entry.
+
+    The raw bytes are not hashed: they follow from the compressed ones, whose hash is checked.
+
+    Raises:
+        IntegrityError: Compressed bytes or declared size differ from the entry. Nothing larger
+            than the entry says is ever allocated.
+    """
+    check_packed(packed, entry)
+    try:
+        # A decompressor believes the size that a frame declares, so compare it first.
+        declared = zstandard.get_frame_parameters(packed).content_size
+        check(entry.zip_basename, "bytes when decompressed", entry.raw_bytes, declared)
+        return zstandard.ZstdDecompressor().decompress(packed)
+    except zstandard.ZstdError as error:
+        raise IntegrityError(f"{entry.zip_basename} cannot be decompressed: {error}") from None
+
+
+def check_packed(packed: bytes, entry: ShardEntry) -> None:
+    """Raise `IntegrityError` unless ``packed`` is the compressed shard of ``entry``."""
+    check(entry.zip_basename, "bytes", entry.zip_bytes, len(packed))
+    check(entry.zip_basename, HASH, entry.zip_hash, hash_bytes(packed))
+
+
+def check_raw(raw: bytes | memoryview, entry: ShardEntry) -> None:
+    """Raise `IntegrityError` unless ``raw`` is the raw shard of ``entry``."""
+    check(entry.basename, "bytes", entry.raw_bytes, len(raw))
+    check(entry.basename, HASH, entry.raw_hash, hash_bytes(raw))
+
+
+def describe_shard(basename: str, lengths: ArrayLike, raw: bytes, packed: bytes) -> ShardEntry:
+    """Make the index entry of a shard, from its bytes and the ``lengths`` of its documents.
+
+    Raises:
+        InvalidDataError: It is larger than readers take.
+    """
+    sizes = np.asarray(lengths, np.int64)
+    if (most := max(len(raw), len(packed))) > MOST_BYTES:
+        raise InvalidDataError(
+            f"shard {basename} would have {most:,} bytes, and a shard has at most {MOST_BYTES:,}; "
+            f"its longest document has {sizes.max():,} tokens: cut that in the corpus"
+        )
+    return ShardEntry(
+        basename,
+        len(sizes),
+        count_lengths(sizes),
+        len(raw),
+        hash_bytes(raw),
+        len(packed),
+        hash_bytes(packed),
+    )
+
+
+def count_lengths(lengths: NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
+    """Count documents of ``lengths`` tokens, int64 ``[n]``, as `ShardEntry` does.
+
+    >>> count_lengths(np.array([1, 2, 3, 700]))[:3]
+    ((1, 1), (2, 5), (0, 0))
+    """
+    # float64 holds every length of a shard exactly, so the exponent is that of the integer.
+    bits = np.frexp(lengths.astype(np.float64))[1] - 1
+    documents = np.bincount(bits)
+    tokens = np.bincount(bits, lengths).astype(np.int64)
+    return tuple(zip(documents.tolist(), tokens.tolist(), strict=True))
+
+
+def _config(dtype: str) -> dict[str, Any]:
+    """Return what mosaicml-streaming calls the config of a shard."""
+    return {
+        "column_encodings": [f"ndarray:{dtype}"],
+        "column_names": [COLUMN],
+        "column_sizes": [None],
+        "compression": f"zstd:{ZSTD_LEVEL}",
+        "format": "mds",
+        "hashes": [HASH],
+        "size_limit": SHARD_BYTES,
+        "version": 2,
+    }
+
+
+def _file(basename: str, size: int, digest: str) -> dict[str, Any]:
+    return {"basename": basename, "bytes": size, "hashes": {HASH: digest}}
+
+
+class _File(msgspec.Struct):
+    """A file in an index, as it is read."""
+
+    basename: str
+    bytes: Count
+    hashes: dict[str, str]
+
+
+class _Shard(msgspec.Struct):
+    """A shard in an index; of its config what is checked."""
+
+    raw_data: _File
+    zip_data: _File
+    samples: Count
+    column_names: list[str]
+    column_encodings: list[str]
+
+
+class _Ours(msgspec.Struct):
+    """What is ours alone."""
+
+    lengths: list[tuple[tuple[Count, Count], ...]]
+
+
+class _Index(msgspec.Struct):
+    """``index.json``."""
+
+    shards: list[_Shard]
+    climbstream: _Ours
+
+
+_INDEX = msgspec.json.Decoder(_Index)
+
+
+def _entry(shard: _Shard, pairs: tuple[tuple[int, int], ...], dtype: str) -> ShardEntry:
+    raw, packed = shard.raw_data, shard.zip_data
+    basename = raw.basename
+    # A name from an index must not lead out of its folder.
+    if PurePosixPath(basename).name != basename or basename in ("", ".", ".."):
+        raise InvalidDataError(
+            f"the index names a shard {short(basename)}; a shard is a plain file name"
+        )
+    if packed.basename != f"{basename}.zstd":
+        raise InvalidDataError(f"shard {basename} is packed as {short(packed.basename)}, not .zstd")
+    if shard.column_names != [COLUMN] or shard.column_encodings != [f"ndarray:{dtype}"]:
+        raise InvalidDataError(
+            f"shard {basename} holds {short(shard.column_names)} as "
+            f"{short(shard.column_encodings)}, not {COLUMN!r} as ndarray:{dtype}"
+        )
+    if (listed := sum(documents for documents, _ in pairs)) != shard.samples:
+        raise InvalidDataError(
+            f"shard {basename} counts {shard.samples} documents, and {listed} by their lengths"
+        )
+    if (most := max(raw.bytes, packed.bytes)) > MOST_BYTES:
+        raise InvalidDataError(
+            f"shard {basename} is said to have {most:,} bytes; a shard has at most {MOST_BYTES:,}"
+        )
+    hashes = [raw.hashes.get(HASH, ""), packed.hashes.get(HASH, "")]
+    if not all(_DIGEST.fullmatch(digest) for digest in hashes):  # they name files of the cache
+        raise InvalidDataError(f"shard {basename} has hashes {hashes}; they are 32 hex digits")
+    return ShardEntry(basename, shard.samples, pairs, raw.bytes, hashes[0], packed.bytes, hashes[1])
+
+
+def check(name: str, what: str, expected: object, got: object) -> None:
+    """Raise `IntegrityError` unless shard ``name`` has as many ``what`` as is expected."""
+    if expected != got:
+        raise IntegrityError(f"{name}: expected {expected} {what}, got {got}")

@@ -1,0 +1,132 @@
+"""Parse: where the documents of a raw shard lie, checked against the index.
+
+Compiled, for a loader opens shards all the time.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from climbstream.loader.core.errors import IntegrityError
+
+from .index import BEFORE_LENGTH, ShardEntry, check
+
+_LEAST = 7
+"""Bytes of a sample: before the length, the length in one byte, and a byte of values."""
+_MISFIT, _SHAPE, _TYPE = 1, 2, 3
+_WRONG = {
+    _MISFIT: "the table of offsets does not fit its {bytes} bytes",
+    _SHAPE: "a document is not a one-dimensional array",
+    _TYPE: "a document is no array of {dtype}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ShardView:
+    """Where the documents of one raw shard lie."""
+
+    data: NDArray[np.uint8]
+    """The raw shard."""
+    starts: NDArray[np.uint32]
+    """First byte of each document's values, ``[n]``."""
+    lengths: NDArray[np.int64]
+    """Tokens of each document, ``[n]``."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in the shard."""
+        return int(self.lengths.sum())
+
+    def document(self, sample: int, dtype: str) -> NDArray[Any]:
+        """Tokens of document ``sample``, as a copy of ``dtype``."""
+        size = int(self.lengths[sample]) * np.dtype(dtype).itemsize
+        start = int(self.starts[sample])
+        return np.frombuffer(self.data[start : start + size].tobytes(), np.dtype(dtype))
+
+
+def parse_shard(
+    data: NDArray[np.uint8], entry: ShardEntry, dtype: str, *, again: bool = False
+) -> ShardView:
+    """Find the documents in a raw shard, uint8 ``[bytes]``.
+
+    ``again`` says that the same bytes were parsed before: then the table of offsets is enough, and
+    the documents, which memory is slow to give, are not touched.
+
+    Raises:
+        IntegrityError: Offsets or counts contradict the index.
+    """
+    name = entry.basename
+    n = int.from_bytes(data[:4].tobytes(), "little")
+    check(name, "documents", entry.samples, n)
+    table = data[4 : 4 + 4 * (n + 1)]
+    offsets = table[: len(table) // 4 * 4].view(np.uint32)
+    if len(offsets) != n + 1 or offsets[-1] != len(data):
+        raise IntegrityError(f"{name}: {_WRONG[_MISFIT].format(bytes=len(data))}")
+    size = np.dtype(dtype).itemsize
+    wrong, starts, lengths, documents, tokens = _find(data, offsets, size, not again)
+    if again and int(tokens.sum()) != entry.tokens:
+        wrong, starts, lengths, documents, tokens = _find(data, offsets, size, True)
+    if wrong:
+        raise IntegrityError(f"{name}: {_WRONG[wrong].format(bytes=len(data), dtype=dtype)}")
+    check(name, "tokens", entry.tokens, int(tokens.sum()))
+    counts = tuple(zip(documents.tolist(), tokens.tolist(), strict=True))
+    check(name, "documents and tokens by length", entry.lengths, counts)
+    return ShardView(data, starts, lengths)
+
+
+@njit(cache=True)
+def _find(data: Any, offsets: Any, size: Any, look: Any) -> Any:
+    """Find the documents; return what is `_WRONG`, or 0, then starts and lengths of `ShardView`.
+
+    Last come documents and tokens by length, as in `ShardEntry`. A document says in 1, 2, 4 or 8
+    bytes how long it is; unless ``look``, these are taken for the fewest that will do. If one has
+    more than that, more tokens are counted than there are.
+    """
+    n = len(offsets) - 1
+    starts, lengths = np.empty(n, np.uint32), np.empty(n, np.int64)
+    documents, tokens = np.zeros(64, np.int64), np.zeros(64, np.int64)
+    most, wrong, shift = -1, 0, size // 2  # a division costs more than all else here
+    bits = 0  # of the document before: many are about as long
+    # First what memory is slow to give, with nothing that waits for it.
+    for i in range(n):
+        begin, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
+        if end - begin < _LEAST or end > len(data):
+            wrong = _MISFIT
+            break
+        if look:
+            starts[i] = data[begin + 4]
+    for i in range(n if not wrong else 0):
+        begin, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
+        code = (
+            np.int64(starts[i]) - (1 << 2) if look else _fewest(end - begin - BEFORE_LENGTH, size)
+        )
+        if code < 0 or code > 3:
+            wrong = _SHAPE
+            break
+        start = begin + BEFORE_LENGTH + (1 << code)
+        length = (end - start) >> shift
+        if length <= 0 or length << shift != end - start:
+            wrong = _TYPE
+            break
+        starts[i], lengths[i] = start, length
+        while length >> (bits + 1):
+            bits += 1
+        while not length >> bits:
+            bits -= 1
+        documents[bits] += 1
+        tokens[bits] += length
+        most = max(most, bits)
+    return wrong, starts, lengths, documents[: most + 1], tokens[: most + 1]
+
+
+@njit(cache=True)
+def _fewest(rest: Any, size: Any) -> Any:
+    """Guess the code of a length, which takes ``rest`` bytes together with the tokens."""
+    for code in range(4):
+        tokens = rest - (1 << code)
+        if tokens & (size - 1) == 0 and tokens >> (size // 2) < 1 << min(8 << code, 62):
+            return code
+    return 4

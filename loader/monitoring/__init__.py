@@ -1,0 +1,1 @@
+"""Where a running job stands: its metrics, who shows them, and the local page."""

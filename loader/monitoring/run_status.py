@@ -1,0 +1,242 @@
+"""Watch: where a running job stands, read from the files in its folder as they grow.
+
+``metrics.jsonl`` is read from where the last look ended, and of a long one only the end at first,
+so a look costs what is new, and memory does not grow with the run.
+"""
+
+import math
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from climbstream.loader.core.errors import ClimbError, InvalidDataError
+from climbstream.loader.core.files import open_regular
+from climbstream.loader.core.typed import parse_json
+from climbstream.loader.weights.log import WeightsLog
+from climbstream.loader.weights.request import LOG, REQUEST, open_run
+from climbstream.loader.weights.sources import read_request
+
+from .metrics import METRICS
+
+_MOST_READ = 1 << 24
+"""Bytes of metrics that are read at first, from the end."""
+_POINTS = 500
+"""Points of a curve."""
+_RECENT = 32
+"""Lines of metrics that are recent."""
+_BY_CLUSTER = ("target", "served", "epochs", "used_up_at", "cluster_loss")
+"""Fields of a line that are numbers by name of cluster."""
+_MOST_STEP = 1 << 53
+"""Steps that a number of JSON tells apart."""
+_RECORDS = 50
+"""Records of the weights log that are told."""
+
+
+class RunWatch:
+    """Looks at the run in a folder.
+
+    A line of ``metrics.jsonl`` is what `MixtureLoader.metrics` gives, and what a job adds:
+    ``loss``, ``cluster_loss`` (by name of cluster), and ``time``, in seconds of `time.time`,
+    without which there is no throughput; `append_metrics` writes it. All but ``step``, ``tokens``
+    and ``served`` may be left out. Threads may look at the same time.
+    """
+
+    def __init__(self, run: Path) -> None:
+        """Watch the run in the folder ``run``.
+
+        Raises:
+            UsageError: It is no folder of a run.
+        """
+        self.run = run
+        self._lock = threading.RLock()
+        self._log, self._log_seen = open_run(run), self._stamp(LOG)
+        self._offset: int | None = None
+        self._file = 0
+        self._last: Mapping[str, Any] | None = None
+        self._before: deque[Mapping[str, Any]] = deque(maxlen=_RECENT)
+        self._losses: dict[str, float] = {}
+        self._bad = 0
+        self._curves: dict[str, deque[tuple[int, float]]] = {
+            name: deque(maxlen=_POINTS) for name in ("loss", "tokens_per_second", "waiting")
+        }
+
+    @property
+    def log(self) -> WeightsLog:
+        """The weights log as it is now; read again when it has changed.
+
+        Raises:
+            ClimbError: It cannot be read.
+        """
+        with self._lock:
+            if (stamp := self._stamp(LOG)) != self._log_seen:
+                self._log, self._log_seen = open_run(self.run), stamp
+            return self._log
+
+    def look(self) -> dict[str, Any]:
+        """Return where the run stands, as JSON values.
+
+        Raises:
+            ClimbError: The weights log cannot be read.
+        """
+        with self._lock:
+            self._read_metrics()
+            return self._tell(self.log)
+
+    def _tell(self, log: WeightsLog) -> dict[str, Any]:
+        metrics = self._last or {}
+        step = int(metrics.get("step", 0))
+        last = log.records[-1]
+        goal = log.mixture(max(step, last.at_step + last.steps)).weights
+        now = log.mixture(step).weights
+        recent = self._recent()
+        names = list(dict.fromkeys([*metrics.get("served", {}), *goal]))
+        fields = {
+            "served": metrics.get("served", {}),
+            "epochs": metrics.get("epochs", {}),
+            "used_up_at": metrics.get("used_up_at", {}),
+            "loss": self._losses,
+        }
+        return {
+            "run": self.run.name,
+            "step": step,
+            "tokens": int(metrics.get("tokens", 0)),
+            "silent_seconds": self._silence(),
+            "unreadable_lines": self._bad,
+            "clusters": [
+                {
+                    "name": name,
+                    "target": now.get(name, 0.0),
+                    "goal": goal.get(name, 0.0),
+                    "recent": recent.get(name),
+                    **{field: values.get(name) for field, values in fields.items()},
+                }
+                for name in names
+            ],
+            "capped": list(last.capped),
+            "curves": {name: list(curve) for name, curve in self._curves.items()},
+            "records": [
+                {"v": r.v, "at_step": r.at_step, "kind": r.kind, "steps": r.steps, "why": r.why}
+                for r in log.records[: -_RECORDS - 1 : -1]
+            ],
+            "head": log.head,
+            "asked": self._waiting(log),
+        }
+
+    def _recent(self) -> dict[str, float]:
+        """Shares of what was served lately: as far back as the target is the one of now.
+
+        Between two lines there may be fewer rows than clusters, which says little of shares.
+        """
+        if self._last is None or not self._before:
+            return {}
+        target = self._last["target"]
+        same = (line for line in self._before if line["target"] == target)
+        first = next(same, self._before[-1])
+        tokens = self._last["tokens"] - first["tokens"]
+        if tokens <= 0:
+            return {}
+        return {
+            name: max(
+                0.0, share * self._last["tokens"] - first["served"].get(name, 0.0) * first["tokens"]
+            )
+            / tokens
+            for name, share in self._last["served"].items()
+        }
+
+    def _read_metrics(self) -> None:
+        """Take up the lines that are whole and new."""
+        path = self.run / METRICS
+        try:
+            with open_regular(path) as file:
+                found = os.fstat(file.fileno())
+                size, anew = found.st_size, found.st_ino != self._file
+                if self._offset is None or anew or size < self._offset:  # the job has begun anew
+                    self._file = found.st_ino
+                    self._offset = max(0, size - _MOST_READ)
+                    file.seek(self._offset)
+                    if self._offset:
+                        self._offset += len(file.readline())  # it began before this
+                file.seek(self._offset)
+                data = file.read(2 * _MOST_READ)
+        except FileNotFoundError:
+            return
+        whole = data[: data.rfind(b"\n") + 1]
+        if not whole and len(data) == 2 * _MOST_READ:  # no line of metrics is as long
+            whole = data
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            try:
+                self._take(parse_json(line, METRICS))
+            except (InvalidDataError, ValueError, TypeError, KeyError, OverflowError):
+                self._bad += 1
+
+    def _take(self, line: Mapping[str, Any]) -> None:
+        step, tokens = int(line["step"]), int(line["tokens"])
+        if not (0 <= step < _MOST_STEP and tokens >= 0):
+            raise ValueError("there is no such step")
+        line = {
+            **line,
+            "step": step,
+            "tokens": tokens,
+            **{name: _numbers(line.get(name) or {}) for name in _BY_CLUSTER},
+        }
+        if not line["served"]:
+            raise ValueError("nothing is said of what was served")
+        before = self._last
+        if before is not None and step <= before["step"]:
+            # The job went back to a checkpoint: what came after it is not so any more.
+            for curve in self._curves.values():
+                while curve and curve[-1][0] >= step:
+                    curve.pop()
+            before = None
+            self._before.clear()
+        if "loss" in line and math.isfinite(loss := float(line["loss"])):
+            self._curves["loss"].append((step, loss))
+        if before is not None and "time" in line and "time" in before:
+            seconds = float(line["time"]) - float(before["time"])
+            waited = float(line.get("wait_seconds", 0)) - float(before.get("wait_seconds", 0))
+            # Else it was started again between the two.
+            if seconds > 0 and waited >= 0 and line.get("since") == before.get("since"):
+                rate = (tokens - before["tokens"]) / seconds
+                self._curves["tokens_per_second"].append((step, rate))
+                self._curves["waiting"].append((step, min(1.0, waited / seconds)))
+        self._losses |= line["cluster_loss"]  # a cluster may have had no row since
+        if before is not None:
+            self._before.append({name: before[name] for name in ("tokens", "served", "target")})
+        self._last = line
+
+    def _silence(self) -> float | None:
+        """Seconds since the job last wrote metrics; None: it never did."""
+        try:
+            return max(0.0, time.time() - (self.run / METRICS).stat().st_mtime)
+        except FileNotFoundError:
+            return None
+
+    def _waiting(self, log: WeightsLog) -> dict[str, Any] | None:
+        """What is asked for and not yet followed."""
+        try:
+            request = read_request(self.run / REQUEST)
+        except (ClimbError, OSError):
+            return None
+        return request.change.to_json() if request.after == log.head else None
+
+    def _stamp(self, name: str) -> tuple[int, ...]:
+        """Tell a version of a file from the next; empty if there is none."""
+        try:
+            status = (self.run / name).stat()
+        except FileNotFoundError:
+            return ()
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _numbers(value: Any) -> dict[str, float]:
+    """Return the numbers by name in ``value`` that JSON has: a loss may be none.
+
+    Raises:
+        TypeError: It is no object of numbers.
+    """
+    return {str(name): number for name, number in dict(value).items() if math.isfinite(number)}

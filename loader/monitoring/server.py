@@ -1,0 +1,220 @@
+"""Monitor: a local web page that shows a running job, and changes its weights.
+
+It listens on the loopback address alone. The page itself tells nothing; what it asks for needs a
+token, which is in the part of the printed address that browsers never send (after ``#``), and goes
+as a header, so no other site can ask in its place. A wrong ``Host`` is refused too: a name that
+somebody points at this machine is not this machine.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import socket
+import threading
+import time
+from contextlib import suppress
+from functools import cached_property
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from climbstream.loader.core.errors import ClimbError, InvalidDataError, UsageError
+from climbstream.loader.core.typed import parse_json
+from climbstream.loader.weights.request import ask, blend
+from climbstream.loader.weights.update import Change
+
+from .run_status import RunWatch
+
+HOST = "127.0.0.1"
+_PAGE = Path(__file__).with_name("monitor.html")
+_MOST_BODY = 1 << 20
+_MOST_CONNECTIONS = 32
+_SILENCE = 10.0
+"""Seconds that a connection may say nothing, and"""
+_LONGEST = 30.0
+"""that it may take in all."""
+
+
+class Monitor(ThreadingHTTPServer):
+    """Serves the page of one run."""
+
+    daemon_threads = True
+
+    def __init__(self, watch: RunWatch, port: int = 0) -> None:
+        """Listen on ``port`` of the loopback address; 0 takes a free one.
+
+        Raises:
+            OSError: The port is taken.
+        """
+        self.watch = watch
+        self.token = secrets.token_urlsafe(24)
+        self._begun: dict[socket.socket, float] = {}
+        self._counting = threading.Lock()
+        super().__init__((HOST, port), _Handler)
+
+    @property
+    def url(self) -> str:
+        """The address of the page, token included."""
+        return f"http://{HOST}:{self.server_port}/#{self.token}"
+
+    @cached_property
+    def page(self) -> bytes:
+        """The page."""
+        return _PAGE.read_bytes()
+
+    @cached_property
+    def policy(self) -> str:
+        """What a browser lets the page do: run its own script, and ask this server."""
+        script = re.search(rb"<script>(.*?)</script>", self.page, re.DOTALL)
+        assert script
+        digest = base64.b64encode(hashlib.sha256(script[1]).digest()).decode()
+        return (
+            f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+            "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+            "frame-ancestors 'none'"
+        )
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Take a connection, if there are not too many."""
+        with self._counting:
+            if taken := len(self._begun) < _MOST_CONNECTIONS:
+                self._begun[request] = time.monotonic()
+        if taken:
+            super().process_request(request, client_address)
+        else:
+            super().shutdown_request(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Let a connection go."""
+        with self._counting:
+            self._begun.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """End connections that take too long; called several times a second."""
+        with self._counting:
+            for request, begun in self._begun.items():
+                if time.monotonic() - begun > _LONGEST:
+                    with suppress(OSError):
+                        request.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that hang up."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers one connection."""
+
+    server: Monitor
+    timeout = _SILENCE
+    server_version, sys_version = "climb", ""
+
+    def do_GET(self) -> None:
+        """Give the page, or where the run stands."""
+        if not self._is_ours():
+            return
+        if self.path == "/":
+            self._send(HTTPStatus.OK, self.server.page, "text/html; charset=utf-8")
+        elif self.path == "/state":
+            if self._is_allowed():
+                self._answer(self.server.watch.look)
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, f"there is no {self.path[:100]}")
+
+    def do_POST(self) -> None:
+        """Ask the run for other weights."""
+        if not self._is_ours():
+            return
+        if self.path != "/weights":
+            self._refuse(HTTPStatus.NOT_FOUND, f"there is no {self.path[:100]}")
+        elif self._is_allowed() and (body := self._body()) is not None:
+            self._answer(lambda: self._change(body))
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is theirs
+        """Write nothing: requests carry the token."""
+
+    def _change(self, body: bytes) -> dict[str, Any]:
+        """Leave the request that ``body`` describes in the folder of the run."""
+        try:
+            value = parse_json(body, "it")
+            weights, only = value["weights"], value.get("only", False)
+            ramp, why, after = value.get("ramp", 0), value.get("why", ""), value.get("after")
+        except (InvalidDataError, KeyError, TypeError, AttributeError):
+            raise InvalidDataError(
+                "a change is a JSON object with weights by name, and only, ramp, why and after"
+            ) from None
+        if not isinstance(weights, dict) or type(only) is not bool:
+            raise InvalidDataError("'weights' are numbers by name, and 'only' is true or false")
+        run, log = self.server.watch.run, self.server.watch.log
+        if after is not None and after != log.head:
+            raise UsageError(
+                "the weights have changed since you looked; look at the last record, and ask again"
+            )
+        change = Change(blend(log, weights, only=only), ramp, why)
+        ask(run, change, log.head)
+        return change.to_json()
+
+    def _answer(self, function: Any) -> None:
+        try:
+            value = function()
+        except ClimbError as error:
+            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+        except OSError as error:
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+        else:
+            self._send(HTTPStatus.OK, json.dumps(value).encode(), "application/json")
+
+    def _is_ours(self) -> bool:
+        """Whether this server was asked for, by itself; refuses what was not."""
+        names = {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}
+        if self.headers.get("Host") not in names:
+            self._refuse(HTTPStatus.FORBIDDEN, "this page is at the address that was printed")
+            return False
+        origin = self.headers.get("Origin")
+        if origin is not None and origin.removeprefix("http://") not in names:
+            self._refuse(HTTPStatus.FORBIDDEN, "another site asked")
+            return False
+        return True
+
+    def _is_allowed(self) -> bool:
+        given = self.headers.get("Authorization", "").encode()
+        if hmac.compare_digest(given, f"Bearer {self.server.token}".encode()):
+            return True
+        self._refuse(
+            HTTPStatus.UNAUTHORIZED,
+            "the token is missing or wrong; open the address that climb monitor printed",
+        )
+        return False
+
+    def _body(self) -> bytes | None:
+        """Read the body; refuse one without a length, or too long."""
+        length = self.headers.get("Content-Length", "")
+        if not re.fullmatch("[0-9]{1,9}", length) or int(length) > _MOST_BODY:
+            self._refuse(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a change takes at most {_MOST_BODY:,} bytes"
+            )
+            return None
+        body = self.rfile.read(int(length))
+        return body if len(body) == int(length) else None  # it hung up, or took too long
+
+    def _refuse(self, status: HTTPStatus, why: str) -> None:
+        self.close_connection = True
+        self._send(status, json.dumps({"error": why}).encode(), "application/json")
+
+    def _send(self, status: HTTPStatus, data: bytes, kind: str) -> None:
+        self.send_response(status)
+        for name, value in (
+            ("Content-Type", kind),
+            ("Content-Length", str(len(data))),
+            ("Cache-Control", "no-store"),
+            ("Content-Security-Policy", self.server.policy),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "no-referrer"),
+        ):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)

@@ -1,0 +1,138 @@
+"""Batch: the tensors that a step gives to the trainer.
+
+What is not asked for is not computed: ``input_ids`` and ``cluster_ids`` alone are one compiled
+copy.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from climbstream.loader.core.errors import UsageError
+
+from .gather import gather, mark_pieces
+
+FIELDS = ("labels", "position_ids", "cu_seqlens")
+_KEPT = 4
+"""Batches whose memory is used again."""
+DTYPES = {torch.int64: np.int64, torch.int32: np.int32}
+
+Batch = dict[str, torch.Tensor]
+
+
+class BatchMaker:
+    """Makes batches of ``rows`` rows of ``seq_len`` tokens.
+
+    ``input_ids`` is ``[rows, seq_len]``; ``cluster_ids``, int64 ``[rows]``, the cluster of each
+    row; ``labels`` are the tokens again, `IGNORED` where a document begins behind another one and
+    in padding (not shifted: the model does that); ``position_ids``, int64, count from 0 in each
+    document; ``cu_seqlens``, int32 ``[rows * segments + 1]``, are the ends of documents in all rows
+    laid one after the other, always equally many, the last ones of a row the same where it has
+    fewer.
+
+    Args:
+        rows: Rows of this rank.
+        seq_len: Tokens of a row.
+        size: Bytes of a token in the shards.
+        padding: Token that fills what a row lacks.
+        fields: What a batch holds beside ``input_ids`` and ``cluster_ids``; some of `FIELDS`.
+        segments: Documents of a row that ``cu_seqlens`` has room for.
+        dtype: Of ``input_ids`` and ``labels``: `torch.int64` or `torch.int32`.
+        pin_memory: Whether tensors lie in memory that a GPU copies from without waiting.
+
+    Raises:
+        UsageError: There is no such field or type.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        seq_len: int,
+        size: int,
+        padding: int,
+        *,
+        fields: Sequence[str] = (),
+        segments: int = 64,
+        dtype: torch.dtype = torch.int64,
+        pin_memory: bool = False,
+    ) -> None:
+        if unknown := set(fields) - set(FIELDS):
+            raise UsageError(
+                f"a batch has no field {', '.join(sorted(unknown))}; beside input_ids and "
+                f"cluster_ids it may have {', '.join(FIELDS)}"
+            )
+        if dtype not in DTYPES:
+            raise UsageError(f"tokens are torch.int64 or torch.int32, not {dtype}")
+        if pin_memory and not torch.cuda.is_available():
+            raise UsageError("pin_memory needs a GPU, and this machine has none; leave it out")
+        if segments < 1:
+            raise UsageError(f"segments is {segments}; it must be 1 or more")
+        self._shape = (rows, seq_len)
+        self._size, self._padding = size, padding
+        self._fields, self._segments = frozenset(fields), segments
+        self._dtype, self._kind, self._pin = dtype, DTYPES[dtype], pin_memory
+        self._arrays: list[Any] = [np.empty(0)]
+        """Memory of the last batches, behind one that nobody else holds."""
+        self.joined = 0
+        """Pieces for which `cu_seqlens` had no room, and which are joined to the one before."""
+
+    def make(
+        self, addresses: NDArray[np.int64], rows: NDArray[np.int64], begin: int, clusters: Any
+    ) -> Batch:
+        """Make the batch of rows ``begin`` and on; see `gather`.
+
+        ``clusters`` is int64 ``[n]``, the cluster of each of ``rows``.
+        """
+        tokens = self._memory() if not self._pin else self._pinned()
+        gather(addresses, rows, begin, self._size, self._padding, tokens)
+        batch = {
+            "input_ids": torch.from_numpy(tokens),
+            "cluster_ids": torch.from_numpy(clusters[begin : begin + len(tokens)]),
+        }
+        if self._fields:
+            self._add_fields(batch, tokens, addresses, rows, begin)
+        return batch
+
+    def _memory(self) -> Any:
+        """Return memory for a batch: that of an earlier one which is not used any more.
+
+        It is in the nearer caches, and the system need not be asked for it: new pages can cost ten
+        times the copy. Whoever holds a batch, or a view of it, holds the array below it.
+        """
+        arrays = self._arrays
+        for i in range(1, len(arrays)):
+            if sys.getrefcount(arrays[i]) == sys.getrefcount(arrays[0]):
+                return arrays[i]
+        arrays.insert(1, np.empty(self._shape, self._kind))
+        del arrays[1 + _KEPT :]
+        return arrays[1]
+
+    def _add_fields(
+        self, batch: Batch, tokens: Any, addresses: NDArray[np.int64], rows: Any, begin: int
+    ) -> None:
+        """Add the fields that were asked for to ``batch``."""
+        n, seq_len = self._shape
+        labels = tokens.copy() if "labels" in self._fields else tokens[:0]
+        positions = np.empty((n if "position_ids" in self._fields else 0, seq_len), np.int64)
+        bounds = np.empty((n if "cu_seqlens" in self._fields else 0, self._segments + 1), np.int32)
+        self.joined += mark_pieces(addresses, rows, begin, labels, positions, bounds)
+        if "labels" in self._fields:
+            batch["labels"] = self._tensor(labels)
+        if "position_ids" in self._fields:
+            batch["position_ids"] = self._tensor(positions)
+        if "cu_seqlens" in self._fields:
+            # Rows one after the other, so that each begins where the one before ends.
+            ends = bounds[:, 1:] + seq_len * np.arange(n, dtype=np.int32)[:, None]
+            ends[:, -1] = seq_len * (1 + np.arange(n, dtype=np.int32))
+            batch["cu_seqlens"] = self._tensor(np.append(np.int32(0), ends))
+
+    def _pinned(self) -> Any:
+        return torch.empty(self._shape, dtype=self._dtype, pin_memory=True).numpy()
+
+    def _tensor(self, array: Any) -> torch.Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory() if self._pin else tensor

@@ -1,0 +1,220 @@
+"""Gather: copy the rows of a batch out of mapped shards, one compiled call a batch.
+
+Rows lie anywhere, and memory is slow to answer: while one is copied, the next is asked for.
+
+Compiled code reads a shard through its address: a token may begin at an odd byte, where no array of
+uint16 can begin, and handing over hundreds of arrays would cost more than the copy. What `Opened`
+holds was checked against the index when it was opened (`parse_shard`), so no address leads out of
+it.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types  # type: ignore[attr-defined]
+from numba.core import cgutils
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from climbstream.loader.formats.mds.reader import ShardView
+
+from .packing import Packed
+
+# numba imports 200 modules of its own, and of scipy, when the first function is compiled or loaded:
+# most of a second, for which an import is the time, and not the first batch.
+cpu_target.typing_context.refresh()
+cpu_target.target_context.refresh()
+
+IGNORED = -100
+"""Label of a token that is not to be learned, as PyTorch and Hugging Face have it."""
+
+
+class Pieces(NamedTuple):
+    """Of which runs of bytes the rows of a shard are made."""
+
+    ends: NDArray[np.int64]
+    """Pieces up to each row, ``[rows + 1]``."""
+    pieces: NDArray[np.uint32]
+    """First byte in the raw shard, and number of tokens, ``[pieces, 2]``."""
+    cut: int
+    dropped: int
+    """As in `Packed`."""
+
+    @classmethod
+    def of(cls, view: ShardView, packed: Packed, size: int) -> "Pieces":
+        """Join a shard of tokens of ``size`` bytes and its packing."""
+        pieces = _find_pieces(packed.pieces, view.starts, size)
+        return cls(packed.ends, pieces, packed.cut, packed.dropped)
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        return self.ends.nbytes + self.pieces.nbytes
+
+
+class Opened(NamedTuple):
+    """A shard that rows can be copied from; it keeps alive what its addresses point to."""
+
+    data: NDArray[np.uint8]
+    """The raw shard."""
+    pieces: Pieces
+    addresses: tuple[int, ...]
+    """Where in memory the shard lies, and the ends and pieces."""
+
+    @classmethod
+    def of(cls, data: NDArray[np.uint8], pieces: Pieces) -> "Opened":
+        """Open raw shard ``data``, whose rows are made of ``pieces``."""
+        arrays = (data, pieces.ends, pieces.pieces)
+        return cls(data, pieces, tuple(array.ctypes.data for array in arrays))
+
+
+def _type_pointer(_context: Any, _address: Any) -> Any:
+    """Make a pointer of an integer."""
+
+    def build(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), build
+
+
+def _type_prefetch(_context: Any, _address: Any) -> Any:
+    """Ask for the cache line at an address; where nothing is mapped, nothing happens."""
+
+    def build(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", (cgutils.voidptr_t,), kind)
+        address = builder.inttoptr(args[0], cgutils.voidptr_t)
+        # To read; into the nearest cache; data.
+        builder.call(function, [address, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.none(types.int64), build
+
+
+_pointer: Any = intrinsic(_type_pointer)
+_prefetch: Any = intrinsic(_type_prefetch)
+_LINE = 64
+"""Bytes of a cache line."""
+_CHUNK = 128
+"""Tokens that are copied between two times of asking."""
+
+
+@njit(cache=True)
+def _find_pieces(packed: Any, starts: Any, size: Any) -> Any:
+    """First byte and tokens of pieces (document, first token, tokens), uint32 ``[n, 2]``."""
+    pieces = np.empty((len(packed), 2), np.uint32)
+    for p in range(len(packed)):
+        pieces[p, 0] = starts[packed[p, 0]] + packed[p, 1] * size
+        pieces[p, 1] = packed[p, 2]
+    return pieces
+
+
+@njit(cache=True, nogil=True)
+def gather(addresses: Any, rows: Any, begin: Any, size: Any, padding: Any, out: Any) -> Any:
+    """Copy rows ``begin`` and on to ``out``, int32 or int64 ``[n, seq_len]``.
+
+    ``addresses`` are int64 ``[visits, 3]``, those of `Opened`; ``rows`` as in `Steps`; ``size`` the
+    bytes of a token in a shard, 2 or 4. What a row lacks is filled with ``padding``.
+    """
+    n = len(out)
+    # Where each row begins; these look-ups do not wait for each other.
+    firsts = np.empty(n + 1, np.int64)
+    for i in range(n):
+        visit, row = rows[begin + i, 1], rows[begin + i, 2]
+        ends = carray(_pointer(addresses[visit, 1] + 8 * row), 2, np.int64)
+        piece = carray(_pointer(addresses[visit, 2] + 8 * ends[0]), 2, np.uint32)
+        firsts[i] = addresses[visit, 0] + piece[0]
+    firsts[n] = firsts[n - 1]
+    for place in range(firsts[0], firsts[0] + size * out.shape[1], _LINE):
+        _prefetch(place)
+    for i in range(n):
+        visit, row = rows[begin + i, 1], rows[begin + i, 2]
+        ends = carray(_pointer(addresses[visit, 1] + 8 * row), 2, np.int64)
+        target = out[i]
+        at = 0
+        for p in range(ends[0], ends[1]):
+            piece = carray(_pointer(addresses[visit, 2] + 8 * p), 2, np.uint32)
+            source = _pointer(addresses[visit, 0] + piece[0])
+            # Of a row that follows in one run, as most do, all is here when its turn comes.
+            ahead, tokens = firsts[i + 1] + size * at, np.int64(piece[1])
+            if size == 2:
+                at = _widen(carray(source, tokens, np.uint16), target, at, ahead)
+            else:
+                at = _widen(carray(source, tokens, np.uint32), target, at, ahead)
+        target[at:] = padding
+
+
+@njit(cache=True, nogil=True)
+def count_padding(addresses: Any, rows: Any, begin: Any, n: Any, seq_len: Any) -> Any:
+    """Tokens that ``n`` rows from ``begin`` on lack to ``seq_len``; arguments as of `gather`."""
+    padding = n * seq_len
+    for i in range(begin, begin + n):
+        ends = carray(_pointer(addresses[rows[i, 1], 1] + 8 * rows[i, 2]), 2, np.int64)
+        for p in range(ends[0], ends[1]):
+            piece = carray(_pointer(addresses[rows[i, 1], 2] + 8 * p), 2, np.uint32)
+            padding -= np.int64(piece[1])
+    return padding
+
+
+@njit(cache=True, nogil=True)
+def mark_pieces(
+    addresses: Any, rows: Any, begin: Any, labels: Any, positions: Any, bounds: Any
+) -> Any:
+    """Say where documents begin in rows ``begin`` and on; an output of 0 rows is left out.
+
+    ``labels``, ``[n, seq_len]``, holds the tokens, and gets `IGNORED` where a document begins
+    behind another one, and in padding. ``positions``, int64 ``[n, seq_len]``, count from 0 in each
+    piece and in padding. ``bounds``, int32 ``[n, most + 1]``, gets the end of each piece, and the
+    end of the row in what is left; pieces beyond the last place are joined to the last. Returns how
+    many are joined.
+    """
+    n = max(len(labels), len(positions), len(bounds))
+    most, joined = bounds.shape[1] - 1, 0
+    for i in range(n):
+        visit, row = rows[begin + i, 1], rows[begin + i, 2]
+        ends = carray(_pointer(addresses[visit, 1] + 8 * row), 2, np.int64)
+        at = np.int64(0)
+        for number in range(ends[1] - ends[0]):
+            piece = carray(_pointer(addresses[visit, 2] + 8 * (ends[0] + number)), 2, np.uint32)
+            tokens = np.int64(piece[1])
+            if len(labels) and at > 0:
+                labels[i, at] = IGNORED
+            if len(positions):
+                for t in range(tokens):
+                    positions[i, at + t] = t
+            at += tokens
+            if len(bounds):
+                joined += number >= most
+                bounds[i, min(number, most - 1) + 1] = at
+        last = min(ends[1] - ends[0], most)
+        if len(labels):
+            labels[i, at:] = IGNORED
+        if len(positions):
+            for t in range(positions.shape[1] - at):
+                positions[i, at + t] = t
+        if len(bounds):
+            bounds[i, 0] = 0
+            bounds[i, last + 1 :] = at
+    return joined
+
+
+@njit(cache=True, nogil=True)
+def _widen(source: Any, target: Any, at: Any, ahead: Any) -> Any:
+    """Copy ``source`` to ``target`` from ``at`` on; return where that ends.
+
+    As many bytes are asked for at ``ahead``.
+    """
+    done, size = 0, source.itemsize
+    while done < len(source):
+        end = min(done + _CHUNK, len(source))
+        for place in range(ahead + size * done, ahead + size * end, _LINE):
+            _prefetch(place)
+        # Indexed from 0, so that the loop becomes vector instructions.
+        part, chunk = target[at + done : at + end], source[done:end]
+        for i in range(len(part)):
+            part[i] = chunk[i]
+        done = end
+    return at + done

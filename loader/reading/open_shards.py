@@ -1,0 +1,96 @@
+"""Shelf: the shards that lanes are reading from, open for `gather`."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.loader.sampling.planner import Steps
+
+from .gather import Opened, Pieces
+from .recent import Recent
+from .row_source import TokenStream
+
+_KEPT = 16 << 20
+"""Bytes of packings that are kept of shards that no lane reads from now: another lane that owns
+rows of the shard will, and then it need not be parsed and packed again."""
+
+Place = tuple[int, int, int]
+"""Cluster, shard, epoch."""
+
+
+class Shelf:
+    """Opens a shard when its first row is asked for, and lets it go when its lanes move on."""
+
+    def __init__(self, streams: list[TokenStream], lanes: int) -> None:
+        self._streams = streams
+        self._open: dict[Place, Opened] = {}
+        self._lately: Recent[Place, Pieces] = Recent(_KEPT)
+        self._readers: dict[Place, set[tuple[int, int]]] = {}
+        self._reading = np.full((len(streams), lanes, 5), -1)
+        """Shard and epoch that a lane reads from, -1 for none, and the addresses of that shard, by
+        cluster and lane: together, so that an interrupt leaves none of another shard."""
+        self._spent: list[Opened] = []
+        self._prepared = 0
+        """Rows that were asked for last: what lanes left for them stays open."""
+        self._turns: list[tuple[int, ...]] = []
+        self.addresses: NDArray[np.int64] = np.zeros((0, 3), np.int64)
+        """Of the shard of each visit, as `gather` takes them."""
+        self.dropped, self.cut = 0, 0
+        """Tokens in no row, and documents that were cut, of all shards that were opened."""
+
+    def begin(self, steps: Steps) -> None:
+        """Take up the visits of ``steps``; shards that no lane reads from yet are not opened."""
+        clusters, lanes = steps.visits[:, 0], steps.visits[:, 1]
+        # A lane may stay where it is; from its first turn on, what it reads from is closed.
+        stays = np.zeros(len(clusters), np.bool_)
+        stays[np.unique(clusters * self._reading.shape[1] + lanes, return_index=True)[1]] = True
+        reading = self._reading[clusters, lanes]
+        stays &= (reading[:, :2] == steps.visits[:, 2:4]).all(axis=1)
+        self.addresses = np.where(stays[:, None], reading[:, 2:], 0)
+        self._turns = []
+        for i in np.flatnonzero(~stays).tolist():
+            cluster, lane, shard, epoch, row = steps.visits[i].tolist()
+            self._turns.append((row, i, cluster, lane, shard, epoch))
+            if (cluster, shard, epoch) not in self._open:
+                self._streams[cluster].want(shard)
+        self._turns.reverse()
+
+    def prepare(self, rows: int) -> int:
+        """Open what the first ``rows`` rows need; return how many rows are ready then.
+
+        What lanes have left is kept until other rows are asked for: rows of it may be in the batch
+        at hand, also when that is tried again after an error.
+
+        Raises:
+            IntegrityError: A shard is missing or damaged.
+        """
+        if rows != self._prepared:
+            self._spent.clear()
+            self._prepared = rows
+        while self._turns and self._turns[-1][0] < rows:
+            _, i, cluster, lane, shard, epoch = self._turns[-1]
+            self.addresses[i] = self._turn((cluster, lane), (cluster, shard, epoch)).addresses
+            self._turns.pop()
+        return self._turns[-1][0] if self._turns else 1 << 62
+
+    def _turn(self, lane: tuple[int, int], place: Place) -> Opened:
+        """Let ``lane`` read from ``place``."""
+        if (opened := self._open.get(place)) is None:
+            cluster, shard, epoch = place
+            opened = self._streams[cluster].open(shard, epoch, self._lately.get(place))
+            self._readers[place], self._open[place] = set(), opened
+            self.dropped += opened.pieces.dropped
+            self.cut += opened.pieces.cut
+        before = (place[0], *self._reading[lane][:2].tolist())
+        self._readers[place].add(lane)
+        # Before the shard is closed that the lane leaves: what `_reading` names is open.
+        self._reading[lane] = (*place[1:], *opened.addresses)
+        if before in self._open and before != place:
+            self._readers[before].discard(lane)
+            if not self._readers[before]:
+                spent = self._open.pop(before)
+                self._spent.append(spent)
+                self._lately.put(before, spent.pieces, spent.pieces.bytes)
+                del self._readers[before]
+                if not any(place[:2] == before[:2] for place in self._open):
+                    self._streams[before[0]].release(before[1])
+        return opened

@@ -1,0 +1,481 @@
+"""ShardCache: decompressed shards on this node's disk, checked, and mapped into memory.
+
+A file of the cache is named by the hash of its content, so that runs and ranks share it. Whoever
+needs a shard first brings it: it holds a lock (flock, which falls with its process) on the
+temporary file that it writes, and renames that file in the end; the others wait for one of the two.
+A map keeps a shared lock on its file, so whoever makes room sees what is in use on the node. There
+are no lock files, no server, no shared memory; a temporary file that nobody locks is one that a
+killed process left.
+"""
+
+import errno
+import fcntl
+import math
+import mmap
+import os
+import re
+import resource
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.loader.core.console import say
+from climbstream.loader.core.errors import (
+    IntegrityError,
+    LockedError,
+    NoSpaceError,
+    RemoteError,
+    UsageError,
+)
+from climbstream.loader.core.files import default_cache
+from climbstream.loader.formats.mds.index import ShardEntry, check_raw, unpack
+from climbstream.loader.formats.mds.reader import ShardView, parse_shard
+from climbstream.loader.storage.store import Store
+
+_FOLDER = re.compile(r"[0-9a-f]{2}")
+_OURS = re.compile(r"[0-9a-f]{32}\.mds")
+_TEMPORARY = ".tmp-"
+_LONGEST_PAUSE = 0.05
+
+
+class _Fetch:
+    """A shard that is wanted."""
+
+    def __init__(self, folder: str | Path | Store, entry: ShardEntry) -> None:
+        self.folder, self.entry = folder, entry
+        self.doing = "waiting for its turn"
+        self.result: Future[NDArray[np.uint8]] = Future()
+
+
+class ShardCache:
+    """Gives raw shards as read-only maps; each is fetched and decompressed once a node."""
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        *,
+        limit: int | None = None,
+        threads: int = 4,
+        patience: float = 300.0,
+    ) -> None:
+        """Use the cache in a folder.
+
+        Args:
+            root: The folder; default: `default_cache`.
+            limit: Bytes that the shards in it may take; the least recently used ones go first.
+            threads: How many shards are fetched at a time, and so are in memory.
+            patience: Seconds that `get` waits for a shard.
+        """
+        self.root = root or default_cache()
+        self._limit, self._threads, self._patience = limit, threads, patience
+        self._lock = threading.Lock()
+        self._wanted: dict[_Key, _Fetch] = {}
+        self._queue: deque[_Fetch] = deque()
+        self._working = 0
+        self._views: dict[_Key, ShardView] = {}
+        self._parsed: set[_Key] = set()
+        self._verified: dict[_Key, tuple[int, ...]] = {}
+        self._room = math.inf if limit is None else 0
+        """Bytes that may be written before the limit is looked at again."""
+        self._swept = self._over = self._closed = False
+        _allow_files()
+
+    def want(self, folder: str | Path | Store, entry: ShardEntry) -> None:
+        """Begin to fetch shard ``entry`` of ``folder``, unless it is here or on its way."""
+        with self._lock:
+            if not self._closed:
+                self._begin(folder, entry)
+
+    def get(self, folder: str | Path | Store, entry: ShardEntry) -> NDArray[np.uint8]:
+        """Return shard ``entry`` of ``folder``, raw and verified, uint8 ``[bytes]``, read-only.
+
+        Raises:
+            IntegrityError: It is missing, or its bytes are not those of the index.
+            RemoteError: The store did not give it, or not in time.
+            LockedError: Another process holds it, and does not come to an end.
+            NoSpaceError: The disk has no room for it.
+        """
+        with self._lock:
+            if self._closed:
+                raise UsageError(f"the cache {self.root} was closed; make another to read shards")
+            fetch = self._begin(folder, entry)
+            if not fetch.result.done() and fetch in self._queue:
+                # Somebody waits for this one: it goes before those that are only wanted.
+                self._queue.remove(fetch)
+                self._queue.appendleft(fetch)
+        try:
+            return fetch.result.result(self._patience)
+        except CancelledError:  # it was released meanwhile
+            return self.get(folder, entry)
+        except BaseException as error:
+            if isinstance(error, TimeoutError) and not fetch.result.done():
+                raise RemoteError(
+                    f"{folder}: {entry.basename} is not here after {self._patience:.1f} s: "
+                    f"{fetch.doing}; see that the store can be reached, then start again"
+                ) from None
+            with self._lock:  # who asks again begins anew
+                if self._wanted.get(_key(entry)) is fetch:
+                    del self._wanted[_key(entry)]
+            raise
+
+    def view(self, folder: str | Path | Store, entry: ShardEntry, dtype: str) -> ShardView:
+        """Return shard ``entry`` of ``folder``, mapped and parsed.
+
+        Raises:
+            IntegrityError: The shard is missing, or its bytes are not those of the index.
+        """
+        if (view := self._views.get(_key(entry))) is None:
+            again = _key(entry) in self._parsed
+            view = parse_shard(self.get(folder, entry), entry, dtype, again=again)
+            self._views[_key(entry)] = view
+            self._parsed.add(_key(entry))
+        return view
+
+    def release(self, entry: ShardEntry) -> None:
+        """Let go of a shard that will not be read soon; it may be evicted from now on."""
+        with self._lock:
+            self._views.pop(_key(entry), None)
+            fetch = self._wanted.pop(_key(entry), None)
+            if fetch is not None and fetch in self._queue:
+                self._queue.remove(fetch)
+                fetch.result.cancel()
+        _touch(self._path(entry))
+
+    def close(self) -> None:
+        """Let go of all shards, and fetch no more."""
+        with self._lock:
+            self._closed = True
+            for fetch in self._queue:
+                fetch.result.cancel()
+            for kept in (self._queue, self._wanted, self._views):
+                kept.clear()
+
+    # Who fetches.
+
+    def _begin(self, folder: str | Path | Store, entry: ShardEntry) -> _Fetch:
+        """Return the fetch of a shard, begun now if there is none; the caller has the lock."""
+        if (fetch := self._wanted.get(_key(entry))) is None:
+            fetch = self._wanted[_key(entry)] = _Fetch(folder, entry)
+            # What was here a while ago most likely is: to look costs less than to wake a thread.
+            if (data := self._still_here(entry)) is not None:
+                fetch.result.set_result(data)
+                return fetch
+            self._queue.append(fetch)
+            # Threads end when the queue is empty: an idle cache has none, and needs no close.
+            if self._working < self._threads:
+                self._working += 1
+                threading.Thread(target=self._work, name="climbstream-fetch", daemon=True).start()
+        return fetch
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._queue:
+                    self._working -= 1
+                    return
+                fetch = self._queue.popleft()
+            try:
+                fetch.result.set_result(self._bring(fetch))
+            except BaseException as error:
+                fetch.result.set_exception(error)
+            del fetch  # else its map would live until the next one is brought
+
+    def _bring(self, fetch: _Fetch) -> NDArray[np.uint8]:
+        """Map a shard: one that is found in the cache, or one that is fetched now."""
+        entry, begin, pause = fetch.entry, time.monotonic(), 0.001
+        path = self._path(entry)
+        temporary = path.with_name(f"{_TEMPORARY}{path.name}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            while True:
+                if (data := self._found(path, entry)) is not None:
+                    return data
+                if (descriptor := _claim(temporary, os.O_RDWR | os.O_CREAT)) is not None:
+                    try:
+                        return self._fill(fetch, path, temporary, descriptor)
+                    finally:
+                        os.close(descriptor)
+                fetch.doing = "another process or thread has begun to fetch it"
+                waited = time.monotonic() - begin
+                # A bit sooner than `get`, so that the wait ends with the reason for it.
+                if waited >= self._patience - 2 * _LONGEST_PAUSE:
+                    raise LockedError(
+                        f"{fetch.folder}: {entry.basename} was waited for {waited:.1f} s, but the "
+                        f"process that writes {temporary} does not come to an end; stop it, or "
+                        "name another folder for the cache"
+                    )
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise NoSpaceError(
+                    f"no space left in {self.root} for the {entry.raw_bytes:,} bytes of "
+                    f"{entry.basename}; free some, or name another folder for the cache"
+                ) from error
+            if error.errno == errno.EMFILE:
+                raise UsageError(
+                    f"{len(self._wanted)} shards are in use, and this process may open no more "
+                    "files; raise its limit (ulimit -n), or use fewer lanes"
+                ) from error
+            raise
+
+    def _path(self, entry: ShardEntry) -> Path:
+        return self.root / entry.raw_hash[:2] / f"{entry.raw_hash}.mds"
+
+    def _found(self, path: Path, entry: ShardEntry) -> NDArray[np.uint8] | None:
+        """Map the shard if it lies in the cache whole; drop it there if it has gone bad."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        try:
+            data = _map(descriptor)
+            identity = _identity(os.fstat(descriptor))
+            if self._verified.get(_key(entry)) != identity:
+                check_raw(data.data, entry)
+                self._verified[_key(entry)] = identity
+            _touch(path)
+        except (IntegrityError, ValueError):  # ValueError: an empty file cannot be mapped
+            path.unlink(missing_ok=True)
+            return None
+        finally:
+            os.close(descriptor)
+        return data
+
+    def _still_here(self, entry: ShardEntry) -> NDArray[np.uint8] | None:
+        """Map a shard that this process has verified and nobody has touched since."""
+        if (identity := self._verified.get(_key(entry))) is None:
+            return None
+        try:
+            descriptor = os.open(self._path(entry), os.O_RDONLY)
+        except OSError:  # evicted; or what stands in the way will be said when it is fetched
+            return None
+        try:
+            return _map(descriptor) if _identity(os.fstat(descriptor)) == identity else None
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
+
+    def _fill(
+        self, fetch: _Fetch, path: Path, temporary: Path, descriptor: int
+    ) -> NDArray[np.uint8]:
+        """Fetch a shard into ``temporary``, which is locked, make it ``path``, and map it."""
+        entry = fetch.entry
+        try:
+            # It may have come between the look for it and the lock.
+            if (data := self._found(path, entry)) is None:
+                raw = self._fetch(fetch)
+                # Only now: room is not made on the word of an index that nothing has confirmed.
+                self._reserve(fetch, descriptor)
+                fetch.doing = f"writing {path}"
+                _write(descriptor, raw)
+                del raw
+                # Not synced: what a power cut leaves of it is found by its hash.
+                temporary.rename(path)
+                self._verified[_key(entry)] = _identity(os.fstat(descriptor))
+                return _map(descriptor)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        temporary.unlink(missing_ok=True)
+        return data
+
+    def _fetch(self, fetch: _Fetch) -> bytes:
+        """Read and decompress a shard; if its bytes are wrong, once more."""
+        entry = fetch.entry
+        store = Store.of(fetch.folder)
+        fetch.doing = f"reading {store / entry.zip_basename}"
+        for last in (False, True):
+            try:
+                return unpack(store.read(entry.zip_basename, entry.zip_bytes), entry)
+            except FileNotFoundError:
+                raise IntegrityError(
+                    f"{store / entry.zip_basename} is missing; "
+                    "build, pull or copy the directory again"
+                ) from None
+            except IntegrityError as error:
+                if last:
+                    raise IntegrityError(f"{store}: {error}") from None
+        raise AssertionError("the loop ends by return or error")
+
+    # Room.
+
+    def _reserve(self, fetch: _Fetch, descriptor: int) -> None:
+        """Give the temporary file its size on disk, and evict others if they pass the limit."""
+        size = fetch.entry.raw_bytes
+        with self._lock:
+            if fits := size <= self._room:
+                self._room -= size
+        if fits:
+            _allocate(descriptor, size)
+            return
+        fetch.doing = f"waiting for another process to make room in {self.root}"
+        with _locked(self.root, self._patience):
+            self._evict(size)
+            _allocate(descriptor, size)  # now the others count it too
+
+    def _evict(self, size: int) -> None:
+        """Remove least recently used shards until ``size`` bytes fit under the limit.
+
+        Where many shards fit, a 32nd of them goes at once, and a process takes an eighth of the
+        room that it sees before it looks again: a look costs 5 ms for 1,000 files.
+        """
+        assert self._limit is not None
+        ahead = self._limit // 32 // max(size, 1) * size
+        with self._lock:
+            wanted = {f"{fetch.entry.raw_hash}.mds" for fetch in self._wanted.values()}
+        files = []
+        for file in self._files():
+            with suppress(FileNotFoundError):  # a temporary one was renamed meanwhile
+                status = file.stat()
+                files.append((status.st_atime_ns, status.st_size, file.name, file.path))
+        spare = self._limit - size - sum(file_size for _, file_size, _, _ in files)
+        goal = 0 if spare >= 0 else ahead
+        for _, file_size, name, path in sorted(files):
+            if spare >= goal:
+                break
+            if name not in wanted and _remove_unused(Path(path)):
+                spare += file_size
+        with self._lock:
+            self._room = max(0, spare) // 8
+        if spare < 0 and not self._over:
+            self._over = True
+            say(
+                f"the cache {self.root} passes its limit of {self._limit:,} bytes by {-spare:,}: "
+                "all shards in it are in use; give it more, or fewer lanes"
+            )
+
+    def _files(self) -> "Iterator[os.DirEntry[str]]":
+        """Give the files of the cache, temporary ones too; what else lies there is not ours."""
+        # os.scandir, for a cache may hold 10,000 shards, and pathlib takes half as long again.
+        with os.scandir(self.root) as folders:
+            for folder in folders:
+                if not (_FOLDER.fullmatch(folder.name) and folder.is_dir(follow_symlinks=False)):
+                    continue
+                with os.scandir(folder) as files:
+                    for file in files:
+                        name = file.name.removeprefix(_TEMPORARY)
+                        if _OURS.fullmatch(name) and name.startswith(folder.name):
+                            yield file
+
+    def _sweep(self) -> None:
+        """Once: remove temporary files whose writers were killed; living ones hold a lock."""
+        with self._lock:
+            swept, self._swept = self._swept, True
+        if not swept:
+            for file in self._files():
+                if file.name.startswith(_TEMPORARY):
+                    _remove_unused(Path(file.path))
+
+
+_Key = tuple[str, str]
+
+
+def _key(entry: ShardEntry) -> _Key:
+    # Both hashes: an index that lies about one of them is not believed for another's shard.
+    return entry.raw_hash, entry.zip_hash
+
+
+def _allow_files() -> None:
+    """Let this process open as many files as it may: a mapped shard keeps one, a lane has one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems have a limit below the one that they name
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _claim(path: Path, flags: int) -> int | None:
+    """Open and lock the file at ``path`` for this thread alone; None: another has it, or had."""
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Whoever had the lock may have renamed or removed the file since it was opened.
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            return descriptor
+    except BaseException as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError | FileNotFoundError):
+            return None
+        raise
+    os.close(descriptor)
+    return None
+
+
+def _remove_unused(path: Path) -> bool:
+    """Remove a file of the cache unless somebody on this node uses it; say if it is gone."""
+    try:
+        if (descriptor := _claim(path, os.O_RDONLY)) is None:
+            return False
+        try:
+            path.unlink()
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:  # another process was faster
+        pass
+    return True
+
+
+@contextmanager
+def _locked(directory: Path, patience: float) -> Iterator[None]:
+    """Hold ``directory`` for this thread alone; wait for others, who keep it for a moment."""
+    descriptor, begin = os.open(directory, os.O_RDONLY), time.monotonic()
+    try:
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if (waited := time.monotonic() - begin) >= patience:
+                raise LockedError(
+                    f"another process has been making room in {directory} for {waited:.1f} s; "
+                    "stop it, or name another folder for the cache"
+                )
+            time.sleep(0.002)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Take ``size`` bytes of disk for a file, so that writing it cannot fail for want of them."""
+    os.ftruncate(descriptor, 0)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        os.ftruncate(descriptor, size)  # this file system cannot promise
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _map(descriptor: int) -> NDArray[np.uint8]:
+    """Map a file, read-only; as long as the map lives, nobody on this node evicts the file."""
+    # The map holds a copy of the descriptor, which shares the lock. A writer's lock turns into a
+    # shared one. If it is not had at once, an eviction is under way, which a map outlives.
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    # A plain ndarray over the map: slices of np.memmap cost twice as much.
+    return np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    """Tell a file from another that later has the same name."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _touch(path: Path) -> None:
+    """Note that a file was used now: not every disk keeps the time of access by itself."""
+    with suppress(OSError):  # evicted, or in a cache that this user may only read
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))

@@ -1,0 +1,1 @@
+"""Which row comes next: rows of each cluster in a batch, lanes, whole steps, limits of epochs."""

@@ -1,0 +1,64 @@
+"""Allowance: how often each cluster may be gone through in a run, and what it has left of that."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.loader.core.errors import UsageError
+
+from .planner import Position
+
+_LARGEST = 2.0**62
+"""Rows that no run serves."""
+
+
+class Allowance:
+    """The epochs that clusters may be served, a part of one too.
+
+    Args:
+        epochs: For all clusters, or by name for those that have a limit; None: there is none.
+        names: Of all clusters.
+        rows: Rows of an epoch of each, int64 ``[K]``.
+
+    Raises:
+        UsageError: A name is unknown, or a number is none that can be.
+    """
+
+    def __init__(
+        self,
+        epochs: float | Mapping[str, float] | None,
+        names: Sequence[str],
+        rows: NDArray[np.int64],
+    ) -> None:
+        if epochs is None:
+            epochs = {}
+        elif not isinstance(epochs, Mapping):
+            epochs = dict.fromkeys(names, epochs)
+        if unknown := [name for name in epochs if name not in names]:
+            raise UsageError(
+                f"max_epochs names {', '.join(unknown)}; the clusters are {', '.join(names)}"
+            )
+        if bad := {name: most for name, most in epochs.items() if not 0 < most < 1e9}:
+            raise UsageError(f"max_epochs is {bad}; it must be above 0 and below 1e9")
+        self.epochs = {name: float(most) for name, most in epochs.items()}
+        """By name, of clusters that have a limit."""
+        self._names, self._rows = names, rows
+        most = np.array([self.epochs.get(name, _LARGEST) for name in names]) * rows
+        self._most: NDArray[np.int64] = np.minimum(most, _LARGEST).astype(np.int64)
+
+    def room(self, position: Position) -> NDArray[np.int64]:
+        """Rows that each cluster may still serve from ``position`` on, ``[K]``."""
+        room: NDArray[np.int64] = np.maximum(self._most - position.consumed.sum(axis=1), 0)
+        return room
+
+    def served(self, position: Position) -> dict[str, float]:
+        """Epochs that each cluster has served before ``position``, by name."""
+        epochs = position.consumed.sum(axis=1) / np.maximum(self._rows, 1)
+        return dict(zip(self._names, epochs.tolist(), strict=True))
+
+    def passed(self, position: Position, quotas: NDArray[np.int64]) -> dict[str, float]:
+        """Epochs so far of the clusters that ``quotas`` rows more, ``[K]``, would take past it."""
+        served = self.served(position)
+        over = quotas > self.room(position)
+        return {name: served[name] for name, past in zip(self._names, over, strict=True) if past}

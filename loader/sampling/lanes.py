@@ -1,0 +1,181 @@
+"""Lanes: the rows of all clusters, dealt to C lanes once for a run, and which row comes n-th.
+
+The shards of a cluster are put into one keyed order, and their rows cut into C equal runs: lane l
+owns rows l * R / C to (l + 1) * R / C. So a node that serves a few lanes touches few shards, and
+every lane owns as many rows as any other, within one. Each epoch a lane visits its shards in
+another order, and the rows of a shard too. Which row a lane serves n-th is a pure function of
+(seed, cluster, lane, n), found in the time that it takes to search the lane's shards.
+
+All clusters lie in flat arrays, so compiled code plans a batch without a look at Python.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from climbstream.loader.core.permutation import key, permutation, permute, shuffled, subkey
+
+
+class Lanes(NamedTuple):
+    """K clusters in C lanes, each lane a list of runs: rows of one shard that it owns."""
+
+    secrets: NDArray[np.uint64]
+    """Key of each cluster, ``[K]``."""
+    owned: NDArray[np.int64]
+    """Rows of each lane, ``[K, C]``. Where there are fewer rows than lanes, lanes share them, so
+    that each owns one."""
+    heads: NDArray[np.int64]
+    """First run of each cluster and lane, the run after its last, and the epoch whose order stands
+    in `orders` (-1: none yet), ``[K * C, 3]``."""
+    runs: NDArray[np.int64]
+    """Shard (counted within its cluster), first row within it, and rows: ``[runs, 3]``."""
+    orders: NDArray[np.int64]
+    """In the order of an epoch: a run, the rows up to and including it, and the key of the order
+    of its rows, as int64: ``[runs, 3]``. What compiled code finds here, it put here."""
+
+    @classmethod
+    def deal(
+        cls, names: Sequence[str], shard_rows: Sequence[Sequence[int]], lanes: int, seed: int
+    ) -> Self:
+        """Deal the rows of clusters ``names``, by shard in ``shard_rows``, to ``lanes`` lanes."""
+        secrets = np.array([key(seed, name) for name in names], np.uint64)
+        ends = np.cumsum([0, *map(len, shard_rows)])
+        rows = np.array([n for shards in shard_rows for n in shards], np.int64)
+        owned, heads, runs = _deal(rows, ends, secrets, lanes)
+        return cls(secrets, owned, heads, runs, np.zeros_like(runs))
+
+
+def keep_part(shard_rows: Sequence[int], part: float, seed: int, name: str) -> list[int]:
+    """Return how many rows of each shard are served if only ``part`` of cluster ``name`` is.
+
+    Whole shards in a keyed order, the first rows of one more, and none of the others; so few shards
+    are fetched. At least a row of a cluster that has one.
+    """
+    left = math.ceil(part * sum(shard_rows))
+    kept = [0] * len(shard_rows)
+    for shard in shuffled(len(shard_rows), seed, name, "part").tolist():
+        kept[shard] = min(left, shard_rows[shard])
+        left -= kept[shard]
+    return kept
+
+
+@njit(cache=True)
+def locate(lanes: Any, cluster: Any, lane: Any, number: Any) -> Any:
+    """Find the row that ``lane`` serves as its ``number``-th, from 0: (shard, row, epoch)."""
+    owned, at = lanes.owned[cluster, lane], cluster * lanes.owned.shape[1] + lane
+    secret = lanes.secrets[cluster]
+    return find_row(secret, lane, number, owned, at, lanes.heads, lanes.runs, lanes.orders)
+
+
+@njit(cache=True)
+def find_row(
+    secret: Any, lane: Any, number: Any, owned: Any, at: Any, heads: Any, runs: Any, orders: Any
+) -> Any:
+    """Do what `locate` does, ``owned`` and ``at`` being the rows and the head of the lane.
+
+    To take an array out of a tuple counts a reference, so loops take the arrays out once.
+    """
+    begin, end, epoch = heads[at, 0], heads[at, 1], heads[at, 2]
+    position = number - epoch * owned
+    if epoch < 0 or position < 0 or position >= owned:
+        epoch, position = number // owned, number % owned
+        _turn(subkey(subkey(secret, lane), epoch), begin, end, runs, orders)
+        heads[at, 2] = epoch
+    # First run, in the order of the epoch, that ends after the position.
+    low, high = begin, end - 1
+    while low < high:
+        middle = (low + high) // 2
+        if orders[middle, 1] <= position:
+            low = middle + 1
+        else:
+            high = middle
+    run = orders[low, 0]
+    rows = runs[run, 2]
+    within = position - orders[low, 1] + rows
+    row = runs[run, 1] + permute(within, rows, np.uint64(orders[low, 2]))
+    return runs[run, 0], row, epoch
+
+
+@njit(cache=True)
+def next_runs(lanes: Any, consumed: Any, rates: Any, rank: Any, world_size: Any) -> Any:
+    """Say which shards the lanes of a rank turn to next, and how soon.
+
+    ``consumed`` is int64 ``[K, C]``; ``rates``, float64 ``[K]``, the rows a step that one lane
+    serves of a cluster, 0 for none. Returns the steps until then, float64 ``[n]``, and (cluster,
+    shard), int64 ``[n, 2]``; a lane that has nothing but one shard turns to none.
+    """
+    clusters, width = consumed.shape
+    most = clusters * width
+    soon, found, n = np.empty(most), np.empty((most, 2), np.int64), 0
+    for k in range(clusters):
+        for lane in range(rank, width, world_size):
+            at = k * width + lane
+            begin, end = lanes.heads[at, 0], lanes.heads[at, 1]
+            if rates[k] <= 0 or end - begin < 2:
+                continue
+            locate(lanes, k, lane, consumed[k, lane])
+            position = consumed[k, lane] % lanes.owned[k, lane]
+            low = begin
+            while lanes.orders[low, 1] <= position:
+                low += 1
+            if low + 1 < end:
+                run = lanes.orders[low + 1, 0]
+            else:
+                secret = subkey(subkey(lanes.secrets[k], lane), lanes.heads[at, 2] + 1)
+                run = begin + permute(np.int64(0), end - begin, secret)
+            soon[n] = (lanes.orders[low, 1] - position) / rates[k]
+            found[n, 0], found[n, 1] = k, lanes.runs[run, 0]
+            n += 1
+    return soon[:n], found[:n]
+
+
+@njit(cache=True)
+def _turn(secret: Any, begin: Any, end: Any, runs: Any, orders: Any) -> None:
+    """Put the runs ``begin`` to ``end`` of a lane in the order that ``secret`` keys."""
+    total = np.int64(0)
+    for i in range(end - begin):
+        run = begin + permute(i, end - begin, secret)
+        total += runs[run, 2]
+        orders[begin + i, 0], orders[begin + i, 1] = run, total
+        orders[begin + i, 2] = np.int64(subkey(secret, runs[run, 0]))
+
+
+@njit(cache=True)
+def _deal(rows: Any, ends: Any, secrets: Any, lanes: Any) -> Any:
+    """Cut ``rows`` (by shard; those of cluster k are ends[k] to ends[k + 1]) into equal parts.
+
+    Returns what `Lanes` holds: owned, heads, runs.
+    """
+    clusters = len(secrets)
+    # Each end of a shard or of a lane ends a run.
+    runs = np.empty((len(rows) + clusters * lanes, 3), np.int64)
+    heads = np.full((clusters * lanes, 3), -1)
+    owned = np.zeros((clusters, lanes), np.int64)
+    n = 0
+    for k in range(clusters):
+        theirs = rows[ends[k] : ends[k + 1]]
+        order = permutation(len(theirs), secrets[k])
+        total = theirs.sum()
+        i, before = 0, np.int64(0)
+        for lane in range(lanes):
+            low = lane * total // lanes
+            high = min(max((lane + 1) * total // lanes, low + 1), total)
+            heads[k * lanes + lane, 0] = n
+            while i < len(order) and before + theirs[order[i]] <= low:
+                before += theirs[order[i]]
+                i += 1
+            at, here = i, before
+            while here < high:
+                begin, end = max(low, here), min(high, here + theirs[order[at]])
+                if begin < end:
+                    runs[n, 0], runs[n, 1], runs[n, 2] = order[at], begin - here, end - begin
+                    n += 1
+                here += theirs[order[at]]
+                at += 1
+            owned[k, lane] = high - low
+            heads[k * lanes + lane, 1] = n
+    return owned, heads, runs[:n].copy()

@@ -1,0 +1,213 @@
+"""Pull: bring a shard directory here from the Hub or another store, or what a mixture needs of it.
+
+Every file is checked by the hash that stands above it: shards by their index, indexes and all
+other files by the manifest, which comes last. What is here already is not fetched again. Where a
+cluster has no weight, its index comes and its shards do not: the manifest stays what it was, so
+mixtures and states fit, and whoever asks for such a shard is told that it is missing.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from climbstream.loader.core.console import Progress, say
+from climbstream.loader.core.errors import IntegrityError, InvalidDataError, NoSpaceError
+from climbstream.loader.core.files import check_regular, hash_bytes, lock, write_bytes
+from climbstream.loader.core.typed import parse_json
+from climbstream.loader.core.workdir import begin_or_continue
+from climbstream.loader.formats.manifest import (
+    BESIDE,
+    INDEX,
+    KEPT_BACK,
+    MANIFEST,
+    PULL,
+    ClusterEntry,
+    Manifest,
+    cluster_folder,
+    load_index,
+    part_name,
+    read_file,
+)
+from climbstream.loader.formats.mds.index import check_packed
+from climbstream.loader.formats.mixture import MIXTURE, Mixture
+from climbstream.loader.storage.hub import hub_url, pin
+from climbstream.loader.storage.store import Store
+
+_THREADS = 4
+_SPARE = 64 << 20
+"""Bytes of disk that are left alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulled:
+    """What was asked for, and what of it was fetched."""
+
+    source: str
+    """With the commit, where there are commits."""
+    clusters: tuple[str, ...]
+    """Those whose shards are here."""
+    shards: int
+    bytes: int
+    """Of these shards, compressed."""
+    fetched: int
+    """Bytes of them that were not here."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def pull(
+    source: str, out: Path, mixture: Mixture | None = None, *, dry_run: bool = False
+) -> Pulled:
+    """Bring the shard directory ``source`` to ``out``: what ``mixture`` weighs, or all.
+
+    ``source`` is a URL, a folder, or ``OWNER/NAME``, also with ``@REVISION``, of the Hub.
+
+    Raises:
+        InvalidDataError: ``source`` is no shard directory, ``out`` holds something else, or the
+            mixture is for other clusters.
+        IntegrityError: Bytes are not those that the manifest or an index names.
+        RemoteError: The store did not give something.
+        NoSpaceError: The disk has no room for it.
+        LockedError: Another process works on ``out``.
+    """
+    place = source
+    if source.startswith("hf://") or ("://" not in source and not Path(source).is_dir()):
+        place = pin(hub_url(source))
+    store = Store.of(place).without_links()
+    manifest = Manifest.load(store)
+    if mixture and (misfit := manifest.misfit(mixture)):
+        say(misfit)
+    weights = mixture.array(manifest.names) if mixture else [1.0] * len(manifest.names)
+    weighed = [c for c, weight in zip(manifest.clusters, weights, strict=True) if weight > 0]
+    indexes = {c.name: load_index(store, manifest, c) for c in manifest.clusters}
+    wanted = [
+        (cluster.name, shard) for cluster in weighed for shard in indexes[cluster.name].shards
+    ]
+    missing = [
+        (name, shard)
+        for name, shard in wanted
+        if not _is_here(out, f"clusters/{name}/{shard.zip_basename}", shard.zip_hash)
+    ]
+    size = sum(shard.zip_bytes for _, shard in missing)
+    result = Pulled(
+        source=place,
+        clusters=tuple(cluster.name for cluster in weighed),
+        shards=len(wanted),
+        bytes=sum(shard.zip_bytes for _, shard in wanted),
+        fetched=size,
+    )
+    if dry_run:
+        return result
+    with lock(out):
+        plan = {"pull": 1, "shards": manifest.fingerprint}
+        begin_or_continue(out, PULL, plan, folders=("clusters/*", "documents"))
+        free = shutil.disk_usage(out).free
+        if size + _SPARE > free:
+            raise NoSpaceError(
+                f"{size:,} bytes of {len(missing)} shards are missing, and {out} has room for "
+                f"{max(0, free - _SPARE):,}; free some, or give a mixture that needs fewer clusters"
+            )
+
+        def fetch(name: str, shard: Any) -> int:
+            data = cluster_folder(store, name).read(shard.zip_basename, shard.zip_bytes)
+            check_packed(data, shard)
+            write_bytes(cluster_folder(out, name) / shard.zip_basename, data)
+            return len(data)
+
+        with (
+            Progress("pull", result.bytes, "bytes", result.bytes - size) as progress,
+            _threads() as start,
+        ):
+            for future in as_completed([start(fetch, *one) for one in missing]):
+                progress.add(future.result())
+        for cluster in manifest.clusters:
+            # Not indexes as they were parsed: their bytes are what the manifest has the hash of.
+            _copy_index(store, out, cluster)
+        parts = [part_name(part) for part in range(manifest.parts or 0)] if mixture is None else []
+        came = [name for name in (*BESIDE, *parts) if _copy_file(store, out, manifest, name)]
+        if unchecked := [name for name in came if manifest.hash_of(name) is None]:
+            say(f"not compared, as the manifest has no hash of it: {', '.join(unchecked)}")
+        _copy_mixture(store, out, manifest)
+        data = store.read(MANIFEST)
+        if Manifest.from_json(parse_json(data, str(store / MANIFEST))) != manifest:
+            raise IntegrityError(
+                f"{store / MANIFEST} was replaced during the pull; run the same command again"
+            )
+        write_bytes(out / MANIFEST, data)
+    return result
+
+
+@contextmanager
+def _threads() -> Iterator[Callable[..., Any]]:
+    """Give a function that starts work in threads; an error ends what has not begun."""
+    executor = ThreadPoolExecutor(_THREADS, "climbstream-pull")
+    try:
+        yield executor.submit
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _is_here(out: Path, name: str, expected: str) -> bool:
+    """Whether file ``name`` of ``out`` has the hash that is expected of it.
+
+    Raises:
+        InvalidDataError: It is a link, or no regular file.
+    """
+    try:
+        check_regular(out / name, out)
+        return hash_bytes((out / name).read_bytes()) == expected
+    except FileNotFoundError:
+        return False
+
+
+def _copy_index(store: Store, out: Path, cluster: ClusterEntry) -> None:
+    """Copy the index of a cluster, unless it is here."""
+    name = f"clusters/{cluster.name}/{INDEX}"
+    if not _is_here(out, name, cluster.index_hash):
+        data = cluster_folder(store, cluster.name).read(INDEX)
+        if (got := hash_bytes(data)) != cluster.index_hash:
+            raise IntegrityError(f"{store / name}: expected hash {cluster.index_hash}, got {got}")
+        write_bytes(out / name, data)
+
+
+def _copy_file(store: Store, out: Path, manifest: Manifest, name: str) -> bool:
+    """Copy a file that lies beside the shards, unless it is here; say if there is such a file.
+
+    Raises:
+        IntegrityError: It is missing, and no publisher leaves it out; or its bytes are others.
+    """
+    expected = manifest.hash_of(name)
+    if expected is not None and _is_here(out, name, expected):
+        return True
+    try:
+        data = read_file(store, manifest, name)
+    except FileNotFoundError:
+        if expected is None or name in KEPT_BACK:
+            return False
+        raise IntegrityError(f"{store / name} is missing; it was published in part") from None
+    write_bytes(out / name, data)
+    return True
+
+
+def _copy_mixture(store: Store, out: Path, manifest: Manifest) -> None:
+    """Copy the mixture that was published with the shards, if there is one for their clusters.
+
+    Raises:
+        InvalidDataError: It is no mixture, or one for other clusters.
+    """
+    try:
+        data = store.read(MIXTURE)
+    except FileNotFoundError:
+        return
+    path = store / MIXTURE
+    try:
+        Mixture.from_json(parse_json(data, str(path))).array(manifest.names)
+    except InvalidDataError as error:
+        raise InvalidDataError(f"{path}: {error}") from None
+    write_bytes(out / MIXTURE, data)

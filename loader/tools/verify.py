@@ -1,0 +1,235 @@
+"""Verify a shard directory: recompute every hash and count, and follow every document.
+
+It may lie behind a URL. Files are read one after the other, past the cache, and none is kept.
+"""
+
+import io
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.loader.core.console import Progress
+from climbstream.loader.core.errors import ClimbError, IntegrityError, InvalidDataError, RemoteError
+from climbstream.loader.formats.catalogue import read_parquet
+from climbstream.loader.formats.manifest import (
+    BESIDE,
+    DOCUMENTS,
+    INDEX,
+    KEPT_BACK,
+    MANIFEST,
+    PULL,
+    Manifest,
+    cluster_folder,
+    load_index,
+    part_name,
+    read_file,
+)
+from climbstream.loader.formats.mds.index import decompress
+from climbstream.loader.formats.mds.reader import parse_shard
+from climbstream.loader.formats.mixture import MIXTURE
+from climbstream.loader.storage.store import Store
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What was checked, and what is wrong."""
+
+    shards: int = 0
+    documents: int = 0
+    tokens: int = 0
+    faults: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    """Files, and folders that end in ``/``, of which the manifest knows nothing: no faults."""
+
+
+def verify_directory(directory: str | Path | Store) -> Verdict:
+    """Check all of ``directory``, a folder or a URL; a fault does not end the check.
+
+    Raises:
+        InvalidDataError: It is no shard directory.
+        RemoteError: The store did not give a file: that says nothing about its bytes.
+    """
+    store = Store.of(directory).without_links()
+    manifest = Manifest.load(store)
+    verdict = Verdict()
+    lengths: dict[tuple[str, int], NDArray[np.int64]] = {}
+    expected = {MANIFEST, PULL, *BESIDE, MIXTURE, *map(part_name, range(manifest.parts or 0))}
+    for name in BESIDE:
+        with _noting(verdict, name):
+            _check_file(store, manifest, name)
+    with _noting(verdict, MIXTURE), suppress(FileNotFoundError):
+        store.read(MIXTURE)
+    with Progress("verify", manifest.tokens, "tokens") as progress:
+        for cluster in manifest.clusters:
+            what = f"cluster {cluster.name}"
+            folder = cluster_folder(store, cluster.name)
+            with _noting(verdict, what):
+                shards = load_index(store, manifest, cluster).shards
+                names = (INDEX, *(entry.zip_basename for entry in shards))
+                expected |= {f"clusters/{cluster.name}/{name}" for name in names}
+                for number, entry in enumerate(shards):
+                    with _noting(verdict, what):
+                        raw = decompress(folder.read(entry.zip_basename, entry.zip_bytes), entry)
+                        view = parse_shard(np.frombuffer(raw, np.uint8), entry, manifest.dtype)
+                        lengths[cluster.name, number] = view.lengths
+                        verdict.shards += 1
+                        verdict.documents += len(view.lengths)
+                        verdict.tokens += view.tokens
+                        progress.add(view.tokens)
+    with _noting(verdict, "stages of the manifest"):
+        verdict.faults += _broken_stages(manifest)
+    with _noting(verdict, "catalogue"):
+        verdict.faults += _broken_documents(store, manifest, lengths)
+    if store.folder is not None and manifest.parts is not None:
+        verdict.unexpected += _unexpected(store.folder, expected)
+    return verdict
+
+
+def _unexpected(root: Path, expected: set[str]) -> Iterator[str]:
+    """Name what lies in ``root`` and is not expected; a folder that holds nothing else, once."""
+    known = {str(parent) for name in expected for parent in Path(name).parents}
+    for path, folders, files in os.walk(root):
+        place = Path(path).relative_to(root)
+        for name in sorted(folders):
+            if str(place / name) not in known:
+                yield f"{place / name}/"
+        folders[:] = sorted(name for name in folders if str(place / name) in known)
+        inside = (str(place / name) for name in sorted(files))
+        yield from (name for name in inside if name not in expected)
+
+
+def _check_file(store: Store, manifest: Manifest, name: str) -> None:
+    """Read a file beside the shards, unless a publisher kept it back."""
+    try:
+        read_file(store, manifest, name)
+    except FileNotFoundError:
+        if name not in KEPT_BACK and manifest.hash_of(name) is not None:
+            raise
+
+
+@contextmanager
+def _noting(verdict: Verdict, what: str) -> Iterator[None]:
+    """Note whatever goes wrong as a fault: broken bytes break their readers in many ways."""
+    try:
+        yield
+    except (ModuleNotFoundError, RemoteError):
+        raise  # what is not installed, or not reached, is no fault of the directory
+    except FileNotFoundError as error:
+        verdict.faults.append(f"{what}: {error.filename} is missing")
+    except Exception as error:
+        known = isinstance(error, ClimbError | OSError)
+        verdict.faults.append(f"{what}: {error if known else repr(error)}")
+
+
+def _broken_stages(manifest: Manifest) -> Iterator[str]:
+    """Say where documents or bytes were lost between the stages of the build."""
+    before = None
+    for stage in manifest.conservation:
+        for unit in ("documents", "bytes"):
+            if unit not in stage["in"]:
+                continue
+            out = stage["out"][unit] + sum(size[unit] for size in stage["dropped"].values())
+            if out != stage["in"][unit]:
+                yield f"stage {stage['stage']}: {stage['in'][unit]} {unit} in, {out} accounted for"
+            if before and before["out"].get(unit) != stage["in"][unit]:
+                yield f"stage {stage['stage']} begins with other {unit} than the one before ended"
+        before = stage
+    if before and before["out"].get("tokens") != manifest.tokens:
+        yield f"{before['out'].get('tokens')} tokens left the build, {manifest.tokens} are listed"
+
+
+def _broken_documents(
+    store: Store, manifest: Manifest, lengths: Mapping[tuple[str, int], NDArray[np.int64]]
+) -> Iterator[str]:
+    """Say which documents are not where the catalogue says, or not as often as it counts."""
+    listed: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    found = {place: np.zeros(len(held), np.bool_) for place, held in lengths.items()}
+    read = 0
+    for name, data, fault in _parts(store, manifest):
+        read += 1
+        if fault:
+            yield f"catalogue: {fault}"
+        if not data:
+            continue
+        try:
+            columns = ["id", "cluster", "why", "shard", "row", "tokens", "bytes"]
+            rows = read_parquet(io.BytesIO(data), columns).to_pylist()
+        except (OSError, ValueError, LookupError) as error:
+            yield f"catalogue: {store / name} cannot be read: {error}"
+            continue
+        for row in rows:
+            why = row["why"] or ""
+            listed[why] += 1
+            sizes[why] += row["bytes"] or 0  # an import of tokens knows none
+            place = (row["cluster"], row["shard"])
+            if why or place not in lengths:
+                continue  # a shard that is missing is a fault already
+            held = lengths[place]
+            if not 0 <= row["row"] < len(held) or held[row["row"]] != row["tokens"]:
+                yield (
+                    f"document {row['id']} of {row['tokens']} tokens is not row {row['row']} of "
+                    f"shard {row['shard']} of cluster {row['cluster']}"
+                )
+            else:
+                found[place][row["row"]] = True
+    if manifest.parts is not None and read < manifest.parts:
+        yield f"catalogue: {read} of {manifest.parts} parts are in {store / DOCUMENTS}"
+    if not read:
+        if manifest.conservation and manifest.parts is None:
+            yield f"catalogue: {store} holds no {part_name(0)}"
+        return
+    for (name, number), seen in found.items():
+        if not seen.all():
+            yield (
+                f"shard {number} of cluster {name} holds {len(seen)} documents, "
+                f"the catalogue lists {seen.sum()}"
+            )
+    if manifest.conservation:
+        yield from _other_counts(manifest, {"documents": listed, "bytes": sizes})
+
+
+def _other_counts(manifest: Manifest, listed: Mapping[str, Counter[str]]) -> Iterator[str]:
+    """Say which counts of the stages are not those that the catalogue gives; "" is what stays."""
+    last = manifest.conservation[-1]["out"]
+    for unit, there in listed.items():
+        if unit not in last:
+            continue
+        counted: Counter[str] = Counter()
+        for stage in manifest.conservation:
+            if stage["stage"] != "read":  # a bad record is not listed
+                counted.update({why: size.get(unit, 0) for why, size in stage["dropped"].items()})
+        dropped = Counter({why: count for why, count in there.items() if why})
+        if counted != dropped:
+            yield (
+                f"dropped {unit}: the manifest counts {dict(counted)}, "
+                f"the catalogue lists {dict(dropped)}"
+            )
+        if last[unit] != there[""]:
+            yield f"{last[unit]} {unit} left the last stage, the catalogue lists {there['']}"
+
+
+def _parts(store: Store, manifest: Manifest) -> Iterator[tuple[str, bytes, str]]:
+    """Read the parts of a catalogue: the path of each, its bytes, and what is wrong with them.
+
+    They are numbered through, as a store need not list files. Where the manifest says how many
+    there are, those that are missing are passed over.
+    """
+    for number in count() if manifest.parts is None else range(manifest.parts):
+        name = part_name(number)
+        try:
+            yield name, read_file(store, manifest, name), ""
+        except (FileNotFoundError, NotADirectoryError):
+            if manifest.parts is None:
+                return
+        except IntegrityError as error:
+            yield name, store.read(name), str(error)
+        except InvalidDataError as error:
+            yield name, b"", str(error)

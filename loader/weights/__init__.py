@@ -1,0 +1,1 @@
+"""Weights over time: one change, its interpolation, the log of all, who may ask for more."""

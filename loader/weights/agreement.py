@@ -1,0 +1,219 @@
+"""Agreement: all ranks learn of the same changes of weights, for the same step.
+
+Ranks meet before they plan a step that is a multiple of ``every``. What rank 0 was offered until
+one meeting takes effect at the next, so the exchange goes on while the steps between are served,
+and nobody has planned past the step that a change is for. At every meeting 32 bytes of a rank
+travel: its step, the hash of its log's head, the length of the changes. Only where there are some
+a second exchange follows, at the meeting at which they take effect. Every rank sees the hash of
+every other, so that all of them find a rank with another history.
+
+Nobody reads the outside world but rank 0, and no wait is without a deadline.
+"""
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from climbstream.loader.core.errors import IntegrityError, RemoteError, UsageError
+
+from .update import Change
+
+LARGEST = 1 << 20
+"""Bytes of changes that travel at one meeting; what is more waits for the next."""
+
+_NUMBER, _HASH = 8, 16
+"""Bytes of a step or a length, and of a hash."""
+
+
+class Agreement:
+    """What the ranks of a job have agreed on; a rank that is alone asks nobody.
+
+    On every rank, with a `WeightsLog` that is the same on all, before ``step`` is planned::
+
+        for change in agreement.meet(step, log.head):
+            log.append(change.mixture, step, change.why, change.ramp)
+
+    and on rank 0, whenever somebody asks for other weights, ``agreement.offer(change)``.
+
+    Records are made where they are appended, so that a cluster that is capped meanwhile finds its
+    place in the chain. What the log then refuses, it refuses on all ranks.
+    """
+
+    def __init__(
+        self, group: dist.ProcessGroup | None = None, *, every: int = 16, timeout: float = 300.0
+    ) -> None:
+        """Make a group for the exchange; every rank does so at the same time.
+
+        Args:
+            group: Of gloo, and for nothing else; default: all ranks, in a group of its own that
+                needs no GPU and never gets between the messages of the training.
+            every: Steps from meeting to meeting.
+            timeout: Seconds to wait for the other ranks.
+
+        Raises:
+            UsageError: ``every`` or ``timeout`` is too small, or the group is not one of gloo.
+        """
+        if every < 1 or timeout <= 0:
+            raise UsageError(
+                f"ranks meet every {every} steps and wait {timeout:g} s; name 1 step or more, "
+                "and a time above 0"
+            )
+        if group is not None and (backend := dist.get_backend(group)) != "gloo":
+            raise UsageError(f"ranks agree over a group of gloo, not of {backend}; leave it out")
+        self._timeout = timedelta(seconds=timeout)
+        if group is None and dist.is_available() and dist.is_initialized():
+            group = dist.new_group(backend="gloo", timeout=self._timeout)
+        self._group = group
+        self.every = every
+        self.rank = dist.get_rank(group) if group else 0
+        self.world_size = dist.get_world_size(group) if group else 1
+        self._first = dist.get_global_rank(group, 0) if group else 0
+        self._offered: deque[bytes] = deque()
+        self._sent: list[bytes] = []
+        self._met: int | None = None
+        self._work: dist.Work | None = None
+        self._notes: list[torch.Tensor] = []
+
+    def first_free(self, step: int) -> int:
+        """Return the step that a change takes effect at, offered while ``step`` is the next one.
+
+        If it does not fit beside those that were offered before it, it is one meeting later.
+        """
+        if self.world_size == 1:
+            return step
+        asked = step if self._met is None else max(step, self._met + 1)
+        return (-(-asked // self.every) + 1) * self.every
+
+    def offer(self, change: Change) -> None:
+        """Hand in a change, on rank 0, for the next meeting.
+
+        Raises:
+            UsageError: This is another rank, or the change is too large to travel.
+        """
+        if self.rank != 0:
+            raise UsageError(
+                f"weights were changed on rank {self.rank}; change them on rank 0, "
+                "which tells the others"
+            )
+        data = json.dumps(change.to_json(), separators=(",", ":")).encode()
+        if _length([data]) > LARGEST:
+            raise UsageError(
+                f"a change of {len(data):,} bytes is too large for the ranks to agree on, at most "
+                f"{LARGEST - 2:,} are possible; give weight to fewer clusters, or rename them"
+            )
+        self._offered.append(data)
+
+    def meet(self, step: int, head: str) -> list[Change]:
+        """Return the changes that take effect at ``step``, the next to be planned.
+
+        ``head`` is that of the log before they are appended. Between meetings there are none, and
+        nothing is waited for. A rank that is alone gets what it was offered at once.
+
+        Raises:
+            IntegrityError: A rank is at another step, or follows another log.
+            RemoteError: The other ranks did not come in time.
+            UsageError: A meeting was left out.
+        """
+        if self.world_size == 1:
+            changes = _read(_joined(self._offered))
+            self._offered.clear()
+            return changes
+        if step % self.every or step == self._met:
+            return []
+        if self._met is not None and step != self._met + self.every:
+            raise UsageError(
+                f"ranks met at step {self._met} and would next at step {self._met + self.every}, "
+                f"not at step {step}; drain the agreement before going elsewhere"
+            )
+        changes = self._receive(step) if self._met is not None else []
+        self._send(step, head)
+        return changes
+
+    def drain(self) -> None:
+        """End what is under way: on every rank, before it goes to another step, or ends.
+
+        What rank 0 was offered and did not take effect is kept for the next meeting.
+
+        Raises:
+            IntegrityError: A rank is at another step, or follows another log.
+            RemoteError: The other ranks did not come in time.
+        """
+        if self._met is not None:
+            self._compare()
+        self._offered.extendleft(reversed(self._sent))
+        self._sent, self._met = [], None
+
+    def _send(self, step: int, head: str) -> None:
+        """Begin to tell the others where this rank is, and rank 0, how much it was offered."""
+        while self._offered and _length([*self._sent, self._offered[0]]) <= LARGEST:
+            self._sent.append(self._offered.popleft())
+        length = _length(self._sent) if self._sent else 0
+        note = step.to_bytes(_NUMBER) + length.to_bytes(_NUMBER) + bytes.fromhex(head)
+        mine = _tensor(note.ljust(2 * _NUMBER + _HASH, b"\0"))
+        self._notes = [torch.empty_like(mine) for _ in range(self.world_size)]
+        self._met = step
+        self._work = dist.all_gather(self._notes, mine, group=self._group, async_op=True)
+
+    def _receive(self, step: int) -> list[Change]:
+        """Return what rank 0 sent at the last meeting, if that was anything."""
+        length = self._compare()
+        if not length:
+            return []
+        data = _tensor(_joined(self._sent)) if self.rank == 0 else torch.empty(length).byte()
+        work = dist.broadcast(data, self._first, group=self._group, async_op=True)
+        self._wait(work, f"the changes of weights that take effect at step {step}")
+        self._sent = []
+        return _read(data.numpy().tobytes())
+
+    def _compare(self) -> int:
+        """Compare the notes of the last meeting; return how long the changes of rank 0 are."""
+        self._wait(self._work, f"the other ranks at step {self._met}")
+        notes = [note.numpy().tobytes() for note in self._notes]
+        steps = [int.from_bytes(note[:_NUMBER]) for note in notes]
+        heads = [note[2 * _NUMBER :].hex() for note in notes]
+        for rank, (step, head) in enumerate(zip(steps, heads, strict=True)):
+            if step != steps[0]:
+                raise IntegrityError(
+                    f"rank 0 met the others at step {steps[0]}, rank {rank} at step {step}; "
+                    "load the same state on all ranks"
+                )
+            if head != heads[0]:
+                raise IntegrityError(
+                    f"at step {step} rank 0 follows the weights log {heads[0]}, rank {rank} the "
+                    f"log {head}; give all ranks the same state, and change weights on rank 0"
+                )
+        return int.from_bytes(notes[0][_NUMBER : 2 * _NUMBER])
+
+    def _wait(self, work: dist.Work | None, what: str) -> None:
+        """Wait for ``work``, which is an error after the deadline."""
+        try:
+            if work is not None:
+                work.wait(self._timeout)
+        except RuntimeError as error:
+            raise RemoteError(
+                f"rank {self.rank} waited at most {self._timeout.total_seconds():g} s for {what}; "
+                f"one of the {self.world_size} ranks is late, stopped, or takes other steps "
+                f"({str(error).splitlines()[0]})"
+            ) from error
+
+
+def _joined(changes: Sequence[bytes] | deque[bytes]) -> bytes:
+    """Make one JSON list of many values."""
+    return b"[" + b",".join(changes) + b"]"
+
+
+def _length(changes: Sequence[bytes]) -> int:
+    """Return the length of what `_joined` would make."""
+    return sum(map(len, changes)) + max(0, len(changes) - 1) + 2
+
+
+def _read(data: bytes) -> list[Change]:
+    return [Change.from_json(value) for value in json.loads(data)]
+
+
+def _tensor(data: bytes) -> torch.Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)

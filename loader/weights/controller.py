@@ -1,0 +1,186 @@
+"""Course: the weights that a run follows, and all who may change them while it runs.
+
+What holds at a step stands in the weights log alone. Changes come into it when the steps that they
+are for are planned, and never later: from a schedule, from a call, from doors that rank 0 looks
+behind, and from clusters that are used up. Several ranks hear of them at the same step
+(`Agreement`).
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.loader.core.console import say
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.formats.mixture import Mixture
+
+from .agreement import Agreement
+from .log import WeightsLog, WeightsRecord
+from .schedule import Schedule
+from .sources import WeightsCallable, WeightsFile
+from .update import Change
+
+Door = WeightsFile | WeightsCallable
+
+
+class Course:
+    """The log of a run, on one rank, and how it grows.
+
+    Args:
+        rows: Rows of an epoch by cluster, in the order of the manifest; a cluster of none can have
+            no weight.
+        log: What holds already.
+        why_none: What a cluster without a row lacks, for messages.
+        agreement: How ranks agree; None: there is one rank, or all make the same calls.
+    """
+
+    def __init__(
+        self,
+        rows: Mapping[str, int],
+        log: WeightsLog,
+        *,
+        why_none: str,
+        agreement: Agreement | None = None,
+    ) -> None:
+        self.names = list(rows)
+        self.log = log
+        self._rows, self._why_none = rows, why_none
+        self._agreement = agreement
+        self._schedule: Schedule | None = None
+        self._doors: list[Door] = []
+
+    def begin(self, start: Mixture | Schedule | None, default: Callable[[], Mixture]) -> None:
+        """Begin the log with ``start``, or else ``default()``, or check that it began with that.
+
+        Raises:
+            InvalidDataError: Weights do not fit the clusters, or the log began with others.
+        """
+        if isinstance(start, Schedule):
+            self._schedule = start
+            for _, change in start.changes:
+                self.check(change.mixture)
+            start = start.changes[0][1].mixture
+        if not self.log.records:
+            start = default() if start is None else start
+            self.check(start)
+            self.log.append(start, 0, "start" if self._schedule is None else "schedule")
+            return
+        first = Mixture.of(self.log.records[0].weights)
+        if start is not None and start.fingerprint != first.fingerprint:
+            raise InvalidDataError(
+                "the weights log begins with other weights than were given; "
+                "leave weights out to follow the log, or name another log"
+            )
+        for record in self.log.records:
+            self.check(Mixture.of(record.weights))
+
+    def open(self, doors: Iterable[Door]) -> None:
+        """Look behind ``doors`` from now on; on rank 0."""
+        self._doors += doors
+
+    def check(self, mixture: Mixture) -> None:
+        """Raise `InvalidDataError` unless each cluster that has weight has a row to serve."""
+        weights = mixture.array(self.names)
+        for (name, rows), weight in zip(self._rows.items(), weights, strict=True):
+            if weight > 0 and not rows:
+                raise InvalidDataError(
+                    f"cluster {name} has weight {weight:.3g} but {self._why_none}; "
+                    "give it weight 0, or choose a smaller seq_len"
+                )
+
+    def ahead(self, step: int, count: int) -> tuple[NDArray[np.int64], int]:
+        """Weights of at most ``count`` steps from ``step`` on, which are planned next.
+
+        Returns them as `WeightsLog.table` does, int64 ``[1 or n, K]`` in the order of the clusters,
+        and n, at most ``count``. From now on nothing can change what holds in these steps.
+
+        Raises:
+            IntegrityError: Another rank follows another log, or is at another step.
+            RemoteError: Another rank did not come in time.
+        """
+        if self._agreement is not None:
+            every = self._agreement.every
+            count = min(count, every - step % every)
+            for door in self._doors:
+                if (change := door.poll(step, self.log)) is not None:
+                    self._agreement.offer(change)
+            for change in self._agreement.meet(step, self.log.head):
+                self._follow(change, step)
+        if self._schedule is not None:
+            self._schedule.extend(self.log, step, step + 1)
+            if (later := self._schedule.after(step)) is not None:
+                # Not before it is due: a cap may come in between.
+                count = min(count, later - step)
+        return self.log.table(step, count, self.names), count
+
+    def change(self, change: Change, step: int, at_step: int | None) -> int:
+        """Change the weights, ``step`` being the next one; return from which step on they hold.
+
+        Raises:
+            UsageError: ``at_step`` has been served, lies before a change that is logged, or cannot
+                be chosen, because ranks must agree on it.
+            InvalidDataError: The weights do not fit the clusters.
+        """
+        self.check(change.mixture)
+        if self._agreement is not None and self._agreement.world_size > 1:
+            if at_step is not None:
+                raise UsageError(
+                    f"step {at_step} was named for a change, but the ranks agree on the step; "
+                    "leave at_step out, or give changes that are known beforehand as a Schedule"
+                )
+            self._agreement.offer(change)
+            return self._agreement.first_free(step)
+        at_step = step if at_step is None else at_step
+        if at_step < step:
+            raise UsageError(
+                f"weights were asked for step {at_step}, but {step} steps are served; "
+                f"name step {step} or later"
+            )
+        self.log.append(change.mixture, at_step, change.why, change.ramp)
+        return at_step
+
+    def cap(self, names: Sequence[str], step: int, why: str) -> bool:
+        """Give ``names`` nothing more from ``step`` on; return False if nothing would be left."""
+        left = {n for n, w in self.log.mixture(step).weights.items() if w > 0} - {*names}
+        if not left:
+            return False
+        self.log.cap(names, step, why)
+        return True
+
+    def adopt(self, records: tuple[WeightsRecord, ...], step: int) -> None:
+        """Follow the history of a state saved at ``step``: check it against the file, or take it.
+
+        The file may go on after the state was saved; what the state knows must be the same.
+
+        Raises:
+            InvalidDataError: The log has another history.
+        """
+        if self._agreement is not None:
+            self._agreement.drain()
+        for record in records:
+            self.check(Mixture.of(record.weights))
+        if self.log.path is None:
+            self.log = WeightsLog(records)
+            return
+        hashes = [record.hash for record in self.log.records]
+        for record in records:
+            if hashes[record.v : record.v + 1] != [record.hash]:
+                raise InvalidDataError(
+                    f"the state was saved under weights {record.v} ({record.hash[:8]}), which the "
+                    f"log {self.log.path} does not hold; name the log of that run"
+                )
+        if (ours := self.log.at(step)).v != records[0].v:
+            raise InvalidDataError(
+                f"the state was saved at step {step} under weights {records[0].v}, but by the log "
+                f"{self.log.path} weights {ours.v} hold from step {ours.at_step} on; "
+                "go on from a state before that, or name another log"
+            )
+
+    def _follow(self, change: Change, step: int) -> None:
+        """Log a change that the ranks agreed on; what cannot be is refused on all of them."""
+        try:
+            self.check(change.mixture)
+            self.log.append(change.mixture, step, change.why, change.ramp)
+        except (UsageError, InvalidDataError) as error:
+            say(f"a change of weights for step {step} is refused and the weights stay: {error}")

@@ -1,0 +1,204 @@
+"""WeightsLog: the mixtures of a run over time, append-only, numbered and hash-chained.
+
+A record takes effect at the step it names and stays until the next one does. Each carries the
+hash of the one before, so a single hash in a checkpoint vouches for the whole history, and two
+ranks that compare one hash know that they follow the same weights. The record in force at a step
+is found by bisection, and says all that is to know about the weights there.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
+from climbstream.loader.core.files import append_line, read_lines
+from climbstream.loader.core.typed import located
+from climbstream.loader.formats.mixture import ONE, Mixture, some_names
+
+from .record import Way, WeightsRecord, check_chain
+
+__all__ = ["WeightsLog", "WeightsRecord", "check_chain"]
+
+_COMPILED = 8
+"""Records whose integers are kept: those around the steps that are planned and served."""
+
+
+class WeightsLog:
+    """The records of a run, in memory and, if it has a path, in a file of JSON lines."""
+
+    def __init__(
+        self,
+        records: tuple[WeightsRecord, ...] = (),
+        path: Path | None = None,
+        *,
+        write: bool = False,
+    ) -> None:
+        self.records = list(records)
+        self.path = path
+        self._write = write
+        self._at_steps = [record.at_step for record in records]
+        self._names: list[str] = []
+        self._index: dict[str, int] = {}
+        self._compiled: dict[str, tuple[Way, NDArray[np.int64]]] = {}
+
+    @classmethod
+    def open(cls, path: Path, *, write: bool) -> Self:
+        """Read the log at ``path``, if there is one yet; with ``write``, `append` goes there too.
+
+        Raises:
+            InvalidDataError: A line is no record.
+            IntegrityError: The chain of hashes is broken.
+        """
+        try:
+            records = tuple(
+                located(WeightsRecord.from_json, line, f"line {number}")
+                for number, line in enumerate(read_lines(path), start=1)
+            )
+            check_chain(records)
+            if records and (records[0].v, records[0].at_step) != (0, 0):
+                raise InvalidDataError(
+                    f"the first record is number {records[0].v}, for step {records[0].at_step}; "
+                    "a log begins with number 0, for step 0"
+                )
+        except (InvalidDataError, IntegrityError) as error:
+            raise type(error)(f"{path}: {error}") from None
+        return cls(records, path, write=write)
+
+    @property
+    def head(self) -> str:
+        """Hash of the last record, which vouches for all; empty if there is none."""
+        return self.records[-1].hash if self.records else ""
+
+    @property
+    def capped(self) -> tuple[str, ...]:
+        """Clusters that have used up their epochs, by the last record."""
+        return self.records[-1].capped if self.records else ()
+
+    def append(self, mixture: Mixture, at_step: int, why: str, ramp: int = 0) -> WeightsRecord:
+        """Add a record, to ``mixture`` in ``ramp`` steps (0: at once), and make it last.
+
+        Raises:
+            UsageError: ``at_step`` lies before the last record's; the ramp is too long, or the
+                first of all; only capped clusters have weight.
+        """
+        last = self._before(at_step)
+        return self._add(WeightsRecord.after(last, mixture, at_step, why, ramp))
+
+    def cap(self, names: Iterable[str], at_step: int, why: str) -> WeightsRecord:
+        """Add a record from which on ``names`` get nothing more, besides those capped before.
+
+        Raises:
+            UsageError: ``at_step`` lies before the last record's, or nothing would be left.
+        """
+        last = self._before(at_step)
+        if last is None:
+            raise UsageError("nothing can be capped before the first weights are set")
+        return self._add(WeightsRecord.capping(last, names, at_step, why))
+
+    def _before(self, at_step: int) -> WeightsRecord | None:
+        """Return the last record, which one for ``at_step`` would follow."""
+        last = self.records[-1] if self.records else None
+        if last is None and at_step != 0:
+            raise UsageError(f"the first weights hold from step 0 on, not from step {at_step}")
+        if last and at_step < last.at_step:
+            raise UsageError(
+                f"weights for step {at_step} come after weights for step {last.at_step}; "
+                f"name step {last.at_step} or later"
+            )
+        return last
+
+    def _add(self, record: WeightsRecord) -> WeightsRecord:
+        if self.path is not None and self._write:
+            append_line(self.path, record.to_json())
+        self.records.append(record)
+        self._at_steps.append(record.at_step)
+        return record
+
+    def at(self, step: int) -> WeightsRecord:
+        """Return the record in force at ``step``.
+
+        Raises:
+            UsageError: ``step`` lies before the first.
+        """
+        return self.records[self._find(step)]
+
+    def since(self, step: int) -> list[WeightsRecord]:
+        """Return the record in force at ``step`` and those after it: all that a state needs."""
+        return self.records[self._find(step) :]
+
+    def mixture(self, step: int) -> Mixture:
+        """Return the weights in force at ``step``, those above 0."""
+        record = self.at(step)
+        if step >= record.at_step + record.steps and not record.capped:
+            return Mixture.of({n: w for n, w in record.weights.items() if w > 0})
+        return Mixture.of({name: n / ONE for name, n in record.units(step).items()})
+
+    def integers(self, step: int, names: Sequence[str]) -> NDArray[np.int64]:
+        """Weights in force at ``step``, in the order of ``names``: int64 ``[K]``, sum `ONE`.
+
+        Raises:
+            InvalidDataError: A cluster with weight is not in ``names``.
+        """
+        row: NDArray[np.int64] = self._rows(self._find(step), step, 1, names)[0]
+        return row
+
+    def table(self, step: int, count: int, names: Sequence[str]) -> NDArray[np.int64]:
+        """Weights of the ``count`` steps from ``step`` on: int64 ``[count, K]``.
+
+        If one record keeps them the same for all these steps it is one row, ``[1, K]``.
+
+        Raises:
+            InvalidDataError: A cluster with weight is not in ``names``.
+        """
+        parts, first = [], step
+        while first < step + count:
+            found = self._find(first)
+            later = self._at_steps[found + 1] if found + 1 < len(self.records) else step + count
+            here = min(later, step + count) - first
+            rows = self._rows(found, first, here, names)
+            if here == count:
+                return rows
+            parts.append(np.broadcast_to(rows, (here, len(names))))
+            first += here
+        return np.concatenate(parts)
+
+    def _find(self, step: int) -> int:
+        """Position of the record in force at ``step``."""
+        found = bisect_right(self._at_steps, step) - 1
+        if found < 0:
+            begins = f"step {self._at_steps[0]}" if self.records else "no step, it is empty"
+            raise UsageError(f"weights were asked for step {step}, but the log begins at {begins}")
+        return found
+
+    def _rows(self, found: int, step: int, count: int, names: Sequence[str]) -> NDArray[np.int64]:
+        """Weights of record ``found`` for steps within it, ``[count or 1, K]``."""
+        way, places = self._compile(self.records[found], names)
+        rows = way.rows(step, count)
+        result = np.zeros((len(rows), len(names)), np.int64)
+        result[:, places] = rows
+        return result
+
+    def _compile(
+        self, record: WeightsRecord, names: Sequence[str]
+    ) -> tuple[Way, NDArray[np.int64]]:
+        """Return the integers of ``record``, and the place of each in ``names``."""
+        if self._names != names:
+            self._names = list(names)
+            self._index = {name: place for place, name in enumerate(names)}
+            self._compiled = {}
+        if record.hash not in self._compiled:
+            theirs = sorted(record.weights)
+            if any(name not in self._index for name in theirs):
+                raise InvalidDataError(
+                    f"weights {record.v} of the log are for {some_names(theirs)}, "
+                    f"but the clusters are {some_names(self._names)}"
+                )
+            while len(self._compiled) >= _COMPILED:
+                del self._compiled[next(iter(self._compiled))]
+            places = np.array([self._index[name] for name in theirs], np.int64)
+            self._compiled[record.hash] = Way.of(record), places
+        return self._compiled[record.hash]

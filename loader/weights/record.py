@@ -1,0 +1,229 @@
+"""WeightsRecord: one change of weights; a line of the log.
+
+Each record says by itself what holds from its step on: a ramp carries the weights that it starts
+from, and all carry the clusters that have used up their epochs. So weights at a step are a
+function of one record, and a state needs none that came before.
+"""
+
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, fields
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
+from climbstream.loader.core.files import hash_json
+from climbstream.loader.core.typed import Count, convert, short
+from climbstream.loader.formats.mixture import ONE, Mixture, integer_weights, some_names
+
+from .interpolation import MOST_STEPS, line, without
+
+KINDS = ("set", "ramp", "cap")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsRecord:
+    """One line of the log; a field that is empty is left out of it."""
+
+    v: Count
+    """Number of the record, from 0."""
+    at_step: Count
+    """First step that it holds for."""
+    kind: str
+    """``set``: the weights hold at once. ``ramp``: after ``steps`` steps in a straight line.
+    ``cap``: as the record before, without the clusters that are ``capped``."""
+    weights: dict[str, int | float]
+    """What was asked for, capped or not; on the way there also those that come down to 0."""
+    why: str
+    prev: str
+    """Hash of the record before; empty for the first."""
+    hash: str
+    steps: Count = 0
+    """Steps from ``at_step`` until ``weights`` are reached."""
+    start: tuple[Count, ...] = ()
+    """Weights at ``at_step`` in units of 1 / `ONE`, in the order of the sorted names."""
+    capped: tuple[str, ...] = ()
+    """Every cluster that has used up its epochs so far: the others share what it would get."""
+
+    @classmethod
+    def after(
+        cls, prev: Self | None, mixture: Mixture, at_step: int, why: str, ramp: int = 0
+    ) -> Self:
+        """Make the record that follows ``prev``: to ``mixture`` in ``ramp`` steps.
+
+        Raises:
+            UsageError: A ramp has nothing to start from, or is too long; or only clusters that
+                are capped have weight.
+        """
+        weights = {name: w for name, w in mixture.weights.items() if w > 0}
+        if not ramp:
+            return cls._make(prev, at_step=at_step, kind="set", weights=weights, why=why)
+        if prev is None:
+            raise UsageError("the first weights have nothing to ramp from; set them")
+        if not 0 < ramp <= MOST_STEPS:
+            raise UsageError(f"a ramp takes 1 to {MOST_STEPS:,} steps, not {ramp:,}")
+        there = prev.units(at_step)
+        names = sorted(there.keys() | weights.keys())
+        return cls._make(
+            prev,
+            at_step=at_step,
+            kind="ramp",
+            weights={name: weights.get(name, 0.0) for name in names},
+            why=why,
+            steps=ramp,
+            start=tuple(there.get(name, 0) for name in names),
+        )
+
+    @classmethod
+    def capping(cls, prev: Self, names: Iterable[str], at_step: int, why: str) -> Self:
+        """Make the record that follows ``prev`` when ``names`` have used up their epochs.
+
+        Raises:
+            UsageError: No cluster with weight would be left.
+        """
+        left = max(0, prev.at_step + prev.steps - at_step)
+        return cls._make(
+            prev,
+            at_step=at_step,
+            kind="cap",
+            weights=prev.weights if left else {n: w for n, w in prev.weights.items() if w > 0},
+            why=why,
+            steps=left,
+            start=tuple(prev._line(at_step).tolist()) if left else (),
+            capped=tuple(sorted({*prev.capped, *names})),
+        )
+
+    @classmethod
+    def _make(cls, prev: Self | None, **content: Any) -> Self:
+        """Number, chain and hash a record; what is capped stays so."""
+        body: dict[str, Any] = {
+            "v": prev.v + 1 if prev else 0,
+            "prev": prev.hash if prev else "",
+            "capped": prev.capped if prev else (),
+            **content,
+        }
+        bare = cls(**body, hash="")
+        if not bare._left():
+            raise UsageError(
+                "all clusters with weight have used up their epochs, "
+                f"{some_names(sorted(n for n, w in bare.weights.items() if w > 0))}; "
+                "give weight to another one, or allow more epochs"
+            )
+        return cls(**body, hash=hash_json(bare._content()))
+
+    def _left(self) -> bool:
+        """Whether a cluster that is not capped has weight in the end."""
+        capped = set(self.capped)
+        return any(w > 0 for name, w in self.weights.items() if name not in capped)
+
+    def _content(self) -> dict[str, Any]:
+        """Return what the hash is of."""
+        value = self.to_json()
+        del value["hash"]
+        return value
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON values."""
+        value = {f.name: getattr(self, f.name) for f in fields(self)}
+        kept = {f.name: value[f.name] for f in fields(self) if _needed(f.default, value[f.name])}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in kept.items()}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what `to_json` gave, and check its hash.
+
+        Raises:
+            InvalidDataError: It is no such record.
+            IntegrityError: Its hash is not that of its content.
+        """
+        record = convert(value, cls, "record of weights")
+        Mixture.of(record.weights)
+        if record.kind not in KINDS:
+            raise InvalidDataError(f"record {record.v} is of unknown kind {short(record.kind)}")
+        if record._content() | {"hash": record.hash} != value:
+            raise InvalidDataError(f"record {record.v} has a field that says nothing")
+        if record.hash != hash_json(record._content()):
+            raise IntegrityError(f"record {record.v} of the weights log does not match its hash")
+        if fault := record._fault():
+            raise InvalidDataError(f"record {record.v}, a {record.kind}, {fault}")
+        return record
+
+    def _fault(self) -> str:
+        """Say what does not fit together; nothing, if all does."""
+        if self.steps > MOST_STEPS or (self.kind, self.steps > 0) in (
+            ("set", True),
+            ("ramp", False),
+        ):
+            return f"takes {self.steps} steps"
+        fits = len(self.start) == len(self.weights) and sum(self.start) == ONE
+        if not fits if self.steps else self.start:
+            return "does not start from weights"
+        if not self._left() or (self.kind == "cap" and not self.capped):
+            return "caps every cluster that has weight, or none"
+        return ""
+
+    def units(self, step: int) -> dict[str, int]:
+        """Return the weights above 0 in force at ``step``, in units of 1 / `ONE`; they sum to it.
+
+        ``step`` lies between this record and the next.
+        """
+        found = zip(sorted(self.weights), Way.of(self).rows(step, 1)[0].tolist(), strict=True)
+        return {name: n for name, n in found if n}
+
+    def _line(self, step: int) -> NDArray[np.int64]:
+        """Weights at ``step`` if nothing were capped."""
+        way = Way.of(self)
+        at = np.array([step - self.at_step], np.int64)
+        found: NDArray[np.int64] = line(way.start, way.end, self.steps, at)[0]
+        return found
+
+
+def _needed(default: Any, value: Any) -> bool:
+    """Whether a field with ``value`` stands in the record."""
+    return default is MISSING or value != default
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The integers of a record, in the order of its sorted names: ``[k]``."""
+
+    at_step: int
+    steps: int
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    out: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, record: WeightsRecord) -> Self:
+        """Work out the integers of ``record``."""
+        names, capped = sorted(record.weights), set(record.capped)
+        # Sorted, so that ties fall alike whatever the order in the shards or in the file.
+        end = integer_weights(np.array([record.weights[name] for name in names], np.float64))
+        start = np.array(record.start, np.int64) if record.steps else end
+        out = np.array([name in capped for name in names], np.bool_)
+        return cls(record.at_step, record.steps, start, end, out)
+
+    def rows(self, step: int, count: int) -> NDArray[np.int64]:
+        """Weights of ``count`` steps from ``step`` on, ``[count, k]``; ``[1, k]`` if constant."""
+        first = min(step - self.at_step, self.steps)
+        way = self.end[np.newaxis]
+        if first < self.steps:
+            at = np.minimum(np.arange(first, first + count, dtype=np.int64), self.steps)
+            way = line(self.start, self.end, self.steps, at)
+        if not self.out.any():
+            return way
+        rows = without(way, self.out)
+        # On the way from a capped cluster to one that has nothing yet, nothing is left.
+        rows[~rows.any(axis=1)] = without(self.end[np.newaxis], self.out)[0]
+        return rows
+
+
+def check_chain(records: tuple[WeightsRecord, ...]) -> None:
+    """Raise `IntegrityError` unless each record follows the one before it."""
+    for before, record in pairwise(records):
+        if (record.v, record.prev) != (before.v + 1, before.hash):
+            raise IntegrityError(f"record {record.v} does not follow record {before.v}")
+        if record.at_step < before.at_step:
+            raise IntegrityError(f"record {record.v} takes effect before record {before.v}")

@@ -1,0 +1,147 @@
+"""Schedule: changes of weights that are known before a run begins."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.files import read_json
+from climbstream.loader.core.typed import check_version
+from climbstream.loader.formats.mixture import Mixture
+
+from .log import WeightsLog
+from .update import Change
+
+Entry = tuple[int, Mixture | Mapping[str, float]] | tuple[int, Mixture | Mapping[str, float], int]
+"""Step, weights, and steps of the ramp to them if they do not hold at once."""
+
+_WHY = "schedule"
+_MOST_STEP = 1 << 53
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Changes by the step that each takes effect at, in ascending order, the first at 0.
+
+    They go into the log when the steps that they are for are planned, not all at the start: so
+    weights may still be changed, and clusters capped, in between.
+
+    >>> cosmos = Schedule.of([(0, {"web": 3, "code": 1}), (1000, {"code": 1}, 500)])
+    >>> [(step, change.ramp) for step, change in cosmos.changes]
+    [(0, 0), (1000, 500)]
+    """
+
+    changes: tuple[tuple[int, Change], ...]
+
+    version: ClassVar[int] = 1
+
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Self:
+        """Read ``(step, weights)`` and ``(step, weights, steps of the ramp)``.
+
+        Raises:
+            UsageError: They are not in order, or do not begin at step 0 with weights that are set.
+            InvalidDataError: An entry is none, or its weights are not to be used.
+        """
+        changes = tuple(_read(number, entry) for number, entry in enumerate(entries))
+        if not changes:
+            raise UsageError("a schedule without entries says nothing; name weights for step 0")
+        if changes[0][0] != 0 or changes[0][1].ramp:
+            raise UsageError(
+                f"a schedule begins with weights set for step 0, not with step {changes[0][0]} "
+                f"and a ramp of {changes[0][1].ramp} steps"
+            )
+        for number, ((before, _), (step, _)) in enumerate(pairwise(changes), start=1):
+            if step <= before:
+                raise UsageError(
+                    f"entry {number} of the schedule is for step {step}, entry {number - 1} for "
+                    f"step {before}; put them in order, one for a step"
+                )
+        return cls(changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the schedule as JSON values."""
+        entries = [
+            {"step": step, "weights": change.mixture.weights, "ramp": change.ramp}
+            for step, change in self.changes
+        ]
+        return {"version": self.version, "schedule": entries}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what `to_json` gave; ``ramp`` may be left out.
+
+        Raises:
+            InvalidDataError: It is no schedule of a version that this climbstream reads.
+            UsageError: As of `of`.
+        """
+        fields = check_version(value, cls.version, "schedule")
+        try:
+            entries = [
+                (one["step"], one["weights"], one.get("ramp", 0)) for one in fields["schedule"]
+            ]
+        except (KeyError, TypeError, AttributeError):
+            raise InvalidDataError(
+                'this is no schedule: it is {"version": 1, "schedule": [{"step": 0, "weights": '
+                '{...}}, ...]}, with "ramp", in steps, where weights change little by little'
+            ) from None
+        return cls.of(entries)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the file of a schedule.
+
+        Raises:
+            InvalidDataError: There is none, or none that can be read.
+        """
+        value = read_json(path)
+        try:
+            return cls.from_json(value)
+        except (InvalidDataError, UsageError) as error:
+            raise InvalidDataError(f"{path}: {error}") from None
+
+    def after(self, step: int) -> int | None:
+        """Return the first step after ``step`` that has an entry; None if there is none."""
+        return next((at for at, _ in self.changes if at > step), None)
+
+    def extend(self, log: WeightsLog, start: int, end: int) -> None:
+        """Append to ``log`` what takes effect in steps ``start`` to ``end`` - 1.
+
+        What the log holds already, as after a restart, is not appended again.
+
+        Raises:
+            UsageError: The log goes on beyond such a step without it; or only clusters that are
+                capped have weight.
+        """
+        for step, change in self.changes:
+            if start <= step < end and not _holds(log, step, change):
+                log.append(change.mixture, step, change.why, change.ramp)
+
+
+def _read(number: int, entry: Entry) -> tuple[int, Change]:
+    """Check one entry."""
+    try:
+        step, weights, *ramp = entry
+        if type(step) is not int or not 0 <= step < _MOST_STEP or len(ramp) > 1:
+            raise InvalidDataError(
+                "an entry is (step, weights) or (step, weights, steps of the ramp), step from 0 "
+                f"to below {_MOST_STEP:,}"
+            )
+        mixture = weights if isinstance(weights, Mixture) else Mixture.of(weights)
+        return step, Change(mixture, ramp[0] if ramp else 0, _WHY)
+    except (InvalidDataError, TypeError, ValueError) as error:
+        raise InvalidDataError(f"entry {number} of the schedule: {error}") from None
+
+
+def _holds(log: WeightsLog, step: int, change: Change) -> bool:
+    """Whether ``change`` stands in ``log``; none of the schedule is found but in its place."""
+    if not log.records or step < log.records[0].at_step:
+        return False
+    wanted = {name: w for name, w in change.mixture.weights.items() if w > 0}
+    return any(
+        (r.at_step, r.why, r.steps) == (step, change.why, change.ramp)
+        and {name: w for name, w in r.weights.items() if w > 0} == wanted
+        for r in log.since(max(log.records[0].at_step, step - 1))
+    )

@@ -1,0 +1,63 @@
+"""Change: other weights, as somebody asks for them, before they have a step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.typed import short, valid_text
+from climbstream.loader.formats.mixture import Mixture
+
+from .interpolation import MOST_STEPS
+
+_WHY = 500
+"""Longest reason, in characters: it stands in every state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The weights to go to, in how many steps, and why."""
+
+    mixture: Mixture
+    ramp: int = 0
+    """Steps of the straight way there; 0: at once."""
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        if type(self.ramp) is not int or not 0 <= self.ramp <= MOST_STEPS:
+            raise InvalidDataError(
+                f"a ramp takes a whole number of steps from 0 to {MOST_STEPS:,}, "
+                f"not {short(self.ramp)}"
+            )
+        if not isinstance(self.why, str) or len(self.why) > _WHY:
+            raise InvalidDataError(f"'why' is a text of at most {_WHY} characters")
+        # It may come from the arguments of a command, which need not be UTF-8.
+        object.__setattr__(self, "why", valid_text(self.why))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the change as JSON values; of its mixture only the weights above 0."""
+        weights = {name: w for name, w in self.mixture.weights.items() if w > 0}
+        return {
+            "version": Mixture.version,
+            "weights": weights,
+            "ramp": self.ramp,
+            "why": self.why,
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what `to_json` gave, or any JSON of a mixture; the version may be left out.
+
+        Raises:
+            InvalidDataError: It is no such object, or has a field that means nothing.
+        """
+        if not isinstance(value, Mapping) or "weights" not in value:
+            return cls(Mixture.from_json(value))
+        fields = dict(value)
+        ramp, why = fields.pop("ramp", 0), fields.pop("why", "")
+        if unknown := sorted(fields.keys() - {"version", "weights", "about"}):
+            raise InvalidDataError(
+                f"{short(unknown[0])} means nothing in a change of weights; "
+                "it has weights, ramp, why, version and about"
+            )
+        return cls(Mixture.from_json({"version": Mixture.version, **fields}), ramp, why)

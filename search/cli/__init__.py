@@ -1,0 +1,1 @@
+"""The commands that search, train and fit, and the demo."""

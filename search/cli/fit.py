@@ -1,0 +1,92 @@
+"""The command ``climb fit``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from climbstream.loader import Mixture
+from climbstream.loader.cli.main import json_option, show
+from climbstream.loader.core.console import say
+from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.files import write_bytes, write_json
+from climbstream.loader.core.html_page import page
+from climbstream.loader.core.table import text_table
+from climbstream.search.experiments.fit_table import fit, mean_weights
+from climbstream.search.experiments.report import skills_text, table_sections
+from climbstream.search.experiments.run_table import read_runs
+from climbstream.search.optimizer.answer import Answer
+
+
+@click.command("fit")
+@click.argument("tables", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--target", "targets", multiple=True, required=True, help="Column; COL=max if more is better."
+)
+@click.option("--weights", help="Pattern of the columns of weights.  [default: w_*]")
+@click.option("--prior", type=click.Path(path_type=Path), help="Token shares, a mixture file.")
+@click.option("--max-weight", type=click.FloatRange(0, 1), help="Of every domain.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for answer and report.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Keys every draw."
+)
+@json_option
+def fit_command(
+    tables: tuple[Path, ...],
+    targets: tuple[str, ...],
+    weights: str | None,
+    prior: Path | None,
+    max_weight: float | None,
+    out: Path | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Find the best mixture from runs that are finished: TABLES is a CSV file, or two.
+
+    A row a run: columns of weights, and of scores, less is better. Of two files the first holds
+    weights and the second scores, joined on the column run or run_id, as Olmix has them, or on the
+    first one, as RegMix has them. Several targets count equally. Rows of one mixture are repeats; a
+    run that two rows score differently is an error. What is left out is said.
+    """
+    if len(tables) > 2:
+        raise UsageError(f"give one table, or weights and scores; not {len(tables)} files")
+    ways = _ways(targets)
+    table = read_runs(tables, list(ways), weights)
+    for note in table.notes:
+        say(note)
+    shares = Mixture.load(prior) if prior else mean_weights(table)
+    answer = fit(table, ways, prior=shares, max_weight=max_weight, seed=seed)
+    value = {**answer.to_json(), "notes": list(table.notes)}
+    if out is not None:
+        answer.mixture.save(out / "mixture.json")
+        write_json(out / "answer.json", value)
+        files = ", ".join(map(str, tables))
+        lead = f"{len(table.trials)} runs of {files}; targets {', '.join(ways)}."
+        lead = ". ".join([lead.rstrip("."), *table.notes]) + "."
+        sections = table_sections(shares.weights, answer, table.trials)
+        write_bytes(out / "report.html", page("Fit", lead, sections))
+    show(value, _text(answer, shares), as_json=as_json)
+
+
+def _ways(targets: Sequence[str]) -> dict[str, str]:
+    """Say by name of a column whether its least or its most is wanted."""
+    ways: dict[str, str] = {}
+    for target in targets:
+        name, _, way = target.rpartition("=")
+        name, way = (name, way) if way in ("min", "max") and name else (target, "min")
+        if ways.setdefault(name, way) != way:
+            raise UsageError(f"target {name} cannot be both min and max; say it once")
+    return ways
+
+
+def _text(answer: Answer, shares: Mixture) -> str:
+    """Lay the answer out for a terminal."""
+    weights = [
+        (name, f"{share:.1%}", f"{answer.mixture.weights.get(name, 0.0):.1%}")
+        for name, share in shares.weights.items()
+    ]
+    return (
+        f"{answer.reason}\n\n"
+        f"{skills_text(answer.table)}\n\n"
+        f"{text_table(('domain', 'share', 'weight'), weights)}"
+    )

@@ -1,0 +1,99 @@
+"""Tasks of lm-eval, the language model evaluation harness, as questions.
+
+The harness brings data, prompts and right answers; what is asked and scored is ours, zero-shot. Its
+list of tasks takes half a minute to read, and each proxy asks for the questions, so those of a task
+are kept in the cache, under its name and the version of the harness.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from climbstream.loader.core.console import say
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.files import default_cache, read_json, write_json
+
+from .questions import Question
+
+_FILES = (".yaml", ".yml")
+
+
+def read_task(name: str) -> list[Question]:
+    """Return the questions of a multiple-choice task that lm-eval knows, or of a YAML file of one.
+
+    Where a task has answers to both its validation and its test split, each question has its split;
+    where it has them to one, none has.
+
+    Raises:
+        UsageError: lm-eval is not installed, or has no such task, or it is not multiple choice.
+        InvalidDataError: Its data cannot be loaded, or a question has no right answer.
+    """
+    try:
+        release = version("lm_eval")
+    except PackageNotFoundError:
+        raise UsageError(
+            f"lm-eval={name} needs the harness; say pip install 'climbstream[lm-eval]'"
+        ) from None
+    if Path(name).suffix in _FILES:
+        if not Path(name).is_file():
+            raise UsageError(f"lm-eval={name}: there is no such file")
+        return _questions(name, _load(name, known=False))
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise UsageError(f"lm-eval={name}: name a task as the harness does, or a .yaml file of one")
+    kept = default_cache() / "tasks" / f"{name}-{release}.json"
+    if not kept.exists():
+        say(f"lm-eval={name}: reading the task, which takes half a minute the first time")
+        write_json(kept, [q.to_json() for q in _questions(name, _load(name, known=True))])
+    return [Question(query, tuple(choices), *rest) for query, choices, *rest in read_json(kept)]
+
+
+def _load(name: str, *, known: bool) -> Any:
+    """Load one task; ``known`` if it is one of those that lm-eval brings."""
+    from lm_eval.tasks import TaskManager  # noqa: PLC0415 - an extra, of several seconds
+
+    manager = TaskManager(include_defaults=known)
+    if known and name not in manager.all_tasks:
+        raise UsageError(f"lm-eval has no task {name!r}; lm-eval ls tasks lists those there are")
+    try:
+        tasks = list(manager.load(name)["tasks"].values())
+    except Exception as error:  # what a task is made of may be any code
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise InvalidDataError(f"lm-eval={name} cannot be loaded: {reason}") from None
+    if len(tasks) != 1:
+        names = ", ".join(task.config.task for task in tasks[:5])
+        raise UsageError(
+            f"lm-eval={name} stands for {len(tasks)} tasks; give each as a target: {names}, ..."
+        )
+    if tasks[0].OUTPUT_TYPE != "multiple_choice":
+        raise UsageError(
+            f"lm-eval={name} is of type {tasks[0].OUTPUT_TYPE}; a target is multiple choice"
+        )
+    return tasks[0]
+
+
+def _questions(name: str, task: Any) -> list[Question]:
+    """Take the questions out of a task."""
+    splits = {}
+    if task.has_validation_docs():
+        splits["validation"] = task.validation_docs()
+    if task.has_test_docs():
+        splits["test"] = task.test_docs()
+    return [
+        _question(task, document, split if len(splits) > 1 else "", f"lm-eval={name}, {split} {i}")
+        for split, documents in splits.items()
+        for i, document in enumerate(documents)
+    ]
+
+
+def _question(task: Any, document: Any, split: str, where: str) -> Question:
+    """Ask a document as the harness does without examples."""
+    asked, choices = task.doc_to_text(document), task.doc_to_choice(document)
+    gold, between = task.doc_to_target(document), task.config.target_delimiter
+    if task.multiple_input:
+        # Beginnings compete, each with the same end; which is right stands for the text.
+        end, gold, asked, choices = gold, asked, "", list(choices)
+        choices = [f"{begin}{between}{end}" for begin in choices]
+    elif isinstance(gold, str) and gold in choices:
+        gold = choices.index(gold)
+    record = {"query": asked, "choices": list(choices), "gold": gold, "split": split}
+    return Question.from_json(record | {"between": between}, where)

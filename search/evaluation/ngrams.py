@@ -1,0 +1,181 @@
+"""What counts of n-grams say of a mixture before a single proxy has run.
+
+Counts add up: those of a mixture are the weighted sum of those of its clusters. So the bits that an
+interpolated trigram model of any mixture needs for a target follow from one pass over a sample of
+the tokens. They are of another size than a proxy's, but rank mixtures much as proxies do, and a
+Gaussian process that has them for its mean needs far fewer trials (docs/decisions.md). Where
+cross-validation does not find that, they are left out.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from climbstream.loader import Manifest, MixtureLoader
+from climbstream.loader.core.permutation import drawn, mix
+from climbstream.loader.formats.tokenizer import read_tokenizer
+from climbstream.search.predictors.base import Floats
+
+from .scoring import lay_out
+from .targets import load_target
+
+_PLACES = 2_000
+"""Tokens of a target that are asked for: 8,000 rank mixtures no better."""
+_SAMPLE = 20_000_000
+"""Tokens that are counted in all, in equal parts of the clusters,"""
+_MOST = 1_000_000
+"""and of one cluster at most."""
+_SHORTER = 2e-4
+"""Share of all tokens that a context must have for its own counts to weigh as much as those of the
+context that is one token shorter."""
+_UNSEEN = 1e-5
+"""Share of all tokens that every token of the vocabulary has without being seen."""
+_KINDS = 5
+"""Of n-grams: a token; a context of one, and with its token; a context of two, and with its."""
+_AT_ONCE = 64
+"""Mixtures that are worked out together: the numbers of 256 leave the cache of a core, and take
+three times as long."""
+
+
+class NgramLoss:
+    """Bits a token that counts of n-grams need for a target, from mixtures ``[m, K]`` to ``[m]``.
+
+    Args:
+        rates: How often a token of each cluster ends an n-gram, float32 ``[K, n-grams]``.
+        ngrams: The n-grams of each kind that the tokens of the target end, ``[kinds, tokens]``.
+        vocab_size: Different tokens.
+    """
+
+    def __init__(
+        self, rates: NDArray[np.float32], ngrams: NDArray[np.int64], vocab_size: int
+    ) -> None:
+        used, places = np.unique(ngrams, return_inverse=True)
+        self._rates = rates[:, used]
+        self._ngrams = places.reshape(ngrams.shape)
+        self._vocab_size = vocab_size
+
+    def __call__(self, weights: Floats) -> Floats:
+        """Return the bits a token of ``weights``."""
+        parts = np.split(weights, range(_AT_ONCE, len(weights), _AT_ONCE))
+        return np.concatenate([self._bits(part) for part in parts])
+
+    def _bits(self, weights: Floats) -> Floats:
+        shares = weights.astype(np.float32) @ self._rates
+        one, before, two, before_two, three = (shares[:, ids] for ids in self._ngrams)
+        known = (one + _UNSEEN) / (1 + _UNSEEN * self._vocab_size)
+        known = (two + _SHORTER * known) / (before + _SHORTER)
+        known = (three + _SHORTER * known) / (before_two + _SHORTER)
+        return np.asarray(-np.log2(known).mean(axis=1), np.float64)
+
+
+def ngram_losses(directory: Path, targets: Sequence[str], seq_len: int) -> dict[str, NgramLoss]:
+    """Count n-grams of all clusters of ``directory``, and return what they say of ``targets``.
+
+    Rows have ``seq_len`` tokens, as those of the proxies. Of targets the half is seen that they are
+    scored on.
+    """
+    manifest = Manifest.load(directory)
+    tokenizer, end = read_tokenizer(directory), manifest.eos_id
+    keys = []
+    for spec in targets:
+        rows = lay_out(load_target(directory, spec), "validation", tokenizer, end, seq_len)
+        keys.append(_keys_of(rows.inputs.numpy(), rows.targets.numpy(), spec))
+    found, places = np.unique(np.concatenate([k.ravel() for k in keys]), return_inverse=True)
+    rates = _count(directory, manifest, found, seq_len)
+    parts = np.split(places, np.cumsum([k.size for k in keys])[:-1])
+    return {
+        spec: NgramLoss(rates, part.reshape(k.shape), manifest.vocab_size)
+        for spec, k, part in zip(targets, keys, parts, strict=True)
+    }
+
+
+def _keys_of(inputs: Any, targets: Any, spec: str) -> NDArray[np.uint64]:
+    """Name the n-grams of each kind that some tokens of a target end, uint64 ``[kinds, tokens]``.
+
+    ``inputs`` and ``targets`` as of `ScoredText`.
+    """
+    rows, columns = np.nonzero(targets >= 0)
+    some = drawn(len(rows), _PLACES, spec)
+    rows, columns = rows[some], columns[some]
+    # What stands before the beginning of a row is not known: the token that begins it, again.
+    two_before = inputs[rows, np.maximum(columns - 1, 0)]
+    tokens = np.stack([two_before, inputs[rows, columns], targets[rows, columns]])
+    keys = np.empty((_KINDS, len(some)), np.uint64)
+    for place, (a, b, c) in enumerate(tokens.T.astype(np.uint64)):
+        for kind in range(_KINDS):
+            keys[kind, place] = _key(kind, a, b, c)
+    return keys
+
+
+def _count(
+    directory: Path, manifest: Manifest, keys: NDArray[np.uint64], seq_len: int
+) -> NDArray[np.float32]:
+    """Count n-grams ``keys`` (``[n]``) in a sample of each cluster; float32 ``[K, n]``, a token."""
+    wanted = min(_SAMPLE // len(manifest.clusters), _MOST)
+    slots, owners = _make_table(keys, 1 << (4 * len(keys)).bit_length())
+    counts = np.zeros((len(manifest.names), len(keys)), np.int64)
+    seen = np.zeros(len(manifest.names), np.int64)
+    batch_rows = max(1, 65_536 // seq_len)
+    loader = MixtureLoader(directory, seq_len=seq_len, batch_rows=batch_rows)
+    # By default a cluster without one row has no weight.
+    live = [c for c in manifest.clusters if loader.mixture.weights[c.name] > 0]
+    tokens = {c.name: min(c.tokens, wanted) for c in live}
+    loader.set_weights(tokens)
+    for _ in range(-(-sum(tokens.values()) // (batch_rows * seq_len))):
+        batch = next(loader)
+        rows, clusters = batch["input_ids"].numpy(), batch["cluster_ids"].numpy()
+        _add(rows, clusters, slots, owners, counts, seen)
+    return np.asarray(counts / np.maximum(seen, 1)[:, None], np.float32)
+
+
+@njit(cache=True)
+def _key(kind: Any, a: Any, b: Any, c: Any) -> Any:
+    """Name the n-gram of a kind that ends where ``c`` follows ``a`` and ``b``; a uint64.
+
+    One of 60 bits names a trigram, as no vocabulary has a million tokens.
+    """
+    bits, key = np.uint64(20), np.uint64(kind) << np.uint64(60)
+    if kind == 0:
+        return key | c
+    if kind == 1:
+        return key | b
+    if kind == 2:
+        return key | (b << bits) | c
+    if kind == 3:
+        return key | (a << bits) | b
+    return key | (a << (bits + bits)) | (b << bits) | c
+
+
+@njit(cache=True)
+def _make_table(keys: Any, size: Any) -> Any:
+    """Put ``keys`` into a table of ``size``, a power of two: keys by slot, and their places."""
+    slots, owners = np.zeros(size, np.uint64), np.full(size, -1)
+    for place in range(len(keys)):
+        slot = mix(keys[place]) & np.uint64(size - 1)
+        while owners[slot] >= 0:
+            slot = (slot + np.uint64(1)) & np.uint64(size - 1)
+        slots[slot], owners[slot] = keys[place], place
+    return slots, owners
+
+
+@njit(cache=True)
+def _add(rows: Any, clusters: Any, slots: Any, owners: Any, counts: Any, seen: Any) -> None:
+    """Count the n-grams of the table that the third to the last token of each row end."""
+    last = np.uint64(len(slots) - 1)
+    for i in range(len(rows)):
+        cluster = clusters[i]
+        for t in range(2, rows.shape[1]):
+            a, b, c = np.uint64(rows[i, t - 2]), np.uint64(rows[i, t - 1]), np.uint64(rows[i, t])
+            for kind in range(_KINDS):
+                key = _key(kind, a, b, c)
+                slot = mix(key) & last
+                while owners[slot] >= 0:
+                    if slots[slot] == key:
+                        counts[cluster, owners[slot]] += 1
+                        break
+                    slot = (slot + np.uint64(1)) & last
+        seen[cluster] += max(0, rows.shape[1] - 2)

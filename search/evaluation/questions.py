@@ -1,0 +1,65 @@
+"""Question: one item of a multiple-choice task."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Self
+
+from climbstream.loader.core.errors import InvalidDataError
+
+SPLITS = ("validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A query and answers to choose from; without a query, whole sentences compete."""
+
+    query: str
+    choices: tuple[str, ...]
+    gold: int
+    """Which of the choices is right, from 0."""
+    split: str = ""
+    """One of `SPLITS`, or nothing where the task has none."""
+    between: str = " "
+    """What parts an answer from its query."""
+
+    @classmethod
+    def from_json(cls, record: Any, where: str) -> Self:
+        """Take up a record: ``query``, ``choices``, ``gold``, maybe ``split`` and ``between``.
+
+        Raises:
+            InvalidDataError: It is none; the message begins with ``where``.
+        """
+        query, choices = record.get("query"), record.get("choices")
+        gold, split = record.get("gold"), record.get("split", "")
+        between = record.get("between", " ")
+        if not isinstance(query, str):
+            raise InvalidDataError(f"{where}: query is {json.dumps(query)}, and must be text")
+        if not (
+            isinstance(choices, list)
+            and choices
+            and all(isinstance(choice, str) and choice.strip() for choice in choices)
+        ):
+            raise InvalidDataError(
+                f"{where}: choices are {json.dumps(choices)[:80]}, and must be one text or more"
+            )
+        if not isinstance(gold, int) or isinstance(gold, bool) or not 0 <= gold < len(choices):
+            raise InvalidDataError(
+                f"{where}: gold is {json.dumps(gold)}, and must be the number of a choice, "
+                f"0 to {len(choices) - 1}"
+            )
+        if split not in ("", *SPLITS):
+            raise InvalidDataError(
+                f"{where}: split is {json.dumps(split)}, and may be {' or '.join(SPLITS)}; "
+                "what is for training is no target"
+            )
+        if not isinstance(between, str):
+            raise InvalidDataError(f"{where}: between is {json.dumps(between)}, and must be text")
+        return cls(query, tuple(choices), gold, split, between)
+
+    def to_json(self) -> list[Any]:
+        """Return the question as JSON values."""
+        return [self.query, list(self.choices), self.gold, self.split, self.between]
+
+    def answer(self, choice: int) -> str:
+        """Return a choice as it follows the query."""
+        return self.between + self.choices[choice] if self.query else self.choices[choice]

@@ -1,0 +1,190 @@
+"""How good a model is at a target.
+
+Text, and the right answers of a task, are scored in bits per byte, which no tokenizer can flatter.
+The error of a task is the part of its questions for which another answer has fewer bits a byte
+than the right one (1 less the accuracy that lm-eval calls ``acc_norm``); on small models it moves
+in steps that are mostly noise, so it is less of a guide than the bits of the right answers.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal, Self
+
+import torch
+from tokenizers import Tokenizer
+from torch.nn.functional import cross_entropy
+
+from .questions import Question
+from .targets import Target
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_ROWS = 16
+"""Rows that are scored at once: the logits of more leave the cache of a CPU core."""
+_IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredText:
+    """Text laid out so that each of its tokens is predicted once."""
+
+    inputs: torch.Tensor
+    """int64 ``[n, seq_len]``."""
+    targets: torch.Tensor
+    """The token after each of ``inputs``, int64 ``[n, seq_len]``; -100 where none is asked for."""
+    bytes: int
+    """UTF-8 bytes of the text."""
+
+    @classmethod
+    def of(cls, texts: Sequence[str], tokenizer: Tokenizer, end: int | None, seq_len: int) -> Self:
+        """Lay ``texts`` out; ``end`` is the token that parts documents, if there is one."""
+        begin = 0 if end is None else end
+        inputs: list[int] = []
+        targets: list[int] = []
+        for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False):
+            inputs += [begin, *encoding.ids]
+            # The end of a document is no byte of it.
+            targets += [*encoding.ids, _IGNORED]
+        missing = -len(inputs) % seq_len
+        inputs += [begin] * missing
+        targets += [_IGNORED] * missing
+        return cls(
+            torch.tensor(inputs).view(-1, seq_len),
+            torch.tensor(targets).view(-1, seq_len),
+            sum(len(text.encode()) for text in texts),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredAnswers:
+    """Answers laid out behind their queries so that each of their tokens is predicted once."""
+
+    rows: ScoredText
+    owners: torch.Tensor
+    """Which answer a row belongs to, int64 ``[n]``."""
+    sizes: tuple[int, ...]
+    """UTF-8 bytes of each answer."""
+
+    @classmethod
+    def of(
+        cls,
+        pairs: Sequence[tuple[str, str]],
+        tokenizer: Tokenizer,
+        end: int | None,
+        seq_len: int,
+    ) -> Self:
+        """Lay out answers behind queries, ``pairs`` of both; a query too long loses its front."""
+        begin = 0 if end is None else end
+        columns = [
+            [e.ids for e in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+            for texts in zip(*pairs, strict=True)
+        ]
+        inputs, targets, owners = [], [], []
+        for number, (query, answer) in enumerate(zip(*columns, strict=True)):
+            for tokens, asked in _windows([begin, *query], answer, seq_len):
+                inputs.append(tokens + [begin] * (seq_len - len(tokens)))
+                targets.append(asked + [_IGNORED] * (seq_len - len(asked)))
+                owners.append(number)
+        sizes = tuple(len(answer.encode()) for _, answer in pairs)
+        rows = ScoredText(torch.tensor(inputs), torch.tensor(targets), sum(sizes))
+        return cls(rows, torch.tensor(owners), sizes)
+
+
+def score(
+    model: "PreTrainedModel",
+    target: Target,
+    half: Literal["validation", "test"],
+    tokenizer: Tokenizer,
+    end: int | None,
+    seq_len: int,
+) -> float:
+    """Score ``model`` on one half of a target; lower is better. Other arguments as of `ScoredText`.
+
+    Bits per byte, or the part of questions with a wrong answer if the target asks for that.
+    """
+    if target.measure == "error":
+        return error(model, getattr(target, half), tokenizer, end, seq_len)
+    return bits_per_byte(model, lay_out(target, half, tokenizer, end, seq_len))
+
+
+def lay_out(
+    target: Target,
+    half: Literal["validation", "test"],
+    tokenizer: Tokenizer,
+    end: int | None,
+    seq_len: int,
+) -> ScoredText:
+    """Lay out the text of one half of a target, or the right answers of its questions."""
+    items = getattr(target, half)
+    if isinstance(items[0], str):
+        return ScoredText.of(items, tokenizer, end, seq_len)
+    pairs = [(question.query, question.answer(question.gold)) for question in items]
+    return ScoredAnswers.of(pairs, tokenizer, end, seq_len).rows
+
+
+def bits_per_byte(model: "PreTrainedModel", text: ScoredText) -> float:
+    """Return the bits that ``model`` needs for a byte of ``text``; lower is better."""
+    return float(_nats(model, text).sum()) / math.log(2) / text.bytes
+
+
+def error(
+    model: "PreTrainedModel",
+    questions: Sequence[Question],
+    tokenizer: Tokenizer,
+    end: int | None,
+    seq_len: int,
+) -> float:
+    """Return the part of ``questions`` to which ``model`` gives another answer than the right one.
+
+    It gives the one with the fewest bits a byte, the first of several.
+    """
+    pairs = [(q.query, q.answer(choice)) for q in questions for choice in range(len(q.choices))]
+    answers = ScoredAnswers.of(pairs, tokenizer, end, seq_len)
+    nats = torch.zeros(len(pairs), dtype=torch.float64)
+    nats.index_add_(0, answers.owners, _nats(model, answers.rows))
+    costs = nats / torch.tensor(answers.sizes)
+    ends = torch.tensor([0, *(len(q.choices) for q in questions)]).cumsum(0).tolist()
+    wrong = [
+        int(costs[first:last].argmin()) != question.gold
+        for question, (first, last) in zip(questions, pairwise(ends), strict=True)
+    ]
+    return sum(wrong) / len(wrong)
+
+
+@torch.no_grad()
+def _nats(model: "PreTrainedModel", text: ScoredText) -> torch.Tensor:
+    """Return the nats that each row of ``text`` takes, float64 ``[n]``."""
+    found = []
+    for inputs, targets in zip(text.inputs.split(_ROWS), text.targets.split(_ROWS), strict=True):
+        logits = model(input_ids=inputs.to(model.device)).logits
+        loss = cross_entropy(
+            logits.flatten(0, 1),
+            targets.to(model.device).flatten(),
+            ignore_index=_IGNORED,
+            reduction="none",
+        )
+        found.append(loss.view(targets.shape).sum(dim=1, dtype=torch.float64).cpu())
+    return torch.cat(found)
+
+
+def _windows(
+    before: list[int], answer: list[int], seq_len: int
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Give rows of at most ``seq_len`` tokens, and what is to follow each token, -100 for any.
+
+    The last row ends with the last token of the answer; one that is longer than a row takes more,
+    each with as many tokens before it as fit.
+    """
+    stream = before + answer
+    last = len(stream)
+    while last > len(before):
+        first = max(0, last - 1 - seq_len)
+        asked = [
+            token if place >= len(before) else _IGNORED
+            for place, token in enumerate(stream[first + 1 : last], first + 1)
+        ]
+        yield stream[first : last - 1], asked
+        last = first + 1

@@ -1,0 +1,189 @@
+"""Target: the text, or the task, that a mixture shall make a model good at."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import zstandard
+
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.files import hash_json, read_regular
+from climbstream.loader.core.permutation import key
+from climbstream.loader.formats.heldout import HeldOutDocument, read_heldout
+from climbstream.loader.formats.tokenizer import read_tokenizer
+
+from .lm_eval_tasks import read_task
+from .questions import SPLITS, Question
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What is to be predicted, in two halves that never meet: to search on, and to report on."""
+
+    name: str
+    validation: tuple[Any, ...]
+    """Texts, or each a `Question`."""
+    test: tuple[Any, ...]
+    measure: Literal["bits", "error"] = "bits"
+    """Whether bits per byte are asked for, or the part of questions with a wrong answer."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the content, so that another one under the same name is seen."""
+        return hash_json([[_value(item) for item in half] for half in (self.validation, self.test)])
+
+
+def load_target(directory: Path, spec: str) -> Target:
+    """Load a target: ``label=NAME`` or ``cluster=NAME`` of the held-out text, a file, or a task.
+
+    A file is text, a document a paragraph, or JSON lines with a column ``text``; also .zst. JSON
+    lines with ``query``, ``choices`` and ``gold`` are a task, of which ``FILE`` asks for the bits
+    per byte of the right answers and ``error=FILE`` for the part of wrong ones. Where they have a
+    ``split``, validation or test, these are the halves. ``lm-eval=TASK`` is a task of the harness.
+
+    Raises:
+        UsageError: There is no such text, or no task to have errors in.
+        InvalidDataError: A line of the file has no text or is no question, or a half is empty.
+    """
+    asked = spec.removeprefix("error=")
+    items = _items(directory, spec, asked)
+    measure: Literal["bits", "error"] = "bits" if asked == spec else "error"
+    if measure == "error":
+        if not (items and isinstance(items[0], Question)):
+            raise UsageError(f"target {spec}: {asked} is text, and no task to make errors in")
+        if min(len(question.choices) for question in items) < 2:
+            raise UsageError(
+                f"target {spec}: a question has one choice, so there is no error to make; say "
+                f"{asked} for the bits per byte of its answers"
+            )
+    validation, test = _halves(spec, items)
+    return Target(name=spec, validation=validation, test=test, measure=measure)
+
+
+def _items(directory: Path, spec: str, asked: str) -> list[Any]:
+    """Return the texts, or the questions, that are ``asked`` for in a target ``spec``."""
+    kind, _, name = asked.partition("=")
+    if kind in ("label", "cluster") and name:
+        documents = _heldout(directory)
+        texts = [d.text for d in documents if getattr(d, kind) == name]
+        if not texts:
+            there = sorted({getattr(d, kind) for d in documents} - {""})
+            raise UsageError(
+                f"no held-out document has {kind} {name!r}; there are {', '.join(there) or 'none'}"
+            )
+        return texts
+    if kind == "lm-eval" and name:
+        return list(read_task(name))
+    if not Path(asked).is_file():
+        raise UsageError(
+            f"target {spec}: say label=NAME, cluster=NAME, the name of a file, lm-eval=TASK, or "
+            "error= before a file or task"
+        )
+    return _read_file(Path(asked))
+
+
+def target_hashes(directory: Path, specs: Iterable[str]) -> dict[str, str]:
+    """Return the fingerprint of each target, and see that its text can be turned into tokens.
+
+    Raises:
+        UsageError: A target does not exist, or ``directory`` has no tokenizer.
+        InvalidDataError: A target or the tokenizer cannot be read.
+    """
+    read_tokenizer(directory)  # or it is missed when the first model has been trained
+    return {spec: load_target(directory, spec).fingerprint for spec in sorted(specs)}
+
+
+def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
+    """Part what is to be predicted, always the same way."""
+    splits = [text.split if isinstance(text, Question) else "" for text in texts]
+    if any(splits):
+        parts = tuple(tuple(t for t in texts if t.split == split) for split in SPLITS)
+        if not all(parts) or "" in splits:
+            validation, test, none = (splits.count(split) for split in (*SPLITS, ""))
+            raise InvalidDataError(
+                f"target {spec}: questions by split are {validation} validation, {test} test, "
+                f"{none} of none; each must have one, and both splits some"
+            )
+        return parts
+    # Each text once: the halves would share what is there twice.
+    unique = {_text(item): item for item in texts if _text(item).strip()}
+    texts = [unique[text] for text in sorted(unique, key=lambda text: (key("target", text), text))]
+    if len(texts) < 2:
+        raise InvalidDataError(
+            f"target {spec} has {len(texts)} different documents; two are needed to split it"
+        )
+    halves: tuple[list[Any], list[Any]] = ([], [])
+    sizes = [0, 0]
+    for text in texts:
+        # Kept equal in size, so that one long document does not empty the other half.
+        smaller = int(sizes[1] < sizes[0])
+        halves[smaller].append(text)
+        sizes[smaller] += len(_text(text))
+    return tuple(map(tuple, halves))
+
+
+def choose_target(directory: Path, least_bytes: int = 100_000) -> str:
+    """Choose a target for a demonstration: the kind of middle size among the held-out text.
+
+    Kinds are the known domains, or the clusters where the corpus knows none; those with less than
+    ``least_bytes`` are passed over, unless all are.
+
+    Raises:
+        UsageError: There is no held-out text.
+    """
+    documents = _heldout(directory)
+    kind = "label" if any(d.label for d in documents) else "cluster"
+    sizes: Counter[str] = Counter()
+    for document in documents:
+        sizes[getattr(document, kind)] += len(document.text)
+    kinds = sorted((size, name) for name, size in sizes.items() if name)
+    large = [pair for pair in kinds if pair[0] >= least_bytes] or kinds[-1:]
+    return f"{kind}={large[len(large) // 2][1]}"
+
+
+def _heldout(directory: Path) -> list[HeldOutDocument]:
+    """Read the held-out documents of a shard directory that must have some."""
+    documents = list(read_heldout(directory))
+    if not documents:
+        raise UsageError(
+            f"{directory} holds no held-out text; build it with --holdout 0.05, or name a file"
+        )
+    return documents
+
+
+def _text(item: Any) -> str:
+    """Return what tells an item from others."""
+    return item if isinstance(item, str) else "\n".join((item.query, *item.choices))
+
+
+def _value(item: Any) -> Any:
+    """Return an item as JSON values."""
+    return item if isinstance(item, str) else item.to_json()
+
+
+def _read_file(path: Path) -> list[Any]:
+    """Read the texts or questions of a file: JSON lines, or one text."""
+    data = read_regular(path)
+    if path.suffix == ".zst":
+        reader = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True)
+        data = io.BufferedReader(reader).read()
+    if ".jsonl" not in path.suffixes:
+        return [part for part in data.decode(errors="replace").split("\n\n") if part.strip()]
+    records = []
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if line.strip():
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                record = None
+            records.append((f"{path}, line {number}", record if isinstance(record, dict) else {}))
+    if records and "choices" in records[0][1]:
+        return [Question.from_json(record, where) for where, record in records]
+    for where, record in records:
+        if not isinstance(record.get("text"), str):
+            raise InvalidDataError(f"{where}, holds no text, and no question with choices")
+    return [record["text"] for _, record in records]

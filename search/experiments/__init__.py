@@ -1,0 +1,1 @@
+"""Searches over trained proxies, and over tables of finished runs."""

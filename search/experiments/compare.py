@@ -1,0 +1,86 @@
+"""Compare mixtures: the same model, equal tokens, several seeds.
+
+Scores are on the half of the target that the search has not seen.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from climbstream.loader import Manifest, Mixture
+from climbstream.loader.core.console import Progress
+from climbstream.loader.core.engines.local import Pool
+from climbstream.loader.core.errors import ClimbError
+from climbstream.loader.core.files import append_line, lock, read_lines
+from climbstream.loader.core.workdir import begin_or_continue
+from climbstream.search.evaluation.comparison import Comparison
+from climbstream.search.evaluation.targets import target_hashes
+from climbstream.search.training.base_model import check_base
+from climbstream.search.training.settings import TrainSettings
+
+from .proxy import PRELOAD, ProxyTask, run_proxy
+
+_RUNS = "runs.jsonl"
+"""Scores of the runs that have ended."""
+
+
+def compare(
+    directory: Path,
+    mixtures: Mapping[str, Mixture],
+    targets: Sequence[str],
+    settings: TrainSettings,
+    seeds: Sequence[int],
+    out: Path,
+    *,
+    workers: int | None = None,
+) -> dict[str, Comparison]:
+    """Train and score each of ``mixtures`` with each of ``seeds``; go on if it was begun.
+
+    Returns a comparison for each of ``targets``.
+
+    Raises:
+        ClimbError: A run failed.
+        InvalidDataError: ``out`` holds another comparison.
+    """
+    check_base(settings.base, directory, settings.seq_len)
+    plan = {
+        "shards": Manifest.load(directory).fingerprint,
+        "mixtures": {name: mixture.weights for name, mixture in mixtures.items()},
+        "targets": target_hashes(directory, targets),
+        "settings": settings.to_json(),
+        "seeds": list(seeds),
+    }
+    with lock(out):
+        begin_or_continue(out, "compare.json", plan, leaves=(_RUNS,))
+        log = out / _RUNS
+        done = {(run["mixture"], run["seed"]): run["scores"] for run in read_lines(log)}
+        tasks = [
+            ProxyTask(
+                directory=directory,
+                mixture=Mixture(mixture.weights, {"name": name}),
+                seed=seed,
+                settings=settings,
+                targets=tuple(targets),
+                half="test",
+            )
+            for seed in seeds
+            for name, mixture in mixtures.items()
+            if (name, seed) not in done
+        ]
+        total = len(mixtures) * len(seeds)
+        with (
+            Pool(workers, gpus=True, preload=PRELOAD) as pool,
+            Progress("compare", total, "runs", len(done)) as bar,
+        ):
+            for task, result in pool.run(run_proxy, tasks):
+                name = task.mixture.about["name"]
+                if result.scores is None:
+                    raise ClimbError(f"the run of {name} with seed {task.seed}: {result.why}")
+                done[name, task.seed] = result.scores
+                append_line(log, {"mixture": name, "seed": task.seed, "scores": result.scores})
+                bar.add(1, name)
+    return {
+        target: Comparison(
+            {name: [done[name, seed][target] for seed in seeds] for name in mixtures}
+        )
+        for target in targets
+    }

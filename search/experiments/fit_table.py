@@ -1,0 +1,59 @@
+"""Fit: the answer of a table of finished runs, whoever trained them."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from climbstream.loader import Mixture
+from climbstream.search.optimizer import candidates as propose
+from climbstream.search.optimizer.acquisition import find_best
+from climbstream.search.optimizer.answer import Answer, conclude
+from climbstream.search.optimizer.constraints import Limits
+from climbstream.search.optimizer.presets import ALL, PRESETS
+from climbstream.search.optimizer.surrogate import Forecast
+from climbstream.search.optimizer.trials import Evidence
+
+from .run_table import RunTable
+
+
+def fit(
+    table: RunTable,
+    targets: Mapping[str, str],
+    *,
+    prior: Mixture | None = None,
+    max_weight: float | None = None,
+    seed: int = 0,
+) -> Answer:
+    """Fit all predictors to a table, and conclude as a search does.
+
+    Args:
+        table: Finished runs.
+        targets: ``"min"`` or ``"max"`` by name of score.
+        prior: Token shares; None for the mean of the runs' weights.
+        max_weight: Of every domain.
+        seed: Of folds and candidates.
+
+    Raises:
+        UsageError: No mixture keeps the limits.
+    """
+    targets = dict(sorted(targets.items()))
+    prior = prior or mean_weights(table)
+    shares = prior.array(table.domains)
+    limits = Limits.of(table.domains, shares, max_weight=max_weight)
+    importance = np.full(len(targets), 1 / len(targets))
+    known = Evidence.of(table.trials, table.domains, targets, importance)
+    forecast = Forecast(known, ALL, seed)
+    found = None
+    if forecast.useful:
+        preset, rng = PRESETS["robust"], propose.generator(seed, 1)
+        priors = [propose.temper(shares, power) for power in preset.tempers]
+        pool = propose.candidates(preset.pool, priors, limits, preset.concentration, rng)
+        row = find_best(forecast, pool, preset, limits, rng)
+        found = Mixture.of(dict(zip(table.domains, row.tolist(), strict=True)))
+    return conclude(known, prior, forecast, found)
+
+
+def mean_weights(table: RunTable) -> Mixture:
+    """Mean of the weights of all runs, around which most swarms are drawn."""
+    rows = np.stack([trial.mixture.array(table.domains) for trial in table.trials])
+    return Mixture.of(dict(zip(table.domains, rows.mean(axis=0).tolist(), strict=True)))

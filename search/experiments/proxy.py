@@ -1,0 +1,67 @@
+"""Proxies: small models, trained on one mixture each and scored on the targets."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from climbstream.loader import Manifest, Mixture
+from climbstream.loader.core.errors import ClimbError
+from climbstream.loader.formats.tokenizer import read_tokenizer
+from climbstream.search.evaluation.scoring import score
+from climbstream.search.evaluation.targets import load_target
+from climbstream.search.training.settings import TrainSettings
+from climbstream.search.training.trainer import train_model
+
+PRELOAD = ("transformers.models.llama.modeling_llama",)
+"""What `run_proxy` imports for seconds, for the `Pool` that runs it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyTask:
+    """One model to train and to score."""
+
+    directory: Path
+    """Shards."""
+    mixture: Mixture
+    seed: int
+    settings: TrainSettings
+    targets: tuple[str, ...]
+    """What `load_target` understands."""
+    half: Literal["validation", "test"] = "validation"
+    """Half of the targets' text to score on: search on one, report on the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyResult:
+    """What a proxy scored, or why it did not."""
+
+    scores: dict[str, float] | None
+    """By target; lower is better. See `evaluate`."""
+    why: str = ""
+
+
+def run_proxy(task: ProxyTask) -> ProxyResult:
+    """Train and score one proxy, on one thread: a core each beats cores shared."""
+    torch.set_num_threads(1)
+    try:
+        trained = train_model(task.directory, task.mixture, task.settings, task.seed)
+    except ClimbError as error:
+        return ProxyResult(None, str(error))
+    manifest = Manifest.load(task.directory)
+    tokenizer = read_tokenizer(task.directory)
+    scores = {}
+    for spec in task.targets:
+        target, model = load_target(task.directory, spec), trained.model.eval()
+        end, seq_len = manifest.eos_id, task.settings.seq_len
+        scores[spec] = score(model, target, task.half, tokenizer, end, seq_len)
+        if not math.isfinite(scores[spec]):
+            return ProxyResult(None, f"the score on {spec} is not finite: {scores[spec]}")
+    return ProxyResult(scores)
+
+
+def hung_proxy(_: ProxyTask, error: ClimbError) -> ProxyResult:
+    """Return what stands for a proxy that hung: it failed, and the search goes on."""
+    return ProxyResult(None, str(error))

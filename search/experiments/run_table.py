@@ -1,0 +1,286 @@
+"""Runs: a table of finished runs, whoever trained them.
+
+A table is CSV: a row a run, a column a weight for each domain and a column a score for each target.
+Of two files, one of weights and one of scores, rows are joined on the column ``run`` or ``run_id``,
+as Olmix has them, or on the first one, as RegMix has them. Columns ``name`` and ``index``, and the
+one without a name that pandas writes, hold no weights.
+
+Rows of one mixture are repeats, and tell how large the noise is. A run that is there twice, with
+the same numbers, counts once; with other numbers nothing says which are right, and it is refused.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from climbstream.loader import Mixture
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.formats.mixture import some_names
+from climbstream.search.optimizer.trials import Trial
+
+from .csv_sheet import Row, Sheet
+
+FEWEST = 8
+"""Runs with scores that a fit needs."""
+_KEYS = ("run", "run_id")
+"""Columns that tell runs apart, if there is one."""
+_LABELS = ("name", "index", "", "Unnamed: 0")
+"""Columns beside them that hold no weights."""
+_SAME = 1e-12
+"""Part of a score by which others must differ to be others."""
+_UNEVEN = 1.01
+"""Ratio of the largest to the smallest sum of weights from which that is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunTable:
+    """Finished runs."""
+
+    domains: list[str]
+    trials: list[Trial]
+    """A run each, numbered by its row from 1; one without a finite score is failed."""
+    notes: tuple[str, ...] = ()
+    """What was left out and why, a line for each reason with its count and the first."""
+
+
+@dataclass(slots=True)
+class _Omissions:
+    """What is left out: count and first of each reason."""
+
+    reasons: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    def note(self, reason: str, where: str) -> None:
+        """Count something for ``reason``."""
+        count, first = self.reasons.get(reason, (0, where))
+        self.reasons[reason] = count + 1, first
+
+    def lines(self) -> tuple[str, ...]:
+        """Say what was left out."""
+        return tuple(
+            f"left out {count:,} {'row' if count == 1 else 'rows'}: {reason}; the first is {first}"
+            for reason, (count, first) in self.reasons.items()
+        )
+
+
+def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None) -> RunTable:
+    """Read a table, or a file of weights and one of scores that share their first column.
+
+    Args:
+        paths: One file or two.
+        targets: Columns of scores; of two files, those of the second come first.
+        weights: Pattern of the columns of weights; None for ``w_*`` of one file, or for all
+            columns of the first of two but those that tell runs apart.
+
+    Raises:
+        UsageError: A column is not there, or too few runs have scores.
+        InvalidDataError: A file is no table, a weight is no number, a run has two scores, or
+            nothing differs between runs.
+    """
+    sheets = [Sheet.read(path) for path in paths]
+    domains = _domains(sheets, weights)
+    places = _places(sheets, domains, targets)
+    omissions = _Omissions()
+    trials = []
+    sums: dict[int, float] = {}
+    for number, rows in _rows(sheets, domains, places, omissions):
+        sheet, row = sheets[0], rows[0]
+        assert row is not None
+        shares = [_weight(sheet, row, number, domain) for domain in domains]
+        sums[row.line] = math.fsum(shares)
+        if not sums[row.line]:
+            raise InvalidDataError(
+                f"{sheet.path}, row {number}: every weight is 0 (line {row.line}); mend the row, "
+                "or take it out"
+            )
+        scores, why = _scores(sheets, rows, places, omissions)
+        mixture = Mixture.of(dict(zip(domains, shares, strict=True)))
+        trials.append(
+            Trial(number=number, round=1, mixture=mixture, seed=0, scores=scores, why=why)
+        )
+    _check_use(trials, targets)
+    return RunTable(domains, trials, (*omissions.lines(), *_uneven(sheets[0], sums)))
+
+
+def _domains(sheets: Sequence[Sheet], pattern: str | None) -> list[str]:
+    """Choose the columns of weights."""
+    sheet = sheets[0]
+    if len(sheets) == 1:
+        domains = [head for head in sheet.heads if fnmatchcase(head, pattern or "w_*")]
+    else:
+        aside = (_key(sheet), *_LABELS)
+        domains = [h for h in sheet.heads if h not in aside and fnmatchcase(h, pattern or "*")]
+    if not domains:
+        raise UsageError(
+            f"{sheet.path} has no columns {pattern or 'w_*'}; say which hold weights with "
+            f"--weights 'PATTERN'; there are {some_names(sheet.heads)}"
+        )
+    sheet.check_unique(domains)
+    return domains
+
+
+def _places(
+    sheets: Sequence[Sheet], domains: Sequence[str], targets: Sequence[str]
+) -> dict[str, int]:
+    """Say in which of ``sheets`` the scores of each target stand."""
+    there = [[head for head in sheet.heads if head not in domains] for sheet in sheets[:1]]
+    there += [[head for head in sheet.heads if head != _key(sheet)] for sheet in sheets[1:]]
+    places = {}
+    for target in targets:
+        for number in reversed(range(len(sheets))):
+            if target in there[number]:
+                sheets[number].check_unique([target])
+                places[target] = number
+                break
+    if missing := [target for target in targets if target not in places]:
+        taken = [target for target in missing if target in domains]
+        why = f" ({', '.join(taken)}: a weight, by --weights)" if taken else ""
+        heads = dict.fromkeys(head for heads in reversed(there) for head in heads)
+        raise UsageError(
+            f"{sheets[-1].path} has no scores {', '.join(missing)}{why}; there are "
+            f"{some_names(list(heads))}"
+        )
+    return places
+
+
+def _rows(
+    sheets: Sequence[Sheet],
+    domains: Sequence[str],
+    places: Mapping[str, int],
+    omissions: _Omissions,
+) -> Iterator[tuple[int, list[Row | None]]]:
+    """Give the number of each run, from 1, and its row in each of ``sheets``."""
+    used = [[*domains] if i == 0 else [] for i in range(len(sheets))]
+    for target, i in places.items():
+        used[i].append(target)
+    if len(sheets) == 1:
+        (sheet,) = sheets
+        key = next((head for head in sheet.heads if head in _KEYS), None)
+        for number, row in _once(sheet, key, used[0], omissions, several=True):
+            yield number, [row]
+        return
+    first, second = sheets
+    here, there = _key(first), _key(second)
+    runs = list(_once(first, here, used[0], omissions))
+    scored = {second.cell(row, there): row for _, row in _once(second, there, used[1], omissions)}
+    names = {first.cell(row, here) for _, row in runs}
+    if runs and scored and not names & scored.keys():
+        raise InvalidDataError(
+            f"no {here} of {first.path} is a {there} of {second.path}; the first are "
+            f"{first.cell(runs[0][1], here)!r} and {next(iter(scored))!r}"
+        )
+    for name, row in scored.items():
+        if name not in names:
+            omissions.note(f"no weights in {first.path}", f"run {name!r}, {second.place(row)}")
+    for number, row in runs:
+        yield number, [row, scored.get(first.cell(row, here))]
+
+
+def _once(
+    sheet: Sheet,
+    key: str | None,
+    used: Sequence[str],
+    omissions: _Omissions,
+    *,
+    several: bool = False,
+) -> Iterator[tuple[int, Row]]:
+    """Give each row of ``sheet`` once, with its number from 1.
+
+    Rows of one run that differ in what is ``used`` are repeats if there may be ``several``, else
+    they are refused.
+    """
+    if key is not None:
+        sheet.check_unique([key])
+    seen: dict[str, Row] = {}
+    for number, row in enumerate(sheet.rows, start=1):
+        name = "" if key is None else sheet.cell(row, key)
+        if not name and not several:
+            omissions.note(f"no {key}", sheet.place(row))
+            continue
+        other = seen.setdefault(name, row) if name else row
+        if other is not row:
+            unlike = next((h for h in used if sheet.differ(row, other, h)), None)
+            if unlike is None:
+                omissions.note("a run that is there already", f"{name!r}, {sheet.place(row)}")
+                continue
+            if not several:
+                values = f"{sheet.cell(other, unlike)!r} and {sheet.cell(row, unlike)!r}"
+                raise InvalidDataError(
+                    f"{sheet.path}, lines {other.line} and {row.line}: {key} {name!r} is there "
+                    f"twice, and its {unlike} is {values}; keep one of the rows, or name the runs "
+                    "apart"
+                )
+        yield number, row
+
+
+def _weight(sheet: Sheet, row: Row, number: int, domain: str) -> float:
+    """Read a weight."""
+    weight = sheet.number(row, domain)
+    if not weight >= 0:
+        raise InvalidDataError(
+            f"{sheet.path}, row {number}: the weight in column {domain!r} is "
+            f"{sheet.shown(row, domain)} (line {row.line}); weights are finite numbers, 0 or more: "
+            "mend the cell, or take the row out"
+        )
+    return weight
+
+
+def _scores(
+    sheets: Sequence[Sheet],
+    rows: Sequence[Row | None],
+    places: Mapping[str, int],
+    omissions: _Omissions,
+) -> tuple[dict[str, float] | None, str]:
+    """Read the scores of a run; None, and why, if it lacks one."""
+    scores = {}
+    for target, i in places.items():
+        sheet, row = sheets[i], rows[i]
+        if row is None:
+            assert rows[0] is not None
+            omissions.note(f"no scores in {sheet.path}", sheets[0].place(rows[0]))
+            return None, f"{sheet.path} has no row of it"
+        scores[target] = sheet.number(row, target)
+        if not math.isfinite(scores[target]):
+            said = sheet.shown(row, target)
+            omissions.note(f"{target} is no finite number", f"{said}, {sheet.place(row)}")
+            return None, f"{target} is {said}"
+    return scores, ""
+
+
+def _check_use(trials: Sequence[Trial], targets: Sequence[str]) -> None:
+    """Raise unless there are enough runs, and something differs between them."""
+    scored = [trial for trial in trials if trial.scores is not None]
+    if len(scored) < FEWEST:
+        raise UsageError(
+            f"{len(scored)} of {len(trials)} runs have scores of {', '.join(targets)}; a fit needs "
+            f"{FEWEST}"
+        )
+    for target in targets:
+        values = [trial.scores[target] for trial in scored if trial.scores]
+        if max(values) - min(values) <= _SAME * max(map(abs, values)):
+            raise InvalidDataError(
+                f"{target} is {values[0]:g} in all {len(values)} runs, so nothing can be learned "
+                "of it; name another --target"
+            )
+    if all(trial.mixture == scored[0].mixture for trial in scored):
+        raise InvalidDataError(
+            f"all {len(scored)} runs have the same weights, so nothing can be learned of them; "
+            "name other columns with --weights, or add runs of other mixtures"
+        )
+
+
+def _uneven(sheet: Sheet, sums: Mapping[int, float]) -> tuple[str, ...]:
+    """Say if the weights of some rows sum to more than those of others."""
+    least, most = (choose(sums, key=sums.__getitem__) for choose in (min, max))
+    if sums[most] <= _UNEVEN * sums[least]:
+        return ()
+    return (
+        f"the weights of {sheet.path} sum to {sums[least]:.4g} in line {least} and to "
+        f"{sums[most]:.4g} in line {most}; each row is scaled to 1",
+    )
+
+
+def _key(sheet: Sheet) -> str:
+    """Name the column that tells runs apart."""
+    return next((head for head in sheet.heads if head in _KEYS), sheet.heads[0])

@@ -1,0 +1,143 @@
+"""Which mixtures to try: Dirichlet candidates around a prior, within limits; pure functions.
+
+Mixtures are rows of float64 ``[n, K]`` here. Whatever is random comes from a generator that the
+caller keys by (seed, round), so a pool differs from round to round and never between two runs.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from climbstream.search.predictors.base import Floats
+
+from .constraints import Limits
+
+TINY = 1e-3
+"""Smaller weights become 0, so that a proxy need not open a cluster for a row or two."""
+SAME = 3
+"""Mixtures that agree to this many decimals count as one."""
+
+
+def generator(seed: int, round_: int) -> np.random.Generator:
+    """Return the random numbers of one round of the search with ``seed``."""
+    return np.random.default_rng([seed, round_])
+
+
+def split_budget(budget: int, rounds: Sequence[int]) -> list[int]:
+    """Share ``budget`` trials in the ratio ``rounds``, by largest remainder; empty rounds fall out.
+
+    >>> split_budget(112, (4, 2, 1)), split_budget(16, (4, 2, 1))
+    ([64, 32, 16], [9, 5, 2])
+    """
+    shares = [divmod(budget * part, sum(rounds)) for part in rounds]
+    sizes = [whole for whole, _ in shares]
+    by_remainder = sorted(range(len(rounds)), key=lambda i: -shares[i][1])
+    for i in by_remainder[: budget - sum(sizes)]:
+        sizes[i] += 1
+    return [size for size in sizes if size]
+
+
+def candidates(
+    n: int,
+    priors: Sequence[Floats],
+    limits: Limits,
+    concentration: tuple[float, float],
+    rng: np.random.Generator,
+) -> Floats:
+    """Draw ``n`` mixtures around each of ``priors`` (``[K]``, sum 1) in turn, within ``limits``.
+
+    Each comes from a Dirichlet distribution of its own, whose parameters sum to a number between
+    the two of ``concentration``, drawn log-uniformly: at 2 a mixture is a few clusters, at 50 it is
+    the prior with changes. A cluster without prior weight gets none.
+
+    Returns:
+        float64 ``[n, K]``, rows of sum 1.
+    """
+    live = np.flatnonzero(priors[0] > 0)
+    low, high = np.log(concentration)
+    around = np.stack(priors)[:, live][np.arange(n) % len(priors)]
+    alpha = np.exp(rng.uniform(low, high, (n, 1))) * around
+    # Gamma(a) = Gamma(a + 1) * U ** (1 / a), taken as logarithms: for small a it underflows.
+    logs = np.log(rng.standard_gamma(alpha + 1)) + np.log1p(-rng.random(alpha.shape)) / alpha
+    weights = np.zeros((n, len(priors[0])))
+    weights[:, live] = np.exp(logs - logs.max(axis=1, keepdims=True))
+    return limits.project(snap(weights / weights.sum(axis=1, keepdims=True)))
+
+
+def temper(prior: Floats, power: float) -> Floats:
+    """Raise ``prior`` (``[K]``) to ``power`` where it is positive: 1 leaves it, 0 is uniform."""
+    raised = np.power(prior, power, where=prior > 0, out=np.zeros_like(prior))
+    return np.asarray(raised / raised.sum(), np.float64)
+
+
+def descend(
+    score: Callable[[Floats], Floats],
+    starts: Floats,
+    limits: Limits,
+    rng: np.random.Generator,
+    *,
+    keep: int = 100,
+    steps: int = 15,
+) -> tuple[Floats, Floats]:
+    """Search around the best of ``starts`` (``[n, K]``) for mixtures with a lower ``score``.
+
+    A step changes each of the ``keep`` best in several ways: towards another one, by a factor for
+    each cluster, by moving weight between two clusters, by leaving one out.
+
+    Returns:
+        The ``keep`` best different mixtures, ``[≤ keep, K]``, and their scores, best first.
+    """
+    rows, values = _best(starts, score(starts), keep)
+    k = starts.shape[1]
+    live = limits.prior > 0
+    for step in range(steps):
+        reach = 0.7 ** (step / 2)
+        n = len(rows)
+        pick = np.arange(n)
+        towards = rows + rng.uniform(-0.5, 1.0, (n, 1)) * (rows[rng.integers(n, size=n)] - rows)
+        factor = rows * np.exp(reach * rng.standard_normal((n, k)))
+        moved = rows.copy()
+        giver = np.argmax(rng.random((n, k)) * rows, axis=1)
+        taker = rng.choice(np.flatnonzero(live), n)
+        part = moved[pick, giver] * rng.random(n) * reach
+        moved[pick, giver] -= part
+        moved[pick, taker] += part
+        fewer = rows.copy()
+        fewer[pick, rng.integers(k, size=n)] = 0.0
+        fresh = np.maximum(np.concatenate([towards, factor, moved, fewer]), 0.0)
+        fresh = fresh[fresh.sum(axis=1) > 0]
+        fresh = limits.project(snap(fresh / fresh.sum(axis=1, keepdims=True)))
+        rows, values = _best(
+            np.concatenate([rows, fresh]), np.concatenate([values, score(fresh)]), keep
+        )
+    return rows, values
+
+
+def _best(rows: Floats, values: Floats, keep: int) -> tuple[Floats, Floats]:
+    """Take the ``keep`` different ``rows`` of lowest ``values``, best first."""
+    order = np.argsort(values, kind="stable")
+    _, first = np.unique(np.round(rows[order], SAME), axis=0, return_index=True)
+    chosen = order[np.sort(first)[:keep]]
+    return rows[chosen], values[chosen]
+
+
+def snap(weights: Floats) -> Floats:
+    """Set weights under `TINY` to 0 in ``[n, K]``, and scale the rows to sum 1 again.
+
+    Among more than a hundred clusters the threshold is a tenth of an equal share.
+    """
+    kept = np.where(weights < min(TINY, 0.1 / weights.shape[1]), 0.0, weights)
+    return np.asarray(kept / kept.sum(axis=1, keepdims=True), np.float64)
+
+
+def unmeasured(pool: Floats, measured: Floats) -> Floats:
+    """Drop from ``pool`` (``[n, K]``) repeated rows and rows of ``measured`` (``[m, K]``)."""
+    both = np.round(np.concatenate([measured, pool]), SAME)
+    _, first = np.unique(both, axis=0, return_index=True)
+    return pool[np.sort(first[first >= len(measured)]) - len(measured)]
+
+
+def from_top(pool: Floats, predicted: Floats, top: int, n: int, rng: np.random.Generator) -> Floats:
+    """Choose ``n`` at random from the ``top`` rows of ``pool`` that are predicted lowest."""
+    best = np.argsort(predicted, kind="stable")[: max(top, n)]
+    return pool[best[np.sort(rng.permutation(len(best))[:n])]]

@@ -1,0 +1,221 @@
+"""Limits: what a weight may be, and the nearest mixture that keeps them, by water-filling.
+
+Limits hold in every mixture that is asked for and in the answer. Mixtures are rows of float64
+``[n, K]`` here.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.loader.core.errors import UsageError
+from climbstream.search.predictors.base import Floats
+
+_NOTHING = 1e-300
+"""A weight up to this is as none: what would be divided by it is no number."""
+_ROOM = 1e-12
+_LAST = 1e-9
+"""What a cluster outside of a mixture gets of its prior while others have room."""
+
+
+class Group(NamedTuple):
+    """Clusters whose weights together have a least and a most."""
+
+    clusters: Sequence[str]
+    least: float = 0.0
+    most: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The least and the most of each weight, and of groups of them."""
+
+    low: Floats
+    """``[K]``."""
+    high: Floats
+    """``[K]``; 0 for clusters without tokens."""
+    prior: Floats
+    """``[K]``, sum 1: who gets what a mixture's own clusters have no room for."""
+    members: NDArray[np.int64]
+    """``[K]``, the group of each cluster; one that is in no group is its own."""
+    least: Floats
+    """``[G]``, of each group."""
+    most: Floats
+    """``[G]``."""
+
+    @classmethod
+    def of(
+        cls,
+        names: Sequence[str],
+        prior: Floats,
+        *,
+        min_weight: Mapping[str, float] | None = None,
+        max_weight: float | Mapping[str, float] | None = None,
+        pinned: Mapping[str, float] | None = None,
+        groups: Mapping[str, Group] | None = None,
+    ) -> Self:
+        """Collect limits by name; see `Search` for what they mean.
+
+        Raises:
+            UsageError: A name is unknown or in two groups, or no mixture keeps them.
+        """
+        if isinstance(max_weight, int | float):
+            max_weight = dict.fromkeys(names, float(max_weight))
+        pinned = dict(pinned or {})
+        low = by_name("min_weight", min_weight or {}, names, 0.0)
+        high = np.minimum(by_name("max_weight", max_weight or {}, names, 1.0), 1.0)
+        fixed = by_name("pinned", pinned, names, 0.0)
+        held = np.array([name in pinned for name in names])
+        low, high = np.where(held, fixed, low), np.where(held, fixed, high)
+        live = prior > 0
+        high = np.where(live, high, 0.0)
+        if (wrong := low > high).any():
+            i = int(np.argmax(wrong))
+            why = "" if live[i] else " as it has no tokens"
+            raise UsageError(
+                f"the weight of {names[i]} must be {low[i]:g} or more and can be {high[i]:g} at "
+                f"most{why}; change min_weight, pinned or max_weight"
+            )
+        members = np.arange(len(names))
+        for name, group in (groups or {}).items():
+            by_name(f"group {name}", dict.fromkeys(group.clusters, 1.0), names, 0.0)
+            rows = [list(names).index(cluster) for cluster in group.clusters]
+            if twice := [names[row] for row in rows if members[row] != row]:
+                raise UsageError(f"{', '.join(twice)} is in group {name} and in another one")
+            members[rows] = len(names) + list(groups or {}).index(name)
+        kept, members = np.unique(members, return_inverse=True)
+        least = np.bincount(members, low).astype(np.float64)
+        most = np.bincount(members, high).astype(np.float64)
+        for number, (name, group) in enumerate((groups or {}).items()):
+            i = int(np.searchsorted(kept, len(names) + number))
+            if max(group.least, least[i]) > min(group.most, most[i]) + _ROOM:
+                raise UsageError(
+                    f"group {name} must have {max(group.least, least[i]):.4g} or more and can "
+                    f"have {min(group.most, most[i]):.4g} at most; change it or its clusters"
+                )
+            least[i], most[i] = max(group.least, least[i]), min(group.most, most[i])
+        if (room := math.fsum(most)) < 1 - _ROOM:
+            raise UsageError(
+                f"the largest weights of the {live.sum()} clusters with a prior sum to {room:.4g}, "
+                "and a mixture sums to 1; raise max_weight to a mean of at least "
+                f"{1 / live.sum():.4g}, or a group's most"
+            )
+        if (need := math.fsum(least)) > 1 + _ROOM:
+            raise UsageError(
+                f"the least weights sum to {need:.4g}, and a mixture sums to 1; lower min_weight, "
+                "pinned weights, or a group's least"
+            )
+        return cls(low, high, prior, members, least, most)
+
+    def project(self, weights: Floats) -> Floats:
+        """Bring rows (``[n, K]``, sum 1) within the limits, like water finding its level.
+
+        What a full cluster cannot hold goes to the other clusters of the row, in proportion, so
+        ratios between limits stay, and zeros too. Only if all of them are full, the rest goes
+        to the other clusters by their prior. Rows within the limits stay as they are.
+        """
+        result = np.array(weights)
+        within = (weights >= self.low).all(axis=1) & (weights <= self.high).all(axis=1)
+        sums = self._sums(weights)
+        within &= (sums >= self.least).all(axis=1) & (sums <= self.most).all(axis=1)
+        if within.all():
+            return result
+        rows = weights[~within]
+        # Only where they are needed do the others get anything: then these are full.
+        room = np.minimum(self._sums(np.where(rows > 0, self.high, self.low)), self.most)
+        short = (room.sum(axis=1) < 1 - _ROOM) | (room < self.least).any(axis=1)
+        rows[short] += np.where(rows[short] > 0, 0.0, _LAST * self.prior)
+        room = np.minimum(self._sums(np.where(rows > 0, self.high, self.low)), self.most)
+        totals = fill(self._sums(rows), self.least, room, np.ones(len(rows)))
+        if len(self.least) == rows.shape[1]:
+            result[~within] = totals
+            return result
+        for group in range(len(self.least)):
+            inside = self.members == group
+            part = fill(rows[:, inside], self.low[inside], self.high[inside], totals[:, group])
+            rows[:, inside] = part
+        result[~within] = rows
+        return result
+
+    def _sums(self, weights: Floats) -> Floats:
+        """Sum the weights of each group: ``[n, G]``."""
+        if len(self.least) == weights.shape[1]:
+            return weights
+        inside = self.members[:, None] == np.arange(len(self.least))
+        return np.asarray(weights @ inside.astype(np.float64), np.float64)
+
+    def to_json(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return the limits as JSON values."""
+        groups = {
+            ",".join(np.array(names)[self.members == group]): [least, most]
+            for group, (least, most) in enumerate(
+                zip(self.least.tolist(), self.most.tolist(), strict=True)
+            )
+            if (self.members == group).sum() > 1
+        }
+        return {
+            "min_weight": dict(zip(names, self.low.tolist(), strict=True)),
+            "max_weight": dict(zip(names, self.high.tolist(), strict=True)),
+            "groups": groups,
+        }
+
+
+def fill(weights: Floats, low: Floats, high: Floats, total: Floats) -> Floats:
+    """Return ``clip(level * weights, low, high)`` with a level a row: rows sum to ``total``.
+
+    Where no level is enough, the clusters with weight are full. Shapes: ``[n, K]``, ``[K]``,
+    ``[K]`` or ``[n, K]``, ``[n]``.
+    """
+    some = weights > _NOTHING
+    weights = np.where(some, weights, 0.0)
+    high = np.broadcast_to(high, weights.shape)
+    ends = np.divide(high, weights, out=np.zeros(weights.shape), where=some).max(axis=1)
+    # Logarithms of the level: below, nothing is above its least; above, everything is full.
+    below, above = np.full(len(weights), -60.0), np.log(ends + 1e-300)
+    for _ in range(60):
+        middle = (below + above) / 2
+        sums = np.clip(np.exp(middle)[:, None] * weights, low, high).sum(axis=1)
+        below, above = (
+            np.where(sums < total, middle, below),
+            np.where(sums < total, above, middle),
+        )
+    level = np.exp(above)[:, None] * weights
+    # Once it is known what is open, the level follows exactly.
+    full = some & (level >= high)
+    open_ = some & (level > low) & ~full
+    held = np.where(full, high, np.where(open_, 0.0, low)).sum(axis=1)
+    growing = np.where(open_, weights, 0.0).sum(axis=1)
+    rise = np.divide(total - held, growing, out=np.zeros(len(weights)), where=growing > 0)
+    return np.clip(np.where(open_, rise[:, None] * weights, np.where(full, high, low)), low, high)
+
+
+def epoch_caps(
+    tokens: Mapping[str, int], final_tokens: int | None, max_epochs: float
+) -> dict[str, float]:
+    """Largest weight by name that goes through a cluster ``max_epochs`` times in ``final_tokens``.
+
+    ``tokens`` says how many each cluster holds; without ``final_tokens`` no cap follows.
+    """
+    if final_tokens is None:
+        return dict.fromkeys(tokens, 1.0)
+    return {name: min(1.0, max_epochs * held / final_tokens) for name, held in tokens.items()}
+
+
+def by_name(
+    what: str, given: Mapping[str, float], names: Sequence[str], default: float = 1.0
+) -> Floats:
+    """Return one number for each of ``names``, float64 ``[len(names)]``.
+
+    Raises:
+        UsageError: A name is unknown, or a number is negative or NaN.
+    """
+    if unknown := [name for name in given if name not in names]:
+        raise UsageError(f"{what} names {', '.join(unknown)}; there are {', '.join(names)}")
+    values = np.array([given.get(name, default) for name in names], np.float64)
+    if not (values >= 0).all():
+        raise UsageError(f"{what} is made of numbers of 0 or more; got {dict(given)}")
+    return values

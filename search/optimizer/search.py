@@ -1,0 +1,363 @@
+"""Search: ask for mixtures, tell what they scored, get the answer. It knows no model.
+
+A search goes in rounds. The first holds the token-share mixture, more than once, so that the noise
+between runs is known, the uniform one, and draws around the token shares; a later one is taken
+from what predictors, fitted to all rounds before it, say may be best. A round depends
+on the settings and on the trials of the rounds before it alone, so a search that is opened again
+on its log, after any number of tells, asks for what it would have asked for.
+
+Inside, scores are standardised over the trials and signed so that less is better; several targets
+are a weighted mean of that. So differences of scores are in standard deviations ("sd").
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from climbstream.loader.core.errors import UsageError
+from climbstream.loader.formats.mixture import Mixture
+from climbstream.search.predictors.base import Floats, Skill
+from climbstream.search.predictors.gaussian_process import Feature
+
+from . import candidates as propose
+from .acquisition import bootstrap, explore, find_best
+from .answer import Answer, conclude
+from .confirm import confirm, to_confirm
+from .constraints import Group, Limits, by_name
+from .presets import PRESETS
+from .surrogate import Forecast
+from .trials import Evidence, Trial, TrialLog, read_outcome
+
+FEWEST = 8
+"""Scored trials below which nothing is fitted."""
+
+_STARTS = 2_000
+"""Mixtures that each search of `Search.spread` begins with."""
+
+
+class Search:
+    """Finds the mixture of ``clusters`` that is best for ``targets``, in ``budget`` trials.
+
+    >>> search = Search(["c00", "c01"], {"loss": "min"}, budget=4)
+    >>> while mixtures := search.ask():
+    ...     for mixture in mixtures:
+    ...         trial = search.tell(mixture, {"loss": mixture.weights["c00"]})
+    >>> trial.number, trial.round, search.result().mixture.weights["c00"] < 0.5
+    (4, 4, True)
+
+    Args:
+        clusters: Names, in the order of the manifest.
+        targets: ``"min"`` or ``"max"`` by name of score.
+        budget: Trials in all, failed ones included.
+        preset: The recipe, a key of `PRESETS`.
+        prior: Token shares, around which mixtures are drawn; None for equal ones. A cluster
+            without weight here gets none anywhere.
+        max_weight: Largest weight of each cluster, or by name (1 where none is given). Even the
+            token-share and the uniform mixture are brought under it; so for all limits.
+        min_weight: Least weight by name, 0 where none is given.
+        pinned: Weights that are settled, by name.
+        groups: Clusters whose weights together have a least and a most, by a name for each group.
+        allowed: By how much a target may be worse than with the token shares, in its own units:
+            ``{"arc": 0.01}`` loses at most 0.01 on arc.
+        features: What is known of a target before any trial, from mixtures ``[m, K]`` to
+            ``[m]``; used where cross-validation says that it helps.
+        seed: Of all that is random, and of the proxies.
+        log: Where to keep the trials; a search on a log that exists goes on from there.
+        rounds: Ratio in which the rounds share the budget; None for the preset's.
+        importance: Weight of each target in the mean of several, 1 where none is given.
+        confirm: Seeds with which the candidates for the answer and the token shares are run again
+            when the budget is spent, beside it; 0 for none. See `confirm`.
+
+    Raises:
+        UsageError: A setting cannot be, or the log is of a search with other settings.
+        InvalidDataError: The prior is no mixture of the clusters, or the log is damaged.
+    """
+
+    def __init__(
+        self,
+        clusters: Sequence[str],
+        targets: Mapping[str, str],
+        *,
+        budget: int = 112,
+        preset: str = "robust",
+        prior: Mixture | Mapping[str, float] | None = None,
+        max_weight: float | Mapping[str, float] | None = None,
+        min_weight: Mapping[str, float] | None = None,
+        pinned: Mapping[str, float] | None = None,
+        groups: Mapping[str, Group] | None = None,
+        allowed: Mapping[str, float] | None = None,
+        features: Mapping[str, Feature] | None = None,
+        seed: int = 0,
+        log: str | Path | None = None,
+        rounds: Sequence[int] | None = None,
+        importance: Mapping[str, float] | None = None,
+        confirm: int = 0,
+    ) -> None:
+        if preset not in PRESETS:
+            raise UsageError(f"there is no preset {preset!r}; there are: {', '.join(PRESETS)}")
+        self.preset = PRESETS[preset]
+        self.clusters = list(clusters)
+        # Sorted, so that sums over targets do not depend on the order they are given in.
+        self.targets = dict(sorted(targets.items()))
+        self.seed = seed
+        rounds = list(rounds or self.preset.rounds)
+        if confirm < 0:
+            raise UsageError(f"confirm is a number of seeds, 0 or more, not {confirm}")
+        check_settings(self.clusters, self.targets, budget, seed, rounds)
+        self._sizes = propose.split_budget(budget, rounds)
+        self._repeats = 1 if budget < 8 else min(6, 2 + budget // 16)
+
+        if prior is None:
+            prior = Mixture.uniform(self.clusters)
+        elif not isinstance(prior, Mixture):
+            prior = Mixture.of(prior)
+        self._prior = prior.array(self.clusters)
+        self._limits = Limits.of(
+            self.clusters,
+            self._prior,
+            min_weight=min_weight,
+            max_weight=max_weight,
+            pinned=pinned,
+            groups=groups,
+        )
+        (self._base,) = self._limits.project(self._prior[None])
+        importances = by_name("importance", importance or {}, list(self.targets))
+        if not importances.any():
+            raise UsageError(
+                f"importance is made of numbers not all 0; got {dict(importance or {})}"
+            )
+        self._importance = importances / importances.sum()
+        self._allowed = dict(allowed or {})
+        by_name("allowed", self._allowed, list(self.targets))
+        self._features = dict(features or {})
+        self.table: list[Skill] = []
+        self._fitted: tuple[list[int], Forecast] | None = None
+        """The last forecast, and the numbers of the trials that it was fitted to."""
+
+        settings = {
+            "clusters": self.clusters,
+            "targets": self.targets,
+            "importance": dict(zip(self.targets, importances.tolist(), strict=True)),
+            "budget": budget,
+            "preset": preset,
+            "rounds": rounds,
+            "prior": dict(zip(self.clusters, self._prior.tolist(), strict=True)),
+            **self._limits.to_json(self.clusters),
+            "allowed": self._allowed,
+            "seed": seed,
+            "confirm": confirm,
+        }
+        self._seeds = range(seed + budget, seed + budget + confirm)
+        """Of confirmations; no repeat within the budget has one of them."""
+        self.log = TrialLog(settings) if log is None else TrialLog.open(Path(log), settings)
+        self._asked: list[Mixture] = []
+        self._round = 0
+
+    def ask(self) -> list[Mixture]:
+        """Return what is left of the round, or the next one; [] when there is nothing to run.
+
+        The ``about`` of each mixture says its ``trial`` number, its ``round`` and the ``seed`` for
+        its proxy. Mixtures share one seed, so that they differ in nothing else; repeats of a
+        mixture have seeds of their own.
+        """
+        told = {trial.number for trial in self.log.trials}
+        while not (left := [m for m in self._asked if m.about["trial"] not in told]):
+            if self._round == len(self._sizes) + bool(self._seeds):
+                return []
+            self._round += 1
+            last = self._round > len(self._sizes)
+            self._asked += self._repeat() if last else self._propose(self._round)
+        return left
+
+    def tell(
+        self, mixture: Mixture, outcome: Mapping[str, float | None] | BaseException | None
+    ) -> Trial:
+        """Record what became of a mixture that `ask` returned.
+
+        A trial failed if the score of a target is NaN, infinite or None, or if there is an
+        exception or None instead of scores: it is kept and spends budget, and never enters
+        a fit. Scores that are no target are kept beside the others.
+
+        Raises:
+            UsageError: The mixture was not asked for, or told before, or a target is missing.
+        """
+        asked = self._find(mixture)
+        scores, why = read_outcome(outcome, list(self.targets))
+        trial = Trial(
+            number=asked.about["trial"],
+            round=asked.about["round"],
+            mixture=Mixture(asked.weights),
+            seed=asked.about["seed"],
+            scores=scores,
+            why=why,
+            config=self.log.config,
+        )
+        self.log.append(trial)
+        return trial
+
+    def result(self) -> Answer:
+        """Conclude from the trials so far: see `conclude`, and `confirm`.
+
+        Raises:
+            UsageError: No trial has scores yet.
+        """
+        known = self._evidence(self._searched())
+        if not known.trials:
+            raise UsageError(
+                f"none of {len(self.log.trials)} trials has scores, so there is nothing to "
+                "conclude from; tell at least one"
+            )
+        answer = self._conclude(known)
+        again = [trial for trial in self.log.trials if trial.round > len(self._sizes)]
+        return confirm(answer, self._mixture(self._base), again, known) if again else answer
+
+    def spread(self, draws: int = 20) -> dict[str, tuple[float, float]]:
+        """Say between which weights the best mixture lies: 10th and 90th percentile, by cluster.
+
+        Of ``draws`` searches for it, each after scores that might as well have come out
+        (`bootstrap`); empty if nothing can be predicted. A cluster whose weight may be anything
+        matters little.
+        """
+        known = self._evidence(self._searched())
+        forecast = self._forecast(known)
+        if forecast is None or not forecast.useful:
+            return {}
+        rng = propose.generator(self.seed, len(self._sizes) + 2)
+        pool = self._draw(min(self.preset.pool, _STARTS), rng)
+        low, high = np.percentile(
+            bootstrap(forecast, pool, self._limits, draws, rng), (10, 90), axis=0
+        )
+        pairs = zip(low.tolist(), high.tolist(), strict=True)
+        return dict(zip(self.clusters, pairs, strict=True))
+
+    def _searched(self) -> list[Trial]:
+        """List the trials within the budget."""
+        return [trial for trial in self.log.trials if trial.round <= len(self._sizes)]
+
+    def _conclude(self, known: Evidence) -> Answer:
+        forecast = self._forecast(known)
+        found = None
+        if forecast is not None and forecast.useful:
+            rng = propose.generator(self.seed, len(self._sizes) + 1)
+            pool = propose.unmeasured(self._draw(self.preset.pool, rng), known.weights)
+            if len(pool):
+                found = find_best(forecast, pool, self.preset, self._limits, rng)
+        base = self._mixture(self._base)
+        return conclude(known, base, forecast, None if found is None else self._mixture(found))
+
+    def _evidence(self, trials: Sequence[Trial]) -> Evidence:
+        return Evidence.of(
+            trials,
+            self.clusters,
+            self.targets,
+            self._importance,
+            self._allowed,
+            self._mixture(self._base),
+        )
+
+    def _forecast(self, known: Evidence) -> Forecast | None:
+        """Fit the predictors, if there are some, to enough trials."""
+        if len(known.trials) < FEWEST or not self.preset.predictors:
+            return None
+        numbers = [trial.number for trial in known.trials]
+        if self._fitted is None or self._fitted[0] != numbers:
+            forecast = Forecast(known, self.preset.predictors, self.seed, self._features)
+            self._fitted = numbers, forecast
+            self.table = forecast.table
+        return self._fitted[1]
+
+    def _propose(self, round_: int) -> list[Mixture]:
+        """Make the mixtures of a round from the trials before it."""
+        known = self._evidence(before := [t for t in self.log.trials if t.round < round_])
+        tried = [trial.mixture.array(self.clusters) for trial in before]
+        anchors = self._anchors()[: self._sizes[0]] if round_ == 1 else []
+        size = self._sizes[round_ - 1] - len(anchors)
+        rng = propose.generator(self.seed, round_)
+        forecast = self._forecast(known)
+        pool = self._draw(4 * size if forecast is None else self.preset.pool, rng)
+        pool = propose.unmeasured(pool, self._rows([*tried, *anchors]))
+        if forecast is None or not len(pool):
+            rows = pool[:size]
+        elif self.preset.later == "top":
+            total = forecast.total(pool)
+            rows = propose.from_top(pool, total, self.preset.top * size, size, rng)
+        else:
+            rows = explore(forecast, pool, self._rows(tried), size, self._limits, rng)
+        asked: list[Mixture] = []
+        for row in [*anchors, *rows]:
+            mixture = self._mixture(row)
+            about = {
+                "trial": len(self._asked) + len(asked) + 1,
+                "round": round_,
+                "seed": self.seed + asked.count(mixture),
+            }
+            asked.append(Mixture(mixture.weights, about))
+        return asked
+
+    def _repeat(self) -> list[Mixture]:
+        """Make the mixtures to confirm, each with every seed."""
+        known = self._evidence(self._searched())
+        if not known.trials:
+            return []
+        mixtures = to_confirm(self._conclude(known), self._mixture(self._base))
+        return [
+            Mixture(mixture.weights, {"trial": number, "round": self._round, "seed": seed})
+            for number, (seed, mixture) in enumerate(
+                itertools.product(self._seeds, mixtures.values()), len(self._asked) + 1
+            )
+        ]
+
+    def _anchors(self) -> list[Floats]:
+        """Return what every search measures first: the token shares, repeated, and uniform."""
+        live = (self._prior > 0).astype(np.float64)
+        (uniform,) = self._limits.project(live[None] / live.sum())
+        anchors = [self._base] * self._repeats
+        return anchors if np.allclose(uniform, self._base) else [*anchors, uniform]
+
+    def _draw(self, n: int, rng: np.random.Generator) -> Floats:
+        """Draw ``n`` candidates: ``[n, K]``."""
+        # With a thousand clusters the largest pool would take gigabytes.
+        n = min(n, 10_000_000 // len(self.clusters))
+        priors = [propose.temper(self._prior, power) for power in self.preset.tempers]
+        return propose.candidates(n, priors, self._limits, self.preset.concentration, rng)
+
+    def _rows(self, rows: Sequence[Floats]) -> Floats:
+        return np.array(rows, np.float64).reshape(-1, len(self.clusters))
+
+    def _mixture(self, row: Floats) -> Mixture:
+        return Mixture.of(dict(zip(self.clusters, row.tolist(), strict=True)))
+
+    def _find(self, mixture: Mixture) -> Mixture:
+        """Return the mixture that was asked for under the trial number of this one."""
+        number = mixture.about.get("trial")
+        asked = {m.about["trial"]: m for m in self.ask()}
+        told = {trial.number: trial.status for trial in self.log.trials}
+        if number in told:
+            raise UsageError(f"trial {number} was told before ({told[number]}); tell each once")
+        if number is None or asked.get(number) != mixture:
+            raise UsageError(
+                f"the search did not ask for this mixture (trial {number}); tell a mixture that "
+                "ask() returned, with its number in .about: open are "
+                + (f"trials {min(asked)} to {max(asked)}" if asked else "none")
+            )
+        return asked[number]
+
+
+def check_settings(
+    clusters: Sequence[str],
+    targets: Mapping[str, str],
+    budget: int,
+    seed: int,
+    rounds: Sequence[int],
+) -> None:
+    """Raise `UsageError` for the first setting that cannot be."""
+    if not clusters or len(set(clusters)) < len(clusters):
+        raise UsageError(f"clusters are different names, at least one, not {list(clusters)}")
+    if not targets or not set(targets.values()) <= {"min", "max"}:
+        raise UsageError(f'targets are "min" or "max" by name, at least one, not {dict(targets)}')
+    if budget < 1 or seed < 0:
+        raise UsageError(f"budget is 1 or more and seed 0 or more, not {budget} and {seed}")
+    if min(rounds) < 0 or not any(rounds):
+        raise UsageError(f"rounds are a ratio such as 4, 2, 1, not {list(rounds)}")

@@ -1,0 +1,93 @@
+"""Forecast: predictors of every target, fitted to the evidence, as one objective."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from climbstream.search.predictors.base import Floats, Make, Skill
+from climbstream.search.predictors.gaussian_process import Feature, GaussianProcess
+from climbstream.search.predictors.stacking import Stack
+
+from .trials import Evidence
+
+
+class Forecast:
+    """What is predicted from the evidence: a `Stack` for each target.
+
+    Args:
+        known: Scored trials, at least one.
+        makes: Predictors to stack.
+        seed: Of folds.
+        features: By target; where cross-validation says so, the Gaussian process has it as mean.
+    """
+
+    def __init__(
+        self,
+        known: Evidence,
+        makes: Sequence[Make],
+        seed: int,
+        features: Mapping[str, Feature] | None = None,
+    ) -> None:
+        self.known = known
+        self._makes, self._seed = makes, seed
+        self.stacks: list[Stack] = []
+        for target, column in zip(known.targets, known.scores.T, strict=True):
+            stack = Stack(_with(makes, (features or {}).get(target)), seed)
+            stack.fit(known.weights, column)
+            self.stacks.append(stack)
+        aside = np.stack([stack.aside for stack in self.stacks], axis=1)
+        self.expected = known.joined(aside)
+        """Total of each trial as predicted from the others, ``[n]``."""
+        self.error = float(np.sqrt(np.mean((self.expected - known.total) ** 2)))
+        """Sd of the totals around ``expected``."""
+        self.table: list[Skill] = [
+            replace(skill, target=target)
+            for target, stack in zip(known.targets, self.stacks, strict=True)
+            for skill in stack.skills
+        ]
+
+    @property
+    def useful(self) -> bool:
+        """Whether predictions are better than the mean of all totals."""
+        return self.error < float(self.known.total.std())
+
+    def scores(self, weights: Floats) -> Floats:
+        """Predict standardised scores of ``weights`` (``[m, K]``): float64 ``[m, T]``."""
+        return np.stack([stack.predict(weights) for stack in self.stacks], axis=1)
+
+    def total(self, weights: Floats) -> Floats:
+        """Predict the total of ``weights`` (``[m, K]``): float64 ``[m]``, less is better."""
+        return self.known.joined(self.scores(weights))
+
+    def sd(self, weights: Floats) -> Floats:
+        """Uncertainty of `total`, as if targets erred independently: float64 ``[m]``."""
+        each = np.stack([stack.sd(weights) for stack in self.stacks], axis=1)
+        return np.asarray(np.sqrt((each**2) @ self.known.importance**2), np.float64)
+
+    @property
+    def knows_gaps(self) -> bool:
+        """Whether `gain` can be asked."""
+        return all(stack.knows_gaps for stack in self.stacks)
+
+    def gain(self, weights: Floats, base: Floats) -> tuple[float, float]:
+        """By how much ``weights`` beats ``base`` (``[K]`` each), and the sd of that."""
+        two = np.stack([weights, base])
+        ours, theirs = self.total(two).tolist()
+        sds = [stack.gap_sd(two) for stack in self.stacks]
+        return theirs - ours, math.hypot(*(np.array(sds) * self.known.importance).tolist())
+
+    def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
+        """Draw what the totals of ``weights`` (``[m, K]``) may be: float64 ``[n, m]``."""
+        drawn = np.stack(
+            [stack.draw(weights, n, rng) + stack.predict(weights) for stack in self.stacks], axis=2
+        )
+        return np.stack([self.known.joined(each) for each in drawn])
+
+
+def _with(makes: Sequence[Make], feature: Feature | None) -> list[Make]:
+    """Add a Gaussian process on ``feature`` to one without."""
+    if feature is None or GaussianProcess not in makes:
+        return list(makes)
+    return [lambda: GaussianProcess(feature), *makes]

@@ -1,0 +1,298 @@
+"""Trial: one proxy run and what came of it. TrialLog: those of one search. Evidence: as arrays.
+
+The log is an append-only file of JSON lines. Its first line holds the settings of the search, so
+that another search which is given the same file by mistake is told what differs.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.loader.core.errors import ClimbError, InvalidDataError, UsageError
+from climbstream.loader.core.files import append_line, hash_json, read_lines
+from climbstream.loader.core.typed import Count, Finite, Whole, check_version, convert, located
+from climbstream.loader.core.workdir import check_same
+from climbstream.loader.formats.mixture import Mixture
+
+TOLL = 10.0
+"""Sd of the mean score that a mixture pays for each sd above a ceiling."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One proxy run: a mixture, and the scores it got or why it has none."""
+
+    number: Count
+    """From 1, in the order in which the search asks."""
+    round: Count
+    """From 1."""
+    mixture: Mixture
+    seed: Whole
+    """Seed of the proxy: repeats of a mixture differ in it."""
+    scores: dict[str, Finite] | None
+    """Finite scores by target, in the target's own units; None if the trial failed."""
+    why: str = ""
+    """What went wrong, if it failed."""
+    config: str = ""
+    """Hash of the settings of the search."""
+
+    version = 1
+
+    def __post_init__(self) -> None:
+        for name, score in (self.scores or {}).items():
+            if not math.isfinite(score):
+                raise InvalidDataError(
+                    f"trial {self.number} has the score {name}={score}; a trial without finite "
+                    "scores is a failed one: scores=None"
+                )
+
+    @property
+    def status(self) -> Literal["ok", "failed"]:
+        """Whether it has scores."""
+        return "failed" if self.scores is None else "ok"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the trial as JSON values."""
+        return {
+            "version": self.version,
+            "number": self.number,
+            "round": self.round,
+            "status": self.status,
+            "scores": self.scores,
+            "why": self.why,
+            "seed": self.seed,
+            "config": self.config,
+            "mixture": self.mixture.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what `to_json` gave.
+
+        Raises:
+            InvalidDataError: It is no trial of a version that this climbstream reads.
+        """
+        fields = check_version(value, cls.version, "trial")
+        # Written for people who read the log: it follows from the scores.
+        fields.pop("status", None)
+        if "mixture" in fields:
+            fields["mixture"] = Mixture.from_json(fields["mixture"])
+        return convert(fields, cls, "trial")
+
+
+class TrialLog:
+    """The trials of one search, in memory and, if it has a path, in a file of JSON lines."""
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        trials: tuple[Trial, ...] = (),
+        path: Path | None = None,
+    ) -> None:
+        self.settings = dict(settings)
+        self.config = hash_json(self.settings)
+        self.path = path
+        self._trials: dict[int, Trial] = {}
+        for trial in trials:
+            self._check(trial)
+            self._trials[trial.number] = trial
+
+    @classmethod
+    def open(cls, path: Path, settings: Mapping[str, Any] | None = None) -> Self:
+        """Read the log at ``path``, or begin it with ``settings`` (plain JSON values).
+
+        Without ``settings`` the log must exist, and is taken as it is.
+
+        Raises:
+            InvalidDataError: A line is no trial, or the log is of a search with other settings.
+            UsageError: The log is not there.
+        """
+        lines = read_lines(path)
+        if not lines:
+            if settings is None:
+                raise UsageError(f"there is no trial log at {path}")
+            append_line(path, {"version": Trial.version, "settings": settings})
+            return cls(settings, path=path)
+        there = lines[0].get("settings") if isinstance(lines[0], dict) else None
+        if not isinstance(there, dict):
+            raise InvalidDataError(f"{path}, line 1, holds no settings of a search")
+        if settings is not None:
+            check_same(there, settings, path)
+        try:
+            trials = tuple(
+                located(Trial.from_json, line, f"line {number}")
+                for number, line in enumerate(lines[1:], start=2)
+            )
+            return cls(there, trials, path)
+        except (InvalidDataError, UsageError) as error:
+            raise InvalidDataError(f"{path}: {error}") from None
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials, by number."""
+        return [self._trials[number] for number in sorted(self._trials)]
+
+    def append(self, trial: Trial) -> None:
+        """Add ``trial``, and make it last.
+
+        Raises:
+            UsageError: Its number is there already, or it is of a search with other settings.
+        """
+        self._check(trial)
+        if self.path is not None:
+            append_line(self.path, trial.to_json())
+        self._trials[trial.number] = trial
+
+    def _check(self, trial: Trial) -> None:
+        """Raise `UsageError` unless ``trial`` can be added."""
+        if (before := self._trials.get(trial.number)) is not None:
+            raise UsageError(
+                f"trial {trial.number} was told already ({before.status}); each is told once"
+            )
+        if trial.config != self.config:
+            raise UsageError(
+                f"trial {trial.number} is of the search {trial.config or '(none)'}, "
+                f"and this log of {self.config}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Scored trials as arrays of ``n`` rows, ``K`` clusters and ``T`` targets."""
+
+    trials: list[Trial]
+    weights: NDArray[np.float64]
+    """``[n, K]``."""
+    scores: NDArray[np.float64]
+    """``[n, T]``, each target standardised and signed so that less is better."""
+    total: NDArray[np.float64]
+    """``[n]``, ``scores`` as `joined`."""
+    importance: NDArray[np.float64]
+    """``[T]``, weight of each target in the mean of all, sum 1."""
+    ceilings: NDArray[np.float64]
+    """``[T]``, standardised scores that a mixture may not pass; infinite where all is allowed."""
+    targets: dict[str, str]
+    mean: NDArray[np.float64]
+    """``[T]``, in the targets' own units."""
+    scale: NDArray[np.float64]
+    """``[T]``, standard deviation in the targets' own units; negative if more is better."""
+
+    @classmethod
+    def of(
+        cls,
+        trials: Sequence[Trial],
+        clusters: Sequence[str],
+        targets: dict[str, str],
+        importance: NDArray[np.float64],
+        allowed: Mapping[str, float] | None = None,
+        base: Mixture | None = None,
+    ) -> Self:
+        """Collect the trials that have scores.
+
+        Args:
+            trials: Of one search.
+            clusters: Names, in the order of the columns.
+            targets: ``"min"`` or ``"max"`` by name.
+            importance: ``[T]``, sum 1.
+            allowed: By how much a target may be worse than with ``base``, in its own units.
+            base: Until it has scores, everything is allowed.
+        """
+        scored = [trial for trial in trials if trial.scores is not None]
+        weights = [trial.mixture.array(clusters) for trial in scored]
+        raw = np.array(
+            [[trial.scores[name] for name in targets] for trial in scored if trial.scores],
+            np.float64,
+        ).reshape(-1, len(targets))
+        mean = raw.mean(axis=0) if scored else np.zeros(len(targets))
+        sd = raw.std(axis=0) if scored else np.zeros(len(targets))
+        # Rounding leaves equal scores an sd of an ulp or two, which is not worth blowing up.
+        sd[sd <= 1e-12 * np.abs(mean)] = 1.0
+        scale = sd * [1.0 if way == "min" else -1.0 for way in targets.values()]
+        scores = (raw - mean) / scale
+        slack = np.array([(allowed or {}).get(name, math.inf) for name in targets])
+        rows = [row for row, trial in enumerate(scored) if trial.mixture == base]
+        at_base = scores[rows].mean(axis=0) if rows else np.full(len(targets), math.inf)
+        ceilings = at_base + slack / np.abs(scale)
+        return cls(
+            trials=scored,
+            weights=np.array(weights, np.float64).reshape(-1, len(clusters)),
+            scores=scores,
+            total=_joined(scores, importance, ceilings),
+            importance=importance,
+            ceilings=ceilings,
+            targets=targets,
+            mean=mean,
+            scale=scale,
+        )
+
+    def joined(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Join standardised ``scores`` (``[m, T]``) to one number a mixture, less is better.
+
+        Their mean, weighted by importance; and `TOLL` for each sd above a ceiling.
+        """
+        return _joined(scores, self.importance, self.ceilings)
+
+    def standard(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Standardise ``scores`` (``[m, T]``) that are in the targets' own units."""
+        return (scores - self.mean) / self.scale
+
+    def units(self, scores: NDArray[np.float64]) -> dict[str, float]:
+        """Turn standardised ``scores`` (``[T]``) back into the targets' own units, by name."""
+        return dict(zip(self.targets, (scores * self.scale + self.mean).tolist(), strict=True))
+
+    def repeats(self) -> list[NDArray[np.int64]]:
+        """Group the rows by mixture, in the order of their first trials."""
+        groups: dict[str, list[int]] = {}
+        for row, trial in enumerate(self.trials):
+            groups.setdefault(trial.mixture.fingerprint, []).append(row)
+        return [np.array(rows, np.int64) for rows in groups.values()]
+
+    def noise(self) -> tuple[float | None, int]:
+        """Estimate the sd of the mean score between runs of one mixture, from the repeats.
+
+        Returns:
+            The sd, None without repeats, and its degrees of freedom.
+        """
+        groups = self.repeats()
+        freedom = len(self.trials) - len(groups)
+        mean = self.scores @ self.importance
+        squares = sum(float(((mean[g] - mean[g].mean()) ** 2).sum()) for g in groups)
+        return (math.sqrt(squares / freedom) if freedom else None), freedom
+
+
+def _joined(
+    scores: NDArray[np.float64], importance: NDArray[np.float64], ceilings: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    return np.asarray(
+        scores @ importance + TOLL * np.maximum(scores - ceilings, 0.0).sum(axis=1), np.float64
+    )
+
+
+def read_outcome(
+    outcome: Mapping[str, float | None] | BaseException | None, targets: Sequence[str]
+) -> tuple[dict[str, float] | None, str]:
+    """Return finite scores and "", or None and what is wrong with them.
+
+    Raises:
+        UsageError: A target is missing, which is a mistake of the caller and not of the proxy.
+    """
+    if outcome is None:
+        return None, "no scores"
+    if isinstance(outcome, ClimbError):
+        return None, str(outcome)
+    if isinstance(outcome, BaseException):
+        return None, f"{type(outcome).__name__}: {outcome}"
+    if missing := [name for name in targets if name not in outcome]:
+        raise UsageError(
+            f"the scores {', '.join(outcome) or '(none)'} lack the targets {', '.join(missing)}; "
+            "give each a number, or None if there is none"
+        )
+    scores = {name: math.nan if s is None else float(s) for name, s in outcome.items()}
+    if bad := [f"{name} is {outcome[name]}" for name in targets if not math.isfinite(scores[name])]:
+        return None, ", ".join(bad)
+    return {name: score for name, score in scores.items() if math.isfinite(score)}, ""

@@ -1,0 +1,1 @@
+"""Mixtures in, scores out: the predictors and how they are stacked."""

@@ -1,0 +1,229 @@
+"""A Gaussian process on the logarithm of the weights: the predictor for few and noisy rows.
+
+What a cluster is worth falls with its weight about as a logarithm does, so weights enter as
+log(1 + w / knee), scaled to a mean variance of 1 over the rows, so that one prior serves every
+knee; on raw weights the error is several times larger (docs/decisions.md). The
+covariance is a Matérn-5/2 with a length scale for each cluster plus a linear one (Rasmussen and
+Williams, Gaussian Processes for Machine Learning, chapters 2, 4 and 5). Its parameters, the knee
+among them, are the most probable ones under priors that are wide, but hold where scores are mostly
+noise: there the length scales stay long and the noise takes what is left. Exact; one fit takes
+n^3, so a tenth of a second at 112 rows and some seconds at 512.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from .base import Floats, one_thread, standardised
+
+Feature = Callable[[Floats], Floats]
+"""What is known of a target before any trial: from mixtures ``[m, K]`` to numbers ``[m]``."""
+_JITTER = 1e-8
+_STEPS = 25
+"""Of the optimiser; more do not change predictions."""
+
+# Priors of the logarithms, as mean and sd; scores have variance 1, features too.
+_LENGTH = 3.5
+"""For each cluster, times the root of how many there are."""
+_LENGTH_SD = 0.8
+_CURVED = (math.log(0.3), 1.5)
+_LINEAR = (math.log(0.1), 1.5)
+_KNEE = (math.log(0.01), 1.5)
+"""Weight at which the logarithm sets in: smaller ones count as linear."""
+_NOISE = (math.log(0.2), 1.2)
+
+
+class GaussianProcess:
+    """A Gaussian process with parameters that are fitted to every target anew.
+
+    Args:
+        feature: What is known before any trial, from ``[m, K]`` to ``[m]``. The mean is this times
+            a factor that is fitted.
+    """
+
+    name = "gaussian process"
+
+    def __init__(self, feature: Feature | None = None) -> None:
+        self._feature = feature
+        if feature is not None:
+            self.name = "gaussian process on prior"
+        self.noise = 0.0
+        """Sd of a score between runs of one mixture, as fitted."""
+
+    def fit(self, weights: Floats, scores: Floats) -> None:
+        """Learn ``scores`` (``[n]``, finite) of ``weights`` (``[n, K]``); equal ones give it."""
+        y, self._mean, self._sd = standardised(scores)
+        self._weights = weights
+        self._known = np.ones((len(y), 1))
+        if self._feature is not None:
+            _, *self._scale = standardised(self._feature(weights))
+            self._known = self._knowledge(weights)
+        self._constant = len(y) < 3 or not y.any()
+        if self._constant:
+            return
+        with one_thread():
+            self._theta = self._most_probable(y)
+            self._lengths = np.exp(self._theta[:-4])
+            self._rows, self._center, self._spread = _scaled(log_features(weights, self._knee))
+            k = self._between(self._rows, self._known, self._rows, self._known)
+            import scipy.linalg  # noqa: PLC0415  (late: it costs a second)
+
+            k[np.diag_indices_from(k)] += math.exp(self._theta[-1]) + _JITTER
+            self._root = scipy.linalg.cholesky(k, lower=True)
+            self._alpha = scipy.linalg.cho_solve((self._root, True), y)
+        self.noise = self._sd * math.exp(self._theta[-1] / 2)
+
+    def predict(self, weights: Floats) -> Floats:
+        """Predict the scores of ``weights`` (``[m, K]``): float64 ``[m]``."""
+        if self._constant:
+            return np.full(len(weights), self._mean)
+        with one_thread():
+            z, known = self._features(weights), self._knowledge(weights)
+            cross = self._between(z, known, self._rows, self._known)
+            return np.asarray(cross @ self._alpha * self._sd + self._mean)
+
+    def sd(self, weights: Floats) -> Floats:
+        """Uncertainty of what is predicted, noise of a run left out: float64 ``[m]``."""
+        if self._constant:
+            return np.full(len(weights), self._sd)
+        with one_thread():
+            z, known, half = self._seen(weights)
+            curved, linear = np.exp(self._theta[-4:-2])
+            own = (known * known).sum(axis=1) + curved + linear * (z * z).mean(axis=1)
+            return np.asarray(np.sqrt(np.maximum(own - (half * half).sum(axis=0), 0)) * self._sd)
+
+    def covariance(self, weights: Floats) -> Floats:
+        """Covariance of what is predicted, noise of a run left out: float64 ``[m, m]``."""
+        if self._constant:
+            return np.eye(len(weights)) * self._sd**2
+        with one_thread():
+            z, known, half = self._seen(weights)
+            return np.asarray((self._between(z, known, z, known) - half.T @ half) * self._sd**2)
+
+    def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
+        """Draw ``n`` curves that agree with the scores, at ``weights``: float64 ``[n, m]``.
+
+        Only their deviations from what is predicted, so that another mean may be put under them.
+        """
+        if self._constant:
+            return self._sd * rng.standard_normal((n, len(weights)))
+        import scipy.linalg  # noqa: PLC0415
+
+        k = self.covariance(weights) / self._sd**2
+        with one_thread():
+            k[np.diag_indices_from(k)] += 1e-6 * k.diagonal().max() + _JITTER
+            root = scipy.linalg.cholesky(k, lower=True)
+            return np.asarray(rng.standard_normal((n, len(k))) @ root.T * self._sd)
+
+    def _most_probable(self, y: Floats) -> Floats:
+        """Maximise the posterior of the parameters.
+
+        They are logarithms: lengths, variances of the curved and the linear part, knee, noise.
+        """
+        from scipy.optimize import minimize  # noqa: PLC0415
+
+        k = self._weights.shape[1]
+        lengths = [(math.log(_LENGTH * math.sqrt(k)), _LENGTH_SD)] * k
+        center, width = np.array([*lengths, _CURVED, _LINEAR, _KNEE, _NOISE]).T
+        result = minimize(  # type: ignore[call-overload]
+            lambda theta: self._loss(theta, y, center, width),
+            center,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(c - 6, c + 6) for c in center],
+            options={"maxiter": _STEPS},
+        )
+        return np.asarray(result.x, np.float64)
+
+    def _loss(
+        self, theta: Floats, y: Floats, center: Floats, width: Floats
+    ) -> tuple[float, Floats]:
+        """Negative logarithm of the posterior, and its gradient."""
+        from scipy.linalg.lapack import dpotrf, dpotri  # noqa: PLC0415
+
+        lengths = np.exp(theta[:-4])
+        curved, linear, knee, noise = np.exp(theta[-4:])
+        z, _, spread = _scaled(log_features(self._weights, knee))
+        distance = _distances(z / lengths, z / lengths)
+        fall = np.exp(-distance)
+        bent = curved * fall * (1 + distance + distance**2 / 3)
+        straight = linear * (z @ z.T) / z.shape[1]
+        total = bent + straight + self._known @ self._known.T
+        total[np.diag_indices_from(total)] += noise + _JITTER
+        root, failed = dpotrf(total, lower=1)
+        if failed:
+            return 1e25, np.zeros_like(theta)
+        logdet = 2 * np.log(np.diag(root)).sum()
+        inverse, _ = dpotri(root, lower=1)
+        inverse = np.tril(inverse) + np.tril(inverse, -1).T
+        alpha = inverse @ y
+        # d loss / d K, of which every gradient is the product with d K / d parameter.
+        outer = 0.5 * (inverse - np.outer(alpha, alpha))
+        m = outer * (curved * fall * (1 + distance) * (5 / 3))
+        # d loss / d z by the curved part: sum_b M_ab (z_a - z_b), without an array of n x n x K.
+        pulls = 2 * (z * m.sum(axis=1)[:, None] - m @ z) / lengths**2
+        # d z / d log knee: the features move, and their mean and variance with them.
+        moved = -self._weights / (knee + self._weights) / spread
+        moved -= moved.mean(axis=0)
+        moved -= z * (z * moved).mean()
+        by_knee = float((moved * (2 * linear / z.shape[1] * (outer @ z) - pulls)).sum())
+        by_curved, by_linear = float((outer * bent).sum()), float((outer * straight).sum())
+        by_noise = float(np.trace(outer)) * noise
+        off = (theta - center) / width
+        loss = 0.5 * float(y @ alpha) + 0.5 * logdet + 0.5 * float(off @ off)
+        gradient = [*(z * pulls).sum(axis=0), by_curved, by_linear, by_knee, by_noise]
+        return loss, np.array(gradient) + off / width
+
+    @property
+    def _knee(self) -> float:
+        return math.exp(self._theta[-2])
+
+    def _features(self, weights: Floats) -> Floats:
+        """Weights as they enter: ``[m, K]``."""
+        return np.asarray((log_features(weights, self._knee) - self._center) / self._spread)
+
+    def _seen(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
+        """Features of ``weights``, what is known of them, and how far the rows explain them."""
+        import scipy.linalg  # noqa: PLC0415
+
+        z, known = self._features(weights), self._knowledge(weights)
+        cross = self._between(z, known, self._rows, self._known)
+        return z, known, scipy.linalg.solve_triangular(self._root, cross.T, lower=True)
+
+    def _between(self, a: Floats, known_a: Floats, b: Floats, known_b: Floats) -> Floats:
+        """Covariance of features ``[n, K]`` with ``[m, K]``: ``[n, m]``."""
+        curved, linear = np.exp(self._theta[-4:-2])
+        distance = _distances(a / self._lengths, b / self._lengths)
+        k = curved * np.exp(-distance) * (1 + distance + distance**2 / 3)
+        return np.asarray(k + linear * (a @ b.T) / a.shape[1] + known_a @ known_b.T, np.float64)
+
+    def _knowledge(self, weights: Floats) -> Floats:
+        """What the mean is made of: ones, and the feature if there is one, ``[m, 1 or 2]``."""
+        ones = np.ones(len(weights))
+        if self._feature is None:
+            return ones[:, None]
+        mean, sd = self._scale
+        return np.stack([ones, (self._feature(weights) - mean) / (sd or 1.0)], axis=1)
+
+
+def log_features(weights: Floats, knee: float) -> Floats:
+    """Turn weights into log(1 + w / ``knee``)."""
+    return np.asarray(np.log1p(weights / knee), np.float64)
+
+
+def _scaled(features: Floats) -> tuple[Floats, Floats, float]:
+    """Give each of ``features`` a mean of 0, and all together a variance of 1.
+
+    Returns:
+        What came of them ``[n, K]``, the means ``[K]``, and the sd.
+    """
+    center = features.mean(axis=0)
+    spread = float(np.sqrt(((features - center) ** 2).mean())) or 1.0
+    return (features - center) / spread, center, spread
+
+
+def _distances(a: Floats, b: Floats) -> Floats:
+    """Euclidean distances times the root of 5, between rows of ``[n, K]`` and ``[m, K]``."""
+    squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * (a @ b.T)
+    return np.asarray(np.sqrt(5 * np.maximum(squared, 0.0)), np.float64)

@@ -1,0 +1,81 @@
+"""The mixing law: a loss is a constant plus an exponential of a linear function of the weights.
+
+Ye et al., Data Mixing Laws (arXiv 2403.16952), equation 1. It knows the shape of a loss, so it says
+most where rows are fewest, and errs where clusters replace one another.
+"""
+
+import numpy as np
+
+from .base import Floats, one_thread, standardised
+
+_PENALTIES = (0.1, 1.0, 10.0)
+_STEPS = 40
+
+
+class MixingLaw:
+    """``c + exp(a + w . t)``, fitted by least squares with a penalty on ``t``."""
+
+    name = "mixing law"
+
+    def __init__(self) -> None:
+        self._mean = self._sd = 0.0
+        self._law = np.zeros(0)
+
+    def fit(self, weights: Floats, scores: Floats) -> None:
+        """Learn ``scores`` (``[n]``, finite, less is better) of ``weights`` (``[n, K]``)."""
+        y, self._mean, self._sd = standardised(scores)
+        n, k = weights.shape
+        self._law = np.concatenate([[-1.0, 0.0], np.zeros(k)])
+        if not y.any() or n < 4:
+            self._sd = 0.0
+            return
+        least = np.inf
+        with one_thread():
+            for penalty in _PENALTIES:
+                law, error = _fit(weights, y, penalty)
+                if error < least:
+                    least, self._law = error, law
+
+    def predict(self, weights: Floats) -> Floats:
+        """Predict the scores of ``weights`` (``[m, K]``): float64 ``[m]``."""
+        return _values(weights, self._law) * self._sd + self._mean
+
+
+def _fit(weights: Floats, y: Floats, penalty: float) -> tuple[Floats, float]:
+    """Fit the law with one ``penalty``; return it and its generalised cross-validation error."""
+    n, k = weights.shape
+    start = np.array([-2.0, np.log(2.0), *np.zeros(k)])
+    # The constant is held too, or it runs away from an exponential that is all but straight.
+    held = penalty * np.array([0.1, 0.1, *np.ones(k)])
+    law, damping = start, 1e-3
+    loss = np.inf
+    for _ in range(_STEPS):
+        # Levenberg and Marquardt: a step is kept if it is better, else the next is shorter.
+        slopes, errors = _slopes(weights, law), _values(weights, law) - y
+        normal = slopes.T @ slopes + np.diag(held)
+        loss = errors @ errors + held @ (law - start) ** 2
+        pull = slopes.T @ errors + held * (law - start)
+        step = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), pull)
+        errors = _values(weights, law - step) - y
+        after = errors @ errors + held @ (law - step - start) ** 2
+        if not after < loss:
+            damping *= 8
+            continue
+        law, damping = law - step, damping / 4
+        if loss - after < 1e-6 * loss:
+            break
+    slopes, errors = _slopes(weights, law), _values(weights, law) - y
+    square = slopes.T @ slopes
+    used = np.trace(np.linalg.solve(square + np.diag(held), square))
+    return law, float(errors @ errors / max(n - used, 1e-9) ** 2)
+
+
+def _values(weights: Floats, law: Floats) -> Floats:
+    """What ``law`` gives ``weights``: ``[n]``. Far from the rows an exponential has no bounds."""
+    return np.asarray(law[0] + np.exp(np.minimum(law[1] + weights @ law[2:], 5.0)), np.float64)
+
+
+def _slopes(weights: Floats, law: Floats) -> Floats:
+    """Derivatives of `_values` by the parameters: ``[n, K + 2]``."""
+    rise = (_values(weights, law) - law[0])[:, None]
+    return np.hstack([np.ones_like(rise), rise, rise * weights])

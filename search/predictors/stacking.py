@@ -1,0 +1,157 @@
+"""Several predictors as one, each trusted by what it was worth out of fold.
+
+The shares are proportional to the inverse square of the mean squared error, so one that is twice
+as good counts four times. It needs no fit of its own, which the few rows could not pay for; least
+squares on the predictions out of fold were no better (docs/decisions.md). A predictor that is no
+better than the mean has no share; if none is, the stack is the mean, and says so.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .base import Floats, Make, Predictor, folds, judge, standardised
+from .gaussian_process import GaussianProcess
+
+FOLDS = 5
+
+
+class Stack:
+    """Fits all of ``makes`` to one target, and weighs them by cross-validation.
+
+    Args:
+        makes: One for each predictor.
+        seed: Of the folds.
+    """
+
+    name = "stack"
+
+    def __init__(self, makes: Sequence[Make], seed: int = 0) -> None:
+        self._makes = list(makes)
+        self._seed = seed
+
+    def fit(self, weights: Floats, scores: Floats) -> None:
+        """Learn ``scores`` (``[n]``, finite) of ``weights`` (``[n, K]``).
+
+        Afterwards ``skills`` says what each is worth and ``shares`` how much it counts, and
+        ``aside`` (``[n]``) holds the predictions out of fold.
+        """
+        _, self._mean, self._sd = standardised(scores)
+        n, members = len(scores), len(self._makes)
+        aside = np.empty((members, n))
+        base, doubt = np.empty(n), np.zeros((members, n))
+        constant = np.ones(members, np.bool_)
+        for train, test in folds(weights, FOLDS, self._seed):
+            base[test] = scores[train].mean() if len(train) else self._mean
+            for i, make in enumerate(self._makes):
+                if not len(train):
+                    aside[i, test] = self._mean
+                    continue
+                model = make()
+                model.fit(weights[train], scores[train])
+                everywhere = model.predict(weights)
+                aside[i, test] = everywhere[test]
+                constant[i] &= np.ptp(everywhere) == 0
+                if isinstance(model, GaussianProcess):
+                    doubt[i, test] = np.hypot(model.sd(weights[test]), model.noise)
+        self.skills = [
+            judge(make().name, scores, predicted, base, constant=bool(same))
+            for make, predicted, same in zip(self._makes, aside, constant, strict=True)
+        ]
+        processes = [i for i, make in enumerate(self._makes) if _is_process(make())]
+        # Of two processes, with and without what was known before, only the better one counts.
+        self._process = min(processes, key=lambda i: self.skills[i].nmse, default=None)
+        worth = np.array(
+            [s.nmse**-2 if s.verdict == "useful" and s.nmse > 0 else 0.0 for s in self.skills]
+        )
+        worth[[i for i in processes if i != self._process]] = 0.0
+        perfect = np.array([s.verdict == "useful" and s.nmse == 0 for s in self.skills])
+        worth = perfect.astype(np.float64) if perfect.any() else worth
+        self.shares = worth / worth.sum() if worth.any() else worth
+        self.aside = self.shares @ aside + (1 - self.shares.sum()) * base
+        if members > 1:
+            flat = not self.shares.any()
+            self.skills.append(judge(self.name, scores, self.aside, base, constant=flat))
+        self.error = float(np.sqrt(np.mean((self.aside - scores) ** 2)))
+        self._models = []
+        for make in self._makes:
+            self._models.append(make())
+            self._models[-1].fit(weights, scores)
+        self._stretch = 1.0
+        if self._process is not None:
+            self._stretch = _stretch(self.aside - scores, doubt[self._process])
+
+    def predict(self, weights: Floats) -> Floats:
+        """Predict the scores of ``weights`` (``[m, K]``): float64 ``[m]``."""
+        return self._joined(self._models, self._mean, weights)
+
+    def again(self, weights: Floats, scores: Floats) -> Callable[[Floats], Floats]:
+        """Fit the predictors to other ``scores`` (``[n]``) of ``weights``, trusted as they were.
+
+        Returns what they predict then, from ``[m, K]`` to ``[m]``.
+        """
+        models = [make() for make in self._makes]
+        for share, model in zip(self.shares, models, strict=True):
+            if share:
+                model.fit(weights, scores)
+        mean = float(scores.mean())
+        return lambda w: self._joined(models, mean, w)
+
+    def sd(self, weights: Floats) -> Floats:
+        """Uncertainty of what is predicted: float64 ``[m]``.
+
+        That of the Gaussian process, stretched to what its errors out of fold were; without one,
+        the error out of fold.
+        """
+        if (process := self._gaussian_process()) is not None:
+            return process.sd(weights) * self._stretch
+        return np.full(len(weights), self.error)
+
+    @property
+    def knows_gaps(self) -> bool:
+        """Whether `gap_sd` can be asked: only a Gaussian process says how mixtures err together."""
+        return self._gaussian_process() is not None
+
+    def gap_sd(self, weights: Floats) -> float:
+        """Uncertainty of the difference between the two of ``weights`` (``[2, K]``).
+
+        Close mixtures err together, so it is less than the doubt of either suggests.
+        """
+        process = self._gaussian_process()
+        assert process is not None
+        (a, c), (_, b) = process.covariance(weights)
+        return math.sqrt(max(a + b - 2 * c, 0.0)) * self._stretch
+
+    def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
+        """Draw ``n`` errors that the predictions of ``weights`` may have: float64 ``[n, m]``."""
+        if (process := self._gaussian_process()) is not None:
+            return process.draw(weights, n, rng) * self._stretch
+        return self.error * rng.standard_normal((n, len(weights)))
+
+    def _joined(self, models: Sequence[Predictor], mean: float, weights: Floats) -> Floats:
+        """Join what ``models`` predict; what is left of their shares goes to ``mean``."""
+        rest = (1 - self.shares.sum()) * mean
+        return np.asarray(
+            rest
+            + sum(
+                share * model.predict(weights)
+                for share, model in zip(self.shares, models, strict=True)
+                if share
+            )
+        ) + np.zeros(len(weights))
+
+    def _gaussian_process(self) -> GaussianProcess | None:
+        model = None if self._process is None else self._models[self._process]
+        return model if isinstance(model, GaussianProcess) else None
+
+
+def _is_process(model: Predictor) -> bool:
+    return isinstance(model, GaussianProcess)
+
+
+def _stretch(errors: Floats, doubt: Floats) -> float:
+    """By how much the errors out of fold exceed what the process said of them; 1 or more."""
+    if not doubt.all():
+        return 1.0
+    return max(1.0, float(np.sqrt(np.mean((errors / doubt) ** 2))))

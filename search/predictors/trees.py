@@ -1,0 +1,75 @@
+"""Gradient-boosted trees, as CLIMB has them and repaired."""
+
+from typing import Any
+
+import numpy as np
+
+from .base import Floats, folds, standardised
+
+MOST_TREES = 1000
+PATIENCE = 20
+
+
+class LightGBM:
+    """CLIMB's gradient-boosted trees, with settings that work from 16 rows on.
+
+    The published recipe stops early on rows that are then lost to the fit, and regularises
+    the raw target, which leaves a constant when scores span 0.01. Here the number of trees comes
+    from cross-validation, all rows are fitted, and the target is standardised first.
+    """
+
+    name = "lightgbm"
+
+    def __init__(self, seed: int = 0) -> None:
+        self._seed = seed
+        self._mean, self._sd = 0.0, 1.0
+        self._trees: Any = None
+
+    def fit(self, weights: Floats, scores: Floats) -> None:
+        """Learn ``scores``; fewer than 4 different mixtures, or equal scores, give their mean."""
+        self._trees = None
+        y, self._mean, self._sd = standardised(scores)
+        split = folds(weights, 5, self._seed)
+        if len(split) < 4 or not y.any():
+            return
+
+        import lightgbm  # noqa: PLC0415  (costs seconds: it brings scikit-learn)
+
+        settings = self._settings(len(scores))
+        data = lightgbm.Dataset(weights, y, params=settings, free_raw_data=False)
+        stop = lightgbm.early_stopping(PATIENCE, verbose=False)
+        history: dict[str, Any] = lightgbm.cv(
+            settings, data, MOST_TREES, folds=split, callbacks=[stop]
+        )
+        # As long as the best was, by the mean over the folds; and then on all rows.
+        self._trees = lightgbm.train(settings, data, len(history["valid l2-mean"]))
+
+    def predict(self, weights: Floats) -> Floats:
+        """Predict the scores of ``weights`` (``[m, K]``): float64 ``[m]``."""
+        if self._trees is None:
+            return np.full(len(weights), self._mean)
+        return np.asarray(self._trees.predict(weights) * self._sd + self._mean, np.float64)
+
+    def _settings(self, rows: int) -> dict[str, Any]:
+        return {
+            "objective": "l2",
+            "max_depth": 4,
+            "num_leaves": 15,
+            # 5 as published; under 40 rows that would not allow one good split.
+            "min_data_in_leaf": min(5, max(1, rows // 8)),
+            "min_data_in_bin": 1,
+            "feature_pre_filter": False,
+            # Both in units of a standardised target.
+            "lambda_l1": 0.1,
+            "lambda_l2": 1.0,
+            "learning_rate": 0.1,
+            # Bagging takes a fifth off the error at 112 rows.
+            "bagging_fraction": 0.8,
+            "bagging_freq": 1,
+            "seed": self._seed,
+            # The same trees on every run; more threads do not pay for a hundred rows.
+            "deterministic": True,
+            "force_row_wise": True,
+            "num_threads": 1,
+            "verbosity": -1,
+        }

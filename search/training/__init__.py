@@ -1,0 +1,1 @@
+"""One model on one mixture: settings, model, ranks, the training loop."""

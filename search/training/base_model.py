@@ -1,0 +1,78 @@
+"""Base: a trained model that others go on from, as the proxies of the paper do.
+
+What proxies have in common is then learnt once, and in the few tokens of each the mixture decides
+more than chance does: docs/decisions.md has the figures.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.files import hash_file, hash_json
+from climbstream.loader.formats.manifest import TOKENIZER, Manifest
+from climbstream.loader.formats.tokenizer import read_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> "PreTrainedModel":
+    """Load the model to go on from, a causal language model as Hugging Face keeps it; float32.
+
+    Raises:
+        UsageError: There is none, or it does not fit shards with ``vocab_size`` ids or rows of
+            ``seq_len`` tokens.
+    """
+    if not (Path(folder) / "config.json").is_file():
+        raise UsageError(f"{folder} holds no model: name a folder with config.json and its weights")
+    # Seconds, which whoever only asks for a hash need not wait for.
+    import torch  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415
+    from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
+
+    disable_progress_bar()  # of the library: for each proxy it would say that it loads weights
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InvalidDataError(f"the model in {folder} cannot be loaded: {reason}") from None
+    if model.config.vocab_size < vocab_size:
+        raise UsageError(
+            f"the model in {folder} knows {model.config.vocab_size:,} tokens, the shards have "
+            f"{vocab_size:,}; train one on these shards, or build them with its tokenizer"
+        )
+    if (most := getattr(model.config, "max_position_embeddings", seq_len)) < seq_len:
+        raise UsageError(
+            f"the model in {folder} reads {most:,} tokens at most, and a row has {seq_len:,}; "
+            "take shorter rows"
+        )
+    model.config.use_cache = False
+    model.train()
+    return cast("PreTrainedModel", model)
+
+
+def check_base(folder: str | Path | None, directory: str | Path, seq_len: int) -> None:
+    """See that a model to go on from, if there is one, fits shards, before hours are spent on it.
+
+    Raises:
+        UsageError: It does not; or its tokenizer is another one, if one lies beside it.
+    """
+    if folder is None:
+        return
+    load_base(folder, Manifest.load(directory).vocab_size, seq_len)
+    if (Path(folder) / TOKENIZER).is_file():
+        theirs = read_tokenizer(directory).get_vocab()
+        if read_tokenizer(folder).get_vocab() != theirs:
+            raise UsageError(
+                f"the tokenizer in {folder} is not that of the shards in {directory}: the same "
+                "ids mean other text; train a base on these shards, or build them with its "
+                "tokenizer"
+            )
+
+
+def hash_model(folder: str | Path) -> str:
+    """Return a hash of the weights and the configuration in ``folder``."""
+    kept = [p for p in Path(folder).iterdir() if p.suffix in (".safetensors", ".bin")]
+    return hash_json([hash_file(path) for path in [Path(folder) / "config.json", *sorted(kept)]])

@@ -1,0 +1,74 @@
+"""Job: the processes that train one model together, as torchrun starts them; or one alone.
+
+Every rank sees the same shards and the same folder of the run. Rank 0 writes there.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from climbstream.loader.weights.agreement import Agreement
+
+_PATIENCE = timedelta(minutes=10)
+"""For how long a rank waits for the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Which rank this process is, and how it speaks with the others."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    def agreement(self) -> Agreement | None:
+        """Return how ranks hear of other weights at the same step; None for one alone."""
+        return Agreement() if self.world_size > 1 else None
+
+    def spread(self, model: nn.Module) -> nn.Module:
+        """Return what computes as ``model``, and gives all ranks the mean of their gradients."""
+        return nn.parallel.DistributedDataParallel(model) if self.world_size > 1 else model
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the ``values`` of all ranks."""
+        if self.world_size > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def of_first(self, value: Any) -> Any:
+        """Return the ``value`` of rank 0, on every rank; nobody goes on before all are here."""
+        if self.world_size == 1:
+            return value
+        found = [value]
+        dist.broadcast_object_list(found)
+        dist.barrier()
+        return found[0]
+
+
+ALONE = Job()
+
+
+def is_first() -> bool:
+    """Whether this process is rank 0, or alone: the one to speak."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def join_job() -> Iterator[Job]:
+    """Join the job of which torchrun's environment tells; without one, be alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield ALONE
+        return
+    gpus = torch.cuda.is_available()
+    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_PATIENCE)
+    try:
+        yield Job(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,92 @@
+"""DoReMi: weights that rise where a model is worse than a reference (arXiv 2305.10429, Alg. 1)."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from climbstream.loader import Mixture
+
+from .online_mixing import OnlineRule, row_means, token_losses
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class DoReMi(OnlineRule):
+    """Group DRO on the excess loss: exponentiated gradient, smoothed; the answer is the average.
+
+    Two things differ from the paper. Weights decide what is drawn, as everywhere in this loader,
+    not how losses are weighed. And weights begin at the prior and are smoothed towards it, not
+    towards uniform: without excess they stay.
+    """
+
+    def __init__(
+        self,
+        reference: "PreTrainedModel",
+        prior: Mixture,
+        *,
+        every: int = 10,
+        rate: float = 1.0,
+        smoothing: float = 1e-3,
+    ) -> None:
+        """Follow ``reference``, which was trained on ``prior``.
+
+        Args:
+            reference: Of the same vocabulary, on the device that is trained on.
+            prior: Weights to begin with; a cluster of weight 0 stays out.
+            every: Steps between choices; the paper chooses at each, with larger batches.
+            rate: Of the exponentiated gradient, the paper's 1.
+            smoothing: Part of the prior in each choice, the paper's 1e-3.
+        """
+        self.every = every
+        self._reference = reference.eval()
+        self._prior = {name: w for name, w in prior.weights.items() if w > 0}
+        self._rate, self._smoothing = rate, smoothing
+        self._weights = dict(self._prior)
+        self._excess: dict[str, float] = {}
+        self._total = dict.fromkeys(self._prior, 0.0)
+        self._choices = 0
+
+    @torch.no_grad()
+    def measure(self, batch: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
+        """Return the excess of each row over the reference, clipped at 0 token by token."""
+        known = token_losses(self._reference(input_ids=batch).logits, batch)
+        return row_means((losses.detach() - known).clamp(min=0))
+
+    def follow(self, losses: dict[str, float]) -> Mapping[str, float]:
+        """Raise the weight of what lags; a cluster without rows lags as it did when last seen."""
+        self._excess |= losses
+        # A cluster that was never seen neither gains nor loses against the mean.
+        unseen = math.fsum(self._excess.values()) / max(1, len(self._excess))
+        powers = {name: self._rate * self._excess.get(name, unseen) for name in self._prior}
+        largest = max(powers.values())
+        raised = {n: w * math.exp(powers[n] - largest) for n, w in self._weights.items()}
+        total = math.fsum(raised.values())
+        self._weights = {
+            name: (1 - self._smoothing) * w / total + self._smoothing * self._prior[name]
+            for name, w in raised.items()
+        }
+        self._total = {name: t + self._weights[name] for name, t in self._total.items()}
+        self._choices += 1
+        return self._weights
+
+    @property
+    def average(self) -> Mixture:
+        """The mean of all choices, or the prior if there was none."""
+        return Mixture.of(self._total if self._choices else self._prior)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights, their sum and the excess last seen."""
+        return {
+            "weights": self._weights,
+            "excess": dict(self._excess),
+            "total": self._total,
+            "choices": self._choices,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to the state that `state_dict` gave."""
+        self._weights, self._total = dict(state["weights"]), dict(state["total"])
+        self._excess, self._choices = dict(state["excess"]), state["choices"]

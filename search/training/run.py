@@ -1,0 +1,154 @@
+"""A run of ``climb train``: one model in a folder, resumable, with its log and metrics."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import Tokenizer
+
+from climbstream.loader import Manifest, Mixture
+from climbstream.loader.audit.ledger import LEDGER
+from climbstream.loader.core.console import Progress, say
+from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.files import lock, read_json, write_bytes, write_json, writing
+from climbstream.loader.core.signals import StopRequest
+from climbstream.loader.core.workdir import begin_or_continue
+from climbstream.loader.formats.manifest import TOKENIZER
+from climbstream.loader.formats.tokenizer import read_tokenizer
+from climbstream.loader.monitoring.metrics import METRICS
+from climbstream.loader.monitoring.writers import Writer
+from climbstream.loader.storage.hub import pin
+from climbstream.loader.weights.request import LOG, REQUEST
+from climbstream.loader.weights.schedule import Schedule
+
+from .base_model import check_base
+from .distributed import join_job
+from .settings import TrainSettings
+from .trainer import said_of, train_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_RESULT = "result.json"
+_CHECKPOINT = "checkpoint.pt"
+_LEAVES = (_RESULT, _CHECKPOINT, "model", LOG, LEDGER, METRICS)
+"""What a run writes beside its plan."""
+
+
+def train_run(
+    directory: str | Path,
+    mixture: Mixture | Schedule | None,
+    settings: TrainSettings,
+    seed: int,
+    out: Path,
+    max_epochs: float | None = None,
+    writers: Sequence[Writer] = (),
+) -> dict[str, Any]:
+    """Train one model and leave it in ``out/model``, as Hugging Face does; return the result.
+
+    ``directory`` is a folder or URL of shards, ``mixture`` the token shares if None; ``writers``
+    get what is appended to ``out/metrics.jsonl``. Under torchrun all ranks train it together, and
+    may be others in number when it goes on.
+
+    Raises:
+        InvalidDataError: ``out`` holds another run.
+        LockedError: Another process works on it.
+        UsageError: All clusters are used up before the end, or the ranks do not fit.
+    """
+    with join_job() as job:
+        if isinstance(directory, str):
+            directory = job.of_first(pin(directory) if job.rank == 0 else "")
+        manifest = Manifest.load(directory)
+        mixture = mixture or manifest.token_shares
+        check_base(settings.base, directory, settings.seq_len)
+        plan = {
+            "train": 1,
+            "shards": manifest.fingerprint,
+            **said_of(mixture),
+            "settings": settings.to_json(),
+            "seed": seed,
+            **({} if max_epochs is None else {"max_epochs": max_epochs}),
+        }
+        with lock(out) if job.rank == 0 else nullcontext():
+            if job.rank == 0 and begin_or_continue(
+                out, "run.json", plan, leaves=_LEAVES, folders=("model",)
+            ):
+                say(f"going on with the run in {out}")
+            if job.of_first((out / _RESULT).exists()):
+                result: dict[str, Any] = read_json(out / _RESULT)
+                return result
+            per_step = settings.seq_len * settings.batch_rows
+            total = settings.steps * per_step
+
+            shown = 0
+
+            def show(step: int, loss: float) -> None:
+                nonlocal shown
+                if bar is not None:
+                    bar.skip((step - 1 - shown) * per_step)  # what a checkpoint had done
+                    bar.add(per_step, f"loss {loss:.3f}")
+                    shown = step
+
+            first = job.rank == 0
+            with (
+                StopRequest() as stop,
+                Progress("train", total, "tokens") if first else nullcontext() as bar,
+            ):
+                trained = train_model(
+                    directory,
+                    mixture,
+                    settings,
+                    seed,
+                    job=job,
+                    checkpoint=out / _CHECKPOINT,
+                    log=out / LOG,
+                    served=out / LEDGER,
+                    metrics=out / METRICS,
+                    writers=writers,
+                    max_epochs=max_epochs,
+                    weights_file=out / REQUEST,
+                    on_step=show,
+                    stop=stop,
+                )
+            result = {
+                "loss": trained.loss,
+                "steps": settings.steps,
+                "tokens": total,
+                "served": trained.served,
+                "epochs": trained.epochs,
+            }
+            if job.rank == 0:
+                _leave(trained.model, directory, manifest.eos_id, out)
+                write_json(out / _RESULT, result)
+                (out / _CHECKPOINT).unlink(missing_ok=True)
+            # The others end when all is written.
+            return dict(job.of_first(result))
+
+
+def _leave(model: "PreTrainedModel", directory: str | Path, end: int | None, out: Path) -> None:
+    """Write model and tokenizer to ``out/model``."""
+    _save(model, end, out / "model")
+    try:
+        _save_tokenizer(read_tokenizer(directory), end, out / "model")
+    except UsageError as error:
+        say(f"the model has no tokenizer beside it: {error}")
+
+
+def _save(model: "PreTrainedModel", end: int | None, out: Path) -> None:
+    """Write the model as Hugging Face reads it."""
+    # The defaults of Llama are tokens of its own vocabulary.
+    for config in (model.config, model.generation_config):
+        config.bos_token_id = config.eos_token_id = end
+    with writing(out):
+        model.save_pretrained(out)
+
+
+def _save_tokenizer(tokenizer: Tokenizer, end: int | None, out: Path) -> None:
+    """Write the tokenizer as Hugging Face reads it."""
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - seconds, at the end of a run
+
+    name = None if end is None else tokenizer.id_to_token(end)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=name).save_pretrained(out)
+    # That library adds what ends a document to the tokenizer; ours is as it was.
+    write_bytes(out / TOKENIZER, tokenizer.to_str(pretty=True).encode())

@@ -1,0 +1,200 @@
+"""Records: what is broken in a file costs itself, in every format; cells are text."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from climbstream.builder.corpus.ingest import ReadReport, read_source
+from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.sources import find_sources
+from climbstream.builder.settings import BuildSettings
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Return a function that reads one file: what its documents say, and the report."""
+
+    def read_one(path: Path, **settings):
+        (source,) = find_sources([str(path)])
+        report = read_source(source, 0, tmp_path / "units", BuildSettings(**settings))
+        assert ReadReport.from_json(json.loads(json.dumps(report.to_json()))) == report
+        units = [Unit(tmp_path / "units" / name) for name in report.units]
+        return [
+            row for u in units for row in u.columns("id", "text", "label", "license").to_pylist()
+        ], report
+
+    return read_one
+
+
+def texts(rows):
+    return [row["text"] for row in rows]
+
+
+# Text that is a table.
+
+
+def test_cells_are_text_whatever_they_look_like(read, tmp_path):
+    (tmp_path / "a.csv").write_text("id,text\n001,NA\n,null\n1.0,1e3\n2,True\n")
+    rows, report = read(tmp_path / "a.csv")
+    assert [(row["id"], row["text"]) for row in rows] == [
+        ("001", "NA"),
+        ("a.csv:2", "null"),
+        ("1.0", "1e3"),
+        ("2", "True"),
+    ]
+    assert not report.bad
+
+
+BROKEN_ROWS = {
+    b"2,two,more": "not as many fields as the header",
+    b"2": "not as many fields as the header",
+    b'2,"two': "quotes that do not match",
+    b'2,"t"wo': "quotes that do not match",
+    b"2,t\xffwo": "not UTF-8",
+    b"2,t\0wo": "NUL character in text",
+}
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("row", BROKEN_ROWS)
+def test_a_broken_row_costs_itself_and_is_named_by_its_place(read, tmp_path, row, end):
+    rows = [b"\xef\xbb\xbfid,text", b"1,one", row, b"3,three", b'4,"fo\nur"', b"5,five"]
+    (tmp_path / "a.csv").write_bytes(end.join(rows))
+    read_rows, report = read(tmp_path / "a.csv")
+    assert texts(read_rows) == ["one", "three", "fo\nur", "five"]
+    assert report.bad == {BROKEN_ROWS[row]: 1}
+    assert report.listed[0]["origin"].startswith("a.csv:2")
+
+
+def test_a_quote_that_is_never_closed_costs_its_line_alone(read, tmp_path):
+    lines = ["id,text", *(f"{i},text {i}" for i in range(1000))]
+    lines[501] = '500,"never closed'
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    rows, report = read(tmp_path / "a.csv")
+    assert len(rows) == 999
+    assert report.examples == {"quotes that do not match": "a.csv:501 (line 502)"}
+
+
+def test_a_field_may_be_large_and_the_second_column_of_a_name_is_another(read, tmp_path):
+    (tmp_path / "a.tsv").write_text(f"text\ttext\n{'x' * 500_000}\tother\n")
+    rows, _ = read(tmp_path / "a.tsv")
+    assert texts(rows) == ["x" * 500_000]
+
+
+# Tables.
+
+
+def test_bytes_are_text_if_they_are_utf8_and_lists_are_joined(read, tmp_path):
+    table = pa.table(
+        {
+            "id": pa.array([1, None, 3]),
+            "text": pa.array([b"one", b"tw\xff", b"three"], pa.binary()),
+            "label": pa.array(["law", "tax", "law"]).dictionary_encode(),
+            "license": [["MIT", "CC0-1.0"], [], None],
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    rows, report = read(tmp_path / "a.parquet")
+    assert rows == [
+        {"id": "1", "text": "one", "label": "law", "license": "MIT, CC0-1.0"},
+        {"id": "3", "text": "three", "label": "law", "license": ""},
+    ]
+    assert report.bad == {"not UTF-8": 1}
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.large_binary()]
+)
+def test_every_kind_of_text_column_is_read(read, tmp_path, kind):
+    values = ["one", "zwei ä"]
+    data = [v.encode() for v in values] if pa.types.is_large_binary(kind) else values
+    pq.write_table(pa.table({"text": pa.array(data, kind)}), tmp_path / "a.parquet")
+    assert texts(read(tmp_path / "a.parquet")[0]) == values
+
+
+def test_a_damaged_part_of_a_table_costs_its_rows(read, tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(
+        pa.table({"text": [f"row {i} " * 9 for i in range(40)]}), path, row_group_size=10
+    )
+    begin = pq.read_metadata(path).row_group(1).column(0).data_page_offset
+    data = bytearray(path.read_bytes())
+    data[begin : begin + 99] = b"\xff" * 99
+    path.write_bytes(data)
+    rows, report = read(path)
+    assert len(rows) == 30
+    assert report.bad == {"in a damaged part of a file": 10}
+    assert report.examples == {"in a damaged part of a file": "a.parquet:11"}
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.json", "a.arrow", "a.txt", "a.jsonl.gz"])
+def test_an_empty_file_costs_nothing_and_is_named(read, tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    rows, report = read(tmp_path / name)
+    assert (rows, report.bad) == ([], {})
+    assert report.examples == {"without a record": name}
+
+
+def test_a_part_without_rows_is_named(read, tmp_path):
+    pq.write_table(pa.table({"text": pa.array([], "string")}), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet")[1].files == {"without a record": 1}
+
+
+def test_columns_within_columns_are_named_by_their_path(read, tmp_path):
+    records = [
+        {"content": {"text": f"t {i}", "meta": {"set": "law"}}, "a.b": "own"} for i in range(2)
+    ]
+    pq.write_table(pa.Table.from_pylist(records), tmp_path / "a.parquet")
+    settings = {"text": "content.text", "label": "content.meta.set", "license": "a.b"}
+    rows, report = read(tmp_path / "a.parquet", **settings)
+    assert [(r["text"], r["label"], r["license"]) for r in rows] == [
+        ("t 0", "law", "own"),
+        ("t 1", "law", "own"),
+    ]
+    assert report.met == {"content.text": 1, "content.meta.set": 1, "a.b": 1}
+
+
+# JSON of any layout.
+
+
+RECORDS = [{"text": f'text {i} \u2028 \\ "{{', "meta": {"list": [{"a": i}]}} for i in range(900)]
+LAYOUTS = {
+    "array": json.dumps(RECORDS),
+    "array over lines": json.dumps(RECORDS, indent=2),
+    "array of lines": "[\n" + ",\n".join(map(json.dumps, RECORDS)) + "\n]\n",
+    "objects over lines": "\n".join(json.dumps(record, indent=2) for record in RECORDS),
+    "objects in a row": "".join(map(json.dumps, RECORDS)),
+    "not ascii": json.dumps(RECORDS, ensure_ascii=False),
+}
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_json_of_any_layout_is_read(read, tmp_path, layout, pack):
+    (tmp_path / "a.json").write_bytes(pack(LAYOUTS[layout].encode()))
+    rows, report = read(tmp_path / "a.json")
+    assert texts(rows) == [record["text"] for record in RECORDS]
+    assert [row["id"] for row in rows[:2]] == ["a.json:1", "a.json:2"]
+    assert not report.bad
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'[{"text":"a"},{"text":oops,"m":{"x":1}},{"text":"b"}]', ["a", "b"]),
+        (b'[{"text":"a"},{"text":"b\xff"},{"text":"c"}]', ["a", "c"]),
+        (b'[{"text":"a"},{"text":"b"},{"text":"cut', ["a", "b"]),
+        (b'{\n"text": "a"\n}\n{\n"text": "b" "x"\n}\n{\n"text": "c"\n}', ["a", "c"]),
+        (b'[{"text":"a"},' + b'{"a":' * 100_000 + b'],{"text":"b"}]', ["a", "b"]),
+        (b'[{"text":"a"},{"n":' + b"1" * 5000 + b'},{"text":"b"}]', ["a", "b"]),
+    ],
+)
+def test_broken_json_costs_a_record_and_not_the_file(read, tmp_path, content, expected):
+    (tmp_path / "a.json").write_bytes(content)
+    rows, report = read(tmp_path / "a.json")
+    assert texts(rows) == expected
+    assert report.bad

@@ -1,0 +1,102 @@
+"""Sources: what names stand for, and what lies beside and is left out, with its reason."""
+
+import gzip
+import lzma
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from climbstream.builder.corpus.sources import find_sources, survey
+from climbstream.loader.core.errors import UsageError
+
+LINE = b'{"text": "a text"}\n'
+
+
+def reasons(folder):
+    return {bad.origin: bad.reason for bad in survey([str(folder)])[1]}
+
+
+def places(*names):
+    return [source.place for source in find_sources([str(name) for name in names])]
+
+
+@pytest.mark.parametrize("ending", ["gz", "gzip", "zst", "zstd", "bz2", "bzip2", "xz"])
+def test_a_folder_holds_files_packed_in_every_way_that_is_read(tmp_path, ending):
+    (tmp_path / f"a.jsonl.{ending}").write_bytes(LINE)
+    assert places(tmp_path) == [f"a.jsonl.{ending}"]
+
+
+def test_a_linked_folder_is_read_and_a_loop_ends(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "b.jsonl.xz").write_bytes(lzma.compress(LINE))
+    folder = tmp_path / "here"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a.jsonl").write_bytes(LINE)
+    (folder / "link").symlink_to(tmp_path / "there")
+    (folder / "deep" / "loop").symlink_to(folder)
+    (folder / "file.jsonl").symlink_to(folder / "a.jsonl")
+    assert places(folder) == ["a.jsonl", "b.jsonl.xz"]
+    assert places(f"{folder}/*") == places(f"{folder}/**") == places(folder)
+    assert reasons(folder) == reasons(f"{folder}/*") == {}
+
+
+def test_what_lies_beside_data_is_left_out_each_with_its_reason(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(LINE)
+    beside = {
+        "._a.jsonl": "hidden",
+        ".DS_Store": "hidden",
+        "dataset_info.json": "no data by its name",
+        "state.json": "no data by its name",
+        "README.md": "of an unknown format",
+        "a.jsonl.br": "packed in an unknown way",
+        "_SUCCESS": "no ending that says its format",
+    }
+    for name in beside:
+        (tmp_path / name).write_bytes(LINE)
+    for folder, reason in {
+        ".ipynb_checkpoints": "hidden",
+        "__MACOSX": "no data by its name",
+    }.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.jsonl").write_bytes(LINE)
+        beside[folder] = reason
+    (tmp_path / "dead.jsonl").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    beside |= {"dead.jsonl": "a link that leads nowhere", "pipe.jsonl": "no regular file"}
+    assert places(tmp_path) == places(f"{tmp_path}/*") == ["a.jsonl"]
+    assert reasons(tmp_path) == reasons(f"{tmp_path}/**") == beside
+    # A shell does not match what is hidden.
+    seen = {name: why for name, why in beside.items() if not name.startswith(".")}
+    assert Counter(reasons(f"{tmp_path}/*").values()) == Counter(seen.values())
+
+
+def test_a_file_that_is_named_is_read_whatever_a_folder_would_make_of_it(tmp_path):
+    (tmp_path / "state.json").write_bytes(LINE)
+    assert places(tmp_path / "state.json") == ["state.json"]
+
+
+def test_a_folder_without_data_is_refused_with_what_lies_in_it(tmp_path):
+    (tmp_path / "part-0").write_bytes(LINE)
+    with pytest.raises(UsageError, match="part-0: no ending that says its format"):
+        survey([str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", ["plain", "a.jsonl.br"])
+def test_a_file_of_no_known_ending_is_refused_with_those_that_are_known(tmp_path, name):
+    (tmp_path / name).write_bytes(LINE)
+    with pytest.raises(UsageError, match=rf"{name} has an unknown format; known are .*\.xz"):
+        survey([str(tmp_path / name)])
+
+
+def test_a_pipe_that_is_named_is_refused_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(UsageError, match="is no regular file"):
+        survey([str(tmp_path / "pipe.jsonl")])
+
+
+def test_a_name_that_is_not_utf8_is_written_as_its_bytes(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.jsonl"))
+    path.write_bytes(gzip.compress(LINE))
+    assert places(tmp_path) == ["b\\udcff.jsonl"]

@@ -1,0 +1,86 @@
+"""Words: runs of letters and digits, whatever their case."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from climbstream.builder.features.words import (
+    CAPITALS,
+    DIGITS,
+    JUMBLED,
+    LETTERS,
+    code_points,
+    find_words,
+    hash_word,
+    runs,
+)
+
+
+def words_of(text):
+    points = code_points(text)
+    _, begins, ends, _ = find_words(points)
+    return [text[b:e] for b, e in zip(begins.tolist(), ends.tolist(), strict=True)]
+
+
+@given(st.text("abzAZ09 .,-_\n", max_size=80))
+def test_words_are_those_of_a_pattern(text):
+    assert words_of(text) == re.findall(r"[a-zA-Z0-9]+", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("don't 'quote' it\u2019s", ["don't", "quote", "it\u2019s"]),
+        (
+            "na\u00efve \u0424\u0435\u0434 \u65e5\u672c",
+            ["na\u00efve", "\u0424\u0435\u0434", "\u65e5\u672c"],
+        ),
+        ("a\u2014b \u201cc\u201d", ["a", "b", "c"]),
+        ("", []),
+    ],
+)
+def test_apostrophes_join_and_letters_are_of_any_script(text, words):
+    assert words_of(text) == words
+
+
+@pytest.mark.parametrize(
+    "pair", [("Word", "wORD"), ("it's", "IT\u2019S"), ("\u00c9t\u00e9", "\u00e9T\u00e9")]
+)
+def test_case_makes_no_difference(pair):
+    assert hash_word(pair[0]) == hash_word(pair[1])
+
+
+@given(st.sets(st.text("abcdefgh0123", min_size=1, max_size=8), min_size=2))
+def test_different_words_have_different_hashes(words):
+    assert len({hash_word(word) for word in words}) == len(words)
+
+
+@pytest.mark.parametrize(
+    ("word", "shape"),
+    [
+        ("word", LETTERS),
+        ("ABC", LETTERS | CAPITALS),
+        ("42", DIGITS | CAPITALS),
+        ("t1e", LETTERS | DIGITS | JUMBLED),
+        ("x1", LETTERS | DIGITS),
+    ],
+)
+def test_a_word_has_a_shape(word, shape):
+    assert find_words(code_points(word))[3].tolist() == [shape]
+
+
+@given(st.text())
+def test_any_text_can_be_looked_at(text):
+    hashes, begins, ends, shapes = find_words(code_points(text))
+    assert len(hashes) == len(begins) == len(ends) == len(shapes)
+    assert (begins < ends).all()
+    assert (ends[:-1] < begins[1:]).all()
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=9), st.integers(1, 4))
+def test_there_is_a_run_for_each_place_but_at_least_one(words, length):
+    found = runs(np.array(words, np.uint64), length)
+    assert len(found) == max(1, len(words) - length + 1)

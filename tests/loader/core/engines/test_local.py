@@ -1,0 +1,127 @@
+"""Pool: processes for tasks; what they import, and how they end."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from climbstream.loader.core.engines.local import Pool
+from climbstream.loader.core.engines.task_timeout import TIMEOUT
+from climbstream.loader.core.errors import ClimbError
+
+pytestmark = pytest.mark.slow
+
+# Workers cannot import this file: what they run is an expression, by `eval`.
+LOADED = "'colorsys' in __import__('sys').modules"
+SCRIPT = """
+import sys
+from climbstream.loader.core.engines.local import Pool
+with Pool(1, preload={preload}) as pool:
+    ((_, found),) = pool.run(eval, [{loaded!r}])
+print(found, "colorsys" in sys.modules)
+"""
+"""For a process of its own: the server that preloads is there once for all pools of a process."""
+
+
+def test_every_task_is_given_back_with_its_result():
+    with Pool(2) as pool:
+        assert dict(pool.run(eval, ["1 + 1", "2 * 3", "7 // 2"])) == {
+            "1 + 1": 2,
+            "2 * 3": 6,
+            "7 // 2": 3,
+        }
+
+
+@pytest.mark.parametrize("preload", [(), ("colorsys",)])
+def test_what_is_preloaded_is_there_in_the_workers_and_not_here(preload):
+    script = SCRIPT.format(preload=preload, loaded=LOADED)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == f"{bool(preload)} False\n", done.stderr
+
+
+def test_the_first_error_ends_the_work():
+    with Pool(1) as pool, pytest.raises(ZeroDivisionError):
+        list(pool.run(eval, ["1", "1 / 0", "2"]))
+
+
+def test_a_worker_that_is_killed_is_an_error_with_a_remedy():
+    with Pool(1) as pool, pytest.raises(ClimbError, match="again with fewer than 1 workers"):
+        list(pool.run(eval, ["__import__('os')._exit(1)"]))
+
+
+# Hung processes.
+
+STOP = "(o := __import__('os')).kill(o.getpid(), 19)"
+"""What stops the process that evaluates it."""
+
+
+def stop_once(flag):
+    return f"open({str(flag)!r}, 'x').close() or {STOP}" + f" if not {exists(flag)} else 7"
+
+
+def exists(flag):
+    return f"__import__('os').path.exists({str(flag)!r})"
+
+
+def test_the_task_of_a_stopped_process_is_tried_again_in_a_fresh_one(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv(TIMEOUT, "2")
+    tasks = ["1 + 1", stop_once(tmp_path / "flag"), "3"]
+    with Pool(2) as pool:
+        assert dict(pool.run(eval, tasks)) == dict(zip(tasks, [2, 7, 3], strict=True))
+    said = capsys.readouterr().err
+    assert "task 2, eval(" in said
+    assert "computed nothing for" in said
+    assert "it is tried again" in said
+
+
+def test_a_task_that_hangs_twice_is_an_error_and_the_pool_ends(monkeypatch):
+    monkeypatch.setenv(TIMEOUT, "2")
+    begun = time.monotonic()
+    with (
+        pytest.raises(ClimbError, match=r"second time; .* --task-timeout SECONDS"),
+        Pool(2) as pool,
+    ):
+        list(pool.run(eval, [STOP]))
+    assert time.monotonic() - begun < 20
+
+
+def test_what_stands_for_a_hung_task_is_its_result_and_the_others_go_on(monkeypatch):
+    monkeypatch.setenv(TIMEOUT, "2")
+    with Pool(2) as pool:
+        found = dict(pool.run(eval, [STOP, "1", "2", "3"], lambda _, error: str(error)))
+        assert [found[task] for task in "123"] == [1, 2, 3]
+        assert "for the second time" in found[STOP]
+        assert dict(pool.run(eval, ["4"])) == {"4": 4}
+
+
+def test_a_task_that_computes_longer_than_the_deadline_is_left_alone(monkeypatch):
+    monkeypatch.setenv(TIMEOUT, "2")
+    busy = "__import__('timeit').timeit(number=1_000_000) and sum(range(300_000_000)) > 0"
+    with Pool(1) as pool:
+        assert dict(pool.run(eval, [busy])) == {busy: True}
+
+
+def test_leaving_a_pool_ends_its_stopped_processes(tmp_path):
+    pid = tmp_path / "pid"
+    write = f"open({str(pid)!r}, 'w').write(str(__import__('os').getpid())) and {STOP}"
+    begun = time.monotonic()
+    with Pool(2) as pool:
+        for task, _ in pool.run(eval, [write, *map(str, range(50))]):
+            if pid.exists() and pid.read_text() and task == "49":
+                break
+    assert time.monotonic() - begun < 20
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), signal.SIGCONT)
+
+
+def test_a_wait_is_told_of_after_a_minute_then_after_two(monkeypatch, capsys):
+    monkeypatch.setattr("climbstream.loader.core.engines.task_timeout._FIRST", 1.0)
+    monkeypatch.setenv(TIMEOUT, "6")
+    with Pool(1) as pool, pytest.raises(ClimbError):
+        list(pool.run(eval, [STOP]))
+    said = capsys.readouterr().err
+    assert "is ended after 6.0 s" in said
+    assert "no task has ended for" in said

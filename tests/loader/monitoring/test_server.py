@@ -1,0 +1,382 @@
+"""The monitor shows a running job to who has the token, on this machine alone."""
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+
+from climbstream.loader.formats.mixture import Mixture
+from climbstream.loader.monitoring import server as monitoring
+from climbstream.loader.monitoring.run_status import RunWatch
+from climbstream.loader.monitoring.server import Monitor
+from climbstream.loader.weights.log import WeightsLog
+from climbstream.loader.weights.request import REQUEST
+
+JOB = """
+import sys, time
+from pathlib import Path
+from climbstream.loader import MixtureLoader
+from climbstream.loader.monitoring.cluster_loss import ClusterLoss
+from climbstream.loader.monitoring.metrics import append_metrics
+shards, run = sys.argv[1:]
+loader = MixtureLoader(shards, {"c00": 0.5, "c01": 0.5}, seq_len=8, batch_rows=8,
+    log=f"{run}/weights.jsonl", weights_file=f"{run}/weights.request.json")
+losses = ClusterLoss(loader.names)
+for batch in loader:
+    time.sleep(0.005)
+    losses.add(batch["cluster_ids"], batch["cluster_ids"] + 2.0)
+    if loader.step % 20 == 0:
+        path, loss = Path(run) / "metrics.jsonl", 3 - loader.step / 1e5
+        append_metrics(path, loader.metrics(), loss=loss, cluster_loss=losses.take())
+"""
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory, make_shards, counted_documents):
+    documents = counted_documents({"c00": [11] * 40, "c01": [5] * 80})
+    return make_shards(tmp_path_factory.mktemp("shards"), documents)
+
+
+@pytest.fixture(scope="module")
+def run(shards, tmp_path_factory):
+    """Return the folder of a job that runs."""
+    folder = tmp_path_factory.mktemp("run")
+    job = subprocess.Popen([sys.executable, "-c", JOB, str(shards.directory), str(folder)])
+    try:
+        wait_for(lambda: (folder / "metrics.jsonl").exists())
+        yield folder
+    finally:
+        job.kill()
+        job.wait()
+
+
+@pytest.fixture
+def monitor(run):
+    with Monitor(RunWatch(run)) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+    return value
+
+
+def send(monitor, method, path, body=None, token=True, **headers):
+    """Return status, headers and body of an answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", monitor.server_port, timeout=20)
+    if token:
+        headers = {"Authorization": f"Bearer {monitor.token}", **headers}
+    connection.request(method, path, body, headers)
+    answer = connection.getresponse()
+    data = answer.read()
+    connection.close()
+    return answer.status, answer.headers, data
+
+
+def ask(monitor, **value):
+    status, _, data = send(monitor, "POST", "/weights", json.dumps(value))
+    return status, json.loads(data)
+
+
+def test_it_listens_on_the_loopback_address_alone(monitor):
+    assert monitor.server_address[0] == "127.0.0.1"
+    assert monitor.url == f"http://127.0.0.1:{monitor.server_port}/#{monitor.token}"
+
+
+def test_the_page_needs_no_token_and_tells_nothing(monitor, run):
+    status, headers, data = send(monitor, "GET", "/", token=False)
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'sha256-")
+    assert monitor.token.encode() not in data
+    assert str(run).encode() not in data
+    assert b"http://" not in data.replace(b"http://www.w3.org/2000/svg", b"")
+
+
+@pytest.mark.parametrize("given", ["", "Bearer ", "Bearer no", "Basic é"])
+def test_without_the_token_there_is_no_state_and_no_change(monitor, run, given):
+    headers = {"Authorization": given.encode("latin-1")} if given else {}
+    for method, path in (("GET", "/state"), ("POST", "/weights")):
+        status, _, data = send(monitor, method, path, "{}", token=False, **headers)
+        assert status == 401
+        assert "open the address that climb monitor printed" in json.loads(data)["error"]
+    assert not (run / REQUEST).exists()
+
+
+def test_another_host_or_site_is_refused(monitor):
+    port = monitor.server_port
+    assert send(monitor, "GET", "/state", Host=f"evil.example:{port}")[0] == 403
+    assert send(monitor, "GET", "/", token=False, Host=f"evil.example:{port}")[0] == 403
+    for origin in ("http://evil.example", f"http://127.0.0.1:{port + 1}", "null"):
+        assert send(monitor, "POST", "/weights", "{}", Origin=origin)[0] == 403
+    assert send(monitor, "GET", "/state", Origin=f"http://127.0.0.1:{port}")[0] == 200
+
+
+def test_other_paths_and_methods_are_refused(monitor):
+    assert send(monitor, "GET", "/../weights.jsonl")[0] == 404
+    assert send(monitor, "GET", "/metrics.jsonl")[0] == 404
+    assert send(monitor, "POST", "/state", "{}")[0] == 404
+    for method in ("PUT", "DELETE", "OPTIONS"):
+        assert send(monitor, method, "/weights")[0] == 501
+
+
+def test_a_body_that_is_too_long_or_has_no_length_is_not_read(monitor):
+    assert send(monitor, "POST", "/weights", **{"Content-Length": str(10**9)})[0] == 413
+    assert send(monitor, "POST", "/weights", **{"Content-Length": "-1"})[0] == 413
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"",
+        b"\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\xff",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/x\r\n\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost\r\n\r\n",
+        b"POST /weights HTTP/1.1\r\n%s: \xc2\xb2\r\n\r\n",
+        b"POST /weights HTTP/1.1\r\n%s: " + b"9" * 5000 + b"\r\n\r\n",
+        b"POST /weights HTTP/1.1\r\n%s: 5\r\n\r\nab",
+        b"POST /weights HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+    ids=range(14),
+)
+def test_a_request_that_is_none_ends_its_connection_alone(monitor, capfd, request_):
+    head = f"Host: 127.0.0.1:{monitor.server_port}\r\nAuthorization: Bearer {monitor.token}\r\n"
+    request_ = request_.replace(b"%s", head.encode() + b"Content-Length")
+    address = ("127.0.0.1", monitor.server_port)
+    with suppress(ConnectionError), socket.create_connection(address, timeout=20) as one:
+        one.sendall(request_)
+        one.shutdown(socket.SHUT_WR)
+        while one.recv(1 << 16):
+            pass
+    assert send(monitor, "GET", "/state")[0] == 200
+    assert capfd.readouterr().err == ""
+
+
+def test_a_length_of_thousands_of_digits_is_refused(monitor):
+    assert send(monitor, "POST", "/weights", **{"Content-Length": "9" * 5000})[0] == 413
+
+
+def test_who_says_nothing_does_not_stop_the_others(monitor):
+    with socket.create_connection(("127.0.0.1", monitor.server_port)) as silent:
+        silent.sendall(b"POST /weights HTTP/1.1\r\n")
+        assert send(monitor, "GET", "/state")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, "a change is a JSON object with weights by name"),
+        ({"weights": []}, "'weights' are numbers by name"),
+        ({"weights": {"c07": 1}}, "there is no cluster c07 in the weights log; there are c00, c01"),
+        ({"weights": {"c00": 2}}, "the named weights sum to 2, more than 1"),
+        ({"weights": {"c00": -1}}, "the weight of cluster 'c00' is -1"),
+        ({"weights": {"c00": "1"}}, "the weight of cluster 'c00' is '1'"),
+        ({"weights": {"c00": 0.5}, "ramp": 0.5}, "a ramp takes a whole number of steps"),
+        ({"weights": {"c00": 0.5}, "ramp": -1}, "a ramp takes a whole number of steps"),
+        ({"weights": {"c00": 0.5}, "why": 3}, "'why' is a text"),
+        ({"weights": {"c00": 0.5}, "only": 1}, "'only' is true or false"),
+    ],
+)
+def test_a_change_that_cannot_be_is_refused_with_the_reason(monitor, run, change, message):
+    before = (run / REQUEST).read_bytes() if (run / REQUEST).exists() else None
+    status, answer = ask(monitor, **change)
+    assert status == 400
+    assert message in answer["error"]
+    assert before == ((run / REQUEST).read_bytes() if (run / REQUEST).exists() else None)
+
+
+def test_a_body_that_is_no_json_is_refused(monitor):
+    status, _, data = send(monitor, "POST", "/weights", b"\xff{")
+    assert status == 400
+    assert "a change is a JSON object" in json.loads(data)["error"]
+
+
+def test_a_body_that_is_nested_without_end_is_refused(monitor, capfd):
+    status, _, data = send(monitor, "POST", "/weights", "[" * 100_000)
+    assert status == 400
+    assert "a change is a JSON object" in json.loads(data)["error"]
+    assert capfd.readouterr().err == ""
+
+
+def test_a_change_after_weights_that_were_not_seen_is_refused(monitor, run):
+    before = (run / REQUEST).read_bytes() if (run / REQUEST).exists() else None
+    status, answer = ask(monitor, weights={"c00": 0.5}, after="0" * 32)
+    assert status == 400
+    assert "the weights have changed since you looked" in answer["error"]
+    assert before == ((run / REQUEST).read_bytes() if (run / REQUEST).exists() else None)
+
+
+def test_connections_are_counted_and_end_in_their_time(monitor, monkeypatch):
+    monkeypatch.setattr(monitoring, "_LONGEST", 1.0)
+    address = ("127.0.0.1", monitor.server_port)
+    silent = [socket.create_connection(address, timeout=30) for _ in range(40)]
+    try:
+        assert [one.recv(1) for one in silent] == [b""] * 40
+    finally:
+        for one in silent:
+            one.close()
+    assert send(monitor, "GET", "/state")[0] == 200
+
+
+def test_many_may_look_at_once(monitor):
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: send(monitor, "GET", "/state"), range(40)))
+    assert {status for status, _, _ in answers} == {200}
+    assert {json.loads(data)["unreadable_lines"] for _, _, data in answers} == {0}
+
+
+def test_a_broken_log_is_an_error_on_the_page_and_no_end_of_the_server(tmp_path):
+    path = tmp_path / "weights.jsonl"
+    WeightsLog.open(path, write=True).append(Mixture.of({"a": 1, "b": 1}), 0, "")
+    with Monitor(RunWatch(tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        path.write_text(path.read_text().replace("0.5", "0.6", 1))
+        status, _, data = send(server, "GET", "/state")
+        assert status == 400
+        assert "weights.jsonl" in json.loads(data)["error"]
+        server.shutdown()
+
+
+def test_a_job_follows_what_is_asked_and_the_state_shows_it(monitor, run):
+    status, answer = ask(monitor, weights={"c00": 0.875}, why="more of c00")
+    assert status == 200
+    assert answer["weights"] == {"c00": 0.875, "c01": 0.125}
+
+    def followed():
+        state = json.loads(send(monitor, "GET", "/state")[2])
+        recent = {c["name"]: c["recent"] for c in state["clusters"]}
+        return recent["c00"] == pytest.approx(0.875, abs=0.02) and state
+
+    state = wait_for(followed)
+    assert {c["name"]: c["target"] for c in state["clusters"]} == {"c00": 0.875, "c01": 0.125}
+    assert state["records"][0]["why"] == "more of c00"
+    assert state["curves"]["tokens_per_second"][-1][1] > 0
+    assert state["silent_seconds"] < 30
+
+
+def test_the_command_prints_the_state_and_the_address_and_ends_at_ctrl_c(climb, run):
+    done = climb("monitor", run, "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["step"] > 0
+    command = [sys.executable, "-m", "climbstream.loader.cli.main", "monitor", str(run)]
+    script = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    script += (
+        f"from climbstream.loader.cli.main import main; sys.argv[1:] = {command[3:]!r}; main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert errors.endswith("ended; the run goes on\n")
+    assert "Traceback" not in errors
+
+
+def test_a_port_that_is_taken_and_a_folder_that_is_no_run_are_named(climb, monitor, run, tmp_path):
+    done = climb("monitor", run, "--port", monitor.server_port)
+    assert done.returncode == 2
+    assert f"127.0.0.1:{monitor.server_port} cannot be listened on" in done.stderr
+    done = climb("monitor", tmp_path)
+    assert done.returncode == 2
+    assert "is no run" in done.stderr
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """Return a browser without a window."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("needs chromium and chromedriver")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in (
+        "--headless",
+        "--no-sandbox" if os.geteuid() == 0 else "--mute-audio",
+        "--disable-gpu",
+        "--disable-quic",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        "--window-size=1200,1300",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ):
+        options.add_argument(argument)
+    service = webdriver.ChromeService(executable_path=driver)
+    found = webdriver.Chrome(options=options, service=service)
+    yield found
+    found.quit()
+
+
+@pytest.mark.slow
+def test_in_a_browser_the_form_changes_the_weights_of_the_job(browser, monitor, run):
+    browser.get(monitor.url)
+
+    def cell(name, title):
+        titles = [e.text for e in browser.find_elements("css selector", "#heads th")]
+        cells = browser.find_elements("css selector", f"#cluster-{name} td")
+        return cells[titles.index(title)].text if cells else ""
+
+    wait_for(lambda: cell("c01", "served").endswith("%"))
+    assert browser.find_element("id", "trouble").text == ""
+    assert [cell(name, "loss") for name in ("c00", "c01")] == ["2.000", "3.000"]
+    new = browser.find_element("css selector", "#cluster-c01 input")
+    new.send_keys("seven")
+    browser.find_element("id", "go").click()
+    wait_for(lambda: "is no number" in browser.find_element("id", "answer").text)
+    new.clear()
+    new.send_keys("1.5")
+    browser.find_element("id", "go").click()
+    wait_for(lambda: "sum to 1.5, more than 1" in browser.find_element("id", "answer").text)
+    new.clear()
+    new.send_keys("0.75")
+    browser.find_element("id", "why").send_keys("by hand <b>")
+    browser.find_element("id", "go").click()
+    wait_for(lambda: cell("c01", "target") == "75.00 %")
+    wait_for(lambda: abs(float(cell("c01", "lately").removesuffix(" %")) - 75) < 2)
+    assert cell("c00", "target") == "25.00 %"
+    records = [r for r in browser.find_element("id", "records").text.splitlines() if "by hand" in r]
+    assert len(records) == 1
+    assert records[0].endswith("by hand <b>")
+    last = WeightsLog.open(run / "weights.jsonl", write=False).records[-1]
+    assert (last.weights, last.why) == ({"c00": 0.25, "c01": 0.75}, "by hand <b>")
+    browser.find_element("id", "filter").send_keys("C00")
+    shown = browser.find_elements("css selector", "#rows tr")
+    assert [row.get_attribute("id") for row in shown] == ["cluster-c00"]
+    assert [e for e in browser.get_log("browser") if e["source"] != "network"] == []
+
+
+@pytest.mark.slow
+def test_in_a_browser_a_wrong_token_shows_what_to_do(browser, monitor):
+    browser.get(monitor.url[:-3])
+    trouble = wait_for(lambda: browser.find_element("id", "trouble").text)
+    assert "open the address that climb monitor printed" in trouble

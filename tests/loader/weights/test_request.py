@@ -1,0 +1,191 @@
+"""Asking a run for other weights: ``climb weights``, and the file it leaves."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from climbstream.loader import Mixture, WeightsLog
+from climbstream.loader.core.errors import UsageError
+from climbstream.loader.weights.request import LOG, REQUEST, Request, blend
+from climbstream.loader.weights.sources import WeightsFile
+from climbstream.loader.weights.update import Change
+
+START = {"c00": 0.5, "c01": 0.3, "c02": 0.2}
+
+
+def make_log(path=None):
+    log = WeightsLog(path=path, write=path is not None)
+    log.append(Mixture.of(START), 0, "start")
+    return log
+
+
+@pytest.fixture
+def run(tmp_path):
+    """The folder of a run, with weights that ramp and a cluster that is used up."""
+    log = make_log(tmp_path / "run" / LOG)
+    log.append(Mixture.of({"c00": 1, "c01": 1, "c02": 2}), 100, "anneal", ramp=50)
+    log.cap(["c02"], 2000, "c02 has used up its 4 epochs")
+    return tmp_path / "run"
+
+
+# What becomes of the clusters that are not named.
+
+
+def test_the_others_share_the_rest_as_they_do_now():
+    assert blend(make_log(), {"c02": 0.6}).weights == pytest.approx(
+        {"c00": 0.25, "c01": 0.15, "c02": 0.6}
+    )
+
+
+def test_named_weights_that_sum_to_one_leave_nothing_to_the_others():
+    mixture = blend(make_log(), {"c00": 0.1, "c02": 0.9})
+    assert mixture.weights == {"c00": 0.1, "c02": 0.9}
+
+
+def test_a_cluster_that_is_named_with_zero_leaves_its_share_to_the_others():
+    assert blend(make_log(), {"c00": 0}).weights == pytest.approx(
+        {"c00": 0, "c01": 0.6, "c02": 0.4}
+    )
+
+
+def test_a_cluster_that_is_used_up_gets_no_share(run):
+    log = WeightsLog.open(run / LOG, write=False)
+    assert blend(log, {"c00": 0.7}).weights == pytest.approx({"c00": 0.7, "c01": 0.3})
+
+
+def test_only_gives_the_others_nothing_and_scales():
+    assert blend(make_log(), {"c00": 3, "c02": 1}, only=True).weights == {"c00": 0.75, "c02": 0.25}
+
+
+@given(st.dictionaries(st.sampled_from([*START]), st.floats(0, 0.33), min_size=1, max_size=2))
+def test_what_is_named_is_what_it_gets_and_the_others_keep_their_proportion(named):
+    weights = blend(make_log(), named).weights
+    assert math.fsum(weights.values()) == pytest.approx(1)
+    for name, weight in named.items():
+        assert weights[name] == pytest.approx(weight, abs=1e-9)
+    others = [weights[name] / START[name] for name in START if name not in named]
+    assert others == pytest.approx([others[0]] * len(others))
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"c09": 1}, "there is no cluster c09 in the weights log; there are c00, c01, c02"),
+        ({"c00": 0.8, "c01": 0.4}, r"the named weights sum to 1.2, more than 1; say --only"),
+        (
+            {"c00": 0.2, "c01": 0.3, "c02": 0.1},
+            "sum to 0.6, and no other cluster has weight to share the rest; say --only to scale",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_remedy(named, message):
+    with pytest.raises(UsageError, match=message):
+        blend(make_log(), named)
+
+
+def test_a_request_comes_back_as_it_was():
+    request = Request(Change(Mixture.of(START), 20, "é"), "0" * 32)
+    assert Request.from_json(json.loads(json.dumps(request.to_json()))) == request
+
+
+# The command.
+
+
+def test_without_weights_it_shows_what_holds_and_how_it_came_to_it(climb, run):
+    done = climb("weights", run)
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"{run}: 3 records; from step 2,000 on hold"
+    assert ["c00", "50.0000%"] in [line.split() for line in lines]
+    assert "used up: c02" in lines
+    head = WeightsLog.open(run / LOG, write=False).head
+    assert lines[-1].split() == [
+        "2",
+        "2,000",
+        "cap",
+        head[:8],
+        *"c02 has used up its 4".split(),
+        "epochs",
+    ]
+
+
+def test_it_shows_all_of_it_to_programs(climb, run):
+    value = json.loads(climb("weights", run, "--json").stdout)
+    log = WeightsLog.open(run / LOG, write=False)
+    assert value["head"] == log.head
+    assert value["weights"] == {"c00": 0.5, "c01": 0.5}
+    assert value["records"] == [record.to_json() for record in log.records]
+
+
+def test_with_weights_the_job_gets_a_request_that_it_follows(climb, run):
+    log = WeightsLog.open(run / LOG, write=True)
+    door = WeightsFile(run / REQUEST, lambda _: None)
+    assert door.poll(2100, log) is None
+    done = climb("weights", run, "c01=0.8", "--ramp", 20, "--why", "more of it")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"asked in {run / REQUEST}, to be followed in 20 steps after rec")
+    change = door.poll(2101, log)
+    assert change.mixture.weights == pytest.approx({"c00": 0.2, "c01": 0.8})
+    assert (change.ramp, change.why) == (20, "more of it")
+
+
+def test_what_was_asked_is_shown_to_programs(climb, run):
+    value = json.loads(climb("weights", run, "c01=1", "--only", "--json").stdout)
+    assert value["file"] == str(run / REQUEST)
+    assert value["weights"] == {"c01": 1.0}
+    assert value["after"] == WeightsLog.open(run / LOG, write=False).head
+
+
+def test_what_is_asked_is_shown_until_it_is_followed(climb, run):
+    climb("weights", run, "c01=0.8")
+    assert "other weights are asked for and not yet followed" in climb("weights", run).stdout
+    asked = json.loads(climb("weights", run, "--json").stdout)["asked"]
+    assert asked["weights"]["c01"] == pytest.approx(0.8)
+    WeightsLog.open(run / LOG, write=True).append(Mixture.of(START), 2200, "followed")
+    assert "not yet followed" not in climb("weights", run).stdout
+    assert json.loads(climb("weights", run, "--json").stdout)["asked"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["c09=1"], "there is no cluster c09 in the weights log; there are c00, c01, c02"),
+        (["c00=0.9", "c01=0.9"], "the named weights sum to 1.8, more than 1; say --only"),
+        (["c00"], "'c00' is no weight; say CLUSTER=WEIGHT, as c03=0.4"),
+        (["c00=much"], "'c00=much' is no weight; say CLUSTER=WEIGHT"),
+        (["=1"], "'=1' is no weight"),
+        (["c00=0.1", "c00=0.2"], "cluster c00 is named twice; name it once"),
+        (["--ramp", "5"], "--only, --ramp and --why go with weights; name some, as c03=0.4"),
+        (["c02=1"], "c02 has used up its epochs and would get nothing; leave it out"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_and_nothing_is_written(climb, run, arguments, message):
+    done = climb("weights", run, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (run / REQUEST).exists()
+
+
+@pytest.mark.parametrize("weight", ["-1", "nan", "inf"])
+def test_a_weight_that_is_none_is_refused(climb, run, weight):
+    done = climb("weights", run, f"c00={weight}")
+    assert done.returncode == 3
+    assert f"the weight of cluster 'c00' is {weight}" in done.stderr
+    assert not (run / REQUEST).exists()
+
+
+def test_a_folder_that_is_no_run_is_refused(climb, tmp_path):
+    done = climb("weights", tmp_path, "c00=1")
+    assert done.returncode == 2
+    assert f"{tmp_path} is no run: it has no weights.jsonl with weights; name the" in done.stderr
+
+
+def test_a_log_that_was_changed_is_found(climb, run):
+    path = run / LOG
+    path.write_text(path.read_text().replace("anneal", "anneel"))
+    done = climb("weights", run)
+    assert done.returncode == 4
+    assert "weights.jsonl: line 2: record 1 of the weights log does not match" in done.stderr

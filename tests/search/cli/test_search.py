@@ -1,0 +1,84 @@
+"""The commands of the search: data alone on stdout, one line and a code for an error."""
+
+import json
+
+import pytest
+
+from climbstream.loader import Manifest
+from climbstream.loader.cli.main import run
+from climbstream.search.cli.search import mixture_text
+
+
+def arguments_for(shards, out):
+    arguments = (
+        f"search {shards} --target label=sea --budget 8 --confirm 0 --proxy-tokens 2048 --out {out}"
+    )
+    return arguments.split()
+
+
+@pytest.mark.slow
+def test_the_result_of_a_search_is_json_and_alone_on_stdout(searched, shards, tmp_path, climb):
+    done = climb(*arguments_for(shards, tmp_path), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads((searched[0] / "answer.json").read_text())
+    assert "search: 8/8 proxies" in done.stderr
+
+
+def test_the_result_of_a_finished_search_is_json_and_alone_on_stdout(searched, shards, capfd):
+    out, _ = searched
+    assert run([*arguments_for(shards, out), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == json.loads((out / "answer.json").read_text())
+
+
+def test_a_finished_search_is_shown_beside_the_token_shares(searched, shards, capsys):
+    out, answer = searched
+    assert run(arguments_for(shards, out)) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith(answer.reason)
+    for name, share in Manifest.load(shards).token_shares.weights.items():
+        assert name in said.out
+        assert f"{share:.1%}" in said.out
+    assert f"{out}/mixture.json · report: {out}/report.html" in said.out
+    assert f"the search in {out} had ended" in said.err
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        ("--target label=poems", 2, "error: no held-out document has label 'poems'; there are "),
+        ("--target nowhere.txt", 2, "error: target nowhere.txt: say label=NAME, cluster=NAME, the"),
+        ("--target label=sea --proxy-tokens 100", 2, "error: 100 tokens are less than one step"),
+        ("--target label=sea --budget 0", 2, "error: budget is 1 or more"),
+        ("--target label=sea --seed -1", 2, "error: budget is 1 or more and seed 0 or more"),
+        ("--target label=sea --seq-len 0", 2, "error: seq_len is 0; it must be more than 0"),
+        ("--target label=sea --learning-rate nan", 2, "error: learning_rate is nan; it must"),
+        ("--target label=sea --final-tokens 999999999", 2, "error: "),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_its_code(shards, tmp_path, capsys, more, code, said):
+    assert run(["search", str(shards), "--out", str(tmp_path / "out"), *more.split()]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(said)
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("more", ["", "--target label=sea --workers 0", "--target a --model huge"])
+def test_options_that_cannot_be_are_refused_with_2(shards, tmp_path, capsys, more):
+    assert run(["search", str(shards), "--out", str(tmp_path / "out"), *more.split()]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_other_settings_are_refused_with_3(searched, shards, capsys):
+    arguments = " ".join(arguments_for(shards, searched[0])).replace("--budget 8", "--budget 9")
+    assert run(arguments.split()) == 3
+    assert "settings.budget was 8 and is 9" in capsys.readouterr().err
+
+
+def test_a_mixture_is_laid_out_with_the_words_of_its_clusters(shards, shares):
+    lines = mixture_text(shards, shares).splitlines()
+    assert lines[0].split() == ["cluster", "words", "token", "share", "weight"]
+    assert len(lines) == 1 + len(shares.weights)
+    for line, (name, share) in zip(lines[1:], shares.weights.items(), strict=True):
+        assert line.startswith(name)
+        assert line.split()[-2:] == [f"{share:.1%}"] * 2

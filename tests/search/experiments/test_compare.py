@@ -1,0 +1,125 @@
+"""Mixtures are compared in pairs, and nothing is claimed within two standard errors."""
+
+import json
+import math
+
+import pytest
+
+from climbstream.loader import Mixture
+from climbstream.loader.core.errors import ClimbError, InvalidDataError, LockedError
+from climbstream.loader.core.files import lock
+from climbstream.search.evaluation.comparison import Comparison
+from climbstream.search.experiments.compare import compare
+from climbstream.search.training.settings import TrainSettings
+
+SETTINGS = TrainSettings(tokens=2048)
+
+
+@pytest.fixture(scope="module")
+def mixtures(shares):
+    return {"shares": shares, "uniform": Mixture.uniform(list(shares.weights))}
+
+
+@pytest.fixture(scope="module")
+def compared(shards, mixtures, tmp_path_factory):
+    """Folder and result of a finished comparison."""
+    out = tmp_path_factory.mktemp("compare") / "out"
+    return out, compare(shards, mixtures, ["label=sea"], SETTINGS, [1, 2], out, workers=1)[
+        "label=sea"
+    ]
+
+
+# Means and claims.
+
+
+def test_means_and_standard_errors_are_those_by_hand():
+    comparison = Comparison({"new": [1.0, 1.2, 1.1], "old": [1.5, 1.5, 1.8]})
+    # Sums of squares 0.02 and 0.06, over n - 1, over n.
+    assert comparison.mean("new") == pytest.approx((1.1, math.sqrt(0.02 / 2 / 3)))
+    assert comparison.mean("old") == pytest.approx((1.6, math.sqrt(0.06 / 2 / 3)))
+    # Paired: 0.5, 0.3, 0.7.
+    assert comparison.gain("new", "old") == pytest.approx((0.5, math.sqrt(0.08 / 2 / 3)))
+    assert comparison.gain("old", "new") == pytest.approx((-0.5, math.sqrt(0.08 / 2 / 3)))
+
+
+def test_a_mixture_that_beats_all_others_is_said_to():
+    comparison = Comparison({"new": [1.0, 1.2, 1.1], "old": [1.5, 1.5, 1.8], "even": [2, 2.2, 2.1]})
+    assert comparison.verdict("new") == (
+        True,
+        "The new mixture beats old by +0.5000 ± 0.1155 and even by +1.0000 ± 0.0000 (bits per "
+        "byte, mean gain and its standard error over 3 paired seeds).",
+    )
+
+
+@pytest.mark.parametrize("old", [[1.0, 1.5, 1.2], [0.5, 0.6, 0.7], [1.0, 1.2, 1.1]])
+def test_a_mixture_that_does_not_beat_one_other_is_not_said_to(old):
+    comparison = Comparison({"new": [1.0, 1.2, 1.1], "bad": [3.0, 3.0, 3.1], "old": old})
+    holds, text = comparison.verdict("new")
+    assert not holds
+    assert text.startswith("The new mixture does not beat every other by two standard errors: bad")
+    assert "Give the search a larger budget" in text
+
+
+def test_one_seed_proves_nothing():
+    comparison = Comparison({"new": [1.0], "old": [9.0]})
+    assert comparison.mean("new") == (1.0, math.inf)
+    assert comparison.gain("new", "old") == (8.0, math.inf)
+    holds, text = comparison.verdict("new")
+    assert not holds
+    assert "old by +8.0000 ± inf" in text
+
+
+# Runs.
+
+
+def test_each_mixture_has_a_score_a_seed(compared, mixtures):
+    out, comparison = compared
+    assert list(comparison.scores) == list(mixtures)
+    runs = [json.loads(line) for line in (out / "runs.jsonl").read_text().splitlines()]
+    assert len(runs) == 4
+    for run in runs:
+        score = run["scores"]["label=sea"]
+        assert comparison.scores[run["mixture"]][run["seed"] - 1] == score
+    assert len({run["scores"]["label=sea"] for run in runs}) == 4
+
+
+def test_a_finished_comparison_is_read_and_not_run(compared, shards, mixtures):
+    out, comparison = compared
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    again = compare(shards, mixtures, ["label=sea"], SETTINGS, [1, 2], out)
+    assert again == {"label=sea": comparison}
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_a_comparison_that_was_cut_short_runs_what_is_missing(compared, shards, mixtures, tmp_path):
+    out, comparison = compared
+    lines = (out / "runs.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "compare.json").write_bytes((out / "compare.json").read_bytes())
+    (tmp_path / "runs.jsonl").write_bytes(b"".join(lines[:3]) + lines[3][:9])
+    (tmp_path / ".tmp-0123456789ab-compare.json").write_text("cut")
+    found = compare(shards, mixtures, ["label=sea"], SETTINGS, [1, 2], tmp_path, workers=1)
+    found = found["label=sea"]
+    assert found == comparison
+    assert (tmp_path / "runs.jsonl").read_bytes() == (out / "runs.jsonl").read_bytes()
+    assert not list(tmp_path.glob(".tmp*"))
+
+
+def test_another_comparison_is_refused_by_what_differs(compared, shards, mixtures):
+    other = TrainSettings(tokens=4096)
+    with pytest.raises(InvalidDataError, match=r"begun differently: settings\.tokens was 2048"):
+        compare(shards, mixtures, ["label=sea"], other, [1, 2], compared[0])
+    with pytest.raises(InvalidDataError, match=r"targets\.label=law was 'absent'"):
+        compare(shards, mixtures, ["label=law"], SETTINGS, [1, 2], compared[0])
+
+
+def test_two_comparisons_at_once_are_refused(shards, mixtures, tmp_path):
+    with lock(tmp_path), pytest.raises(LockedError):
+        compare(shards, mixtures, ["label=sea"], SETTINGS, [1], tmp_path)
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_named(shards, mixtures, tmp_path):
+    failing = TrainSettings(tokens=4096, learning_rate=1e9)
+    with pytest.raises(ClimbError, match=r"the run of \w+ with seed 1: the loss is not finite"):
+        compare(shards, mixtures, ["label=sea"], failing, [1], tmp_path, workers=1)

@@ -1,0 +1,336 @@
+"""A table of finished runs gives the answer of a search; bad tables say what is wrong."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from climbstream.loader import Mixture
+from climbstream.loader.cli.main import run
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.search.experiments.fit_table import fit
+from climbstream.search.experiments.run_table import read_runs
+
+DOMAINS = ["books", "code", "web"]
+
+
+def write(path, heads, rows):
+    """Write a CSV file."""
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([heads, *rows])
+    return path
+
+
+def runs(n=40, seed=0):
+    """Weights and a loss that is least where code has 0.6 and web 0.4."""
+    weights = np.random.default_rng(seed).dirichlet([1, 1, 1], n)
+    return weights, ((weights - [0, 0.6, 0.4]) ** 2).sum(axis=1)
+
+
+@pytest.fixture
+def table(tmp_path):
+    weights, loss = runs()
+    rows = [[i, *w, y, -y] for i, (w, y) in enumerate(zip(weights.tolist(), loss, strict=True))]
+    return write(tmp_path / "runs.csv", ["id", *(f"w_{d}" for d in DOMAINS), "loss", "score"], rows)
+
+
+def test_the_best_mixture_is_found_between_the_runs(table):
+    read = read_runs([table], ["loss"], None)
+    assert read.domains == ["w_books", "w_code", "w_web"]
+    answer = fit(read, {"loss": "min"})
+    assert answer.choice == "predicted"
+    assert answer.mixture.array(read.domains) == pytest.approx([0, 0.6, 0.4], abs=0.06)
+    assert {skill.predictor for skill in answer.table} >= {"lightgbm", "mixing law", "stack"}
+
+
+def test_more_is_better_where_that_is_said(table):
+    least = fit(read_runs([table], ["loss"], None), {"loss": "min"})
+    most = fit(read_runs([table], ["score"], None), {"score": "max"})
+    assert most.mixture.weights == pytest.approx(least.mixture.weights, abs=0.02)
+
+
+def test_two_files_are_joined_on_their_first_column(tmp_path, table):
+    weights, loss = runs()
+    a = write(
+        tmp_path / "mixture.csv",
+        ["index", *DOMAINS],
+        [[i, *w] for i, w in enumerate(weights.tolist())],
+    )
+    b = write(
+        tmp_path / "loss.csv", ["index", "pile"], [[i, loss[i]] for i in reversed(range(len(loss)))]
+    )
+    joined, single = read_runs([a, b], ["pile"], None), read_runs([table], ["loss"], None)
+    assert joined.domains == DOMAINS
+    assert [t.scores["pile"] for t in joined.trials] == [t.scores["loss"] for t in single.trials]
+
+
+def test_files_of_olmix_are_joined_on_the_name_of_the_run(tmp_path, table):
+    weights, loss = runs()
+    ratios = write(
+        tmp_path / "ratios.csv",
+        ["", "run", "name", "index", *DOMAINS],
+        [[i, f"run_{i}", f"swarm-{i}", i, *w] for i, w in enumerate(weights.tolist())],
+    )
+    metrics = write(
+        tmp_path / "metrics.csv",
+        ["", "run_id", "name", "index", "piqa_bpb"],
+        [[9, f"run_{i}", "other", 0, loss[i]] for i in reversed(range(3, len(loss)))],
+    )
+    joined = read_runs([ratios, metrics], ["piqa_bpb"], None)
+    single = read_runs([table], ["loss"], None)
+    assert joined.domains == DOMAINS
+    assert [t.scores for t in joined.trials[:3]] == [None] * 3
+    assert [t.scores["piqa_bpb"] for t in joined.trials[3:]] == [
+        t.scores["loss"] for t in single.trials[3:]
+    ]
+    assert [t.mixture.array(DOMAINS).tolist() for t in joined.trials] == weights.tolist()
+
+
+def test_files_without_one_run_in_common_are_refused(tmp_path):
+    one = write(tmp_path / "a.csv", ["run", "x", "y"], [["a1", 0.5, 0.5]])
+    other = write(tmp_path / "b.csv", ["run", "loss"], [["b1", 1.0]])
+    with pytest.raises(InvalidDataError, match=r"no run of .*; the first are 'a1' and 'b1'"):
+        read_runs([one, other], ["loss"], None)
+
+
+def test_caps_hold_in_the_answer(table):
+    answer = fit(read_runs([table], ["loss"], None), {"loss": "min"}, max_weight=0.5)
+    assert max(answer.predicted_best.mixture.weights.values()) <= 0.5
+
+
+def test_runs_without_a_finite_score_are_left_out(tmp_path):
+    weights, loss = runs()
+    scores = [*map(str, loss)]
+    scores[:4] = ["nan", "inf", "", "diverged"]
+    path = write(
+        tmp_path / "runs.csv",
+        ["w_a", "w_b", "w_c", "loss"],
+        [[*w, y] for w, y in zip(weights.tolist(), scores, strict=True)],
+    )
+    read = read_runs([path], ["loss"], None)
+    assert [t.number for t in read.trials if t.scores is None] == [1, 2, 3, 4]
+    assert all(skill.rows == 36 for skill in fit(read, {"loss": "min"}).table)
+
+
+@pytest.mark.parametrize(
+    ("targets", "weights", "words"),
+    [
+        (["los"], None, "has no scores los; there are id, loss, score"),
+        (["loss"], "weight_*", r"has no columns weight_\*; say which hold weights with --weights"),
+        (["w_code"], None, "has no scores w_code"),
+    ],
+)
+def test_columns_that_are_not_there_are_named(table, targets, weights, words):
+    with pytest.raises(UsageError, match=words):
+        read_runs([table], targets, weights)
+
+
+@pytest.mark.parametrize(
+    ("heads", "words"),
+    [
+        (["id", "w_a", "w_b", "w_a", "loss"], "columns 2 and 4 are all named 'w_a'"),
+        (["id", "w_a", "w_b", "loss", "loss"], "columns 4 and 5 are all named 'loss'"),
+    ],
+)
+def test_two_columns_of_one_name_are_named(tmp_path, capfd, heads, words):
+    path = write(tmp_path / "runs.csv", heads, [[i, 0.5, 0.5, 0.5, 1.0] for i in range(9)])
+    assert run(["fit", str(path), "--target", "loss", "--out", str(tmp_path / "out")]) == 3
+    assert words in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_scores_of_one_run_are_named_with_their_lines(tmp_path, capfd):
+    weights = write(tmp_path / "w.csv", ["run", "a", "b"], [[i, 0.5, 0.5] for i in range(9)])
+    rows = [[i, 1.0] for i in range(9)]
+    scores = write(tmp_path / "s.csv", ["run", "loss"], [*rows, [4, 2.0]])
+    out = str(tmp_path / "out")
+    assert run(["fit", str(weights), str(scores), "--target", "loss", "--out", out]) == 3
+    assert "lines 6 and 11: run '4' is there twice, and its loss is" in capfd.readouterr().err
+
+
+def test_too_few_runs_and_bad_weights_are_refused_with_numbers(tmp_path):
+    heads = ["w_a", "w_b", "loss"]
+    few = write(tmp_path / "few.csv", heads, [[0.5, 0.5, 1.0], [0.2, 0.8, "nan"]])
+    with pytest.raises(UsageError, match="1 of 2 runs have scores of loss; a fit needs 8"):
+        read_runs([few], ["loss"], None)
+    bad = write(tmp_path / "bad.csv", heads, [[0.5, 0.5, 1.0], [0.2, -0.8, 2.0]])
+    with pytest.raises(InvalidDataError, match=r"bad.csv, row 2: .*'w_b' is -0.8"):
+        read_runs([bad], ["loss"], None)
+
+
+def test_the_command_leaves_mixture_answer_and_report(table, tmp_path, capfd, read_page):
+    out = tmp_path / "out"
+    assert run(["fit", str(table), "--target", "score=max", "--out", str(out), "--json"]) == 0
+    answer = json.loads(capfd.readouterr().out)
+    assert Mixture.load(out / "mixture.json").weights == answer["mixture"]["weights"]
+    page = read_page((out / "report.html").read_bytes())
+    assert answer["reason"] in page.text
+    assert "mixing law" in page.text
+    assert run(["fit", str(table), "--target", "loss"]) == 0
+    assert "w_code" in capfd.readouterr().out
+
+
+def test_a_file_that_is_not_there_is_one_line_and_its_code(tmp_path, capfd):
+    assert run(["fit", str(tmp_path / "none.csv"), "--target", "loss"]) == 2
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+# Tables as people hand them on.
+
+
+def rows_of(n=12):
+    """Rows of a table w_a, w_b, y, as text."""
+    return [
+        [f"{i / 11:.3f}", f"{1 - i / 11:.3f}", f"{3 + (i / 11 - 0.4) ** 2:.5f}"] for i in range(n)
+    ]
+
+
+HEADS = ["w_a", "w_b", "y"]
+
+
+def refusal(capfd, *arguments):
+    """Run ``climb fit``, and return its exit code and its message, which is one line."""
+    code = run(["fit", *map(str, arguments), "--target", "y"])
+    message = capfd.readouterr().err.splitlines()[-1]
+    assert "internal" not in message
+    return code, message
+
+
+def test_two_columns_of_one_name_are_refused_only_where_they_are_used(tmp_path, capfd):
+    for heads in (["w_a", "w_a", "y"], ["w_a", "y", "y"], ["w_a", " w_a", "y"]):
+        table = write(tmp_path / "t.csv", heads, rows_of())
+        code, message = refusal(capfd, table)
+        assert code == 3
+        assert "t.csv, line 1: columns " in message
+        assert "rename them, or keep one" in message
+    notes = write(tmp_path / "n.csv", [*HEADS, "note", "note"], [[*r, "", ""] for r in rows_of()])
+    assert len(read_runs([notes], ["y"], None).trials) == 12
+
+
+def test_two_scores_of_one_run_are_refused_with_both_lines(tmp_path, capfd):
+    weights = write(
+        tmp_path / "w.csv", ["run", "a", "b"], [[i, *r[:2]] for i, r in enumerate(rows_of())]
+    )
+    scores = [[i, r[2]] for i, r in enumerate(rows_of())]
+    twice = write(tmp_path / "s.csv", ["run", "y"], [*scores, [8, 99]])
+    code, message = refusal(capfd, weights, twice)
+    assert code == 3
+    assert (
+        "s.csv, lines 10 and 14: run '8' is there twice, and its y is '3.10711' and '99'" in message
+    )
+    other = write(
+        tmp_path / "v.csv", ["run", "a", "b"], [[i % 11, *r[:2]] for i, r in enumerate(rows_of())]
+    )
+    code, message = refusal(capfd, other, write(tmp_path / "o.csv", ["run", "y"], scores))
+    assert (code, "v.csv, lines 2 and 13: run '0' is there twice" in message) == (3, True)
+
+
+def test_what_is_left_out_is_said_by_reason_with_count_and_first(tmp_path, capfd):
+    rows = rows_of(16)
+    weights = write(
+        tmp_path / "w.csv",
+        ["run", "a", "b"],
+        [[i, *map(abs, map(float, r[:2]))] for i, r in enumerate(rows)],
+    )
+    scores = [[i, r[2]] for i, r in enumerate(rows) if i not in (2, 3)]
+    scores[0][1], scores[1][1] = "diverged", "inf"
+    scores += [["x", 1.0], ["", 2.0], scores[-1]]
+    table = write(tmp_path / "s.csv", ["run", "y"], scores)
+    assert run(["fit", str(weights), str(table), "--target", "y", "--json"]) == 0
+    out, err = capfd.readouterr()
+    expected = [
+        f"left out 1 row: no run; the first is {table}, line 17",
+        f"left out 1 row: a run that is there already; the first is '15', {table}, line 18",
+        f"left out 1 row: no weights in {weights}; the first is run 'x', {table}, line 16",
+        f"left out 2 rows: y is no finite number; the first is 'diverged', {table}, line 2",
+        f"left out 2 rows: no scores in {table}; the first is {weights}, line 4",
+    ]
+    assert json.loads(out)["notes"][: len(expected)] == expected
+    assert all(line in err for line in expected)
+
+
+def test_rows_of_one_mixture_are_repeats(tmp_path):
+    rows = [[*r[:2], float(r[2]) + noise] for r in rows_of() for noise in (0, 0.001)]
+    read = read_runs([write(tmp_path / "t.csv", HEADS, rows)], ["y"], None)
+    assert len(read.trials) == 24
+    assert read.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "ends", "encoding"),
+    [
+        (",", "\r\n", "utf-8-sig"),
+        (";", "\n", "utf-8"),
+        ("\t", "\r\n", "utf-16"),
+        (",", "\r", "utf-8"),
+    ],
+)
+def test_tables_of_spreadsheets_are_read(tmp_path, delimiter, ends, encoding):
+    rows = [
+        [cell.replace(".", ",") if delimiter == ";" else cell for cell in row] for row in rows_of()
+    ]
+    text = ends.join(delimiter.join(row) for row in [['"w_a"', "w_b", "y"], *rows, ["", "", ""]])
+    (tmp_path / "t.csv").write_bytes(f"{text}{ends}".encode(encoding))
+    plain = read_runs([write(tmp_path / "p.csv", HEADS, rows_of())], ["y"], None)
+    assert read_runs([tmp_path / "t.csv"], ["y"], None).trials == plain.trials
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [
+        (b"", 3, "has no rows under its heads"),
+        (b"w_a,w_b,y\n\n", 3, "has no rows under its heads"),
+        (b"w_a,w_b,y\n1,2\n", 3, "line 2 has 2 cells, and 3 heads above them; mend the line"),
+        (b"w_a,w_b,y\n\n1,2,3,4\n", 3, "line 3 has 4 cells"),
+        (b'w_a,w_b,y\n1,2,"3\n4,5,6\n', 3, "line 2: this is no CSV: unexpected end of data"),
+        (b"w_a,w_b,y\n1,2,3\n\xff,2,3\n", 3, "line 3 is not UTF-8"),
+        (b"w_a,w_b,y\n1,2," + b"9" * 200_000, 3, "line 2: this is no CSV: field larger"),
+        (b"w_a,w_b,y\n1,x,3\n", 3, "row 1: the weight in column 'w_b' is 'x' (line 2)"),
+        (b"w_a,w_b,y\n1,,3\n", 3, "the weight in column 'w_b' is ''"),
+        (b"w_a,w_b,y\n1,nan,3\n", 3, "the weight in column 'w_b' is 'nan'"),
+        (b"w_a,w_b,y\n1,1e200,3\n", 3, "the weight in column 'w_b' is '1e200'"),
+        (b"w_a,w_b,y\n1,1_0,3\n", 3, "the weight in column 'w_b' is '1_0'"),
+        (b"w_a,w_b,y\n0,0,3\n", 3, "row 1: every weight is 0 (line 2)"),
+        (b"w_a,w_b,y\n" + b"1,2,3\n" * 9, 3, "y is 3 in all 9 runs"),
+        (b"w_a,w_b,y\n" + b"".join(b"1,2,%d\n" % i for i in range(9)), 3, "the same weights"),
+        (b"w_a,w_y\n" + b"1,2\n" * 9, 2, "has no scores y"),
+        (b"\0" * 100, 3, "has no rows under its heads"),
+    ],
+)  # fmt: skip
+def test_a_bad_table_is_refused_with_file_line_and_remedy(tmp_path, capfd, content, code, words):
+    (tmp_path / "t.csv").write_bytes(content)
+    got, message = refusal(capfd, tmp_path / "t.csv")
+    assert (got, str(tmp_path / "t.csv") in message or "all 9" in message) == (code, True)
+    assert words in message
+
+
+def test_a_target_that_is_a_weight_is_refused(tmp_path, capfd):
+    table = write(tmp_path / "t.csv", HEADS, rows_of())
+    code, message = refusal(capfd, table, "--weights", "*")
+    assert (code, "has no scores y (y: a weight, by --weights)" in message) == (2, True)
+
+
+def test_a_target_cannot_be_least_and_most_at_once(tmp_path, capfd):
+    table = write(tmp_path / "t.csv", HEADS, rows_of())
+    assert run(["fit", str(table), "--target", "y", "--target", "y=max"]) == 2
+    assert "target y cannot be both min and max" in capfd.readouterr().err
+
+
+def test_weights_that_sum_to_unlike_totals_are_said(tmp_path):
+    rows = [[100 * float(a), 100 * float(b), y] for a, b, y in rows_of()]
+    assert read_runs([write(tmp_path / "t.csv", HEADS, rows)], ["y"], None).notes == ()
+    rows[2][:2] = [0.5, 0.5]
+    (note,) = read_runs([write(tmp_path / "t.csv", HEADS, rows)], ["y"], None).notes
+    assert "sum to 1 in line 4 and to 100 in line 2; each row is scaled to 1" in note
+
+
+def test_scores_of_a_second_file_may_be_named_as_a_domain_is(tmp_path):
+    rows = rows_of()
+    weights = write(
+        tmp_path / "w.csv", ["run", "y", "b"], [[i, *r[:2]] for i, r in enumerate(rows)]
+    )
+    scores = write(tmp_path / "s.csv", ["run", "y"], [[i, r[2]] for i, r in enumerate(rows)])
+    read = read_runs([weights, scores], ["y"], None)
+    assert read.domains == ["y", "b"]
+    assert [t.scores["y"] for t in read.trials] == [float(r[2]) for r in rows]

@@ -1,0 +1,167 @@
+"""The report says what was measured; what comes from data is text and never markup."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from climbstream.loader import Mixture
+from climbstream.loader.core.html_page import page
+from climbstream.loader.formats.clusters import load_clusters, save_clusters
+from climbstream.search import Search
+from climbstream.search.evaluation.comparison import Comparison
+from climbstream.search.experiments.report import comparison_sections, search_sections
+from climbstream.search.optimizer.trials import Trial
+
+EVIL = "<script>alert('1')</script><img src=x onerror=\"alert(2)\">&amp;"
+
+
+@pytest.fixture
+def evil(shards, tmp_path):
+    """A shard directory with words that would run if they were markup."""
+    directory = tmp_path / "<b>shards"
+    directory.mkdir()
+    shutil.copy(shards / "manifest.json", directory)
+    infos = [replace(info, terms=(EVIL, *info.terms)) for info in load_clusters(shards)]
+    save_clusters(directory, infos)
+    return directory
+
+
+def searched(shares, target="loss"):
+    """A search of eight trials, the last of which failed, and its answer."""
+    search = Search(list(shares.weights), {target: "min"}, budget=8, prior=shares)
+    while mixtures := search.ask():
+        for mixture in mixtures:
+            number = mixture.about["trial"]
+            score = 1 + mixture.weights["c00"] + number / 1000
+            search.tell(mixture, RuntimeError(EVIL) if number == 8 else {target: score})
+    return search.result(), search.log.trials
+
+
+def test_the_search_is_shown_with_its_numbers(shards, shares, read_page):
+    answer, trials = searched(shares)
+    shown = read_page(page("Search", "", search_sections(shards, answer, trials)))
+    assert answer.reason in shown.text
+    assert "token shares" in shown.text
+    for trial in trials[:-1]:
+        assert f"round {trial.round}: {trial.scores['loss']:.5g}" in shown.text
+    for name, share in shares.weights.items():
+        weight = answer.mixture.weights[name]
+        for value in (name, f"{share:.1%}", f"{weight:.1%}", f"{weight / share:.2f}x"):
+            assert value in shown.text
+
+
+def test_several_targets_have_a_front_and_the_weights_their_spread(shards, shares, read_page):
+    search = Search(list(shares.weights), {"a": "min", "b": "min"}, budget=14, prior=shares)
+    while mixtures := search.ask():
+        for mixture in mixtures:
+            scores = {"a": mixture.weights["c00"], "b": 1 - mixture.weights["c01"]}
+            search.tell(mixture, scores)
+    answer = replace(search.result(), spread=search.spread())
+    shown = read_page(page("", "", search_sections(shards, answer, search.log.trials)))
+    assert "Between the targets" in shown.text
+    for pick in answer.front:
+        assert f"{pick.scores['a']:.5g} {pick.scores['b']:.5g}" in shown.text
+    assert len(answer.spread) == len(shares.weights)
+    for low, high in answer.spread.values():
+        assert f"{low:.1%} to {high:.1%}" in shown.text
+
+
+def test_the_worth_of_the_predictor_is_shown(shards, shares, read_page):
+    search = Search(list(shares.weights), {"loss": "min"}, budget=14, prior=shares)
+    while mixtures := search.ask():
+        for mixture in mixtures:
+            search.tell(mixture, {"loss": mixture.weights["c00"]})
+    answer = search.result()
+    shown = read_page(page("", "", search_sections(shards, answer, search.log.trials)))
+    assert {skill.predictor for skill in answer.table} >= {"gaussian process", "ridge", "stack"}
+    for skill in answer.table:
+        for value in (skill.predictor, f"{skill.r2:.2f}", f"{skill.spearman:.2f}"):
+            assert value in shown.text
+
+
+def test_failed_proxies_are_counted_and_the_first_are_named(shards, shares, read_page):
+    answer, trials = searched(shares)
+    failed = [
+        Trial(number=n, round=3, mixture=shares, seed=0, scores=None, why=f"reason {n}")
+        for n in range(9, 16)
+    ]
+    sections = search_sections(shards, answer, [*trials[:-1], *failed])
+    text = read_page(page("", "", sections)).text
+    assert "7 proxies failed: 9: reason 9; 10: reason 10;" in text
+    assert "13: reason 13" in text
+    assert "reason 14" not in text
+
+
+def test_the_comparison_is_shown_with_its_claim_and_numbers(read_page):
+    comparison = Comparison({"found": [1.0, 1.25], "other": [1.5, 1.625]})
+    shown = read_page(page("", "", comparison_sections(comparison, "found")))
+    assert comparison.verdict("found")[1] in shown.text
+    for value in ("1.1250 ± 0.1250", "1.0000, 1.2500", "1.5625 ± 0.0625", "+0.4375 ± 0.0625"):
+        assert value in shown.text
+
+
+@pytest.mark.parametrize(("other", "holds"), [([1.5, 1.6], True), ([1.0, 1.4], False)])
+def test_a_claim_that_does_not_hold_looks_so(other, holds):
+    (html,) = comparison_sections(Comparison({"found": [1.0, 1.1], "other": other}), "found")
+    assert ('class="claim"' in html) == holds
+    assert ('class="claim none"' in html) != holds
+
+
+def test_what_comes_from_data_is_text_and_never_markup(evil, shares, read_page):
+    target = f"label={EVIL}"
+    answer, trials = searched(shares, target)
+    comparison = Comparison({EVIL: [1.0, 1.1], "other": [1.5, 1.6]})
+    sections = [*comparison_sections(comparison, EVIL), *search_sections(evil, answer, trials)]
+    shown = read_page(page(f"Search in {evil.name}", EVIL, sections))
+    assert not {*shown.tags} & {"script", "img", "b shards"}
+    assert shown.text.count(EVIL) >= 5
+    assert f"8: {trials[-1].why}" in shown.text
+    assert "<script>" in trials[-1].why
+    assert "Search in <b>shards" in shown.text
+
+
+def test_a_page_loads_nothing(shards, shares, read_page):
+    answer, trials = searched(shares)
+    data = page("Search", "", search_sections(shards, answer, trials))
+    assert not {*read_page(data).tags} & {"script", "link", "img", "iframe", "a"}
+    assert b"http" not in data
+
+
+def test_a_mixture_without_some_clusters_is_shown(shards, shares, read_page):
+    answer, trials = searched(shares)
+    first = next(iter(shares.weights))
+    answer = replace(answer, mixture=Mixture.of({first: 1.0}))
+    text = read_page(page("", "", search_sections(shards, answer, trials))).text
+    assert "100.0%" in text
+    assert "0.00x" in text
+
+
+def confirmed(shares):
+    """An answer that was confirmed, and its trials."""
+    search = Search(list(shares.weights), {"loss": "min"}, budget=14, prior=shares, confirm=2)
+    while mixtures := search.ask():
+        for mixture in mixtures:
+            search.tell(mixture, {"loss": 1 + mixture.weights["c00"] + mixture.about["seed"] / 100})
+    return search.result(), search.log.trials
+
+
+def test_what_was_run_again_is_shown_in_pairs(shards, shares, read_page):
+    answer, trials = confirmed(shares)
+    shown = read_page(page("", "", search_sections(shards, answer, trials)))
+    assert "Runs with 2 new seeds, the same for all" in shown.text
+    scores = answer.confirmation.scores
+    for choice, name in (("baseline", "token shares"), ("predicted", "best predicted")):
+        assert name in shown.text
+        assert f"{sum(scores[choice]['loss']) / 2:.5g} ± " in shown.text
+    gap = (sum(scores["predicted"]["loss"]) - sum(scores["baseline"]["loss"])) / 2
+    assert f"{gap:+.5g} ± " in shown.text
+
+
+def test_weights_by_round_and_how_scores_go_with_them_are_shown(shards, shares, read_page):
+    answer, trials = confirmed(shares)
+    shown = read_page(page("", "", search_sections(shards, answer, trials)))
+    first = [t.mixture.weights["c00"] for t in trials if t.round == 1]
+    assert f"{sum(first) / len(first):.1%}" in shown.text
+    for word in ("round 1", "run again", "goes with loss", "by what the other proxies predict"):
+        assert word in shown.text

@@ -1,0 +1,127 @@
+"""Whatever is drawn is brought within the limits, and changed no more than they ask for."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from climbstream.loader.core.errors import UsageError
+from climbstream.search.optimizer import candidates as propose
+from climbstream.search.optimizer.constraints import Group, Limits, epoch_caps
+
+
+def limits_of(prior, **settings):
+    return Limits.of([f"c{i}" for i in range(len(prior))], np.asarray(prior), **settings)
+
+
+@st.composite
+def problems(draw):
+    """A prior over 1 to 9 clusters, some without weight, with limits that can be kept."""
+    k = draw(st.integers(1, 9))
+    names = [f"c{i}" for i in range(k)]
+    prior = np.array(
+        draw(st.lists(st.sampled_from([0.0, 1e-3, 0.2, 1.0, 30.0]), min_size=k, max_size=k))
+    )
+    prior[draw(st.integers(0, k - 1))] = 1.0
+    prior /= prior.sum()
+    low = np.array(draw(st.lists(st.floats(0, 0.1), min_size=k, max_size=k))) * (prior > 0)
+    high = np.maximum(low, draw(st.lists(st.floats(0, 1), min_size=k, max_size=k)))
+    short = 1 - high[prior > 0].sum()
+    if short > 0:
+        high[prior > 0] += short / (prior > 0).sum() + 1e-9
+    groups = {}
+    if k > 2 and draw(st.booleans()):
+        groups = {"some": Group(names[:2], 0.0, min(1.0, float(low[:2].sum()) + 0.3))}
+    try:
+        return Limits.of(
+            names,
+            prior,
+            min_weight=dict(zip(names, low, strict=True)),
+            max_weight=dict(zip(names, high, strict=True)),
+            groups=groups,
+        )
+    except UsageError:
+        return limits_of(prior)
+
+
+@given(problems(), st.integers(0, 10**6))
+def test_what_is_projected_is_a_mixture_within_the_limits(limits, seed):
+    rng = np.random.default_rng(seed)
+    drawn = propose.candidates(20, [limits.prior], limits, (2, 50), rng)
+    assert drawn.sum(axis=1) == pytest.approx(np.ones(20), abs=1e-8)
+    assert (drawn >= limits.low).all()
+    assert (drawn <= limits.high).all()
+    for group, (least, most) in enumerate(zip(limits.least, limits.most, strict=True)):
+        sums = drawn[:, limits.members == group].sum(axis=1)
+        assert (sums >= least - 1e-9).all()
+        assert (sums <= most + 1e-9).all()
+
+
+@given(problems(), st.integers(0, 10**6))
+def test_a_mixture_within_the_limits_stays_as_it_is(limits, seed):
+    rng = np.random.default_rng(seed)
+    drawn = propose.candidates(20, [limits.prior], limits, (2, 50), rng)
+    again = limits.project(drawn)
+    assert again == pytest.approx(drawn, abs=1e-9)
+
+
+def test_a_weight_next_to_nothing_is_none():
+    limits = limits_of(np.full(3, 1 / 3), max_weight={"c0": 0.4})
+    with np.errstate(all="raise", under="ignore"):
+        (row,) = limits.project(np.array([[0.9, 0.1, 3e-309]]))
+    assert row == pytest.approx([0.4, 0.6, 0.0])
+
+
+def test_ratios_of_what_is_under_its_cap_stay():
+    limits = limits_of(np.full(4, 0.25), max_weight={"c0": 0.4})
+    (row,) = limits.project(np.array([[0.7, 0.2, 0.1, 0.0]]))
+    assert row == pytest.approx([0.4, 0.4, 0.2, 0.0])
+
+
+def test_what_has_no_room_goes_to_the_prior():
+    limits = limits_of([0.2, 0.2, 0.6], max_weight=0.4)
+    assert limits.project(np.array([[1.0, 0, 0]]))[0] == pytest.approx([0.4, 0.2, 0.4])
+
+
+def test_a_least_weight_is_taken_from_the_others_in_proportion():
+    limits = limits_of(np.full(3, 1 / 3), min_weight={"c2": 0.25})
+    assert limits.project(np.array([[0.6, 0.4, 0]]))[0] == pytest.approx([0.45, 0.3, 0.25])
+
+
+def test_a_pinned_weight_is_what_it_is():
+    limits = limits_of(np.full(3, 1 / 3), pinned={"c1": 0.2})
+    rows = propose.candidates(50, [limits.prior], limits, (2, 50), np.random.default_rng(0))
+    assert set(rows[:, 1]) == {0.2}
+
+
+def test_a_group_is_held_as_a_whole_and_keeps_its_inner_ratios():
+    limits = limits_of(np.full(4, 0.25), groups={"code": Group(["c0", "c1"], 0.1, 0.3)})
+    rows = limits.project(np.array([[0.4, 0.2, 0.3, 0.1], [0.0, 0.0, 0.5, 0.5]]))
+    assert rows[0] == pytest.approx([0.2, 0.1, 0.525, 0.175])
+    assert rows[1] == pytest.approx([0.05, 0.05, 0.45, 0.45])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"max_weight": 0.2}, "of the 4 clusters with a prior sum to 0.8, .* at least 0.25"),
+        ({"min_weight": {"c0": 0.7, "c1": 0.5}}, "least weights sum to 1.2, and a mixture sums to"),
+        ({"min_weight": {"c0": 0.7}, "max_weight": 0.5}, "c0 must be 0.7 or more and can be 0.5"),
+        (
+            {"pinned": {"c4": 0.1}},
+            "c4 must be 0.1 or more and can be 0 at most as it has no tokens",
+        ),
+        ({"pinned": {"c9": 0.1}}, "pinned names c9; there are c0, c1"),
+        ({"groups": {"a": Group(["c0"], 0.5, 0.4)}}, "group a must have 0.5 or more and can have"),
+        ({"groups": {"a": Group(["c0"]), "b": Group(["c0"])}}, "c0 is in group b and in another"),
+    ],
+)
+def test_limits_that_cannot_be_kept_are_refused_with_numbers(settings, words):
+    with pytest.raises(UsageError, match=words):
+        limits_of([0.25, 0.25, 0.25, 0.25, 0.0], **settings)
+
+
+def test_caps_follow_from_epochs():
+    caps = epoch_caps({"a": 100, "b": 1000}, final_tokens=2000, max_epochs=4)
+    assert caps == {"a": 0.2, "b": 1.0}
+    assert epoch_caps({"a": 100}, None, 4) == {"a": 1.0}

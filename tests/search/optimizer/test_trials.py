@@ -1,0 +1,184 @@
+"""Trials are written once, read back whole, and never mixed with another search's."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from climbstream.loader import Mixture
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.search import Trial, TrialLog
+from climbstream.search.optimizer.trials import Evidence, read_outcome
+
+SETTINGS = {"clusters": ["c00", "c01"], "targets": {"loss": "min"}, "budget": 8, "seed": 0}
+MIXTURE = Mixture({"c00": 0.25, "c01": 0.75})
+
+
+def a_trial(log, number=1, **changes):
+    fields = {"round": 1, "mixture": MIXTURE, "seed": 0, "scores": {"loss": 1.5}}
+    return Trial(number=number, config=log.config, **fields | changes)
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.integers(1, 999), st.none() | st.dictionaries(st.text(), finite), st.text())
+def test_a_trial_survives_json(number, scores, why):
+    trial = Trial(number=number, round=2, mixture=MIXTURE, seed=7, scores=scores, why=why)
+    assert Trial.from_json(json.loads(json.dumps(trial.to_json()))) == trial
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_is_no_score(score):
+    with pytest.raises(InvalidDataError, match="loss="):
+        a_trial(TrialLog(SETTINGS), scores={"loss": score})
+
+
+def test_a_trial_of_another_version_is_refused():
+    value = a_trial(TrialLog(SETTINGS)).to_json() | {"version": 2}
+    with pytest.raises(InvalidDataError, match="version 2; this climbstream reads 1"):
+        Trial.from_json(value)
+
+
+@pytest.mark.parametrize(
+    "value", [None, 3, [], {"version": 1}, {"version": 1, "mixture": {"a": 1}}]
+)
+def test_what_is_no_trial_is_refused(value):
+    with pytest.raises(InvalidDataError):
+        Trial.from_json(value)
+
+
+def test_a_log_gives_back_its_trials_by_number(tmp_path):
+    log = TrialLog.open(tmp_path / "trials.jsonl", SETTINGS)
+    for number in (2, 1, 3):
+        log.append(a_trial(log, number))
+    again = TrialLog.open(log.path, SETTINGS)
+    assert [trial.number for trial in again.trials] == [1, 2, 3]
+    assert again.trials == log.trials
+    assert TrialLog.open(log.path).settings == SETTINGS
+
+
+def test_a_line_cut_short_is_written_over(tmp_path):
+    log = TrialLog.open(tmp_path / "trials.jsonl", SETTINGS)
+    log.append(a_trial(log, 1))
+    log.append(a_trial(log, 2))
+    log.path.write_bytes(log.path.read_bytes()[:-20])
+    again = TrialLog.open(log.path, SETTINGS)
+    assert [trial.number for trial in again.trials] == [1]
+    again.append(a_trial(log, 2))
+    assert len(TrialLog.open(log.path, SETTINGS).trials) == 2
+
+
+def test_a_number_is_told_once(tmp_path):
+    log = TrialLog.open(tmp_path / "trials.jsonl", SETTINGS)
+    log.append(a_trial(log))
+    with pytest.raises(UsageError, match="trial 1 was told already"):
+        log.append(a_trial(log, scores=None))
+    assert TrialLog.open(log.path).trials == log.trials
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"budget": 16}, "budget was 8 and is 16"),
+        ({"seed": 1}, "seed was 0 and is 1"),
+        ({"targets": {"loss": "max"}}, "targets.loss was 'min' and is 'max'"),
+        ({"targets": {"loss": "min", "arc": "max"}}, "targets.arc was 'absent'"),
+        ({"clusters": ["c00", "c02"]}, "clusters.1 was 'c01' and is 'c02'"),
+    ],
+)
+def test_a_foreign_log_is_refused_by_what_differs(tmp_path, change, words):
+    log = TrialLog.open(tmp_path / "trials.jsonl", SETTINGS)
+    with pytest.raises(InvalidDataError, match=words):
+        TrialLog.open(log.path, SETTINGS | change)
+
+
+def test_many_differences_are_counted(tmp_path):
+    TrialLog.open(tmp_path / "trials.jsonl", {"prior": {f"c{i}": 0.1 for i in range(9)}})
+    with pytest.raises(InvalidDataError, match=r"prior\.c3 .* and 4 more\. Use"):
+        TrialLog.open(tmp_path / "trials.jsonl", {"prior": {f"c{i}": 0.2 for i in range(9)}})
+
+
+def test_a_trial_of_another_search_is_refused():
+    trial = a_trial(TrialLog(SETTINGS | {"seed": 1}))
+    with pytest.raises(UsageError, match="trial 1 is of the search"):
+        TrialLog(SETTINGS).append(trial)
+
+
+def test_a_log_that_is_not_there_is_not_made_up(tmp_path):
+    with pytest.raises(UsageError, match="no trial log"):
+        TrialLog.open(tmp_path / "trials.jsonl")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_log_names_the_file(tmp_path):
+    path = tmp_path / "trials.jsonl"
+    path.write_text('{"settings": {}}\n{"version": 1}\n')
+    with pytest.raises(InvalidDataError, match=r"trials\.jsonl: line 2: this is no trial"):
+        TrialLog.open(path)
+    path.write_text("[]\n")
+    with pytest.raises(InvalidDataError, match=r"trials\.jsonl, line 1"):
+        TrialLog.open(path)
+
+
+# What was told.
+
+
+@pytest.mark.parametrize(
+    ("outcome", "why"),
+    [
+        (None, "no scores"),
+        (RuntimeError("out of memory"), "RuntimeError: out of memory"),
+        ({"a": math.nan, "b": 1.0}, "a is nan"),
+        ({"a": 1.0, "b": -math.inf}, "b is -inf"),
+        ({"a": None, "b": 1.0}, "a is None"),
+    ],
+)
+def test_what_is_not_a_finite_score_of_every_target_is_a_failure(outcome, why):
+    assert read_outcome(outcome, ["a", "b"]) == (None, why)
+
+
+def test_scores_that_are_no_target_are_kept_if_finite():
+    outcome = {"a": np.float32(1.5), "accuracy": 0.4, "other": math.nan}
+    assert read_outcome(outcome, ["a"]) == ({"a": 1.5, "accuracy": 0.4}, "")
+
+
+def test_a_missing_target_is_the_mistake_of_the_caller():
+    with pytest.raises(UsageError, match="the scores a, c lack the targets b"):
+        read_outcome({"a": 1.0, "c": 1.0}, ["a", "b"])
+
+
+# As arrays.
+
+
+def evidence(scores, targets, mixtures=None):
+    log = TrialLog(SETTINGS)
+    pairs = zip(scores, mixtures or [MIXTURE] * len(scores), strict=True)
+    trials = [a_trial(log, n, scores=s, mixture=m) for n, (s, m) in enumerate(pairs, start=1)]
+    return Evidence.of(trials, ["c00", "c01"], targets, np.full(len(targets), 1 / len(targets)))
+
+
+def test_less_is_better_whatever_the_direction():
+    scores = [{"loss": 2.0, "accuracy": 0.4}, None, {"loss": 1.0, "accuracy": 0.6}]
+    known = evidence(scores, {"accuracy": "max", "loss": "min"})
+    assert known.scores == pytest.approx(np.array([[1, 1], [-1, -1]]))
+    assert known.total == pytest.approx(np.array([1, -1]))
+    assert known.units(known.scores[1]) == pytest.approx(scores[2])
+
+
+def test_equal_scores_are_not_blown_up():
+    known = evidence([{"loss": 0.1 + 0.2}, {"loss": 0.3}], {"loss": "min"})
+    assert np.abs(known.total).max() < 1e-9
+
+
+def test_the_noise_comes_from_repeats():
+    other = Mixture({"c00": 1.0})
+    scores = [{"loss": 1.0}, {"loss": 3.0}, {"loss": 7.0}]
+    known = evidence(scores, {"loss": "min"}, [MIXTURE, MIXTURE, other])
+    noise, freedom = known.noise()
+    assert freedom == 1
+    assert noise * known.scale[0] == pytest.approx(math.sqrt(2))
+    assert evidence(scores[1:], {"loss": "min"}, [MIXTURE, other]).noise() == (None, 0)
