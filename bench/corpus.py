@@ -14,14 +14,9 @@ import numpy as np
 
 from climbstream.loader.core.files import hash_bytes, write_bytes
 from climbstream.loader.formats.manifest import ClusterEntry, Manifest, cluster_folder
-from climbstream.loader.formats.mds.index import (
-    SHARD_BYTES,
-    Index,
-    compress,
-    describe_shard,
-    encode_document,
-    encode_shard,
-)
+from climbstream.loader.formats.mds.compression import compress
+from climbstream.loader.formats.mds.index import SHARD_BYTES, Index
+from climbstream.loader.formats.mds.writer import describe_shard, encode_document, encode_shard
 
 CLUSTERS = 16
 SEQ_LEN = 2048

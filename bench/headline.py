@@ -28,8 +28,9 @@ from climbstream.search.evaluation.comparison import Comparison
 from climbstream.search.experiments.compare import compare
 from climbstream.search.experiments.doremi_search import run_doremi
 from climbstream.search.experiments.proxy_search import run_search
+from climbstream.search.experiments.settings import SearchSettings
 from climbstream.search.training.run import train_run
-from climbstream.search.training.settings import SearchSettings, TrainSettings
+from climbstream.search.training.settings import TrainSettings
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus"
 SEARCHED = ("piqa", "arc_easy", "hellaswag")

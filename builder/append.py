@@ -22,10 +22,11 @@ from climbstream.builder.corpus.sources import survey
 from climbstream.builder.features.encoder import check_shape
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
 from climbstream.builder.report.report import write_report
-from climbstream.builder.selection.annotate import look_at, tokenize_all
+from climbstream.builder.selection.annotate import look_at
 from climbstream.builder.selection.selection import assign, identify
 from climbstream.builder.writers.catalogue import read_seen, write_catalogue, write_heldout
 from climbstream.builder.writers.shards import write_clusters
+from climbstream.builder.writers.tokenization import tokenize_all
 from climbstream.loader.core.console import say
 from climbstream.loader.core.engines.engine import Engine, open_engine
 from climbstream.loader.core.errors import InvalidDataError

@@ -8,7 +8,7 @@ them forbids, and no two names differ in case alone. Labels are sorted as people
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import hash_bytes
@@ -129,3 +129,21 @@ def _marked(name: str, label: str, taken: set[str]) -> str:
 def _folded(name: str) -> str:
     """Return what is left of a name where systems do not tell case and forms of letters apart."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+
+
+def table_folder(label: int | str) -> str:
+    """Name the folder of the tables of a cluster, as ClimbLab or a mirror of it does."""
+    return f"cluster_{label}" if isinstance(label, int) else f"cluster_id={label}"
+
+
+def cluster_labels(names: Sequence[str]) -> tuple[int | str, ...]:
+    """Say what an import must be told to name the clusters ``names`` again: numbers, if they are.
+
+    >>> cluster_labels(["c01", "c20"]), cluster_labels(["law", "sea"])
+    ((1, 20), ('law', 'sea'))
+    """
+    numbers = [re.fullmatch("c([0-9]+)", name) for name in names]
+    found = [int(match[1]) for match in numbers if match]
+    if len(found) == len(names) and [*cluster_names(map(str, found)).values()] == [*names]:
+        return tuple(found)
+    return tuple(names)

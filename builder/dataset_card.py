@@ -8,13 +8,16 @@ ends a document, which the rows of a clustered corpus do not say.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import fsspec
 import yaml
 
 from climbstream.loader.core.errors import InvalidDataError
-from climbstream.loader.formats.manifest import Manifest
+from climbstream.loader.core.files import write_bytes
+from climbstream.loader.formats.manifest import TOKENIZER, Manifest, read_file
+from climbstream.loader.storage.store import Store
 
 CARD = "README.md"
 _OF_THE_HUB = frozenset(
@@ -103,3 +106,28 @@ def write_card(title: str, metadata: Mapping[str, Any], body: str) -> bytes:
     """Return the bytes of a card."""
     head = yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=True)
     return f"---\n{head}---\n\n# {title}\n\n{body}\n".encode()
+
+
+def write_beside(directory: str, manifest: Manifest, out: Path, configs: Mapping[str, str]) -> None:
+    """Write the card, which carries the licence, and the tokenizer if one is known.
+
+    ``configs`` are folders of tables by the name of their configuration.
+    """
+    if manifest.tokenizer_hash:
+        store = Store.of(directory).without_links()
+        write_bytes(out / TOKENIZER, read_file(store, manifest, TOKENIZER))
+    metadata: dict[str, Any] = {}
+    if manifest.license != "unknown":
+        metadata = license_metadata(manifest.license)
+    if configs:
+        metadata["configs"] = [
+            {"config_name": name, "data_files": f"{folder}/*.parquet"}
+            for name, folder in configs.items()
+        ]
+    rows = "\n".join(f"| {c.name} | {c.documents:,} | {c.tokens:,} |" for c in manifest.clusters)
+    body = (
+        f"{manifest.tokens:,} tokens in {len(manifest.clusters)} clusters. "
+        f"Licence: {manifest.license}.\n\n| cluster | documents | tokens |\n|---|---|---|\n{rows}"
+    )
+    metadata["climbstream"] = our_metadata(manifest, manifest.license)
+    write_bytes(out / CARD, write_card("Clusters of tokens", metadata, body))

@@ -13,19 +13,20 @@ from typing import Any
 import numpy as np
 
 from climbstream.builder.clustering.cluster_map import ClusterMap
-from climbstream.builder.clustering.fit import MODEL, fit_model, fit_tokenizer, read_fit
+from climbstream.builder.clustering.fit import MODEL, fit_model, read_fit
 from climbstream.builder.corpus.ingest import BAD_RECORDS, NoColumnError, ReadReport, read_corpus
 from climbstream.builder.corpus.partition import Unit
 from climbstream.builder.corpus.read_report import BadFile, check_losses
 from climbstream.builder.corpus.sources import Source, survey
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
 from climbstream.builder.report.report import write_report
-from climbstream.builder.selection.annotate import look_at, tokenize_all
+from climbstream.builder.selection.annotate import look_at
 from climbstream.builder.selection.preview import preview
 from climbstream.builder.selection.selection import Fates, decide, identify
 from climbstream.builder.writers.catalogue import write_catalogue, write_heldout
 from climbstream.builder.writers.shards import write_clusters
-from climbstream.builder.writers.tokenizer import load_tokenizer, token_dtype
+from climbstream.builder.writers.tokenization import tokenize_all
+from climbstream.builder.writers.tokenizer import fit_tokenizer, load_tokenizer, token_dtype
 from climbstream.loader.core.console import say
 from climbstream.loader.core.engines.engine import Engine, open_engine
 from climbstream.loader.core.errors import UsageError

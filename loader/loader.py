@@ -28,14 +28,13 @@ from climbstream.loader.core.permutation import key
 from climbstream.loader.core.typed import short
 from climbstream.loader.formats.manifest import Manifest, cluster_folder, load_index
 from climbstream.loader.formats.mixture import ONE, Mixture
-from climbstream.loader.monitoring.metrics import forecast_ends
 from climbstream.loader.reading.collator import Batch, BatchMaker
 from climbstream.loader.reading.gather import count_padding
 from climbstream.loader.reading.open_shards import Shelf
 from climbstream.loader.reading.packing import PACKS
 from climbstream.loader.reading.row_source import TokenStream
 from climbstream.loader.reading.shard_cache import ShardCache
-from climbstream.loader.sampling.epoch_limits import Allowance
+from climbstream.loader.sampling.epoch_limits import Allowance, forecast_ends
 from climbstream.loader.sampling.lanes import Lanes, next_runs
 from climbstream.loader.sampling.planner import Planner, Position, Steps
 from climbstream.loader.sampling.quotas import draw_quotas

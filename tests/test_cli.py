@@ -16,8 +16,8 @@ import pytest
 from climbstream.loader.cli import main as cli
 from climbstream.loader.cli.main import COMMANDS, call, run
 from climbstream.loader.core import errors
+from climbstream.loader.core.console import text_table
 from climbstream.loader.core.files import lock
-from climbstream.loader.core.table import text_table
 
 HEAVY = {
     *("torch", "numpy", "numba", "scipy", "sklearn", "pandas", "pyarrow", "datasets", "faiss"),

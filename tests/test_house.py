@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from itertools import chain
 from pathlib import Path
 
@@ -118,6 +119,16 @@ def test_a_module_imports_its_own_folder_relatively(module):
         if isinstance(node, ast.ImportFrom) and not node.level:
             assert node.module not in (own, f"climbstream.{module.split('.')[0]}")
             assert (node.module or "").rpartition(".")[0] != own
+
+
+@pytest.mark.parametrize("folder", sorted({name.rpartition(".")[0] for name in MODULES}))
+def test_no_modules_of_a_folder_import_each_other_in_a_circle(folder):
+    beside = {name for name in MODULES if name.rpartition(".")[0] == folder}
+    graph = {
+        name: {other.removeprefix("climbstream.") for other in imports(name)} & beside
+        for name in beside
+    }
+    assert TopologicalSorter(graph).static_order()
 
 
 # Layers.

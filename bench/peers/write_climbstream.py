@@ -10,8 +10,8 @@ from measure import cpu_seconds
 
 from climbstream.builder.corpus.document import Document
 from climbstream.builder.corpus.partition import UNIT_BYTES, Unit
-from climbstream.builder.selection.annotate import TokenTask, tokenize_unit
 from climbstream.builder.writers.shards import write_clusters
+from climbstream.builder.writers.tokenization import TokenTask, tokenize_unit
 
 CLUSTERS = 8
 

@@ -10,11 +10,13 @@ from typing import Any
 import click
 
 from climbstream.builder.settings import IDS, SCORES, THRESHOLDS, BuildSettings
-from climbstream.loader.cli.main import json_option, show, task_timeout_option
+from climbstream.loader.cli.main import task_timeout_option
+from climbstream.loader.cli.options import json_option, show
 from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import read_json
-from climbstream.loader.formats.clusters import clusters_text, load_clusters
+from climbstream.loader.formats.cluster_tables import clusters_text
+from climbstream.loader.formats.clusters import load_clusters
 
 _SCORE = "SCORE=column:NAME or SCORE=FILE, a fastText model; of " + ", ".join(SCORES) + "."
 _IDS = "Where an identifier stands for one document: its file, all, nowhere.  [default: source]"

@@ -12,12 +12,13 @@ from climbstream.builder.importer.pipeline import import_corpus
 from climbstream.builder.importer.settings import ImportSettings
 from climbstream.builder.publisher.repo_files import WHAT, collect, size_of
 from climbstream.builder.publisher.upload import Publisher
-from climbstream.loader.cli.main import json_option, show, task_timeout_option
-from climbstream.loader.core.console import say
+from climbstream.loader.cli.main import task_timeout_option
+from climbstream.loader.cli.options import json_option, show
+from climbstream.loader.core.console import say, text_table
 from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import IntegrityError
-from climbstream.loader.core.table import text_table
-from climbstream.loader.formats.clusters import clusters_text, load_clusters
+from climbstream.loader.formats.cluster_tables import clusters_text
+from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.mixture import Mixture, some_names
 from climbstream.loader.storage.hub import check_repo
 from climbstream.loader.tools.verify import verify_directory

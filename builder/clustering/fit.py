@@ -4,51 +4,25 @@ The sample is as large for a large corpus as for a small one, and so is the memo
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.sample import draw_places, sample_texts
 from climbstream.builder.features.encoder import FITTED, load_model, read_vectors
 from climbstream.builder.features.tfidf import Embedder
 from climbstream.builder.settings import BuildSettings
-from climbstream.builder.writers.tokenizer import load_tokenizer, train_tokenizer
 from climbstream.loader.core.console import say
 from climbstream.loader.core.errors import InvalidDataError
-from climbstream.loader.core.files import atomic_path, reading, write_bytes
-from climbstream.loader.core.permutation import drawn
+from climbstream.loader.core.files import atomic_path, reading
 
 from .kmeans import automatic_count, fit_centroids
 
 MODEL = "model.npz"
-_CHARS = 20_000
-"""Of each document of the sample, what is looked at."""
-
-
-def _draw(
-    units: Sequence[Unit], settings: BuildSettings
-) -> Iterator[tuple[Unit, NDArray[np.int64]]]:
-    """Draw ``settings.sample`` documents: rows of units, in corpus order."""
-    ends = np.cumsum([len(unit) for unit in units])
-    chosen = np.sort(drawn(int(ends[-1]), settings.sample, settings.seed, "sample"))
-    for unit, end in zip(units, ends.tolist(), strict=True):
-        rows = chosen[np.searchsorted(chosen, end - len(unit)) : np.searchsorted(chosen, end)]
-        if len(rows):
-            yield unit, rows - (end - len(unit))
-
-
-def sample_texts(units: Sequence[Unit], settings: BuildSettings) -> list[str]:
-    """Return how the texts of the documents drawn begin."""
-    texts: list[str] = []
-    for unit, rows in _draw(units, settings):
-        column = unit.columns("text")["text"].take(rows)
-        texts += pc.utf8_slice_codeunits(column, 0, _CHARS).to_pylist()
-    return texts
 
 
 def sample_vectors(units: Sequence[Unit], settings: BuildSettings) -> NDArray[np.float32]:
@@ -57,7 +31,7 @@ def sample_vectors(units: Sequence[Unit], settings: BuildSettings) -> NDArray[np
     Raises:
         InvalidDataError: They are not of one length.
     """
-    parts = {unit: read_vectors(unit, rows) for unit, rows in _draw(units, settings)}
+    parts = {unit: read_vectors(unit, rows) for unit, rows in draw_places(units, settings)}
     first = next(iter(parts))
     for unit, vectors in parts.items():
         if vectors.shape[1] != parts[first].shape[1]:
@@ -109,15 +83,3 @@ def read_fit(path: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Read the centroids that lie in ``path``, and how good k-means found them to be."""
     with reading(path, "model of a build"), np.load(path, allow_pickle=False) as model:
         return model["centroids"], json.loads(str(model["kmeans"]))
-
-
-def fit_tokenizer(units: Sequence[Unit], path: Path, settings: BuildSettings) -> Tokenizer:
-    """Load or train the tokenizer, and write it to ``path``, unless that is there."""
-    if not path.exists():
-        if settings.tokenizer:
-            tokenizer = load_tokenizer(settings.tokenizer)
-        else:
-            say(f"train a tokenizer of {settings.vocab_size:,} tokens")
-            tokenizer = train_tokenizer(sample_texts(units, settings), settings.vocab_size)
-        write_bytes(path, tokenizer.to_str(pretty=True).encode())
-    return Tokenizer.from_file(str(path))

@@ -1,8 +1,83 @@
 """Document: one text of the corpus and where it comes from."""
 
+import json
 from dataclasses import dataclass
+from typing import Any
 
-from .given import NOTHING, Given
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.builder.settings import BuildSettings
+
+from .records import MISSING, look_up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What columns say of a document."""
+
+    kept: tuple[str | None, ...] = ()
+    """Values of the columns to keep, as text; what is no text, as JSON."""
+    scores: tuple[float, ...] = ()
+    """Values of the columns that are scores."""
+    vector: NDArray[np.float32] | None = None
+    """Its embedding, ``[dims]``, of any length."""
+
+
+NOTHING = Given()
+
+
+def take_given(record: dict[str, Any], settings: BuildSettings) -> Given | str:
+    """Take what ``settings`` ask for from ``record``, or say why that cannot be."""
+    scores = []
+    for column in settings.score_columns.values():
+        score = _number(_value(record, column))
+        if score is None:
+            return f"{column} is no number"
+        scores.append(score)
+    vector = None
+    if settings.vector_column is not None:
+        vector = _vector(_value(record, settings.vector_column))
+        if vector is None:
+            return f"{settings.vector_column} is no list of numbers"
+    return Given(
+        kept=tuple(_text(_value(record, column)) for column in settings.keep),
+        scores=tuple(scores),
+        vector=vector,
+    )
+
+
+def _value(record: dict[str, Any], path: str) -> Any:
+    value = look_up(record, path)
+    return None if value is MISSING else value
+
+
+def _number(value: Any) -> float | None:
+    """A finite number; in a table of text it is text."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if np.isfinite(number) else None
+
+
+def _vector(value: Any) -> NDArray[np.float32] | None:
+    try:
+        value = json.loads(value) if isinstance(value, str) else value
+        found = np.asarray(value if isinstance(value, list | np.ndarray) else None, np.float32)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return None
+    usable = found.ndim == 1 and len(found) > 1 and bool(np.isfinite(found).all())
+    return found if usable else None
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text.encode(errors="replace").decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

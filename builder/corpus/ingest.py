@@ -16,20 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from climbstream.builder.selection.dedup import hash_texts
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader.core.console import Progress, say
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import read_json, write_json
 
-from .document import Document
-from .given import take_given
+from .document import Document, take_given
 from .installed import installed_documents
 from .partition import UNIT_BYTES, Unit
 from .read_report import BadFile, BadRecord, Report
 from .records import MISSING, Columns, look_up, read_records
 from .sources import Source, megabytes_of
+from .text_hashes import hash_texts
 
 BAD_RECORDS = "bad_records.json"
 _NAMED = 24

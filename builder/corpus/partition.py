@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from climbstream.loader.core.files import atomic_path, naming
 from climbstream.loader.formats.catalogue import read_parquet
 
-from .document import Document
-from .given import NOTHING
+from .document import NOTHING, Document
 
 UNIT_BYTES = 4 << 20
 """Text of a unit: small enough for many to be in work, large enough for columns to compress."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from climbstream.builder.dataset_card import write_beside
 from climbstream.builder.workdir import workplace
 from climbstream.loader.core.console import Progress, say
 from climbstream.loader.core.engines.local import Pool
@@ -25,8 +26,7 @@ from climbstream.loader.formats.manifest import Manifest, load_index
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.storage.store import Store
 
-from .rows import Rows
-from .shards import rows_of, write_beside
+from .rows import Rows, rows_of
 
 DONE = "drawn.json"
 _LAYOUTS = {"parquet": "part_{}.parquet", "jsonl": "part_{}.jsonl"}

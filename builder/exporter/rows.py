@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from climbstream.loader.core.errors import IntegrityError
+from climbstream.builder.cluster_names import cluster_labels
+from climbstream.loader.core.errors import IntegrityError, UsageError
 from climbstream.loader.core.files import atomic_path, reading
-from climbstream.loader.formats.manifest import TOKENIZER
+from climbstream.loader.formats.manifest import TOKENIZER, Manifest
 from climbstream.loader.storage.store import Store
 
 Part = tuple[Sequence[int], Sequence[NDArray[Any]]]
@@ -111,3 +112,19 @@ def _tokenizer(directory: str) -> Tokenizer:
     data = Store.of(directory).read(TOKENIZER)
     with reading(f"{directory}/{TOKENIZER}", "tokenizer"):
         return Tokenizer.from_str(data.decode())
+
+
+def rows_of(directory: str, manifest: Manifest, to: str, *, text: bool) -> Rows:
+    """Say how documents of ``directory`` become rows of the layout ``to``.
+
+    Raises:
+        UsageError: There is no text in that layout, or no tokenizer to have it from.
+    """
+    if text and to not in ("parquet", "jsonl"):
+        raise UsageError(f"--to {to} holds tokens; export text to parquet or jsonl")
+    if text and not manifest.tokenizer_hash:
+        raise UsageError(
+            f"{directory} has no {TOKENIZER}, so its tokens cannot be read as text; export tokens"
+        )
+    labels = cluster_labels(manifest.names)
+    return Rows(eos_id=manifest.eos_id, labels=labels, text_of=directory if text else None)

@@ -6,8 +6,7 @@ reads back; ``megatron`` is Megatron's own; mosaicml-streaming reads our shards 
 """
 
 import itertools
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,23 @@ from typing import Any
 import yaml
 from numpy.typing import NDArray
 
-from climbstream.builder.cluster_names import cluster_names
-from climbstream.builder.dataset_card import CARD, license_metadata, our_metadata, write_card
+from climbstream.builder.cluster_names import table_folder
+from climbstream.builder.dataset_card import (
+    write_beside,
+)
 from climbstream.builder.workdir import workplace
 from climbstream.loader.core.console import Progress, say
 from climbstream.loader.core.engines.local import Pool
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import read_json, write_bytes, write_json
 from climbstream.loader.formats.documents import cluster_documents
-from climbstream.loader.formats.manifest import TOKENIZER, Manifest, load_index, read_file
+from climbstream.loader.formats.manifest import Manifest, load_index
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.mosaic import stream_arguments
 from climbstream.loader.storage.store import Store
 
 from .megatron import blend, prefixes, write_indexed
-from .rows import Rows
+from .rows import Rows, rows_of
 
 LAYOUTS = ("parquet", "jsonl", "megatron", "mosaic")
 DONE = "export.json"
@@ -109,22 +110,6 @@ def export_shards(
     return said
 
 
-def rows_of(directory: str, manifest: Manifest, to: str, *, text: bool) -> Rows:
-    """Say how documents of ``directory`` become rows of the layout ``to``.
-
-    Raises:
-        UsageError: There is no text in that layout, or no tokenizer to have it from.
-    """
-    if text and to not in ("parquet", "jsonl"):
-        raise UsageError(f"--to {to} holds tokens; export text to parquet or jsonl")
-    if text and not manifest.tokenizer_hash:
-        raise UsageError(
-            f"{directory} has no {TOKENIZER}, so its tokens cannot be read as text; export tokens"
-        )
-    labels = cluster_labels(manifest.names)
-    return Rows(eos_id=manifest.eos_id, labels=labels, text_of=directory if text else None)
-
-
 def _tasks(
     directory: str, manifest: Manifest, out: Path, to: str, rows: Rows
 ) -> tuple[list[FileTask], Callable[[FileTask], int]]:
@@ -159,24 +144,6 @@ def _tasks(
             for k, prefix in enumerate(prefixes(manifest.names))
         ], write_megatron
     return [], write_rows
-
-
-def table_folder(label: int | str) -> str:
-    """Name the folder of the tables of a cluster, as ClimbLab or a mirror of it does."""
-    return f"cluster_{label}" if isinstance(label, int) else f"cluster_id={label}"
-
-
-def cluster_labels(names: Sequence[str]) -> tuple[int | str, ...]:
-    """Say what an import must be told to name the clusters ``names`` again: numbers, if they are.
-
-    >>> cluster_labels(["c01", "c20"]), cluster_labels(["law", "sea"])
-    ((1, 20), ('law', 'sea'))
-    """
-    numbers = [re.fullmatch("c([0-9]+)", name) for name in names]
-    found = [int(match[1]) for match in numbers if match]
-    if len(found) == len(names) and [*cluster_names(map(str, found)).values()] == [*names]:
-        return tuple(found)
-    return tuple(names)
 
 
 def _cut(count: int, parts: int) -> list[range]:
@@ -221,28 +188,3 @@ def _mixture_text(
         streams = {value["remote"].rpartition("/")[2]: value for value in arguments}
         return str(yaml.safe_dump({"streams": streams}, sort_keys=False)).rstrip("\n")
     return None
-
-
-def write_beside(directory: str, manifest: Manifest, out: Path, configs: Mapping[str, str]) -> None:
-    """Write the card, which carries the licence, and the tokenizer if one is known.
-
-    ``configs`` are folders of tables by the name of their configuration.
-    """
-    if manifest.tokenizer_hash:
-        store = Store.of(directory).without_links()
-        write_bytes(out / TOKENIZER, read_file(store, manifest, TOKENIZER))
-    metadata: dict[str, Any] = {}
-    if manifest.license != "unknown":
-        metadata = license_metadata(manifest.license)
-    if configs:
-        metadata["configs"] = [
-            {"config_name": name, "data_files": f"{folder}/*.parquet"}
-            for name, folder in configs.items()
-        ]
-    rows = "\n".join(f"| {c.name} | {c.documents:,} | {c.tokens:,} |" for c in manifest.clusters)
-    body = (
-        f"{manifest.tokens:,} tokens in {len(manifest.clusters)} clusters. "
-        f"Licence: {manifest.license}.\n\n| cluster | documents | tokens |\n|---|---|---|\n{rows}"
-    )
-    metadata["climbstream"] = our_metadata(manifest, manifest.license)
-    write_bytes(out / CARD, write_card("Clusters of tokens", metadata, body))

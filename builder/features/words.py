@@ -126,3 +126,9 @@ def _lower(point: Any) -> Any:
 @njit(cache=True, nogil=True)
 def _is_small(one: Any, other: Any) -> Any:
     return 0x61 <= one <= 0x7A and 0x61 <= other <= 0x7A
+
+
+def opening(text: str, most: int = 300) -> str:
+    """Return how ``text`` begins, in at most ``most`` characters, on one line."""
+    line = " ".join(text[: 4 * most].split())
+    return line if len(line) <= most else line[: most - 1] + "…"

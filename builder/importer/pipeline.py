@@ -15,7 +15,6 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from climbstream.builder.cluster_names import cluster_names
-from climbstream.builder.clustering.fit import fit_tokenizer
 from climbstream.builder.corpus.ingest import BAD_RECORDS
 from climbstream.builder.corpus.partition import Unit
 from climbstream.builder.dataset_card import CARD, Card, read_beside
@@ -28,13 +27,13 @@ from climbstream.builder.end_token import (
     trained_end_token,
 )
 from climbstream.builder.report.report import write_report
-from climbstream.builder.selection.annotate import tokenize_all
 from climbstream.builder.selection.selection import Fates
 from climbstream.builder.settings import BuildSettings
 from climbstream.builder.workdir import WORK, workplace
 from climbstream.builder.writers.catalogue import write_catalogue
 from climbstream.builder.writers.shards import write_clusters
-from climbstream.builder.writers.tokenizer import load_tokenizer, token_dtype
+from climbstream.builder.writers.tokenization import tokenize_all
+from climbstream.builder.writers.tokenizer import fit_tokenizer, load_tokenizer, token_dtype
 from climbstream.loader.core.console import Progress, say
 from climbstream.loader.core.engines.engine import Engine, open_engine
 from climbstream.loader.core.errors import InvalidDataError, UsageError

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from climbstream.builder.cluster_names import cluster_labels, table_folder
 from climbstream.builder.dataset_card import CARD, license_metadata, our_metadata, write_card
 from climbstream.builder.exporter.mixture import draw_shards
-from climbstream.builder.exporter.shards import cluster_labels, export_shards, table_folder
+from climbstream.builder.exporter.shards import export_shards
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
 from climbstream.loader.core.files import check_regular, hash_file
 from climbstream.loader.formats.manifest import (

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.features.words import opening
 from climbstream.builder.settings import SCORES
 from climbstream.loader.core.permutation import key
 from climbstream.loader.formats.clusters import ClusterInfo
@@ -196,9 +197,3 @@ def name_terms(groups: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
 def show_some(documents: Sequence[Mapping[str, str]]) -> tuple[dict[str, str], ...]:
     """Return ``id`` and the `opening` of ``text`` of the first documents, to be shown."""
     return tuple({"id": d["id"], "text": opening(d["text"])} for d in documents[:SHOWN])
-
-
-def opening(text: str, most: int = 300) -> str:
-    """Return how ``text`` begins, in at most ``most`` characters, on one line."""
-    line = " ".join(text[: 4 * most].split())
-    return line if len(line) <= most else line[: most - 1] + "…"

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from climbstream.builder.corpus.read_report import losses
 from climbstream.loader.core.files import write_bytes
-from climbstream.loader.core.html_page import cluster_table, page, paragraph, section, table
+from climbstream.loader.core.html_page import page, paragraph, section, table
+from climbstream.loader.formats.cluster_tables import cluster_table
 from climbstream.loader.formats.clusters import ClusterInfo
 from climbstream.loader.formats.manifest import Manifest
 

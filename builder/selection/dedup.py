@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 from rensa import RMinHash
 
@@ -33,12 +32,6 @@ _PAIRS = 1 << 16
 """Pairs that are compared at a time: 16 MB of signatures."""
 _ROWS = 1 << 20
 """Hashes that are compared at a time; more are dealt to files first, so memory does not grow."""
-
-
-def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
-    """Hash texts, spaces aside: uint64 ``[n, 2]``, the halves of an xxh3-128."""
-    digests = [xxhash.xxh3_128_digest(" ".join(text.split()).encode()) for text in texts]
-    return np.frombuffer(b"".join(digests), np.uint64).reshape(len(texts), 2)
 
 
 @dataclass(frozen=True, slots=True)

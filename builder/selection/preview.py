@@ -6,7 +6,7 @@ import numpy as np
 
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.ward import count_by_height
-from climbstream.builder.report.describe import opening
+from climbstream.builder.features.words import opening
 
 from .selection import Fates, micros_of
 

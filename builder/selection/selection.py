@@ -4,7 +4,7 @@ A few bytes a document are held in memory; all else lies in the units and is rea
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Self
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.ward import Micros, merge_clusters
 from climbstream.builder.corpus.partition import Unit
-from climbstream.builder.settings import BuildSettings
+from climbstream.builder.corpus.text_hashes import hash_texts
+from climbstream.builder.settings import SCORES, BuildSettings
 from climbstream.loader.core.permutation import key
 
-from .dedup import Seen, find_repeated, hash_texts, near_originals
-from .prune import poor_documents, prune_clusters
+from .dedup import Seen, find_repeated, near_originals
 
 HELD_OUT = "held out"
 REPEATED = ("identifier seen before", "text seen before")
@@ -240,3 +240,25 @@ def _where(mask: NDArray[np.bool_], reason: str) -> NDArray[np.str_]:
 
 def _size(sizes: NDArray[np.int64], mask: NDArray[np.bool_]) -> Counter[str]:
     return Counter({"documents": int(mask.sum()), "bytes": int(sizes[mask].sum())})
+
+
+def prune_clusters(
+    clusters: ClusterMap, means: NDArray[np.float64], least: Mapping[str, float]
+) -> ClusterMap:
+    """Leave out micro-clusters whose mean score, float64 ``[M, 4]``, is below ``least``."""
+    why = {}
+    for micro in clusters.kept.tolist():
+        for name, low in least.items():
+            mean = float(means[micro, SCORES.index(name)])
+            # A micro-cluster without documents has no mean, and nothing to leave out.
+            if mean < low and micro not in why:
+                why[micro] = f"cluster scores {mean:.1f} in {name}, below {low:g}"
+    return clusters.without(why)
+
+
+def poor_documents(scores: NDArray[np.float32], least: Mapping[str, float]) -> NDArray[np.str_]:
+    """Say why each document, scores float32 ``[n, 4]``, is left out; empty: it stays."""
+    why = np.full(len(scores), "", dtype="U32")
+    for name, low in least.items():
+        why[(scores[:, SCORES.index(name)] < low) & (why == "")] = f"low {name} score"
+    return why

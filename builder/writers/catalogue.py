@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.corpus.partition import Unit
-from climbstream.builder.selection.dedup import SIGNATURE, Seen, hash_texts
+from climbstream.builder.corpus.text_hashes import hash_texts
+from climbstream.builder.selection.dedup import SIGNATURE, Seen
 from climbstream.builder.selection.selection import HELD_OUT, REPEATED, Fates
 from climbstream.builder.settings import SCORES
 from climbstream.loader.core.engines.engine import Engine, run_stage

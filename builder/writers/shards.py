@@ -26,11 +26,9 @@ from climbstream.loader.formats.manifest import (
     cluster_folder,
     load_index,
 )
-from climbstream.loader.formats.mds.index import (
-    SHARD_BYTES,
-    Index,
-    ShardEntry,
-    compress,
+from climbstream.loader.formats.mds.compression import compress
+from climbstream.loader.formats.mds.index import SHARD_BYTES, Index, ShardEntry
+from climbstream.loader.formats.mds.writer import (
     describe_shard,
     encode_document,
     encode_shard,

@@ -8,8 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.sample import sample_texts
 from climbstream.builder.end_token import EOS
+from climbstream.builder.settings import BuildSettings
+from climbstream.loader.core.console import say
 from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.files import write_bytes
 
 _BATCH = 128
 """Texts that are encoded at a time: an encoding takes 20 times the memory of its ids."""
@@ -64,3 +69,15 @@ def tokenize(
         encodings = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
         documents += [np.array(encoding.ids + tail, dtype) for encoding in encodings]
     return documents
+
+
+def fit_tokenizer(units: Sequence[Unit], path: Path, settings: BuildSettings) -> Tokenizer:
+    """Load or train the tokenizer, and write it to ``path``, unless that is there."""
+    if not path.exists():
+        if settings.tokenizer:
+            tokenizer = load_tokenizer(settings.tokenizer)
+        else:
+            say(f"train a tokenizer of {settings.vocab_size:,} tokens")
+            tokenizer = train_tokenizer(sample_texts(units, settings), settings.vocab_size)
+        write_bytes(path, tokenizer.to_str(pretty=True).encode())
+    return Tokenizer.from_file(str(path))

@@ -4,19 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from climbstream.loader.core.errors import UsageError
-from climbstream.loader.core.files import reading
-from climbstream.loader.formats.catalogue import read_parquet
+from climbstream.loader.formats.catalogue import look_up
 from climbstream.loader.formats.manifest import DOCUMENTS, cluster_folder, load_index
 from climbstream.loader.reading.row_source import TokenStream
 from climbstream.loader.reading.shard_cache import ShardCache
 
 from .replay import Replay
-
-Place = tuple[str, int, int]
-"""Cluster, shard, and document's row in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +85,7 @@ def explain_step(
                 }
             )
     places = {(f["cluster"], f["shard"], f["document"]) for f in found}
-    known = _look_up(Path(str(replay.directory)) / DOCUMENTS, places)
+    known = look_up(Path(str(replay.directory)) / DOCUMENTS, places)
     pieces = []
     for fields in found:
         name, origin = known.get(
@@ -99,24 +93,3 @@ def explain_step(
         )
         pieces.append(Piece(**fields, id=name, origin=origin))
     return pieces
-
-
-def _look_up(folder: Path, places: set[Place]) -> dict[Place, tuple[str | None, str | None]]:
-    """Find the documents at ``places`` in the catalogue: id and origin."""
-    found: dict[Place, tuple[str | None, str | None]] = {}
-    if not (parts := sorted(folder.glob("part-*.parquet"))):
-        return found
-    import pyarrow.compute as pc  # noqa: PLC0415 - only directories with a catalogue need it
-
-    clusters = sorted({cluster for cluster, _, _ in places})
-    shards = np.unique([shard for _, shard, _ in places])
-    wanted = pc.field("cluster").isin(clusters) & pc.field("shard").isin(shards.tolist())
-    columns = ["id", "cluster", "shard", "row", "origin"]
-    for part in parts:
-        with reading(part, "part of a catalogue"):
-            rows = read_parquet(part, columns).filter(wanted).to_pylist()
-        for row in rows:
-            place = (row["cluster"], row["shard"], row["row"])
-            if place in places:
-                found[place] = (row["id"], row["origin"])
-    return found

@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import click
 
@@ -19,9 +19,9 @@ from climbstream.loader.core.engines.task_timeout import TIMEOUT
 from climbstream.loader.core.errors import ClimbError, UsageError
 from climbstream.loader.core.files import disk_error
 from climbstream.loader.core.signals import AGAIN, Stopped, unwind_on_signals
-from climbstream.loader.core.visible_text import visible, visible_json
+from climbstream.loader.core.visible_text import visible
 
-F = TypeVar("F", bound=Callable[..., Any])
+from .options import F
 
 
 class _Home(NamedTuple):
@@ -82,7 +82,7 @@ COMMANDS = {
         "climbstream.search.cli.search:train", "Train one model on a mixture.", "search"
     ),
     "weights": _Home(
-        "climbstream.loader.cli.shards:weights", "Show or change the weights of a running job.", ""
+        "climbstream.loader.cli.runs:weights", "Show or change the weights of a running job.", ""
     ),
     "audit": _Home(
         "climbstream.loader.cli.runs:audit",
@@ -187,26 +187,6 @@ def _ours(error: Exception, arguments: Sequence[str]) -> ClimbError | None:
     return disk_error(error)
 
 
-def split_number(word: str) -> tuple[str, float]:
-    """Read ``NAME=NUMBER``; a name may hold a ``=`` too.
-
-    Raises:
-        ValueError: It is nothing of that.
-    """
-    name, _, number = word.rpartition("=")
-    if not name:
-        raise ValueError(word)
-    return name, float(number)
-
-
-def json_option(command: F) -> F:
-    """Give ``command`` the option ``--json``, as its argument ``as_json``."""
-    decorate: Callable[[F], F] = click.option(
-        "--json", "as_json", is_flag=True, help="Write the result as JSON."
-    )
-    return decorate(command)
-
-
 def task_timeout_option(command: F) -> F:
     """Give ``command`` the option ``--task-timeout``; `patience.task_timeout` reads it."""
     decorate: Callable[[F], F] = click.option(
@@ -227,8 +207,3 @@ def _set_timeout(context: click.Context, _option: click.Parameter, value: float 
     before = os.environ.get(TIMEOUT, "")
     os.environ[TIMEOUT] = str(value)
     context.call_on_close(lambda: os.environ.update({TIMEOUT: before}))
-
-
-def show(value: Any, text: str, *, as_json: bool) -> None:
-    """Write a result to stdout: ``value`` as JSON, or ``text``."""
-    click.echo(visible_json(value) if as_json else visible(text))

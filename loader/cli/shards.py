@@ -1,26 +1,20 @@
-"""The commands of the loader: inspect, pull, verify, weights, doctor."""
+"""The commands that look at shards, or at this machine: inspect, pull, verify, doctor."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
-from climbstream.loader.core.errors import ClimbError, IntegrityError, UsageError
-from climbstream.loader.core.table import text_table
-from climbstream.loader.formats.clusters import clusters_text, load_clusters
+from climbstream.loader.core.console import text_table
+from climbstream.loader.core.errors import ClimbError, IntegrityError
+from climbstream.loader.formats.cluster_tables import clusters_text
+from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.manifest import Manifest
 from climbstream.loader.formats.mixture import Mixture, some_names
 from climbstream.loader.tools.doctor import diagnose
 from climbstream.loader.tools.pull import pull as fetch_shards
-from climbstream.loader.weights.interpolation import MOST_STEPS
-from climbstream.loader.weights.log import WeightsLog
-from climbstream.loader.weights.request import REQUEST, ask, blend, open_run
-from climbstream.loader.weights.sources import read_request
-from climbstream.loader.weights.update import Change
 
-from .main import json_option, show, split_number
+from .options import json_option, show
 
 
 @click.command()
@@ -82,98 +76,6 @@ def verify(directory: str, as_json: bool) -> None:
     show(asdict(verdict), text, as_json=as_json)
     if verdict.faults:
         raise IntegrityError(f"{len(verdict.faults)} faults in {directory}")
-
-
-@click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("named", nargs=-1, metavar="[CLUSTER=WEIGHT]...")
-@click.option("--only", is_flag=True, help="Give all other clusters nothing, and scale these.")
-@click.option("--ramp", type=click.IntRange(0, MOST_STEPS), help="Steps to get there, in a line.")
-@click.option("--why", default="", help="Reason, for the log.")
-@json_option
-def weights(
-    run: Path, named: Sequence[str], only: bool, ramp: int | None, why: str, as_json: bool
-) -> None:
-    """Show the weights of the job in the folder RUN, or ask it for others.
-
-    Named clusters get the share of tokens that is said (c03=0.4), the others share the rest as they
-    do now. The job takes them up by itself.
-    """
-    log = open_run(run)
-    if not named:
-        if only or ramp is not None or why:
-            raise UsageError("--only, --ramp and --why go with weights; name some, as c03=0.4")
-        show(_log_value(run, log), _log_text(run, log), as_json=as_json)
-        return
-    change = Change(blend(log, _shares(named), only=only), ramp or 0, why)
-    path = ask(run, change, log.head)
-    way = f"in {change.ramp:,} steps" if change.ramp else "at once"
-    text = (
-        f"asked in {path}, to be followed {way} after record {log.records[-1].v}:\n\n"
-        f"{_mixture_table(change.mixture)}"
-    )
-    show({"file": str(path), **change.to_json(), "after": log.head}, text, as_json=as_json)
-
-
-def _shares(named: Sequence[str]) -> dict[str, float]:
-    """Read ``c03=0.4``, each cluster once."""
-    shares: dict[str, float] = {}
-    for word in named:
-        try:
-            name, share = split_number(word)
-        except ValueError:
-            message = f"{word!r} is no weight; say CLUSTER=WEIGHT, as c03=0.4"
-            raise UsageError(message) from None
-        if name in shares:
-            raise UsageError(f"cluster {name} is named twice; name it once")
-        shares[name] = share
-    return shares
-
-
-def _log_value(run: Path, log: WeightsLog) -> dict[str, Any]:
-    """Return a weights log for programs."""
-    last = log.records[-1]
-    waiting = _waiting(run, log)
-    return {
-        "run": str(run),
-        "head": log.head,
-        "weights": log.mixture(last.at_step + last.steps).weights,
-        "records": [record.to_json() for record in log.records],
-        "asked": waiting.to_json() if waiting else None,
-    }
-
-
-def _log_text(run: Path, log: WeightsLog) -> str:
-    """Lay out a weights log for people: what holds in the end, and how it came to it."""
-    last = log.records[-1]
-    rows = [
-        (r.v, f"{r.at_step:,}", r.kind, f"{r.steps:,}" if r.steps else "", r.hash[:8], r.why)
-        for r in log.records
-    ]
-    holds = last.at_step + last.steps
-    return (
-        f"{run}: {len(rows)} records; from step {holds:,} on hold\n\n"
-        f"{_mixture_table(log.mixture(holds))}\n\n"
-        + (f"used up: {', '.join(last.capped)}\n\n" if last.capped else "")
-        + text_table(("record", "at step", "kind", "steps", "hash", "why"), rows, left=6)
-        + ("\n\nother weights are asked for and not yet followed" if _waiting(run, log) else "")
-    )
-
-
-def _waiting(run: Path, log: WeightsLog) -> Change | None:
-    """Return what was asked after the last record, and is not followed yet."""
-    try:
-        request = read_request(run / REQUEST)
-    except (ClimbError, OSError):
-        return None
-    return request.change if request.after == log.head else None
-
-
-def _mixture_table(mixture: Mixture) -> str:
-    return text_table(
-        ("cluster", "weight"),
-        [(name, f"{w:.4%}") for name, w in sorted(mixture.weights.items())],
-    )
 
 
 @click.command()

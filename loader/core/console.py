@@ -1,7 +1,8 @@
-"""The one way in which long work says how far it is: rate and time left, on stderr."""
+"""What a terminal shows: messages and progress on stderr, tables on stdout."""
 
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -97,3 +98,20 @@ def _number(value: float) -> str:
             scaled = value / (1e3 if letter == "k" else size)
             return f"{scaled:.3g}{letter}" if scaled < 100 else f"{scaled:.0f}{letter}"
     return f"{value:.0f}" if value == int(value) or value >= 100 else f"{value:.1f}"
+
+
+def text_table(heads: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> str:
+    """Lay out a table for a terminal; the first ``left`` columns are set to the left."""
+    cells = [
+        [visible_cell(head) for head in heads],
+        *([visible_cell(str(value)) for value in row] for row in rows),
+    ]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
+    lines = (
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    )
+    return "\n".join(lines)

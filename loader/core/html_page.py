@@ -6,8 +6,6 @@ Everything that comes from data goes through `escape`; the functions give HTML t
 from collections.abc import Sequence
 from html import escape
 
-from climbstream.loader.formats.clusters import ClusterInfo
-
 _STYLE = """
 :root { --ink: #1b1f24; --soft: #606a76; --line: #d9dee4; --back: #fff; --card: #f6f7f9;
   --blue: #2563a8; --orange: #c8641c; --green: #2e7d4f; }
@@ -138,43 +136,3 @@ def dots(
         f'<text x="{width - 100}" y="{height - 26}">{escape(x_title)}</text>'
         "</svg>"
     )
-
-
-def cluster_table(
-    clusters: Sequence[ClusterInfo], among: Sequence[ClusterInfo] | None = None
-) -> str:
-    """Show what each cluster holds: words, size, quality, known domains if there are, samples.
-
-    ``among`` are all clusters, whose tokens are the whole of which shares are; default: these.
-    """
-    among = clusters if among is None else among
-    total = sum(c.tokens for c in among) or 1
-    most = max((c.tokens for c in among), default=0) or 1
-    known_domains = ["known domains"] if any(c.labels for c in among) else []
-    rows = []
-    for c in clusters:
-        samples = "".join(
-            f"<blockquote><b>{escape(s['id'])}</b><br>{escape(s['text'])}</blockquote>"
-            for s in c.samples
-        )
-        known = sum(c.labels.values()) or 1
-        labels = ", ".join(
-            f"{escape(name)} {count / known:.0%}"
-            for name, count in list(c.labels.items())[:3]
-            if count / known >= 0.01
-        )
-        words = f"<b>{escape(', '.join(c.terms[:4]))}</b> {escape(', '.join(c.terms[4:]))}"
-        rows.append(
-            (
-                f"<code>{escape(c.name)}</code>",
-                f"{words}<details><summary>samples</summary>{samples}</details>",
-                f"{c.documents:,}",
-                f"{c.tokens:,}",
-                f"{bar(c.tokens / most)}&nbsp;{c.tokens / total:.1%}",
-                *(f"{value:.1f}" for value in c.quality.values()),
-                *([labels] if known_domains else []),
-            )
-        )
-    scores = list(clusters[0].quality if clusters else ())
-    heads = ("cluster", "words", "documents", "tokens", "share", *scores, *known_domains)
-    return table(heads, rows, numbers=(2, 3, *range(5, 5 + len(scores))))

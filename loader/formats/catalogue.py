@@ -4,9 +4,18 @@
 then the whole process is aborted: seen in one of twenty runs of ``climb verify`` on busy cores.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
+
+from climbstream.loader.core.errors import IntegrityError, InvalidDataError
+from climbstream.loader.core.files import reading
+from climbstream.loader.storage.store import Store
+
+from .manifest import Manifest, part_name, read_file
 
 
 def read_parquet(source: Path | BinaryIO, columns: Sequence[str]) -> Any:
@@ -22,3 +31,47 @@ def read_parquet(source: Path | BinaryIO, columns: Sequence[str]) -> Any:
         if lacking := sorted(set(columns) - set(file.schema_arrow.names)):
             raise LookupError(f"it has no column {', '.join(lacking)}")
         return file.read(list(columns), use_threads=False)
+
+
+def read_parts(store: Store, manifest: Manifest) -> Iterator[tuple[str, bytes, str]]:
+    """Read the parts of a catalogue: the path of each, its bytes, and what is wrong with them.
+
+    They are numbered through, as a store need not list files. Where the manifest says how many
+    there are, those that are missing are passed over.
+    """
+    for number in count() if manifest.parts is None else range(manifest.parts):
+        name = part_name(number)
+        try:
+            yield name, read_file(store, manifest, name), ""
+        except (FileNotFoundError, NotADirectoryError):
+            if manifest.parts is None:
+                return
+        except IntegrityError as error:
+            yield name, store.read(name), str(error)
+        except InvalidDataError as error:
+            yield name, b"", str(error)
+
+
+Place = tuple[str, int, int]
+"""Cluster, shard, and document's row in it."""
+
+
+def look_up(folder: Path, places: set[Place]) -> dict[Place, tuple[str | None, str | None]]:
+    """Find the documents at ``places`` in the catalogue: id and origin."""
+    found: dict[Place, tuple[str | None, str | None]] = {}
+    if not (parts := sorted(folder.glob("part-*.parquet"))):
+        return found
+    import pyarrow.compute as pc  # noqa: PLC0415 - only directories with a catalogue need it
+
+    clusters = sorted({cluster for cluster, _, _ in places})
+    shards = np.unique([shard for _, shard, _ in places])
+    wanted = pc.field("cluster").isin(clusters) & pc.field("shard").isin(shards.tolist())
+    columns = ["id", "cluster", "shard", "row", "origin"]
+    for part in parts:
+        with reading(part, "part of a catalogue"):
+            rows = read_parquet(part, columns).filter(wanted).to_pylist()
+        for row in rows:
+            place = (row["cluster"], row["shard"], row["row"])
+            if place in places:
+                found[place] = (row["id"], row["origin"])
+    return found

@@ -1,17 +1,15 @@
 """ClusterInfo: what people want to know of a cluster; ``clusters.json`` holds it for all."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import write_json
-from climbstream.loader.core.table import text_table
 from climbstream.loader.core.typed import Count, Finite, check_version, convert, parse_json
 from climbstream.loader.storage.store import Store
 
-from .manifest import CLUSTERS, Manifest
+from .manifest import CLUSTERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,22 +87,3 @@ def load_clusters(directory: str | Path | Store) -> list[ClusterInfo]:
         return convert(fields.get("clusters"), list[ClusterInfo], "description of clusters")
     except InvalidDataError as error:
         raise InvalidDataError(f"{path}: {error}") from None
-
-
-def clusters_text(manifest: Manifest, clusters: Sequence[ClusterInfo]) -> str:
-    """Lay out the clusters of ``manifest`` for a terminal, with what is known of them."""
-    about = {info.name: info for info in clusters}
-    rows = []
-    for cluster in manifest.clusters:
-        info = about.get(cluster.name)
-        rows.append(
-            (
-                cluster.name,
-                info.words if info else "",
-                f"{cluster.documents:,}",
-                f"{cluster.tokens:,}",
-                f"{cluster.tokens / manifest.tokens:.1%}",
-                f"{info.quality['overall']:.1f}" if info and info.quality else "",
-            )
-        )
-    return text_table(("cluster", "words", "documents", "tokens", "share", "quality"), rows, left=2)

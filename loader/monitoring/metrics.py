@@ -1,43 +1,17 @@
 """Metrics: where a run stands, as numbers by name."""
 
-import math
+import importlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Protocol, Self
 
 from climbstream.loader.core.console import say
+from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import append_line
-from climbstream.loader.formats.mixture import ONE
 
 METRICS = "metrics.jsonl"
 """File in the folder of a run."""
-
-
-def forecast_ends(
-    names: Sequence[str],
-    step: int,
-    room: NDArray[np.int64],
-    credit: NDArray[np.int64],
-    weights: NDArray[np.int64],
-    batch_rows: int,
-) -> dict[str, int]:
-    """Say at which step clusters will be used up if the weights stay as they are.
-
-    ``room`` is int64 ``[K]``, rows that each may still serve; ``credit`` and ``weights``, int64
-    ``[K]``, what each is owed and gets, in units of row / `ONE`. A cluster with weight is named
-    with the first step that cannot have its rows, exact to the rounding of one row.
-    """
-    ends = {}
-    for k, name in enumerate(names):
-        # Unlimited is 2**62 or so.
-        if weights[k] > 0 and room[k] < 1 << 60:
-            left = int(room[k] + 1) * ONE - int(credit[k])
-            ends[name] = step + max(0, math.ceil(left / (int(weights[k]) * batch_rows)) - 1)
-    return ends
 
 
 def say_ends(metrics: Mapping[str, Any], end: int) -> None:
@@ -87,3 +61,68 @@ def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:
         else:
             flat[name] = value
     return flat
+
+
+class Writer(Protocol):
+    """What metrics are written to: a run of W&B is one as it is, and so is `TensorBoardWriter`."""
+
+    def log(self, data: dict[str, Any], step: int) -> object:
+        """Take up ``data``, numbers by name, as they stand after ``step`` steps."""
+
+
+class TensorBoardWriter:
+    """Writes numbers as scalars of TensorBoard.
+
+    A run that goes on from a checkpoint has a new writer: of what was written to ``folder`` before,
+    TensorBoard shows no more what is of its first step or later.
+
+    Args:
+        folder: Where event files go, one for each writer that logs anything.
+
+    Raises:
+        UsageError: TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = str(folder)
+        self._events: Any = None
+        try:
+            self._tensorboard = importlib.import_module("torch.utils.tensorboard")
+        except ImportError as error:
+            raise UsageError(
+                f"TensorBoard cannot be written to: {error}; pip install 'climbstream[tensorboard]'"
+            ) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def log(self, data: dict[str, Any], step: int) -> None:
+        """Write ``data``, and flush, so that what was logged outlives a crash of the job."""
+        if self._events is None:
+            self._events = self._tensorboard.SummaryWriter(self._folder, purge_step=step)
+        for name, number in data.items():
+            self._events.add_scalar(name, number, step)
+        self._events.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._events is not None:
+            self._events.close()
+
+
+def write_metrics(metrics: Mapping[str, Any], *writers: Writer) -> None:
+    """Write ``metrics``, those of a loader and what a job adds to them, to each of ``writers``.
+
+    >>> class Printer:
+    ...     def log(self, data, step):
+    ...         print(step, data)
+    >>> write_metrics({"step": 3, "served": {"c00": 0.25, "c01": 0.75}, "loss": 2.5}, Printer())
+    3 {'served/c00': 0.25, 'served/c01': 0.75, 'loss': 2.5}
+    """
+    numbers = flatten(metrics)
+    step = int(numbers.pop("step"))
+    for writer in writers:
+        writer.log(numbers, step=step)

@@ -9,18 +9,15 @@ killed process left.
 """
 
 import errno
-import fcntl
 import math
-import mmap
 import os
 import re
-import resource
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +32,22 @@ from climbstream.loader.core.errors import (
     UsageError,
 )
 from climbstream.loader.core.files import default_cache
-from climbstream.loader.formats.mds.index import ShardEntry, check_raw, unpack
+from climbstream.loader.formats.mds.compression import check_raw, unpack
+from climbstream.loader.formats.mds.index import ShardEntry
 from climbstream.loader.formats.mds.reader import ShardView, parse_shard
 from climbstream.loader.storage.store import Store
+
+from .locked_files import (
+    allocate,
+    allow_files,
+    claim,
+    identity_of,
+    locked,
+    map_file,
+    remove_unused,
+    touch,
+    write_all,
+)
 
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _OURS = re.compile(r"[0-9a-f]{32}\.mds")
@@ -85,7 +95,7 @@ class ShardCache:
         self._room = math.inf if limit is None else 0
         """Bytes that may be written before the limit is looked at again."""
         self._swept = self._over = self._closed = False
-        _allow_files()
+        allow_files()
 
     def want(self, folder: str | Path | Store, entry: ShardEntry) -> None:
         """Begin to fetch shard ``entry`` of ``folder``, unless it is here or on its way."""
@@ -146,7 +156,7 @@ class ShardCache:
             if fetch is not None and fetch in self._queue:
                 self._queue.remove(fetch)
                 fetch.result.cancel()
-        _touch(self._path(entry))
+        touch(self._path(entry))
 
     def close(self) -> None:
         """Let go of all shards, and fetch no more."""
@@ -198,7 +208,7 @@ class ShardCache:
             while True:
                 if (data := self._found(path, entry)) is not None:
                     return data
-                if (descriptor := _claim(temporary, os.O_RDWR | os.O_CREAT)) is not None:
+                if (descriptor := claim(temporary, os.O_RDWR | os.O_CREAT)) is not None:
                     try:
                         return self._fill(fetch, path, temporary, descriptor)
                     finally:
@@ -237,12 +247,12 @@ class ShardCache:
         except FileNotFoundError:
             return None
         try:
-            data = _map(descriptor)
-            identity = _identity(os.fstat(descriptor))
+            data = map_file(descriptor)
+            identity = identity_of(os.fstat(descriptor))
             if self._verified.get(_key(entry)) != identity:
                 check_raw(data.data, entry)
                 self._verified[_key(entry)] = identity
-            _touch(path)
+            touch(path)
         except (IntegrityError, ValueError):  # ValueError: an empty file cannot be mapped
             path.unlink(missing_ok=True)
             return None
@@ -259,7 +269,7 @@ class ShardCache:
         except OSError:  # evicted; or what stands in the way will be said when it is fetched
             return None
         try:
-            return _map(descriptor) if _identity(os.fstat(descriptor)) == identity else None
+            return map_file(descriptor) if identity_of(os.fstat(descriptor)) == identity else None
         except OSError:
             return None
         finally:
@@ -277,12 +287,12 @@ class ShardCache:
                 # Only now: room is not made on the word of an index that nothing has confirmed.
                 self._reserve(fetch, descriptor)
                 fetch.doing = f"writing {path}"
-                _write(descriptor, raw)
+                write_all(descriptor, raw)
                 del raw
                 # Not synced: what a power cut leaves of it is found by its hash.
                 temporary.rename(path)
-                self._verified[_key(entry)] = _identity(os.fstat(descriptor))
-                return _map(descriptor)
+                self._verified[_key(entry)] = identity_of(os.fstat(descriptor))
+                return map_file(descriptor)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -316,12 +326,12 @@ class ShardCache:
             if fits := size <= self._room:
                 self._room -= size
         if fits:
-            _allocate(descriptor, size)
+            allocate(descriptor, size)
             return
         fetch.doing = f"waiting for another process to make room in {self.root}"
-        with _locked(self.root, self._patience):
+        with locked(self.root, self._patience):
             self._evict(size)
-            _allocate(descriptor, size)  # now the others count it too
+            allocate(descriptor, size)  # now the others count it too
 
     def _evict(self, size: int) -> None:
         """Remove least recently used shards until ``size`` bytes fit under the limit.
@@ -343,7 +353,7 @@ class ShardCache:
         for _, file_size, name, path in sorted(files):
             if spare >= goal:
                 break
-            if name not in wanted and _remove_unused(Path(path)):
+            if name not in wanted and remove_unused(Path(path)):
                 spare += file_size
         with self._lock:
             self._room = max(0, spare) // 8
@@ -374,7 +384,7 @@ class ShardCache:
         if not swept:
             for file in self._files():
                 if file.name.startswith(_TEMPORARY):
-                    _remove_unused(Path(file.path))
+                    remove_unused(Path(file.path))
 
 
 _Key = tuple[str, str]
@@ -383,99 +393,3 @@ _Key = tuple[str, str]
 def _key(entry: ShardEntry) -> _Key:
     # Both hashes: an index that lies about one of them is not believed for another's shard.
     return entry.raw_hash, entry.zip_hash
-
-
-def _allow_files() -> None:
-    """Let this process open as many files as it may: a mapped shard keeps one, a lane has one."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # some systems have a limit below the one that they name
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _claim(path: Path, flags: int) -> int | None:
-    """Open and lock the file at ``path`` for this thread alone; None: another has it, or had."""
-    descriptor = os.open(path, flags, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Whoever had the lock may have renamed or removed the file since it was opened.
-        if os.path.samestat(os.fstat(descriptor), path.stat()):
-            return descriptor
-    except BaseException as error:
-        os.close(descriptor)
-        if isinstance(error, BlockingIOError | FileNotFoundError):
-            return None
-        raise
-    os.close(descriptor)
-    return None
-
-
-def _remove_unused(path: Path) -> bool:
-    """Remove a file of the cache unless somebody on this node uses it; say if it is gone."""
-    try:
-        if (descriptor := _claim(path, os.O_RDONLY)) is None:
-            return False
-        try:
-            path.unlink()
-        finally:
-            os.close(descriptor)
-    except FileNotFoundError:  # another process was faster
-        pass
-    return True
-
-
-@contextmanager
-def _locked(directory: Path, patience: float) -> Iterator[None]:
-    """Hold ``directory`` for this thread alone; wait for others, who keep it for a moment."""
-    descriptor, begin = os.open(directory, os.O_RDONLY), time.monotonic()
-    try:
-        while True:
-            with suppress(BlockingIOError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            if (waited := time.monotonic() - begin) >= patience:
-                raise LockedError(
-                    f"another process has been making room in {directory} for {waited:.1f} s; "
-                    "stop it, or name another folder for the cache"
-                )
-            time.sleep(0.002)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _allocate(descriptor: int, size: int) -> None:
-    """Take ``size`` bytes of disk for a file, so that writing it cannot fail for want of them."""
-    os.ftruncate(descriptor, 0)
-    try:
-        os.posix_fallocate(descriptor, 0, size)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-            raise
-        os.ftruncate(descriptor, size)  # this file system cannot promise
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
-def _map(descriptor: int) -> NDArray[np.uint8]:
-    """Map a file, read-only; as long as the map lives, nobody on this node evicts the file."""
-    # The map holds a copy of the descriptor, which shares the lock. A writer's lock turns into a
-    # shared one. If it is not had at once, an eviction is under way, which a map outlives.
-    with suppress(BlockingIOError):
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    # A plain ndarray over the map: slices of np.memmap cost twice as much.
-    return np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
-
-
-def _identity(status: os.stat_result) -> tuple[int, ...]:
-    """Tell a file from another that later has the same name."""
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _touch(path: Path) -> None:
-    """Note that a file was used now: not every disk keeps the time of access by itself."""
-    with suppress(OSError):  # evicted, or in a cache that this user may only read
-        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))

@@ -1,11 +1,13 @@
 """Allowance: how often each cluster may be gone through in a run, and what it has left of that."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.loader.core.errors import UsageError
+from climbstream.loader.formats.mixture import ONE
 
 from .planner import Position
 
@@ -62,3 +64,26 @@ class Allowance:
         served = self.served(position)
         over = quotas > self.room(position)
         return {name: served[name] for name, past in zip(self._names, over, strict=True) if past}
+
+
+def forecast_ends(
+    names: Sequence[str],
+    step: int,
+    room: NDArray[np.int64],
+    credit: NDArray[np.int64],
+    weights: NDArray[np.int64],
+    batch_rows: int,
+) -> dict[str, int]:
+    """Say at which step clusters will be used up if the weights stay as they are.
+
+    ``room`` is int64 ``[K]``, rows that each may still serve; ``credit`` and ``weights``, int64
+    ``[K]``, what each is owed and gets, in units of row / `ONE`. A cluster with weight is named
+    with the first step that cannot have its rows, exact to the rounding of one row.
+    """
+    ends = {}
+    for k, name in enumerate(names):
+        # Unlimited is 2**62 or so.
+        if weights[k] > 0 and room[k] < 1 << 60:
+            left = int(room[k] + 1) * ONE - int(credit[k])
+            ends[name] = step + max(0, math.ceil(left / (int(weights[k]) * batch_rows)) - 1)
+    return ends

@@ -179,3 +179,56 @@ def _deal(rows: Any, ends: Any, secrets: Any, lanes: Any) -> Any:
             owned[k, lane] = high - low
             heads[k * lanes + lane, 1] = n
     return owned, heads, runs[:n].copy()
+
+
+@njit(cache=True)
+def deal_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret: Any) -> Any:
+    """Say for each row of a global batch its cluster, its lane, and its number within the two.
+
+    Slot i of the batch belongs to lane ``(served + i) % C``, so every rank of a world size that
+    divides C and the batch gets the same number of rows. A cluster's rows go to those lanes that
+    have read the smallest part of what they own; lanes stay within a few rows of each other.
+
+    ``quotas`` is int64 ``[K]``; ``served`` counts the rows before this batch; ``lane_rows``, int64
+    ``[K, C]``, is what each lane owns; ``consumed``, int64 ``[K, C]``, what it has served, and is
+    updated in place; ``secret`` keys the order within the batch. Returns int64 ``[B, 3]``.
+    """
+    lanes = consumed.shape[1]
+    rows = quotas.sum()
+    begin = served % lanes
+    room = np.full(lanes, rows // lanes)
+    for i in range(rows % lanes):
+        room[(begin + i) % lanes] += 1
+    left = room.copy()
+    result = np.empty((rows, 3), np.int64)
+    # The most uneven clusters choose first, so that none drifts; the others fill what is left.
+    drawn = np.flatnonzero(quotas)
+    spread = np.empty(len(drawn), np.float64)
+    for i in range(len(drawn)):
+        k = drawn[i]
+        least, most = np.inf, -np.inf
+        for lane in range(lanes):
+            epochs = consumed[k, lane] / lane_rows[k, lane] if lane_rows[k, lane] else 0.0
+            least, most = min(least, epochs), max(most, epochs)
+        spread[i] = (most - least) * lane_rows[k].sum()
+    for k in drawn[np.argsort(-spread, kind="mergesort")]:
+        done, owned, first = consumed[k], lane_rows[k], k % lanes
+        for _ in range(quotas[k]):
+            best, lane = -1, first
+            part, whole = np.int64(1), np.int64(0)  # (consumed + 1) and rows of `best`
+            # Wrapped by hand, and without branches: a division, or a wrong guess of what comes
+            # next, costs more than all else here.
+            for _ in range(lanes):
+                its_part, its_whole = done[lane] + 1, owned[lane]
+                # The parts are compared by cross multiplication.
+                better = (left[lane] > 0) & (its_part * whole < part * its_whole)
+                best = lane if better else best
+                part = its_part if better else part
+                whole = its_whole if better else whole
+                lane = lane + 1 if lane + 1 < lanes else 0
+            turn = permute(room[best] - left[best], room[best], secret + np.uint64(best))
+            slot = best - begin + (lanes if best < begin else 0) + turn * lanes
+            result[slot, 0], result[slot, 1], result[slot, 2] = k, best, consumed[k, best]
+            consumed[k, best] += 1
+            left[best] -= 1
+    return result

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from climbstream.loader.core.permutation import mix
 from climbstream.loader.formats.mixture import ONE
 
-from .lanes import Lanes, find_row
-from .quotas import deal_lanes, draw_quotas
+from .lanes import Lanes, deal_lanes, find_row
+from .quotas import draw_quotas
 
 NOBODY = -1
 """The rank that owns no lane."""

@@ -32,7 +32,7 @@ from climbstream.loader.formats.manifest import (
     part_name,
     read_file,
 )
-from climbstream.loader.formats.mds.index import check_packed
+from climbstream.loader.formats.mds.compression import check_packed
 from climbstream.loader.formats.mixture import MIXTURE, Mixture
 from climbstream.loader.storage.hub import hub_url, pin
 from climbstream.loader.storage.store import Store

@@ -9,15 +9,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.loader.core.console import Progress
-from climbstream.loader.core.errors import ClimbError, IntegrityError, InvalidDataError, RemoteError
-from climbstream.loader.formats.catalogue import read_parquet
+from climbstream.loader.core.errors import ClimbError, RemoteError
+from climbstream.loader.formats.catalogue import read_parquet, read_parts
 from climbstream.loader.formats.manifest import (
     BESIDE,
     DOCUMENTS,
@@ -31,7 +30,7 @@ from climbstream.loader.formats.manifest import (
     part_name,
     read_file,
 )
-from climbstream.loader.formats.mds.index import decompress
+from climbstream.loader.formats.mds.compression import decompress
 from climbstream.loader.formats.mds.reader import parse_shard
 from climbstream.loader.formats.mixture import MIXTURE
 from climbstream.loader.storage.store import Store
@@ -153,7 +152,7 @@ def _broken_documents(
     sizes: Counter[str] = Counter()
     found = {place: np.zeros(len(held), np.bool_) for place, held in lengths.items()}
     read = 0
-    for name, data, fault in _parts(store, manifest):
+    for name, data, fault in read_parts(store, manifest):
         read += 1
         if fault:
             yield f"catalogue: {fault}"
@@ -214,22 +213,3 @@ def _other_counts(manifest: Manifest, listed: Mapping[str, Counter[str]]) -> Ite
             )
         if last[unit] != there[""]:
             yield f"{last[unit]} {unit} left the last stage, the catalogue lists {there['']}"
-
-
-def _parts(store: Store, manifest: Manifest) -> Iterator[tuple[str, bytes, str]]:
-    """Read the parts of a catalogue: the path of each, its bytes, and what is wrong with them.
-
-    They are numbered through, as a store need not list files. Where the manifest says how many
-    there are, those that are missing are passed over.
-    """
-    for number in count() if manifest.parts is None else range(manifest.parts):
-        name = part_name(number)
-        try:
-            yield name, read_file(store, manifest, name), ""
-        except (FileNotFoundError, NotADirectoryError):
-            if manifest.parts is None:
-                return
-        except IntegrityError as error:
-            yield name, store.read(name), str(error)
-        except InvalidDataError as error:
-            yield name, b"", str(error)

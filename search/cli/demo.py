@@ -8,18 +8,20 @@ from pathlib import Path
 import click
 
 from climbstream.loader import Manifest, Mixture
-from climbstream.loader.cli.main import call, json_option, show
-from climbstream.loader.core.console import say
+from climbstream.loader.cli.main import call
+from climbstream.loader.cli.options import json_option, show
+from climbstream.loader.core.console import say, text_table
 from climbstream.loader.core.files import write_bytes
-from climbstream.loader.core.html_page import cluster_table, page, section
-from climbstream.loader.core.table import text_table
+from climbstream.loader.core.html_page import page, section
+from climbstream.loader.formats.cluster_tables import cluster_table
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.search.evaluation.comparison import Comparison
 from climbstream.search.evaluation.targets import choose_target
 from climbstream.search.experiments.report import comparison_sections, search_sections
+from climbstream.search.experiments.settings import SearchSettings
 from climbstream.search.optimizer.answer import Answer
 from climbstream.search.optimizer.trials import TrialLog
-from climbstream.search.training.settings import SearchSettings, TrainSettings
+from climbstream.search.training.settings import TrainSettings
 
 from .search import mixture_text
 

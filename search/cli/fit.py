@@ -6,12 +6,11 @@ from pathlib import Path
 import click
 
 from climbstream.loader import Mixture
-from climbstream.loader.cli.main import json_option, show
-from climbstream.loader.core.console import say
+from climbstream.loader.cli.options import json_option, show
+from climbstream.loader.core.console import say, text_table
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import write_bytes, write_json
 from climbstream.loader.core.html_page import page
-from climbstream.loader.core.table import text_table
 from climbstream.search.experiments.fit_table import fit, mean_weights
 from climbstream.search.experiments.report import skills_text, table_sections
 from climbstream.search.experiments.run_table import read_runs

@@ -13,17 +13,19 @@ import click
 from click.core import ParameterSource
 
 from climbstream.loader import Manifest, Mixture
-from climbstream.loader.cli.main import json_option, show, split_number, task_timeout_option
+from climbstream.loader.cli.main import task_timeout_option
+from climbstream.loader.cli.options import json_option, show, split_number
+from climbstream.loader.core.console import text_table
 from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import UsageError
-from climbstream.loader.core.table import text_table
 from climbstream.loader.formats.clusters import load_clusters
-from climbstream.loader.monitoring.writers import TensorBoardWriter, Writer
+from climbstream.loader.monitoring.metrics import TensorBoardWriter, Writer
 from climbstream.loader.weights.schedule import Schedule
+from climbstream.search.experiments.settings import SearchSettings
 from climbstream.search.optimizer.constraints import Group
 from climbstream.search.optimizer.presets import DOREMI, PRESETS
 from climbstream.search.training.model import SIZES
-from climbstream.search.training.settings import SearchSettings, TrainSettings
+from climbstream.search.training.settings import TrainSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 _DEFAULT = {field.name: field.default for field in fields(TrainSettings)}

@@ -7,11 +7,12 @@ import numpy as np
 from climbstream.loader import Mixture
 from climbstream.search.optimizer import candidates as propose
 from climbstream.search.optimizer.acquisition import find_best
-from climbstream.search.optimizer.answer import Answer, conclude
+from climbstream.search.optimizer.answer import Answer
+from climbstream.search.optimizer.conclude import conclude
 from climbstream.search.optimizer.constraints import Limits
+from climbstream.search.optimizer.observations import Evidence
 from climbstream.search.optimizer.presets import ALL, PRESETS
 from climbstream.search.optimizer.surrogate import Forecast
-from climbstream.search.optimizer.trials import Evidence
 
 from .run_table import RunTable
 

@@ -12,18 +12,18 @@ from climbstream.loader.core.files import lock, read_json, write_bytes, write_js
 from climbstream.loader.core.html_page import page
 from climbstream.loader.core.typed import located
 from climbstream.loader.core.workdir import begin_or_continue
-from climbstream.loader.monitoring.writers import Writer, write_metrics
+from climbstream.loader.monitoring.metrics import Writer, write_metrics
 from climbstream.search.evaluation.ngrams import ngram_losses
 from climbstream.search.evaluation.targets import target_hashes
 from climbstream.search.optimizer.answer import Answer
 from climbstream.search.optimizer.presets import PRESETS
 from climbstream.search.optimizer.search import Search
 from climbstream.search.training.base_model import check_base
-from climbstream.search.training.settings import SearchSettings
 from climbstream.search.training.trainer import default_mixture
 
 from .proxy import PRELOAD, ProxyTask, hung_proxy, run_proxy
 from .report import search_sections, skills_text
+from .settings import SearchSettings
 
 _PLAN = "search.json"
 """What a search in a folder is of."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from climbstream.loader import Manifest
+from climbstream.loader.core.console import text_table
 from climbstream.loader.core.html_page import bar, claim, dots, paragraph, section, table
-from climbstream.loader.core.table import text_table
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.search.evaluation.comparison import Comparison, mean_and_error
 from climbstream.search.optimizer.answer import BASE, Answer

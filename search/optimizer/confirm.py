@@ -14,8 +14,10 @@ import numpy as np
 
 from climbstream.loader.formats.mixture import Mixture
 
-from .answer import BASE, SURE, Answer, Candidate, Confirmation, upper
-from .trials import Evidence, Trial
+from .answer import BASE, Answer, Candidate, Confirmation
+from .conclude import SURE, upper
+from .observations import Evidence
+from .trials import Trial
 
 _NAMES = {"measured": "the measured best", "predicted": "the predicted best"}
 

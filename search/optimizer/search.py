@@ -23,12 +23,14 @@ from climbstream.search.predictors.gaussian_process import Feature
 
 from . import candidates as propose
 from .acquisition import bootstrap, explore, find_best
-from .answer import Answer, conclude
+from .answer import Answer
+from .conclude import conclude
 from .confirm import confirm, to_confirm
 from .constraints import Group, Limits, by_name
+from .observations import Evidence
 from .presets import PRESETS
 from .surrogate import Forecast
-from .trials import Evidence, Trial, TrialLog, read_outcome
+from .trials import Trial, TrialLog, read_outcome
 
 FEWEST = 8
 """Scored trials below which nothing is fitted."""

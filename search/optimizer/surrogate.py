@@ -10,7 +10,7 @@ from climbstream.search.predictors.base import Floats, Make, Skill
 from climbstream.search.predictors.gaussian_process import Feature, GaussianProcess
 from climbstream.search.predictors.stacking import Stack
 
-from .trials import Evidence
+from .observations import Evidence
 
 
 class Forecast:

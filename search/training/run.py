@@ -16,8 +16,7 @@ from climbstream.loader.core.signals import StopRequest
 from climbstream.loader.core.workdir import begin_or_continue
 from climbstream.loader.formats.manifest import TOKENIZER
 from climbstream.loader.formats.tokenizer import read_tokenizer
-from climbstream.loader.monitoring.metrics import METRICS
-from climbstream.loader.monitoring.writers import Writer
+from climbstream.loader.monitoring.metrics import METRICS, Writer
 from climbstream.loader.storage.hub import pin
 from climbstream.loader.weights.request import LOG, REQUEST
 from climbstream.loader.weights.schedule import Schedule

@@ -25,8 +25,7 @@ from climbstream.loader.core.files import atomic_path
 from climbstream.loader.core.signals import Stopped, StopRequest
 from climbstream.loader.core.workdir import check_same
 from climbstream.loader.monitoring.cluster_loss import ClusterLoss
-from climbstream.loader.monitoring.metrics import append_metrics, say_ends
-from climbstream.loader.monitoring.writers import Writer, write_metrics
+from climbstream.loader.monitoring.metrics import Writer, append_metrics, say_ends, write_metrics
 from climbstream.loader.weights.schedule import Schedule
 
 from .base_model import load_base
@@ -34,6 +33,7 @@ from .distributed import ALONE, Job
 from .model import make_model
 from .online_mixing import OnlineRule, row_means, token_losses
 from .settings import TrainSettings
+from .weight_average import WeightAverage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -113,7 +113,7 @@ def train_model(
     model = first_model(settings, manifest.vocab_size, seed)
     torch.nn.Module.to(model, device)  # what wraps `to` in a pretrained model hides its arguments
     trained = job.spread(model)
-    tail = _Tail(model, settings)
+    tail = WeightAverage(model, settings)
     optimizer = AdamW(model.parameters(), settings.learning_rate, (0.9, 0.95), weight_decay=0.1)
     schedule = LambdaLR(optimizer, settings.rate)
     loader = MixtureLoader(
@@ -244,45 +244,6 @@ def default_mixture(directory: str | Path, settings: TrainSettings) -> Mixture:
     """Return what the loader serves by default: token shares, without clusters of not one row."""
     rows = settings.batch_rows
     return MixtureLoader(directory, seq_len=settings.seq_len, batch_rows=rows).mixture
-
-
-class _Tail:
-    """The running mean of the weights over the last steps: it wobbles less than the end.
-
-    How much less between runs of one mixture stands in docs/decisions.md.
-    """
-
-    def __init__(self, model: "PreTrainedModel", settings: TrainSettings) -> None:
-        self._weights = list(model.parameters())
-        self._first = settings.steps - round(settings.average * settings.steps)
-        self._count = 0
-        self._means: list[torch.Tensor] = []
-
-    @torch.no_grad()
-    def add(self, step: int) -> None:
-        """Count the weights after ``step`` in, if it is one of the last."""
-        if step < self._first:
-            return
-        self._count += 1
-        if not self._means:
-            self._means = [weight.detach().clone() for weight in self._weights]
-        for mean, weight in zip(self._means, self._weights, strict=True):
-            mean.lerp_(weight, 1 / self._count)
-
-    @torch.no_grad()
-    def put(self) -> None:
-        """Put the mean into the model, if there is one."""
-        for mean, weight in zip(self._means, self._weights[: len(self._means)], strict=True):
-            weight.copy_(mean)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the mean and how many steps it is of."""
-        return {"count": self._count, "means": self._means}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to the state that `state_dict` gave."""
-        device = self._weights[0].device
-        self._count, self._means = state["count"], [mean.to(device) for mean in state["means"]]
 
 
 def _precision(device: torch.device) -> AbstractContextManager[object]:

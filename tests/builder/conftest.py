@@ -70,7 +70,7 @@ class SerialPool:
 
 def _read_documents(directory: Path) -> dict[tuple[str, int, int], np.ndarray[Any, Any]]:
     from climbstream.loader.formats.manifest import Manifest, cluster_folder, load_index
-    from climbstream.loader.formats.mds.index import decompress
+    from climbstream.loader.formats.mds.compression import decompress
     from climbstream.loader.formats.mds.reader import parse_shard
 
     manifest = Manifest.load(directory)

@@ -14,14 +14,9 @@ import pytest
 
 from climbstream.loader.core.files import hash_bytes, write_bytes
 from climbstream.loader.formats.manifest import ClusterEntry, Manifest, cluster_folder
-from climbstream.loader.formats.mds.index import (
-    Index,
-    ShardEntry,
-    compress,
-    describe_shard,
-    encode_document,
-    encode_shard,
-)
+from climbstream.loader.formats.mds.compression import compress
+from climbstream.loader.formats.mds.index import Index, ShardEntry
+from climbstream.loader.formats.mds.writer import describe_shard, encode_document, encode_shard
 
 
 @dataclass(frozen=True)

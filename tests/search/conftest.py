@@ -14,8 +14,9 @@ import torch
 
 from climbstream.loader import Manifest, Mixture
 from climbstream.search.experiments.proxy_search import run_search
+from climbstream.search.experiments.settings import SearchSettings
 from climbstream.search.optimizer.answer import Answer
-from climbstream.search.training.settings import SearchSettings, TrainSettings
+from climbstream.search.training.settings import TrainSettings
 
 
 @pytest.fixture(scope="session", autouse=True)

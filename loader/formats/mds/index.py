@@ -15,18 +15,14 @@ under the top-level key ``climbstream`` of the index, where that library does no
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Self
 
 import msgspec
-import numpy as np
-import zstandard
-from numpy.typing import ArrayLike, NDArray
 
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError
-from climbstream.loader.core.files import HASH, hash_bytes
+from climbstream.loader.core.files import HASH
 from climbstream.loader.core.typed import Count, explain, short
 
 COLUMN = "tokens"
@@ -91,7 +87,7 @@ class Index:
         """Return the content of ``index.json``."""
         shards = [
             {
-                **_config(self.dtype),
+                **shard_config(self.dtype),
                 "raw_data": _file(shard.basename, shard.raw_bytes, shard.raw_hash),
                 "samples": shard.samples,
                 "zip_data": _file(shard.zip_basename, shard.zip_bytes, shard.zip_hash),
@@ -125,129 +121,7 @@ class Index:
         return cls(dtype, tuple(_entry(shard, theirs, dtype) for shard, theirs in shards))
 
 
-def encode_document(tokens: NDArray[Any]) -> bytes:
-    """Encode one document, uint16 or uint32 ``[n]``, n > 0, as an MDS sample.
-
-    Raises:
-        InvalidDataError: It is empty, which MDS cannot hold, or of another type.
-    """
-    if tokens.dtype.name not in DTYPES:
-        raise InvalidDataError(f"tokens are {' or '.join(DTYPES)}, not {tokens.dtype}")
-    if not len(tokens):
-        raise InvalidDataError("a document of 0 tokens cannot be stored; drop it before")
-    n = len(tokens)
-    code = next(code for code in range(4) if n < 1 << (8 << code))
-    payload = bytes([1 << 2 | code]) + n.to_bytes(1 << code, "little") + tokens.tobytes()
-    return len(payload).to_bytes(4, "little") + payload
-
-
-def sample_bytes(lengths: NDArray[np.int64], itemsize: int) -> NDArray[np.int64]:
-    """Bytes that `encode_document` makes of documents of ``lengths`` tokens, int64 ``[n]``.
-
-    >>> sample_bytes(np.array([1, 300]), 2).tolist()
-    [8, 607]
-    """
-    code = np.searchsorted([1 << 8, 1 << 16, 1 << 32], lengths, side="right")
-    return np.asarray(BEFORE_LENGTH + (1 << code) + lengths * itemsize, np.int64)
-
-
-def encode_shard(samples: Sequence[bytes], dtype: str) -> bytes:
-    """Join encoded documents into a raw shard."""
-    config = json.dumps(_config(dtype), sort_keys=True).encode()
-    first = 4 + 4 * (len(samples) + 1) + len(config)
-    offsets = np.zeros(len(samples) + 1, np.uint64)
-    np.cumsum([len(sample) for sample in samples], out=offsets[1:])
-    offsets += np.uint64(first)
-    head = np.uint32(len(samples)).tobytes() + offsets.astype(np.uint32).tobytes()
-    return b"".join((head, config, *samples))
-
-
-def compress(raw: bytes) -> bytes:
-    """Compress a raw shard; the frame declares its size."""
-    # With one worker thread zstd gives the bytes that mosaicml-streaming's binding gives; without
-    # any it takes another path, whose bytes differ above half a megabyte.
-    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=1).compress(raw)
-
-
-def decompress(packed: bytes, entry: ShardEntry) -> bytes:
-    """Decompress a shard to the bytes that its entry promises.
-
-    Raises:
-        IntegrityError: Bytes, declared size or a hash differ from the entry.
-    """
-    raw = unpack(packed, entry)
-    check_raw(raw, entry)
-    return raw
-
-
-def unpack(packed: bytes, entry: ShardEntry) -> bytes:
-    """Decompress a shard whose compressed bytes are those of its entry.
-
-    The raw bytes are not hashed: they follow from the compressed ones, whose hash is checked.
-
-    Raises:
-        IntegrityError: Compressed bytes or declared size differ from the entry. Nothing larger
-            than the entry says is ever allocated.
-    """
-    check_packed(packed, entry)
-    try:
-        # A decompressor believes the size that a frame declares, so compare it first.
-        declared = zstandard.get_frame_parameters(packed).content_size
-        check(entry.zip_basename, "bytes when decompressed", entry.raw_bytes, declared)
-        return zstandard.ZstdDecompressor().decompress(packed)
-    except zstandard.ZstdError as error:
-        raise IntegrityError(f"{entry.zip_basename} cannot be decompressed: {error}") from None
-
-
-def check_packed(packed: bytes, entry: ShardEntry) -> None:
-    """Raise `IntegrityError` unless ``packed`` is the compressed shard of ``entry``."""
-    check(entry.zip_basename, "bytes", entry.zip_bytes, len(packed))
-    check(entry.zip_basename, HASH, entry.zip_hash, hash_bytes(packed))
-
-
-def check_raw(raw: bytes | memoryview, entry: ShardEntry) -> None:
-    """Raise `IntegrityError` unless ``raw`` is the raw shard of ``entry``."""
-    check(entry.basename, "bytes", entry.raw_bytes, len(raw))
-    check(entry.basename, HASH, entry.raw_hash, hash_bytes(raw))
-
-
-def describe_shard(basename: str, lengths: ArrayLike, raw: bytes, packed: bytes) -> ShardEntry:
-    """Make the index entry of a shard, from its bytes and the ``lengths`` of its documents.
-
-    Raises:
-        InvalidDataError: It is larger than readers take.
-    """
-    sizes = np.asarray(lengths, np.int64)
-    if (most := max(len(raw), len(packed))) > MOST_BYTES:
-        raise InvalidDataError(
-            f"shard {basename} would have {most:,} bytes, and a shard has at most {MOST_BYTES:,}; "
-            f"its longest document has {sizes.max():,} tokens: cut that in the corpus"
-        )
-    return ShardEntry(
-        basename,
-        len(sizes),
-        count_lengths(sizes),
-        len(raw),
-        hash_bytes(raw),
-        len(packed),
-        hash_bytes(packed),
-    )
-
-
-def count_lengths(lengths: NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
-    """Count documents of ``lengths`` tokens, int64 ``[n]``, as `ShardEntry` does.
-
-    >>> count_lengths(np.array([1, 2, 3, 700]))[:3]
-    ((1, 1), (2, 5), (0, 0))
-    """
-    # float64 holds every length of a shard exactly, so the exponent is that of the integer.
-    bits = np.frexp(lengths.astype(np.float64))[1] - 1
-    documents = np.bincount(bits)
-    tokens = np.bincount(bits, lengths).astype(np.int64)
-    return tuple(zip(documents.tolist(), tokens.tolist(), strict=True))
-
-
-def _config(dtype: str) -> dict[str, Any]:
+def shard_config(dtype: str) -> dict[str, Any]:
     """Return what mosaicml-streaming calls the config of a shard."""
     return {
         "column_encodings": [f"ndarray:{dtype}"],

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from climbstream.builder.cluster_names import cluster_labels
 from climbstream.builder.exporter import mixture as exporting
 from climbstream.builder.exporter.mixture import draw_shards
-from climbstream.builder.exporter.shards import cluster_labels, export_shards
+from climbstream.builder.exporter.shards import export_shards
 from climbstream.loader import Mixture
 from climbstream.loader.core.engines.local import Pool
 from climbstream.loader.core.errors import InvalidDataError, UsageError

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import normalized_mutual_info_score
 
-from climbstream.builder.report.describe import label_agreement, name_terms, opening
+from climbstream.builder.features.words import opening
+from climbstream.builder.report.describe import label_agreement, name_terms
 
 
 def test_each_group_is_named_by_words_that_the_others_lack(make_records):

@@ -7,14 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.selection import dedup
-from climbstream.builder.selection.dedup import (
-    find_repeated,
-    hash_texts,
-    near_originals,
-    repeated,
-    sign_texts,
-)
+from climbstream.builder.selection.dedup import find_repeated, near_originals, repeated, sign_texts
 
 
 @given(st.lists(st.sampled_from("abcdefgh")))

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climbstream.builder.selection.dedup import hash_texts, sign_texts
+from climbstream.builder.corpus.text_hashes import hash_texts
+from climbstream.builder.selection.dedup import sign_texts
 from climbstream.builder.selection.selection import HELD_OUT, decide, identify
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader.core.errors import InvalidDataError

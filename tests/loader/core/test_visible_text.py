@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from climbstream.loader.core.console import Progress, say
-from climbstream.loader.core.html_page import cluster_table
-from climbstream.loader.core.table import text_table
+from climbstream.loader.core.console import Progress, say, text_table
 from climbstream.loader.core.visible_text import visible, visible_cell, visible_json
+from climbstream.loader.formats.cluster_tables import cluster_table
 from climbstream.loader.formats.clusters import ClusterInfo
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.weights.log import WeightsLog

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from climbstream.loader.core.errors import UsageError
-from climbstream.loader.formats.mds.index import count_lengths
+from climbstream.loader.formats.mds.writer import count_lengths
 from climbstream.loader.reading.packing import PACKS, count_rows, pack_documents
 
 lengths = st.lists(st.integers(1, 90), max_size=60).map(lambda sizes: np.array(sizes, np.int64))

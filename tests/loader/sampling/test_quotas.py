@@ -6,7 +6,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from climbstream.loader.formats.mixture import ONE, integer_weights
-from climbstream.loader.sampling.quotas import deal_lanes, draw_quotas
+from climbstream.loader.sampling.lanes import deal_lanes
+from climbstream.loader.sampling.quotas import draw_quotas
 
 
 class Ledger:

@@ -17,7 +17,8 @@ from climbstream.loader.core.engines.task_timeout import TIMEOUT
 from climbstream.loader.core.errors import InvalidDataError, LockedError, UsageError
 from climbstream.loader.core.files import lock
 from climbstream.search.experiments.proxy_search import run_search
-from climbstream.search.training.settings import SearchSettings, TrainSettings
+from climbstream.search.experiments.settings import SearchSettings
+from climbstream.search.training.settings import TrainSettings
 from climbstream.search.training.trainer import train_model
 
 SETTINGS = SearchSettings(budget=8, proxy=TrainSettings(tokens=2048, average=0.2))

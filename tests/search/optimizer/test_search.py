@@ -13,7 +13,7 @@ import pytest
 from climbstream.loader import Mixture
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.search import Search, TrialLog
-from climbstream.search.optimizer.answer import believed, upper
+from climbstream.search.optimizer.conclude import believed, upper
 from climbstream.search.optimizer.constraints import Group
 from climbstream.search.optimizer.presets import PRESETS
 from climbstream.search.predictors.trees import LightGBM

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from climbstream.loader import Mixture
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.search import Trial, TrialLog
-from climbstream.search.optimizer.trials import Evidence, read_outcome
+from climbstream.search.optimizer.observations import Evidence
+from climbstream.search.optimizer.trials import read_outcome
 
 SETTINGS = {"clusters": ["c00", "c01"], "targets": {"loss": "min"}, "budget": 8, "seed": 0}
 MIXTURE = Mixture({"c00": 0.25, "c01": 0.75})

@@ -10,19 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError
-from climbstream.loader.formats.mds import index as mds
-from climbstream.loader.formats.mds.index import (
-    MOST_BYTES,
-    Index,
-    ShardEntry,
-    check_raw,
-    compress,
-    decompress,
-    describe_shard,
-    encode_document,
-    encode_shard,
-)
+from climbstream.loader.formats.mds.compression import check_raw, compress, decompress
+from climbstream.loader.formats.mds.index import MOST_BYTES, Index, ShardEntry
 from climbstream.loader.formats.mds.reader import parse_shard
+from climbstream.loader.formats.mds.writer import describe_shard, encode_document, encode_shard
 
 # The config of a uint16 shard, spelled out: keys sorted, separators ", " and ": ".
 CONFIG = (
@@ -439,6 +430,6 @@ def test_an_entry_that_leaves_something_out_is_refused(key):
 
 
 def test_a_shard_larger_than_readers_take_is_not_written(monkeypatch):
-    monkeypatch.setattr(mds, "MOST_BYTES", 50)
+    monkeypatch.setattr("climbstream.loader.formats.mds.writer.MOST_BYTES", 50)
     with pytest.raises(InvalidDataError, match=r"would have 51 bytes, .* at most 50; .* 9 tokens"):
         describe_shard("shard.00000.mds", [4, 9], b"x" * 51, b"y")

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from climbstream.loader.reading.recent import Recent
+from climbstream.loader.reading.open_shards import Recent
 
 uses = st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.integers(0, 40)), max_size=60)
 

@@ -9,7 +9,7 @@ import pytest
 from climbstream.builder import append as append_module
 from climbstream.builder import pipeline
 from climbstream.builder.append import append
-from climbstream.builder.corpus.given import Given, take_given
+from climbstream.builder.corpus.document import Given, take_given
 from climbstream.builder.features.quality import score_documents
 from climbstream.builder.pipeline import build
 from climbstream.builder.settings import CATALOGUE, SCORES, BuildSettings

@@ -6,8 +6,7 @@ import pytest
 
 from climbstream.loader import MixtureLoader
 from climbstream.loader.core.errors import UsageError
-from climbstream.loader.monitoring.metrics import flatten
-from climbstream.loader.monitoring.writers import TensorBoardWriter, write_metrics
+from climbstream.loader.monitoring.metrics import TensorBoardWriter, flatten, write_metrics
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,69 @@
+"""Clusters laid out: as text for a terminal, as HTML for a report."""
+
+from collections.abc import Sequence
+from html import escape
+
+from climbstream.loader.core.console import text_table
+from climbstream.loader.core.html_page import bar, table
+
+from .clusters import ClusterInfo
+from .manifest import Manifest
+
+
+def clusters_text(manifest: Manifest, clusters: Sequence[ClusterInfo]) -> str:
+    """Lay out the clusters of ``manifest`` for a terminal, with what is known of them."""
+    about = {info.name: info for info in clusters}
+    rows = []
+    for cluster in manifest.clusters:
+        info = about.get(cluster.name)
+        rows.append(
+            (
+                cluster.name,
+                info.words if info else "",
+                f"{cluster.documents:,}",
+                f"{cluster.tokens:,}",
+                f"{cluster.tokens / manifest.tokens:.1%}",
+                f"{info.quality['overall']:.1f}" if info and info.quality else "",
+            )
+        )
+    return text_table(("cluster", "words", "documents", "tokens", "share", "quality"), rows, left=2)
+
+
+def cluster_table(
+    clusters: Sequence[ClusterInfo], among: Sequence[ClusterInfo] | None = None
+) -> str:
+    """Show what each cluster holds: words, size, quality, known domains if there are, samples.
+
+    ``among`` are all clusters, whose tokens are the whole of which shares are; default: these.
+    """
+    among = clusters if among is None else among
+    total = sum(c.tokens for c in among) or 1
+    most = max((c.tokens for c in among), default=0) or 1
+    known_domains = ["known domains"] if any(c.labels for c in among) else []
+    rows = []
+    for c in clusters:
+        samples = "".join(
+            f"<blockquote><b>{escape(s['id'])}</b><br>{escape(s['text'])}</blockquote>"
+            for s in c.samples
+        )
+        known = sum(c.labels.values()) or 1
+        labels = ", ".join(
+            f"{escape(name)} {count / known:.0%}"
+            for name, count in list(c.labels.items())[:3]
+            if count / known >= 0.01
+        )
+        words = f"<b>{escape(', '.join(c.terms[:4]))}</b> {escape(', '.join(c.terms[4:]))}"
+        rows.append(
+            (
+                f"<code>{escape(c.name)}</code>",
+                f"{words}<details><summary>samples</summary>{samples}</details>",
+                f"{c.documents:,}",
+                f"{c.tokens:,}",
+                f"{bar(c.tokens / most)}&nbsp;{c.tokens / total:.1%}",
+                *(f"{value:.1f}" for value in c.quality.values()),
+                *([labels] if known_domains else []),
+            )
+        )
+    scores = list(clusters[0].quality if clusters else ())
+    heads = ("cluster", "words", "documents", "tokens", "share", *scores, *known_domains)
+    return table(heads, rows, numbers=(2, 3, *range(5, 5 + len(scores))))

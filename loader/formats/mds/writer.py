@@ -1,0 +1,86 @@
+"""Documents to the bytes of a shard, and the entry of it in the index."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.files import hash_bytes
+
+from .index import BEFORE_LENGTH, DTYPES, MOST_BYTES, ShardEntry, shard_config
+
+
+def encode_document(tokens: NDArray[Any]) -> bytes:
+    """Encode one document, uint16 or uint32 ``[n]``, n > 0, as an MDS sample.
+
+    Raises:
+        InvalidDataError: It is empty, which MDS cannot hold, or of another type.
+    """
+    if tokens.dtype.name not in DTYPES:
+        raise InvalidDataError(f"tokens are {' or '.join(DTYPES)}, not {tokens.dtype}")
+    if not len(tokens):
+        raise InvalidDataError("a document of 0 tokens cannot be stored; drop it before")
+    n = len(tokens)
+    code = next(code for code in range(4) if n < 1 << (8 << code))
+    payload = bytes([1 << 2 | code]) + n.to_bytes(1 << code, "little") + tokens.tobytes()
+    return len(payload).to_bytes(4, "little") + payload
+
+
+def sample_bytes(lengths: NDArray[np.int64], itemsize: int) -> NDArray[np.int64]:
+    """Bytes that `encode_document` makes of documents of ``lengths`` tokens, int64 ``[n]``.
+
+    >>> sample_bytes(np.array([1, 300]), 2).tolist()
+    [8, 607]
+    """
+    code = np.searchsorted([1 << 8, 1 << 16, 1 << 32], lengths, side="right")
+    return np.asarray(BEFORE_LENGTH + (1 << code) + lengths * itemsize, np.int64)
+
+
+def encode_shard(samples: Sequence[bytes], dtype: str) -> bytes:
+    """Join encoded documents into a raw shard."""
+    config = json.dumps(shard_config(dtype), sort_keys=True).encode()
+    first = 4 + 4 * (len(samples) + 1) + len(config)
+    offsets = np.zeros(len(samples) + 1, np.uint64)
+    np.cumsum([len(sample) for sample in samples], out=offsets[1:])
+    offsets += np.uint64(first)
+    head = np.uint32(len(samples)).tobytes() + offsets.astype(np.uint32).tobytes()
+    return b"".join((head, config, *samples))
+
+
+def describe_shard(basename: str, lengths: ArrayLike, raw: bytes, packed: bytes) -> ShardEntry:
+    """Make the index entry of a shard, from its bytes and the ``lengths`` of its documents.
+
+    Raises:
+        InvalidDataError: It is larger than readers take.
+    """
+    sizes = np.asarray(lengths, np.int64)
+    if (most := max(len(raw), len(packed))) > MOST_BYTES:
+        raise InvalidDataError(
+            f"shard {basename} would have {most:,} bytes, and a shard has at most {MOST_BYTES:,}; "
+            f"its longest document has {sizes.max():,} tokens: cut that in the corpus"
+        )
+    return ShardEntry(
+        basename,
+        len(sizes),
+        count_lengths(sizes),
+        len(raw),
+        hash_bytes(raw),
+        len(packed),
+        hash_bytes(packed),
+    )
+
+
+def count_lengths(lengths: NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
+    """Count documents of ``lengths`` tokens, int64 ``[n]``, as `ShardEntry` does.
+
+    >>> count_lengths(np.array([1, 2, 3, 700]))[:3]
+    ((1, 1), (2, 5), (0, 0))
+    """
+    # float64 holds every length of a shard exactly, so the exponent is that of the integer.
+    bits = np.frexp(lengths.astype(np.float64))[1] - 1
+    documents = np.bincount(bits)
+    tokens = np.bincount(bits, lengths).astype(np.int64)
+    return tuple(zip(documents.tolist(), tokens.tolist(), strict=True))

@@ -1,0 +1,113 @@
+"""Files that processes of one node share: claimed by flock, allocated, written, mapped."""
+
+import errno
+import fcntl
+import mmap
+import os
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.loader.core.errors import LockedError
+
+
+def allow_files() -> None:
+    """Let this process open as many files as it may: a mapped shard keeps one, a lane has one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems have a limit below the one that they name
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def claim(path: Path, flags: int) -> int | None:
+    """Open and lock the file at ``path`` for this thread alone; None: another has it, or had."""
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Whoever had the lock may have renamed or removed the file since it was opened.
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            return descriptor
+    except BaseException as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError | FileNotFoundError):
+            return None
+        raise
+    os.close(descriptor)
+    return None
+
+
+def remove_unused(path: Path) -> bool:
+    """Remove a file of the cache unless somebody on this node uses it; say if it is gone."""
+    try:
+        if (descriptor := claim(path, os.O_RDONLY)) is None:
+            return False
+        try:
+            path.unlink()
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:  # another process was faster
+        pass
+    return True
+
+
+@contextmanager
+def locked(directory: Path, patience: float) -> Iterator[None]:
+    """Hold ``directory`` for this thread alone; wait for others, who keep it for a moment."""
+    descriptor, begin = os.open(directory, os.O_RDONLY), time.monotonic()
+    try:
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if (waited := time.monotonic() - begin) >= patience:
+                raise LockedError(
+                    f"another process has been making room in {directory} for {waited:.1f} s; "
+                    "stop it, or name another folder for the cache"
+                )
+            time.sleep(0.002)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def allocate(descriptor: int, size: int) -> None:
+    """Take ``size`` bytes of disk for a file, so that writing it cannot fail for want of them."""
+    os.ftruncate(descriptor, 0)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        os.ftruncate(descriptor, size)  # this file system cannot promise
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of ``data``, however much one call takes."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def map_file(descriptor: int) -> NDArray[np.uint8]:
+    """Map a file, read-only; as long as the map lives, nobody on this node evicts the file."""
+    # The map holds a copy of the descriptor, which shares the lock. A writer's lock turns into a
+    # shared one. If it is not had at once, an eviction is under way, which a map outlives.
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    # A plain ndarray over the map: slices of np.memmap cost twice as much.
+    return np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
+
+
+def identity_of(status: os.stat_result) -> tuple[int, ...]:
+    """Tell a file from another that later has the same name."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def touch(path: Path) -> None:
+    """Note that a file was used now: not every disk keeps the time of access by itself."""
+    with suppress(OSError):  # evicted, or in a cache that this user may only read
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))

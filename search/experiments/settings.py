@@ -1,0 +1,55 @@
+"""Settings of a search over trained proxies."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from climbstream.loader import Manifest, Mixture
+from climbstream.search.optimizer.constraints import Group, epoch_caps
+from climbstream.search.training.settings import TrainSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSettings:
+    """What decides a search over proxies, apart from shards and targets."""
+
+    budget: int = 112
+    preset: str = "robust"
+    proxy: TrainSettings
+    seed: int = 0
+    final_tokens: int | None = None
+    """Tokens of the run that the mixture is for. Proxies then see as much less of each cluster as
+    they are shorter, so they repeat it as often; and weights have a cap. None: neither."""
+    max_epochs: float = 4.0
+    """How often that run may repeat a cluster: with final_tokens, a cap on its weight."""
+    confirm: int = 0
+    """Seeds with which the candidates for the answer are run again; see `Search`, as for these:"""
+    prior: Mixture | None = None
+    """None for the token shares."""
+    min_weight: Mapping[str, float] = field(default_factory=dict)
+    max_weight: Mapping[str, float] = field(default_factory=dict)
+    pinned: Mapping[str, float] = field(default_factory=dict)
+    groups: Mapping[str, Group] = field(default_factory=dict)
+    importance: Mapping[str, float] = field(default_factory=dict)
+    allowed: Mapping[str, float] = field(default_factory=dict)
+
+    def caps(self, manifest: Manifest) -> dict[str, float]:
+        """Largest weight of each cluster."""
+        tokens = {cluster.name: cluster.tokens for cluster in manifest.clusters}
+        caps = epoch_caps(tokens, self.final_tokens, self.max_epochs)
+        return caps | {n: min(w, caps.get(n, 1.0)) for n, w in self.max_weight.items()}
+
+    def rehearsal(self) -> TrainSettings:
+        """Return the settings of a proxy that repeats clusters as often as the final run will."""
+        if self.final_tokens is None or self.final_tokens <= self.proxy.tokens:
+            return self.proxy
+        return replace(self.proxy, part=self.proxy.tokens / self.final_tokens)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON values."""
+        own = ("proxy", "prior")
+        return {
+            **{name: getattr(self, name) for name in self.__slots__ if name not in own},
+            "prior": self.prior and self.prior.weights,
+            "proxy": self.proxy.to_json(),
+        }
