@@ -46,9 +46,9 @@ from climbstream.loader.cli import main as cli
 from climbstream.loader.core.files import hash_bytes, hash_json, read_json
 from climbstream.loader.monitoring.metrics import append_metrics
 from climbstream.loader.state import LoaderState
-from climbstream.loader.weights.request import ask, open_run
+from climbstream.loader.weights.request import open_weights_log, write_request
 from climbstream.loader.weights.schedule import Schedule
-from climbstream.loader.weights.update import Change
+from climbstream.loader.weights.update import WeightsUpdate
 from climbstream.search import Search
 from climbstream.search.cli import fit as fit_cli
 from climbstream.search.evaluation.targets import load_target
@@ -367,8 +367,8 @@ def make_run(base: Path) -> None:
             loader.set_weights(dict.fromkeys(names, 1.0), ramp=2, why="even")
     (run / "state.json").write_text(json.dumps(loader.state_dict()))
     loader.flush()
-    log = open_run(run)
-    ask(run, Change(Mixture.uniform(names), 2, "again"), log.head)
+    log = open_weights_log(run)
+    write_request(run, WeightsUpdate(Mixture.uniform(names), 2, "again"), log.head)
     entries = [
         {"step": 0, "weights": {names[0]: 1}},
         {"step": 1, "weights": {names[1]: 1}, "ramp": 2},
@@ -523,7 +523,7 @@ def _child(call: str | Callable[[], object], folder: Path) -> None:
 def _call(call: str | Callable[[], object]) -> int:
     for module in (pipeline, append, importing):
         module.open_engine = lambda *_, **__: Serial()  # type: ignore[attr-defined]
-    export.Pool = lambda *_, **__: Serial()  # type: ignore[assignment,misc]
+    export.LocalEngine = lambda *_, **__: Serial()  # type: ignore[assignment,misc]
     known = cli._ours
 
     def ours(error: Exception, arguments: Any) -> Any:

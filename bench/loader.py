@@ -44,7 +44,7 @@ from numba import njit
 from climbstream.loader import Manifest, MixtureLoader
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.sampling.lanes import Lanes
-from climbstream.loader.sampling.planner import Planner, Position
+from climbstream.loader.sampling.planner import BatchPlanner, Position
 
 BATCHES = {8: 4000, 64: 500}  # rows a batch: batches a round
 BARS = {8: "50%", 64: "80%"}  # of the limit, by rows a batch
@@ -166,7 +166,7 @@ def measure_plans(rounds: int) -> None:
     for clusters, rows in ((CLUSTERS, 8), (CLUSTERS, 512), (1000, 512)):
         names = [f"c{i:04d}" for i in range(clusters)]
         lanes = Lanes.deal(names, [[4000] * 4] * clusters, 8, 17)
-        planner = Planner(lanes, rows, 0, 1, np.uint64(17))
+        planner = BatchPlanner(lanes, rows, 0, 1, np.uint64(17))
         weights = Mixture.of({n: 1 / (1 + i) for i, n in enumerate(names)}).integers(names)[None]
         room = np.full(clusters, np.iinfo(np.int64).max)
         position, spent = Position.start(clusters, 8), []

@@ -20,7 +20,7 @@ import numpy as np
 from measure import report
 from surrogates import read_table
 
-from climbstream.loader.core.engines.local import Pool
+from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.search.optimizer.presets import ALL
 from climbstream.search.predictors.base import Floats
 from climbstream.search.predictors.gaussian_process import GaussianProcess
@@ -82,7 +82,7 @@ def main() -> None:
     tasks = [(n, seed, contenders) for seed in range(options.seeds) for n in sizes]
     # Threads of linear algebra would wait for each other.
     os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    with Pool() as pool:
+    with LocalEngine() as pool:
         done = dict(pool.run(measure, tasks))
     for n in sizes:
         errors = [done[n, seed, contenders] for seed in range(options.seeds)]

@@ -22,7 +22,7 @@ from measure import report
 from surrogates import SURROGATES, Surrogate
 
 from climbstream.loader.core.console import say
-from climbstream.loader.core.engines.local import Pool
+from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.core.files import append_line, read_lines
 from climbstream.search import Search
 
@@ -55,7 +55,7 @@ def main() -> None:
     begin = time.monotonic()
     # Threads of linear algebra would wait for each other.
     os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    with Pool() as pool:
+    with LocalEngine() as pool:
         for task, line in pool.run(simulate, [task for task in tasks if task not in done]):
             append_line(keep, line, sync=False)
             done[task] = line

@@ -19,7 +19,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.neural_network import MLPRegressor
 
 from climbstream.search.optimizer.candidates import candidates, descend
-from climbstream.search.optimizer.constraints import Limits
+from climbstream.search.optimizer.constraints import WeightConstraints
 from climbstream.search.predictors.base import Floats
 
 TABLES = Path(__file__).parents[2] / "shared" / "mixtures"
@@ -45,7 +45,7 @@ class Surrogate:
         made = {"net": _net, "forest": _forest}
         self.loss, self.prior = made[name]() if name in made else _made_up(name, seed)
         self.names = [f"c{i:02d}" for i in range(len(self.prior))]
-        limits = Limits.of(self.names, self.prior)
+        limits = WeightConstraints.of(self.names, self.prior)
         drawn = candidates(4000, [self.prior], limits, (2, 50), np.random.default_rng(3))
         losses = self.loss(drawn)
         self.mean, self.sd = losses.mean(axis=0), losses.std(axis=0)

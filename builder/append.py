@@ -16,14 +16,14 @@ import numpy as np
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.fit import MODEL
 from climbstream.builder.corpus.ingest import BAD_RECORDS, ReadReport, read_corpus
-from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.read_report import check_losses
 from climbstream.builder.corpus.sources import survey
 from climbstream.builder.features.encoder import check_shape
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
 from climbstream.builder.report.report import write_report
 from climbstream.builder.selection.annotate import look_at
-from climbstream.builder.selection.selection import assign, identify
+from climbstream.builder.selection.selection import identify, select_appended
 from climbstream.builder.writers.catalogue import read_seen, write_catalogue, write_heldout
 from climbstream.builder.writers.shards import write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
@@ -38,7 +38,7 @@ from climbstream.loader.core.files import (
     write_bytes,
     write_json,
 )
-from climbstream.loader.core.workdir import begin_or_continue
+from climbstream.loader.core.workdir import begin_or_resume
 from climbstream.loader.formats.clusters import ClusterInfo, load_clusters, save_clusters
 from climbstream.loader.formats.manifest import (
     HELDOUT,
@@ -49,7 +49,7 @@ from climbstream.loader.formats.manifest import (
 )
 
 from .settings import BuildSettings
-from .staging import settle
+from .staging import finish_commit
 from .workdir import BASE, WORK, is_vacant
 
 
@@ -73,7 +73,7 @@ def append(
     out = out.resolve()
     found, left_out = survey(sources)
     with lock(out):
-        settle(out)
+        finish_commit(out)
         manifest = Manifest.load(out)
         _check(out, manifest)
         plan = {
@@ -85,7 +85,7 @@ def append(
             say(f"these sources have been appended to {out} already")
             return manifest
         work = out / WORK
-        if begin_or_continue(
+        if begin_or_resume(
             out,
             f"{WORK}/plan.json",
             plan,
@@ -98,9 +98,9 @@ def append(
             report = read_corpus(
                 opened, found, work / "units", settings, least=1, left_out=left_out
             )
-            units = [Unit(work / "units" / name) for name in report.units]
+            units = [Partition(work / "units" / name) for name in report.units]
             _Append(opened, out, manifest, settings, units).run(plan, report, strict=strict)
-        settle(out)
+        finish_commit(out)
     return Manifest.load(out)
 
 
@@ -124,7 +124,7 @@ class _Append:
         out: Path,
         manifest: Manifest,
         settings: BuildSettings,
-        units: Sequence[Unit],
+        units: Sequence[Partition],
     ) -> None:
         self._engine, self._out, self._units = engine, out, units
         self._manifest, self._settings = manifest, settings
@@ -145,7 +145,7 @@ class _Append:
         fates = identify(units, self._settings, seen)
         check_losses((report.stage(), *fates.stages), strict=strict)
         look_at(self._engine, units, out / MODEL, self._settings)
-        fates = assign(fates, clusters, self._settings, seen)
+        fates = select_appended(fates, clusters, self._settings, seen)
         check_losses(fates.stages[1:], strict=False)
         tokenize_all(self._engine, fates, out / "tokenizer.json", manifest.eos_id)
         written = write_clusters(

@@ -15,14 +15,14 @@ import numpy as np
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.fit import MODEL, fit_model, read_fit
 from climbstream.builder.corpus.ingest import BAD_RECORDS, NoColumnError, ReadReport, read_corpus
-from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.read_report import BadFile, check_losses
 from climbstream.builder.corpus.sources import Source, survey
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
 from climbstream.builder.report.report import write_report
 from climbstream.builder.selection.annotate import look_at
 from climbstream.builder.selection.preview import preview
-from climbstream.builder.selection.selection import Fates, decide, identify
+from climbstream.builder.selection.selection import Selection, identify, select_documents
 from climbstream.builder.writers.catalogue import write_catalogue, write_heldout
 from climbstream.builder.writers.shards import write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
@@ -31,13 +31,13 @@ from climbstream.loader.core.console import say
 from climbstream.loader.core.engines.engine import Engine, open_engine
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import atomic_path, hash_file, hash_json, lock, write_json
-from climbstream.loader.core.workdir import check_same
+from climbstream.loader.core.workdir import check_same_config
 from climbstream.loader.formats.clusters import save_clusters
 from climbstream.loader.formats.manifest import MANIFEST, Manifest, hash_files
 
 from .end_token import EndToken, find_end_token, read_configs, trained_end_token
 from .settings import BuildSettings, effect_of_change
-from .staging import settle
+from .staging import finish_commit
 from .workdir import WORK, begin_in, remove_work
 
 
@@ -119,11 +119,11 @@ def _begun(
         "sources": {s.place: s.fingerprint for s in found},
     }
     with lock(out):
-        settle(out)
+        finish_commit(out)
         if (out / MANIFEST).exists():
             manifest = Manifest.load(out)
             first = {name: manifest.provenance.get(name) for name in plan}
-            check_same(first, plan, out, effect_of_change(first, plan))
+            check_same_config(first, plan, out, effect_of_change(first, plan))
             yield None
             return
         end = _end_token(settings)
@@ -145,7 +145,7 @@ def _end_token(settings: BuildSettings) -> EndToken:
 
 def _decide(
     begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool
-) -> tuple[ReadReport, list[Unit], dict[str, Any], ClusterMap, Fates]:
+) -> tuple[ReadReport, list[Partition], dict[str, Any], ClusterMap, Selection]:
     """Read, embed, score and cluster; then decide what becomes of each document.
 
     Between the units and the decisions stands how good k-means was.
@@ -158,14 +158,14 @@ def _decide(
     except NoColumnError:
         remove_work(work)  # so that the right name can be given in its place
         raise
-    units = [Unit(work / "units" / name) for name in report.units]
+    units = [Partition(work / "units" / name) for name in report.units]
     fates = identify(units, settings)
     check_losses((report.stage(), *fates.stages), strict=strict)
     model = out / MODEL
     fit_model(units, model, settings)
     look_at(begun.engine, units, model, settings)
     centroids, kmeans = read_fit(model)
-    clusters, fates = decide(fates, centroids, settings)
+    clusters, fates = select_documents(fates, centroids, settings)
     check_losses(fates.stages[1:], strict=False)
     return report, units, kmeans, clusters, fates
 

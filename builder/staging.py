@@ -20,7 +20,7 @@ from climbstream.loader.formats.manifest import (
 from .workdir import BASE, WORK, is_work, remove_work
 
 
-def settle(out: Path) -> None:
+def finish_commit(out: Path) -> None:
     """End what was killed after its manifest was written, a build or an append to ``out``."""
     work, plan = out / WORK, out / WORK / "plan.json"
     if not is_work(work) or not (out / MANIFEST).exists():

@@ -13,12 +13,12 @@ from typing import Any
 from climbstream.loader.core.console import say
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import is_temporary, lock, read_json
-from climbstream.loader.core.workdir import begin_or_continue, check_same
+from climbstream.loader.core.workdir import begin_or_resume, check_same_config
 from climbstream.loader.formats.manifest import MANIFEST, PULL
 
 
 @contextmanager
-def workplace(
+def open_workdir(
     out: Path, hidden: str, plan: Mapping[str, Any], finished: Callable[[], object | None]
 ) -> Iterator[Path | None]:
     """Hold ``out`` for this process, to do in it what ``plan`` says.
@@ -33,7 +33,7 @@ def workplace(
     work = out / hidden
     with lock(out):
         if (there := finished()) is not None:
-            check_same(there, plan, out)
+            check_same_config(there, plan, out)
             remove_work(work)
             say(f"{out} is finished already, from these sources with these settings")
             yield None
@@ -106,11 +106,11 @@ def begin_in(
 ) -> bool:
     """Begin ``plan`` in ``out``, which is locked, or go on with it; return whether it was begun.
 
-    ``effect`` is that of `begin_or_continue`.
+    ``effect`` is that of `begin_or_resume`.
 
     Raises:
         InvalidDataError: ``out`` was begun with another plan, or holds other files.
     """
-    return begin_or_continue(
+    return begin_or_resume(
         out, f"{hidden}/plan.json", plan, effect, folders=(f"{hidden}/**", "clusters/*", "*")
     )

@@ -1,9 +1,10 @@
 """MixtureLoader: batches of tokens, by weights that may change while it runs.
 
 A row is ``seq_len`` tokens of one cluster. A global batch is ``batch_rows`` rows for one optimizer
-step. Every rank plans the same whole batches (`Planner`) and copies only its own rows of them, so
-ranks agree without talking, and a state from one world size continues on another. Rows are copied
-when they are asked for: a change of weights throws away a plan, which is cheap, and never a batch.
+step. Every rank plans the same whole batches (`BatchPlanner`) and copies only its own rows of them,
+so ranks agree without talking, and a state from one world size continues on another. Rows are
+copied when they are asked for: a change of weights throws away a plan, which is cheap, and never a
+batch.
 """
 
 import functools
@@ -24,28 +25,28 @@ from numpy.typing import NDArray
 from climbstream.loader.audit.ledger import Ledger, Opening
 from climbstream.loader.core.console import say
 from climbstream.loader.core.errors import InvalidDataError, UsageError
-from climbstream.loader.core.permutation import key
+from climbstream.loader.core.permutation import derive_key
 from climbstream.loader.core.typed import short
 from climbstream.loader.formats.manifest import Manifest, cluster_folder, load_index
 from climbstream.loader.formats.mixture import ONE, Mixture
-from climbstream.loader.reading.collator import Batch, BatchMaker
+from climbstream.loader.reading.collator import Batch, Collator
 from climbstream.loader.reading.gather import count_padding
-from climbstream.loader.reading.open_shards import Shelf
+from climbstream.loader.reading.open_shards import OpenShards
 from climbstream.loader.reading.packing import PACKS
-from climbstream.loader.reading.row_source import TokenStream
+from climbstream.loader.reading.row_source import RowSource
 from climbstream.loader.reading.shard_cache import ShardCache
-from climbstream.loader.sampling.epoch_limits import Allowance, forecast_ends
+from climbstream.loader.sampling.epoch_limits import EpochLimits, forecast_ends
 from climbstream.loader.sampling.lanes import Lanes, next_runs
-from climbstream.loader.sampling.planner import Planner, Position, Steps
-from climbstream.loader.sampling.quotas import draw_quotas
+from climbstream.loader.sampling.planner import BatchPlanner, PlannedSteps, Position
+from climbstream.loader.sampling.quotas import allocate_rows
 from climbstream.loader.storage.hub import pin
 from climbstream.loader.storage.store import Store
 from climbstream.loader.weights.agreement import Agreement
-from climbstream.loader.weights.controller import Course
+from climbstream.loader.weights.controller import WeightsController
 from climbstream.loader.weights.log import WeightsLog
 from climbstream.loader.weights.schedule import Schedule
 from climbstream.loader.weights.sources import WeightsCallable, WeightsFile
-from climbstream.loader.weights.update import Change
+from climbstream.loader.weights.update import WeightsUpdate
 
 from .state import LoaderState
 
@@ -73,9 +74,9 @@ class _Cursor:
     """
 
     start: Position
-    steps: Steps
+    steps: PlannedSteps
     weights: NDArray[np.int64]
-    """What they follow, as `Planner.plan` takes it."""
+    """What they follow, as `BatchPlanner.plan` takes it."""
     clusters: NDArray[np.int64]
     """Cluster of each of their rows."""
     row: int = 0
@@ -87,7 +88,7 @@ class _Cursor:
     def at(cls, position: Position) -> Self:
         """Return the cursor of no steps, at ``position``."""
         none = np.zeros(0, np.int64)
-        return cls(position, Steps.none(position), none[None], none)
+        return cls(position, PlannedSteps.none(position), none[None], none)
 
 
 class _ForkLock:
@@ -131,7 +132,7 @@ class MixtureLoader:
     """An endless iterator of batches: dicts of torch tensors with this rank's rows.
 
     ``input_ids`` is ``[rows, seq_len]``; ``cluster_ids``, int64 ``[rows]``, is the position of each
-    row's cluster in ``names``; rows = batch_rows / world_size. `BatchMaker` says what else there
+    row's cluster in ``names``; rows = batch_rows / world_size. `Collator` says what else there
     may be. The order of rows is a pure function of the shards, the seed, ``lanes``, ``pack`` and
     the weights, never of rank, threads or cache.
 
@@ -226,7 +227,7 @@ class MixtureLoader:
         self.seed, self.lanes = operator.index(seed), operator.index(lanes)
         self.pack, self.part, self.exhausted = pack, float(part), exhausted
         self._rows_each = self.batch_rows // world_size
-        self._maker = BatchMaker(
+        self._maker = Collator(
             self._rows_each,
             self.seq_len,
             np.dtype(self.manifest.dtype).itemsize,
@@ -238,7 +239,7 @@ class MixtureLoader:
         )
         store = ShardCache(Path(cache) if cache is not None else None, limit=cache_bytes)
         self._streams = [
-            TokenStream(
+            RowSource(
                 cluster.name,
                 cluster_folder(self.directory, cluster.name),
                 load_index(self.directory, self.manifest, cluster),
@@ -251,19 +252,19 @@ class MixtureLoader:
             for cluster in self.manifest.clusters
         ]
         epoch_rows = np.array([stream.rows for stream in self._streams], np.int64)
-        self._allowance = Allowance(max_epochs, self.names, epoch_rows)
-        self._planner = Planner(
+        self._allowance = EpochLimits(max_epochs, self.names, epoch_rows)
+        self._planner = BatchPlanner(
             Lanes.deal(self.names, [s.shard_rows for s in self._streams], self.lanes, self.seed),
             self.batch_rows,
             rank,
             world_size,
-            np.uint64(key(self.seed, "order within a batch")),
+            np.uint64(derive_key(self.seed, "order within a batch")),
         )
-        self._shelf = Shelf(self._streams, self.lanes)
+        self._shelf = OpenShards(self._streams, self.lanes)
         # Rank 0 writes the log; the others read it and make the same records in memory.
         history = WeightsLog.open(Path(log), write=rank == 0) if log else WeightsLog()
         live = weights_file is not None or weights_function is not None
-        self._course = Course(
+        self._course = WeightsController(
             {stream.name: stream.rows for stream in self._streams},
             history,
             why_none=f"no shard of {self.seq_len} tokens",
@@ -411,7 +412,7 @@ class MixtureLoader:
         mixture = weights if isinstance(weights, Mixture) else Mixture.of(weights)
         position = self._position()
         self._write_down()
-        at_step = self._course.change(Change(mixture, ramp, why), position.step, at_step)
+        at_step = self._course.change(WeightsUpdate(mixture, ramp, why), position.step, at_step)
         self._go_to(position)
         return at_step
 
@@ -571,7 +572,7 @@ class MixtureLoader:
 
     def _exhaust(self, position: Position, weights: NDArray[np.int64]) -> None:
         """Deal with clusters whose next rows would pass ``max_epochs``; see ``exhausted``."""
-        quotas = draw_quotas(weights, self.batch_rows, position.credit.copy())
+        quotas = allocate_rows(weights, self.batch_rows, position.credit.copy())
         over = self._allowance.passed(position, quotas)
         what = ", ".join(f"{name} after {epochs:.3f} epochs" for name, epochs in over.items())
         if self.exhausted == "error":

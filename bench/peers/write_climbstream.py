@@ -9,7 +9,7 @@ import numpy as np
 from measure import cpu_seconds
 
 from climbstream.builder.corpus.document import Document
-from climbstream.builder.corpus.partition import UNIT_BYTES, Unit
+from climbstream.builder.corpus.partition import UNIT_BYTES, Partition
 from climbstream.builder.writers.shards import write_clusters
 from climbstream.builder.writers.tokenization import TokenTask, tokenize_unit
 
@@ -31,7 +31,7 @@ def lay_down(folder, texts):
         waiting.append(Document(id=str(number), text=text))
         size += len(text.encode())
         if size >= UNIT_BYTES or number == len(texts) - 1:
-            unit = Unit(folder / f"00000-{number:07d}")
+            unit = Partition(folder / f"00000-{number:07d}")
             unit.write_documents(waiting)
             unit.write("clusters", np.arange(len(waiting), dtype=np.int32) % CLUSTERS)
             yield unit

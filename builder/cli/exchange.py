@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from climbstream.builder.exporter.mixture import draw_shards
+from climbstream.builder.exporter.mixture import export_mixture
 from climbstream.builder.exporter.shards import BLENDS, LAYOUTS, export_shards
 from climbstream.builder.importer.pipeline import import_corpus
 from climbstream.builder.importer.settings import ImportSettings
@@ -97,7 +97,7 @@ def export(
     weights = Mixture.load(mixture) if mixture else None
     value: dict[str, Any] = {"out": str(out), "to": to}
     if tokens is not None:
-        drawn = draw_shards(directory, out, to, weights, tokens, text=text, workers=workers)
+        drawn = export_mixture(directory, out, to, weights, tokens, text=text, workers=workers)
         table = text_table(("cluster", "tokens"), [(k, f"{n:,}") for k, n in drawn.items()], left=1)
         show({**value, "tokens": drawn}, f"{table}\n\n{out}", as_json=as_json)
         return

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.sample import draw_places, sample_texts
 from climbstream.builder.features.encoder import FITTED, load_model, read_vectors
-from climbstream.builder.features.tfidf import Embedder
+from climbstream.builder.features.tfidf import TfidfEncoder
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader.core.console import say
 from climbstream.loader.core.errors import InvalidDataError
@@ -25,7 +25,7 @@ from .kmeans import automatic_count, fit_centroids
 MODEL = "model.npz"
 
 
-def sample_vectors(units: Sequence[Unit], settings: BuildSettings) -> NDArray[np.float32]:
+def sample_vectors(units: Sequence[Partition], settings: BuildSettings) -> NDArray[np.float32]:
     """Return the vectors that the corpus brings of the documents drawn, ``[n, dims]``.
 
     Raises:
@@ -43,7 +43,7 @@ def sample_vectors(units: Sequence[Unit], settings: BuildSettings) -> NDArray[np
     return np.concatenate(list(parts.values()))
 
 
-def fit_model(units: Sequence[Unit], path: Path, settings: BuildSettings) -> None:
+def fit_model(units: Sequence[Partition], path: Path, settings: BuildSettings) -> None:
     """Fit the embedder and the centroids, and write both to ``path``, unless that is there."""
     if path.exists():
         return
@@ -73,7 +73,7 @@ def _embed(
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Embed ``texts``, with a model fitted on them or one that is named; its arrays, if fitted."""
     if settings.embed == FITTED:
-        embedder = Embedder.fit(texts, settings.dims, settings.seed)
+        embedder = TfidfEncoder.fit(texts, settings.dims, settings.seed)
         fitted = {"idf": embedder.idf, "components": embedder.components}
         return embedder.embed(texts), fitted
     return load_model(settings.embed).embed(texts), {}

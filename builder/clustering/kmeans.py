@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from climbstream.loader.core.permutation import key
+from climbstream.loader.core.permutation import derive_key
 
 _ITERATIONS = 50
 """The paper allows 300; on these vectors the objective stands still long before."""
@@ -62,7 +62,7 @@ def fit_centroids(
             used.shape[1],
             min(count, len(used)),
             niter=_ITERATIONS,
-            seed=key(seed, "start", start) >> 33,
+            seed=derive_key(seed, "start", start) >> 33,
             spherical=True,
             gpu=faiss.get_num_gpus() > 0,
             min_points_per_centroid=1,

@@ -13,7 +13,7 @@ from .records import MISSING, look_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class ExtraColumns:
     """What columns say of a document."""
 
     kept: tuple[str | None, ...] = ()
@@ -24,10 +24,10 @@ class Given:
     """Its embedding, ``[dims]``, of any length."""
 
 
-NOTHING = Given()
+NOTHING = ExtraColumns()
 
 
-def take_given(record: dict[str, Any], settings: BuildSettings) -> Given | str:
+def take_given(record: dict[str, Any], settings: BuildSettings) -> ExtraColumns | str:
     """Take what ``settings`` ask for from ``record``, or say why that cannot be."""
     scores = []
     for column in settings.score_columns.values():
@@ -40,7 +40,7 @@ def take_given(record: dict[str, Any], settings: BuildSettings) -> Given | str:
         vector = _vector(_value(record, settings.vector_column))
         if vector is None:
             return f"{settings.vector_column} is no list of numbers"
-    return Given(
+    return ExtraColumns(
         kept=tuple(_text(_value(record, column)) for column in settings.keep),
         scores=tuple(scores),
         vector=vector,
@@ -92,4 +92,4 @@ class Document:
     license: str = ""
     origin: str = ""
     """Where it was read: file, or URL."""
-    given: Given = NOTHING
+    given: ExtraColumns = NOTHING

@@ -24,7 +24,7 @@ from climbstream.loader.core.files import read_json, write_json
 
 from .document import Document, take_given
 from .installed import installed_documents
-from .partition import UNIT_BYTES, Unit
+from .partition import UNIT_BYTES, Partition
 from .read_report import BadFile, BadRecord, Report
 from .records import MISSING, Columns, look_up, read_records
 from .sources import Source, megabytes_of
@@ -190,7 +190,7 @@ def _lay_down(
     directory: Path,
     report: ReadReport,
 ) -> None:
-    unit = Unit(directory / f"{number:05d}-{len(report.units):05d}")
+    unit = Partition(directory / f"{number:05d}-{len(report.units):05d}")
     unit.write("sizes", np.array(sizes, np.int64))
     unit.write("id_hashes", hash_texts([document.id for document in documents]))
     unit.write_documents(documents)

@@ -27,7 +27,7 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from climbstream.loader.core.errors import UsageError
-from climbstream.loader.core.permutation import key
+from climbstream.loader.core.permutation import derive_key
 
 from .document import Document
 
@@ -193,7 +193,7 @@ def installed_documents(*, megabytes: float = 30.0, seed: int = 17) -> Iterator[
     for source in _sources():
         kind = next((kind for kind in KINDS if re.search(kind.pattern, source.origin)), None)
         if kind is not None:
-            sources[kind.name].append((key(seed, source.origin), source))
+            sources[kind.name].append((derive_key(seed, source.origin), source))
     documents: list[Document] = []
     left, shares = megabytes * 1e6, sum(kind.share for kind in KINDS)
     for kind in KINDS:
@@ -202,7 +202,7 @@ def installed_documents(*, megabytes: float = 30.0, seed: int = 17) -> Iterator[
         left -= sum(_size(document) for document in taken)
         shares -= kind.share
         documents += taken
-    return iter(sorted(documents, key=lambda document: key(seed, "mixed", document.id)))
+    return iter(sorted(documents, key=lambda document: derive_key(seed, "mixed", document.id)))
 
 
 def _take(kind: Kind, sources: list[_Source], *, budget: float) -> list[Document]:

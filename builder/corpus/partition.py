@@ -1,4 +1,4 @@
-"""Unit: the bounded part of a corpus that one task works on, and what is known of it so far.
+"""Partition: the bounded part of a corpus that one task works on, and what is known of it so far.
 
 A unit is a folder in the working directory of a build. Each stage adds a file to it, whole or not
 at all, so what exists is done, and a killed build goes on with what does not.
@@ -26,7 +26,7 @@ _TEXT = pa.schema([(name, pa.string()) for name in ("id", "text", "label", "lice
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class Partition:
     """One unit: ``folder`` holds ``text.parquet`` and the arrays that stages add."""
 
     folder: Path

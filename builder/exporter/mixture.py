@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.builder.dataset_card import write_beside
-from climbstream.builder.workdir import workplace
+from climbstream.builder.workdir import open_workdir
 from climbstream.loader.core.console import Progress, say
-from climbstream.loader.core.engines.local import Pool
+from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import atomic_path, hash_json, read_json, write_json
 from climbstream.loader.formats.documents import cluster_documents
@@ -66,7 +66,7 @@ class ShuffleTask:
     path: Path
 
 
-def draw_shards(
+def export_mixture(
     directory: str,
     out: Path,
     to: str,
@@ -130,7 +130,7 @@ def draw_shards(
         there = read_json(out / DONE) if (out / DONE).exists() else None
         return {k: v for k, v in there.items() if k != "tokens"} if there else None
 
-    with workplace(out, ".drawn", plan, finished) as work:
+    with open_workdir(out, ".drawn", plan, finished) as work:
         if work is not None:
             taken = _write(directory, manifest, due, work, out, to, rows, seed, workers)
             write_beside(directory, manifest, out, {"default": "."} if to == "parquet" else {})
@@ -153,7 +153,7 @@ def _write(
     """Choose, spool and shuffle; return the tokens of each cluster."""
     files = max(1, -(-int(due.sum()) // _FILE_TOKENS))
     wanted = np.flatnonzero(due).tolist()
-    with Pool(workers) as pool:
+    with LocalEngine(workers) as pool:
         choices = [
             ChoiceTask(
                 directory=directory,

@@ -15,12 +15,10 @@ import yaml
 from numpy.typing import NDArray
 
 from climbstream.builder.cluster_names import table_folder
-from climbstream.builder.dataset_card import (
-    write_beside,
-)
-from climbstream.builder.workdir import workplace
+from climbstream.builder.dataset_card import write_beside
+from climbstream.builder.workdir import open_workdir
 from climbstream.loader.core.console import Progress, say
-from climbstream.loader.core.engines.local import Pool
+from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import read_json, write_bytes, write_json
 from climbstream.loader.formats.documents import cluster_documents
@@ -94,12 +92,15 @@ def export_shards(
     def finished() -> object | None:
         return read_json(out / DONE) if (out / DONE).exists() else None
 
-    with workplace(out, ".export", plan, finished) as work:
+    with open_workdir(out, ".export", plan, finished) as work:
         if work is not None:
             tasks, write = _tasks(directory, manifest, out, to, rows)
             if to == "megatron" and manifest.eos_id is None:
                 say("documents have no end token, so Megatron cannot see where they end in a row")
-            with Pool(workers) as pool, Progress("export", manifest.tokens, "tokens") as progress:
+            with (
+                LocalEngine(workers) as pool,
+                Progress("export", manifest.tokens, "tokens") as progress,
+            ):
                 for _, tokens in pool.run(write, tasks):
                     progress.add(tokens)
             folders = [table_folder(k) for k in rows.labels] if to == "parquet" else []

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.partition import Partition
 from climbstream.loader.core.errors import ClimbError, InvalidDataError
 from climbstream.loader.core.files import reading
 
-from .tfidf import FEATURES, Embedder, unit_length
+from .tfidf import FEATURES, TfidfEncoder, unit_length
 
 FITTED = "tfidf"
 _LIBRARIES = {"st": "sentence_transformers", "m2v": "model2vec"}
@@ -74,7 +74,7 @@ def load_model(name: str) -> Encoder:
         ) from None
 
 
-def read_vectors(unit: Unit, rows: Any) -> NDArray[np.float32]:
+def read_vectors(unit: Partition, rows: Any) -> NDArray[np.float32]:
     """Vectors that the corpus brings of ``rows`` of a unit, of length 1: float32 ``[m, dims]``."""
     return unit_length(unit.read("given_vectors", mapped=True)[rows])
 
@@ -88,7 +88,7 @@ def read_encoder(path: Path) -> tuple[Encoder | None, NDArray[np.float32]]:
             check_shape(path, "idf", idf, FEATURES)
             check_shape(path, "components", components, FEATURES, None)
             check_shape(path, "centroids", centroids, None, components.shape[1])
-            return Embedder(idf, components), centroids
+            return TfidfEncoder(idf, components), centroids
         brought = name.startswith("column:")
         return None if brought else load_model(name), model["centroids"]
 

@@ -1,4 +1,4 @@
-"""Embedder: texts to unit vectors, without a model to download.
+"""TfidfEncoder: texts to unit vectors, without a model to download.
 
 TF-IDF of hashed words and marks, then a truncated SVD (latent semantic analysis), both fitted on a
 sample. Marks count because brackets and colons tell code, tables and prose apart; of a number, only
@@ -24,7 +24,7 @@ HEAD = 4_000
 
 
 @dataclass(frozen=True, slots=True)
-class Embedder:
+class TfidfEncoder:
     """A fitted embedding."""
 
     idf: NDArray[np.float32]

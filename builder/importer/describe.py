@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from climbstream.builder.report.describe import SHOWN, name_terms, show_some
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine
-from climbstream.loader.core.permutation import drawn
+from climbstream.loader.core.permutation import sample_indices
 from climbstream.loader.formats.clusters import ClusterInfo
 from climbstream.loader.formats.documents import read_shard
 from climbstream.loader.formats.manifest import Manifest, cluster_folder, load_index
@@ -34,7 +34,7 @@ class PortraitTask:
     seed: int
 
 
-def portray(
+def describe_imported(
     engine: Engine,
     directory: Path,
     manifest: Manifest,
@@ -89,10 +89,12 @@ def read_some(task: PortraitTask) -> list[dict[str, str]]:
     folder = cluster_folder(task.directory, entry.name)
     tokenizer = Tokenizer.from_file(str(task.directory / "tokenizer.json"))
     found = []
-    chosen = drawn(len(shards), _SHARDS, task.seed, "portrait", task.cluster).tolist()
+    chosen = sample_indices(len(shards), _SHARDS, task.seed, "portrait", task.cluster).tolist()
     for shard in sorted(chosen):
         view = read_shard(folder, shards[shard], task.manifest.dtype)
-        rows = drawn(len(view.lengths), -(-task.documents // len(chosen)), task.seed, shard)
+        rows = sample_indices(
+            len(view.lengths), -(-task.documents // len(chosen)), task.seed, shard
+        )
         for row in sorted(rows.tolist()):
             ids = view.document(row, task.manifest.dtype)[:_TOKENS].tolist()
             text = tokenizer.decode(ids, skip_special_tokens=True)

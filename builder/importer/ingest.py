@@ -20,7 +20,7 @@ from climbstream.builder.cluster_names import MOST_LABEL, canonical, natural
 from climbstream.builder.corpus.document import Document
 from climbstream.builder.corpus.ingest import make_document
 from climbstream.builder.corpus.json_records import NOT_UTF8
-from climbstream.builder.corpus.partition import UNIT_BYTES, Unit
+from climbstream.builder.corpus.partition import UNIT_BYTES, Partition
 from climbstream.builder.corpus.read_report import BadFile, BadRecord, Report
 from climbstream.builder.corpus.records import Columns, read_records
 from climbstream.builder.corpus.sources import Source
@@ -99,7 +99,7 @@ def columns_of(source: Source) -> list[str]:
     return [name for name in columns.names if "." not in name]
 
 
-def take_in(task: IntakeTask) -> IntakeReport:
+def ingest_file(task: IntakeTask) -> IntakeReport:
     """Lay the rows of a file down in units ``NUMBER-PART``; a file that was read is not read again.
 
     A unit has its documents, with the label of their cluster as ``label``. Of text it has ``sizes``
@@ -130,7 +130,7 @@ def take_in(task: IntakeTask) -> IntakeReport:
 
 def _lay_down(rows: Sequence[Taken], task: IntakeTask, report: IntakeReport) -> None:
     documents = [row.document for row in rows]
-    unit = Unit(task.directory / f"{task.number:05d}-{len(report.units):05d}")
+    unit = Partition(task.directory / f"{task.number:05d}-{len(report.units):05d}")
     if task.vocabulary is None:
         sizes = np.array([len(document.text.encode()) for document in documents], np.int64)
         unit.write("sizes", sizes)

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from climbstream.builder.cluster_names import cluster_names
 from climbstream.builder.corpus.ingest import BAD_RECORDS
-from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.dataset_card import CARD, Card, read_beside
 from climbstream.builder.end_token import (
     EOS,
@@ -27,9 +27,9 @@ from climbstream.builder.end_token import (
     trained_end_token,
 )
 from climbstream.builder.report.report import write_report
-from climbstream.builder.selection.selection import Fates
+from climbstream.builder.selection.selection import Selection
 from climbstream.builder.settings import BuildSettings
-from climbstream.builder.workdir import WORK, workplace
+from climbstream.builder.workdir import WORK, open_workdir
 from climbstream.builder.writers.catalogue import write_catalogue
 from climbstream.builder.writers.shards import write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
@@ -41,8 +41,8 @@ from climbstream.loader.core.files import hash_bytes, hash_file, hash_json, writ
 from climbstream.loader.formats.clusters import save_clusters
 from climbstream.loader.formats.manifest import MANIFEST, TOKENIZER, Manifest, hash_files
 
-from .describe import portray
-from .ingest import COUNT, IntakeReport, IntakeTask, columns_of, take_in
+from .describe import describe_imported
+from .ingest import COUNT, IntakeReport, IntakeTask, columns_of, ingest_file
 from .layouts import ClusteredFile, card_folders, find_files
 from .settings import GPT2, NO_TOKEN, ImportSettings, Vocabulary
 
@@ -87,7 +87,7 @@ def import_corpus(
     def finished() -> object | None:
         return Manifest.load(out).provenance if (out / MANIFEST).exists() else None
 
-    with workplace(out, WORK, plan, finished) as work:
+    with open_workdir(out, WORK, plan, finished) as work:
         if work is not None:
             end.tell()
             with open_engine(engine, workers, work / "plan.json") as opened:
@@ -118,11 +118,11 @@ class _Import:
     ) -> None:
         """Go through all stages."""
         report = self._take_in(files)
-        units = [Unit(self._work / "units" / name) for name in report.units]
+        units = [Partition(self._work / "units" / name) for name in report.units]
         names = cluster_names(report.clusters)
         _say_names(names)
         sizes = self._number(units, list(names))
-        fates = Fates.of(units)
+        fates = Selection.of(units)
         read = report.stage()
         if tokenizer is not None:
             write_bytes(self._out / TOKENIZER, tokenizer)
@@ -148,7 +148,7 @@ class _Import:
             conservation=(read, *fates.stages),
             parts=len(units),
         )
-        infos = portray(
+        infos = describe_imported(
             self._engine, self._out, manifest, _micro(list(names)), sizes, self._settings.seed
         )
         save_clusters(self._out, infos, source={name: label for label, name in names.items()})
@@ -171,7 +171,7 @@ class _Import:
         ]
         reports: dict[int, IntakeReport] = {}
         with Progress("read", len(tasks), "files") as progress:
-            for task, report in self._engine.run(take_in, tasks):
+            for task, report in self._engine.run(ingest_file, tasks):
                 reports[task.number] = report
                 progress.add(1)
         whole = IntakeReport()
@@ -195,7 +195,7 @@ class _Import:
             )
         return whole
 
-    def _number(self, units: Sequence[Unit], labels: Sequence[str]) -> list[int]:
+    def _number(self, units: Sequence[Partition], labels: Sequence[str]) -> list[int]:
         """Number the clusters; return the bytes of text of each.
 
         Writes ``clusters`` int32 ``[n]`` to each unit, and ``micro``, what the source calls them.
@@ -211,7 +211,7 @@ class _Import:
                 np.add.at(sizes, clusters, unit.read("sizes"))
         return [int(size) for size in sizes]
 
-    def _tokenize(self, fates: Fates, end: int | None) -> Vocabulary:
+    def _tokenize(self, fates: Selection, end: int | None) -> Vocabulary:
         """Make tokens of text, with the tokenizer that is there, or one that is trained on it."""
         settings = BuildSettings(seed=self._settings.seed)
         if self._settings.vocab_size is not None:

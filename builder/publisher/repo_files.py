@@ -13,7 +13,7 @@ from typing import Any
 
 from climbstream.builder.cluster_names import cluster_labels, table_folder
 from climbstream.builder.dataset_card import CARD, license_metadata, our_metadata, write_card
-from climbstream.builder.exporter.mixture import draw_shards
+from climbstream.builder.exporter.mixture import export_mixture
 from climbstream.builder.exporter.shards import export_shards
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
 from climbstream.loader.core.files import check_regular, hash_file
@@ -117,7 +117,7 @@ def collect(
     if "shuffled" in folders:
         by = weights if tokens is not None or what == "drawn" else None
         out = work / "shuffled"
-        drawn = draw_shards(str(directory), out, "parquet", by, tokens, text=text)
+        drawn = export_mixture(str(directory), out, "parquet", by, tokens, text=text)
         files |= {f"shuffled/{p.name}": p for p in sorted(out.glob("*.parquet"))}
         configs["default"] = "shuffled"
     if "parquet" in folders:

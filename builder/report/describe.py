@@ -8,10 +8,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from climbstream.builder.clustering.cluster_map import ClusterMap
-from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.features.words import opening
 from climbstream.builder.settings import SCORES
-from climbstream.loader.core.permutation import key
+from climbstream.loader.core.permutation import derive_key
 from climbstream.loader.formats.clusters import ClusterInfo
 from climbstream.loader.formats.manifest import ClusterEntry
 
@@ -28,7 +28,7 @@ _BINS = 10
 
 
 def describe_clusters(
-    units: Sequence[Unit], clusters: ClusterMap, entries: Sequence[ClusterEntry]
+    units: Sequence[Partition], clusters: ClusterMap, entries: Sequence[ClusterEntry]
 ) -> list[ClusterInfo]:
     """Describe each cluster that was written; of the documents only sums and a few are held."""
     count = len(entries)
@@ -99,7 +99,7 @@ class _Sample:
         hashes: NDArray[np.uint64],
     ) -> None:
         """Look at documents ``rows`` of ``unit``, with their clusters and hashes, all ``[m]``."""
-        hashes = hashes ^ np.uint64(key("describe"))
+        hashes = hashes ^ np.uint64(derive_key("describe"))
         near = np.flatnonzero(hashes <= self._limit[cluster])
         for k in np.unique(cluster[near]).tolist():
             mine = near[cluster[near] == k]
@@ -109,7 +109,7 @@ class _Sample:
             if len(best) == _READ:
                 self._limit[k] = best[-1][0]
 
-    def read(self, units: Sequence[Unit]) -> list[list[dict[str, str]]]:
+    def read(self, units: Sequence[Partition]) -> list[list[dict[str, str]]]:
         """Read ``id`` and ``text`` of the documents of each cluster, in the order of the hashes."""
         wanted: dict[int, list[int]] = {}
         for _, unit, row in sorted(place for best in self._best for place in best):
@@ -122,7 +122,7 @@ class _Sample:
         return [[found[unit, row] for _, unit, row in best] for best in self._best]
 
 
-def name_licenses(units: Sequence[Unit]) -> str:
+def name_licenses(units: Sequence[Partition]) -> str:
     """Name the licences of the documents that stay, the most frequent first."""
     found: Counter[str] = Counter()
     for unit in units:
@@ -132,7 +132,7 @@ def name_licenses(units: Sequence[Unit]) -> str:
     return ", ".join(names[:10]) + more or "unknown"
 
 
-def _beginnings(unit: Unit, rows: list[int]) -> list[dict[str, str]]:
+def _beginnings(unit: Partition, rows: list[int]) -> list[dict[str, str]]:
     """Read ``id`` of documents, and how their ``text`` begins."""
     table = unit.columns("id", "text").take(rows)
     texts = pc.utf8_slice_codeunits(table["text"], 0, _CHARS).to_pylist()

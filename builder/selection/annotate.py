@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.builder.clustering.kmeans import nearest
-from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.features.encoder import read_encoder, read_vectors
 from climbstream.builder.features.fasttext_scorer import classify
@@ -23,22 +23,24 @@ from climbstream.loader.core.errors import InvalidDataError
 from .dedup import sign_texts
 
 
-def look_at(engine: Engine, units: Sequence[Unit], model: Path, settings: BuildSettings) -> None:
-    """Do `look` with all ``units``."""
+def look_at(
+    engine: Engine, units: Sequence[Partition], model: Path, settings: BuildSettings
+) -> None:
+    """Do `annotate` with all ``units``."""
     tasks = (LookTask(unit, model, settings) for unit in units)
-    run_stage(engine, "embed, score and assign", "documents", look, tasks)
+    run_stage(engine, "embed, score and assign", "documents", annotate, tasks)
 
 
 @dataclass(frozen=True, slots=True)
 class LookTask:
     """Look at ``unit`` with the embedder and centroids that lie in ``model``."""
 
-    unit: Unit
+    unit: Partition
     model: Path
     settings: BuildSettings
 
 
-def look(task: LookTask) -> int:
+def annotate(task: LookTask) -> int:
     """Score, hash, embed and assign the documents of a unit; return how many there are.
 
     Writes ``scores`` float32 ``[n, 4]``, ``text_hashes`` uint64 ``[n, 2]``, ``signatures`` uint8
@@ -66,7 +68,7 @@ def look(task: LookTask) -> int:
     return len(unit)
 
 
-def _scores(unit: Unit, texts: Sequence[str], settings: BuildSettings) -> NDArray[np.float32]:
+def _scores(unit: Partition, texts: Sequence[str], settings: BuildSettings) -> NDArray[np.float32]:
     """Score ``texts``, ``[n, 4]``, by what the settings name for each score."""
     columns = list(settings.score_columns)
     scores = np.zeros((len(texts), len(SCORES)), np.float32)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
 
-from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.features.words import code_points, find_words, runs
 
 BANDS, SPAN = 32, 4
@@ -41,7 +41,7 @@ class Seen:
     total: int
     read: Callable[[str], Iterable[NDArray[np.uint64]]]
     """Gives those of that name, ``text_hashes`` or ``id_hashes``, uint64 ``[n, 2]`` at a time."""
-    near: Sequence[Unit] = ()
+    near: Sequence[Partition] = ()
     """Their ``signatures``, ``total`` in all; none if near duplicates are not looked for."""
 
 
@@ -104,7 +104,7 @@ def sign_texts(texts: Sequence[str]) -> NDArray[np.uint8]:
 
 
 def near_originals(
-    units: Sequence[Unit],
+    units: Sequence[Partition],
     eligible: NDArray[np.bool_],
     worth: NDArray[np.float32],
     least: float,
@@ -140,7 +140,7 @@ def near_originals(
     return original
 
 
-def _band(unit: Unit, band: int) -> NDArray[np.uint64]:
+def _band(unit: Partition, band: int) -> NDArray[np.uint64]:
     """Join the signatures of one band to a key: uint64 ``[n, 2]``, the second 0."""
     rows = unit.read("signatures", mapped=True)[band * SPAN : (band + 1) * SPAN].astype(np.uint64)
     keys = _join(rows)
@@ -159,7 +159,7 @@ _EMPTY = _join(np.full((SPAN, 1), _NOTHING, np.uint64))[0]
 
 
 def _alike(
-    units: Sequence[Unit], some: NDArray[np.int64], others: NDArray[np.int64]
+    units: Sequence[Partition], some: NDArray[np.int64], others: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Estimate how alike documents are, pair by pair: float64 ``[len(some)]``, 0 to 1."""
     alike = np.empty(len(some))
@@ -171,7 +171,7 @@ def _alike(
     return alike
 
 
-def _signatures(units: Sequence[Unit], wanted: NDArray[np.int64]) -> NDArray[Any]:
+def _signatures(units: Sequence[Partition], wanted: NDArray[np.int64]) -> NDArray[Any]:
     """Read the signatures of the documents ``wanted``, in order: uint8 ``[SIGNATURE, m]``."""
     sizes = [unit.read("signatures", mapped=True).shape[1] for unit in units]
     ends = np.cumsum(sizes)

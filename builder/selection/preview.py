@@ -8,7 +8,7 @@ from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.ward import count_by_height
 from climbstream.builder.features.words import opening
 
-from .selection import Fates, micros_of
+from .selection import Selection, micros_of
 
 _SHOWN = 3
 """Documents that are shown for each reason."""
@@ -16,7 +16,7 @@ _LENGTH = 160
 """Characters of each."""
 
 
-def preview(clusters: ClusterMap, fates: Fates) -> dict[str, Any]:
+def preview(clusters: ClusterMap, fates: Selection) -> dict[str, Any]:
     """Say what stages drop and why, with samples; which micro-clusters fall; heights of merging."""
     micros = micros_of(fates, len(clusters.centroids))
     return {
@@ -31,7 +31,7 @@ def preview(clusters: ClusterMap, fates: Fates) -> dict[str, Any]:
     }
 
 
-def _samples(fates: Fates) -> dict[str, list[dict[str, str]]]:
+def _samples(fates: Selection) -> dict[str, list[dict[str, str]]]:
     """The first documents that are dropped for each reason: ``id`` and how the ``text`` begins."""
     found: dict[str, list[dict[str, str]]] = {reason: [] for reason in fates.reasons[1:]}
     for unit, why in zip(fates.units, fates.why, strict=True):

@@ -1,4 +1,4 @@
-"""Fates: which cluster each document goes to, or why it goes to none.
+"""Selection: which cluster each document goes to, or why it goes to none.
 
 A few bytes a document are held in memory; all else lies in the units and is read unit by unit.
 """
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.ward import Micros, merge_clusters
-from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.settings import SCORES, BuildSettings
-from climbstream.loader.core.permutation import key
+from climbstream.loader.core.permutation import derive_key
 
 from .dedup import Seen, find_repeated, near_originals
 
@@ -27,10 +27,10 @@ _NOTHING = Seen(0, lambda _: ())
 
 
 @dataclass(slots=True)
-class Fates:
+class Selection:
     """What becomes of each document of the units."""
 
-    units: Sequence[Unit]
+    units: Sequence[Partition]
     why: list[NDArray[np.uint8]]
     """Why each document of each unit is dropped, a place in `reasons`; 0: it stays."""
     reasons: list[str] = field(default_factory=lambda: [""])
@@ -38,7 +38,7 @@ class Fates:
     """Documents and bytes that came into each stage, went out, and were dropped by reason."""
 
     @classmethod
-    def of(cls, units: Sequence[Unit]) -> Self:
+    def of(cls, units: Sequence[Partition]) -> Self:
         """Begin with all documents of ``units``."""
         return cls(units, [np.zeros(len(unit), np.uint8) for unit in units])
 
@@ -46,7 +46,7 @@ class Fates:
         """Which documents of unit ``number`` have not been dropped, ``[n]``."""
         return np.asarray(self.why[number] == 0, np.bool_)
 
-    def drop(self, stage: str, find: Callable[[int, Unit], NDArray[np.str_]]) -> None:
+    def drop(self, stage: str, find: Callable[[int, Partition], NDArray[np.str_]]) -> None:
         """Drop documents; ``find(number, unit)`` gives a reason for each, "" for none, ``[n]``."""
         before: Counter[str] = Counter()
         dropped: dict[str, Counter[str]] = {}
@@ -78,9 +78,11 @@ class Fates:
         return self.reasons.index(reason)
 
 
-def identify(units: Sequence[Unit], settings: BuildSettings, seen: Seen = _NOTHING) -> Fates:
+def identify(
+    units: Sequence[Partition], settings: BuildSettings, seen: Seen = _NOTHING
+) -> Selection:
     """Begin with all documents but those whose identifier stood before, where it may do so once."""
-    fates = Fates.of(units)
+    fates = Selection.of(units)
     if settings.ids == "none":
         fates.drop("identify", lambda _, unit: _where(np.zeros(len(unit), np.bool_), ""))
     else:
@@ -90,9 +92,9 @@ def identify(units: Sequence[Unit], settings: BuildSettings, seen: Seen = _NOTHI
     return fates
 
 
-def decide(
-    fates: Fates, centroids: NDArray[np.float32], settings: BuildSettings
-) -> tuple[ClusterMap, Fates]:
+def select_documents(
+    fates: Selection, centroids: NDArray[np.float32], settings: BuildSettings
+) -> tuple[ClusterMap, Selection]:
     """Deduplicate, prune, hold out and merge what `identify` gave.
 
     Writes ``clusters`` int32 ``[n]`` to each unit, the cluster of a document, below 0 if dropped;
@@ -111,15 +113,17 @@ def decide(
     return clusters, fates
 
 
-def assign(fates: Fates, clusters: ClusterMap, settings: BuildSettings, seen: Seen) -> Fates:
-    """Do as `decide` with documents that are appended: ``clusters`` are decided already."""
+def select_appended(
+    fates: Selection, clusters: ClusterMap, settings: BuildSettings, seen: Seen
+) -> Selection:
+    """Do as `select_documents` with appended documents: ``clusters`` are decided already."""
     _drop_copies(fates, settings, seen)
     _drop_poor(fates, settings, clusters)
     _write_clusters(fates, clusters)
     return fates
 
 
-def _drop_copies(fates: Fates, settings: BuildSettings, seen: Seen) -> None:
+def _drop_copies(fates: Selection, settings: BuildSettings, seen: Seen) -> None:
     if not settings.keep_duplicates:
         # Among what is left: a copy of what was dropped is none.
         _drop_repeated(fates, "deduplicate", "text_hashes", REPEATED[1], seen)
@@ -132,7 +136,7 @@ def _drop_copies(fates: Fates, settings: BuildSettings, seen: Seen) -> None:
             )
 
 
-def _drop_poor(fates: Fates, settings: BuildSettings, clusters: ClusterMap) -> None:
+def _drop_poor(fates: Selection, settings: BuildSettings, clusters: ClusterMap) -> None:
     pruned = clusters.cluster < 0
     fates.drop("prune clusters", lambda _, u: _where(pruned[u.read("micro")], "pruned cluster"))
     fates.drop(
@@ -143,14 +147,14 @@ def _drop_poor(fates: Fates, settings: BuildSettings, clusters: ClusterMap) -> N
         fates.drop(HELD_OUT, lambda _, unit: _where(_held_out(unit, settings), HELD_OUT))
 
 
-def _write_clusters(fates: Fates, clusters: ClusterMap) -> None:
+def _write_clusters(fates: Selection, clusters: ClusterMap) -> None:
     for number, unit in enumerate(fates.units):
         cluster = np.where(fates.stays(number), clusters.cluster[unit.read("micro")], -1)
         unit.write("clusters", cluster.astype(np.int32))
 
 
 def _drop_repeated(
-    fates: Fates, stage: str, hashes: str, reason: str, seen: Seen, *, apart: bool = False
+    fates: Selection, stage: str, hashes: str, reason: str, seen: Seen, *, apart: bool = False
 ) -> None:
     """Drop each document with ``hashes`` that one before it has, of those that are left.
 
@@ -166,7 +170,7 @@ def _drop_repeated(
     found = find_repeated(chain(seen.read(hashes), parts), int(ends[-1]), seen.total)
     again = np.split(found, ends[:-1])
 
-    def find(number: int, unit: Unit) -> NDArray[np.str_]:
+    def find(number: int, unit: Partition) -> NDArray[np.str_]:
         mask = np.zeros(len(unit), np.bool_)
         mask[kept[number]] = again[number]
         return _where(mask, reason)
@@ -174,7 +178,7 @@ def _drop_repeated(
     fates.drop(stage, find)
 
 
-def _find_near(fates: Fates, least: float, seen: Seen) -> None:
+def _find_near(fates: Selection, least: float, seen: Seen) -> None:
     """Write ``original`` int64 ``[n]`` to each unit: the number of what is copied, or -1.
 
     Documents that were there before are numbered first, and stay.
@@ -197,13 +201,15 @@ def _find_near(fates: Fates, least: float, seen: Seen) -> None:
         unit.write("original", part)
 
 
-def micros_of(fates: Fates, count: int) -> Micros:
+def micros_of(fates: Selection, count: int) -> Micros:
     """Say what is left of each of ``count`` micro-clusters."""
     documents, tightness = _means(fates, "alike", count)
     return Micros(documents=documents, tightness=tightness[:, 0])
 
 
-def _means(fates: Fates, name: str, count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _means(
+    fates: Selection, name: str, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Documents of each micro-cluster that are left, ``[M]``, and means of an array, ``[M, k]``.
 
     A micro-cluster without documents has no mean, and nothing to prune: infinity.
@@ -221,13 +227,13 @@ def _means(fates: Fates, name: str, count: int) -> tuple[NDArray[np.int64], NDAr
     return documents, means
 
 
-def _held_out(unit: Unit, settings: BuildSettings) -> NDArray[np.bool_]:
+def _held_out(unit: Partition, settings: BuildSettings) -> NDArray[np.bool_]:
     # By text, so that copies share their fate.
-    drawn = unit.read("text_hashes")[:, 0] ^ np.uint64(key(settings.seed, HELD_OUT))
+    drawn = unit.read("text_hashes")[:, 0] ^ np.uint64(derive_key(settings.seed, HELD_OUT))
     return np.asarray(drawn < settings.holdout * 2.0**64, np.bool_)
 
 
-def _name(unit: Unit, row: int) -> str:
+def _name(unit: Partition, row: int) -> str:
     """Say which document it is: its identifier, and where it stands."""
     document = unit.columns("id", "origin").slice(row, 1).to_pylist()[0]
     name, origin = document["id"], document["origin"]

@@ -14,10 +14,10 @@ import zstandard
 from numpy.typing import NDArray
 
 from climbstream.builder.clustering.cluster_map import ClusterMap
-from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.selection.dedup import SIGNATURE, Seen
-from climbstream.builder.selection.selection import HELD_OUT, REPEATED, Fates
+from climbstream.builder.selection.selection import HELD_OUT, REPEATED, Selection
 from climbstream.builder.settings import SCORES
 from climbstream.loader.core.engines.engine import Engine, run_stage
 from climbstream.loader.core.files import atomic_path
@@ -51,7 +51,7 @@ _SCHEMA = pa.schema(
 class PartTask:
     """A part of the catalogue to write: the documents of ``unit``."""
 
-    unit: Unit
+    unit: Partition
     path: Path
     why: NDArray[np.uint8]
     """Why each document was dropped, a place in ``reasons``; 0: it stays. ``[n]``."""
@@ -66,7 +66,7 @@ class PartTask:
 def write_catalogue(
     engine: Engine,
     out: Path,
-    fates: Fates,
+    fates: Selection,
     written: Sequence[WrittenCluster],
     *,
     keep: Sequence[str] = (),
@@ -85,7 +85,7 @@ def write_catalogue(
 
 def _plan(
     out: Path,
-    fates: Fates,
+    fates: Selection,
     written: Sequence[WrittenCluster],
     keep: Sequence[str],
     first: int,
@@ -171,7 +171,7 @@ class SignedTask:
     """Read the signatures of a part of the catalogue into ``unit``."""
 
     path: Path
-    unit: Unit
+    unit: Partition
 
 
 def read_signatures(task: SignedTask) -> int:
@@ -203,15 +203,15 @@ def read_seen(engine: Engine, out: Path, parts: int, work: Path | None) -> Seen:
                 data = b"".join(column.to_pylist())
                 yield np.frombuffer(data, np.uint64).reshape(-1, 2)
 
-    near: list[Unit] = []
+    near: list[Partition] = []
     if work is not None:
-        tasks = [SignedTask(path, Unit(work / path.stem)) for path in paths]
+        tasks = [SignedTask(path, Partition(work / path.stem)) for path in paths]
         run_stage(engine, "read signatures", "documents", read_signatures, tasks)
         near = [task.unit for task in tasks]
     return Seen(sum(pq.read_metadata(path).num_rows for path in paths), read, near)
 
 
-def write_heldout(out: Path, fates: Fates, clusters: ClusterMap, names: Sequence[str]) -> None:
+def write_heldout(out: Path, fates: Selection, clusters: ClusterMap, names: Sequence[str]) -> None:
     """Write the documents that were held out, with their clusters, for evaluation."""
     if HELD_OUT not in fates.reasons:
         return

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.workdir import WORK
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine
@@ -74,7 +74,7 @@ class WrittenCluster:
 
 def write_clusters(
     engine: Engine,
-    units: Sequence[Unit],
+    units: Sequence[Partition],
     out: Path,
     names: Sequence[str],
     dtype: str,
@@ -116,7 +116,11 @@ def write_shard(task: ShardTask) -> ShardEntry:
 
 
 def _plan(
-    units: Sequence[Unit], folders: Sequence[Path], begin: Sequence[int], done: Path, dtype: str
+    units: Sequence[Partition],
+    folders: Sequence[Path],
+    begin: Sequence[int],
+    done: Path,
+    dtype: str,
 ) -> Iterator[ShardTask]:
     """Deal the documents of ``units`` to shards, in their order; give each once it is full."""
     pieces: list[list[Piece]] = [[] for _ in folders]
@@ -161,7 +165,7 @@ def _plan(
 
 def _documents(piece: Piece) -> Iterator[NDArray[Any]]:
     """Give the tokens of each document of ``piece``."""
-    unit = Unit(piece.unit)
+    unit = Partition(piece.unit)
     ends = np.concatenate([[0], np.cumsum(unit.read("lengths"))]).tolist()
     tokens = unit.read("tokens", mapped=True)
     for i in range(piece.first, piece.stop):

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from climbstream.builder.corpus.partition import Unit
-from climbstream.builder.selection.selection import Fates
+from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.selection.selection import Selection
 from climbstream.loader.core.engines.engine import Engine, run_stage
 
 from .tokenizer import token_dtype, tokenize
 
 
-def tokenize_all(engine: Engine, fates: Fates, tokenizer: Path, end: int | None) -> None:
+def tokenize_all(engine: Engine, fates: Selection, tokenizer: Path, end: int | None) -> None:
     """Do `tokenize_unit` with all units; drop what the tokenizer makes nothing of.
 
     Token ``end`` is put behind each document; None: nothing is.
@@ -23,7 +23,7 @@ def tokenize_all(engine: Engine, fates: Fates, tokenizer: Path, end: int | None)
     tasks = (TokenTask(unit, tokenizer, end) for unit in fates.units)
     run_stage(engine, "tokenise", "tokens", tokenize_unit, tasks)
 
-    def find(_: int, unit: Unit) -> NDArray[np.str_]:
+    def find(_: int, unit: Partition) -> NDArray[np.str_]:
         without = np.ones(len(unit), np.bool_)
         without[unit.read("order")] = False
         return np.where(without, "no token", "")
@@ -37,7 +37,7 @@ def tokenize_all(engine: Engine, fates: Fates, tokenizer: Path, end: int | None)
 class TokenTask:
     """Tokenise the documents of ``unit`` that have a cluster."""
 
-    unit: Unit
+    unit: Partition
     tokenizer: Path
     end: int | None
 

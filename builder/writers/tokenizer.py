@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.sample import sample_texts
 from climbstream.builder.end_token import EOS
 from climbstream.builder.settings import BuildSettings
@@ -71,7 +71,7 @@ def tokenize(
     return documents
 
 
-def fit_tokenizer(units: Sequence[Unit], path: Path, settings: BuildSettings) -> Tokenizer:
+def fit_tokenizer(units: Sequence[Partition], path: Path, settings: BuildSettings) -> Tokenizer:
     """Load or train the tokenizer, and write it to ``path``, unless that is there."""
     if not path.exists():
         if settings.tokenizer:

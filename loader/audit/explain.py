@@ -7,7 +7,7 @@ from typing import Any
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.formats.catalogue import look_up
 from climbstream.loader.formats.manifest import DOCUMENTS, cluster_folder, load_index
-from climbstream.loader.reading.row_source import TokenStream
+from climbstream.loader.reading.row_source import RowSource
 from climbstream.loader.reading.shard_cache import ShardCache
 
 from .replay import Replay
@@ -51,14 +51,14 @@ def explain_step(
         raise UsageError(f"step {step} has rows 0 to {len(steps.rows) - 1}, not {row}")
     rows = range(len(steps.rows)) if row is None else [row]
     state, store = replay.settings, ShardCache(cache)
-    streams: dict[int, TokenStream] = {}
+    streams: dict[int, RowSource] = {}
     found: list[dict[str, Any]] = []
     for number in rows:
         cluster, visit, within = steps.rows[number].tolist()
         _, lane, shard, epoch, _ = steps.visits[visit].tolist()
         if cluster not in streams:
             entry = replay.manifest.clusters[cluster]
-            streams[cluster] = TokenStream(
+            streams[cluster] = RowSource(
                 entry.name,
                 cluster_folder(replay.directory, entry.name),
                 load_index(replay.directory, replay.manifest, entry),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError
 from climbstream.loader.core.files import append_line, hash_bytes, hash_json, read_lines
 from climbstream.loader.core.typed import Count, Finite, convert, located, short
-from climbstream.loader.core.workdir import check_same
+from climbstream.loader.core.workdir import check_same_config
 from climbstream.loader.state import LoaderState
 from climbstream.loader.weights.log import WeightsLog
 
@@ -153,7 +153,7 @@ class Ledger:
             InvalidDataError: The file is the ledger of another run; the message names what differs.
         """
         if lines := read_lines(self.path):
-            check_same(_fixed(_parse(self.path, lines[0])), _fixed(opening), self.path)
+            check_same_config(_fixed(_parse(self.path, lines[0])), _fixed(opening), self.path)
         self._opening, self._step, self._held = opening, opening.state.step, []
         self._seq_len = opening.state.seq_len
 
@@ -164,7 +164,7 @@ class Ledger:
         marks: NDArray[np.uint64],
         log: WeightsLog,
     ) -> None:
-        """Take up the steps from ``step`` on, as in `Steps`; those that it has are passed over."""
+        """Take up the steps from ``step`` on, as in `PlannedSteps`; those it has are left out."""
         new = self._step - step
         if new < len(marks):
             self._held.append((quotas[new:], marks[new:]))

@@ -7,15 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.loader.core.errors import InvalidDataError, UsageError
-from climbstream.loader.core.permutation import key
+from climbstream.loader.core.permutation import derive_key
 from climbstream.loader.formats.manifest import Manifest, load_index
 from climbstream.loader.reading.packing import count_shard_rows
-from climbstream.loader.sampling.epoch_limits import Allowance
+from climbstream.loader.sampling.epoch_limits import EpochLimits
 from climbstream.loader.sampling.lanes import Lanes, keep_part
-from climbstream.loader.sampling.planner import NOBODY, Planner, Position, Steps
+from climbstream.loader.sampling.planner import NOBODY, BatchPlanner, PlannedSteps, Position
 from climbstream.loader.storage.store import Store
 from climbstream.loader.weights.log import WeightsLog
-from climbstream.loader.weights.request import open_run
+from climbstream.loader.weights.request import open_weights_log
 
 from .ledger import LEDGER, Line, Opening, read_ledger, segments
 
@@ -36,7 +36,7 @@ class Replay:
     """
 
     def __init__(self, run: Path, shards: str | Path | None = None) -> None:
-        self.log = open_run(run)
+        self.log = open_weights_log(run)
         self.lines: list[Line] = read_ledger(run / LEDGER)
         (first,) = (line for line in self.lines[:1] if isinstance(line, Opening))
         self.settings = state = first.state
@@ -56,12 +56,12 @@ class Replay:
             for name, index in zip(self.names, indexes, strict=True)
         ]
         self.epoch_rows = np.array([sum(rows) for rows in shard_rows], np.int64)
-        self._planner = Planner(
+        self._planner = BatchPlanner(
             Lanes.deal(self.names, shard_rows, state.lanes, state.seed),
             state.batch_rows,
             NOBODY,
             1,
-            np.uint64(key(state.seed, "order within a batch")),
+            np.uint64(derive_key(state.seed, "order within a batch")),
         )
 
     @property
@@ -71,11 +71,11 @@ class Replay:
 
     def room(self, opening: Opening, position: Position) -> NDArray[np.int64]:
         """Rows that each cluster may still serve by the settings of ``opening``, ``[K]``."""
-        return Allowance(opening.max_epochs, self.names, self.epoch_rows).room(position)
+        return EpochLimits(opening.max_epochs, self.names, self.epoch_rows).room(position)
 
     def plan(
         self, opening: Opening, position: Position, count: int, log: WeightsLog
-    ) -> Iterator[tuple[Steps, NDArray[np.int64]]]:
+    ) -> Iterator[tuple[PlannedSteps, NDArray[np.int64]]]:
         """Plan ``count`` steps from ``position`` on, many at a time, each with its weights.
 
         It ends early before a step that would pass ``max_epochs``.
@@ -91,7 +91,7 @@ class Replay:
                 return
             position = steps.after
 
-    def step(self, step: int) -> Steps:
+    def step(self, step: int) -> PlannedSteps:
         """Plan step ``step`` as it was served last, with the rows of all ranks in their order.
 
         Raises:

@@ -16,13 +16,18 @@ from climbstream.loader.core.console import say, text_table
 from climbstream.loader.core.errors import ClimbError, UsageError
 from climbstream.loader.core.signals import Stopped
 from climbstream.loader.formats.mixture import Mixture
-from climbstream.loader.monitoring.run_status import RunWatch
-from climbstream.loader.monitoring.server import HOST, Monitor
+from climbstream.loader.monitoring.run_status import RunStatus
+from climbstream.loader.monitoring.server import HOST, MonitorServer
 from climbstream.loader.weights.interpolation import MOST_STEPS
 from climbstream.loader.weights.log import WeightsLog
-from climbstream.loader.weights.request import REQUEST, ask, blend, open_run
+from climbstream.loader.weights.request import (
+    REQUEST,
+    open_weights_log,
+    with_named_weights,
+    write_request,
+)
 from climbstream.loader.weights.sources import read_request
-from climbstream.loader.weights.update import Change
+from climbstream.loader.weights.update import WeightsUpdate
 
 from .options import json_option, show, split_number
 
@@ -104,12 +109,12 @@ def monitor(run: Path, port: int, as_json: bool) -> None:
     The address that is printed is good for this machine only, and holds a token: whoever has it
     may change the weights.
     """
-    watch = RunWatch(run)
+    watch = RunStatus(run)
     if as_json:
         click.echo(json.dumps(watch.look()))
         return
     try:
-        server = Monitor(watch, port)
+        server = MonitorServer(watch, port)
     except OSError as error:
         raise UsageError(f"{HOST}:{port} cannot be listened on: {error.strerror}") from None
     with server:
@@ -136,14 +141,14 @@ def weights(
     Named clusters get the share of tokens that is said (c03=0.4), the others share the rest as they
     do now. The job takes them up by itself.
     """
-    log = open_run(run)
+    log = open_weights_log(run)
     if not named:
         if only or ramp is not None or why:
             raise UsageError("--only, --ramp and --why go with weights; name some, as c03=0.4")
         show(_log_value(run, log), _log_text(run, log), as_json=as_json)
         return
-    change = Change(blend(log, _shares(named), only=only), ramp or 0, why)
-    path = ask(run, change, log.head)
+    change = WeightsUpdate(with_named_weights(log, _shares(named), only=only), ramp or 0, why)
+    path = write_request(run, change, log.head)
     way = f"in {change.ramp:,} steps" if change.ramp else "at once"
     text = (
         f"asked in {path}, to be followed {way} after record {log.records[-1].v}:\n\n"
@@ -197,7 +202,7 @@ def _log_text(run: Path, log: WeightsLog) -> str:
     )
 
 
-def _waiting(run: Path, log: WeightsLog) -> Change | None:
+def _waiting(run: Path, log: WeightsLog) -> WeightsUpdate | None:
     """Return what was asked after the last record, and is not followed yet."""
     try:
         request = read_request(run / REQUEST)

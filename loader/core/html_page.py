@@ -79,7 +79,7 @@ def bar(share: float, color: str = "blue") -> str:
     return f'<span class="bar" style="width:{120 * share:.1f}px;background:var(--{color})"></span>'
 
 
-def dots(
+def scatter_plot(
     series: Sequence[tuple[str, str, Sequence[tuple[float, float]]]],
     x_title: str,
     y_title: str,

@@ -15,7 +15,7 @@ _ROUNDS = 12
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio
 
 
-def key(*parts: object) -> int:
+def derive_key(*parts: object) -> int:
     """Return a 64-bit key for ``parts``: 17, "c03" and "rows", say."""
     return xxhash.xxh3_64_intdigest("\0".join(str(part) for part in parts).encode())
 
@@ -89,10 +89,10 @@ def permutation(n: Any, secret: Any) -> Any:
 
 def shuffled(n: int, *parts: object) -> NDArray[np.int64]:
     """Return [0, n) in the order that the key of ``parts`` gives, int64 ``[n]``."""
-    return drawn(n, n, *parts)
+    return sample_indices(n, n, *parts)
 
 
-def drawn(n: int, count: int, *parts: object) -> NDArray[np.int64]:
+def sample_indices(n: int, count: int, *parts: object) -> NDArray[np.int64]:
     """Return the first ``count`` of `shuffled`, all if there are fewer, without making the rest."""
-    order: NDArray[np.int64] = _beginning(n, min(n, count), np.uint64(key(*parts)))
+    order: NDArray[np.int64] = _beginning(n, min(n, count), np.uint64(derive_key(*parts)))
     return order

@@ -12,7 +12,7 @@ _NAMED = 5
 """Differences that a message names."""
 
 
-def begin_or_continue(
+def begin_or_resume(
     place: Path,
     name: str,
     plan: Mapping[str, Any],
@@ -41,7 +41,7 @@ def begin_or_continue(
     path = place / name
     if path.exists():
         there = read_plan(path)
-        check_same(there, plan, place, effect(there, plan))
+        check_same_config(there, plan, place, effect(there, plan))
         remove_temporaries(place, *folders)
         return True
     if others := _others(place, path, leaves):
@@ -85,7 +85,7 @@ def _others(place: Path, path: Path, leaves: Sequence[str] | None) -> list[str]:
     )
 
 
-def check_same(there: object, here: object, place: Path, effect: str = "") -> None:
+def check_same_config(there: object, here: object, place: Path, effect: str = "") -> None:
     """Raise `InvalidDataError` with what differs and its ``effect``, unless plans are the same."""
     if found := list(_differences(there, here)):
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""

@@ -17,7 +17,7 @@ from climbstream.loader.core.errors import ClimbError, InvalidDataError
 from climbstream.loader.core.files import open_regular
 from climbstream.loader.core.typed import parse_json
 from climbstream.loader.weights.log import WeightsLog
-from climbstream.loader.weights.request import LOG, REQUEST, open_run
+from climbstream.loader.weights.request import LOG, REQUEST, open_weights_log
 from climbstream.loader.weights.sources import read_request
 
 from .metrics import METRICS
@@ -36,7 +36,7 @@ _RECORDS = 50
 """Records of the weights log that are told."""
 
 
-class RunWatch:
+class RunStatus:
     """Looks at the run in a folder.
 
     A line of ``metrics.jsonl`` is what `MixtureLoader.metrics` gives, and what a job adds:
@@ -53,7 +53,7 @@ class RunWatch:
         """
         self.run = run
         self._lock = threading.RLock()
-        self._log, self._log_seen = open_run(run), self._stamp(LOG)
+        self._log, self._log_seen = open_weights_log(run), self._stamp(LOG)
         self._offset: int | None = None
         self._file = 0
         self._last: Mapping[str, Any] | None = None
@@ -73,7 +73,7 @@ class RunWatch:
         """
         with self._lock:
             if (stamp := self._stamp(LOG)) != self._log_seen:
-                self._log, self._log_seen = open_run(self.run), stamp
+                self._log, self._log_seen = open_weights_log(self.run), stamp
             return self._log
 
     def look(self) -> dict[str, Any]:

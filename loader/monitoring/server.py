@@ -1,4 +1,4 @@
-"""Monitor: a local web page that shows a running job, and changes its weights.
+"""MonitorServer: a local web page that shows a running job, and changes its weights.
 
 It listens on the loopback address alone. The page itself tells nothing; what it asks for needs a
 token, which is in the part of the printed address that browsers never send (after ``#``), and goes
@@ -24,10 +24,10 @@ from typing import Any
 
 from climbstream.loader.core.errors import ClimbError, InvalidDataError, UsageError
 from climbstream.loader.core.typed import parse_json
-from climbstream.loader.weights.request import ask, blend
-from climbstream.loader.weights.update import Change
+from climbstream.loader.weights.request import with_named_weights, write_request
+from climbstream.loader.weights.update import WeightsUpdate
 
-from .run_status import RunWatch
+from .run_status import RunStatus
 
 HOST = "127.0.0.1"
 _PAGE = Path(__file__).with_name("monitor.html")
@@ -39,12 +39,12 @@ _LONGEST = 30.0
 """that it may take in all."""
 
 
-class Monitor(ThreadingHTTPServer):
+class MonitorServer(ThreadingHTTPServer):
     """Serves the page of one run."""
 
     daemon_threads = True
 
-    def __init__(self, watch: RunWatch, port: int = 0) -> None:
+    def __init__(self, watch: RunStatus, port: int = 0) -> None:
         """Listen on ``port`` of the loopback address; 0 takes a free one.
 
         Raises:
@@ -109,7 +109,7 @@ class Monitor(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     """Answers one connection."""
 
-    server: Monitor
+    server: MonitorServer
     timeout = _SILENCE
     server_version, sys_version = "climb", ""
 
@@ -154,8 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise UsageError(
                 "the weights have changed since you looked; look at the last record, and ask again"
             )
-        change = Change(blend(log, weights, only=only), ramp, why)
-        ask(run, change, log.head)
+        change = WeightsUpdate(with_named_weights(log, weights, only=only), ramp, why)
+        write_request(run, change, log.head)
         return change.to_json()
 
     def _answer(self, function: Any) -> None:

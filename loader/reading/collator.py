@@ -24,7 +24,7 @@ DTYPES = {torch.int64: np.int64, torch.int32: np.int32}
 Batch = dict[str, torch.Tensor]
 
 
-class BatchMaker:
+class Collator:
     """Makes batches of ``rows`` rows of ``seq_len`` tokens.
 
     ``input_ids`` is ``[rows, seq_len]``; ``cluster_ids``, int64 ``[rows]``, the cluster of each

@@ -3,9 +3,9 @@
 Rows lie anywhere, and memory is slow to answer: while one is copied, the next is asked for.
 
 Compiled code reads a shard through its address: a token may begin at an odd byte, where no array of
-uint16 can begin, and handing over hundreds of arrays would cost more than the copy. What `Opened`
-holds was checked against the index when it was opened (`parse_shard`), so no address leads out of
-it.
+uint16 can begin, and handing over hundreds of arrays would cost more than the copy. What
+`OpenShard` holds was checked against the index when it was opened (`parse_shard`), so no address
+leads out of it.
 """
 
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from climbstream.loader.formats.mds.reader import ShardView
 
-from .packing import Packed
+from .packing import PackedRows
 
 # numba imports 200 modules of its own, and of scipy, when the first function is compiled or loaded:
 # most of a second, for which an import is the time, and not the first batch.
@@ -31,7 +31,7 @@ IGNORED = -100
 """Label of a token that is not to be learned, as PyTorch and Hugging Face have it."""
 
 
-class Pieces(NamedTuple):
+class ByteSpans(NamedTuple):
     """Of which runs of bytes the rows of a shard are made."""
 
     ends: NDArray[np.int64]
@@ -40,10 +40,10 @@ class Pieces(NamedTuple):
     """First byte in the raw shard, and number of tokens, ``[pieces, 2]``."""
     cut: int
     dropped: int
-    """As in `Packed`."""
+    """As in `PackedRows`."""
 
     @classmethod
-    def of(cls, view: ShardView, packed: Packed, size: int) -> "Pieces":
+    def of(cls, view: ShardView, packed: PackedRows, size: int) -> "ByteSpans":
         """Join a shard of tokens of ``size`` bytes and its packing."""
         pieces = _find_pieces(packed.pieces, view.starts, size)
         return cls(packed.ends, pieces, packed.cut, packed.dropped)
@@ -54,17 +54,17 @@ class Pieces(NamedTuple):
         return self.ends.nbytes + self.pieces.nbytes
 
 
-class Opened(NamedTuple):
+class OpenShard(NamedTuple):
     """A shard that rows can be copied from; it keeps alive what its addresses point to."""
 
     data: NDArray[np.uint8]
     """The raw shard."""
-    pieces: Pieces
+    pieces: ByteSpans
     addresses: tuple[int, ...]
     """Where in memory the shard lies, and the ends and pieces."""
 
     @classmethod
-    def of(cls, data: NDArray[np.uint8], pieces: Pieces) -> "Opened":
+    def of(cls, data: NDArray[np.uint8], pieces: ByteSpans) -> "OpenShard":
         """Open raw shard ``data``, whose rows are made of ``pieces``."""
         arrays = (data, pieces.ends, pieces.pieces)
         return cls(data, pieces, tuple(array.ctypes.data for array in arrays))
@@ -116,8 +116,8 @@ def _find_pieces(packed: Any, starts: Any, size: Any) -> Any:
 def gather(addresses: Any, rows: Any, begin: Any, size: Any, padding: Any, out: Any) -> Any:
     """Copy rows ``begin`` and on to ``out``, int32 or int64 ``[n, seq_len]``.
 
-    ``addresses`` are int64 ``[visits, 3]``, those of `Opened`; ``rows`` as in `Steps`; ``size`` the
-    bytes of a token in a shard, 2 or 4. What a row lacks is filled with ``padding``.
+    ``addresses`` are int64 ``[visits, 3]``, those of `OpenShard`; ``rows`` as in `PlannedSteps`;
+    ``size`` the bytes of a token in a shard, 2 or 4. What a row lacks is filled with ``padding``.
     """
     n = len(out)
     # Where each row begins; these look-ups do not wait for each other.

@@ -1,4 +1,4 @@
-"""Shelf: the shards that lanes are reading from, open for `gather`."""
+"""OpenShards: the shards that lanes are reading from, open for `gather`."""
 
 from collections import OrderedDict
 from typing import Generic, TypeVar
@@ -6,16 +6,16 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.loader.sampling.planner import Steps
+from climbstream.loader.sampling.planner import PlannedSteps
 
-from .gather import Opened, Pieces
-from .row_source import TokenStream
+from .gather import ByteSpans, OpenShard
+from .row_source import RowSource
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
-class Recent(Generic[Key, Value]):
+class LRUCache(Generic[Key, Value]):
     """Keeps values of up to ``most`` bytes together; the least recently used go first."""
 
     def __init__(self, most: int) -> None:
@@ -50,18 +50,18 @@ Place = tuple[int, int, int]
 """Cluster, shard, epoch."""
 
 
-class Shelf:
+class OpenShards:
     """Opens a shard when its first row is asked for, and lets it go when its lanes move on."""
 
-    def __init__(self, streams: list[TokenStream], lanes: int) -> None:
+    def __init__(self, streams: list[RowSource], lanes: int) -> None:
         self._streams = streams
-        self._open: dict[Place, Opened] = {}
-        self._lately: Recent[Place, Pieces] = Recent(_KEPT)
+        self._open: dict[Place, OpenShard] = {}
+        self._lately: LRUCache[Place, ByteSpans] = LRUCache(_KEPT)
         self._readers: dict[Place, set[tuple[int, int]]] = {}
         self._reading = np.full((len(streams), lanes, 5), -1)
         """Shard and epoch that a lane reads from, -1 for none, and the addresses of that shard, by
         cluster and lane: together, so that an interrupt leaves none of another shard."""
-        self._spent: list[Opened] = []
+        self._spent: list[OpenShard] = []
         self._prepared = 0
         """Rows that were asked for last: what lanes left for them stays open."""
         self._turns: list[tuple[int, ...]] = []
@@ -70,7 +70,7 @@ class Shelf:
         self.dropped, self.cut = 0, 0
         """Tokens in no row, and documents that were cut, of all shards that were opened."""
 
-    def begin(self, steps: Steps) -> None:
+    def begin(self, steps: PlannedSteps) -> None:
         """Take up the visits of ``steps``; shards that no lane reads from yet are not opened."""
         clusters, lanes = steps.visits[:, 0], steps.visits[:, 1]
         # A lane may stay where it is; from its first turn on, what it reads from is closed.
@@ -105,7 +105,7 @@ class Shelf:
             self._turns.pop()
         return self._turns[-1][0] if self._turns else 1 << 62
 
-    def _turn(self, lane: tuple[int, int], place: Place) -> Opened:
+    def _turn(self, lane: tuple[int, int], place: Place) -> OpenShard:
         """Let ``lane`` read from ``place``."""
         if (opened := self._open.get(place)) is None:
             cluster, shard, epoch = place

@@ -35,7 +35,7 @@ PACKS = ("concat", "bfd", "bos")
 _BLOCK = 64
 
 
-class Packed(NamedTuple):
+class PackedRows(NamedTuple):
     """The rows of one shard."""
 
     ends: NDArray[np.int64]
@@ -71,7 +71,7 @@ def count_shard_rows(pack: str, index: Index, seq_len: int) -> list[int]:
 
 def pack_documents(
     pack: str, lengths: NDArray[np.int64], rows: int, seq_len: int, secret: np.uint64
-) -> Packed:
+) -> PackedRows:
     """Pack documents of ``lengths`` tokens, int64 ``[n]``, into ``rows`` rows; see above.
 
     ``secret`` keys what is left to chance: which tokens are over, and the order of equals.
@@ -84,7 +84,7 @@ def pack_documents(
     function = {"concat": _concat, "bfd": _best_fit, "bos": _beginning_fit}[pack]
     ends, pieces, cut, padding = function(lengths, rows, seq_len, secret)
     served = rows * seq_len - int(padding)
-    return Packed(ends, pieces, int(cut), int(padding), int(lengths.sum()) - served)
+    return PackedRows(ends, pieces, int(cut), int(padding), int(lengths.sum()) - served)
 
 
 def _beginnings(least: int, documents: int, tokens: int, most: int) -> int:
@@ -269,7 +269,7 @@ def _longest_first(order: Any, rest: Any, most: Any) -> Any:
 def _by_row(table: Any, rows: Any, lengths: Any, padding: Any) -> Any:
     """Sort pieces (row, document, first token, tokens) by row; count the documents that are cut.
 
-    Returns what `Packed` is made of.
+    Returns what `PackedRows` is made of.
     """
     ends = np.zeros(rows + 1, np.int64)
     for i in range(len(table)):

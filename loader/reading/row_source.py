@@ -1,21 +1,21 @@
-"""TokenStream: the documents of one cluster, as rows."""
+"""RowSource: the documents of one cluster, as rows."""
 
 from pathlib import Path
 
 import numpy as np
 
-from climbstream.loader.core.permutation import key, subkey
+from climbstream.loader.core.permutation import derive_key, subkey
 from climbstream.loader.formats.mds.index import Index
 from climbstream.loader.formats.mds.reader import ShardView
 from climbstream.loader.sampling.lanes import keep_part
 from climbstream.loader.storage.store import Store
 
-from .gather import Opened, Pieces
-from .packing import Packed, count_shard_rows, pack_documents
+from .gather import ByteSpans, OpenShard
+from .packing import PackedRows, count_shard_rows, pack_documents
 from .shard_cache import ShardCache
 
 
-class TokenStream:
+class RowSource:
     """The rows of one cluster; holds no position."""
 
     def __init__(
@@ -33,7 +33,7 @@ class TokenStream:
         self.name = name
         self._folder, self._index, self._cache = folder, index, cache
         self._seq_len, self._pack = seq_len, pack
-        self._secret = np.uint64(key(seed, name, "pack"))
+        self._secret = np.uint64(derive_key(seed, name, "pack"))
         self._part = part
         self._whole = count_shard_rows(pack, index, seq_len)
         self.shard_rows = keep_part(self._whole, part, seed, name)
@@ -49,7 +49,7 @@ class TokenStream:
         """Let go of a shard that will not be opened soon."""
         self._cache.release(self._index.shards[shard])
 
-    def open(self, shard: int, epoch: int, pieces: Pieces | None = None) -> Opened:
+    def open(self, shard: int, epoch: int, pieces: ByteSpans | None = None) -> OpenShard:
         """Open a shard, packed as it is in ``epoch``; ``pieces``, if known, are of that packing.
 
         Raises:
@@ -57,10 +57,10 @@ class TokenStream:
         """
         if pieces is None:
             size = np.dtype(self._index.dtype).itemsize
-            pieces = Pieces.of(*self.packed(shard, epoch), size)
-        return Opened.of(self._cache.get(self._folder, self._index.shards[shard]), pieces)
+            pieces = ByteSpans.of(*self.packed(shard, epoch), size)
+        return OpenShard.of(self._cache.get(self._folder, self._index.shards[shard]), pieces)
 
-    def packed(self, shard: int, epoch: int) -> tuple[ShardView, Packed]:
+    def packed(self, shard: int, epoch: int) -> tuple[ShardView, PackedRows]:
         """Say of which pieces of documents the rows of a shard are made in ``epoch``.
 
         Raises:

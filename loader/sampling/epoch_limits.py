@@ -1,4 +1,4 @@
-"""Allowance: how often each cluster may be gone through in a run, and what it has left of that."""
+"""EpochLimits: how often a run may go through each cluster, and what is left of that."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ _LARGEST = 2.0**62
 """Rows that no run serves."""
 
 
-class Allowance:
+class EpochLimits:
     """The epochs that clusters may be served, a part of one too.
 
     Args:

@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from climbstream.loader.core.permutation import key, permutation, permute, shuffled, subkey
+from climbstream.loader.core.permutation import derive_key, permutation, permute, shuffled, subkey
 
 
 class Lanes(NamedTuple):
@@ -42,7 +42,7 @@ class Lanes(NamedTuple):
         cls, names: Sequence[str], shard_rows: Sequence[Sequence[int]], lanes: int, seed: int
     ) -> Self:
         """Deal the rows of clusters ``names``, by shard in ``shard_rows``, to ``lanes`` lanes."""
-        secrets = np.array([key(seed, name) for name in names], np.uint64)
+        secrets = np.array([derive_key(seed, name) for name in names], np.uint64)
         ends = np.cumsum([0, *map(len, shard_rows)])
         rows = np.array([n for shards in shard_rows for n in shards], np.int64)
         owned, heads, runs = _deal(rows, ends, secrets, lanes)
@@ -182,7 +182,7 @@ def _deal(rows: Any, ends: Any, secrets: Any, lanes: Any) -> Any:
 
 
 @njit(cache=True)
-def deal_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret: Any) -> Any:
+def assign_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret: Any) -> Any:
     """Say for each row of a global batch its cluster, its lane, and its number within the two.
 
     Slot i of the batch belongs to lane ``(served + i) % C``, so every rank of a world size that

@@ -1,4 +1,4 @@
-"""Steps: the next batches, planned many at once, as rows of this rank.
+"""PlannedSteps: the next batches, planned many at once, as rows of this rank.
 
 Deciding a batch takes a microsecond or two in compiled code, and more than that to call from
 Python; so steps are planned ahead in one call, and planned anew when weights change. Planning
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from climbstream.loader.core.permutation import mix
 from climbstream.loader.formats.mixture import ONE
 
-from .lanes import Lanes, deal_lanes, find_row
-from .quotas import draw_quotas
+from .lanes import Lanes, assign_lanes, find_row
+from .quotas import allocate_rows
 
 NOBODY = -1
 """The rank that owns no lane."""
@@ -42,7 +42,7 @@ class Position(NamedTuple):
         return cls(0, 0, np.zeros((clusters, lanes), np.int64), np.zeros(clusters, np.int64))
 
 
-class Steps(NamedTuple):
+class PlannedSteps(NamedTuple):
     """Rows that a rank serves in the steps from a position on."""
 
     rows: NDArray[np.int64]
@@ -67,7 +67,7 @@ class Steps(NamedTuple):
         return cls(rows, visits, 0, quotas, np.zeros(0, np.uint64), position)
 
 
-class Planner(NamedTuple):
+class BatchPlanner(NamedTuple):
     """What stays the same in a run, on one rank."""
 
     lanes: Lanes
@@ -80,7 +80,7 @@ class Planner(NamedTuple):
 
     def plan(
         self, position: Position, weights: NDArray[np.int64], count: int, room: NDArray[np.int64]
-    ) -> Steps:
+    ) -> PlannedSteps:
         """Plan at most ``count`` steps from ``position`` on, which stays as it is.
 
         ``weights`` are int64 ``[1 or count, K]``, a row a step or one for all, each with sum `ONE`.
@@ -104,7 +104,7 @@ class Planner(NamedTuple):
         )
         served = position.served + done * self.batch_rows
         after = Position(position.step + done, served, consumed, credit)
-        return Steps(rows, visits, done, quotas, marks, after)
+        return PlannedSteps(rows, visits, done, quotas, marks, after)
 
 
 @njit(cache=True)
@@ -132,7 +132,7 @@ def _plan(
     n, m, done = 0, 0, 0
     for done in range(count):
         shares = weights[min(done, len(weights) - 1)]
-        quotas = draw_quotas(shares, batch_rows, credit)
+        quotas = allocate_rows(shares, batch_rows, credit)
         short = False
         for k in range(clusters):
             room[k] -= quotas[k]
@@ -142,7 +142,7 @@ def _plan(
                 credit[k] += quotas[k] * ONE - shares[k] * batch_rows
             break
         key = secret + np.uint64((step + done) * width)
-        table = deal_lanes(quotas, served + done * batch_rows, owned, consumed, key)
+        table = assign_lanes(quotas, served + done * batch_rows, owned, consumed, key)
         mark = np.uint64(1)
         for i in range(batch_rows):
             cluster, lane = table[i, 0], table[i, 1]

@@ -16,7 +16,7 @@ _FEW = 2_000
 
 
 @njit(cache=True)
-def draw_quotas(weights: Any, rows: Any, credit: Any) -> Any:
+def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
     """Share ``rows`` rows among the clusters; what is rounded away is carried in ``credit``.
 
     ``weights`` is int64 ``[K]`` with sum `ONE`. ``credit`` is int64 ``[K]`` with sum 0, in units of

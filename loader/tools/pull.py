@@ -18,7 +18,7 @@ from climbstream.loader.core.console import Progress, say
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, NoSpaceError
 from climbstream.loader.core.files import check_regular, hash_bytes, lock, write_bytes
 from climbstream.loader.core.typed import parse_json
-from climbstream.loader.core.workdir import begin_or_continue
+from climbstream.loader.core.workdir import begin_or_resume
 from climbstream.loader.formats.manifest import (
     BESIDE,
     INDEX,
@@ -106,7 +106,7 @@ def pull(
         return result
     with lock(out):
         plan = {"pull": 1, "shards": manifest.fingerprint}
-        begin_or_continue(out, PULL, plan, folders=("clusters/*", "documents"))
+        begin_or_resume(out, PULL, plan, folders=("clusters/*", "documents"))
         free = shutil.disk_usage(out).free
         if size + _SPARE > free:
             raise NoSpaceError(

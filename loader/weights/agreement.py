@@ -20,7 +20,7 @@ import torch.distributed as dist
 
 from climbstream.loader.core.errors import IntegrityError, RemoteError, UsageError
 
-from .update import Change
+from .update import WeightsUpdate
 
 LARGEST = 1 << 20
 """Bytes of changes that travel at one meeting; what is more waits for the next."""
@@ -88,7 +88,7 @@ class Agreement:
         asked = step if self._met is None else max(step, self._met + 1)
         return (-(-asked // self.every) + 1) * self.every
 
-    def offer(self, change: Change) -> None:
+    def offer(self, change: WeightsUpdate) -> None:
         """Hand in a change, on rank 0, for the next meeting.
 
         Raises:
@@ -107,7 +107,7 @@ class Agreement:
             )
         self._offered.append(data)
 
-    def meet(self, step: int, head: str) -> list[Change]:
+    def meet(self, step: int, head: str) -> list[WeightsUpdate]:
         """Return the changes that take effect at ``step``, the next to be planned.
 
         ``head`` is that of the log before they are appended. Between meetings there are none, and
@@ -158,7 +158,7 @@ class Agreement:
         self._met = step
         self._work = dist.all_gather(self._notes, mine, group=self._group, async_op=True)
 
-    def _receive(self, step: int) -> list[Change]:
+    def _receive(self, step: int) -> list[WeightsUpdate]:
         """Return what rank 0 sent at the last meeting, if that was anything."""
         length = self._compare()
         if not length:
@@ -211,8 +211,8 @@ def _length(changes: Sequence[bytes]) -> int:
     return sum(map(len, changes)) + max(0, len(changes) - 1) + 2
 
 
-def _read(data: bytes) -> list[Change]:
-    return [Change.from_json(value) for value in json.loads(data)]
+def _read(data: bytes) -> list[WeightsUpdate]:
+    return [WeightsUpdate.from_json(value) for value in json.loads(data)]
 
 
 def _tensor(data: bytes) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Course: the weights that a run follows, and all who may change them while it runs.
+"""WeightsController: the weights that a run follows, and all who may change them while it runs.
 
 What holds at a step stands in the weights log alone. Changes come into it when the steps that they
 are for are planned, and never later: from a schedule, from a call, from doors that rank 0 looks
@@ -19,12 +19,12 @@ from .agreement import Agreement
 from .log import WeightsLog, WeightsRecord
 from .schedule import Schedule
 from .sources import WeightsCallable, WeightsFile
-from .update import Change
+from .update import WeightsUpdate
 
-Door = WeightsFile | WeightsCallable
+WeightsSource = WeightsFile | WeightsCallable
 
 
-class Course:
+class WeightsController:
     """The log of a run, on one rank, and how it grows.
 
     Args:
@@ -48,7 +48,7 @@ class Course:
         self._rows, self._why_none = rows, why_none
         self._agreement = agreement
         self._schedule: Schedule | None = None
-        self._doors: list[Door] = []
+        self._doors: list[WeightsSource] = []
 
     def begin(self, start: Mixture | Schedule | None, default: Callable[[], Mixture]) -> None:
         """Begin the log with ``start``, or else ``default()``, or check that it began with that.
@@ -75,7 +75,7 @@ class Course:
         for record in self.log.records:
             self.check(Mixture.of(record.weights))
 
-    def open(self, doors: Iterable[Door]) -> None:
+    def open(self, doors: Iterable[WeightsSource]) -> None:
         """Look behind ``doors`` from now on; on rank 0."""
         self._doors += doors
 
@@ -114,7 +114,7 @@ class Course:
                 count = min(count, later - step)
         return self.log.table(step, count, self.names), count
 
-    def change(self, change: Change, step: int, at_step: int | None) -> int:
+    def change(self, change: WeightsUpdate, step: int, at_step: int | None) -> int:
         """Change the weights, ``step`` being the next one; return from which step on they hold.
 
         Raises:
@@ -177,7 +177,7 @@ class Course:
                 "go on from a state before that, or name another log"
             )
 
-    def _follow(self, change: Change, step: int) -> None:
+    def _follow(self, change: WeightsUpdate, step: int) -> None:
         """Log a change that the ranks agreed on; what cannot be is refused on all of them."""
         try:
             self.check(change.mixture)

@@ -15,7 +15,7 @@ MOST_STEPS = 10**9
 _HALF = (ONE.bit_length() - 1) // 2
 
 
-def line(
+def interpolate(
     start: NDArray[np.int64], end: NDArray[np.int64], steps: int, at: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Weights after ``at`` of ``steps`` steps from ``start`` to ``end`` in a straight line.
@@ -30,7 +30,7 @@ def line(
     return _give_out(start + change // steps * at + done // steps, done % steps)
 
 
-def without(weights: NDArray[np.int64], out: NDArray[np.bool_]) -> NDArray[np.int64]:
+def without_clusters(weights: NDArray[np.int64], out: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Scale ``weights``, int64 ``[n, K]``, to `ONE` without the clusters ``out``, bool ``[K]``.
 
     A positive weight stays positive. A row of which nothing is left is 0 throughout.

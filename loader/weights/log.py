@@ -19,7 +19,7 @@ from climbstream.loader.core.files import append_line, read_lines
 from climbstream.loader.core.typed import located
 from climbstream.loader.formats.mixture import ONE, Mixture, some_names
 
-from .record import Way, WeightsRecord, check_chain
+from .record import Trajectory, WeightsRecord, check_chain
 
 __all__ = ["WeightsLog", "WeightsRecord", "check_chain"]
 
@@ -43,7 +43,7 @@ class WeightsLog:
         self._at_steps = [record.at_step for record in records]
         self._names: list[str] = []
         self._index: dict[str, int] = {}
-        self._compiled: dict[str, tuple[Way, NDArray[np.int64]]] = {}
+        self._compiled: dict[str, tuple[Trajectory, NDArray[np.int64]]] = {}
 
     @classmethod
     def open(cls, path: Path, *, write: bool) -> Self:
@@ -184,7 +184,7 @@ class WeightsLog:
 
     def _compile(
         self, record: WeightsRecord, names: Sequence[str]
-    ) -> tuple[Way, NDArray[np.int64]]:
+    ) -> tuple[Trajectory, NDArray[np.int64]]:
         """Return the integers of ``record``, and the place of each in ``names``."""
         if self._names != names:
             self._names = list(names)
@@ -200,5 +200,5 @@ class WeightsLog:
             while len(self._compiled) >= _COMPILED:
                 del self._compiled[next(iter(self._compiled))]
             places = np.array([self._index[name] for name in theirs], np.int64)
-            self._compiled[record.hash] = Way.of(record), places
+            self._compiled[record.hash] = Trajectory.of(record), places
         return self._compiled[record.hash]

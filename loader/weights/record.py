@@ -18,7 +18,7 @@ from climbstream.loader.core.files import hash_json
 from climbstream.loader.core.typed import Count, convert, short
 from climbstream.loader.formats.mixture import ONE, Mixture, integer_weights, some_names
 
-from .interpolation import MOST_STEPS, line, without
+from .interpolation import MOST_STEPS, interpolate, without_clusters
 
 KINDS = ("set", "ramp", "cap")
 
@@ -169,14 +169,16 @@ class WeightsRecord:
 
         ``step`` lies between this record and the next.
         """
-        found = zip(sorted(self.weights), Way.of(self).rows(step, 1)[0].tolist(), strict=True)
+        found = zip(
+            sorted(self.weights), Trajectory.of(self).rows(step, 1)[0].tolist(), strict=True
+        )
         return {name: n for name, n in found if n}
 
     def _line(self, step: int) -> NDArray[np.int64]:
         """Weights at ``step`` if nothing were capped."""
-        way = Way.of(self)
+        way = Trajectory.of(self)
         at = np.array([step - self.at_step], np.int64)
-        found: NDArray[np.int64] = line(way.start, way.end, self.steps, at)[0]
+        found: NDArray[np.int64] = interpolate(way.start, way.end, self.steps, at)[0]
         return found
 
 
@@ -186,7 +188,7 @@ def _needed(default: Any, value: Any) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Trajectory:
     """The integers of a record, in the order of its sorted names: ``[k]``."""
 
     at_step: int
@@ -211,12 +213,12 @@ class Way:
         way = self.end[np.newaxis]
         if first < self.steps:
             at = np.minimum(np.arange(first, first + count, dtype=np.int64), self.steps)
-            way = line(self.start, self.end, self.steps, at)
+            way = interpolate(self.start, self.end, self.steps, at)
         if not self.out.any():
             return way
-        rows = without(way, self.out)
+        rows = without_clusters(way, self.out)
         # On the way from a capped cluster to one that has nothing yet, nothing is left.
-        rows[~rows.any(axis=1)] = without(self.end[np.newaxis], self.out)[0]
+        rows[~rows.any(axis=1)] = without_clusters(self.end[np.newaxis], self.out)[0]
         return rows
 
 

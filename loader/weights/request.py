@@ -1,4 +1,4 @@
-"""Request: other weights, as they are asked of a run through a file in its folder."""
+"""UpdateRequest: other weights, as they are asked of a run through a file in its folder."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from climbstream.loader.core.files import write_json
 from climbstream.loader.formats.mixture import Mixture, check_weights, some_names
 
 from .log import WeightsLog
-from .update import Change
+from .update import WeightsUpdate
 
 LOG = "weights.jsonl"
 REQUEST = "weights.request.json"
@@ -24,10 +24,10 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class UpdateRequest:
     """A change, and the record that was the last of the log when it was asked for."""
 
-    change: Change
+    change: WeightsUpdate
     after: str | None = None
     """Hash of that record. None: follow the change whatever came in between."""
 
@@ -43,15 +43,15 @@ class Request:
             InvalidDataError: It is no such object, or has a field that means nothing.
         """
         if not isinstance(value, dict) or "weights" not in value:
-            return cls(Change.from_json(value))
+            return cls(WeightsUpdate.from_json(value))
         fields = dict(value)
         after = fields.pop("after", None)
         if not isinstance(after, str | None):
             raise InvalidDataError("'after' is the hash of a record of the weights log, a text")
-        return cls(Change.from_json(fields), after)
+        return cls(WeightsUpdate.from_json(fields), after)
 
 
-def open_run(run: Path) -> WeightsLog:
+def open_weights_log(run: Path) -> WeightsLog:
     """Read the weights log of the run in the folder ``run``.
 
     Raises:
@@ -68,7 +68,9 @@ def open_run(run: Path) -> WeightsLog:
     return log
 
 
-def blend(log: WeightsLog, named: Mapping[str, float], *, only: bool = False) -> Mixture:
+def with_named_weights(
+    log: WeightsLog, named: Mapping[str, float], *, only: bool = False
+) -> Mixture:
     """Say what becomes of all weights when those of some clusters are ``named``.
 
     The others share what is left, in the proportion that they have by the last record. With
@@ -112,8 +114,8 @@ def blend(log: WeightsLog, named: Mapping[str, float], *, only: bool = False) ->
     return Mixture.of({**shared, **named})
 
 
-def ask(run: Path, change: Change, after: str) -> Path:
+def write_request(run: Path, change: WeightsUpdate, after: str) -> Path:
     """Leave a request in the folder of ``run``, whole or not at all, and return its file."""
     path = run / REQUEST
-    write_json(path, Request(change, after).to_json())
+    write_json(path, UpdateRequest(change, after).to_json())
     return path

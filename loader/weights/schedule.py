@@ -12,7 +12,7 @@ from climbstream.loader.core.typed import check_version
 from climbstream.loader.formats.mixture import Mixture
 
 from .log import WeightsLog
-from .update import Change
+from .update import WeightsUpdate
 
 Entry = tuple[int, Mixture | Mapping[str, float]] | tuple[int, Mixture | Mapping[str, float], int]
 """Step, weights, and steps of the ramp to them if they do not hold at once."""
@@ -33,7 +33,7 @@ class Schedule:
     [(0, 0), (1000, 500)]
     """
 
-    changes: tuple[tuple[int, Change], ...]
+    changes: tuple[tuple[int, WeightsUpdate], ...]
 
     version: ClassVar[int] = 1
 
@@ -120,7 +120,7 @@ class Schedule:
                 log.append(change.mixture, step, change.why, change.ramp)
 
 
-def _read(number: int, entry: Entry) -> tuple[int, Change]:
+def _read(number: int, entry: Entry) -> tuple[int, WeightsUpdate]:
     """Check one entry."""
     try:
         step, weights, *ramp = entry
@@ -130,12 +130,12 @@ def _read(number: int, entry: Entry) -> tuple[int, Change]:
                 f"to below {_MOST_STEP:,}"
             )
         mixture = weights if isinstance(weights, Mixture) else Mixture.of(weights)
-        return step, Change(mixture, ramp[0] if ramp else 0, _WHY)
+        return step, WeightsUpdate(mixture, ramp[0] if ramp else 0, _WHY)
     except (InvalidDataError, TypeError, ValueError) as error:
         raise InvalidDataError(f"entry {number} of the schedule: {error}") from None
 
 
-def _holds(log: WeightsLog, step: int, change: Change) -> bool:
+def _holds(log: WeightsLog, step: int, change: WeightsUpdate) -> bool:
     """Whether ``change`` stands in ``log``; none of the schedule is found but in its place."""
     if not log.records or step < log.records[0].at_step:
         return False

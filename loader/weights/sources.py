@@ -18,8 +18,8 @@ from climbstream.loader.core.typed import parse_json
 from climbstream.loader.formats.mixture import Mixture
 
 from .log import WeightsLog, WeightsRecord
-from .request import Request
-from .update import Change
+from .request import UpdateRequest
+from .update import WeightsUpdate
 
 LARGEST = 1 << 20
 """Bytes of a request."""
@@ -33,7 +33,7 @@ Check = Callable[[Mixture], None]
 
 
 class WeightsFile:
-    """A file of JSON in which other weights are asked for; see `Request`."""
+    """A file of JSON in which other weights are asked for; see `UpdateRequest`."""
 
     def __init__(self, path: Path, check: Check) -> None:
         self.path = path
@@ -41,7 +41,7 @@ class WeightsFile:
         self._seen: tuple[tuple[int, ...], str] | None = None
         self._looked = False
 
-    def poll(self, step: int, log: WeightsLog) -> Change | None:  # noqa: ARG002
+    def poll(self, step: int, log: WeightsLog) -> WeightsUpdate | None:  # noqa: ARG002
         """Return the change that is newly asked for; one `stat` while the file stays the same.
 
         What lay there at the first look is followed only if it names the last record of ``log``
@@ -61,7 +61,7 @@ class WeightsFile:
             return None
         return request.change
 
-    def _check_order(self, request: Request, log: WeightsLog, *, first: bool) -> None:
+    def _check_order(self, request: UpdateRequest, log: WeightsLog, *, first: bool) -> None:
         """Raise `InvalidDataError` if the request was made for another state of affairs."""
         if first and request.after != log.head:
             raise InvalidDataError(
@@ -117,7 +117,7 @@ class WeightsCallable:
         self._last = ""
         self._said: type[Exception] | None = None
 
-    def poll(self, step: int, log: WeightsLog) -> Change | None:
+    def poll(self, step: int, log: WeightsLog) -> WeightsUpdate | None:
         """Return the change that the function wants at ``step``.
 
         An error in it is said when it first occurs, and again only after it has returned weights
@@ -139,10 +139,10 @@ class WeightsCallable:
         self._said = None
         last = self._last or _fingerprint(log)
         self._last = mixture.fingerprint
-        return Change(mixture, why="function") if self._last != last else None
+        return WeightsUpdate(mixture, why="function") if self._last != last else None
 
 
-def read_request(path: Path) -> Request:
+def read_request(path: Path) -> UpdateRequest:
     """Read the request at ``path``, whoever wrote it.
 
     Raises:
@@ -188,13 +188,13 @@ def _read(path: Path, found: os.stat_result) -> bytes:
     return data
 
 
-def _parse(data: bytes) -> Request:
+def _parse(data: bytes) -> UpdateRequest:
     """Read the request in ``data``.
 
     Raises:
         InvalidDataError: It is none.
     """
-    return Request.from_json(parse_json(data, "it"))
+    return UpdateRequest.from_json(parse_json(data, "it"))
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Change: other weights, as somebody asks for them, before they have a step."""
+"""WeightsUpdate: other weights, as somebody asks for them, before they have a step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _WHY = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class WeightsUpdate:
     """The weights to go to, in how many steps, and why."""
 
     mixture: Mixture

@@ -16,7 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from climbstream.loader import Manifest, MixtureLoader
-from climbstream.loader.core.permutation import drawn, mix
+from climbstream.loader.core.permutation import mix, sample_indices
 from climbstream.loader.formats.tokenizer import read_tokenizer
 from climbstream.search.predictors.base import Floats
 
@@ -99,7 +99,7 @@ def _keys_of(inputs: Any, targets: Any, spec: str) -> NDArray[np.uint64]:
     ``inputs`` and ``targets`` as of `ScoredText`.
     """
     rows, columns = np.nonzero(targets >= 0)
-    some = drawn(len(rows), _PLACES, spec)
+    some = sample_indices(len(rows), _PLACES, spec)
     rows, columns = rows[some], columns[some]
     # What stands before the beginning of a row is not known: the token that begins it, again.
     two_before = inputs[rows, np.maximum(columns - 1, 0)]

@@ -12,7 +12,7 @@ import zstandard
 
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import hash_json, read_regular
-from climbstream.loader.core.permutation import key
+from climbstream.loader.core.permutation import derive_key
 from climbstream.loader.formats.heldout import HeldOutDocument, read_heldout
 from climbstream.loader.formats.tokenizer import read_tokenizer
 
@@ -111,7 +111,9 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
         return parts
     # Each text once: the halves would share what is there twice.
     unique = {_text(item): item for item in texts if _text(item).strip()}
-    texts = [unique[text] for text in sorted(unique, key=lambda text: (key("target", text), text))]
+    texts = [
+        unique[text] for text in sorted(unique, key=lambda text: (derive_key("target", text), text))
+    ]
     if len(texts) < 2:
         raise InvalidDataError(
             f"target {spec} has {len(texts)} different documents; two are needed to split it"

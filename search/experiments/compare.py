@@ -8,10 +8,10 @@ from pathlib import Path
 
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.core.console import Progress
-from climbstream.loader.core.engines.local import Pool
+from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.core.errors import ClimbError
 from climbstream.loader.core.files import append_line, lock, read_lines
-from climbstream.loader.core.workdir import begin_or_continue
+from climbstream.loader.core.workdir import begin_or_resume
 from climbstream.search.evaluation.comparison import Comparison
 from climbstream.search.evaluation.targets import target_hashes
 from climbstream.search.training.base_model import check_base
@@ -50,7 +50,7 @@ def compare(
         "seeds": list(seeds),
     }
     with lock(out):
-        begin_or_continue(out, "compare.json", plan, leaves=(_RUNS,))
+        begin_or_resume(out, "compare.json", plan, leaves=(_RUNS,))
         log = out / _RUNS
         done = {(run["mixture"], run["seed"]): run["scores"] for run in read_lines(log)}
         tasks = [
@@ -68,7 +68,7 @@ def compare(
         ]
         total = len(mixtures) * len(seeds)
         with (
-            Pool(workers, gpus=True, preload=PRELOAD) as pool,
+            LocalEngine(workers, gpus=True, preload=PRELOAD) as pool,
             Progress("compare", total, "runs", len(done)) as bar,
         ):
             for task, result in pool.run(run_proxy, tasks):

@@ -8,10 +8,10 @@ import torch
 
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.core.console import Progress, say
-from climbstream.loader.core.engines.local import Pool, own_device
+from climbstream.loader.core.engines.local import LocalEngine, own_device
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import atomic_path, lock, read_json, write_json
-from climbstream.loader.core.workdir import begin_or_continue
+from climbstream.loader.core.workdir import begin_or_resume
 from climbstream.loader.weights.request import LOG
 from climbstream.search.evaluation.targets import target_hashes
 from climbstream.search.optimizer.presets import DOREMI
@@ -69,7 +69,7 @@ def run_doremi(
         "seed": seed,
     }
     with lock(out):
-        if begin_or_continue(out, "search.json", plan, leaves=_LEAVES):
+        if begin_or_resume(out, "search.json", plan, leaves=_LEAVES):
             say(f"going on with the search in {out}")
         if (out / _RESULT).exists():
             found: dict[str, Any] = read_json(out / _RESULT)
@@ -120,7 +120,7 @@ def run_doremi(
             if targets
         ]
         scores = {}
-        with Pool(workers, gpus=True, preload=PRELOAD) as pool:
+        with LocalEngine(workers, gpus=True, preload=PRELOAD) as pool:
             for task, result in pool.run(run_proxy, tasks):
                 if result.scores is None:
                     raise InvalidDataError(f"a proxy could not be scored: {result.why}")

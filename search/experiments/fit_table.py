@@ -8,11 +8,11 @@ from climbstream.loader import Mixture
 from climbstream.search.optimizer import candidates as propose
 from climbstream.search.optimizer.acquisition import find_best
 from climbstream.search.optimizer.answer import Answer
-from climbstream.search.optimizer.conclude import conclude
-from climbstream.search.optimizer.constraints import Limits
-from climbstream.search.optimizer.observations import Evidence
+from climbstream.search.optimizer.conclude import choose_mixture
+from climbstream.search.optimizer.constraints import WeightConstraints
+from climbstream.search.optimizer.observations import Observations
 from climbstream.search.optimizer.presets import ALL, PRESETS
-from climbstream.search.optimizer.surrogate import Forecast
+from climbstream.search.optimizer.surrogate import Surrogate
 
 from .run_table import RunTable
 
@@ -40,10 +40,10 @@ def fit(
     targets = dict(sorted(targets.items()))
     prior = prior or mean_weights(table)
     shares = prior.array(table.domains)
-    limits = Limits.of(table.domains, shares, max_weight=max_weight)
+    limits = WeightConstraints.of(table.domains, shares, max_weight=max_weight)
     importance = np.full(len(targets), 1 / len(targets))
-    known = Evidence.of(table.trials, table.domains, targets, importance)
-    forecast = Forecast(known, ALL, seed)
+    known = Observations.of(table.trials, table.domains, targets, importance)
+    forecast = Surrogate(known, ALL, seed)
     found = None
     if forecast.useful:
         preset, rng = PRESETS["robust"], propose.generator(seed, 1)
@@ -51,7 +51,7 @@ def fit(
         pool = propose.candidates(preset.pool, priors, limits, preset.concentration, rng)
         row = find_best(forecast, pool, preset, limits, rng)
         found = Mixture.of(dict(zip(table.domains, row.tolist(), strict=True)))
-    return conclude(known, prior, forecast, found)
+    return choose_mixture(known, prior, forecast, found)
 
 
 def mean_weights(table: RunTable) -> Mixture:

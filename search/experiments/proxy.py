@@ -16,7 +16,7 @@ from climbstream.search.training.settings import TrainSettings
 from climbstream.search.training.trainer import train_model
 
 PRELOAD = ("transformers.models.llama.modeling_llama",)
-"""What `run_proxy` imports for seconds, for the `Pool` that runs it."""
+"""What `run_proxy` imports for seconds, for the `LocalEngine` that runs it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from climbstream.loader.core.errors import ClimbError, InvalidDataError
 from climbstream.loader.core.files import lock, read_json, write_bytes, write_json
 from climbstream.loader.core.html_page import page
 from climbstream.loader.core.typed import located
-from climbstream.loader.core.workdir import begin_or_continue
+from climbstream.loader.core.workdir import begin_or_resume
 from climbstream.loader.monitoring.metrics import Writer, write_metrics
 from climbstream.search.evaluation.ngrams import ngram_losses
 from climbstream.search.evaluation.targets import target_hashes
@@ -65,7 +65,7 @@ def run_search(
             "targets": texts,
             "settings": settings.to_json(),
         }
-        if begin_or_continue(out, _PLAN, plan, leaves=(_TRIALS, *_LEFT)):
+        if begin_or_resume(out, _PLAN, plan, leaves=(_TRIALS, *_LEFT)):
             if all((out / name).exists() for name in _LEFT):
                 say(f"the search in {out} had ended; this is its answer")
                 path = out / "answer.json"

@@ -8,7 +8,7 @@ import numpy as np
 
 from climbstream.loader import Manifest
 from climbstream.loader.core.console import text_table
-from climbstream.loader.core.html_page import bar, claim, dots, paragraph, section, table
+from climbstream.loader.core.html_page import bar, claim, paragraph, scatter_plot, section, table
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.search.evaluation.comparison import Comparison, mean_and_error
 from climbstream.search.optimizer.answer import BASE, Answer
@@ -89,7 +89,7 @@ def _paths(answer: Answer, trials: Sequence[Trial]) -> list[str]:
         lines = []
         if answer.baseline is not None:
             lines.append(("token shares", answer.baseline.scores[target]))
-        pictures.append(dots(series, "proxy", f"{target}, lower is better", lines))
+        pictures.append(scatter_plot(series, "proxy", f"{target}, lower is better", lines))
     if failed := [trial for trial in trials if trial.scores is None]:
         why = "; ".join(f"{trial.number}: {trial.why}" for trial in failed[:5])
         pictures.append(paragraph(f"{len(failed)} proxies failed: {why}"))
@@ -217,7 +217,7 @@ def _round_name(number: int, answer: Answer, trials: Sequence[Trial]) -> str:
 
 def _predicted(answer: Answer) -> str:
     """What was predicted of each proxy from the others, against what it scored."""
-    return dots(
+    return scatter_plot(
         [("proxy", "blue", answer.out_of_fold)],
         "predicted",
         "measured, sd, by what the other proxies predict of it",

@@ -7,9 +7,9 @@ import numpy as np
 from climbstream.search.predictors.base import Floats
 
 from . import candidates
-from .constraints import Limits
+from .constraints import WeightConstraints
 from .presets import Preset
-from .surrogate import Forecast
+from .surrogate import Surrogate
 
 HOPEFUL = 300
 """Mixtures, of the pool and of a local search each, that a round is chosen from."""
@@ -21,12 +21,12 @@ CAUTION = 1.0
 """Sd of a prediction that count against a mixture."""
 
 
-def explore(
-    forecast: Forecast,
+def thompson_sample(
+    forecast: Surrogate,
     pool: Floats,
     tried: Floats,
     size: int,
-    limits: Limits,
+    limits: WeightConstraints,
     rng: np.random.Generator,
 ) -> Floats:
     """Choose a round by Thompson sampling: each mixture is best on one curve that may be true.
@@ -46,7 +46,11 @@ def explore(
 
 
 def find_best(
-    forecast: Forecast, pool: Floats, preset: Preset, limits: Limits, rng: np.random.Generator
+    forecast: Surrogate,
+    pool: Floats,
+    preset: Preset,
+    limits: WeightConstraints,
+    rng: np.random.Generator,
 ) -> Floats:
     """Find the mixture that is predicted best, in the way of ``preset``: ``[K]``."""
     if preset.answer == "search":
@@ -63,7 +67,11 @@ def find_best(
 
 
 def bootstrap(
-    forecast: Forecast, pool: Floats, limits: Limits, draws: int, rng: np.random.Generator
+    forecast: Surrogate,
+    pool: Floats,
+    limits: WeightConstraints,
+    draws: int,
+    rng: np.random.Generator,
 ) -> Floats:
     """Find the best mixture anew from scores that might as well have come out: ``[draws, K]``.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from climbstream.search.predictors.base import Floats
 
-from .constraints import Limits
+from .constraints import WeightConstraints
 
 TINY = 1e-3
 """Smaller weights become 0, so that a proxy need not open a cluster for a row or two."""
@@ -40,7 +40,7 @@ def split_budget(budget: int, rounds: Sequence[int]) -> list[int]:
 def candidates(
     n: int,
     priors: Sequence[Floats],
-    limits: Limits,
+    limits: WeightConstraints,
     concentration: tuple[float, float],
     rng: np.random.Generator,
 ) -> Floats:
@@ -73,7 +73,7 @@ def temper(prior: Floats, power: float) -> Floats:
 def descend(
     score: Callable[[Floats], Floats],
     starts: Floats,
-    limits: Limits,
+    limits: WeightConstraints,
     rng: np.random.Generator,
     *,
     keep: int = 100,

@@ -9,23 +9,23 @@ from numpy.typing import NDArray
 from climbstream.loader.formats.mixture import Mixture
 
 from .answer import BASE, Answer, Candidate, Pick
-from .observations import Evidence
-from .surrogate import Forecast
+from .observations import Observations
+from .surrogate import Surrogate
 
-SURE = 2.5
+MIN_GAIN_SDS = 2.5
 """A gain counts from so many times its sd on: 12 of 180 searches in pure noise got there."""
 
 
-def conclude(
-    known: Evidence, base: Mixture, forecast: Forecast | None, found: Mixture | None
+def choose_mixture(
+    known: Observations, base: Mixture, forecast: Surrogate | None, found: Mixture | None
 ) -> Answer:
     """Choose between the best measured, the best predicted and the token-share mixture.
 
     The best of a hundred noisy scores is lucky for the most part, so luck is allowed for: by a
     Gaussian process, to which a score is no more than a part of what is known of a mixture; where
-    there is none, by shrinking it towards what the other trials predict (`believed`). The predicted
+    there is none, by shrinking it towards what the other trials predict (`shrink`). The predicted
     best is taken if it is better than what is left of the measured best. Whichever is taken must
-    surely beat the token-share mixture, by `SURE` times the sd of its gain.
+    surely beat the token-share mixture, by `MIN_GAIN_SDS` times the sd of its gain.
 
     Args:
         known: The evidence.
@@ -42,7 +42,13 @@ def conclude(
     error = forecast.error if forecast and useful else float(known.total.std())
     expected = forecast.expected if forecast and useful else np.zeros_like(known.total)
     # Without repeats, all that is not predicted counts as noise.
-    doubt = min(upper(noise, freedom), error) if noise is not None else error if useful else None
+    doubt = (
+        min(upper_confidence_sd(noise, freedom), error)
+        if noise is not None
+        else error
+        if useful
+        else None
+    )
 
     def row(mixture: Mixture) -> NDArray[np.float64]:
         return mixture.array(list(base.weights))
@@ -53,7 +59,7 @@ def conclude(
         if doubt is None:
             return pick.score, 0.0
         at = float(expected[rows].mean()) if rows else pick.score
-        return believed(pick.score, at, len(rows), doubt, error)
+        return shrink(pick.score, at, len(rows), doubt, error)
 
     choice, predicted = "measured", None
     if forecast is None or found is None:
@@ -110,7 +116,7 @@ def conclude(
                 f"{name} ({_listed(pick)}) is {baseline.score - pick.score:.2f} sd better than the "
                 f"token-share mixture ({_listed(baseline)}), of which {left} is not luck"
             )
-        if gain <= SURE * (gain_sd or 0.0):
+        if gain <= MIN_GAIN_SDS * (gain_sd or 0.0):
             choice, pick = BASE, baseline
             first = f"no gain over the token-share mixture: {first}"
     return Answer(
@@ -146,7 +152,7 @@ def front_of(picks: Sequence[Pick], targets: Mapping[str, str]) -> list[Pick]:
     return sorted(kept, key=lambda pick: pick.score)
 
 
-def believed(
+def shrink(
     mean: float, expected: float, repeats: int, noise: float, error: float
 ) -> tuple[float, float]:
     """Weigh what was measured of a mixture against what is expected of it.
@@ -169,7 +175,7 @@ def believed(
     return expected + trust * (mean - expected), math.sqrt(trust * variance)
 
 
-def upper(sd: float, freedom: int) -> float:
+def upper_confidence_sd(sd: float, freedom: int) -> float:
     """Return what an ``sd`` with ``freedom`` degrees of freedom does not pass, at 80 % confidence.
 
     A few repeats agree by chance often: with one degree of freedom this is 4 times ``sd``, with 5
@@ -180,7 +186,7 @@ def upper(sd: float, freedom: int) -> float:
     return sd / math.sqrt((1 - part - 0.8416 * math.sqrt(part)) ** 3)
 
 
-def measured_pick(known: Evidence, rows: NDArray[np.int64], noise: float | None) -> Pick:
+def measured_pick(known: Observations, rows: NDArray[np.int64], noise: float | None) -> Pick:
     """Join ``rows`` of the evidence, the repeats of one mixture; ``noise`` is the sd of one."""
     return Pick(
         mixture=known.trials[rows[0]].mixture,

@@ -15,8 +15,8 @@ import numpy as np
 from climbstream.loader.formats.mixture import Mixture
 
 from .answer import BASE, Answer, Candidate, Confirmation
-from .conclude import SURE, upper
-from .observations import Evidence
+from .conclude import MIN_GAIN_SDS, upper_confidence_sd
+from .observations import Observations
 from .trials import Trial
 
 _NAMES = {"measured": "the measured best", "predicted": "the predicted best"}
@@ -31,7 +31,7 @@ def to_confirm(answer: Answer, base: Mixture) -> dict[str, Mixture]:
     return found if len(found) > 1 else {}
 
 
-def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Evidence) -> Answer:
+def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Observations) -> Answer:
     """Choose again, by ``trials`` of what `to_confirm` names.
 
     Args:
@@ -66,11 +66,11 @@ def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Evide
     freedom = (left.shape[0] - 1) * (left.shape[1] - 1)
     noise, repeats = known.noise()
     squares = float((left**2).sum())
-    doubts = [upper(math.sqrt(squares / freedom), freedom)] if freedom else []
+    doubts = [upper_confidence_sd(math.sqrt(squares / freedom), freedom)] if freedom else []
     if noise is not None:
         # That of single runs is no less; a few pairs say less of it than all repeats together.
         pooled = (squares + repeats * noise**2) / (freedom + repeats)
-        doubts += [upper(math.sqrt(pooled), freedom + repeats)]
+        doubts += [upper_confidence_sd(math.sqrt(pooled), freedom + repeats)]
     error = min(doubts) * math.sqrt(2 / len(whole)) if doubts else None
 
     def weigh(candidate: Candidate) -> tuple[Candidate, float]:
@@ -78,7 +78,7 @@ def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Evide
         gain = float((totals[BASE] - totals[candidate.choice]).mean())
         if error is None or candidate.gain is None or candidate.gain_sd is None:
             return replace(candidate, gain=gain, gain_sd=error), gain
-        if abs(gain - candidate.gain) > SURE * math.hypot(candidate.gain_sd, error):
+        if abs(gain - candidate.gain) > MIN_GAIN_SDS * math.hypot(candidate.gain_sd, error):
             # They contradict each other, and these runs were not chosen for their luck.
             return replace(candidate, gain=gain, gain_sd=error), gain
         # Equal runs leave no doubt at all, and divide by it.
@@ -89,7 +89,7 @@ def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Evide
     weighed = [weigh(candidate) for candidate in answer.candidates]
     best, again = max(weighed, key=lambda pair: pair[0].gain or 0.0)
     assert best.gain is not None
-    sure = again > 0 and best.gain_sd is not None and best.gain > SURE * best.gain_sd
+    sure = again > 0 and best.gain_sd is not None and best.gain > MIN_GAIN_SDS * best.gain_sd
     by_target = ", ".join(
         f"{target} {fmean(ours):.5g} against {fmean(theirs):.5g}"
         for (target, ours), theirs in zip(

@@ -1,4 +1,4 @@
-"""Limits: what a weight may be, and the nearest mixture that keeps them, by water-filling.
+"""WeightConstraints: what weights may be, and the nearest mixture that keeps them: water-filling.
 
 Limits hold in every mixture that is asked for and in the answer. Mixtures are rows of float64
 ``[n, K]`` here.
@@ -31,7 +31,7 @@ class Group(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class WeightConstraints:
     """The least and the most of each weight, and of groups of them."""
 
     low: Floats

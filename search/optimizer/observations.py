@@ -12,12 +12,12 @@ from climbstream.loader.formats.mixture import Mixture
 
 from .trials import Trial
 
-TOLL = 10.0
+CEILING_PENALTY = 10.0
 """Sd of the mean score that a mixture pays for each sd above a ceiling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Observations:
     """Scored trials as arrays of ``n`` rows, ``K`` clusters and ``T`` targets."""
 
     trials: list[Trial]
@@ -88,7 +88,7 @@ class Evidence:
     def joined(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Join standardised ``scores`` (``[m, T]``) to one number a mixture, less is better.
 
-        Their mean, weighted by importance; and `TOLL` for each sd above a ceiling.
+        Their mean, weighted by importance; and `CEILING_PENALTY` for each sd above a ceiling.
         """
         return _joined(scores, self.importance, self.ceilings)
 
@@ -124,5 +124,6 @@ def _joined(
     scores: NDArray[np.float64], importance: NDArray[np.float64], ceilings: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     return np.asarray(
-        scores @ importance + TOLL * np.maximum(scores - ceilings, 0.0).sum(axis=1), np.float64
+        scores @ importance + CEILING_PENALTY * np.maximum(scores - ceilings, 0.0).sum(axis=1),
+        np.float64,
     )

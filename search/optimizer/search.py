@@ -22,14 +22,14 @@ from climbstream.search.predictors.base import Floats, Skill
 from climbstream.search.predictors.gaussian_process import Feature
 
 from . import candidates as propose
-from .acquisition import bootstrap, explore, find_best
+from .acquisition import bootstrap, find_best, thompson_sample
 from .answer import Answer
-from .conclude import conclude
+from .conclude import choose_mixture
 from .confirm import confirm, to_confirm
-from .constraints import Group, Limits, by_name
-from .observations import Evidence
+from .constraints import Group, WeightConstraints, by_name
+from .observations import Observations
 from .presets import PRESETS
-from .surrogate import Forecast
+from .surrogate import Surrogate
 from .trials import Trial, TrialLog, read_outcome
 
 FEWEST = 8
@@ -116,7 +116,7 @@ class Search:
         elif not isinstance(prior, Mixture):
             prior = Mixture.of(prior)
         self._prior = prior.array(self.clusters)
-        self._limits = Limits.of(
+        self._limits = WeightConstraints.of(
             self.clusters,
             self._prior,
             min_weight=min_weight,
@@ -135,7 +135,7 @@ class Search:
         by_name("allowed", self._allowed, list(self.targets))
         self._features = dict(features or {})
         self.table: list[Skill] = []
-        self._fitted: tuple[list[int], Forecast] | None = None
+        self._fitted: tuple[list[int], Surrogate] | None = None
         """The last forecast, and the numbers of the trials that it was fitted to."""
 
         settings = {
@@ -200,7 +200,7 @@ class Search:
         return trial
 
     def result(self) -> Answer:
-        """Conclude from the trials so far: see `conclude`, and `confirm`.
+        """Conclude from the trials so far: see `choose_mixture`, and `confirm`.
 
         Raises:
             UsageError: No trial has scores yet.
@@ -238,7 +238,7 @@ class Search:
         """List the trials within the budget."""
         return [trial for trial in self.log.trials if trial.round <= len(self._sizes)]
 
-    def _conclude(self, known: Evidence) -> Answer:
+    def _conclude(self, known: Observations) -> Answer:
         forecast = self._forecast(known)
         found = None
         if forecast is not None and forecast.useful:
@@ -247,10 +247,12 @@ class Search:
             if len(pool):
                 found = find_best(forecast, pool, self.preset, self._limits, rng)
         base = self._mixture(self._base)
-        return conclude(known, base, forecast, None if found is None else self._mixture(found))
+        return choose_mixture(
+            known, base, forecast, None if found is None else self._mixture(found)
+        )
 
-    def _evidence(self, trials: Sequence[Trial]) -> Evidence:
-        return Evidence.of(
+    def _evidence(self, trials: Sequence[Trial]) -> Observations:
+        return Observations.of(
             trials,
             self.clusters,
             self.targets,
@@ -259,13 +261,13 @@ class Search:
             self._mixture(self._base),
         )
 
-    def _forecast(self, known: Evidence) -> Forecast | None:
+    def _forecast(self, known: Observations) -> Surrogate | None:
         """Fit the predictors, if there are some, to enough trials."""
         if len(known.trials) < FEWEST or not self.preset.predictors:
             return None
         numbers = [trial.number for trial in known.trials]
         if self._fitted is None or self._fitted[0] != numbers:
-            forecast = Forecast(known, self.preset.predictors, self.seed, self._features)
+            forecast = Surrogate(known, self.preset.predictors, self.seed, self._features)
             self._fitted = numbers, forecast
             self.table = forecast.table
         return self._fitted[1]
@@ -286,7 +288,7 @@ class Search:
             total = forecast.total(pool)
             rows = propose.from_top(pool, total, self.preset.top * size, size, rng)
         else:
-            rows = explore(forecast, pool, self._rows(tried), size, self._limits, rng)
+            rows = thompson_sample(forecast, pool, self._rows(tried), size, self._limits, rng)
         asked: list[Mixture] = []
         for row in [*anchors, *rows]:
             mixture = self._mixture(row)

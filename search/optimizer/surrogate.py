@@ -1,4 +1,4 @@
-"""Forecast: predictors of every target, fitted to the evidence, as one objective."""
+"""Surrogate: predictors of every target, fitted to the evidence, as one objective."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,10 @@ from climbstream.search.predictors.base import Floats, Make, Skill
 from climbstream.search.predictors.gaussian_process import Feature, GaussianProcess
 from climbstream.search.predictors.stacking import Stack
 
-from .observations import Evidence
+from .observations import Observations
 
 
-class Forecast:
+class Surrogate:
     """What is predicted from the evidence: a `Stack` for each target.
 
     Args:
@@ -25,7 +25,7 @@ class Forecast:
 
     def __init__(
         self,
-        known: Evidence,
+        known: Observations,
         makes: Sequence[Make],
         seed: int,
         features: Mapping[str, Feature] | None = None,

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from climbstream.loader.core.errors import ClimbError, InvalidDataError, UsageError
 from climbstream.loader.core.files import append_line, hash_json, read_lines
 from climbstream.loader.core.typed import Count, Finite, Whole, check_version, convert, located
-from climbstream.loader.core.workdir import check_same
+from climbstream.loader.core.workdir import check_same_config
 from climbstream.loader.formats.mixture import Mixture
 
 
@@ -116,7 +116,7 @@ class TrialLog:
         if not isinstance(there, dict):
             raise InvalidDataError(f"{path}, line 1, holds no settings of a search")
         if settings is not None:
-            check_same(there, settings, path)
+            check_same_config(there, settings, path)
         try:
             trials = tuple(
                 located(Trial.from_json, line, f"line {number}")

@@ -13,7 +13,7 @@ from climbstream.loader.core.console import Progress, say
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import lock, read_json, write_bytes, write_json, writing
 from climbstream.loader.core.signals import StopRequest
-from climbstream.loader.core.workdir import begin_or_continue
+from climbstream.loader.core.workdir import begin_or_resume
 from climbstream.loader.formats.manifest import TOKENIZER
 from climbstream.loader.formats.tokenizer import read_tokenizer
 from climbstream.loader.monitoring.metrics import METRICS, Writer
@@ -24,7 +24,7 @@ from climbstream.loader.weights.schedule import Schedule
 from .base_model import check_base
 from .distributed import join_job
 from .settings import TrainSettings
-from .trainer import said_of, train_model
+from .trainer import mixture_config, train_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -64,13 +64,13 @@ def train_run(
         plan = {
             "train": 1,
             "shards": manifest.fingerprint,
-            **said_of(mixture),
+            **mixture_config(mixture),
             "settings": settings.to_json(),
             "seed": seed,
             **({} if max_epochs is None else {"max_epochs": max_epochs}),
         }
         with lock(out) if job.rank == 0 else nullcontext():
-            if job.rank == 0 and begin_or_continue(
+            if job.rank == 0 and begin_or_resume(
                 out, "run.json", plan, leaves=_LEAVES, folders=("model",)
             ):
                 say(f"going on with the run in {out}")

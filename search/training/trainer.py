@@ -23,7 +23,7 @@ from climbstream.loader.core.engines.local import own_device
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import atomic_path
 from climbstream.loader.core.signals import Stopped, StopRequest
-from climbstream.loader.core.workdir import check_same
+from climbstream.loader.core.workdir import check_same_config
 from climbstream.loader.monitoring.cluster_loss import ClusterLoss
 from climbstream.loader.monitoring.metrics import Writer, append_metrics, say_ends, write_metrics
 from climbstream.loader.weights.schedule import Schedule
@@ -103,7 +103,7 @@ def train_model(
     if checkpoint is not None:  # a proxy has none, and need not hash its base for it
         run = {
             "shards": manifest.fingerprint,
-            **said_of(mixture),
+            **mixture_config(mixture),
             "settings": settings.to_json(),
             "seed": seed,
             **({} if max_epochs is None else {"max_epochs": max_epochs}),
@@ -135,7 +135,7 @@ def train_model(
     heard = ClusterLoss(loader.names)
     if checkpoint is not None and checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        check_same(saved["run"], run, checkpoint)
+        check_same_config(saved["run"], run, checkpoint)
         model.load_state_dict(saved["model"])
         tail.load_state_dict(saved["tail"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -233,7 +233,7 @@ def first_model(settings: TrainSettings, vocab_size: int, seed: int) -> "PreTrai
     return make_model(settings.model, vocab_size, settings.seq_len, seed)
 
 
-def said_of(mixture: Mixture | Schedule) -> dict[str, Any]:
+def mixture_config(mixture: Mixture | Schedule) -> dict[str, Any]:
     """Say in the plan of a run what it is trained on."""
     if isinstance(mixture, Schedule):
         return {"schedule": mixture.to_json()["schedule"]}

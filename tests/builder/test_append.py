@@ -11,7 +11,7 @@ from climbstream.builder.append import append
 from climbstream.builder.pipeline import build
 from climbstream.builder.publisher.repo_files import collect
 from climbstream.builder.settings import BuildSettings
-from climbstream.builder.staging import settle
+from climbstream.builder.staging import finish_commit
 from climbstream.loader import Manifest, MixtureLoader
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError
 from climbstream.loader.core.files import read_json
@@ -221,7 +221,9 @@ def test_an_append_that_is_killed_while_files_are_put_into_place_is_ended_by_any
 ):
     out = shutil.copytree(before, tmp_path / "shards")
     with monkeypatch.context() as patch:
-        patch.setattr(append_module, "settle", lambda out: (out / NEXT_FILES).exists() and kill())
+        patch.setattr(
+            append_module, "finish_commit", lambda out: (out / NEXT_FILES).exists() and kill()
+        )
         with pytest.raises(KilledError):
             append(sources[1:], out)
     (out / "clusters" / "c01" / "index.next.json").replace(out / "clusters" / "c01" / "index.json")
@@ -293,7 +295,7 @@ def test_the_command_appends(before, sources, climb, tmp_path, after, all_bytes)
 
 def test_settling_without_an_append_does_nothing(before, all_bytes):
     bytes_before = all_bytes(before)
-    settle(before)
+    finish_commit(before)
     assert all_bytes(before) == bytes_before
 
 
@@ -318,7 +320,9 @@ def test_a_directory_between_commit_and_end_of_an_append_is_not_published(
 ):
     out = shutil.copytree(before, tmp_path / "shards")
     with monkeypatch.context() as patch:
-        patch.setattr(append_module, "settle", lambda out: (out / NEXT_FILES).exists() and kill())
+        patch.setattr(
+            append_module, "finish_commit", lambda out: (out / NEXT_FILES).exists() and kill()
+        )
         with pytest.raises(KilledError):
             append(sources[1:], out)
     with pytest.raises(IntegrityError, match="if an append was interrupted, run the same command"):

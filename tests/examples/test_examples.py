@@ -12,7 +12,7 @@ from signal import SIGKILL
 import pytest
 import torch
 
-from climbstream.loader.weights.request import open_run
+from climbstream.loader.weights.request import open_weights_log
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
@@ -119,11 +119,11 @@ def test_ddp_goes_on_with_another_number_of_processes(start, ddp_runs):
 def test_ddp_follows_the_command(start, ddp_runs, climb):
     run = ddp_runs[0] / "told"
     shutil.copytree(ddp_runs[0] / "ended", run)
-    name = max(open_run(run).records[0].weights)
+    name = max(open_weights_log(run).records[0].weights)
     done = climb("weights", run, f"{name}=1", "--why", "told")
     assert done.returncode == 0, done.stderr
     steps = ddp(start, run, 2)
-    last = open_run(run).records[-1]
+    last = open_weights_log(run).records[-1]
     assert last.why == "told"
     assert min(steps) < last.at_step <= 60
     assert {n: w for n, w in last.weights.items() if w} == {name: 1}

@@ -17,7 +17,7 @@ from climbstream.loader import LoaderState, Mixture, MixtureLoader, WeightsLog
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
 from climbstream.loader.core.files import append_line, hash_bytes
 from climbstream.loader.formats.mixture import integer_weights
-from climbstream.loader.reading.row_source import TokenStream
+from climbstream.loader.reading.row_source import RowSource
 from climbstream.loader.weights.log import WeightsRecord
 
 SEQ_LEN = 8
@@ -436,7 +436,7 @@ def test_any_history_goes_on_after_any_stop(shards, data):
 
 def test_a_shard_that_another_lane_comes_to_is_not_packed_again(open_loader, monkeypatch):
     opened, packed = Counter(), Counter()
-    open_, pack = TokenStream.open, TokenStream.packed
+    open_, pack = RowSource.open, RowSource.packed
 
     def count_open(stream, shard, epoch, pieces=None):
         opened[stream.name, shard, epoch] += 1
@@ -446,8 +446,8 @@ def test_a_shard_that_another_lane_comes_to_is_not_packed_again(open_loader, mon
         packed[stream.name, shard, epoch] += 1
         return pack(stream, shard, epoch)
 
-    monkeypatch.setattr(TokenStream, "open", count_open)
-    monkeypatch.setattr(TokenStream, "packed", count_pack)
+    monkeypatch.setattr(RowSource, "open", count_open)
+    monkeypatch.setattr(RowSource, "packed", count_pack)
     loader = open_loader()
     while min(loader.epochs.values()) < 3:
         next(loader)

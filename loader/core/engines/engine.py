@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.errors import ClimbError
 
-from .local import Pool
+from .local import LocalEngine
 from .ray import RayEngine
 
 ENGINES = ("local", "ray")
@@ -47,11 +47,11 @@ def open_engine(
     """Open engine ``name`` of `ENGINES`; ``workers`` tasks run at a time.
 
     By default these are one a core; with ``gpus``, one a GPU where there are some. ``shared`` is a
-    file that every machine must see; ``preload`` as of `Pool`.
+    file that every machine must see; ``preload`` as of `LocalEngine`.
     """
     if name == "ray":
         return RayEngine(workers, shared, gpus=gpus)
-    return Pool(workers, gpus=gpus, preload=preload)
+    return LocalEngine(workers, gpus=gpus, preload=preload)
 
 
 def run_stage(

@@ -173,7 +173,7 @@ class _Worker:
         return answer
 
 
-class Pool:
+class LocalEngine:
     """Processes for many rounds of tasks; they start with the first task.
 
     Use it in a ``with`` block: leaving it ends the processes, also in the middle of a task.

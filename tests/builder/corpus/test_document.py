@@ -9,7 +9,7 @@ import pytest
 from climbstream.builder import append as append_module
 from climbstream.builder import pipeline
 from climbstream.builder.append import append
-from climbstream.builder.corpus.document import Given, take_given
+from climbstream.builder.corpus.document import ExtraColumns, take_given
 from climbstream.builder.features.quality import score_documents
 from climbstream.builder.pipeline import build
 from climbstream.builder.settings import CATALOGUE, SCORES, BuildSettings
@@ -152,7 +152,7 @@ def test_text_of_packages_has_no_columns(tmp_path):
 def test_what_is_kept_is_text_or_json():
     record = {"a": "one", "b": [1, "zwei"], "d": "\ud800"}
     found = take_given(record, BuildSettings(keep=["a", "b", "c", "d"]))
-    assert found == Given(kept=("one", '[1, "zwei"]', None, "?"))
+    assert found == ExtraColumns(kept=("one", '[1, "zwei"]', None, "?"))
 
 
 def test_columns_of_the_catalogue_cannot_be_kept():

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from climbstream.builder.corpus import ingest
 from climbstream.builder.corpus.ingest import ReadReport, read_source
-from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.read_report import LISTED
 from climbstream.builder.corpus.sources import find_sources
 from climbstream.builder.settings import BuildSettings
@@ -42,7 +42,7 @@ def read(tmp_path_factory):
         report = ReadReport()
         for number, source in enumerate(find_sources([str(name) for name in names])):
             report.add(read_source(source, number, directory, BuildSettings(**settings)))
-        units = [Unit(directory / name) for name in report.units]
+        units = [Partition(directory / name) for name in report.units]
         rows = [row for unit in units for row in unit.columns(*COLUMNS, "origin").to_pylist()]
         return rows, report
 

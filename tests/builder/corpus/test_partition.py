@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from climbstream.builder.corpus.document import Document
-from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.partition import Partition
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 documents = st.builds(Document, id=words, text=words, label=words, license=words, origin=words)
@@ -15,7 +15,7 @@ documents = st.builds(Document, id=words, text=words, label=words, license=words
 
 @given(st.lists(documents, max_size=8))
 def test_documents_come_back_as_they_were(tmp_path_factory, given):
-    unit = Unit(tmp_path_factory.mktemp("units") / "00000-00000")
+    unit = Partition(tmp_path_factory.mktemp("units") / "00000-00000")
     unit.write_documents(given)
     assert len(unit) == len(given)
     rows = unit.columns("id", "text", "label", "license", "origin").to_pylist()
@@ -30,21 +30,21 @@ def test_documents_come_back_as_they_were(tmp_path_factory, given):
     )
 )
 def test_an_array_comes_back_as_it_was(tmp_path_factory, array):
-    unit = Unit(tmp_path_factory.mktemp("units") / "00000-00000")
+    unit = Partition(tmp_path_factory.mktemp("units") / "00000-00000")
     unit.write("scores", array)
     back = unit.read("scores")
     assert (back.dtype, back.shape, back.tobytes()) == (array.dtype, array.shape, array.tobytes())
 
 
 def test_an_array_can_be_mapped(tmp_path):
-    Unit(tmp_path).write("tokens", np.arange(9))
-    mapped = Unit(tmp_path).read("tokens", mapped=True)
+    Partition(tmp_path).write("tokens", np.arange(9))
+    mapped = Partition(tmp_path).read("tokens", mapped=True)
     assert isinstance(mapped, np.memmap)
     np.testing.assert_array_equal(mapped, np.arange(9))
 
 
 def test_what_was_not_written_is_not_there(tmp_path):
-    unit = Unit(tmp_path / "00003-00001")
+    unit = Partition(tmp_path / "00003-00001")
     assert unit.name == "00003-00001"
     assert not unit.has("scores")
     unit.write("scores", np.zeros(2))
@@ -53,7 +53,7 @@ def test_what_was_not_written_is_not_there(tmp_path):
 
 
 def test_an_array_that_could_not_be_written_is_not_there(tmp_path):
-    unit = Unit(tmp_path)
+    unit = Partition(tmp_path)
     with pytest.raises(ValueError, match="allow_pickle"):
         unit.write("scores", np.array([object()]))
     assert not unit.has("scores")
@@ -64,4 +64,4 @@ def test_an_array_is_never_code(tmp_path):
     with (tmp_path / "scores.npy").open("wb") as file:
         np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="allow_pickle"):
-        Unit(tmp_path).read("scores")
+        Partition(tmp_path).read("scores")

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from climbstream.builder.corpus.ingest import ReadReport, read_source
-from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.sources import find_sources
 from climbstream.builder.settings import BuildSettings
 
@@ -22,7 +22,7 @@ def read(tmp_path):
         (source,) = find_sources([str(path)])
         report = read_source(source, 0, tmp_path / "units", BuildSettings(**settings))
         assert ReadReport.from_json(json.loads(json.dumps(report.to_json()))) == report
-        units = [Unit(tmp_path / "units" / name) for name in report.units]
+        units = [Partition(tmp_path / "units" / name) for name in report.units]
         return [
             row for u in units for row in u.columns("id", "text", "label", "license").to_pylist()
         ], report

@@ -32,7 +32,7 @@ SAME = ("clusters", "dtype", "vocab_size", "eos_id", "tokenizer_hash", "license"
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch, serial):
     """Start no processes, which takes seconds; the commands do."""
-    monkeypatch.setattr(export, "Pool", lambda *_: serial)
+    monkeypatch.setattr(export, "LocalEngine", lambda *_: serial)
     monkeypatch.setattr(importing, "open_engine", lambda *_: serial)
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climbstream.builder.features.tfidf import Embedder
+from climbstream.builder.features.tfidf import TfidfEncoder
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def topics(make_records):
 
 @pytest.fixture(scope="module")
 def embedder(texts):
-    return Embedder.fit(texts, 16, seed=17)
+    return TfidfEncoder.fit(texts, 16, seed=17)
 
 
 def test_vectors_have_length_one(embedder, texts):
@@ -30,7 +30,7 @@ def test_vectors_have_length_one(embedder, texts):
 
 
 def test_fitting_again_gives_the_same_vectors(embedder, texts):
-    again = Embedder.fit(texts, 16, seed=17)
+    again = TfidfEncoder.fit(texts, 16, seed=17)
     np.testing.assert_array_equal(again.embed(texts), embedder.embed(texts))
 
 
@@ -59,4 +59,4 @@ def test_texts_of_one_topic_are_nearer_than_those_of_others(embedder, texts, top
 
 
 def test_a_small_corpus_has_fewer_dimensions(texts):
-    assert Embedder.fit(texts[:5], 64, seed=17).embed(texts[:3]).shape == (3, 4)
+    assert TfidfEncoder.fit(texts[:5], 64, seed=17).embed(texts[:3]).shape == (3, 4)

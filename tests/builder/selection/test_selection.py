@@ -1,4 +1,4 @@
-"""Fates: what becomes of each document, so that none is lost without a reason."""
+"""Selection: what becomes of each document, so that none is lost without a reason."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.selection.dedup import sign_texts
-from climbstream.builder.selection.selection import HELD_OUT, decide, identify
+from climbstream.builder.selection.selection import HELD_OUT, identify, select_documents
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader.core.errors import InvalidDataError
 
@@ -67,7 +67,7 @@ def decide_on(documents, **given):
     given = {"clusters": 2, "min_cluster_score": {}, "min_document_score": {}, **given}
     units = units_of(documents)
     settings = BuildSettings(**given)
-    clusters, fates = decide(identify(units, settings), CENTROIDS, settings)
+    clusters, fates = select_documents(identify(units, settings), CENTROIDS, settings)
     why = np.array(fates.reasons)[np.concatenate(fates.why)]
     cluster = clusters.cluster[np.concatenate([unit.read("micro") for unit in units])]
     written = np.concatenate([unit.read("clusters") for unit in units])

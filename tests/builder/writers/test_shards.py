@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from climbstream.builder.corpus.partition import Unit
+from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.writers import shards
 from climbstream.builder.writers.shards import write_clusters
 from climbstream.loader.formats.manifest import Manifest, load_index
@@ -70,7 +70,7 @@ def test_a_build_of_many_shards_is_whole(cut_finely, indexes):
 
 def unit_of(folder, number, documents):
     """Make a unit of (cluster, length), whose tokens are 1, 2, 3..."""
-    unit = Unit(folder / "units" / f"00000-{number:05d}")
+    unit = Partition(folder / "units" / f"00000-{number:05d}")
     unit.write("clusters", np.array([cluster for cluster, _ in documents], np.int32))
     order = np.array(sorted(range(len(documents)), key=lambda i: documents[i][0]), np.int64)
     order = order[[documents[i][0] >= 0 for i in order]]

@@ -24,7 +24,7 @@ sys.argv = ["climb", "wait"]
 cli.main()
 """
 POOL = (
-    "from climbstream.loader.core.engines.local import Pool\n"
+    "from climbstream.loader.core.engines.local import LocalEngine as Pool\n"
     "    with Pool(1) as p: list(p.run(time.sleep, [60]))"
 )
 

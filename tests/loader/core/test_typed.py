@@ -17,9 +17,9 @@ from climbstream.loader.formats.clusters import ClusterInfo
 from climbstream.loader.formats.manifest import ClusterEntry
 from climbstream.loader.formats.mds.index import Index, ShardEntry
 from climbstream.loader.weights.log import WeightsLog, WeightsRecord
-from climbstream.loader.weights.request import Request
+from climbstream.loader.weights.request import UpdateRequest
 from climbstream.loader.weights.schedule import Schedule
-from climbstream.loader.weights.update import Change
+from climbstream.loader.weights.update import WeightsUpdate
 
 HASH = "0" * 32
 DIGITS, NEST = "@digits@", "@nest@"
@@ -52,14 +52,14 @@ def values():
     index = json.loads(Index("uint16", (entry,)).to_bytes())
     record = WeightsRecord.after(None, Mixture.of({"c00": 1, "c01": 3}), 0, "start")
     schedule = Schedule.of([(0, {"c00": 1}), (4, {"c01": 1}, 2)])
-    request = Request(Change(Mixture.of({"c00": 1}), 3, "why"), HASH)
+    request = UpdateRequest(WeightsUpdate(Mixture.of({"c00": 1}), 3, "why"), HASH)
     return {
         "manifest": (manifest.to_json(), Manifest.from_json),
         "clusters": (info.to_json(), ClusterInfo.from_json),
         "index": (index, None),
         "record": (record.to_json(), WeightsRecord.from_json),
         "schedule": (schedule.to_json(), Schedule.from_json),
-        "request": (request.to_json(), Request.from_json),
+        "request": (request.to_json(), UpdateRequest.from_json),
         "mixture": (Mixture.of({"c00": 1}).to_json(), Mixture.from_json),
         "state": (state(), LoaderState.from_json),
     }
@@ -195,7 +195,7 @@ def test_a_state_whose_weights_were_changed_is_damaged():
 
 
 def test_a_reason_that_is_not_utf8_becomes_text():
-    assert Change(Mixture.of({"c00": 1}), 0, "caf\udcff").why == "caf\ufffd"
+    assert WeightsUpdate(Mixture.of({"c00": 1}), 0, "caf\udcff").why == "caf\ufffd"
 
 
 @pytest.mark.parametrize("raw", [False, True])

@@ -6,7 +6,7 @@ import pytest
 
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import atomic_path, is_temporary, remove_temporaries
-from climbstream.loader.core.workdir import begin_or_continue
+from climbstream.loader.core.workdir import begin_or_resume
 
 TEMPORARY = ".tmp-0123456789ab-result.json"
 PLAN = {"train": 1, "seed": 7}
@@ -34,13 +34,13 @@ def others(tmp_path):
 def test_a_folder_of_others_stays_as_it_is(others, leaves):
     before = contents(others)
     with pytest.raises(InvalidDataError, match=r"holds .*\.tmp-notes.*; name a new folder"):
-        begin_or_continue(others, "run.json", PLAN, leaves=leaves, folders=("*",))
+        begin_or_resume(others, "run.json", PLAN, leaves=leaves, folders=("*",))
     assert contents(others) == before
 
 
 def test_beginning_in_a_folder_that_others_use_too_removes_nothing(others):
     before = contents(others)
-    assert not begin_or_continue(others, "run.json", PLAN, leaves=("model",), folders=("*",))
+    assert not begin_or_resume(others, "run.json", PLAN, leaves=("model",), folders=("*",))
     assert contents(others).items() >= before.items()
 
 
@@ -48,20 +48,20 @@ def test_another_plan_removes_nothing(others):
     (others / "run.json").write_text(json.dumps({"train": 1, "seed": 8}))
     before = contents(others)
     with pytest.raises(InvalidDataError, match="seed was 8 and is 7"):
-        begin_or_continue(others, "run.json", PLAN, folders=("*",))
+        begin_or_resume(others, "run.json", PLAN, folders=("*",))
     assert contents(others) == before
 
 
 def test_going_on_removes_our_temporary_files_in_the_folders_that_are_named(others):
     (others / "run.json").write_text(json.dumps(PLAN))
-    assert begin_or_continue(others, "run.json", PLAN)
+    assert begin_or_resume(others, "run.json", PLAN)
     assert sorted(contents(others)) == [
         ".tmp-notes",
         "run.json",
         f"thesis/{TEMPORARY}",
         "thesis/.tmp-draft",
     ]
-    assert begin_or_continue(others, "run.json", PLAN, folders=("thesis",))
+    assert begin_or_resume(others, "run.json", PLAN, folders=("thesis",))
     assert sorted(contents(others)) == [".tmp-notes", "run.json", "thesis/.tmp-draft"]
 
 
@@ -87,7 +87,7 @@ def test_a_start_that_was_killed_at_its_plan_is_no_folder_of_others(tmp_path):
     for folder in (tmp_path, tmp_path / ".build"):
         folder.mkdir(exist_ok=True)
         (folder / ".tmp-0123456789ab-plan.json").write_text("{")
-    assert not begin_or_continue(tmp_path, ".build/plan.json", PLAN)
+    assert not begin_or_resume(tmp_path, ".build/plan.json", PLAN)
     assert [*contents(tmp_path / ".build")] == ["plan.json"]
 
 

@@ -8,10 +8,10 @@ from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import append_line
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.monitoring import run_status as watching
-from climbstream.loader.monitoring.run_status import RunWatch
+from climbstream.loader.monitoring.run_status import RunStatus
 from climbstream.loader.weights.log import WeightsLog
-from climbstream.loader.weights.request import ask
-from climbstream.loader.weights.update import Change
+from climbstream.loader.weights.request import write_request
+from climbstream.loader.weights.update import WeightsUpdate
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def clusters(state, field):
 
 
 def test_a_run_that_has_written_no_metrics_is_shown_by_its_weights(run):
-    state = RunWatch(run).look()
+    state = RunStatus(run).look()
     assert (state["step"], state["silent_seconds"]) == (0, None)
     assert clusters(state, "target") == {"a": 0.75, "b": 0.25}
     assert clusters(state, "served") == {"a": None, "b": None}
@@ -43,12 +43,12 @@ def test_a_run_that_has_written_no_metrics_is_shown_by_its_weights(run):
 
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(UsageError, match="is no run"):
-        RunWatch(tmp_path)
+        RunStatus(tmp_path)
 
 
 def test_recent_shares_are_those_since_the_target_is_the_one_of_now(run):
     old, new = ({"a": a, "b": 1 - a} for a in (0.6, 0.3))
-    watch, recent = RunWatch(run), []
+    watch, recent = RunStatus(run), []
     for step, a, target in ((10, 60, old), (20, 70, new), (30, 90, new), (40, 130, new)):
         write(run, step, a, target=target)
         recent.append(clusters(watch.look(), "recent")["a"])
@@ -59,11 +59,11 @@ def test_recent_shares_are_those_since_the_target_is_the_one_of_now(run):
 def test_recent_shares_are_not_those_of_long_ago(run):
     for step in range(1, 101):
         write(run, step, min(5 * step, 250))
-    assert clusters(RunWatch(run).look(), "recent") == {"a": 0, "b": 1}
+    assert clusters(RunStatus(run).look(), "recent") == {"a": 0, "b": 1}
 
 
 def test_throughput_needs_the_time_of_two_lines(run):
-    watch = RunWatch(run)
+    watch = RunStatus(run)
     write(run, 10, 60, time=100.0, wait_seconds=1.0)
     assert watch.look()["curves"]["tokens_per_second"] == []
     write(run, 20, 70, time=104.0, wait_seconds=2.0)
@@ -78,13 +78,13 @@ def test_throughput_needs_the_time_of_two_lines(run):
 
 def test_losses_are_shown_where_the_job_reports_them(run):
     write(run, 10, 60, loss=2.5, cluster_loss={"b": 3.5})
-    state = RunWatch(run).look()
+    state = RunStatus(run).look()
     assert state["curves"]["loss"] == [(10, 2.5)]
     assert clusters(state, "loss") == {"a": None, "b": 3.5}
 
 
 def test_a_line_that_is_not_whole_yet_is_read_when_it_is(run):
-    watch = RunWatch(run)
+    watch = RunStatus(run)
     write(run, 10, 60, loss=2.5)
     path = run / "metrics.jsonl"
     line = path.read_bytes()
@@ -100,7 +100,7 @@ def test_lines_that_are_no_metrics_are_counted_and_passed_over(run):
     path = run / "metrics.jsonl"
     path.write_text('{"step": 1}\nnot JSON\n[3]\n{"step": "x", "tokens": 1, "served": {}}\n')
     write(run, 10, 60)
-    state = RunWatch(run).look()
+    state = RunStatus(run).look()
     assert (state["step"], state["unreadable_lines"]) == (10, 4)
 
 
@@ -117,7 +117,7 @@ def test_lines_that_are_no_metrics_are_counted_and_passed_over(run):
     ],
 )
 def test_whatever_stands_in_a_line_the_others_are_read(run, line):
-    watch = RunWatch(run)
+    watch = RunStatus(run)
     (run / "metrics.jsonl").write_text(line + "\n")
     write(run, 10, 60)
     state = watch.look()
@@ -126,7 +126,7 @@ def test_whatever_stands_in_a_line_the_others_are_read(run, line):
 
 def test_a_loss_that_is_no_number_is_left_out_and_the_state_stays_json(run):
     write(run, 10, 60, loss=float("nan"), cluster_loss={"a": float("inf"), "b": 3.5})
-    state = RunWatch(run).look()
+    state = RunStatus(run).look()
     assert state["curves"]["loss"] == []
     assert clusters(state, "loss") == {"a": None, "b": 3.5}
     json.dumps(state, allow_nan=False)
@@ -135,12 +135,12 @@ def test_a_loss_that_is_no_number_is_left_out_and_the_state_stays_json(run):
 def test_the_loss_of_a_cluster_stays_until_it_has_rows_again(run):
     write(run, 10, 60, cluster_loss={"a": 2.5, "b": 3.5})
     write(run, 20, 70, cluster_loss={"b": 3.0})
-    assert clusters(RunWatch(run).look(), "loss") == {"a": 2.5, "b": 3.0}
+    assert clusters(RunStatus(run).look(), "loss") == {"a": 2.5, "b": 3.0}
 
 
 def test_a_line_without_end_is_passed_over(run, monkeypatch):
     monkeypatch.setattr(watching, "_MOST_READ", 200)
-    watch = RunWatch(run)
+    watch = RunStatus(run)
     watch.look()
     write(run, 10, 60)
     watch.look()
@@ -153,7 +153,7 @@ def test_a_line_without_end_is_passed_over(run, monkeypatch):
 
 
 def test_a_file_that_was_replaced_by_a_longer_one_is_read_anew(run):
-    watch = RunWatch(run)
+    watch = RunStatus(run)
     write(run, 10, 60)
     watch.look()
     (run / "metrics.jsonl").rename(run / "before.jsonl")
@@ -164,7 +164,7 @@ def test_a_file_that_was_replaced_by_a_longer_one_is_read_anew(run):
 
 
 def test_what_followed_a_checkpoint_is_forgotten_when_the_job_goes_back_to_it(run):
-    watch = RunWatch(run)
+    watch = RunStatus(run)
     for step in (10, 20, 30):
         write(run, step, step, loss=float(step))
     watch.look()
@@ -175,7 +175,7 @@ def test_what_followed_a_checkpoint_is_forgotten_when_the_job_goes_back_to_it(ru
 
 
 def test_a_file_that_has_become_shorter_is_read_anew(run):
-    watch = RunWatch(run)
+    watch = RunStatus(run)
     for step in (10, 20, 30):
         write(run, step, step)
     watch.look()
@@ -189,15 +189,15 @@ def test_of_a_long_file_the_end_alone_is_read_at_first(run, monkeypatch):
         write(run, step, step, loss=1.0)
     line = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)[-1]
     monkeypatch.setattr(watching, "_MOST_READ", 3 * len(line) + 5)
-    state = RunWatch(run).look()
+    state = RunStatus(run).look()
     assert [step for step, _ in state["curves"]["loss"]] == [970, 980, 990]
 
 
 def test_new_weights_are_shown_when_they_are_asked_for_and_when_they_hold(run):
-    watch = RunWatch(run)
+    watch = RunStatus(run)
     write(run, 10, 60)
     mixture = Mixture.of({"a": 1, "b": 3})
-    ask(run, Change(mixture, 0, "try"), watch.log.head)
+    write_request(run, WeightsUpdate(mixture, 0, "try"), watch.log.head)
     state = watch.look()
     assert state["asked"]["weights"] == {"a": 0.25, "b": 0.75}
     assert clusters(state, "goal")["a"] == 0.75
@@ -212,7 +212,7 @@ def test_new_weights_are_shown_when_they_are_asked_for_and_when_they_hold(run):
 
 
 def test_the_state_is_json_and_does_not_grow_with_the_run(run):
-    watch = RunWatch(run)
+    watch = RunStatus(run)
     sizes = []
     for step in range(10, 30_010, 10):
         write(run, step, step, loss=1.0, time=float(step))

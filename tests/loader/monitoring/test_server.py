@@ -17,8 +17,8 @@ import pytest
 
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.monitoring import server as monitoring
-from climbstream.loader.monitoring.run_status import RunWatch
-from climbstream.loader.monitoring.server import Monitor
+from climbstream.loader.monitoring.run_status import RunStatus
+from climbstream.loader.monitoring.server import MonitorServer
 from climbstream.loader.weights.log import WeightsLog
 from climbstream.loader.weights.request import REQUEST
 
@@ -62,7 +62,7 @@ def run(shards, tmp_path_factory):
 
 @pytest.fixture
 def monitor(run):
-    with Monitor(RunWatch(run)) as server:
+    with MonitorServer(RunStatus(run)) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield server
@@ -250,7 +250,7 @@ def test_many_may_look_at_once(monitor):
 def test_a_broken_log_is_an_error_on_the_page_and_no_end_of_the_server(tmp_path):
     path = tmp_path / "weights.jsonl"
     WeightsLog.open(path, write=True).append(Mixture.of({"a": 1, "b": 1}), 0, "")
-    with Monitor(RunWatch(tmp_path)) as server:
+    with MonitorServer(RunStatus(tmp_path)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         path.write_text(path.read_text().replace("0.5", "0.6", 1))
         status, _, data = send(server, "GET", "/state")

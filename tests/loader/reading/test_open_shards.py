@@ -3,14 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from climbstream.loader.reading.open_shards import Recent
+from climbstream.loader.reading.open_shards import LRUCache
 
 uses = st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.integers(0, 40)), max_size=60)
 
 
 @given(uses)
 def test_what_is_kept_is_the_last_that_was_used_and_never_more_than_fits(steps):
-    recent = Recent(100)
+    recent = LRUCache(100)
     kept = {}  # by use, the last one last
     for put, key, size in steps:
         if put:
@@ -27,7 +27,7 @@ def test_what_is_kept_is_the_last_that_was_used_and_never_more_than_fits(steps):
 
 
 def test_a_value_larger_than_all_there_may_be_is_not_kept_and_sends_nothing_away():
-    recent = Recent(100)
+    recent = LRUCache(100)
     recent.put("small", 1, 60)
     recent.put("large", 2, 101)
     assert recent.get("large") is None
@@ -35,7 +35,7 @@ def test_a_value_larger_than_all_there_may_be_is_not_kept_and_sends_nothing_away
 
 
 def test_a_value_put_again_counts_once():
-    recent = Recent(100)
+    recent = LRUCache(100)
     for _ in range(5):
         recent.put("a", 1, 60)
     recent.put("b", 2, 40)

@@ -6,8 +6,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from climbstream.loader.formats.mixture import ONE, integer_weights
-from climbstream.loader.sampling.lanes import deal_lanes
-from climbstream.loader.sampling.quotas import draw_quotas
+from climbstream.loader.sampling.lanes import assign_lanes
+from climbstream.loader.sampling.quotas import allocate_rows
 
 
 class Ledger:
@@ -21,7 +21,7 @@ class Ledger:
     def draw(self, weights, rows):
         """Draw ``rows`` rows by ``weights``, any non-negative numbers, and return the quotas."""
         integers = integer_weights(np.asarray(weights, np.float64))
-        quotas = draw_quotas(integers, rows, self.credit).tolist()
+        quotas = allocate_rows(integers, rows, self.credit).tolist()
         for k, quota in enumerate(quotas):
             self.due[k] += int(integers[k]) * rows
             self.given[k] += quota
@@ -43,7 +43,7 @@ def random_weights(draw, clusters):
 
 
 def deal(quotas, served, lane_rows, consumed, secret=7):
-    return deal_lanes(np.array(quotas), served, lane_rows, consumed, np.uint64(secret))
+    return assign_lanes(np.array(quotas), served, lane_rows, consumed, np.uint64(secret))
 
 
 @st.composite
@@ -143,7 +143,7 @@ def test_a_small_weight_is_served_in_its_time(weight, every):
 def test_a_weight_of_1e_9_is_served_once_in_1e9_rows():
     credit = np.zeros(2, np.int64)
     weights = integer_weights(np.array([1 - 1e-9, 1e-9]))
-    times = [step for step in range(500_000) if draw_quotas(weights, 4096, credit)[1]]
+    times = [step for step in range(500_000) if allocate_rows(weights, 4096, credit)[1]]
     assert len(times) == 2
     # In units of 2**-40 the weight is 1,100, which is 0.05 % too much.
     assert (times[1] - times[0]) * 4096 == pytest.approx(1e9, rel=1e-3)

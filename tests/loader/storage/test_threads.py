@@ -24,7 +24,7 @@ from pathlib import Path
 from climbstream.loader import MixtureLoader
 from climbstream.loader.dataset import MixtureDataset
 from climbstream.loader.core.errors import UsageError
-from climbstream.loader.reading.row_source import TokenStream
+from climbstream.loader.reading.row_source import RowSource as TokenStream
 from climbstream.loader.weights.log import WeightsLog
 
 sys.setswitchinterval(1e-5)

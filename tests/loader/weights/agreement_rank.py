@@ -15,7 +15,7 @@ import torch.distributed as dist
 from climbstream.loader import Mixture, WeightsLog
 from climbstream.loader.core.errors import ClimbError
 from climbstream.loader.weights.agreement import Agreement
-from climbstream.loader.weights.update import Change
+from climbstream.loader.weights.update import WeightsUpdate
 
 RANK, WORLD_SIZE = int(sys.argv[1]), int(sys.argv[2])
 STORE, OUT = sys.argv[3], Path(sys.argv[4])
@@ -64,7 +64,9 @@ def switch():
             time.sleep(0.005)
         if RANK == 0 and step in (5, 16, 17):
             free.append(agreement.first_free(step))
-            agreement.offer(Change(B if step < 17 else A, 8 if step == 17 else 0, f"at {step}"))
+            agreement.offer(
+                WeightsUpdate(B if step < 17 else A, 8 if step == 17 else 0, f"at {step}")
+            )
 
     walk(agreement, log, range(90), before)
     agreement.drain()
@@ -93,7 +95,7 @@ def rewind():
     """All go back to an earlier step, while a change is on its way."""
     agreement, log = Agreement(every=4), begin()
     if RANK == 0:
-        agreement.offer(Change(B, why="kept"))
+        agreement.offer(WeightsUpdate(B, why="kept"))
     walk(agreement, log, range(3))
     agreement.drain()
     walk(agreement, log, range(1, 20))
@@ -106,7 +108,7 @@ def large():
     agreement, log = Agreement(every=4), begin()
     if RANK == 0:
         for why in "first", "second":
-            agreement.offer(Change(Mixture.of({"x" * 600_000: 1}), why=why))
+            agreement.offer(WeightsUpdate(Mixture.of({"x" * 600_000: 1}), why=why))
     walk(agreement, log, range(20))
     agreement.drain()
     return told(log)
@@ -115,7 +117,7 @@ def large():
 def refused():
     """What a rank may not do."""
     agreement = Agreement(every=4)
-    huge = Change(Mixture.of({"x" * (1 << 20): 1}))
+    huge = WeightsUpdate(Mixture.of({"x" * (1 << 20): 1}))
     agreement.meet(0, "")
     return [
         attempt(lambda: agreement.offer(huge)),
@@ -131,7 +133,7 @@ def some_ranks():
         return None
     agreement, log = Agreement(group, every=2), begin()
     if RANK == 1:
-        agreement.offer(Change(B, why="ours"))
+        agreement.offer(WeightsUpdate(B, why="ours"))
     walk(agreement, log, range(8))
     agreement.drain()
     return told(log)

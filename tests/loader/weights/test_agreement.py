@@ -11,7 +11,7 @@ import pytest
 from climbstream.loader import Mixture, WeightsLog
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.weights.agreement import Agreement
-from climbstream.loader.weights.update import Change
+from climbstream.loader.weights.update import WeightsUpdate
 
 RANKS = 4
 SCRIPT = Path(__file__).with_name("agreement_rank.py")
@@ -133,8 +133,8 @@ def test_a_rank_that_is_alone_changes_weights_at_once():
     agreement, log = Agreement(), WeightsLog()
     log.append(A, 0, "start")
     assert agreement.first_free(5) == 5
-    agreement.offer(Change(B, 7, "anneal"))
-    assert agreement.meet(5, log.head) == [Change(B, 7, "anneal")]
+    agreement.offer(WeightsUpdate(B, 7, "anneal"))
+    assert agreement.meet(5, log.head) == [WeightsUpdate(B, 7, "anneal")]
     assert agreement.meet(6, log.head) == []
     agreement.drain()
 

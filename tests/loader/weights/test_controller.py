@@ -15,8 +15,8 @@ from climbstream.loader.audit.auditor import audit_run
 from climbstream.loader.audit.replay import Replay
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.weights.agreement import Agreement
-from climbstream.loader.weights.request import ask, open_run
-from climbstream.loader.weights.update import Change
+from climbstream.loader.weights.request import open_weights_log, write_request
+from climbstream.loader.weights.update import WeightsUpdate
 
 SEQ_LEN = 8
 EVEN = {"c00": 1, "c01": 1}
@@ -126,10 +126,12 @@ def test_a_request_of_the_command_is_followed(open_loader, tmp_path):
     run = tmp_path / "run"
     loader = open_loader(log=run / "weights.jsonl", weights_file=run / "weights.request.json")
     shares(loader, 1)
-    ask(run, Change(Mixture.of({"c03": 1}), why="anneal"), after=open_run(run).head)
+    write_request(
+        run, WeightsUpdate(Mixture.of({"c03": 1}), why="anneal"), after=open_weights_log(run).head
+    )
     shares(loader, 15)
     assert shares(loader, 1) == [[0, 0, 0, 16]]
-    last = open_run(run).records[-1]
+    last = open_weights_log(run).records[-1]
     assert (last.at_step, last.why) == (16, "anneal")
 
 

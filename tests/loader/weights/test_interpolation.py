@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from climbstream.loader.formats.mixture import ONE, integer_weights
-from climbstream.loader.weights.interpolation import MOST_STEPS, line, without
+from climbstream.loader.weights.interpolation import MOST_STEPS, interpolate, without_clusters
 
 
 @st.composite
@@ -29,7 +29,7 @@ lengths = st.integers(1, 400) | st.integers(1, MOST_STEPS)
 def whole(start, end, steps):
     """All steps of a ramp, or some of a long one."""
     at = np.unique(np.linspace(0, steps, min(steps + 1, 401)).astype(np.int64))
-    return at, line(start, end, steps, at)
+    return at, interpolate(start, end, steps, at)
 
 
 @given(pairs(), lengths)
@@ -87,20 +87,20 @@ def by_fractions(start, end, steps, at):
 def test_a_ramp_is_what_fractions_say(pair, steps, data):
     at = data.draw(st.integers(0, steps))
     expected = by_fractions(*(side.tolist() for side in pair), steps, at)
-    assert line(*pair, steps, np.array([at])).tolist() == [expected]
+    assert interpolate(*pair, steps, np.array([at])).tolist() == [expected]
 
 
 def test_what_is_left_over_goes_to_the_largest_remainder_and_then_to_the_first():
     start, end = np.array([ONE, 0, 0, 0]), np.array([ONE - 6, 2, 2, 2])
     # After one of four steps the first is due 1.5 units less, and each of the others half a unit.
-    assert line(start, end, 4, np.array([1])).tolist() == [[ONE - 1, 1, 0, 0]]
+    assert interpolate(start, end, 4, np.array([1])).tolist() == [[ONE - 1, 1, 0, 0]]
 
 
 @given(pairs(), st.data())
 def test_without_some_clusters_the_others_keep_their_proportion(pair, data):
     weights = pair[0]
     out = np.array(data.draw(st.lists(st.booleans(), min_size=len(weights), max_size=len(weights))))
-    (row,) = without(weights[np.newaxis], out)
+    (row,) = without_clusters(weights[np.newaxis], out)
     left = int(weights[~out].sum())
     assert not row[out].any()
     if not left:
@@ -115,7 +115,7 @@ def test_without_some_clusters_the_others_keep_their_proportion(pair, data):
 @given(pairs())
 def test_without_none_nothing_changes(pair):
     rows = np.stack(pair)
-    assert (without(rows, np.zeros(len(pair[0]), np.bool_)) == rows).all()
+    assert (without_clusters(rows, np.zeros(len(pair[0]), np.bool_)) == rows).all()
 
 
 @pytest.mark.parametrize("steps", [1, 3, 1000, 10**9])
@@ -123,4 +123,4 @@ def test_a_thousand_clusters_fit_into_64_bits(steps):
     draw = np.random.default_rng(0)
     start, end = (integer_weights(draw.dirichlet(np.full(1000, 0.1))) for _ in range(2))
     at = np.unique(draw.integers(0, steps + 1, 20))
-    assert (line(start, end, steps, at).sum(axis=1) == ONE).all()
+    assert (interpolate(start, end, steps, at).sum(axis=1) == ONE).all()

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from climbstream.loader import Mixture, WeightsLog
 from climbstream.loader.core.errors import UsageError
-from climbstream.loader.weights.request import LOG, REQUEST, Request, blend
+from climbstream.loader.weights.request import LOG, REQUEST, UpdateRequest, with_named_weights
 from climbstream.loader.weights.sources import WeightsFile
-from climbstream.loader.weights.update import Change
+from climbstream.loader.weights.update import WeightsUpdate
 
 START = {"c00": 0.5, "c01": 0.3, "c02": 0.2}
 
@@ -35,34 +35,37 @@ def run(tmp_path):
 
 
 def test_the_others_share_the_rest_as_they_do_now():
-    assert blend(make_log(), {"c02": 0.6}).weights == pytest.approx(
+    assert with_named_weights(make_log(), {"c02": 0.6}).weights == pytest.approx(
         {"c00": 0.25, "c01": 0.15, "c02": 0.6}
     )
 
 
 def test_named_weights_that_sum_to_one_leave_nothing_to_the_others():
-    mixture = blend(make_log(), {"c00": 0.1, "c02": 0.9})
+    mixture = with_named_weights(make_log(), {"c00": 0.1, "c02": 0.9})
     assert mixture.weights == {"c00": 0.1, "c02": 0.9}
 
 
 def test_a_cluster_that_is_named_with_zero_leaves_its_share_to_the_others():
-    assert blend(make_log(), {"c00": 0}).weights == pytest.approx(
+    assert with_named_weights(make_log(), {"c00": 0}).weights == pytest.approx(
         {"c00": 0, "c01": 0.6, "c02": 0.4}
     )
 
 
 def test_a_cluster_that_is_used_up_gets_no_share(run):
     log = WeightsLog.open(run / LOG, write=False)
-    assert blend(log, {"c00": 0.7}).weights == pytest.approx({"c00": 0.7, "c01": 0.3})
+    assert with_named_weights(log, {"c00": 0.7}).weights == pytest.approx({"c00": 0.7, "c01": 0.3})
 
 
 def test_only_gives_the_others_nothing_and_scales():
-    assert blend(make_log(), {"c00": 3, "c02": 1}, only=True).weights == {"c00": 0.75, "c02": 0.25}
+    assert with_named_weights(make_log(), {"c00": 3, "c02": 1}, only=True).weights == {
+        "c00": 0.75,
+        "c02": 0.25,
+    }
 
 
 @given(st.dictionaries(st.sampled_from([*START]), st.floats(0, 0.33), min_size=1, max_size=2))
 def test_what_is_named_is_what_it_gets_and_the_others_keep_their_proportion(named):
-    weights = blend(make_log(), named).weights
+    weights = with_named_weights(make_log(), named).weights
     assert math.fsum(weights.values()) == pytest.approx(1)
     for name, weight in named.items():
         assert weights[name] == pytest.approx(weight, abs=1e-9)
@@ -83,12 +86,12 @@ def test_what_is_named_is_what_it_gets_and_the_others_keep_their_proportion(name
 )
 def test_what_cannot_be_is_refused_with_the_remedy(named, message):
     with pytest.raises(UsageError, match=message):
-        blend(make_log(), named)
+        with_named_weights(make_log(), named)
 
 
 def test_a_request_comes_back_as_it_was():
-    request = Request(Change(Mixture.of(START), 20, "é"), "0" * 32)
-    assert Request.from_json(json.loads(json.dumps(request.to_json()))) == request
+    request = UpdateRequest(WeightsUpdate(Mixture.of(START), 20, "é"), "0" * 32)
+    assert UpdateRequest.from_json(json.loads(json.dumps(request.to_json()))) == request
 
 
 # The command.

@@ -12,7 +12,7 @@ from climbstream.loader import Mixture, WeightsLog
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import write_bytes, write_json
 from climbstream.loader.weights.sources import LARGEST, WeightsCallable, WeightsFile
-from climbstream.loader.weights.update import Change
+from climbstream.loader.weights.update import WeightsUpdate
 
 NAMES = ["c00", "c01", "c02"]
 A = Mixture.of({"c00": 1, "c01": 3})
@@ -64,10 +64,10 @@ def test_without_a_file_nothing_is_asked_and_nothing_said(door, log, capsys):
 @pytest.mark.parametrize(
     ("content", "change"),
     [
-        ({"c02": 5}, Change(B)),
-        ({"weights": {"c02": 1}}, Change(B)),
-        ({"version": 1, "weights": {"c02": 1}, "about": {"found": "by hand"}}, Change(B)),
-        ({"weights": {"c02": 1}, "ramp": 20, "why": "anneal"}, Change(B, 20, "anneal")),
+        ({"c02": 5}, WeightsUpdate(B)),
+        ({"weights": {"c02": 1}}, WeightsUpdate(B)),
+        ({"version": 1, "weights": {"c02": 1}, "about": {"found": "by hand"}}, WeightsUpdate(B)),
+        ({"weights": {"c02": 1}, "ramp": 20, "why": "anneal"}, WeightsUpdate(B, 20, "anneal")),
     ],
 )
 def test_a_new_file_is_a_change_once(door, path, log, content, change):
@@ -82,32 +82,32 @@ def test_a_new_file_is_a_change_once(door, path, log, content, change):
 
 def test_the_file_of_a_mixture_is_a_request(door, path, log):
     A.save(path)
-    assert door.poll(1, log) == Change(A)
+    assert door.poll(1, log) == WeightsUpdate(A)
 
 
 def test_a_file_that_is_replaced_is_another_request(door, path, log):
     for mixture in (A, B, A):
         mixture.save(path)
-        assert door.poll(1, log) == Change(mixture)
+        assert door.poll(1, log) == WeightsUpdate(mixture)
     path.unlink()
     assert door.poll(2, log) is None
     A.save(path)
-    assert door.poll(3, log) == Change(A)
+    assert door.poll(3, log) == WeightsUpdate(A)
 
 
 def test_two_writes_within_one_tick_of_the_clock_are_two_requests(door, path, log):
     path.write_text('{"c00": 1}')
     before = path.stat()
-    assert door.poll(1, log) == Change(Mixture.of({"c00": 1}))
+    assert door.poll(1, log) == WeightsUpdate(Mixture.of({"c00": 1}))
     path.write_text('{"c02": 1}')
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert door.poll(2, log) == Change(B)
+    assert door.poll(2, log) == WeightsUpdate(B)
 
 
 def test_a_file_that_stays_the_same_is_not_opened(door, path, log):
     A.save(path)
     settle(path)
-    assert door.poll(1, log) == Change(A)
+    assert door.poll(1, log) == WeightsUpdate(A)
     before = path.stat().st_mtime_ns
     # Other bytes of the same size in the same file, with the same old time stamp.
     path.write_text(path.read_text().replace("c00", "c02"))
@@ -126,12 +126,12 @@ def test_what_lay_there_before_the_run_is_not_followed(path, log, capsys):
     assert door.poll(1, log) is None
     assert capsys.readouterr().err == ""
     B.save(path)
-    assert door.poll(2, log) == Change(B)
+    assert door.poll(2, log) == WeightsUpdate(B)
 
 
 def test_what_was_asked_while_the_run_stood_still_is_followed_when_it_goes_on(path, log):
     write_json(path, asked(log, after=log.head))
-    assert WeightsFile(path, check).poll(0, log) == Change(B)
+    assert WeightsFile(path, check).poll(0, log) == WeightsUpdate(B)
 
 
 def test_what_was_followed_before_a_restart_is_not_followed_again(path, log):
@@ -143,7 +143,7 @@ def test_what_was_followed_before_a_restart_is_not_followed_again(path, log):
 
 def test_a_request_that_knows_the_last_record_is_followed(door, path, log):
     write_json(path, asked(log, after=log.head))
-    assert door.poll(1, log) == Change(B)
+    assert door.poll(1, log) == WeightsUpdate(B)
 
 
 def test_a_request_that_does_not_know_the_last_record_is_refused(door, path, log, capsys):
@@ -202,7 +202,7 @@ def test_what_cannot_be_followed_is_said_once_and_the_next_request_is(
     door.poll(3, log)
     capsys.readouterr()
     B.save(path)
-    assert door.poll(4, log) == Change(B)
+    assert door.poll(4, log) == WeightsUpdate(B)
     assert capsys.readouterr().err == ""
 
 
@@ -266,7 +266,7 @@ def test_what_is_no_file_to_read_is_said_once_and_never_waited_for(
 def test_a_link_to_a_request_is_followed(door, path, log, tmp_path):
     B.save(tmp_path / "elsewhere.json")
     path.symlink_to("elsewhere.json")
-    assert door.poll(1, log) == Change(B)
+    assert door.poll(1, log) == WeightsUpdate(B)
 
 
 def test_what_stands_beside_the_weights_goes_no_further(door, path, log):
@@ -324,7 +324,7 @@ def test_a_function_changes_the_weights_when_it_returns_others(log):
     # At the start it returns what the log says already.
     assert [door.poll(step, log) for step in range(6)] == [
         *[None] * 3,
-        Change(B, why="function"),
+        WeightsUpdate(B, why="function"),
         *[None] * 2,
     ]
 
@@ -348,7 +348,7 @@ def test_an_error_in_a_function_is_said_once_and_the_weights_stay(log, capsys):
         "at step 0 the function for weights failed and the weights stay: "
         "ZeroDivisionError('at 0')\n"
     )
-    assert door.poll(5, log) == Change(B, why="function")
+    assert door.poll(5, log) == WeightsUpdate(B, why="function")
     assert door.poll(6, log) is None
     assert "at step 6" in capsys.readouterr().err
 
@@ -371,4 +371,4 @@ def test_what_a_function_returns_is_checked(log, capsys, weights, reason):
 
 def test_a_change_refuses_what_json_cannot_mean():
     with pytest.raises(InvalidDataError, match=r"a ramp takes a whole number of .*, not True"):
-        Change(A, True)
+        WeightsUpdate(A, True)

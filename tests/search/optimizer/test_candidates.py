@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from climbstream.search.optimizer import candidates as propose
-from climbstream.search.optimizer.constraints import Limits
+from climbstream.search.optimizer.constraints import WeightConstraints
 
 SPREAD = (2.0, 50.0)
 
@@ -14,7 +14,7 @@ SPREAD = (2.0, 50.0)
 def draw(n, prior, seed=0, round_=1, limits=None):
     """Draw candidates around a prior."""
     names = [f"c{i}" for i in range(len(prior))]
-    limits = limits or Limits.of(names, prior)
+    limits = limits or WeightConstraints.of(names, prior)
     return propose.candidates(n, [prior], limits, SPREAD, propose.generator(seed, round_))
 
 
@@ -96,7 +96,7 @@ def test_priors_take_turns_and_tempered_ones_are_flatter():
     names = ["a", "b", "c", "d"]
     priors = [prior, propose.temper(prior, 0.0)]
     drawn = propose.candidates(
-        20_000, priors, Limits.of(names, prior), SPREAD, propose.generator(0, 1)
+        20_000, priors, WeightConstraints.of(names, prior), SPREAD, propose.generator(0, 1)
     )
     for part, expected in zip((drawn[::2], drawn[1::2]), priors, strict=True):
         assert part.mean(axis=0) == pytest.approx(expected, abs=0.02)
@@ -110,7 +110,7 @@ def test_a_local_search_finds_what_the_pool_does_not_hold():
     def far(weights):
         return np.abs(weights - goal).sum(axis=1)
 
-    limits = Limits.of([f"c{i}" for i in range(10)], prior)
+    limits = WeightConstraints.of([f"c{i}" for i in range(10)], prior)
     rows, values = propose.descend(far, pool, limits, propose.generator(0, 2))
     assert values[0] < 0.4 * far(pool).min()
     assert values == pytest.approx(far(rows))
@@ -119,7 +119,9 @@ def test_a_local_search_finds_what_the_pool_does_not_hold():
 
 def test_a_local_search_keeps_the_limits():
     prior = np.array([0.5, 0.3, 0.2, 0.0])
-    limits = Limits.of(["a", "b", "c", "d"], prior, max_weight=0.6, min_weight={"b": 0.1})
+    limits = WeightConstraints.of(
+        ["a", "b", "c", "d"], prior, max_weight=0.6, min_weight={"b": 0.1}
+    )
     rows, _ = propose.descend(
         lambda w: -w[:, 0], draw(50, prior, limits=limits), limits, propose.generator(0, 2)
     )

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from climbstream.loader.core.errors import UsageError
 from climbstream.search.optimizer import candidates as propose
-from climbstream.search.optimizer.constraints import Group, Limits, epoch_caps
+from climbstream.search.optimizer.constraints import Group, WeightConstraints, epoch_caps
 
 
 def limits_of(prior, **settings):
-    return Limits.of([f"c{i}" for i in range(len(prior))], np.asarray(prior), **settings)
+    return WeightConstraints.of([f"c{i}" for i in range(len(prior))], np.asarray(prior), **settings)
 
 
 @st.composite
@@ -33,7 +33,7 @@ def problems(draw):
     if k > 2 and draw(st.booleans()):
         groups = {"some": Group(names[:2], 0.0, min(1.0, float(low[:2].sum()) + 0.3))}
     try:
-        return Limits.of(
+        return WeightConstraints.of(
             names,
             prior,
             min_weight=dict(zip(names, low, strict=True)),

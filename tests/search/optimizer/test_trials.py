@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from climbstream.loader import Mixture
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.search import Trial, TrialLog
-from climbstream.search.optimizer.observations import Evidence
+from climbstream.search.optimizer.observations import Observations
 from climbstream.search.optimizer.trials import read_outcome
 
 SETTINGS = {"clusters": ["c00", "c01"], "targets": {"loss": "min"}, "budget": 8, "seed": 0}
@@ -159,7 +159,7 @@ def evidence(scores, targets, mixtures=None):
     log = TrialLog(SETTINGS)
     pairs = zip(scores, mixtures or [MIXTURE] * len(scores), strict=True)
     trials = [a_trial(log, n, scores=s, mixture=m) for n, (s, m) in enumerate(pairs, start=1)]
-    return Evidence.of(trials, ["c00", "c01"], targets, np.full(len(targets), 1 / len(targets)))
+    return Observations.of(trials, ["c00", "c01"], targets, np.full(len(targets), 1 / len(targets)))
 
 
 def test_less_is_better_whatever_the_direction():

@@ -15,8 +15,8 @@ from climbstream.loader import Manifest, Mixture
 from climbstream.loader.cli.main import run
 from climbstream.loader.core.errors import InvalidDataError, LockedError, UsageError
 from climbstream.loader.core.files import lock
-from climbstream.loader.weights.request import LOG, ask, open_run
-from climbstream.loader.weights.update import Change
+from climbstream.loader.weights.request import LOG, open_weights_log, write_request
+from climbstream.loader.weights.update import WeightsUpdate
 from climbstream.search.training.model import make_model
 from climbstream.search.training.online_mixing import row_means, token_losses
 from climbstream.search.training.run import train_run
@@ -306,13 +306,15 @@ def test_a_run_takes_up_weights_that_are_asked_for_meanwhile(shards, shares, tmp
     def ask_soon():
         while not ((tmp_path / LOG).exists() and (tmp_path / LOG).read_text().endswith("\n")):
             time.sleep(0.001)
-        ask(tmp_path, Change(asked, why="anneal"), after=open_run(tmp_path).head)
+        write_request(
+            tmp_path, WeightsUpdate(asked, why="anneal"), after=open_weights_log(tmp_path).head
+        )
 
     asking = threading.Thread(target=ask_soon)
     asking.start()
     result = train_run(shards, shares, settings(160), 0, tmp_path)
     asking.join()
-    (_, record) = open_run(tmp_path).records
+    (_, record) = open_weights_log(tmp_path).records
     assert record.why == "anneal"
     assert record.at_step % 16 == 0
     assert record.at_step < 160

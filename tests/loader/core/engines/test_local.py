@@ -1,4 +1,4 @@
-"""Pool: processes for tasks; what they import, and how they end."""
+"""LocalEngine: processes for tasks; what they import, and how they end."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from climbstream.loader.core.engines.local import Pool
+from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.core.engines.task_timeout import TIMEOUT
 from climbstream.loader.core.errors import ClimbError
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 LOADED = "'colorsys' in __import__('sys').modules"
 SCRIPT = """
 import sys
-from climbstream.loader.core.engines.local import Pool
+from climbstream.loader.core.engines.local import LocalEngine as Pool
 with Pool(1, preload={preload}) as pool:
     ((_, found),) = pool.run(eval, [{loaded!r}])
 print(found, "colorsys" in sys.modules)
@@ -27,7 +27,7 @@ print(found, "colorsys" in sys.modules)
 
 
 def test_every_task_is_given_back_with_its_result():
-    with Pool(2) as pool:
+    with LocalEngine(2) as pool:
         assert dict(pool.run(eval, ["1 + 1", "2 * 3", "7 // 2"])) == {
             "1 + 1": 2,
             "2 * 3": 6,
@@ -43,12 +43,12 @@ def test_what_is_preloaded_is_there_in_the_workers_and_not_here(preload):
 
 
 def test_the_first_error_ends_the_work():
-    with Pool(1) as pool, pytest.raises(ZeroDivisionError):
+    with LocalEngine(1) as pool, pytest.raises(ZeroDivisionError):
         list(pool.run(eval, ["1", "1 / 0", "2"]))
 
 
 def test_a_worker_that_is_killed_is_an_error_with_a_remedy():
-    with Pool(1) as pool, pytest.raises(ClimbError, match="again with fewer than 1 workers"):
+    with LocalEngine(1) as pool, pytest.raises(ClimbError, match="again with fewer than 1 workers"):
         list(pool.run(eval, ["__import__('os')._exit(1)"]))
 
 
@@ -69,7 +69,7 @@ def exists(flag):
 def test_the_task_of_a_stopped_process_is_tried_again_in_a_fresh_one(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv(TIMEOUT, "2")
     tasks = ["1 + 1", stop_once(tmp_path / "flag"), "3"]
-    with Pool(2) as pool:
+    with LocalEngine(2) as pool:
         assert dict(pool.run(eval, tasks)) == dict(zip(tasks, [2, 7, 3], strict=True))
     said = capsys.readouterr().err
     assert "task 2, eval(" in said
@@ -82,7 +82,7 @@ def test_a_task_that_hangs_twice_is_an_error_and_the_pool_ends(monkeypatch):
     begun = time.monotonic()
     with (
         pytest.raises(ClimbError, match=r"second time; .* --task-timeout SECONDS"),
-        Pool(2) as pool,
+        LocalEngine(2) as pool,
     ):
         list(pool.run(eval, [STOP]))
     assert time.monotonic() - begun < 20
@@ -90,7 +90,7 @@ def test_a_task_that_hangs_twice_is_an_error_and_the_pool_ends(monkeypatch):
 
 def test_what_stands_for_a_hung_task_is_its_result_and_the_others_go_on(monkeypatch):
     monkeypatch.setenv(TIMEOUT, "2")
-    with Pool(2) as pool:
+    with LocalEngine(2) as pool:
         found = dict(pool.run(eval, [STOP, "1", "2", "3"], lambda _, error: str(error)))
         assert [found[task] for task in "123"] == [1, 2, 3]
         assert "for the second time" in found[STOP]
@@ -100,7 +100,7 @@ def test_what_stands_for_a_hung_task_is_its_result_and_the_others_go_on(monkeypa
 def test_a_task_that_computes_longer_than_the_deadline_is_left_alone(monkeypatch):
     monkeypatch.setenv(TIMEOUT, "2")
     busy = "__import__('timeit').timeit(number=1_000_000) and sum(range(300_000_000)) > 0"
-    with Pool(1) as pool:
+    with LocalEngine(1) as pool:
         assert dict(pool.run(eval, [busy])) == {busy: True}
 
 
@@ -108,7 +108,7 @@ def test_leaving_a_pool_ends_its_stopped_processes(tmp_path):
     pid = tmp_path / "pid"
     write = f"open({str(pid)!r}, 'w').write(str(__import__('os').getpid())) and {STOP}"
     begun = time.monotonic()
-    with Pool(2) as pool:
+    with LocalEngine(2) as pool:
         for task, _ in pool.run(eval, [write, *map(str, range(50))]):
             if pid.exists() and pid.read_text() and task == "49":
                 break
@@ -120,7 +120,7 @@ def test_leaving_a_pool_ends_its_stopped_processes(tmp_path):
 def test_a_wait_is_told_of_after_a_minute_then_after_two(monkeypatch, capsys):
     monkeypatch.setattr("climbstream.loader.core.engines.task_timeout._FIRST", 1.0)
     monkeypatch.setenv(TIMEOUT, "6")
-    with Pool(1) as pool, pytest.raises(ClimbError):
+    with LocalEngine(1) as pool, pytest.raises(ClimbError):
         list(pool.run(eval, [STOP]))
     said = capsys.readouterr().err
     assert "is ended after 6.0 s" in said
