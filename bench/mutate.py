@@ -310,9 +310,9 @@ def change_npy(rng: random.Random, data: bytes) -> bytes:
         [
             lambda: array[:0],
             lambda: array[:1],
-            lambda: array.astype(np.float64),
+            lambda: np.ones(array.shape),
             lambda: array.astype("U8"),
-            lambda: np.full_like(array, np.nan),
+            lambda: np.full(array.shape, np.nan),
             lambda: array[..., :3],
             lambda: np.asfortranarray(array),
             lambda: array.ravel(),
