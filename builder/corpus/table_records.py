@@ -72,10 +72,24 @@ def read_arrow_records(
     number = 0
     for batch in batches:
         chosen = batch.select(columns) if names else batch
+        _check(chosen)
         for begin in range(0, batch.num_rows, _BATCH):
             for row in _rows(chosen.slice(begin, _BATCH), values):
                 number += 1
                 yield f"{place}:{number}", row
+
+
+def _check(batch: Any) -> None:
+    """Raise `pa.ArrowInvalid` if values lie outside of the bytes of ``batch``: to read them crashes.
+
+    Text that is not UTF-8 costs its row alone, later.
+    """
+    for column in batch.columns:
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            if "UTF8" not in str(error):
+                raise
 
 
 def _is_wanted(name: str, wanted: Collection[str]) -> bool:
