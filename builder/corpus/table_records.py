@@ -80,7 +80,7 @@ def read_arrow_records(
 
 
 def _check(batch: Any) -> None:
-    """Raise `pa.ArrowInvalid` if values lie outside of the bytes of ``batch``: to read them crashes.
+    """Raise `pa.ArrowInvalid` if values lie outside of the bytes of ``batch``: reading crashes.
 
     Text that is not UTF-8 costs its row alone, later.
     """
