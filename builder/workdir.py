@@ -1,4 +1,4 @@
-"""Workplace: a folder that a command fills, begun once, gone on with, and finished.
+"""Workdir: a folder that a command fills, begun once, gone on with, and finished.
 
 Until it is finished, what was planned and what is in progress lie in a hidden folder within.
 """
@@ -15,6 +15,15 @@ from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import is_temporary, lock, read_json
 from climbstream.loader.core.workdir import begin_or_resume, check_same_config
 from climbstream.loader.formats.manifest import MANIFEST, PULL
+
+WORK = ".build"
+"""Folder of the work in progress of a build, an import or an append."""
+BASE = "append to"
+"""In the plan of an append, the build that it adds to."""
+_PLANS = ("builder", "importer", "exporter", "drawn", BASE)
+"""Kinds of work: the plan of each has one of these keys."""
+_OUTPUTS = {MANIFEST: {"fingerprint", "clusters"}, PULL: {"pull", "shards"}}
+"""Files that mark a shard directory, and keys that they hold."""
 
 
 @contextmanager
@@ -42,16 +51,6 @@ def open_workdir(
             say(f"going on with what was begun in {out}")
         yield work
         remove_work(work)
-
-
-WORK = ".build"
-"""Folder of the work in progress of a build, an import or an append."""
-BASE = "append to"
-"""In the plan of an append, the build that it adds to."""
-_PLANS = ("builder", "importer", "exporter", "drawn", BASE)
-"""Kinds of work: the plan of each has one of these keys."""
-_OUTPUTS = {MANIFEST: {"fingerprint", "clusters"}, PULL: {"pull", "shards"}}
-"""Files that mark a shard directory, and keys that they hold."""
 
 
 def is_work(work: Path) -> bool:
