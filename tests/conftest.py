@@ -6,7 +6,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 import zstandard
+from climb_command import run_climb
 from hypothesis import settings
 
 # As many test processes as cores, with as many threads each, would wait for each other.
@@ -85,7 +85,7 @@ def write_jsonl() -> Callable[[Path, Iterable[Any]], Path]:
 @pytest.fixture(scope="session")
 def climb() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Return a function that runs the real command."""
-    return _climb
+    return run_climb
 
 
 @pytest.fixture(scope="session")
@@ -164,13 +164,6 @@ def _scalars(folder: Path) -> dict[str, dict[int, float]]:
         name: {event.step: event.value for event in read.Scalars(name)}
         for name in read.Tags()["scalars"]
     }
-
-
-def _climb(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("climb")), *map(str, arguments)]
-    return subprocess.run(
-        command, **{"capture_output": True, "text": True, "timeout": 300, **options}
-    )
 
 
 @pytest.fixture

@@ -5,14 +5,13 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import pytest
+from climb_command import ClimbProcess
 
 from climbstream.loader.formats.manifest import MANIFEST
 from climbstream.loader.tools.verify import verify_directory
@@ -53,7 +52,6 @@ class Builder:
         self._sessions: list[int] = []
         (folder / "settings.json").write_text(json.dumps(SETTINGS))
         self._command = [
-            str(Path(sys.executable).with_name("climb")),
             "build",
             *map(str, sources),
             f"--config={folder / 'settings.json'}",
@@ -62,14 +60,13 @@ class Builder:
 
     def start(self, out: Path) -> subprocess.Popen[str]:
         """Begin a build, or go on with it."""
-        process = subprocess.Popen(
-            [*self._command, f"--out={out}"],
+        process = ClimbProcess(
+            *self._command,
+            f"--out={out}",
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # Who runs the tests in the background has told them to ignore Ctrl-C.
-            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
         self._sessions.append(process.pid)
         return process

@@ -3,21 +3,17 @@
 import json
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from climb_command import ClimbProcess, run_climb
 
 pytestmark = pytest.mark.slow
-
-CLIMB = str(Path(sys.executable).with_name("climb"))
 
 
 def both(*arguments):
     """Start a command twice; return codes and what was said."""
-    command = [CLIMB, *map(str, arguments)]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    started = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    started = [ClimbProcess(*arguments, **pipes) for _ in range(2)]
     said = [process.communicate(timeout=240)[1] for process in started]
     return sorted(process.returncode for process in started), "\n".join(said)
 
@@ -57,8 +53,8 @@ def test_two_appends(climb, built, source, tmp_path):
 
 def test_verify_while_documents_are_appended(climb, built, source, tmp_path):
     shards = shutil.copytree(built.directory, tmp_path / "shards")
-    command = [CLIMB, "build", str(source), "--append", "--out", str(shards), "--workers=1"]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as append:
+    command = ["build", source, "--append", "--out", shards, "--workers=1"]
+    with ClimbProcess(*command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as append:
         while append.poll() is None:
             done = climb("verify", shards)
             assert done.returncode in (0, 4), done.stderr
@@ -75,7 +71,7 @@ def test_two_pulls(climb, built, tmp_path):
 @pytest.mark.parametrize("layout", ["jsonl", "parquet", "megatron"])
 def test_two_exports(built, tmp_path, layout):
     options = ["export", built.directory, "--to", layout, "--workers=1", "--out"]
-    subprocess.run([CLIMB, *map(str, options), tmp_path / "alone"], check=True, capture_output=True)
+    assert run_climb(*options, tmp_path / "alone").returncode == 0
     hold(*both(*options, tmp_path / "out"))
     alone, out = (files(tmp_path / name) for name in ("alone", "out"))
     assert out == alone

@@ -1,11 +1,9 @@
 """What the tests of the Hub share: its double, and the real clients turned to it."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from climb_command import run_climb
 from hub_double import TOKEN, Hub
 
 
@@ -52,14 +50,7 @@ def run(environment):
     """Return a function that runs the real command with the double as the Hub."""
 
     def call(*arguments, **more):
-        return subprocess.run(
-            [str(Path(sys.executable).parent / "climb"), *map(str, arguments)],
-            env={**environment, **more},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        return run_climb(*arguments, env={**environment, **more}, timeout=120)
 
     return call
 

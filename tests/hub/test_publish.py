@@ -4,14 +4,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import yaml
+from climb_command import ClimbProcess, run_climb
 from hub_double import TOKEN, File, Repo
 from huggingface_hub.utils import _http
 
@@ -24,7 +23,6 @@ from climbstream.loader.formats.manifest import Manifest
 from climbstream.loader.storage import hub, retry
 
 REPO = "someone/web"
-CLIMB = str(Path(sys.executable).parent / "climb")
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +89,7 @@ def test_a_link_is_refused_and_what_it_leads_to_is_not_sent(client, directory, t
     (copy / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InvalidDataError, match=rf"{name} is a link to"):
         collect(copy, REPO, tmp_path / "tables")
-    run = subprocess.run([CLIMB, "publish", copy, REPO], capture_output=True, text=True)
+    run = run_climb("publish", copy, REPO)
     assert run.returncode in (3, 4)  # 4 where the verification that comes first finds it
     assert f"{name} is a link to" in run.stderr
     assert not client.put
@@ -288,8 +286,8 @@ def test_a_publication_that_is_killed_leaves_main_whole_and_goes_on(
     hub, run, environment, directory, step
 ):
     before(hub)
-    command = [CLIMB, "publish", str(directory), REPO, "--tag", "v1"]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    command = ["publish", directory, REPO, "--tag", "v1"]
+    process = ClimbProcess(*command, env=environment, stderr=subprocess.DEVNULL)
     hub.fail(1, lambda: os.kill(process.pid, signal.SIGKILL), *STEPS[step])
     assert process.wait(60) == -signal.SIGKILL
     assert len(mains(hub)) <= 2

@@ -8,12 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import zstandard
+from climb_command import ClimbProcess
 from hub_double import File
 
 from climbstream.builder.exporter.shards import export_shards
@@ -34,7 +34,6 @@ from climbstream.loader.tools.verify import verify_directory
 
 REPO = "someone/web"
 URL = f"hf://{REPO}"
-CLIMB = str(Path(sys.executable).parent / "climb")
 STEPS = 30
 
 
@@ -224,8 +223,8 @@ def test_a_hub_that_asks_for_a_pause_gets_it(web, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_pull_that_is_killed_goes_on(hub, run, environment, directory, tmp_path):
     hub.upload(REPO, directory)
-    process = subprocess.Popen(
-        [CLIMB, "pull", REPO, str(tmp_path / "pulled")], env=environment, stderr=subprocess.DEVNULL
+    process = ClimbProcess(
+        "pull", REPO, tmp_path / "pulled", env=environment, stderr=subprocess.DEVNULL
     )
     seen = []
 

@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from climb_command import ClimbProcess
 
 from climbstream.loader import Manifest, Mixture
 from climbstream.search.experiments.proxy_search import run_search
@@ -106,8 +106,8 @@ class Commands:
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
         """Begin a command."""
-        process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("climb")), *map(str, arguments)],
+        process = ClimbProcess(
+            *arguments,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

@@ -4,12 +4,11 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from climb_command import ClimbProcess
 
 from climbstream.loader.tools.verify import verify_directory
 
@@ -35,9 +34,11 @@ def mix(tmp_path_factory):
 
 
 def start(mix, out):
-    climb = str(Path(sys.executable).with_name("climb"))
-    return subprocess.Popen(
-        [climb, "import", str(mix), f"--out={out}", "--workers=2"],
+    return ClimbProcess(
+        "import",
+        mix,
+        f"--out={out}",
+        "--workers=2",
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
