@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 import torch
 import zstandard
 
-from climbstream.builder import append, pipeline
+from climbstream.builder import appender, pipeline
 from climbstream.builder.corpus import ingest
 from climbstream.builder.corpus.sources import find_sources
 from climbstream.builder.exporter import shards as export
@@ -521,7 +521,7 @@ def _child(call: str | Callable[[], object], folder: Path) -> None:
 
 
 def _call(call: str | Callable[[], object]) -> int:
-    for module in (pipeline, append, importing):
+    for module in (pipeline, appender, importing):
         module.open_engine = lambda *_, **__: Serial()  # type: ignore[attr-defined]
     export.LocalEngine = lambda *_, **__: Serial()  # type: ignore[assignment,misc]
     known = cli._ours
@@ -582,7 +582,7 @@ def main() -> None:
         base = Path(place) / "base"
         base.mkdir()
         os.environ["CLIMBSTREAM_CACHE"] = str(Path(place) / "cache")
-        for module in (pipeline, append, importing):
+        for module in (pipeline, appender, importing):
             module.open_engine = lambda *_, **__: Serial()
         make_base(base)
         end = time.monotonic() + 60 * options.minutes

@@ -50,9 +50,23 @@ def build(
     engine: str = "local",
     strict: bool = False,
 ) -> Manifest:
-    """Turn ``sources`` into a shard directory ``out``; go on with it if it was begun.
+    """Build a shard directory from a corpus, and return its manifest.
 
-    ``engine`` is ``local``, processes of this machine, or ``ray``; the bytes are the same.
+    A build that was interrupted goes on when the same call is made again, and ends with the same
+    bytes. Where it is finished, nothing is done.
+
+    Args:
+        sources: Files, folders, globs or ``hub:NAME``.
+        out: Folder of the shard directory; it is made if need be.
+        settings: What decides the result, by default `BuildSettings()`.
+        workers: Processes, by default one a core.
+        engine: ``local``, processes of this machine, or ``ray``; the bytes are the same.
+        strict: Whether a record, file or folder that cannot be used is an error.
+
+    Example::
+
+        manifest = build(["corpus/*.jsonl.zst"], Path("shards"), BuildSettings(clusters=20))
+        manifest.token_shares  # the mixture of the corpus itself
 
     Raises:
         UsageError: A source does not exist.
@@ -82,7 +96,15 @@ def dry_run(
     engine: str = "local",
     strict: bool = False,
 ) -> dict[str, Any]:
-    """Do as `build` until all is decided, and `preview` that; the same build goes on from there.
+    """Return what `build` would leave out and why, without writing shards.
+
+    A later `build` with the same arguments goes on from there. The result is that of `preview`:
+    ``stages`` with documents and bytes by reason, ``samples`` of dropped documents, ``pruned``
+    micro-clusters, and ``clusters`` and ``heights``, how many clusters each merge height gives.
+
+    Example::
+
+        dry_run(["corpus"], Path("shards"))["samples"]["low overall score"]
 
     Raises:
         UsageError: ``out`` is built already; and as `build` does.

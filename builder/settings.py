@@ -59,7 +59,15 @@ DECIDES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildSettings:
-    """Settings of a build; equal settings and sources give equal bytes."""
+    """Settings of a build; equal settings and sources give equal bytes.
+
+    >>> BuildSettings(clusters=8, holdout=0.02).min_cluster_score
+    {'overall': 2.0, 'advertisement': 2.5}
+
+    Raises:
+        InvalidDataError: A value is of another type, or out of its range.
+        UsageError: More than one of ``eos_token``, ``eos_id`` and ``no_eos`` is set.
+    """
 
     clusters: int = 20
     """Clusters after merging: the paper ends with 21."""

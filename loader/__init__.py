@@ -9,6 +9,7 @@ manifest does not import torch.
 from typing import TYPE_CHECKING
 
 from .core.lazy import load_on_use
+from .core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .dataset import MixtureDataset

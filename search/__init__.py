@@ -6,6 +6,7 @@
 from typing import TYPE_CHECKING
 
 from climbstream.loader.core.lazy import load_on_use
+from climbstream.loader.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .optimizer.answer import Answer

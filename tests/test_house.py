@@ -201,16 +201,32 @@ def test_the_command_is_installed():
 # Public names, and what they cost.
 
 
-def test_public_names_load():
-    assert climbstream.loader.__all__ == sorted(climbstream.loader.__all__)
-    for name in climbstream.loader.__all__:
-        assert getattr(climbstream.loader, name).__name__ == name
-    assert dir(climbstream.loader) == climbstream.loader.__all__
+PACKAGES = [importlib.import_module(f"climbstream.{folder}") for folder in FOLDERS]
 
 
-def test_other_names_are_none_of_ours():
-    with pytest.raises(AttributeError, match=r"'climbstream\.loader' has no attribute 'Nothing'"):
-        _ = climbstream.loader.Nothing
+@pytest.mark.parametrize("package", PACKAGES, ids=FOLDERS)
+def test_public_names_load(package):
+    assert package.__all__ == sorted(package.__all__)
+    for name in package.__all__:
+        assert getattr(package, name).__name__ == name
+    assert dir(package) == package.__all__
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=FOLDERS)
+def test_a_public_name_is_not_that_of_a_module_which_would_hide_it(package):
+    modules = {path.stem for path in Path(package.__file__).parent.iterdir()}
+    assert not {*package.__all__} & modules
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=FOLDERS)
+def test_other_names_are_not_public(package):
+    with pytest.raises(AttributeError, match=rf"'{package.__name__}' has no attribute 'Nothing'"):
+        _ = package.Nothing
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=FOLDERS)
+def test_the_version_of_a_package_is_that_of_the_distribution(package):
+    assert package.__version__ == importlib.metadata.version("climbstream")
 
 
 def loaded(script: str) -> set[str]:
@@ -223,7 +239,7 @@ def loaded(script: str) -> set[str]:
 @pytest.mark.parametrize(
     "script",
     [
-        "import climbstream.loader",
+        "import climbstream.builder, climbstream.loader, climbstream.search",
         "from climbstream.loader import Manifest, Mixture, WeightsLog",
         "import climbstream.loader.formats.manifest, climbstream.loader.formats.clusters",
         "import climbstream.loader.formats.heldout, climbstream.loader.tools.verify",

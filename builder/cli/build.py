@@ -113,7 +113,7 @@ def build(
         show(found, preview_text(found), as_json=as_json)
         return
     if append:
-        from climbstream.builder.append import append as run_append  # noqa: PLC0415
+        from climbstream.builder.appender import append as run_append  # noqa: PLC0415
 
         manifest = run_append(sources, out, workers=workers, engine=engine, strict=strict)
     else:

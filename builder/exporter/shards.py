@@ -61,9 +61,23 @@ def export_shards(
     text: bool = False,
     workers: int | None = None,
 ) -> str | None:
-    """Write the shard directory ``directory``, a folder or URL, to ``out`` in the layout ``to``.
+    """Write a shard directory in the format of another trainer, and return its mixture there.
 
-    Returns the mixture as that layout says it, by default of token shares; None: it says none.
+    The mixture is a string: for Megatron the words of ``--data-path``, for mosaicml-streaming a
+    YAML of streams, both written to ``out`` too. It is None for ``parquet`` and ``jsonl``, which
+    have no place for one.
+
+    Args:
+        directory: A shard directory, as a folder or URL.
+        out: Folder for the files; it is made if need be.
+        to: One of `LAYOUTS`: ``parquet``, ``jsonl``, ``megatron`` or ``mosaic``.
+        mixture: By default the token shares.
+        text: Whether rows hold text in place of tokens; for ``parquet`` and ``jsonl``.
+        workers: Processes, by default one a core.
+
+    Example::
+
+        export_shards("shards", Path("megatron"), "megatron", Mixture.load("mixture.json"))
 
     Raises:
         UsageError: The layout has no place for a mixture, or for text, or no tokenizer is known.

@@ -58,9 +58,21 @@ def import_corpus(
     workers: int | None = None,
     engine: str = "local",
 ) -> Manifest:
-    """Turn ``sources``, clustered already, into a shard directory; go on with it if it was begun.
+    """Make a shard directory of a corpus that is clustered already, and return its manifest.
 
-    ``engine`` is ``local``, processes of this machine, or ``ray``; the bytes are the same.
+    Rows have tokens or text, and name their cluster in a column or by their folder. An import that
+    was interrupted goes on when the same call is made again, and ends with the same bytes.
+
+    Args:
+        sources: Files, folders, globs, URLs, ``hub:NAME`` or ``hub:NAME@CONFIG``.
+        out: Folder of the shard directory; it is made if need be.
+        settings: What decides the result, by default `ImportSettings()`.
+        workers: Processes, by default one a core.
+        engine: ``local``, processes of this machine, or ``ray``; the bytes are the same.
+
+    Example::
+
+        import_corpus(["hub:nvidia/ClimbMix"], Path("shards"))
 
     Raises:
         UsageError: A source does not exist, or what its tokens mean is not known.

@@ -12,7 +12,15 @@ NO_TOKEN = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportSettings:
-    """Settings of an import; equal settings and sources give equal bytes."""
+    """Settings of an import; equal settings and sources give equal bytes.
+
+    >>> ImportSettings(cluster="topic", vocab_size=32_000).tokens
+    'tokens'
+
+    Raises:
+        InvalidDataError: A value is out of its range.
+        UsageError: The cluster is named twice, or more than one end token is.
+    """
 
     cluster: str | None = None
     """Column of the cluster; default: ``cluster_id`` or ``cluster``, or else a folder says it."""

@@ -44,8 +44,8 @@ def annotate(task: LookTask) -> int:
     """Score, hash, embed and assign the documents of a unit; return how many there are.
 
     Writes ``scores`` float32 ``[n, 4]``, ``text_hashes`` uint64 ``[n, 2]``, ``signatures`` uint8
-    ``[SIGNATURE, n]``, ``vectors`` float16 ``[n, dims]``, ``alike`` float32 ``[n]``, ``micro``
-    int32 ``[n]``.
+    ``[SIGNATURE, n]``, ``alike`` float32 ``[n]``, ``micro`` int32 ``[n]``. Vectors are not kept:
+    `nearest` alone needs them.
     """
     unit = task.unit
     # `micro` is written last.
@@ -61,7 +61,6 @@ def annotate(task: LookTask) -> int:
                 f"{unit.column('origin')[0]} has vectors of {vectors.shape[1]} numbers, the "
                 f"centroids have {centroids.shape[1]}; embed all documents with one model"
             )
-        unit.write("vectors", vectors.astype(np.float16))
         micro, alike = nearest(vectors, centroids)
         unit.write("alike", alike)
         unit.write("micro", micro)

@@ -30,7 +30,7 @@ from climbstream.search.training.settings import TrainSettings
 F = TypeVar("F", bound=Callable[..., Any])
 _DEFAULT = {field.name: field.default for field in fields(TrainSettings)}
 _FROM_BASE = 3e-3
-"""Learning rate that was best for proxies that begin with trained weights: docs/decisions.md."""
+"""Best learning rate of proxies that start from trained weights: docs/decisions/proxies.md."""
 _OF_DOREMI = frozenset(
     "directory targets out preset proxy_tokens average workers as_json seed base model seq_len "
     "batch_rows learning_rate task_timeout".split()

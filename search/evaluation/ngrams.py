@@ -3,8 +3,8 @@
 Counts add up: those of a mixture are the weighted sum of those of its clusters. So the bits that an
 interpolated trigram model of any mixture needs for a target follow from one pass over a sample of
 the tokens. They are of another size than a proxy's, but rank mixtures much as proxies do, and a
-Gaussian process that has them for its mean needs far fewer trials (docs/decisions.md). Where
-cross-validation does not find that, they are left out.
+Gaussian process that has them for its mean needs far fewer trials (docs/decisions/predictors.md).
+Where cross-validation does not find that, they are left out.
 """
 
 from collections.abc import Sequence

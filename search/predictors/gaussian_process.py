@@ -2,7 +2,7 @@
 
 What a cluster is worth falls with its weight about as a logarithm does, so weights enter as
 log(1 + w / knee), scaled to a mean variance of 1 over the rows, so that one prior serves every
-knee; on raw weights the error is several times larger (docs/decisions.md). The
+knee; on raw weights the error is several times larger (docs/decisions/predictors.md). The
 covariance is a Matérn-5/2 with a length scale for each cluster plus a linear one (Rasmussen and
 Williams, Gaussian Processes for Machine Learning, chapters 2, 4 and 5). Its parameters, the knee
 among them, are the most probable ones under priors that are wide, but hold where scores are mostly

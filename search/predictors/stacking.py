@@ -2,8 +2,8 @@
 
 The shares are proportional to the inverse square of the mean squared error, so one that is twice
 as good counts four times. It needs no fit of its own, which the few rows could not pay for; least
-squares on the predictions out of fold were no better (docs/decisions.md). A predictor that is no
-better than the mean has no share; if none is, the stack is the mean, and says so.
+squares on the predictions out of fold were no better (docs/decisions/predictors.md). A predictor
+that is no better than the mean has no share; if none is, the stack is the mean, and says so.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Base: a trained model that others go on from, as the proxies of the paper do.
 
 What proxies have in common is then learnt once, and in the few tokens of each the mixture decides
-more than chance does: docs/decisions.md has the figures.
+more than chance does: docs/decisions/proxies.md has the figures.
 """
 
 from pathlib import Path

@@ -19,7 +19,7 @@ class TrainSettings:
     """Trained on in all; the last whole step ends at or before it."""
     model: str = "tiny"
     seq_len: int = 64
-    """Short, so that few tokens make many steps: see docs/decisions.md."""
+    """Short, so that few tokens make many steps: see docs/decisions/proxies.md."""
     batch_rows: int = 8
     learning_rate: float = 8e-3
     warmup: float = 0.05

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class WeightAverage:
     """The running mean of the weights over the last steps: it wobbles less than the end.
 
-    How much less between runs of one mixture stands in docs/decisions.md.
+    How much less between runs of one mixture stands in docs/decisions/proxies.md.
     """
 
     def __init__(self, model: "PreTrainedModel", settings: TrainSettings) -> None:

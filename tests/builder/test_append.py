@@ -5,9 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from climbstream.builder import append as append_module
-from climbstream.builder import pipeline
-from climbstream.builder.append import append
+from climbstream.builder import append, appender, pipeline
 from climbstream.builder.pipeline import build
 from climbstream.builder.publisher.repo_files import collect
 from climbstream.builder.settings import BuildSettings
@@ -44,7 +42,7 @@ def records(make_records):
 @pytest.fixture(scope="module")
 def engines(serial):
     with pytest.MonkeyPatch.context() as patch:
-        for module in (pipeline, append_module):
+        for module in (pipeline, appender):
             patch.setattr(module, "open_engine", lambda *_: serial)
         yield
 
@@ -178,12 +176,12 @@ class KilledError(Exception):
 
 
 STEPS = (
-    (append_module, "look_at"),
-    (append_module, "tokenize_all"),
-    (append_module, "write_clusters"),
-    (append_module, "write_catalogue"),
-    (append_module, "save_clusters"),
-    (append_module, "write_report"),
+    (appender, "look_at"),
+    (appender, "tokenize_all"),
+    (appender, "write_clusters"),
+    (appender, "write_catalogue"),
+    (appender, "save_clusters"),
+    (appender, "write_report"),
     (Manifest, "save"),
 )
 
@@ -221,9 +219,7 @@ def test_an_append_that_is_killed_while_files_are_put_into_place_is_ended_by_any
 ):
     out = shutil.copytree(before, tmp_path / "shards")
     with monkeypatch.context() as patch:
-        patch.setattr(
-            append_module, "finish_commit", lambda out: (out / NEXT_FILES).exists() and kill()
-        )
+        patch.setattr(appender, "finish_commit", lambda out: (out / NEXT_FILES).exists() and kill())
         with pytest.raises(KilledError):
             append(sources[1:], out)
     (out / "clusters" / "c01" / "index.next.json").replace(out / "clusters" / "c01" / "index.json")
@@ -241,7 +237,7 @@ def test_another_append_must_wait_for_one_that_was_begun(
 ):
     out = shutil.copytree(before, tmp_path / "shards")
     with monkeypatch.context() as patch:
-        patch.setattr(append_module, "look_at", lambda *_: kill())
+        patch.setattr(appender, "look_at", lambda *_: kill())
         with pytest.raises(KilledError):
             append(sources[1:], out)
     with pytest.raises(InvalidDataError, match=r"sources\.first\.jsonl was 'absent' and is"):
@@ -320,9 +316,7 @@ def test_a_directory_between_commit_and_end_of_an_append_is_not_published(
 ):
     out = shutil.copytree(before, tmp_path / "shards")
     with monkeypatch.context() as patch:
-        patch.setattr(
-            append_module, "finish_commit", lambda out: (out / NEXT_FILES).exists() and kill()
-        )
+        patch.setattr(appender, "finish_commit", lambda out: (out / NEXT_FILES).exists() and kill())
         with pytest.raises(KilledError):
             append(sources[1:], out)
     with pytest.raises(IntegrityError, match="if an append was interrupted, run the same command"):

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
-from climbstream.builder.append import append
+from climbstream.builder import append
 from climbstream.builder.end_token import (
     EndChoice,
     EndToken,

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from climbstream.builder import append as append_module
-from climbstream.builder import pipeline
+from climbstream.builder import appender, pipeline
 from climbstream.loader import Manifest
 from climbstream.loader.cli.main import run
 from climbstream.loader.core.files import read_json
@@ -22,7 +21,7 @@ LINES = [
 
 @pytest.fixture(autouse=True)
 def engines(serial, monkeypatch):
-    for module in (pipeline, append_module):
+    for module in (pipeline, appender):
         monkeypatch.setattr(module, "open_engine", lambda *_: serial)
 
 

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from climbstream.builder.append import append
+from climbstream.builder import append
 from climbstream.builder.corpus.sources import find_sources, survey
 from climbstream.builder.pipeline import build
 from climbstream.builder.settings import BuildSettings

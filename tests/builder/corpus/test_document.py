@@ -6,9 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from climbstream.builder import append as append_module
-from climbstream.builder import pipeline
-from climbstream.builder.append import append
+from climbstream.builder import append, appender, pipeline
 from climbstream.builder.corpus.document import ExtraColumns, take_given
 from climbstream.builder.features.quality import score_documents
 from climbstream.builder.pipeline import build
@@ -50,7 +48,7 @@ def records(make_records):
 @pytest.fixture(scope="module", autouse=True)
 def engines(serial):
     with pytest.MonkeyPatch.context() as patch:
-        for module in (pipeline, append_module):
+        for module in (pipeline, appender):
             patch.setattr(module, "open_engine", lambda *_: serial)
         yield
 

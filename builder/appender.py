@@ -61,7 +61,21 @@ def append(
     engine: str = "local",
     strict: bool = False,
 ) -> Manifest:
-    """Add the documents of ``sources`` to the shard directory ``out``, with its own settings.
+    """Add documents to a shard directory that `build` made, and return its new manifest.
+
+    Settings, clusters and tokenizer are those of the build. The directory is whole at any moment:
+    as it was before, or with all new documents. The same call ends an append that was interrupted.
+
+    Args:
+        sources: Files, folders, globs or ``hub:NAME``.
+        out: The shard directory.
+        workers: Processes, by default one a core.
+        engine: ``local``, processes of this machine, or ``ray``; the bytes are the same.
+        strict: Whether a record, file or folder that cannot be used is an error.
+
+    Example::
+
+        append(["corpus/2026-11.jsonl.zst"], Path("shards"))
 
     Raises:
         UsageError: A source does not exist.

@@ -1,0 +1,20 @@
+"""What is kept of a document between the stages of a build."""
+
+from climbstream.builder import BuildSettings, dry_run, pipeline
+
+ARRAYS = {
+    *("sizes", "id_hashes", "scores", "text_hashes", "signatures", "alike", "micro"),
+    *("original", "clusters"),
+}
+"""Each of these is read by a later stage."""
+
+
+def test_only_arrays_that_a_later_stage_reads_are_kept(
+    tmp_path, monkeypatch, make_records, write_jsonl, serial
+):
+    monkeypatch.setattr(pipeline, "open_engine", lambda *_: serial)
+    source = write_jsonl(tmp_path / "topics.jsonl", make_records(each=10))
+    settings = BuildSettings(clusters=2, micro_clusters=6, min_cluster_score={})
+    dry_run([str(source)], tmp_path / "out", settings)
+    arrays = {path.stem for path in (tmp_path / "out" / ".build" / "units").rglob("*.npy")}
+    assert arrays == ARRAYS

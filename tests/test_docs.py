@@ -1,0 +1,52 @@
+"""What the docs link to exists, and decisions have the parts that the index promises."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DECISIONS = ROOT / "docs" / "decisions"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+TOPICS = sorted(set(DECISIONS.glob("*.md")) - {DECISIONS / "README.md"})
+HISTORY = ROOT / "CHANGELOG.md"
+"""Names files as they were called then."""
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_file_that_a_page_links_to_exists(page):
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+    assert [k for k in links if "://" not in k and not (page.parent / k).exists()] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != HISTORY], ids=name_of)
+def test_every_code_file_that_a_page_names_exists(page):
+    top = r"builder|loader|search|bench|examples|tests|docs"
+    names = re.findall(rf"`((?:{top})/[\w/.]+\.\w+)", page.read_text())
+    missing = [name for name in names if not (ROOT / name).exists()]
+    assert [name for name in missing if not (ROOT / "tests" / name).exists()] == []
+
+
+def test_the_index_of_decisions_lists_every_topic():
+    listed = re.findall(r"^\| \[\w+\]\((\w+\.md)\)", (DECISIONS / "README.md").read_text(), re.M)
+    assert sorted(listed) == [topic.name for topic in TOPICS]
+
+
+@pytest.mark.parametrize("topic", TOPICS, ids=name_of)
+def test_a_decision_has_its_date_and_its_figures(topic):
+    for entry in re.split(r"^## ", topic.read_text(), flags=re.M)[1:]:
+        title, date, text = entry.split("\n", 2)
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", date), title
+        assert re.search(r"\*\*(Figures|Alternatives and figures)\.\*\*", text), title
+
+
+@pytest.mark.parametrize("topic", [t for t in TOPICS if t.stem != "results"], ids=name_of)
+def test_a_decision_says_against_what_and_what_would_change_it(topic):
+    for entry in re.split(r"^## ", topic.read_text(), flags=re.M)[1:]:
+        title = entry.split("\n", 1)[0]
+        assert "**Alternatives" in entry, title
+        assert "**What would change it.**" in entry, title
