@@ -75,8 +75,11 @@ class Collator:
         self._size, self._padding = size, padding
         self._fields, self._segments = frozenset(fields), segments
         self._dtype, self._kind, self._pin = dtype, DTYPES[dtype], pin_memory
-        self._arrays: list[Any] = [np.empty(0)]
-        """Memory of the last batches, behind one that nobody else holds."""
+        self._arrays: list[Any] = [np.empty(self._shape, self._kind)]
+        """Memory of the last batches."""
+        for array in self._arrays:
+            self._unused = sys.getrefcount(array)
+            """References to one that nobody else holds, counted as `_memory` counts them."""
         self.joined = 0
         """Pieces for which `cu_seqlens` had no room, and which are joined to the one before."""
 
@@ -87,7 +90,7 @@ class Collator:
 
         ``clusters`` is int64 ``[n]``, the cluster of each of ``rows``.
         """
-        tokens = self._memory() if not self._pin else self._pinned()
+        tokens = self._pinned() if self._pin else self._memory()
         gather(addresses, rows, begin, self._size, self._padding, tokens)
         batch = {
             "input_ids": torch.from_numpy(tokens),
@@ -104,12 +107,12 @@ class Collator:
         times the copy. Whoever holds a batch, or a view of it, holds the array below it.
         """
         arrays = self._arrays
-        for i in range(1, len(arrays)):
-            if sys.getrefcount(arrays[i]) == sys.getrefcount(arrays[0]):
-                return arrays[i]
-        arrays.insert(1, np.empty(self._shape, self._kind))
-        del arrays[1 + _KEPT :]
-        return arrays[1]
+        for array in arrays:
+            if sys.getrefcount(array) == self._unused:
+                return array
+        arrays.insert(0, np.empty(self._shape, self._kind))
+        del arrays[_KEPT:]
+        return arrays[0]
 
     def _add_fields(
         self, batch: Batch, tokens: Any, addresses: NDArray[np.int64], rows: Any, begin: int

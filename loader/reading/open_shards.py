@@ -79,9 +79,10 @@ class OpenShards:
         reading = self._reading[clusters, lanes]
         stays &= (reading[:, :2] == steps.visits[:, 2:4]).all(axis=1)
         self.addresses = np.where(stays[:, None], reading[:, 2:], 0)
+        turns = np.flatnonzero(~stays)
         self._turns = []
-        for i in np.flatnonzero(~stays).tolist():
-            cluster, lane, shard, epoch, row = steps.visits[i].tolist()
+        for i, visit in zip(turns.tolist(), steps.visits[turns].tolist(), strict=True):
+            cluster, lane, shard, epoch, row = visit
             self._turns.append((row, i, cluster, lane, shard, epoch))
             if (cluster, shard, epoch) not in self._open:
                 self._streams[cluster].want(shard)
