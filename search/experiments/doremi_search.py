@@ -11,7 +11,7 @@ from climbstream.loader.core.console import Progress, say
 from climbstream.loader.core.engines.local import LocalEngine, own_device
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import atomic_path, lock, read_json, write_json
-from climbstream.loader.core.workdir import begin_or_resume
+from climbstream.loader.formats.outputs import DOREMI as FOLDER
 from climbstream.loader.weights.request import LOG
 from climbstream.search.evaluation.targets import target_hashes
 from climbstream.search.optimizer.presets import DOREMI
@@ -28,8 +28,6 @@ _SAVED = 100
 _RESULT, _MIXTURE, _REFERENCE = "result.json", "mixture.json", "reference.pt"
 _BEGUN = ("reference.begun.pt", "follower.begun.pt")
 """Checkpoints of the two models while they train."""
-_LEAVES = (_RESULT, _MIXTURE, _REFERENCE, *_BEGUN, LOG)
-"""What it writes beside its plan."""
 
 
 def run_doremi(
@@ -69,7 +67,7 @@ def run_doremi(
         "seed": seed,
     }
     with lock(out):
-        if begin_or_resume(out, "search.json", plan, leaves=_LEAVES):
+        if FOLDER.begin(out, plan):
             say(f"going on with the search in {out}")
         if (out / _RESULT).exists():
             found: dict[str, Any] = read_json(out / _RESULT)

@@ -13,8 +13,8 @@ from climbstream.loader.core.console import Progress, say
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import lock, read_json, write_bytes, write_json, writing
 from climbstream.loader.core.signals import StopRequest
-from climbstream.loader.core.workdir import begin_or_resume
 from climbstream.loader.formats.manifest import TOKENIZER
+from climbstream.loader.formats.outputs import TRAIN
 from climbstream.loader.formats.tokenizer import read_tokenizer
 from climbstream.loader.monitoring.metrics import METRICS, Writer
 from climbstream.loader.storage.hub import pin
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 _RESULT = "result.json"
 _CHECKPOINT = "checkpoint.pt"
-_LEAVES = (_RESULT, _CHECKPOINT, "model", LOG, LEDGER, METRICS)
-"""What a run writes beside its plan."""
 
 
 def train_run(
@@ -70,9 +68,7 @@ def train_run(
             **({} if max_epochs is None else {"max_epochs": max_epochs}),
         }
         with lock(out) if job.rank == 0 else nullcontext():
-            if job.rank == 0 and begin_or_resume(
-                out, "run.json", plan, leaves=_LEAVES, folders=("model",)
-            ):
+            if job.rank == 0 and TRAIN.begin(out, plan, folders=("model",)):
                 say(f"going on with the run in {out}")
             if job.of_first((out / _RESULT).exists()):
                 result: dict[str, Any] = read_json(out / _RESULT)
