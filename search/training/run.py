@@ -13,6 +13,7 @@ from climbstream.loader.core.console import Progress, say
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import lock, read_json, write_bytes, write_json, writing
 from climbstream.loader.core.signals import StopRequest
+from climbstream.loader.core.waits import SlowStepWatch
 from climbstream.loader.formats.manifest import TOKENIZER
 from climbstream.loader.formats.outputs import TRAIN
 from climbstream.loader.formats.tokenizer import read_tokenizer
@@ -22,6 +23,7 @@ from climbstream.loader.weights.request import LOG, REQUEST
 from climbstream.loader.weights.schedule import Schedule
 
 from .base_model import check_base
+from .checkpoint import tensor_bytes
 from .distributed import join_job
 from .settings import TrainSettings
 from .trainer import mixture_config, train_model
@@ -80,6 +82,7 @@ def train_run(
 
             def show(step: int, loss: float) -> None:
                 nonlocal shown
+                watch.begin(f"step {step + 1:,}")
                 if bar is not None:
                     bar.skip((step - 1 - shown) * per_step)  # what a checkpoint had done
                     bar.add(per_step, f"loss {loss:.3f}")
@@ -88,6 +91,7 @@ def train_run(
             first = job.rank == 0
             with (
                 StopRequest() as stop,
+                SlowStepWatch(f"rank {job.rank} waits for other ranks, a disk or a store") as watch,
                 Progress("train", total, "tokens") if first else nullcontext() as bar,
             ):
                 trained = train_model(
@@ -135,7 +139,7 @@ def _save(model: "PreTrainedModel", end: int | None, out: Path) -> None:
     # The defaults of Llama are tokens of its own vocabulary.
     for config in (model.config, model.generation_config):
         config.bos_token_id = config.eos_token_id = end
-    with writing(out):
+    with writing(out, size=tensor_bytes(model.state_dict())):
         model.save_pretrained(out)
 
 

@@ -29,6 +29,7 @@ from typing import Any, Self, TypeVar
 
 from climbstream.loader.core.console import duration, say
 from climbstream.loader.core.errors import ClimbError
+from climbstream.loader.core.streams import keep_streams
 
 from .task_timeout import Patience, task_name, task_timeout
 
@@ -344,6 +345,7 @@ def _start_servers() -> None:
 
 def _work(number: int, connection: Connection) -> None:
     """Answer one job after the other, as process ``number`` of a pool."""
+    keep_streams()
     global _number
     _number = number
     signal.signal(signal.SIGINT, signal.SIG_IGN)
