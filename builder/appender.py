@@ -47,10 +47,11 @@ from climbstream.loader.formats.manifest import (
     Manifest,
     hash_files,
 )
+from climbstream.loader.formats.outputs import BASE, WORK
 
 from .settings import BuildSettings
 from .staging import finish_commit
-from .workdir import BASE, WORK, is_vacant
+from .workdir import is_vacant
 
 
 def append(

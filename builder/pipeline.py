@@ -34,11 +34,12 @@ from climbstream.loader.core.files import atomic_path, hash_file, hash_json, loc
 from climbstream.loader.core.workdir import check_same_config
 from climbstream.loader.formats.clusters import save_clusters
 from climbstream.loader.formats.manifest import MANIFEST, Manifest, hash_files
+from climbstream.loader.formats.outputs import WORK
 
 from .end_token import EndToken, find_end_token, read_configs, trained_end_token
 from .settings import BuildSettings, effect_of_change
 from .staging import finish_commit
-from .workdir import WORK, begin_in, remove_work
+from .workdir import begin_in, remove_work
 
 
 def build(

@@ -16,8 +16,9 @@ from climbstream.loader.formats.manifest import (
     Manifest,
     cluster_folder,
 )
+from climbstream.loader.formats.outputs import BASE, WORK
 
-from .workdir import BASE, WORK, is_work, remove_work
+from .workdir import is_work, remove_work
 
 
 def finish_commit(out: Path) -> None:

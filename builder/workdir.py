@@ -5,25 +5,18 @@ Until it is finished, what was planned and what is in progress lie in a hidden f
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from climbstream.loader.core.console import say
-from climbstream.loader.core.errors import InvalidDataError
-from climbstream.loader.core.files import is_temporary, lock, read_json
+from climbstream.loader.core.files import is_temporary, lock
 from climbstream.loader.core.workdir import begin_or_resume, check_same_config
-from climbstream.loader.formats.manifest import MANIFEST, PULL
+from climbstream.loader.formats.outputs import BASE, keys_of
 
-WORK = ".build"
-"""Folder of the work in progress of a build, an import or an append."""
-BASE = "append to"
-"""In the plan of an append, the build that it adds to."""
 _PLANS = ("builder", "importer", "exporter", "drawn", BASE)
 """Kinds of work: the plan of each has one of these keys."""
-_OUTPUTS = {MANIFEST: {"fingerprint", "clusters"}, PULL: {"pull", "shards"}}
-"""Files that mark a shard directory, and keys that they hold."""
 
 
 @contextmanager
@@ -55,7 +48,7 @@ def open_workdir(
 
 def is_work(work: Path) -> bool:
     """Whether ``work`` is a folder of work in progress: a plan of ours lies in it."""
-    return not work.is_symlink() and not _keys(work / "plan.json").isdisjoint(_PLANS)
+    return not work.is_symlink() and not keys_of(work / "plan.json").isdisjoint(_PLANS)
 
 
 def is_vacant(work: Path) -> bool:
@@ -63,21 +56,6 @@ def is_vacant(work: Path) -> bool:
     if work.is_symlink() or not work.is_dir():
         return not os.path.lexists(work)
     return all(is_temporary(path, "plan.json") for path in work.iterdir())
-
-
-def is_output(folder: Path) -> bool:
-    """Whether ``folder`` is a shard directory, one that was built or pulled or is about to be."""
-    whole = any(keys <= _keys(folder / name) for name, keys in _OUTPUTS.items())
-    return whole or is_work(folder / WORK)
-
-
-def _keys(path: Path) -> Set[str]:
-    """Return the keys of the JSON object in a file; none if it is no such file."""
-    try:
-        value = read_json(path) if path.is_file() else None
-    except (InvalidDataError, OSError):
-        return set()
-    return value.keys() if isinstance(value, dict) else set()
 
 
 def remove_work(work: Path) -> None:

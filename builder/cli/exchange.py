@@ -12,7 +12,7 @@ from climbstream.builder.importer.pipeline import import_corpus
 from climbstream.builder.importer.settings import ImportSettings
 from climbstream.builder.publisher.repo_files import WHAT, collect, size_of
 from climbstream.builder.publisher.upload import Publisher
-from climbstream.loader.cli.main import task_timeout_option
+from climbstream.loader.cli.main import task_timeout_option, timeout_option
 from climbstream.loader.cli.options import json_option, show
 from climbstream.loader.core.console import say, text_table
 from climbstream.loader.core.engines.engine import ENGINES
@@ -131,6 +131,7 @@ def export(
 @click.option("--heldout", is_flag=True, help="With the held-out text.")
 @click.option("--license", "license_", help="Where the shards state none.")
 @click.option("--dry-run", is_flag=True, help="Say what would be published, and do nothing.")
+@timeout_option("Give up a step that the Hub has not answered for so long.  [default: 600]")
 @json_option
 def publish(
     directory: Path,

@@ -13,9 +13,9 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import glob_translate
 
-from climbstream.builder.workdir import is_output
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import hash_file, hash_json
+from climbstream.loader.formats.outputs import is_shard_directory, writer_of
 
 from .read_report import BadFile
 
@@ -131,8 +131,10 @@ def left_out(path: str, below: str, *, folder: bool = False) -> str:
         return "hidden"
     if any(part in _BESIDE_DATA or part.lower() in _BESIDE_DATA for part in parts):
         return "no data by its name"
-    if folder and is_output(Path(path)):
+    if folder and is_shard_directory(Path(path)):
         return _OUTPUT
+    if "://" not in path and (command := writer_of(Path(path))):
+        return f"written by {command}"
     if not folder and not is_table(below):
         endings = ["", *_endings(below)]
         if not endings[-1]:
@@ -193,13 +195,16 @@ def _below(file: str, top: str) -> str:
 def _output_of(path: str) -> Path | None:
     """The shard directory that ``path`` is or lies in, also by a link; None: it lies in none."""
     places = (Path(path).absolute(), Path(path).resolve())
-    return next((p for place in places for p in (place, *place.parents) if is_output(p)), None)
+    ways = (way for place in places for way in (place, *place.parents))
+    return next((way for way in ways if is_shard_directory(way)), None)
 
 
 def _refuse_output(path: str) -> None:
-    """Raise if ``path`` is a shard directory or lies in one."""
+    """Raise if ``path`` is a shard directory or lies in one, or was written by another command."""
     if output := _output_of(path):
         raise UsageError(f"{output} is {_OUTPUT}, and no source; keep sources outside of it")
+    if command := writer_of(Path(path).absolute()) or writer_of(Path(path).resolve()):
+        raise UsageError(f"{path} was written by {command}, and is no source")
 
 
 def _local_files(path: str) -> tuple[list[str], list[BadFile]]:

@@ -29,7 +29,7 @@ from climbstream.builder.end_token import (
 from climbstream.builder.report.report import write_report
 from climbstream.builder.selection.selection import Selection
 from climbstream.builder.settings import BuildSettings
-from climbstream.builder.workdir import WORK, open_workdir
+from climbstream.builder.workdir import open_workdir
 from climbstream.builder.writers.catalogue import write_catalogue
 from climbstream.builder.writers.shards import write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
@@ -40,6 +40,7 @@ from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import hash_bytes, hash_file, hash_json, write_bytes, write_json
 from climbstream.loader.formats.clusters import save_clusters
 from climbstream.loader.formats.manifest import MANIFEST, TOKENIZER, Manifest, hash_files
+from climbstream.loader.formats.outputs import WORK
 
 from .describe import describe_imported
 from .ingest import COUNT, IntakeReport, IntakeTask, columns_of, ingest_file

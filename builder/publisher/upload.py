@@ -141,7 +141,11 @@ class Publisher:
             for part in _parts(missing, sizes, _COMMIT):
                 additions = {path: _add(path, files[path]) for path in part}
                 for some in _parts(part, sizes, _STEP):
-                    self._send([additions[path] for path in some], branch)
+                    self._send(
+                        [additions[path] for path in some],
+                        branch,
+                        sum(sizes[path] for path in some),
+                    )
                     progress.add(sum(sizes[path] for path in some))
                 self._try(
                     f"commit {part[0]} and what follows it",
@@ -161,13 +165,14 @@ class Publisher:
             )
         return len(missing)
 
-    def _send(self, additions: Sequence[CommitOperationAdd], branch: str) -> None:
+    def _send(self, additions: Sequence[CommitOperationAdd], branch: str, size: int) -> None:
         """Send what large files hold, unless the Hub has it; small ones go with commits."""
         self._try(
             f"send {additions[0].path_in_repo} and what follows it",
             lambda: self._api.preupload_lfs_files(
                 self.repo, additions, repo_type="dataset", revision=branch
             ),
+            size,
         )
 
     def _commit(
@@ -253,8 +258,8 @@ class Publisher:
         )
         return str(info.sha)
 
-    def _try(self, what: str, call: Callable[[], T]) -> T:
-        return patiently(f"{what} of {self.repo}", call, self._patience)
+    def _try(self, what: str, call: Callable[[], T], size: int = 0) -> T:
+        return patiently(f"{what} of {self.repo}", call, self._patience, size=size)
 
 
 def _add(path: str, content: Path | bytes) -> CommitOperationAdd:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.builder.corpus.partition import Partition
-from climbstream.builder.workdir import WORK
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.files import hash_bytes, read_json, write_bytes, write_json
@@ -34,6 +33,7 @@ from climbstream.loader.formats.mds.writer import (
     encode_shard,
     sample_bytes,
 )
+from climbstream.loader.formats.outputs import WORK
 
 _HEADER = 512
 """Room for the head of a shard, beside its documents and their offsets."""

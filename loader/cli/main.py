@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import click
@@ -19,6 +20,7 @@ from climbstream.loader.core.engines.task_timeout import TIMEOUT
 from climbstream.loader.core.errors import ClimbError, UsageError
 from climbstream.loader.core.files import disk_error
 from climbstream.loader.core.signals import AGAIN, Stopped, unwind_on_signals
+from climbstream.loader.core.streams import keep_streams
 from climbstream.loader.core.visible_text import visible
 
 from .options import F
@@ -132,16 +134,15 @@ def root(debug: bool) -> None:
 
 def main() -> None:
     """Run ``climb`` with the arguments of this process, and exit."""
+    keep_streams()
     unwind_on_signals()
-    # A file name need not be UTF-8, and is written all the same; stderr does this by itself.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
     code = run(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-    except OSError:  # nobody reads it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
+    if code:
+        # Neither a thread that was given up nor another signal changes how this ends.
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit()
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -159,8 +160,6 @@ def run(arguments: Sequence[str]) -> int:
     except Stopped as stopped:
         click.echo(f"\n{stopped}", err=True)
         return stopped.exit_code
-    except BrokenPipeError:
-        return 0  # who reads has read enough, as head does
     except Exception as error:
         if "--debug" in arguments:
             click.echo(visible(traceback.format_exc()), err=True, nl=False)
@@ -187,17 +186,16 @@ def _ours(error: Exception, arguments: Sequence[str]) -> ClimbError | None:
     return disk_error(error)
 
 
-def task_timeout_option(command: F) -> F:
-    """Give ``command`` the option ``--task-timeout``; `patience.task_timeout` reads it."""
-    decorate: Callable[[F], F] = click.option(
+def timeout_option(meaning: str) -> Callable[[F], F]:
+    """Make the option ``--task-timeout`` of a command; `task_timeout` reads it."""
+    return click.option(
         "--task-timeout",
         type=click.FloatRange(min=0, min_open=True),
         metavar="SECONDS",
         expose_value=False,
         callback=_set_timeout,
-        help="End a process that computes nothing for so long.  [default: 600]",
+        help=meaning,
     )
-    return decorate(command)
 
 
 def _set_timeout(context: click.Context, _option: click.Parameter, value: float | None) -> None:
@@ -207,3 +205,8 @@ def _set_timeout(context: click.Context, _option: click.Parameter, value: float 
     before = os.environ.get(TIMEOUT, "")
     os.environ[TIMEOUT] = str(value)
     context.call_on_close(lambda: os.environ.update({TIMEOUT: before}))
+
+
+task_timeout_option = timeout_option(
+    "End a process that computes nothing for so long.  [default: 600]"
+)

@@ -14,6 +14,7 @@ from climbstream.loader.formats.mixture import Mixture, some_names
 from climbstream.loader.tools.doctor import diagnose
 from climbstream.loader.tools.pull import pull as fetch_shards
 
+from .main import timeout_option
 from .options import json_option, show
 
 
@@ -37,6 +38,7 @@ def inspect(directory: str, as_json: bool) -> None:
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--mixture", help="File, or OWNER/NAME on the Hub as hf://…: fetch what it weighs.")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and do nothing.")
+@timeout_option("Give up a file that has not come for so long.  [default: 240]")
 @json_option
 def pull(source: str, directory: Path, mixture: str | None, dry_run: bool, as_json: bool) -> None:
     """Bring the shards SOURCE to DIRECTORY: OWNER/NAME[@REVISION] of the Hub, or a URL.

@@ -94,8 +94,10 @@ def hash_json(value: object) -> str:
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, size: int | None = None) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it to ``path`` when the block ends well.
+
+    ``size`` is the bytes that it will have, about, for an error that says so.
 
     Raises:
         NoSpaceError: The disk is full; nothing is left behind.
@@ -103,7 +105,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".tmp-{secrets.token_hex(6)}-{path.name}")
     try:
-        with writing(path, temporary):
+        with writing(path, temporary, size):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             with temporary.open("rb") as file:
@@ -143,8 +145,10 @@ def reading(path: Path | str, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def writing(path: Path, temporary: Path | None = None) -> Iterator[None]:
+def writing(path: Path, temporary: Path | None = None, size: int | None = None) -> Iterator[None]:
     """Say what stands in the way of writing ``path``, whatever library writes it.
+
+    ``temporary`` is what is written of it, ``size`` the bytes that it will have.
 
     Raises:
         NoSpaceError: The disk is full.
@@ -155,30 +159,35 @@ def writing(path: Path, temporary: Path | None = None) -> Iterator[None]:
     except ClimbError:
         raise
     except Exception as error:
-        if ours := disk_error(error, path, temporary):
+        if ours := disk_error(error, path, temporary, size):
             raise ours from error
         raise
 
 
 def disk_error(
-    error: BaseException, path: Path | None = None, temporary: Path | None = None
+    error: BaseException,
+    path: Path | None = None,
+    temporary: Path | None = None,
+    size: int | None = None,
 ) -> ClimbError | None:
     """Return what ``error``, or what led to it, says of the disk; None if that is nothing.
 
-    ``path`` was to be written, ``temporary`` is what of it was.
+    ``path`` was to be written with ``size`` bytes, ``temporary`` is what of it was.
     """
     cause: BaseException | None = error
     while cause is not None:
         number = cause.errno if isinstance(cause, OSError) else None
         if number in _FULL or any(words in str(cause) for words in _FULL_WORDS):
-            return NoSpaceError(_no_space(cause, path, temporary))
+            return NoSpaceError(_no_space(cause, path, temporary, size))
         if isinstance(cause, OSError) and (cause.filename or number in _REFUSED):
             return UsageError(f"{cause.filename or path or 'the system'}: {cause.strerror}")
         cause = cause.__cause__ or cause.__context__
     return None
 
 
-def _no_space(cause: BaseException, path: Path | None, temporary: Path | None) -> str:
+def _no_space(
+    cause: BaseException, path: Path | None, temporary: Path | None, size: int | None
+) -> str:
     """Say what has no room, how much there is, and what to do."""
     again = "free some, and run the same command again"
     if path is None:
@@ -190,12 +199,14 @@ def _no_space(cause: BaseException, path: Path | None, temporary: Path | None) -
         return f"no space left to write {path}; {again}: no file may exceed {written:,} bytes here"
     if os.statvfs(folder).f_files and not os.statvfs(folder).f_favail:
         return f"no space left to write {path}; {again}: {folder} can hold no more files"
-    return f"no space left to write {path}; {again}: it needs more than the {free:,} bytes free"
+    if size is None:
+        return f"no space left to write {path}; {again}: it needs more than the {free:,} bytes free"
+    return f"no space left to write {path}; {again}: it needs {size:,} bytes, and {free:,} are free"
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path``, whole or not at all."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, len(data)) as temporary:
         temporary.write_bytes(data)
 
 

@@ -18,6 +18,30 @@ sent to all of its processes."""
 AGAIN = "stopped; run the same command again to go on"
 
 
+class _First:
+    """The first signal of this process; what comes later is the same one again, or ends it."""
+
+    def __init__(self) -> None:
+        self._at: float | None = None
+
+    def forget(self) -> None:
+        """Wait for a first signal again."""
+        self._at = None
+
+    def repeats(self, number: int) -> bool:
+        """Whether signal ``number`` is the first again; a second one ends the process here."""
+        now = time.monotonic()
+        if self._at is None:
+            self._at = now
+            return False
+        if now - self._at > _SAME:
+            os._exit(128 + number)
+        return True
+
+
+_first = _First()
+
+
 class Stopped(BaseException):
     """A signal asked this process to stop; the message says where the work goes on."""
 
@@ -35,8 +59,8 @@ def unwind_on_signals() -> None:
 
 
 def _unwind(number: int, frame: FrameType | None) -> None:
-    for each in SIGNALS:
-        signal.signal(each, signal.SIG_DFL)
+    if _first.repeats(number):
+        return
     stopped = Stopped(number)
     if _imports(frame):
         # Code that is imported half may swallow an exception, or make another of it.
@@ -74,10 +98,10 @@ class StopRequest:
     def __init__(self) -> None:
         self.number: int | None = None
         """Of the signal that was received."""
-        self._at = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
+        _first.forget()
         for number in SIGNALS:
             try:
                 self._before[number] = signal.signal(number, self._receive)
@@ -95,9 +119,6 @@ class StopRequest:
             signal.signal(number, before)
 
     def _receive(self, number: int, _: FrameType | None) -> None:
-        now = time.monotonic()
-        if self.number is None:
-            self.number, self._at = number, now
+        if not _first.repeats(number):
+            self.number = number
             os.write(2, b"\nstopping after this step; a second signal ends at once\n")
-        elif now - self._at > _SAME:
-            os._exit(128 + number)

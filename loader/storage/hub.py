@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from climbstream.loader.core.console import say
+from climbstream.loader.core.engines.task_timeout import task_timeout
 from climbstream.loader.core.errors import RemoteError, UsageError
+from climbstream.loader.core.waits import wait_for
 
 from .retry import is_refusal, pause_after, status_of
 
@@ -18,6 +20,8 @@ T = TypeVar("T")
 URL = "hf://datasets/"
 PATIENCE = 300.0
 """Seconds for which a step is tried again."""
+_SLOWEST = 100_000.0
+"""Bytes that a connection moves a second, at least."""
 _REPO = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _PLACE = re.compile(rf"hf://(?:datasets/)?({_REPO.pattern})(?:@([^/]+))?(/.*)?")
 _COMMIT = re.compile("[0-9a-f]{40}")
@@ -95,16 +99,20 @@ def put_file(repo: str, name: str, data: bytes) -> str:
     return str(patiently(f"put {name} into {repo}", put).oid)
 
 
-def patiently(what: str, call: Callable[[], T], patience: float = PATIENCE) -> T:
+def patiently(what: str, call: Callable[[], T], patience: float = PATIENCE, *, size: int = 0) -> T:
     """Return what ``call`` returns; call it again while the Hub stumbles, so it may be done twice.
 
+    A call that moves ``size`` bytes may take as long as they need at 100 kB/s beside the
+    `task_timeout`; what takes over 60 s is told of.
+
     Raises:
-        RemoteError: The Hub refused, or went on stumbling for ``patience`` seconds.
+        RemoteError: The Hub refused, went on stumbling for ``patience`` seconds, or did not answer.
     """
     tries = Tries(what, patience)
+    limit = task_timeout() + size / _SLOWEST
     while True:
         try:
-            return call()
+            return wait_for(call, f"the Hub to {what}", limit)
         except stumbles() as error:
             tries.wait(error)
         except RuntimeError as error:  # as the client says what befell one of many files

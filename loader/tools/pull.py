@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from climbstream.loader.core.console import Progress, say
+from climbstream.loader.core.engines.task_timeout import task_timeout
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, NoSpaceError
 from climbstream.loader.core.files import check_regular, hash_bytes, lock, write_bytes
 from climbstream.loader.core.typed import parse_json
@@ -35,7 +36,7 @@ from climbstream.loader.formats.manifest import (
 from climbstream.loader.formats.mds.compression import check_packed
 from climbstream.loader.formats.mixture import MIXTURE, Mixture
 from climbstream.loader.storage.hub import hub_url, pin
-from climbstream.loader.storage.store import Store
+from climbstream.loader.storage.store import ALL_SECONDS, Store
 
 _THREADS = 4
 _SPARE = 64 << 20
@@ -79,7 +80,7 @@ def pull(
     place = source
     if source.startswith("hf://") or ("://" not in source and not Path(source).is_dir()):
         place = pin(hub_url(source))
-    store = Store.of(place).without_links()
+    store = Store.of(place, all_seconds=task_timeout(ALL_SECONDS)).without_links()
     manifest = Manifest.load(store)
     if mixture and (misfit := manifest.misfit(mixture)):
         say(misfit)

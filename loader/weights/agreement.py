@@ -11,6 +11,7 @@ Nobody reads the outside world but rank 0, and no wait is without a deadline.
 """
 
 import json
+import time
 from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
@@ -18,6 +19,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from climbstream.loader.core.console import duration, say
+from climbstream.loader.core.engines.task_timeout import Patience, task_timeout
 from climbstream.loader.core.errors import IntegrityError, RemoteError, UsageError
 
 from .update import WeightsUpdate
@@ -25,6 +28,10 @@ from .update import WeightsUpdate
 LARGEST = 1 << 20
 """Bytes of changes that travel at one meeting; what is more waits for the next."""
 
+_TIMEOUT = 300.0
+"""Seconds to wait for the other ranks, unless said otherwise."""
+_LOOK, _TICK = 10.0, 0.01
+"""Seconds between two looks at a wait, at most and at least."""
 _NUMBER, _HASH = 8, 16
 """Bytes of a step or a length, and of a hash."""
 
@@ -44,7 +51,11 @@ class Agreement:
     """
 
     def __init__(
-        self, group: dist.ProcessGroup | None = None, *, every: int = 16, timeout: float = 300.0
+        self,
+        group: dist.ProcessGroup | None = None,
+        *,
+        every: int = 16,
+        timeout: float | None = None,
     ) -> None:
         """Make a group for the exchange; every rank does so at the same time.
 
@@ -52,11 +63,13 @@ class Agreement:
             group: Of gloo, and for nothing else; default: all ranks, in a group of its own that
                 needs no GPU and never gets between the messages of the training.
             every: Steps from meeting to meeting.
-            timeout: Seconds to wait for the other ranks.
+            timeout: Seconds to wait for the other ranks; default: 300, or what the environment
+                variable CLIMBSTREAM_TASK_TIMEOUT says.
 
         Raises:
             UsageError: ``every`` or ``timeout`` is too small, or the group is not one of gloo.
         """
+        timeout = task_timeout(_TIMEOUT) if timeout is None else timeout
         if every < 1 or timeout <= 0:
             raise UsageError(
                 f"ranks meet every {every} steps and wait {timeout:g} s; name 1 step or more, "
@@ -189,16 +202,30 @@ class Agreement:
         return int.from_bytes(notes[0][_NUMBER : 2 * _NUMBER])
 
     def _wait(self, work: dist.Work | None, what: str) -> None:
-        """Wait for ``work``, which is an error after the deadline."""
-        try:
-            if work is not None:
-                work.wait(self._timeout)
-        except RuntimeError as error:
-            raise RemoteError(
-                f"rank {self.rank} waited at most {self._timeout.total_seconds():g} s for {what}; "
-                f"one of the {self.world_size} ranks is late, stopped, or takes other steps "
-                f"({str(error).splitlines()[0]})"
-            ) from error
+        """Wait for ``work``: a wait is told of after 60 s, and an error after the deadline."""
+        begun, patience, timeout = time.monotonic(), Patience(), self._timeout.total_seconds()
+        while work is not None:
+            left = timeout - (time.monotonic() - begun)
+            try:
+                work.wait(timedelta(seconds=max(_TICK, min(_LOOK, left))))
+                return
+            except RuntimeError as error:
+                waited = time.monotonic() - begun
+                if work.is_completed() or waited >= timeout:
+                    raise self._lost(what, error) from error
+                if patience.over(waited):
+                    say(
+                        f"rank {self.rank} waits for {what} for {duration(waited)} by now; it "
+                        f"gives up after {duration(timeout)}"
+                    )
+
+    def _lost(self, what: str, error: RuntimeError) -> RemoteError:
+        """Say that the others did not come."""
+        return RemoteError(
+            f"rank {self.rank} waited at most {self._timeout.total_seconds():g} s for {what}; "
+            f"one of the {self.world_size} ranks is late, stopped, or takes other steps "
+            f"({str(error).splitlines()[0]})"
+        )
 
 
 def _joined(changes: Sequence[bytes] | deque[bytes]) -> bytes:

@@ -11,10 +11,11 @@ from climbstream.loader import Manifest, Mixture
 from climbstream.loader.cli.main import call
 from climbstream.loader.cli.options import json_option, show
 from climbstream.loader.core.console import say, text_table
-from climbstream.loader.core.files import write_bytes
+from climbstream.loader.core.files import lock, write_bytes
 from climbstream.loader.core.html_page import page, section
 from climbstream.loader.formats.cluster_tables import cluster_table
 from climbstream.loader.formats.clusters import load_clusters
+from climbstream.loader.formats.outputs import DEMO
 from climbstream.search.evaluation.comparison import Comparison
 from climbstream.search.evaluation.targets import choose_target
 from climbstream.search.experiments.report import comparison_sections, search_sections
@@ -94,6 +95,8 @@ def demo(
 
     os.environ.setdefault("CLIMBSTREAM_CACHE", str((out / "cache").absolute()))
     shards = out / "shards"
+    with lock(out):
+        DEMO.begin(out, {"demo": 1})  # each of its parts has a plan of its own
     say(f"1/3 build: {source} to {shards}")
     with contextlib.redirect_stdout(sys.stderr):
         call(

@@ -1,7 +1,9 @@
 """The command ``climb fit``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -9,8 +11,9 @@ from climbstream.loader import Mixture
 from climbstream.loader.cli.options import json_option, show
 from climbstream.loader.core.console import say, text_table
 from climbstream.loader.core.errors import UsageError
-from climbstream.loader.core.files import write_bytes, write_json
+from climbstream.loader.core.files import hash_file, lock, write_bytes, write_json
 from climbstream.loader.core.html_page import page
+from climbstream.loader.formats.outputs import FIT
 from climbstream.search.experiments.fit_table import fit, mean_weights
 from climbstream.search.experiments.report import skills_text, table_sections
 from climbstream.search.experiments.run_table import read_runs
@@ -54,17 +57,35 @@ def fit_command(
     for note in table.notes:
         say(note)
     shares = Mixture.load(prior) if prior else mean_weights(table)
-    answer = fit(table, ways, prior=shares, max_weight=max_weight, seed=seed)
-    value = {**answer.to_json(), "notes": list(table.notes)}
-    if out is not None:
-        answer.mixture.save(out / "mixture.json")
-        write_json(out / "answer.json", value)
-        files = ", ".join(map(str, tables))
-        lead = f"{len(table.trials)} runs of {files}; targets {', '.join(ways)}."
-        lead = ". ".join([lead.rstrip("."), *table.notes]) + "."
-        sections = table_sections(shares.weights, answer, table.trials)
-        write_bytes(out / "report.html", page("Fit", lead, sections))
+    plan = {
+        "fit": 1,
+        "tables": [hash_file(path) for path in tables],
+        "targets": ways,
+        "weights": weights,
+        "prior": shares.weights if prior else None,
+        "max_weight": max_weight,
+        "seed": seed,
+    }
+    with nullcontext() if out is None else _held(out, plan):
+        answer = fit(table, ways, prior=shares, max_weight=max_weight, seed=seed)
+        value = {**answer.to_json(), "notes": list(table.notes)}
+        if out is not None:
+            answer.mixture.save(out / "mixture.json")
+            write_json(out / "answer.json", value)
+            files = ", ".join(map(str, tables))
+            lead = f"{len(table.trials)} runs of {files}; targets {', '.join(ways)}."
+            lead = ". ".join([lead.rstrip("."), *table.notes]) + "."
+            sections = table_sections(shares.weights, answer, table.trials)
+            write_bytes(out / "report.html", page("Fit", lead, sections))
     show(value, _text(answer, shares), as_json=as_json)
+
+
+@contextmanager
+def _held(out: Path, plan: Mapping[str, Any]) -> Iterator[None]:
+    """Hold ``out`` for the fit of ``plan``."""
+    with lock(out):
+        FIT.begin(out, plan)
+        yield
 
 
 def _ways(targets: Sequence[str]) -> dict[str, str]:

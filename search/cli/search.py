@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from climbstream.loader import Manifest, Mixture
-from climbstream.loader.cli.main import task_timeout_option
+from climbstream.loader.cli.main import task_timeout_option, timeout_option
 from climbstream.loader.cli.options import json_option, show, split_number
 from climbstream.loader.core.console import text_table
 from climbstream.loader.core.engines.engine import ENGINES
@@ -226,6 +226,7 @@ def search(
 @click.option("--tokens", type=int, required=True, help="To train on in all.")
 @click.option("--max-epochs", type=float, help="Of each cluster.  [default: no limit]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@timeout_option("Give up ranks that have not come for so long.  [default: 600]")
 @_tensorboard_option
 @_model_options
 @json_option

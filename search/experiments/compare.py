@@ -11,7 +11,7 @@ from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.core.errors import ClimbError
 from climbstream.loader.core.files import append_line, lock, read_lines
-from climbstream.loader.core.workdir import begin_or_resume
+from climbstream.loader.formats.outputs import COMPARE
 from climbstream.search.evaluation.comparison import Comparison
 from climbstream.search.evaluation.targets import target_hashes
 from climbstream.search.training.base_model import check_base
@@ -50,7 +50,7 @@ def compare(
         "seeds": list(seeds),
     }
     with lock(out):
-        begin_or_resume(out, "compare.json", plan, leaves=(_RUNS,))
+        COMPARE.begin(out, plan)
         log = out / _RUNS
         done = {(run["mixture"], run["seed"]): run["scores"] for run in read_lines(log)}
         tasks = [

@@ -1,8 +1,9 @@
 """DoReMi over shards: a reference on the token shares, a proxy that follows its excess loss."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -10,12 +11,14 @@ from climbstream.loader import Manifest, Mixture
 from climbstream.loader.core.console import Progress, say
 from climbstream.loader.core.engines.local import LocalEngine, own_device
 from climbstream.loader.core.errors import InvalidDataError, UsageError
-from climbstream.loader.core.files import atomic_path, lock, read_json, write_json
-from climbstream.loader.core.workdir import begin_or_resume
+from climbstream.loader.core.files import lock, read_json, reading, write_json
+from climbstream.loader.core.typed import Finite, convert, located
+from climbstream.loader.formats.outputs import DOREMI as FOLDER
 from climbstream.loader.weights.request import LOG
 from climbstream.search.evaluation.targets import target_hashes
 from climbstream.search.optimizer.presets import DOREMI
 from climbstream.search.training.base_model import check_base
+from climbstream.search.training.checkpoint import load_tensors, save_tensors
 from climbstream.search.training.doremi import DoReMi
 from climbstream.search.training.settings import TrainSettings
 from climbstream.search.training.trainer import default_mixture, first_model, train_model
@@ -28,8 +31,29 @@ _SAVED = 100
 _RESULT, _MIXTURE, _REFERENCE = "result.json", "mixture.json", "reference.pt"
 _BEGUN = ("reference.begun.pt", "follower.begun.pt")
 """Checkpoints of the two models while they train."""
-_LEAVES = (_RESULT, _MIXTURE, _REFERENCE, *_BEGUN, LOG)
-"""What it writes beside its plan."""
+
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelTask:
+    """The reference or the follower to train."""
+
+    directory: Path
+    """Shards."""
+    prior: Mixture
+    settings: TrainSettings
+    seed: int
+    out: Path
+    """Folder of the search."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    mixture: dict[str, Any]
+    scores: dict[str, dict[str, Finite]]
 
 
 def run_doremi(
@@ -43,8 +67,8 @@ def run_doremi(
 ) -> dict[str, Any]:
     """Find DoReMi's mixture of ``directory``; go on if it was begun.
 
-    It knows no targets: they are scored alone, on a proxy of the mixture found and on one of the
-    token shares, so that it can be compared. With reference and follower four models are trained;
+    It knows no targets: they are scored alone, on a proxy of its mixture and on one of the token
+    shares, so that it can be compared. With reference and follower four models are trained;
     without targets these two. Leaves ``weights.jsonl`` of the follower, ``result.json`` and
     ``mixture.json`` in ``out``.
 
@@ -69,65 +93,105 @@ def run_doremi(
         "seed": seed,
     }
     with lock(out):
-        if begin_or_resume(out, "search.json", plan, leaves=_LEAVES):
+        if FOLDER.begin(out, plan):
             say(f"going on with the search in {out}")
         if (out / _RESULT).exists():
-            found: dict[str, Any] = read_json(out / _RESULT)
-            return found
+            return _read_result(out / _RESULT)
         prior = default_mixture(directory, settings)
-        with Progress("doremi", 2 * settings.steps, "steps") as bar:
-            reference = first_model(settings, manifest.vocab_size, seed)
-            kept = out / _REFERENCE
-            if kept.exists():
-                reference.load_state_dict(torch.load(kept, weights_only=True))
-                bar.add(settings.steps, "reference")
-            else:
-                reference = train_model(
-                    directory,
-                    prior,
-                    settings,
-                    seed,
-                    checkpoint=out / _BEGUN[0],
-                    every=_SAVED,
-                    on_step=lambda _, loss: bar.add(1, f"reference, loss {loss:.3f}"),
-                ).model
-                with atomic_path(kept) as path, path.open("wb") as file:
-                    torch.save(reference.state_dict(), file)
-            torch.nn.Module.to(reference, own_device())
-            rule = DoReMi(reference, prior, every=_EVERY)
-            train_model(
-                directory,
-                prior,
-                settings,
-                seed,
-                checkpoint=out / _BEGUN[1],
-                every=_SAVED,
-                log=out / LOG,
-                rule=rule,
-                on_step=lambda _, loss: bar.add(1, f"follower, loss {loss:.3f}"),
-            )
-        about = {"preset": DOREMI, **manifest.found_on}
-        mixture = Mixture(rule.average.weights, about)
-        tasks = [
-            ProxyTask(
-                directory=directory,
-                mixture=each,
-                seed=seed,
-                settings=settings,
-                targets=tuple(targets),
-            )
-            for each in (mixture, prior)
-            if targets
-        ]
-        scores = {}
+        task = ModelTask(directory=directory, prior=prior, settings=settings, seed=seed, out=out)
         with LocalEngine(workers, gpus=True, preload=PRELOAD) as pool:
-            for task, result in pool.run(run_proxy, tasks):
-                if result.scores is None:
-                    raise InvalidDataError(f"a proxy could not be scored: {result.why}")
-                scores["mixture" if task.mixture is mixture else "token_shares"] = result.scores
+            ((_, average),) = pool.run(train_both, [task])
+            mixture = Mixture(average.weights, {"preset": DOREMI, **manifest.found_on})
+            scores = _score(pool, task, mixture, targets)
         mixture.save(out / _MIXTURE)
-        found = {"mixture": mixture.to_json(), "scores": dict(sorted(scores.items()))}
-        write_json(out / _RESULT, found)
+        result = {"mixture": mixture.to_json(), "scores": scores}
+        write_json(out / _RESULT, result)
         for name in _BEGUN:
             (out / name).unlink(missing_ok=True)
-    return found
+    return result
+
+
+def train_both(task: ModelTask) -> Mixture:
+    """Train the reference and then the follower, from their checkpoints on; return its mixture.
+
+    In a process of its own, so that one which hangs is ended, and begun once more.
+    """
+    with Progress("doremi", 2 * task.settings.steps, "steps") as bar:
+        rule = DoReMi(_reference(task, bar), task.prior, every=_EVERY)
+        train_model(
+            task.directory,
+            task.prior,
+            task.settings,
+            task.seed,
+            checkpoint=task.out / _BEGUN[1],
+            every=_SAVED,
+            log=task.out / LOG,
+            rule=rule,
+            on_step=lambda _, loss: bar.add(1, f"follower, loss {loss:.3f}"),
+        )
+    return rule.average
+
+
+def _reference(task: ModelTask, bar: Progress) -> "PreTrainedModel":
+    """Train the reference, or load it if that is done."""
+    path = task.out / _REFERENCE
+    model = first_model(task.settings, Manifest.load(task.directory).vocab_size, task.seed)
+    if path.exists():
+        with reading(path, "reference of this search"):
+            model.load_state_dict(load_tensors(path))
+        bar.skip(task.settings.steps)
+    else:
+        model = train_model(
+            task.directory,
+            task.prior,
+            task.settings,
+            task.seed,
+            checkpoint=task.out / _BEGUN[0],
+            every=_SAVED,
+            on_step=lambda _, loss: bar.add(1, f"reference, loss {loss:.3f}"),
+        ).model
+        save_tensors(model.state_dict(), path)
+    torch.nn.Module.to(model, own_device())
+    return model
+
+
+def _score(
+    pool: LocalEngine, task: ModelTask, mixture: Mixture, targets: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Score proxies of ``mixture`` and of the token shares on ``targets``, if there are any.
+
+    Raises:
+        InvalidDataError: One could not be trained.
+    """
+    names = {"mixture": mixture, "token_shares": task.prior} if targets else {}
+    tasks = [
+        ProxyTask(
+            directory=task.directory,
+            mixture=Mixture(each.weights, {"name": name}),
+            seed=task.seed,
+            settings=task.settings,
+            targets=tuple(targets),
+        )
+        for name, each in names.items()
+    ]
+    scores = {}
+    for proxy, result in pool.run(run_proxy, tasks):
+        if result.scores is None:
+            raise InvalidDataError(f"a proxy could not be scored: {result.why}")
+        scores[proxy.mixture.about["name"]] = result.scores
+    return dict(sorted(scores.items()))
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    """Read the result of a search that has ended.
+
+    Raises:
+        InvalidDataError: It is no such result.
+    """
+    value = located(_result_from_json, read_json(path), str(path))
+    located(Mixture.from_json, value.mixture, f"{path}: mixture")
+    return {"mixture": value.mixture, "scores": value.scores}
+
+
+def _result_from_json(value: Any) -> _Result:
+    return convert(value, _Result, "result of DoReMi")

@@ -11,7 +11,7 @@ from climbstream.loader.core.errors import ClimbError, InvalidDataError
 from climbstream.loader.core.files import lock, read_json, write_bytes, write_json
 from climbstream.loader.core.html_page import page
 from climbstream.loader.core.typed import located
-from climbstream.loader.core.workdir import begin_or_resume
+from climbstream.loader.formats.outputs import SEARCH
 from climbstream.loader.monitoring.metrics import Writer, write_metrics
 from climbstream.search.evaluation.ngrams import ngram_losses
 from climbstream.search.evaluation.targets import target_hashes
@@ -25,8 +25,6 @@ from .proxy import PRELOAD, ProxyTask, hung_proxy, run_proxy
 from .report import search_sections, skills_text
 from .settings import SearchSettings
 
-_PLAN = "search.json"
-"""What a search in a folder is of."""
 _TRIALS = "trials.jsonl"
 _LEFT = ("mixture.json", "answer.json", "report.html")
 """What a search leaves when it ends."""
@@ -65,7 +63,7 @@ def run_search(
             "targets": texts,
             "settings": settings.to_json(),
         }
-        if begin_or_resume(out, _PLAN, plan, leaves=(_TRIALS, *_LEFT)):
+        if SEARCH.begin(out, plan):
             if all((out / name).exists() for name in _LEFT):
                 say(f"the search in {out} had ended; this is its answer")
                 path = out / "answer.json"
@@ -92,7 +90,7 @@ def run_search(
             seed=settings.seed,
             log=out / _TRIALS,
         )
-        with open_engine(engine, workers, out / _PLAN, gpus=True, preload=PRELOAD) as opened:
+        with open_engine(engine, workers, out / SEARCH.plan, gpus=True, preload=PRELOAD) as opened:
             while mixtures := search.ask():
                 if search.table:
                     say(f"what predictors are worth by now:\n{skills_text(search.table)}")

@@ -14,10 +14,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from climbstream.loader.core.engines.task_timeout import task_timeout
+from climbstream.loader.core.errors import RemoteError
+from climbstream.loader.core.waits import wait_for
 from climbstream.loader.weights.agreement import Agreement
-
-_PATIENCE = timedelta(minutes=10)
-"""For how long a rank waits for the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Job:
 
     def agreement(self) -> Agreement | None:
         """Return how ranks hear of other weights at the same step; None for one alone."""
-        return Agreement() if self.world_size > 1 else None
+        return Agreement(timeout=task_timeout()) if self.world_size > 1 else None
 
     def spread(self, model: nn.Module) -> nn.Module:
         """Return what computes as ``model``, and gives all ranks the mean of their gradients."""
@@ -62,13 +62,31 @@ def is_first() -> bool:
 
 @contextmanager
 def join_job() -> Iterator[Job]:
-    """Join the job of which torchrun's environment tells; without one, be alone."""
+    """Join the job of which torchrun's environment tells; without one, be alone.
+
+    Raises:
+        RemoteError: The other ranks did not come within the `task_timeout`, at the start or later.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield ALONE
         return
-    gpus = torch.cuda.is_available()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_PATIENCE)
+    rank, ranks, seconds = os.environ.get("RANK"), os.environ["WORLD_SIZE"], task_timeout()
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        yield Job(dist.get_rank(), dist.get_world_size())
-    finally:
-        dist.destroy_process_group()
+        wait_for(
+            lambda: dist.init_process_group(backend, timeout=timedelta(seconds=seconds)),
+            f"all {ranks} ranks to start; this is rank {rank}",
+            seconds,
+        )
+        try:
+            yield Job(dist.get_rank(), dist.get_world_size())
+        finally:
+            dist.destroy_process_group()
+    except RuntimeError as error:
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        raise RemoteError(
+            f"rank {rank} of {ranks} lost another one, or waited {seconds:g} s for it: "
+            f"{str(error).splitlines()[0]}; see what the other ranks said, and run the same "
+            "command again, it goes on where it was (--task-timeout SECONDS sets how long)"
+        ) from error

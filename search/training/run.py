@@ -13,8 +13,9 @@ from climbstream.loader.core.console import Progress, say
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import lock, read_json, write_bytes, write_json, writing
 from climbstream.loader.core.signals import StopRequest
-from climbstream.loader.core.workdir import begin_or_resume
+from climbstream.loader.core.waits import SlowStepWatch
 from climbstream.loader.formats.manifest import TOKENIZER
+from climbstream.loader.formats.outputs import TRAIN
 from climbstream.loader.formats.tokenizer import read_tokenizer
 from climbstream.loader.monitoring.metrics import METRICS, Writer
 from climbstream.loader.storage.hub import pin
@@ -22,6 +23,7 @@ from climbstream.loader.weights.request import LOG, REQUEST
 from climbstream.loader.weights.schedule import Schedule
 
 from .base_model import check_base
+from .checkpoint import tensor_bytes
 from .distributed import join_job
 from .settings import TrainSettings
 from .trainer import mixture_config, train_model
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
 
 _RESULT = "result.json"
 _CHECKPOINT = "checkpoint.pt"
-_LEAVES = (_RESULT, _CHECKPOINT, "model", LOG, LEDGER, METRICS)
-"""What a run writes beside its plan."""
 
 
 def train_run(
@@ -70,9 +70,7 @@ def train_run(
             **({} if max_epochs is None else {"max_epochs": max_epochs}),
         }
         with lock(out) if job.rank == 0 else nullcontext():
-            if job.rank == 0 and begin_or_resume(
-                out, "run.json", plan, leaves=_LEAVES, folders=("model",)
-            ):
+            if job.rank == 0 and TRAIN.begin(out, plan, folders=("model",)):
                 say(f"going on with the run in {out}")
             if job.of_first((out / _RESULT).exists()):
                 result: dict[str, Any] = read_json(out / _RESULT)
@@ -84,6 +82,7 @@ def train_run(
 
             def show(step: int, loss: float) -> None:
                 nonlocal shown
+                watch.begin(f"step {step + 1:,}")
                 if bar is not None:
                     bar.skip((step - 1 - shown) * per_step)  # what a checkpoint had done
                     bar.add(per_step, f"loss {loss:.3f}")
@@ -92,6 +91,7 @@ def train_run(
             first = job.rank == 0
             with (
                 StopRequest() as stop,
+                SlowStepWatch(f"rank {job.rank} waits for other ranks, a disk or a store") as watch,
                 Progress("train", total, "tokens") if first else nullcontext() as bar,
             ):
                 trained = train_model(
@@ -139,7 +139,7 @@ def _save(model: "PreTrainedModel", end: int | None, out: Path) -> None:
     # The defaults of Llama are tokens of its own vocabulary.
     for config in (model.config, model.generation_config):
         config.bos_token_id = config.eos_token_id = end
-    with writing(out):
+    with writing(out, size=tensor_bytes(model.state_dict())):
         model.save_pretrained(out)
 
 

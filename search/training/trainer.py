@@ -21,7 +21,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from climbstream.loader import Manifest, Mixture, MixtureLoader
 from climbstream.loader.core.engines.local import own_device
 from climbstream.loader.core.errors import InvalidDataError, UsageError
-from climbstream.loader.core.files import atomic_path
 from climbstream.loader.core.signals import Stopped, StopRequest
 from climbstream.loader.core.workdir import check_same_config
 from climbstream.loader.monitoring.cluster_loss import ClusterLoss
@@ -29,6 +28,7 @@ from climbstream.loader.monitoring.metrics import Writer, append_metrics, say_en
 from climbstream.loader.weights.schedule import Schedule
 
 from .base_model import load_base
+from .checkpoint import load_tensors, save_tensors
 from .distributed import ALONE, Job
 from .model import make_model
 from .online_mixing import OnlineRule, row_means, token_losses
@@ -134,7 +134,7 @@ def train_model(
     losses: list[float] = []
     heard = ClusterLoss(loader.names)
     if checkpoint is not None and checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        saved = load_tensors(checkpoint, device)
         check_same_config(saved["run"], run, checkpoint)
         model.load_state_dict(saved["model"])
         tail.load_state_dict(saved["tail"])
@@ -204,9 +204,7 @@ def train_model(
             }
             if rule is not None:
                 state |= {"rule": rule.state_dict(), "heard": heard.state_dict()}
-            # Python's file says why a write fails; torch's own does not.
-            with atomic_path(checkpoint) as path, path.open("wb") as file:
-                torch.save(state, file)
+            save_tensors(state, checkpoint)
         if stops:
             loader.flush()
             job.of_first(None)  # nobody ends before it is saved

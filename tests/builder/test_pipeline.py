@@ -12,12 +12,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from climbstream.builder.pipeline import build
 from climbstream.builder.settings import SCORES, BuildSettings
-from climbstream.builder.workdir import WORK
 from climbstream.loader import Manifest, MixtureLoader
 from climbstream.loader.core.errors import InvalidDataError, LockedError, UsageError
 from climbstream.loader.core.files import lock, read_json
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.heldout import read_heldout
+from climbstream.loader.formats.outputs import WORK
 from climbstream.loader.tools.verify import verify_directory
 
 SMALL = {

@@ -1,5 +1,6 @@
 """What a build has written is no source, and what others have written is never removed."""
 
+import json
 import shutil
 
 import pytest
@@ -55,6 +56,26 @@ def test_a_shard_directory_in_a_source_is_left_out_by_name(built, tmp_path, unfi
     assert [(o.origin, o.reason) for o in others] == [
         ("more/shards", "a shard directory, written by climb")
     ]
+
+
+@pytest.mark.parametrize("pattern", ["", "*", "**/*"])
+def test_what_a_run_has_written_in_a_source_is_left_out_by_name(tmp_path, pattern):
+    source = tmp_path / "corpus"
+    run = source / "run"
+    (run / "model").mkdir(parents=True)
+    plan = {"train": 1, "shards": "", "settings": {}}
+    (run / "run.json").write_text(json.dumps(plan))
+    for name in ("metrics.jsonl", "weights.jsonl", "served.jsonl", "result.json", "mine.jsonl"):
+        (run / name).write_text('{"text": "words"}\n')
+    (run / "model" / "notes.txt").write_text("words")
+    sources, others = survey([str(source / pattern)])
+    assert [s.place for s in sources] == ["mine.jsonl"]
+    reasons = {o.origin.removeprefix("run/"): o.reason for o in others}
+    named = {"metrics.jsonl", "weights.jsonl", "served.jsonl", "result.json", "run.json", "model"}
+    assert {reasons[name] for name in named} == {"written by climb train"}
+    for name in ("metrics.jsonl", "model", "model/notes.txt"):
+        with pytest.raises(UsageError, match="was written by climb train, and is no source"):
+            survey([str(run / name)])
 
 
 @pytest.mark.parametrize("below", ["", "documents", "clusters/c01"])

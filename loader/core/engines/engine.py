@@ -32,7 +32,8 @@ class Engine(AbstractContextManager["Engine"], Protocol):
     ) -> Iterator[tuple[T, R]]:
         """Give (task, result) for each task, as they end; the first error ends the work.
 
-        ``instead`` makes the result of a task that hung twice; without it that is an error.
+        ``instead`` makes the result of a task that hung, or was lost with its process, again and
+        again; without it that is an error.
         """
 
 

@@ -29,6 +29,7 @@ from typing import Any, Self, TypeVar
 
 from climbstream.loader.core.console import duration, say
 from climbstream.loader.core.errors import ClimbError
+from climbstream.loader.core.streams import keep_streams
 
 from .task_timeout import Patience, task_name, task_timeout
 
@@ -212,7 +213,9 @@ class LocalEngine:
     ) -> Iterator[tuple[T, R]]:
         """Give (task, result) for each task, as they end; the first error ends the work.
 
-        ``instead`` makes the result of a task that hung twice; without it that is an error.
+        ``instead`` makes the result of a task that hung twice, or whose process was killed twice.
+        Without it that is an error, and a killed process is one at once: its memory will not
+        suffice the second time either.
 
         Raises:
             ClimbError: A process was killed, by lack of memory most often; or a task hung.
@@ -230,20 +233,21 @@ class LocalEngine:
                 worker, answer = self._wait()
                 job, worker.job = worker.job, None
                 assert job is not None
-                if answer is not None:
+                if answer is not None and not answer.lost:
                     yield job.task, self._result(answer)
-                elif job.tries < _TRIES:
-                    say(f"{self._given_up(worker, job)}; it is tried again")
+                    continue
+                self._end([worker])
+                end, remedy = self._hung(worker) if answer is None else self._killed(worker)
+                if job.tries < _TRIES and (answer is None or instead):
+                    say(f"{job}: {end}; it is tried again")
                     again.append(job)
-                else:
-                    error = ClimbError(
-                        f"{self._given_up(worker, job)}, for the second time; see what it waits "
-                        "for, or give it longer with --task-timeout SECONDS"
-                    )
-                    if instead is None:
-                        raise error
-                    say(str(error))
-                    yield job.task, instead(job.task, error)
+                    continue
+                times = ", for the second time" if job.tries == _TRIES else ""
+                error = ClimbError(f"{job}: {end}{times}; {remedy}")
+                if instead is None:
+                    raise error
+                say(str(error))
+                yield job.task, instead(job.task, error)
         finally:
             self._end(self._busy())
 
@@ -285,20 +289,23 @@ class LocalEngine:
                     f"them {busy[0].job}, in {busy[0].name}"
                 )
 
-    def _given_up(self, worker: _Worker, job: _Job) -> str:
-        """End a worker that hangs; say what became of its job."""
-        self._end([worker])
+    def _hung(self, worker: _Worker) -> tuple[str, str]:
+        """Say what became of a worker that hung, and what to do."""
         return (
-            f"{job}: {worker.name} computed nothing for {duration(worker.silent)}, as one that is "
-            "stopped or waits for a disk, and was ended"
+            f"{worker.name} computed nothing for {duration(worker.silent)}, as one that is "
+            "stopped or waits for a disk, and was ended",
+            "see what it waits for, or give it longer with --task-timeout SECONDS",
+        )
+
+    def _killed(self, worker: _Worker) -> tuple[str, str]:
+        """Say what became of a worker whose process ended under it, and what to do."""
+        return (
+            f"{worker.name} was killed, for want of memory most likely",
+            f"run the same command again with fewer than {self.workers} workers, it goes on where "
+            "it was",
         )
 
     def _result(self, answer: _Answer) -> Any:
-        if answer.lost:
-            raise ClimbError(
-                "a worker process was killed, for want of memory most likely; run the same "
-                f"command again with fewer than {self.workers} workers, it goes on where it was"
-            )
         if answer.error is not None:
             raise answer.error
         return answer.result
@@ -338,6 +345,7 @@ def _start_servers() -> None:
 
 def _work(number: int, connection: Connection) -> None:
     """Answer one job after the other, as process ``number`` of a pool."""
+    keep_streams()
     global _number
     _number = number
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -74,8 +74,8 @@ class RayEngine:
     ) -> Iterator[tuple[T, R]]:
         """Give (task, result) for each task, as they end; the first error ends the work.
 
-        ``instead`` makes the result of a task that was not done in time; without it that is an
-        error.
+        ``instead`` makes the result of a task that was not done in time, or was lost; without it
+        that is an error.
 
         Raises:
             ClimbError: A task was lost with its process or node, again and again, or not done in
@@ -118,22 +118,21 @@ class RayEngine:
                 f"{task_name(function, task)} was not done {duration(task_timeout())} after the "
                 "task before it; see its node, or give more time with --task-timeout SECONDS"
             )
-            if instead is None:
-                raise error
-            say(str(error))
-            yield task, instead(task, error)
+            yield task, _result_of(error, task, instead)
             return
         task = waiting.pop(ready)
         try:
-            yield task, self._ray.get(ready)
+            result = self._ray.get(ready)
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except self._ray.exceptions.RayError as error:
-            raise ClimbError(
+            lost = ClimbError(
                 f"a task was lost on the Ray cluster, and {_RETRIES} times again: "
                 f"{str(error).splitlines()[0]} Most often a node has too little memory; run the "
                 "same command again with fewer --workers, it goes on where it was"
-            ) from None
+            )
+            result = _result_of(lost, task, instead)
+        yield task, result
 
     def _ready(self, waiting: dict[Any, T], function: Callable[[T], R]) -> Any | None:
         """Return one of ``waiting`` that has ended; None when that takes too long."""
@@ -149,6 +148,14 @@ class RayEngine:
                     f"{len(waiting)}, the first {task_name(function, next(iter(waiting.values())))}"
                 )
         return None
+
+
+def _result_of(error: ClimbError, task: T, instead: Callable[[T, ClimbError], R] | None) -> R:
+    """Return what stands for a task that ended with ``error``; without ``instead``, raise it."""
+    if instead is None:
+        raise error
+    say(str(error))
+    return instead(task, error)
 
 
 def _call(function: Callable[[T], R], task: T, shared: Path) -> R:

@@ -29,13 +29,15 @@ class Patience:
         return True
 
 
-def task_timeout() -> float:
-    """Seconds without a sign of life after which a task is given up.
+def task_timeout(default: float = _DEFAULT) -> float:
+    """Seconds without a sign of life after which a task or a wait is given up.
+
+    They are ``default`` unless the environment variable says otherwise.
 
     Raises:
         UsageError: The environment variable holds no positive number.
     """
-    word = os.environ.get(TIMEOUT) or _DEFAULT
+    word = os.environ.get(TIMEOUT) or default
     try:
         seconds = float(word)
     except ValueError:

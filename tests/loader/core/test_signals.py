@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -73,3 +74,44 @@ main()
 def test_ctrl_c_while_the_command_line_is_imported_is_no_traceback():
     done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "")
+
+
+MANY = "[print('x' * 80) for _ in range(100_000)]"
+WORK = "[(click.echo('y' * 80, err=True), time.sleep(0.01)) for _ in range(50)]"
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        (MANY, '"$0" -c "$1" | true'),
+        (f"{WORK}; open('whole', 'x')", '"$0" -c "$1" 2>&1 | head -1'),
+        (f"{WORK}; open('whole', 'x')", '"$0" -c "$1" 2>&-'),
+        (f"{WORK}; open('whole', 'x').write('mine')", '"$0" -c "$1" >&- 2>&-'),
+    ],
+)
+def test_work_ends_well_though_nobody_reads_what_it_says(tmp_path, body, line):
+    script = SCRIPT.format(body=body)
+    done = subprocess.run(
+        ["bash", "-c", f'{line}; exit "${{PIPESTATUS[0]}}"', sys.executable, script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "whole").exists() or body is MANY
+    if "mine" in body:
+        # No file of ours got the number of a stream that was closed.
+        assert (tmp_path / "whole").read_text() == "mine"
+
+
+def test_a_second_signal_at_the_end_of_a_command_changes_nothing():
+    script = SCRIPT.format(body="time.sleep(60)")
+    with subprocess.Popen([sys.executable, "-c", script], stdout=-1, stderr=-1) as process:
+        process.stdout.readline()
+        for _ in range(20):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.01)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert b"Traceback" not in said

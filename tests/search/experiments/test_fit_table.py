@@ -126,29 +126,6 @@ def test_columns_that_are_not_there_are_named(table, targets, weights, words):
         read_runs([table], targets, weights)
 
 
-@pytest.mark.parametrize(
-    ("heads", "words"),
-    [
-        (["id", "w_a", "w_b", "w_a", "loss"], "columns 2 and 4 are all named 'w_a'"),
-        (["id", "w_a", "w_b", "loss", "loss"], "columns 4 and 5 are all named 'loss'"),
-    ],
-)
-def test_two_columns_of_one_name_are_named(tmp_path, capfd, heads, words):
-    path = write(tmp_path / "runs.csv", heads, [[i, 0.5, 0.5, 0.5, 1.0] for i in range(9)])
-    assert run(["fit", str(path), "--target", "loss", "--out", str(tmp_path / "out")]) == 3
-    assert words in capfd.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-def test_two_scores_of_one_run_are_named_with_their_lines(tmp_path, capfd):
-    weights = write(tmp_path / "w.csv", ["run", "a", "b"], [[i, 0.5, 0.5] for i in range(9)])
-    rows = [[i, 1.0] for i in range(9)]
-    scores = write(tmp_path / "s.csv", ["run", "loss"], [*rows, [4, 2.0]])
-    out = str(tmp_path / "out")
-    assert run(["fit", str(weights), str(scores), "--target", "loss", "--out", out]) == 3
-    assert "lines 6 and 11: run '4' is there twice, and its loss is" in capfd.readouterr().err
-
-
 def test_too_few_runs_and_bad_weights_are_refused_with_numbers(tmp_path):
     heads = ["w_a", "w_b", "loss"]
     few = write(tmp_path / "few.csv", heads, [[0.5, 0.5, 1.0], [0.2, 0.8, "nan"]])
@@ -169,6 +146,27 @@ def test_the_command_leaves_mixture_answer_and_report(table, tmp_path, capfd, re
     assert "mixing law" in page.text
     assert run(["fit", str(table), "--target", "loss"]) == 0
     assert "w_code" in capfd.readouterr().out
+
+
+def test_the_same_fit_again_is_the_same_and_another_is_refused(table, tmp_path, capfd):
+    out = tmp_path / "out"
+    command = ["fit", str(table), "--target", "loss", "--out", str(out)]
+    assert run(command) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert run(command) == 0
+    assert run([*command, "--seed", "1"]) == 3
+    assert "seed was 0 and is 1" in capfd.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["mixture.json", "answer.json", "report.html"])
+def test_a_fit_overwrites_no_file_of_others(table, tmp_path, capfd, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    assert run(["fit", str(table), "--target", "loss", "--out", str(tmp_path / "out")]) == 3
+    said = f"has no fit.json, so it is not ours, and holds {name}; name a new folder"
+    assert said in capfd.readouterr().err
+    assert (tmp_path / "out" / name).read_text() == "mine"
 
 
 def test_a_file_that_is_not_there_is_one_line_and_its_code(tmp_path, capfd):
@@ -200,10 +198,11 @@ def refusal(capfd, *arguments):
 def test_two_columns_of_one_name_are_refused_only_where_they_are_used(tmp_path, capfd):
     for heads in (["w_a", "w_a", "y"], ["w_a", "y", "y"], ["w_a", " w_a", "y"]):
         table = write(tmp_path / "t.csv", heads, rows_of())
-        code, message = refusal(capfd, table)
+        code, message = refusal(capfd, table, "--out", tmp_path / "out")
         assert code == 3
         assert "t.csv, line 1: columns " in message
         assert "rename them, or keep one" in message
+        assert not (tmp_path / "out").exists()
     notes = write(tmp_path / "n.csv", [*HEADS, "note", "note"], [[*r, "", ""] for r in rows_of()])
     assert len(read_runs([notes], ["y"], None).trials) == 12
 

@@ -282,20 +282,24 @@ def test_shards_without_a_tokenizer_can_be_trained_on(bare, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_stopped_proxy_fails_with_its_reason_and_the_search_goes_on(
-    shards, tmp_path, monkeypatch, capsys
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [(signal.SIGSTOP, "stopped or waits for a disk"), (signal.SIGKILL, "was killed")],
+)
+def test_a_proxy_that_is_stopped_or_killed_fails_with_its_reason_and_the_search_goes_on(
+    shards, tmp_path, monkeypatch, capsys, number, why
 ):
     monkeypatch.setenv(TIMEOUT, "3")
     stopped: list[int] = []
     ended = threading.Event()
 
     def stop_two():
-        """Stop the process that trains until a task hung twice, and no other."""
+        """Signal the process that trains until a task was tried twice, and no other."""
         while len(stopped) < 2 and not ended.is_set():
             for child in multiprocessing.active_children():
                 if child.pid not in stopped and child.pid is not None:
                     time.sleep(0.5)  # it takes its task
-                    os.kill(child.pid, signal.SIGSTOP)
+                    os.kill(child.pid, number)
                     stopped.append(child.pid)
             time.sleep(0.05)
 
@@ -311,7 +315,7 @@ def test_a_stopped_proxy_fails_with_its_reason_and_the_search_goes_on(
     failed = [trial for trial in trials if trial["status"] != "ok"]
     assert len(trials) == 4
     assert len(failed) == 1
-    assert "stopped or waits for a disk" in failed[0]["why"]
+    assert why in failed[0]["why"]
     assert "it is tried again" in capsys.readouterr().err
     for pid in stopped:
         with pytest.raises(ProcessLookupError):

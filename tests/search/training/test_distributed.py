@@ -2,13 +2,16 @@
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoModelForCausalLM
 
 from climbstream.loader.audit.ledger import LEDGER
@@ -96,3 +99,74 @@ def test_a_run_goes_on_with_another_number_of_ranks(begin, alone, tmp_path):
     assert process.returncode == 0, said
     assert_same_run(tmp_path, json.loads(out), alone[1])
     assert run(["audit", str(tmp_path), "--json"]) == 0
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def begin_ranks(shards, out, started, *more, ranks=2):
+    """Begin some ranks of a job without torchrun, so that the end of each is seen."""
+    job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+    climb = str(Path(sys.executable).with_name("climb"))
+    command = [climb, "train", str(shards), "--out", str(out), f"--tokens={128 * 100_000}"]
+    command += ["--seq-len=32", "--batch-rows=4", *more]
+    return [
+        subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **job, "RANK": str(rank), "WORLD_SIZE": str(ranks)},
+        )
+        for rank in range(started)
+    ]
+
+
+def ends(processes):
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    return [process.returncode for process in processes], said
+
+
+def test_a_signal_to_all_ranks_at_once_saves_one_checkpoint_and_ends_each_with_143(
+    shards, tmp_path
+):
+    processes = begin_ranks(shards, tmp_path, 2)
+    while not (tmp_path / "metrics.jsonl").exists():
+        assert [process.poll() for process in processes] == [None, None]
+        time.sleep(0.01)
+    for _ in range(3):
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+    codes, said = ends(processes)
+    assert codes == [143, 143], said
+    steps = {re.search(r"stopped after step ([\d,]+) of", text)[1] for text in said}
+    assert len(steps) == 1
+    assert not any("Traceback" in text for text in said)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert f"{saved['schedule']['last_epoch']:,}" in steps
+
+
+def test_a_rank_that_never_starts_is_given_up_by_the_deadline(shards, tmp_path):
+    codes, (said,) = ends(begin_ranks(shards, tmp_path, 1, "--task-timeout=4"))
+    assert codes == [5]
+    assert "error: waited 4.0 s for all 2 ranks to start; this is rank 0" in said
+    assert "Traceback" not in said
+
+
+def test_a_rank_that_is_stopped_is_given_up_by_the_deadline(shards, tmp_path):
+    first, second = begin_ranks(shards, tmp_path, 2, "--task-timeout=5")
+    while not (tmp_path / "metrics.jsonl").exists():
+        assert [first.poll(), second.poll()] == [None, None]
+        time.sleep(0.01)
+    second.send_signal(signal.SIGSTOP)
+    try:
+        codes, (said,) = ends([first])
+    finally:
+        second.kill()
+        second.communicate()
+    assert codes == [5], said
+    assert "error: rank 0" in said
+    assert "5 s for" in said
+    assert "Traceback" not in said

@@ -52,6 +52,25 @@ def test_a_worker_that_is_killed_is_an_error_with_a_remedy():
         list(pool.run(eval, ["__import__('os')._exit(1)"]))
 
 
+def test_a_task_whose_process_is_killed_once_is_tried_again_where_it_may_fail(tmp_path, capsys):
+    flag = tmp_path / "flag"
+    kill = f"open({str(flag)!r}, 'x').close() or __import__('os')._exit(1) if not {exists(flag)}"
+    with LocalEngine(1) as pool:
+        results = dict(pool.run(eval, ["1 + 1", f"{kill} else 7"], lambda *_: None))
+    assert list(results.values()) == [2, 7]
+    assert (
+        "was killed, for want of memory most likely; it is tried again" in capsys.readouterr().err
+    )
+
+
+def test_a_task_whose_process_is_killed_twice_fails_and_the_others_go_on():
+    kill = "__import__('os')._exit(1)"
+    with LocalEngine(1) as pool:
+        results = dict(pool.run(eval, [kill, "1 + 1"], lambda _, error: str(error)))
+    assert results["1 + 1"] == 2
+    assert "was killed, for want of memory most likely, for the second time;" in results[kill]
+
+
 # Hung processes.
 
 STOP = "(o := __import__('os')).kill(o.getpid(), 19)"

@@ -1,0 +1,98 @@
+"""Waits: a call that blocks is told of after 60 s, and given up after a deadline."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from .console import duration, say
+from .engines.task_timeout import Patience
+from .errors import RemoteError
+
+T = TypeVar("T")
+
+_TICK = 1.0
+"""Seconds between two looks, at most."""
+
+
+def wait_for(call: Callable[[], T], what: str, timeout: float) -> T:
+    """Return what ``call`` returns; ``what`` completes "waiting for".
+
+    It runs in a thread of its own, so signals are heard meanwhile. One that is given up goes on
+    there until the process ends.
+
+    Raises:
+        RemoteError: It did not return in ``timeout`` seconds.
+    """
+    answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            answers.put((call(), None))
+        except BaseException as error:
+            answers.put((None, error))
+
+    threading.Thread(target=run, name="climbstream-wait", daemon=True).start()
+    begun, patience = time.monotonic(), Patience()
+    while (waited := time.monotonic() - begun) < timeout:
+        try:
+            value, error = answers.get(timeout=min(_TICK, timeout - waited))
+        except queue.Empty:
+            if patience.over(time.monotonic() - begun):
+                say(_told(what, time.monotonic() - begun, timeout))
+            continue
+        if error is not None:
+            raise error
+        result: T = value
+        return result
+    raise RemoteError(
+        f"waited {duration(timeout)} for {what}; run the same command again, it goes on where it "
+        "was, or give it longer with --task-timeout SECONDS"
+    )
+
+
+def _told(what: str, waited: float, timeout: float) -> str:
+    return (
+        f"waiting for {what} for {duration(waited)} by now; it is given up after "
+        f"{duration(timeout)} (--task-timeout)"
+    )
+
+
+class SlowStepWatch:
+    """In its ``with`` block, tells of each step that takes over 60 s, from a thread of its own.
+
+    It ends nothing: what a step waits for has a deadline of its own.
+    """
+
+    def __init__(self, what: str) -> None:
+        """Watch steps; ``what`` says what a slow one may wait for."""
+        self._what = what
+        self._step = "the first step"
+        self._begun = time.monotonic()
+        self._ended = threading.Event()
+
+    def begin(self, step: str) -> None:
+        """Take note that a step begins."""
+        self._step, self._begun = step, time.monotonic()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._watch, name="climbstream-watch", daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+
+    def _watch(self) -> None:
+        begun, patience = self._begun, Patience()
+        while not self._ended.wait(_TICK):
+            if self._begun != begun:
+                begun, patience = self._begun, Patience()
+            if patience.over(seconds := time.monotonic() - begun):
+                say(f"{self._step} has taken {duration(seconds)} by now; maybe {self._what}")

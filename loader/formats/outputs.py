@@ -1,0 +1,160 @@
+"""Outputs: folders that commands fill, and how to tell whose a folder is."""
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.files import read_json
+from climbstream.loader.core.workdir import begin_or_resume
+
+from .manifest import MANIFEST, PULL
+
+WORK = ".build"
+"""Folder of the work in progress of a build, an import or an append."""
+BASE = "append to"
+"""In the plan of an append, the build that it adds to."""
+_PLAN = f"{WORK}/plan.json"
+_SHARDS = (
+    (MANIFEST, {"fingerprint", "clusters"}),
+    (PULL, {"pull", "shards"}),
+    *((_PLAN, {key}) for key in ("builder", "importer", BASE)),
+)
+"""Files that mark a shard directory, and keys that they hold."""
+_EXPORTS = tuple(
+    (name, {key})
+    for key, names in {
+        "exporter": ("export.json", ".export/plan.json"),
+        "drawn": ("drawn.json", ".drawn/plan.json"),
+    }.items()
+    for name in names
+)
+"""The same of the folder of an export."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFolder:
+    """What a command leaves in a folder that may hold files of others, too."""
+
+    command: str
+    plan: str
+    """File of its plan."""
+    keys: frozenset[str]
+    """Keys of that plan; no other command has them all."""
+    leaves: tuple[str, ...]
+    """Files and folders beside the plan: none may be there when the plan is not."""
+    more: tuple[str, ...] = ()
+    """What may be there before, of the user or of another command."""
+
+    def has(self, folder: Path) -> bool:
+        """Whether the command has begun in ``folder``."""
+        return self.keys <= keys_of(folder / self.plan)
+
+    def begin(self, out: Path, plan: Mapping[str, Any], *, folders: tuple[str, ...] = ()) -> bool:
+        """Begin ``plan`` in ``out`` or go on with it, as `begin_or_resume` does.
+
+        Raises:
+            InvalidDataError: Another command fills ``out``; or as of `begin_or_resume`.
+        """
+        if owner := _owner(out, self):
+            raise InvalidDataError(f"{out} is {owner}; name a new folder")
+        return begin_or_resume(out, self.plan, plan, leaves=self.leaves, folders=folders)
+
+
+SEARCH = RunFolder(
+    command="climb search",
+    plan="search.json",
+    keys=frozenset({"search", "shards", "targets"}),
+    leaves=("trials.jsonl", "mixture.json", "answer.json", "report.html"),
+    more=("events",),
+)
+DOREMI = RunFolder(
+    command="climb search --preset doremi",
+    plan="search.json",
+    keys=frozenset({"doremi", "shards", "targets"}),
+    leaves=(
+        "result.json",
+        "mixture.json",
+        "reference.pt",
+        "reference.begun.pt",
+        "follower.begun.pt",
+        "weights.jsonl",
+    ),
+)
+TRAIN = RunFolder(
+    command="climb train",
+    plan="run.json",
+    keys=frozenset({"train", "shards", "settings"}),
+    leaves=(
+        "result.json",
+        "checkpoint.pt",
+        "model",
+        "weights.jsonl",
+        "served.jsonl",
+        "metrics.jsonl",
+    ),
+    more=("events", "weights.request.json"),
+)
+COMPARE = RunFolder(
+    command="a comparison",
+    plan="compare.json",
+    keys=frozenset({"shards", "mixtures", "targets", "seeds"}),
+    leaves=("runs.jsonl",),
+)
+FIT = RunFolder(
+    command="climb fit",
+    plan="fit.json",
+    keys=frozenset({"fit", "tables", "targets"}),
+    leaves=("mixture.json", "answer.json", "report.html"),
+)
+DEMO = RunFolder(
+    command="climb demo",
+    plan="demo.json",
+    keys=frozenset({"demo"}),
+    leaves=("shards", "search", "compare", "report.html"),
+    more=("cache",),
+)
+_RUNS = (SEARCH, DOREMI, TRAIN, COMPARE, FIT, DEMO)
+_NAMES = frozenset(name for run in _RUNS for name in (run.plan, *run.leaves, *run.more))
+
+
+def is_shard_directory(folder: Path) -> bool:
+    """Whether ``folder`` is a shard directory, or one that is about to be built or pulled."""
+    return _is_marked(folder, _SHARDS)
+
+
+def writer_of(path: Path) -> str:
+    """Name the command that has written ``path``, or what it lies in, beside files of others.
+
+    "" if there is none, or ``path`` lies in a folder that is a command's alone.
+    """
+    for place in (path, *path.parents):
+        if place.name in _NAMES:
+            for run in _RUNS:
+                if place.name in (run.plan, *run.leaves, *run.more) and run.has(place.parent):
+                    return run.command
+    return ""
+
+
+def keys_of(path: Path) -> Set[str]:
+    """Return the keys of the JSON object in a file; none if it is no such file."""
+    try:
+        value = read_json(path) if path.is_file() else None
+    except (InvalidDataError, OSError):
+        return set()
+    return value.keys() if isinstance(value, dict) else set()
+
+
+def _owner(folder: Path, user: RunFolder) -> str:
+    """Say whose ``folder`` is, if not of ``user``."""
+    if is_shard_directory(folder):
+        return "a shard directory"
+    if _is_marked(folder, _EXPORTS):
+        return "the folder of an export"
+    other = next((run for run in _RUNS if run is not user and run.has(folder)), None)
+    return f"the folder of {other.command}" if other else ""
+
+
+def _is_marked(folder: Path, marks: tuple[tuple[str, set[str]], ...]) -> bool:
+    return any(keys <= keys_of(folder / name) for name, keys in marks)
