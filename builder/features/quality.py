@@ -20,6 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from .characters import is_capital, is_digit, is_letter
 from .quality_words import (
     ARTICLE,
     COMMON,
@@ -32,19 +33,7 @@ from .quality_words import (
     SHOUT,
     TERMS_PHRASES,
 )
-from .words import (
-    CAPITALS,
-    DIGITS,
-    JUMBLED,
-    LETTERS,
-    code_points,
-    find_words,
-    hash_word,
-    is_capital,
-    is_digit,
-    is_letter,
-    runs,
-)
+from .words import CAPITALS, DIGITS, JUMBLED, LETTERS, code_points, find_words, hash_word, runs
 
 HEAD = 8_000
 """Characters that are looked at."""

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
-from .words import LETTERS, code_points, find_words, is_digit, is_letter
+from .characters import is_digit, is_letter
+from .words import LETTERS, UNSPACED, code_points, find_words, join_characters
 
 FEATURES = 1 << 16
 HEAD = 4_000
@@ -75,14 +76,18 @@ def _count(texts: Sequence[str]) -> Any:
 
 @njit(cache=True, nogil=True)
 def _count_features(points: Any, hashes: Any, begins: Any, ends: Any, shapes: Any) -> Any:
-    """Count the words of two characters or more, and the marks: features int32, float32 ``[m]``."""
+    """Count words of two characters or more, and marks: features int32, float32 ``[m]``.
+
+    Where a script has no spaces, pairs of characters are its words.
+    """
+    joined = join_characters(hashes, begins, ends, shapes)
     found = np.empty(len(hashes) + len(points), np.int32)
     n = 0
     for i in range(len(hashes)):
         size = ends[i] - begins[i]
-        if size > 1:
+        if size > 1 or shapes[i] & UNSPACED:
             number = not shapes[i] & LETTERS
-            found[n] = size % FEATURES if number else hashes[i] >> np.uint64(48)
+            found[n] = size % FEATURES if number else joined[i] >> np.uint64(48)
             n += 1
     for point in points:
         if point > 0x20 and not is_letter(point) and not is_digit(point):

@@ -1,22 +1,46 @@
-"""Words of a text, found by compiled code: what duplicates are compared by and quality counts.
+"""Words of a text, found by compiled code: what texts are compared, embedded and judged by.
 
-A word is a run of letters and digits, whatever its case; an apostrophe within joins. All that is no
-ASCII and neither a mark nor a space counts as a letter.
+The words are those of Unicode's segmentation (UAX 29), as far as it needs no dictionary: a word is
+a run of letters and digits, whatever its case; an apostrophe within joins. In scripts that put no
+spaces between words each character is a word (Chinese, Japanese, Thai, Khmer and the like), so that
+what is done with words in a row is done with n-grams of characters there. Texts are folded first
+(NFKC), for comparison alone: accents are one with their letters, wide and presentation forms are
+the plain ones.
 """
 
+import unicodedata
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-LETTERS, DIGITS, CAPITALS, JUMBLED = 1, 2, 4, 8
-"""What a word may have: letters, digits, capitals alone, a digit right between small letters."""
+from .characters import (
+    is_capital,
+    is_digit,
+    is_invisible,
+    is_letter,
+    is_unspaced,
+    lower,
+)
+
+LETTERS, DIGITS, CAPITALS, JUMBLED, UNSPACED = 1, 2, 4, 8, 16
+"""What a word may have: letters, digits, capitals alone, a digit right between small letters; or it
+is one character of a script without spaces."""
+
+
+def fold(text: str) -> str:
+    r"""Fold what is written in several ways to one: NFKC.
+
+    >>> fold("ﬁne cafe\u0301")
+    'fine café'
+    """
+    return text if text.isascii() else unicodedata.normalize("NFKC", text)
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
-    """Code points of ``text``: uint32 ``[n]``."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    """Code points of ``text``, folded: uint32 ``[n]``."""
+    return np.frombuffer(fold(text).encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 def hash_word(word: str) -> int:
@@ -32,41 +56,83 @@ def find_words(points: Any) -> Any:
 
     Returns their hashes uint64 ``[w]``, begins and ends int64 ``[w]``, and shapes uint8 ``[w]``.
     """
-    most = len(points) // 2 + 1
+    most = len(points)
     hashes, shapes = np.empty(most, np.uint64), np.empty(most, np.uint8)
     begins, ends = np.empty(most, np.int64), np.empty(most, np.int64)
     found = at = 0
     while at < len(points):
-        if not (is_letter(points[at]) or is_digit(points[at])):
+        point = points[at]
+        if not (is_letter(point) or is_digit(point)):
             at += 1
             continue
-        begin, value, shape = at, np.uint64(14695981039346656037), CAPITALS
-        while at < len(points):
-            point = points[at]
-            if is_letter(point):
-                shape |= LETTERS
-                if not is_capital(point):
-                    shape &= ~CAPITALS
-            elif is_digit(point):
-                shape |= DIGITS
-                if begin < at < len(points) - 1 and _is_small(points[at - 1], points[at + 1]):
-                    shape |= JUMBLED
-            elif not (
-                (point == 0x27 or point == 0x2019)
-                and at + 1 < len(points)
-                and is_letter(points[at - 1])
-                and is_letter(points[at + 1])
-            ):
-                break
-            else:
-                point = np.uint32(0x27)
-            value = (value ^ np.uint64(_lower(point))) * np.uint64(1099511628211)
-            at += 1
+        begin = at
+        if is_unspaced(point):
+            value, shape, at = _mix(_START, point), LETTERS | UNSPACED, at + 1
+        else:
+            value, shape, at = _read_word(points, at)
         # FNV leaves its high bits nearly alone in short words.
         hashes[found] = (value ^ (value >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
         begins[found], ends[found], shapes[found] = begin, at, shape
         found += 1
     return hashes[:found], begins[:found], ends[:found], shapes[:found]
+
+
+_START = np.uint64(14695981039346656037)
+
+
+@njit(cache=True, nogil=True)
+def _mix(value: Any, point: Any) -> Any:
+    return (value ^ np.uint64(lower(point))) * np.uint64(1099511628211)
+
+
+@njit(cache=True, nogil=True)
+def _read_word(points: Any, begin: Any) -> Any:
+    """Read the word that begins at ``begin``: its value, its shape and where it ends."""
+    value, shape, at = _START, CAPITALS, begin
+    while at < len(points):
+        point = points[at]
+        if is_unspaced(point):
+            break
+        if is_letter(point):
+            shape |= LETTERS
+            if not is_capital(point):
+                shape &= ~CAPITALS
+        elif is_digit(point):
+            shape |= DIGITS
+            if begin < at < len(points) - 1 and _is_small(points[at - 1], points[at + 1]):
+                shape |= JUMBLED
+        elif is_invisible(point):
+            at += 1
+            continue
+        elif _joins(points, at):
+            point = np.uint32(0x27)
+        else:
+            break
+        value = _mix(value, point)
+        at += 1
+    return value, shape, at
+
+
+@njit(cache=True, nogil=True)
+def _joins(points: Any, at: Any) -> Any:
+    """Whether an apostrophe between letters stands at ``at``."""
+    mark = points[at] == 0x27 or points[at] == 0x2019
+    return mark and at + 1 < len(points) and is_letter(points[at - 1]) and is_letter(points[at + 1])
+
+
+@njit(cache=True, nogil=True)
+def join_characters(hashes: Any, begins: Any, ends: Any, shapes: Any) -> Any:
+    """Join each character of a script without spaces with the one that follows it at once.
+
+    So that pairs of characters stand where other scripts have words: hashes uint64 ``[w]``.
+    """
+    joined = hashes.copy()
+    for i in range(len(hashes) - 1):
+        if shapes[i] & shapes[i + 1] & UNSPACED and ends[i] == begins[i + 1]:
+            joined[i] = (hashes[i] ^ (hashes[i + 1] >> np.uint64(7))) * np.uint64(
+                0x9E3779B97F4A7C15
+            )
+    return joined
 
 
 @njit(cache=True, nogil=True)
@@ -81,46 +147,6 @@ def runs(hashes: Any, length: Any) -> Any:
             value ^= value >> np.uint64(32)
         found[first] = value
     return found
-
-
-@njit(cache=True, nogil=True)
-def is_letter(point: Any) -> Any:
-    """Whether a code point is part of words and no digit."""
-    if point < 0x80:
-        return 0x41 <= point <= 0x5A or 0x61 <= point <= 0x7A
-    return (
-        point >= 0xC0
-        and not 0x2000 <= point < 0x2C00
-        and not 0x3000 <= point < 0x3040
-        and not 0xFE00 <= point < 0xFE70
-        and point != 0xD7
-        and point != 0xF7
-        and point < 0xFFF0
-    )
-
-
-@njit(cache=True, nogil=True)
-def is_digit(point: Any) -> Any:
-    """Whether a code point is an ASCII digit."""
-    return 0x30 <= point <= 0x39
-
-
-@njit(cache=True, nogil=True)
-def is_capital(point: Any) -> Any:
-    """Whether a code point is a capital of the Latin, Greek or Cyrillic script."""
-    return _lower(point) != point
-
-
-@njit(cache=True, nogil=True)
-def _lower(point: Any) -> Any:
-    if (
-        0x41 <= point <= 0x5A
-        or 0xC0 <= point <= 0xDE
-        or 0x391 <= point <= 0x3A9
-        or 0x410 <= point <= 0x42F
-    ):
-        return point + np.uint32(32)
-    return point
 
 
 @njit(cache=True, nogil=True)

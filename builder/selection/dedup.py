@@ -1,10 +1,10 @@
 """Duplicates: exact ones by hash, near ones by MinHash with locality-sensitive hashing.
 
 Two texts are as alike as the sets of three words in a row that they hold (Jaccard), whatever their
-capitals and marks. Signatures, a byte a hash (Li and König 2010), estimate that within .04; those
-that agree in one of `BANDS` parts are compared (Broder 1997; Leskovec, Rajaraman, Ullman, "Mining
-of Massive Datasets", chapter 3). At .8 a pair escapes with a chance of 10^-7. Finding them holds 21
-bytes a document.
+capitals and marks; of three characters in scripts without spaces. Signatures, a byte a hash (Li and
+König 2010), estimate that within .04; those that agree in one of `BANDS` parts are compared (Broder
+1997; Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3). At .8 a pair escapes
+with a chance of 10^-7. Finding them holds 21 bytes a document.
 """
 
 import tempfile

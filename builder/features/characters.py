@@ -1,0 +1,175 @@
+"""Characters: what a code point is, for compiled code: a letter, a digit, of which case.
+
+Written as ranges, so that it compiles to comparisons. A code point that Unicode does not have yet
+counts as a letter of its block.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def is_letter(point: Any) -> Any:
+    """Whether a code point is part of words and no digit; marks on letters are letters."""
+    if point < 0x80:
+        return 0x41 <= point <= 0x5A or 0x61 <= point <= 0x7A
+    return (
+        (0xC0 <= point < 0x2000 or 0x2C00 <= point < 0xE000 or 0xF900 <= point < 0xFFF0)
+        and not 0x2E00 <= point < 0x2E80
+        and not 0x3000 <= point < 0x3005
+        and not 0x3008 <= point < 0x3021
+        and not 0xFE00 <= point < 0xFE70
+        and point != 0xD7
+        and point != 0xF7
+        and point != 0x30FB
+        and not is_digit(point)
+        and not _is_mark(point)
+    ) or (0x10000 <= point < 0x1D000 or 0x1E000 <= point < 0x1F000 or 0x20000 <= point < 0x40000)
+
+
+@njit(cache=True, nogil=True)
+def _is_mark(point: Any) -> Any:
+    """Whether a code point from 0xC0 to 0x1FFF is a mark between words."""
+    if point < 0x900:
+        return (
+            point == 0x37E
+            or point == 0x387
+            or 0x55A <= point <= 0x55F
+            or 0x589 <= point <= 0x58F
+            or point == 0x5BE
+            or point == 0x5C0
+            or point == 0x5C3
+            or point == 0x5F3
+            or point == 0x5F4
+            or 0x600 <= point <= 0x60F
+            or 0x61B <= point <= 0x61F
+            or 0x66A <= point <= 0x66D
+            or point == 0x6D4
+            or 0x700 <= point <= 0x70F
+        )
+    return (
+        0x964 <= point <= 0x965
+        or point == 0x970
+        or point == 0xDF4
+        or point == 0xE3F
+        or point == 0xE4F
+        or 0xE5A <= point <= 0xE5B
+        or 0xF04 <= point <= 0xF17
+        or 0x104A <= point <= 0x104F
+        or point == 0x10FB
+        or 0x1360 <= point <= 0x1368
+        or 0x17D4 <= point <= 0x17DB
+        or 0x1800 <= point <= 0x180E
+    )
+
+
+@njit(cache=True, nogil=True)
+def is_digit(point: Any) -> Any:
+    """Whether a code point is a decimal digit, of any script that writes numbers with its own."""
+    if point < 0x660:
+        return 0x30 <= point <= 0x39
+    return (
+        point <= 0x669
+        or 0x6F0 <= point <= 0x6F9
+        # From Devanagari to Malayalam digits lie 128 apart.
+        or (0x966 <= point <= 0xDEF and (point - 0x966) % 0x80 < 10)
+        or 0xE50 <= point <= 0xE59
+        or 0xED0 <= point <= 0xED9
+        or 0xF20 <= point <= 0xF29
+        or 0x1040 <= point <= 0x1049
+        or 0x17E0 <= point <= 0x17E9
+    )
+
+
+@njit(cache=True, nogil=True)
+def is_capital(point: Any) -> Any:
+    """Whether a code point is a capital of the Latin, Greek, Cyrillic or Armenian script."""
+    return lower(point) != point
+
+
+@njit(cache=True, nogil=True)
+def lower(point: Any) -> Any:
+    """Return the small letter of a capital, any other code point as it is."""
+    if point < 0x100:
+        capital = 0x41 <= point <= 0x5A or (0xC0 <= point <= 0xDE and point != 0xD7)
+        return point + np.uint32(32) if capital else point
+    if point < 0x180:
+        if point == 0x130:
+            return np.uint32(0x69)
+        if point == 0x178:
+            return np.uint32(0xFF)
+        odd = 0x139 <= point <= 0x148 or 0x179 <= point <= 0x17E
+        pairs = odd or not (0x131 <= point <= 0x138 or point == 0x149 or point == 0x17F)
+        return point + np.uint32(1) if pairs and point % 2 == odd else point
+    if 0x391 <= point <= 0x3AB or 0x410 <= point <= 0x42F:
+        return point + np.uint32(32)
+    if 0x386 <= point <= 0x38F:
+        return _lower_accented(point)
+    if 0x400 <= point <= 0x40F:
+        return point + np.uint32(80)
+    if 0x531 <= point <= 0x556:
+        return point + np.uint32(48)
+    if point == 0x1AF:
+        return np.uint32(0x1B0)
+    pairs = (
+        0x1A0 <= point <= 0x1A5
+        or 0x1E00 <= point <= 0x1E95
+        or 0x1EA0 <= point <= 0x1EFF
+        or 0x460 <= point <= 0x481
+        or 0x48A <= point <= 0x4BF
+        or 0x4D0 <= point <= 0x52F
+        or 0x1DE <= point <= 0x1EF
+        or 0x218 <= point <= 0x21F
+    )
+    return point + np.uint32(1) if pairs and point % 2 == 0 else point
+
+
+@njit(cache=True, nogil=True)
+def _lower_accented(point: Any) -> Any:
+    """Return the small letter of a Greek capital with an accent."""
+    if point == 0x386:
+        return np.uint32(0x3AC)
+    if 0x388 <= point <= 0x38A:
+        return point + np.uint32(37)
+    if point == 0x38C:
+        return np.uint32(0x3CC)
+    return point + np.uint32(63) if point >= 0x38E else point
+
+
+@njit(cache=True, nogil=True)
+def is_unspaced(point: Any) -> Any:
+    """Whether a code point is of a script that writes no spaces between words."""
+    if point < 0xE00:
+        return False
+    return (
+        point < 0xF00  # Thai, Lao
+        or 0x1000 <= point < 0x10A0  # Myanmar
+        or 0x1780 <= point < 0x1800  # Khmer
+        or 0x1950 <= point < 0x1AB0  # Tai Le, New Tai Lue, Khmer symbols, Tai Tham
+        or 0x1B00 <= point < 0x1B80  # Balinese
+        or 0x2E80 <= point < 0x3130  # Han radicals, kana, Bopomofo
+        or 0x31A0 <= point < 0xA4D0  # Bopomofo and kana extended, Han, Yi
+        or 0xA980 <= point < 0xA9E0  # Javanese
+        or 0xA9E0 <= point < 0xAA00  # Myanmar extended
+        or 0xAA60 <= point < 0xAAE0  # Myanmar extended, Tai Viet
+        or 0xF900 <= point < 0xFB00  # Han compatibility
+        or 0x1B000 <= point < 0x1B170  # kana supplement
+        or 0x20000 <= point < 0x40000  # Han
+    )
+
+
+@njit(cache=True, nogil=True)
+def is_invisible(point: Any) -> Any:
+    """Whether a code point shows nothing and parts no words: soft hyphen, joiners, directions."""
+    if point < 0x200B:
+        return point == 0xAD or point == 0x61C
+    return (
+        0x200C <= point <= 0x200F
+        or 0x202A <= point <= 0x202E
+        or 0x2060 <= point <= 0x2064
+        or 0x2066 <= point <= 0x2069
+        or 0xFE00 <= point <= 0xFE0F
+        or point == 0xFEFF
+    )
