@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
+from climbstream.builder.exporter.job import ExportJob
 from climbstream.builder.exporter.mixture import export_mixture
 from climbstream.builder.exporter.shards import BLENDS, LAYOUTS, export_shards
 from climbstream.builder.importer.pipeline import import_corpus
 from climbstream.builder.importer.settings import ImportSettings
-from climbstream.builder.publisher.repo_files import WHAT, collect, size_of
+from climbstream.builder.publisher.repo_files import WHAT, PublishSettings, collect, size_of
 from climbstream.builder.publisher.upload import Publisher
 from climbstream.loader.cli.main import task_timeout_option, timeout_option
 from climbstream.loader.cli.options import json_option, show
@@ -97,13 +98,16 @@ def export(
     weights = Mixture.load(mixture) if mixture else None
     value: dict[str, Any] = {"out": str(out), "to": to}
     if tokens is not None:
-        drawn = export_mixture(directory, out, to, weights, tokens, text=text, workers=workers)
-        table = text_table(("cluster", "tokens"), [(k, f"{n:,}") for k, n in drawn.items()], left=1)
-        show({**value, "tokens": drawn}, f"{table}\n\n{out}", as_json=as_json)
+        job = ExportJob(directory=directory, out=out, to=to, text=text, workers=workers)
+        counts = export_mixture(job, weights, tokens)
+        table = text_table(
+            ("cluster", "tokens"), [(k, f"{n:,}") for k, n in counts.items()], left=1
+        )
+        show({**value, "tokens": counts}, f"{table}\n\n{out}", as_json=as_json)
         return
-    said = export_shards(directory, out, to, weights, text=text, workers=workers)
-    value["file"] = str(out / BLENDS[to]) if said else None
-    show({**value, "mixture": said}, said or str(out), as_json=as_json)
+    blend = export_shards(directory, out, to, weights, text=text, workers=workers)
+    value["file"] = str(out / BLENDS[to]) if blend else None
+    show({**value, "mixture": blend}, blend or str(out), as_json=as_json)
 
 
 @click.command()
@@ -158,6 +162,9 @@ def publish(
     command is run again. You are who HF_TOKEN or `hf auth login` says.
     """
     check_repo(repo)
+    settings = PublishSettings(
+        what=what, mixture=mixture, tokens=tokens, text=text, heldout=heldout, license=license_
+    )
     verdict = verify_directory(directory)
     if faults := verdict.faults:
         raise IntegrityError(
@@ -166,27 +173,23 @@ def publish(
     if verdict.unexpected:
         say(f"not of the manifest, so not published: {some_names(verdict.unexpected)}")
     with tempfile.TemporaryDirectory(prefix="climbstream-") as temporary:
-        found = collect(
-            directory,
-            repo,
-            work or Path(temporary),
-            what=what,
-            mixture=mixture,
-            tokens=tokens,
-            text=text,
-            heldout=heldout,
-            license_=license_,
-        )
+        publication = collect(directory, repo, work or Path(temporary), settings)
         if dry_run:
-            files = {path: size_of(content) for path, content in sorted(found.files.items())}
-            value = {"repo": repo, "license": found.license, "bytes": found.bytes, "files": files}
+            files = {path: size_of(content) for path, content in sorted(publication.files.items())}
+            value = {
+                "repo": repo,
+                "license": publication.license,
+                "bytes": publication.bytes,
+                "files": files,
+            }
             table = text_table(("file", "bytes"), [(p, f"{n:,}") for p, n in files.items()], left=1)
-            about = f"{len(files)} files, {found.bytes:,} bytes · licence: {found.license}"
-            show(value, f"{table}\n\n{about} · nothing was sent", as_json=as_json)
+            size = f"{len(files)} files, {publication.bytes:,} bytes"
+            about = f"{size} · licence: {publication.license} · nothing was sent"
+            show(value, f"{table}\n\n{about}", as_json=as_json)
             return
-        published = Publisher(repo).publish(found, private=private, tag=tag)
-    said = (
+        published = Publisher(repo).publish(publication, private=private, tag=tag)
+    summary = (
         f"{repo}: {published.files} files, {published.bytes:,} bytes, {published.sent} files sent "
-        f"· commit {published.commit} · licence: {found.license}"
+        f"· commit {published.commit} · licence: {publication.license}"
     )
-    show(published.to_json(), said, as_json=as_json)
+    show(published.to_json(), summary, as_json=as_json)

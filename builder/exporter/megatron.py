@@ -5,8 +5,8 @@ The index, little-endian, after ``megatron/core/datasets/indexed_dataset.py``::
     MMIDIDX\0\0 | u64 version 1 | u8 type of a token | u64 n | u64 n + 1
     | i32 tokens of each document [n] | i64 its first byte in the .bin [n] | i64 0..n [n + 1]
 
-A document is one sequence, with the token that ends it as Megatron's own ``--append-eod`` does:
-by that token alone Megatron knows, within a sample, where documents end.
+A document is one sequence, with its end token, as Megatron's own ``--append-eod`` writes it. Within
+a sample, that token is all by which Megatron knows where documents end.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,19 +24,22 @@ from climbstream.loader.formats.mixture import Mixture
 
 _MAGIC = b"MMIDIDX\x00\x00"
 _TYPES = {"uint16": (8, "<u2"), "uint32": (4, "<i4")}
-"""Code and type by ours: there are no 32 bits without sign, and no ids that would need them."""
+"""Megatron's code and type for each of ours. It has no uint32; no id needs the 32nd bit."""
 
 
 def write_indexed(
     prefix: Path, parts: Iterable[list[NDArray[Any]]], dtype: str, end: int | None
 ) -> int:
-    """Write ``prefix.bin`` and ``prefix.idx`` of documents, uint16 or uint32; return their tokens.
+    """Write ``prefix.bin`` and ``prefix.idx``; return the number of tokens.
 
-    ``parts`` are held one at a time; of each document its length is kept. ``end`` is the token that
-    ends each of them; None: there is none.
+    Args:
+        prefix: Path of both files, without ending.
+        parts: Lists of documents; one list is held in memory at a time.
+        dtype: ``uint16`` or ``uint32``.
+        end: Token that ends every document; None: documents have none.
 
     Raises:
-        IntegrityError: A document does not end so.
+        IntegrityError: A document does not end with ``end``.
     """
     code, kind = _TYPES[dtype]
     counts: list[NDArray[np.int32]] = []
@@ -62,17 +65,17 @@ def write_indexed(
 
 
 def prefixes(names: Sequence[str]) -> list[str]:
-    """Return the prefix of the files of each cluster: its name, without spaces."""
+    """Prefix of the files of each cluster: its name, with underscores for spaces."""
     return [*told_apart({name: name.replace(" ", "_") for name in names}).values()]
 
 
-def blend(manifest: Manifest, mixture: Mixture, folder: Path) -> str:
-    """Return the words of ``--data-path``: weight and prefix of each cluster that has weight.
+def blend_words(manifest: Manifest, mixture: Mixture, folder: Path) -> str:
+    """Return the words of ``--data-path``: weight and prefix of each cluster with weight.
 
-    Its weights are shares of rows of equally many tokens, as ours are.
+    Megatron's weights are shares of samples of equally many tokens, as ours are.
 
     Raises:
-        UsageError: ``folder`` has a space in its path, at which Megatron would part it.
+        UsageError: The path of ``folder`` has a space, at which Megatron would split it.
         InvalidDataError: The mixture is for other clusters, or weights one without documents.
     """
     if len(str(folder).split()) != 1:
@@ -85,7 +88,7 @@ def blend(manifest: Manifest, mixture: Mixture, folder: Path) -> str:
     paths = prefixes(manifest.names)
     for cluster, weight, prefix in zip(manifest.clusters, weights, paths, strict=True):
         if not weight:
-            continue  # it takes no weight of 0
+            continue  # Megatron refuses a weight of 0
         if not cluster.documents:
             raise InvalidDataError(
                 f"cluster {cluster.name} has weight {weight:.3g} but no document; give it weight 0"

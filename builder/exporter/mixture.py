@@ -1,14 +1,17 @@
-"""Drawn: a mixture made into documents, so many tokens by its weights, shuffled, as ClimbMix is.
+"""Export of a mixture: so many tokens by its weights, shuffled, as NVIDIA published ClimbMix.
 
-Of each cluster whole documents are taken in a random order until it has its share; one that is due
-more than it holds is taken as often as needed. Shuffling takes two passes, as there may be more
-documents than memory: the documents of some shards go into a spool, sorted by the file they are to
-be in; then each file takes its part of every spool, and is shuffled in memory.
+Whole documents of each cluster are taken in a random order until its share is reached. A cluster
+with fewer tokens than its share is taken several times.
+
+There may be more documents than memory, so shuffling takes two passes. The first writes the
+documents of some shards to a spool, sorted by the output file that each goes to at random. The
+second reads the part of one output file from every spool, and shuffles it in memory.
 """
 
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from numpy.typing import NDArray
 from climbstream.builder.dataset_card import write_beside
 from climbstream.builder.workdir import open_workdir
 from climbstream.loader.core.console import Progress, say
+from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import atomic_path, hash_json, read_json, write_json
@@ -26,36 +30,52 @@ from climbstream.loader.formats.manifest import Manifest, load_index
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.storage.store import Store
 
+from .job import ExportJob
 from .rows import Rows, rows_of
 
 DONE = "drawn.json"
 _LAYOUTS = {"parquet": "part_{}.parquet", "jsonl": "part_{}.jsonl"}
 _FILE_TOKENS = 1 << 25
-"""Tokens of a file; it is shuffled in memory."""
+"""Tokens of an output file; it is shuffled in memory."""
 _SPOOL_SHARDS = 8
 """Shards of a cluster that go into one spool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceTask:
+    """Choose documents of a cluster."""
+
+    directory: str
+    manifest: Manifest
+    k: int
+    due: int
+    """Tokens to choose."""
+    seed: int
+    path: Path
+    """Output: how often each document is taken, uint32 ``[n]``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolTask:
-    """Take documents out of some shards of a cluster."""
+    """Write the documents that are taken of some shards of a cluster."""
 
     directory: str
     manifest: Manifest
     k: int
     shards: range
     picks: Path
-    """How often each document of the cluster is taken, uint32 ``[n]`` as ``.npy``."""
+    """How often each document of the cluster is taken, uint32 ``[n]``."""
     first: int
-    """Number of their first document in the cluster."""
+    """Number, in the cluster, of the first document of these shards."""
     files: int
+    """Output files."""
     seed: int
     path: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShuffleTask:
-    """Write one file of what the spools hold for it."""
+    """Write one output file from its parts of all spools."""
 
     number: int
     spools: tuple[tuple[int, Path], ...]
@@ -67,46 +87,57 @@ class ShuffleTask:
 
 
 def export_mixture(
-    directory: str,
-    out: Path,
-    to: str,
-    mixture: Mixture | None,
-    tokens: int | None,
-    *,
-    seed: int = 0,
-    text: bool = False,
-    workers: int | None = None,
+    job: ExportJob, mixture: Mixture | None = None, tokens: int | None = None, *, seed: int = 0
 ) -> dict[str, int]:
-    """Write ``tokens`` tokens of the shard directory ``directory`` to ``out``, by ``mixture``.
+    """Write so many tokens by a mixture, and return the tokens of each cluster by name.
+
+    A cluster gets its share to within half a document. A dataset card is written beside the files.
 
     Args:
-        directory: A folder or URL.
-        out: Folder for the files; a card goes with them.
-        to: ``parquet`` or ``jsonl``, of rows as `Rows` has them.
+        job: What is exported where; ``to`` is ``parquet`` or ``jsonl``.
         mixture: By default the token shares.
-        tokens: By default so many that every document is there once, without a mixture.
-        seed: Of the choice and the order.
-        text: Whether rows are text.
-        workers: Processes, by default one a core.
-
-    Returns the tokens of each cluster by name: its share to within half a document.
+        tokens: By default all, so that every document is there once; needed with a mixture.
+        seed: Decides the choice and the order.
 
     Raises:
         UsageError: There is no such layout, a mixture without ``tokens``, or no text to be had.
-        InvalidDataError: ``out`` holds something else, or the mixture is for other clusters.
-        IntegrityError: A shard is not what it was, or a document has no end.
-        LockedError: Another process works on ``out``.
+        InvalidDataError: ``job.out`` holds something else, or the mixture is for other clusters.
+        IntegrityError: A shard does not have its hash, or a document has no end.
+        LockedError: Another process works on ``job.out``.
     """
-    if to not in _LAYOUTS:
-        raise UsageError(f"nothing is drawn to {to}; there are {', '.join(_LAYOUTS)}")
+    if job.to not in _LAYOUTS:
+        raise UsageError(f"nothing is drawn to {job.to}; there are {', '.join(_LAYOUTS)}")
     if tokens is None and mixture is not None:
         raise UsageError("say how many tokens are to be drawn by the mixture")
-    manifest = Manifest.load(directory)
+    manifest = Manifest.load(job.directory)
+    due = _tokens_due(manifest, mixture or manifest.token_shares, tokens)
+    rows = rows_of(job.directory, manifest, job.to, text=job.text)
+    plan = {
+        "drawn": 1,
+        "to": job.to,
+        **({"text": True} if job.text else {}),
+        "shards": manifest.fingerprint,
+        "license": manifest.license,
+        "due": dict(zip(manifest.names, due.tolist(), strict=True)),
+        "seed": seed,
+    }
+    with open_workdir(job.out, ".drawn", plan, partial(_finished_plan, job.out)) as work:
+        if work is not None:
+            counts = _Writer(job, manifest, rows, work, due, seed).run()
+            configs = {"default": "."} if job.to == "parquet" else {}
+            write_beside(job.directory, manifest, job.out, configs)
+            write_json(job.out / DONE, {**plan, "tokens": counts})
+    tokens_by_cluster: dict[str, int] = read_json(job.out / DONE)["tokens"]
+    return tokens_by_cluster
+
+
+def _tokens_due(manifest: Manifest, mixture: Mixture, tokens: int | None) -> NDArray[np.int64]:
+    """Tokens to take of each cluster, int64 ``[K]``."""
     tokens = manifest.tokens if tokens is None else tokens
     if tokens < 1:
         raise UsageError(f"{tokens} tokens are asked for; ask for 1 or more")
-    weights = (mixture or manifest.token_shares).array(manifest.names)
-    due = np.rint(weights / weights.sum() * tokens).astype(np.int64)
+    weights = mixture.array(manifest.names)
+    due: NDArray[np.int64] = np.rint(weights / weights.sum() * tokens).astype(np.int64)
     for cluster, share in zip(manifest.clusters, due, strict=True):
         if share and not cluster.tokens:
             raise UsageError(f"cluster {cluster.name} has weight but no tokens; give it weight 0")
@@ -115,98 +146,110 @@ def export_mixture(
                 f"{cluster.name} is repeated {share / cluster.tokens:.1f} times: "
                 f"{share:,} tokens are due, and it holds {cluster.tokens:,}"
             )
-    rows = rows_of(directory, manifest, to, text=text)
-    plan = {
-        "drawn": 1,
-        "to": to,
-        **({"text": True} if text else {}),
-        "shards": manifest.fingerprint,
-        "license": manifest.license,
-        "due": dict(zip(manifest.names, due.tolist(), strict=True)),
-        "seed": seed,
-    }
-
-    def finished() -> object | None:
-        there = read_json(out / DONE) if (out / DONE).exists() else None
-        return {k: v for k, v in there.items() if k != "tokens"} if there else None
-
-    with open_workdir(out, ".drawn", plan, finished) as work:
-        if work is not None:
-            taken = _write(directory, manifest, due, work, out, to, rows, seed, workers)
-            write_beside(directory, manifest, out, {"default": "."} if to == "parquet" else {})
-            write_json(out / DONE, {**plan, "tokens": taken})
-    found: dict[str, int] = read_json(out / DONE)["tokens"]
-    return found
+    return due
 
 
-def _write(
-    directory: str,
-    manifest: Manifest,
-    due: NDArray[np.int64],
-    work: Path,
-    out: Path,
-    to: str,
-    rows: Rows,
-    seed: int,
-    workers: int | None,
-) -> dict[str, int]:
-    """Choose, spool and shuffle; return the tokens of each cluster."""
-    files = max(1, -(-int(due.sum()) // _FILE_TOKENS))
-    wanted = np.flatnonzero(due).tolist()
-    with LocalEngine(workers) as pool:
-        choices = [
-            ChoiceTask(
-                directory=directory,
-                manifest=manifest,
-                k=k,
-                due=int(due[k]),
-                seed=seed,
-                path=work / f"picks-{k}.npy",
-            )
-            for k in wanted
-        ]
-        with Progress("choose", len(wanted), "clusters") as progress:
-            taken = {}
-            for task, tokens in pool.run(choose, choices):
-                taken[manifest.names[task.k]] = tokens
-                progress.add(1)
-        spools = list(_spools(directory, manifest, wanted, work, files, seed))
-        total = sum(taken.values())
-        with Progress("take", total, "tokens") as progress:
-            for _, tokens in pool.run(spool, spools):
-                progress.add(tokens)
-        shuffles = [
-            ShuffleTask(
-                number=i,
-                spools=tuple((task.k, task.path) for task in spools),
-                dtype=manifest.dtype,
-                seed=seed,
-                rows=rows,
-                path=out / _LAYOUTS[to].format(f"{i:05d}"),
-            )
-            for i in range(files)
-        ]
-        with Progress("shuffle", total, "tokens") as progress:
-            for _, tokens in pool.run(shuffle, shuffles):
-                progress.add(tokens)
-    return {name: taken.get(name, 0) for name in manifest.names}
+def _finished_plan(out: Path) -> object | None:
+    """Plan of the export that ``out`` holds whole; None: it holds none."""
+    if not (out / DONE).exists():
+        return None
+    return {key: value for key, value in read_json(out / DONE).items() if key != "tokens"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChoiceTask:
-    """Choose documents of a cluster."""
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """Chooses, spools and shuffles documents."""
 
-    directory: str
+    job: ExportJob
     manifest: Manifest
-    k: int
-    due: int
-    """Tokens."""
+    rows: Rows
+    work: Path
+    due: NDArray[np.int64]
     seed: int
-    path: Path
+
+    def run(self) -> dict[str, int]:
+        """Write all files; return the tokens of each cluster."""
+        with LocalEngine(self.job.workers) as engine:
+            counts = self._choose(engine)
+            total = sum(counts.values())
+            spools = list(self._spool_tasks())
+            with Progress("take", total, "tokens") as progress:
+                for _, tokens in engine.run(spool, spools):
+                    progress.add(tokens)
+            with Progress("shuffle", total, "tokens") as progress:
+                for _, tokens in engine.run(shuffle, self._shuffle_tasks(spools)):
+                    progress.add(tokens)
+        return counts
+
+    @property
+    def _files(self) -> int:
+        return max(1, -(-int(self.due.sum()) // _FILE_TOKENS))
+
+    @property
+    def _clusters(self) -> list[int]:
+        """Numbers of the clusters that are due any tokens."""
+        numbers: list[int] = np.flatnonzero(self.due).tolist()
+        return numbers
+
+    def _picks(self, k: int) -> Path:
+        return self.work / f"picks-{k}.npy"
+
+    def _choose(self, engine: Engine) -> dict[str, int]:
+        """Choose the documents of each cluster; return their tokens by its name."""
+        tasks = [
+            ChoiceTask(
+                directory=self.job.directory,
+                manifest=self.manifest,
+                k=k,
+                due=int(self.due[k]),
+                seed=self.seed,
+                path=self._picks(k),
+            )
+            for k in self._clusters
+        ]
+        counts = dict.fromkeys(self.manifest.names, 0)
+        with Progress("choose", len(tasks), "clusters") as progress:
+            for task, tokens in engine.run(choose, tasks):
+                counts[self.manifest.names[task.k]] = tokens
+                progress.add(1)
+        return counts
+
+    def _spool_tasks(self) -> Iterator[SpoolTask]:
+        store = Store.of(self.job.directory)
+        for k in self._clusters:
+            shards = load_index(store, self.manifest, self.manifest.clusters[k]).shards
+            first = 0
+            for begin in range(0, len(shards), _SPOOL_SHARDS):
+                numbers = range(begin, min(begin + _SPOOL_SHARDS, len(shards)))
+                yield SpoolTask(
+                    directory=self.job.directory,
+                    manifest=self.manifest,
+                    k=k,
+                    shards=numbers,
+                    picks=self._picks(k),
+                    first=first,
+                    files=self._files,
+                    seed=self.seed,
+                    path=self.work / f"spool-{k}-{begin}",
+                )
+                first += sum(shards[i].samples for i in numbers)
+
+    def _shuffle_tasks(self, spools: list[SpoolTask]) -> list[ShuffleTask]:
+        return [
+            ShuffleTask(
+                number=number,
+                spools=tuple((task.k, task.path) for task in spools),
+                dtype=self.manifest.dtype,
+                seed=self.seed,
+                rows=self.rows,
+                path=self.job.out / _LAYOUTS[self.job.to].format(f"{number:05d}"),
+            )
+            for number in range(self._files)
+        ]
 
 
 def choose(task: ChoiceTask) -> int:
-    """Write how often each document of a cluster is taken; return the tokens that makes."""
+    """Write how often each document of a cluster is taken; return the tokens of all that are."""
     lengths = np.concatenate(
         [
             np.array([len(document) for document in documents], np.int64)
@@ -225,33 +268,11 @@ def choose(task: ChoiceTask) -> int:
     return int((picks * lengths).sum())
 
 
-def _spools(
-    directory: str, manifest: Manifest, wanted: list[int], work: Path, files: int, seed: int
-) -> Iterator[SpoolTask]:
-    for k in wanted:
-        shards = load_index(Store.of(directory), manifest, manifest.clusters[k]).shards
-        first = 0
-        for begin in range(0, len(shards), _SPOOL_SHARDS):
-            some = range(begin, min(begin + _SPOOL_SHARDS, len(shards)))
-            yield SpoolTask(
-                directory=directory,
-                manifest=manifest,
-                k=k,
-                shards=some,
-                picks=work / f"picks-{k}.npy",
-                first=first,
-                files=files,
-                seed=seed,
-                path=work / f"spool-{k}-{begin}",
-            )
-            first += sum(shards[i].samples for i in some)
-
-
 def spool(task: SpoolTask) -> int:
-    """Write what is taken of some shards, sorted by file: ``.bin`` of tokens, and ``.npz``.
+    """Write a spool, sorted by output file, unless it is there; return its tokens.
 
-    That holds ``lengths`` int64 ``[m]`` of documents, and ``ends`` int64 ``[files + 1]``, where
-    those of each file begin.
+    ``.bin`` holds the tokens. ``.npz`` holds ``lengths`` int64 ``[m]`` of documents, and ``ends``
+    int64 ``[files + 1]``, the number of the first document of each output file.
     """
     index = task.path.with_suffix(".npz")
     if index.exists():
@@ -278,7 +299,7 @@ def spool(task: SpoolTask) -> int:
 
 
 def shuffle(task: ShuffleTask) -> int:
-    """Write a file, unless it is there; return its tokens."""
+    """Write an output file, unless it is there; return its tokens."""
     if task.path.exists():
         return 0
     clusters: list[int] = []

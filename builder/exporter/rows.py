@@ -1,6 +1,6 @@
-"""Rows: documents as ClimbLab and ClimbMix have them, in Parquet or in lines of JSON.
+"""Rows of tables: documents as ClimbLab and ClimbMix have them, in Parquet or JSON lines.
 
-A row is ``tokens``, ``token_count`` and ``cluster_id``; or ``text`` in place of the first.
+A row has ``tokens``, ``token_count`` and ``cluster_id``; or ``text`` in place of ``tokens``.
 """
 
 import json
@@ -23,22 +23,22 @@ from climbstream.loader.formats.manifest import TOKENIZER, Manifest
 from climbstream.loader.storage.store import Store
 
 Part = tuple[Sequence[int], Sequence[NDArray[Any]]]
-"""Numbers of clusters, and documents of as many."""
+"""Number of the cluster of each document, and the documents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """What rows leave out, and what they call things."""
+    """How documents become rows."""
 
     eos_id: int | None
-    """The token that ends documents, which rows leave out; None: there is none."""
+    """Token that ends documents; rows leave it out. None: documents have none."""
     labels: tuple[int | str, ...]
-    """What rows call each cluster."""
+    """``cluster_id`` of each cluster."""
     text_of: str | None = None
-    """Shard directory whose tokenizer reads them, if rows are text."""
+    """Shard directory whose tokenizer decodes the rows; None: rows hold tokens."""
 
     def write(self, path: Path, parts: Iterable[Part]) -> int:
-        """Write a file, whole or not at all, as its ending says; return the tokens of ``parts``.
+        """Write a ``.parquet`` or ``.jsonl``, whole or not at all; return the tokens of ``parts``.
 
         Raises:
             IntegrityError: A document has no end.
@@ -84,10 +84,10 @@ class Rows:
         return written
 
     def _row(self, k: int, document: NDArray[Any]) -> NDArray[Any]:
-        """Tokens of a document as a row has them: without the one that ends it.
+        """Tokens of a document as a row has them: without its end token.
 
-        It stays where an import would not put it back: a row is never empty, and one that ends with
-        it is taken as it is.
+        The end token stays where an import would not put it back: in a document of no other token,
+        and behind another end token.
         """
         end = self.eos_id
         if end is None:
@@ -115,7 +115,7 @@ def _tokenizer(directory: str) -> Tokenizer:
 
 
 def rows_of(directory: str, manifest: Manifest, to: str, *, text: bool) -> Rows:
-    """Say how documents of ``directory`` become rows of the layout ``to``.
+    """Return how documents of ``directory`` become rows of the layout ``to``.
 
     Raises:
         UsageError: There is no text in that layout, or no tokenizer to have it from.

@@ -1,13 +1,15 @@
-"""Export: a shard directory in the layouts that other trainers read.
+"""Export of all documents, in the layouts that other trainers read.
 
-``parquet`` is the layout of NVIDIA's ClimbLab and ``jsonl`` that of ClimbMix, which `climb import`
-reads back; ``megatron`` is Megatron's own; mosaicml-streaming reads our shards as they are, so
-``mosaic`` is a YAML of streams alone. Files are written whole, and those that are there are done.
+``parquet`` is the layout of NVIDIA's ClimbLab and ``jsonl`` that of ClimbMix; `climb import` reads
+both back. ``megatron`` is the indexed data set of Megatron. mosaicml-streaming reads our shards as
+they are, so ``mosaic`` is only a YAML of streams. Each file is written whole or not at all, and a
+file that exists is not written again.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.mosaic import stream_arguments
 from climbstream.loader.storage.store import Store
 
-from .megatron import blend, prefixes, write_indexed
+from .job import ExportJob
+from .megatron import blend_words, prefixes, write_indexed
 from .rows import Rows, rows_of
 
 LAYOUTS = ("parquet", "jsonl", "megatron", "mosaic")
@@ -36,7 +39,7 @@ BLENDS = {"megatron": "blend.txt", "mosaic": "streams.yaml"}
 """File of the mixture, by layout."""
 
 _MOST_FILES = 100
-"""Files of a cluster, and parts of ClimbMix: as NVIDIA publishes them."""
+"""Files of a cluster in ``parquet``, and of all in ``jsonl``: as many as NVIDIA publishes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +52,7 @@ class FileTask:
     shards: dict[int, range]
     """Numbers of the shards, by the number of the cluster."""
     rows: Rows
-    """How they are written, if not for Megatron."""
+    """How documents become rows; Megatron has none."""
 
 
 def export_shards(
@@ -82,9 +85,10 @@ def export_shards(
     Raises:
         UsageError: The layout has no place for a mixture, or for text, or no tokenizer is known.
         InvalidDataError: ``out`` holds something else, or the mixture is for other clusters.
-        IntegrityError: A shard is not what it was, or a document has no end.
+        IntegrityError: A shard does not have its hash, or a document has no end.
         LockedError: Another process works on ``out``.
     """
+    job = ExportJob(directory=directory, out=out, to=to, text=text, workers=workers)
     manifest = Manifest.load(directory)
     if mixture is not None and to not in BLENDS:
         raise UsageError(
@@ -92,7 +96,7 @@ def export_shards(
             f"tokens are to be drawn by it, leave it out, or export to {' or '.join(BLENDS)}"
         )
     rows = rows_of(directory, manifest, to, text=text)
-    said = _mixture_text(directory, manifest, mixture or manifest.token_shares, out, to)
+    blend = _blend(job, manifest, mixture or manifest.token_shares)
     plan = {
         "exporter": 1,
         "to": to,
@@ -102,73 +106,75 @@ def export_shards(
         "vocab_size": manifest.vocab_size,
         "eos_id": manifest.eos_id,
     }
-
-    def finished() -> object | None:
-        return read_json(out / DONE) if (out / DONE).exists() else None
-
-    with open_workdir(out, ".export", plan, finished) as work:
+    with open_workdir(out, ".export", plan, partial(_finished_plan, out)) as work:
         if work is not None:
-            tasks, write = _tasks(directory, manifest, out, to, rows)
-            if to == "megatron" and manifest.eos_id is None:
-                say("documents have no end token, so Megatron cannot see where they end in a row")
-            with (
-                LocalEngine(workers) as pool,
-                Progress("export", manifest.tokens, "tokens") as progress,
-            ):
-                for _, tokens in pool.run(write, tasks):
-                    progress.add(tokens)
+            _write_files(job, manifest, rows)
             folders = [table_folder(k) for k in rows.labels] if to == "parquet" else []
             write_beside(directory, manifest, out, {folder: folder for folder in folders})
             write_json(out / DONE, plan)
-        if said is not None:
-            write_bytes(out / BLENDS[to], said.encode() + b"\n")
-    return said
+        if blend is not None:
+            write_bytes(out / BLENDS[to], blend.encode() + b"\n")
+    return blend
 
 
-def _tasks(
-    directory: str, manifest: Manifest, out: Path, to: str, rows: Rows
-) -> tuple[list[FileTask], Callable[[FileTask], int]]:
-    """List the files of a layout, and say what writes them."""
-    counts = [len(load_index(Store.of(directory), manifest, c).shards) for c in manifest.clusters]
-    kind = "" if rows.text_of else ".tokenized"
+def _finished_plan(out: Path) -> object | None:
+    """Plan of the export that ``out`` holds whole; None: it holds none."""
+    return read_json(out / DONE) if (out / DONE).exists() else None
 
-    def task(path: Path, shards: dict[int, range]) -> FileTask:
-        return FileTask(
-            directory=directory, manifest=manifest, path=out / path, shards=shards, rows=rows
+
+def _write_files(job: ExportJob, manifest: Manifest, rows: Rows) -> None:
+    if job.to == "megatron" and manifest.eos_id is None:
+        say("documents have no end token, so Megatron cannot see where they end in a row")
+    write = write_megatron if job.to == "megatron" else write_rows
+    tasks = [
+        FileTask(
+            directory=job.directory,
+            manifest=manifest,
+            path=job.out / path,
+            shards=shards,
+            rows=rows,
         )
+        for path, shards in _files(job, manifest, rows.labels)
+    ]
+    with (
+        LocalEngine(job.workers) as engine,
+        Progress("export", manifest.tokens, "tokens") as progress,
+    ):
+        for _, tokens in engine.run(write, tasks):
+            progress.add(tokens)
 
-    if to == "parquet":
-        return [
-            task(
-                Path(table_folder(label), f"cluster_{label}_{number:03d}{kind}.parquet"), {k: part}
-            )
-            for k, (label, count) in enumerate(zip(rows.labels, counts, strict=True))
-            for number, part in enumerate(_cut(count, max(1, min(count, _MOST_FILES))))
-        ], write_rows
-    if to == "jsonl":
+
+def _files(
+    job: ExportJob, manifest: Manifest, labels: Sequence[int | str]
+) -> Iterator[tuple[Path, dict[int, range]]]:
+    """Give the path of each file of the layout, and its shards by number of the cluster."""
+    store = Store.of(job.directory)
+    counts = [len(load_index(store, manifest, c).shards) for c in manifest.clusters]
+    kind = "" if job.text else ".tokenized"
+    if job.to == "parquet":
+        for k, (label, count) in enumerate(zip(labels, counts, strict=True)):
+            for number, part in enumerate(_cut(count, max(1, min(count, _MOST_FILES)))):
+                name = f"cluster_{label}_{number:03d}{kind}.parquet"
+                yield Path(table_folder(label), name), {k: part}
+    if job.to == "jsonl":
         parts = min(max(counts), _MOST_FILES) or 1
         # Each part has its share of every cluster.
         cuts = [_cut(count, parts) for count in counts]
-        return [
-            task(Path(f"part_{i}{kind}.jsonl"), {k: cut[i] for k, cut in enumerate(cuts)})
-            for i in range(parts)
-        ], write_rows
-    if to == "megatron":
-        return [
-            task(Path(prefix), {k: range(counts[k])})
-            for k, prefix in enumerate(prefixes(manifest.names))
-        ], write_megatron
-    return [], write_rows
+        for i in range(parts):
+            yield Path(f"part_{i}{kind}.jsonl"), {k: cut[i] for k, cut in enumerate(cuts)}
+    if job.to == "megatron":
+        for k, prefix in enumerate(prefixes(manifest.names)):
+            yield Path(prefix), {k: range(counts[k])}
 
 
 def _cut(count: int, parts: int) -> list[range]:
-    """Cut the numbers below ``count`` into ``parts`` runs, level within one."""
+    """Cut the numbers below ``count`` into ``parts`` runs whose lengths differ by one at most."""
     ends = [count * i // parts for i in range(parts + 1)]
     return [range(a, b) for a, b in itertools.pairwise(ends)]
 
 
 def _documents(task: FileTask) -> Iterator[tuple[int, list[NDArray[Any]]]]:
-    """Give the documents of the shards of a file, a shard at a time, with the cluster's number."""
+    """Give the cluster's number and the documents of each shard of a file."""
     for k, numbers in task.shards.items():
         for documents in cluster_documents(task.directory, task.manifest, k, numbers):
             yield k, documents
@@ -191,15 +197,13 @@ def write_megatron(task: FileTask) -> int:
     return write_indexed(task.path, parts, task.manifest.dtype, task.manifest.eos_id)
 
 
-def _mixture_text(
-    directory: str, manifest: Manifest, mixture: Mixture, out: Path, to: str
-) -> str | None:
-    """Say a mixture in a layout's own words."""
-    if to == "megatron":
-        return blend(manifest, mixture, out)
-    if to == "mosaic":
-        place = directory if "://" in directory else str(Path(directory).resolve())
-        arguments = stream_arguments(place, mixture, out / "cache")
+def _blend(job: ExportJob, manifest: Manifest, mixture: Mixture) -> str | None:
+    """Write a mixture as the layout has it; None: it has no place for one."""
+    if job.to == "megatron":
+        return blend_words(manifest, mixture, job.out)
+    if job.to == "mosaic":
+        place = job.directory if "://" in job.directory else str(Path(job.directory).resolve())
+        arguments = stream_arguments(place, mixture, job.out / "cache")
         streams = {value["remote"].rpartition("/")[2]: value for value in arguments}
         return str(yaml.safe_dump({"streams": streams}, sort_keys=False)).rstrip("\n")
     return None

@@ -1,18 +1,18 @@
-"""Publication: the files that make a shard directory a data set of the Hugging Face Hub.
+"""The files that make a shard directory a data set of the Hugging Face Hub.
 
-``shards`` are the directory as it is, for our loader and for mosaicml-streaming; ``parquet`` are
-the same documents as tables, one configuration a cluster and a shuffled one, for `datasets` and the
-viewer; ``drawn`` is the shuffled one alone, with so many tokens by a mixture.
+``shards`` are the directory as it is, for our loader and for mosaicml-streaming. ``parquet`` are
+the same documents as tables, for `datasets` and the viewer: one configuration a cluster, and a
+shuffled one. ``drawn`` is the shuffled configuration alone, with so many tokens by a mixture.
 """
 
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from climbstream.builder.cluster_names import cluster_labels, table_folder
-from climbstream.builder.dataset_card import CARD, license_metadata, our_metadata, write_card
+from climbstream.builder.dataset_card import CARD
+from climbstream.builder.exporter.job import ExportJob
 from climbstream.builder.exporter.mixture import export_mixture
 from climbstream.builder.exporter.shards import export_shards
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
@@ -31,6 +31,8 @@ from climbstream.loader.formats.manifest import (
 )
 from climbstream.loader.formats.mixture import MIXTURE, Mixture
 
+from .card import RepoCard
+
 WHAT = {
     "shards": ("clusters", DOCUMENTS),
     "parquet": ("parquet", "shuffled"),
@@ -41,7 +43,33 @@ WHAT = {
 """What may be published, and the folders that it fills."""
 
 _OF_SEARCH = ("trials.jsonl", "answer.json", "report.html")
-_SIZES = ((10**6, "1M<n<10M"), (10**5, "100K<n<1M"), (10**4, "10K<n<100K"), (10**3, "1K<n<10K"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishSettings:
+    """What of a shard directory is published."""
+
+    what: str = "shards"
+    """A key of `WHAT`."""
+    mixture: Path | None = None
+    """File of a mixture for these clusters, or the folder of a search."""
+    tokens: int | None = None
+    """Tokens of the shuffled tables, by the mixture; None: every document once."""
+    text: bool = False
+    """Whether tables hold text in place of tokens."""
+    heldout: bool = False
+    """Whether the held-out text is published. Who gathers text to train on may find it there."""
+    license: str | None = None
+    """Licence of shards that state none. A licence that shards state is never changed."""
+
+    def __post_init__(self) -> None:
+        if self.what == "mixture" and self.mixture is None:
+            raise UsageError("to publish a mixture alone, say which: --mixture FILE, or a search")
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the shuffled tables are a sample by the mixture, not every document once."""
+        return self.tokens is not None or self.what == "drawn"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +77,11 @@ class Publication:
     """What is to be published."""
 
     files: Mapping[str, Path | bytes]
-    """Content by path in the repository; the card and the manifest among them."""
+    """Content by path in the repository; the card and the manifest are among them."""
     folders: tuple[str, ...]
-    """Folders that hold nothing else: what an earlier publication left there goes."""
+    """Folders that hold only these files: what an earlier publication left there is deleted."""
     others: tuple[str, ...]
-    """Folders of other publications of ours, which the card would say nothing of."""
+    """Folders of other publications of ours, which the card does not describe."""
     license: str
 
     @property
@@ -68,86 +96,95 @@ def size_of(content: Path | bytes) -> int:
 
 
 def collect(
-    directory: Path,
-    repo: str,
-    work: Path,
-    *,
-    what: str = "shards",
-    mixture: Path | None = None,
-    tokens: int | None = None,
-    text: bool = False,
-    heldout: bool = False,
-    license_: str | None = None,
+    directory: Path, repo: str, work: Path, settings: PublishSettings | None = None
 ) -> Publication:
-    """List what of ``directory`` is to be published as the data set ``repo``.
+    """List the files of ``directory`` that are published as the data set ``repo``.
 
     Args:
-        directory: Shards; a catalogue, report and so on go with them.
-        repo: For the card, which says how to load it.
-        work: Folder for tables, where there are to be some. Those that are there are not made anew.
-        what: A key of `WHAT`.
-        mixture: File of a mixture for these clusters, or the folder of a search.
-        tokens: How many are drawn by the mixture for the shuffled tables; by default these hold
-            every document once.
-        text: Whether tables hold text, not tokens.
-        heldout: Whether the held-out text goes with it: text to be scored on had better not be
-            found by those who gather text to train on.
-        license_: Where the shards state none. What they state is inherited, and never changed.
+        directory: Shards, with their catalogue, report and so on.
+        repo: ``OWNER/NAME``, for the card, which says how to load it.
+        work: Folder for tables. Tables that are there are not made again.
+        settings: By default `PublishSettings()`, which are the shards alone.
 
     Raises:
-        UsageError: A licence is stated already, or none is; or there is no mixture to publish.
+        UsageError: A licence is stated already, or none is.
         InvalidDataError: The mixture is for other clusters, ``work`` holds something else, or a
             file is a link or no regular file.
         IntegrityError: A file is not the one that the manifest names.
     """
+    settings = settings or PublishSettings()
     manifest = Manifest.load(directory)
-    folders = WHAT[what]
-    stated = _license(manifest, license_)
+    folders = WHAT[settings.what]
+    license_ = _license(manifest, settings.license)
     files: dict[str, Path | bytes] = {}
-    weights = None
-    if mixture is not None:
-        weights, found = _mixture(mixture, manifest)
-        files |= found
-    elif what == "mixture":
-        raise UsageError("to publish a mixture alone, say which: --mixture FILE, or a search")
+    mixture = None
+    if settings.mixture is not None:
+        mixture, of_mixture = _mixture(settings.mixture, manifest)
+        files |= of_mixture
     if "clusters" in folders:
-        files |= _shards(directory, manifest, heldout=heldout)
+        files |= _shards(directory, manifest, heldout=settings.heldout)
     configs: dict[str, str] = {}
-    drawn = None
+    counts = None
     if "shuffled" in folders:
-        by = weights if tokens is not None or what == "drawn" else None
-        out = work / "shuffled"
-        drawn = export_mixture(str(directory), out, "parquet", by, tokens, text=text)
-        files |= {f"shuffled/{p.name}": p for p in sorted(out.glob("*.parquet"))}
+        counts = _add_shuffled(directory, work, settings, mixture, files)
         configs["default"] = "shuffled"
     if "parquet" in folders:
-        out = work / "parquet"
-        export_shards(str(directory), out, "parquet", text=text)
-        tables = sorted(out.glob("*/*.parquet"))
-        files |= {f"parquet/{p.relative_to(out).as_posix()}": p for p in tables}
-        labels = cluster_labels(manifest.names)
-        for name, label in zip(manifest.names, labels, strict=True):
-            configs[name] = f"parquet/{table_folder(label)}"
-    files[CARD] = _card(
-        manifest,
-        repo,
-        stated,
-        configs,
-        weights,
-        drawn if tokens is not None or what == "drawn" else None,
-        shards="clusters" in folders,
+        configs |= _add_tables(directory, manifest, work, settings, files)
+    card = RepoCard(
+        repo=repo,
+        manifest=manifest,
+        license=license_,
+        configs=configs,
+        mixture=mixture,
+        counts=counts if settings.sampled else None,
+        has_shards="clusters" in folders,
     )
-    known = {folder for some in WHAT.values() for folder in some}
+    files[CARD] = card.to_bytes()
+    all_folders = {folder for some in WHAT.values() for folder in some}
     return Publication(
         files=files,
         folders=(*folders, "search") if mixture is not None else folders,
-        others=tuple(sorted(known - set(folders))),
-        license=stated,
+        others=tuple(sorted(all_folders - set(folders))),
+        license=license_,
     )
 
 
+def _add_shuffled(
+    directory: Path,
+    work: Path,
+    settings: PublishSettings,
+    mixture: Mixture | None,
+    files: dict[str, Path | bytes],
+) -> dict[str, int]:
+    """Write the shuffled tables, and add them to ``files``; return the tokens of each cluster."""
+    out = work / "shuffled"
+    job = ExportJob(directory=str(directory), out=out, to="parquet", text=settings.text)
+    counts = export_mixture(job, mixture if settings.sampled else None, settings.tokens)
+    files |= {f"shuffled/{path.name}": path for path in sorted(out.glob("*.parquet"))}
+    return counts
+
+
+def _add_tables(
+    directory: Path,
+    manifest: Manifest,
+    work: Path,
+    settings: PublishSettings,
+    files: dict[str, Path | bytes],
+) -> dict[str, str]:
+    """Write the tables of each cluster, and add them to ``files``; return folders by cluster."""
+    out = work / "parquet"
+    export_shards(str(directory), out, "parquet", text=settings.text)
+    tables = sorted(out.glob("*/*.parquet"))
+    files |= {f"parquet/{path.relative_to(out).as_posix()}": path for path in tables}
+    labels = cluster_labels(manifest.names)
+    return {
+        name: f"parquet/{table_folder(label)}"
+        for name, label in zip(manifest.names, labels, strict=True)
+    }
+
+
 def _mixture(place: Path, manifest: Manifest) -> tuple[Mixture, dict[str, Path | bytes]]:
-    """Read a mixture, and list what is to be published of it; ``place`` may be a search."""
+    """Read a mixture from a file or a search, and list the files of it that are published."""
     folder = place if place.is_dir() else None
     file = folder / MIXTURE if folder else place
     mixture = Mixture.load(file)
@@ -162,17 +199,20 @@ def _mixture(place: Path, manifest: Manifest) -> tuple[Mixture, dict[str, Path |
     return mixture, files
 
 
-def _license(manifest: Manifest, given: str | None) -> str:
-    """Return the licence of the shards, or the one that is given where they state none."""
-    known = manifest.license not in ("", "unknown")
-    if known and given not in (None, manifest.license):
+def _license(manifest: Manifest, stated: str | None) -> str:
+    """Licence of the shards, or the one that the publisher states where they have none."""
+    if manifest.license in ("", "unknown"):
+        if stated is None:
+            raise UsageError(
+                "the sources of these shards state no licence; state it with --license"
+            )
+        return stated
+    if stated not in (None, manifest.license):
         raise UsageError(
             f"the shards are under {manifest.license}, as their sources state; that is inherited, "
-            f"and cannot become {given}"
+            f"and cannot become {stated}"
         )
-    if not known and given is None:
-        raise UsageError("the sources of these shards state no licence; state it with --license")
-    return manifest.license if known else str(given)
+    return manifest.license
 
 
 def _shards(directory: Path, manifest: Manifest, *, heldout: bool) -> dict[str, Path]:
@@ -192,9 +232,9 @@ def _shards(directory: Path, manifest: Manifest, *, heldout: bool) -> dict[str, 
 
 
 def _check_hash(path: Path, expected: str | None) -> None:
-    """Raise unless ``path`` is the file that the manifest names; None: it names no hash.
+    """Raise unless ``path`` has the hash ``expected``; None: the manifest has no hash of it.
 
-    Between the commit of an append and its end, other files lie in these places.
+    Between the commit of an append and its end, files of the former manifest lie in these places.
     """
     if expected is not None and (got := hash_file(path)) != expected:
         raise IntegrityError(
@@ -204,14 +244,14 @@ def _check_hash(path: Path, expected: str | None) -> None:
 
 
 def _parts(directory: Path, manifest: Manifest) -> int:
-    """Parts of the catalogue."""
+    """Number of parts of the catalogue."""
     if manifest.parts is not None:
         return manifest.parts
     return len([*(directory / DOCUMENTS).glob("part-*.parquet")])
 
 
 def _regular(folder: Path, names: Iterable[str]) -> dict[str, Path]:
-    """List those of the files ``names`` that lie in ``folder``.
+    """Paths of those files of ``names`` that exist in ``folder``, by name.
 
     Raises:
         InvalidDataError: One is a link or no regular file.
@@ -220,83 +260,3 @@ def _regular(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     for path in files.values():
         check_regular(path, folder)
     return files
-
-
-def _card(
-    manifest: Manifest,
-    repo: str,
-    license_: str,
-    configs: Mapping[str, str],
-    mixture: Mixture | None,
-    drawn: Mapping[str, int] | None,
-    *,
-    shards: bool,
-) -> bytes:
-    """Write the card: licence, how to load, what is in it, how it came about."""
-    documents = sum(cluster.documents for cluster in manifest.clusters)
-    size = next((name for least, name in _SIZES if documents >= least), "n<1K")
-    metadata: dict[str, Any] = {
-        **license_metadata(license_),
-        "tags": ["climbstream", "pretraining", "data-mixture"],
-        "size_categories": [size],
-    }
-    metadata["climbstream"] = our_metadata(manifest, license_)
-    if configs:
-        metadata["configs"] = [
-            {"config_name": name, "data_files": f"{folder}/*.parquet"}
-            | ({"default": True} if name == "default" else {})
-            for name, folder in configs.items()
-        ]
-    load = []
-    if shards:
-        given = f", Mixture.from_hub({repo!r})" if mixture else ""
-        load += [
-            "```python",
-            f"from climbstream.loader import {'Mixture, ' if mixture else ''}MixtureLoader",
-            "",
-            f'loader = MixtureLoader("hf://{repo}"{given}, seq_len=2048, batch_rows=512)',
-            "```",
-            f"`climb pull {repo} DIR` fetches it; mosaicml-streaming reads each folder below "
-            "`clusters/` as a stream (MDS v2, zstd, column `tokens`).",
-            "",
-        ]
-    if configs:
-        named = [name for name in configs if name != "default"][:1]
-        load += [
-            "```python",
-            "from datasets import load_dataset",
-            "",
-            f'load_dataset("{repo}", split="train", streaming=True)  # shuffled',
-            *(f'load_dataset("{repo}", "{n}", split="train", streaming=True)' for n in named),
-            "```",
-            "",
-        ]
-    columns: dict[str, Mapping[str, Any]] = {
-        "documents": {c.name: f"{c.documents:,}" for c in manifest.clusters},
-        "tokens": {c.name: f"{c.tokens:,}" for c in manifest.clusters},
-        "share of tokens": {c.name: f"{c.tokens / manifest.tokens:.6f}" for c in manifest.clusters},
-    }
-    if mixture:
-        weights = mixture.array(manifest.names).tolist()
-        columns["weight"] = {
-            name: f"{weight:.6f}" for name, weight in zip(manifest.names, weights, strict=True)
-        }
-    if drawn:
-        columns["tokens drawn"] = {name: f"{count:,}" for name, count in drawn.items()}
-    heads = ("cluster", *columns)
-    rows = [(name, *(column[name] for column in columns.values())) for name in manifest.names]
-    table = [heads, ["---"] * len(heads), *rows]
-    stated = "the sources state it" if manifest.license == license_ else "the publisher states it"
-    body = [
-        f"{manifest.tokens:,} tokens of {documents:,} documents in {len(manifest.clusters)} "
-        f"clusters. Licence: {license_}, as {stated}.",
-        "",
-        *load,
-        *(f"| {' | '.join(row)} |" for row in table),
-        "",
-        f"Shards `{manifest.fingerprint}`, built as `{manifest.build}` by climbstream; the "
-        "settings are in `manifest.json`.",
-    ]
-    if mixture and (reason := mixture.about.get("reason")):
-        body += ["", f"How the mixture was found: {reason}"]
-    return write_card(repo.partition("/")[2], metadata, "\n".join(body))

@@ -1,13 +1,13 @@
-"""Publish: files become a data set of the Hugging Face Hub, all at once or not at all.
+"""Upload of files to a data set of the Hugging Face Hub, all at once or not at all.
 
-They go to a branch of their own first, some at a time; what lies there with the same hash is not
-sent again, so a run that was killed goes on. When the Hub lists each of them with our hash, one
-commit brings all to ``main``, if nobody else has changed that meanwhile. So ``main`` never holds
-half a data set.
+Files go to a branch of their own first, some at a time. A file that lies there with the same hash
+is not sent again, so a run that was killed goes on. When the Hub lists each file with our hash, one
+commit brings all of them to ``main``, if nobody else has changed ``main`` meanwhile. So ``main``
+never holds half a data set.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -28,24 +28,25 @@ from .repo_files import Publication, size_of
 
 T = TypeVar("T")
 _BRANCH = "climbstream-"
-"""How the names of our branches begin; what follows is a hash of the files."""
+"""Beginning of the names of our branches; a hash of the files follows."""
 _STEP = (50, 1 << 28)
 """Most files and bytes between two looks at the progress."""
 _COMMIT = (1000, 10 << 30)
-"""Most of a commit on the way: the Hub allows few an hour, and slows down with large ones."""
+"""Most files and bytes of a commit to the branch: the Hub allows few commits an hour, and large
+ones are slow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """Where it stands now."""
+    """What a publication did."""
 
     repo: str
     commit: str
-    """Of ``main``."""
+    """Commit of ``main``."""
     files: int
     bytes: int
     sent: int
-    """Files that were not there."""
+    """Files that the Hub did not have."""
     tag: str | None
 
     def to_json(self) -> dict[str, Any]:
@@ -54,67 +55,65 @@ class Published:
 
 
 class Publisher:
-    """Brings files to a data set repository. Who may write says the environment or the login."""
+    """Brings files to a data set; HF_TOKEN or the login of `hf` says who you are."""
 
     def __init__(self, repo: str, *, patience: float = PATIENCE) -> None:
         self.repo = repo
         self._api = HfApi()
-        disable_progress_bars()  # ours says how far it is
+        disable_progress_bars()  # our own shows the progress
         self._patience = patience
 
     def publish(
         self, publication: Publication, *, private: bool = False, tag: str | None = None
     ) -> Published:
-        """Make ``publication`` the content of ``main``.
+        """Make ``publication`` the content of ``main``, and return its commit and counts.
+
+        Args:
+            publication: The files.
+            private: Whether a data set that is made now is for its owner alone.
+            tag: Tag to set on the commit.
 
         Raises:
             RemoteError: The Hub refused, or did not answer in time; or somebody else changed
-                ``main`` meanwhile. The same call goes on where it was.
-            UsageError: The tag is set on something else, or the data set holds more of ours.
+                ``main`` meanwhile. The same call continues the upload.
+            UsageError: The tag is set on something else, or the data set holds other folders of
+                ours.
             IntegrityError: The Hub holds other bytes than were sent.
         """
-        files = publication.files
         self._try(
             "make the data set",
             lambda: self._api.create_repo(
                 self.repo, repo_type="dataset", private=private, exist_ok=True
             ),
         )
-        tagged = None if tag is None else self._refs("tags").get(tag)
-        ours = {path: _hashes(content) for path, content in files.items()}
+        files = publication.files
+        hashes = {path: _hashes(content) for path, content in files.items()}
+        tags = {} if tag is None else self._refs("tags")
         head = self._head("main")
-        there = self._list("main")
-        if left := sorted({path.partition("/")[0] for path in there} & {*publication.others}):
-            raise UsageError(
-                f"{self.repo} holds {', '.join(left)}/ too, of which the card would no more speak; "
-                "publish those as well (--what all), or to another data set"
-            )
+        remote = self._list("main")
+        self._check_folders(remote, publication.others)
         stale = [
             path
-            for path in there
+            for path in remote
             if path not in files and path.partition("/")[0] in publication.folders
         ]
-        sent = 0
-        if tagged is not None and (tagged != head or stale or _missing(ours, there)):
+        changes = bool(stale or _missing(hashes, remote))
+        if tag in tags and (tags[tag] != head or changes):
             raise UsageError(
-                f"the tag {tag} of {self.repo} is set on {tagged[:12]}, which holds something "
+                f"the tag {tag} of {self.repo} is set on {tags[tag][:12]}, which holds something "
                 "else; choose another, a tag stays where it is"
             )
-        branch = _BRANCH + hash_json(sorted(ours.items()))[:12]
-        if stale or _missing(ours, there):
-            sent = self._stage(branch, files, ours)
-            self._commit(head, files, ours, stale)
+        branch = _BRANCH + hash_json(sorted(hashes.items()))[:12]
+        sent = 0
+        if changes:
+            sent = self._stage(branch, files, hashes)
+            self._commit(head, files, hashes, stale)
         else:
             say(f"{self.repo} holds all of it already")
         self._tidy(branch)
         commit = self._head("main")
         if tag is not None:
-            self._try(
-                f"set the tag {tag}",
-                lambda: self._api.create_tag(
-                    self.repo, tag=tag, revision=commit, repo_type="dataset", exist_ok=True
-                ),
-            )
+            self._set_tag(tag, commit)
         return Published(
             repo=self.repo,
             commit=commit,
@@ -124,29 +123,42 @@ class Publisher:
             tag=tag,
         )
 
+    def _check_folders(self, remote: Collection[str], others: Collection[str]) -> None:
+        """Raise `UsageError` if the data set holds a folder of ours that the card leaves out."""
+        if left := sorted({path.partition("/")[0] for path in remote} & {*others}):
+            raise UsageError(
+                f"{self.repo} holds {', '.join(left)}/ too, of which the card would no more speak; "
+                "publish those as well (--what all), or to another data set"
+            )
+
+    def _set_tag(self, tag: str, commit: str) -> None:
+        self._try(
+            f"set the tag {tag}",
+            lambda: self._api.create_tag(
+                self.repo, tag=tag, revision=commit, repo_type="dataset", exist_ok=True
+            ),
+        )
+
     def _stage(
-        self, branch: str, files: Mapping[str, Path | bytes], ours: Mapping[str, Any]
+        self, branch: str, files: Mapping[str, Path | bytes], hashes: Mapping[str, Any]
     ) -> int:
-        """Bring what is missing to ``branch``, and see that all is there; return how many."""
+        """Send the files that ``branch`` lacks, and check all; return how many were sent."""
         self._try(
             "make a branch",
             lambda: self._api.create_branch(
                 self.repo, branch=branch, repo_type="dataset", exist_ok=True
             ),
         )
-        missing = _missing(ours, self._list(branch))
+        missing = _missing(hashes, self._list(branch))
         sizes = {path: size_of(files[path]) for path in files}
         done = sum(sizes.values()) - sum(sizes[path] for path in missing)
         with Progress("publish", sum(sizes.values()), "bytes", done) as progress:
             for part in _parts(missing, sizes, _COMMIT):
                 additions = {path: _add(path, files[path]) for path in part}
                 for some in _parts(part, sizes, _STEP):
-                    self._send(
-                        [additions[path] for path in some],
-                        branch,
-                        sum(sizes[path] for path in some),
-                    )
-                    progress.add(sum(sizes[path] for path in some))
+                    size = sum(sizes[path] for path in some)
+                    self._send([additions[path] for path in some], branch, size)
+                    progress.add(size)
                 self._try(
                     f"commit {part[0]} and what follows it",
                     partial(
@@ -158,7 +170,7 @@ class Publisher:
                         revision=branch,
                     ),
                 )
-        if wrong := _missing(ours, self._list(branch)):
+        if wrong := _missing(hashes, self._list(branch)):
             raise IntegrityError(
                 f"{self.repo} lists {len(wrong)} of {len(files)} files with other bytes than were "
                 f"sent, {wrong[0]} among them; run the same command again"
@@ -166,7 +178,10 @@ class Publisher:
         return len(missing)
 
     def _send(self, additions: Sequence[CommitOperationAdd], branch: str, size: int) -> None:
-        """Send what large files hold, unless the Hub has it; small ones go with commits."""
+        """Send the content of large files that the Hub lacks, ``size`` bytes with small ones.
+
+        Small files go with commits.
+        """
         self._try(
             f"send {additions[0].path_in_repo} and what follows it",
             lambda: self._api.preupload_lfs_files(
@@ -179,17 +194,17 @@ class Publisher:
         self,
         head: str,
         files: Mapping[str, Path | bytes],
-        ours: Mapping[str, Any],
+        hashes: Mapping[str, Any],
         stale: Sequence[str],
     ) -> None:
-        """Make all of it ``main``, which is ``head`` so far."""
+        """Make all files ``main`` and delete stale ones, if ``main`` is still ``head``."""
 
-        def look_and_commit() -> bool:
-            """Whether nothing was left to do."""
-            there = self._list("main")
-            missing = _missing(ours, there)
-            left = [path for path in stale if path in there]
-            if not missing and not left:  # maybe by a try whose answer was lost
+        def check_and_commit() -> bool:
+            """Whether ``main`` is as it should be; if not, commit."""
+            remote = self._list("main")
+            missing = _missing(hashes, remote)
+            left = [path for path in stale if path in remote]
+            if not missing and not left:  # perhaps by an earlier try whose answer was lost
                 return True
             if (now := self._head("main")) != head:
                 raise RemoteError(
@@ -208,11 +223,11 @@ class Publisher:
             )
             return False
 
-        while not self._try("make the commit", look_and_commit):
+        while not self._try("make the commit", check_and_commit):
             pass
 
     def _list(self, revision: str) -> dict[str, tuple[int, str]]:
-        """Return size and hash of each file of ``revision``: sha256 of an LFS object, or git's."""
+        """Size and hash of each file of ``revision``: sha256 of an LFS object, else git's hash."""
 
         def tree() -> dict[str, tuple[int, str]]:
             entries = self._api.list_repo_tree(
@@ -227,12 +242,12 @@ class Publisher:
         return self._try(f"list {revision}", tree)
 
     def _tidy(self, branch: str) -> None:
-        """Remove the branch that it came by; speak of others that were left."""
+        """Delete our branch, and name branches that other publications left."""
         left = [name for name in self._refs("branches") if name.startswith(_BRANCH)]
         if branch in left:
 
             def remove() -> None:
-                with suppress(RevisionNotFoundError):  # by a try whose answer was lost
+                with suppress(RevisionNotFoundError):  # deleted by a try whose answer was lost
                     self._api.delete_branch(self.repo, branch=branch, repo_type="dataset")
 
             self._try("remove the branch that it came by", remove)
@@ -244,12 +259,12 @@ class Publisher:
             )
 
     def _refs(self, kind: Literal["branches", "tags"]) -> dict[str, str]:
-        """Return the commit of each branch or tag."""
+        """Commit of each branch or tag, by name."""
         refs = self._try(
             f"list the {kind}", lambda: self._api.list_repo_refs(self.repo, repo_type="dataset")
         )
-        found = refs.branches if kind == "branches" else refs.tags
-        return {ref.name: ref.target_commit for ref in found}
+        listed = refs.branches if kind == "branches" else refs.tags
+        return {ref.name: ref.target_commit for ref in listed}
 
     def _head(self, revision: str) -> str:
         info = self._try(
@@ -263,12 +278,12 @@ class Publisher:
 
 
 def _add(path: str, content: Path | bytes) -> CommitOperationAdd:
-    given = content if isinstance(content, bytes) else str(content)
-    return CommitOperationAdd(path_in_repo=path, path_or_fileobj=given)
+    source = content if isinstance(content, bytes) else str(content)
+    return CommitOperationAdd(path_in_repo=path, path_or_fileobj=source)
 
 
 def _hashes(content: Path | bytes) -> tuple[int, str, str]:
-    """Return size, sha256 and git's hash of the content of a file."""
+    """Size in bytes, sha256 and git's hash of the content of a file."""
     size = size_of(content)
     sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     if isinstance(content, bytes):
@@ -282,19 +297,19 @@ def _hashes(content: Path | bytes) -> tuple[int, str, str]:
     return size, sha256.hexdigest(), git.hexdigest()
 
 
-def _missing(ours: Mapping[str, Any], there: Mapping[str, tuple[int, str]]) -> list[str]:
-    """List what is not there, or is other there; it does not matter how the Hub keeps it."""
+def _missing(hashes: Mapping[str, Any], remote: Mapping[str, tuple[int, str]]) -> list[str]:
+    """Files that the Hub lacks or has with other content, as an LFS object or not."""
     return [
         path
-        for path, (size, *hashes) in ours.items()
-        if path not in there or there[path][0] != size or there[path][1] not in hashes
+        for path, (size, *both) in hashes.items()
+        if path not in remote or remote[path][0] != size or remote[path][1] not in both
     ]
 
 
 def _parts(
     paths: Sequence[str], sizes: Mapping[str, int], most: tuple[int, int]
 ) -> list[list[str]]:
-    """Cut ``paths`` into parts of not too many files and bytes."""
+    """Cut ``paths`` into parts of at most so many files and bytes; a larger file is a part."""
     parts: list[list[str]] = []
     room = 0
     for path in paths:

@@ -320,6 +320,6 @@ def test_a_directory_between_commit_and_end_of_an_append_is_not_published(
         with pytest.raises(KilledError):
             append(sources[1:], out)
     with pytest.raises(IntegrityError, match="if an append was interrupted, run the same command"):
-        collect(out, "someone/web", tmp_path, license_=None)
+        collect(out, "someone/web", tmp_path)
     append(sources[1:], out)
-    collect(out, "someone/web", tmp_path, license_=None)
+    collect(out, "someone/web", tmp_path)

@@ -15,7 +15,7 @@ from hub_double import TOKEN, File, Repo
 from huggingface_hub.utils import _http
 
 from climbstream.builder.dataset_card import Card
-from climbstream.builder.publisher.repo_files import collect
+from climbstream.builder.publisher.repo_files import PublishSettings, collect
 from climbstream.builder.publisher.upload import Publisher
 from climbstream.loader import Mixture
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, RemoteError, UsageError
@@ -41,7 +41,7 @@ def tables(tmp_path_factory):
 @pytest.fixture
 def publication(directory, tables):
     """All that may be published."""
-    return collect(directory, REPO, tables, what="all")
+    return collect(directory, REPO, tables, PublishSettings(what="all"))
 
 
 def held(files):
@@ -110,7 +110,7 @@ def test_a_link_in_the_folder_of_a_search_is_refused(directory, tmp_path):
     (tmp_path / "key").write_text("private")
     (search / "report.html").symlink_to(tmp_path / "key")
     with pytest.raises(InvalidDataError, match=r"report\.html is a link to .*key"):
-        collect(directory, REPO, tmp_path / "tables", mixture=search)
+        collect(directory, REPO, tmp_path / "tables", PublishSettings(mixture=search))
 
 
 def test_large_and_small_files_go_as_the_hub_wants_them(client, publication):
@@ -154,7 +154,7 @@ def test_a_data_set_that_holds_what_the_card_would_not_speak_of_is_refused(
     client, directory, publication, tables
 ):
     Publisher(REPO).publish(publication)
-    shards = collect(directory, REPO, tables, what="shards")
+    shards = collect(directory, REPO, tables, PublishSettings(what="shards"))
     with pytest.raises(UsageError, match=r"holds parquet, shuffled/ too, .*--what all"):
         Publisher(REPO).publish(shards)
 
@@ -164,7 +164,9 @@ def test_a_tag_stays_where_it_is(client, directory, publication, tmp_path):
     Publisher(REPO).publish(publication, tag="v1")
     drawn = Mixture.uniform(Manifest.load(directory).names)
     drawn.save(tmp_path / "mixture.json")
-    other = collect(directory, REPO, tmp_path, what="all", mixture=tmp_path / "mixture.json")
+    other = collect(
+        directory, REPO, tmp_path, PublishSettings(what="all", mixture=tmp_path / "mixture.json")
+    )
     with pytest.raises(UsageError, match="the tag v1 of someone/web is set on"):
         Publisher(REPO).publish(other, tag="v1")
     assert "mixture.json" not in on_main(client)
@@ -396,16 +398,16 @@ def licensed(directory, tmp_path, license_):
 
 
 def test_a_licence_is_inherited_and_never_changed(directory, tmp_path, tables):
-    assert collect(directory, REPO, tables, license_="CC0-1.0").license == "CC0-1.0"
+    assert collect(directory, REPO, tables, PublishSettings(license="CC0-1.0")).license == "CC0-1.0"
     with pytest.raises(UsageError, match=r"are under CC0-1.0, .* cannot become mit"):
-        collect(directory, REPO, tables, license_="mit")
+        collect(directory, REPO, tables, PublishSettings(license="mit"))
 
 
 def test_shards_of_which_nobody_says_a_licence_are_not_published(directory, tmp_path):
     unknown = licensed(directory, tmp_path, "unknown")
     with pytest.raises(UsageError, match="state no licence; state it with --license"):
         collect(unknown, REPO, tmp_path)
-    stated = collect(unknown, REPO, tmp_path, license_="My own")
+    stated = collect(unknown, REPO, tmp_path, PublishSettings(license="My own"))
     metadata, body = card_of(stated)
     assert (metadata["license"], metadata["license_name"]) == ("other", "my-own")
     assert Card.parse(stated.files["README.md"].decode(), "it").licenses == ("My own",)
@@ -414,7 +416,9 @@ def test_shards_of_which_nobody_says_a_licence_are_not_published(directory, tmp_
 
 def test_held_out_text_stays_here_unless_it_is_asked_for(directory, tables):
     assert "heldout.jsonl.zst" not in collect(directory, REPO, tables).files
-    assert "heldout.jsonl.zst" in collect(directory, REPO, tables, heldout=True).files
+    assert (
+        "heldout.jsonl.zst" in collect(directory, REPO, tables, PublishSettings(heldout=True)).files
+    )
 
 
 # Mixtures.
@@ -433,7 +437,9 @@ def search_of(directory, folder):
 
 
 def test_a_search_goes_with_its_trials_and_its_claim(directory, tables, tmp_path):
-    found = collect(directory, REPO, tables, mixture=search_of(directory, tmp_path / "search"))
+    found = collect(
+        directory, REPO, tables, PublishSettings(mixture=search_of(directory, tmp_path / "search"))
+    )
     ours = {p for p in found.files if p.startswith("search/")}
     assert ours == {"search/trials.jsonl", "search/answer.json", "search/report.html"}
     _, body = card_of(found)
@@ -444,22 +450,24 @@ def test_a_search_goes_with_its_trials_and_its_claim(directory, tables, tmp_path
 
 def test_a_mixture_alone_is_small(client, directory, tables, tmp_path):
     search = search_of(directory, tmp_path / "search")
-    alone = collect(directory, REPO, tables, what="mixture", mixture=search / "mixture.json")
+    alone = collect(
+        directory, REPO, tables, PublishSettings(what="mixture", mixture=search / "mixture.json")
+    )
     assert alone.files.keys() == {"README.md", "mixture.json"}
     Publisher(REPO).publish(alone)
     assert Mixture.from_hub(REPO) == Mixture.load(search / "mixture.json")
     with pytest.raises(UsageError, match="say which: --mixture FILE"):
-        collect(directory, REPO, tables, what="mixture")
+        collect(directory, REPO, tables, PublishSettings(what="mixture"))
 
 
 def test_a_mixture_of_other_shards_is_refused(directory, tables, tmp_path):
     names = Manifest.load(directory).names
     Mixture({names[0]: 1.0}, {"shards": "0" * 16}).save(tmp_path / "mixture.json")
     with pytest.raises(InvalidDataError, match=r"was found on the shards 0{16}, and these are"):
-        collect(directory, REPO, tables, mixture=tmp_path / "mixture.json")
+        collect(directory, REPO, tables, PublishSettings(mixture=tmp_path / "mixture.json"))
     Mixture({"c77": 1.0}).save(tmp_path / "mixture.json")
     with pytest.raises(InvalidDataError, match=r"weights c77, but the clusters are "):
-        collect(directory, REPO, tables, mixture=tmp_path / "mixture.json")
+        collect(directory, REPO, tables, PublishSettings(mixture=tmp_path / "mixture.json"))
 
 
 def test_a_mixture_that_is_pushed_comes_back_and_no_token_goes_along(client):

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from climbstream.builder.cluster_names import cluster_labels
 from climbstream.builder.exporter import mixture as exporting
+from climbstream.builder.exporter.job import ExportJob
 from climbstream.builder.exporter.mixture import export_mixture
 from climbstream.builder.exporter.shards import export_shards
 from climbstream.loader import Mixture
@@ -44,6 +45,10 @@ def documents(directory, manifest):
     return found
 
 
+def job_of(directory, out, to, *, text=False, workers=1):
+    return ExportJob(directory=str(directory), out=out, to=to, text=text, workers=workers)
+
+
 def rows_of(out):
     """Rows of all files, in order."""
     tables = sorted(out.glob("part_*.parquet"))
@@ -63,7 +68,7 @@ def by_name(rows, manifest):
 
 
 def test_without_a_mixture_every_document_is_there_once(directory, manifest, documents, tmp_path):
-    taken = export_mixture(str(directory), tmp_path / "out", "parquet", None, None, workers=1)
+    taken = export_mixture(job_of(directory, tmp_path / "out", "parquet"))
     assert taken == {c.name: c.tokens for c in manifest.clusters}
     for name, rows in by_name(rows_of(tmp_path / "out"), manifest).items():
         assert Counter(tuple(row["tokens"]) for row in rows) == Counter(documents[name])
@@ -79,7 +84,7 @@ def test_each_cluster_has_its_share_to_within_half_a_document(
 ):
     out = tmp_path_factory.mktemp("drawn") / "out"
     mixture = Mixture.of(dict(zip(manifest.names, weights, strict=True)))
-    taken = export_mixture(str(directory), out, "parquet", mixture, tokens, workers=1)
+    taken = export_mixture(job_of(directory, out, "parquet"), mixture, tokens)
     rows = by_name(rows_of(out), manifest)
     for name, weight in mixture.weights.items():
         longest = max(map(len, documents[name])) + 1
@@ -95,7 +100,7 @@ def test_each_cluster_has_its_share_to_within_half_a_document(
 
 def test_documents_are_shuffled_over_all_files(directory, manifest, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "_FILE_TOKENS", 8_000)
-    export_mixture(str(directory), tmp_path / "out", "jsonl", None, None, workers=1)
+    export_mixture(job_of(directory, tmp_path / "out", "jsonl"))
     files = sorted((tmp_path / "out").glob("part_*.jsonl"))
     assert len(files) == -(-manifest.tokens // 8_000)
     sizes = []
@@ -114,7 +119,8 @@ def test_files_are_the_same_whoever_writes_them(directory, tmp_path, to):
     mixture = Mixture.of({"c00": 1, "c02": 3})
     for number, (workers, seed) in enumerate([(1, 0), (2, 0), (1, 1)]):
         out = tmp_path / str(number)
-        export_mixture(str(directory), out, to, mixture, 9_000, workers=workers, seed=seed)
+        job = job_of(directory, out, to, workers=workers)
+        export_mixture(job, mixture, 9_000, seed=seed)
     one, two, other = (
         {p.name: p.read_bytes() for p in (tmp_path / n).glob("part_*")} for n in "012"
     )
@@ -126,8 +132,7 @@ def test_files_are_the_same_whoever_writes_them(directory, tmp_path, to):
 def test_what_was_interrupted_goes_on_to_the_same_bytes(directory, tmp_path, monkeypatch, stage):
     mixture = Mixture.of({"c00": 1, "c02": 3, "c03": 1})
     monkeypatch.setattr(exporting, "_FILE_TOKENS", 4_000)
-    given = ("parquet", mixture, 12_000)
-    export_mixture(str(directory), tmp_path / "whole", *given, workers=1)
+    export_mixture(job_of(directory, tmp_path / "whole", "parquet"), mixture, 12_000)
 
     class Stumbling(LocalEngine):
         def run(self, function, tasks):
@@ -138,10 +143,10 @@ def test_what_was_interrupted_goes_on_to_the_same_bytes(directory, tmp_path, mon
 
     monkeypatch.setattr(exporting, "LocalEngine", Stumbling)
     with pytest.raises(KeyboardInterrupt):
-        export_mixture(str(directory), tmp_path / "out", *given, workers=1)
+        export_mixture(job_of(directory, tmp_path / "out", "parquet"), mixture, 12_000)
     assert not (tmp_path / "out" / "README.md").exists()
     monkeypatch.setattr(exporting, "LocalEngine", LocalEngine)
-    export_mixture(str(directory), tmp_path / "out", *given, workers=1)
+    export_mixture(job_of(directory, tmp_path / "out", "parquet"), mixture, 12_000)
     whole, out = (
         {
             p.relative_to(tmp_path / n).as_posix(): p.read_bytes()
@@ -171,20 +176,20 @@ def test_text_is_what_the_tokenizer_reads(directory, manifest, documents, tmp_pa
 def test_text_comes_back_to_the_same_tokens(directory, documents, tmp_path):
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     mixture = Mixture.of({"c01": 1})
-    export_mixture(str(directory), tmp_path / "o", "jsonl", mixture, 3_000, text=True, workers=1)
+    export_mixture(job_of(directory, tmp_path / "o", "jsonl", text=True), mixture, 3_000)
     for row in rows_of(tmp_path / "o"):
         assert tuple(tokenizer.encode(row["text"]).ids) in documents["c01"]
         assert row["token_count"] == len(tokenizer.encode(row["text"]).ids)
 
 
-def test_what_cannot_be_drawn_is_said(directory, tmp_path):
+def test_an_export_that_is_not_possible_is_refused_with_its_reason(directory, tmp_path):
     out, place = tmp_path / "out", str(directory)
     with pytest.raises(UsageError, match="nothing is drawn to megatron; there are parquet, jsonl"):
-        export_mixture(place, out, "megatron", None, 10)
+        export_mixture(job_of(place, out, "megatron"), None, 10)
     with pytest.raises(UsageError, match="say how many tokens"):
-        export_mixture(place, out, "jsonl", Mixture.of({"c00": 1}), None)
+        export_mixture(job_of(place, out, "jsonl"), Mixture.of({"c00": 1}))
     with pytest.raises(InvalidDataError, match="weights c77"):
-        export_mixture(place, out, "jsonl", Mixture.of({"c77": 1}), 10)
-    export_mixture(place, out, "jsonl", None, 500, workers=1)
+        export_mixture(job_of(place, out, "jsonl"), Mixture.of({"c77": 1}), 10)
+    export_mixture(job_of(place, out, "jsonl"), None, 500)
     with pytest.raises(InvalidDataError, match="was begun differently"):
-        export_mixture(place, out, "jsonl", None, 600, workers=1)
+        export_mixture(job_of(place, out, "jsonl"), None, 600)

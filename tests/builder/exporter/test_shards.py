@@ -262,11 +262,11 @@ def test_an_export_that_was_killed_goes_on(cut_finely, tmp_path, monkeypatch, al
         if len(written) == 2:
             raise KeyboardInterrupt
         written.append(task.path)
-        return export.write_rows(task)
+        return write(task)
 
-    tasks = export._tasks
+    write = export.write_rows
     with monkeypatch.context() as patch:
-        patch.setattr(export, "_tasks", lambda *given: (tasks(*given)[0], fail))
+        patch.setattr(export, "write_rows", fail)
         with pytest.raises(KeyboardInterrupt):
             export_shards(str(cut_finely), tmp_path / "cut", "parquet")
     assert not (tmp_path / "cut" / "export.json").exists()

@@ -1,0 +1,114 @@
+"""The card of a published data set: licence, how to load it, what is in it, how it was made."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from climbstream.builder.dataset_card import license_metadata, our_metadata, write_card
+from climbstream.loader.formats.manifest import Manifest
+from climbstream.loader.formats.mixture import Mixture
+
+_SIZES = ((10**6, "1M<n<10M"), (10**5, "100K<n<1M"), (10**4, "10K<n<100K"), (10**3, "1K<n<10K"))
+"""Least number of documents, and the Hub's word for the size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepoCard:
+    """What the card of a data set says."""
+
+    repo: str
+    manifest: Manifest
+    license: str
+    configs: Mapping[str, str]
+    """Folder of the tables of each configuration."""
+    mixture: Mixture | None
+    counts: Mapping[str, int] | None
+    """Tokens of each cluster in the shuffled tables, if those are a sample by the mixture."""
+    has_shards: bool
+
+    def to_bytes(self) -> bytes:
+        """Content of the file."""
+        manifest, documents = self.manifest, self._documents
+        source = "sources" if manifest.license == self.license else "publisher"
+        verb = "state" if source == "sources" else "states"
+        lines = [
+            f"{manifest.tokens:,} tokens of {documents:,} documents in {len(manifest.clusters)} "
+            f"clusters. Licence: {self.license}, as the {source} {verb} it.",
+            "",
+            *self._loading_shards(),
+            *self._loading_tables(),
+            *self._table(),
+            "",
+            f"Shards `{manifest.fingerprint}`, built as `{manifest.build}` by climbstream; the "
+            "settings are in `manifest.json`.",
+        ]
+        if self.mixture and (reason := self.mixture.about.get("reason")):
+            lines += ["", f"How the mixture was found: {reason}"]
+        return write_card(self.repo.partition("/")[2], self._metadata(), "\n".join(lines))
+
+    @property
+    def _documents(self) -> int:
+        return sum(cluster.documents for cluster in self.manifest.clusters)
+
+    def _metadata(self) -> dict[str, Any]:
+        """YAML of the card, as the Hub reads it."""
+        size = next((name for least, name in _SIZES if self._documents >= least), "n<1K")
+        metadata: dict[str, Any] = {
+            **license_metadata(self.license),
+            "tags": ["climbstream", "pretraining", "data-mixture"],
+            "size_categories": [size],
+            "climbstream": our_metadata(self.manifest, self.license),
+        }
+        if self.configs:
+            metadata["configs"] = [
+                {"config_name": name, "data_files": f"{folder}/*.parquet"}
+                | ({"default": True} if name == "default" else {})
+                for name, folder in self.configs.items()
+            ]
+        return metadata
+
+    def _loading_shards(self) -> list[str]:
+        if not self.has_shards:
+            return []
+        argument = f", Mixture.from_hub({self.repo!r})" if self.mixture else ""
+        return [
+            "```python",
+            f"from climbstream.loader import {'Mixture, ' if self.mixture else ''}MixtureLoader",
+            "",
+            f'loader = MixtureLoader("hf://{self.repo}"{argument}, seq_len=2048, batch_rows=512)',
+            "```",
+            f"`climb pull {self.repo} DIR` fetches it; mosaicml-streaming reads each folder below "
+            "`clusters/` as a stream (MDS v2, zstd, column `tokens`).",
+            "",
+        ]
+
+    def _loading_tables(self) -> list[str]:
+        if not self.configs:
+            return []
+        one = [name for name in self.configs if name != "default"][:1]
+        return [
+            "```python",
+            "from datasets import load_dataset",
+            "",
+            f'load_dataset("{self.repo}", split="train", streaming=True)  # shuffled',
+            *(f'load_dataset("{self.repo}", "{n}", split="train", streaming=True)' for n in one),
+            "```",
+            "",
+        ]
+
+    def _table(self) -> list[str]:
+        """Lines of a table with a row a cluster."""
+        clusters = self.manifest.clusters
+        columns = {
+            "documents": [f"{c.documents:,}" for c in clusters],
+            "tokens": [f"{c.tokens:,}" for c in clusters],
+            "share of tokens": [f"{c.tokens / self.manifest.tokens:.6f}" for c in clusters],
+        }
+        if self.mixture:
+            weights = self.mixture.array(self.manifest.names).tolist()
+            columns["weight"] = [f"{weight:.6f}" for weight in weights]
+        if self.counts:
+            columns["tokens drawn"] = [f"{self.counts[c.name]:,}" for c in clusters]
+        heads = ("cluster", *columns)
+        rows = zip(self.manifest.names, *columns.values(), strict=True)
+        return [f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *rows]]
