@@ -113,7 +113,7 @@ class Serial:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def run(self, function: Callable[[Any], Any], tasks: Any) -> Iterator[Any]:
+    def run(self, function: Callable[[Any], Any], tasks: Any, *_: Any) -> Iterator[Any]:
         """Give (task, result) for each task."""
         for task in tasks:
             yield task, function(task)

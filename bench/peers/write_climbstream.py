@@ -10,6 +10,7 @@ from measure import cpu_seconds
 
 from climbstream.builder.corpus.document import Document
 from climbstream.builder.corpus.partition import UNIT_BYTES, Partition
+from climbstream.builder.writers.encoder import installed_version
 from climbstream.builder.writers.shards import write_clusters
 from climbstream.builder.writers.tokenization import TokenTask, tokenize_unit
 
@@ -40,7 +41,7 @@ def lay_down(folder, texts):
 
 def build(units, tokenizer, out):
     for unit in units:
-        tokenize_unit(TokenTask(unit, tokenizer))
+        tokenize_unit(TokenTask(unit, tokenizer, 0, installed_version()))
     return write_clusters(Serial(), units, out, [f"c{k:02d}" for k in range(CLUSTERS)], "uint16")
 
 

@@ -1,11 +1,8 @@
-"""Tokens: texts to token ids, by any Hugging Face tokenizer or by one trained on the corpus."""
+"""The tokenizer of a build: any of Hugging Face's, or one that is trained on the corpus."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from climbstream.builder.corpus.partition import Partition
@@ -15,9 +12,6 @@ from climbstream.builder.settings import BuildSettings
 from climbstream.loader.core.console import say
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import write_bytes
-
-_BATCH = 128
-"""Texts that are encoded at a time: an encoding takes 20 times the memory of its ids."""
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -55,20 +49,6 @@ def load_tokenizer(name: str) -> Tokenizer:
 def token_dtype(vocab_size: int) -> str:
     """Smallest type that holds ids below ``vocab_size``: ``uint16`` or ``uint32``."""
     return "uint16" if vocab_size <= 1 << 16 else "uint32"
-
-
-def tokenize(
-    tokenizer: Tokenizer, texts: Sequence[str], dtype: str, end: int | None
-) -> list[NDArray[Any]]:
-    """Give the token ids of each text, with token ``end`` behind them, unless that is None."""
-    tokenizer.encode_special_tokens = True  # as text: a document may speak of them
-    tail = [] if end is None else [end]
-    documents = []
-    for first in range(0, len(texts), _BATCH):
-        batch = list(texts[first : first + _BATCH])
-        encodings = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
-        documents += [np.array(encoding.ids + tail, dtype) for encoding in encodings]
-    return documents
 
 
 def fit_tokenizer(units: Sequence[Partition], path: Path, settings: BuildSettings) -> Tokenizer:

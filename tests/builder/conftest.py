@@ -62,7 +62,7 @@ class SerialPool:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def run(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
+    def run(self, function: Callable[[Any], Any], tasks: Sequence[Any], *_: Any) -> Iterator[Any]:
         """Give (task, result) for each task."""
         for task in tasks:
             yield task, function(task)

@@ -56,9 +56,17 @@ def open_engine(
 
 
 def run_stage(
-    engine: Engine, what: str, unit: str, function: Callable[[T], int], tasks: Iterable[T]
+    engine: Engine,
+    what: str,
+    unit: str,
+    function: Callable[[T], int],
+    tasks: Iterable[T],
+    instead: Callable[[T, ClimbError], int] | None = None,
 ) -> None:
-    """Run a stage; ``function`` returns how many units of work a task was."""
+    """Run a stage; ``function`` returns how many units of work a task was.
+
+    ``instead`` as of `Engine.run`.
+    """
     with Progress(what, None, unit) as progress:
-        for _, done in engine.run(function, tasks):
+        for _, done in engine.run(function, tasks, instead):
             progress.add(done)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from climbstream.builder.writers.encoder import ReferenceEncoder
 from climbstream.builder.writers.tokenizer import (
     EOS,
     load_tokenizer,
     token_dtype,
-    tokenize,
     train_tokenizer,
 )
 from climbstream.loader.core.errors import InvalidDataError
@@ -24,16 +24,20 @@ def tokenizer(make_records):
     return train_tokenizer([record["text"] for record in make_records()], 600)
 
 
+def encode(tokenizer, texts):
+    return ReferenceEncoder(tokenizer).encode(texts).end_with(0).split()
+
+
 @given(st.lists(any_text | any_text.map(lambda text: f"{text}{EOS}{text}"), max_size=5))
 def test_any_text_comes_back_from_its_tokens(tokenizer, texts):
-    documents = tokenize(tokenizer, texts, "uint16", 0)
+    documents = encode(tokenizer, texts)
     back = [tokenizer.decode(d[:-1].tolist(), skip_special_tokens=False) for d in documents]
     assert back == texts
 
 
 @given(st.lists(any_text | st.just(f"it says {EOS} here"), max_size=5))
 def test_the_end_of_a_document_stands_at_its_end_and_nowhere_else(tokenizer, texts):
-    for document in tokenize(tokenizer, texts, "uint16", 0):
+    for document in encode(tokenizer, texts):
         assert np.flatnonzero(document == 0).tolist() == [len(document) - 1]
 
 
@@ -48,13 +52,8 @@ def test_a_trained_tokenizer_has_the_size_that_was_asked_for(tokenizer):
 
 
 def test_words_of_the_corpus_take_few_tokens(tokenizer):
-    (document,) = tokenize(tokenizer, ["the lighthouse and the harbour"], "uint16", 0)
+    (document,) = encode(tokenizer, ["the lighthouse and the harbour"])
     assert len(document) < 20
-
-
-def test_documents_have_the_type_that_was_asked_for(tokenizer):
-    assert [d.dtype for d in tokenize(tokenizer, ["a", ""], "uint32", 0)] == [np.uint32, np.uint32]
-    assert tokenize(tokenizer, [], "uint16", 0) == []
 
 
 @pytest.mark.parametrize(

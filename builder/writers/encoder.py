@@ -1,0 +1,204 @@
+"""Encoders: texts to token ids, by `tokenizers` or, as fast as memory, by `fastokens`.
+
+Hugging Face's `tokenizers` says which ids are right, and takes every tokenizer. `fastokens` takes
+most byte-pair encodings, and computes the same ids many times as fast. `compare_encoders` tries
+that it does, before a build relies on it.
+"""
+
+import os
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from climbstream.loader.core.console import say
+
+SWITCH = "CLIMBSTREAM_FASTOKENS"
+"""The environment variable that, set to ``0``, leaves all work to `tokenizers`."""
+
+_BATCH = 128
+"""Texts that are encoded at a time: an encoding takes 20 times the memory of its ids."""
+_SHOWN = 40
+"""Characters of a text that a message shows."""
+
+
+class Tokens(NamedTuple):
+    """Token ids of some texts, one text behind the other."""
+
+    ids: NDArray[np.uint32]
+    """``[sum of lengths]``."""
+    lengths: NDArray[np.int64]
+    """Number of tokens of each text, ``[n]``."""
+
+    @classmethod
+    def of(cls, ids: Sequence[NDArray[np.uint32]]) -> "Tokens":
+        """Join the ids of texts."""
+        flat = np.concatenate([np.empty(0, np.uint32), *ids])
+        return cls(flat, np.array([len(text) for text in ids], np.int64))
+
+    def split(self) -> list[NDArray[np.uint32]]:
+        """Return the ids of each text."""
+        return np.split(self.ids, np.cumsum(self.lengths)[:-1]) if len(self.lengths) else []
+
+    def end_with(self, end: int) -> "Tokens":
+        """Put token ``end`` behind each text."""
+        return Tokens(np.insert(self.ids, np.cumsum(self.lengths), end), self.lengths + 1)
+
+
+class Encoder(Protocol):
+    """Turns texts into token ids.
+
+    Special tokens are text like all else: none is added, and a document may speak of them. A text
+    is never cut or filled up, whatever the tokenizer's file says.
+    """
+
+    def encode(self, texts: Sequence[str]) -> Tokens:
+        """Encode ``texts``, none of which has a lone surrogate."""
+
+
+class ReferenceEncoder:
+    """Encodes by `tokenizers`, with any tokenizer, in one thread."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        # One process a core encodes; an answer that the user gave before stands.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        self._tokenizer.encode_special_tokens = True
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+
+    def encode(self, texts: Sequence[str]) -> Tokens:
+        """Encode ``texts``."""
+        ids = []
+        for first in range(0, len(texts), _BATCH):
+            batch = list(texts[first : first + _BATCH])
+            encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+            ids += [np.array(encoding.ids, np.uint32) for encoding in encodings]
+        return Tokens.of(ids)
+
+
+class FastEncoder:
+    """Encodes by `fastokens`, in one thread.
+
+    Raises:
+        ImportError: It is not installed.
+        Exception: It does not take this tokenizer.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        os.environ["FASTOKENS_BPE_THREADS"] = "1"  # read when it encodes for the first time
+        import fastokens  # noqa: PLC0415 - a build does without it
+
+        whole = Tokenizer.from_str(tokenizer.to_str())
+        whole.no_truncation()
+        whole.no_padding()
+        self._tokenizer: Any = fastokens.Tokenizer.from_json_str(whole.to_str())
+
+    def encode(self, texts: Sequence[str]) -> Tokens:
+        """Encode ``texts``.
+
+        Raises:
+            BaseException: A panic of the library, which is no `Exception`; or another error of it.
+        """
+        ids, offsets = self._tokenizer.encode_batch_flat(list(texts), split_special_tokens=True)
+        ends = np.frombuffer(offsets, "<u8").astype(np.int64)
+        return Tokens(np.frombuffer(ids, "<u4"), np.diff(ends))
+
+
+class GuardedEncoder:
+    """Encodes by ``fast``, and by ``reference`` the texts that it fails on."""
+
+    def __init__(self, fast: Encoder, reference: Encoder) -> None:
+        self._fast = fast
+        self._reference = reference
+
+    def encode(self, texts: Sequence[str]) -> Tokens:
+        """Encode ``texts``."""
+        ids: list[NDArray[np.uint32]] = []
+        for first in range(0, len(texts), _BATCH):
+            batch = texts[first : first + _BATCH]
+            tokens = _attempt(self._fast, batch)
+            if isinstance(tokens, str):
+                ids += [self._encode_alone(text) for text in batch]
+            else:
+                ids += tokens.split()
+        return Tokens.of(ids)
+
+    def _encode_alone(self, text: str) -> NDArray[np.uint32]:
+        tokens = _attempt(self._fast, [text])
+        if isinstance(tokens, str):
+            say(f"fastokens fails on {_show(text)}, {tokens}; tokenizers encodes it")
+            tokens = self._reference.encode([text])
+        return tokens.ids
+
+
+def installed_version() -> str:
+    """Version of `fastokens` here; empty: it is not installed."""
+    try:
+        return version("fastokens")
+    except PackageNotFoundError:
+        return ""
+
+
+def open_encoder(tokenizer: Tokenizer, fastokens: str) -> Encoder:
+    """Open the encoder of one process.
+
+    That is `fastokens` if it has the version that was compared, ``fastokens``. Machines of a
+    cluster may have others, or none; `tokenizers` gives the same ids there.
+    """
+    reference = ReferenceEncoder(tokenizer)
+    if not fastokens or installed_version() != fastokens:
+        return reference
+    return GuardedEncoder(FastEncoder(tokenizer), reference)
+
+
+def compare_encoders(tokenizer: Tokenizer, texts: Sequence[str]) -> str:
+    """Say why `fastokens` cannot stand for `tokenizers`; empty: it gives the same ids."""
+    try:
+        fast = FastEncoder(tokenizer)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        return f"does not take this tokenizer: {error}"
+    return find_difference(fast, ReferenceEncoder(tokenizer), texts)
+
+
+def find_difference(fast: Encoder, reference: Encoder, texts: Sequence[str]) -> str:
+    """Say where the ids of two encoders first differ, or that one fails; empty: neither."""
+    for first in range(0, len(texts), _BATCH):
+        batch = texts[first : first + _BATCH]
+        tokens = _attempt(fast, batch)
+        if isinstance(tokens, str):
+            return f"fails on one of {len(batch)} texts that are to be compared, {tokens}"
+        both = zip(tokens.split(), reference.encode(batch).split(), strict=True)
+        for text, (one, other) in zip(batch, both, strict=True):
+            if not np.array_equal(one, other):
+                return f"gives other ids for {_show(text)}: {_first_difference(one, other)}"
+    return ""
+
+
+def _attempt(encoder: Encoder, texts: Sequence[str]) -> Tokens | str:
+    """Encode ``texts``, or say what went wrong: a panic in Rust is no `Exception`."""
+    try:
+        return encoder.encode(texts)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def _first_difference(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> str:
+    """Say at which token ``one``, of `fastokens`, leaves ``other``."""
+    least = min(len(one), len(other))
+    differ = np.flatnonzero(one[:least] != other[:least])
+    at = int(differ[0]) if len(differ) else least
+    ids = (str(ids[at]) if at < len(ids) else "nothing" for ids in (one, other))
+    return "at token {}, {} and not {}".format(at, *ids)
+
+
+def _show(text: str) -> str:
+    """Show how a text begins, and how long it is."""
+    return f"{text[:_SHOWN]!r} ({len(text):,} characters)"
