@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import re
+import resource
 import secrets
 import shutil
 import stat
@@ -36,7 +37,8 @@ _FULL_WORDS = (
     " requested and ",
 )
 """How libraries name it that give no number: numpy, safetensors, pyarrow, sqlite."""
-_REFUSED = (errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM)
+_REFUSED = (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
+_NO_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -118,10 +120,16 @@ def atomic_path(path: Path, size: int | None = None) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name ``path`` in an error of the system that names no file, as one while it is read."""
+    """Name ``path`` in an error of the system that names no file, as one while it is read.
+
+    Raises:
+        UsageError: This process may open no more files.
+    """
     try:
         yield
     except OSError as error:
+        if error.errno in _NO_FILES:
+            raise UsageError(f"{path}: {too_many_files()}") from error
         if error.errno and error.filename is None:
             error.filename = str(path)
         raise
@@ -179,10 +187,21 @@ def disk_error(
         number = cause.errno if isinstance(cause, OSError) else None
         if number in _FULL or any(words in str(cause) for words in _FULL_WORDS):
             return NoSpaceError(_no_space(cause, path, temporary, size))
+        if number in _NO_FILES:
+            return UsageError(f"{path}: {too_many_files()}" if path else too_many_files())
         if isinstance(cause, OSError) and (cause.filename or number in _REFUSED):
             return UsageError(f"{cause.filename or path or 'the system'}: {cause.strerror}")
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def too_many_files() -> str:
+    """Say that this process may open no more files, and what to do."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (
+        f"this process may open no more files than {soft:,}, and all are in use; "
+        f"raise its limit (ulimit -n), which the system lets go up to {hard:,}"
+    )
 
 
 def _no_space(

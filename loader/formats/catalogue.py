@@ -57,19 +57,26 @@ Place = tuple[str, int, int]
 
 
 def look_up(folder: Path, places: set[Place]) -> dict[Place, tuple[str | None, str | None]]:
-    """Find the documents at ``places`` in the catalogue: id and origin."""
+    """Find the documents at ``places`` in the catalogue: id and origin.
+
+    Raises:
+        InvalidDataError: A part is no Parquet file, or its columns are of other types.
+    """
     found: dict[Place, tuple[str | None, str | None]] = {}
     if not (parts := sorted(folder.glob("part-*.parquet"))):
         return found
-    import pyarrow.compute as pc  # noqa: PLC0415 - only directories with a catalogue need it
+    import pyarrow as pa  # noqa: PLC0415 - only directories with a catalogue need it
+    import pyarrow.compute as pc  # noqa: PLC0415
 
     clusters = sorted({cluster for cluster, _, _ in places})
     shards = np.unique([shard for _, shard, _ in places])
     wanted = pc.field("cluster").isin(clusters) & pc.field("shard").isin(shards.tolist())
-    columns = ["id", "cluster", "shard", "row", "origin"]
+    text, whole = pa.string(), pa.int64()
+    schema = pa.schema({"id": text, "cluster": text, "shard": whole, "row": whole, "origin": text})
     for part in parts:
         with reading(part, "part of a catalogue"):
-            rows = read_parquet(part, columns).filter(wanted).to_pylist()
+            table = read_parquet(part, schema.names).cast(schema)
+            rows = table.filter(wanted).to_pylist()
         for row in rows:
             place = (row["cluster"], row["shard"], row["row"])
             if place in places:

@@ -88,7 +88,7 @@ class ShardCache:
         self._lock = threading.Lock()
         self._wanted: dict[_Key, _Fetch] = {}
         self._queue: deque[_Fetch] = deque()
-        self._working = 0
+        self._workers: set[threading.Thread] = set()
         self._views: dict[_Key, ShardView] = {}
         self._parsed: set[_Key] = set()
         self._verified: dict[_Key, tuple[int, ...]] = {}
@@ -116,10 +116,12 @@ class ShardCache:
             if self._closed:
                 raise UsageError(f"the cache {self.root} was closed; make another to read shards")
             fetch = self._begin(folder, entry)
-            if not fetch.result.done() and fetch in self._queue:
-                # Somebody waits for this one: it goes before those that are only wanted.
-                self._queue.remove(fetch)
-                self._queue.appendleft(fetch)
+            if fetch in self._queue:
+                # Somebody waits for this one: it goes before those that are only wanted. One
+                # assignment: a signal may interrupt between two, and it must not fall out.
+                self._queue = deque(
+                    [fetch, *(other for other in self._queue if other is not fetch)]
+                )
         try:
             return fetch.result.result(self._patience)
         except CancelledError:  # it was released meanwhile
@@ -172,23 +174,42 @@ class ShardCache:
     def _begin(self, folder: str | Path | Store, entry: ShardEntry) -> _Fetch:
         """Return the fetch of a shard, begun now if there is none; the caller has the lock."""
         if (fetch := self._wanted.get(_key(entry))) is None:
-            fetch = self._wanted[_key(entry)] = _Fetch(folder, entry)
+            fetch = _Fetch(folder, entry)
             # What was here a while ago most likely is: to look costs less than to wake a thread.
             if (data := self._still_here(entry)) is not None:
                 fetch.result.set_result(data)
-                return fetch
-            self._queue.append(fetch)
-            # Threads end when the queue is empty: an idle cache has none, and needs no close.
-            if self._working < self._threads:
-                self._working += 1
-                threading.Thread(target=self._work, name="climbstream-fetch", daemon=True).start()
+            else:
+                self._queue.append(fetch)
+            # Last, as a signal may interrupt anywhere: what stands here will be fetched.
+            self._wanted[_key(entry)] = fetch
+        if self._queue:
+            self._start_worker()
         return fetch
+
+    def _start_worker(self) -> None:
+        """Start a thread that fetches, unless there are enough; the caller has the lock.
+
+        Threads end when the queue is empty: an idle cache has none, and needs no close.
+        """
+        # One whose start was interrupted never began, and does not count.
+        self._workers = {worker for worker in self._workers if worker.is_alive()}
+        if len(self._workers) >= self._threads:
+            return
+        worker = threading.Thread(target=self._work, name="climbstream-fetch", daemon=True)
+        self._workers.add(worker)
+        try:
+            worker.start()
+        except RuntimeError as error:
+            if len(self._workers) == 1:
+                raise UsageError(
+                    f"{error}, and none fetches shards; let this process have more (ulimit -u)"
+                ) from error
 
     def _work(self) -> None:
         while True:
             with self._lock:
                 if not self._queue:
-                    self._working -= 1
+                    self._workers.discard(threading.current_thread())
                     return
                 fetch = self._queue.popleft()
             try:

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 from climbstream.loader.core.console import say
 from climbstream.loader.core.engines.task_timeout import task_timeout
-from climbstream.loader.core.errors import RemoteError, UsageError
+from climbstream.loader.core.errors import ClimbError, RemoteError, UsageError
 from climbstream.loader.core.waits import wait_for
 
-from .retry import is_refusal, pause_after, status_of
+from .retry import AnswerError, Retry, describe, is_refusal, status_of
 
 T = TypeVar("T")
 URL = "hf://datasets/"
@@ -23,7 +23,9 @@ PATIENCE = 300.0
 _SLOWEST = 100_000.0
 """Bytes that a connection moves a second, at least."""
 _REPO = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
-_PLACE = re.compile(rf"hf://(?:datasets/)?({_REPO.pattern})(?:@([^/]+))?(/.*)?")
+PLACE = re.compile(rf"hf://(?:datasets/)?({_REPO.pattern})(?:@([^/]+))?(/.*)?")
+_MALFORMED = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
+"""What the Hub's client raises for an answer that it cannot read."""
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
@@ -56,7 +58,7 @@ def pin(place: str) -> str:
     Raises:
         RemoteError: There is no such data set or revision, or the Hub did not say.
     """
-    if not (found := _PLACE.fullmatch(place)):
+    if not (found := PLACE.fullmatch(place)):
         return place
     repo, revision, below = found.groups()
     if not _COMMIT.fullmatch(revision or ""):
@@ -64,19 +66,21 @@ def pin(place: str) -> str:
     return f"{URL}{repo}@{revision}{below or ''}"
 
 
-def find_commit(repo: str, revision: str | None) -> str:
+def find_commit(repo: str, revision: str | None, patience: float = PATIENCE) -> str:
     """Return the commit that ``revision``, by default ``main``, is now.
 
     Raises:
-        RemoteError: There is none, or the Hub did not say.
+        RemoteError: There is none, or the Hub did not say within ``patience`` seconds.
     """
     from huggingface_hub import HfApi  # noqa: PLC0415 - an extra
 
-    info = patiently(
-        f"find {revision or 'main'} of {repo}",
-        lambda: HfApi().repo_info(repo, repo_type="dataset", revision=revision),
-    )
-    return str(info.sha)
+    def find() -> str:
+        sha = HfApi().repo_info(repo, repo_type="dataset", revision=revision).sha
+        if not isinstance(sha, str) or not _COMMIT.fullmatch(sha):
+            raise ValueError(f"{sha!r} is no commit")
+        return sha
+
+    return patiently(f"find {revision or 'main'} of {repo}", find, patience)
 
 
 def put_file(repo: str, name: str, data: bytes) -> str:
@@ -108,56 +112,51 @@ def patiently(what: str, call: Callable[[], T], patience: float = PATIENCE, *, s
     Raises:
         RemoteError: The Hub refused, went on stumbling for ``patience`` seconds, or did not answer.
     """
-    tries = Tries(what, patience)
+    retry = Retry(patience)
     limit = task_timeout() + size / _SLOWEST
     while True:
         try:
             return wait_for(call, f"the Hub to {what}", limit)
-        except stumbles() as error:
-            tries.wait(error)
-        except RuntimeError as error:  # as the client says what befell one of many files
-            if not isinstance(error.__cause__, stumbles()):
+        except Exception as error:
+            if (stumble := _stumble(error)) is None:
                 raise
-            tries.wait(error.__cause__)
+            pause, reason = retry.pause_after(stumble), describe(stumble)
+            _check_refusal(what, stumble, reason)
+        if pause is None:
+            raise RemoteError(
+                f"the Hub did not {what} in {retry.waited:.1f} s: try {retry.tries} ended with "
+                f"{reason}; run the same command again later, it goes on where it was"
+            )
+        say(f"{what}: {reason}; again in {pause:.1f} s")
+        time.sleep(pause)
 
 
-def stumbles() -> tuple[type[Exception], ...]:
-    """Errors of the Hub's client that say something of the Hub."""
-    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415 - an extra
+def _stumble(error: Exception) -> Exception | None:
+    """Return what ``error`` of the Hub's client says of the Hub; None: nothing."""
+    if isinstance(error, ClimbError):
+        return None
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # noqa: PLC0415
 
     # The HTTP library below the client has changed its name between its versions.
     http = importlib.import_module(HfHubHTTPError.__mro__[1].__module__.partition(".")[0])
-    return HfHubHTTPError, http.TransportError
+    stumbles = (HfHubHTTPError, http.TransportError)
+    if isinstance(error, stumbles):
+        return error
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, stumbles):
+        return error.__cause__  # as the client says what befell one of many files
+    # An answer that is no JSON, or lacks a field: the client takes its word for granted.
+    if isinstance(error, _MALFORMED) and not isinstance(error, HFValidationError):
+        return AnswerError(f"the answer cannot be read, {describe(error)}", 0)
+    return None
 
 
-class Tries:
-    """Counts the tries of one step, and waits between them, as long as the Hub asks for."""
-
-    def __init__(self, what: str, patience: float = PATIENCE) -> None:
-        self._what, self._patience = what, patience
-        self._begin, self._count = time.monotonic(), 0
-
-    def wait(self, error: Exception) -> None:
-        """Wait after ``error``.
-
-        Raises:
-            RemoteError: Another try would not help, or there is no time for it.
-        """
-        self._count += 1
-        status, waited = status_of(error), time.monotonic() - self._begin
-        said = " ".join(str(error).split())[:300]
-        if status in (401, 403, 404):
-            raise RemoteError(
-                f"the Hub refused to {self._what}: {said}; see that the name is right, and log in "
-                "with `hf auth login`, or set HF_TOKEN to a token that may do so"
-            ) from None
-        if is_refusal(status) and status != 412:  # somebody else's commit came in between
-            raise RemoteError(f"the Hub refused to {self._what}: {said}") from None
-        pause = pause_after(self._count, error)
-        if waited + pause > self._patience:
-            raise RemoteError(
-                f"the Hub did not {self._what} in {waited:.1f} s: try {self._count} ended with "
-                f"{said}; run the same command again later, it goes on where it was"
-            ) from None
-        say(f"{self._what}: {said}; again in {pause:.1f} s")
-        time.sleep(pause)
+def _check_refusal(what: str, error: Exception, reason: str) -> None:
+    """Raise `RemoteError` if another try would be refused as well."""
+    status = status_of(error)
+    if status in (401, 403, 404):
+        raise RemoteError(
+            f"the Hub refused to {what}: {reason}; see that the name is right, and log in "
+            "with `hf auth login`, or set HF_TOKEN to a token that may do so"
+        )
+    if is_refusal(status) and status != 412:  # somebody else's commit came in between
+        raise RemoteError(f"the Hub refused to {what}: {reason}")

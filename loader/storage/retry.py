@@ -1,13 +1,63 @@
-"""Retry: what an error of a remote store says about another try, whichever client raised it."""
+"""Retry: how often a remote store is asked again, and what its errors say.
 
+The errors may be those of any client: boto3, httpx, aiohttp, or an `AnswerError` of ours.
+"""
+
+import random
 import re
+import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from climbstream.loader.core.visible_text import visible
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-_PASSING = (408, 425, 429)
-"""Statuses of HTTP below 500 that may be others a moment later."""
+_PASSING = (408, 416, 425, 429)
+"""Statuses of HTTP below 500 that may be others a moment later. 416 speaks of a range, and none is
+asked for: so says a proxy that has cached another answer."""
+_MOST_SAID = 300
+_SECRETS = re.compile(r"(?<=://)[^\s/@'\"]+@|\?[^\s'\"]*")
+"""What a URL may hold that is nobody's business: who reads it, and signatures."""
+
+
+class AnswerError(OSError):
+    """An answer that is not the file that was asked for."""
+
+    def __init__(self, message: str, status: int, headers: Any = None) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, headers or {}
+
+
+class Retry:
+    """The tries of one request: each pause is twice as long, and as long as the server asks for.
+
+    A pause is shortened by up to half, by chance, so that ranks do not come back in step.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._begin = seconds, time.monotonic()
+        self.tries = 0
+        """Those that have failed."""
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the first try began."""
+        return time.monotonic() - self._begin
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left for all tries."""
+        return self._seconds - self.waited
+
+    def pause_after(self, error: Exception) -> float | None:
+        """Count a try that ended in ``error``; return the seconds until the next, None: no more."""
+        self.tries += 1
+        pause = min(FIRST_PAUSE * 2.0 ** (self.tries - 1), LONGEST_PAUSE)
+        pause *= random.uniform(0.5, 1)  # noqa: S311 - this is no secret
+        pause = max(pause, asked_pause(error))
+        return pause if pause < self.left else None
 
 
 def status_of(error: Exception) -> int | None:
@@ -27,38 +77,48 @@ def is_refusal(status: int | None) -> bool:
     return status is not None and 400 <= status < 500 and status not in _PASSING
 
 
-def pause_after(tries: int, error: Exception, part: float = 1.0) -> float:
-    """Return the seconds to wait after so many tries, of which the last ended in ``error``.
-
-    Twice as long each time, of which ``part`` is taken; and no less than the server asks for.
-    """
-    pause = part * min(FIRST_PAUSE * 2.0 ** (tries - 1), LONGEST_PAUSE)
-    return max(pause, _asked_pause(error))
-
-
-def _asked_pause(error: Exception) -> float:
-    """Return the seconds for which a server asked to be left alone; 0 if it did not.
-
-    What lies beyond a caller's deadline ends its tries at once.
-    """
-    headers = getattr(getattr(error, "response", None), "headers", None)
-    headers = headers or getattr(error, "headers", None) or {}
-    if not hasattr(headers, "get"):
-        return 0.0
-    asked = str(headers.get("Retry-After", "")).strip()
+def asked_pause(error: Exception) -> float:
+    """Return the seconds for which a server asked to be left alone; 0 if it did not."""
+    headers = _headers(error)
+    asked = headers.get("retry-after", "").strip()
     if re.fullmatch("[0-9]{1,18}", asked):
         return float(asked)
     if (until := _date(asked)) is None:
         return 0.0
     # By the clock of the server, if it says what that shows: ours may differ.
-    now = _date(headers.get("Date", "")) or datetime.now(UTC)
+    now = _date(headers.get("date", "")) or datetime.now(UTC)
     return max(0.0, (until - now).total_seconds())
 
 
-def _date(text: Any) -> datetime | None:
+def _headers(error: Exception) -> dict[str, str]:
+    """Return the headers of the answer that ``error`` speaks of, their names in lower case."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        headers = response.get("ResponseMetadata", {}).get("HTTPHeaders")
+    else:
+        headers = getattr(response, "headers", None) or getattr(error, "headers", None)
+    if not isinstance(headers, Mapping):
+        return {}
+    return {str(name).lower(): str(value) for name, value in headers.items()}
+
+
+def _date(text: str) -> datetime | None:
     """Read a date as HTTP writes them; None if it is none."""
     try:
-        date = parsedate_to_datetime(str(text))
+        date = parsedate_to_datetime(text)
+        return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def describe(error: Exception) -> str:
+    """Return what ``error`` says, in one short line without credentials."""
+    name = "" if isinstance(error, AnswerError) else f"{type(error).__name__}: "
+    text = " ".join(f"{name}{error}".split()).rstrip(": ")
+    text = visible(without_secrets(text))
+    return text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]} …"
+
+
+def without_secrets(text: str) -> str:
+    """Return ``text`` without the credentials in its URLs."""
+    return _SECRETS.sub("", text)

@@ -414,6 +414,10 @@ def _handler(hub):
                 data, status = data[first : last + 1], 206
             if self.command == "GET":
                 hub.sent[path] += len(data)
-            self.reply(data, status, **headers)
+            try:
+                self.reply(data, status, **headers)
+            except OSError:  # the client has read enough
+                hub.sent[path] -= len(data)
+                raise
 
     return Handler

@@ -1,5 +1,6 @@
 """The cache: decompressed once a node, and never served when it has gone bad."""
 
+import linecache
 import subprocess
 import sys
 from pathlib import Path
@@ -183,3 +184,51 @@ def test_without_a_word_the_cache_lies_in_the_users_cache_folder(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/u")
     assert default_cache() == Path("/home/u/.cache/climbstream/shards")
+
+
+def interrupted_at(number, call):
+    """Call ``call``, interrupted at the ``number``-th line of the cache or of a thread's start.
+
+    Return whether there was such a line. Where a lock is let go no signal is handled.
+    """
+    lines = 0
+
+    def trace(frame, event, _):
+        nonlocal lines
+        code = frame.f_code
+        if not code.co_filename.endswith("shard_cache.py") and code.co_name != "start":
+            return None
+        line = linecache.getline(code.co_filename, frame.f_lineno)
+        if event == "line" and not line.strip().startswith("with "):
+            lines += 1
+            if lines == number:
+                raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+def test_a_shard_comes_soon_after_an_interrupt_at_any_line(shards, root):
+    entry, other = shards.indexes["c00"].shards[:2]
+    folder = shards.folder("c00")
+    number, more = 0, True
+    while more:
+        number += 1
+        # One that waits for its turn, and one that is asked for: it changes places with the first.
+        cache = ShardCache(root / str(number), threads=1, patience=5)
+
+        def ask(cache=cache):
+            cache.want(folder, other)
+            cache.get(folder, entry)
+
+        more = interrupted_at(number, ask)
+        for each in (entry, other):
+            assert len(cache.get(folder, each)) == each.raw_bytes, number
+    assert number > 40

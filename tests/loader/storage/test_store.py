@@ -147,11 +147,11 @@ def test_a_store_that_fails_for_ever_is_named_with_tries_time_and_the_last_error
     assert tries >= 4
     assert re.fullmatch(
         rf"{site.url}/web/clusters/file could not be read in \d\.\d s: try {tries}, the last, "
-        r"ended with ClientResponseError: 500, .*; see that the store can be reached, then start "
+        r"ended with HTTP status 500; see that the store can be reached, then start "
         "again",
         str(error.value),
     )
-    assert "try 3 ended with ClientResponseError: 500" in capsys.readouterr().err
+    assert "try 3 ended with HTTP status 500" in capsys.readouterr().err
 
 
 def test_a_refusal_is_not_tried_again(site):

@@ -1,0 +1,301 @@
+"""Readers: how whole files are read behind a URL, by boto3, the Hub's client or fsspec.
+
+A reader takes the URL of a file and the bytes that it may have. No server is believed: what comes
+is read in blocks and counted, the body of an error is left unread, and a redirect leads to another
+server only where the kind of store needs that, and never from https to http.
+"""
+
+import re
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from typing import Any
+from urllib.parse import unquote, urljoin, urlsplit
+
+from climbstream.loader.core.errors import IntegrityError, RemoteError, UsageError
+
+from .hub import PLACE
+from .retry import AnswerError, without_secrets
+
+Reader = Callable[[str, int], bytes]
+"""Takes a URL and the most bytes that the file may have; gives its content."""
+
+_BLOCK = 1 << 20
+_MOST_OF_AN_ERROR = 1 << 16
+"""Bytes: what S3 says of an error has some hundred."""
+_REDIRECTS, _MOST_REDIRECTS = (301, 302, 303, 307, 308), 10
+_UNPACKED_BY_ITS_NAME = re.compile(r"\.zstd?$")
+
+
+def reader_for(url: str, seconds: float) -> Reader:
+    """Return the reader for what lies under ``url``; one request may take ``seconds``.
+
+    Raises:
+        ImportError: The package that reads it is not installed.
+        UsageError: The URL is of a kind that cannot be read.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme == "s3":
+        return _s3(seconds)
+    if scheme == "hf":
+        return _hub(seconds)
+    return _http(url, seconds) if scheme in ("http", "https") else _fsspec(url)
+
+
+def too_large(name: str, size: int | None, most: int) -> IntegrityError:
+    """Return the error for a file of more than ``most`` bytes; None: how many more is not known."""
+    has = "more" if size is None else f"{size:,} bytes"
+    return IntegrityError(
+        f"{without_secrets(name)} has {has}, and such a file has at most {most:,} bytes"
+    )
+
+
+class _Body:
+    """The body of an answer, as it comes."""
+
+    def __init__(self, url: str, most: int, seconds: float, size: object = "") -> None:
+        """Begin a body of ``size`` bytes, as its header says, which may be missing or a lie.
+
+        Raises:
+            IntegrityError: It is said to be larger than the file may be.
+        """
+        self._url, self._most = url, most
+        if re.fullmatch("[0-9]{1,18}", text := str(size)) and int(text) > most:
+            raise too_large(url, int(text), most)
+        self._end = time.monotonic() + seconds
+        self._data = bytearray()
+
+    def add(self, block: bytes) -> None:
+        """Take the next block.
+
+        Raises:
+            IntegrityError: It is more than the file may have.
+            TimeoutError: The time for it is over.
+        """
+        self._data += block
+        if len(self._data) > self._most:
+            raise too_large(self._url, None, self._most)
+        if time.monotonic() > self._end:
+            raise TimeoutError("the answer did not end in time")
+
+    def content(self, headers: Mapping[str, str]) -> bytes:
+        """Return the file that the body is.
+
+        Raises:
+            ValueError: It is none.
+        """
+        data = self._unpack(headers.get("Content-Encoding", "").strip().lower())
+        page = headers.get("Content-Type", "").lower().startswith("text/html")
+        if page and data.lstrip()[:1] == b"<" and not self._url.endswith(".html"):
+            raise ValueError("the answer is a web page, as to log in, and not the file")
+        return data
+
+    def _unpack(self, encoding: str) -> bytes:
+        """Return the bytes as they are stored: some servers pack them for the way, unasked."""
+        if encoding in ("", "identity"):
+            return bytes(self._data)
+        if encoding == "zstd" and _UNPACKED_BY_ITS_NAME.search(self._url):
+            return bytes(self._data)  # the file itself is packed so
+        if encoding not in ("gzip", "x-gzip"):
+            raise ValueError(f"the answer is packed as {encoding!r}, which was not asked for")
+        unpack = zlib.decompressobj(wbits=31)
+        data = unpack.decompress(self._data, self._most + 1)
+        if len(data) > self._most:
+            raise too_large(self._url, None, self._most)
+        if not unpack.eof:
+            raise ValueError("the answer is packed as 'gzip', and ends before its content does")
+        return data
+
+
+def _next_place(
+    place: str, status: int, headers: Mapping[str, str], *, elsewhere: bool
+) -> str | None:
+    """Return where an answer leads, None: it is the file.
+
+    Raises:
+        AnswerError: It is neither.
+        RemoteError: It leads to another server, where only the named one is to be trusted.
+    """
+    location = headers.get("Location")
+    if status == 200:
+        return None
+    if status not in _REDIRECTS or location is None:
+        reason = headers.get("X-Error-Message") or ("" if status >= 400 else "not the whole file")
+        raise AnswerError(f"HTTP status {status}" + (reason and f", {reason}"), status, headers)
+    target = urljoin(place, location)
+    before, after = urlsplit(place), urlsplit(target)
+    if before[:2] == after[:2]:
+        return target
+    downgrade = before.scheme == "https" and after.scheme == "http"
+    if not elsewhere or downgrade or after.scheme not in ("http", "https"):
+        raise RemoteError(
+            f"{without_secrets(place)} leads to another server, {without_secrets(target)}, and was "
+            "not followed; name that address if it is the right one"
+        )
+    return target
+
+
+def _too_many_redirects(place: str) -> OSError:
+    return OSError(f"more than {_MOST_REDIRECTS} redirects, the last to {place}")
+
+
+def _http(url: str, seconds: float) -> Reader:
+    """Make a reader of ``http://`` and ``https://``."""
+    from aiohttp import ClientTimeout  # noqa: PLC0415 - an extra
+    from fsspec.asyn import sync  # noqa: PLC0415 - only what is remote needs it
+
+    files = _file_system(
+        url,
+        # Bytes as they are stored, not as a server may pack them for the way.
+        headers={"Accept-Encoding": "identity"},
+        client_kwargs={"timeout": ClientTimeout(total=seconds), "auto_decompress": False},
+    )
+
+    async def get(url: str, most: int) -> bytes:
+        session, place = await files.set_session(), str(files.encode_url(url))
+        for _ in range(1 + _MOST_REDIRECTS):
+            asked = session.get(files.encode_url(place), allow_redirects=False, **files.kwargs)
+            async with asked as answer:
+                if following := _next_place(place, answer.status, answer.headers, elsewhere=False):
+                    place = following
+                    continue
+                body = _Body(url, most, seconds, answer.headers.get("Content-Length"))
+                async for block in answer.content.iter_chunked(_BLOCK):
+                    body.add(block)
+                return body.content(answer.headers)
+        raise _too_many_redirects(place)
+
+    return lambda url, most: bytes(sync(files.loop, get, url, most))
+
+
+def _hub(seconds: float) -> Reader:
+    """Make a reader of ``hf://datasets/OWNER/NAME@REVISION/PATH``.
+
+    Not by `HfFileSystem`, which lists the folder of each file first, believes what the list says of
+    its size, and reads a body without end.
+    """
+    from huggingface_hub import get_session, get_token, hf_hub_url  # noqa: PLC0415 - an extra
+
+    def get(url: str, most: int) -> bytes:
+        repo, revision, path = _hub_file(url)
+        place = hf_hub_url(repo, path, repo_type="dataset", revision=revision)
+        headers = {"Accept-Encoding": "identity"}
+        if token := get_token():
+            headers["Authorization"] = f"Bearer {token}"
+        for _ in range(1 + _MOST_REDIRECTS):
+            with get_session().stream(
+                "GET", place, headers=headers, follow_redirects=False, timeout=seconds
+            ) as answer:
+                following = _next_place(place, answer.status_code, answer.headers, elsewhere=True)
+                if following:
+                    if urlsplit(following).netloc != urlsplit(place).netloc:
+                        headers.pop("Authorization", None)  # the token is for the Hub alone
+                    place = following
+                    continue
+                body = _Body(url, most, seconds, answer.headers.get("Content-Length"))
+                for block in answer.iter_raw(_BLOCK):
+                    body.add(block)
+                return body.content(answer.headers)
+        raise _too_many_redirects(place)
+
+    return get
+
+
+def _hub_file(url: str) -> tuple[str, str | None, str]:
+    """Return data set, revision and path of a file of the Hub."""
+    if not (match := PLACE.fullmatch(url)) or not match[3]:
+        raise UsageError(f"{url} is no file of a data set; say hf://datasets/OWNER/NAME/PATH")
+    return match[1], unquote(match[2]) if match[2] else None, match[3].lstrip("/")
+
+
+def _s3(seconds: float) -> Reader:
+    """Make a reader of ``s3://BUCKET/KEY``; without credentials, of public buckets."""
+    import boto3  # noqa: PLC0415 - an extra
+    from botocore import UNSIGNED  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+
+    config = Config(
+        connect_timeout=seconds,
+        read_timeout=seconds,
+        max_pool_connections=32,
+        retries={"total_max_attempts": 1},  # the tries are counted by the store
+    )
+    try:
+        session = boto3.Session()
+        if session.get_credentials() is None:
+            config = config.merge(Config(signature_version=UNSIGNED))
+        client = session.client("s3", config=config)
+    except BotoCoreError as error:
+        raise UsageError(f"S3 cannot be used as this machine is set up: {error}") from None
+    _bound_errors(client)
+
+    def get(url: str, most: int) -> bytes:
+        bucket, _, key = url.removeprefix("s3://").partition("/")
+        answer = client.get_object(Bucket=bucket, Key=key)
+        with closing(answer["Body"]) as stream:
+            if (status := answer["ResponseMetadata"]["HTTPStatusCode"]) != 200:
+                raise AnswerError(f"HTTP status {status}, not the whole file", status)
+            body = _Body(url, most, seconds, answer.get("ContentLength"))
+            while block := stream.read(_BLOCK):
+                body.add(block)
+        return body.content({"Content-Type": answer.get("ContentType", "")})
+
+    return get
+
+
+def _bound_errors(client: Any) -> None:
+    """Let a client of boto3 read no more of an error's body than an error has.
+
+    It reads that body whole, however long it is, before anybody is asked.
+    """
+    from botocore.awsrequest import AWSResponse  # noqa: PLC0415 - an extra
+
+    class Beginning:
+        """The first bytes of a body, as boto3 reads bodies."""
+
+        def __init__(self, raw: Any) -> None:
+            self._raw = raw
+
+        def stream(self) -> Any:
+            left = _MOST_OF_AN_ERROR
+            while left > 0 and (block := self._raw.read(left)):
+                left -= len(block)
+                yield block
+            self._raw.close()
+
+    def send(request: Any, **_: Any) -> Any:
+        answer = client._endpoint.http_session.send(request)
+        if answer.status_code < 300:
+            return answer
+        return AWSResponse(answer.url, answer.status_code, answer.headers, Beginning(answer.raw))
+
+    client.meta.events.register("before-send.s3", send)
+
+
+def _fsspec(url: str) -> Reader:
+    """Make a reader of what fsspec knows beside: ``memory://``, ``gs://`` and so on."""
+    files = _file_system(url)
+
+    def get(url: str, most: int) -> bytes:
+        with files.open(url) as file:
+            if file.size > most:
+                raise too_large(url, file.size, most)
+            data: bytes = file.read()
+            return data
+
+    return get
+
+
+def _file_system(url: str, **options: Any) -> Any:
+    """Return fsspec's file system for ``url``."""
+    import fsspec  # noqa: PLC0415 - only what is remote needs it
+
+    try:
+        return fsspec.core.url_to_fs(url, **options)[0]
+    except ValueError as error:
+        raise UsageError(
+            f"{without_secrets(url)} cannot be read: {error}; "
+            "shards lie in a folder, or under s3://, hf:// or https://"
+        ) from None
