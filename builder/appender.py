@@ -22,7 +22,7 @@ from climbstream.builder.corpus.sources import survey
 from climbstream.builder.features.encoder import check_shape
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
 from climbstream.builder.report.report import write_report
-from climbstream.builder.selection.annotate import look_at
+from climbstream.builder.selection.annotate import look_at, tell_languages
 from climbstream.builder.selection.selection import identify, select_appended
 from climbstream.builder.writers.catalogue import read_seen, write_catalogue, write_heldout
 from climbstream.builder.writers.shards import write_clusters
@@ -49,7 +49,7 @@ from climbstream.loader.formats.manifest import (
 )
 from climbstream.loader.formats.outputs import BASE, WORK
 
-from .settings import BuildSettings
+from .settings import BuildSettings, complete_settings
 from .staging import finish_commit
 from .workdir import is_vacant
 
@@ -108,8 +108,13 @@ def append(
             folders=(f"{WORK}/**", "clusters/*", "documents"),
         ):
             say(f"going on with the append to {out}")
+        if "languages" not in manifest.provenance["settings"]:
+            say(
+                f"  {out} was built by an earlier version, which took text without spaces for one "
+                "word; of such text, near copies of its documents are not found"
+            )
         with open_engine(engine, workers, work / "plan.json") as opened:
-            settings = BuildSettings.from_json(manifest.provenance["settings"])
+            settings = BuildSettings.from_json(complete_settings(manifest.provenance["settings"]))
             report = read_corpus(
                 opened, found, work / "units", settings, least=1, left_out=left_out
             )
@@ -157,6 +162,7 @@ class _Append:
         parts = manifest.parts or 0
         near = None if self._settings.near_duplicates is None else out / WORK / "seen"
         seen = read_seen(self._engine, out, parts, near)
+        tell_languages(self._engine, units)
         fates = identify(units, self._settings, seen)
         check_losses((report.stage(), *fates.stages), strict=strict)
         look_at(self._engine, units, out / MODEL, self._settings)

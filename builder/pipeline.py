@@ -20,7 +20,7 @@ from climbstream.builder.corpus.read_report import BadFile, check_losses
 from climbstream.builder.corpus.sources import Source, survey
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
 from climbstream.builder.report.report import write_report
-from climbstream.builder.selection.annotate import look_at
+from climbstream.builder.selection.annotate import look_at, tell_languages
 from climbstream.builder.selection.preview import preview
 from climbstream.builder.selection.selection import Selection, identify, select_documents
 from climbstream.builder.writers.catalogue import write_catalogue, write_heldout
@@ -37,7 +37,7 @@ from climbstream.loader.formats.manifest import MANIFEST, Manifest, hash_files
 from climbstream.loader.formats.outputs import WORK
 
 from .end_token import EndToken, find_end_token, read_configs, trained_end_token
-from .settings import BuildSettings, effect_of_change
+from .settings import BuildSettings, complete_settings, effect_of_change
 from .staging import finish_commit
 from .workdir import begin_in, remove_work
 
@@ -146,6 +146,7 @@ def _begun(
         if (out / MANIFEST).exists():
             manifest = Manifest.load(out)
             first = {name: manifest.provenance.get(name) for name in plan}
+            first["settings"] = complete_settings(first["settings"])
             check_same_config(first, plan, out, effect_of_change(first, plan))
             yield None
             return
@@ -182,6 +183,7 @@ def _decide(
         remove_work(work)  # so that the right name can be given in its place
         raise
     units = [Partition(work / "units" / name) for name in report.units]
+    tell_languages(begun.engine, units)
     fates = identify(units, settings)
     check_losses((report.stage(), *fates.stages), strict=strict)
     model = out / MODEL

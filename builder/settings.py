@@ -13,12 +13,14 @@ SCORES = ("overall", "educational", "informational", "advertisement")
 IDS = ("source", "global", "none")
 """Where an identifier may stand for one document alone."""
 
+EVERY = ["*"]
+"""Stands for all languages."""
 _COLUMN = "column:"
 _DEFAULTS = ("text", "id", "label", "license")
 """Settings that name a column, and are named like it by default."""
 CATALOGUE = (
     "id cluster why copy_of shard row tokens bytes micro overall educational informational "
-    "advertisement label license origin text_hash signature"
+    "advertisement label license language script origin text_hash signature"
 ).split()
 """Columns of ``documents/*.parquet``."""
 
@@ -39,12 +41,14 @@ DECIDES = {
         "restarts",
         "sample",
         "scores",
+        "languages",
         "seed",
     ),
     "what stays, and its clusters": (
         "clusters",
         "min_cluster_score",
         "min_document_score",
+        "no_prune",
         "merge_height",
         "balanced",
         "ids",
@@ -109,6 +113,11 @@ class BuildSettings:
         default_factory=lambda: {"overall": 1.0, "advertisement": 1.5}
     )
     """A document whose score is lower is left out."""
+    no_prune: bool = False
+    """Whether documents and micro-clusters stay, whatever their scores."""
+    languages: list[str] = field(default_factory=lambda: list(EVERY))
+    """Languages that are kept, ISO 639 as the catalogue names them; ``code`` for programs, ``und``
+    for what cannot be told; ``*``: all."""
     keep_duplicates: bool = False
     """Keep duplicates; they are counted all the same."""
     near_duplicates: float | None = 0.8
@@ -152,6 +161,10 @@ class BuildSettings:
                     f"{name} is {getattr(self, name)}; it must be from {low:,} to {high:,}"
                 )
         _ = self.end  # raises unless at most one of its three settings is given
+        if not self.languages or ("*" in self.languages and self.languages != EVERY):
+            raise InvalidDataError(
+                f"languages is {self.languages}; name some, as de or fr, or * alone for all"
+            )
         if self.ids not in IDS:
             raise InvalidDataError(f"ids is {self.ids!r}; it must be one of {', '.join(IDS)}")
         if not 0 <= self.holdout < 1:
@@ -239,6 +252,13 @@ class BuildSettings:
                 f"unknown build settings: {what}; the settings are {', '.join(known)}"
             )
         return cls(**value)
+
+
+def complete_settings(settings: Any) -> Any:
+    """Fill what the settings of a build by an earlier version do not say."""
+    if not isinstance(settings, dict):
+        return settings
+    return {**BuildSettings().to_json(), **settings}
 
 
 def effect_of_change(there: Any, here: Any) -> str:

@@ -20,6 +20,7 @@ from climbstream.loader.formats.clusters import load_clusters
 
 _SCORE = "SCORE=column:NAME or SCORE=FILE, a fastText model; of " + ", ".join(SCORES) + "."
 _IDS = "Where an identifier stands for one document: its file, all, nowhere.  [default: source]"
+_LANGUAGES = "de,fr: only documents in these; code is one.  [default: *, all]"
 _PRESETS = "Means of clusters that CLIMB prunes by; for scores of its classifiers."
 
 
@@ -49,6 +50,8 @@ def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 @click.option("--restarts", type=int, help="Starts of k-means.  [default: 2]")
 @click.option("--sample", type=int, help="Documents to fit on.  [default: 32000]")
 @click.option("--thresholds", type=click.Choice(list(THRESHOLDS)), help=_PRESETS)
+@click.option("--languages", callback=_split, help=_LANGUAGES)
+@click.option("--no-prune", is_flag=True, default=None, help="Keep documents of every quality.")
 @click.option("--near-duplicates", type=float, help="Texts this alike are.  [default: 0.8]")
 @click.option("--keep-duplicates", is_flag=True, default=None, help="Count, but keep them.")
 @click.option("--keep", callback=_split, help="COL,COL: columns carried into documents/*.parquet.")

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.builder.corpus.partition import Partition
-from climbstream.builder.corpus.sample import draw_places, sample_texts
+from climbstream.builder.corpus.sample import draw_places, sample_languages, sample_texts
 from climbstream.builder.features.encoder import FITTED, load_model, read_vectors
+from climbstream.builder.features.language_means import LanguageMeans
 from climbstream.builder.features.tfidf import TfidfEncoder
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader.core.console import say
@@ -54,7 +55,7 @@ def fit_model(units: Sequence[Partition], path: Path, settings: BuildSettings) -
     else:
         texts = sample_texts(units, settings)
         say(f"fit the embedding and the centroids on {len(texts):,} documents")
-        vectors, parts = _embed(texts, settings)
+        vectors, parts = _embed(texts, sample_languages(units, settings), settings)
     count = settings.micro_clusters or automatic_count(len(vectors), settings.clusters)
     found = fit_centroids(vectors, count, settings.seed, settings.restarts)
     say(
@@ -69,13 +70,15 @@ def fit_model(units: Sequence[Partition], path: Path, settings: BuildSettings) -
 
 
 def _embed(
-    texts: Sequence[str], settings: BuildSettings
+    texts: Sequence[str], languages: Sequence[str], settings: BuildSettings
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Embed ``texts``, with a model fitted on them or one that is named; its arrays, if fitted."""
     if settings.embed == FITTED:
         embedder = TfidfEncoder.fit(texts, settings.dims, settings.seed)
+        vectors = embedder.embed(texts)
+        means = LanguageMeans.fit(vectors, languages)
         fitted = {"idf": embedder.idf, "components": embedder.components}
-        return embedder.embed(texts), fitted
+        return means.centre(vectors, languages), fitted | means.to_arrays()
     return load_model(settings.embed).embed(texts), {}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from climbstream.builder.settings import BuildSettings
+from climbstream.builder.settings import EVERY, BuildSettings
 from climbstream.loader.core.permutation import sample_indices
 
 from .partition import Partition
@@ -18,13 +18,30 @@ _CHARS = 20_000
 def draw_places(
     units: Sequence[Partition], settings: BuildSettings
 ) -> Iterator[tuple[Partition, NDArray[np.int64]]]:
-    """Draw ``settings.sample`` documents: rows of units, in corpus order."""
-    ends = np.cumsum([len(unit) for unit in units])
+    """Draw ``settings.sample`` documents of the languages asked for: rows of units, in order."""
+    wanted = [np.flatnonzero(in_languages(unit, settings)) for unit in units]
+    ends = np.cumsum([len(rows) for rows in wanted])
     chosen = np.sort(sample_indices(int(ends[-1]), settings.sample, settings.seed, "sample"))
-    for unit, end in zip(units, ends.tolist(), strict=True):
-        rows = chosen[np.searchsorted(chosen, end - len(unit)) : np.searchsorted(chosen, end)]
-        if len(rows):
-            yield unit, rows - (end - len(unit))
+    for unit, rows, end in zip(units, wanted, ends.tolist(), strict=True):
+        begin = end - len(rows)
+        mine = chosen[np.searchsorted(chosen, begin) : np.searchsorted(chosen, end)]
+        if len(mine):
+            yield unit, rows[mine - begin]
+
+
+def in_languages(unit: Partition, settings: BuildSettings) -> NDArray[np.bool_]:
+    """Which documents of a unit are in a language that the settings ask for, ``[n]``."""
+    if settings.languages == EVERY:
+        return np.ones(len(unit), np.bool_)
+    return np.isin(unit.read("languages")[:, 0], settings.languages)
+
+
+def sample_languages(units: Sequence[Partition], settings: BuildSettings) -> list[str]:
+    """Return the languages of the documents drawn."""
+    parts = [
+        unit.read("languages")[rows, 0].tolist() for unit, rows in draw_places(units, settings)
+    ]
+    return [name for part in parts for name in part]
 
 
 def sample_texts(units: Sequence[Partition], settings: BuildSettings) -> list[str]:

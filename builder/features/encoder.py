@@ -16,6 +16,7 @@ from climbstream.builder.corpus.partition import Partition
 from climbstream.loader.core.errors import ClimbError, InvalidDataError
 from climbstream.loader.core.files import reading
 
+from .language_means import LanguageMeans
 from .tfidf import FEATURES, TfidfEncoder, unit_length
 
 FITTED = "tfidf"
@@ -91,6 +92,15 @@ def read_encoder(path: Path) -> tuple[Encoder | None, NDArray[np.float32]]:
             return TfidfEncoder(idf, components), centroids
         brought = name.startswith("column:")
         return None if brought else load_model(name), model["centroids"]
+
+
+def read_language_means(path: Path, dims: int) -> LanguageMeans:
+    """Read what the encoder that lies in ``path`` takes off vectors of ``dims`` numbers."""
+    with reading(path, "model of a build"), np.load(path, allow_pickle=False) as model:
+        means = LanguageMeans.from_arrays(model)
+        if means.offsets is not None:
+            check_shape(path, "offsets", means.offsets, len(means.languages), dims)
+        return means
 
 
 def check_shape(path: Path, name: str, array: NDArray[Any], *shape: int | None) -> None:

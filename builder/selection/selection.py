@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.ward import Micros, merge_clusters
 from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.corpus.sample import in_languages
 from climbstream.builder.corpus.text_hashes import hash_texts
-from climbstream.builder.settings import SCORES, BuildSettings
+from climbstream.builder.settings import EVERY, SCORES, BuildSettings
 from climbstream.loader.core.permutation import derive_key
 
 from .dedup import Seen, find_repeated, near_originals
@@ -89,6 +90,11 @@ def identify(
         apart = settings.ids == "source"
         before = _NOTHING if apart else seen
         _drop_repeated(fates, "identify", "id_hashes", REPEATED[0], before, apart=apart)
+    if settings.languages != EVERY:
+        fates.drop(
+            "languages",
+            lambda _, unit: _where(~in_languages(unit, settings), "language not asked for"),
+        )
     return fates
 
 
@@ -105,8 +111,10 @@ def select_documents(
         InvalidDataError: Nothing is left, or the clusters collapse.
     """
     _drop_copies(fates, settings, _NOTHING)
-    _, means = _means(fates, "scores", len(centroids))
-    clusters = prune_clusters(ClusterMap.of(centroids), means, settings.min_cluster_score)
+    clusters = ClusterMap.of(centroids)
+    if not settings.no_prune:
+        _, means = _means(fates, "scores", len(centroids))
+        clusters = prune_clusters(clusters, means, settings.min_cluster_score)
     _drop_poor(fates, settings, clusters)
     clusters = merge_clusters(clusters, micros_of(fates, len(centroids)), settings)
     _write_clusters(fates, clusters)
@@ -141,7 +149,9 @@ def _drop_poor(fates: Selection, settings: BuildSettings, clusters: ClusterMap) 
     fates.drop("prune clusters", lambda _, u: _where(pruned[u.read("micro")], "pruned cluster"))
     fates.drop(
         "prune documents",
-        lambda _, unit: poor_documents(unit.read("scores"), settings.min_document_score),
+        lambda _, unit: poor_documents(
+            unit.read("scores"), {} if settings.no_prune else settings.min_document_score
+        ),
     )
     if settings.holdout:
         fates.drop(HELD_OUT, lambda _, unit: _where(_held_out(unit, settings), HELD_OUT))

@@ -40,6 +40,8 @@ _SCHEMA = pa.schema(
         *((name, pa.float32()) for name in SCORES),
         ("label", pa.string()),
         ("license", pa.string()),
+        ("language", pa.string()),
+        ("script", pa.string()),
         ("origin", pa.string()),
         ("text_hash", pa.binary(16)),
         ("signature", pa.binary(SIGNATURE)),
@@ -137,6 +139,8 @@ def write_part(task: PartTask) -> int:
         "micro": unit.read("micro"),
         **{name: text[name] for name in ("label", "license", "origin")},
     }
+    if unit.has("languages"):
+        columns |= dict(zip(("language", "script"), unit.read("languages").T.tolist(), strict=True))
     if unit.has("sizes"):
         columns["bytes"] = unit.read("sizes").astype(np.int32)
     if unit.has("scores"):

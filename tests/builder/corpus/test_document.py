@@ -76,7 +76,7 @@ def test_a_score_of_the_corpus_prunes_and_the_others_are_counted(given_corpus, c
         worth = int(row["id"][1:]) % 5
         assert row["overall"] == worth
         assert (row["why"] == "low overall score") == (worth < 2)
-        counted = score_documents([texts[row["id"]]])[0]
+        counted = score_documents([texts[row["id"]]], [row["language"]])[0]
         assert [row[name] for name in SCORES[1:]] == pytest.approx(counted[1:].tolist())
 
 

