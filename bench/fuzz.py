@@ -159,7 +159,7 @@ RUN = (
     "weights run --json",
     "monitor run --json",
 )
-RESUMED = partial(serve, log="run/weights.jsonl", served="run/served.jsonl")
+RESUMED = partial(serve, weights_log="run/weights.jsonl", ledger="run/served.jsonl")
 _BUILD = "build {} --out out --config settings.json"
 _FIT = "fit {} --target loss"
 
@@ -356,7 +356,7 @@ def make_run(base: Path) -> None:
     run, names = base / "run", Manifest.load(base / "shards").names
     Mixture.uniform(names).save(base / "mixture.json")
     loader = MixtureLoader(
-        base / "shards", **LOADER, log=run / "weights.jsonl", served=run / "served.jsonl"
+        base / "shards", **LOADER, weights_log=run / "weights.jsonl", ledger=run / "served.jsonl"
     )
     for step in range(6):
         next(loader)

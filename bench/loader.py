@@ -140,7 +140,7 @@ def measure_cold(work: Path, rounds: int) -> None:
     batches = manifest.tokens // (64 * SEQ_LEN)
 
     def cold() -> Any:
-        loader = MixtureLoader(directory, seq_len=SEQ_LEN, batch_rows=64, cache=cache)
+        loader = MixtureLoader(directory, seq_len=SEQ_LEN, batch_rows=64, cache_dir=cache)
         return serve(loader, batches)
 
     def bare() -> Any:
@@ -251,7 +251,7 @@ def child(work: str, rows: str, state: str) -> dict[str, float]:
 
 def open_loader(work: Path, rows: int) -> MixtureLoader:
     return MixtureLoader(
-        work / "shards", WEIGHTS, seq_len=SEQ_LEN, batch_rows=rows, cache=work / "cache"
+        work / "shards", WEIGHTS, seq_len=SEQ_LEN, batch_rows=rows, cache_dir=work / "cache"
     )
 
 

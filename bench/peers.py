@@ -237,7 +237,7 @@ def measure_rates(running: dict[Contender, Process], rounds: int) -> None:
 def measure_live_weights(work: Path) -> None:
     """Serve rows by the weights, then by other weights, and compare with what both ask for."""
     loader = MixtureLoader(
-        work / "shards", WEIGHTS, seq_len=SEQ_LEN, batch_rows=BATCH_ROWS, cache=work / "cache"
+        work / "shards", WEIGHTS, seq_len=SEQ_LEN, batch_rows=BATCH_ROWS, cache_dir=work / "cache"
     )
     others = dict(zip(WEIGHTS, reversed(WEIGHTS.values()), strict=True))
     seen, due = np.zeros(len(WEIGHTS), int), np.zeros(len(WEIGHTS))

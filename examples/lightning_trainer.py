@@ -49,7 +49,7 @@ class Data(LightningDataModule):
             batch_rows=16,  # of all ranks together
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
-            log=self.run / "weights.jsonl",
+            weights_log=self.run / "weights.jsonl",
             weights_file=self.run / "weights.request.json",
             agreement=Agreement(),
         )

@@ -52,7 +52,7 @@ def main() -> None:
         batch_rows=16,  # of all ranks together
         rank=rank,
         world_size=world_size,
-        log=args.run / "weights.jsonl",
+        weights_log=args.run / "weights.jsonl",
         weights_file=args.run / "weights.request.json",
         agreement=Agreement(),
     )

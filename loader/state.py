@@ -4,10 +4,14 @@ from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any, Self
 
+import numpy as np
+
 from climbstream.loader.core.errors import InvalidDataError
-from climbstream.loader.core.typed import Count, Whole, check_version, convert
+from climbstream.loader.core.typed import Count, Whole, check_version, convert, short
+from climbstream.loader.formats.manifest import Manifest
 from climbstream.loader.formats.mixture import ONE, some_names
-from climbstream.loader.weights.log import WeightsRecord, check_chain
+from climbstream.loader.sampling.planner import Position, RunSettings
+from climbstream.loader.weights.log import WeightsLog, WeightsRecord, check_chain
 
 _MOST_OWED = 4
 """Rows that a cluster is owed at most, or has had too many, for each cluster that there is."""
@@ -36,9 +40,73 @@ class LoaderState:
     weights: list[dict[str, Any]]
     """Records of the weights log from the one in force on."""
     part: float = 1.0
-    """Of each cluster that is served."""
+    """Fraction of each cluster that is served."""
 
     version = 1
+
+    @classmethod
+    def at(cls, position: Position, run: RunSettings, manifest: Manifest, log: WeightsLog) -> Self:
+        """Return the state of a run at ``position``."""
+        return cls(
+            step=position.step,
+            served=position.served,
+            seed=run.seed,
+            seq_len=run.seq_len,
+            batch_rows=run.batch_rows,
+            lanes=run.lanes,
+            pack=run.pack,
+            data=manifest.fingerprint,
+            clusters=manifest.names,
+            consumed=position.consumed.tolist(),
+            credit=position.credit.tolist(),
+            weights=[record.to_json() for record in log.since(position.step)],
+            part=run.fraction,
+        )
+
+    @property
+    def run(self) -> RunSettings:
+        """The settings of the run."""
+        return RunSettings(
+            seed=self.seed,
+            seq_len=self.seq_len,
+            batch_rows=self.batch_rows,
+            lanes=self.lanes,
+            pack=self.pack,
+            fraction=self.part,
+        )
+
+    def position(self) -> Position:
+        """Return the position that a run goes on from."""
+        consumed, credit = np.array(self.consumed, np.int64), np.array(self.credit, np.int64)
+        return Position(self.step, self.served, consumed, credit)
+
+    def check_run(self, run: RunSettings, manifest: Manifest) -> None:
+        """Check that a loader of ``run`` over the shards of ``manifest`` can go on from here.
+
+        Raises:
+            InvalidDataError: It serves other shards, or in another order; the message says which.
+        """
+        if self.data != manifest.fingerprint and self.data in manifest.earlier:
+            raise InvalidDataError(
+                f"the state is of these shards as they were with fingerprint {self.data}; "
+                "documents were appended since, and rows are in another order now. "
+                "Begin a new run with the weights of the model, or go on with a copy of "
+                "the shards from before"
+            )
+        for name, theirs, ours in (
+            ("data", self.data, manifest.fingerprint),
+            ("clusters", self.clusters, manifest.names),
+            ("seed", self.seed, run.seed),
+            ("seq_len", self.seq_len, run.seq_len),
+            ("lanes", self.lanes, run.lanes),
+            ("pack", self.pack, run.pack),
+            ("fraction", self.part, run.fraction),
+        ):
+            if theirs != ours:
+                raise InvalidDataError(
+                    f"the state was saved with {name}={short(theirs)}, this loader has "
+                    f"{name}={short(ours)}; make the loader with the state's"
+                )
 
     def to_json(self) -> dict[str, Any]:
         """Return the state as JSON values.

@@ -15,7 +15,7 @@ def open_batches(corpus: Corpus, folder: Path) -> Iterator[torch.Tensor]:
         corpus.weights,
         seq_len=corpus.seq_len,
         batch_rows=corpus.batch_rows,
-        cache=folder.parent / "cache",
+        cache_dir=folder.parent / "cache",
     )
     for batch in loader:
         yield batch["input_ids"]

@@ -5,6 +5,7 @@ their block names, which never leaves the log. Of those that count, that record 
 that the log holds for them.
 """
 
+import sys
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -17,7 +18,7 @@ from climbstream.loader.sampling.planner import Position
 from climbstream.loader.weights.log import WeightsLog
 
 from .ledger import Block, Opening, hash_marks, short_marks
-from .replay import Replay, position_of
+from .replay import Replay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,7 @@ class _Auditor:
         self._known: dict[int, list[_Place]] = {}
         """Places at the steps that openings begin at, each time that they were passed."""
         self._opening = self._openings[0]
-        self.base = position_of(self._opening)
+        self.base = self._opening.state.position()
         """Where the ledger begins."""
         self._here = _Place(self.base, np.zeros(len(replay.names)))
         self.again = self.unwritten = 0
@@ -85,10 +86,11 @@ class _Auditor:
             IntegrityError: Something differs; the message names the first step that does.
         """
         begins = [
-            line.state.step if isinstance(line, Opening) else 1 << 62 for line in self._replay.lines
+            line.state.step if isinstance(line, Opening) else sys.maxsize
+            for line in self._replay.lines
         ]
         # The least step at which a later line takes up the run again.
-        later = [*list(accumulate(reversed(begins[1:]), min))[::-1], 1 << 62]
+        later = [*list(accumulate(reversed(begins[1:]), min))[::-1], sys.maxsize]
         self._start(self._openings[0], self._here)
         for line, again in zip(self._replay.lines[1:], later[1:], strict=True):
             if isinstance(line, Opening):
@@ -103,7 +105,7 @@ class _Auditor:
 
     def _open(self, opening: Opening) -> None:
         """Go to where ``opening`` begins, if that is where the run had been."""
-        there, here = position_of(opening), self._here
+        there, here = opening.state.position(), self._here
         if there.step > here.position.step:
             self.unwritten += there.step - here.position.step
             self._advance(there.step, self._replay.log, None)

@@ -1,12 +1,12 @@
 """Explain: which documents a batch came from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.renamed import renamed_parameters
 from climbstream.loader.formats.catalogue import look_up
-from climbstream.loader.formats.manifest import DOCUMENTS, cluster_folder, load_index
+from climbstream.loader.formats.manifest import DOCUMENTS
 from climbstream.loader.reading.row_source import RowSource
 from climbstream.loader.reading.shard_cache import ShardCache
 
@@ -30,17 +30,18 @@ class Piece:
     """Its first token in the row, counted within the document,"""
     tokens: int
     """and how many follow one another from there."""
-    id: str | None
+    id: str | None = None
     """As in the corpus; None: the catalogue does not list it, or there is none."""
-    origin: str | None
+    origin: str | None = None
 
 
+@renamed_parameters(cache="cache_dir")
 def explain_step(
-    replay: Replay, step: int, row: int | None = None, cache: Path | None = None
+    replay: Replay, step: int, row: int | None = None, cache_dir: Path | None = None
 ) -> list[Piece]:
-    """List what the batch of step ``step`` was made of; of row ``row`` alone, if one is given.
+    """List what the batch of step ``step`` was made of; of row ``row`` alone, if one is named.
 
-    Opens the shards of these rows, in the folder ``cache`` or else the user's.
+    Opens the shards of these rows, in the folder ``cache_dir`` or else the user's.
 
     Raises:
         UsageError: There is no such step or row.
@@ -50,46 +51,42 @@ def explain_step(
     if row is not None and not 0 <= row < len(steps.rows):
         raise UsageError(f"step {step} has rows 0 to {len(steps.rows) - 1}, not {row}")
     rows = range(len(steps.rows)) if row is None else [row]
-    state, store = replay.settings, ShardCache(cache)
-    streams: dict[int, RowSource] = {}
-    found: list[dict[str, Any]] = []
+    cache = ShardCache(cache_dir)
+    sources: dict[str, RowSource] = {}
+    pieces: list[Piece] = []
     for number in rows:
         cluster, visit, within = steps.rows[number].tolist()
         _, lane, shard, epoch, _ = steps.visits[visit].tolist()
-        if cluster not in streams:
-            entry = replay.manifest.clusters[cluster]
-            streams[cluster] = RowSource(
-                entry.name,
-                cluster_folder(replay.directory, entry.name),
-                load_index(replay.directory, replay.manifest, entry),
-                store,
-                seq_len=state.seq_len,
-                pack=state.pack,
-                part=state.part,
-                seed=state.seed,
+        name = replay.names[cluster]
+        if name not in sources:
+            sources[name] = RowSource(replay.shards, name, replay.settings.run, cache)
+        _, packed = sources[name].packed(shard, epoch)
+        begin, end = packed.ends[within : within + 2]
+        pieces += [
+            Piece(
+                row=number,
+                lane=lane,
+                cluster=name,
+                epoch=epoch,
+                shard=shard,
+                document=document,
+                first=first,
+                tokens=tokens,
             )
-        _, packed = streams[cluster].packed(shard, epoch)
-        for document, first, tokens in packed.pieces[
-            packed.ends[within] : packed.ends[within + 1]
-        ].tolist():
-            found.append(
-                {
-                    "row": number,
-                    "lane": lane,
-                    "cluster": replay.names[cluster],
-                    "epoch": epoch,
-                    "shard": shard,
-                    "document": document,
-                    "first": first,
-                    "tokens": tokens,
-                }
-            )
-    places = {(f["cluster"], f["shard"], f["document"]) for f in found}
-    known = look_up(Path(str(replay.directory)) / DOCUMENTS, places)
-    pieces = []
-    for fields in found:
-        name, origin = known.get(
-            (fields["cluster"], fields["shard"], fields["document"]), (None, None)
-        )
-        pieces.append(Piece(**fields, id=name, origin=origin))
-    return pieces
+            for document, first, tokens in packed.pieces[begin:end].tolist()
+        ]
+    return _with_origins(replay, pieces)
+
+
+def _with_origins(replay: Replay, pieces: list[Piece]) -> list[Piece]:
+    """Add what the catalogue says of the documents, where it lies in a folder."""
+    folder = replay.shards.local
+    if folder is None:
+        return pieces
+    rows = look_up(folder / DOCUMENTS, {(p.cluster, p.shard, p.document) for p in pieces})
+    empty = (None, None)
+    origins = [rows.get((p.cluster, p.shard, p.document), empty) for p in pieces]
+    return [
+        replace(piece, id=name, origin=origin)
+        for piece, (name, origin) in zip(pieces, origins, strict=True)
+    ]

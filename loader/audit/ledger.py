@@ -234,7 +234,7 @@ def read_ledger(path: Path) -> list[Line]:
     if not lines or not isinstance(lines[0], Opening):
         raise InvalidDataError(
             f"{path} says of no step what was served; name the folder of a run that writes it, "
-            "as climb train and MixtureLoader(served=...) do"
+            "as climb train and MixtureLoader(ledger=...) do"
         )
     return lines
 

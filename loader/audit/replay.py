@@ -7,13 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.loader.core.errors import InvalidDataError, UsageError
-from climbstream.loader.core.permutation import derive_key
-from climbstream.loader.formats.manifest import Manifest, load_index
-from climbstream.loader.reading.packing import count_shard_rows
+from climbstream.loader.formats.directory import ShardDirectory
+from climbstream.loader.reading.row_source import epoch_rows
 from climbstream.loader.sampling.epoch_limits import EpochLimits
-from climbstream.loader.sampling.lanes import Lanes, keep_part
-from climbstream.loader.sampling.planner import NOBODY, BatchPlanner, PlannedSteps, Position
-from climbstream.loader.storage.store import Store
+from climbstream.loader.sampling.planner import BatchPlanner, PlannedSteps, Position
 from climbstream.loader.weights.log import WeightsLog
 from climbstream.loader.weights.request import open_weights_log
 
@@ -41,28 +38,15 @@ class Replay:
         (first,) = (line for line in self.lines[:1] if isinstance(line, Opening))
         self.settings = state = first.state
         self.names = state.clusters
-        self.directory = Store.of(shards if shards is not None else first.shards)
-        self.manifest = Manifest.load(self.directory)
-        if self.manifest.fingerprint != state.data:
+        self.shards = ShardDirectory(shards if shards is not None else first.shards)
+        if self.shards.manifest.fingerprint != state.data:
             raise InvalidDataError(
-                f"{self.directory} holds shards {self.manifest.fingerprint:.8}, and the run was "
-                f"served shards {state.data:.8}; name theirs with --shards"
+                f"{self.shards} holds shards {self.shards.manifest.fingerprint:.8}, and the run "
+                f"was served shards {state.data:.8}; name theirs with --shards"
             )
-        indexes = [load_index(self.directory, self.manifest, c) for c in self.manifest.clusters]
-        shard_rows = [
-            keep_part(
-                count_shard_rows(state.pack, index, state.seq_len), state.part, state.seed, name
-            )
-            for name, index in zip(self.names, indexes, strict=True)
-        ]
-        self.epoch_rows = np.array([sum(rows) for rows in shard_rows], np.int64)
-        self._planner = BatchPlanner(
-            Lanes.deal(self.names, shard_rows, state.lanes, state.seed),
-            state.batch_rows,
-            NOBODY,
-            1,
-            np.uint64(derive_key(state.seed, "order within a batch")),
-        )
+        shard_rows = {name: epoch_rows(self.shards, name, state.run) for name in self.names}
+        self.epoch_rows = np.array([sum(rows) for rows in shard_rows.values()], np.int64)
+        self._planner = BatchPlanner.for_run(shard_rows, state.run)
 
     @property
     def steps(self) -> int:
@@ -97,21 +81,15 @@ class Replay:
         Raises:
             UsageError: It does not stand in the ledger.
         """
-        found = [o for o, end in segments(self.lines) if o.state.step <= step < end]
-        if not found:
+        openings = [o for o, end in segments(self.lines) if o.state.step <= step < end]
+        if not openings:
             raise UsageError(
                 f"step {step} does not stand in the ledger; it has {self.steps:,} steps, from 0 on"
             )
-        opening, position = found[-1], position_of(found[-1])
+        opening = openings[-1]
+        position = opening.state.position()
         for steps, _ in self.plan(opening, position, step - position.step, self.log):
             position = steps.after
         planner = self._planner._replace(batch_rows=opening.state.batch_rows, rank=0)
         weights = self.log.table(step, 1, self.names)
         return planner.plan(position, weights, 1, self.room(opening, position))
-
-
-def position_of(opening: Opening) -> Position:
-    """Return the position that ``opening`` goes on from."""
-    state = opening.state
-    consumed, credit = np.array(state.consumed, np.int64), np.array(state.credit, np.int64)
-    return Position(state.step, state.served, consumed, credit)

@@ -12,23 +12,37 @@ from climbstream.loader.storage.store import Store
 from .manifest import TOKENIZER
 
 
-def read_tokenizer(directory: str | Path) -> "Tokenizer":
-    """Read the tokenizer of ``directory``, a folder or URL.
+def parse_tokenizer(data: bytes, place: str) -> "Tokenizer":
+    """Make a tokenizer of the bytes of a ``tokenizer.json``, which messages call ``place``.
+
+    Raises:
+        InvalidDataError: They are none.
+    """
+    from tokenizers import Tokenizer  # noqa: PLC0415 - only who reads text needs it
+
+    try:
+        return Tokenizer.from_buffer(data)
+    except Exception as error:  # the library raises nothing more special
+        raise InvalidDataError(f"{place} is no tokenizer: {error}") from None
+
+
+def read_tokenizer(folder: str | Path | Store) -> "Tokenizer":
+    """Read the ``tokenizer.json`` of ``folder``, which may be a URL.
 
     Raises:
         UsageError: There is none, as after an import of tokens alone.
         InvalidDataError: It cannot be read.
     """
-    from tokenizers import Tokenizer  # noqa: PLC0415 - only who reads text needs it
-
     try:
-        data = Store.of(directory).read(TOKENIZER)
+        data = Store.of(folder).read(TOKENIZER)
     except FileNotFoundError:
-        raise UsageError(
-            f"{directory} has no {TOKENIZER}, so no text can be turned into its tokens; put the "
-            "one that made them there, or import again with --tokenizer"
-        ) from None
-    try:
-        return Tokenizer.from_buffer(data)
-    except Exception as error:  # the library raises nothing more special
-        raise InvalidDataError(f"{directory}/{TOKENIZER} is no tokenizer: {error}") from None
+        raise no_tokenizer(folder) from None
+    return parse_tokenizer(data, f"{folder}/{TOKENIZER}")
+
+
+def no_tokenizer(folder: object) -> UsageError:
+    """Return the error that ``folder`` has no tokenizer."""
+    return UsageError(
+        f"{folder} has no {TOKENIZER}, so no text can be turned into its tokens, nor tokens into "
+        "text; put the one that made them there, or import again with --tokenizer"
+    )

@@ -30,8 +30,8 @@ class Collator:
     ``input_ids`` is ``[rows, seq_len]``; ``cluster_ids``, int64 ``[rows]``, the cluster of each
     row; ``labels`` are the tokens again, `IGNORED` where a document begins behind another one and
     in padding (not shifted: the model does that); ``position_ids``, int64, count from 0 in each
-    document; ``cu_seqlens``, int32 ``[rows * segments + 1]``, are the ends of documents in all rows
-    laid one after the other, always equally many, the last ones of a row the same where it has
+    document; ``cu_seqlens``, int32 ``[rows * max_segments + 1]``, are the ends of documents in all
+    rows laid one after the other, always equally many, the last ones of a row the same where it has
     fewer.
 
     Args:
@@ -40,7 +40,7 @@ class Collator:
         size: Bytes of a token in the shards.
         padding: Token that fills what a row lacks.
         fields: What a batch holds beside ``input_ids`` and ``cluster_ids``; some of `FIELDS`.
-        segments: Documents of a row that ``cu_seqlens`` has room for.
+        max_segments: Documents of a row that ``cu_seqlens`` has room for.
         dtype: Of ``input_ids`` and ``labels``: `torch.int64` or `torch.int32`.
         pin_memory: Whether tensors lie in memory that a GPU copies from without waiting.
 
@@ -56,7 +56,7 @@ class Collator:
         padding: int,
         *,
         fields: Sequence[str] = (),
-        segments: int = 64,
+        max_segments: int = 64,
         dtype: torch.dtype = torch.int64,
         pin_memory: bool = False,
     ) -> None:
@@ -69,11 +69,11 @@ class Collator:
             raise UsageError(f"tokens are torch.int64 or torch.int32, not {dtype}")
         if pin_memory and not torch.cuda.is_available():
             raise UsageError("pin_memory needs a GPU, and this machine has none; leave it out")
-        if segments < 1:
-            raise UsageError(f"segments is {segments}; it must be 1 or more")
+        if max_segments < 1:
+            raise UsageError(f"max_segments is {max_segments}; it must be 1 or more")
         self._shape = (rows, seq_len)
         self._size, self._padding = size, padding
-        self._fields, self._segments = frozenset(fields), segments
+        self._fields, self._max_segments = frozenset(fields), max_segments
         self._dtype, self._kind, self._pin = dtype, DTYPES[dtype], pin_memory
         self._arrays: list[Any] = [np.empty(self._shape, self._kind)]
         """Memory of the last batches."""
@@ -121,7 +121,9 @@ class Collator:
         n, seq_len = self._shape
         labels = tokens.copy() if "labels" in self._fields else tokens[:0]
         positions = np.empty((n if "position_ids" in self._fields else 0, seq_len), np.int64)
-        bounds = np.empty((n if "cu_seqlens" in self._fields else 0, self._segments + 1), np.int32)
+        bounds = np.empty(
+            (n if "cu_seqlens" in self._fields else 0, self._max_segments + 1), np.int32
+        )
         self.joined += mark_pieces(addresses, rows, begin, labels, positions, bounds)
         if "labels" in self._fields:
             batch["labels"] = self._tensor(labels)

@@ -1,5 +1,6 @@
 """OpenShards: the shards that lanes are reading from, open for `gather`."""
 
+import sys
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
@@ -53,12 +54,12 @@ Place = tuple[int, int, int]
 class OpenShards:
     """Opens a shard when its first row is asked for, and lets it go when its lanes move on."""
 
-    def __init__(self, streams: list[RowSource], lanes: int) -> None:
-        self._streams = streams
+    def __init__(self, sources: list[RowSource], lanes: int) -> None:
+        self._sources = sources
         self._open: dict[Place, OpenShard] = {}
         self._lately: LRUCache[Place, ByteSpans] = LRUCache(_KEPT)
         self._readers: dict[Place, set[tuple[int, int]]] = {}
-        self._reading = np.full((len(streams), lanes, 5), -1)
+        self._reading = np.full((len(sources), lanes, 5), -1)
         """Shard and epoch that a lane reads from, -1 for none, and the addresses of that shard, by
         cluster and lane: together, so that an interrupt leaves none of another shard."""
         self._spent: list[OpenShard] = []
@@ -85,8 +86,12 @@ class OpenShards:
             cluster, lane, shard, epoch, row = visit
             self._turns.append((row, i, cluster, lane, shard, epoch))
             if (cluster, shard, epoch) not in self._open:
-                self._streams[cluster].want(shard)
+                self._sources[cluster].want(shard)
         self._turns.reverse()
+
+    def want(self, cluster: int, shard: int) -> None:
+        """Begin to fetch a shard, unless it is here or on its way."""
+        self._sources[cluster].want(shard)
 
     def prepare(self, rows: int) -> int:
         """Open what the first ``rows`` rows need; return how many rows are ready then.
@@ -104,13 +109,13 @@ class OpenShards:
             _, i, cluster, lane, shard, epoch = self._turns[-1]
             self.addresses[i] = self._turn((cluster, lane), (cluster, shard, epoch)).addresses
             self._turns.pop()
-        return self._turns[-1][0] if self._turns else 1 << 62
+        return self._turns[-1][0] if self._turns else sys.maxsize
 
     def _turn(self, lane: tuple[int, int], place: Place) -> OpenShard:
         """Let ``lane`` read from ``place``."""
         if (opened := self._open.get(place)) is None:
             cluster, shard, epoch = place
-            opened = self._streams[cluster].open(shard, epoch, self._lately.get(place))
+            opened = self._sources[cluster].open(shard, epoch, self._lately.get(place))
             self._readers[place], self._open[place] = set(), opened
             self.dropped += opened.pieces.dropped
             self.cut += opened.pieces.cut
@@ -126,5 +131,5 @@ class OpenShards:
                 self._lately.put(before, spent.pieces, spent.pieces.bytes)
                 del self._readers[before]
                 if not any(place[:2] == before[:2] for place in self._open):
-                    self._streams[before[0]].release(before[1])
+                    self._sources[before[0]].release(before[1])
         return opened

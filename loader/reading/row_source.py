@@ -1,42 +1,50 @@
 """RowSource: the documents of one cluster, as rows."""
 
-from pathlib import Path
-
 import numpy as np
 
+from climbstream.loader.core.console import say
 from climbstream.loader.core.permutation import derive_key, subkey
-from climbstream.loader.formats.mds.index import Index
+from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.mds.reader import ShardView
+from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.sampling.lanes import keep_part
-from climbstream.loader.storage.store import Store
+from climbstream.loader.sampling.planner import RunSettings
 
 from .gather import ByteSpans, OpenShard
 from .packing import PackedRows, count_shard_rows, pack_documents
 from .shard_cache import ShardCache
 
 
+def epoch_rows(shards: ShardDirectory, name: str, run: RunSettings) -> list[int]:
+    """Return the rows that each shard of cluster ``name`` gives in an epoch."""
+    rows = count_shard_rows(run.pack, shards.index(name), run.seq_len)
+    return keep_part(rows, run.fraction, run.seed, name)
+
+
+def served_shares(shards: ShardDirectory, seq_len: int, pack: str = "concat") -> Mixture:
+    """Return the token shares of the clusters that have at least one row of ``seq_len`` tokens."""
+    tokens = {
+        cluster.name: cluster.tokens
+        for cluster in shards.manifest.clusters
+        if any(count_shard_rows(pack, shards.index(cluster.name), seq_len))
+    }
+    if small := [name for name in shards.names if name not in tokens]:
+        say(f"left out, for want of {seq_len} tokens in a shard: {', '.join(small)}")
+    return Mixture.of(tokens)
+
+
 class RowSource:
     """The rows of one cluster; holds no position."""
 
     def __init__(
-        self,
-        name: str,
-        folder: Path | Store,
-        index: Index,
-        cache: ShardCache,
-        *,
-        seq_len: int,
-        pack: str,
-        seed: int,
-        part: float = 1.0,
+        self, shards: ShardDirectory, name: str, run: RunSettings, cache: ShardCache
     ) -> None:
         self.name = name
-        self._folder, self._index, self._cache = folder, index, cache
-        self._seq_len, self._pack = seq_len, pack
-        self._secret = np.uint64(derive_key(seed, name, "pack"))
-        self._part = part
-        self._whole = count_shard_rows(pack, index, seq_len)
-        self.shard_rows = keep_part(self._whole, part, seed, name)
+        self._folder, self._index, self._cache = shards.folder(name), shards.index(name), cache
+        self._run = run
+        self._secret = np.uint64(derive_key(run.seed, name, "pack"))
+        self._whole = count_shard_rows(run.pack, self._index, run.seq_len)
+        self.shard_rows = epoch_rows(shards, name, run)
         """Rows that each shard gives in an epoch."""
         self.rows = sum(self.shard_rows)
         """Rows of one epoch."""
@@ -50,7 +58,7 @@ class RowSource:
         self._cache.release(self._index.shards[shard])
 
     def open(self, shard: int, epoch: int, pieces: ByteSpans | None = None) -> OpenShard:
-        """Open a shard, packed as it is in ``epoch``; ``pieces``, if known, are of that packing.
+        """Open a shard, packed as in ``epoch``; ``pieces`` of that packing save packing it again.
 
         Raises:
             IntegrityError: The shard is missing, or its bytes are not those of the index.
@@ -61,16 +69,16 @@ class RowSource:
         return OpenShard.of(self._cache.get(self._folder, self._index.shards[shard]), pieces)
 
     def packed(self, shard: int, epoch: int) -> tuple[ShardView, PackedRows]:
-        """Say of which pieces of documents the rows of a shard are made in ``epoch``.
+        """Return a shard, and the pieces of documents that its rows are made of in ``epoch``.
 
         Raises:
             IntegrityError: As of `open`.
         """
-        entry = self._index.shards[shard]
+        entry, run = self._index.shards[shard], self._run
         view = self._cache.view(self._folder, entry, self._index.dtype)
-        # Of a part every epoch has the same rows: packed anew, they would hold other tokens.
-        packing = epoch if self._part == 1 else 0
+        # Of a fraction every epoch has the same rows: packed anew, they would hold other tokens.
+        packing = epoch if run.fraction == 1 else 0
         # Compiled code returns a plain int, and takes none above 2**63.
         secret = np.uint64(subkey(np.uint64(subkey(self._secret, packing)), shard))
         rows = self._whole[shard]
-        return view, pack_documents(self._pack, view.lengths, rows, self._seq_len, secret)
+        return view, pack_documents(run.pack, view.lengths, rows, run.seq_len, secret)

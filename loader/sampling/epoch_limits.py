@@ -11,8 +11,8 @@ from climbstream.loader.formats.mixture import ONE
 
 from .planner import Position
 
-_LARGEST = 2.0**62
-"""Rows that no run serves."""
+UNLIMITED = 1 << 62
+"""Rows that a cluster without a limit may still serve: more than any run does."""
 
 
 class EpochLimits:
@@ -46,12 +46,23 @@ class EpochLimits:
         self.epochs = {name: float(most) for name, most in epochs.items()}
         """By name, of clusters that have a limit."""
         self._names, self._rows = names, rows
-        most = np.array([self.epochs.get(name, _LARGEST) for name in names]) * rows
-        self._most: NDArray[np.int64] = np.minimum(most, _LARGEST).astype(np.int64)
+        self._most = np.array(
+            [
+                min(int(self.epochs[name] * count), UNLIMITED - 1)
+                if name in self.epochs
+                else UNLIMITED
+                for name, count in zip(names, rows.tolist(), strict=True)
+            ],
+            np.int64,
+        )
+        """Rows that each may serve in the whole run, ``[K]``."""
 
     def room(self, position: Position) -> NDArray[np.int64]:
-        """Rows that each cluster may still serve from ``position`` on, ``[K]``."""
-        room: NDArray[np.int64] = np.maximum(self._most - position.consumed.sum(axis=1), 0)
+        """Rows that each cluster may still serve from ``position`` on, ``[K]``, or `UNLIMITED`."""
+        if not self.epochs:
+            return self._most
+        left = np.maximum(self._most - position.consumed.sum(axis=1), 0)
+        room: NDArray[np.int64] = np.where(self._most == UNLIMITED, UNLIMITED, left)
         return room
 
     def served(self, position: Position) -> dict[str, float]:
@@ -82,8 +93,7 @@ def forecast_ends(
     """
     ends = {}
     for k, name in enumerate(names):
-        # Unlimited is 2**62 or so.
-        if weights[k] > 0 and room[k] < 1 << 60:
+        if weights[k] > 0 and room[k] != UNLIMITED:
             left = int(room[k] + 1) * ONE - int(credit[k])
             ends[name] = step + max(0, math.ceil(left / (int(weights[k]) * batch_rows)) - 1)
     return ends

@@ -8,13 +8,16 @@ A visit is what a lane reads of one shard in one epoch. Rows name their visit, s
 them opens a shard when it is first visited, and looks nothing up for each row.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from climbstream.loader.core.permutation import mix
+from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.permutation import derive_key, mix
 from climbstream.loader.formats.mixture import ONE
 
 from .lanes import Lanes, assign_lanes, find_row
@@ -22,6 +25,32 @@ from .quotas import allocate_rows
 
 NOBODY = -1
 """The rank that owns no lane."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """What fixes the order of rows for a whole run, beside the shards and the weights.
+
+    Raises:
+        UsageError: The fraction is none.
+    """
+
+    seed: int
+    seq_len: int
+    """Tokens of a row."""
+    batch_rows: int
+    """Rows of a batch, over all ranks; another number may be chosen when a run goes on."""
+    lanes: int
+    pack: str
+    fraction: float = 1.0
+    """Of each cluster that is served."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise UsageError(
+                f"fraction is {self.fraction}; it is the fraction of each cluster that is served, "
+                "above 0 and at most 1"
+            )
 
 
 class Position(NamedTuple):
@@ -77,6 +106,26 @@ class BatchPlanner(NamedTuple):
     world_size: int
     secret: np.uint64
     """Keys the order within batches."""
+
+    @classmethod
+    def for_run(
+        cls,
+        shard_rows: Mapping[str, Sequence[int]],
+        run: RunSettings,
+        rank: int = NOBODY,
+        world_size: int = 1,
+    ) -> Self:
+        """Return the planner of a run: the same batches for a loader and for who recomputes them.
+
+        Args:
+            shard_rows: Rows that each shard of each cluster gives in an epoch, by cluster.
+            run: Its settings.
+            rank: Whose rows are listed.
+            world_size: Number of ranks.
+        """
+        lanes = Lanes.deal([*shard_rows], [*shard_rows.values()], run.lanes, run.seed)
+        secret = np.uint64(derive_key(run.seed, "order within a batch"))
+        return cls(lanes, run.batch_rows, rank, world_size, secret)
 
     def plan(
         self, position: Position, weights: NDArray[np.int64], count: int, room: NDArray[np.int64]

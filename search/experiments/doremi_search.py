@@ -125,7 +125,7 @@ def train_both(task: ModelTask) -> Mixture:
             task.seed,
             checkpoint=task.out / _BEGUN[1],
             every=_SAVED,
-            log=task.out / LOG,
+            weights_log=task.out / LOG,
             rule=rule,
             on_step=lambda _, loss: bar.add(1, f"follower, loss {loss:.3f}"),
         )

@@ -21,10 +21,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from climbstream.loader import Manifest, Mixture, MixtureLoader
 from climbstream.loader.core.engines.local import own_device
 from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.renamed import renamed_parameters
 from climbstream.loader.core.signals import Stopped, StopRequest
 from climbstream.loader.core.workdir import check_same_config
+from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.monitoring.cluster_loss import ClusterLoss
 from climbstream.loader.monitoring.metrics import Writer, append_metrics, say_ends, write_metrics
+from climbstream.loader.reading.row_source import served_shares
 from climbstream.loader.weights.schedule import Schedule
 
 from .base_model import load_base
@@ -53,6 +56,7 @@ class TrainedModel:
     epochs: dict[str, float]
 
 
+@renamed_parameters(log="weights_log", served="ledger")
 def train_model(
     directory: str | Path,
     mixture: Mixture | Schedule,
@@ -62,8 +66,8 @@ def train_model(
     job: Job = ALONE,
     checkpoint: Path | None = None,
     every: int = 500,
-    log: Path | None = None,
-    served: Path | None = None,
+    weights_log: Path | None = None,
+    ledger: Path | None = None,
     metrics: Path | None = None,
     writers: Sequence[Writer] = (),
     max_epochs: float | None = None,
@@ -82,8 +86,8 @@ def train_model(
         job: The ranks that train it together; each has a part of every batch.
         checkpoint: File to save to, and to go on from if it exists.
         every: Steps between saves.
-        log: File of the weights log.
-        served: File of the ledger of what is served.
+        weights_log: File of the weights log.
+        ledger: File of the ledger of what is served.
         metrics: File to append `MixtureLoader.metrics` and the loss to, of all and by cluster,
             every 100 steps; what will be used up before the end is said then.
         writers: To write the same numbers to, at the same steps.
@@ -125,9 +129,9 @@ def train_model(
         world_size=job.world_size,
         agreement=job.agreement(),
         seed=seed,
-        part=settings.part,
-        log=log,
-        served=served,
+        fraction=settings.part,
+        weights_log=weights_log,
+        ledger=ledger,
         max_epochs=max_epochs,
         weights_file=weights_file,
     )
@@ -217,7 +221,7 @@ def train_model(
     loader.flush()
     tail.put()
     last = losses[-max(1, settings.steps // 10) :]
-    return TrainedModel(model, sum(last) / len(last), loader.served, loader.epochs)
+    return TrainedModel(model, sum(last) / len(last), loader.tokens_served, loader.epochs)
 
 
 def first_model(settings: TrainSettings, vocab_size: int, seed: int) -> "PreTrainedModel":
@@ -239,9 +243,8 @@ def mixture_config(mixture: Mixture | Schedule) -> dict[str, Any]:
 
 
 def default_mixture(directory: str | Path, settings: TrainSettings) -> Mixture:
-    """Return what the loader serves by default: token shares, without clusters of not one row."""
-    rows = settings.batch_rows
-    return MixtureLoader(directory, seq_len=settings.seq_len, batch_rows=rows).mixture
+    """Return what the loader serves by default: token shares of clusters that have a row."""
+    return served_shares(ShardDirectory.open(directory), settings.seq_len)
 
 
 def _precision(device: torch.device) -> AbstractContextManager[object]:

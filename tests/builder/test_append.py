@@ -208,7 +208,7 @@ def test_an_append_that_is_killed_leaves_the_directory_valid_and_ends_with_the_s
     assert manifest == Manifest.load(after if committed else before)
     for cluster in manifest.clusters:
         load_index(out, manifest, cluster)
-    next(MixtureLoader(out, seq_len=32, batch_rows=12, cache=tmp_path / "cache"))
+    next(MixtureLoader(out, seq_len=32, batch_rows=12, cache_dir=tmp_path / "cache"))
     assert verify_directory(out).faults == []
     append(sources[1:], out)
     assert all_bytes(out) == all_bytes(after)
@@ -249,7 +249,7 @@ def test_a_loader_that_was_open_goes_on_with_what_it_knows(
 ):
     out = shutil.copytree(before, tmp_path / "shards")
     loaders = [
-        MixtureLoader(folder, seq_len=32, batch_rows=12, cache=tmp_path / name)
+        MixtureLoader(folder, seq_len=32, batch_rows=12, cache_dir=tmp_path / name)
         for folder, name in ((before, "a"), (out, "b"))
     ]
     append(sources[1:], out)
@@ -258,12 +258,14 @@ def test_a_loader_that_was_open_goes_on_with_what_it_knows(
         assert (one["input_ids"] == other["input_ids"]).all()
     state = loaders[1].state_dict()
     with pytest.raises(InvalidDataError, match="documents were appended since"):
-        MixtureLoader(out, seq_len=32, batch_rows=12, cache=tmp_path / "c").load_state_dict(state)
+        MixtureLoader(out, seq_len=32, batch_rows=12, cache_dir=tmp_path / "c").load_state_dict(
+            state
+        )
 
 
 def test_a_mixture_of_before_is_valid_after(before, after, tmp_path):
     shares = Manifest.load(before).token_shares
-    next(MixtureLoader(after, shares, seq_len=32, batch_rows=12, cache=tmp_path))
+    next(MixtureLoader(after, shares, seq_len=32, batch_rows=12, cache_dir=tmp_path))
 
 
 def test_a_directory_that_lacks_the_model_is_refused(before, tmp_path, sources, engines):

@@ -221,7 +221,7 @@ def test_nothing_is_left_of_the_work(built):
 
 
 def test_a_finished_build_can_be_trained_on(built, rows, tmp_path):
-    loader = MixtureLoader(built.directory, seq_len=32, batch_rows=12, cache=tmp_path)
+    loader = MixtureLoader(built.directory, seq_len=32, batch_rows=12, cache_dir=tmp_path)
     batch = next(loader)
     assert batch["input_ids"].shape == (12, 32)
     tokenizer = Tokenizer.from_file(str(built.directory / "tokenizer.json"))
@@ -239,7 +239,7 @@ def test_a_finished_build_can_be_trained_on(built, rows, tmp_path):
 def test_a_cluster_of_weight_zero_is_not_served(built, tmp_path):
     names = Manifest.load(built.directory).names
     weights = {name: float(name in names[1:3]) for name in names}
-    loader = MixtureLoader(built.directory, weights, seq_len=32, batch_rows=12, cache=tmp_path)
+    loader = MixtureLoader(built.directory, weights, seq_len=32, batch_rows=12, cache_dir=tmp_path)
     assert set(next(loader)["cluster_ids"].tolist()) == {1, 2}
 
 

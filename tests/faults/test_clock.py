@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from climbstream.loader import MixtureLoader
 run, shards, asked = sys.argv[1:]
-loader = MixtureLoader(shards, seq_len=32, batch_rows=8, log=f"{run}/weights.jsonl",
+loader = MixtureLoader(shards, seq_len=32, batch_rows=8, weights_log=f"{run}/weights.jsonl",
                        weights_file=f"{run}/weights.request.json")
 next(loader)
 Path(run, "weights.request.json").write_text(asked)

@@ -172,13 +172,13 @@ import os, resource, sys
 from climbstream.loader import MixtureLoader
 from climbstream.loader.core.errors import ClimbError
 shards, cache, spare = sys.argv[1], sys.argv[2], int(sys.argv[3])
-next(MixtureLoader(shards, seq_len=16, batch_rows=8, cache=cache))  # all is imported and compiled
+next(MixtureLoader(shards, seq_len=16, batch_rows=8, cache_dir=cache))  # imports and compiles
 open_files = max(map(int, os.listdir("/proc/self/fd")))
 while os.open("/dev/null", os.O_RDONLY) < open_files:
     pass
 resource.setrlimit(resource.RLIMIT_NOFILE, (open_files + 1 + spare,) * 2)
 try:
-    next(MixtureLoader(shards, seq_len=16, batch_rows=8, cache=f"{cache}/other"))
+    next(MixtureLoader(shards, seq_len=16, batch_rows=8, cache_dir=f"{cache}/other"))
 except ClimbError as error:
     print(type(error).__name__, error)
 """

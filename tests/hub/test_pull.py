@@ -68,7 +68,7 @@ def digest(loader, steps=STEPS):
 
 def opened(place, cache, mixture=None, **more):
     """Return a loader of small rows."""
-    return MixtureLoader(place, mixture, seq_len=32, batch_rows=8, seed=5, cache=cache, **more)
+    return MixtureLoader(place, mixture, seq_len=32, batch_rows=8, seed=5, cache_dir=cache, **more)
 
 
 def files(folder):

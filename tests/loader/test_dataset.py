@@ -102,7 +102,7 @@ def test_a_state_of_another_run_is_refused(open_loader):
 
 
 def test_data_that_ends_ends_the_dataloader(open_loader):
-    dataset = MixtureDataset(open_loader(max_epochs=1, exhausted="stop"))
+    dataset = MixtureDataset(open_loader(max_epochs=1, on_exhausted="stop"))
     data = DataLoader(dataset, batch_size=None)
     steps = len([*data])
     assert steps == dataset.loader.step > 0

@@ -39,10 +39,10 @@ def test_no_cluster_passes_its_epochs_and_all_come_near(open_loader, batch_diges
     alone = open_loader()
     while (batch := next(alone, None)) is not None:
         assert batch_digest(batch) == batch_digest(*(next(rank) for rank in ranks))
-        assert all(alone.served[name] <= due(name) * SEQ_LEN for name in ROWS)
+        assert all(alone.tokens_served[name] <= due(name) * SEQ_LEN for name in ROWS)
     assert [next(rank, None) for rank in ranks] == [None] * world_size
     # What is left of each is less than the next batch would have taken.
-    assert all(due(name) - alone.served[name] // SEQ_LEN < BATCH for name in ROWS)
+    assert all(due(name) - alone.tokens_served[name] // SEQ_LEN < BATCH for name in ROWS)
 
 
 def test_a_cap_is_logged_at_its_step_and_the_others_share_the_weight(open_loader, capsys):
@@ -61,7 +61,7 @@ def test_a_part_of_an_epoch_is_a_cap_too(open_loader):
     loader = open_loader(max_epochs={"c01": 0.5})
     for _ in range(60):
         next(loader)
-    assert 20 - BATCH < loader.served["c01"] // SEQ_LEN <= 20
+    assert 20 - BATCH < loader.tokens_served["c01"] // SEQ_LEN <= 20
     assert loader.epochs["c02"] > 1.5
 
 
@@ -69,11 +69,11 @@ def test_a_later_change_cannot_bring_a_capped_cluster_back(open_loader):
     loader = open_loader(max_epochs={"c02": 1})
     for _ in range(30):
         next(loader)
-    served = loader.served["c02"]
+    served = loader.tokens_served["c02"]
     loader.set_weights(WEIGHTS)
     for _ in range(30):
         next(loader)
-    assert loader.served["c02"] == served
+    assert loader.tokens_served["c02"] == served
     assert served <= 24 * SEQ_LEN
 
 
@@ -91,14 +91,14 @@ def test_it_goes_on_the_same_from_every_step(open_loader, batch_digest):
 
 
 def test_stop_ends_the_iteration_at_the_first_cap(open_loader, capsys):
-    loader = open_loader(exhausted="stop")
+    loader = open_loader(on_exhausted="stop")
     assert len(list(loader)) == 22
     assert next(loader, None) is None
     assert "step 22: the data ends, for want of c02 after 1.458 epochs" in capsys.readouterr().err
 
 
 def test_an_error_names_the_step_the_cluster_and_the_remedy(open_loader):
-    loader = open_loader(exhausted="error")
+    loader = open_loader(on_exhausted="error")
     for _ in range(22):
         next(loader)
     message = (

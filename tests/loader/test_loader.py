@@ -185,7 +185,7 @@ def test_another_seed_serves_other_rows_in_the_same_shares(open_loader):
     assert not torch.equal(next(one)["input_ids"], next(two)["input_ids"])
     for _ in range(STEPS):
         next(one), next(two)
-    assert one.served == two.served
+    assert one.tokens_served == two.tokens_served
 
 
 @pytest.mark.slow
@@ -225,10 +225,10 @@ def test_many_clusters_are_served_though_few_files_may_be_open(tmp_path, make_sh
         "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))\n"
         "from climbstream.loader import MixtureLoader\n"
-        "loader = MixtureLoader(sys.argv[1], seq_len=9, batch_rows=512, cache=sys.argv[2])\n"
+        "loader = MixtureLoader(sys.argv[1], seq_len=9, batch_rows=512, cache_dir=sys.argv[2])\n"
         "batches = [next(loader) for _ in range(4)]\n"
         "assert all((b['input_ids'] == b['cluster_ids'][:, None]).all() for b in batches)\n"
-        "print(sorted(loader.served.values())[0], sum(loader.served.values()))\n"
+        "print(sorted(loader.tokens_served.values())[0], sum(loader.tokens_served.values()))\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "shards"), str(tmp_path / "cache")]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -380,7 +380,7 @@ def test_the_batch_may_grow_or_shrink_between_steps(open_loader, open_ranks, ser
     after = open_loader(weights=weights, batch_rows=rows).load_state_dict(state)
     batches += [next(after) for _ in range(3)]
     assert len(batches[-1]["input_ids"]) == rows
-    assert sum(after.served.values()) == 3 * (ROWS + rows) * SEQ_LEN
+    assert sum(after.tokens_served.values()) == 3 * (ROWS + rows) * SEQ_LEN
     # No cluster has been gone through yet, so no row may come twice.
     assert max(after.epochs.values()) < 1
     firsts = [first for batch in batches for first in batch["input_ids"][:, 0].tolist()]
@@ -460,7 +460,7 @@ def test_a_batch_that_failed_is_not_counted(tmp_path, make_shards, counted_docum
     documents = counted_documents({"c00": [100]})
     shards = make_shards(tmp_path / "shards", documents)
     loader = MixtureLoader(
-        shards.directory, seq_len=SEQ_LEN, batch_rows=8, cache=tmp_path / "cache"
+        shards.directory, seq_len=SEQ_LEN, batch_rows=8, cache_dir=tmp_path / "cache"
     )
     before = loader.state_dict()
     hidden = shards.packed("c00").rename(tmp_path / "hidden")
@@ -481,7 +481,10 @@ def test_a_batch_that_failed_is_not_counted(tmp_path, make_shards, counted_docum
         ({"seed": 18}, "the state was saved with seed=17, this loader has seed=18"),
         ({"seq_len": 4}, "the state was saved with seq_len=8, this loader has seq_len=4"),
         ({"lanes": 4}, "the state was saved with lanes=8, this loader has lanes=4"),
-        ({"part": 0.5}, r"the state was saved with part=1\.0, this loader has part=0\.5"),
+        (
+            {"fraction": 0.5},
+            r"the state was saved with fraction=1\.0, this loader has fraction=0\.5",
+        ),
     ],
 )
 def test_a_state_of_other_settings_is_refused_by_name(open_loader, changes, message):
@@ -659,7 +662,7 @@ def test_what_is_served_after_any_changes_is_due_within_a_few_rows(open_ranks, s
             loader.set_weights(dict(zip(WEIGHTS, weights.tolist(), strict=True)))
         due += loader.mixture.array(loader.names) * ROWS
         serve(ranks, step + 1, {})
-    served = np.array(list(loader.served.values())) / SEQ_LEN
+    served = np.array(list(loader.tokens_served.values())) / SEQ_LEN
     assert np.abs(served - due).max() < 2
 
 
@@ -706,15 +709,15 @@ def path(tmp_path):
 
 
 def test_a_start_is_logged(open_loader, path):
-    open_loader(log=path)
+    open_loader(weights_log=path)
     (record,) = WeightsLog.open(path, write=False).records
     assert (record.at_step, record.weights, record.why) == (0, WEIGHTS, "start")
 
 
 def test_a_second_start_follows_the_log(open_loader, path):
-    first = open_loader(log=path)
+    first = open_loader(weights_log=path)
     first.set_weights({"c01": 1}, why="only the best", at_step=2)
-    second = open_loader(log=path, weights=None)
+    second = open_loader(weights_log=path, weights=None)
     for _ in range(5):
         assert torch.equal(next(first)["input_ids"], next(second)["input_ids"])
     assert second.mixture == Mixture.of({"c01": 1})
@@ -722,32 +725,32 @@ def test_a_second_start_follows_the_log(open_loader, path):
 
 
 def test_a_second_start_may_name_the_weights_that_the_log_begins_with(open_loader, path):
-    open_loader(log=path).set_weights({"c01": 1}, at_step=2)
-    assert open_loader(log=path).mixture == Mixture.of(WEIGHTS)
+    open_loader(weights_log=path).set_weights({"c01": 1}, at_step=2)
+    assert open_loader(weights_log=path).mixture == Mixture.of(WEIGHTS)
     assert len(path.read_text().splitlines()) == 2
 
 
 def test_a_second_start_with_other_weights_is_refused(open_loader, path):
-    open_loader(log=path)
+    open_loader(weights_log=path)
     with pytest.raises(
         InvalidDataError, match="begins with other weights than were given; leave weights out"
     ):
-        open_loader(log=path, weights={"c01": 1})
+        open_loader(weights_log=path, weights={"c01": 1})
 
 
 def test_only_rank_0_writes(open_ranks, serve, path):
-    ranks = open_ranks(4, log=path)
+    ranks = open_ranks(4, weights_log=path)
     serve(ranks, STEPS)
     assert len(WeightsLog.open(path, write=False).records) == 1 + len(CHANGES)
 
 
 @pytest.mark.parametrize("world_size", [1, 4])
 def test_a_state_goes_on_beside_its_log(open_ranks, serve, path, world_size):
-    (loader,) = ranks = open_ranks(1, log=path)
+    (loader,) = ranks = open_ranks(1, weights_log=path)
     serve(ranks, 7)
     state = loader.state_dict()
     rest = serve(ranks, STEPS)
-    again = open_ranks(world_size, log=path)
+    again = open_ranks(world_size, weights_log=path)
     for rank in again:
         rank.load_state_dict(state)
     # The changes after the state stand in the log already.
@@ -755,28 +758,28 @@ def test_a_state_goes_on_beside_its_log(open_ranks, serve, path, world_size):
 
 
 def test_a_state_of_another_log_is_refused(tmp_path, open_loader, path):
-    other = open_loader(log=tmp_path / "other.jsonl")
+    other = open_loader(weights_log=tmp_path / "other.jsonl")
     other.set_weights({"c01": 1})
     state = other.state_dict()
     with pytest.raises(InvalidDataError, match=r"weights 1 .* which the log .*weights\.jsonl"):
-        open_loader(log=path).load_state_dict(state)
+        open_loader(weights_log=path).load_state_dict(state)
 
 
 def test_a_log_for_other_clusters_is_refused(open_loader, path):
     WeightsLog.open(path, write=True).append(Mixture.of({"web": 1}), 0, "start")
     with pytest.raises(InvalidDataError, match="the mixture weights web, but the clusters"):
-        open_loader(log=path, weights=None)
+        open_loader(weights_log=path, weights=None)
 
 
 def test_a_log_that_begins_after_the_first_step_is_refused(open_loader, path):
     record = WeightsRecord.after(None, Mixture.of(WEIGHTS), 5, "late")
     append_line(path, record.to_json())
     with pytest.raises(InvalidDataError, match="a log begins with number 0, for step 0"):
-        open_loader(log=path, weights=None)
+        open_loader(weights_log=path, weights=None)
 
 
 def test_a_state_served_under_weights_that_the_log_has_replaced_is_refused(open_loader, path):
-    loader = open_loader(log=path)
+    loader = open_loader(weights_log=path)
     early = loader.state_dict()
     for _ in range(5):
         next(loader)
@@ -789,12 +792,12 @@ def test_a_state_served_under_weights_that_the_log_has_replaced_is_refused(open_
 
 
 def test_a_planned_change_that_the_log_lacks_is_kept_or_refused(open_loader, path):
-    loader = open_loader(log=path)
+    loader = open_loader(weights_log=path)
     before = path.read_bytes()
     loader.set_weights({"c01": 1}, at_step=2)
     state = loader.state_dict()
     path.write_bytes(before)
-    again = open_loader(log=path)
+    again = open_loader(weights_log=path)
     try:
         again.load_state_dict(state)
     except InvalidDataError:
@@ -880,7 +883,7 @@ def test_a_flipped_bit_in_a_shard_is_never_served(tmp_path, make_shards):
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     loader = MixtureLoader(
-        shards.directory, seq_len=SEQ_LEN, batch_rows=ROWS, cache=tmp_path / "cache"
+        shards.directory, seq_len=SEQ_LEN, batch_rows=ROWS, cache_dir=tmp_path / "cache"
     )
     with pytest.raises(IntegrityError, match=r"shard\.00000\.mds\.zstd: expected"):
         next(loader)
@@ -893,8 +896,8 @@ def test_served_tokens_add_up(open_ranks, serve):
     ranks = open_ranks(2)
     serve(ranks, STEPS)
     for rank in ranks:
-        assert list(rank.served) == rank.names
-        assert sum(rank.served.values()) == STEPS * ROWS * SEQ_LEN
+        assert list(rank.tokens_served) == rank.names
+        assert sum(rank.tokens_served.values()) == STEPS * ROWS * SEQ_LEN
 
 
 def test_epochs_are_rows_served_over_rows_that_there_are(open_ranks, serve, shards):
@@ -902,7 +905,7 @@ def test_epochs_are_rows_served_over_rows_that_there_are(open_ranks, serve, shar
     serve(ranks, STEPS)
     for name, epochs in loader.epochs.items():
         rows = sum(shard.tokens // SEQ_LEN for shard in shards.indexes[name].shards)
-        assert epochs == loader.served[name] / SEQ_LEN / rows
+        assert epochs == loader.tokens_served[name] / SEQ_LEN / rows
     assert loader.epochs["c03"] > 1
 
 
@@ -911,7 +914,7 @@ def test_a_cluster_is_gone_through_again_and_again(open_loader):
     for _ in range(10):
         next(loader)
     assert loader.epochs["c03"] == 10 * ROWS / 4
-    assert loader.served == {"c00": 0, "c01": 0, "c02": 0, "c03": 10 * ROWS * SEQ_LEN}
+    assert loader.tokens_served == {"c00": 0, "c01": 0, "c02": 0, "c03": 10 * ROWS * SEQ_LEN}
 
 
 # A part of each cluster.
@@ -920,8 +923,8 @@ def test_a_cluster_is_gone_through_again_and_again(open_loader):
 @pytest.mark.parametrize("pack", ["concat", "bfd", "bos"])
 def test_a_part_of_a_cluster_is_served_again_and_again(open_loader, pack):
     whole = open_loader(weights={"c00": 1}, pack=pack)
-    loader = open_loader(weights={"c00": 1}, pack=pack, part=0.4)
-    epoch = -(-whole._streams[0].rows * 4 // 10)
+    loader = open_loader(weights={"c00": 1}, pack=pack, fraction=0.4)
+    epoch = -(-whole._open_shards._sources[0].rows * 4 // 10)
     rows = [tuple(row) for _ in range(12) for row in next(loader)["input_ids"].tolist()]
     assert len(set(rows)) == epoch
     counts = [rows.count(row) for row in set(rows)]
@@ -933,7 +936,9 @@ def test_a_part_of_a_cluster_is_served_again_and_again(open_loader, pack):
 def test_a_part_is_of_few_shards(tmp_path, make_shards, counted_documents):
     shards = make_shards(tmp_path, counted_documents({"c00": [40] * 200}))
     cache = tmp_path / "cache"
-    loader = MixtureLoader(shards.directory, seq_len=8, batch_rows=16, part=0.05, cache=cache)
+    loader = MixtureLoader(
+        shards.directory, seq_len=8, batch_rows=16, fraction=0.05, cache_dir=cache
+    )
     for _ in range(10):
         next(loader)
     assert len(shards.indexes["c00"].shards) > 20
@@ -944,17 +949,56 @@ def test_a_part_is_of_few_shards(tmp_path, make_shards, counted_documents):
 def test_a_part_is_the_same_on_any_number_of_ranks_and_from_every_step(
     open_ranks, serve, world_size
 ):
-    expected = serve(open_ranks(1, part=0.3), STEPS)
-    assert serve(open_ranks(world_size, part=0.3), STEPS) == expected
+    expected = serve(open_ranks(1, fraction=0.3), STEPS)
+    assert serve(open_ranks(world_size, fraction=0.3), STEPS) == expected
     for step in range(STEPS):
-        (one,) = open_ranks(1, part=0.3)
+        (one,) = open_ranks(1, fraction=0.3)
         serve([one], step)
         state = json.loads(json.dumps(one.state_dict()))
-        ranks = [rank.load_state_dict(state) for rank in open_ranks(world_size, part=0.3)]
+        ranks = [rank.load_state_dict(state) for rank in open_ranks(world_size, fraction=0.3)]
         assert serve(ranks, STEPS) == expected[step:]
 
 
 @pytest.mark.parametrize("part", [0, -0.5, 1.01, float("nan")])
 def test_a_part_that_is_none_is_refused(open_loader, part):
     with pytest.raises(UsageError, match=r"above 0 and at most 1"):
-        open_loader(part=part)
+        open_loader(fraction=part)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "value"),
+    [
+        ("log", "weights_log", "weights.jsonl"),
+        ("served", "ledger", "served.jsonl"),
+        ("cache", "cache_dir", "cache"),
+        ("part", "fraction", 0.5),
+        ("segments", "max_segments", 2),
+        ("exhausted", "on_exhausted", "stop"),
+    ],
+)
+def test_a_parameter_is_taken_by_its_old_name_with_a_warning(shards, tmp_path, old, new, value):
+    if isinstance(value, str) and old != "exhausted":
+        value = tmp_path / value
+    numbers = {"seq_len": SEQ_LEN, "batch_rows": ROWS, "fields": ["cu_seqlens"]}
+    with pytest.warns(DeprecationWarning, match=f"MixtureLoader: {old} is called {new} now"):
+        one = MixtureLoader(shards.directory, WEIGHTS, **numbers, **{old: value})
+    two = MixtureLoader(shards.directory, WEIGHTS, **numbers, **{new: value})
+    ours, theirs = next(one), next(two)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("part", "fraction"), ("served", "tokens_served"), ("exhausted", "on_exhausted")],
+)
+def test_an_attribute_is_read_by_its_old_name_with_a_warning(open_loader, old, new):
+    loader = open_loader()
+    with pytest.warns(DeprecationWarning, match=rf"MixtureLoader\.{old} is called {new} now"):
+        assert getattr(loader, old) == getattr(loader, new)
+
+
+def test_a_loader_says_what_it_is(open_loader, shards):
+    loader = open_loader()
+    next(loader)
+    text = f"MixtureLoader(step=1, {len(loader.names)} clusters, {ROWS} rows of {SEQ_LEN} tokens"
+    assert repr(loader) == f"{text} a batch, shards={str(shards.directory)!r})"

@@ -40,8 +40,8 @@ def open_loader(shards, tmp_path):
             "weights": WEIGHTS,
             "seq_len": SEQ_LEN,
             "batch_rows": BATCH,
-            "log": run / "weights.jsonl",
-            "served": run / "served.jsonl",
+            "weights_log": run / "weights.jsonl",
+            "ledger": run / "served.jsonl",
         }
         return MixtureLoader(shards.directory, **(kwargs | given))
 
@@ -60,7 +60,7 @@ def assert_agrees(run, loader):
     """The audit passes, and counts what the loader counted."""
     found = audit(run)
     assert found.steps == loader.step
-    assert {c.name: c.tokens for c in found.clusters} == loader.served
+    assert {c.name: c.tokens for c in found.clusters} == loader.tokens_served
     assert {c.name: c.epochs for c in found.clusters} == loader.epochs
     assert sum(c.target for c in found.clusters) == pytest.approx(1)
     return found
@@ -94,7 +94,7 @@ def test_the_ledger_begins_with_what_decides_a_run(open_loader, tmp_path, shards
     assert (block.step, block.steps, block.v) == (0, 3, 0)
     assert block.weights == loader.state_dict()["weights"][0]["hash"]
     assert dict(zip(ROWS, block.rows, strict=True)) == {
-        name: tokens // SEQ_LEN for name, tokens in loader.served.items()
+        name: tokens // SEQ_LEN for name, tokens in loader.tokens_served.items()
     }
     assert block.tokens == 3 * BATCH * SEQ_LEN
 
@@ -155,7 +155,7 @@ def test_the_ledger_is_the_same_on_any_number_of_ranks(open_loader, tmp_path, wo
 
 
 @pytest.mark.parametrize(
-    "settings", [{"pack": "concat"}, {"pack": "bfd"}, {"pack": "bos"}, {"part": 0.2}]
+    "settings", [{"pack": "concat"}, {"pack": "bfd"}, {"pack": "bos"}, {"fraction": 0.2}]
 )
 def test_a_run_is_as_its_log_says(open_loader, tmp_path, settings):
     loader = open_loader(**settings)
@@ -206,7 +206,7 @@ def test_a_change_of_weights_in_what_is_served_again_is_no_difference(open_loade
 
 
 def test_a_run_may_go_on_in_the_middle_of_a_block(open_loader, tmp_path):
-    plain = open_loader(log=None, served=None)
+    plain = open_loader(weights_log=None, ledger=None)
     serve(plain, 6)
     loader = open_loader()
     serve(loader, 10)
@@ -241,7 +241,7 @@ def test_another_number_of_rows_a_batch_is_followed(open_loader, tmp_path):
 
 
 def test_a_ledger_may_begin_in_the_middle_of_a_run(open_loader, tmp_path):
-    loader = open_loader(served=None)
+    loader = open_loader(ledger=None)
     serve(loader, 10)
     later = open_loader().load_state_dict(loader.state_dict())
     serve(later, 10)
@@ -262,8 +262,8 @@ def test_whatever_a_run_went_through_it_agrees(shards, tmp_path_factory, moves):
             WEIGHTS,
             seq_len=SEQ_LEN,
             batch_rows=BATCH,
-            log=folder / "weights.jsonl",
-            served=folder / "served.jsonl",
+            weights_log=folder / "weights.jsonl",
+            ledger=folder / "served.jsonl",
             max_epochs={"c01": 3, "c02": 5},
         )
 
@@ -339,11 +339,11 @@ def test_weights_that_the_log_does_not_hold_there_are_found(open_loader, served)
 
 def test_a_record_that_was_not_followed_is_found(open_loader, tmp_path, served):
     log = MixtureLoader(
-        Replay(served).directory,
+        Replay(served).shards,
         seq_len=SEQ_LEN,
         batch_rows=BATCH,
-        log=served / "weights.jsonl",
-    )._course.log
+        weights_log=served / "weights.jsonl",
+    )._weights.log
     log.append(log.mixture(0), 30, "nobody knew")
     with pytest.raises(
         IntegrityError,
@@ -362,7 +362,7 @@ def test_a_missing_block_is_found(served):
 
 
 def test_a_state_of_another_run_is_found(open_loader, served):
-    state = open_loader(log=None, served=None, weights=OTHERS)
+    state = open_loader(weights_log=None, ledger=None, weights=OTHERS)
     serve(state, 20)
     loader = open_loader()
     records = loader.state_dict()["weights"]
@@ -385,7 +385,7 @@ def test_other_shards_are_refused(served, tmp_path_factory, make_shards, counted
 
 
 def test_a_run_without_a_ledger_is_refused(open_loader, tmp_path):
-    serve(open_loader(served=None), 1)
+    serve(open_loader(ledger=None), 1)
     with pytest.raises(InvalidDataError, match=r"says of no step .*as climb train and MixtureLoad"):
         audit(tmp_path)
 
@@ -403,7 +403,7 @@ def test_a_line_that_is_none_is_named(served, line):
 
 @pytest.mark.parametrize("part", [1.0, 0.2])
 def test_a_batch_is_made_of_the_documents_that_are_listed(open_loader, tmp_path, shards, part):
-    loader = open_loader(pack="bfd", seed=3, part=part)
+    loader = open_loader(pack="bfd", seed=3, fraction=part)
     batches = serve(loader, 60)
     loader.flush()
     starts = {

@@ -42,7 +42,7 @@ def test_metrics_are_json_and_say_what_was_served(open_loader):
     assert json.loads(json.dumps(found)) == found
     assert (found["step"], found["tokens"], found["weights"]) == (25, 25 * BATCH * SEQ_LEN, 1)
     assert found["target"] == {"c00": 1, "c01": 0, "c02": 0}
-    assert found["served"] == {n: t / found["tokens"] for n, t in loader.served.items()}
+    assert found["served"] == {n: t / found["tokens"] for n, t in loader.tokens_served.items()}
     assert found["epochs"] == loader.epochs
     assert found["wait_seconds"] > 0
     assert found["used_up_at"] == {}
@@ -76,7 +76,7 @@ def test_padding_is_what_rows_lack(open_loader, pack):
 @pytest.mark.parametrize("steps", [0, 7, 15])
 def test_the_forecast_is_where_the_data_ends(open_loader, steps):
     most = {"c01": 2, "c02": 1}
-    loader = open_loader(max_epochs=most, exhausted="stop")
+    loader = open_loader(max_epochs=most, on_exhausted="stop")
     serve(loader, steps)
     ends = loader.metrics()["used_up_at"]
     assert set(ends) == {"c01", "c02"}

@@ -30,7 +30,7 @@ from climbstream.loader.monitoring.cluster_loss import ClusterLoss
 from climbstream.loader.monitoring.metrics import append_metrics
 shards, run = sys.argv[1:]
 loader = MixtureLoader(shards, {"c00": 0.5, "c01": 0.5}, seq_len=8, batch_rows=8,
-    log=f"{run}/weights.jsonl", weights_file=f"{run}/weights.request.json")
+    weights_log=f"{run}/weights.jsonl", weights_file=f"{run}/weights.request.json")
 losses = ClusterLoss(loader.names)
 for batch in loader:
     time.sleep(0.005)

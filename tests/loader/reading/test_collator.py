@@ -115,7 +115,7 @@ def test_tokens_may_have_four_bytes(open_loader):
 
 def test_documents_beyond_the_segments_are_joined_and_counted(shards, open_loader):
     number, _ = document_of(shards)
-    loader = open_loader(fields=["cu_seqlens"], segments=2)
+    loader = open_loader(fields=["cu_seqlens"], max_segments=2)
     joined = 0
     for _ in range(20):
         batch = next(loader)
@@ -142,9 +142,9 @@ def test_tokens_of_every_value_are_read_unchanged(tmp_path, make_shards):
             "no field masks; beside input_ids and cluster_ids it may have labels",
         ),
         ({"dtype": torch.float32}, r"torch\.int64 or torch\.int32, not torch\.float32"),
-        ({"segments": 0}, "segments is 0; it must be 1 or more"),
+        ({"max_segments": 0}, "max_segments is 0; it must be 1 or more"),
         ({"pack": "best"}, "no packing 'best'; choose one of concat, bfd, bos"),
-        ({"exhausted": "repeat"}, "'repeat'; choose one of renormalise, stop, error"),
+        ({"on_exhausted": "repeat"}, "'repeat'; choose one of renormalise, stop, error"),
     ],
 )
 def test_what_there_is_not_is_refused_with_what_there_is(open_loader, given, message):

@@ -30,7 +30,8 @@ import sys
 from climbstream.loader import MixtureLoader
 url, cache, rank, world_size = sys.argv[1:]
 loader = MixtureLoader(
-    url, seq_len=16, batch_rows=8, seed=5, cache=cache, rank=int(rank), world_size=int(world_size)
+    url, seq_len=16, batch_rows=8, seed=5, cache_dir=cache, rank=int(rank),
+    world_size=int(world_size)
 )
 print("ready", flush=True)
 sys.stdin.readline()
@@ -123,7 +124,7 @@ def url(request, shards, serve):
 
 
 def open_loader(directory, cache, **more):
-    return MixtureLoader(directory, seq_len=16, batch_rows=8, seed=5, cache=cache, **more)
+    return MixtureLoader(directory, seq_len=16, batch_rows=8, seed=5, cache_dir=cache, **more)
 
 
 # The same from everywhere.

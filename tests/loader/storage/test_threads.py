@@ -33,7 +33,7 @@ EVEN = {"c00": 1, "c01": 1, "c02": 1}
 
 def open_loader(**more):
     return MixtureLoader(directory, EVEN, seq_len=8, batch_rows=8, seed=3, pack=pack,
-        cache=cache, cache_bytes=20_000, **more)
+        cache_dir=cache, cache_bytes=20_000, **more)
 
 def content(batch):
     return tuple(map(tuple, batch["input_ids"].tolist())), tuple(batch["cluster_ids"].tolist())
@@ -85,7 +85,7 @@ def test_threads_that_share_a_loader_get_each_batch_once_and_none_is_wrong(run, 
     program = """
 alone = open_loader()
 expected = Counter(content(next(alone)) for _ in range(1200))
-shared, batches, over = open_loader(served=f"{cache}.served"), [], threading.Event()
+shared, batches, over = open_loader(ledger=f"{cache}.served"), [], threading.Event()
 
 def take():
     for _ in range(300):
@@ -96,7 +96,7 @@ def look():
         metrics = shared.metrics()
         assert sum(shared.state_dict()["credit"]) == 0
         assert metrics["tokens"] == metrics["step"] * 64
-        shared.mixture, shared.served, shared.epochs, shared.joined, shared.step
+        shared.mixture, shared.tokens_served, shared.epochs, shared.joined, shared.step
         shared.flush()
 
 watcher = threading.Thread(target=look)
@@ -113,7 +113,7 @@ assert shared.state_dict() == alone.state_dict()
 def test_weights_that_another_thread_sets_hold_between_two_batches(run):
     program = """
 log = Path(f"{cache}.weights")
-loader, batches, over = open_loader(log=log), [], threading.Event()
+loader, batches, over = open_loader(weights_log=log), [], threading.Event()
 
 def take():
     for _ in range(400):
@@ -131,7 +131,7 @@ over.set()
 timer.join()
 assert loader.step == len(batches) == 1200
 counts = Counter(cluster for _, clusters in batches for cluster in clusters)
-assert {f"c0{k}": n * 8 for k, n in counts.items()} == loader.served
+assert {f"c0{k}": n * 8 for k, n in counts.items()} == loader.tokens_served
 # One thread alone that makes the same changes before the same steps is served the same.
 alone, expected, changes = open_loader(), Counter(), WeightsLog.open(log, write=False).records[1:]
 assert len(changes) > 50
@@ -140,7 +140,7 @@ for step in range(1200):
         alone.set_weights(changes.pop(0).weights)
     expected[content(next(alone))] += 1
 assert Counter(batches) == expected
-other = open_loader(log=log).load_state_dict(json.loads(json.dumps(loader.state_dict())))
+other = open_loader(weights_log=log).load_state_dict(json.loads(json.dumps(loader.state_dict())))
 assert content(next(other)) == content(next(loader))
 """
     run(program)
@@ -212,7 +212,8 @@ next(loader)
 busy = threading.Thread(target=lambda: [next(loader) for _ in range(20_000)], daemon=True)
 busy.start()
 if not (child := os.fork()):
-    for use in (lambda: next(loader), loader.state_dict, loader.metrics, lambda: loader.served):
+    uses = lambda: next(loader), loader.state_dict, loader.metrics, lambda: loader.tokens_served
+    for use in uses:
         try:
             use()
         except UsageError as error:
@@ -239,7 +240,7 @@ def test_a_function_for_weights_may_look_at_the_loader_but_not_move_it(shards, t
                 refused.append(no.value)
 
     loader = MixtureLoader(
-        shards.directory, seq_len=8, batch_rows=8, cache=tmp_path, weights_function=function
+        shards.directory, seq_len=8, batch_rows=8, cache_dir=tmp_path, weights_function=function
     )
     start = loader.state_dict()
     for step in range(100):
@@ -249,7 +250,7 @@ def test_a_function_for_weights_may_look_at_the_loader_but_not_move_it(shards, t
 
 
 def test_a_loader_is_neither_pickled_nor_copied(shards, tmp_path):
-    loader = MixtureLoader(shards.directory, seq_len=8, batch_rows=8, cache=tmp_path)
+    loader = MixtureLoader(shards.directory, seq_len=8, batch_rows=8, cache_dir=tmp_path)
     for take in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(UsageError, match="give it the state_dict of this one"):
             take(loader)

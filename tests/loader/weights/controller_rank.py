@@ -32,11 +32,11 @@ def main():
         seed=17,
         rank=rank,
         world_size=world_size,
-        log=LOG,
-        served=OUT / "served.jsonl",
+        weights_log=LOG,
+        ledger=OUT / "served.jsonl",
         weights_file=file,
         agreement=Agreement(every=4, timeout=60),
-        cache=os.environ["CLIMBSTREAM_CACHE"],
+        cache_dir=os.environ["CLIMBSTREAM_CACHE"],
     )
     seen, named = [], None
     for step in range(STEPS):

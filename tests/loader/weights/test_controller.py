@@ -124,7 +124,9 @@ def test_a_bad_file_keeps_the_weights_and_says_so_once(open_loader, tmp_path, ca
 
 def test_a_request_of_the_command_is_followed(open_loader, tmp_path):
     run = tmp_path / "run"
-    loader = open_loader(log=run / "weights.jsonl", weights_file=run / "weights.request.json")
+    loader = open_loader(
+        weights_log=run / "weights.jsonl", weights_file=run / "weights.request.json"
+    )
     shares(loader, 1)
     write_request(
         run, WeightsUpdate(Mixture.of({"c03": 1}), why="anneal"), after=open_weights_log(run).head
@@ -212,8 +214,8 @@ def test_the_ledger_of_a_job_agrees_also_where_another_number_of_ranks_went_on(
             None,
             rank=rank,
             world_size=world_size,
-            log=tmp_path / "weights.jsonl",
-            served=tmp_path / "served.jsonl",
+            weights_log=tmp_path / "weights.jsonl",
+            ledger=tmp_path / "served.jsonl",
         )
         loader.load_state_dict(ranks[-1]["state"])
         for _ in range(25):
@@ -221,4 +223,4 @@ def test_the_ledger_of_a_job_agrees_also_where_another_number_of_ranks_went_on(
         loader.flush()
     found = audit_run(Replay(tmp_path))
     assert (found.steps, found.again, found.unwritten) == (65, 0, 0)
-    assert {c.name: c.tokens for c in found.clusters} == loader.served
+    assert {c.name: c.tokens for c in found.clusters} == loader.tokens_served

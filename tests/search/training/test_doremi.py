@@ -61,7 +61,7 @@ def stop_at(step):
 def test_weights_of_an_own_rule_hold_from_the_step_after_its_choice(shards, shares, tmp_path):
     rule = Hardest(list(shares.weights))
     log = tmp_path / "weights.jsonl"
-    train_model(shards, shares, SETTINGS, 0, rule=rule, log=log)
+    train_model(shards, shares, SETTINGS, 0, rule=rule, weights_log=log)
     assert len(rule.heard) == 6
     records = WeightsLog.open(log, write=False).records
     assert {record.at_step for record in records} <= {0, 4, 8, 12, 16, 20, 24}
@@ -160,7 +160,7 @@ def test_a_follower_that_is_interrupted_ends_with_the_same_choices(
             on_step = None if step is None else stop_at(step)
             try:
                 train_model(
-                    shards, shares, SETTINGS, 0, rule=rule, log=log, **kept, on_step=on_step
+                    shards, shares, SETTINGS, 0, rule=rule, weights_log=log, on_step=on_step, **kept
                 )
             except Stop:
                 assert step is not None

@@ -137,7 +137,8 @@ def test_a_run_that_is_interrupted_ends_with_the_weights_of_one_that_is_not(
 ):
     whole = settings(average=0.5)
     expected = train_model(shards, shares, whole, 3)
-    kept = {"checkpoint": tmp_path / "kept.pt", "every": every, "log": tmp_path / "weights.jsonl"}
+    log = tmp_path / "weights.jsonl"
+    kept = {"checkpoint": tmp_path / "kept.pt", "every": every, "weights_log": log}
     for step in (1, 4, 7, 12):
         with pytest.raises(Stop):
             train_model(shards, shares, whole, 3, **kept, on_step=stop_at(step))

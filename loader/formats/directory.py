@@ -1,0 +1,185 @@
+"""ShardDirectory: a shard directory, opened once and passed to whoever reads of it."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.loader.core.errors import UsageError
+from climbstream.loader.storage.store import Store
+
+from .clusters import ClusterInfo, load_clusters
+from .documents import documents_of
+from .heldout import HeldOutDocument, read_heldout
+from .manifest import (
+    TOKENIZER,
+    ClusterEntry,
+    Manifest,
+    cluster_folder,
+    load_index,
+    read_file,
+)
+from .mds.index import Index
+from .tokenizer import no_tokenizer, parse_tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+class ShardDirectory:
+    """What lies in one folder or behind one URL: its manifest now, the rest when asked for.
+
+    Indexes, tokenizer and descriptions of clusters are read once. Another process can be sent it;
+    that gets the manifest, and reads the rest for itself.
+
+    Args:
+        place: A folder, a URL, or the store of one.
+
+    Raises:
+        InvalidDataError: There is no manifest, or it cannot be read.
+        RemoteError: The store did not give it.
+    """
+
+    def __init__(self, place: str | Path | Store) -> None:
+        self._place = place
+        self.store = Store.of(place)
+        self.manifest = Manifest.load(self.store)
+        self._indexes: dict[str, Index] = {}
+
+    @classmethod
+    def open(cls, place: "str | Path | Store | ShardDirectory") -> "ShardDirectory":
+        """Return the shard directory at ``place``; one that is open is returned as it is.
+
+        Raises:
+            InvalidDataError: There is none.
+            RemoteError: The store did not give it.
+        """
+        return place if isinstance(place, ShardDirectory) else cls(place)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self._place, self.manifest)
+
+    def __repr__(self) -> str:
+        return (
+            f"ShardDirectory({self}, {len(self.names)} clusters, {self.manifest.tokens:,} tokens)"
+        )
+
+    def __str__(self) -> str:
+        return str(self.store)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the clusters, in order."""
+        return self.manifest.names
+
+    @property
+    def local(self) -> Path | None:
+        """The folder, if it is on this machine."""
+        return self.store.folder
+
+    def cluster(self, name: str) -> ClusterEntry:
+        """Return what the manifest says of cluster ``name``.
+
+        Raises:
+            UsageError: There is no such cluster.
+        """
+        for entry in self.manifest.clusters:
+            if entry.name == name:
+                return entry
+        raise UsageError(f"{self} has no cluster {name!r}; it has {', '.join(self.names)}")
+
+    def folder(self, name: str) -> Store:
+        """Return the folder of the shards of cluster ``name``."""
+        return cluster_folder(self.store, name)
+
+    def index(self, name: str) -> Index:
+        """Return the index of cluster ``name``, checked.
+
+        Raises:
+            IntegrityError: Its bytes or counts are not those that the manifest names.
+            RemoteError: The store did not give it.
+        """
+        if name not in self._indexes:
+            self._indexes[name] = load_index(self.store, self.manifest, self.cluster(name))
+        return self._indexes[name]
+
+    def documents(
+        self, name: str, shards: Sequence[int] | None = None
+    ) -> Iterator[list[NDArray[Any]]]:
+        """Yield the documents of cluster ``name``, one shard at a time, uint16 or uint32 ``[n]``.
+
+        Args:
+            name: Of the cluster.
+            shards: Numbers of the shards to read; default: all.
+
+        Raises:
+            IntegrityError: The bytes of a shard are not those of the index.
+            RemoteError: The store did not give it.
+        """
+        entries = self.index(name).shards
+        chosen = entries if shards is None else [entries[number] for number in shards]
+        return documents_of(self.folder(name), chosen, self.manifest.dtype)
+
+    def clusters(self) -> list[ClusterInfo]:
+        """Return the descriptions of the clusters; [] if it has none.
+
+        Raises:
+            InvalidDataError: They cannot be read.
+        """
+        return self._clusters
+
+    def tokenizer(self) -> "Tokenizer":
+        """Return what turns text into its tokens.
+
+        Raises:
+            UsageError: There is none, as after an import of tokens alone.
+            InvalidDataError: It cannot be read.
+        """
+        return self._tokenizer
+
+    def heldout(self) -> Iterator[HeldOutDocument]:
+        """Yield the documents that the build held out; none if there are none, or behind a URL.
+
+        Raises:
+            InvalidDataError: A line is no such document.
+            IntegrityError: The file cannot be decompressed.
+        """
+        return iter(()) if self.local is None else read_heldout(self.local)
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of file ``name``, which lies beside the shards, checked by their hash.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            IntegrityError: Its bytes are not those that the manifest names.
+            RemoteError: The store did not give it.
+        """
+        return read_file(self.store, self.manifest, name)
+
+    @cached_property
+    def _clusters(self) -> list[ClusterInfo]:
+        return load_clusters(self.store)
+
+    @cached_property
+    def _tokenizer(self) -> "Tokenizer":
+        try:
+            data = self.read(TOKENIZER)
+        except FileNotFoundError:
+            raise no_tokenizer(self) from None
+        return parse_tokenizer(data, f"{self}/{TOKENIZER}")
+
+    @property
+    def token_size(self) -> int:
+        """Bytes of a token in the shards: 2 or 4."""
+        return np.dtype(self.manifest.dtype).itemsize
+
+
+def _reopen(place: str | Path | Store, manifest: Manifest) -> ShardDirectory:
+    """Make the directory of another process here; its manifest is not read again."""
+    directory = ShardDirectory.__new__(ShardDirectory)
+    directory._place, directory.store, directory.manifest = place, Store.of(place), manifest
+    directory._indexes = {}
+    return directory
