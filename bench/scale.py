@@ -2,7 +2,7 @@
 
 What is measured: builds of 1, 3 and 10 times a base of ``--megabytes`` of the text that the
 installed packages bring, by the real command with 2 workers. Copies differ from the base: each has
-identifiers of its own, and three words in ten are drawn from elsewhere in the same document, so
+identifiers of its own, and three words in ten are rng from elsewhere in the same document, so
 none is dropped as a duplicate. Time is CPU-seconds of all processes, wall-clock beside it. Memory
 is the sum of the proportional set sizes (PSS) of all processes, looked at five times a second. What
 is fitted is fitted on 400 documents in all three, and 200 of each of 3 clusters are described: so
@@ -139,20 +139,19 @@ def write_corpus(folder: Path, base: list[Any], times: int) -> int:
     folder.mkdir()
     size = 0
     for copy in range(times):
-        drawn = random.Random(copy)
+        rng = random.Random(copy)
         with (folder / f"{copy:03d}.jsonl").open("w", encoding="utf-8") as file:
             for number, document in enumerate(base):
-                text = changed(document.text, drawn) if copy else document.text
+                text = changed(document.text, rng) if copy else document.text
                 size += len(text.encode())
                 file.write(json.dumps({"id": f"{copy}-{number}", "text": text}) + "\n")
     return size
 
 
-def changed(text: str, drawn: random.Random) -> str:
+def changed(text: str, rng: random.Random) -> str:
     words = text.split(" ")
     return " ".join(
-        words[int(drawn.random() * len(words))] if drawn.random() < CHANGED else word
-        for word in words
+        words[int(rng.random() * len(words))] if rng.random() < CHANGED else word for word in words
     )
 
 

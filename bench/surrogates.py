@@ -46,16 +46,16 @@ class Surrogate:
         self.loss, self.prior = made[name]() if name in made else _made_up(name, seed)
         self.names = [f"c{i:02d}" for i in range(len(self.prior))]
         limits = WeightConstraints.of(self.names, self.prior)
-        drawn = candidates(4000, [self.prior], limits, (2, 50), np.random.default_rng(3))
-        losses = self.loss(drawn)
+        mixtures = candidates(4000, [self.prior], limits, (2, 50), np.random.default_rng(3))
+        losses = self.loss(mixtures)
         self.mean, self.sd = losses.mean(axis=0), losses.std(axis=0)
         """``[T]``, over the prior: what is signal."""
-        starts = np.concatenate([drawn, np.eye(len(self.prior))])
+        starts = np.concatenate([mixtures, np.eye(len(self.prior))])
         if name in made:
             starts = np.concatenate([starts, _runs()[0]])
         rng = np.random.default_rng(0)
         _, values = descend(self.joint, starts, limits, rng, keep=200, steps=40)
-        self._least, self._middle = values[0], float(np.median(self.joint(drawn)))
+        self._least, self._middle = values[0], float(np.median(self.joint(mixtures)))
 
     def joint(self, weights: Floats) -> Floats:
         """Mean of the standardised losses of ``weights`` (``[n, K]``): ``[n]``."""

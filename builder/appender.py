@@ -1,9 +1,9 @@
-"""Append: more documents into the clusters that are there.
+"""Append: more documents into the clusters of a shard directory.
 
-Nothing is fitted again: the embedder, the centroids, the clusters and the tokenizer are those of
-the first build, so an existing mixture stays valid. New shards come after those that are there,
-which are not touched. What other files will hold lies aside until the manifest, which commits, has
-been replaced; so the directory is whole at any moment, as it was before or as it is after.
+Nothing is fitted again: embedder, centroids, clusters and tokenizer are those of the first build,
+so an existing mixture stays valid. New shards follow the old ones, which are not touched. New
+versions of other files wait in a folder of the work in progress until the new manifest, which is
+the commit, is written. So the directory is whole at any moment: as before, or with all documents.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,9 +23,9 @@ from climbstream.builder.features.encoder import check_shape
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
 from climbstream.builder.report.report import write_report
 from climbstream.builder.selection.annotate import look_at, tell_languages
-from climbstream.builder.selection.selection import identify, select_appended
+from climbstream.builder.selection.selection import Selection, identify, select_appended
 from climbstream.builder.writers.catalogue import read_seen, write_catalogue, write_heldout
-from climbstream.builder.writers.shards import write_clusters
+from climbstream.builder.writers.shards import WrittenCluster, write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
 from climbstream.loader.core.console import say
 from climbstream.loader.core.engines.engine import Engine, open_engine
@@ -86,14 +86,14 @@ def append(
         LockedError: Another process works on ``out``.
     """
     out = out.resolve()
-    found, left_out = survey(sources)
+    files, left_out = survey(sources)
     with lock(out):
         finish_commit(out)
         manifest = Manifest.load(out)
         _check(out, manifest)
         plan = {
             BASE: manifest.build,
-            "sources": {source.place: source.fingerprint for source in found},
+            "sources": {source.place: source.fingerprint for source in files},
         }
         earlier = manifest.provenance.get("appended", [])
         if earlier and earlier[-1]["sources"] == plan["sources"]:
@@ -116,10 +116,9 @@ def append(
         with open_engine(engine, workers, work / "plan.json") as opened:
             settings = BuildSettings.from_json(complete_settings(manifest.provenance["settings"]))
             report = read_corpus(
-                opened, found, work / "units", settings, least=1, left_out=left_out
+                opened, files, work / "units", settings, least=1, left_out=left_out
             )
-            units = [Partition(work / "units" / name) for name in report.units]
-            _Append(opened, out, manifest, settings, units).run(plan, report, strict=strict)
+            _Append(opened, out, manifest, settings, report).run(plan, strict=strict)
         finish_commit(out)
     return Manifest.load(out)
 
@@ -136,7 +135,7 @@ def _check(out: Path, manifest: Manifest) -> None:
 
 
 class _Append:
-    """One append on its way, once its documents have been read."""
+    """An append whose documents have been read."""
 
     def __init__(
         self,
@@ -144,37 +143,27 @@ class _Append:
         out: Path,
         manifest: Manifest,
         settings: BuildSettings,
-        units: Sequence[Partition],
+        report: ReadReport,
     ) -> None:
-        self._engine, self._out, self._units = engine, out, units
+        self._engine, self._out, self._report = engine, out, report
         self._manifest, self._settings = manifest, settings
-        self._aside = out / NEXT_FILES
+        self._partitions = [Partition(out / WORK / "units" / name) for name in report.units]
+        self._first = manifest.parts or 0
+        """Number of the first new part of the catalogue."""
+        self._next = out / NEXT_FILES
+        """Folder of files that wait for the commit."""
 
-    def run(self, plan: Mapping[str, Any], report: ReadReport, *, strict: bool) -> None:
+    def run(self, plan: Mapping[str, Any], *, strict: bool) -> None:
         """Go through all stages; the manifest is written last."""
-        out, units, manifest = self._out, self._units, self._manifest
-        known = read_json(out / "clusters.json")
+        out, manifest = self._out, self._manifest
+        description = read_json(out / "clusters.json")
         with reading(out / "centroids.npy", "array of centroids"):
             centroids = np.load(out / "centroids.npy")
         check_shape(out / "centroids.npy", "centroids", centroids, None, None)
-        clusters = ClusterMap.from_json(known["map"], centroids)
-        kmeans = known.get("kmeans")
-        parts = manifest.parts or 0
-        near = None if self._settings.near_duplicates is None else out / WORK / "seen"
-        seen = read_seen(self._engine, out, parts, near)
-        tell_languages(self._engine, units)
-        fates = identify(units, self._settings, seen)
-        check_losses((report.stage(), *fates.stages), strict=strict)
-        look_at(self._engine, units, out / MODEL, self._settings)
-        fates = select_appended(fates, clusters, self._settings, seen)
-        check_losses(fates.stages[1:], strict=False)
-        tokenize_all(self._engine, fates, out / "tokenizer.json", manifest.eos_id)
-        written = write_clusters(
-            self._engine, units, out, manifest.names, manifest.dtype, before=manifest
-        )
-        keep = self._settings.keep
-        write_catalogue(self._engine, out, fates, written, keep=keep, first=parts)
-        fresh = [
+        clusters = ClusterMap.from_json(description["map"], centroids)
+        selection = self._select(clusters, strict=strict)
+        written = self._write(selection, clusters)
+        added = [
             ClusterEntry(
                 name=w.entry.name,
                 tokens=w.entry.tokens - old.tokens,
@@ -183,60 +172,87 @@ class _Append:
             )
             for w, old in zip(written, manifest.clusters, strict=True)
         ]
-        infos = [
-            _joined(old, new)
-            for old, new in zip(
-                load_clusters(out), describe_clusters(units, clusters, fresh), strict=True
-            )
-        ]
-        agreement = label_agreement([info.labels for info in infos])
-        save_clusters(
-            self._aside, infos, map=clusters.to_json(), agreement=agreement, kmeans=kmeans
+        grown = self._grow(plan, selection, written, added)
+        self._describe(grown, clusters, added, description.get("kmeans"))
+        files = manifest.files or hash_files(out, range(self._first))
+        files = files | hash_files(out, range(self._first, grown.parts or 0))
+        replace(grown, files=files | hash_files(self._next)).save(out)
+
+    def _select(self, clusters: ClusterMap, *, strict: bool) -> Selection:
+        """Decide which new documents stay, and their clusters."""
+        out, settings, partitions = self._out, self._settings, self._partitions
+        signatures = None if settings.near_duplicates is None else out / WORK / "seen"
+        seen = read_seen(self._engine, out, self._first, signatures)
+        tell_languages(self._engine, partitions)
+        selection = identify(partitions, settings, seen)
+        check_losses((self._report.stage(), *selection.stages), strict=strict)
+        look_at(self._engine, partitions, out / MODEL, settings)
+        selection = select_appended(selection, clusters, settings, seen)
+        check_losses(selection.stages[1:], strict=False)
+        return selection
+
+    def _write(self, selection: Selection, clusters: ClusterMap) -> list[WrittenCluster]:
+        """Write shards, catalogue, held-out documents and bad records."""
+        out, manifest, keep = self._out, self._manifest, self._settings.keep
+        tokenize_all(self._engine, selection, out / "tokenizer.json", manifest.eos_id)
+        written = write_clusters(
+            self._engine, self._partitions, out, manifest.names, manifest.dtype, before=manifest
         )
-        write_heldout(self._aside, fates, clusters, manifest.names)
+        write_catalogue(self._engine, out, selection, written, keep=keep, first=self._first)
+        write_heldout(self._next, selection, clusters, manifest.names)
         self._join_heldout()
-        if report.listed:
+        if self._report.listed:
             before = read_json(out / BAD_RECORDS) if (out / BAD_RECORDS).exists() else []
-            write_json(self._aside / BAD_RECORDS, before + report.listed)
-        stages = (report.stage(), *fates.stages)
-        provenance = {
-            **manifest.provenance,
-            "appended": [
-                *manifest.provenance.get("appended", []),
-                {
-                    "sources": plan["sources"],
-                    "before": manifest.fingerprint,
-                    "documents": sum(entry.documents for entry in fresh),
-                    "tokens": sum(entry.tokens for entry in fresh),
-                },
-            ],
+            write_json(self._next / BAD_RECORDS, before + self._report.listed)
+        return written
+
+    def _grow(
+        self,
+        plan: Mapping[str, Any],
+        selection: Selection,
+        written: Sequence[WrittenCluster],
+        added: Sequence[ClusterEntry],
+    ) -> Manifest:
+        """Return the manifest of old and new documents, without the hashes of other files."""
+        manifest = self._manifest
+        entry = {
+            "sources": plan["sources"],
+            "before": manifest.fingerprint,
+            "documents": sum(cluster.documents for cluster in added),
+            "tokens": sum(cluster.tokens for cluster in added),
         }
-        grown = replace(
+        appended = [*manifest.provenance.get("appended", []), entry]
+        provenance = {**manifest.provenance, "appended": appended}
+        stages = zip(manifest.conservation, (self._report.stage(), *selection.stages), strict=True)
+        return replace(
             manifest,
-            clusters=tuple(w.entry for w in written),
+            clusters=tuple(cluster.entry for cluster in written),
             build=hash_json(provenance),
-            license=_joined_licenses(manifest.license, name_licenses(units)),
+            license=_joined_licenses(manifest.license, name_licenses(self._partitions)),
             provenance=provenance,
-            conservation=tuple(
-                _sum(old, new) for old, new in zip(manifest.conservation, stages, strict=True)
-            ),
-            parts=parts + len(units),
+            conservation=tuple(_sum(old, new) for old, new in stages),
+            parts=self._first + len(self._partitions),
         )
-        write_report(self._aside, grown, infos, agreement, clusters.centroids, kmeans)
-        fresh_parts = range(parts, grown.parts or 0)
-        files = manifest.files or hash_files(out, range(parts))
-        files = files | hash_files(out, fresh_parts) | hash_files(self._aside)
-        replace(grown, files=files).save(out)
+
+    def _describe(
+        self, grown: Manifest, clusters: ClusterMap, added: Sequence[ClusterEntry], kmeans: Any
+    ) -> None:
+        """Write the description of the clusters, and the report."""
+        new = describe_clusters(self._partitions, clusters, added)
+        infos = [_joined(*pair) for pair in zip(load_clusters(self._out), new, strict=True)]
+        agreement = label_agreement([info.labels for info in infos])
+        save_clusters(self._next, infos, map=clusters.to_json(), agreement=agreement, kmeans=kmeans)
+        write_report(self._next, grown, infos, agreement, clusters.centroids, kmeans)
 
     def _join_heldout(self) -> None:
-        """Put the documents held out before in front of those held out now."""
-        before, now = self._out / HELDOUT, self._aside / HELDOUT
+        """Put the documents that were held out before in front of the new ones."""
+        before, now = self._out / HELDOUT, self._next / HELDOUT
         if before.exists() and now.exists():
             write_bytes(now, before.read_bytes() + now.read_bytes())
 
 
 def _joined(old: ClusterInfo, new: ClusterInfo) -> ClusterInfo:
-    """Describe a cluster by what is known of its old and its new documents."""
+    """Description of the old and the new documents of a cluster together."""
     documents = old.documents + new.documents
     labels = {n: old.labels.get(n, 0) + new.labels.get(n, 0) for n in {**old.labels, **new.labels}}
     return replace(
@@ -268,7 +284,7 @@ def _joined_licenses(old: str, new: str) -> str:
 
 
 def _sum(old: Any, new: Any) -> Any:
-    """Add up what two builds say of a stage."""
+    """Add up the counts of a stage of two builds."""
     if isinstance(old, Mapping):
         both = {name: _sum(old[name], new[name]) for name in old if name in new}
         return {**old, **new, **both}

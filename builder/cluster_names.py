@@ -1,8 +1,8 @@
-"""Labels: what a corpus calls its clusters, and the names that they get as folders.
+"""Names of clusters, from the labels that a corpus gives them.
 
-A label may be any text. A name is a folder on any system, so it is short, has no signs that one of
-them forbids, and no two names differ in case alone. Labels are sorted as people count,
-``cluster_10`` after ``cluster_9``.
+A label may be any text. A name is a folder on any operating system, so it is short, has no
+character that a system forbids, and differs from every other name in more than case. Labels are
+sorted in natural order: ``cluster_10`` after ``cluster_9``.
 """
 
 import re
@@ -15,17 +15,17 @@ from climbstream.loader.core.files import hash_bytes
 
 MOST_CLUSTERS = 10_000
 MOST_LABEL = 10_000
-"""Characters of a label; what is longer is a text."""
+"""Most characters of a label; a longer one is a text."""
 _MOST_BYTES = 100
-"""Of a name: a file system allows 255 for all that a file's name is made of."""
+"""Most bytes of a name: a file system allows 255, and file names hold more than this name."""
 _FORBIDDEN = re.compile(r"[^\w .-]")
 _RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])(\.|$)", re.IGNORECASE)
-"""Devices of Windows, whatever follows the dot."""
+"""Names of devices on Windows, with anything after the dot."""
 Key = tuple[tuple[str | tuple[int, str], ...], str]
 
 
 def natural(text: str) -> Key:
-    """Key that sorts as people count; no two texts have the same.
+    """Sort key of natural order; different texts have different keys.
 
     >>> sorted(["part_10", "part_9", "part", "part_09"], key=natural)
     ['part', 'part_09', 'part_9', 'part_10']
@@ -35,13 +35,13 @@ def natural(text: str) -> Key:
 
 
 def _number(digits: str) -> tuple[int, str]:
-    """Key of a number of any length: an integer of thousands of digits is slow, or refused."""
+    """Sort key of a number of any length: an `int` of thousands of digits is slow, or refused."""
     digits = digits.lstrip("0")
     return len(digits), digits
 
 
 def canonical(value: object) -> str | None:
-    """Label of a cluster as a string; None: ``value`` is no label. Whole floats are numbers.
+    """Label as a string, a whole float as an integer; None: ``value`` is no label.
 
     >>> canonical(3.0), canonical("3"), canonical(" law"), canonical(2.5), canonical("")
     ('3', '3', 'law', None, None)
@@ -58,10 +58,10 @@ def canonical(value: object) -> str | None:
 
 
 def cluster_names(labels: Iterable[str]) -> dict[str, str]:
-    """Name the cluster of each label, in natural order: ``c03`` for 3, other labels by themselves.
+    """Return the name of each label, in natural order: ``c03`` for 3, else the label itself.
 
-    Where two labels would have the same folder on some system, the first keeps its name, and the
-    others end with a part of their hash.
+    Where labels would have the same folder on some system, the first keeps its name, and the names
+    of the others end with a part of their hash.
 
     >>> cluster_names(["10", "9"]), cluster_names(["law", "sci/fi"])
     ({'9': 'c09', '10': 'c10'}, {'law': 'law', 'sci/fi': 'sci_fi'})
@@ -69,7 +69,7 @@ def cluster_names(labels: Iterable[str]) -> dict[str, str]:
     {'Law': 'Law', 'con': '_con', 'law': 'law-e2cf3310'}
 
     Raises:
-        InvalidDataError: There are too many.
+        InvalidDataError: There are more than `MOST_CLUSTERS`.
     """
     ordered = sorted(set(labels), key=natural)
     if len(ordered) > MOST_CLUSTERS:
@@ -80,70 +80,70 @@ def cluster_names(labels: Iterable[str]) -> dict[str, str]:
         )
     if all(re.fullmatch("0|[1-9][0-9]*", label) for label in ordered):
         width = max((len(label) for label in ordered if len(label) < _MOST_BYTES), default=0)
-        return told_apart({label: f"c{label.zfill(max(2, width))}" for label in ordered})
-    return told_apart({label: _portable(label) for label in ordered})
+        return make_unique({label: f"c{label.zfill(max(2, width))}" for label in ordered})
+    return make_unique({label: _portable(label) for label in ordered})
 
 
 def _portable(label: str) -> str:
-    """Return ``label`` as a name that every system takes for a folder."""
+    """Return ``label`` as a folder name that every system allows."""
     name = _FORBIDDEN.sub("_", label)
     if name[0] in ". " or _RESERVED.match(name):
         name = f"_{name}"
     return f"{name}_" if name[-1] in ". " else name
 
 
-def told_apart(names: Mapping[str, str]) -> dict[str, str]:
-    """Return ``names`` by label, short, and no two alike where case or the form of letters is lost.
+def make_unique(names: Mapping[str, str]) -> dict[str, str]:
+    """Return ``names`` by label, made short, and different even where case is lost.
 
-    >>> told_apart({"a": "x y", "b": "X Y"})
+    >>> make_unique({"a": "x y", "b": "X Y"})
     {'a': 'x y', 'b': 'X Y-4b2212e3'}
     """
     alike = defaultdict(list)
     for label, name in names.items():
         alike[_folded(name) if len(name.encode()) <= _MOST_BYTES else ""].append(label)
-    # A label that is its own name keeps it, before those of which signs were replaced.
+    # A label that is its own name keeps it; one with replaced characters does not.
     kept = {
         min(same, key=lambda label: names[label] != label): key
         for key, same in alike.items()
         if key
     }
-    taken = set(kept.values())
+    used = set(kept.values())
     return {
-        label: name if label in kept else _marked(name, label, taken)
+        label: name if label in kept else _marked(name, label, used)
         for label, name in names.items()
     }
 
 
-def _marked(name: str, label: str, taken: set[str]) -> str:
-    """Shorten ``name`` if need be, and end it with as much of the hash of ``label`` as it takes."""
+def _marked(name: str, label: str, used: set[str]) -> str:
+    """Shorten ``name``, and end it with as much of the hash of ``label`` as makes it new."""
     digest = hash_bytes(label.encode())
     for digits in range(8, len(digest) + 1, 8):
         beginning = name.encode()[: _MOST_BYTES - 1 - digits].decode(errors="ignore")
         marked = f"{beginning}-{digest[:digits]}"
-        if _folded(marked) not in taken:
+        if _folded(marked) not in used:
             break
-    taken.add(_folded(marked))
+    used.add(_folded(marked))
     return marked
 
 
 def _folded(name: str) -> str:
-    """Return what is left of a name where systems do not tell case and forms of letters apart."""
+    """Name as systems compare it that ignore case and Unicode forms."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
 
 
 def table_folder(label: int | str) -> str:
-    """Name the folder of the tables of a cluster, as ClimbLab or a mirror of it does."""
+    """Name of the folder of a cluster's tables, as in ClimbLab or a mirror of it."""
     return f"cluster_{label}" if isinstance(label, int) else f"cluster_id={label}"
 
 
 def cluster_labels(names: Sequence[str]) -> tuple[int | str, ...]:
-    """Say what an import must be told to name the clusters ``names`` again: numbers, if they are.
+    """Labels from which an import makes ``names`` again: numbers, if they are numbers.
 
     >>> cluster_labels(["c01", "c20"]), cluster_labels(["law", "sea"])
     ((1, 20), ('law', 'sea'))
     """
     numbers = [re.fullmatch("c([0-9]+)", name) for name in names]
-    found = [int(match[1]) for match in numbers if match]
-    if len(found) == len(names) and [*cluster_names(map(str, found)).values()] == [*names]:
-        return tuple(found)
+    labels = [int(match[1]) for match in numbers if match]
+    if len(labels) == len(names) and [*cluster_names(map(str, labels)).values()] == [*names]:
+        return tuple(labels)
     return tuple(names)

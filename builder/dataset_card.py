@@ -1,8 +1,8 @@
-"""Card: the README of a data set, whose YAML metadata says its licence.
+"""The card of a data set: a README whose YAML metadata names the licence.
 
-The format is that of the Hugging Face Hub: metadata between two lines ``---`` at the beginning.
-What is ours stands under the key ``climbstream``: the size of the vocabulary and the token that
-ends a document, which the rows of a clustered corpus do not say.
+The format is that of the Hugging Face Hub: the file begins with metadata between two lines ``---``.
+The key ``climbstream`` holds what rows of tokens do not say: the size of the vocabulary and the end
+token.
 """
 
 import re
@@ -26,20 +26,20 @@ _OF_THE_HUB = frozenset(
     "cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 gfdl gpl-2.0 gpl-3.0 "
     "lgpl-2.1 lgpl-3.0 mit mpl-2.0 odbl odc-by pddl unlicense".split()
 )
-"""Words of the Hub for licences of data, those that are met."""
+"""Common licences of data, as the Hub writes them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """What a card says of a data set."""
+    """The metadata of a card that an import uses."""
 
     licenses: tuple[str, ...] = ()
     ours: dict[str, Any] = field(default_factory=dict)
-    """What `climb export` noted, if it wrote the card."""
+    """Fields under ``climbstream``, if `climb export` wrote the card."""
 
     @classmethod
     def parse(cls, text: str, name: str) -> Self:
-        """Read the metadata of the card ``name``; a card without any says nothing.
+        """Return the metadata of the card ``name``; a card without metadata has no fields.
 
         Raises:
             InvalidDataError: The metadata cannot be read.
@@ -50,26 +50,26 @@ class Card:
         try:
             value = yaml.safe_load(opening[3:]) or {}
         except yaml.YAMLError as error:
-            said = " ".join(str(error).split())
-            raise InvalidDataError(f"{name}: its metadata is not YAML: {said}; mend it") from None
+            text = " ".join(str(error).split())
+            raise InvalidDataError(f"{name}: its metadata is not YAML: {text}; mend it") from None
         if not isinstance(value, dict):
             raise InvalidDataError(f"{name}: its metadata is no mapping; mend it")
         ours = value.get("climbstream")
         ours = ours if isinstance(ours, dict) else {}
-        named = value.get("license")
-        named = named if isinstance(named, list) else [named]
-        named = [value.get("license_name", one) if one == "other" else one for one in named]
+        names = value.get("license")
+        names = names if isinstance(names, list) else [names]
+        names = [value.get("license_name", one) if one == "other" else one for one in names]
         words = {key: value[key] for key in ("license", "license_name") if key in value}
         if ours.get("license") and words == license_metadata(str(ours["license"])):
-            named = []  # it is what we wrote for ours, in words of the Hub
-        licenses = {str(one).casefold(): str(one) for one in [*named, ours.get("license")] if one}
+            names = []  # we wrote them for our own, in the words of the Hub
+        licenses = {str(one).casefold(): str(one) for one in [*names, ours.get("license")] if one}
         return cls(licenses=tuple(licenses.values()), ours=ours)
 
 
 def license_metadata(name: str) -> dict[str, Any]:
-    """Return the metadata that says the licence ``name``, or several with commas between.
+    """Metadata of the licence ``name``, or of several with commas between.
 
-    The Hub has a word for some; for others there is ``other``, and an identifier.
+    A licence that the Hub does not know is ``other``, with a name.
 
     >>> license_metadata("MIT"), license_metadata("Crown Copyright")
     ({'license': 'mit'}, {'license': 'other', 'license_name': 'crown-copyright'})
@@ -84,7 +84,7 @@ def license_metadata(name: str) -> dict[str, Any]:
 
 
 def our_metadata(manifest: Manifest, license_: str) -> dict[str, Any]:
-    """Return what rows do not say of the tokens of ``manifest``, and `Card` reads back."""
+    """Fields under ``climbstream``, which `Card` reads back."""
     return {
         "vocab_size": manifest.vocab_size,
         "eos_id": -1 if manifest.eos_id is None else manifest.eos_id,
@@ -94,7 +94,7 @@ def our_metadata(manifest: Manifest, license_: str) -> dict[str, Any]:
 
 
 def read_beside(folder: str, name: str) -> bytes | None:
-    """Read the file ``name`` in ``folder``, a path or URL; None: there is none."""
+    """Content of the file ``name`` in ``folder``, a path or URL; None: it does not exist."""
     system, place = fsspec.core.url_to_fs(f"{folder}/{name}")
     if not system.exists(place):
         return None
@@ -103,15 +103,15 @@ def read_beside(folder: str, name: str) -> bytes | None:
 
 
 def write_card(title: str, metadata: Mapping[str, Any], body: str) -> bytes:
-    """Return the bytes of a card."""
+    """Content of a card."""
     head = yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=True)
     return f"---\n{head}---\n\n# {title}\n\n{body}\n".encode()
 
 
 def write_beside(directory: str, manifest: Manifest, out: Path, configs: Mapping[str, str]) -> None:
-    """Write the card, which carries the licence, and the tokenizer if one is known.
+    """Write the card and, if the shards have one, the tokenizer to ``out``.
 
-    ``configs`` are folders of tables by the name of their configuration.
+    ``configs`` are the folders of the tables, by the name of their configuration.
     """
     if manifest.tokenizer_hash:
         store = Store.of(directory).without_links()

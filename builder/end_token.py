@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
-"""Files beside a tokenizer that name its end token, the first that does so counts."""
+"""Files beside a tokenizer that may name its end token; the first that does counts."""
 EOS = "<|endoftext|>"
 _USUAL = (
     EOS,
@@ -32,16 +32,16 @@ _USUAL = (
     "<｜end▁of▁sentence｜>",  # noqa: RUF001 - so it is written
     "[SEP]",
 )
-"""Names by which an end token is known where no file says it."""
+"""Usual names of an end token, for tokenizers whose files name none."""
 _REMEDY = "name it with --eos-token NAME or --eos-id N, or do without by --no-eos"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndChoice:
-    """What the user says of the end token; all left out: the tokenizer's files decide.
+    """The user's choice of the end token; without one, the tokenizer's files decide.
 
     Raises:
-        UsageError: More than one thing is said.
+        UsageError: More than one field is set.
     """
 
     eos_token: str | None = None
@@ -49,27 +49,27 @@ class EndChoice:
     no_eos: bool = False
 
     def __post_init__(self) -> None:
-        said = [self.eos_token is not None, self.eos_id is not None, self.no_eos]
-        if sum(said) > 1:
+        choices = [self.eos_token is not None, self.eos_id is not None, self.no_eos]
+        if sum(choices) > 1:
             raise UsageError("--eos-token, --eos-id and --no-eos exclude each other; give one")
 
 
 @dataclass(frozen=True, slots=True)
 class EndToken:
-    """The token that is put behind every document."""
+    """The token that every document ends with."""
 
     id: int | None
     """None: documents have no end token."""
     name: str
     source: str
-    """What says so."""
+    """The option or file that names it."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return asdict(self)
 
     def tell(self) -> None:
-        """Say on the console which it is."""
+        """Print which token it is."""
         if self.id is None:
             say(f"documents have no end token ({self.source})")
         else:
@@ -80,13 +80,13 @@ class EndToken:
 def find_end_token(
     tokenizer: "Tokenizer", choice: EndChoice, configs: Mapping[str, Any], what: str
 ) -> EndToken:
-    """Find the end token of ``tokenizer``, which messages call ``what``.
+    """Return the end token of ``tokenizer``, which messages call ``what``.
 
-    ``configs`` are those of `CONFIGS` that there are, by name.
+    ``configs`` are the existing files of `CONFIGS`, by name.
 
     Raises:
-        UsageError: The user names a token that it does not have.
-        InvalidDataError: A file beside it names such a token; or nothing says which it is.
+        UsageError: The tokenizer lacks the token that the user names.
+        InvalidDataError: It lacks the token that a file names; or nothing names one.
     """
     if choice.no_eos:
         return EndToken(None, "", "--no-eos")
@@ -117,7 +117,7 @@ def find_end_token(
 
 
 def _usual(tokenizer: "Tokenizer", what: str) -> EndToken:
-    """Find the one token with a usual name, among the special ones first."""
+    """Return the only token with a usual name, among special tokens first."""
     specials = _specials(tokenizer)
     for names in (specials, tokenizer.get_vocab()):
         usual = [name for name in _USUAL if name in names]
@@ -138,17 +138,19 @@ def _specials(tokenizer: "Tokenizer") -> list[str]:
 
 
 def _named(config: Any) -> str | None:
-    """Return the end token that a file names, as a string or as an object with its content."""
+    """End token that a file names, as a string or as an object with its ``content``."""
     token = config.get("eos_token") if isinstance(config, dict) else None
     token = token.get("content") if isinstance(token, dict) else token
     return token if isinstance(token, str) and token else None
 
 
 def read_configs(name: str) -> dict[str, Any]:
-    """Read those of `CONFIGS` that lie beside the tokenizer ``name``: a file, a folder or a name.
+    """Return the files of `CONFIGS` of the tokenizer ``name``, by name.
+
+    ``name`` is a file, a folder or a name on the Hub.
 
     Raises:
-        InvalidDataError: One is no JSON.
+        InvalidDataError: A file is no JSON.
     """
     path = Path(name)
     if path.exists():
@@ -158,7 +160,7 @@ def read_configs(name: str) -> dict[str, Any]:
 
 
 def parse_configs(read: Callable[[str], bytes | None], place: str) -> dict[str, Any]:
-    """Read those of `CONFIGS` that ``read`` gives; of those that are not there it gives None."""
+    """Return the files of `CONFIGS` that exist; ``read`` gives None for the others."""
     contents = {file: read(file) for file in CONFIGS}
     return {f: parse_json(data, f"{place}/{f}") for f, data in contents.items() if data is not None}
 
@@ -181,7 +183,7 @@ def trained_end_token(choice: EndChoice) -> EndToken:
     """Return the end token of a tokenizer that is trained: `EOS`, its number 0.
 
     Raises:
-        UsageError: The user names another.
+        UsageError: The user names another token.
     """
     if choice.no_eos:
         return EndToken(None, "", "--no-eos")

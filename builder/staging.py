@@ -1,7 +1,8 @@
-"""Aside: what an append has written and the manifest does not know of yet.
+"""Stage and commit: files that an append has written and the manifest does not know yet.
 
 New indices lie beside the old ones, other files in a folder of the work in progress. Writing the
-manifest is the commit; then all is put into its place, by the next command if this one was killed.
+manifest is the commit. After it, all files are moved to their places, by the next command if this
+one was killed.
 """
 
 from pathlib import Path
@@ -22,17 +23,17 @@ from .workdir import is_work, remove_work
 
 
 def finish_commit(out: Path) -> None:
-    """End what was killed after its manifest was written, a build or an append to ``out``."""
+    """Finish a build or an append of ``out`` that was killed after its manifest was written."""
     work, plan = out / WORK, out / WORK / "plan.json"
     if not is_work(work) or not (out / MANIFEST).exists():
         return
     manifest = Manifest.load(out)
     if read_plan(plan).get(BASE) == manifest.build:
-        return  # an append that goes on
+        return  # an append before its commit
     for cluster in manifest.clusters:
         folder = cluster_folder(out, cluster.name)
         new = folder / NEXT_INDEX
-        # One that an append left which was given up is of other bytes.
+        # An append that was given up leaves an index with another hash.
         if new.exists() and hash_file(new) == cluster.index_hash:
             new.replace(folder / INDEX)
     for path in sorted((out / NEXT_FILES).glob("[!.]*")):

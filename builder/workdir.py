@@ -1,4 +1,4 @@
-"""Workdir: a folder that a command fills, begun once, gone on with, and finished.
+"""Working folders: a folder that a command fills, and continues after an interruption.
 
 Until it is finished, what was planned and what is in progress lie in a hidden folder within.
 """
@@ -34,8 +34,8 @@ def open_workdir(
     """
     work = out / hidden
     with lock(out):
-        if (there := finished()) is not None:
-            check_same_config(there, plan, out)
+        if (finished_plan := finished()) is not None:
+            check_same_config(finished_plan, plan, out)
             remove_work(work)
             say(f"{out} is finished already, from these sources with these settings")
             yield None
@@ -52,7 +52,7 @@ def is_work(work: Path) -> bool:
 
 
 def is_vacant(work: Path) -> bool:
-    """Whether work may begin in ``work``: it is not there, or holds a plan cut short at most."""
+    """Whether work may begin in ``work``: it does not exist, or holds at most a torn plan."""
     if work.is_symlink() or not work.is_dir():
         return not os.path.lexists(work)
     return all(is_temporary(path, "plan.json") for path in work.iterdir())

@@ -58,7 +58,7 @@ class Built:
     directory: Path
     source: Path
     records: list[Record]
-    """What was in the source, bad records aside."""
+    """The records of the source, without bad ones."""
     settings: dict[str, Any]
 
 
@@ -108,7 +108,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         {"id": f"junk{i}", "text": f"{i} || 0 0 1 || ==== " * 40, "label": "junk"} for i in range(4)
     ]
     records += copies + twins + junk
-    given: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "clusters": 6,
         "micro_clusters": 24,
         "dims": 16,
@@ -120,24 +120,24 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     source = tmp_path_factory.mktemp("corpus") / "topics.jsonl"
     out = tmp_path_factory.mktemp("built") / "shards"
     _write_jsonl(source, [*records, b'{"id": "cut', {"id": "nothing", "text": " "}])
-    build([str(source)], out, BuildSettings(**given), workers=2)
-    return Built(out, source, records, given)
+    build([str(source)], out, BuildSettings(**settings), workers=2)
+    return Built(out, source, records, settings)
 
 
 def _make_records(each: int = 60, seed: int = 0) -> list[Record]:
-    drawn = random.Random(seed)
+    rng = random.Random(seed)
     records = []
     for topic, words in TOPICS.items():
         for number in range(each):
             sentences = [
-                drawn.choice(FRAMES).format(*drawn.sample(words.split(), 3), drawn.randrange(99))
-                for _ in range(drawn.randrange(4, 9))
+                rng.choice(FRAMES).format(*rng.sample(words.split(), 3), rng.randrange(99))
+                for _ in range(rng.randrange(4, 9))
             ]
             text = " ".join(sentences)
             records.append(
                 {"id": f"{topic}-{number}", "text": text, "label": topic, "license": "CC0-1.0"}
             )
-    drawn.shuffle(records)
+    rng.shuffle(records)
     return records
 
 

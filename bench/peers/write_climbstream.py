@@ -12,7 +12,7 @@ from climbstream.builder.corpus.document import Document
 from climbstream.builder.corpus.partition import UNIT_BYTES, Partition
 from climbstream.builder.writers.encoder import installed_version
 from climbstream.builder.writers.shards import write_clusters
-from climbstream.builder.writers.tokenization import TokenTask, tokenize_unit
+from climbstream.builder.writers.tokenization import TokenTask, tokenize_partition
 
 CLUSTERS = 8
 
@@ -41,7 +41,7 @@ def lay_down(folder, texts):
 
 def build(units, tokenizer, out):
     for unit in units:
-        tokenize_unit(TokenTask(unit, tokenizer, 0, installed_version()))
+        tokenize_partition(TokenTask(unit, tokenizer, 0, installed_version()))
     return write_clusters(Serial(), units, out, [f"c{k:02d}" for k in range(CLUSTERS)], "uint16")
 
 

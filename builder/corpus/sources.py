@@ -96,7 +96,7 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
         InvalidDataError: A file cannot be opened.
     """
     files: set[str] = set()
-    aside: dict[str, BadFile] = {}
+    unused: dict[str, BadFile] = {}
     for name in names:
         if name.startswith(("python:", "hub:")):
             files.add(name)
@@ -104,7 +104,7 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
         matches, others = _files(name)
         files.update(matches)
         for bad in others:
-            aside[_real(bad.origin)] = BadFile(_below_named(bad.origin, name), bad.reason)
+            unused[_real(bad.origin)] = BadFile(_below_named(bad.origin, name), bad.reason)
         if not matches:
             examples = "".join(f"; {bad.origin}: {bad.reason}" for bad in others[:3])
             raise UsageError(
@@ -114,7 +114,7 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
     unique = list({_real(name): name for name in sorted(files, reverse=True)}.values())
     sources = [_source(name, place) for name, place in zip(unique, _places(unique), strict=True)]
     read = set(map(_real, files))
-    others = [bad for path, bad in aside.items() if path not in read]
+    others = [bad for path, bad in unused.items() if path not in read]
     return sorted(sources, key=lambda s: s.place), sorted(others, key=lambda bad: bad.origin)
 
 

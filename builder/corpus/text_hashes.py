@@ -8,6 +8,6 @@ from numpy.typing import NDArray
 
 
 def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
-    """Hash texts, spaces aside: uint64 ``[n, 2]``, the halves of an xxh3-128."""
+    """Hash texts without their spaces: uint64 ``[n, 2]``, the halves of an xxh3-128."""
     digests = [xxhash.xxh3_128_digest(" ".join(text.split()).encode()) for text in texts]
     return np.frombuffer(b"".join(digests), np.uint64).reshape(len(texts), 2)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.builder.cluster_names import told_apart
+from climbstream.builder.cluster_names import make_unique
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
 from climbstream.loader.core.files import atomic_path
 from climbstream.loader.formats.manifest import Manifest
@@ -66,7 +66,7 @@ def write_indexed(
 
 def prefixes(names: Sequence[str]) -> list[str]:
     """Prefix of the files of each cluster: its name, with underscores for spaces."""
-    return [*told_apart({name: name.replace(" ", "_") for name in names}).values()]
+    return [*make_unique({name: name.replace(" ", "_") for name in names}).values()]
 
 
 def blend_words(manifest: Manifest, mixture: Mixture, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Portrait: what the clusters of an import are about, by some documents read back from shards."""
+"""What the clusters of an import are about, by some documents that are read from its shards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,17 +15,18 @@ from climbstream.loader.formats.documents import read_shard
 from climbstream.loader.formats.manifest import Manifest, cluster_folder, load_index
 
 _READ = 200
-"""Documents of a cluster that its words are taken from,"""
+"""Most documents that are read of a cluster."""
 _READ_OF_ALL = 20_000
-"""and of all clusters together."""
+"""Most documents that are read of all clusters together."""
 _SHARDS = 8
+"""Most shards of a cluster that documents are read from."""
 _TOKENS = 1_000
-"""Of each document."""
+"""Tokens that are read of each document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PortraitTask:
-    """Read documents of cluster number ``cluster`` back."""
+class SampleTask:
+    """Read some documents of a cluster."""
 
     directory: Path
     manifest: Manifest
@@ -42,28 +43,26 @@ def describe_imported(
     sizes: Sequence[int],
     seed: int,
 ) -> list[ClusterInfo]:
-    """Describe each cluster; without a tokenizer, by its counts alone.
+    """Return the description of each cluster; without a tokenizer it has only counts.
 
     Args:
-        engine: Where the shards are read.
-        directory: Where they and ``tokenizer.json`` lie.
-        manifest: What the directory will hold.
-        micro: What the source calls each cluster, if it numbers them.
-        sizes: Bytes of its text, 0 where it is not known.
-        seed: Keys which documents are read.
+        engine: Runs the tasks that read shards.
+        directory: Folder of the shards and of ``tokenizer.json``.
+        manifest: The manifest that the directory will have.
+        micro: Number of each cluster in the source.
+        sizes: Bytes of text of each cluster, 0 for tokens.
+        seed: Decides which documents are read.
     """
     texts: list[list[dict[str, str]]] = [[] for _ in manifest.clusters]
     if manifest.tokenizer_hash:
         each = max(SHOWN, min(_READ, _READ_OF_ALL // len(texts)))
         tasks = [
-            PortraitTask(
-                directory=directory, manifest=manifest, cluster=k, documents=each, seed=seed
-            )
+            SampleTask(directory=directory, manifest=manifest, cluster=k, documents=each, seed=seed)
             for k in range(len(texts))
         ]
         with Progress("describe", len(tasks), "clusters") as progress:
-            for task, found in engine.run(read_some, tasks):
-                texts[task.cluster] = found
+            for task, documents in engine.run(read_some, tasks):
+                texts[task.cluster] = documents
                 progress.add(1)
     terms = name_terms([[document["text"] for document in group] for group in texts])
     return [
@@ -82,13 +81,13 @@ def describe_imported(
     ]
 
 
-def read_some(task: PortraitTask) -> list[dict[str, str]]:
-    """Read how some documents of a cluster begin: their place as ``id``, and their ``text``."""
+def read_some(task: SampleTask) -> list[dict[str, str]]:
+    """Return ``id``, which is its place, and the beginning of the ``text`` of some documents."""
     entry = task.manifest.clusters[task.cluster]
     shards = load_index(task.directory, task.manifest, entry).shards
     folder = cluster_folder(task.directory, entry.name)
     tokenizer = Tokenizer.from_file(str(task.directory / "tokenizer.json"))
-    found = []
+    documents = []
     chosen = sample_indices(len(shards), _SHARDS, task.seed, "portrait", task.cluster).tolist()
     for shard in sorted(chosen):
         view = read_shard(folder, shards[shard], task.manifest.dtype)
@@ -98,5 +97,5 @@ def read_some(task: PortraitTask) -> list[dict[str, str]]:
         for row in sorted(rows.tolist()):
             ids = view.document(row, task.manifest.dtype)[:_TOKENS].tolist()
             text = tokenizer.decode(ids, skip_special_tokens=True)
-            found.append({"id": f"shard {shard}, row {row}", "text": text})
-    return found[: task.documents]
+            documents.append({"id": f"shard {shard}, row {row}", "text": text})
+    return documents[: task.documents]

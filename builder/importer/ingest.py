@@ -1,8 +1,8 @@
-"""Intake: the rows of one file of a clustered corpus, checked and laid down in units.
+"""Reading one file of a clustered corpus: its rows are checked and written to partitions.
 
-A row has tokens or text, and belongs to a cluster. One that cannot be used is counted by reason and
-listed; it never ends an import. Where a row counts its tokens otherwise than they are, the tokens
-are believed, and the row is counted and listed too.
+A row has tokens or text, and belongs to a cluster. A row that cannot be used is counted by reason
+and listed; it never ends an import. A row whose `COUNT` is not the number of its tokens is used,
+counted and listed.
 """
 
 import re
@@ -36,14 +36,14 @@ from .settings import ImportSettings, Vocabulary
 
 COUNT = "token_count"
 """Column of the number of tokens, if there is one."""
-UNIT_TOKENS = UNIT_BYTES
-"""Tokens of a unit; bytes of text, where the rows are text."""
+PARTITION_TOKENS = UNIT_BYTES
+"""Tokens of a partition; bytes of text, where the rows are text."""
 
 _LICENSE = "license"
 _MOST_TEXT = 250_000_000
 """Bytes of a text; so its tokens fit into one shard, even if each of them is a byte."""
 _LOOK = 100
-"""Rows by which it is judged what columns a file has, where each row has its own."""
+"""Rows that are looked at for the columns of a file, as each row of JSON may have its own."""
 _SHOWN = 40
 """Characters that are shown of a strange value."""
 _WHOLE = re.compile(r"([0-9]+)\.0+")
@@ -51,46 +51,46 @@ _WHOLE = re.compile(r"([0-9]+)\.0+")
 
 @dataclass(slots=True)
 class IntakeReport(Report):
-    """What became of the rows of a file, or of all; ``bytes`` is 0 where the rows are tokens."""
+    """What became of the rows of a file, or of all files; ``bytes`` is 0 for rows of tokens."""
 
     clusters: Counter[str] = field(default_factory=Counter)
-    """Documents by label of the cluster; one that only a folder names has 0."""
+    """Documents by label of the cluster; a cluster that only a folder names may have 0."""
     licenses: Counter[str] = field(default_factory=Counter)
-    """Documents by the licence that their row states."""
+    """Documents by the licence in their row."""
     miscounted: int = 0
-    """Documents that are taken though `COUNT` says another number of tokens; listed too."""
+    """Documents that are used though `COUNT` is another number of tokens."""
 
     def stage(self) -> dict[str, Any]:
-        """Say what came in, went out and was dropped; of tokens no bytes are known."""
+        """Counts of what came in, went out and was dropped; without bytes for rows of tokens."""
         stage = Report.stage(self)
         if not self.bytes:
             del stage["out"]["bytes"]
         return stage
 
 
-class Taken(NamedTuple):
+class UsableRow(NamedTuple):
     """A row that can be used."""
 
     document: Document
-    """Its ``label`` is that of the cluster; no ``text`` where there are tokens."""
+    """``label`` is that of the cluster; ``text`` is empty if the row has tokens."""
     tokens: NDArray[Any] | None
-    """As they stand in the row."""
+    """Token ids as they stand in the row, int ``[n]``; None: the row has text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntakeTask:
-    """Read the file that is number ``number`` into units under ``directory``."""
+    """Read the file that is number ``number`` into partitions under ``directory``."""
 
     number: int
     file: ClusteredFile
     directory: Path
     settings: ImportSettings
     vocabulary: Vocabulary | None
-    """Of the tokens that rows have; None: they have text."""
+    """Vocabulary of the tokens in the rows; None: they have text."""
 
 
 def columns_of(source: Source) -> list[str]:
-    """Name the columns of the first rows of ``source``; [] if none of them is an object."""
+    """Names of the columns in the first rows of ``source``; [] if none of these is an object."""
     columns, looked = Columns(), 0
     for _, record in read_records(source, (), columns, values=_values):
         looked += isinstance(record, dict)
@@ -100,10 +100,10 @@ def columns_of(source: Source) -> list[str]:
 
 
 def ingest_file(task: IntakeTask) -> IntakeReport:
-    """Lay the rows of a file down in units ``NUMBER-PART``; a file that was read is not read again.
+    """Write the rows of a file to partitions ``NUMBER-PART``, unless that is done; report on them.
 
-    A unit has its documents, with the label of their cluster as ``label``. Of text it has ``sizes``
-    int64 ``[n]``; of tokens what `stages.tokenize_unit` writes.
+    A partition has its documents, whose ``label`` is that of their cluster. For text it has
+    ``sizes`` int64 ``[n]``, in bytes; for tokens the arrays that `tokenize_partition` writes.
 
     Raises:
         InvalidDataError: The file cannot be read, or nothing says the cluster of its rows.
@@ -114,43 +114,43 @@ def ingest_file(task: IntakeTask) -> IntakeReport:
     report = IntakeReport()
     if task.file.cluster is not None:
         report.clusters[task.file.cluster] += 0
-    waiting: list[Taken] = []
+    waiting: list[UsableRow] = []
     size = 0
     for row in _usable(task, report):
         waiting.append(row)
         size += len(row.document.text.encode()) if row.tokens is None else len(row.tokens)
-        if size >= UNIT_TOKENS:
-            _lay_down(waiting, task, report)
+        if size >= PARTITION_TOKENS:
+            _write_partition(waiting, task, report)
             waiting, size = [], 0
     if waiting:
-        _lay_down(waiting, task, report)
+        _write_partition(waiting, task, report)
     write_json(done, report.to_json())
     return report
 
 
-def _lay_down(rows: Sequence[Taken], task: IntakeTask, report: IntakeReport) -> None:
+def _write_partition(rows: Sequence[UsableRow], task: IntakeTask, report: IntakeReport) -> None:
     documents = [row.document for row in rows]
-    unit = Partition(task.directory / f"{task.number:05d}-{len(report.units):05d}")
+    partition = Partition(task.directory / f"{task.number:05d}-{len(report.units):05d}")
     if task.vocabulary is None:
         sizes = np.array([len(document.text.encode()) for document in documents], np.int64)
-        unit.write("sizes", sizes)
+        partition.write("sizes", sizes)
         report.bytes += int(sizes.sum())
     else:
-        # Clusters are numbered in the natural order of their labels, once all are known.
+        # Clusters are numbered in the natural order of their labels, when all files are read.
         order = sorted(range(len(rows)), key=lambda i: natural(documents[i].label))
         tokens = [_ended(rows[i].tokens, task.vocabulary) for i in order]
-        unit.write("order", np.array(order, np.int64))
-        unit.write("lengths", np.array([len(ids) for ids in tokens], np.int64))
-        unit.write("tokens", np.concatenate(tokens))
-    unit.write_documents(documents)
-    report.units.append(unit.name)
+        partition.write("order", np.array(order, np.int64))
+        partition.write("lengths", np.array([len(ids) for ids in tokens], np.int64))
+        partition.write("tokens", np.concatenate(tokens))
+    partition.write_documents(documents)
+    report.units.append(partition.name)
     report.documents += len(documents)
     report.clusters.update(document.label for document in documents)
     report.licenses.update(document.license for document in documents if document.license)
 
 
-def _usable(task: IntakeTask, report: IntakeReport) -> Iterator[Taken]:
-    """Give the rows that can be used; report the others."""
+def _usable(task: IntakeTask, report: IntakeReport) -> Iterator[UsableRow]:
+    """Give the rows that can be used; count and list the others."""
     settings = task.settings
     # Text is checked as a build checks it.
     fields = BuildSettings(
@@ -164,12 +164,12 @@ def _usable(task: IntakeTask, report: IntakeReport) -> Iterator[Taken]:
             number += 1
             if column is None:
                 column = _cluster_column(task.file, record, settings, last=number == _LOOK)
-            row: Taken | BadRecord | BadFile = _taken(record, origin, column, task, fields)
+            row: UsableRow | BadRecord | BadFile = _check_row(record, origin, column, task, fields)
         elif isinstance(record, BadRecord | BadFile):
             row = record
         else:
             row = BadRecord(origin, "not an object")
-        if not isinstance(row, Taken):
+        if not isinstance(row, UsableRow):
             report.lose(row)
             continue
         if row.tokens is not None and COUNT in record:
@@ -180,21 +180,21 @@ def _usable(task: IntakeTask, report: IntakeReport) -> Iterator[Taken]:
 
 
 def _compare(count: object, tokens: int, origin: str, report: IntakeReport) -> None:
-    """Report a row that counts its tokens otherwise than they are."""
+    """Count and list a row whose `COUNT` is not the number of its tokens."""
     if not (isinstance(count, int | float) and count == tokens):
         report.miscounted += 1
-        said = repr(count)
-        said = said if len(said) <= _SHOWN else f"{said[:_SHOWN]}…"
-        report.note(origin, f"taken, though {COUNT} is {said} of {tokens} tokens")
+        text = repr(count)
+        text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+        report.note(origin, f"taken, though {COUNT} is {text} of {tokens} tokens")
 
 
 def _cluster_column(
     file: ClusteredFile, names: Collection[str], settings: ImportSettings, *, last: bool
 ) -> str | None:
-    """Choose the column of ``names`` that says the cluster; None: the folder alone says it.
+    """Return the column of ``names`` that names the cluster; None: only the folder does.
 
-    Rows of JSON lines have each their own columns, so a file is refused by the ``last`` row that is
-    looked at, not by one that lacks the column.
+    Each row of JSON may have its own columns. So a file is refused by the ``last`` row that is
+    looked at, not by the first that lacks the column.
     """
     if settings.folders:
         return None
@@ -213,14 +213,14 @@ def _cluster_column(
     return None
 
 
-def _taken(
+def _check_row(
     record: dict[str, Any],
     origin: str,
     column: str | None,
     task: IntakeTask,
     fields: BuildSettings,
-) -> Taken | BadRecord:
-    """Take a row, its tokens as they stand in it, or say why not."""
+) -> UsableRow | BadRecord:
+    """Check a row; return it, or why it cannot be used."""
     label = task.file.cluster
     if column is not None:
         cell = _cell(record.get(column), task.file.source)
@@ -239,7 +239,7 @@ def _taken(
         document = make_document(record, origin, fields)
         if isinstance(document, BadRecord):
             return document
-        return Taken(replace(document, label=label), None)
+        return UsableRow(replace(document, label=label), None)
     ids = _ids(record, task.settings.tokens, task.vocabulary)
     if isinstance(ids, str):
         return BadRecord(origin, ids)
@@ -250,18 +250,18 @@ def _taken(
         license=canonical(record.get(fields.license)) or "",
         origin=origin,
     )
-    return Taken(document, ids)
+    return UsableRow(document, ids)
 
 
 def _cell(value: object, source: Source) -> object:
-    """Return the label that a cell says; those of a CSV file are text, also of whole floats."""
+    """Label in a cell; a CSV file has only text, so there ``3.0`` is 3."""
     if source.format == "csv" and isinstance(value, str) and (whole := _WHOLE.fullmatch(value)):
         return whole[1]
     return value
 
 
 def _ids(record: dict[str, Any], name: str, vocabulary: Vocabulary) -> NDArray[Any] | str:
-    """Token ids of a row, int ``[n]``, n > 0; or why there are none."""
+    """Token ids of a row, int ``[n]``, n > 0; or why it cannot be used."""
     if name not in record:
         return f"no column {name!r}"
     value = record[name]
@@ -279,7 +279,7 @@ def _ids(record: dict[str, Any], name: str, vocabulary: Vocabulary) -> NDArray[A
 
 
 def _ended(ids: NDArray[Any] | None, vocabulary: Vocabulary) -> NDArray[Any]:
-    """Put the token that ends a document behind ``ids``, unless they end with it."""
+    """Add the end token to ``ids``, unless they end with it: uint16 or uint32 ``[n]``."""
     assert ids is not None
     end = vocabulary.eos_id
     dtype = token_dtype(vocabulary.size)
@@ -292,7 +292,7 @@ def _ended(ids: NDArray[Any] | None, vocabulary: Vocabulary) -> NDArray[Any]:
 
 
 def _values(column: Any) -> list[Any]:
-    """Values of an Arrow array; lists of whole numbers as arrays, which is much faster."""
+    """Values of an Arrow array; lists of integers as NumPy arrays, which is much faster."""
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         return column_values(column)
@@ -302,6 +302,6 @@ def _values(column: Any) -> list[Any]:
     ends = column.offsets.to_pylist()
     valid = column.is_valid().to_pylist()
     return [
-        values[a:b] if there else None
-        for a, b, there in zip(ends[:-1], ends[1:], valid, strict=True)
+        values[a:b] if exists else None
+        for a, b, exists in zip(ends[:-1], ends[1:], valid, strict=True)
     ]

@@ -1,7 +1,7 @@
-"""Layouts: how corpora that are clustered already lie in files, and what says the cluster of a row.
+"""How corpora that are clustered already lie in files, and what names the cluster of a row.
 
 NVIDIA's ClimbLab has a folder a cluster (``cluster_3/cluster_3_017.tokenized.parquet``), ClimbMix a
-column ``cluster_id``, some mirrors a configuration a cluster (``cluster_id=3/``).
+column ``cluster_id``, and some mirrors a configuration a cluster (``cluster_id=3/``).
 """
 
 import re
@@ -14,9 +14,9 @@ from climbstream.builder.corpus.sources import Source, find_sources, is_table
 from climbstream.loader.core.errors import UsageError
 
 CLUSTER_COLUMNS = ("cluster_id", "cluster")
-"""Columns that say the cluster of a row, where the user names none."""
+"""Columns that name the cluster of a row, where the user names no column."""
 
-_ASIDE = {
+_NO_ROWS = {
     "dataset_info.json",
     "dataset_infos.json",
     "export.json",
@@ -25,7 +25,7 @@ _ASIDE = {
     "tokenizer.json",
     "tokenizer_config.json",
 }
-"""Files beside the rows of a data set, though their names end as rows' do."""
+"""Files of a data set that hold no rows, though their names end like those that do."""
 _NUMBERED = re.compile(r"cluster_([0-9]+)")
 _TOP = "hf://datasets/OWNER/NAME"
 
@@ -36,40 +36,40 @@ class ClusteredFile:
 
     source: Source
     cluster: str | None
-    """Label of the cluster that all its rows are in; None: a column says it."""
+    """Label of the cluster of all its rows; None: a column names it."""
 
     @property
     def tokenized(self) -> bool:
-        """Whether it is named as NVIDIA names what it tokenised with GPT-2's tokenizer."""
+        """Whether it has the name of NVIDIA's files of GPT-2 tokens."""
         return ".tokenized." in PurePosixPath(self.source.place).name
 
 
 def find_files(
     names: Sequence[str], column: str | None = None, *, folders: bool = False
 ) -> list[ClusteredFile]:
-    """Find the files that ``names`` stand for, in natural order.
+    """Return the files that ``names`` stand for, in natural order.
 
     Args:
         names: Files, folders, globs, URLs, ``hub:NAME`` or ``hub:NAME@CONFIG``.
-        column: Column of the cluster; a folder ``COLUMN=LABEL`` says it too.
+        column: Column of the cluster; a folder ``COLUMN=LABEL`` names it too.
         folders: Whether each file belongs to the cluster that its folder is named after.
 
     Raises:
         UsageError: A name matches nothing that holds rows.
     """
-    found = [
+    sources = [
         source
         for source in find_sources([_on_the_hub(name) for name in names])
-        if PurePosixPath(source.name).name not in _ASIDE
+        if PurePosixPath(source.name).name not in _NO_ROWS
     ]
-    if not found:
+    if not sources:
         raise UsageError(f"{', '.join(names)}: there are no rows; name files of parquet or jsonl")
-    files = [ClusteredFile(source, _of_folder(source, column, folders)) for source in found]
+    files = [ClusteredFile(source, _of_folder(source, column, folders)) for source in sources]
     return sorted(files, key=lambda file: natural(file.source.name))
 
 
 def card_folders(name: str) -> list[str]:
-    """Folders in which the card of the data set that ``name`` stands for may lie, nearest first.
+    """Folders that may hold the card of the data set ``name``, nearest first.
 
     >>> card_folders("hub:nvidia/lab"), card_folders("lab/cluster_3/*.parquet")
     (['hf://datasets/nvidia/lab'], ['lab/cluster_3', 'lab'])
@@ -97,7 +97,7 @@ def _lies_below_card(place: str) -> bool:
 
 
 def _on_the_hub(name: str) -> str:
-    """Name the files of a data set of the Hub, whose folders say clusters, not its rows."""
+    """URL of a data set of the Hub: its folders name clusters, which `datasets` does not show."""
     if not name.startswith("hub:"):
         return name
     repository, _, config = name.removeprefix("hub:").partition("@")
@@ -105,7 +105,7 @@ def _on_the_hub(name: str) -> str:
 
 
 def _of_folder(source: Source, column: str | None, folders: bool) -> str | None:
-    """Label that a folder above ``source`` says, the nearest one first."""
+    """Label that a folder above ``source`` names, of the nearest folder that does."""
     above = PurePosixPath(source.name).parts[-2::-1]
     if folders:
         if not above:

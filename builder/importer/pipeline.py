@@ -1,7 +1,7 @@
-"""Import: a corpus that is clustered already into a shard directory, with nothing clustered anew.
+"""Import of a corpus that is clustered already: a shard directory with the clusters of the corpus.
 
-Work in progress lies in ``OUT/.build``, in units, as that of a build does; what is there whole is
-done, so a killed import goes on where it was and ends with the same bytes.
+Work in progress lies in ``OUT/.build``, in partitions, as that of a build does. A file that exists
+is complete, so a killed import goes on where it was and ends with the same bytes.
 """
 
 import re
@@ -97,10 +97,7 @@ def import_corpus(
         "licenses": [name for card in cards for name in card.licenses],
     }
 
-    def finished() -> object | None:
-        return Manifest.load(out).provenance if (out / MANIFEST).exists() else None
-
-    with open_workdir(out, WORK, plan, finished) as work:
+    with open_workdir(out, WORK, plan, partial(_finished_plan, out)) as work:
         if work is not None:
             end.tell()
             with open_engine(engine, workers, work / "plan.json") as opened:
@@ -108,8 +105,13 @@ def import_corpus(
     return Manifest.load(out)
 
 
+def _finished_plan(out: Path) -> object | None:
+    """Plan of the import that ``out`` holds whole; None: it holds none."""
+    return Manifest.load(out).provenance if (out / MANIFEST).exists() else None
+
+
 class _Import:
-    """One import on its way."""
+    """An import whose files and vocabulary have been looked up."""
 
     def __init__(
         self,
@@ -129,49 +131,60 @@ class _Import:
         tokenizer: bytes | None,
         plan: dict[str, Any],
     ) -> None:
-        """Go through all stages."""
-        report = self._take_in(files)
-        units = [Partition(self._work / "units" / name) for name in report.units]
+        """Go through all stages; the manifest is written last."""
+        report = self._read(files)
+        partitions = [Partition(self._work / "units" / name) for name in report.units]
         names = cluster_names(report.clusters)
         _say_names(names)
-        sizes = self._number(units, list(names))
-        fates = Selection.of(units)
-        read = report.stage()
+        sizes = self._number(partitions, list(names))
         if tokenizer is not None:
             write_bytes(self._out / TOKENIZER, tokenizer)
-        if self._vocabulary is None:
-            vocabulary = self._tokenize(fates, plan["end"]["id"])
-        else:
-            vocabulary = self._vocabulary
-            out = {**read["out"], "tokens": sum(int(u.read("lengths").sum()) for u in units)}
-            fates.stages.append({"stage": "shard", "in": read["out"], "out": out, "dropped": {}})
+        selection, vocabulary = self._tokens(partitions, report, plan["end"]["id"])
         dtype = token_dtype(vocabulary.size)
-        written = write_clusters(self._engine, units, self._out, [*names.values()], dtype)
-        write_catalogue(self._engine, self._out, fates, written)
-        known = (self._out / TOKENIZER).exists()
+        written = write_clusters(self._engine, partitions, self._out, [*names.values()], dtype)
+        write_catalogue(self._engine, self._out, selection, written)
+        path = self._out / TOKENIZER
         manifest = Manifest(
             clusters=tuple(cluster.entry for cluster in written),
             dtype=dtype,
             vocab_size=vocabulary.size,
             eos_id=vocabulary.eos_id,
-            tokenizer_hash=hash_file(self._out / TOKENIZER) if known else "",
+            tokenizer_hash=hash_file(path) if path.exists() else "",
             build=hash_json(plan),
             license=_license(cards, self._settings.license, report),
             provenance=plan,
-            conservation=(read, *fates.stages),
-            parts=len(units),
+            conservation=(report.stage(), *selection.stages),
+            parts=len(partitions),
         )
-        infos = describe_imported(
-            self._engine, self._out, manifest, _micro(list(names)), sizes, self._settings.seed
-        )
-        save_clusters(self._out, infos, source={name: label for label, name in names.items()})
+        self._describe(manifest, names, sizes)
         if report.listed:
             write_json(self._out / BAD_RECORDS, report.listed)
-        write_report(self._out, manifest, infos, None)
-        replace(manifest, files=hash_files(self._out, range(len(units)))).save(self._out)
+        replace(manifest, files=hash_files(self._out, range(len(partitions)))).save(self._out)
 
-    def _take_in(self, files: Sequence[ClusteredFile]) -> IntakeReport:
-        """Lay all rows down in units."""
+    def _tokens(
+        self, partitions: Sequence[Partition], report: IntakeReport, end: int | None
+    ) -> tuple[Selection, Vocabulary]:
+        """Tokenise text; tokens of the corpus stay as they are."""
+        selection = Selection.of(partitions)
+        if self._vocabulary is None:
+            return selection, self._tokenize(selection, end)
+        count = sum(int(partition.read("lengths").sum()) for partition in partitions)
+        read = report.stage()["out"]
+        stage = {"stage": "shard", "in": read, "out": {**read, "tokens": count}, "dropped": {}}
+        selection.stages.append(stage)
+        return selection, self._vocabulary
+
+    def _describe(self, manifest: Manifest, names: Mapping[str, str], sizes: Sequence[int]) -> None:
+        """Write the description of the clusters, and the report."""
+        micro = _micro(list(names))
+        infos = describe_imported(
+            self._engine, self._out, manifest, micro, sizes, self._settings.seed
+        )
+        save_clusters(self._out, infos, source={name: label for label, name in names.items()})
+        write_report(self._out, manifest, infos, None)
+
+    def _read(self, files: Sequence[ClusteredFile]) -> IntakeReport:
+        """Write all rows to partitions; return what became of them."""
         tasks = [
             IntakeTask(
                 number=number,
@@ -187,62 +200,66 @@ class _Import:
             for task, report in self._engine.run(ingest_file, tasks):
                 reports[task.number] = report
                 progress.add(1)
-        whole = IntakeReport()
+        total = IntakeReport()
         for _, report in sorted(reports.items()):
-            whole.add(report)
-        say(f"  took {whole.documents:,} documents of {len(whole.clusters)} clusters")
-        first = {row["reason"]: row["origin"] for row in reversed(whole.listed)}
-        for reason, count in whole.bad.most_common():
-            where = f"; the first is {first[reason]}" if reason in first else ""
-            say(f"  left out {count:,} rows: {reason}{where}")
-        for reason, count in whole.files.most_common():
-            say(f"  left out {count:,} files: {reason} ({whole.examples[reason]})")
-        if whole.miscounted:
-            say(
-                f"  took {whole.miscounted:,} rows though their {COUNT} is not that of their tokens"
-            )
-        if not whole.documents:
+            total.add(report)
+        _say_losses(total)
+        if not total.documents:
             raise InvalidDataError(
                 f"no row of {len(files)} files can be used"
-                + "".join(f"; {n:,}: {reason}" for reason, n in whole.bad.most_common(3))
+                + "".join(f"; {n:,}: {reason}" for reason, n in total.bad.most_common(3))
             )
-        return whole
+        return total
 
-    def _number(self, units: Sequence[Partition], labels: Sequence[str]) -> list[int]:
+    def _number(self, partitions: Sequence[Partition], labels: Sequence[str]) -> list[int]:
         """Number the clusters; return the bytes of text of each.
 
-        Writes ``clusters`` int32 ``[n]`` to each unit, and ``micro``, what the source calls them.
+        Writes to each partition ``clusters`` int32 ``[n]``, and ``micro`` int32 ``[n]``, the number
+        that the source gives a cluster.
         """
         number = {label: k for k, label in enumerate(labels)}
         micro = np.array(_micro(labels), np.int32)
         sizes = np.zeros(len(labels), np.int64)
-        for unit in units:
-            clusters = np.array([number[label] for label in unit.column("label")], np.int32)
-            unit.write("clusters", clusters)
-            unit.write("micro", micro[clusters])
+        for partition in partitions:
+            clusters = np.array([number[label] for label in partition.column("label")], np.int32)
+            partition.write("clusters", clusters)
+            partition.write("micro", micro[clusters])
             if self._vocabulary is None:
-                np.add.at(sizes, clusters, unit.read("sizes"))
+                np.add.at(sizes, clusters, partition.read("sizes"))
         return [int(size) for size in sizes]
 
-    def _tokenize(self, fates: Selection, end: int | None) -> Vocabulary:
-        """Make tokens of text, with the tokenizer that is there, or one that is trained on it."""
+    def _tokenize(self, selection: Selection, end: int | None) -> Vocabulary:
+        """Tokenise text with the tokenizer of the corpus, or with one that is trained on it."""
         settings = BuildSettings(seed=self._settings.seed)
         if self._settings.vocab_size is not None:
             settings = replace(settings, vocab_size=self._settings.vocab_size)
-        tokenizer = fit_tokenizer(fates.units, self._out / TOKENIZER, settings)
-        tokenize_all(self._engine, fates, self._out / TOKENIZER, end)
+        tokenizer = fit_tokenizer(selection.units, self._out / TOKENIZER, settings)
+        tokenize_all(self._engine, selection, self._out / TOKENIZER, end)
         return Vocabulary(size=tokenizer.get_vocab_size(), eos_id=end)
 
 
 def _micro(labels: Sequence[str]) -> list[int]:
-    """Numbers of the clusters: those of the source, if it numbers them, or else by their order."""
+    """Number of each cluster in the source, or its place where labels are no numbers."""
     if all(re.fullmatch("[0-9]{1,9}", label) for label in labels):
         return [int(label) for label in labels]
     return list(range(len(labels)))
 
 
+def _say_losses(report: IntakeReport) -> None:
+    """Say how many documents were read, and what was left out."""
+    say(f"  took {report.documents:,} documents of {len(report.clusters)} clusters")
+    first = {row["reason"]: row["origin"] for row in reversed(report.listed)}
+    for reason, count in report.bad.most_common():
+        where = f"; the first is {first[reason]}" if reason in first else ""
+        say(f"  left out {count:,} rows: {reason}{where}")
+    for reason, count in report.files.most_common():
+        say(f"  left out {count:,} files: {reason} ({report.examples[reason]})")
+    if report.miscounted:
+        say(f"  took {report.miscounted:,} rows though their {COUNT} is not that of their tokens")
+
+
 def _say_names(names: Mapping[str, str]) -> None:
-    """Say how many labels cannot name a folder, and so have another name."""
+    """Say how many clusters have another name than their label."""
     others = [(label, name) for label, name in names.items() if name != label]
     if others and not all(re.fullmatch("c[0-9]+", name) for name in names.values()):
         label, name = others[0]
@@ -254,21 +271,21 @@ def _say_names(names: Mapping[str, str]) -> None:
 
 
 def _cards(sources: Sequence[str]) -> list[Card]:
-    """Cards of the sources."""
-    found: dict[str, Card] = {}
+    """Cards of the sources, each once."""
+    cards: dict[str, Card] = {}
     for name in sources:
         for folder in card_folders(name):
             if (data := read_beside(folder, CARD)) is not None:
                 path = f"{folder}/{CARD}"
-                found[path] = Card.parse(data.decode(errors="replace"), path)
+                cards[path] = Card.parse(data.decode(errors="replace"), path)
                 break
-    return list(found.values())
+    return list(cards.values())
 
 
 def _tokenizer(
     sources: Sequence[str], settings: ImportSettings
 ) -> tuple[bytes | None, dict[str, Any]]:
-    """Return the tokenizer that is named, or that lies beside the rows, and its `CONFIGS`."""
+    """Return the tokenizer of the settings, or one beside the rows, and its `CONFIGS`."""
     if settings.tokenizer:
         tokenizer = load_tokenizer(settings.tokenizer)
         return tokenizer.to_str(pretty=True).encode(), read_configs(settings.tokenizer)
@@ -287,10 +304,10 @@ def _vocabulary(
     tokenizer: bytes | None,
     configs: Mapping[str, Any],
 ) -> tuple[Vocabulary | None, EndToken]:
-    """Find out what the tokens of the rows mean, None: the rows are text; and what ends them."""
+    """Return the vocabulary of the tokens in the rows, None for text, and their end token."""
     columns = next(filter(None, (columns_of(file.source) for file in files)), [])
-    ways = {"tokens": settings.tokens, "text": settings.text}
-    use = settings.use or next((way for way, name in ways.items() if name in columns), None)
+    names = {"tokens": settings.tokens, "text": settings.text}
+    use = settings.use or next((kind for kind, name in names.items() if name in columns), None)
     if use == "text":
         if tokenizer is None:
             return None, trained_end_token(settings.end)
@@ -319,7 +336,7 @@ def _vocabulary(
 
 
 def _stated_end(settings: ImportSettings, cards: Sequence[Card]) -> EndToken | None:
-    """Return the end token whose number the user or a card of ours states."""
+    """End token whose number the user or a card of ours states; None: neither does."""
     if settings.end.no_eos:
         return EndToken(None, "", "--no-eos")
     if settings.eos_id is not None:
@@ -333,21 +350,21 @@ def _stated_end(settings: ImportSettings, cards: Sequence[Card]) -> EndToken | N
 
 
 def _end_of(tokenizer: bytes, settings: ImportSettings, configs: Mapping[str, Any]) -> EndToken:
-    """Find the end token of the tokenizer of the rows."""
+    """End token of the tokenizer of the rows."""
     return find_end_token(
         Tokenizer.from_str(tokenizer.decode()), settings.end, configs, "the tokenizer"
     )
 
 
 def _license(cards: Sequence[Card], stated: str | None, report: IntakeReport) -> str:
-    """Join the licences that cards, the user and rows state; none takes the place of another."""
+    """Join the licences that cards, the user and rows state; none replaces another."""
     rows = [name for name, _ in report.licenses.most_common()]
     of_cards = [name for card in cards for name in card.licenses]
-    found: dict[str, str] = {}
+    licenses: dict[str, str] = {}
     for name in [*of_cards, *([stated] if stated else []), *rows]:
-        found.setdefault(name.casefold(), name)
+        licenses.setdefault(name.casefold(), name)
     if stated and any(name.casefold() != stated.casefold() for name in of_cards):
         say(f"the card says {', '.join(of_cards)}; {stated} is noted beside it, not instead")
-    if not found:
+    if not licenses:
         say("no licence is stated: there is no card that names one; state it with --license")
-    return ", ".join(found.values()) or "unknown"
+    return ", ".join(licenses.values()) or "unknown"

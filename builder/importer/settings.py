@@ -1,4 +1,4 @@
-"""ImportSettings: what decides the result of an import, apart from the corpus."""
+"""Settings of an import: all that decides its result, apart from the corpus."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,31 +23,31 @@ class ImportSettings:
     """
 
     cluster: str | None = None
-    """Column of the cluster; default: ``cluster_id`` or ``cluster``, or else a folder says it."""
+    """Column of the cluster; default: ``cluster_id`` or ``cluster``, else the name of a folder."""
     folders: bool = False
-    """Take the name of the folder that a file lies in as the cluster of its rows."""
+    """Whether the folder of a file is the cluster of its rows."""
     use: str | None = None
-    """``tokens`` or ``text``; default: tokens, where rows have them."""
+    """``tokens`` or ``text``; default: tokens if rows have them."""
     tokens: str = "tokens"
     """Column of token ids."""
     text: str = "text"
     """Column of text."""
     id: str = "id"
-    """Column of the identifier; a row without one is named by its place."""
+    """Column of the identifier; the identifier of a row without one is its place."""
     license: str | None = None
-    """A licence that is stated beside those that the corpus states itself."""
+    """A licence beside those that the corpus states itself."""
     tokenizer: str | None = None
-    """A Hugging Face tokenizer: of the tokens, or to make tokens of text with."""
+    """Hugging Face tokenizer of the tokens, or for the text."""
     vocab_size: int | None = None
-    """Token ids are below this; of text: tokens of the tokenizer that is trained."""
+    """Token ids are below this; for text: size of the tokenizer that is trained."""
     eos_id: int | None = None
-    """Token that ends a document, put behind rows that do not end with it; `NO_TOKEN`: none."""
+    """End token, added to rows that do not end with it; `NO_TOKEN`: documents have none."""
     eos_token: str | None = None
-    """Its name, in place of its number."""
+    """Name of the end token, in place of its number."""
     no_eos: bool = False
-    """Whether documents have no end token, as `NO_TOKEN` says too."""
+    """Whether documents have no end token, like ``eos_id=NO_TOKEN``."""
     seed: int = 17
-    """Keys the sample that a tokenizer is trained on, and those shown of each cluster."""
+    """Decides the sample that a tokenizer is trained on, and the samples of each cluster."""
 
     def __post_init__(self) -> None:
         if self.use not in (None, "tokens", "text"):
@@ -70,7 +70,7 @@ class ImportSettings:
 
     @property
     def end(self) -> EndChoice:
-        """What is said of the token that ends a document."""
+        """The user's choice of the end token."""
         if self.eos_id == NO_TOKEN and not self.no_eos:
             return EndChoice(eos_token=self.eos_token, no_eos=True)
         return EndChoice(eos_token=self.eos_token, eos_id=self.eos_id, no_eos=self.no_eos)
@@ -82,12 +82,12 @@ class ImportSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
-    """What must be known of tokens to serve them."""
+    """Size and end token of the vocabulary of tokens."""
 
     size: int
     """Ids are below this."""
     eos_id: int | None
-    """Token that ends a document."""
+    """Token that ends a document; None: documents have none."""
 
     def __post_init__(self) -> None:
         if self.eos_id is not None and not 0 <= self.eos_id < self.size:
@@ -98,4 +98,4 @@ class Vocabulary:
 
 
 GPT2 = Vocabulary(size=50_257, eos_id=50_256)
-"""GPT-2's, with which NVIDIA tokenised ClimbLab and ClimbMix."""
+"""GPT-2's vocabulary, that of NVIDIA's ClimbLab and ClimbMix."""

@@ -1,4 +1,4 @@
-"""Atlas: a map of the micro-clusters in two dimensions, coloured by the cluster they are in.
+"""A map of the micro-clusters in two dimensions, coloured by the cluster they are in.
 
 Places are the first two principal components of the centroids, half by value and half by rank, so
 that dense regions spread and neighbours stay near. A dot's area is its number of documents.
@@ -18,7 +18,7 @@ _NAMED = 24
 """Clusters that have their name written on the map, the largest ones, where there is room."""
 
 
-def draw_atlas(centroids: NDArray[np.float32], clusters: Sequence[ClusterInfo]) -> str:
+def plot_clusters(centroids: NDArray[np.float32], clusters: Sequence[ClusterInfo]) -> str:
     """Draw the micro-clusters of ``clusters``, rows of ``centroids``, as SVG; "" if few are known.
 
     A cluster whose documents are not known by micro-cluster is left out.

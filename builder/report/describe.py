@@ -59,8 +59,8 @@ def describe_clusters(
         for k, name in zip(cluster.tolist(), names, strict=True):
             labels[k][name] += 1
         sample.add(number, rows, cluster, unit.read("id_hashes")[rows, 0])
-    drawn = sample.read(units)
-    terms = name_terms([[document["text"] for document in group] for group in drawn])
+    documents = sample.read(units)
+    terms = name_terms([[document["text"] for document in group] for group in documents])
     return [
         ClusterInfo(
             name=entry.name,
@@ -73,7 +73,7 @@ def describe_clusters(
                 for name, total in zip(SCORES, scores[k], strict=True)
             },
             labels={name: n for name, n in labels[k].most_common() if name},
-            samples=show_some(drawn[k]),
+            samples=show_some(documents[k]),
             micro=tuple(np.flatnonzero(clusters.cluster == k).tolist()),
             micro_documents=tuple(micro[clusters.cluster == k].tolist()),
             spread={name: tuple(spread[i, k].tolist()) for i, name in enumerate(SCORES)},

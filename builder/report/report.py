@@ -15,7 +15,7 @@ from climbstream.loader.formats.cluster_tables import cluster_table
 from climbstream.loader.formats.clusters import ClusterInfo
 from climbstream.loader.formats.manifest import Manifest
 
-from .cluster_plot import draw_atlas
+from .cluster_plot import plot_clusters
 
 REPORT = "report.html"
 _SHOWN = 100
@@ -44,7 +44,7 @@ def write_report(
             f"purity {agreement['purity']:.2f}."
         )
     sections = []
-    if centroids is not None and (atlas := draw_atlas(centroids, clusters)):
+    if centroids is not None and (plot := plot_clusters(centroids, clusters)):
         note = (
             "A dot is a micro-cluster, as large as its documents, in the colour of its cluster; "
             "what lies near is alike. Hover to read names."
@@ -55,7 +55,7 @@ def write_report(
                 f"them empty; a document of the sample is alike to its centroid by "
                 f"{kmeans['objective']:.3f} in the mean, the best of {len(kmeans['tried'])} starts."
             )
-        sections.append(section("Map", paragraph(note), atlas))
+        sections.append(section("Map", paragraph(note), plot))
     shown, rest = clusters[:_SHOWN], clusters[_SHOWN:]
     tables = [cluster_table(shown, clusters)]
     if rest:

@@ -1,4 +1,4 @@
-"""The catalogue of a build: every document and its fate, and the text that was held out."""
+"""The catalogue of a build: each document, its place or why it was dropped; and held-out text."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -51,53 +51,55 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartTask:
-    """A part of the catalogue to write: the documents of ``unit``."""
+    """Write a part of the catalogue: the documents of ``partition``."""
 
-    unit: Partition
+    partition: Partition
     path: Path
     why: NDArray[np.uint8]
-    """Why each document was dropped, a place in ``reasons``; 0: it stays. ``[n]``."""
+    """Index in ``reasons`` of each document, uint8 ``[n]``; 0: it stays."""
     reasons: tuple[str, ...]
     places: dict[int, NDArray[np.int32]]
-    """Shard and row of its documents in each cluster, in their order there, ``[m, 2]``."""
+    """Shard and row of its documents in each cluster, in their order there, int32 ``[m, 2]``."""
     names: tuple[str, ...]
     keep: tuple[str, ...]
-    """Columns of the corpus that are kept."""
+    """Columns of the corpus that the catalogue keeps."""
 
 
 def write_catalogue(
     engine: Engine,
     out: Path,
-    fates: Selection,
+    selection: Selection,
     written: Sequence[WrittenCluster],
     *,
     keep: Sequence[str] = (),
     first: int = 0,
 ) -> None:
-    """Write ``documents/part-*.parquet``, one part a unit, the first with number ``first``.
+    """Write ``documents/part-*.parquet``, one part a partition, numbered from ``first``.
 
-    A dropped document has a reason (``why``) and no ``cluster``, ``shard``, ``row`` or ``tokens``.
-    ``copy_of`` is the place, over all parts in order, of the document that one nearly repeats.
-    ``signature`` is what an append finds near duplicates by, of documents that are no copies.
-    What an import does not know, bytes of tokens, scores and hashes, is empty.
+    A dropped document has a reason, ``why``, and no ``cluster``, ``shard``, ``row`` or ``tokens``.
+    ``copy_of`` is the number, over all parts in order, of the document that it nearly repeats. By
+    ``signature`` an append finds near duplicates; documents that repeat another have none. Columns
+    that an import cannot fill (bytes of tokens, scores, hashes) are empty.
     """
-    tasks = _plan(out, fates, written, keep, first)
+    tasks = _plan(out, selection, written, keep, first)
     run_stage(engine, "write catalogue", "documents", write_part, tasks)
 
 
 def _plan(
     out: Path,
-    fates: Selection,
+    selection: Selection,
     written: Sequence[WrittenCluster],
     keep: Sequence[str],
     first: int,
 ) -> Iterator[PartTask]:
-    """Follow the documents of each cluster through its shards, unit by unit."""
+    """Follow the documents of each cluster through its shards, partition by partition."""
     ends = [np.cumsum(cluster.shard_samples) for cluster in written]
     starts = [np.concatenate([[0], end]) for end in ends]
     served = np.zeros(len(written), np.int64)
-    for part, (unit, why) in enumerate(zip(fates.units, fates.why, strict=True)):
-        counts = np.bincount(unit.read("clusters")[unit.read("order")], minlength=len(written))
+    for part, (partition, why) in enumerate(zip(selection.units, selection.why, strict=True)):
+        counts = np.bincount(
+            partition.read("clusters")[partition.read("order")], minlength=len(written)
+        )
         places = {}
         for k in np.flatnonzero(counts).tolist():
             number = served[k] + np.arange(counts[k])
@@ -106,10 +108,10 @@ def _plan(
             places[k] = np.column_stack([written[k].first + shard, row]).astype(np.int32)
         served += counts
         yield PartTask(
-            unit=unit,
+            partition=partition,
             path=out / DOCUMENTS / f"part-{first + part:05d}.parquet",
             why=why,
-            reasons=tuple(fates.reasons),
+            reasons=tuple(selection.reasons),
             places=places,
             names=tuple(cluster.entry.name for cluster in written),
             keep=tuple(keep),
@@ -117,17 +119,19 @@ def _plan(
 
 
 def write_part(task: PartTask) -> int:
-    """Write one part, unless it is there; return its documents."""
-    unit, dropped = task.unit, task.why > 0
+    """Write one part, unless it exists; return the number of its documents."""
+    partition, dropped = task.partition, task.why > 0
     if task.path.exists():
         return len(dropped)
-    cluster, order = unit.read("clusters"), unit.read("order")
+    cluster, order = partition.read("clusters"), partition.read("order")
     tokens, shard, row = np.full((3, len(cluster)), -1, np.int32)
-    tokens[order] = unit.read("lengths")
+    tokens[order] = partition.read("lengths")
     for k, places in task.places.items():
         shard[order[cluster[order] == k]], row[order[cluster[order] == k]] = places.T
-    original = unit.read("original") if unit.has("original") else np.full(len(cluster), -1)
-    text = unit.columns("id", "label", "license", "origin")
+    original = (
+        partition.read("original") if partition.has("original") else np.full(len(cluster), -1)
+    )
+    text = partition.columns("id", "label", "license", "origin")
     columns: dict[str, Any] = {
         "id": text["id"],
         "cluster": pa.array(np.array(["", *task.names])[cluster + 1], mask=dropped),
@@ -136,35 +140,36 @@ def write_part(task: PartTask) -> int:
         "shard": pa.array(shard, mask=dropped),
         "row": pa.array(row, mask=dropped),
         "tokens": pa.array(tokens, mask=dropped),
-        "micro": unit.read("micro"),
+        "micro": partition.read("micro"),
         **{name: text[name] for name in ("label", "license", "origin")},
     }
-    if unit.has("languages"):
-        columns |= dict(zip(("language", "script"), unit.read("languages").T.tolist(), strict=True))
-    if unit.has("sizes"):
-        columns["bytes"] = unit.read("sizes").astype(np.int32)
-    if unit.has("scores"):
-        columns |= dict(zip(SCORES, unit.read("scores").T.copy(), strict=True))
-    if unit.has("text_hashes"):
-        columns["text_hash"] = _binary(unit.read("text_hashes"))
-    if unit.has("original"):
-        # What an append compares with: each of what was found to be alike once.
+    if partition.has("languages"):
+        names = partition.read("languages").T.tolist()
+        columns |= dict(zip(("language", "script"), names, strict=True))
+    if partition.has("sizes"):
+        columns["bytes"] = partition.read("sizes").astype(np.int32)
+    if partition.has("scores"):
+        columns |= dict(zip(SCORES, partition.read("scores").T.copy(), strict=True))
+    if partition.has("text_hashes"):
+        columns["text_hash"] = _binary(partition.read("text_hashes"))
+    if partition.has("original"):
+        # An append compares with one document of each group of near duplicates.
         alone = (original < 0) & ~np.isin(np.array(task.reasons)[task.why], REPEATED)
-        signatures = _binary(unit.read("signatures").T)
+        signatures = _binary(partition.read("signatures").T)
         columns["signature"] = pc.if_else(pa.array(alone), signatures, None)
     for field in _SCHEMA:
         columns.setdefault(field.name, pa.nulls(len(cluster), field.type))
     schema = _SCHEMA
     for number, name in enumerate(task.keep):
         schema = schema.append(pa.field(name, pa.string()))
-        columns[name] = unit.columns(f"kept_{number}")[f"kept_{number}"]
+        columns[name] = partition.columns(f"kept_{number}")[f"kept_{number}"]
     with atomic_path(task.path) as path:
         pq.write_table(pa.table(columns, schema=schema), path, compression="zstd")
     return len(dropped)
 
 
 def _binary(rows: NDArray[Any]) -> Any:
-    """Make an Arrow array of ``rows``, ``[n, k]``, a value the bytes of a row."""
+    """Arrow array of ``n`` values, each the bytes of a row of ``rows``, ``[n, k]``."""
     width = rows.shape[1] * rows.dtype.itemsize
     data = pa.py_buffer(rows.tobytes())
     return pa.Array.from_buffers(pa.binary(width), len(rows), [None, data])
@@ -172,29 +177,29 @@ def _binary(rows: NDArray[Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class SignedTask:
-    """Read the signatures of a part of the catalogue into ``unit``."""
+    """Read the signatures of a part of the catalogue into ``partition``."""
 
     path: Path
-    unit: Partition
+    partition: Partition
 
 
 def read_signatures(task: SignedTask) -> int:
-    """Write ``signatures`` uint8 ``[SIGNATURE, n]``, as `stages.look` does; return n.
+    """Write ``signatures`` uint8 ``[SIGNATURE, n]``, as `annotate` does; return n.
 
-    A document that has none, as it is a copy of another, takes no part.
+    A document without signature, because it repeats another, takes no part in the comparison.
     """
-    if not task.unit.has("signatures"):
+    if not task.partition.has("signatures"):
         column = pq.read_table(task.path, columns=["signature"])["signature"]
         filled = pc.fill_null(column, b"\xff" * SIGNATURE).combine_chunks()
         data = np.frombuffer(b"".join(filled.to_pylist()), np.uint8).reshape(-1, SIGNATURE)
-        task.unit.write("signatures", np.ascontiguousarray(data.T))
-    return int(task.unit.read("signatures", mapped=True).shape[1])
+        task.partition.write("signatures", np.ascontiguousarray(data.T))
+    return int(task.partition.read("signatures", mapped=True).shape[1])
 
 
 def read_seen(engine: Engine, out: Path, parts: int, work: Path | None) -> Seen:
-    """Return the hashes of the documents that are listed in ``parts`` of the catalogue.
+    """Return the hashes of the documents in the first ``parts`` of the catalogue.
 
-    ``work`` is where to lay down their signatures, None if they are not needed.
+    ``work`` is the folder for their signatures; None: signatures are not needed.
     """
     paths = [out / DOCUMENTS / f"part-{part:05d}.parquet" for part in range(parts)]
 
@@ -211,23 +216,25 @@ def read_seen(engine: Engine, out: Path, parts: int, work: Path | None) -> Seen:
     if work is not None:
         tasks = [SignedTask(path, Partition(work / path.stem)) for path in paths]
         run_stage(engine, "read signatures", "documents", read_signatures, tasks)
-        near = [task.unit for task in tasks]
+        near = [task.partition for task in tasks]
     return Seen(sum(pq.read_metadata(path).num_rows for path in paths), read, near)
 
 
-def write_heldout(out: Path, fates: Selection, clusters: ClusterMap, names: Sequence[str]) -> None:
+def write_heldout(
+    out: Path, selection: Selection, clusters: ClusterMap, names: Sequence[str]
+) -> None:
     """Write the documents that were held out, with their clusters, for evaluation."""
-    if HELD_OUT not in fates.reasons:
+    if HELD_OUT not in selection.reasons:
         return
     with (
         atomic_path(out / HELDOUT) as path,
         path.open("wb") as file,
         zstandard.ZstdCompressor(level=3).stream_writer(file) as packed,
     ):
-        for unit, why in zip(fates.units, fates.why, strict=True):
-            rows = np.flatnonzero(why == fates.reasons.index(HELD_OUT))
-            micro = unit.read("micro")[rows]
-            documents = unit.columns("id", "text", "label").take(rows).to_pylist()
+        for partition, why in zip(selection.units, selection.why, strict=True):
+            rows = np.flatnonzero(why == selection.reasons.index(HELD_OUT))
+            micro = partition.read("micro")[rows]
+            documents = partition.columns("id", "text", "label").take(rows).to_pylist()
             for document, k in zip(documents, clusters.cluster[micro].tolist(), strict=True):
                 line = json.dumps({**document, "cluster": names[k]}, ensure_ascii=False)
                 packed.write(line.encode() + b"\n")

@@ -1,7 +1,7 @@
-"""Shards: the tokenised documents of each cluster, out of all units, into MDS files.
+"""MDS shards of the tokenised documents of each cluster.
 
-Which documents a shard takes follows from their lengths alone, so shards are planned one unit at a
-time and written side by side, each as a task of its own.
+The lengths of documents alone decide which of them a shard takes. So shards are planned one
+partition at a time, and each is written by a task of its own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,14 +36,14 @@ from climbstream.loader.formats.mds.writer import (
 from climbstream.loader.formats.outputs import WORK
 
 _HEADER = 512
-"""Room for the head of a shard, beside its documents and their offsets."""
+"""Bytes kept free for the head of a shard, beside its documents and their offsets."""
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """Documents of a unit that stand side by side in its ``order``."""
+class DocumentRange:
+    """Documents of a partition that follow each other in its ``order``."""
 
-    unit: Path
+    partition: Path
     first: int
     stop: int
 
@@ -56,56 +56,64 @@ class ShardTask:
     number: int
     folder: Path
     dtype: str
-    pieces: tuple[Piece, ...]
+    ranges: tuple[DocumentRange, ...]
     done: Path
-    """Written when the shard is: its entry in the index."""
+    """File of the entry in the index, which is written after the shard."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenCluster:
-    """A cluster that has been written."""
+    """A cluster whose shards are written."""
 
     entry: ClusterEntry
     shard_samples: tuple[int, ...]
-    """Documents of each new shard: so the place of a document follows from its number."""
+    """Documents of each new shard, which give the place of each document."""
     first: int = 0
-    """Number of the first new shard; those before it were there."""
+    """Number of the first new shard: more than 0 after an append."""
 
 
 def write_clusters(
     engine: Engine,
-    units: Sequence[Partition],
+    partitions: Sequence[Partition],
     out: Path,
     names: Sequence[str],
     dtype: str,
     before: Manifest | None = None,
 ) -> list[WrittenCluster]:
-    """Write the shards and the indices of the clusters ``names`` into the shard directory ``out``.
+    """Write shards and indices of all clusters; return what was written of each.
 
-    The indices of an append to what ``before`` lists are written beside the old ones.
+    Args:
+        engine: Runs the tasks.
+        partitions: Partitions with ``order``, ``clusters``, ``lengths`` and ``tokens``.
+        out: The shard directory.
+        names: Name of each cluster.
+        dtype: ``uint16`` or ``uint32``.
+        before: Manifest that an append adds to; new indices are then written beside the old ones.
     """
     old: list[tuple[ShardEntry, ...]] = [() for _ in names]
     if before is not None:
         old = [load_index(out, before, cluster).shards for cluster in before.clusters]
     folders = [cluster_folder(out, name) for name in names]
     new: list[dict[int, ShardEntry]] = [{} for _ in folders]
-    tasks = _plan(units, folders, [len(shards) for shards in old], out / WORK / "shards", dtype)
+    tasks = _plan(
+        partitions, folders, [len(shards) for shards in old], out / WORK / "shards", dtype
+    )
     with Progress("write shards", None, "tokens") as progress:
         for task, entry in engine.run(write_shard, tasks):
             new[task.cluster][task.number] = entry
             progress.add(entry.tokens)
     return [
-        _write_index(folder, dtype, there, [added[number] for number in sorted(added)])
-        for folder, there, added in zip(folders, old, new, strict=True)
+        _write_index(folder, dtype, existing, [added[number] for number in sorted(added)])
+        for folder, existing, added in zip(folders, old, new, strict=True)
     ]
 
 
 def write_shard(task: ShardTask) -> ShardEntry:
-    """Write one shard, unless that has been done."""
+    """Write one shard, unless it exists; return its entry in the index."""
     if task.done.exists():
         value = read_json(task.done)
         return convert(value, ShardEntry, f"note of a shard, {task.done}")
-    documents = [document for piece in task.pieces for document in _documents(piece)]
+    documents = [document for part in task.ranges for document in _documents(part)]
     raw = encode_shard([encode_document(document) for document in documents], task.dtype)
     packed = compress(raw)
     basename = f"shard.{task.number:05d}.mds"
@@ -116,14 +124,14 @@ def write_shard(task: ShardTask) -> ShardEntry:
 
 
 def _plan(
-    units: Sequence[Partition],
+    partitions: Sequence[Partition],
     folders: Sequence[Path],
     begin: Sequence[int],
     done: Path,
     dtype: str,
 ) -> Iterator[ShardTask]:
-    """Deal the documents of ``units`` to shards, in their order; give each once it is full."""
-    pieces: list[list[Piece]] = [[] for _ in folders]
+    """Assign documents to shards, in their order; yield the task of a shard when it is full."""
+    ranges: list[list[DocumentRange]] = [[] for _ in folders]
     sizes = [_HEADER] * len(folders)
     numbers = [*begin]
 
@@ -133,42 +141,42 @@ def _plan(
             number=numbers[k],
             folder=folders[k],
             dtype=dtype,
-            pieces=tuple(pieces[k]),
+            ranges=tuple(ranges[k]),
             done=done / f"{folders[k].name}-{numbers[k]:05d}.json",
         )
-        pieces[k], sizes[k] = [], _HEADER
+        ranges[k], sizes[k] = [], _HEADER
         numbers[k] += 1
         return task
 
-    for unit in units:
-        clusters = unit.read("clusters")[unit.read("order")]
-        # An offset of four bytes stands for each document in the head of a shard.
-        sample = sample_bytes(unit.read("lengths"), np.dtype(dtype).itemsize) + 4
+    for partition in partitions:
+        clusters = partition.read("clusters")[partition.read("order")]
+        # The head of a shard has an offset of four bytes for each document.
+        sample = sample_bytes(partition.read("lengths"), np.dtype(dtype).itemsize) + 4
         ends = np.concatenate([[0], np.cumsum(sample)])
         for k in np.unique(clusters).tolist():
             first, last = np.searchsorted(clusters, [k, k + 1]).tolist()
             while first < last:
                 room = ends[first] + SHARD_BYTES - sizes[k]
                 stop = min(last, int(np.searchsorted(ends, room, "right")) - 1)
-                if not pieces[k]:
+                if not ranges[k]:
                     stop = max(stop, first + 1)  # a document may be longer than a shard
                 if stop > first:
-                    pieces[k].append(Piece(unit.folder, first, stop))
+                    ranges[k].append(DocumentRange(partition.folder, first, stop))
                     sizes[k] += int(ends[stop] - ends[first])
                     first = stop
                 if first < last:
                     yield close(k)
     for k in range(len(folders)):
-        if pieces[k]:
+        if ranges[k]:
             yield close(k)
 
 
-def _documents(piece: Piece) -> Iterator[NDArray[Any]]:
-    """Give the tokens of each document of ``piece``."""
-    unit = Partition(piece.unit)
-    ends = np.concatenate([[0], np.cumsum(unit.read("lengths"))]).tolist()
-    tokens = unit.read("tokens", mapped=True)
-    for i in range(piece.first, piece.stop):
+def _documents(part: DocumentRange) -> Iterator[NDArray[Any]]:
+    """Yield the tokens of each document of a range."""
+    partition = Partition(part.partition)
+    ends = np.concatenate([[0], np.cumsum(partition.read("lengths"))]).tolist()
+    tokens = partition.read("tokens", mapped=True)
+    for i in range(part.first, part.stop):
         yield np.asarray(tokens[ends[i] : ends[i + 1]])
 
 

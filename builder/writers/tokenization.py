@@ -1,4 +1,4 @@
-"""The stage that turns the documents that stay into tokens."""
+"""The stage that tokenises the documents that stay."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -24,84 +24,84 @@ _WORTH = 4 << 20
 """Bytes of text from which on `fastokens` saves more time than it takes to compare it."""
 _COMPARED = 1 << 20
 """Characters of the corpus, at most, that both encoders encode before one is relied on."""
-_COMPARED_UNITS = 16
-"""Units that they are taken from."""
+_COMPARED_PARTITIONS = 16
+"""Partitions that they are taken from."""
 
 
-def tokenize_all(engine: Engine, fates: Selection, tokenizer: Path, end: int | None) -> None:
-    """Do `tokenize_unit` with all units; drop what the tokenizer makes nothing of.
+def tokenize_all(engine: Engine, selection: Selection, tokenizer: Path, end: int | None) -> None:
+    """Tokenise all partitions; drop documents that have no token.
 
-    Token ``end`` is put behind each document; None: nothing is.
+    Token ``end`` is added to each document, unless it is None.
     """
-    waiting = [unit for unit in fates.units if not unit.has("tokens")]
+    waiting = [partition for partition in selection.units if not partition.has("tokens")]
     fastokens = _choose_encoder(engine, waiting, tokenizer) if waiting else ""
-    tasks = (TokenTask(unit, tokenizer, end, fastokens) for unit in fates.units)
+    tasks = (TokenTask(partition, tokenizer, end, fastokens) for partition in selection.units)
     instead = _tokenize_without if fastokens else None
-    run_stage(engine, "tokenise", "tokens", tokenize_unit, tasks, instead)
+    run_stage(engine, "tokenise", "tokens", tokenize_partition, tasks, instead)
 
-    def find(_: int, unit: Partition) -> NDArray[np.str_]:
-        without = np.ones(len(unit), np.bool_)
-        without[unit.read("order")] = False
+    def find(_: int, partition: Partition) -> NDArray[np.str_]:
+        without = np.ones(len(partition), np.bool_)
+        without[partition.read("order")] = False
         return np.where(without, "no token", "")
 
-    fates.drop("tokenise", find)
-    tokens = sum(int(unit.read("lengths").sum()) for unit in fates.units)
-    fates.stages[-1]["out"]["tokens"] = tokens
+    selection.drop("tokenise", find)
+    tokens = sum(int(partition.read("lengths").sum()) for partition in selection.units)
+    selection.stages[-1]["out"]["tokens"] = tokens
 
 
 @dataclass(frozen=True, slots=True)
 class TokenTask:
-    """Tokenise the documents of ``unit`` that have a cluster."""
+    """Tokenise the documents of ``partition`` that have a cluster."""
 
-    unit: Partition
+    partition: Partition
     tokenizer: Path
     end: int | None
     fastokens: str = ""
     """The version of `fastokens` that encodes; empty: `tokenizers` does."""
 
 
-def tokenize_unit(task: TokenTask) -> int:
-    """Tokenise a unit; return the number of tokens.
+def tokenize_partition(task: TokenTask) -> int:
+    """Tokenise a partition; return the number of tokens.
 
-    Reads ``clusters`` int32 ``[n]``, below 0 for documents that were dropped. Writes ``order``
-    int64 ``[m]``, the others that have tokens, by cluster; their ``lengths`` int64 ``[m]``; and
-    ``tokens``, flat.
+    Reads ``clusters`` int32 ``[n]``, below 0 for dropped documents. Writes ``order`` int64 ``[m]``,
+    the rows of the documents that stay and have tokens, sorted by cluster; their ``lengths`` int64
+    ``[m]``; and their ``tokens``, one after the other.
     """
-    unit = task.unit
+    partition = task.partition
     # `tokens` is written last.
-    if not unit.has("tokens"):
+    if not partition.has("tokens"):
         changed = task.tokenizer.stat().st_mtime_ns
         encoder, dtype = _load(str(task.tokenizer), changed, task.fastokens)
-        clusters = unit.read("clusters")
+        clusters = partition.read("clusters")
         order = np.argsort(clusters, kind="stable")
         order = order[clusters[order] >= 0]
-        tokens = encoder.encode(unit.columns("text")["text"].take(order).to_pylist())
+        tokens = encoder.encode(partition.columns("text")["text"].take(order).to_pylist())
         if task.end is not None:
             tokens = tokens.end_with(task.end)
         # A document of no token cannot be stored.
-        unit.write("order", order[tokens.lengths > 0])
-        unit.write("lengths", tokens.lengths[tokens.lengths > 0])
-        unit.write("tokens", tokens.ids.astype(dtype))
-    return int(unit.read("lengths").sum())
+        partition.write("order", order[tokens.lengths > 0])
+        partition.write("lengths", tokens.lengths[tokens.lengths > 0])
+        partition.write("tokens", tokens.ids.astype(dtype))
+    return int(partition.read("lengths").sum())
 
 
 def _tokenize_without(task: TokenTask, _: ClimbError) -> int:
-    """Tokenise a unit on which processes hung or ended: here, and without `fastokens`."""
-    return tokenize_unit(replace(task, fastokens=""))
+    """Tokenise a partition on which processes hung or ended: here, and without `fastokens`."""
+    return tokenize_partition(replace(task, fastokens=""))
 
 
 @lru_cache(maxsize=1)
 def _load(path: str, _changed: int, fastokens: str) -> tuple[Encoder, str]:
-    """Load a tokenizer, once a process: it takes a tenth of the time of a unit."""
+    """Load a tokenizer, once a process: it takes a tenth of the time of a partition."""
     tokenizer = Tokenizer.from_file(path)
     return open_encoder(tokenizer, fastokens), token_dtype(tokenizer.get_vocab_size())
 
 
-def _choose_encoder(engine: Engine, units: Sequence[Partition], tokenizer: Path) -> str:
+def _choose_encoder(engine: Engine, partitions: Sequence[Partition], tokenizer: Path) -> str:
     """Return the version of `fastokens` if it gives the same ids as `tokenizers`, else nothing.
 
-    Both encode texts of ``units`` and hostile ones, in a process of the engine: the answer stands
-    for all processes, and whatever it is, the tokens are the same.
+    Both encode texts of ``partitions`` and hostile ones, in a process of the engine. The answer
+    stands for all processes, and whatever it is, the tokens are the same.
     """
     version = installed_version()
     if os.environ.get(SWITCH) == "0":
@@ -110,10 +110,10 @@ def _choose_encoder(engine: Engine, units: Sequence[Partition], tokenizer: Path)
     if not version:
         say("tokenizers encodes; pip install fastokens makes that many times as fast")
         return ""
-    if sum(int(unit.read("sizes").sum()) for unit in units) < _WORTH:
+    if sum(int(partition.read("sizes").sum()) for partition in partitions) < _WORTH:
         say(f"tokenizers encodes: fastokens pays from {_WORTH >> 20} MiB of text on")
         return ""
-    task = _CompareTask(units[:: -(-len(units) // _COMPARED_UNITS)], tokenizer)
+    task = _CompareTask(partitions[:: -(-len(partitions) // _COMPARED_PARTITIONS)], tokenizer)
     [(_, difference)] = engine.run(_compare, [task], lambda _, error: f"ends its process: {error}")
     if difference:
         say(f"tokenizers encodes, and not fastokens {version}, which {difference}")
@@ -124,24 +124,24 @@ def _choose_encoder(engine: Engine, units: Sequence[Partition], tokenizer: Path)
 
 @dataclass(frozen=True, slots=True)
 class _CompareTask:
-    """Compare the encoders on texts of ``units``."""
+    """Compare the encoders on texts of ``partitions``."""
 
-    units: Sequence[Partition]
+    partitions: Sequence[Partition]
     tokenizer: Path
 
 
 def _compare(task: _CompareTask) -> str:
     """Do `compare_encoders` with a sample of the corpus, and hostile texts."""
     tokenizer = Tokenizer.from_file(str(task.tokenizer))
-    sample = [*_sample(task.units), *hostile_texts(tokenizer)]
+    sample = [*_sample(task.partitions), *hostile_texts(tokenizer)]
     return compare_encoders(tokenizer, sample)
 
 
-def _sample(units: Sequence[Partition]) -> Iterator[str]:
-    """Give texts of all ``units``, `_COMPARED` characters together."""
-    for unit in units:
-        left = _COMPARED // len(units)
-        for text in unit.columns("text")["text"]:
+def _sample(partitions: Sequence[Partition]) -> Iterator[str]:
+    """Give texts of all ``partitions``, `_COMPARED` characters together."""
+    for partition in partitions:
+        left = _COMPARED // len(partitions)
+        for text in partition.columns("text")["text"]:
             yield text.as_py()[:left]
             if (left := left - len(text.as_py())) <= 0:
                 break

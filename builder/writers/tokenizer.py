@@ -51,13 +51,15 @@ def token_dtype(vocab_size: int) -> str:
     return "uint16" if vocab_size <= 1 << 16 else "uint32"
 
 
-def fit_tokenizer(units: Sequence[Partition], path: Path, settings: BuildSettings) -> Tokenizer:
-    """Load or train the tokenizer, and write it to ``path``, unless that is there."""
+def fit_tokenizer(
+    partitions: Sequence[Partition], path: Path, settings: BuildSettings
+) -> Tokenizer:
+    """Return the tokenizer in ``path``; load or train it first if the file does not exist."""
     if not path.exists():
         if settings.tokenizer:
             tokenizer = load_tokenizer(settings.tokenizer)
         else:
             say(f"train a tokenizer of {settings.vocab_size:,} tokens")
-            tokenizer = train_tokenizer(sample_texts(units, settings), settings.vocab_size)
+            tokenizer = train_tokenizer(sample_texts(partitions, settings), settings.vocab_size)
         write_bytes(path, tokenizer.to_str(pretty=True).encode())
     return Tokenizer.from_file(str(path))

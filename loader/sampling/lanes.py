@@ -202,16 +202,16 @@ def assign_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret
     left = room.copy()
     result = np.empty((rows, 3), np.int64)
     # The most uneven clusters choose first, so that none drifts; the others fill what is left.
-    drawn = np.flatnonzero(quotas)
-    spread = np.empty(len(drawn), np.float64)
-    for i in range(len(drawn)):
-        k = drawn[i]
+    clusters = np.flatnonzero(quotas)
+    spread = np.empty(len(clusters), np.float64)
+    for i in range(len(clusters)):
+        k = clusters[i]
         least, most = np.inf, -np.inf
         for lane in range(lanes):
             epochs = consumed[k, lane] / lane_rows[k, lane] if lane_rows[k, lane] else 0.0
             least, most = min(least, epochs), max(most, epochs)
         spread[i] = (most - least) * lane_rows[k].sum()
-    for k in drawn[np.argsort(-spread, kind="mergesort")]:
+    for k in clusters[np.argsort(-spread, kind="mergesort")]:
         done, owned, first = consumed[k], lane_rows[k], k % lanes
         for _ in range(quotas[k]):
             best, lane = -1, first

@@ -25,16 +25,16 @@ def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
     """
     clusters = len(weights)
     quotas = np.zeros(clusters, np.int64)
-    given = np.int64(0)
+    allocated = np.int64(0)
     for k in range(clusters):
         credit[k] += weights[k] * rows
         if weights[k] > 0:
             quotas[k] = max(np.int64(0), credit[k] >> _SHIFT)
         credit[k] -= quotas[k] << _SHIFT
-        given += quotas[k]
+        allocated += quotas[k]
     # One pass but for clusters that an earlier mixture left more than a row ahead.
-    while given < rows:
-        if (rows - given) * clusters < _FEW:
+    while allocated < rows:
+        if (rows - allocated) * clusters < _FEW:
             # Largest remainder, ties to the lowest cluster.
             most = -1
             for k in range(clusters):
@@ -42,23 +42,23 @@ def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
                     most = k
             quotas[most] += 1
             credit[most] -= ONE
-            given += 1
+            allocated += 1
             continue
         # The same for many rows at once; the index in the key makes ties go to the lowest cluster.
         order = np.argsort(-credit * clusters + np.arange(clusters))
         for i in range(clusters):
             k = order[i]
-            if given < rows and weights[k] > 0:
+            if allocated < rows and weights[k] > 0:
                 quotas[k] += 1
                 credit[k] -= ONE
-                given += 1
+                allocated += 1
     # After a change of weights, old credit can round to more rows than there are.
-    while given > rows:
+    while allocated > rows:
         least = -1
         for k in range(clusters):
             if quotas[k] > 0 and (least < 0 or credit[k] < credit[least]):
                 least = k
         quotas[least] -= 1
         credit[least] += ONE
-        given -= 1
+        allocated -= 1
     return quotas

@@ -1,7 +1,7 @@
 """WeightsController: the weights that a run follows, and all who may change them while it runs.
 
 What holds at a step stands in the weights log alone. Changes come into it when the steps that they
-are for are planned, and never later: from a schedule, from a call, from doors that rank 0 looks
+are for are planned, and never later: from a schedule, from a call, from sources that rank 0 looks
 behind, and from clusters that are used up. Several ranks hear of them at the same step
 (`Agreement`).
 """
@@ -48,7 +48,7 @@ class WeightsController:
         self._rows, self._why_none = rows, why_none
         self._agreement = agreement
         self._schedule: Schedule | None = None
-        self._doors: list[WeightsSource] = []
+        self._sources: list[WeightsSource] = []
 
     def begin(self, start: Mixture | Schedule | None, default: Callable[[], Mixture]) -> None:
         """Begin the log with ``start``, or else ``default()``, or check that it began with that.
@@ -75,9 +75,9 @@ class WeightsController:
         for record in self.log.records:
             self.check(Mixture.of(record.weights))
 
-    def open(self, doors: Iterable[WeightsSource]) -> None:
-        """Look behind ``doors`` from now on; on rank 0."""
-        self._doors += doors
+    def open(self, sources: Iterable[WeightsSource]) -> None:
+        """Ask ``sources`` from now on; on rank 0."""
+        self._sources += sources
 
     def check(self, mixture: Mixture) -> None:
         """Raise `InvalidDataError` unless each cluster that has weight has a row to serve."""
@@ -102,8 +102,8 @@ class WeightsController:
         if self._agreement is not None:
             every = self._agreement.every
             count = min(count, every - step % every)
-            for door in self._doors:
-                if (change := door.poll(step, self.log)) is not None:
+            for source in self._sources:
+                if (change := source.poll(step, self.log)) is not None:
                     self._agreement.offer(change)
             for change in self._agreement.meet(step, self.log.head):
                 self._follow(change, step)

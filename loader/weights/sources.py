@@ -1,6 +1,6 @@
-"""Doors: where the outside world asks a running job for other weights.
+"""Sources of updates: how the outside world changes the weights of a running job.
 
-Only rank 0 looks. What is behind a door is not to be trusted: it may be torn, huge, nested deeply,
+Only rank 0 looks. What a source holds is not to be trusted: it may be torn, huge, nested deeply,
 a pipe that nobody writes to, weights for clusters that are not there. Whatever it is, nothing is
 raised, the weights stay as they are, and the reason is said once.
 """
@@ -26,7 +26,7 @@ LARGEST = 1 << 20
 _SETTLED = 2_000_000_000
 """Age of a time stamp, in ns, from which on another write would have given another one."""
 _REASON = 400
-"""Characters of a reason: what is behind a door does not fill the output of a job."""
+"""Characters of a reason: a source must not fill the output of a job."""
 
 Check = Callable[[Mixture], None]
 """Raises `ClimbError` if the weights cannot be followed."""

@@ -109,8 +109,8 @@ def _domains(sheets: Sequence[Sheet], pattern: str | None) -> list[str]:
     if len(sheets) == 1:
         domains = [head for head in sheet.heads if fnmatchcase(head, pattern or "w_*")]
     else:
-        aside = (_key(sheet), *_LABELS)
-        domains = [h for h in sheet.heads if h not in aside and fnmatchcase(h, pattern or "*")]
+        fixed = (_key(sheet), *_LABELS)
+        domains = [h for h in sheet.heads if h not in fixed and fnmatchcase(h, pattern or "*")]
     if not domains:
         raise UsageError(
             f"{sheet.path} has no columns {pattern or 'w_*'}; say which hold weights with "

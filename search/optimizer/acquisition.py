@@ -81,7 +81,7 @@ def bootstrap(
     """
     known = forecast.known
     means = forecast.scores(known.weights)
-    errors = known.scores - np.stack([stack.aside for stack in forecast.stacks], axis=1)
+    errors = known.scores - np.stack([stack.out_of_fold for stack in forecast.stacks], axis=1)
     errors -= errors.mean(axis=0)
     starts = np.concatenate([pool, known.weights])
     found = []

@@ -206,16 +206,16 @@ def epoch_caps(
 
 
 def by_name(
-    what: str, given: Mapping[str, float], names: Sequence[str], default: float = 1.0
+    what: str, numbers: Mapping[str, float], names: Sequence[str], default: float = 1.0
 ) -> Floats:
     """Return one number for each of ``names``, float64 ``[len(names)]``.
 
     Raises:
         UsageError: A name is unknown, or a number is negative or NaN.
     """
-    if unknown := [name for name in given if name not in names]:
+    if unknown := [name for name in numbers if name not in names]:
         raise UsageError(f"{what} names {', '.join(unknown)}; there are {', '.join(names)}")
-    values = np.array([given.get(name, default) for name in names], np.float64)
+    values = np.array([numbers.get(name, default) for name in names], np.float64)
     if not (values >= 0).all():
-        raise UsageError(f"{what} is made of numbers of 0 or more; got {dict(given)}")
+        raise UsageError(f"{what} is made of numbers of 0 or more; got {dict(numbers)}")
     return values

@@ -37,8 +37,8 @@ class Surrogate:
             stack = Stack(_with(makes, (features or {}).get(target)), seed)
             stack.fit(known.weights, column)
             self.stacks.append(stack)
-        aside = np.stack([stack.aside for stack in self.stacks], axis=1)
-        self.expected = known.joined(aside)
+        out_of_fold = np.stack([stack.out_of_fold for stack in self.stacks], axis=1)
+        self.expected = known.joined(out_of_fold)
         """Total of each trial as predicted from the others, ``[n]``."""
         self.error = float(np.sqrt(np.mean((self.expected - known.total) ** 2)))
         """Sd of the totals around ``expected``."""
@@ -80,10 +80,10 @@ class Surrogate:
 
     def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
         """Draw what the totals of ``weights`` (``[m, K]``) may be: float64 ``[n, m]``."""
-        drawn = np.stack(
+        samples = np.stack(
             [stack.draw(weights, n, rng) + stack.predict(weights) for stack in self.stacks], axis=2
         )
-        return np.stack([self.known.joined(each) for each in drawn])
+        return np.stack([self.known.joined(each) for each in samples])
 
 
 def _with(makes: Sequence[Make], feature: Feature | None) -> list[Make]:

@@ -35,29 +35,29 @@ class Stack:
         """Learn ``scores`` (``[n]``, finite) of ``weights`` (``[n, K]``).
 
         Afterwards ``skills`` says what each is worth and ``shares`` how much it counts, and
-        ``aside`` (``[n]``) holds the predictions out of fold.
+        ``out_of_fold`` (``[n]``) holds the predictions out of fold.
         """
         _, self._mean, self._sd = standardised(scores)
         n, members = len(scores), len(self._makes)
-        aside = np.empty((members, n))
+        out_of_fold = np.empty((members, n))
         base, doubt = np.empty(n), np.zeros((members, n))
         constant = np.ones(members, np.bool_)
         for train, test in folds(weights, FOLDS, self._seed):
             base[test] = scores[train].mean() if len(train) else self._mean
             for i, make in enumerate(self._makes):
                 if not len(train):
-                    aside[i, test] = self._mean
+                    out_of_fold[i, test] = self._mean
                     continue
                 model = make()
                 model.fit(weights[train], scores[train])
                 everywhere = model.predict(weights)
-                aside[i, test] = everywhere[test]
+                out_of_fold[i, test] = everywhere[test]
                 constant[i] &= np.ptp(everywhere) == 0
                 if isinstance(model, GaussianProcess):
                     doubt[i, test] = np.hypot(model.sd(weights[test]), model.noise)
         self.skills = [
             judge(make().name, scores, predicted, base, constant=bool(same))
-            for make, predicted, same in zip(self._makes, aside, constant, strict=True)
+            for make, predicted, same in zip(self._makes, out_of_fold, constant, strict=True)
         ]
         processes = [i for i, make in enumerate(self._makes) if _is_process(make())]
         # Of two processes, with and without what was known before, only the better one counts.
@@ -69,18 +69,18 @@ class Stack:
         perfect = np.array([s.verdict == "useful" and s.nmse == 0 for s in self.skills])
         worth = perfect.astype(np.float64) if perfect.any() else worth
         self.shares = worth / worth.sum() if worth.any() else worth
-        self.aside = self.shares @ aside + (1 - self.shares.sum()) * base
+        self.out_of_fold = self.shares @ out_of_fold + (1 - self.shares.sum()) * base
         if members > 1:
             flat = not self.shares.any()
-            self.skills.append(judge(self.name, scores, self.aside, base, constant=flat))
-        self.error = float(np.sqrt(np.mean((self.aside - scores) ** 2)))
+            self.skills.append(judge(self.name, scores, self.out_of_fold, base, constant=flat))
+        self.error = float(np.sqrt(np.mean((self.out_of_fold - scores) ** 2)))
         self._models = []
         for make in self._makes:
             self._models.append(make())
             self._models[-1].fit(weights, scores)
         self._stretch = 1.0
         if self._process is not None:
-            self._stretch = _stretch(self.aside - scores, doubt[self._process])
+            self._stretch = _stretch(self.out_of_fold - scores, doubt[self._process])
 
     def predict(self, weights: Floats) -> Floats:
         """Predict the scores of ``weights`` (``[m, K]``): float64 ``[m]``."""

@@ -1,6 +1,6 @@
 """Online rules: weights that follow the losses of the clusters while a model trains on them.
 
-The door is small: the loss of each cluster goes in, weights come out, every so many steps.
+The interface is small: the loss of each cluster goes in, weights come out, every so many steps.
 `train_model` puts them into the loader, so that they stand in its weights log and hold from the
 next step on.
 """

@@ -38,7 +38,7 @@ def test_what_is_no_object_is_refused(value):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("values", "message"),
     [
         ({"clusters": 0}, "clusters is 0; it must be from 1 to 10,000"),
         ({"dims": 1}, "dims is 1; it must be from 2 to 1,024"),
@@ -53,13 +53,13 @@ def test_what_is_no_object_is_refused(value):
     ],
     ids=repr,
 )
-def test_a_value_that_cannot_be_is_refused_with_those_that_can(given, message):
+def test_a_value_that_cannot_be_is_refused_with_those_that_can(values, message):
     with pytest.raises(InvalidDataError, match=message):
-        BuildSettings(**given)
+        BuildSettings(**values)
 
 
 @pytest.mark.parametrize(
-    "given",
+    "values",
     [
         {"clusters": "20"},
         {"clusters": 2.5},
@@ -77,14 +77,14 @@ def test_a_value_that_cannot_be_is_refused_with_those_that_can(given, message):
     ],
     ids=repr,
 )
-def test_a_value_of_the_wrong_type_is_refused_by_its_name(given):
-    (name,) = given
+def test_a_value_of_the_wrong_type_is_refused_by_its_name(values):
+    (name,) = values
     with pytest.raises(InvalidDataError, match=f"^{name} is .*; it must be "):
-        BuildSettings.from_json(given)
+        BuildSettings.from_json(values)
 
 
 @pytest.mark.parametrize(
-    "given",
+    "values",
     [
         {"holdout": 0},
         {"micro_clusters": None},
@@ -94,8 +94,8 @@ def test_a_value_of_the_wrong_type_is_refused_by_its_name(given):
     ],
     ids=repr,
 )
-def test_a_value_of_a_right_type_is_taken(given):
-    assert asdict(BuildSettings.from_json(given)) == {**asdict(BuildSettings()), **given}
+def test_a_value_of_a_right_type_is_taken(values):
+    assert asdict(BuildSettings.from_json(values)) == {**asdict(BuildSettings()), **values}
 
 
 def test_every_setting_decides_something_first():

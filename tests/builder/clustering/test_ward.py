@@ -13,20 +13,20 @@ from climbstream.builder.settings import BuildSettings
 from climbstream.loader.core.errors import InvalidDataError
 
 
-def merge_clusters(clusters, documents, count, tightness=None, **given):
+def merge_clusters(clusters, documents, count, tightness=None, **options):
     """Merge to ``count``; documents lie close to their centroids unless ``tightness`` says."""
     documents = np.asarray(documents)
     tightness = np.full(len(documents), 0.9) if tightness is None else np.array(tightness)
-    settings = BuildSettings(clusters=count, **given)
+    settings = BuildSettings(clusters=count, **options)
     micros = Micros(documents=documents, tightness=tightness)
     return merge.merge_clusters(clusters, micros, settings)
 
 
 def groups_of(sizes, dims=8, seed=0):
     """Return unit centroids in groups of ``sizes`` that lie apart."""
-    drawn = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     vectors = np.concatenate([np.tile(np.eye(dims)[i], (n, 1)) for i, n in enumerate(sizes)])
-    vectors = vectors + 0.02 * drawn.normal(size=vectors.shape)
+    vectors = vectors + 0.02 * rng.normal(size=vectors.shape)
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -86,8 +86,8 @@ def test_nothing_left_is_refused_with_what_to_lower(gone):
 def test_every_cluster_has_documents_and_none_is_larger_than_the_one_before(
     documents, count, gone, seed
 ):
-    drawn = np.random.default_rng(seed).normal(size=(len(documents), 6)).astype(np.float32)
-    clusters = ClusterMap.of(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
+    vectors = np.random.default_rng(seed).normal(size=(len(documents), 6)).astype(np.float32)
+    clusters = ClusterMap.of(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
     clusters = clusters.without({m: "low" for m in gone if m < len(documents)})
     assume(np.array(documents)[clusters.kept].sum())
     try:

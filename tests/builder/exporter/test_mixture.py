@@ -82,7 +82,7 @@ weights = st.lists(st.sampled_from([0, 1, 2, 5, 0.01]), min_size=6, max_size=6).
 def test_each_cluster_has_its_share_to_within_half_a_document(
     directory, manifest, documents, tmp_path_factory, weights, tokens
 ):
-    out = tmp_path_factory.mktemp("drawn") / "out"
+    out = tmp_path_factory.mktemp("mixture") / "out"
     mixture = Mixture.of(dict(zip(manifest.names, weights, strict=True)))
     taken = export_mixture(job_of(directory, out, "parquet"), mixture, tokens)
     rows = by_name(rows_of(out), manifest)

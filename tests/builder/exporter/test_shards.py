@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from climbstream.builder.exporter import shards as export
 from climbstream.builder.exporter.megatron import write_indexed
 from climbstream.builder.exporter.shards import export_shards
-from climbstream.builder.importer import ingest as intake
+from climbstream.builder.importer import ingest
 from climbstream.builder.importer import pipeline as importing
 from climbstream.builder.importer.pipeline import import_corpus
 from climbstream.builder.importer.settings import ImportSettings
@@ -48,8 +48,8 @@ def shards_of(folder, documents, *, vocab_size=10, eos_id=9):
         path = folder / "rows" / f"cluster_id={cluster}" / "a.jsonl"
         path.parent.mkdir()
         path.write_text("".join(lines))
-    given = ImportSettings(vocab_size=vocab_size, eos_id=eos_id, license="CC0-1.0")
-    import_corpus([str(folder / "rows")], folder / "shards", given)
+    settings = ImportSettings(vocab_size=vocab_size, eos_id=eos_id, license="CC0-1.0")
+    import_corpus([str(folder / "rows")], folder / "shards", settings)
     return folder / "shards"
 
 
@@ -89,7 +89,7 @@ def test_any_small_corpus_comes_back_from_the_layout_of_climblab(data):
         documents[0] = [[0]]
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         folder = Path(name)
-        patch.setattr(intake, "UNIT_TOKENS", data.draw(st.integers(1, 20)))
+        patch.setattr(ingest, "PARTITION_TOKENS", data.draw(st.integers(1, 20)))
         patch.setattr(shards, "SHARD_BYTES", data.draw(st.sampled_from([540, 600, 1 << 24])))
         directory = shards_of(folder, documents, vocab_size=size, eos_id=end)
         export_shards(str(directory), folder / "lab", "parquet")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer
 
-from climbstream.builder.importer import ingest as intake
+from climbstream.builder.importer import ingest
 from climbstream.builder.importer import pipeline as importing
 from climbstream.builder.importer.pipeline import import_corpus
 from climbstream.builder.importer.settings import ImportSettings
@@ -314,13 +314,13 @@ def test_an_end_outside_the_vocabulary_is_refused(lab, out):
 def test_a_tokenizer_explains_the_tokens_and_names_the_clusters(tmp_path, out, make_records):
     records = make_records(each=10)
     tokenizer = train_tokenizer([record["text"] for record in records], 400)
-    tokenizer.save(str(tmp_path / "given.json"))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
     rows = [
         {"tokens": tokenizer.encode(record["text"]).ids, "cluster": record["label"]}
         for record in records
     ]
     path = write_parquet(tmp_path / "a.parquet", rows)
-    manifest = imports(out, path, tokenizer=str(tmp_path / "given.json"))
+    manifest = imports(out, path, tokenizer=str(tmp_path / "tokenizer.json"))
     assert (manifest.vocab_size, manifest.eos_id) == (400, 0)
     by_name = {cluster.name: cluster for cluster in load_clusters(out)}
     assert {"planet", "comet", "orbit"} & {*by_name["space"].terms}
@@ -476,14 +476,14 @@ def test_an_import_of_many_units_and_shards_loses_nothing(
 ):
     from climbstream.builder.writers import shards
 
-    monkeypatch.setattr(intake, "UNIT_TOKENS", 50)
+    monkeypatch.setattr(ingest, "PARTITION_TOKENS", 50)
     monkeypatch.setattr(shards, "SHARD_BYTES", 900)
-    drawn = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     expected = defaultdict(list)
     for part in range(4):
         rows = []
         for _ in range(60):
-            cluster, document = drawn.integers(1, 4), drawn.integers(0, 9, drawn.integers(1, 30))
+            cluster, document = rng.integers(1, 4), rng.integers(0, 9, rng.integers(1, 30))
             rows += rows_of(int(cluster), document.tolist())
             expected[f"c{cluster:02d}"].append([*document.tolist(), 9])
         write_jsonl(tmp_path / "mix" / f"part_{part}.jsonl", rows)

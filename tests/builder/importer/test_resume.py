@@ -22,12 +22,12 @@ STAGES = (".build/units/00003.json", "clusters/*/shard.*", "documents/*")
 def mix(tmp_path_factory):
     """A small ClimbMix of some parts."""
     folder = tmp_path_factory.mktemp("mix")
-    drawn = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for part in range(8):
         with (folder / f"part_{part}.tokenized.jsonl").open("w") as file:
             for _ in range(400):
-                tokens = drawn.integers(0, 50_000, drawn.integers(1, 200)).tolist()
-                cluster = int(drawn.integers(1, 6))
+                tokens = rng.integers(0, 50_000, rng.integers(1, 200)).tolist()
+                cluster = int(rng.integers(1, 6))
                 row = {"tokens": tokens, "token_count": len(tokens), "cluster_id": cluster}
                 file.write(json.dumps(row) + "\n")
     return folder

@@ -11,12 +11,12 @@ from climbstream.loader.sampling.quotas import allocate_rows
 
 
 class Ledger:
-    """Draws, and keeps account in exact integers of what was due and what was given."""
+    """Draws, and keeps account in exact integers of what was due and what was served."""
 
     def __init__(self, clusters):
         self.credit = np.zeros(clusters, np.int64)
         self.due = [0] * clusters
-        self.given = [0] * clusters
+        self.served = [0] * clusters
 
     def draw(self, weights, rows):
         """Draw ``rows`` rows by ``weights``, any non-negative numbers, and return the quotas."""
@@ -24,13 +24,13 @@ class Ledger:
         quotas = allocate_rows(integers, rows, self.credit).tolist()
         for k, quota in enumerate(quotas):
             self.due[k] += int(integers[k]) * rows
-            self.given[k] += quota
+            self.served[k] += quota
         return quotas
 
     @property
     def off(self):
         """Rows by which each cluster is ahead of its due."""
-        return [given - due / ONE for given, due in zip(self.given, self.due, strict=True)]
+        return [served - due / ONE for served, due in zip(self.served, self.due, strict=True)]
 
 
 def random_weights(draw, clusters):
@@ -136,8 +136,8 @@ def test_a_small_weight_is_served_in_its_time(weight, every):
     ledger = Ledger(3)
     for step in range(4000):
         ledger.draw([0.6 * (1 - weight), weight, 0.4 * (1 - weight)], 16)
-        assert abs(ledger.given[1] - 16 * (step + 1) / every) <= 1
-    assert ledger.given[1] >= 4000 * 16 // every
+        assert abs(ledger.served[1] - 16 * (step + 1) / every) <= 1
+    assert ledger.served[1] >= 4000 * 16 // every
 
 
 def test_a_weight_of_1e_9_is_served_once_in_1e9_rows():
@@ -153,7 +153,7 @@ def test_a_thousand_equal_clusters_take_turns():
     ledger = Ledger(1000)
     for _ in range(125):
         ledger.draw(np.ones(1000), 8)
-    assert ledger.given == [1] * 1000
+    assert ledger.served == [1] * 1000
 
 
 def test_ties_go_to_the_lowest_cluster():

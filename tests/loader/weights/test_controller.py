@@ -101,7 +101,7 @@ def test_a_schedule_for_other_clusters_is_refused(open_loader):
         open_loader(Schedule.of([(0, EVEN), (9, {"c09": 1})]))
 
 
-# Doors.
+# Sources of updates.
 
 
 def test_a_file_changes_the_weights_at_the_next_look(open_loader, tmp_path):

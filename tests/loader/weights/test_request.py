@@ -125,12 +125,12 @@ def test_it_shows_all_of_it_to_programs(climb, run):
 
 def test_with_weights_the_job_gets_a_request_that_it_follows(climb, run):
     log = WeightsLog.open(run / LOG, write=True)
-    door = WeightsFile(run / REQUEST, lambda _: None)
-    assert door.poll(2100, log) is None
+    source = WeightsFile(run / REQUEST, lambda _: None)
+    assert source.poll(2100, log) is None
     done = climb("weights", run, "c01=0.8", "--ramp", 20, "--why", "more of it")
     assert done.returncode == 0
     assert done.stdout.startswith(f"asked in {run / REQUEST}, to be followed in 20 steps after rec")
-    change = door.poll(2101, log)
+    change = source.poll(2101, log)
     assert change.mixture.weights == pytest.approx({"c00": 0.2, "c01": 0.8})
     assert (change.ramp, change.why) == (20, "more of it")
 

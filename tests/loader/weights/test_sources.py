@@ -1,4 +1,4 @@
-"""Doors: other weights come in, and nothing else; the job goes on whatever lies behind them."""
+"""Sources of updates: weights come in and nothing else, and the job goes on whatever they hold."""
 
 import json
 import os
@@ -37,11 +37,11 @@ def path(tmp_path):
 
 
 @pytest.fixture
-def door(path, log):
-    """A door that has been looked at once, when nothing was there."""
-    door = WeightsFile(path, check)
-    assert door.poll(0, log) is None
-    return door
+def source(path, log):
+    """A source that was polled once, before its file existed."""
+    source = WeightsFile(path, check)
+    assert source.poll(0, log) is None
+    return source
 
 
 def settle(path):
@@ -56,8 +56,8 @@ def asked(log, **more):
 # What is asked for.
 
 
-def test_without_a_file_nothing_is_asked_and_nothing_said(door, log, capsys):
-    assert [door.poll(step, log) for step in range(3)] == [None] * 3
+def test_without_a_file_nothing_is_asked_and_nothing_said(source, log, capsys):
+    assert [source.poll(step, log) for step in range(3)] == [None] * 3
     assert capsys.readouterr().err == ""
 
 
@@ -70,49 +70,49 @@ def test_without_a_file_nothing_is_asked_and_nothing_said(door, log, capsys):
         ({"weights": {"c02": 1}, "ramp": 20, "why": "anneal"}, WeightsUpdate(B, 20, "anneal")),
     ],
 )
-def test_a_new_file_is_a_change_once(door, path, log, content, change):
+def test_a_new_file_is_a_change_once(source, path, log, content, change):
     write_json(path, content)
-    assert door.poll(1, log) == change
-    assert door.poll(2, log) is None
+    assert source.poll(1, log) == change
+    assert source.poll(2, log) is None
     settle(path)
     # The time stamp is another one, so it may be another request.
-    assert door.poll(3, log) == change
-    assert door.poll(4, log) is None
+    assert source.poll(3, log) == change
+    assert source.poll(4, log) is None
 
 
-def test_the_file_of_a_mixture_is_a_request(door, path, log):
+def test_the_file_of_a_mixture_is_a_request(source, path, log):
     A.save(path)
-    assert door.poll(1, log) == WeightsUpdate(A)
+    assert source.poll(1, log) == WeightsUpdate(A)
 
 
-def test_a_file_that_is_replaced_is_another_request(door, path, log):
+def test_a_file_that_is_replaced_is_another_request(source, path, log):
     for mixture in (A, B, A):
         mixture.save(path)
-        assert door.poll(1, log) == WeightsUpdate(mixture)
+        assert source.poll(1, log) == WeightsUpdate(mixture)
     path.unlink()
-    assert door.poll(2, log) is None
+    assert source.poll(2, log) is None
     A.save(path)
-    assert door.poll(3, log) == WeightsUpdate(A)
+    assert source.poll(3, log) == WeightsUpdate(A)
 
 
-def test_two_writes_within_one_tick_of_the_clock_are_two_requests(door, path, log):
+def test_two_writes_within_one_tick_of_the_clock_are_two_requests(source, path, log):
     path.write_text('{"c00": 1}')
     before = path.stat()
-    assert door.poll(1, log) == WeightsUpdate(Mixture.of({"c00": 1}))
+    assert source.poll(1, log) == WeightsUpdate(Mixture.of({"c00": 1}))
     path.write_text('{"c02": 1}')
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert door.poll(2, log) == WeightsUpdate(B)
+    assert source.poll(2, log) == WeightsUpdate(B)
 
 
-def test_a_file_that_stays_the_same_is_not_opened(door, path, log):
+def test_a_file_that_stays_the_same_is_not_opened(source, path, log):
     A.save(path)
     settle(path)
-    assert door.poll(1, log) == WeightsUpdate(A)
+    assert source.poll(1, log) == WeightsUpdate(A)
     before = path.stat().st_mtime_ns
     # Other bytes of the same size in the same file, with the same old time stamp.
     path.write_text(path.read_text().replace("c00", "c02"))
     os.utime(path, ns=(before, before))
-    assert door.poll(2, log) is None
+    assert source.poll(2, log) is None
 
 
 # In which order.
@@ -120,13 +120,13 @@ def test_a_file_that_stays_the_same_is_not_opened(door, path, log):
 
 def test_what_lay_there_before_the_run_is_not_followed(path, log, capsys):
     B.save(path)
-    door = WeightsFile(path, check)
-    assert door.poll(0, log) is None
+    source = WeightsFile(path, check)
+    assert source.poll(0, log) is None
     assert "it lay there before the run began; write it anew" in capsys.readouterr().err
-    assert door.poll(1, log) is None
+    assert source.poll(1, log) is None
     assert capsys.readouterr().err == ""
     B.save(path)
-    assert door.poll(2, log) == WeightsUpdate(B)
+    assert source.poll(2, log) == WeightsUpdate(B)
 
 
 def test_what_was_asked_while_the_run_stood_still_is_followed_when_it_goes_on(path, log):
@@ -141,16 +141,16 @@ def test_what_was_followed_before_a_restart_is_not_followed_again(path, log):
     assert WeightsFile(path, check).poll(5, log) is None
 
 
-def test_a_request_that_knows_the_last_record_is_followed(door, path, log):
+def test_a_request_that_knows_the_last_record_is_followed(source, path, log):
     write_json(path, asked(log, after=log.head))
-    assert door.poll(1, log) == WeightsUpdate(B)
+    assert source.poll(1, log) == WeightsUpdate(B)
 
 
-def test_a_request_that_does_not_know_the_last_record_is_refused(door, path, log, capsys):
+def test_a_request_that_does_not_know_the_last_record_is_refused(source, path, log, capsys):
     write_json(path, asked(log, after=log.head))
     known = log.head
     log.append(B, 5, "somebody was faster")
-    assert door.poll(5, log) is None
+    assert source.poll(5, log) is None
     said = capsys.readouterr().err
     assert f"asked for after record {known[:8]}" in said
     assert f"but the last is {log.head[:8]}; look at the weights in force, and ask again" in said
@@ -190,27 +190,27 @@ HOSTILE = {
 
 @pytest.mark.parametrize(("content", "reason"), HOSTILE.values(), ids=HOSTILE)
 def test_what_cannot_be_followed_is_said_once_and_the_next_request_is(
-    door, path, log, capsys, content, reason
+    source, path, log, capsys, content, reason
 ):
     write_bytes(path, content)
-    assert [door.poll(step, log) for step in range(3)] == [None] * 3
+    assert [source.poll(step, log) for step in range(3)] == [None] * 3
     said = capsys.readouterr().err
     assert said.count("is not followed and the weights stay: ") == 1
     assert any(part in said for part in reason.split("|"))
     assert len(said) < 600
     settle(path)
-    door.poll(3, log)
+    source.poll(3, log)
     capsys.readouterr()
     B.save(path)
-    assert door.poll(4, log) == WeightsUpdate(B)
+    assert source.poll(4, log) == WeightsUpdate(B)
     assert capsys.readouterr().err == ""
 
 
-def test_every_version_of_a_bad_file_is_said(door, path, log, capsys):
+def test_every_version_of_a_bad_file_is_said(source, path, log, capsys):
     for content in (b"{", b"{{", b"{"):
         write_bytes(path, content)
-        door.poll(1, log)
-        door.poll(2, log)
+        source.poll(1, log)
+        source.poll(2, log)
     assert capsys.readouterr().err.count("is not followed") == 3
 
 
@@ -252,42 +252,42 @@ def make_secret(path):
     ],
 )
 def test_what_is_no_file_to_read_is_said_once_and_never_waited_for(
-    door, path, log, capsys, make, reason
+    source, path, log, capsys, make, reason
 ):
     if make is make_secret and os.geteuid() == 0:
         pytest.skip("root may read everything")
     make(path)
-    assert [door.poll(step, log) for step in range(3)] == [None] * 3
+    assert [source.poll(step, log) for step in range(3)] == [None] * 3
     said = capsys.readouterr().err
     assert said.count("is not followed and the weights stay: ") == 1
     assert reason in said
 
 
-def test_a_link_to_a_request_is_followed(door, path, log, tmp_path):
+def test_a_link_to_a_request_is_followed(source, path, log, tmp_path):
     B.save(tmp_path / "elsewhere.json")
     path.symlink_to("elsewhere.json")
-    assert door.poll(1, log) == WeightsUpdate(B)
+    assert source.poll(1, log) == WeightsUpdate(B)
 
 
-def test_what_stands_beside_the_weights_goes_no_further(door, path, log):
+def test_what_stands_beside_the_weights_goes_no_further(source, path, log):
     write_json(
         path, {"weights": {"c02": 1, "é" * 9000: 0}, "version": 1, "about": {"é": "é" * 9000}}
     )
-    assert len(json.dumps(door.poll(1, log).to_json())) < 100
+    assert len(json.dumps(source.poll(1, log).to_json())) < 100
 
 
-def test_signs_that_would_move_the_cursor_are_not_shown(door, path, log, capsys):
+def test_signs_that_would_move_the_cursor_are_not_shown(source, path, log, capsys):
     write_json(path, {"\x1b[2Jc00\n": 1})
-    door.poll(1, log)
+    source.poll(1, log)
     said = capsys.readouterr().err
     assert "\x1b" not in said
     assert said.count("\n") == 1
 
 
-def test_weights_for_used_up_clusters_alone_are_not_followed(door, path, log, capsys):
+def test_weights_for_used_up_clusters_alone_are_not_followed(source, path, log, capsys):
     log.cap(["c01"], 5, "used up")
     write_json(path, {"c01": 1})
-    assert door.poll(6, log) is None
+    assert source.poll(6, log) is None
     assert "all clusters with weight have used up their epochs, c01" in capsys.readouterr().err
 
 
@@ -306,11 +306,11 @@ def test_weights_for_used_up_clusters_alone_are_not_followed(door, path, log, ca
 def test_whatever_lies_there_gives_weights_that_can_be_followed_or_none(tmp_path_factory, content):
     log = WeightsLog()
     log.append(A, 0, "start")
-    path = tmp_path_factory.mktemp("door") / "request.json"
-    door = WeightsFile(path, check)
-    door.poll(0, log)
+    path = tmp_path_factory.mktemp("source") / "request.json"
+    source = WeightsFile(path, check)
+    source.poll(0, log)
     path.write_bytes(content)
-    change = door.poll(1, log)
+    change = source.poll(1, log)
     if change is not None:
         log.append(change.mixture, 1, change.why, change.ramp)
         assert log.integers(1, NAMES).sum() == 1 << 40
@@ -320,9 +320,9 @@ def test_whatever_lies_there_gives_weights_that_can_be_followed_or_none(tmp_path
 
 
 def test_a_function_changes_the_weights_when_it_returns_others(log):
-    door = WeightsCallable(lambda step: A if step < 3 else {"c02": 2}, check)
+    source = WeightsCallable(lambda step: A if step < 3 else {"c02": 2}, check)
     # At the start it returns what the log says already.
-    assert [door.poll(step, log) for step in range(6)] == [
+    assert [source.poll(step, log) for step in range(6)] == [
         *[None] * 3,
         WeightsUpdate(B, why="function"),
         *[None] * 2,
@@ -330,8 +330,8 @@ def test_a_function_changes_the_weights_when_it_returns_others(log):
 
 
 def test_a_function_that_returns_nothing_changes_nothing(log, capsys):
-    door = WeightsCallable(lambda _: None, check)
-    assert door.poll(0, log) is None
+    source = WeightsCallable(lambda _: None, check)
+    assert source.poll(0, log) is None
     assert capsys.readouterr().err == ""
 
 
@@ -341,15 +341,15 @@ def test_an_error_in_a_function_is_said_once_and_the_weights_stay(log, capsys):
             return B
         raise ZeroDivisionError(f"at {step}")
 
-    door = WeightsCallable(broken, check)
-    assert [door.poll(step, log) for step in range(5)] == [None] * 5
+    source = WeightsCallable(broken, check)
+    assert [source.poll(step, log) for step in range(5)] == [None] * 5
     said = capsys.readouterr().err
     assert said == (
         "at step 0 the function for weights failed and the weights stay: "
         "ZeroDivisionError('at 0')\n"
     )
-    assert door.poll(5, log) == WeightsUpdate(B, why="function")
-    assert door.poll(6, log) is None
+    assert source.poll(5, log) == WeightsUpdate(B, why="function")
+    assert source.poll(6, log) is None
     assert "at step 6" in capsys.readouterr().err
 
 
@@ -362,8 +362,8 @@ def test_an_error_in_a_function_is_said_once_and_the_weights_stay(log, capsys):
     ],
 )
 def test_what_a_function_returns_is_checked(log, capsys, weights, reason):
-    door = WeightsCallable(lambda _: weights, check)
-    assert [door.poll(step, log) for step in range(3)] == [None] * 3
+    source = WeightsCallable(lambda _: weights, check)
+    assert [source.poll(step, log) for step in range(3)] == [None] * 3
     said = capsys.readouterr().err
     assert said.count("failed") == 1
     assert reason in said

@@ -19,27 +19,27 @@ def draw(n, prior, seed=0, round_=1, limits=None):
 
 
 def test_sparse_and_dense_mixtures_are_covered():
-    drawn = draw(2000, np.full(20, 0.05))
-    alive = (drawn > 0.01).sum(axis=1)
+    mixtures = draw(2000, np.full(20, 0.05))
+    alive = (mixtures > 0.01).sum(axis=1)
     assert (alive <= 8).mean() > 0.1
     assert (alive >= 18).mean() > 0.1
 
 
 def test_the_prior_is_the_mean():
     prior = np.array([0.5, 0.3, 0.15, 0.05])
-    drawn = draw(20_000, prior)
-    assert drawn.mean(axis=0) == pytest.approx(prior, abs=0.01)
+    mixtures = draw(20_000, prior)
+    assert mixtures.mean(axis=0) == pytest.approx(prior, abs=0.01)
 
 
 def test_rare_clusters_do_not_break_the_draw():
     prior = np.array([1 - 3e-9, 1e-9, 1e-9, 1e-9])
-    drawn = draw(1000, prior)
-    assert np.isfinite(drawn).all()
+    mixtures = draw(1000, prior)
+    assert np.isfinite(mixtures).all()
 
 
 def test_tiny_weights_are_zero():
-    drawn = draw(1000, np.full(20, 0.05))
-    assert drawn[drawn > 0].min() >= propose.TINY
+    mixtures = draw(1000, np.full(20, 0.05))
+    assert mixtures[mixtures > 0].min() >= propose.TINY
     many = propose.snap(np.full((1, 5000), 1 / 5000))
     assert (many > 0).all()
 
@@ -59,7 +59,7 @@ def test_measured_and_repeated_mixtures_are_dropped():
     assert propose.unmeasured(pool, np.zeros((0, 2))).tolist()[0] == [1, 0]
 
 
-def test_a_round_is_drawn_from_the_top():
+def test_a_round_is_sampled_from_the_top():
     pool = np.arange(20.0)[:, None]
     rng = propose.generator(0, 2)
     chosen = propose.from_top(pool, -np.arange(20.0), top=8, n=4, rng=rng)[:, 0]
@@ -95,10 +95,10 @@ def test_priors_take_turns_and_tempered_ones_are_flatter():
     assert propose.temper(prior, 0.0) == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0])
     names = ["a", "b", "c", "d"]
     priors = [prior, propose.temper(prior, 0.0)]
-    drawn = propose.candidates(
+    mixtures = propose.candidates(
         20_000, priors, WeightConstraints.of(names, prior), SPREAD, propose.generator(0, 1)
     )
-    for part, expected in zip((drawn[::2], drawn[1::2]), priors, strict=True):
+    for part, expected in zip((mixtures[::2], mixtures[1::2]), priors, strict=True):
         assert part.mean(axis=0) == pytest.approx(expected, abs=0.02)
 
 

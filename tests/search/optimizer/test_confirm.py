@@ -15,8 +15,8 @@ BUDGET = 16
 
 
 def search(confirm=3, **settings):
-    given = {"budget": BUDGET, "prior": SHARES, "confirm": confirm} | settings
-    return Search(NAMES, {"loss": "min"}, **given)
+    options = {"budget": BUDGET, "prior": SHARES, "confirm": confirm} | settings
+    return Search(NAMES, {"loss": "min"}, **options)
 
 
 def loss(mixture):

@@ -1,4 +1,4 @@
-"""Whatever is drawn is brought within the limits, and changed no more than they ask for."""
+"""Whatever is proposed is brought within the limits, and changed no more than they ask for."""
 
 import numpy as np
 import pytest
@@ -47,12 +47,12 @@ def problems(draw):
 @given(problems(), st.integers(0, 10**6))
 def test_what_is_projected_is_a_mixture_within_the_limits(limits, seed):
     rng = np.random.default_rng(seed)
-    drawn = propose.candidates(20, [limits.prior], limits, (2, 50), rng)
-    assert drawn.sum(axis=1) == pytest.approx(np.ones(20), abs=1e-8)
-    assert (drawn >= limits.low).all()
-    assert (drawn <= limits.high).all()
+    mixtures = propose.candidates(20, [limits.prior], limits, (2, 50), rng)
+    assert mixtures.sum(axis=1) == pytest.approx(np.ones(20), abs=1e-8)
+    assert (mixtures >= limits.low).all()
+    assert (mixtures <= limits.high).all()
     for group, (least, most) in enumerate(zip(limits.least, limits.most, strict=True)):
-        sums = drawn[:, limits.members == group].sum(axis=1)
+        sums = mixtures[:, limits.members == group].sum(axis=1)
         assert (sums >= least - 1e-9).all()
         assert (sums <= most + 1e-9).all()
 
@@ -60,9 +60,9 @@ def test_what_is_projected_is_a_mixture_within_the_limits(limits, seed):
 @given(problems(), st.integers(0, 10**6))
 def test_a_mixture_within_the_limits_stays_as_it_is(limits, seed):
     rng = np.random.default_rng(seed)
-    drawn = propose.candidates(20, [limits.prior], limits, (2, 50), rng)
-    again = limits.project(drawn)
-    assert again == pytest.approx(drawn, abs=1e-9)
+    mixtures = propose.candidates(20, [limits.prior], limits, (2, 50), rng)
+    again = limits.project(mixtures)
+    assert again == pytest.approx(mixtures, abs=1e-9)
 
 
 def test_a_weight_next_to_nothing_is_none():

@@ -24,7 +24,7 @@ SHARES = {"c00": 0.4, "c01": 0.25, "c02": 0.15, "c03": 0.1, "c04": 0.07, "c05": 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """The preset of the paper with a pool that is drawn in no time."""
+    """The preset of the paper with a pool that is sampled in no time."""
     monkeypatch.setitem(PRESETS, "quick", replace(PRESETS["climb"], pool=1000))
 
 

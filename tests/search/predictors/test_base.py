@@ -207,12 +207,12 @@ def test_a_process_doubts_what_is_far_from_its_rows():
     assert model.sd(weights).max() < model.sd(np.eye(8)).max()
 
 
-def test_curves_that_are_drawn_spread_as_a_process_says():
+def test_curves_that_are_sampled_spread_as_a_process_says():
     weights, fresh = mixtures(40), mixtures(12, seed=1)
     model = GaussianProcess()
     model.fit(weights, curve(weights))
-    drawn = model.draw(fresh, 4000, np.random.default_rng(0))
-    assert drawn.std(axis=0) == pytest.approx(model.sd(fresh), rel=0.1)
+    curves = model.draw(fresh, 4000, np.random.default_rng(0))
+    assert curves.std(axis=0) == pytest.approx(model.sd(fresh), rel=0.1)
 
 
 def test_what_is_known_before_carries_where_rows_say_nothing():
@@ -310,8 +310,8 @@ def test_the_gap_between_two_mixtures_is_surer_the_closer_they_are():
 def test_the_doubt_of_a_gap_is_that_of_the_curves_that_may_be_true():
     weights, two = mixtures(40), mixtures(2, seed=1)
     model = stack([GaussianProcess], weights, curve(weights))
-    drawn = model.draw(two, 4000, np.random.default_rng(0))
-    assert (drawn[:, 0] - drawn[:, 1]).std() == pytest.approx(model.gap_sd(two), rel=0.1)
+    curves = model.draw(two, 4000, np.random.default_rng(0))
+    assert (curves[:, 0] - curves[:, 1]).std() == pytest.approx(model.gap_sd(two), rel=0.1)
 
 
 def test_what_is_measured_out_of_fold_holds_on_fresh_mixtures():

@@ -55,7 +55,7 @@ def stop_at(step):
     return on_step
 
 
-# The door.
+# The interface of a rule.
 
 
 def test_weights_of_an_own_rule_hold_from_the_step_after_its_choice(shards, shares, tmp_path):
