@@ -60,15 +60,15 @@ class Encoder(Protocol):
 
 
 class ReferenceEncoder:
-    """Encodes by `tokenizers`, with any tokenizer, in one thread."""
+    """Encodes by `tokenizers`, with any tokenizer, which is its own from now on; in one thread."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         # One process a core encodes; an answer that the user gave before stands.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
-        self._tokenizer.encode_special_tokens = True
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
 
     def encode(self, texts: Sequence[str]) -> Tokens:
         """Encode ``texts``."""
@@ -92,10 +92,9 @@ class FastEncoder:
         os.environ["FASTOKENS_BPE_THREADS"] = "1"  # read when it encodes for the first time
         import fastokens  # noqa: PLC0415 - a build does without it
 
-        whole = Tokenizer.from_str(tokenizer.to_str())
-        whole.no_truncation()
-        whole.no_padding()
-        self._tokenizer: Any = fastokens.Tokenizer.from_json_str(whole.to_str())
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer: Any = fastokens.Tokenizer.from_json_str(tokenizer.to_str())
 
     def encode(self, texts: Sequence[str]) -> Tokens:
         """Encode ``texts``.
@@ -114,6 +113,7 @@ class GuardedEncoder:
     def __init__(self, fast: Encoder, reference: Encoder) -> None:
         self._fast = fast
         self._reference = reference
+        self._told = False
 
     def encode(self, texts: Sequence[str]) -> Tokens:
         """Encode ``texts``."""
@@ -130,7 +130,9 @@ class GuardedEncoder:
     def _encode_alone(self, text: str) -> NDArray[np.uint32]:
         tokens = _attempt(self._fast, [text])
         if isinstance(tokens, str):
-            say(f"fastokens fails on {_show(text)}, {tokens}; tokenizers encodes it")
+            if not self._told:  # there may be millions
+                say(f"fastokens fails on {_show(text)}, {tokens}; tokenizers encodes such texts")
+                self._told = True
             tokens = self._reference.encode([text])
         return tokens.ids
 

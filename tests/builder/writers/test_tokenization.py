@@ -1,5 +1,7 @@
 """The stage of tokens: the same bytes, whoever encodes, and word of who does."""
 
+import sys
+
 import pytest
 from tokenizers import Tokenizer, models, normalizers, trainers
 
@@ -60,3 +62,48 @@ def test_without_fastokens_tokenizers_encodes(build_with, monkeypatch):
 def test_for_a_small_corpus_fastokens_is_not_even_compared(build_with):
     _, said = build_with("1", worth=4 << 20)
     assert "tokenizers encodes: fastokens pays from 4 MiB of text on" in said
+
+
+ABORTS = """
+import os
+
+
+class Tokenizer:
+    @staticmethod
+    def from_json_str(_):
+        return Tokenizer()
+
+    def encode_batch_flat(self, texts, split_special_tokens):
+        os.abort()
+"""
+
+
+@pytest.fixture
+def aborting_fastokens(tmp_path, monkeypatch):
+    """In place of fastokens, one that ends every process that encodes with it."""
+    (tmp_path / "stand_in").mkdir()
+    (tmp_path / "stand_in" / "fastokens.py").write_text(ABORTS)
+    monkeypatch.syspath_prepend(tmp_path / "stand_in")
+    monkeypatch.delitem(sys.modules, "fastokens", raising=False)
+
+
+@pytest.mark.slow
+def test_a_fastokens_that_ends_its_process_in_the_comparison_ends_no_build(
+    build_with, aborting_fastokens
+):
+    fast, said = build_with("1")
+    slow, _ = build_with("0")
+    assert "which ends its process: " in said
+    assert fast == slow
+
+
+@pytest.mark.slow
+def test_a_fastokens_that_ends_its_process_in_a_unit_ends_no_build(
+    build_with, aborting_fastokens, monkeypatch
+):
+    monkeypatch.setattr(tokenization, "_choose_encoder", lambda *_: installed_version())
+    fast, said = build_with("1")
+    monkeypatch.setattr(tokenization, "_choose_encoder", lambda *_: "")
+    slow, _ = build_with("0")
+    assert "was killed" in said
+    assert fast == slow

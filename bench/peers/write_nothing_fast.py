@@ -1,0 +1,15 @@
+"""fastokens alone: what climbstream must do at least."""
+
+import json
+import sys
+from pathlib import Path
+
+from measure import cpu_seconds
+from tokenizers import Tokenizer
+
+from climbstream.builder.writers.encoder import FastEncoder
+
+work = Path(sys.argv[1])
+texts = json.loads((work / "texts.json").read_text())
+encoder = FastEncoder(Tokenizer.from_file(str(work / "tokenizer.json")))
+print(cpu_seconds(lambda: encoder.encode(texts))[0])
