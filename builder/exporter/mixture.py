@@ -20,7 +20,9 @@ from climbstream.builder.workdir import open_workdir
 from climbstream.loader.core.console import Progress, say
 from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.core.errors import UsageError
-from climbstream.loader.core.files import atomic_path, hash_json, read_json, write_json
+from climbstream.loader.core.files import atomic_path, hash_json, write_json
+from climbstream.loader.core.typed import Count, convert, located
+from climbstream.loader.core.workdir import read_plan
 from climbstream.loader.formats.documents import cluster_documents
 from climbstream.loader.formats.manifest import Manifest, load_index
 from climbstream.loader.formats.mixture import Mixture
@@ -127,16 +129,21 @@ def export_mixture(
     }
 
     def finished() -> object | None:
-        there = read_json(out / DONE) if (out / DONE).exists() else None
-        return {k: v for k, v in there.items() if k != "tokens"} if there else None
+        if not (out / DONE).exists():
+            return None
+        return {k: v for k, v in read_plan(out / DONE).items() if k != "tokens"}
 
     with open_workdir(out, ".drawn", plan, finished) as work:
         if work is not None:
             taken = _write(directory, manifest, due, work, out, to, rows, seed, workers)
             write_beside(directory, manifest, out, {"default": "."} if to == "parquet" else {})
             write_json(out / DONE, {**plan, "tokens": taken})
-    found: dict[str, int] = read_json(out / DONE)["tokens"]
-    return found
+    return located(_tokens_of, read_plan(out / DONE), str(out / DONE))
+
+
+def _tokens_of(done: dict[str, Any]) -> dict[str, int]:
+    """Return the tokens of each cluster that were written."""
+    return convert(done.get("tokens"), dict[str, Count], "count of tokens by cluster")
 
 
 def _write(

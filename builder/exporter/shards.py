@@ -20,7 +20,8 @@ from climbstream.builder.workdir import open_workdir
 from climbstream.loader.core.console import Progress, say
 from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.core.errors import UsageError
-from climbstream.loader.core.files import read_json, write_bytes, write_json
+from climbstream.loader.core.files import write_bytes, write_json
+from climbstream.loader.core.workdir import read_plan
 from climbstream.loader.formats.documents import cluster_documents
 from climbstream.loader.formats.manifest import Manifest, load_index
 from climbstream.loader.formats.mixture import Mixture
@@ -104,7 +105,7 @@ def export_shards(
     }
 
     def finished() -> object | None:
-        return read_json(out / DONE) if (out / DONE).exists() else None
+        return read_plan(out / DONE) if (out / DONE).exists() else None
 
     with open_workdir(out, ".export", plan, finished) as work:
         if work is not None:
