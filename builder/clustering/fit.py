@@ -5,6 +5,7 @@ The sample is as large for a large corpus as for a small one, and so is the memo
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,21 @@ from climbstream.builder.settings import BuildSettings
 from climbstream.loader.core.console import say
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import atomic_path, reading
+from climbstream.loader.core.typed import Count, Finite, convert, parse_json
 
 from .kmeans import automatic_count, fit_centroids
 
 MODEL = "model.npz"
+
+
+@dataclass(frozen=True, slots=True)
+class _Quality:
+    """What `Centroids.to_json` gave."""
+
+    centroids: Count
+    objective: Finite
+    tried: list[Finite]
+    empty: Count
 
 
 def sample_vectors(units: Sequence[Partition], settings: BuildSettings) -> NDArray[np.float32]:
@@ -85,4 +97,8 @@ def _embed(
 def read_fit(path: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
     """Read the centroids that lie in ``path``, and how good k-means found them to be."""
     with reading(path, "model of a build"), np.load(path, allow_pickle=False) as model:
-        return model["centroids"], json.loads(str(model["kmeans"]))
+        centroids = model["centroids"]
+        if centroids.dtype != np.float32 or centroids.ndim != 2 or not np.isfinite(centroids).all():
+            raise ValueError(f"its centroids are {centroids.dtype} {centroids.shape}")
+        quality = parse_json(str(model["kmeans"]).encode(), str(path))
+        return centroids, asdict(convert(quality, _Quality, "measure of k-means"))

@@ -24,7 +24,9 @@ from climbstream.loader.core.console import Progress, say
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.core.errors import UsageError
-from climbstream.loader.core.files import atomic_path, hash_json, read_json, write_json
+from climbstream.loader.core.files import atomic_path, hash_json, write_json
+from climbstream.loader.core.typed import Count, convert, located
+from climbstream.loader.core.workdir import read_plan
 from climbstream.loader.formats.documents import cluster_documents
 from climbstream.loader.formats.manifest import Manifest, load_index
 from climbstream.loader.formats.mixture import Mixture
@@ -127,8 +129,7 @@ def export_mixture(
             configs = {"default": "."} if job.to == "parquet" else {}
             write_beside(job.directory, manifest, job.out, configs)
             write_json(job.out / DONE, {**plan, "tokens": counts})
-    tokens_by_cluster: dict[str, int] = read_json(job.out / DONE)["tokens"]
-    return tokens_by_cluster
+    return located(_read_tokens, read_plan(job.out / DONE), str(job.out / DONE))
 
 
 def _tokens_due(manifest: Manifest, mixture: Mixture, tokens: int | None) -> NDArray[np.int64]:
@@ -149,11 +150,16 @@ def _tokens_due(manifest: Manifest, mixture: Mixture, tokens: int | None) -> NDA
     return due
 
 
+def _read_tokens(finished: dict[str, Any]) -> dict[str, int]:
+    """Return the tokens of each cluster that were written."""
+    return convert(finished.get("tokens"), dict[str, Count], "count of tokens by cluster")
+
+
 def _finished_plan(out: Path) -> object | None:
     """Plan of the export that ``out`` holds whole; None: it holds none."""
     if not (out / DONE).exists():
         return None
-    return {key: value for key, value in read_json(out / DONE).items() if key != "tokens"}
+    return {key: value for key, value in read_plan(out / DONE).items() if key != "tokens"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from climbstream.builder.workdir import open_workdir
 from climbstream.loader.core.console import Progress, say
 from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.core.errors import UsageError
-from climbstream.loader.core.files import read_json, write_bytes, write_json
+from climbstream.loader.core.files import write_bytes, write_json
+from climbstream.loader.core.workdir import read_plan
 from climbstream.loader.formats.documents import cluster_documents
 from climbstream.loader.formats.manifest import Manifest, load_index
 from climbstream.loader.formats.mixture import Mixture
@@ -119,7 +120,7 @@ def export_shards(
 
 def _finished_plan(out: Path) -> object | None:
     """Plan of the export that ``out`` holds whole; None: it holds none."""
-    return read_json(out / DONE) if (out / DONE).exists() else None
+    return read_plan(out / DONE) if (out / DONE).exists() else None
 
 
 def _write_files(job: ExportJob, manifest: Manifest, rows: Rows) -> None:

@@ -2,9 +2,19 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.typed import Finite, convert
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    sums: list[list[Finite]] | None
+    """Losses and rows, by cluster."""
 
 
 class ClusterLoss:
@@ -65,6 +75,14 @@ class ClusterLoss:
         return {"sums": None if self._sums is None else self._sums.tolist()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave, for the same clusters."""
-        sums = state["sums"]
+        """Go on from what `state_dict` gave, for the same clusters.
+
+        Raises:
+            InvalidDataError: It is none, or of another number of clusters.
+        """
+        sums = convert(state, _State, "state of losses by cluster").sums
+        if sums is not None and [len(row) for row in sums] != [len(self._names)] * 2:
+            raise InvalidDataError(
+                f"the state of losses is not one of {len(self._names)} clusters: give the same ones"
+            )
         self._sums = None if sums is None else torch.tensor(sums, dtype=torch.float64)

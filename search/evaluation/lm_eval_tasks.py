@@ -44,7 +44,26 @@ def read_task(name: str) -> list[Question]:
     if not kept.exists():
         say(f"lm-eval={name}: reading the task, which takes half a minute the first time")
         write_json(kept, [q.to_json() for q in _questions(name, _load(name, known=True))])
-    return [Question(query, tuple(choices), *rest) for query, choices, *rest in read_json(kept)]
+    return _read_kept(kept)
+
+
+def _read_kept(path: Path) -> list[Question]:
+    """Read the questions that were kept.
+
+    Raises:
+        InvalidDataError: They are none; without the file they are asked for again.
+    """
+    lines = read_json(path)
+    if not isinstance(lines, list):
+        raise InvalidDataError(f"{path} holds no list of questions; remove it, to have it again")
+    fields = ("query", "choices", "gold", "split", "between")
+    return [
+        Question.from_json(
+            dict(zip(fields, line if isinstance(line, list) else [], strict=False)),
+            f"{path}, question {number} (remove the file, to have it again)",
+        )
+        for number, line in enumerate(lines, start=1)
+    ]
 
 
 def _load(name: str, *, known: bool) -> Any:

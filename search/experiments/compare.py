@@ -4,13 +4,16 @@ Scores are on the half of the target that the search has not seen.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.local import LocalEngine
-from climbstream.loader.core.errors import ClimbError
+from climbstream.loader.core.errors import ClimbError, InvalidDataError
 from climbstream.loader.core.files import append_line, lock, read_lines
+from climbstream.loader.core.typed import Finite, Whole, convert, located
 from climbstream.loader.formats.outputs import COMPARE
 from climbstream.search.evaluation.comparison import Comparison
 from climbstream.search.evaluation.targets import target_hashes
@@ -21,6 +24,15 @@ from .proxy import PRELOAD, ProxyTask, run_proxy
 
 _RUNS = "runs.jsonl"
 """Scores of the runs that have ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A line of the log of runs."""
+
+    mixture: str
+    seed: Whole
+    scores: dict[str, Finite]
 
 
 def compare(
@@ -52,7 +64,7 @@ def compare(
     with lock(out):
         COMPARE.begin(out, plan)
         log = out / _RUNS
-        done = {(run["mixture"], run["seed"]): run["scores"] for run in read_lines(log)}
+        done = {(run.mixture, run.seed): run.scores for run in _read_runs(log, targets)}
         tasks = [
             ProxyTask(
                 directory=directory,
@@ -84,3 +96,20 @@ def compare(
         )
         for target in targets
     }
+
+
+def _read_runs(path: Path, targets: Sequence[str]) -> list[_Run]:
+    """Read the runs that have ended.
+
+    Raises:
+        InvalidDataError: A line holds none, or one with scores of other targets.
+    """
+
+    def read(value: Any) -> _Run:
+        run = convert(value, _Run, "run of a comparison")
+        if run.scores.keys() != set(targets):
+            raise InvalidDataError(f"there are scores of {', '.join(run.scores) or 'nothing'}")
+        return run
+
+    lines = enumerate(read_lines(path), start=1)
+    return [located(read, line, f"{path}, line {number}") for number, line in lines]

@@ -20,8 +20,9 @@ from climbstream.search.optimizer.presets import DOREMI
 from climbstream.search.training.base_model import check_base
 from climbstream.search.training.checkpoint import load_tensors, save_tensors
 from climbstream.search.training.doremi import DoReMi
+from climbstream.search.training.learner import first_model
 from climbstream.search.training.settings import TrainSettings
-from climbstream.search.training.trainer import default_mixture, first_model, train_model
+from climbstream.search.training.trainer import default_mixture, train_model
 
 from .proxy import PRELOAD, ProxyTask, run_proxy
 

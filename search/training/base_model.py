@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from climbstream.loader.core.errors import InvalidDataError, UsageError
-from climbstream.loader.core.files import hash_file, hash_json
+from climbstream.loader.core.files import hash_file, hash_json, read_json
+from climbstream.loader.core.typed import short
 from climbstream.loader.formats.manifest import TOKENIZER, Manifest
 from climbstream.loader.formats.tokenizer import read_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size", "max_position")
+"""How the names of numbers begin that decide the size of a model."""
+_LARGEST = 1 << 26
 
 
 def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> "PreTrainedModel":
@@ -25,6 +30,7 @@ def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> "PreTrainedM
     """
     if not (Path(folder) / "config.json").is_file():
         raise UsageError(f"{folder} holds no model: name a folder with config.json and its weights")
+    _check_config(Path(folder) / "config.json")
     # Seconds, which whoever only asks for a hash need not wait for.
     import torch  # noqa: PLC0415
     from transformers import AutoModelForCausalLM  # noqa: PLC0415
@@ -35,7 +41,7 @@ def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> "PreTrainedM
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True
         )
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a configuration may mislead its library anywhere
         reason = str(error).strip().partition("\n")[0]
         raise InvalidDataError(f"the model in {folder} cannot be loaded: {reason}") from None
     if model.config.vocab_size < vocab_size:
@@ -51,6 +57,24 @@ def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> "PreTrainedM
     model.config.use_cache = False
     model.train()
     return cast("PreTrainedModel", model)
+
+
+def _check_config(path: Path) -> None:
+    """See that a configuration of Hugging Face is one of a model that we may load.
+
+    Raises:
+        InvalidDataError: It is no JSON object, or a number that decides the size of the model is
+            none, or larger than that of any model.
+    """
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise InvalidDataError(f"{path} holds no configuration of a model, an object")
+    for name, value in config.items():
+        if name.startswith(_SIZES) and not (type(value) is int and 0 < value <= _LARGEST):
+            raise InvalidDataError(
+                f"{path}: {name} is {short(value)}; it should be a whole number from 1 to "
+                f"{_LARGEST:,}"
+            )
 
 
 def check_base(folder: str | Path | None, directory: str | Path, seq_len: int) -> None:

@@ -1,12 +1,54 @@
 """Checkpoints: tensors and plain values in one file of torch, whole or not at all."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from climbstream.loader.core.files import atomic_path, reading
+from climbstream.loader.core.typed import Finite, convert, located
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """All that a run needs to go on; its fields are the keys of the file."""
+
+    run: dict[str, Any]
+    """What decides the run, so that no other goes on from it."""
+    model: dict[str, Any]
+    tail: dict[str, Any]
+    optimizer: dict[str, Any]
+    schedule: dict[str, Any]
+    loader: dict[str, Any]
+    losses: list[Finite]
+    """Nats a token of each step so far."""
+    rule: dict[str, Any] | None = None
+    heard: dict[str, Any] | None = None
+    """What the rule is to be told of the steps since its last choice."""
+
+    def save(self, path: Path) -> None:
+        """Write it to ``path``.
+
+        Raises:
+            NoSpaceError: The disk has no room for it.
+        """
+        values = {name: getattr(self, name) for name in self.__slots__}
+        save_tensors({name: value for name, value in values.items() if value is not None}, path)
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device) -> "Checkpoint":
+        """Read what `save` wrote.
+
+        Raises:
+            InvalidDataError: It is no checkpoint; the message has the file and the field.
+        """
+        return located(_from_values, load_tensors(path, device), str(path))
+
+
+def _from_values(values: Any) -> Checkpoint:
+    return convert(values, Checkpoint, "checkpoint of a run")
 
 
 def save_tensors(state: Mapping[str, Any], path: Path) -> None:
@@ -26,10 +68,10 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, An
     Raises:
         InvalidDataError: It is no such file.
     """
-    with reading(path, "checkpoint of this climbstream"):
+    with reading(path, "file of tensors"):
         state = torch.load(path, map_location=device, weights_only=True)
         if not isinstance(state, dict):
-            raise ValueError(f"it holds a {type(state).__name__}")
+            raise TypeError(f"it holds no names with tensors, but a {type(state).__name__}")
     return state
 
 

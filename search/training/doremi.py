@@ -2,16 +2,27 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from climbstream.loader import Mixture
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.typed import Count, Finite, convert
 
 from .online_mixing import OnlineRule, row_means, token_losses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    weights: dict[str, Finite]
+    excess: dict[str, Finite]
+    total: dict[str, Finite]
+    choices: Count
 
 
 class DoReMi(OnlineRule):
@@ -87,6 +98,14 @@ class DoReMi(OnlineRule):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to the state that `state_dict` gave."""
-        self._weights, self._total = dict(state["weights"]), dict(state["total"])
-        self._excess, self._choices = dict(state["excess"]), state["choices"]
+        """Go to the state that `state_dict` gave.
+
+        Raises:
+            InvalidDataError: It is none, or of other clusters.
+        """
+        saved = convert(state, _State, "state of DoReMi")
+        clusters = self._prior.keys()
+        if saved.weights.keys() != clusters or saved.total.keys() != clusters:
+            raise InvalidDataError("the state of DoReMi is of other clusters")
+        self._weights, self._total = saved.weights, saved.total
+        self._excess, self._choices = saved.excess, saved.choices

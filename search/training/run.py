@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from climbstream.loader.core.console import Progress, say
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import lock, read_json, write_bytes, write_json, writing
 from climbstream.loader.core.signals import StopRequest
+from climbstream.loader.core.typed import Count, Finite, convert, located
 from climbstream.loader.core.waits import SlowStepWatch
 from climbstream.loader.formats.manifest import TOKENIZER
 from climbstream.loader.formats.outputs import TRAIN
@@ -73,8 +75,7 @@ def train_run(
             if job.rank == 0 and TRAIN.begin(out, plan, folders=("model",)):
                 say(f"going on with the run in {out}")
             if job.of_first((out / _RESULT).exists()):
-                result: dict[str, Any] = read_json(out / _RESULT)
-                return result
+                return _read_result(out / _RESULT)
             per_step = settings.seq_len * settings.batch_rows
             total = settings.steps * per_step
 
@@ -123,6 +124,28 @@ def train_run(
                 (out / _CHECKPOINT).unlink(missing_ok=True)
             # The others end when all is written.
             return dict(job.of_first(result))
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    loss: Finite
+    steps: Count
+    tokens: Count
+    served: dict[str, Count]
+    epochs: dict[str, Finite]
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    """Read the result of a run that has ended.
+
+    Raises:
+        InvalidDataError: It is no such result.
+    """
+    return asdict(located(_result_from_json, read_json(path), str(path)))
+
+
+def _result_from_json(value: Any) -> _Result:
+    return convert(value, _Result, "result of a run")
 
 
 def _leave(model: "PreTrainedModel", directory: str | Path, end: int | None, out: Path) -> None:

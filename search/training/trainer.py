@@ -8,21 +8,19 @@ another number of ranks changes no batch, but the order in which floats are adde
 
 import math
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 
 from climbstream.loader import Manifest, Mixture, MixtureLoader
-from climbstream.loader.core.engines.local import own_device
 from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.files import reading
 from climbstream.loader.core.renamed import renamed_parameters
 from climbstream.loader.core.signals import Stopped, StopRequest
+from climbstream.loader.core.typed import located
 from climbstream.loader.core.workdir import check_same_config
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.monitoring.cluster_loss import ClusterLoss
@@ -30,13 +28,11 @@ from climbstream.loader.monitoring.metrics import Writer, append_metrics, say_en
 from climbstream.loader.reading.row_source import served_shares
 from climbstream.loader.weights.schedule import Schedule
 
-from .base_model import load_base
-from .checkpoint import load_tensors, save_tensors
+from .checkpoint import Checkpoint
 from .distributed import ALONE, Job
-from .model import make_model
-from .online_mixing import OnlineRule, row_means, token_losses
+from .learner import Learner
+from .online_mixing import OnlineRule, row_means
 from .settings import TrainSettings
-from .weight_average import WeightAverage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,6 +50,43 @@ class TrainedModel:
     served: dict[str, int]
     """Tokens by cluster."""
     epochs: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RunFiles:
+    """What a run leaves and takes up, as of `train_model`."""
+
+    checkpoint: Path | None
+    every: int
+    weights_log: Path | None
+    ledger: Path | None
+    metrics: Path | None
+    writers: Sequence[Writer]
+    weights_file: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RunPlan:
+    """What decides a run, as of `train_model`."""
+
+    directory: str | Path
+    mixture: Mixture | Schedule
+    settings: TrainSettings
+    seed: int
+    max_epochs: float | None
+    rule: OnlineRule | None
+
+    def to_json(self, manifest: Manifest) -> dict[str, Any]:
+        """Return it as JSON values, for a checkpoint."""
+        rule = self.rule
+        return {
+            "shards": manifest.fingerprint,
+            **mixture_config(self.mixture),
+            "settings": self.settings.to_json(),
+            "seed": self.seed,
+            **({} if self.max_epochs is None else {"max_epochs": self.max_epochs}),
+            **({} if rule is None else {"rule": type(rule).__name__, "every": rule.every}),
+        }
 
 
 @renamed_parameters(log="weights_log", served="ledger")
@@ -76,7 +109,7 @@ def train_model(
     on_step: Callable[[int, float], None] | None = None,
     stop: StopRequest | None = None,
 ) -> TrainedModel:
-    """Train one model, on the device of this process (`own_device`); in bfloat16 on a GPU.
+    """Train one model, on the device of this process; in bfloat16 on a GPU.
 
     Args:
         directory: Shards, a folder or URL.
@@ -102,137 +135,201 @@ def train_model(
         InvalidDataError: The loss is not finite, or the checkpoint is of another run.
         UsageError: All clusters are used up before the end.
     """
-    manifest = Manifest.load(directory)
-    run: dict[str, Any] = {}
-    if checkpoint is not None:  # a proxy has none, and need not hash its base for it
-        run = {
-            "shards": manifest.fingerprint,
-            **mixture_config(mixture),
-            "settings": settings.to_json(),
-            "seed": seed,
-            **({} if max_epochs is None else {"max_epochs": max_epochs}),
-            **({} if rule is None else {"rule": type(rule).__name__, "every": rule.every}),
-        }
-    device = torch.device(own_device())
-    model = first_model(settings, manifest.vocab_size, seed)
-    torch.nn.Module.to(model, device)  # what wraps `to` in a pretrained model hides its arguments
-    trained = job.spread(model)
-    tail = WeightAverage(model, settings)
-    optimizer = AdamW(model.parameters(), settings.learning_rate, (0.9, 0.95), weight_decay=0.1)
-    schedule = LambdaLR(optimizer, settings.rate)
-    loader = MixtureLoader(
-        directory,
-        mixture,
-        seq_len=settings.seq_len,
-        batch_rows=settings.batch_rows,
-        rank=job.rank,
-        world_size=job.world_size,
-        agreement=job.agreement(),
+    plan = _RunPlan(
+        directory=directory,
+        mixture=mixture,
+        settings=settings,
         seed=seed,
-        fraction=settings.part,
+        max_epochs=max_epochs,
+        rule=rule,
+    )
+    files = _RunFiles(
+        checkpoint=checkpoint,
+        every=every,
         weights_log=weights_log,
         ledger=ledger,
-        max_epochs=max_epochs,
+        metrics=metrics,
+        writers=writers,
         weights_file=weights_file,
     )
-    losses: list[float] = []
-    heard = ClusterLoss(loader.names)
-    if checkpoint is not None and checkpoint.exists():
-        saved = load_tensors(checkpoint, device)
-        check_same_config(saved["run"], run, checkpoint)
-        model.load_state_dict(saved["model"])
-        tail.load_state_dict(saved["tail"])
-        optimizer.load_state_dict(saved["optimizer"])
-        schedule.load_state_dict(saved["schedule"])
-        loader.load_state_dict(saved["loader"])
-        losses = saved["losses"]
-        if rule is not None:
-            rule.load_state_dict(saved["rule"])
-            heard.load_state_dict(saved["heard"])
-    by_cluster = ClusterLoss(loader.names)
-    version = -1
-    for step in range(loader.step, settings.steps):
-        if metrics is not None and job.rank == 0 and step % _METRICS_EVERY == 0:
-            version = _look_ahead(loader, version, settings.steps)
-        if (given := next(loader, None)) is None:
+    training = _Training(plan, files, job)
+    training.resume()
+    return training.run(on_step, stop)
+
+
+class _Training:
+    """A run on its way."""
+
+    def __init__(self, plan: _RunPlan, files: _RunFiles, job: Job) -> None:
+        manifest = Manifest.load(plan.directory)
+        self._plan, self._files, self._job = plan, files, job
+        self._settings, self._rule = plan.settings, plan.rule
+        # A proxy has no checkpoint, and need not hash its base for it.
+        self._config = plan.to_json(manifest) if files.checkpoint else {}
+        self._learner = Learner(plan.settings, manifest.vocab_size, plan.seed, job)
+        self._loader = MixtureLoader(
+            plan.directory,
+            plan.mixture,
+            seq_len=plan.settings.seq_len,
+            batch_rows=plan.settings.batch_rows,
+            rank=job.rank,
+            world_size=job.world_size,
+            agreement=job.agreement(),
+            seed=plan.seed,
+            fraction=plan.settings.part,
+            weights_log=files.weights_log,
+            ledger=files.ledger,
+            max_epochs=plan.max_epochs,
+            weights_file=files.weights_file,
+        )
+        self._losses: list[float] = []
+        self._rule_losses = ClusterLoss(self._loader.names)
+        self._cluster_losses = ClusterLoss(self._loader.names)
+        self._weights_version = -1
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, if there is one.
+
+        Raises:
+            InvalidDataError: It is of another run, or is damaged.
+        """
+        path = self._files.checkpoint
+        if path is None or not path.exists():
+            return
+        saved = Checkpoint.load(path, self._learner.device)
+        check_same_config(saved.run, self._config, path)
+        with reading(path, "checkpoint of this run"):
+            located(self._restore, saved, str(path))
+
+    def _restore(self, saved: Checkpoint) -> None:
+        """Go to where ``saved`` was made."""
+        self._loader.load_state_dict(saved.loader)
+        if len(saved.losses) != self._loader.step:
+            raise ValueError(f"it has {len(saved.losses)} losses at step {self._loader.step}")
+        parts = {name: getattr(saved, name) for name in self._learner.state_dict()}
+        self._learner.load_state_dict(parts, self._loader.step)
+        if self._rule is not None:
+            if saved.rule is None or saved.heard is None:
+                raise ValueError("it has no state of the rule that changes weights")
+            self._rule.load_state_dict(saved.rule)
+            self._rule_losses.load_state_dict(saved.heard)
+        self._losses = saved.losses
+
+    def run(
+        self, on_step: Callable[[int, float], None] | None, stop: StopRequest | None
+    ) -> TrainedModel:
+        """Train until the end, or until ``stop`` asks for it."""
+        steps = self._settings.steps
+        for step in range(self._loader.step, steps):
+            if step % _METRICS_EVERY == 0:
+                self._say_ends()
+            stopping = self._step(step, asked=stop is not None and stop.number is not None)
+            if on_step is not None:
+                on_step(step + 1, self._losses[-1])
+            if (step + 1) % _METRICS_EVERY == 0 or step + 1 == steps:
+                self._write_metrics()
+            stops = stopping and step + 1 < steps
+            if stops or (step + 1) % self._files.every == 0:
+                self._save()
+            if stops:
+                assert stop is not None
+                self._stop(step + 1, stop)
+        self._loader.flush()
+        last = self._losses[-max(1, steps // 10) :]
+        model = self._learner.finish()
+        return TrainedModel(
+            model, sum(last) / len(last), self._loader.tokens_served, self._loader.epochs
+        )
+
+    def _step(self, step: int, *, asked: bool) -> bool:
+        """Train on one batch; return whether any rank was ``asked`` to stop.
+
+        Raises:
+            UsageError: All clusters are used up.
+            InvalidDataError: The loss is not finite.
+        """
+        if (rows := next(self._loader, None)) is None:
             raise UsageError(
-                f"the data ends at step {step:,} of {settings.steps:,}: all clusters with weight "
-                f"were gone through {max_epochs:g} times; allow more epochs, or fewer tokens"
+                f"the data ends at step {step:,} of {self._settings.steps:,}: all clusters with "
+                f"weight were gone through {self._plan.max_epochs:g} times; allow more epochs, or "
+                "fewer tokens"
             )
-        batch = given["input_ids"].to(device)
-        with _precision(device):
-            logits = trained(input_ids=batch).logits
-        of_tokens = token_losses(logits, batch)
+        batch, clusters = rows["input_ids"].to(self._learner.device), rows["cluster_ids"]
+        of_tokens = self._learner.losses(batch)
         of_rows = row_means(of_tokens)
-        if metrics is not None:
-            by_cluster.add(given["cluster_ids"], of_rows)
+        if self._files.metrics is not None:
+            self._cluster_losses.add(clusters, of_rows)
         loss = of_rows.mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        tail.add(step)
-        asked = float(stop is not None and stop.number is not None)
-        # One sum for both, so that all ranks hear of it at the same step.
-        total, stopping = job.sum(torch.stack([loss.detach(), loss.new_tensor(asked)])).tolist()
-        losses.append(total / job.world_size)
-        if not math.isfinite(losses[-1]):
+        self._learner.learn(loss, step)
+        # One sum for both, so that all ranks hear of a stop at the same step.
+        both = torch.stack([loss.detach(), loss.new_tensor(float(asked))])
+        total, stopping = self._job.sum(both).tolist()
+        self._losses.append(total / self._job.world_size)
+        if not math.isfinite(self._losses[-1]):
             raise InvalidDataError(
-                f"the loss is not finite at step {step + 1} of {settings.steps}; "
-                f"try a smaller learning rate than {settings.learning_rate:g}"
+                f"the loss is not finite at step {step + 1} of {self._settings.steps}; "
+                f"try a smaller learning rate than {self._settings.learning_rate:g}"
             )
-        if rule is not None:
-            heard.add(given["cluster_ids"], rule.measure(batch, of_tokens))
-            if (step + 1) % rule.every == 0:
-                _follow(loader, rule.follow(heard.take()), type(rule).__name__)
-        if on_step is not None:
-            on_step(step + 1, losses[-1])
-        if metrics is not None and ((step + 1) % _METRICS_EVERY == 0 or step + 1 == settings.steps):
-            cluster_loss = by_cluster.take(job.sum)
-            if job.rank == 0:
-                found = loader.metrics()
-                append_metrics(metrics, found, loss=losses[-1], cluster_loss=cluster_loss)
-                found |= {"loss": losses[-1], "cluster_loss": cluster_loss}
-                write_metrics(found, *writers)
-        stops = bool(stopping) and step + 1 < settings.steps
-        if checkpoint is not None and job.rank == 0 and (stops or (step + 1) % every == 0):
-            state = {
-                "run": run,
-                "model": model.state_dict(),
-                "tail": tail.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
-                "loader": loader.state_dict(),
-                "losses": losses,
-            }
-            if rule is not None:
-                state |= {"rule": rule.state_dict(), "heard": heard.state_dict()}
-            save_tensors(state, checkpoint)
-        if stops:
-            loader.flush()
-            job.of_first(None)  # nobody ends before it is saved
-            assert stop is not None
-            raise Stopped(
-                stop.number or signal.SIGTERM,
-                f"stopped after step {step + 1:,} of {settings.steps:,}, saved in {checkpoint}; "
-                "run the same command again to go on there",
-            )
-    loader.flush()
-    tail.put()
-    last = losses[-max(1, settings.steps // 10) :]
-    return TrainedModel(model, sum(last) / len(last), loader.tokens_served, loader.epochs)
+        if self._rule is not None:
+            self._rule_losses.add(clusters, self._rule.measure(batch, of_tokens))
+            if (step + 1) % self._rule.every == 0:
+                self._follow(self._rule)
+        return bool(stopping)
 
+    def _follow(self, rule: OnlineRule) -> None:
+        """Let the weights that ``rule`` chooses hold from the next step on, unless they do.
 
-def first_model(settings: TrainSettings, vocab_size: int, seed: int) -> "PreTrainedModel":
-    """Make the model that a run begins with.
+        After a resume the log may be ahead of the checkpoint: then it has them for this step
+        already.
+        """
+        if (weights := rule.follow(self._rule_losses.take())) is not None:
+            mixture = Mixture.of(weights)
+            if mixture.fingerprint != self._loader.mixture.fingerprint:
+                self._loader.set_weights(mixture, why=type(rule).__name__)
 
-    Raises:
-        UsageError: The base does not fit, or there is no such size.
-    """
-    if settings.base is not None:
-        return load_base(settings.base, vocab_size, settings.seq_len)
-    return make_model(settings.model, vocab_size, settings.seq_len, seed)
+    def _say_ends(self) -> None:
+        """Say what will be used up before the end, if weights have changed since that was said."""
+        if self._files.metrics is None or self._job.rank != 0:
+            return
+        metrics = self._loader.metrics()
+        if metrics["weights"] != self._weights_version:
+            say_ends(metrics, self._settings.steps)
+        self._weights_version = int(metrics["weights"])
+
+    def _write_metrics(self) -> None:
+        """Write the numbers of the last steps; every rank calls this at the same step."""
+        if self._files.metrics is None:
+            return
+        cluster_loss = self._cluster_losses.take(self._job.sum)
+        if self._job.rank == 0:
+            metrics, loss = self._loader.metrics(), self._losses[-1]
+            append_metrics(self._files.metrics, metrics, loss=loss, cluster_loss=cluster_loss)
+            metrics |= {"loss": loss, "cluster_loss": cluster_loss}
+            write_metrics(metrics, *self._files.writers)
+
+    def _save(self) -> None:
+        """Write the checkpoint, if there is to be one."""
+        if self._files.checkpoint is None or self._job.rank != 0:
+            return
+        rule = self._rule
+        Checkpoint(
+            run=self._config,
+            **self._learner.state_dict(),
+            loader=self._loader.state_dict(),
+            losses=self._losses,
+            rule=None if rule is None else rule.state_dict(),
+            heard=None if rule is None else self._rule_losses.state_dict(),
+        ).save(self._files.checkpoint)
+
+    def _stop(self, step: int, stop: StopRequest) -> None:
+        """End after ``step`` steps, when all is saved."""
+        self._loader.flush()
+        self._job.of_first(None)  # no rank ends before it is saved
+        raise Stopped(
+            stop.number or signal.SIGTERM,
+            f"stopped after step {step:,} of {self._settings.steps:,}, saved in "
+            f"{self._files.checkpoint}; run the same command again to go on there",
+        )
 
 
 def mixture_config(mixture: Mixture | Schedule) -> dict[str, Any]:
@@ -245,28 +342,3 @@ def mixture_config(mixture: Mixture | Schedule) -> dict[str, Any]:
 def default_mixture(directory: str | Path, settings: TrainSettings) -> Mixture:
     """Return what the loader serves by default: token shares of clusters that have a row."""
     return served_shares(ShardDirectory.open(directory), settings.seq_len)
-
-
-def _precision(device: torch.device) -> AbstractContextManager[object]:
-    """Compute in bfloat16 on a GPU; weights, sums of losses and the optimizer stay float32."""
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
-
-
-def _follow(loader: MixtureLoader, weights: Mapping[str, float] | None, why: str) -> None:
-    """Let ``weights`` hold from the next step on, unless they do.
-
-    After a resume the log may be ahead of the checkpoint: then it has them for this step already.
-    """
-    if weights is None:
-        return
-    mixture = Mixture.of(weights)
-    if mixture.fingerprint != loader.mixture.fingerprint:
-        loader.set_weights(mixture, why=why)
-
-
-def _look_ahead(loader: MixtureLoader, version: int, end: int) -> int:
-    """Say what will be used up before ``end``, if weights are not those of ``version`` any more."""
-    found = loader.metrics()
-    if found["weights"] != version:
-        say_ends(found, end)
-    return int(found["weights"])

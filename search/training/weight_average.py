@@ -1,14 +1,23 @@
 """The mean of the weights over the last steps of a run."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from climbstream.loader.core.typed import Count, convert
 
 from .settings import TrainSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    count: Count
+    means: list[Any]
 
 
 class WeightAverage:
@@ -45,6 +54,16 @@ class WeightAverage:
         return {"count": self._count, "means": self._means}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to the state that `state_dict` gave."""
+        """Go to the state that `state_dict` gave.
+
+        Raises:
+            InvalidDataError: It is none.
+            ValueError: It is of another model.
+        """
+        saved = convert(state, _State, "mean of weights")
+        shapes = [mean.shape for mean in saved.means]
+        wanted = [weight.shape for weight in self._weights] if saved.count else []
+        if shapes != wanted:
+            raise ValueError("its mean of weights is of another model")
         device = self._weights[0].device
-        self._count, self._means = state["count"], [mean.to(device) for mean in state["means"]]
+        self._count, self._means = saved.count, [mean.to(device) for mean in saved.means]

@@ -1,0 +1,125 @@
+"""Learner: a model and what changes its weights, a batch at a time."""
+
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from climbstream.loader.core.engines.local import own_device
+
+from .base_model import load_base
+from .distributed import Job
+from .model import make_model
+from .online_mixing import token_losses
+from .settings import TrainSettings
+from .weight_average import WeightAverage
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Learner:
+    """One model on the device of this process (`own_device`), with its optimizer and schedule.
+
+    On a GPU it computes in bfloat16; weights, sums of losses and the optimizer stay float32.
+    """
+
+    def __init__(self, settings: TrainSettings, vocab_size: int, seed: int, job: Job) -> None:
+        self.device = torch.device(own_device())
+        self.model = first_model(settings, vocab_size, seed)
+        # What wraps `to` in a pretrained model hides its arguments.
+        torch.nn.Module.to(self.model, self.device)
+        self._spread = job.spread(self.model)
+        self._average = WeightAverage(self.model, settings)
+        self._optimizer = AdamW(
+            self.model.parameters(), settings.learning_rate, (0.9, 0.95), weight_decay=0.1
+        )
+        self._schedule = LambdaLR(self._optimizer, settings.rate)
+
+    def losses(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return nats of the token after each of ``batch``, float32 ``[rows, seq_len]``."""
+        with self._precision():
+            logits = self._spread(input_ids=batch).logits
+        return token_losses(logits, batch)
+
+    def learn(self, loss: torch.Tensor, step: int) -> None:
+        """Change the weights so that ``loss``, of step ``step`` from 0, falls."""
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self._optimizer.step()
+        self._schedule.step()
+        self._optimizer.zero_grad()
+        self._average.add(step)
+
+    def finish(self) -> "PreTrainedModel":
+        """Return the model with the mean weights of its last steps."""
+        self._average.put()
+        return self.model
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that changes from step to step."""
+        return {
+            "model": self.model.state_dict(),
+            "tail": self._average.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
+        """Go to the state that `state_dict` gave after ``step`` steps.
+
+        Raises:
+            ValueError: It is of another model, or contradicts itself; or another error of torch.
+        """
+        self.model.load_state_dict(state["model"])
+        self._average.load_state_dict(state["tail"])
+        before = _constants(self._optimizer)
+        self._optimizer.load_state_dict(state["optimizer"])
+        rates = list(self._schedule.base_lrs)
+        self._schedule.load_state_dict(state["schedule"])
+        if (self._schedule.last_epoch, self._schedule.base_lrs) != (step, rates):
+            raise ValueError(f"its schedule is not that of step {step}")
+        self._check_optimizer(before)
+
+    def _check_optimizer(self, constants: list[dict[str, Any]]) -> None:
+        """Raise `ValueError` unless the optimizer is one of this model at this step."""
+        if _constants(self._optimizer) != constants:
+            raise ValueError("its optimizer has other settings")
+        for group, factor in zip(
+            self._optimizer.param_groups, self._schedule.lr_lambdas, strict=True
+        ):
+            rate = group["initial_lr"] * factor(self._schedule.last_epoch)
+            if not math.isclose(group["lr"], rate):
+                raise ValueError(f"its learning rate is {group['lr']}, and should be {rate}")
+        for weight, moments in self._optimizer.state.items():
+            shapes = {name: value.shape for name, value in moments.items()}
+            wanted = dict.fromkeys(("exp_avg", "exp_avg_sq"), weight.shape)
+            if shapes != {"step": torch.Size([]), **wanted}:
+                raise ValueError("its optimizer is of another model")
+
+    def _precision(self) -> AbstractContextManager[object]:
+        gpu = self.device.type == "cuda"
+        return torch.autocast("cuda", torch.bfloat16) if gpu else nullcontext()
+
+
+def first_model(settings: TrainSettings, vocab_size: int, seed: int) -> "PreTrainedModel":
+    """Make the model that a run begins with.
+
+    Raises:
+        UsageError: The base does not fit, or there is no such size.
+    """
+    if settings.base is not None:
+        return load_base(settings.base, vocab_size, settings.seq_len)
+    return make_model(settings.model, vocab_size, settings.seq_len, seed)
+
+
+def _constants(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Return the settings of an optimizer that no step changes."""
+    return [
+        {name: value for name, value in group.items() if name not in ("params", "lr")}
+        for group in optimizer.param_groups
+    ]
