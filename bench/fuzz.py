@@ -45,6 +45,7 @@ from climbstream.builder.settings import BuildSettings
 from climbstream.loader import Manifest, Mixture, MixtureLoader
 from climbstream.loader.cli import main as cli
 from climbstream.loader.core.files import hash_bytes, hash_json, read_json
+from climbstream.loader.core.log import show_messages
 from climbstream.loader.monitoring.metrics import append_metrics
 from climbstream.loader.state import LoaderState
 from climbstream.loader.weights.request import open_weights_log, write_request
@@ -593,6 +594,7 @@ def main() -> None:
     names = options.format or list(FORMATS)
     cases, failures, seconds = Counter(), Counter(), Counter()
     torch.set_num_threads(1)
+    show_messages()
     for module in PRELOAD:
         importlib.import_module(module)
     with tempfile.TemporaryDirectory(prefix="climbstream-fuzz-") as place:

@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from climbstream.loader.core.console import say
+from climbstream.loader.core.log import get_logger
+
+logger = get_logger(__name__)
+
 
 SWITCH = "CLIMBSTREAM_FASTOKENS"
 """The environment variable that, set to ``0``, leaves all work to `tokenizers`."""
@@ -130,7 +133,7 @@ class GuardedEncoder:
     def _encode_alone(self, text: str) -> NDArray[np.uint32]:
         tokens = _attempt(self._fast, [text])
         if isinstance(tokens, str):
-            say(f"fastokens fails on {_show(text)}, {tokens}; tokenizers encodes it")
+            logger.info(f"fastokens fails on {_show(text)}, {tokens}; tokenizers encodes it")
             tokens = self._reference.encode([text])
         return tokens.ids
 
