@@ -27,7 +27,6 @@ from climbstream.builder.selection.selection import Selection, identify, select_
 from climbstream.builder.writers.catalogue import read_seen, write_catalogue, write_heldout
 from climbstream.builder.writers.shards import WrittenCluster, write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
-from climbstream.loader.core.console import say
 from climbstream.loader.core.engines.engine import Engine, open_engine
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import (
@@ -38,6 +37,7 @@ from climbstream.loader.core.files import (
     write_bytes,
     write_json,
 )
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.workdir import begin_or_resume
 from climbstream.loader.formats.clusters import ClusterInfo, load_clusters, save_clusters
 from climbstream.loader.formats.manifest import (
@@ -52,6 +52,8 @@ from climbstream.loader.formats.outputs import BASE, WORK
 from .settings import BuildSettings, complete_settings
 from .staging import finish_commit
 from .workdir import is_vacant
+
+logger = get_logger(__name__)
 
 
 def append(
@@ -97,7 +99,7 @@ def append(
         }
         earlier = manifest.provenance.get("appended", [])
         if earlier and earlier[-1]["sources"] == plan["sources"]:
-            say(f"these sources have been appended to {out} already")
+            logger.info(f"these sources have been appended to {out} already")
             return manifest
         work = out / WORK
         if begin_or_resume(
@@ -107,9 +109,9 @@ def append(
             leaves=() if is_vacant(work) else (WORK,),
             folders=(f"{WORK}/**", "clusters/*", "documents"),
         ):
-            say(f"going on with the append to {out}")
+            logger.info(f"going on with the append to {out}")
         if "languages" not in manifest.provenance["settings"]:
-            say(
+            logger.info(
                 f"  {out} was built by an earlier version, which took text without spaces for one "
                 "word; of such text, near copies of its documents are not found"
             )

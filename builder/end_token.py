@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from climbstream.loader.core.console import say
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import read_regular
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import parse_json, short
+
+logger = get_logger(__name__)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -71,10 +73,10 @@ class EndToken:
     def tell(self) -> None:
         """Print which token it is."""
         if self.id is None:
-            say(f"documents have no end token ({self.source})")
+            logger.warning(f"documents have no end token ({self.source})")
         else:
             name = f"{self.name}, " if self.name else ""
-            say(f"documents end with {name}token {self.id}, by {self.source}")
+            logger.info(f"documents end with {name}token {self.id}, by {self.source}")
 
 
 def find_end_token(

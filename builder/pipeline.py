@@ -27,10 +27,10 @@ from climbstream.builder.writers.catalogue import write_catalogue, write_heldout
 from climbstream.builder.writers.shards import write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
 from climbstream.builder.writers.tokenizer import fit_tokenizer, load_tokenizer, token_dtype
-from climbstream.loader.core.console import say
 from climbstream.loader.core.engines.engine import Engine, open_engine
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import atomic_path, hash_file, hash_json, lock, write_json
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.workdir import check_same_config
 from climbstream.loader.formats.clusters import save_clusters
 from climbstream.loader.formats.manifest import MANIFEST, Manifest, hash_files
@@ -40,6 +40,8 @@ from .end_token import EndToken, find_end_token, read_configs, trained_end_token
 from .settings import BuildSettings, complete_settings, effect_of_change
 from .staging import finish_commit
 from .workdir import begin_in, remove_work
+
+logger = get_logger(__name__)
 
 
 def build(
@@ -84,7 +86,7 @@ def build(
             remove_work(out / WORK)
         else:
             check_losses(Manifest.load(out).conservation[:2], strict=strict)
-            say(f"{out} is built already, from these sources with these settings")
+            logger.info(f"{out} is built already, from these sources with these settings")
     return Manifest.load(out)
 
 
@@ -153,7 +155,7 @@ def _begun(
         end = _end_token(settings)
         plan["end"] = end.to_json()
         if begin_in(out, WORK, plan, effect_of_change):
-            say(f"going on with the build in {out}")
+            logger.info(f"going on with the build in {out}")
         end.tell()
         with open_engine(engine, workers, out / WORK / "plan.json") as opened:
             yield _Begun(opened, found, left_out, plan)

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from climbstream.loader.core.console import say
 from climbstream.loader.core.files import is_temporary, lock
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.workdir import begin_or_resume, check_same_config
 from climbstream.loader.formats.outputs import BASE, keys_of
+
+logger = get_logger(__name__)
 
 _PLANS = ("builder", "importer", "exporter", "drawn", BASE)
 """Kinds of work: the plan of each has one of these keys."""
@@ -37,11 +39,11 @@ def open_workdir(
         if (finished_plan := finished()) is not None:
             check_same_config(finished_plan, plan, out)
             remove_work(work)
-            say(f"{out} is finished already, from these sources with these settings")
+            logger.info(f"{out} is finished already, from these sources with these settings")
             yield None
             return
         if begin_in(out, hidden, plan):
-            say(f"going on with what was begun in {out}")
+            logger.info(f"going on with what was begun in {out}")
         yield work
         remove_work(work)
 
@@ -65,7 +67,7 @@ def remove_work(work: Path) -> None:
     """
     if not is_work(work):
         if os.path.lexists(work):
-            say(f"{work} stays: it holds no plan of this command")
+            logger.warning(f"{work} stays: it holds no plan of this command")
         return
     for path in work.iterdir():
         if path.is_dir() and not path.is_symlink():

@@ -6,11 +6,10 @@ them, and `MixtureDataset` hands it to a `DataLoader` of torch. Names load on fi
 manifest does not import torch.
 """
 
-from typing import TYPE_CHECKING
-
 from .core.lazy import load_on_use
 from .core.version import __version__ as __version__
 
+TYPE_CHECKING = False  # typing takes a while to load, in which Ctrl-C would show a traceback
 if TYPE_CHECKING:
     from .dataset import MixtureDataset
     from .formats.manifest import Manifest

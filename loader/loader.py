@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from climbstream.loader.audit.ledger import Ledger, Opening
-from climbstream.loader.core.console import say
 from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.renamed import renamed_attribute, renamed_parameters
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import Manifest
@@ -45,6 +45,8 @@ from climbstream.loader.weights.update import WeightsUpdate
 
 from .lookahead import ON_EXHAUSTED, Lookahead
 from .state import LoaderState
+
+logger = get_logger(__name__)
 
 Weights = Mixture | Mapping[str, float] | str | Path | Schedule | None
 WeightsFunction = Callable[[int], Mixture | Mapping[str, float] | None]
@@ -216,7 +218,8 @@ class MixtureLoader:
         cache = ShardCache(Path(cache_dir) if cache_dir is not None else None, limit=cache_bytes)
         sources = [RowSource(self.shards, name, self._run, cache) for name in self.names]
         self._open_shards = OpenShards(sources, self.lanes)
-        rows = {source.name: source.rows for source in sources}
+        self._epoch_rows = rows = {source.name: source.rows for source in sources}
+        self._batches: list[tuple[int, int]] | None = [(0, self.batch_rows)]
         self._limits = EpochLimits(max_epochs, self.names, np.array([*rows.values()], np.int64))
         live = weights_file is not None or weights_function is not None
         self._weights = WeightsController(
@@ -440,7 +443,11 @@ class MixtureLoader:
     def _state(self) -> LoaderState:
         """Return the state after the last batch returned."""
         return LoaderState.at(
-            self._lookahead.position(), self._run, self.manifest, self._weights.log
+            self._lookahead.position(),
+            self._run,
+            self.manifest,
+            self._weights.log,
+            self._batches,
         )
 
     @_one_at_a_time
@@ -455,8 +462,10 @@ class MixtureLoader:
         self._lookahead.check_not_planning()
         value = LoaderState.from_json(state)
         value.check_run(self._run, self.manifest)
+        value.check_rows(self._epoch_rows)
         self.flush()
         self._weights.adopt(value.records(), value.step)
+        self._batches = value.batches_from(self.batch_rows)
         self._lookahead.go_to(value.position())
         self._count_from_here()
         self._open_ledger()
@@ -483,7 +492,7 @@ class MixtureLoader:
             and isinstance(start, Mixture)
             and (misfit := self.manifest.misfit(start))
         ):
-            say(misfit)
+            logger.warning(misfit)
         self._weights.begin(start, lambda: served_shares(self.shards, self.seq_len, self.pack))
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.loader.audit.ledger import Ledger
-from climbstream.loader.core.console import say
 from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.mixture import ONE
 from climbstream.loader.reading.open_shards import OpenShards
 from climbstream.loader.sampling.epoch_limits import EpochLimits
@@ -20,6 +20,8 @@ from climbstream.loader.sampling.lanes import next_runs
 from climbstream.loader.sampling.planner import BatchPlanner, PlannedSteps, Position
 from climbstream.loader.sampling.quotas import allocate_rows
 from climbstream.loader.weights.controller import WeightsController
+
+logger = get_logger(__name__)
 
 ON_EXHAUSTED = ("renormalise", "stop", "error")
 _SHARDS_AHEAD = 8
@@ -185,6 +187,6 @@ class Lookahead:
         if self._on_exhausted == "stop" or not self._weights.cap(
             [*over], position.step, f"max_epochs: {what}"
         ):
-            say(f"step {position.step}: the data ends, for want of {what}")
+            logger.warning(f"step {position.step}: the data ends, for want of {what}")
             raise StopIteration
-        say(f"step {position.step}: no more of {what}; the others share its weight")
+        logger.warning(f"step {position.step}: no more of {what}; the others share its weight")

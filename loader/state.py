@@ -1,5 +1,6 @@
 """LoaderState: what a loader must know to go on after a batch; the same on every rank."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any, Self
@@ -41,11 +42,21 @@ class LoaderState:
     """Records of the weights log from the one in force on."""
     part: float = 1.0
     """Fraction of each cluster that is served."""
+    batches: list[tuple[Count, Count]] | None = None
+    """First step and rows of the batches of each size so far; None: not known, as in a state that
+    an earlier climbstream saved."""
 
     version = 1
 
     @classmethod
-    def at(cls, position: Position, run: RunSettings, manifest: Manifest, log: WeightsLog) -> Self:
+    def at(
+        cls,
+        position: Position,
+        run: RunSettings,
+        manifest: Manifest,
+        log: WeightsLog,
+        batches: list[tuple[int, int]] | None,
+    ) -> Self:
         """Return the state of a run at ``position``."""
         return cls(
             step=position.step,
@@ -61,6 +72,7 @@ class LoaderState:
             credit=position.credit.tolist(),
             weights=[record.to_json() for record in log.since(position.step)],
             part=run.fraction,
+            batches=batches,
         )
 
     @property
@@ -108,6 +120,19 @@ class LoaderState:
                     f"{name}={short(ours)}; make the loader with the state's"
                 )
 
+    def check_rows(self, epoch_rows: Mapping[str, int]) -> None:
+        """Check that each cluster that was served has a row.
+
+        Raises:
+            InvalidDataError: One has none.
+        """
+        for name, row in zip(self.clusters, self.consumed, strict=True):
+            if sum(row) and not epoch_rows[name]:
+                raise InvalidDataError(
+                    f"the state has served {sum(row):,} rows of cluster {name}, which has none of "
+                    f"{self.seq_len} tokens"
+                )
+
     def to_json(self) -> dict[str, Any]:
         """Return the state as JSON values.
 
@@ -115,7 +140,13 @@ class LoaderState:
         that keeps the state of 1,000 clusters under 100 kB.
         """
         steps = [[b - a for a, b in pairwise([0, *row])] for row in self.consumed]
-        return {"version": self.version, **asdict(self), "consumed": steps}
+        batches = None if self.batches is None else [list(size) for size in self.batches]
+        return {
+            "version": self.version,
+            **asdict(self),
+            "consumed": steps,
+            "batches": batches,
+        }
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -160,9 +191,11 @@ class LoaderState:
         """Say which counts cannot be; nothing, if all can."""
         if any(min(row) < 0 for row in self.consumed):
             return "it has served less than no rows from a lane"
-        # Another size of batch may have been chosen on the way, so no more is known than this.
+        # Another size of batch may have been chosen on the way; an early state does not say when.
         if (self.step == 0) != (self.served == 0) or self.step > self.served:
             return f"{self.step:,} batches cannot have had {self.served:,} rows"
+        if fault := self._misbatch():
+            return fault
         for lane, rows in enumerate(map(sum, zip(*self.consumed, strict=True))):
             # Rows go round the lanes, one after the other.
             if rows != (due := (self.served + self.lanes - 1 - lane) // self.lanes):
@@ -177,6 +210,29 @@ class LoaderState:
             return f"credit is {over[0]}; with {len(self.credit)} clusters it is within {most}"
         return ""
 
+    def _misbatch(self) -> str:
+        """Say in what the sizes of batches do not fit the rows served; nothing, if they do."""
+        if self.batches is None:
+            return ""
+        steps = [step for step, _ in self.batches]
+        if steps[:1] != [0] or steps != sorted({*steps}) or steps[-1] > self.step:
+            return f"batches of another size begin at steps {steps}, up to step {self.step:,}"
+        if (size := self.batches[-1][1]) != self.batch_rows:
+            return f"its last batches have {size:,} rows, and batch_rows is {self.batch_rows:,}"
+        counts = [end - begin for begin, end in pairwise([*steps, self.step])]
+        rows = sum(count * size for count, (_, size) in zip(counts, self.batches, strict=True))
+        if rows != self.served:
+            return f"its {self.step:,} batches had {rows:,} rows, and {self.served:,} were served"
+        return ""
+
+    def batches_from(self, batch_rows: int) -> list[tuple[int, int]] | None:
+        """Return ``batches`` for a run that goes on from here with so many rows a batch."""
+        if self.batches is None:
+            return None
+        before = [(step, rows) for step, rows in self.batches if step < self.step]
+        same = bool(before) and before[-1][1] == batch_rows
+        return before if same else [*before, (self.step, batch_rows)]
+
     def _misweigh(self) -> str:
         """Say in what the weights are not those of the step; nothing, if they are."""
         records = self.records()
@@ -187,9 +243,27 @@ class LoaderState:
             return f"its first weights, record {first.v}, are not those of step {self.step:,}"
         if (first.v == 0) != (first.prev == "") or (first.v == 0 and first.at_step):
             return f"its weights begin with record {first.v}, which is not the first of a log"
+        if first.v == 0 and not first.steps and (fault := self._misshare(first)):
+            return fault
         names = {name for record in records for name in (*record.weights, *record.capped)}
         if unknown := sorted(names.difference(self.clusters)):
             return f"its weights name {some_names(unknown)}, which is none of its clusters"
+        return ""
+
+    def _misshare(self, first: WeightsRecord) -> str:
+        """Say which cluster was not served its share, if ``first`` has held from the first step.
+
+        Then a cluster has had, with what it is owed, its weight of all rows, to the last unit.
+        """
+        units = first.units(0)
+        for name, row, credit in zip(self.clusters, self.consumed, self.credit, strict=True):
+            weight = units.get(name, 0)
+            if sum(row) * ONE + credit != weight * self.served:
+                due = weight * self.served / ONE
+                return (
+                    f"cluster {name} was served {sum(row):,} rows and is owed {credit / ONE:.3f}, "
+                    f"and its share of {self.served:,} is {due:,.3f}"
+                )
         return ""
 
     def records(self) -> tuple[WeightsRecord, ...]:

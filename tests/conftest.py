@@ -62,6 +62,14 @@ class Built:
     settings: dict[str, Any]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _messages() -> None:
+    """Let tests see on stderr what the command shows there."""
+    from climbstream.loader.core.log import show_messages
+
+    show_messages()
+
+
 @pytest.fixture(scope="session")
 def shared_corpus() -> Path:
     """Folder of the real text; without it the test is skipped."""

@@ -18,12 +18,14 @@ from climbstream.builder.features.encoder import FITTED, load_model, read_vector
 from climbstream.builder.features.language_means import LanguageMeans
 from climbstream.builder.features.tfidf import TfidfEncoder
 from climbstream.builder.settings import BuildSettings
-from climbstream.loader.core.console import say
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import atomic_path, reading
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import Count, Finite, convert, parse_json
 
 from .kmeans import automatic_count, fit_centroids
+
+logger = get_logger(__name__)
 
 MODEL = "model.npz"
 
@@ -63,14 +65,14 @@ def fit_model(units: Sequence[Partition], path: Path, settings: BuildSettings) -
     parts: dict[str, Any] = {}
     if settings.vector_column is not None:
         vectors = sample_vectors(units, settings)
-        say(f"fit the centroids on {len(vectors):,} vectors")
+        logger.info(f"fit the centroids on {len(vectors):,} vectors")
     else:
         texts = sample_texts(units, settings)
-        say(f"fit the embedding and the centroids on {len(texts):,} documents")
+        logger.info(f"fit the embedding and the centroids on {len(texts):,} documents")
         vectors, parts = _embed(texts, sample_languages(units, settings), settings)
     count = settings.micro_clusters or automatic_count(len(vectors), settings.clusters)
     found = fit_centroids(vectors, count, settings.seed, settings.restarts)
-    say(
+    logger.info(
         f"  {len(found.vectors):,} micro-clusters, {found.empty} of them empty; mean similarity "
         f"{found.objective:.4f}, starts from {min(found.tried):.4f}"
     )

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from climbstream.builder.settings import BuildSettings
-from climbstream.loader.core.console import Progress, say
+from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import read_json, write_json
+from climbstream.loader.core.log import get_logger
 
 from .document import Document, take_given
 from .installed import installed_documents
@@ -29,6 +30,8 @@ from .read_report import BadFile, BadRecord, Report
 from .records import MISSING, Columns, look_up, read_records
 from .sources import Source, megabytes_of
 from .text_hashes import hash_texts
+
+logger = get_logger(__name__)
 
 BAD_RECORDS = "bad_records.json"
 _NAMED = 24
@@ -94,7 +97,7 @@ def read_corpus(
         whole.lose(bad)
     for _, report in sorted(reports.items()):
         whole.add(report)
-    say(f"  took {whole.taken()}")
+    logger.info(f"  took {whole.taken()}")
     _check_columns(whole, settings, least)
     if whole.documents < least:
         lost = "".join(f"; {n:,}: {reason}" for reason, n in whole.bad.most_common(3))
@@ -122,7 +125,7 @@ def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> N
             + f" The columns are {', '.join(names[:_NAMED])}{more}"
         )
         if least == 1 and option != "text":
-            say(f"  {message}")
+            logger.warning(f"  {message}")
         else:
             raise NoColumnError(message)
 

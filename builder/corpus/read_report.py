@@ -5,9 +5,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-from climbstream.loader.core.console import say
 from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import convert
+
+logger = get_logger(__name__)
 
 LISTED = 100
 """Records that are listed of each source, with where they stand; all are counted."""
@@ -132,4 +134,4 @@ def check_losses(stages: Iterable[Mapping[str, Any]], *, strict: bool) -> None:
         listed = "".join(f"\n  {line}" for line in lines)
         raise InvalidDataError(f"these are not used, and --strict allows no such thing:{listed}")
     for line in lines:
-        say(f"  left out {line}")
+        logger.warning(f"  left out {line}")

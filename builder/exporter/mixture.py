@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from climbstream.builder.dataset_card import write_beside
 from climbstream.builder.workdir import open_workdir
-from climbstream.loader.core.console import Progress, say
+from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import atomic_path, hash_json, write_json
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import Count, convert, located
 from climbstream.loader.core.workdir import read_plan
 from climbstream.loader.formats.documents import cluster_documents
@@ -34,6 +35,8 @@ from climbstream.loader.storage.store import Store
 
 from .job import ExportJob
 from .rows import Rows, rows_of
+
+logger = get_logger(__name__)
 
 DONE = "drawn.json"
 _LAYOUTS = {"parquet": "part_{}.parquet", "jsonl": "part_{}.jsonl"}
@@ -143,7 +146,7 @@ def _tokens_due(manifest: Manifest, mixture: Mixture, tokens: int | None) -> NDA
         if share and not cluster.tokens:
             raise UsageError(f"cluster {cluster.name} has weight but no tokens; give it weight 0")
         if share > 4 * cluster.tokens:
-            say(
+            logger.warning(
                 f"{cluster.name} is repeated {share / cluster.tokens:.1f} times: "
                 f"{share:,} tokens are due, and it holds {cluster.tokens:,}"
             )

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from climbstream.builder.cluster_names import table_folder
 from climbstream.builder.dataset_card import write_beside
 from climbstream.builder.workdir import open_workdir
-from climbstream.loader.core.console import Progress, say
+from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import write_bytes, write_json
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.workdir import read_plan
 from climbstream.loader.formats.documents import cluster_documents
 from climbstream.loader.formats.manifest import Manifest, load_index
@@ -33,6 +34,8 @@ from climbstream.loader.storage.store import Store
 from .job import ExportJob
 from .megatron import blend_words, prefixes, write_indexed
 from .rows import Rows, rows_of
+
+logger = get_logger(__name__)
 
 LAYOUTS = ("parquet", "jsonl", "megatron", "mosaic")
 DONE = "export.json"
@@ -125,7 +128,9 @@ def _finished_plan(out: Path) -> object | None:
 
 def _write_files(job: ExportJob, manifest: Manifest, rows: Rows) -> None:
     if job.to == "megatron" and manifest.eos_id is None:
-        say("documents have no end token, so Megatron cannot see where they end in a row")
+        logger.warning(
+            "documents have no end token, so Megatron cannot see where they end in a row"
+        )
     write = write_megatron if job.to == "megatron" else write_rows
     tasks = [
         FileTask(

@@ -34,10 +34,11 @@ from climbstream.builder.writers.catalogue import write_catalogue
 from climbstream.builder.writers.shards import write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
 from climbstream.builder.writers.tokenizer import fit_tokenizer, load_tokenizer, token_dtype
-from climbstream.loader.core.console import Progress, say
+from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine, open_engine
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import hash_bytes, hash_file, hash_json, write_bytes, write_json
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.clusters import save_clusters
 from climbstream.loader.formats.manifest import MANIFEST, TOKENIZER, Manifest, hash_files
 from climbstream.loader.formats.outputs import WORK
@@ -46,6 +47,8 @@ from .describe import describe_imported
 from .ingest import COUNT, IntakeReport, IntakeTask, columns_of, ingest_file
 from .layouts import ClusteredFile, card_folders, find_files
 from .settings import GPT2, NO_TOKEN, ImportSettings, Vocabulary
+
+logger = get_logger(__name__)
 
 _SHOWN = 40
 """Characters that are shown of a label."""
@@ -247,15 +250,17 @@ def _micro(labels: Sequence[str]) -> list[int]:
 
 def _say_losses(report: IntakeReport) -> None:
     """Say how many documents were read, and what was left out."""
-    say(f"  took {report.documents:,} documents of {len(report.clusters)} clusters")
+    logger.info(f"  took {report.documents:,} documents of {len(report.clusters)} clusters")
     first = {row["reason"]: row["origin"] for row in reversed(report.listed)}
     for reason, count in report.bad.most_common():
         where = f"; the first is {first[reason]}" if reason in first else ""
-        say(f"  left out {count:,} rows: {reason}{where}")
+        logger.warning(f"  left out {count:,} rows: {reason}{where}")
     for reason, count in report.files.most_common():
-        say(f"  left out {count:,} files: {reason} ({report.examples[reason]})")
+        logger.warning(f"  left out {count:,} files: {reason} ({report.examples[reason]})")
     if report.miscounted:
-        say(f"  took {report.miscounted:,} rows though their {COUNT} is not that of their tokens")
+        logger.warning(
+            f"  took {report.miscounted:,} rows though their {COUNT} is not that of their tokens"
+        )
 
 
 def _say_names(names: Mapping[str, str]) -> None:
@@ -264,7 +269,7 @@ def _say_names(names: Mapping[str, str]) -> None:
     if others and not all(re.fullmatch("c[0-9]+", name) for name in names.values()):
         label, name = others[0]
         label = label if len(label) <= _SHOWN else f"{label[:_SHOWN]}…"
-        say(
+        logger.info(
             f"  {len(others):,} clusters are named otherwise than their labels, as no folder can "
             f"be named so; the first, {label!r}, is {name!r}: clusters.json lists them"
         )
@@ -292,7 +297,7 @@ def _tokenizer(
     for name in sources:
         for folder in card_folders(name):
             if (data := read_beside(folder, TOKENIZER)) is not None:
-                say(f"the tokenizer is {folder}/{TOKENIZER}")
+                logger.info(f"the tokenizer is {folder}/{TOKENIZER}")
                 return data, parse_configs(partial(read_beside, folder), folder)
     return None, {}
 
@@ -324,7 +329,9 @@ def _vocabulary(
         size = Tokenizer.from_str(tokenizer.decode()).get_vocab_size() if size is None else size
         end = end or _end_of(tokenizer, settings, configs)
     if all(file.tokenized for file in files) and (size is None or end is None):
-        say(f"tokens are taken for GPT-2's: {GPT2.size:,}, and {GPT2.eos_id} ends a document")
+        logger.info(
+            f"tokens are taken for GPT-2's: {GPT2.size:,}, and {GPT2.eos_id} ends a document"
+        )
         size = GPT2.size if size is None else size
         end = end or EndToken(GPT2.eos_id, EOS, "GPT-2's tokenizer")
     if size is None or end is None:
@@ -364,7 +371,11 @@ def _license(cards: Sequence[Card], stated: str | None, report: IntakeReport) ->
     for name in [*of_cards, *([stated] if stated else []), *rows]:
         licenses.setdefault(name.casefold(), name)
     if stated and any(name.casefold() != stated.casefold() for name in of_cards):
-        say(f"the card says {', '.join(of_cards)}; {stated} is noted beside it, not instead")
+        logger.warning(
+            f"the card says {', '.join(of_cards)}; {stated} is noted beside it, not instead"
+        )
     if not licenses:
-        say("no licence is stated: there is no card that names one; state it with --license")
+        logger.warning(
+            "no licence is stated: there is no card that names one; state it with --license"
+        )
     return ", ".join(licenses.values()) or "unknown"

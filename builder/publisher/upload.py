@@ -19,12 +19,15 @@ from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from climbstream.loader.core.console import Progress, say
+from climbstream.loader.core.console import Progress
 from climbstream.loader.core.errors import IntegrityError, RemoteError, UsageError
 from climbstream.loader.core.files import hash_json
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.storage.hub import PATIENCE, patiently
 
 from .repo_files import Publication, size_of
+
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 _BRANCH = "climbstream-"
@@ -109,7 +112,7 @@ class Publisher:
             sent = self._stage(branch, files, hashes)
             self._commit(head, files, hashes, stale)
         else:
-            say(f"{self.repo} holds all of it already")
+            logger.info(f"{self.repo} holds all of it already")
         self._tidy(branch)
         commit = self._head("main")
         if tag is not None:
@@ -253,7 +256,7 @@ class Publisher:
             self._try("remove the branch that it came by", remove)
             left.remove(branch)
         if left:
-            say(
+            logger.warning(
                 f"{self.repo} has {len(left)} branches of publications that were not ended, "
                 f"{', '.join(left[:3])}; `hf repos branch delete` removes what nobody works on"
             )

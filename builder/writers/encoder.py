@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from climbstream.loader.core.console import say
+from climbstream.loader.core.log import get_logger
+
+logger = get_logger(__name__)
+
 
 SWITCH = "CLIMBSTREAM_FASTOKENS"
 """The environment variable that, set to ``0``, leaves all work to `tokenizers`."""
@@ -131,7 +134,9 @@ class GuardedEncoder:
         tokens = _attempt(self._fast, [text])
         if isinstance(tokens, str):
             if not self._told:  # there may be millions
-                say(f"fastokens fails on {_show(text)}, {tokens}; tokenizers encodes such texts")
+                logger.warning(
+                    f"fastokens fails on {_show(text)}, {tokens}; tokenizers encodes such texts"
+                )
                 self._told = True
             tokens = self._reference.encode([text])
         return tokens.ids

@@ -12,13 +12,15 @@ from tokenizers import Tokenizer
 
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.selection.selection import Selection
-from climbstream.loader.core.console import say
 from climbstream.loader.core.engines.engine import Engine, run_stage
 from climbstream.loader.core.errors import ClimbError
+from climbstream.loader.core.log import get_logger
 
 from .encoder import SWITCH, Encoder, compare_encoders, installed_version, open_encoder
 from .hostile_texts import hostile_texts
 from .tokenizer import token_dtype
+
+logger = get_logger(__name__)
 
 _WORTH = 4 << 20
 """Bytes of text from which on `fastokens` saves more time than it takes to compare it."""
@@ -105,20 +107,20 @@ def _choose_encoder(engine: Engine, partitions: Sequence[Partition], tokenizer: 
     """
     version = installed_version()
     if os.environ.get(SWITCH) == "0":
-        say(f"tokenizers encodes: {SWITCH} is 0")
+        logger.info(f"tokenizers encodes: {SWITCH} is 0")
         return ""
     if not version:
-        say("tokenizers encodes; pip install fastokens makes that many times as fast")
+        logger.info("tokenizers encodes; pip install fastokens makes that many times as fast")
         return ""
     if sum(int(partition.read("sizes").sum()) for partition in partitions) < _WORTH:
-        say(f"tokenizers encodes: fastokens pays from {_WORTH >> 20} MiB of text on")
+        logger.info(f"tokenizers encodes: fastokens pays from {_WORTH >> 20} MiB of text on")
         return ""
     task = _CompareTask(partitions[:: -(-len(partitions) // _COMPARED_PARTITIONS)], tokenizer)
     [(_, difference)] = engine.run(_compare, [task], lambda _, error: f"ends its process: {error}")
     if difference:
-        say(f"tokenizers encodes, and not fastokens {version}, which {difference}")
+        logger.info(f"tokenizers encodes, and not fastokens {version}, which {difference}")
         return ""
-    say(f"fastokens {version} encodes: it gives the ids of tokenizers")
+    logger.info(f"fastokens {version} encodes: it gives the ids of tokenizers")
     return version
 
 

@@ -9,9 +9,11 @@ from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.sample import sample_texts
 from climbstream.builder.end_token import EOS
 from climbstream.builder.settings import BuildSettings
-from climbstream.loader.core.console import say
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import write_bytes
+from climbstream.loader.core.log import get_logger
+
+logger = get_logger(__name__)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -59,7 +61,7 @@ def fit_tokenizer(
         if settings.tokenizer:
             tokenizer = load_tokenizer(settings.tokenizer)
         else:
-            say(f"train a tokenizer of {settings.vocab_size:,} tokens")
+            logger.info(f"train a tokenizer of {settings.vocab_size:,} tokens")
             tokenizer = train_tokenizer(sample_texts(partitions, settings), settings.vocab_size)
         write_bytes(path, tokenizer.to_str(pretty=True).encode())
     return Tokenizer.from_file(str(path))

@@ -1,4 +1,7 @@
-"""Where ``climb`` begins: Ctrl-C is plain from here on, also while the command line is imported."""
+"""Where ``climb`` begins: from here on Ctrl-C and SIGTERM are plain, while all else is imported.
+
+Before this module is imported Python itself is starting, where nobody can catch a signal.
+"""
 
 import os
 import signal
@@ -6,8 +9,12 @@ import signal
 
 def main() -> None:
     """Run ``climb`` with the arguments of this process, and exit."""
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
-    from .main import main as run  # noqa: PLC0415 - what Ctrl-C may interrupt
+    from .main import main as run  # noqa: PLC0415 - what a signal may interrupt
 
     run()
+
+
+# Not in `main`: only the command imports this module, and each line later is one to interrupt.
+for _number in (signal.SIGINT, signal.SIGTERM):
+    if signal.getsignal(_number) != signal.SIG_IGN:
+        signal.signal(_number, lambda number, _: os._exit(128 + number))

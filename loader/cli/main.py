@@ -19,6 +19,7 @@ import click
 from climbstream.loader.core.engines.task_timeout import TIMEOUT
 from climbstream.loader.core.errors import ClimbError, UsageError
 from climbstream.loader.core.files import disk_error
+from climbstream.loader.core.log import show_messages, show_warnings_of_others
 from climbstream.loader.core.signals import AGAIN, Stopped, unwind_on_signals
 from climbstream.loader.core.streams import keep_streams
 from climbstream.loader.core.visible_text import visible
@@ -136,6 +137,8 @@ def main() -> None:
     """Run ``climb`` with the arguments of this process, and exit."""
     keep_streams()
     unwind_on_signals()
+    show_messages()
+    show_warnings_of_others()
     code = run(sys.argv[1:])
     if code:
         # Neither a thread that was given up nor another signal changes how this ends.

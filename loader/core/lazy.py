@@ -1,7 +1,12 @@
 """Public names of a package that load on first use, so that importing it costs nothing."""
 
+from __future__ import annotations
+
 import importlib
-from collections.abc import Callable, Mapping
+
+TYPE_CHECKING = False  # as typing has it, which takes a while to load
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
 def load_on_use(

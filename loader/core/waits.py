@@ -7,9 +7,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from .console import duration, say
+from .console import duration
 from .engines.task_timeout import Patience
 from .errors import RemoteError
+from .log import get_logger
+
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -41,7 +44,7 @@ def wait_for(call: Callable[[], T], what: str, timeout: float) -> T:
             value, error = answers.get(timeout=min(_TICK, timeout - waited))
         except queue.Empty:
             if patience.over(time.monotonic() - begun):
-                say(_told(what, time.monotonic() - begun, timeout))
+                logger.warning(_told(what, time.monotonic() - begun, timeout))
             continue
         if error is not None:
             raise error
@@ -95,4 +98,6 @@ class SlowStepWatch:
             if self._begun != begun:
                 begun, patience = self._begun, Patience()
             if patience.over(seconds := time.monotonic() - begun):
-                say(f"{self._step} has taken {duration(seconds)} by now; maybe {self._what}")
+                logger.warning(
+                    f"{self._step} has taken {duration(seconds)} by now; maybe {self._what}"
+                )

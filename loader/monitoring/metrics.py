@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from climbstream.loader.core.console import say
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import append_line
+from climbstream.loader.core.log import get_logger
+
+logger = get_logger(__name__)
 
 METRICS = "metrics.jsonl"
 """File in the folder of a run."""
@@ -19,7 +21,7 @@ def say_ends(metrics: Mapping[str, Any], end: int) -> None:
     early = {name: at for name, at in metrics["used_up_at"].items() if at < end}
     if early:
         which = ", ".join(f"{name} at step {at:,}" for name, at in early.items())
-        say(
+        logger.warning(
             f"step {metrics['step']:,}: by these weights max_epochs of {which} is used up, before "
             f"the run ends at {end:,}"
         )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from climbstream.loader.core.console import say
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.permutation import derive_key, subkey
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.mds.reader import ShardView
@@ -13,6 +13,8 @@ from climbstream.loader.sampling.planner import RunSettings
 from .gather import ByteSpans, OpenShard
 from .packing import PackedRows, count_shard_rows, pack_documents
 from .shard_cache import ShardCache
+
+logger = get_logger(__name__)
 
 
 def epoch_rows(shards: ShardDirectory, name: str, run: RunSettings) -> list[int]:
@@ -29,7 +31,7 @@ def served_shares(shards: ShardDirectory, seq_len: int, pack: str = "concat") ->
         if any(count_shard_rows(pack, shards.index(cluster.name), seq_len))
     }
     if small := [name for name in shards.names if name not in tokens]:
-        say(f"left out, for want of {seq_len} tokens in a shard: {', '.join(small)}")
+        logger.warning(f"left out, for want of {seq_len} tokens in a shard: {', '.join(small)}")
     return Mixture.of(tokens)
 
 

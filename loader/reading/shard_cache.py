@@ -23,7 +23,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.loader.core.console import say
 from climbstream.loader.core.errors import (
     IntegrityError,
     LockedError,
@@ -32,6 +31,7 @@ from climbstream.loader.core.errors import (
     UsageError,
 )
 from climbstream.loader.core.files import default_cache
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.mds.compression import check_raw, unpack
 from climbstream.loader.formats.mds.index import ShardEntry
 from climbstream.loader.formats.mds.reader import ShardView, parse_shard
@@ -48,6 +48,8 @@ from .locked_files import (
     touch,
     write_all,
 )
+
+logger = get_logger(__name__)
 
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _OURS = re.compile(r"[0-9a-f]{32}\.mds")
@@ -380,7 +382,7 @@ class ShardCache:
             self._room = max(0, spare) // 8
         if spare < 0 and not self._over:
             self._over = True
-            say(
+            logger.warning(
                 f"the cache {self.root} passes its limit of {self._limit:,} bytes by {-spare:,}: "
                 "all shards in it are in use; give it more, or fewer lanes"
             )

@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from climbstream.loader.core.console import say
 from climbstream.loader.core.engines.task_timeout import task_timeout
 from climbstream.loader.core.errors import ClimbError, RemoteError, UsageError
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.waits import wait_for
 
 from .retry import AnswerError, Retry, describe, is_refusal, status_of
+
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 URL = "hf://datasets/"
@@ -127,7 +129,7 @@ def patiently(what: str, call: Callable[[], T], patience: float = PATIENCE, *, s
                 f"the Hub did not {what} in {retry.waited:.1f} s: try {retry.tries} ended with "
                 f"{reason}; run the same command again later, it goes on where it was"
             )
-        say(f"{what}: {reason}; again in {pause:.1f} s")
+        logger.warning(f"{what}: {reason}; again in {pause:.1f} s")
         time.sleep(pause)
 
 

@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from climbstream.loader.core.console import say
 from climbstream.loader.core.errors import IntegrityError, RemoteError, UsageError
 from climbstream.loader.core.files import check_regular, naming, open_regular
+from climbstream.loader.core.log import get_logger
 
 from .readers import Reader, reader_for, too_large
 from .retry import Retry, asked_pause, describe, is_refusal, status_of, without_secrets
+
+logger = get_logger(__name__)
 
 TRY_SECONDS = 60.0
 """A shard of 8 MB, compressed, comes within this at 140 kB/s."""
@@ -163,7 +165,9 @@ class Store:
                     "start again"
                 )
             if retry.tries >= 3:
-                say(f"{file}: try {retry.tries} ended with {reason}; the next is in {pause:.1f} s")
+                logger.warning(
+                    f"{file}: try {retry.tries} ended with {reason}; the next is in {pause:.1f} s"
+                )
             time.sleep(pause)
 
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from climbstream.loader.core.console import Progress, say
+from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.task_timeout import task_timeout
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, NoSpaceError
 from climbstream.loader.core.files import check_regular, hash_bytes, lock, write_bytes
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import parse_json
 from climbstream.loader.core.workdir import begin_or_resume
 from climbstream.loader.formats.manifest import (
@@ -37,6 +38,8 @@ from climbstream.loader.formats.mds.compression import check_packed
 from climbstream.loader.formats.mixture import MIXTURE, Mixture
 from climbstream.loader.storage.hub import hub_url, pin
 from climbstream.loader.storage.store import ALL_SECONDS, Store
+
+logger = get_logger(__name__)
 
 _THREADS = 4
 _SPARE = 64 << 20
@@ -83,7 +86,7 @@ def pull(
     store = Store.of(place, all_seconds=task_timeout(ALL_SECONDS)).without_links()
     manifest = Manifest.load(store)
     if mixture and (misfit := manifest.misfit(mixture)):
-        say(misfit)
+        logger.warning(misfit)
     weights = mixture.array(manifest.names) if mixture else [1.0] * len(manifest.names)
     weighed = [c for c, weight in zip(manifest.clusters, weights, strict=True) if weight > 0]
     indexes = {c.name: load_index(store, manifest, c) for c in manifest.clusters}
@@ -133,7 +136,9 @@ def pull(
         parts = [part_name(part) for part in range(manifest.parts or 0)] if mixture is None else []
         came = [name for name in (*BESIDE, *parts) if _copy_file(store, out, manifest, name)]
         if unchecked := [name for name in came if manifest.hash_of(name) is None]:
-            say(f"not compared, as the manifest has no hash of it: {', '.join(unchecked)}")
+            logger.warning(
+                f"not compared, as the manifest has no hash of it: {', '.join(unchecked)}"
+            )
         _copy_mixture(store, out, manifest)
         data = store.read(MANIFEST)
         if Manifest.from_json(parse_json(data, str(store / MANIFEST))) != manifest:

@@ -19,11 +19,14 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from climbstream.loader.core.console import duration, say
+from climbstream.loader.core.console import duration
 from climbstream.loader.core.engines.task_timeout import Patience, task_timeout
 from climbstream.loader.core.errors import IntegrityError, RemoteError, UsageError
+from climbstream.loader.core.log import get_logger
 
 from .update import WeightsUpdate
+
+logger = get_logger(__name__)
 
 LARGEST = 1 << 20
 """Bytes of changes that travel at one meeting; what is more waits for the next."""
@@ -214,7 +217,7 @@ class Agreement:
                 if work.is_completed() or waited >= timeout:
                     raise self._lost(what, error) from error
                 if patience.over(waited):
-                    say(
+                    logger.warning(
                         f"rank {self.rank} waits for {what} for {duration(waited)} by now; it "
                         f"gives up after {duration(timeout)}"
                     )

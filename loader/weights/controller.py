@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.loader.core.console import say
 from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.mixture import Mixture
 
 from .agreement import Agreement
@@ -20,6 +20,8 @@ from .log import WeightsLog, WeightsRecord
 from .schedule import Schedule
 from .sources import WeightsCallable, WeightsFile
 from .update import WeightsUpdate
+
+logger = get_logger(__name__)
 
 WeightsSource = WeightsFile | WeightsCallable
 
@@ -183,4 +185,6 @@ class WeightsController:
             self.check(change.mixture)
             self.log.append(change.mixture, step, change.why, change.ramp)
         except (UsageError, InvalidDataError) as error:
-            say(f"a change of weights for step {step} is refused and the weights stay: {error}")
+            logger.warning(
+                f"a change of weights for step {step} is refused and the weights stay: {error}"
+            )

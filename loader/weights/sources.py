@@ -11,15 +11,17 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from climbstream.loader.core.console import say
 from climbstream.loader.core.errors import ClimbError, InvalidDataError
 from climbstream.loader.core.files import hash_bytes, read_regular
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import parse_json
 from climbstream.loader.formats.mixture import Mixture
 
 from .log import WeightsLog, WeightsRecord
 from .request import UpdateRequest
 from .update import WeightsUpdate
+
+logger = get_logger(__name__)
 
 LARGEST = 1 << 20
 """Bytes of a request."""
@@ -200,4 +202,4 @@ def _parse(data: bytes) -> UpdateRequest:
 def _say(text: str) -> None:
     """Say ``text``, whatever characters a stranger put into it."""
     shown = "".join(c if c.isprintable() else "\ufffd" for c in text[: _REASON + 1])
-    say(shown if len(shown) <= _REASON else shown[:_REASON] + " …")
+    logger.warning(shown if len(shown) <= _REASON else shown[:_REASON] + " …")

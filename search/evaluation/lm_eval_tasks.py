@@ -9,11 +9,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from climbstream.loader.core.console import say
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import default_cache, read_json, write_json
+from climbstream.loader.core.log import get_logger
 
 from .questions import Question
+
+logger = get_logger(__name__)
 
 _FILES = (".yaml", ".yml")
 
@@ -42,7 +44,7 @@ def read_task(name: str) -> list[Question]:
         raise UsageError(f"lm-eval={name}: name a task as the harness does, or a .yaml file of one")
     kept = default_cache() / "tasks" / f"{name}-{release}.json"
     if not kept.exists():
-        say(f"lm-eval={name}: reading the task, which takes half a minute the first time")
+        logger.info(f"lm-eval={name}: reading the task, which takes half a minute the first time")
         write_json(kept, [q.to_json() for q in _questions(name, _load(name, known=True))])
     return _read_kept(kept)
 

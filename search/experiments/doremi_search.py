@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from climbstream.loader import Manifest, Mixture
-from climbstream.loader.core.console import Progress, say
+from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.local import LocalEngine, own_device
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import lock, read_json, reading, write_json
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import Finite, convert, located
 from climbstream.loader.formats.outputs import DOREMI as FOLDER
 from climbstream.loader.weights.request import LOG
@@ -25,6 +26,8 @@ from climbstream.search.training.settings import TrainSettings
 from climbstream.search.training.trainer import default_mixture, train_model
 
 from .proxy import PRELOAD, ProxyTask, run_proxy
+
+logger = get_logger(__name__)
 
 _EVERY = 10
 _SAVED = 100
@@ -95,7 +98,7 @@ def run_doremi(
     }
     with lock(out):
         if FOLDER.begin(out, plan):
-            say(f"going on with the search in {out}")
+            logger.info(f"going on with the search in {out}")
         if (out / _RESULT).exists():
             return _read_result(out / _RESULT)
         prior = default_mixture(directory, settings)

@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from climbstream.loader import Manifest, Mixture
-from climbstream.loader.core.console import Progress, say
+from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import open_engine
 from climbstream.loader.core.errors import ClimbError, InvalidDataError
 from climbstream.loader.core.files import lock, read_json, write_bytes, write_json
 from climbstream.loader.core.html_page import page
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import located
 from climbstream.loader.formats.outputs import SEARCH
 from climbstream.loader.monitoring.metrics import Writer, write_metrics
@@ -24,6 +25,8 @@ from climbstream.search.training.trainer import default_mixture
 from .proxy import PRELOAD, ProxyTask, hung_proxy, run_proxy
 from .report import search_sections, skills_text
 from .settings import SearchSettings
+
+logger = get_logger(__name__)
 
 _TRIALS = "trials.jsonl"
 _LEFT = ("mixture.json", "answer.json", "report.html")
@@ -65,10 +68,10 @@ def run_search(
         }
         if SEARCH.begin(out, plan):
             if all((out / name).exists() for name in _LEFT):
-                say(f"the search in {out} had ended; this is its answer")
+                logger.info(f"the search in {out} had ended; this is its answer")
                 path = out / "answer.json"
                 return located(Answer.from_json, read_json(path), str(path))
-            say(f"going on with the search in {out}")
+            logger.info(f"going on with the search in {out}")
         proxy = settings.rehearsal()
         features = {}
         if (preset := PRESETS.get(settings.preset)) and preset.features:
@@ -93,7 +96,7 @@ def run_search(
         with open_engine(engine, workers, out / SEARCH.plan, gpus=True, preload=PRELOAD) as opened:
             while mixtures := search.ask():
                 if search.table:
-                    say(f"what predictors are worth by now:\n{skills_text(search.table)}")
+                    logger.info(f"what predictors are worth by now:\n{skills_text(search.table)}")
                 worth = {f"{skill.target}/{skill.predictor}": skill.nmse for skill in search.table}
                 tasks = [
                     ProxyTask(

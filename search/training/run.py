@@ -10,9 +10,10 @@ from tokenizers import Tokenizer
 
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.audit.ledger import LEDGER
-from climbstream.loader.core.console import Progress, say
+from climbstream.loader.core.console import Progress
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import lock, read_json, write_bytes, write_json, writing
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.signals import StopRequest
 from climbstream.loader.core.typed import Count, Finite, convert, located
 from climbstream.loader.core.waits import SlowStepWatch
@@ -29,6 +30,8 @@ from .checkpoint import tensor_bytes
 from .distributed import join_job
 from .settings import TrainSettings
 from .trainer import mixture_config, train_model
+
+logger = get_logger(__name__)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -73,7 +76,7 @@ def train_run(
         }
         with lock(out) if job.rank == 0 else nullcontext():
             if job.rank == 0 and TRAIN.begin(out, plan, folders=("model",)):
-                say(f"going on with the run in {out}")
+                logger.info(f"going on with the run in {out}")
             if job.of_first((out / _RESULT).exists()):
                 return _read_result(out / _RESULT)
             per_step = settings.seq_len * settings.batch_rows
@@ -154,7 +157,7 @@ def _leave(model: "PreTrainedModel", directory: str | Path, end: int | None, out
     try:
         _save_tokenizer(read_tokenizer(directory), end, out / "model")
     except UsageError as error:
-        say(f"the model has no tokenizer beside it: {error}")
+        logger.warning(f"the model has no tokenizer beside it: {error}")
 
 
 def _save(model: "PreTrainedModel", end: int | None, out: Path) -> None:

@@ -27,11 +27,14 @@ from multiprocessing.connection import wait as wait_for
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from climbstream.loader.core.console import duration, say
+from climbstream.loader.core.console import duration
 from climbstream.loader.core.errors import ClimbError
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.streams import keep_streams
 
 from .task_timeout import Patience, task_name, task_timeout
+
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -128,7 +131,7 @@ class _Worker:
         self.silent += seconds
         limit = task_timeout() if self._seen else max(task_timeout(), _START)
         if self.silent < limit and self._patience.over(self.silent):
-            say(
+            logger.warning(
                 f"{self.name} has computed nothing for {duration(self.silent)}, on {self.job}; it "
                 f"is ended after {duration(limit)} (--task-timeout)"
             )
@@ -239,14 +242,14 @@ class LocalEngine:
                 self._end([worker])
                 end, remedy = self._hung(worker) if answer is None else self._killed(worker)
                 if job.tries < _TRIES and (answer is None or instead):
-                    say(f"{job}: {end}; it is tried again")
+                    logger.warning(f"{job}: {end}; it is tried again")
                     again.append(job)
                     continue
                 times = ", for the second time" if job.tries == _TRIES else ""
                 error = ClimbError(f"{job}: {end}{times}; {remedy}")
                 if instead is None:
                     raise error
-                say(str(error))
+                logger.warning(str(error))
                 yield job.task, instead(job.task, error)
         finally:
             self._end(self._busy())
@@ -284,7 +287,7 @@ class LocalEngine:
             if hanging := [worker for worker in busy if worker.hangs(passed)]:
                 return hanging[0], None
             if patience.over(now - begun):
-                say(
+                logger.warning(
                     f"no task has ended for {duration(now - begun)}; {len(busy)} at work, among "
                     f"them {busy[0].job}, in {busy[0].name}"
                 )
@@ -353,7 +356,10 @@ def _work(number: int, connection: Connection) -> None:
     assert parent is not None
     threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
     while True:  # until it is killed
-        data = connection.recv_bytes()
+        try:
+            data = connection.recv_bytes()
+        except (EOFError, OSError):
+            return  # the parent is ending
         try:
             function, task = pickle.loads(data)  # noqa: S301 - from the parent
             answer = _Answer(function(task))
@@ -363,6 +369,8 @@ def _work(number: int, connection: Connection) -> None:
             connection.send(answer)
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             connection.send(_failed(error))
+        except OSError:
+            return
 
 
 def _failed(error: BaseException) -> _Answer:

@@ -13,10 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from climbstream.loader.core.console import duration, say
+from climbstream.loader.core.console import duration
 from climbstream.loader.core.errors import ClimbError, UsageError
+from climbstream.loader.core.log import get_logger
 
 from .task_timeout import TIMEOUT, Patience, task_name, task_timeout
+
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -54,7 +57,7 @@ class RayEngine:
             except ConnectionError as error:
                 raise UsageError(f"no Ray cluster answers: {error}") from None
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
-        say(f"Ray: {len(nodes)} nodes, {self._slots()} tasks at a time")
+        logger.info(f"Ray: {len(nodes)} nodes, {self._slots()} tasks at a time")
         return self
 
     def __exit__(
@@ -143,7 +146,7 @@ class RayEngine:
             if ready:
                 return ready[0]
             if patience.over(time.monotonic() - begun):
-                say(
+                logger.warning(
                     f"no task has ended for {duration(time.monotonic() - begun)}; the cluster has "
                     f"{len(waiting)}, the first {task_name(function, next(iter(waiting.values())))}"
                 )
@@ -154,7 +157,7 @@ def _result_of(error: ClimbError, task: T, instead: Callable[[T, ClimbError], R]
     """Return what stands for a task that ended with ``error``; without ``instead``, raise it."""
     if instead is None:
         raise error
-    say(str(error))
+    logger.warning(str(error))
     return instead(task, error)
 
 

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -71,9 +72,25 @@ main()
 """
 
 
-def test_ctrl_c_while_the_command_line_is_imported_is_no_traceback():
-    done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (130, "")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_command_line_is_imported_is_no_traceback(number):
+    script = IMPORTING.replace("signal.SIGINT", f"signal.{number.name}")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (128 + number, "")
+
+
+def test_nothing_slow_is_imported_before_signals_are_heard():
+    # In a process without site packages: what Python imports by itself differs by installation.
+    script = (
+        "import sys; before = set(sys.modules); import climbstream.loader.core.lazy; "
+        "print(sorted(set(sys.modules) - before))"
+    )
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2] / "_links"), "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", script], env=environment, capture_output=True, text=True
+    )
+    assert "typing" not in done.stdout
+    assert "climbstream.loader" in done.stdout
 
 
 MANY = "[print('x' * 80) for _ in range(100_000)]"

@@ -1,5 +1,6 @@
 """LocalEngine: processes for tasks; what they import, and how they end."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import time
 
 import pytest
 
+from climbstream.loader.core.engines import local
 from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.core.engines.task_timeout import TIMEOUT
 from climbstream.loader.core.errors import ClimbError
@@ -144,3 +146,14 @@ def test_a_wait_is_told_of_after_a_minute_then_after_two(monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "is ended after 6.0 s" in said
     assert "no task has ended for" in said
+
+
+def test_a_worker_whose_parent_is_ending_ends_without_a_word(capfd):
+    context = multiprocessing.get_context("forkserver")
+    ours, its = context.Pipe()
+    worker = context.Process(target=local._work, args=(0, its))
+    worker.start()
+    its.close()
+    ours.close()
+    worker.join(30)
+    assert (worker.exitcode, capfd.readouterr().err) == (0, "")
