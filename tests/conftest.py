@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import random
+import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -94,6 +95,18 @@ def write_jsonl() -> Callable[[Path, Iterable[Any]], Path]:
 def climb() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Return a function that runs the real command."""
     return run_climb
+
+
+@pytest.fixture(scope="session")
+def fault_shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library that fails the nth call of a kind; without a compiler the test is skipped."""
+    if (compiler := shutil.which("cc")) is None:
+        pytest.skip("there is no C compiler")
+    library = tmp_path_factory.mktemp("shim") / "fail_nth.so"
+    source = Path(__file__).parent / "faults" / "fail_nth.c"
+    command = [compiler, "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
+    subprocess.run(command, check=True)
+    return library
 
 
 @pytest.fixture(scope="session")

@@ -253,9 +253,18 @@ def append_line(path: Path, value: object, *, sync: bool = True) -> None:
     """Append ``value`` as one line of JSON to ``path``, and fsync, unless ``sync`` is False.
 
     A last line that a crash cut short is overwritten.
+
+    Raises:
+        NoSpaceError: The disk is full.
+        UsageError: The system refuses to write there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     line = (json.dumps(value, separators=(",", ":")) + "\n").encode()
+    with writing(path):
+        _append(path, line, sync=sync)
+
+
+def _append(path: Path, line: bytes, *, sync: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         file.truncate(_end_of_lines(file))
         file.write(line)

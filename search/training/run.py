@@ -165,6 +165,9 @@ def _save(model: "PreTrainedModel", end: int | None, out: Path) -> None:
     # The defaults of Llama are tokens of its own vocabulary.
     for config in (model.config, model.generation_config):
         config.bos_token_id = config.eos_token_id = end
+    from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415 - as below
+
+    disable_progress_bar()
     with writing(out, size=tensor_bytes(model.state_dict())):
         model.save_pretrained(out)
 

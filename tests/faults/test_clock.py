@@ -26,6 +26,30 @@ for _ in range(64):
     next(loader)
 print(loader.mixture.weights)
 """
+EVICT = """
+import sys
+from pathlib import Path
+from climbstream.loader.formats.manifest import Manifest, cluster_folder, load_index
+from climbstream.loader.reading.shard_cache import ShardCache
+from climbstream.loader.storage.store import Store
+store = Store.of(sys.argv[1])
+manifest = Manifest.load(store)
+wanted = [
+    (cluster_folder(store, cluster.name), entry)
+    for cluster in manifest.clusters
+    for entry in load_index(store, manifest, cluster).shards
+]
+sizes = [entry.raw_bytes for _, entry in wanted]
+cache = ShardCache(Path(sys.argv[2]), limit=sum(sizes) // 2)
+total = 0
+for _ in range(3):
+    for one in wanted:
+        cache.want(*one)
+        total += int(cache.get(*one).sum())
+        cache.release(one[1])
+held = sum(path.stat().st_size for path in Path(sys.argv[2]).rglob("*.mds"))
+print(total, held <= sum(sizes) // 2 + max(sizes))
+"""
 READ = """
 import sys, time
 from climbstream.loader.storage.store import Store
@@ -101,3 +125,13 @@ def test_the_deadline_of_a_store_is_not_of_the_wall_clock(when):
     name, seconds = done.stdout.split()
     assert name == "RemoteError"
     assert 0.5 < float(seconds) < 10
+
+
+def test_the_cache_keeps_to_its_limit_and_its_bytes_whatever_the_clock_says(built, tmp_path):
+    answers = set()
+    for when in ("+3000d", "-3000d", "+0d", "-1d"):
+        # One cache for all: what was used last then, was used years ago now, or will be.
+        done = python(EVICT, built.directory, tmp_path / "cache", env=at(when))
+        answers.add(done.stdout)
+    (answer,) = answers
+    assert answer.endswith(" True\n")

@@ -13,7 +13,6 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-HERE = Path(__file__).parent
 FEW = {
     "clusters": 2,
     "micro_clusters": 6,
@@ -24,15 +23,10 @@ FEW = {
 }
 
 
-@pytest.fixture(scope="session")
-def shim(tmp_path_factory) -> Path:
-    """A library that fails the nth call; without a compiler the test is skipped."""
-    if (compiler := shutil.which("cc")) is None:
-        pytest.skip("there is no C compiler")
-    library = tmp_path_factory.mktemp("shim") / "fail_nth.so"
-    command = [compiler, "-shared", "-fPIC", "-o", str(library), str(HERE / "fail_nth.c"), "-ldl"]
-    subprocess.run(command, check=True)
-    return library
+@pytest.fixture
+def shim(fault_shim):
+    """The library that fails the nth call."""
+    return fault_shim
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +47,15 @@ def build_of(source, out):
         source.parent / "settings.json",
         "--workers=1",
     ]
+
+
+def train_of(shards, out):
+    return ["train", shards, "--out", out, *"--tokens 1024 --seq-len 32 --batch-rows 4".split()]
+
+
+def search_of(shards, out):
+    options = "--budget 1 --proxy-tokens 512 --confirm 0 --workers 1 --target label=sea"
+    return ["search", shards, "--out", out, *options.split(), "--preset", "random"]
 
 
 def failing(shim, call, nth, below, error=errno.EIO):
@@ -88,6 +91,29 @@ def test_a_disk_that_fails_in_a_build_is_named_and_the_same_command_goes_on(
     assert not list(out.rglob(".tmp-*"))
 
 
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "rename"])
+@pytest.mark.parametrize("begin", [train_of, search_of])
+def test_a_disk_that_fails_in_a_run_is_named_and_the_same_command_goes_on(
+    climb, shim, built, tmp_path, call, begin
+):
+    command = begin(built.directory, tmp_path / "out")
+    whole = climb(*begin(built.directory, tmp_path / "whole"))
+    assert whole.returncode == 0, whole.stderr
+    for nth in (1, 2, 4):
+        done = climb(*command, env=failing(shim, call, nth, tmp_path / "out"))
+        if done.returncode:
+            assert_plain(done)
+            assert str(tmp_path / "out") in done.stderr.splitlines()[-1]
+            assert os.strerror(errno.EIO) in done.stderr
+    done = climb(*command)
+    assert done.returncode == 0, done.stderr
+    for name in ("mixture.json", "answer.json", "result.json", "model/model.safetensors"):
+        if (tmp_path / "whole" / name).exists():
+            ours, theirs = ((tmp_path / out / name).read_bytes() for out in ("out", "whole"))
+            assert ours == theirs, name
+    assert not list((tmp_path / "out").rglob(".tmp-*"))
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "clusters"])
 @pytest.mark.parametrize("command", ["inspect", "verify", "pull"])
 def test_a_file_that_cannot_be_read_is_named(climb, shim, built, tmp_path, command, name):
@@ -99,7 +125,7 @@ def test_a_file_that_cannot_be_read_is_named(climb, shim, built, tmp_path, comma
 
 
 @pytest.mark.parametrize("most", [8, 16])
-@pytest.mark.parametrize("command", ["build", "pull", "verify"])
+@pytest.mark.parametrize("command", ["build", "pull", "verify", "train", "search"])
 def test_too_few_open_files_are_an_error_that_says_so(
     climb, source, built, tmp_path, command, most
 ):
@@ -108,6 +134,8 @@ def test_too_few_open_files_are_an_error_that_says_so(
         "build": build_of(source, out),
         "pull": ["pull", built.directory, out],
         "verify": ["verify", built.directory],
+        "train": train_of(built.directory, out),
+        "search": search_of(built.directory, out),
     }[command]
 
     def limit():

@@ -81,3 +81,22 @@ def test_two_trainings(built, tmp_path):
     options = ["train", built.directory, "--tokens", 8192, "--seq-len", 64, "--out"]
     hold(*both(*options, tmp_path / "out"))
     assert (tmp_path / "out" / "model" / "config.json").exists()
+
+
+def test_two_searches(built, tmp_path):
+    options = "--budget 2 --proxy-tokens 512 --confirm 0 --workers 1 --target label=sea"
+    command = ["search", built.directory, *options.split(), "--preset", "random", "--out"]
+    hold(*both(*command, tmp_path / "out"))
+    done = run_climb(*command, tmp_path / "alone")
+    assert done.returncode == 0, done.stderr
+    for name in ("mixture.json", "trials.jsonl"):
+        ours, theirs = ((tmp_path / out / name).read_bytes() for out in ("out", "alone"))
+        assert ours == theirs
+
+
+def test_two_fits(tmp_path):
+    rows = [f"{i / 11:.3f},{1 - i / 11:.3f},{(i / 11 - 0.4) ** 2}" for i in range(12)]
+    (tmp_path / "runs.csv").write_text("\n".join(["w_a,w_b,loss", *rows]))
+    command = ["fit", tmp_path / "runs.csv", "--target", "loss", "--out"]
+    hold(*both(*command, tmp_path / "out"))
+    assert run_climb(*command, tmp_path / "out").returncode == 0

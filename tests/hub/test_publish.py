@@ -302,6 +302,40 @@ def test_a_publication_that_is_killed_leaves_main_whole_and_goes_on(
     assert {*hub.put.values()} == {1}
 
 
+@pytest.mark.slow
+def test_two_publications_at_once_leave_one_whole_data_set(hub, run, environment, directory):
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    command = ["publish", directory, REPO]
+    started = [ClimbProcess(*command, env=environment, **pipes) for _ in range(2)]
+    said = [process.communicate(timeout=120)[1] for process in started]
+    codes = sorted(process.returncode for process in started)
+    assert codes in ([0, 0], [0, 5]), said
+    assert not any("Traceback" in text for text in said)
+    assert codes == [0, 0] or any("publish again" in text for text in said)
+    assert on_main(hub) == held(collect(directory, REPO, directory).files)
+    done = run("publish", directory, REPO)
+    assert done.returncode == 0, done.stderr
+    assert hub.repos[REPO].refs.keys() == {"main"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", ["open", "read"])
+def test_a_disk_that_fails_in_a_publication_is_named_and_the_same_command_goes_on(
+    hub, run, directory, fault_shim, call
+):
+    place = directory / "clusters"
+    fault = {"FAULT_CALL": call, "FAULT_NTH": "3", "FAULT_BELOW": str(place), "FAULT_ERRNO": "5"}
+    done = run("publish", directory, REPO, LD_PRELOAD=str(fault_shim), **fault)
+    assert done.returncode in (2, 3, 4), done.stderr
+    assert "Traceback" not in done.stderr
+    assert str(place) in done.stderr
+    assert "Input/output error" in done.stderr
+    assert not hub.repos or not on_main(hub)
+    done = run("publish", directory, REPO)
+    assert done.returncode == 0, done.stderr
+    assert on_main(hub) == held(collect(directory, REPO, directory).files)
+
+
 # The command.
 
 

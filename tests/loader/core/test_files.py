@@ -22,6 +22,7 @@ from climbstream.loader.core.files import (
     remove_temporaries,
     write_bytes,
     write_json,
+    writing,
 )
 
 HOLD = """
@@ -301,3 +302,10 @@ def test_a_full_disk_is_told_of_whatever_writes_and_the_old_file_stays(small_dis
         save(temporary)
     assert path.read_bytes() == b"the last one"
     assert [each.name for each in small_disk.iterdir()] == ["checkpoint"]
+
+
+def test_a_full_disk_is_told_with_what_is_needed_and_what_is_free(tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    needs = pytest.raises(NoSpaceError, match=r"it needs 1,234,567 bytes, and [\d,]+ are free$")
+    with needs, writing(tmp_path / "checkpoint.pt", size=1_234_567):
+        raise full
