@@ -111,7 +111,7 @@ def append(
         ):
             logger.info(f"going on with the append to {out}")
         if "languages" not in manifest.provenance["settings"]:
-            logger.info(
+            logger.warning(
                 f"  {out} was built by an earlier version, which took text without spaces for one "
                 "word; of such text, near copies of its documents are not found"
             )

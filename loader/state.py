@@ -243,12 +243,10 @@ class LoaderState:
             return f"its first weights, record {first.v}, are not those of step {self.step:,}"
         if (first.v == 0) != (first.prev == "") or (first.v == 0 and first.at_step):
             return f"its weights begin with record {first.v}, which is not the first of a log"
-        if first.v == 0 and not first.steps and (fault := self._misshare(first)):
-            return fault
         names = {name for record in records for name in (*record.weights, *record.capped)}
         if unknown := sorted(names.difference(self.clusters)):
             return f"its weights name {some_names(unknown)}, which is none of its clusters"
-        return ""
+        return self._misshare(first) if first.v == 0 else ""
 
     def _misshare(self, first: WeightsRecord) -> str:
         """Say which cluster was not served its share, if ``first`` has held from the first step.

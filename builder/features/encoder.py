@@ -104,12 +104,12 @@ def read_language_means(path: Path, dims: int) -> LanguageMeans:
 
 
 def check_shape(path: Path, name: str, array: NDArray[Any], *shape: int | None) -> None:
-    """Raise `InvalidDataError` unless ``array`` is float32 of ``shape``; None stands for any size.
+    """Raise `InvalidDataError` unless ``array`` is float32 of ``shape``; None: any size but 0.
 
     What is computed with it is compiled, and would read beyond its end.
     """
     sizes = zip(array.shape, shape, strict=False)
-    fits = array.ndim == len(shape) and all(there in (here, None) for here, there in sizes)
+    fits = array.ndim == len(shape) and all(size == (wanted or size) > 0 for size, wanted in sizes)
     if not fits or array.dtype != np.float32:
         raise InvalidDataError(
             f"{path}: {name} is {array.dtype} of shape {array.shape}, which does not fit the rest; "

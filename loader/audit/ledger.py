@@ -150,10 +150,17 @@ class Ledger:
         """Go on from ``opening``; it is written when the first block after it is.
 
         Raises:
-            InvalidDataError: The file is the ledger of another run; the message names what differs.
+            InvalidDataError: The file is the ledger of another run, and the message names what
+                differs; or its beginning is gone.
         """
         if lines := read_lines(self.path):
-            check_same_config(_fixed(_parse(self.path, lines[0])), _fixed(opening), self.path)
+            first = _parse(self.path, lines[0])
+            if not isinstance(first, Opening):
+                raise InvalidDataError(
+                    f"{self.path} does not begin as a ledger: its first line tells of steps, so "
+                    "lines before it are gone; put them back, or name another file"
+                )
+            check_same_config(_fixed(first), _fixed(opening), self.path)
         self._opening, self._step, self._held = opening, opening.state.step, []
         self._seq_len = opening.state.seq_len
 
@@ -255,9 +262,8 @@ def segments(lines: list[Line]) -> Iterator[tuple[Opening, int]]:
         yield opening, min([end, *least[number : number + 1]])
 
 
-def _fixed(line: Line) -> dict[str, Any]:
-    assert isinstance(line, Opening)
-    return {name: getattr(line.state, name) for name in _FIXED}
+def _fixed(opening: Opening) -> dict[str, Any]:
+    return {name: getattr(opening.state, name) for name in _FIXED}
 
 
 def _parse(path: Path, value: Any, number: int = 1) -> Line:

@@ -9,7 +9,7 @@ import signal
 
 def main() -> None:
     """Run ``climb`` with the arguments of this process, and exit."""
-    from .main import main as run  # noqa: PLC0415 - what a signal may interrupt
+    from .main import main as run  # what a signal may interrupt
 
     run()
 

@@ -45,8 +45,8 @@ def audit(run: Path, shards: str | None, as_json: bool) -> None:
     Each step is planned again from weights.jsonl and the indexes of the shards, and compared with
     served.jsonl.
     """
-    from climbstream.loader.audit.auditor import audit_run  # noqa: PLC0415
-    from climbstream.loader.audit.replay import Replay  # noqa: PLC0415
+    from climbstream.loader.audit.auditor import audit_run
+    from climbstream.loader.audit.replay import Replay
 
     result = audit_run(Replay(run, shards))
     rows = [
@@ -74,8 +74,8 @@ def audit(run: Path, shards: str | None, as_json: bool) -> None:
 @json_option
 def explain(run: Path, step: int, row: int | None, shards: str | None, as_json: bool) -> None:
     """List the documents of which the job in the folder RUN made a batch."""
-    from climbstream.loader.audit.explain import explain_step  # noqa: PLC0415
-    from climbstream.loader.audit.replay import Replay  # noqa: PLC0415
+    from climbstream.loader.audit.explain import explain_step
+    from climbstream.loader.audit.replay import Replay
 
     pieces = explain_step(Replay(run, shards), step, row)
     heads = ("row", "cluster", "lane", "epoch", "shard", "document", "tokens", "id", "origin")

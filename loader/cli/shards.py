@@ -65,7 +65,8 @@ def verify(directory: str, as_json: bool) -> None:
 
     Shards behind a URL are read one after the other, and none is kept.
     """
-    from climbstream.loader.tools.verify import verify_directory  # noqa: PLC0415 - the other commands need no compiler
+    # Here, as the other commands need no compiler.
+    from climbstream.loader.tools.verify import verify_directory
 
     verdict = verify_directory(directory)
     text = (

@@ -74,7 +74,7 @@ def find_commit(repo: str, revision: str | None, patience: float = PATIENCE) -> 
     Raises:
         RemoteError: There is none, or the Hub did not say within ``patience`` seconds.
     """
-    from huggingface_hub import HfApi  # noqa: PLC0415 - an extra
+    from huggingface_hub import HfApi  # an extra
 
     def find() -> str:
         sha = HfApi().repo_info(repo, repo_type="dataset", revision=revision).sha
@@ -91,7 +91,7 @@ def put_file(repo: str, name: str, data: bytes) -> str:
     Raises:
         RemoteError: The Hub refused, or did not answer.
     """
-    from huggingface_hub import HfApi  # noqa: PLC0415 - an extra
+    from huggingface_hub import HfApi  # an extra
 
     check_repo(repo)
     api = HfApi()
@@ -137,7 +137,7 @@ def _stumble(error: Exception) -> Exception | None:
     """Return what ``error`` of the Hub's client says of the Hub; None: nothing."""
     if isinstance(error, ClimbError):
         return None
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # noqa: PLC0415
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     # The HTTP library below the client has changed its name between its versions.
     http = importlib.import_module(HfHubHTTPError.__mro__[1].__module__.partition(".")[0])

@@ -142,8 +142,8 @@ def _too_many_redirects(place: str) -> OSError:
 
 def _http(url: str, seconds: float) -> Reader:
     """Make a reader of ``http://`` and ``https://``."""
-    from aiohttp import ClientTimeout  # noqa: PLC0415 - an extra
-    from fsspec.asyn import sync  # noqa: PLC0415 - only what is remote needs it
+    from aiohttp import ClientTimeout  # an extra
+    from fsspec.asyn import sync  # only what is remote needs it
 
     files = _file_system(
         url,
@@ -175,7 +175,7 @@ def _hub(seconds: float) -> Reader:
     Not by `HfFileSystem`, which lists the folder of each file first, believes what the list says of
     its size, and reads a body without end.
     """
-    from huggingface_hub import get_session, get_token, hf_hub_url  # noqa: PLC0415 - an extra
+    from huggingface_hub import get_session, get_token, hf_hub_url  # an extra
 
     def get(url: str, most: int) -> bytes:
         repo, revision, path = _hub_file(url)
@@ -211,10 +211,10 @@ def _hub_file(url: str) -> tuple[str, str | None, str]:
 
 def _s3(seconds: float) -> Reader:
     """Make a reader of ``s3://BUCKET/KEY``; without credentials, of public buckets."""
-    import boto3  # noqa: PLC0415 - an extra
-    from botocore import UNSIGNED  # noqa: PLC0415
-    from botocore.config import Config  # noqa: PLC0415
-    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+    import boto3  # an extra
+    from botocore import UNSIGNED
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
 
     config = Config(
         connect_timeout=seconds,
@@ -250,7 +250,7 @@ def _bound_errors(client: Any) -> None:
 
     It reads that body whole, however long it is, before anybody is asked.
     """
-    from botocore.awsrequest import AWSResponse  # noqa: PLC0415 - an extra
+    from botocore.awsrequest import AWSResponse  # an extra
 
     class Beginning:
         """The first bytes of a body, as boto3 reads bodies."""
@@ -290,7 +290,7 @@ def _fsspec(url: str) -> Reader:
 
 def _file_system(url: str, **options: Any) -> Any:
     """Return fsspec's file system for ``url``."""
-    import fsspec  # noqa: PLC0415 - only what is remote needs it
+    import fsspec  # only what is remote needs it
 
     try:
         return fsspec.core.url_to_fs(url, **options)[0]

@@ -61,7 +61,7 @@ def _existing(path: Path) -> Path:
 
 
 def _devices() -> str:
-    import torch  # noqa: PLC0415 - costs seconds
+    import torch  # costs seconds
 
     if not torch.cuda.is_available():
         return "CPU alone"
@@ -70,7 +70,7 @@ def _devices() -> str:
 
 def _has_hub_token() -> bool:
     try:
-        from huggingface_hub import get_token  # noqa: PLC0415 - an extra
+        from huggingface_hub import get_token  # an extra
     except ModuleNotFoundError:
         return False
     return get_token() is not None

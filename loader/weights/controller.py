@@ -18,12 +18,10 @@ from climbstream.loader.formats.mixture import Mixture
 from .agreement import Agreement
 from .log import WeightsLog, WeightsRecord
 from .schedule import Schedule
-from .sources import WeightsCallable, WeightsFile
+from .sources import WeightsSource
 from .update import WeightsUpdate
 
 logger = get_logger(__name__)
-
-WeightsSource = WeightsFile | WeightsCallable
 
 
 class WeightsController:

@@ -10,6 +10,7 @@ import stat
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from climbstream.loader.core.errors import ClimbError, InvalidDataError
 from climbstream.loader.core.files import hash_bytes, read_regular
@@ -32,6 +33,13 @@ _REASON = 400
 
 Check = Callable[[Mixture], None]
 """Raises `ClimbError` if the weights cannot be followed."""
+
+
+class WeightsSource(Protocol):
+    """Where weights are asked for while a run goes on; rank 0 looks there before it plans steps."""
+
+    def poll(self, step: int, log: WeightsLog) -> WeightsUpdate | None:
+        """Return the change that is newly asked for before step ``step``; ``log`` holds so far."""
 
 
 class WeightsFile:

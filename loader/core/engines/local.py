@@ -67,7 +67,7 @@ def own_device() -> str:
 
 def _gpus() -> int:
     """Count the GPUs that this process sees."""
-    import torch  # noqa: PLC0415  (late: it costs seconds, and most pools do without it)
+    import torch
 
     return torch.cuda.device_count()
 

@@ -37,7 +37,7 @@ class RayEngine:
 
     def __init__(self, workers: int | None, shared: Path, *, gpus: bool = False) -> None:
         try:
-            import ray  # noqa: PLC0415 - costs seconds, and few need it
+            import ray  # costs seconds, and few need it
         except ModuleNotFoundError:
             raise UsageError(
                 "--engine ray needs Ray: pip install 'climbstream[ray]', or use --engine local"

@@ -495,3 +495,13 @@ def test_climb_explain_lists_the_documents(served, capsys):
     assert sum(p["tokens"] for p in value["pieces"]) == SEQ_LEN
     assert call(["explain", str(served), "--step", "3"]) == 0
     assert capsys.readouterr().out.count("\n") > BATCH
+
+
+def test_a_ledger_whose_beginning_is_gone_is_refused(open_loader, tmp_path):
+    loader = open_loader()
+    serve(loader, 10)
+    loader.flush()
+    file = tmp_path / "served.jsonl"
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[1:]))
+    with pytest.raises(InvalidDataError, match=r"served\.jsonl does not begin as a ledger"):
+        open_loader()

@@ -78,7 +78,7 @@ def state():
         data=HASH,
         clusters=["c00", "c01"],
         consumed=[[2, 1], [4, 5]],
-        credit=[5, -5],
+        credit=[0, 0],
         weights=[record.to_json()],
     ).to_json()
 
