@@ -159,18 +159,29 @@ def open_encoder(tokenizer: Tokenizer, fastokens: str) -> Encoder:
     reference = ReferenceEncoder(tokenizer)
     if not fastokens or installed_version() != fastokens:
         return reference
-    return GuardedEncoder(FastEncoder(tokenizer), reference)
+    fast = _open_fast(tokenizer)
+    if isinstance(fast, str):
+        logger.warning(f"tokenizers encodes here, and not fastokens {fastokens}, which {fast}")
+        return reference
+    return GuardedEncoder(fast, reference)
 
 
 def compare_encoders(tokenizer: Tokenizer, texts: Sequence[str]) -> str:
     """Say why `fastokens` cannot stand for `tokenizers`; empty: it gives the same ids."""
+    fast = _open_fast(tokenizer)
+    if isinstance(fast, str):
+        return fast
+    return find_difference(fast, ReferenceEncoder(tokenizer), texts)
+
+
+def _open_fast(tokenizer: Tokenizer) -> Encoder | str:
+    """Open `fastokens`, or say why that cannot be: a panic in Rust is no `Exception`."""
     try:
-        fast = FastEncoder(tokenizer)
+        return FastEncoder(tokenizer)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
         return f"does not take this tokenizer: {error}"
-    return find_difference(fast, ReferenceEncoder(tokenizer), texts)
 
 
 def find_difference(fast: Encoder, reference: Encoder, texts: Sequence[str]) -> str:

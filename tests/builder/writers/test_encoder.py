@@ -317,6 +317,11 @@ def test_a_process_that_has_another_fastokens_encodes_by_tokenizers(kinds):
         assert isinstance(open_encoder(kinds["gpt2"], version), ReferenceEncoder)
 
 
+def test_a_process_where_fastokens_does_not_open_encodes_by_tokenizers(kinds, capsys):
+    assert isinstance(open_encoder(kinds["bert"], installed_version()), ReferenceEncoder)
+    assert "tokenizers encodes here, and not fastokens" in capsys.readouterr().err
+
+
 def test_no_text_has_no_tokens(kinds):
     for encoder in (FastEncoder(kinds["gpt2"]), ReferenceEncoder(kinds["gpt2"])):
         assert encoder.encode([]).split() == []
@@ -341,7 +346,7 @@ def test_ten_megabytes_of_one_character_neither_hang_nor_crash(kinds, run):
         timeout=300,
         check=True,
     )
-    assert int(done.stdout) > 0
+    assert int(done.stdout) > 10_000
 
 
 def test_encoders_start_no_threads(kinds, texts):
