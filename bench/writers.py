@@ -6,8 +6,8 @@ All read the texts from memory and write to a temporary folder.
 
 * tokenizers alone: batches of 1,000 texts, ids thrown away. It is the limit of the peers.
 * fastokens alone: all texts at once, ids thrown away. It is the limit of climbstream.
-* climbstream: the stages ``tokenise`` and ``write shards`` of a build, from units on the disk, that
-  were read and looked at before; MDS, zstd, hashes, 8 clusters.
+* climbstream: the stages ``tokenise`` and ``write shards`` of a build, from partitions on the
+  disk that were read and annotated before; MDS, zstd, hashes, 8 clusters.
 * mosaicml-streaming: the tokenizer in the same batches, and ``MDSWriter`` with zstd and xxh3; one
   folder, as it knows no clusters.
 * datatrove: its step ``DocumentTokenizer``; plain uint16 files, neither packed nor shuffled.

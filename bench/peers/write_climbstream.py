@@ -32,23 +32,25 @@ def lay_down(folder, texts):
         waiting.append(Document(id=str(number), text=text))
         size += len(text.encode())
         if size >= UNIT_BYTES or number == len(texts) - 1:
-            unit = Partition(folder / f"00000-{number:07d}")
-            unit.write_documents(waiting)
-            unit.write("clusters", np.arange(len(waiting), dtype=np.int32) % CLUSTERS)
-            yield unit
+            partition = Partition(folder / f"00000-{number:07d}")
+            partition.write_documents(waiting)
+            partition.write("clusters", np.arange(len(waiting), dtype=np.int32) % CLUSTERS)
+            yield partition
             waiting, size = [], 0
 
 
-def build(units, tokenizer, out):
-    for unit in units:
-        tokenize_partition(TokenTask(unit, tokenizer, 0, installed_version()))
-    return write_clusters(Serial(), units, out, [f"c{k:02d}" for k in range(CLUSTERS)], "uint16")
+def build(partitions, tokenizer, out):
+    for partition in partitions:
+        tokenize_partition(TokenTask(partition, tokenizer, 0, installed_version()))
+    return write_clusters(
+        Serial(), partitions, out, [f"c{k:02d}" for k in range(CLUSTERS)], "uint16"
+    )
 
 
 work = Path(sys.argv[1])
 texts = json.loads((work / "texts.json").read_text())
 with tempfile.TemporaryDirectory() as name:
-    units = list(lay_down(Path(name) / "units", texts))
-    seconds, written = cpu_seconds(lambda: build(units, work / "tokenizer.json", Path(name)))
+    partitions = list(lay_down(Path(name) / "units", texts))
+    seconds, written = cpu_seconds(lambda: build(partitions, work / "tokenizer.json", Path(name)))
 assert sum(cluster.entry.documents for cluster in written) == len(texts)
 print(seconds)

@@ -1,7 +1,7 @@
-"""Partition: the bounded part of a corpus that one task works on, and what is known of it so far.
+"""Partition: the part of a corpus that one task works on, with the arrays of the stages so far.
 
-A unit is a folder in the working directory of a build. Each stage adds a file to it, whole or not
-at all, so what exists is done, and a killed build goes on with what does not.
+A partition is a folder in the working folder of a build. Each stage adds a file to it, whole or
+not at all. So a file that exists is complete, and a killed build goes on with the missing files.
 """
 
 from collections.abc import Sequence
@@ -20,20 +20,20 @@ from climbstream.loader.formats.catalogue import read_parquet
 from .document import NOTHING, Document
 
 UNIT_BYTES = 4 << 20
-"""Text of a unit: small enough for many to be in work, large enough for columns to compress."""
+"""Bytes of text of a partition: small, so that many are in work; large enough to compress well."""
 
 _TEXT = pa.schema([(name, pa.string()) for name in ("id", "text", "label", "license", "origin")])
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One unit: ``folder`` holds ``text.parquet`` and the arrays that stages add."""
+    """One partition: ``folder`` holds ``text.parquet`` and the arrays that stages add."""
 
     folder: Path
 
     @property
     def name(self) -> str:
-        """Name of the unit; units in the order of names are the corpus in order."""
+        """Name of the partition; sorted by name, partitions are in the order of the corpus."""
         return self.folder.name
 
     @property
@@ -42,7 +42,7 @@ class Partition:
         return self.name.partition("-")[0]
 
     def write_documents(self, documents: Sequence[Document]) -> None:
-        """Write the documents of the unit, and what is given of them.
+        """Write the documents of the partition, and what the corpus brings for them.
 
         That is ``given_scores`` float32 ``[n, k]`` and ``given_vectors`` float32 ``[n, dims]``,
         if there are any, and ``kept_0``, ``kept_1`` … among the columns.

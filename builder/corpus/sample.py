@@ -16,38 +16,39 @@ _CHARS = 20_000
 
 
 def draw_places(
-    units: Sequence[Partition], settings: BuildSettings
+    partitions: Sequence[Partition], settings: BuildSettings
 ) -> Iterator[tuple[Partition, NDArray[np.int64]]]:
-    """Draw ``settings.sample`` documents of the languages asked for: rows of units, in order."""
-    wanted = [np.flatnonzero(in_languages(unit, settings)) for unit in units]
+    """Sample ``settings.sample`` documents of the languages asked for; yield rows by partition."""
+    wanted = [np.flatnonzero(in_languages(partition, settings)) for partition in partitions]
     ends = np.cumsum([len(rows) for rows in wanted])
     chosen = np.sort(sample_indices(int(ends[-1]), settings.sample, settings.seed, "sample"))
-    for unit, rows, end in zip(units, wanted, ends.tolist(), strict=True):
+    for partition, rows, end in zip(partitions, wanted, ends.tolist(), strict=True):
         begin = end - len(rows)
         mine = chosen[np.searchsorted(chosen, begin) : np.searchsorted(chosen, end)]
         if len(mine):
-            yield unit, rows[mine - begin]
+            yield partition, rows[mine - begin]
 
 
-def in_languages(unit: Partition, settings: BuildSettings) -> NDArray[np.bool_]:
-    """Which documents of a unit are in a language that the settings ask for, ``[n]``."""
+def in_languages(partition: Partition, settings: BuildSettings) -> NDArray[np.bool_]:
+    """Which documents of a partition are in a language that the settings ask for, ``[n]``."""
     if settings.languages == EVERY:
-        return np.ones(len(unit), np.bool_)
-    return np.isin(unit.read("languages")[:, 0], settings.languages)
+        return np.ones(len(partition), np.bool_)
+    return np.isin(partition.read("languages")[:, 0], settings.languages)
 
 
-def sample_languages(units: Sequence[Partition], settings: BuildSettings) -> list[str]:
+def sample_languages(partitions: Sequence[Partition], settings: BuildSettings) -> list[str]:
     """Return the languages of the documents drawn."""
     parts = [
-        unit.read("languages")[rows, 0].tolist() for unit, rows in draw_places(units, settings)
+        partition.read("languages")[rows, 0].tolist()
+        for partition, rows in draw_places(partitions, settings)
     ]
     return [name for part in parts for name in part]
 
 
-def sample_texts(units: Sequence[Partition], settings: BuildSettings) -> list[str]:
+def sample_texts(partitions: Sequence[Partition], settings: BuildSettings) -> list[str]:
     """Return how the texts of the documents drawn begin."""
     texts: list[str] = []
-    for unit, rows in draw_places(units, settings):
-        column = unit.columns("text")["text"].take(rows)
+    for partition, rows in draw_places(partitions, settings):
+        column = partition.columns("text")["text"].take(rows)
         texts += pc.utf8_slice_codeunits(column, 0, _CHARS).to_pylist()
     return texts

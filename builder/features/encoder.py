@@ -75,9 +75,9 @@ def load_model(name: str) -> Encoder:
         ) from None
 
 
-def read_vectors(unit: Partition, rows: Any) -> NDArray[np.float32]:
-    """Vectors that the corpus brings of ``rows`` of a unit, of length 1: float32 ``[m, dims]``."""
-    return unit_length(unit.read("given_vectors", mapped=True)[rows])
+def read_vectors(partition: Partition, rows: Any) -> NDArray[np.float32]:
+    """Vectors of the corpus for ``rows`` of a partition, of length 1: float32 ``[m, dims]``."""
+    return unit_length(partition.read("given_vectors", mapped=True)[rows])
 
 
 def read_encoder(path: Path) -> tuple[Encoder | None, NDArray[np.float32]]:

@@ -28,7 +28,7 @@ _BINS = 10
 
 
 def describe_clusters(
-    units: Sequence[Partition], clusters: ClusterMap, entries: Sequence[ClusterEntry]
+    partitions: Sequence[Partition], clusters: ClusterMap, entries: Sequence[ClusterEntry]
 ) -> list[ClusterInfo]:
     """Describe each cluster that was written; of the documents only sums and a few are held."""
     count = len(entries)
@@ -39,27 +39,31 @@ def describe_clusters(
     spread = np.zeros((len(SCORES), count, _BINS), np.int64)
     copies, effective = np.zeros((2, count), np.int64)
     sample = _Sample(count)
-    for number, unit in enumerate(units):
-        rows = unit.read("order")
-        cluster = unit.read("clusters")[rows]
-        sizes += np.bincount(cluster, unit.read("sizes")[rows], count).astype(np.int64)
-        micro += np.bincount(unit.read("micro")[rows], minlength=len(micro))
-        for column, values in enumerate(unit.read("scores")[rows].T):
+    for number, partition in enumerate(partitions):
+        rows = partition.read("order")
+        cluster = partition.read("clusters")[rows]
+        sizes += np.bincount(cluster, partition.read("sizes")[rows], count).astype(np.int64)
+        micro += np.bincount(partition.read("micro")[rows], minlength=len(micro))
+        for column, values in enumerate(partition.read("scores")[rows].T):
             scores[:, column] += np.bincount(cluster, values, count)
             bins = np.clip((values * (_BINS / 5)).astype(np.int64), 0, _BINS - 1)
             found = np.bincount(cluster * _BINS + bins, minlength=count * _BINS)
             spread[column] += found.reshape(count, _BINS)
-        copied = unit.read("original") >= 0 if unit.has("original") else np.zeros(len(unit), bool)
-        home = clusters.cluster[unit.read("micro")[copied]]
+        copied = (
+            partition.read("original") >= 0
+            if partition.has("original")
+            else np.zeros(len(partition), bool)
+        )
+        home = clusters.cluster[partition.read("micro")[copied]]
         copies += np.bincount(home[home >= 0], minlength=count)
         alone = ~copied[rows]
-        lengths = unit.read("lengths")
+        lengths = partition.read("lengths")
         effective += np.bincount(cluster[alone], lengths[alone], count).astype(np.int64)
-        names = unit.columns("label")["label"].take(rows).to_pylist()
+        names = partition.columns("label")["label"].take(rows).to_pylist()
         for k, name in zip(cluster.tolist(), names, strict=True):
             labels[k][name] += 1
-        sample.add(number, rows, cluster, unit.read("id_hashes")[rows, 0])
-    documents = sample.read(units)
+        sample.add(number, rows, cluster, partition.read("id_hashes")[rows, 0])
+    documents = sample.read(partitions)
     terms = name_terms([[document["text"] for document in group] for group in documents])
     return [
         ClusterInfo(
@@ -93,48 +97,50 @@ class _Sample:
 
     def add(
         self,
-        unit: int,
+        partition: int,
         rows: NDArray[np.int64],
         cluster: NDArray[np.int32],
         hashes: NDArray[np.uint64],
     ) -> None:
-        """Look at documents ``rows`` of ``unit``, with their clusters and hashes, all ``[m]``."""
+        """Consider documents ``rows``, with their clusters and hashes, all ``[m]``."""
         hashes = hashes ^ np.uint64(derive_key("describe"))
         near = np.flatnonzero(hashes <= self._limit[cluster])
         for k in np.unique(cluster[near]).tolist():
             mine = near[cluster[near] == k]
             found = zip(hashes[mine].tolist(), rows[mine].tolist(), strict=True)
-            best = sorted([*self._best[k], *((h, unit, row) for h, row in found)])[:_READ]
+            best = sorted([*self._best[k], *((h, partition, row) for h, row in found)])[:_READ]
             self._best[k] = best
             if len(best) == _READ:
                 self._limit[k] = best[-1][0]
 
-    def read(self, units: Sequence[Partition]) -> list[list[dict[str, str]]]:
+    def read(self, partitions: Sequence[Partition]) -> list[list[dict[str, str]]]:
         """Read ``id`` and ``text`` of the documents of each cluster, in the order of the hashes."""
         wanted: dict[int, list[int]] = {}
-        for _, unit, row in sorted(place for best in self._best for place in best):
-            wanted.setdefault(unit, []).append(row)
+        for _, partition, row in sorted(place for best in self._best for place in best):
+            wanted.setdefault(partition, []).append(row)
         found = {
-            (unit, row): document
-            for unit, rows in sorted(wanted.items())
-            for row, document in zip(rows, _beginnings(units[unit], rows), strict=True)
+            (partition, row): document
+            for partition, rows in sorted(wanted.items())
+            for row, document in zip(rows, _beginnings(partitions[partition], rows), strict=True)
         }
-        return [[found[unit, row] for _, unit, row in best] for best in self._best]
+        return [[found[partition, row] for _, partition, row in best] for best in self._best]
 
 
-def name_licenses(units: Sequence[Partition]) -> str:
+def name_licenses(partitions: Sequence[Partition]) -> str:
     """Name the licences of the documents that stay, the most frequent first."""
     found: Counter[str] = Counter()
-    for unit in units:
-        found.update(unit.columns("license")["license"].take(unit.read("order")).to_pylist())
+    for partition in partitions:
+        found.update(
+            partition.columns("license")["license"].take(partition.read("order")).to_pylist()
+        )
     names = [name for name, _ in found.most_common() if name]
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return ", ".join(names[:10]) + more or "unknown"
 
 
-def _beginnings(unit: Partition, rows: list[int]) -> list[dict[str, str]]:
+def _beginnings(partition: Partition, rows: list[int]) -> list[dict[str, str]]:
     """Read ``id`` of documents, and how their ``text`` begins."""
-    table = unit.columns("id", "text").take(rows)
+    table = partition.columns("id", "text").take(rows)
     texts = pc.utf8_slice_codeunits(table["text"], 0, _CHARS).to_pylist()
     return [
         {"id": name, "text": text}

@@ -1,6 +1,6 @@
-"""Stages: what is done to each unit, one function a stage, each leaving arrays beside its text.
+"""Stages that annotate a partition: each writes arrays beside its text.
 
-All are safe to run again: what exists is left as it is.
+A stage may run again: arrays that exist stay as they are.
 """
 
 from collections.abc import Sequence
@@ -28,73 +28,75 @@ from climbstream.loader.core.errors import InvalidDataError
 from .dedup import sign_texts
 
 
-def tell_languages(engine: Engine, units: Sequence[Partition]) -> None:
-    """Write ``languages`` ``[n, 2]`` to each unit: language and script of its documents."""
-    run_stage(engine, "tell languages", "documents", name_languages, units)
+def tell_languages(engine: Engine, partitions: Sequence[Partition]) -> None:
+    """Write ``languages`` ``[n, 2]`` to each partition: language and script of its documents."""
+    run_stage(engine, "tell languages", "documents", name_languages, partitions)
 
 
-def name_languages(unit: Partition) -> int:
-    """Do `tell_languages` with one unit; return its documents."""
-    if not unit.has("languages"):
-        unit.write("languages", identify(unit.column("text")))
-    return len(unit)
+def name_languages(partition: Partition) -> int:
+    """Do `tell_languages` with one partition; return its documents."""
+    if not partition.has("languages"):
+        partition.write("languages", identify(partition.column("text")))
+    return len(partition)
 
 
 def look_at(
-    engine: Engine, units: Sequence[Partition], model: Path, settings: BuildSettings
+    engine: Engine, partitions: Sequence[Partition], model: Path, settings: BuildSettings
 ) -> None:
-    """Do `annotate` with all ``units``."""
-    tasks = (LookTask(unit, model, settings) for unit in units)
+    """Do `annotate` with all ``partitions``."""
+    tasks = (LookTask(partition, model, settings) for partition in partitions)
     run_stage(engine, "embed, score and assign", "documents", annotate, tasks)
 
 
 @dataclass(frozen=True, slots=True)
 class LookTask:
-    """Look at ``unit`` with the embedder and centroids that lie in ``model``."""
+    """Look at ``partition`` with the embedder and centroids that lie in ``model``."""
 
-    unit: Partition
+    partition: Partition
     model: Path
     settings: BuildSettings
 
 
 def annotate(task: LookTask) -> int:
-    """Score, hash, embed and assign the documents of a unit; return how many there are.
+    """Score, hash, embed and assign the documents of a partition; return how many there are.
 
     Writes ``scores`` float32 ``[n, 4]``, ``text_hashes`` uint64 ``[n, 2]``, ``signatures`` uint8
     ``[SIGNATURE, n]``, ``alike`` float32 ``[n]``, ``micro`` int32 ``[n]``. Vectors are not kept:
     `nearest` alone needs them.
     """
-    unit = task.unit
+    partition = task.partition
     # `micro` is written last.
-    if not unit.has("micro"):
+    if not partition.has("micro"):
         encoder, centroids = read_encoder(task.model)
-        texts = unit.column("text")
-        unit.write("scores", _scores(unit, texts, task.settings))
-        unit.write("text_hashes", hash_texts(texts))
-        unit.write("signatures", sign_texts(texts))
-        vectors = read_vectors(unit, slice(None)) if encoder is None else encoder.embed(texts)
+        texts = partition.column("text")
+        partition.write("scores", _scores(partition, texts, task.settings))
+        partition.write("text_hashes", hash_texts(texts))
+        partition.write("signatures", sign_texts(texts))
+        vectors = read_vectors(partition, slice(None)) if encoder is None else encoder.embed(texts)
         means = read_language_means(task.model, centroids.shape[1])
         if vectors.shape[1] != centroids.shape[1]:
             raise InvalidDataError(
-                f"{unit.column('origin')[0]} has vectors of {vectors.shape[1]} numbers, the "
+                f"{partition.column('origin')[0]} has vectors of {vectors.shape[1]} numbers, the "
                 f"centroids have {centroids.shape[1]}; embed all documents with one model"
             )
-        vectors = means.centre(vectors, unit.read("languages")[:, 0].tolist())
+        vectors = means.centre(vectors, partition.read("languages")[:, 0].tolist())
         micro, alike = nearest(vectors, centroids)
-        unit.write("alike", alike)
-        unit.write("micro", micro)
-    return len(unit)
+        partition.write("alike", alike)
+        partition.write("micro", micro)
+    return len(partition)
 
 
-def _scores(unit: Partition, texts: Sequence[str], settings: BuildSettings) -> NDArray[np.float32]:
+def _scores(
+    partition: Partition, texts: Sequence[str], settings: BuildSettings
+) -> NDArray[np.float32]:
     """Score ``texts``, ``[n, 4]``, by what the settings name for each score."""
     columns = list(settings.score_columns)
     scores = np.zeros((len(texts), len(SCORES)), np.float32)
     if len(settings.scores) < len(SCORES):
-        scores = score_documents(texts, unit.read("languages")[:, 0].tolist())
+        scores = score_documents(texts, partition.read("languages")[:, 0].tolist())
     for name, place in settings.scores.items():
         scores[:, SCORES.index(name)] = (
-            unit.read("given_scores")[:, columns.index(name)]
+            partition.read("given_scores")[:, columns.index(name)]
             if name in columns
             else classify(place, texts)
         )

@@ -104,7 +104,7 @@ def sign_texts(texts: Sequence[str]) -> NDArray[np.uint8]:
 
 
 def near_originals(
-    units: Sequence[Partition],
+    partitions: Sequence[Partition],
     eligible: NDArray[np.bool_],
     worth: NDArray[np.float32],
     least: float,
@@ -118,7 +118,7 @@ def near_originals(
     original = np.full(len(worth), -1, np.int64)
     alone = eligible.copy()
     for band in range(BANDS):
-        keys = (_band(unit, band) for unit in units)
+        keys = (_band(partition, band) for partition in partitions)
         for hashes, numbers in _together(keys, len(worth)):
             mine = np.flatnonzero(alone[numbers] & (hashes[:, 0] != _EMPTY))
             mine = mine[np.lexsort((-worth[numbers[mine]], hashes[mine, 0]))]
@@ -127,7 +127,7 @@ def near_originals(
             begins = np.append(True, np.diff(hashes[mine, 0]) != 0)
             here = numbers[mine]
             copies, bests = here[~begins], here[begins][np.cumsum(begins) - 1][~begins]
-            alike = _alike(units, copies, bests) >= least
+            alike = _alike(partitions, copies, bests) >= least
             original[copies[alike]] = bests[alike]
             alone[copies[alike]] = False
     # What was taken for an original may have turned out a copy: what is like it need not be like
@@ -136,13 +136,15 @@ def near_originals(
     last = original[copies]
     while (further := original[last] >= 0).any():
         last[further] = original[last[further]]
-    original[copies] = np.where(_alike(units, copies, last) >= least, last, -1)
+    original[copies] = np.where(_alike(partitions, copies, last) >= least, last, -1)
     return original
 
 
-def _band(unit: Partition, band: int) -> NDArray[np.uint64]:
+def _band(partition: Partition, band: int) -> NDArray[np.uint64]:
     """Join the signatures of one band to a key: uint64 ``[n, 2]``, the second 0."""
-    rows = unit.read("signatures", mapped=True)[band * SPAN : (band + 1) * SPAN].astype(np.uint64)
+    rows = partition.read("signatures", mapped=True)[band * SPAN : (band + 1) * SPAN].astype(
+        np.uint64
+    )
     keys = _join(rows)
     return np.column_stack([keys, np.zeros_like(keys)])
 
@@ -159,28 +161,28 @@ _EMPTY = _join(np.full((SPAN, 1), _NOTHING, np.uint64))[0]
 
 
 def _alike(
-    units: Sequence[Partition], some: NDArray[np.int64], others: NDArray[np.int64]
+    partitions: Sequence[Partition], some: NDArray[np.int64], others: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Estimate how alike documents are, pair by pair: float64 ``[len(some)]``, 0 to 1."""
     alike = np.empty(len(some))
     for begin in range(0, len(some), _PAIRS):
         part = slice(begin, begin + _PAIRS)
         wanted, at = np.unique(np.stack([some[part], others[part]]), return_inverse=True)
-        one, other = _signatures(units, wanted)[:, at.reshape(2, -1)].swapaxes(0, 1)
+        one, other = _signatures(partitions, wanted)[:, at.reshape(2, -1)].swapaxes(0, 1)
         alike[part] = (one == other).mean(axis=0)
     return alike
 
 
-def _signatures(units: Sequence[Partition], wanted: NDArray[np.int64]) -> NDArray[Any]:
+def _signatures(partitions: Sequence[Partition], wanted: NDArray[np.int64]) -> NDArray[Any]:
     """Read the signatures of the documents ``wanted``, in order: uint8 ``[SIGNATURE, m]``."""
-    sizes = [unit.read("signatures", mapped=True).shape[1] for unit in units]
+    sizes = [partition.read("signatures", mapped=True).shape[1] for partition in partitions]
     ends = np.cumsum(sizes)
     parts = np.split(wanted, np.searchsorted(wanted, ends[:-1]))
     starts = ends - sizes
     return np.concatenate(
         [
-            unit.read("signatures", mapped=True)[:, part - start]
-            for unit, part, start in zip(units, parts, starts, strict=True)
+            partition.read("signatures", mapped=True)[:, part - start]
+            for partition, part, start in zip(partitions, parts, starts, strict=True)
             if len(part)
         ]
         or [np.empty((SIGNATURE, 0), np.uint8)],

@@ -1,4 +1,4 @@
-"""A unit: documents and the arrays that stages add, each there whole or not at all."""
+"""A partition: documents and the arrays that stages add, each there whole or not at all."""
 
 import numpy as np
 import pytest
@@ -15,12 +15,12 @@ documents = st.builds(Document, id=words, text=words, label=words, license=words
 
 @given(st.lists(documents, max_size=8))
 def test_documents_come_back_as_they_were(tmp_path_factory, given):
-    unit = Partition(tmp_path_factory.mktemp("units") / "00000-00000")
-    unit.write_documents(given)
-    assert len(unit) == len(given)
-    rows = unit.columns("id", "text", "label", "license", "origin").to_pylist()
+    partition = Partition(tmp_path_factory.mktemp("units") / "00000-00000")
+    partition.write_documents(given)
+    assert len(partition) == len(given)
+    rows = partition.columns("id", "text", "label", "license", "origin").to_pylist()
     assert [Document(**row) for row in rows] == given
-    assert unit.column("text") == [document.text for document in given]
+    assert partition.column("text") == [document.text for document in given]
 
 
 @given(
@@ -30,9 +30,9 @@ def test_documents_come_back_as_they_were(tmp_path_factory, given):
     )
 )
 def test_an_array_comes_back_as_it_was(tmp_path_factory, array):
-    unit = Partition(tmp_path_factory.mktemp("units") / "00000-00000")
-    unit.write("scores", array)
-    back = unit.read("scores")
+    partition = Partition(tmp_path_factory.mktemp("units") / "00000-00000")
+    partition.write("scores", array)
+    back = partition.read("scores")
     assert (back.dtype, back.shape, back.tobytes()) == (array.dtype, array.shape, array.tobytes())
 
 
@@ -44,19 +44,19 @@ def test_an_array_can_be_mapped(tmp_path):
 
 
 def test_what_was_not_written_is_not_there(tmp_path):
-    unit = Partition(tmp_path / "00003-00001")
-    assert unit.name == "00003-00001"
-    assert not unit.has("scores")
-    unit.write("scores", np.zeros(2))
-    assert unit.has("scores")
-    assert not unit.has("tokens")
+    partition = Partition(tmp_path / "00003-00001")
+    assert partition.name == "00003-00001"
+    assert not partition.has("scores")
+    partition.write("scores", np.zeros(2))
+    assert partition.has("scores")
+    assert not partition.has("tokens")
 
 
 def test_an_array_that_could_not_be_written_is_not_there(tmp_path):
-    unit = Partition(tmp_path)
+    partition = Partition(tmp_path)
     with pytest.raises(ValueError, match="allow_pickle"):
-        unit.write("scores", np.array([object()]))
-    assert not unit.has("scores")
+        partition.write("scores", np.array([object()]))
+    assert not partition.has("scores")
     assert list(tmp_path.iterdir()) == []
 
 

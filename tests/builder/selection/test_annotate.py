@@ -3,8 +3,8 @@
 from climbstream.builder import BuildSettings, dry_run, pipeline
 
 ARRAYS = {
-    *("sizes", "id_hashes", "scores", "text_hashes", "signatures", "alike", "micro"),
-    *("original", "clusters"),
+    *("sizes", "id_hashes", "languages", "scores", "text_hashes", "signatures", "alike"),
+    *("micro", "original", "clusters"),
 }
 """Each of these is read by a later stage."""
 

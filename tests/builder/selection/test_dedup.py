@@ -49,7 +49,7 @@ def test_capitals_make_a_difference():
 
 @dataclass
 class Signed:
-    """A unit that holds signatures alone."""
+    """A partition that holds signatures alone."""
 
     signatures: np.ndarray
 
@@ -62,11 +62,11 @@ class Signed:
 
 
 def originals(texts, worth=None, least=0.8, eligible=None, size=3):
-    """Find near originals in units of ``size``."""
-    units = [Signed(sign_texts(texts[i : i + size])) for i in range(0, len(texts), size)]
+    """Find near originals in partitions of ``size``."""
+    partitions = [Signed(sign_texts(texts[i : i + size])) for i in range(0, len(texts), size)]
     worth = np.zeros(len(texts), np.float32) if worth is None else np.array(worth, np.float32)
     eligible = np.ones(len(texts), bool) if eligible is None else np.array(eligible)
-    return near_originals(units, eligible, worth, least).tolist()
+    return near_originals(partitions, eligible, worth, least).tolist()
 
 
 def prose(seed, words=120):

@@ -1,4 +1,4 @@
-"""Shards: documents of a cluster, out of all units, in files of bounded size."""
+"""Shards: documents of a cluster, out of all partitions, in files of bounded size."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -69,25 +69,27 @@ def test_a_build_of_many_shards_is_whole(cut_finely, indexes):
 
 
 def unit_of(folder, number, documents):
-    """Make a unit of (cluster, length), whose tokens are 1, 2, 3..."""
-    unit = Partition(folder / "units" / f"00000-{number:05d}")
-    unit.write("clusters", np.array([cluster for cluster, _ in documents], np.int32))
+    """Make a partition of (cluster, length), whose tokens are 1, 2, 3..."""
+    partition = Partition(folder / "units" / f"00000-{number:05d}")
+    partition.write("clusters", np.array([cluster for cluster, _ in documents], np.int32))
     order = np.array(sorted(range(len(documents)), key=lambda i: documents[i][0]), np.int64)
     order = order[[documents[i][0] >= 0 for i in order]]
     lengths = np.array([documents[i][1] for i in order], np.int64)
-    unit.write("order", order)
-    unit.write("lengths", lengths)
-    unit.write("tokens", np.arange(1, lengths.sum() + 1, dtype=np.uint16))
-    return unit
+    partition.write("order", order)
+    partition.write("lengths", lengths)
+    partition.write("tokens", np.arange(1, lengths.sum() + 1, dtype=np.uint16))
+    return partition
 
 
 @pytest.fixture(scope="session")
 def write(serial):
-    """Return a function that writes units of (cluster, length)."""
+    """Return a function that writes partitions of (cluster, length)."""
 
     def run(folder, parts, count):
-        units = [unit_of(folder, number, part) for number, part in enumerate(parts)]
-        return write_clusters(serial, units, folder, [f"c{k:02d}" for k in range(count)], "uint16")
+        partitions = [unit_of(folder, number, part) for number, part in enumerate(parts)]
+        return write_clusters(
+            serial, partitions, folder, [f"c{k:02d}" for k in range(count)], "uint16"
+        )
 
     return run
 

@@ -1,4 +1,4 @@
-"""One rank of the job that `test_course` starts by torchrun: ``course_rank.py SHARDS LOG OUT``.
+"""One rank of the job of `test_controller`: ``controller_rank.py SHARDS LOG OUT``, by torchrun.
 
 Rank 2 is slow. Rank 0 is told to change weights by a call and through a file; every rank writes
 down the rows that it was given.

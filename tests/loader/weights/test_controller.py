@@ -1,4 +1,4 @@
-"""The course of a run: who may change weights while it runs, and that all ranks follow."""
+"""The weights controller: who may change weights while it runs, and that all ranks follow."""
 
 import hashlib
 import json
