@@ -21,8 +21,10 @@ from climbstream.builder.corpus.read_report import check_losses
 from climbstream.builder.corpus.sources import survey
 from climbstream.builder.features.encoder import check_shape
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
+from climbstream.builder.report.losses import counts_of, loss_sections
 from climbstream.builder.report.report import write_report
 from climbstream.builder.selection.annotate import look_at, tell_languages
+from climbstream.builder.selection.dropped import count_kept
 from climbstream.builder.selection.selection import Selection, identify, select_appended
 from climbstream.builder.writers.catalogue import read_seen, write_catalogue, write_heldout
 from climbstream.builder.writers.shards import WrittenCluster, write_clusters
@@ -175,7 +177,7 @@ class _Append:
             for w, old in zip(written, manifest.clusters, strict=True)
         ]
         grown = self._grow(plan, selection, written, added)
-        self._describe(grown, clusters, added, description.get("kmeans"))
+        self._describe(grown, clusters, added, description)
         files = manifest.files or hash_files(out, range(self._first))
         files = files | hash_files(out, range(self._first, grown.parts or 0))
         replace(grown, files=files | hash_files(self._next)).save(out)
@@ -191,6 +193,10 @@ class _Append:
         look_at(self._engine, partitions, out / MODEL, settings)
         selection = select_appended(selection, clusters, settings, seen)
         check_losses(selection.stages[1:], strict=False)
+        # A directory of an earlier version counts no languages: those of new documents alone
+        # would be taken for all.
+        if counts_of(self._manifest):
+            selection.stages[0]["kept"] = count_kept(selection)
         return selection
 
     def _write(self, selection: Selection, clusters: ClusterMap) -> list[WrittenCluster]:
@@ -237,14 +243,27 @@ class _Append:
         )
 
     def _describe(
-        self, grown: Manifest, clusters: ClusterMap, added: Sequence[ClusterEntry], kmeans: Any
+        self,
+        grown: Manifest,
+        clusters: ClusterMap,
+        added: Sequence[ClusterEntry],
+        before: Mapping[str, Any],
     ) -> None:
-        """Write the description of the clusters, and the report."""
+        """Write the description of the clusters, which was ``before``, and the report."""
+        kmeans, dropped = before.get("kmeans"), before.get("dropped", {})
         new = describe_clusters(self._partitions, clusters, added)
         infos = [_joined(*pair) for pair in zip(load_clusters(self._out), new, strict=True)]
         agreement = label_agreement([info.labels for info in infos])
-        save_clusters(self._next, infos, map=clusters.to_json(), agreement=agreement, kmeans=kmeans)
-        write_report(self._next, grown, infos, agreement, clusters.centroids, kmeans)
+        save_clusters(
+            self._next,
+            infos,
+            map=clusters.to_json(),
+            agreement=agreement,
+            kmeans=kmeans,
+            dropped=dropped,
+        )
+        more = loss_sections(counts_of(grown), dropped, clusters.why)
+        write_report(self._next, grown, infos, agreement, clusters.centroids, kmeans, more)
 
     def _join_heldout(self) -> None:
         """Put the documents that were held out before in front of the new ones."""

@@ -83,6 +83,19 @@ def license_metadata(name: str) -> dict[str, Any]:
     return {"license": "other", "license_name": slug or "as-stated-below"}
 
 
+def language_metadata(manifest: Manifest) -> dict[str, Any]:
+    """Return the metadata that says the languages of the documents that stay; {}: not known."""
+    counts: dict[str, Any] = next(
+        (stage["kept"] for stage in manifest.conservation if "kept" in stage), {}
+    )
+    names = [
+        name
+        for name, entry in counts.get("language", {}).items()
+        if entry["kept"] and name not in ("code", "und")
+    ]
+    return {"language": names} if names else {}
+
+
 def our_metadata(manifest: Manifest, license_: str) -> dict[str, Any]:
     """Fields under ``climbstream``, which `Card` reads back."""
     return {
@@ -119,6 +132,7 @@ def write_beside(directory: str, manifest: Manifest, out: Path, configs: Mapping
     metadata: dict[str, Any] = {}
     if manifest.license != "unknown":
         metadata = license_metadata(manifest.license)
+    metadata |= language_metadata(manifest)
     if configs:
         metadata["configs"] = [
             {"config_name": name, "data_files": f"{folder}/*.parquet"}

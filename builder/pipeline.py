@@ -19,8 +19,10 @@ from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.read_report import BadFile, check_losses
 from climbstream.builder.corpus.sources import Source, survey
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
+from climbstream.builder.report.losses import counts_of, loss_sections
 from climbstream.builder.report.report import write_report
 from climbstream.builder.selection.annotate import look_at, tell_languages
+from climbstream.builder.selection.dropped import count_kept, sample_dropped, summarize
 from climbstream.builder.selection.preview import preview
 from climbstream.builder.selection.selection import Selection, identify, select_documents
 from climbstream.builder.writers.catalogue import write_catalogue, write_heldout
@@ -36,6 +38,7 @@ from climbstream.loader.formats.clusters import save_clusters
 from climbstream.loader.formats.manifest import MANIFEST, Manifest, hash_files
 from climbstream.loader.formats.outputs import WORK
 
+from .dry import DRY, unbind
 from .end_token import EndToken, find_end_token, read_configs, trained_end_token
 from .settings import BuildSettings, complete_settings, effect_of_change
 from .staging import finish_commit
@@ -114,7 +117,7 @@ def dry_run(
     """
     settings = settings or BuildSettings()
     out = out.resolve()
-    with _begun(sources, out, settings, workers, engine) as begun:
+    with _begun(sources, out, settings, workers, engine, dry=True) as begun:
         if not begun:
             raise UsageError(f"{out} is built already; name a new folder for a dry run")
         _, _, _, clusters, fates = _decide(begun, out, settings, strict=strict)
@@ -134,9 +137,15 @@ class _Begun:
 
 @contextmanager
 def _begun(
-    sources: Sequence[str], out: Path, settings: BuildSettings, workers: int | None, engine: str
+    sources: Sequence[str],
+    out: Path,
+    settings: BuildSettings,
+    workers: int | None,
+    engine: str,
+    *,
+    dry: bool = False,
 ) -> Iterator[_Begun | None]:
-    """Begin a build or go on with it; None if it has ended."""
+    """Begin a build or go on with it; None if it has ended. A dry run binds to no settings."""
     found, left_out = survey(sources)
     plan = {
         "builder": 1,
@@ -154,8 +163,13 @@ def _begun(
             return
         end = _end_token(settings)
         plan["end"] = end.to_json()
+        unbind(out, plan)
         if begin_in(out, WORK, plan, effect_of_change):
             logger.info(f"going on with the build in {out}")
+        elif dry:
+            (out / WORK / DRY).touch()
+        if not dry:
+            (out / WORK / DRY).unlink(missing_ok=True)
         end.tell()
         with open_engine(engine, workers, out / WORK / "plan.json") as opened:
             yield _Begun(opened, found, left_out, plan)
@@ -194,6 +208,9 @@ def _decide(
     centroids, kmeans = read_fit(model)
     clusters, fates = select_documents(fates, centroids, settings)
     check_losses(fates.stages[1:], strict=False)
+    fates.stages[0]["kept"] = counts = count_kept(fates)
+    for line in summarize([report.stage() | {"in": fates.stages[0]["in"]}, *fates.stages], counts):
+        logger.info(f"  {line}")
     return report, units, kmeans, clusters, fates
 
 
@@ -212,7 +229,14 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
     entries = [w.entry for w in written]
     infos = describe_clusters(units, clusters, entries)
     agreement = label_agreement([info.labels for info in infos])
-    save_clusters(out, infos, map=clusters.to_json(), agreement=agreement, kmeans=kmeans)
+    save_clusters(
+        out,
+        infos,
+        map=clusters.to_json(),
+        agreement=agreement,
+        kmeans=kmeans,
+        dropped=sample_dropped(fates),
+    )
     with atomic_path(out / "centroids.npy") as path, path.open("wb") as file:
         np.save(file, clusters.centroids, allow_pickle=False)
     write_heldout(out, fates, clusters, names)
@@ -230,5 +254,6 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
         conservation=(report.stage(), *fates.stages),
         parts=len(units),
     )
-    write_report(out, manifest, infos, agreement, clusters.centroids, kmeans)
+    extra = loss_sections(counts_of(manifest), sample_dropped(fates), clusters.why)
+    write_report(out, manifest, infos, agreement, clusters.centroids, kmeans, extra)
     replace(manifest, files=hash_files(out, range(len(units)))).save(out)

@@ -33,7 +33,7 @@ THRESHOLDS: dict[str, dict[str, float]] = {
 by a language model's judgement; the bundled scorers count, and have thresholds of their own."""
 
 DECIDES = {
-    "what is read": ("text", "id", "label", "license", "keep", "max_bytes"),
+    "what is read": ("text", "id", "label", "license", "keep", "max_bytes", "text_lines"),
     "the embedding and the centroids": (
         "embed",
         "micro_clusters",
@@ -49,6 +49,7 @@ DECIDES = {
         "min_cluster_score",
         "min_document_score",
         "no_prune",
+        "keep_ids",
         "merge_height",
         "balanced",
         "ids",
@@ -91,6 +92,8 @@ class BuildSettings:
     """Column of the licence."""
     max_bytes: int = 1_000_000
     """Longer documents are left out, and counted."""
+    text_lines: bool = False
+    """Whether each line of a plain text file is a document, and not the whole file."""
     keep: list[str] = field(default_factory=list)
     """Columns that are carried into ``documents/*.parquet``, as text."""
     embed: str = "tfidf"
@@ -113,6 +116,8 @@ class BuildSettings:
         default_factory=lambda: {"overall": 1.0, "advertisement": 1.5}
     )
     """A document whose score is lower is left out."""
+    keep_ids: list[str] = field(default_factory=list)
+    """Identifiers of documents that stay, whatever their scores, languages and copies."""
     no_prune: bool = False
     """Whether documents and micro-clusters stay, whatever their scores."""
     languages: list[str] = field(default_factory=lambda: list(EVERY))
@@ -255,22 +260,29 @@ class BuildSettings:
 
 
 def complete_settings(settings: Any) -> Any:
-    """Fill what the settings of a build by an earlier version do not say."""
+    """Fill what the settings of an earlier version do not say; it read text files by the line."""
     if not isinstance(settings, dict):
         return settings
-    return {**BuildSettings().to_json(), **settings}
+    return {**BuildSettings(text_lines=True).to_json(), **settings}
 
 
 def effect_of_change(there: Any, here: Any) -> str:
     """Say what a build has to do again, whose plan was ``there`` and is ``here``."""
+    if there.get("sources") != here["sources"] or not isinstance(there.get("settings"), dict):
+        return ""
+    what = first_change(there, here)
+    return f"; that changes {what}, and all that follows" if what else ""
+
+
+def first_change(there: Any, here: Any) -> str:
+    """Name the first thing that differs by two plans, as `DECIDES` does; "" if none does."""
     before = there.get("settings")
     if there.get("sources") != here["sources"] or not isinstance(before, dict):
-        return ""
+        return next(iter(DECIDES))
     changed = [name for name, value in here["settings"].items() if before.get(name) != value]
-    for what, names in DECIDES.items():
-        if any(name in names for name in changed):
-            return f"; that changes {what}, and all that follows"
-    return ""
+    return next(
+        (what for what, names in DECIDES.items() if any(name in names for name in changed)), ""
+    )
 
 
 def _fits(value: object, kind: Any) -> bool:

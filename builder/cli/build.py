@@ -20,8 +20,35 @@ from climbstream.loader.formats.clusters import load_clusters
 
 _SCORE = "SCORE=column:NAME or SCORE=FILE, a fastText model; of " + ", ".join(SCORES) + "."
 _IDS = "Where an identifier stands for one document: its file, all, nowhere.  [default: source]"
+_TEXT_LINES = "Each line of a .txt file is a document.  [default: each file]"
 _LANGUAGES = "de,fr: only documents in these; code is one.  [default: *, all]"
 _PRESETS = "Means of clusters that CLIMB prunes by; for scores of its classifiers."
+
+
+AD_FREE = "ad-free"
+"""The score called advertisement, 5 of which means none, by a name that says so."""
+_LEAST = "SCORE=N: leave out documents below; overall, educational, informational, ad-free."
+_LEAST_MEAN = "SCORE=N: leave out micro-clusters whose mean is below."
+_KEEP_IDS = "File of identifiers, a line each: these documents stay."
+
+
+def _least(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> Any:
+    least = {}
+    for pair in value:
+        name, _, number = pair.partition("=")
+        try:
+            least["advertisement" if name == AD_FREE else name] = float(number)
+        except ValueError:
+            raise click.BadParameter(f"{pair}: say SCORE=NUMBER, as overall=1.5") from None
+    return least or None
+
+
+def _read_ids(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--keep-ids {path} cannot be read: {error}") from None
+    return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
 
 
 def _split(_context: click.Context, _option: click.Parameter, value: str | None) -> Any:
@@ -44,6 +71,7 @@ def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 @click.option("--ids", type=click.Choice(IDS), help=_IDS)
 @click.option("--license", help="Column of the licence.  [default: license]")
 @click.option("--label", help="Column of a known domain, for the report.  [default: label]")
+@click.option("--text-lines", is_flag=True, default=None, help=_TEXT_LINES)
 @click.option("--micro-clusters", type=int, help="Before merging.  [default: by the sample]")
 @click.option("--merge-height", type=float, help="Merge to this Ward height, not to --clusters.")
 @click.option("--balanced", is_flag=True, default=None, help="Clusters of more even sizes.")
@@ -51,6 +79,9 @@ def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 @click.option("--sample", type=int, help="Documents to fit on.  [default: 32000]")
 @click.option("--thresholds", type=click.Choice(list(THRESHOLDS)), help=_PRESETS)
 @click.option("--languages", callback=_split, help=_LANGUAGES)
+@click.option("--min-document-score", multiple=True, callback=_least, help=_LEAST)
+@click.option("--min-cluster-score", multiple=True, callback=_least, help=_LEAST_MEAN)
+@click.option("--keep-ids", type=click.Path(path_type=Path), help=_KEEP_IDS)
 @click.option("--no-prune", is_flag=True, default=None, help="Keep documents of every quality.")
 @click.option("--near-duplicates", type=float, help="Texts this alike are.  [default: 0.8]")
 @click.option("--keep-duplicates", is_flag=True, default=None, help="Count, but keep them.")
@@ -94,8 +125,10 @@ def build(
     A build that was interrupted goes on when the same command is run again.
     """
     given = {name: value for name, value in given.items() if value is not None}
+    if "keep_ids" in given:
+        given["keep_ids"] = _read_ids(given["keep_ids"])
     if thresholds:
-        given |= {"min_cluster_score": THRESHOLDS[thresholds], "min_document_score": {}}
+        given = {"min_cluster_score": THRESHOLDS[thresholds], "min_document_score": {}} | given
     if append and (config or given or dry_run):
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given) or (
             "--config" if config else "--dry-run"

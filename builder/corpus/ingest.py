@@ -97,6 +97,7 @@ def read_corpus(
         whole.lose(bad)
     for _, report in sorted(reports.items()):
         whole.add(report)
+    _tell_text_files(sources, settings)
     logger.info(f"  took {whole.taken()}")
     _check_columns(whole, settings, least)
     if whole.documents < least:
@@ -106,6 +107,19 @@ def read_corpus(
             f"needed{lost}"
         )
     return whole
+
+
+def _tell_text_files(sources: Sequence[Source], settings: BuildSettings) -> None:
+    """Say what was taken for a document of plain text files, if there are any."""
+    if texts := [source.place for source in sources if source.format == "txt"]:
+        what = "each line" if settings.text_lines else "each"
+        other = (
+            "without --text-lines each file" if settings.text_lines else "--text-lines: each line"
+        )
+        files = "file" if len(texts) == 1 else "files"
+        logger.info(
+            f"  {len(texts):,} text {files} ({texts[0]}): {what} is a document; {other} is one"
+        )
 
 
 def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> None:
@@ -218,9 +232,12 @@ def _documents(
     columns = Columns()
     unmet = set(asked)
     row = 2 * settings.max_bytes + (1 << 20)
-    for origin, value in read_records(source, settings.columns, columns, longest_row=row):
-        is_line = source.format == "txt" and isinstance(value, str)
-        record = {settings.text: value} if is_line else value
+    records = read_records(
+        source, settings.columns, columns, longest_row=row, text_lines=settings.text_lines
+    )
+    for origin, value in records:
+        is_text = source.format == "txt" and isinstance(value, str)
+        record = {settings.text: value} if is_text else value
         if unmet and isinstance(record, dict):
             unmet -= {column for column in unmet if look_up(record, column) is not MISSING}
         if isinstance(record, BadRecord | BadFile):

@@ -68,10 +68,11 @@ def read_records(
     *,
     longest_row: int = _LONGEST_ROW,
     values: Values = column_values,
+    text_lines: bool = True,
 ) -> Iterator[tuple[str, Any]]:
     """Give where each record of ``source`` stands, and its value, a `BadRecord` or a `BadFile`.
 
-    A line of a text file is a string. What is damaged in a file costs what follows in it.
+    A text file, or a line of one, is a string. What is damaged in a file costs what follows in it.
 
     Args:
         source: A file, or a data set of the Hub.
@@ -79,13 +80,14 @@ def read_records(
         columns: Takes note of the columns that there are.
         longest_row: Bytes of a row of CSV.
         values: Gives the values of an Arrow array.
+        text_lines: Whether each line of a text file is a record, and not the whole file.
 
     Raises:
         RemoteError: It is not on this machine, and cannot be read.
         InvalidDataError: This machine cannot read it.
     """
     try:
-        for origin, value in _read(source, wanted, columns, longest_row, values):
+        for origin, value in _read(source, wanted, columns, longest_row, values, text_lines):
             if isinstance(value, dict):
                 columns.see(value)
             yield origin, value
@@ -104,6 +106,7 @@ def _read(
     columns: Columns,
     longest_row: int,
     values: Values,
+    text_lines: bool,
 ) -> Iterator[tuple[str, Any]]:
     if source.format == "hub":
         yield from _read_hub(source)
@@ -115,7 +118,7 @@ def _read(
         if source.format == "jsonl":
             yield from read_json_records(stream, place, LONGEST)
         elif source.format == "txt":
-            yield from _read_lines(stream, place)
+            yield from _read_lines(stream, place) if text_lines else _read_whole(stream, place)
         elif source.format == "csv":
             yield from read_csv_records(stream, place, longest_row, delimiter_of(source))
         else:
@@ -131,6 +134,15 @@ def _read_hub(source: Source) -> Iterator[tuple[str, Any]]:
     rows = datasets.load_dataset(name, config or None, split="train", streaming=True)
     for number, row in enumerate(rows, start=1):
         yield f"{source.place}:{number}", row
+
+
+def _read_whole(stream: Any, place: str) -> Iterator[tuple[str, Any]]:
+    data = stream.read(LONGEST + 1)
+    if len(data) > LONGEST:
+        yield place, BadRecord(place, f"longer than {LONGEST:,} bytes")
+    else:
+        text = data.removeprefix(BYTE_ORDER_MARK).decode(errors="surrogateescape")
+        yield place, text.replace("\r\n", "\n").strip("\n")
 
 
 def _read_lines(stream: Any, place: str) -> Iterator[tuple[str, Any]]:

@@ -4,7 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from climbstream.builder.dataset_card import license_metadata, our_metadata, write_card
+from climbstream.builder.dataset_card import (
+    language_metadata,
+    license_metadata,
+    our_metadata,
+    write_card,
+)
 from climbstream.loader.formats.manifest import Manifest
 from climbstream.loader.formats.mixture import Mixture
 
@@ -55,6 +60,7 @@ class RepoCard:
         size = next((name for least, name in _SIZES if self._documents >= least), "n<1K")
         metadata: dict[str, Any] = {
             **license_metadata(self.license),
+            **language_metadata(self.manifest),
             "tags": ["climbstream", "pretraining", "data-mixture"],
             "size_categories": [size],
             "climbstream": our_metadata(self.manifest, self.license),

@@ -1,5 +1,6 @@
 """Describe clusters: what sets their words apart, how good they are, a few of their documents."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +18,10 @@ from climbstream.loader.formats.manifest import ClusterEntry
 
 _TERMS = 8
 _FEATURES = 20_000
+_MARKS = "".join(
+    c for c in map(chr, range(0x300, 0xFFF0)) if unicodedata.category(c) in ("Mn", "Mc")
+)
+"""Vowels and accents that are written on letters; a pattern does not take them for letters."""
 _READ = 200
 """Documents of a cluster that its words are taken from."""
 _CHARS = 4_000
@@ -184,7 +189,7 @@ def name_terms(groups: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
     counter = CountVectorizer(
         binary=True,
         max_features=_FEATURES,
-        token_pattern=r"(?u)\b[^\W\d_]{3,}\b",
+        token_pattern=rf"(?u)(?<!\w)(?:[^\W\d_]|[{_MARKS}]){{3,}}(?!\w)",
         stop_words="english",
     )
     try:

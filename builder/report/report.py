@@ -29,10 +29,11 @@ def write_report(
     agreement: dict[str, float] | None,
     centroids: NDArray[np.float32] | None = None,
     kmeans: Mapping[str, Any] | None = None,
+    more: Sequence[str] = (),
 ) -> None:
     """Write ``report.html`` into ``out``; with the ``centroids`` it has a map.
 
-    ``kmeans`` is what `Centroids.to_json` gave.
+    ``kmeans`` is what `Centroids.to_json` gave, and ``more`` are further sections.
     """
     lead = (
         f"{manifest.tokens:,} tokens in {len(clusters)} clusters, "
@@ -65,6 +66,7 @@ def write_report(
     if any(cluster.spread for cluster in clusters):
         note = "Documents by score, from 0 at the left to 5 at the right, and near duplicates."
         sections.append(section("Quality", paragraph(note), _quality(shown)))
+    sections += more
     sections.append(section("Stages", _stages(manifest)))
     write_bytes(out / REPORT, page("What the shards hold", lead, sections))
 

@@ -2,18 +2,14 @@
 
 from typing import Any
 
-import numpy as np
-
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.ward import count_by_height
-from climbstream.builder.features.words import opening
 
+from .dropped import sample_dropped
 from .selection import Selection, micros_of
 
 _SHOWN = 3
 """Documents that are shown for each reason."""
-_LENGTH = 160
-"""Characters of each."""
 
 
 def preview(clusters: ClusterMap, fates: Selection) -> dict[str, Any]:
@@ -21,7 +17,7 @@ def preview(clusters: ClusterMap, fates: Selection) -> dict[str, Any]:
     micros = micros_of(fates, len(clusters.centroids))
     return {
         "stages": fates.stages,
-        "samples": _samples(fates),
+        "samples": sample_dropped(fates, _SHOWN),
         "pruned": {str(micro): why for micro, why in sorted(clusters.why.items())},
         "clusters": clusters.count,
         "heights": [
@@ -29,19 +25,6 @@ def preview(clusters: ClusterMap, fates: Selection) -> dict[str, Any]:
             for height, count, share in count_by_height(clusters, micros)
         ],
     }
-
-
-def _samples(fates: Selection) -> dict[str, list[dict[str, str]]]:
-    """The first documents that are dropped for each reason: ``id`` and how the ``text`` begins."""
-    found: dict[str, list[dict[str, str]]] = {reason: [] for reason in fates.reasons[1:]}
-    for unit, why in zip(fates.units, fates.why, strict=True):
-        for code, reason in enumerate(fates.reasons[1:], start=1):
-            rows = np.flatnonzero(why == code)[: _SHOWN - len(found[reason])]
-            if len(rows):
-                for document in unit.columns("id", "text").take(rows).to_pylist():
-                    text = opening(document["text"], _LENGTH)
-                    found[reason].append({"id": document["id"], "text": text})
-    return found
 
 
 def preview_text(found: dict[str, Any]) -> str:

@@ -18,9 +18,14 @@ from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.sample import in_languages
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.settings import EVERY, SCORES, BuildSettings
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.permutation import derive_key
 
 from .dedup import Seen, find_repeated, near_originals
+from .few import is_of_few, languages_of_few
+from .language_groups import good_groups, is_in
+
+logger = get_logger(__name__)
 
 HELD_OUT = "held out"
 REPEATED = ("identifier seen before", "text seen before")
@@ -34,6 +39,8 @@ class Selection:
     units: Sequence[Partition]
     why: list[NDArray[np.uint8]]
     """Why each document of each unit is dropped, a place in `reasons`; 0: it stays."""
+    spared: list[NDArray[np.bool_]] = field(default_factory=list)
+    """Documents of each unit that are not dropped after `identify`; none if empty."""
     reasons: list[str] = field(default_factory=lambda: [""])
     stages: list[dict[str, Any]] = field(default_factory=list)
     """Documents and bytes that came into each stage, went out, and were dropped by reason."""
@@ -54,6 +61,8 @@ class Selection:
         examples: dict[str, str] = {}
         for number, unit in enumerate(self.units):
             stays, sizes, reasons = self.stays(number), unit.read("sizes"), find(number, unit)
+            if self.spared:
+                reasons = np.where(self.spared[number], "", reasons)
             before += _size(sizes, stays)
             for reason in map(str, np.unique(reasons[stays])):
                 if reason:
@@ -90,6 +99,8 @@ def identify(
         apart = settings.ids == "source"
         before = _NOTHING if apart else seen
         _drop_repeated(fates, "identify", "id_hashes", REPEATED[0], before, apart=apart)
+    if settings.keep_ids:
+        fates.spared = [np.isin(unit.column("id"), settings.keep_ids) for unit in units]
     if settings.languages != EVERY:
         fates.drop(
             "languages",
@@ -113,7 +124,8 @@ def select_documents(
     _drop_copies(fates, settings, _NOTHING)
     clusters = ClusterMap.of(centroids)
     if not settings.no_prune:
-        _, means = _means(fates, "scores", len(centroids))
+        few = _tell_few(fates)
+        _, means = _means(fates, "scores", len(centroids), few)
         clusters = prune_clusters(clusters, means, settings.min_cluster_score)
     _drop_poor(fates, settings, clusters)
     clusters = merge_clusters(clusters, micros_of(fates, len(centroids)), settings)
@@ -146,20 +158,45 @@ def _drop_copies(fates: Selection, settings: BuildSettings, seen: Seen) -> None:
 
 def _drop_poor(fates: Selection, settings: BuildSettings, clusters: ClusterMap) -> None:
     pruned = clusters.cluster < 0
-    fates.drop("prune clusters", lambda _, u: _where(pruned[u.read("micro")], "pruned cluster"))
-    fates.drop(
-        "prune documents",
-        lambda _, unit: poor_documents(
-            unit.read("scores"), {} if settings.no_prune else settings.min_document_score
-        ),
-    )
+    few = {} if settings.no_prune else languages_of_few(fates.units, _staying(fates))
+    least = {} if settings.no_prune else settings.min_document_score
+    good = good_groups(fates.units, _staying(fates), pruned, settings.min_cluster_score)
+
+    def find_pruned(_: int, unit: Partition) -> NDArray[np.str_]:
+        stays = is_of_few(unit, few) | is_in(unit, good)
+        return _where(pruned[unit.read("micro")] & ~stays, "pruned cluster")
+
+    def find_poor(_: int, unit: Partition) -> NDArray[np.str_]:
+        return np.where(is_of_few(unit, few), "", poor_documents(unit.read("scores"), least))
+
+    fates.drop("prune clusters", find_pruned)
+    fates.drop("prune documents", find_poor)
     if settings.holdout:
         fates.drop(HELD_OUT, lambda _, unit: _where(_held_out(unit, settings), HELD_OUT))
 
 
+def _staying(fates: Selection) -> list[NDArray[np.bool_]]:
+    return [fates.stays(number) for number in range(len(fates.units))]
+
+
+def _tell_few(fates: Selection) -> dict[tuple[str, str], int]:
+    """Find the languages of too few documents to judge, and say that they are not pruned."""
+    few = languages_of_few(fates.units, _staying(fates))
+    if few:
+        names = ", ".join(
+            f"{n:,} in {language} ({script})" for (language, script), n in few.items()
+        )
+        logger.info(f"  too few documents to judge, so none of them is pruned: {names}")
+    return few
+
+
 def _write_clusters(fates: Selection, clusters: ClusterMap) -> None:
+    # What is spared in a micro-cluster that is pruned goes where the most similar one goes.
+    kept = clusters.kept
+    nearest = kept[np.argmax(clusters.centroids @ clusters.centroids[kept].T, axis=1)]
+    home = np.where(clusters.cluster < 0, clusters.cluster[nearest], clusters.cluster)
     for number, unit in enumerate(fates.units):
-        cluster = np.where(fates.stays(number), clusters.cluster[unit.read("micro")], -1)
+        cluster = np.where(fates.stays(number), home[unit.read("micro")], -1)
         unit.write("clusters", cluster.astype(np.int32))
 
 
@@ -218,16 +255,17 @@ def micros_of(fates: Selection, count: int) -> Micros:
 
 
 def _means(
-    fates: Selection, name: str, count: int
+    fates: Selection, name: str, count: int, few: dict[tuple[str, str], int] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Documents of each micro-cluster that are left, ``[M]``, and means of an array, ``[M, k]``.
 
+    Languages of ``few`` do not count.
     A micro-cluster without documents has no mean, and nothing to prune: infinity.
     """
     documents = np.zeros(count, np.int64)
     sums = np.zeros((count, 1))
     for number, unit in enumerate(fates.units):
-        stays = fates.stays(number)
+        stays = fates.stays(number) & ~is_of_few(unit, few or {})
         micro = unit.read("micro")[stays]
         documents += np.bincount(micro, minlength=count)
         columns = np.atleast_2d(unit.read(name)[stays].T)

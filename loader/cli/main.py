@@ -45,6 +45,11 @@ COMMANDS = {
         "Turn a corpus into clusters and token shards.",
         "build",
     ),
+    "dropped": _Home(
+        "climbstream.builder.cli.dropped:dropped",
+        "List, sample and filter what a build left out.",
+        "build",
+    ),
     "import": _Home(
         "climbstream.builder.cli.exchange:import_",
         "Turn a corpus that is clustered already into token shards.",

@@ -96,9 +96,31 @@ def test_a_file_that_is_not_what_its_name_says_is_no_document(read, tmp_path, su
     assert report.bad.total() + report.files.total() > 0
 
 
-def test_a_text_file_holds_a_document_a_line(read, tmp_path):
+def test_a_text_file_is_a_document(read, tmp_path):
+    (tmp_path / "a.txt").write_bytes("\ufeffone\n\ntwo \u2028 \x0b still two\r\nthree\n".encode())
+    (tmp_path / "b.txt").write_bytes(b"\n \n")
+    rows, report = read(tmp_path / "a.txt", tmp_path / "b.txt")
+    texts = [(row["id"], row["text"]) for row in rows]
+    assert texts == [("a.txt", "one\n\ntwo \u2028 \x0b still two\nthree")]
+    assert report.bad == {"empty text": 1}
+
+
+def test_it_is_said_what_is_a_document_of_text_files(tmp_path, serial, capsys):
+    (tmp_path / "a.txt").write_text("one\ntwo\nthree\n")
+    sources = find_sources([str(tmp_path / "a.txt")])
+    for number, lines in enumerate((False, True)):
+        settings = BuildSettings(text_lines=lines)
+        ingest.read_corpus(serial, sources, tmp_path / f"units{number}", settings, least=1)
+    said = capsys.readouterr().err
+    assert "1 text file (a.txt): each is a document; --text-lines: each line is one" in said
+    assert "1 text file (a.txt): each line is a document; without --text-lines" in said
+    assert "took 1 documents" in said
+    assert "took 3 documents" in said
+
+
+def test_with_text_lines_a_text_file_holds_a_document_a_line(read, tmp_path):
     (tmp_path / "a.txt").write_bytes("one\n\ntwo \u2028 \x0b still two\r\nthree".encode())
-    rows, _ = read(tmp_path / "a.txt")
+    rows, _ = read(tmp_path / "a.txt", text_lines=True)
     assert [(row["id"], row["text"]) for row in rows] == [
         ("a.txt:1", "one"),
         ("a.txt:3", "two \u2028 \x0b still two"),
@@ -108,7 +130,7 @@ def test_a_text_file_holds_a_document_a_line(read, tmp_path):
 
 def test_a_line_of_a_text_file_that_is_not_utf8_is_left_out_as_such(read, tmp_path):
     (tmp_path / "a.txt").write_bytes(b"one\nt\xffo\n \t\nthree\n")
-    rows, report = read(tmp_path / "a.txt")
+    rows, report = read(tmp_path / "a.txt", text_lines=True)
     assert [row["text"] for row in rows] == ["one", "three"]
     assert report.bad == {"not UTF-8": 1, "empty text": 1}
 
@@ -161,7 +183,7 @@ def test_a_folder_is_its_files_of_known_formats_in_the_order_of_names(read, tmp_
     assert [row["origin"] for row in rows] == [
         "a.jsonl.gz:1",
         "b.jsonl:1",
-        "c.txt.zst:1",
+        "c.txt.zst",
         "d.jsonl:1",
     ]
     assert not report.bad

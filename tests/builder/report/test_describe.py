@@ -65,3 +65,11 @@ def test_agreement_is_that_of_scikit_learn(documents):
 
 def test_without_known_domains_there_is_nothing_to_agree_with():
     assert label_agreement([{}, {}]) is None
+
+
+def test_words_are_whole_in_scripts_that_write_vowels_on_letters():
+    bengali, hindi = "কম্পিউটার ব্যবহার করুন", "कम्प्यूटर उपयोग कीजिए"
+    assert [set(terms) for terms in name_terms([[bengali] * 3, [hindi] * 3])] == [
+        set(bengali.split()),
+        set(hindi.split()),
+    ]

@@ -5,7 +5,7 @@ import pytest
 from climbstream.builder.pipeline import build, dry_run
 from climbstream.builder.selection.preview import preview_text
 from climbstream.builder.settings import BuildSettings
-from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.errors import InvalidDataError, UsageError
 
 
 def test_a_dry_run_says_what_falls_and_the_build_then_does_so(tmp_path, make_records, write_jsonl):
@@ -31,3 +31,83 @@ def test_a_dry_run_says_what_falls_and_the_build_then_does_so(tmp_path, make_rec
     assert list(built) == found["stages"]
     with pytest.raises(UsageError, match="is built already; name a new folder"):
         dry_run([str(source)], out, settings, workers=1)
+
+
+@pytest.fixture
+def source(tmp_path, make_records, write_jsonl):
+    junk = [{"id": f"junk {n}", "text": f"{n} 2 3 4 5 6 7 8 9 " * 40} for n in range(2)]
+    return write_jsonl(tmp_path / "topics.jsonl", [*make_records(each=10), *junk])
+
+
+def settings(**given):
+    return BuildSettings(
+        **{"clusters": 2, "micro_clusters": 6, "vocab_size": 300, "min_cluster_score": {}} | given
+    )
+
+
+def test_other_settings_may_follow_dry_runs_in_the_same_folder(source, tmp_path, all_bytes, capsys):
+    out = tmp_path / "out"
+    dry_run([str(source)], out, settings(), workers=1)
+    capsys.readouterr()
+    dry_run([str(source)], out, settings(min_document_score={"overall": 3}), workers=1)
+    assert "fit the embedding" not in capsys.readouterr().err  # what is embedded is used again
+    dry_run([str(source)], out, settings(seed=3), workers=1)
+    dry_run([str(source)], out, settings(max_bytes=400_000), workers=1)
+    build([str(source)], out, settings(clusters=3), workers=1)
+    build([str(source)], tmp_path / "fresh", settings(clusters=3), workers=1)
+    assert all_bytes(out) == all_bytes(tmp_path / "fresh")
+
+
+def test_a_build_binds_where_dry_runs_do_not(source, tmp_path):
+    out = tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("climbstream.builder.pipeline.fit_tokenizer", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            build([str(source)], out, settings(), workers=1)
+    with pytest.raises(InvalidDataError, match=r"settings\.clusters was 2 and is 3"):
+        dry_run([str(source)], out, settings(clusters=3), workers=1)
+
+
+def test_documents_that_are_named_stay_and_unpruned_all_do(source, tmp_path, catalogue, capsys):
+    build([str(source)], tmp_path / "pruned", settings(), workers=1)
+    assert "kept 60 of 62 documents" in (said := capsys.readouterr().err)
+    assert "left out: low overall score 2" in said
+    whys = {"junk 0": "low overall score", "junk 1": "low overall score"}
+    assert {r["id"]: r["why"] for r in catalogue(tmp_path / "pruned") if r["why"]} == whys
+    build([str(source)], tmp_path / "named", settings(keep_ids=["junk 1"]), workers=1)
+    assert [r["id"] for r in catalogue(tmp_path / "named") if r["why"]] == ["junk 0"]
+    build([str(source)], tmp_path / "all", settings(no_prune=True), workers=1)
+    assert not [r for r in catalogue(tmp_path / "all") if r["why"]]
+
+
+def test_what_was_dropped_is_listed_filtered_and_shown(source, tmp_path, climb):
+    out = tmp_path / "out"
+    options = ("--clusters", "2", "--micro-clusters", "6", "--vocab-size", "300", "--out", out)
+    bars = ("--min-document-score", "ad-free=1.5", "--min-document-score", "overall=1")
+    assert climb("build", source, *options, *bars).returncode == 0
+    shown = climb("dropped", out).stdout
+    assert "2 documents left out" in shown
+    assert "0 2 3 4 5 6 7 8 9" in shown
+    assert climb("dropped", out, "--ids").stdout.split("\n")[:2] == ["junk 0", "junk 1"]
+    assert climb("dropped", out, "--why", "copy").stdout.startswith("0 documents left out")
+    assert "junk 0\tlow overall score" in climb("dropped", out, "--list").stdout
+    wrong = climb("build", source, *options, "--min-document-score", "ads=1")
+    assert wrong.returncode == 3
+    assert "there is no score ads" in wrong.stderr
+
+
+def test_only_languages_asked_for_stay(tmp_path, make_records, write_jsonl, catalogue, capsys):
+    russian = "Все люди рождаются свободными и равными в своем достоинстве и правах, и это так. "
+    more = [{"id": f"ru {n}", "text": russian * 2 + f"И номер {n}."} for n in range(12)]
+    source = write_jsonl(tmp_path / "topics.jsonl", [*make_records(each=10), *more])
+    out = tmp_path / "out"
+    build([str(source)], out, settings(languages=["en"], near_duplicates=None), workers=1)
+    rows = catalogue(out)
+    assert {row["language"] for row in rows if not row["why"]} == {"en"}
+    assert {row["why"] for row in rows if row["language"] == "ru"} == {"language not asked for"}
+    assert {row["script"] for row in rows} == {"Latn", "Cyrl"}
+    said = capsys.readouterr().err
+    assert "warning: language ru loses more than half: 0 of 12" in said
+    report = (out / "report.html").read_text()
+    assert "language not asked for" in report
+    assert 'dir="auto">Все люди' in report

@@ -34,6 +34,10 @@ class FakeUnit:
     def __len__(self):
         return len(self.arrays["micro"])
 
+    def column(self, name):
+        """Return the names of its documents."""
+        return self.columns(name)[name].to_pylist()
+
     def read(self, name, *, mapped=False):  # noqa: ARG002
         """Return what a stage found."""
         return self.arrays[name]
@@ -55,6 +59,7 @@ def units_of(documents, size=3):
                 "alike": np.full(len(part), 0.9, np.float32),
                 "micro": np.array([micro for *_, micro, _ in part], np.int32),
                 "scores": np.array([GOOD if good else BAD for *_, good in part], np.float32),
+                "languages": np.array([("en", "Latn")] * len(part), "U4"),
                 "sizes": np.array([len(text) for _, text, *_ in part], np.int64),
             }
         )

@@ -1,0 +1,108 @@
+"""The command ``climb dropped``: what a build left out, by reason, language and label."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow.parquet as pq
+
+from climbstream.builder.settings import SCORES
+from climbstream.loader.cli.options import json_option, show
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.files import read_json
+from climbstream.loader.formats.catalogue import read_parquet
+from climbstream.loader.formats.manifest import DOCUMENTS, Manifest
+
+_COLUMNS = ("id", "why", "label", "bytes", "origin", *SCORES)
+_LATER = ("language", "script")
+"""Columns that a build by an earlier version lacks."""
+
+Row = dict[str, Any]
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--why", help="Only reasons that hold this text, as 'low overall'.")
+@click.option("--language", help="Only documents in this language, as de.")
+@click.option("--label", help="Only documents of this known domain.")
+@click.option("--sample", type=click.IntRange(min=1), default=3, help="Shown of each reason.")
+@click.option("--list", "listed", is_flag=True, help="List all, a line each, with their scores.")
+@click.option("--ids", is_flag=True, help="Only identifiers, a line each, for --keep-ids.")
+@json_option
+def dropped(
+    directory: Path,
+    why: str | None,
+    language: str | None,
+    label: str | None,
+    sample: int,
+    listed: bool,
+    ids: bool,
+    as_json: bool,
+) -> None:
+    """Say what the build of DIRECTORY left out: counts, samples, or all of it.
+
+    To bring documents back, write their identifiers to a file, take lines out that shall stay away,
+    and build a new directory with --keep-ids FILE.
+    """
+    rows = [
+        row
+        for row in read_dropped(directory)
+        if (why is None or why in row["why"])
+        and language in (None, row["language"])
+        and label in (None, row["label"])
+    ]
+    if ids:
+        text = "\n".join(row["id"] for row in rows)
+    elif listed:
+        text = "\n".join(map(_line, rows))
+    else:
+        text = _summary(directory, rows, sample)
+    show(rows, text, as_json=as_json)
+
+
+def read_dropped(directory: Path) -> list[Row]:
+    """Read the rows of the catalogue of the documents that were left out, in order.
+
+    Raises:
+        InvalidDataError: The directory has no catalogue.
+    """
+    Manifest.load(directory)
+    paths = sorted((directory / DOCUMENTS).glob("part-*.parquet"))
+    if not paths:
+        raise InvalidDataError(
+            f"{directory} lists no documents; name a directory that `climb build` made"
+        )
+    rows: list[Row] = []
+    for path in paths:
+        there = pq.read_schema(path).names
+        names = [*_COLUMNS, *(name for name in _LATER if name in there)]
+        found = read_parquet(path, names).to_pylist()
+        rows += [{**dict.fromkeys(_LATER), **row} for row in found if row["why"]]
+    return rows
+
+
+def _line(row: Row) -> str:
+    scores = " ".join(f"{name} {row[name]:.1f}" for name in SCORES if row[name] is not None)
+    return f"{row['id']}\t{row['why']}\t{row['language'] or '-'}\t{scores}\t{row['origin']}"
+
+
+def _summary(directory: Path, rows: list[Row], sample: int) -> str:
+    """Count ``rows`` by reason and language, and show some of each reason."""
+    path = directory / "clusters.json"
+    texts = {
+        document["id"]: document["text"]
+        for some in (read_json(path).get("dropped", {}) if path.exists() else {}).values()
+        for document in some
+    }
+    lines = [f"{len(rows):,} documents left out, {sum(r['bytes'] or 0 for r in rows):,} bytes"]
+    for reason, count in Counter(row["why"] for row in rows).most_common():
+        mine = [row for row in rows if row["why"] == reason]
+        languages = Counter(row["language"] or "-" for row in mine).most_common(8)
+        lines.append(f"{count:,}: {reason} ({', '.join(f'{n} {k:,}' for n, k in languages)})")
+        mine.sort(key=lambda row: row["id"] not in texts)  # those whose text is known come first
+        for row in mine[:sample]:
+            lines.append(f"  {_line(row)}")
+            if row["id"] in texts:
+                lines.append(f"    {texts[row['id']]}")
+    return "\n".join(lines)

@@ -1,0 +1,45 @@
+"""Dry: a folder where only dry runs were, which other settings may follow in.
+
+What was read and embedded there stays as far as the new settings leave it valid.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from climbstream.loader.core.files import write_json
+from climbstream.loader.core.workdir import read_plan
+from climbstream.loader.formats.outputs import WORK
+
+from .settings import first_change
+
+DRY = "dry"
+"""File among the work in progress that says so."""
+MODEL = "model.npz"
+_READ = ("sizes", "id_hashes", "given_scores", "given_vectors", "languages")
+"""Arrays of a unit that follow from reading alone."""
+_DECIDED = ("original", "clusters")
+"""Arrays of a unit that follow from what stays."""
+
+
+def unbind(out: Path, plan: Mapping[str, Any]) -> None:
+    """Make ``plan`` that of ``out`` if only dry runs were there; remove what no longer holds."""
+    work = out / WORK
+    if not (work / DRY).exists() or not (work / "plan.json").exists():
+        return
+    before = read_plan(work / "plan.json")
+    if before == plan:
+        return
+    change = first_change(before, plan)
+    units = [folder for folder in (work / "units").glob("*") if folder.is_dir()]
+    if change == "what is read":
+        for path in sorted((work / "units").rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+    for folder in units:
+        for path in folder.glob("*.npy"):
+            fitted = change == "the embedding and the centroids" and path.stem not in _READ
+            if fitted or path.stem in _DECIDED:
+                path.unlink()
+    if change in ("what is read", "the embedding and the centroids"):
+        (out / MODEL).unlink(missing_ok=True)
+    write_json(work / "plan.json", dict(plan))

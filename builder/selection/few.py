@@ -1,0 +1,44 @@
+"""Few: languages of which a corpus holds too few documents to judge them by their form."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.features.languages import CODE, UNDETERMINED
+from climbstream.builder.features.quality import ENGLISH
+
+_ALWAYS = (ENGLISH, CODE, UNDETERMINED)
+LEAST = 20
+"""Documents of a language, or of all languages in its script, from which scores prune."""
+
+
+def languages_of_few(
+    units: Sequence[Partition], stays: Sequence[NDArray[np.bool_]]
+) -> dict[tuple[str, str], int]:
+    """Count the documents of each language and script that there are too few of to judge.
+
+    A language of few documents is judged as its script is, if that has enough. English and code
+    are judged always, for scores were measured on them, and so is what is of no known language.
+    """
+    groups: Counter[tuple[str, str]] = Counter()
+    for unit, mask in zip(units, stays, strict=True):
+        groups.update((str(a), str(b)) for a, b in unit.read("languages")[mask])
+    languages, scripts = Counter[str](), Counter[str]()
+    for (language, script), count in groups.items():
+        languages[language] += count
+        scripts[script] += count
+    return {
+        (language, script): count
+        for (language, script), count in sorted(groups.items())
+        if max(languages[language], scripts[script]) < LEAST and language not in _ALWAYS
+    }
+
+
+def is_of_few(unit: Partition, groups: dict[tuple[str, str], int]) -> NDArray[np.bool_]:
+    """Which documents of a unit are in one of ``groups``, ``[n]``."""
+    if not groups:
+        return np.zeros(len(unit), np.bool_)
+    return np.array([(str(a), str(b)) in groups for a, b in unit.read("languages")], np.bool_)
