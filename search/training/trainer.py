@@ -18,7 +18,7 @@ import torch
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from climbstream.loader import Manifest, Mixture, MixtureLoader
+from climbstream.loader import Mixture, MixtureLoader
 from climbstream.loader.core.engines.local import own_device
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.renamed import renamed_parameters
@@ -58,7 +58,7 @@ class TrainedModel:
 
 @renamed_parameters(log="weights_log", served="ledger")
 def train_model(
-    directory: str | Path,
+    directory: str | Path | ShardDirectory,
     mixture: Mixture | Schedule,
     settings: TrainSettings,
     seed: int,
@@ -102,7 +102,8 @@ def train_model(
         InvalidDataError: The loss is not finite, or the checkpoint is of another run.
         UsageError: All clusters are used up before the end.
     """
-    manifest = Manifest.load(directory)
+    shards = ShardDirectory.open(directory)
+    manifest = shards.manifest
     run: dict[str, Any] = {}
     if checkpoint is not None:  # a proxy has none, and need not hash its base for it
         run = {
@@ -121,7 +122,7 @@ def train_model(
     optimizer = AdamW(model.parameters(), settings.learning_rate, (0.9, 0.95), weight_decay=0.1)
     schedule = LambdaLR(optimizer, settings.rate)
     loader = MixtureLoader(
-        directory,
+        shards,
         mixture,
         seq_len=settings.seq_len,
         batch_rows=settings.batch_rows,
@@ -242,7 +243,7 @@ def mixture_config(mixture: Mixture | Schedule) -> dict[str, Any]:
     return {"mixture": mixture.weights}
 
 
-def default_mixture(directory: str | Path, settings: TrainSettings) -> Mixture:
+def default_mixture(directory: str | Path | ShardDirectory, settings: TrainSettings) -> Mixture:
     """Return what the loader serves by default: token shares of clusters that have a row."""
     return served_shares(ShardDirectory.open(directory), settings.seq_len)
 
