@@ -16,8 +16,8 @@ import yaml
 
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import write_bytes
+from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import TOKENIZER, Manifest, read_file
-from climbstream.loader.storage.store import Store
 
 CARD = "README.md"
 _OF_THE_HUB = frozenset(
@@ -121,13 +121,14 @@ def write_card(title: str, metadata: Mapping[str, Any], body: str) -> bytes:
     return f"---\n{head}---\n\n# {title}\n\n{body}\n".encode()
 
 
-def write_beside(directory: str, manifest: Manifest, out: Path, configs: Mapping[str, str]) -> None:
+def write_beside(shards: ShardDirectory, out: Path, configs: Mapping[str, str]) -> None:
     """Write the card and, if the shards have one, the tokenizer to ``out``.
 
     ``configs`` are the folders of the tables, by the name of their configuration.
     """
+    manifest = shards.manifest
     if manifest.tokenizer_hash:
-        store = Store.of(directory).without_links()
+        store = shards.store.without_links()
         write_bytes(out / TOKENIZER, read_file(store, manifest, TOKENIZER))
     metadata: dict[str, Any] = {}
     if manifest.license != "unknown":

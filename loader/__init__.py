@@ -1,9 +1,11 @@
 """Stream tokens out of clustered shards by live mixture weights.
 
-The reader owns the contract, so the formats live here: `Manifest` and MDS shards on disk,
-`Mixture` and `WeightsLog` for the weights, `LoaderState` for resuming. `MixtureLoader` joins
-them, and `MixtureDataset` hands it to a `DataLoader` of torch. Names load on first use: reading a
-manifest does not import torch.
+The reader owns the contract, so the formats live here: `ShardDirectory`, `Manifest` and MDS shards
+on disk, `Mixture` and `WeightsLog` for the weights, `LoaderState` for resuming. `MixtureLoader`
+joins them, and `MixtureDataset` hands it to a `DataLoader` of torch. `ClusterLoss`,
+`append_metrics`, `write_metrics` and `TensorBoardWriter` are for a trainer to report with;
+`as_streams` is for mosaicml-streaming. Names load on first use: reading a manifest does not import
+torch.
 """
 
 from .core.lazy import load_on_use
@@ -12,9 +14,13 @@ from .core.version import __version__ as __version__
 TYPE_CHECKING = False  # typing takes a while to load, in which Ctrl-C would show a traceback
 if TYPE_CHECKING:
     from .dataset import MixtureDataset
+    from .formats.directory import ShardDirectory
     from .formats.manifest import Manifest
     from .formats.mixture import Mixture
     from .loader import MixtureLoader
+    from .monitoring.cluster_loss import ClusterLoss
+    from .monitoring.metrics import TensorBoardWriter, append_metrics, write_metrics
+    from .mosaic import as_streams
     from .state import LoaderState
     from .weights.agreement import Agreement
     from .weights.log import WeightsLog
@@ -22,24 +28,36 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Agreement",
+    "ClusterLoss",
     "LoaderState",
     "Manifest",
     "Mixture",
     "MixtureDataset",
     "MixtureLoader",
     "Schedule",
+    "ShardDirectory",
+    "TensorBoardWriter",
     "WeightsLog",
+    "append_metrics",
+    "as_streams",
+    "write_metrics",
 ]
 
 _HOMES = {
     "Agreement": "weights.agreement",
+    "ClusterLoss": "monitoring.cluster_loss",
     "LoaderState": "state",
     "Manifest": "formats.manifest",
     "Mixture": "formats.mixture",
     "MixtureDataset": "dataset",
     "MixtureLoader": "loader",
     "Schedule": "weights.schedule",
+    "ShardDirectory": "formats.directory",
+    "TensorBoardWriter": "monitoring.metrics",
     "WeightsLog": "weights.log",
+    "append_metrics": "monitoring.metrics",
+    "as_streams": "mosaic",
+    "write_metrics": "monitoring.metrics",
 }
 
 __getattr__, __dir__ = load_on_use(__name__, _HOMES)

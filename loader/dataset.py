@@ -28,6 +28,9 @@ class MixtureDataset(IterableDataset[Batch]):
     def __init__(self, loader: MixtureLoader) -> None:
         self.loader = loader
 
+    def __repr__(self) -> str:
+        return f"MixtureDataset({self.loader!r})"
+
     def __iter__(self) -> Iterator[Batch]:
         """Give batches.
 

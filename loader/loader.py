@@ -101,7 +101,7 @@ def _one_at_a_time(
 
 
 class MixtureLoader:
-    """An endless iterator of batches: dicts of torch tensors with this rank's rows.
+    r"""An endless iterator of batches: dicts of torch tensors with this rank's rows.
 
     ``input_ids`` is ``[rows, seq_len]``; ``cluster_ids``, int64 ``[rows]``, is the position of each
     row's cluster in ``names``; rows = batch_rows / world_size. `Collator` says what else there
@@ -111,6 +111,18 @@ class MixtureLoader:
     Any thread may call anything: a call waits for the one before it. Each batch is returned once,
     to whichever thread asked for it; `state_dict` speaks of the last one that was returned to any.
     A loader cannot be pickled, copied, or used in a process that was forked after it was made.
+
+    >>> import json, tempfile
+    >>> from climbstream.builder import import_corpus
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> rows = [{"text": f"story {n} " * 40, "cluster": n % 2} for n in range(20)]
+    >>> _ = (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    >>> _ = import_corpus([str(folder / "rows.jsonl")], folder / "shards", workers=1)
+    >>> loader = MixtureLoader(folder / "shards", {"c00": 3, "c01": 1}, seq_len=16, batch_rows=8)
+    >>> next(loader)["input_ids"].shape
+    torch.Size([8, 16])
+    >>> loader.step, loader.tokens_served
+    (1, {'c00': 96, 'c01': 32})
     """
 
     @renamed_parameters(**RENAMED)

@@ -5,17 +5,17 @@ share of tokens, is divided by the mean tokens of the cluster's documents. Share
 an epoch that takes few documents of a cluster may be far from them.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 from climbstream.loader.core.errors import InvalidDataError, UsageError
-from climbstream.loader.formats.manifest import Manifest
+from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.mixture import Mixture
-from climbstream.loader.storage.store import Store
 
 
-def as_streams(directory: str | Path, mixture: Mixture, local: str | Path) -> list[Any]:
+def as_streams(
+    directory: str | Path | ShardDirectory, mixture: Mixture, local: str | Path
+) -> list[Any]:
     """Make the ``streams`` of a ``streaming.StreamingDataset``; see `stream_arguments`.
 
     Raises:
@@ -32,7 +32,7 @@ def as_streams(directory: str | Path, mixture: Mixture, local: str | Path) -> li
 
 
 def stream_arguments(
-    directory: str | Path, mixture: Mixture, local: str | Path
+    directory: str | Path | ShardDirectory, mixture: Mixture, local: str | Path
 ) -> list[dict[str, Any]]:
     """Return the arguments of a ``streaming.Stream`` for each cluster that has weight.
 
@@ -46,7 +46,8 @@ def stream_arguments(
     Raises:
         InvalidDataError: The mixture is for other clusters, or weights one without documents.
     """
-    manifest = Manifest.load(Store.of(directory))
+    shards = ShardDirectory.open(directory)
+    manifest = shards.manifest
     streams = []
     weights = mixture.array(manifest.names)
     for cluster, weight in zip(manifest.clusters, weights.tolist(), strict=True):
@@ -58,7 +59,7 @@ def stream_arguments(
             )
         streams.append(
             {
-                "remote": f"{os.fspath(directory).rstrip('/')}/clusters/{cluster.name}",
+                "remote": f"{shards.address}/clusters/{cluster.name}",
                 "local": str(Path(local) / cluster.name),
                 "proportion": weight * cluster.documents / cluster.tokens,
                 "validate_hash": "xxh3_128",

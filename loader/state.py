@@ -48,6 +48,12 @@ class LoaderState:
 
     version = 1
 
+    def __repr__(self) -> str:
+        return (
+            f"LoaderState(step={self.step}, {len(self.clusters)} clusters, {self.batch_rows} rows "
+            f"of {self.seq_len} tokens a batch)"
+        )
+
     @classmethod
     def at(
         cls,

@@ -12,8 +12,8 @@ import pytest
 
 FOLDERS = ("builder", "loader", "search")
 ROOT = Path(__file__).parents[1]
-BUILDS = "climbstream.builder"
-"""Its example writes shards, in processes of its own."""
+BUILD = {"climbstream.builder", "climbstream.loader.loader"}
+"""Their examples write shards, in processes of their own."""
 MODULES = [
     ".".join(["climbstream", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(
         ".__init__"
@@ -26,7 +26,7 @@ MODULES = [
 
 @pytest.mark.parametrize(
     "module",
-    [pytest.param(name, marks=pytest.mark.slow) if name == BUILDS else name for name in MODULES],
+    [pytest.param(name, marks=pytest.mark.slow) if name in BUILD else name for name in MODULES],
 )
 def test_examples_give_what_they_say(module):
     result = doctest.testmod(importlib.import_module(module))

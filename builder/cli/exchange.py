@@ -20,6 +20,7 @@ from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import IntegrityError
 from climbstream.loader.formats.cluster_tables import clusters_text
 from climbstream.loader.formats.clusters import load_clusters
+from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.mixture import Mixture, some_names
 from climbstream.loader.storage.hub import check_repo
 from climbstream.loader.tools.verify import verify_directory
@@ -97,15 +98,16 @@ def export(
     """
     weights = Mixture.load(mixture) if mixture else None
     value: dict[str, Any] = {"out": str(out), "to": to}
+    shards = ShardDirectory(directory)
     if tokens is not None:
-        job = ExportJob(directory=directory, out=out, to=to, text=text, workers=workers)
+        job = ExportJob(shards=shards, out=out, to=to, text=text, workers=workers)
         counts = export_mixture(job, weights, tokens)
         table = text_table(
             ("cluster", "tokens"), [(k, f"{n:,}") for k, n in counts.items()], left=1
         )
         show({**value, "tokens": counts}, f"{table}\n\n{out}", as_json=as_json)
         return
-    blend = export_shards(directory, out, to, weights, text=text, workers=workers)
+    blend = export_shards(shards, out, to, weights, text=text, workers=workers)
     value["file"] = str(out / BLENDS[to]) if blend else None
     show({**value, "mixture": blend}, blend or str(out), as_json=as_json)
 

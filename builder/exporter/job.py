@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from climbstream.loader.formats.directory import ShardDirectory
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportJob:
     """An export of one shard directory to one folder."""
 
-    directory: str
-    """The shard directory, as a folder or URL."""
+    shards: ShardDirectory
     out: Path
     """Folder for the files."""
     to: str

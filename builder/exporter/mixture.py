@@ -28,10 +28,9 @@ from climbstream.loader.core.files import atomic_path, hash_json, write_json
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import Count, convert, located
 from climbstream.loader.core.workdir import read_plan
-from climbstream.loader.formats.documents import cluster_documents
-from climbstream.loader.formats.manifest import Manifest, load_index
+from climbstream.loader.formats.directory import ShardDirectory
+from climbstream.loader.formats.manifest import Manifest
 from climbstream.loader.formats.mixture import Mixture
-from climbstream.loader.storage.store import Store
 
 from .job import ExportJob
 from .rows import Rows, rows_of
@@ -50,9 +49,8 @@ _SPOOL_SHARDS = 8
 class ChoiceTask:
     """Choose documents of a cluster."""
 
-    directory: str
-    manifest: Manifest
-    k: int
+    directory: ShardDirectory
+    cluster: str
     due: int
     """Tokens to choose."""
     seed: int
@@ -64,9 +62,8 @@ class ChoiceTask:
 class SpoolTask:
     """Write the documents that are taken of some shards of a cluster."""
 
-    directory: str
-    manifest: Manifest
-    k: int
+    directory: ShardDirectory
+    cluster: str
     shards: range
     picks: Path
     """How often each document of the cluster is taken, uint32 ``[n]``."""
@@ -114,9 +111,9 @@ def export_mixture(
         raise UsageError(f"nothing is drawn to {job.to}; there are {', '.join(_LAYOUTS)}")
     if tokens is None and mixture is not None:
         raise UsageError("say how many tokens are to be drawn by the mixture")
-    manifest = Manifest.load(job.directory)
+    manifest = job.shards.manifest
     due = _tokens_due(manifest, mixture or manifest.token_shares, tokens)
-    rows = rows_of(job.directory, manifest, job.to, text=job.text)
+    rows = rows_of(job.shards, job.to, text=job.text)
     plan = {
         "drawn": 1,
         "to": job.to,
@@ -128,9 +125,9 @@ def export_mixture(
     }
     with open_workdir(job.out, ".drawn", plan, partial(_finished_plan, job.out)) as work:
         if work is not None:
-            counts = _Writer(job, manifest, rows, work, due, seed).run()
+            counts = _Writer(job, rows, work, due, seed).run()
             configs = {"default": "."} if job.to == "parquet" else {}
-            write_beside(job.directory, manifest, job.out, configs)
+            write_beside(job.shards, job.out, configs)
             write_json(job.out / DONE, {**plan, "tokens": counts})
     return located(_read_tokens, read_plan(job.out / DONE), str(job.out / DONE))
 
@@ -170,7 +167,6 @@ class _Writer:
     """Chooses, spools and shuffles documents."""
 
     job: ExportJob
-    manifest: Manifest
     rows: Rows
     work: Path
     due: NDArray[np.int64]
@@ -207,33 +203,31 @@ class _Writer:
         """Choose the documents of each cluster; return their tokens by its name."""
         tasks = [
             ChoiceTask(
-                directory=self.job.directory,
-                manifest=self.manifest,
-                k=k,
+                directory=self.job.shards,
+                cluster=self.job.shards.names[k],
                 due=int(self.due[k]),
                 seed=self.seed,
                 path=self._picks(k),
             )
             for k in self._clusters
         ]
-        counts = dict.fromkeys(self.manifest.names, 0)
+        counts = dict.fromkeys(self.job.shards.names, 0)
         with Progress("choose", len(tasks), "clusters") as progress:
             for task, tokens in engine.run(choose, tasks):
-                counts[self.manifest.names[task.k]] = tokens
+                counts[task.cluster] = tokens
                 progress.add(1)
         return counts
 
     def _spool_tasks(self) -> Iterator[SpoolTask]:
-        store = Store.of(self.job.directory)
         for k in self._clusters:
-            shards = load_index(store, self.manifest, self.manifest.clusters[k]).shards
+            name = self.job.shards.names[k]
+            shards = self.job.shards.index(name).shards
             first = 0
             for begin in range(0, len(shards), _SPOOL_SHARDS):
                 numbers = range(begin, min(begin + _SPOOL_SHARDS, len(shards)))
                 yield SpoolTask(
-                    directory=self.job.directory,
-                    manifest=self.manifest,
-                    k=k,
+                    directory=self.job.shards,
+                    cluster=name,
                     shards=numbers,
                     picks=self._picks(k),
                     first=first,
@@ -244,11 +238,12 @@ class _Writer:
                 first += sum(shards[i].samples for i in numbers)
 
     def _shuffle_tasks(self, spools: list[SpoolTask]) -> list[ShuffleTask]:
+        numbers = {name: k for k, name in enumerate(self.job.shards.names)}
         return [
             ShuffleTask(
                 number=number,
-                spools=tuple((task.k, task.path) for task in spools),
-                dtype=self.manifest.dtype,
+                spools=tuple((numbers[task.cluster], task.path) for task in spools),
+                dtype=self.job.shards.manifest.dtype,
                 seed=self.seed,
                 rows=self.rows,
                 path=self.job.out / _LAYOUTS[self.job.to].format(f"{number:05d}"),
@@ -262,11 +257,11 @@ def choose(task: ChoiceTask) -> int:
     lengths = np.concatenate(
         [
             np.array([len(document) for document in documents], np.int64)
-            for documents in cluster_documents(task.directory, task.manifest, task.k)
+            for documents in task.directory.documents(task.cluster)
         ]
     )
     whole, rest = divmod(task.due, int(lengths.sum()))
-    order = _random(task.seed, task.manifest.names[task.k]).permutation(len(lengths))
+    order = _random(task.seed, task.cluster).permutation(len(lengths))
     ends = np.cumsum(lengths[order])
     # Half a document too many is as good as half a document too few.
     more = order[: np.searchsorted(ends - lengths[order] / 2, rest)]
@@ -288,14 +283,11 @@ def spool(task: SpoolTask) -> int:
         with np.load(index) as written:
             return int(written["lengths"].sum())
     documents = list(
-        itertools.chain.from_iterable(
-            cluster_documents(task.directory, task.manifest, task.k, task.shards)
-        )
+        itertools.chain.from_iterable(task.directory.documents(task.cluster, task.shards))
     )
     picks = np.load(task.picks, mmap_mode="r")[task.first : task.first + len(documents)]
     chosen = np.repeat(np.arange(len(documents)), picks)
-    name = task.manifest.names[task.k]
-    to = _random(task.seed, name, task.first).integers(task.files, size=len(chosen))
+    to = _random(task.seed, task.cluster, task.first).integers(task.files, size=len(chosen))
     order = np.argsort(to, kind="stable")
     lengths = np.array([len(documents[i]) for i in chosen[order]], np.int64)
     with atomic_path(task.path.with_suffix(".bin")) as path, path.open("wb") as file:

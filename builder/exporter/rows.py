@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from climbstream.builder.cluster_names import cluster_labels
 from climbstream.loader.core.errors import IntegrityError, UsageError
-from climbstream.loader.core.files import atomic_path, reading
-from climbstream.loader.formats.manifest import TOKENIZER, Manifest
-from climbstream.loader.storage.store import Store
+from climbstream.loader.core.files import atomic_path
+from climbstream.loader.formats.directory import ShardDirectory
+from climbstream.loader.formats.manifest import TOKENIZER
+from climbstream.loader.formats.tokenizer import read_tokenizer
 
 Part = tuple[Sequence[int], Sequence[NDArray[Any]]]
 """Number of the cluster of each document, and the documents."""
@@ -107,24 +107,21 @@ class Rows:
         return decoded
 
 
-@lru_cache(maxsize=1)
-def _tokenizer(directory: str) -> Tokenizer:
-    data = Store.of(directory).read(TOKENIZER)
-    with reading(f"{directory}/{TOKENIZER}", "tokenizer"):
-        return Tokenizer.from_str(data.decode())
+_tokenizer = lru_cache(maxsize=1)(read_tokenizer)
 
 
-def rows_of(directory: str, manifest: Manifest, to: str, *, text: bool) -> Rows:
-    """Return how documents of ``directory`` become rows of the layout ``to``.
+def rows_of(shards: ShardDirectory, to: str, *, text: bool) -> Rows:
+    """Return how documents of ``shards`` become rows of the layout ``to``.
 
     Raises:
         UsageError: There is no text in that layout, or no tokenizer to have it from.
     """
     if text and to not in ("parquet", "jsonl"):
         raise UsageError(f"--to {to} holds tokens; export text to parquet or jsonl")
-    if text and not manifest.tokenizer_hash:
+    if text and not shards.manifest.tokenizer_hash:
         raise UsageError(
-            f"{directory} has no {TOKENIZER}, so its tokens cannot be read as text; export tokens"
+            f"{shards} has no {TOKENIZER}, so its tokens cannot be read as text; export tokens"
         )
-    labels = cluster_labels(manifest.names)
-    return Rows(eos_id=manifest.eos_id, labels=labels, text_of=directory if text else None)
+    labels = cluster_labels(shards.names)
+    text_of = shards.address if text else None
+    return Rows(eos_id=shards.manifest.eos_id, labels=labels, text_of=text_of)

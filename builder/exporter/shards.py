@@ -25,11 +25,9 @@ from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import write_bytes, write_json
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.workdir import read_plan
-from climbstream.loader.formats.documents import cluster_documents
-from climbstream.loader.formats.manifest import Manifest, load_index
+from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.mosaic import stream_arguments
-from climbstream.loader.storage.store import Store
 
 from .job import ExportJob
 from .megatron import blend_words, prefixes, write_indexed
@@ -50,8 +48,7 @@ _MOST_FILES = 100
 class FileTask:
     """A file to write: some shards of some clusters."""
 
-    directory: str
-    manifest: Manifest
+    directory: ShardDirectory
     path: Path
     shards: dict[int, range]
     """Numbers of the shards, by the number of the cluster."""
@@ -60,7 +57,7 @@ class FileTask:
 
 
 def export_shards(
-    directory: str,
+    directory: str | ShardDirectory,
     out: Path,
     to: str,
     mixture: Mixture | None = None,
@@ -92,15 +89,18 @@ def export_shards(
         IntegrityError: A shard does not have its hash, or a document has no end.
         LockedError: Another process works on ``out``.
     """
-    job = ExportJob(directory=directory, out=out, to=to, text=text, workers=workers)
-    manifest = Manifest.load(directory)
+    shards = ShardDirectory.open(directory)
+    job, manifest = (
+        ExportJob(shards=shards, out=out, to=to, text=text, workers=workers),
+        shards.manifest,
+    )
     if mixture is not None and to not in BLENDS:
         raise UsageError(
             f"--to {to} holds all documents, whatever a mixture says; say with --tokens how many "
             f"tokens are to be drawn by it, leave it out, or export to {' or '.join(BLENDS)}"
         )
-    rows = rows_of(directory, manifest, to, text=text)
-    blend = _blend(job, manifest, mixture or manifest.token_shares)
+    rows = rows_of(shards, to, text=text)
+    blend = _blend(job, mixture or manifest.token_shares)
     plan = {
         "exporter": 1,
         "to": to,
@@ -112,9 +112,9 @@ def export_shards(
     }
     with open_workdir(out, ".export", plan, partial(_finished_plan, out)) as work:
         if work is not None:
-            _write_files(job, manifest, rows)
+            _write_files(job, rows)
             folders = [table_folder(k) for k in rows.labels] if to == "parquet" else []
-            write_beside(directory, manifest, out, {folder: folder for folder in folders})
+            write_beside(shards, out, {folder: folder for folder in folders})
             write_json(out / DONE, plan)
         if blend is not None:
             write_bytes(out / BLENDS[to], blend.encode() + b"\n")
@@ -126,7 +126,8 @@ def _finished_plan(out: Path) -> object | None:
     return read_plan(out / DONE) if (out / DONE).exists() else None
 
 
-def _write_files(job: ExportJob, manifest: Manifest, rows: Rows) -> None:
+def _write_files(job: ExportJob, rows: Rows) -> None:
+    manifest = job.shards.manifest
     if job.to == "megatron" and manifest.eos_id is None:
         logger.warning(
             "documents have no end token, so Megatron cannot see where they end in a row"
@@ -134,13 +135,12 @@ def _write_files(job: ExportJob, manifest: Manifest, rows: Rows) -> None:
     write = write_megatron if job.to == "megatron" else write_rows
     tasks = [
         FileTask(
-            directory=job.directory,
-            manifest=manifest,
+            directory=job.shards,
             path=job.out / path,
             shards=shards,
             rows=rows,
         )
-        for path, shards in _files(job, manifest, rows.labels)
+        for path, shards in _files(job, rows.labels)
     ]
     with (
         LocalEngine(job.workers) as engine,
@@ -150,12 +150,9 @@ def _write_files(job: ExportJob, manifest: Manifest, rows: Rows) -> None:
             progress.add(tokens)
 
 
-def _files(
-    job: ExportJob, manifest: Manifest, labels: Sequence[int | str]
-) -> Iterator[tuple[Path, dict[int, range]]]:
+def _files(job: ExportJob, labels: Sequence[int | str]) -> Iterator[tuple[Path, dict[int, range]]]:
     """Give the path of each file of the layout, and its shards by number of the cluster."""
-    store = Store.of(job.directory)
-    counts = [len(load_index(store, manifest, c).shards) for c in manifest.clusters]
+    counts = [len(job.shards.index(name).shards) for name in job.shards.names]
     kind = "" if job.text else ".tokenized"
     if job.to == "parquet":
         for k, (label, count) in enumerate(zip(labels, counts, strict=True)):
@@ -169,7 +166,7 @@ def _files(
         for i in range(parts):
             yield Path(f"part_{i}{kind}.jsonl"), {k: cut[i] for k, cut in enumerate(cuts)}
     if job.to == "megatron":
-        for k, prefix in enumerate(prefixes(manifest.names)):
+        for k, prefix in enumerate(prefixes(job.shards.names)):
             yield Path(prefix), {k: range(counts[k])}
 
 
@@ -182,7 +179,7 @@ def _cut(count: int, parts: int) -> list[range]:
 def _documents(task: FileTask) -> Iterator[tuple[int, list[NDArray[Any]]]]:
     """Give the cluster's number and the documents of each shard of a file."""
     for k, numbers in task.shards.items():
-        for documents in cluster_documents(task.directory, task.manifest, k, numbers):
+        for documents in task.directory.documents(task.directory.names[k], numbers):
             yield k, documents
 
 
@@ -200,16 +197,16 @@ def write_megatron(task: FileTask) -> int:
     if task.path.with_name(f"{task.path.name}.idx").exists():
         return 0
     parts = (documents for _, documents in _documents(task))
-    return write_indexed(task.path, parts, task.manifest.dtype, task.manifest.eos_id)
+    manifest = task.directory.manifest
+    return write_indexed(task.path, parts, manifest.dtype, manifest.eos_id)
 
 
-def _blend(job: ExportJob, manifest: Manifest, mixture: Mixture) -> str | None:
+def _blend(job: ExportJob, mixture: Mixture) -> str | None:
     """Write a mixture as the layout has it; None: it has no place for one."""
     if job.to == "megatron":
-        return blend_words(manifest, mixture, job.out)
+        return blend_words(job.shards.manifest, mixture, job.out)
     if job.to == "mosaic":
-        place = job.directory if "://" in job.directory else str(Path(job.directory).resolve())
-        arguments = stream_arguments(place, mixture, job.out / "cache")
+        arguments = stream_arguments(job.shards, mixture, job.out / "cache")
         streams = {value["remote"].rpartition("/")[2]: value for value in arguments}
         return str(yaml.safe_dump({"streams": streams}, sort_keys=False)).rstrip("\n")
     return None

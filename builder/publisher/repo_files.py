@@ -17,6 +17,7 @@ from climbstream.builder.exporter.mixture import export_mixture
 from climbstream.builder.exporter.shards import export_shards
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
 from climbstream.loader.core.files import check_regular, hash_file
+from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import (
     BESIDE,
     DOCUMENTS,
@@ -158,7 +159,7 @@ def _add_shuffled(
 ) -> dict[str, int]:
     """Write the shuffled tables, and add them to ``files``; return the tokens of each cluster."""
     out = work / "shuffled"
-    job = ExportJob(directory=str(directory), out=out, to="parquet", text=settings.text)
+    job = ExportJob(shards=ShardDirectory(directory), out=out, to="parquet", text=settings.text)
     counts = export_mixture(job, mixture if settings.sampled else None, settings.tokens)
     files |= {f"shuffled/{path.name}": path for path in sorted(out.glob("*.parquet"))}
     return counts

@@ -76,6 +76,13 @@ class ShardDirectory:
         return self.manifest.names
 
     @property
+    def address(self) -> str:
+        """Absolute path or URL, for another program or for a process elsewhere."""
+        if self.local is not None:
+            return str(self.local.resolve())
+        return str(self._place).rstrip("/")
+
+    @property
     def local(self) -> Path | None:
         """The folder, if it is on this machine."""
         return self.store.folder

@@ -12,8 +12,6 @@ from climbstream.loader.formats.mds.index import ShardEntry
 from climbstream.loader.formats.mds.reader import ShardView, parse_shard
 from climbstream.loader.storage.store import Store
 
-from .manifest import Manifest, cluster_folder, load_index
-
 
 def read_shard(folder: Path | Store, entry: ShardEntry, dtype: str) -> ShardView:
     """Read and check one shard in ``folder``, that of its cluster.
@@ -24,16 +22,6 @@ def read_shard(folder: Path | Store, entry: ShardEntry, dtype: str) -> ShardView
     """
     raw = decompress(Store.of(folder).read(entry.zip_basename, entry.zip_bytes), entry)
     return parse_shard(np.frombuffer(raw, np.uint8), entry, dtype)
-
-
-def cluster_documents(
-    directory: str, manifest: Manifest, k: int, numbers: range | None = None
-) -> Iterator[list[NDArray[Any]]]:
-    """Give the documents of some shards of the ``k``-th cluster, or of all, a shard at a time."""
-    store, entry = Store.of(directory), manifest.clusters[k]
-    shards = load_index(store, manifest, entry).shards
-    chosen = shards if numbers is None else [shards[number] for number in numbers]
-    return documents_of(cluster_folder(store, entry.name), chosen, manifest.dtype)
 
 
 def documents_of(

@@ -107,6 +107,12 @@ class Manifest:
         if not self.clusters:
             raise InvalidDataError("a shard directory holds at least one cluster; this has none")
 
+    def __repr__(self) -> str:
+        return (
+            f"Manifest({len(self.clusters)} clusters, {self.tokens:,} tokens of {self.dtype}, "
+            f"fingerprint={self.fingerprint:.8})"
+        )
+
     @property
     def names(self) -> list[str]:
         """Names of the clusters, in order."""

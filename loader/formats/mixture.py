@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from numbers import Real
 from pathlib import Path
 from typing import Any, Self
@@ -34,6 +35,8 @@ class Mixture:
 
     >>> Mixture.of({"c00": 3, "c01": 1}).weights
     {'c00': 0.75, 'c01': 0.25}
+    >>> Mixture.of({"c00": 2, "c01": 1, "c02": 0})
+    Mixture(c00 66.7%, c01 33.3%; 3 clusters)
     """
 
     weights: dict[str, float]
@@ -50,6 +53,25 @@ class Mixture:
             raise InvalidDataError(
                 f"the weights of a mixture sum to 1, these to {total:.6g}; use Mixture.of to scale"
             )
+
+    def __repr__(self) -> str:
+        largest = self._by_weight()
+        shares = [f"{name} {weight:.1%}" for name, weight in largest if weight]
+        return f"Mixture({some_names(shares)}; {len(largest)} clusters)"
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows."""
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td style='text-align:right'>{weight:.2%}</td>"
+            f"<td><div style='background:#4a7fb5;height:.8em;width:{200 * weight:.0f}px'></div>"
+            "</td></tr>"
+            for name, weight in self._by_weight()
+        )
+        return f"<table><tr><th>cluster</th><th>weight</th><th></th></tr>{rows}</table>"
+
+    def _by_weight(self) -> list[tuple[str, float]]:
+        """Return names and weights, the largest weight first."""
+        return sorted(self.weights.items(), key=lambda item: -item[1])
 
     @classmethod
     def of(cls, weights: Mapping[str, float], about: Mapping[str, Any] | None = None) -> Self:

@@ -36,6 +36,9 @@ class ClusterLoss:
         self._names = list(names)
         self._sums: torch.Tensor | None = None
 
+    def __repr__(self) -> str:
+        return f"ClusterLoss({len(self._names)} clusters)"
+
     def add(self, cluster_ids: torch.Tensor, losses: torch.Tensor) -> None:
         """Add the rows of a batch.
 

@@ -95,6 +95,9 @@ class TensorBoardWriter:
                 f"TensorBoard cannot be written to: {error}; pip install 'climbstream[tensorboard]'"
             ) from None
 
+    def __repr__(self) -> str:
+        return f"TensorBoardWriter({self._folder!r})"
+
     def __enter__(self) -> Self:
         return self
 

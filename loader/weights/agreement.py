@@ -94,6 +94,9 @@ class Agreement:
         self._work: dist.Work | None = None
         self._notes: list[torch.Tensor] = []
 
+    def __repr__(self) -> str:
+        return f"Agreement(rank {self.rank} of {self.world_size}, every {self.every} steps)"
+
     def first_free(self, step: int) -> int:
         """Return the step that a change takes effect at, offered while ``step`` is the next one.
 

@@ -45,6 +45,9 @@ class WeightsLog:
         self._index: dict[str, int] = {}
         self._compiled: dict[str, tuple[Trajectory, NDArray[np.int64]]] = {}
 
+    def __repr__(self) -> str:
+        return f"WeightsLog({len(self.records)} records, {self.path or 'in memory'})"
+
     @classmethod
     def open(cls, path: Path, *, write: bool) -> Self:
         """Read the log at ``path``, if there is one yet; with ``write``, `append` goes there too.

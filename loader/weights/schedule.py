@@ -37,6 +37,13 @@ class Schedule:
 
     version: ClassVar[int] = 1
 
+    def __repr__(self) -> str:
+        steps = ", ".join(
+            f"step {step}" + (f" ramp {change.ramp}" if change.ramp else "")
+            for step, change in self.changes
+        )
+        return f"Schedule({steps})"
+
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Self:
         """Read ``(step, weights)`` and ``(step, weights, steps of the ramp)``.

@@ -51,7 +51,7 @@ class WeightsFile:
         self._seen: tuple[tuple[int, ...], str] | None = None
         self._looked = False
 
-    def poll(self, step: int, log: WeightsLog) -> WeightsUpdate | None:  # noqa: ARG002
+    def poll(self, _step: int, log: WeightsLog) -> WeightsUpdate | None:
         """Return the change that is newly asked for; one `stat` while the file stays the same.
 
         What lay there at the first look is followed only if it names the last record of ``log``

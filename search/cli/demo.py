@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from climbstream.loader import Manifest, Mixture
+from climbstream.loader import Mixture
 from climbstream.loader.cli.main import call
 from climbstream.loader.cli.options import json_option, show
 from climbstream.loader.core.console import say, text_table
 from climbstream.loader.core.files import lock, write_bytes
 from climbstream.loader.core.html_page import page, section
 from climbstream.loader.formats.cluster_tables import cluster_table
-from climbstream.loader.formats.clusters import load_clusters
+from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.outputs import DEMO
 from climbstream.search.evaluation.comparison import Comparison
 from climbstream.search.evaluation.targets import choose_target
@@ -117,7 +117,8 @@ def demo(
     )
     answer = run_search(shards, [target], out / "search", settings)
     say(f"3/3 compare: {3 * seeds} models of {final_tokens:,} tokens")
-    manifest = Manifest.load(shards)
+    opened = ShardDirectory(shards)
+    manifest = opened.manifest
     comparison = compare(
         shards,
         {
@@ -134,7 +135,7 @@ def demo(
     sections = [
         *comparison_sections(comparison, FOUND),
         *search_sections(shards, answer, TrialLog.open(out / "search" / "trials.jsonl").trials),
-        section("The clusters", cluster_table(load_clusters(shards))),
+        section("The clusters", cluster_table(opened.clusters())),
     ]
     lead = (
         f"Searched with {budget} proxies of {proxy_tokens:,} tokens for {target}, in "

@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from climbstream.loader import Manifest, Mixture
+from climbstream.loader import Mixture
 from climbstream.loader.cli.main import task_timeout_option, timeout_option
 from climbstream.loader.cli.options import json_option, show, split_number
 from climbstream.loader.core.console import text_table
 from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import UsageError
-from climbstream.loader.formats.clusters import load_clusters
+from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.monitoring.metrics import TensorBoardWriter, Writer
 from climbstream.loader.weights.schedule import Schedule
 from climbstream.search.experiments.settings import SearchSettings
@@ -327,8 +327,9 @@ def _doremi_text(
 
 def mixture_text(directory: Path, mixture: Mixture) -> str:
     """Lay out a mixture beside the token shares, for a terminal."""
-    words = {info.name: info.words for info in load_clusters(directory)}
-    shares = Manifest.load(directory).token_shares.weights
+    shards = ShardDirectory(directory)
+    words = {info.name: info.words for info in shards.clusters()}
+    shares = shards.manifest.token_shares.weights
     rows = [
         (name, words.get(name, ""), f"{share:.1%}", f"{mixture.weights.get(name, 0.0):.1%}")
         for name, share in shares.items()

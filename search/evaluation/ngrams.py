@@ -15,9 +15,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from climbstream.loader import Manifest, MixtureLoader
+from climbstream.loader import MixtureLoader
 from climbstream.loader.core.permutation import mix, sample_indices
-from climbstream.loader.formats.tokenizer import read_tokenizer
+from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.search.predictors.base import Floats
 
 from .scoring import lay_out
@@ -78,14 +78,15 @@ def ngram_losses(directory: Path, targets: Sequence[str], seq_len: int) -> dict[
     Rows have ``seq_len`` tokens, as those of the proxies. Of targets the half is seen that they are
     scored on.
     """
-    manifest = Manifest.load(directory)
-    tokenizer, end = read_tokenizer(directory), manifest.eos_id
+    shards = ShardDirectory(directory)
+    manifest = shards.manifest
+    tokenizer, end = shards.tokenizer(), manifest.eos_id
     keys = []
     for spec in targets:
         rows = lay_out(load_target(directory, spec), "validation", tokenizer, end, seq_len)
         keys.append(_keys_of(rows.inputs.numpy(), rows.targets.numpy(), spec))
     found, places = np.unique(np.concatenate([k.ravel() for k in keys]), return_inverse=True)
-    rates = _count(directory, manifest, found, seq_len)
+    rates = _count(shards, found, seq_len)
     parts = np.split(places, np.cumsum([k.size for k in keys])[:-1])
     return {
         spec: NgramLoss(rates, part.reshape(k.shape), manifest.vocab_size)
@@ -111,16 +112,15 @@ def _keys_of(inputs: Any, targets: Any, spec: str) -> NDArray[np.uint64]:
     return keys
 
 
-def _count(
-    directory: Path, manifest: Manifest, keys: NDArray[np.uint64], seq_len: int
-) -> NDArray[np.float32]:
+def _count(shards: ShardDirectory, keys: NDArray[np.uint64], seq_len: int) -> NDArray[np.float32]:
     """Count n-grams ``keys`` (``[n]``) in a sample of each cluster; float32 ``[K, n]``, a token."""
+    manifest = shards.manifest
     wanted = min(_SAMPLE // len(manifest.clusters), _MOST)
     slots, owners = _make_table(keys, 1 << (4 * len(keys)).bit_length())
     counts = np.zeros((len(manifest.names), len(keys)), np.int64)
     seen = np.zeros(len(manifest.names), np.int64)
     batch_rows = max(1, 65_536 // seq_len)
-    loader = MixtureLoader(directory, seq_len=seq_len, batch_rows=batch_rows)
+    loader = MixtureLoader(shards, seq_len=seq_len, batch_rows=batch_rows)
     # By default a cluster without one row has no weight.
     live = [c for c in manifest.clusters if loader.mixture.weights[c.name] > 0]
     tokens = {c.name: min(c.tokens, wanted) for c in live}

@@ -14,6 +14,7 @@ from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import lock, read_json, reading, write_json
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import Finite, convert, located
+from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.outputs import DOREMI as FOLDER
 from climbstream.loader.weights.request import LOG
 from climbstream.search.evaluation.targets import target_hashes
@@ -81,7 +82,8 @@ def run_doremi(
         InvalidDataError: ``out`` holds another search, or a model could not be trained.
         LockedError: Another process works on ``out``.
     """
-    manifest = Manifest.load(directory)
+    shards = ShardDirectory(directory)
+    manifest = shards.manifest
     texts = target_hashes(directory, targets)
     check_base(settings.base, directory, settings.seq_len)
     if settings.steps < _EVERY:
@@ -101,7 +103,7 @@ def run_doremi(
             logger.info(f"going on with the search in {out}")
         if (out / _RESULT).exists():
             return _read_result(out / _RESULT)
-        prior = default_mixture(directory, settings)
+        prior = default_mixture(shards, settings)
         task = ModelTask(directory=directory, prior=prior, settings=settings, seed=seed, out=out)
         with LocalEngine(workers, gpus=True, preload=PRELOAD) as pool:
             ((_, average),) = pool.run(train_both, [task])

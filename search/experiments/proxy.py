@@ -7,9 +7,9 @@ from typing import Literal
 
 import torch
 
-from climbstream.loader import Manifest, Mixture
+from climbstream.loader import Mixture
 from climbstream.loader.core.errors import ClimbError
-from climbstream.loader.formats.tokenizer import read_tokenizer
+from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.search.evaluation.scoring import score
 from climbstream.search.evaluation.targets import load_target
 from climbstream.search.training.settings import TrainSettings
@@ -47,15 +47,15 @@ def run_proxy(task: ProxyTask) -> ProxyResult:
     """Train and score one proxy, on one thread: a core each beats cores shared."""
     torch.set_num_threads(1)
     try:
-        trained = train_model(task.directory, task.mixture, task.settings, task.seed)
+        shards = ShardDirectory(task.directory)
+        trained = train_model(shards, task.mixture, task.settings, task.seed)
     except ClimbError as error:
         return ProxyResult(None, str(error))
-    manifest = Manifest.load(task.directory)
-    tokenizer = read_tokenizer(task.directory)
+    tokenizer = shards.tokenizer()
     scores = {}
     for spec in task.targets:
         target, model = load_target(task.directory, spec), trained.model.eval()
-        end, seq_len = manifest.eos_id, task.settings.seq_len
+        end, seq_len = shards.manifest.eos_id, task.settings.seq_len
         scores[spec] = score(model, target, task.half, tokenizer, end, seq_len)
         if not math.isfinite(scores[spec]):
             return ProxyResult(None, f"the score on {spec} is not finite: {scores[spec]}")

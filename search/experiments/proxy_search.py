@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from climbstream.loader import Manifest, Mixture
+from climbstream.loader import Mixture
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import open_engine
 from climbstream.loader.core.errors import ClimbError, InvalidDataError
@@ -12,6 +12,7 @@ from climbstream.loader.core.files import lock, read_json, write_bytes, write_js
 from climbstream.loader.core.html_page import page
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import located
+from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.outputs import SEARCH
 from climbstream.loader.monitoring.metrics import Writer, write_metrics
 from climbstream.search.evaluation.ngrams import ngram_losses
@@ -56,7 +57,8 @@ def run_search(
         InvalidDataError: ``out`` holds another search, or no proxy could be trained.
         LockedError: Another process works on ``out``.
     """
-    manifest = Manifest.load(directory)
+    shards = ShardDirectory(directory)
+    manifest = shards.manifest
     texts = target_hashes(directory, targets)
     check_base(settings.proxy.base, directory, settings.proxy.seq_len)
     with lock(out):
@@ -81,7 +83,7 @@ def run_search(
             dict.fromkeys(targets, "min"),
             budget=settings.budget,
             preset=settings.preset,
-            prior=settings.prior or default_mixture(directory, proxy),
+            prior=settings.prior or default_mixture(shards, proxy),
             max_weight=settings.caps(manifest),
             min_weight=settings.min_weight,
             pinned=settings.pinned,

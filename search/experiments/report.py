@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from climbstream.loader import Manifest
 from climbstream.loader.core.console import text_table
 from climbstream.loader.core.html_page import bar, claim, paragraph, scatter_plot, section, table
-from climbstream.loader.formats.clusters import load_clusters
+from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.search.evaluation.comparison import Comparison, mean_and_error
 from climbstream.search.optimizer.answer import BASE, Answer
 from climbstream.search.optimizer.trials import Trial
@@ -44,8 +43,9 @@ def comparison_sections(comparison: Comparison, name: str) -> list[str]:
 
 def search_sections(directory: Path, answer: Answer, trials: Sequence[Trial]) -> list[str]:
     """Show what was measured round by round, the mixture, and how good the predictor was."""
-    shares = Manifest.load(directory).token_shares.weights
-    words = {info.name: info.words for info in load_clusters(directory)}
+    shards = ShardDirectory(directory)
+    shares = shards.manifest.token_shares.weights
+    words = {info.name: info.words for info in shards.clusters()}
     return [
         section("The search", paragraph(answer.reason), *_paths(answer, trials)),
         *_confirmed(answer),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from climbstream.loader import Manifest, Mixture, MixtureLoader
+from climbstream.loader import Mixture, MixtureLoader
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import reading
 from climbstream.loader.core.renamed import renamed_parameters
@@ -69,18 +69,18 @@ class _RunFiles:
 class _RunPlan:
     """What decides a run, as of `train_model`."""
 
-    directory: str | Path
+    shards: ShardDirectory
     mixture: Mixture | Schedule
     settings: TrainSettings
     seed: int
     max_epochs: float | None
     rule: OnlineRule | None
 
-    def to_json(self, manifest: Manifest) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return it as JSON values, for a checkpoint."""
         rule = self.rule
         return {
-            "shards": manifest.fingerprint,
+            "shards": self.shards.manifest.fingerprint,
             **mixture_config(self.mixture),
             "settings": self.settings.to_json(),
             "seed": self.seed,
@@ -91,7 +91,7 @@ class _RunPlan:
 
 @renamed_parameters(log="weights_log", served="ledger")
 def train_model(
-    directory: str | Path,
+    directory: str | Path | ShardDirectory,
     mixture: Mixture | Schedule,
     settings: TrainSettings,
     seed: int,
@@ -136,7 +136,7 @@ def train_model(
         UsageError: All clusters are used up before the end.
     """
     plan = _RunPlan(
-        directory=directory,
+        shards=ShardDirectory.open(directory),
         mixture=mixture,
         settings=settings,
         seed=seed,
@@ -161,14 +161,14 @@ class _Training:
     """A run on its way."""
 
     def __init__(self, plan: _RunPlan, files: _RunFiles, job: Job) -> None:
-        manifest = Manifest.load(plan.directory)
+        manifest = plan.shards.manifest
         self._plan, self._files, self._job = plan, files, job
         self._settings, self._rule = plan.settings, plan.rule
         # A proxy has no checkpoint, and need not hash its base for it.
-        self._config = plan.to_json(manifest) if files.checkpoint else {}
+        self._config = plan.to_json() if files.checkpoint else {}
         self._learner = Learner(plan.settings, manifest.vocab_size, plan.seed, job)
         self._loader = MixtureLoader(
-            plan.directory,
+            plan.shards,
             plan.mixture,
             seq_len=plan.settings.seq_len,
             batch_rows=plan.settings.batch_rows,
@@ -339,6 +339,6 @@ def mixture_config(mixture: Mixture | Schedule) -> dict[str, Any]:
     return {"mixture": mixture.weights}
 
 
-def default_mixture(directory: str | Path, settings: TrainSettings) -> Mixture:
+def default_mixture(directory: str | Path | ShardDirectory, settings: TrainSettings) -> Mixture:
     """Return what the loader serves by default: token shares of clusters that have a row."""
     return served_shares(ShardDirectory.open(directory), settings.seq_len)

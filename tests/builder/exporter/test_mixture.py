@@ -19,6 +19,7 @@ from climbstream.builder.exporter.shards import export_shards
 from climbstream.loader import Mixture
 from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.documents import documents_of
 from climbstream.loader.formats.manifest import Manifest, cluster_folder, load_index
 
@@ -46,7 +47,7 @@ def documents(directory, manifest):
 
 
 def job_of(directory, out, to, *, text=False, workers=1):
-    return ExportJob(directory=str(directory), out=out, to=to, text=text, workers=workers)
+    return ExportJob(shards=ShardDirectory(directory), out=out, to=to, text=text, workers=workers)
 
 
 def rows_of(out):
