@@ -39,7 +39,7 @@ _OF_SCRIPT = dict(
 """Languages of scripts that are written for hardly any other."""
 _SURE = 0.25
 """Probability from which the model is believed."""
-_ASKED = 600
+_ASKED = 1_000
 """Characters that the model gets."""
 _ASCII = re.compile("[\x00-\x7f]+")
 _LABEL = "__label__"

@@ -139,7 +139,7 @@ def score_counts(counts: NDArray[np.float64], languages: NDArray[np.str_]) -> ND
         5 * plain,
         5 * plain * explained,
         5 * plain * _ramp(c["distinct"] / n**0.8, 0.4, 1.6) * (0.5 + 0.5 * _ramp(named, 0, 0.06)),
-        5 * (1 - _ramp(sold, 0.01, 0.15)),
+        5 * (1 - _ramp(sold, 0.01, 0.14)),
     )
     return np.stack(scores, axis=1).astype(np.float32)
 
