@@ -69,6 +69,7 @@ PRELOAD = (
 SECONDS = 10
 GROWTH = 1 << 30
 SETTINGS: dict[str, Any] = {
+    "text_lines": True,
     "clusters": 3,
     "micro_clusters": 6,
     "dims": 8,
