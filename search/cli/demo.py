@@ -98,16 +98,7 @@ def demo(
     with lock(out):
         DEMO.begin(out, {"demo": 1})  # each of its parts has a plan of its own
     say(f"1/3 build: {source} to {shards}")
-    with contextlib.redirect_stdout(sys.stderr):
-        call(
-            [
-                *f"build --vocab-size 1024 --holdout 0.06 --clusters {clusters} --label".split(),
-                label,
-                "--out",
-                str(shards),
-                source,
-            ]
-        )
+    _build(source, label, clusters, shards)
     target = target or choose_target(shards)
     say(f"2/3 search: {budget} proxies of {proxy_tokens:,} tokens for {target}")
     settings = SearchSettings(
@@ -132,18 +123,12 @@ def demo(
         out / "compare",
     )[target]
     holds, verdict = comparison.verdict(FOUND)
-    sections = [
-        *comparison_sections(comparison, FOUND),
-        *search_sections(shards, answer, TrialLog.open(out / "search" / "trials.jsonl").trials),
-        section("The clusters", cluster_table(opened.clusters())),
-    ]
     lead = (
         f"Searched with {budget} proxies of {proxy_tokens:,} tokens for {target}, in "
         f"{manifest.tokens:,} tokens of {source!r}; compared after {final_tokens:,} tokens, on "
         "text that neither shards nor search have seen."
     )
-    report = out / "report.html"
-    write_bytes(report, page("climbstream demo", lead, sections))
+    report = _write_report(opened, out, lead, answer, comparison)
     value = {
         "target": target,
         "scores": comparison.scores,
@@ -153,6 +138,29 @@ def demo(
         "report": str(report),
     }
     show(value, _summary(shards, out, target, answer, comparison), as_json=as_json)
+
+
+def _build(source: str, label: str, clusters: int, shards: Path) -> None:
+    """Build ``shards`` as ``climb build`` does; what it prints goes to standard error."""
+    options = f"build --vocab-size 1024 --holdout 0.06 --clusters {clusters} --label".split()
+    with contextlib.redirect_stdout(sys.stderr):
+        call([*options, label, "--out", str(shards), source])
+
+
+def _write_report(
+    shards: ShardDirectory, out: Path, lead: str, answer: Answer, comparison: Comparison
+) -> Path:
+    """Write the report of comparison, search and clusters; return its path."""
+    sections = [
+        *comparison_sections(comparison, FOUND),
+        *search_sections(
+            out / "shards", answer, TrialLog.open(out / "search" / "trials.jsonl").trials
+        ),
+        section("The clusters", cluster_table(shards.clusters())),
+    ]
+    report = out / "report.html"
+    write_bytes(report, page("climbstream demo", lead, sections))
+    return report
 
 
 def _summary(shards: Path, out: Path, target: str, answer: Answer, comparison: Comparison) -> str:

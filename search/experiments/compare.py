@@ -61,41 +61,51 @@ def compare(
         "settings": settings.to_json(),
         "seeds": list(seeds),
     }
+    tasks = [
+        ProxyTask(
+            directory=directory,
+            mixture=Mixture(mixture.weights, {"name": name}),
+            seed=seed,
+            settings=settings,
+            targets=tuple(targets),
+            half="test",
+        )
+        for seed in seeds
+        for name, mixture in mixtures.items()
+    ]
     with lock(out):
         COMPARE.begin(out, plan)
-        log = out / _RUNS
-        done = {(run.mixture, run.seed): run.scores for run in _read_runs(log, targets)}
-        tasks = [
-            ProxyTask(
-                directory=directory,
-                mixture=Mixture(mixture.weights, {"name": name}),
-                seed=seed,
-                settings=settings,
-                targets=tuple(targets),
-                half="test",
-            )
-            for seed in seeds
-            for name, mixture in mixtures.items()
-            if (name, seed) not in done
-        ]
-        total = len(mixtures) * len(seeds)
-        with (
-            LocalEngine(workers, gpus=True, preload=PRELOAD) as pool,
-            Progress("compare", total, "runs", len(done)) as bar,
-        ):
-            for task, result in pool.run(run_proxy, tasks):
-                name = task.mixture.about["name"]
-                if result.scores is None:
-                    raise ClimbError(f"the run of {name} with seed {task.seed}: {result.why}")
-                done[name, task.seed] = result.scores
-                append_line(log, {"mixture": name, "seed": task.seed, "scores": result.scores})
-                bar.add(1, name)
+        scores = _run_all(tasks, targets, out / _RUNS, workers)
     return {
         target: Comparison(
-            {name: [done[name, seed][target] for seed in seeds] for name in mixtures}
+            {name: [scores[name, seed][target] for seed in seeds] for name in mixtures}
         )
         for target in targets
     }
+
+
+def _run_all(
+    tasks: Sequence[ProxyTask], targets: Sequence[str], log: Path, workers: int | None
+) -> dict[tuple[str, int], dict[str, float]]:
+    """Return scores by mixture and seed, of the runs in ``log`` and of those still to do.
+
+    Raises:
+        ClimbError: A run failed.
+    """
+    scores = {(run.mixture, run.seed): run.scores for run in _read_runs(log, targets)}
+    rest = [task for task in tasks if (task.mixture.about["name"], task.seed) not in scores]
+    with (
+        LocalEngine(workers, gpus=True, preload=PRELOAD) as pool,
+        Progress("compare", len(tasks), "runs", len(scores)) as bar,
+    ):
+        for task, result in pool.run(run_proxy, rest):
+            name = task.mixture.about["name"]
+            if result.scores is None:
+                raise ClimbError(f"the run of {name} with seed {task.seed}: {result.why}")
+            scores[name, task.seed] = result.scores
+            append_line(log, {"mixture": name, "seed": task.seed, "scores": result.scores})
+            bar.add(1, name)
+    return scores
 
 
 def _read_runs(path: Path, targets: Sequence[str]) -> list[_Run]:

@@ -1,12 +1,13 @@
 """A search over trained proxies: `Search` proposes, proxies measure, until the budget is spent."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from climbstream.loader import Mixture
 from climbstream.loader.core.console import Progress
-from climbstream.loader.core.engines.engine import open_engine
+from climbstream.loader.core.engines.engine import Engine, open_engine
 from climbstream.loader.core.errors import ClimbError, InvalidDataError
 from climbstream.loader.core.files import lock, read_json, write_bytes, write_json
 from climbstream.loader.core.html_page import page
@@ -21,6 +22,7 @@ from climbstream.search.optimizer.answer import Answer
 from climbstream.search.optimizer.presets import PRESETS
 from climbstream.search.optimizer.search import Search
 from climbstream.search.training.base_model import check_base
+from climbstream.search.training.settings import TrainSettings
 from climbstream.search.training.trainer import default_mixture
 
 from .proxy import PRELOAD, ProxyTask, hung_proxy, run_proxy
@@ -30,8 +32,8 @@ from .settings import SearchSettings
 logger = get_logger(__name__)
 
 _TRIALS = "trials.jsonl"
-_LEFT = ("mixture.json", "answer.json", "report.html")
-"""What a search leaves when it ends."""
+_RESULTS = ("mixture.json", "answer.json", "report.html")
+"""Files that a search leaves when it ends."""
 
 
 def run_search(
@@ -57,33 +59,59 @@ def run_search(
         InvalidDataError: ``out`` holds another search, or no proxy could be trained.
         LockedError: Another process works on ``out``.
     """
-    shards = ShardDirectory(directory)
-    manifest = shards.manifest
-    texts = target_hashes(directory, targets)
+    task = _SearchTask(directory, ShardDirectory(directory), tuple(targets), settings, out)
+    text_hashes = target_hashes(directory, targets)
     check_base(settings.proxy.base, directory, settings.proxy.seq_len)
     with lock(out):
-        plan = {
-            "search": 1,
-            "shards": manifest.fingerprint,
-            "targets": texts,
-            "settings": settings.to_json(),
-        }
-        if SEARCH.begin(out, plan):
-            if all((out / name).exists() for name in _LEFT):
+        if SEARCH.begin(out, task.plan(text_hashes)):
+            if all((out / name).exists() for name in _RESULTS):
                 logger.info(f"the search in {out} had ended; this is its answer")
                 path = out / "answer.json"
                 return located(Answer.from_json, read_json(path), str(path))
             logger.info(f"going on with the search in {out}")
-        proxy = settings.rehearsal()
+        search = task.open_search()
+        with open_engine(engine, workers, out / SEARCH.plan, gpus=True, preload=PRELOAD) as pool:
+            while mixtures := search.ask():
+                _run_round(search, task, mixtures, pool, writers)
+        return _write_results(search, task)
+
+
+@dataclass(frozen=True, slots=True)
+class _SearchTask:
+    """What is searched, for what, and where the search is kept."""
+
+    directory: Path
+    shards: ShardDirectory
+    targets: tuple[str, ...]
+    settings: SearchSettings
+    out: Path
+
+    @property
+    def proxy(self) -> TrainSettings:
+        """Settings of each proxy."""
+        return self.settings.rehearsal()
+
+    def plan(self, text_hashes: Mapping[str, str]) -> dict[str, Any]:
+        """Return what a search that goes on must have in common with the one that began."""
+        return {
+            "search": 1,
+            "shards": self.shards.manifest.fingerprint,
+            "targets": text_hashes,
+            "settings": self.settings.to_json(),
+        }
+
+    def open_search(self) -> Search:
+        """Open the search on its log of trials, or begin it."""
+        settings, manifest = self.settings, self.shards.manifest
         features = {}
         if (preset := PRESETS.get(settings.preset)) and preset.features:
-            features = ngram_losses(directory, targets, proxy.seq_len)
-        search = Search(
+            features = ngram_losses(self.directory, self.targets, self.proxy.seq_len)
+        return Search(
             manifest.names,
-            dict.fromkeys(targets, "min"),
+            dict.fromkeys(self.targets, "min"),
             budget=settings.budget,
             preset=settings.preset,
-            prior=settings.prior or default_mixture(shards, proxy),
+            prior=settings.prior or default_mixture(self.shards, self.proxy),
             max_weight=settings.caps(manifest),
             min_weight=settings.min_weight,
             pinned=settings.pinned,
@@ -93,52 +121,67 @@ def run_search(
             features=features,
             confirm=settings.confirm,
             seed=settings.seed,
-            log=out / _TRIALS,
+            log=self.out / _TRIALS,
         )
-        with open_engine(engine, workers, out / SEARCH.plan, gpus=True, preload=PRELOAD) as opened:
-            while mixtures := search.ask():
-                if search.table:
-                    logger.info(f"what predictors are worth by now:\n{skills_text(search.table)}")
-                worth = {f"{skill.target}/{skill.predictor}": skill.nmse for skill in search.table}
-                tasks = [
-                    ProxyTask(
-                        directory=directory,
-                        mixture=mixture,
-                        seed=mixture.about["seed"],
-                        settings=proxy,
-                        targets=tuple(targets),
-                    )
-                    for mixture in mixtures
-                ]
-                done = len(search.log.trials)
-                stage, total = "search", settings.budget
-                if done >= settings.budget:
-                    stage, total = "confirm", done + len(tasks)
-                with Progress(stage, total, "proxies", done) as bar:
-                    for task, result in opened.run(run_proxy, tasks, hung_proxy):
-                        failed = result.scores is None
-                        search.tell(
-                            task.mixture, ClimbError(result.why) if failed else result.scores
-                        )
-                        numbers = {
-                            "step": len(search.log.trials),
-                            "score": result.scores or {},
-                            "weight": task.mixture.weights,
-                            "nmse": worth,
-                        }
-                        write_metrics(numbers, *writers)
-                        bar.add(1, f"round {task.mixture.about['round']}")
-        trials = search.log.trials
-        if all(trial.scores is None for trial in trials):
-            raise InvalidDataError(
-                f"none of {len(trials)} proxies could be trained; the first: {trials[0].why}"
-            )
-        answer = replace(search.result(), spread=search.spread())
-        about = {"targets": list(targets), **manifest.found_on, "reason": answer.reason}
-        mixture = Mixture(answer.mixture.weights, about)
-        mixture.save(out / "mixture.json")
-        write_json(out / "answer.json", answer.to_json())
-        sections = search_sections(directory, answer, trials)
-        lead = f"{len(trials)} proxies of {proxy.tokens:,} tokens for {', '.join(targets)}."
-        write_bytes(out / "report.html", page("Search", lead, sections))
-        return answer
+
+    def proxy_task(self, mixture: Mixture) -> ProxyTask:
+        """Return the proxy that measures ``mixture``."""
+        return ProxyTask(
+            directory=self.directory,
+            mixture=mixture,
+            seed=mixture.about["seed"],
+            settings=self.proxy,
+            targets=self.targets,
+        )
+
+
+def _run_round(
+    search: Search,
+    task: _SearchTask,
+    mixtures: Sequence[Mixture],
+    pool: Engine,
+    writers: Sequence[Writer],
+) -> None:
+    """Train and score a proxy of each of ``mixtures``, and tell the search."""
+    if search.table:
+        logger.info(f"what predictors are worth by now:\n{skills_text(search.table)}")
+    errors = {f"{skill.target}/{skill.predictor}": skill.nmse for skill in search.table}
+    proxies = [task.proxy_task(mixture) for mixture in mixtures]
+    done = len(search.log.trials)
+    stage, total = "search", task.settings.budget
+    if done >= task.settings.budget:
+        stage, total = "confirm", done + len(proxies)
+    with Progress(stage, total, "proxies", done) as bar:
+        for proxy, result in pool.run(run_proxy, proxies, hung_proxy):
+            failed = result.scores is None
+            search.tell(proxy.mixture, ClimbError(result.why) if failed else result.scores)
+            numbers = {
+                "step": len(search.log.trials),
+                "score": result.scores or {},
+                "weight": proxy.mixture.weights,
+                "nmse": errors,
+            }
+            write_metrics(numbers, *writers)
+            bar.add(1, f"round {proxy.mixture.about['round']}")
+
+
+def _write_results(search: Search, task: _SearchTask) -> Answer:
+    """Conclude, and write mixture, answer and report.
+
+    Raises:
+        InvalidDataError: No proxy could be trained.
+    """
+    out, manifest, trials = task.out, task.shards.manifest, search.log.trials
+    if all(trial.scores is None for trial in trials):
+        raise InvalidDataError(
+            f"none of {len(trials)} proxies could be trained; the first: {trials[0].why}"
+        )
+    answer = replace(search.result(), spread=search.spread())
+    about = {"targets": list(task.targets), **manifest.found_on, "reason": answer.reason}
+    Mixture(answer.mixture.weights, about).save(out / "mixture.json")
+    write_json(out / "answer.json", answer.to_json())
+    sections = search_sections(task.directory, answer, trials)
+    names = ", ".join(task.targets)
+    lead = f"{len(trials)} proxies of {task.proxy.tokens:,} tokens for {names}."
+    write_bytes(out / "report.html", page("Search", lead, sections))
+    return answer

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,108 +35,161 @@ def choose_mixture(
         forecast: What is predicted from the evidence; None if nothing is.
         found: The mixture that is predicted best; None if predictions are useless.
     """
-    noise, freedom = known.noise()
-    measured = [measured_pick(known, rows, noise) for rows in known.repeats()]
-    baseline = next((pick for pick in measured if pick.mixture == base), None)
-    best = pick = min(measured, key=lambda pick: pick.score)
-    useful = forecast is not None and forecast.useful
-    process = forecast if forecast and useful and forecast.knows_gaps else None
-    error = forecast.error if forecast and useful else float(known.total.std())
-    expected = forecast.expected if forecast and useful else np.zeros_like(known.total)
-    # Without repeats, all that is not predicted counts as noise.
-    doubt = (
-        min(upper_confidence_sd(noise, freedom), error)
-        if noise is not None
-        else error
-        if useful
-        else None
+    evidence = _Evidence.of(known, base, forecast)
+    best = min(evidence.measured, key=lambda pick: pick.score)
+    predicted = None
+    if forecast is not None and found is not None:
+        predicted = evidence.predicted_pick(forecast, found)
+    lead = None if predicted is None else evidence.lead(predicted, best)
+    choice, pick = "measured", best
+    if predicted is not None and lead is not None and lead > 0 and evidence.doubt is not None:
+        choice, pick = "predicted", predicted
+    gain, gain_sd = evidence.gain(pick)
+    reason = _reason(evidence, pick, gain, gain_sd)
+    if evidence.baseline and gain is not None and gain <= MIN_GAIN_SDS * (gain_sd or 0.0):
+        choice, pick = BASE, evidence.baseline
+        reason = f"no gain over the token-share mixture: {reason}"
+    pairs = (
+        []
+        if forecast is None
+        else zip(forecast.expected.tolist(), known.total.tolist(), strict=True)
     )
-
-    def row(mixture: Mixture) -> NDArray[np.float64]:
-        return mixture.array(list(base.weights))
-
-    def believe(pick: Pick) -> tuple[float, float]:
-        """Score and sd of what was measured or predicted, luck allowed for."""
-        rows = [i for i, trial in enumerate(known.trials) if trial.number in pick.trials]
-        if doubt is None:
-            return pick.score, 0.0
-        at = float(expected[rows].mean()) if rows else pick.score
-        return shrink(pick.score, at, len(rows), doubt, error)
-
-    choice, predicted = "measured", None
-    if forecast is None or found is None:
-        second = f"nothing can be predicted from {len(known.trials)} scored trials"
-    else:
-        scores = forecast.scores(row(found)[None])
-        predicted = Pick(
-            mixture=found,
-            score=float(known.joined(scores)[0]),
-            sd=error,
-            scores=known.units(scores[0]),
-            trials=[],
-        )
-        lead = (
-            process.gain(row(found), row(best.mixture))[0]
-            if process
-            else believe(best)[0] - predicted.score
-        )
-        second = (
-            f"the predicted best is {abs(lead):.2f} sd {'better' if lead > 0 else 'worse'} than "
-            "what is left of the measured best when luck is allowed for, and noise is "
-            + ("unknown" if noise is None else f"{noise:.2f} sd")
-        )
-        if doubt is not None and lead > 0:
-            choice, pick = "predicted", predicted
-
-    def gain_of(pick: Pick) -> tuple[float | None, float | None]:
-        """Gain over the token shares, and its sd."""
-        if baseline is None:
-            return None, None
-        if process:
-            return process.gain(row(pick.mixture), row(base))
-        score, sd = believe(pick)
-        if doubt is None:
-            return baseline.score - score, None
-        return baseline.score - score, math.hypot(sd, doubt / math.sqrt(len(baseline.trials)))
-
-    candidates = []
-    for kind, each in (("measured", best), ("predicted", predicted)):
-        if each is not None and each.mixture != base:
-            more, sd = gain_of(each)
-            candidates.append(Candidate(choice=kind, mixture=each.mixture, gain=more, gain_sd=sd))
-    gain, gain_sd = gain_of(pick)
-    name = f"trial {pick.trials[0]}" if pick.trials else "the predicted best"
-    if baseline is None:
-        first = f"{name} has {_listed(pick)}, and the token-share mixture has no score"
-    else:
-        assert gain is not None
-        if pick is baseline:
-            first = f"of {len(measured)} mixtures none scored better ({_listed(pick)})"
-        else:
-            left = "an unknown part" if gain_sd is None else f"{gain:.2f} ± {gain_sd:.2f} sd"
-            first = (
-                f"{name} ({_listed(pick)}) is {baseline.score - pick.score:.2f} sd better than the "
-                f"token-share mixture ({_listed(baseline)}), of which {left} is not luck"
-            )
-        if gain <= MIN_GAIN_SDS * (gain_sd or 0.0):
-            choice, pick = BASE, baseline
-            first = f"no gain over the token-share mixture: {first}"
     return Answer(
         mixture=Mixture(pick.mixture.weights, {"choice": choice}),
         choice=choice,
-        reason=f"{first[0].upper()}{first[1:]}; {second}.",
+        reason=f"{reason[0].upper()}{reason[1:]}; {_lead_text(evidence, lead)}.",
         measured_best=best,
         predicted_best=predicted,
-        baseline=baseline,
-        noise=noise,
+        baseline=evidence.baseline,
+        noise=evidence.noise,
         gain=gain,
         gain_sd=gain_sd,
         table=[] if forecast is None else forecast.table,
-        out_of_fold=[]
-        if forecast is None
-        else list(zip(forecast.expected.tolist(), known.total.tolist(), strict=True)),
-        candidates=candidates,
-        front=front_of(measured, known.targets) if len(known.targets) > 1 else [],
+        out_of_fold=list(pairs),
+        candidates=_candidates(evidence, best, predicted),
+        front=front_of(evidence.measured, known.targets) if len(known.targets) > 1 else [],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """What is measured and predicted of mixtures, and how far to believe it; in sd."""
+
+    known: Observations
+    base: Mixture
+    measured: list[Pick]
+    """Every mixture with scores."""
+    baseline: Pick | None
+    """The token-share mixture; None if it has no score."""
+    noise: float | None
+    """Sd of a score between runs of one mixture; None without repeats."""
+    doubt: float | None
+    """Sd of luck in one score; None if nothing is known of it."""
+    error: float
+    """Sd of scores around ``expected``."""
+    expected: NDArray[np.float64]
+    """Total of each trial as predicted from the others, ``[n]``; zeros without predictions."""
+    process: Surrogate | None
+    """Gaussian processes, which know the sd of a gain; None if predictions are of others."""
+
+    @classmethod
+    def of(cls, known: Observations, base: Mixture, forecast: Surrogate | None) -> Self:
+        """Collect the evidence, with what ``forecast`` says of it if that is of use."""
+        noise, freedom = known.noise()
+        measured = [measured_pick(known, rows, noise) for rows in known.repeats()]
+        baseline = next((pick for pick in measured if pick.mixture == base), None)
+        useful = forecast if forecast is not None and forecast.useful else None
+        error = useful.error if useful else float(known.total.std())
+        # Without repeats, all that is not predicted counts as noise.
+        doubt = error if useful else None
+        if noise is not None:
+            doubt = min(upper_confidence_sd(noise, freedom), error)
+        return cls(
+            known=known,
+            base=base,
+            measured=measured,
+            baseline=baseline,
+            noise=noise,
+            doubt=doubt,
+            error=error,
+            expected=useful.expected if useful else np.zeros_like(known.total),
+            process=useful if useful and useful.knows_gaps else None,
+        )
+
+    def predicted_pick(self, forecast: Surrogate, mixture: Mixture) -> Pick:
+        """Return ``mixture`` with the scores that ``forecast`` predicts."""
+        scores = forecast.scores(self._row(mixture)[None])
+        return Pick(
+            mixture=mixture,
+            score=float(self.known.joined(scores)[0]),
+            sd=self.error,
+            scores=self.known.units(scores[0]),
+            trials=[],
+        )
+
+    def lead(self, predicted: Pick, best: Pick) -> float:
+        """Return by how much ``predicted`` beats the measured ``best``, luck allowed for."""
+        if self.process:
+            return self.process.gain(self._row(predicted.mixture), self._row(best.mixture))[0]
+        return self._believe(best)[0] - predicted.score
+
+    def gain(self, pick: Pick) -> tuple[float | None, float | None]:
+        """Return the gain of ``pick`` over the token shares and its sd; None if unknown."""
+        if self.baseline is None:
+            return None, None
+        if self.process:
+            return self.process.gain(self._row(pick.mixture), self._row(self.base))
+        score, sd = self._believe(pick)
+        if self.doubt is None:
+            return self.baseline.score - score, None
+        baseline_sd = self.doubt / math.sqrt(len(self.baseline.trials))
+        return self.baseline.score - score, math.hypot(sd, baseline_sd)
+
+    def _row(self, mixture: Mixture) -> NDArray[np.float64]:
+        return mixture.array(list(self.base.weights))
+
+    def _believe(self, pick: Pick) -> tuple[float, float]:
+        """Return score and sd of what was measured or predicted, luck allowed for."""
+        rows = [i for i, trial in enumerate(self.known.trials) if trial.number in pick.trials]
+        if self.doubt is None:
+            return pick.score, 0.0
+        expected = float(self.expected[rows].mean()) if rows else pick.score
+        return shrink(pick.score, expected, len(rows), self.doubt, self.error)
+
+
+def _candidates(evidence: _Evidence, best: Pick, predicted: Pick | None) -> list[Candidate]:
+    """Return the best measured and the best predicted, if they are not the token shares."""
+    candidates = []
+    for choice, pick in (("measured", best), ("predicted", predicted)):
+        if pick is not None and pick.mixture != evidence.base:
+            gain, sd = evidence.gain(pick)
+            candidates.append(Candidate(choice=choice, mixture=pick.mixture, gain=gain, gain_sd=sd))
+    return candidates
+
+
+def _lead_text(evidence: _Evidence, lead: float | None) -> str:
+    """Say how the predicted best compares with the measured best."""
+    if lead is None:
+        return f"nothing can be predicted from {len(evidence.known.trials)} scored trials"
+    noise = "unknown" if evidence.noise is None else f"{evidence.noise:.2f} sd"
+    return (
+        f"the predicted best is {abs(lead):.2f} sd {'better' if lead > 0 else 'worse'} than "
+        f"what is left of the measured best when luck is allowed for, and noise is {noise}"
+    )
+
+
+def _reason(evidence: _Evidence, pick: Pick, gain: float | None, gain_sd: float | None) -> str:
+    """Say how ``pick`` compares with the token-share mixture."""
+    baseline = evidence.baseline
+    name = f"trial {pick.trials[0]}" if pick.trials else "the predicted best"
+    if baseline is None:
+        return f"{name} has {_listed(pick)}, and the token-share mixture has no score"
+    if pick is baseline:
+        return f"of {len(evidence.measured)} mixtures none scored better ({_listed(pick)})"
+    real = "an unknown part" if gain_sd is None else f"{gain:.2f} ± {gain_sd:.2f} sd"
+    return (
+        f"{name} ({_listed(pick)}) is {baseline.score - pick.score:.2f} sd better than the "
+        f"token-share mixture ({_listed(baseline)}), of which {real} is not luck"
     )
 
 

@@ -6,11 +6,13 @@ its runs have in common. They are weighed together with what the search knew.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from climbstream.loader.formats.mixture import Mixture
 
@@ -27,8 +29,8 @@ def to_confirm(answer: Answer, base: Mixture) -> dict[str, Mixture]:
 
     Empty if nothing but the token-share mixture is left.
     """
-    found = {BASE: base} | {c.choice: c.mixture for c in answer.candidates}
-    return found if len(found) > 1 else {}
+    mixtures = {BASE: base} | {c.choice: c.mixture for c in answer.candidates}
+    return mixtures if len(mixtures) > 1 else {}
 
 
 def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Observations) -> Answer:
@@ -40,77 +42,117 @@ def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Obser
         trials: Runs of the candidates; seeds of which one failed do not count.
         known: The evidence that ``answer`` was concluded from, which says how scores are joined.
     """
-    mixtures = to_confirm(answer, base)
-    by_seed: dict[int, dict[str, Trial]] = {}
-    for trial in trials:
-        name = next(name for name, mixture in mixtures.items() if mixture == trial.mixture)
-        if trial.scores is not None:
-            by_seed.setdefault(trial.seed, {})[name] = trial
-    whole = {seed: of for seed, of in sorted(by_seed.items()) if of.keys() == mixtures.keys()}
-    if not whole:
+    runs = _Runs.of(to_confirm(answer, base), trials, known)
+    if not runs.seeds:
         return replace(answer, reason=f"{answer.reason} All runs to confirm that failed.")
-    scores = {
-        name: {
-            target: [(of[name].scores or {})[target] for of in whole.values()]
-            for target in known.targets
-        }
-        for name in mixtures
-    }
-    totals = {
-        name: known.joined(known.standard(np.array([*by.values()]).T))
-        for name, by in scores.items()
-    }
-    # What is left without the means of mixtures and of seeds is noise.
-    left = np.stack([*totals.values()])
-    left = left - left.mean(axis=1, keepdims=True) - left.mean(axis=0) + left.mean()
-    freedom = (left.shape[0] - 1) * (left.shape[1] - 1)
-    noise, repeats = known.noise()
-    squares = float((left**2).sum())
-    doubts = [upper_confidence_sd(math.sqrt(squares / freedom), freedom)] if freedom else []
-    if noise is not None:
-        # That of single runs is no less; a few pairs say less of it than all repeats together.
-        pooled = (squares + repeats * noise**2) / (freedom + repeats)
-        doubts += [upper_confidence_sd(math.sqrt(pooled), freedom + repeats)]
-    error = min(doubts) * math.sqrt(2 / len(whole)) if doubts else None
-
-    def weigh(candidate: Candidate) -> tuple[Candidate, float]:
-        """Join what the search knew of a gain with what the runs say; and return the latter."""
-        gain = float((totals[BASE] - totals[candidate.choice]).mean())
-        if error is None or candidate.gain is None or candidate.gain_sd is None:
-            return replace(candidate, gain=gain, gain_sd=error), gain
-        if abs(gain - candidate.gain) > MIN_GAIN_SDS * math.hypot(candidate.gain_sd, error):
-            # They contradict each other, and these runs were not chosen for their luck.
-            return replace(candidate, gain=gain, gain_sd=error), gain
-        # Equal runs leave no doubt at all, and divide by it.
-        one, other = (max(sd, 1e-9) ** -2 for sd in (candidate.gain_sd, error))
-        joined = (one * candidate.gain + other * gain) / (one + other)
-        return replace(candidate, gain=joined, gain_sd=(one + other) ** -0.5), gain
-
-    weighed = [weigh(candidate) for candidate in answer.candidates]
-    best, again = max(weighed, key=lambda pair: pair[0].gain or 0.0)
+    error = runs.error(*known.noise())
+    candidates = [_weigh(each, runs.gain(each.choice), error) for each in answer.candidates]
+    best = max(candidates, key=lambda candidate: candidate.gain or 0.0)
     assert best.gain is not None
-    sure = again > 0 and best.gain_sd is not None and best.gain > MIN_GAIN_SDS * best.gain_sd
-    by_target = ", ".join(
-        f"{target} {fmean(ours):.5g} against {fmean(theirs):.5g}"
-        for (target, ours), theirs in zip(
-            scores[best.choice].items(), scores[BASE].values(), strict=True
-        )
+    sure = (
+        runs.gain(best.choice) > 0
+        and best.gain_sd is not None
+        and best.gain > MIN_GAIN_SDS * best.gain_sd
     )
-    doubt = "" if best.gain_sd is None else f" ± {best.gain_sd:.2f}"
-    said = (
-        f"run again with {len(whole)} seeds, {_NAMES[best.choice]} is {abs(again):.2f} sd "
-        f"{'better' if again > 0 else 'worse'} than the token-share mixture ({by_target}); with "
-        f"what the search knew the gain is {best.gain:.2f}{doubt} sd"
-    )
-    first = said if sure else f"no gain over the token-share mixture is sure: {said}"
+    reason = _reason(runs, best)
+    if not sure:
+        reason = f"no gain over the token-share mixture is sure: {reason}"
     choice, mixture = (best.choice, best.mixture) if sure else (BASE, base)
     return replace(
         answer,
         mixture=Mixture(mixture.weights, {"choice": choice}),
         choice=choice,
-        reason=f"{first[0].upper()}{first[1:]}. Before that: {answer.reason}",
+        reason=f"{reason[0].upper()}{reason[1:]}. Before that: {answer.reason}",
         gain=best.gain,
         gain_sd=best.gain_sd,
-        candidates=[candidate for candidate, _ in weighed],
-        confirmation=Confirmation(seeds=[*whole], scores=scores),
+        candidates=candidates,
+        confirmation=Confirmation(seeds=runs.seeds, scores=runs.scores),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """Runs of the candidates and of the token shares, with the same seeds."""
+
+    seeds: list[int]
+    """Those with which no run failed."""
+    scores: dict[str, dict[str, list[float]]]
+    """By choice and target, a score a seed."""
+    totals: dict[str, NDArray[np.float64]]
+    """By choice, the joined score of each seed, in sd."""
+
+    @classmethod
+    def of(
+        cls, mixtures: Mapping[str, Mixture], trials: Sequence[Trial], known: Observations
+    ) -> Self:
+        """Collect ``trials`` of ``mixtures``, joined as the scores in ``known`` are."""
+        by_seed: dict[int, dict[str, dict[str, float]]] = {}
+        for trial in trials:
+            name = next(name for name, mixture in mixtures.items() if mixture == trial.mixture)
+            if trial.scores is not None:
+                by_seed.setdefault(trial.seed, {})[name] = trial.scores
+        whole = {s: runs for s, runs in sorted(by_seed.items()) if runs.keys() == mixtures.keys()}
+        if not whole:
+            return cls([], {}, {})
+        scores = {
+            name: {
+                target: [runs[name][target] for runs in whole.values()] for target in known.targets
+            }
+            for name in mixtures
+        }
+        totals = {
+            name: known.joined(known.standard(np.array([*columns.values()]).T))
+            for name, columns in scores.items()
+        }
+        return cls([*whole], scores, totals)
+
+    def gain(self, choice: str) -> float:
+        """Return by how much ``choice`` beats the token shares, in sd."""
+        return float((self.totals[BASE] - self.totals[choice]).mean())
+
+    def error(self, noise: float | None, repeats: int) -> float | None:
+        """Return the sd of `gain`, None if nothing is known of it.
+
+        ``noise`` is the sd of single runs in the search, with ``repeats`` degrees of freedom.
+        """
+        # What is left without the means of mixtures and of seeds is noise.
+        rest = np.stack([*self.totals.values()])
+        rest = rest - rest.mean(axis=1, keepdims=True) - rest.mean(axis=0) + rest.mean()
+        freedom = (rest.shape[0] - 1) * (rest.shape[1] - 1)
+        squares = float((rest**2).sum())
+        sds = [upper_confidence_sd(math.sqrt(squares / freedom), freedom)] if freedom else []
+        if noise is not None:
+            # That of single runs is no less; a few pairs say less of it than all repeats together.
+            pooled = (squares + repeats * noise**2) / (freedom + repeats)
+            sds += [upper_confidence_sd(math.sqrt(pooled), freedom + repeats)]
+        return min(sds) * math.sqrt(2 / len(self.seeds)) if sds else None
+
+
+def _weigh(candidate: Candidate, gain: float, error: float | None) -> Candidate:
+    """Join what the search knew of the gain of ``candidate`` with the ``gain`` of its runs."""
+    if error is None or candidate.gain is None or candidate.gain_sd is None:
+        return replace(candidate, gain=gain, gain_sd=error)
+    if abs(gain - candidate.gain) > MIN_GAIN_SDS * math.hypot(candidate.gain_sd, error):
+        # They contradict each other, and these runs were not chosen for their luck.
+        return replace(candidate, gain=gain, gain_sd=error)
+    # Equal runs leave no doubt at all, and divide by it.
+    one, other = (max(sd, 1e-9) ** -2 for sd in (candidate.gain_sd, error))
+    joined = (one * candidate.gain + other * gain) / (one + other)
+    return replace(candidate, gain=joined, gain_sd=(one + other) ** -0.5)
+
+
+def _reason(runs: _Runs, best: Candidate) -> str:
+    """Say how ``best`` compares with the token-share mixture."""
+    by_target = ", ".join(
+        f"{target} {fmean(ours):.5g} against {fmean(theirs):.5g}"
+        for (target, ours), theirs in zip(
+            runs.scores[best.choice].items(), runs.scores[BASE].values(), strict=True
+        )
+    )
+    gain = runs.gain(best.choice)
+    sd = "" if best.gain_sd is None else f" ± {best.gain_sd:.2f}"
+    return (
+        f"run again with {len(runs.seeds)} seeds, {_NAMES[best.choice]} is {abs(gain):.2f} sd "
+        f"{'better' if gain > 0 else 'worse'} than the token-share mixture ({by_target}); with "
+        f"what the search knew the gain is {best.gain:.2f}{sd} sd"
     )

@@ -65,50 +65,26 @@ class WeightConstraints:
         """
         if isinstance(max_weight, int | float):
             max_weight = dict.fromkeys(names, float(max_weight))
-        pinned = dict(pinned or {})
+        pinned, groups = dict(pinned or {}), dict(groups or {})
         low = by_name("min_weight", min_weight or {}, names, 0.0)
         high = np.minimum(by_name("max_weight", max_weight or {}, names, 1.0), 1.0)
         fixed = by_name("pinned", pinned, names, 0.0)
-        held = np.array([name in pinned for name in names])
-        low, high = np.where(held, fixed, low), np.where(held, fixed, high)
-        live = prior > 0
-        high = np.where(live, high, 0.0)
-        if (wrong := low > high).any():
-            i = int(np.argmax(wrong))
-            why = "" if live[i] else " as it has no tokens"
-            raise UsageError(
-                f"the weight of {names[i]} must be {low[i]:g} or more and can be {high[i]:g} at "
-                f"most{why}; change min_weight, pinned or max_weight"
-            )
-        members = np.arange(len(names))
-        for name, group in (groups or {}).items():
-            by_name(f"group {name}", dict.fromkeys(group.clusters, 1.0), names, 0.0)
-            rows = [list(names).index(cluster) for cluster in group.clusters]
-            if twice := [names[row] for row in rows if members[row] != row]:
-                raise UsageError(f"{', '.join(twice)} is in group {name} and in another one")
-            members[rows] = len(names) + list(groups or {}).index(name)
-        kept, members = np.unique(members, return_inverse=True)
+        is_pinned = np.array([name in pinned for name in names])
+        low, high = np.where(is_pinned, fixed, low), np.where(is_pinned, fixed, high)
+        high = np.where(prior > 0, high, 0.0)
+        _check_weights(names, prior, low, high)
+        members, rows = _group_members(names, groups)
         least = np.bincount(members, low).astype(np.float64)
         most = np.bincount(members, high).astype(np.float64)
-        for number, (name, group) in enumerate((groups or {}).items()):
-            i = int(np.searchsorted(kept, len(names) + number))
-            if max(group.least, least[i]) > min(group.most, most[i]) + _ROOM:
+        for (name, group), row in zip(groups.items(), rows, strict=True):
+            low_sum, high_sum = max(group.least, least[row]), min(group.most, most[row])
+            if low_sum > high_sum + _ROOM:
                 raise UsageError(
-                    f"group {name} must have {max(group.least, least[i]):.4g} or more and can "
-                    f"have {min(group.most, most[i]):.4g} at most; change it or its clusters"
+                    f"group {name} must have {low_sum:.4g} or more and can have {high_sum:.4g} at "
+                    "most; change it or its clusters"
                 )
-            least[i], most[i] = max(group.least, least[i]), min(group.most, most[i])
-        if (room := math.fsum(most)) < 1 - _ROOM:
-            raise UsageError(
-                f"the largest weights of the {live.sum()} clusters with a prior sum to {room:.4g}, "
-                "and a mixture sums to 1; raise max_weight to a mean of at least "
-                f"{1 / live.sum():.4g}, or a group's most"
-            )
-        if (need := math.fsum(least)) > 1 + _ROOM:
-            raise UsageError(
-                f"the least weights sum to {need:.4g}, and a mixture sums to 1; lower min_weight, "
-                "pinned weights, or a group's least"
-            )
+            least[row], most[row] = low_sum, high_sum
+        _check_sums(least, most, int((prior > 0).sum()))
         return cls(low, high, prior, members, least, most)
 
     def project(self, weights: Floats) -> Floats:
@@ -162,6 +138,53 @@ class WeightConstraints:
             "max_weight": dict(zip(names, self.high.tolist(), strict=True)),
             "groups": groups,
         }
+
+
+def _check_weights(names: Sequence[str], prior: Floats, low: Floats, high: Floats) -> None:
+    """Raise `UsageError` for the first weight whose least is above its most."""
+    if (wrong := low > high).any():
+        i = int(np.argmax(wrong))
+        why = "" if prior[i] > 0 else " as it has no tokens"
+        raise UsageError(
+            f"the weight of {names[i]} must be {low[i]:g} or more and can be {high[i]:g} at "
+            f"most{why}; change min_weight, pinned or max_weight"
+        )
+
+
+def _group_members(
+    names: Sequence[str], groups: Mapping[str, Group]
+) -> tuple[NDArray[np.int64], list[int]]:
+    """Return the number of each cluster's group, ``[K]``, and that of each of ``groups``.
+
+    A cluster that is in none of ``groups`` is a group of its own.
+
+    Raises:
+        UsageError: A cluster is unknown or in two groups.
+    """
+    members = np.arange(len(names))
+    for number, (name, group) in enumerate(groups.items()):
+        by_name(f"group {name}", dict.fromkeys(group.clusters, 1.0), names, 0.0)
+        rows = [list(names).index(cluster) for cluster in group.clusters]
+        if twice := [names[row] for row in rows if members[row] != row]:
+            raise UsageError(f"{', '.join(twice)} is in group {name} and in another one")
+        members[rows] = len(names) + number
+    kept, members = np.unique(members, return_inverse=True)
+    return members, np.searchsorted(kept, len(names) + np.arange(len(groups))).tolist()
+
+
+def _check_sums(least: Floats, most: Floats, live: int) -> None:
+    """Raise `UsageError` if no weights of ``live`` clusters within the limits sum to 1."""
+    if (room := math.fsum(most)) < 1 - _ROOM:
+        raise UsageError(
+            f"the largest weights of the {live} clusters with a prior sum to {room:.4g}, "
+            "and a mixture sums to 1; raise max_weight to a mean of at least "
+            f"{1 / live:.4g}, or a group's most"
+        )
+    if (need := math.fsum(least)) > 1 + _ROOM:
+        raise UsageError(
+            f"the least weights sum to {need:.4g}, and a mixture sums to 1; lower min_weight, "
+            "pinned weights, or a group's least"
+        )
 
 
 def fill(weights: Floats, low: Floats, high: Floats, total: Floats) -> Floats:

@@ -105,17 +105,11 @@ class Search:
         self.targets = dict(sorted(targets.items()))
         self.seed = seed
         rounds = list(rounds or self.preset.rounds)
-        if confirm < 0:
-            raise UsageError(f"confirm is a number of seeds, 0 or more, not {confirm}")
-        check_settings(self.clusters, self.targets, budget, seed, rounds)
+        check_settings(self.clusters, self.targets, budget, seed, rounds, confirm)
         self._sizes = propose.split_budget(budget, rounds)
         self._repeats = 1 if budget < 8 else min(6, 2 + budget // 16)
 
-        if prior is None:
-            prior = Mixture.uniform(self.clusters)
-        elif not isinstance(prior, Mixture):
-            prior = Mixture.of(prior)
-        self._prior = prior.array(self.clusters)
+        self._prior = _shares(prior, self.clusters)
         self._limits = WeightConstraints.of(
             self.clusters,
             self._prior,
@@ -125,11 +119,7 @@ class Search:
             groups=groups,
         )
         (self._base,) = self._limits.project(self._prior[None])
-        importances = by_name("importance", importance or {}, list(self.targets))
-        if not importances.any():
-            raise UsageError(
-                f"importance is made of numbers not all 0; got {dict(importance or {})}"
-            )
+        importances = importance_by_target(importance or {}, list(self.targets))
         self._importance = importances / importances.sum()
         self._allowed = dict(allowed or {})
         by_name("allowed", self._allowed, list(self.targets))
@@ -138,6 +128,8 @@ class Search:
         self._fitted: tuple[list[int], Surrogate] | None = None
         """The last forecast, and the numbers of the trials that it was fitted to."""
 
+        self._seeds = range(seed + budget, seed + budget + confirm)
+        """Of confirmations; no repeat within the budget has one of them."""
         settings = {
             "clusters": self.clusters,
             "targets": self.targets,
@@ -151,8 +143,6 @@ class Search:
             "seed": seed,
             "confirm": confirm,
         }
-        self._seeds = range(seed + budget, seed + budget + confirm)
-        """Of confirmations; no repeat within the budget has one of them."""
         self.log = TrialLog(settings) if log is None else TrialLog.open(Path(log), settings)
         self._asked: list[Mixture] = []
         self._round = 0
@@ -164,14 +154,7 @@ class Search:
         its proxy. Mixtures share one seed, so that they differ in nothing else; repeats of a
         mixture have seeds of their own.
         """
-        told = {trial.number for trial in self.log.trials}
-        while not (left := [m for m in self._asked if m.about["trial"] not in told]):
-            if self._round == len(self._sizes) + bool(self._seeds):
-                return []
-            self._round += 1
-            last = self._round > len(self._sizes)
-            self._asked += self._repeat() if last else self._propose(self._round)
-        return left
+        return self._open_trials()
 
     def tell(
         self, mixture: Mixture, outcome: Mapping[str, float | None] | BaseException | None
@@ -233,6 +216,20 @@ class Search:
         )
         pairs = zip(low.tolist(), high.tolist(), strict=True)
         return dict(zip(self.clusters, pairs, strict=True))
+
+    def _open_trials(self) -> list[Mixture]:
+        """Return the mixtures that are not told yet, after proposing a round if there are none.
+
+        A search that is opened on a log proposes the rounds of the log first, and again the same.
+        """
+        told = {trial.number for trial in self.log.trials}
+        while not (rest := [m for m in self._asked if m.about["trial"] not in told]):
+            if self._round == len(self._sizes) + bool(self._seeds):
+                return []
+            self._round += 1
+            last = self._round > len(self._sizes)
+            self._asked += self._repeat() if last else self._propose(self._round)
+        return rest
 
     def _searched(self) -> list[Trial]:
         """List the trials within the budget."""
@@ -336,10 +333,10 @@ class Search:
     def _find(self, mixture: Mixture) -> Mixture:
         """Return the mixture that was asked for under the trial number of this one."""
         number = mixture.about.get("trial")
-        asked = {m.about["trial"]: m for m in self.ask()}
         told = {trial.number: trial.status for trial in self.log.trials}
         if number in told:
             raise UsageError(f"trial {number} was told before ({told[number]}); tell each once")
+        asked = {m.about["trial"]: m for m in self._open_trials()}
         if number is None or asked.get(number) != mixture:
             raise UsageError(
                 f"the search did not ask for this mixture (trial {number}); tell a mixture that "
@@ -355,8 +352,11 @@ def check_settings(
     budget: int,
     seed: int,
     rounds: Sequence[int],
+    confirm: int,
 ) -> None:
     """Raise `UsageError` for the first setting that cannot be."""
+    if confirm < 0:
+        raise UsageError(f"confirm is a number of seeds, 0 or more, not {confirm}")
     if not clusters or len(set(clusters)) < len(clusters):
         raise UsageError(f"clusters are different names, at least one, not {list(clusters)}")
     if not targets or not set(targets.values()) <= {"min", "max"}:
@@ -365,3 +365,24 @@ def check_settings(
         raise UsageError(f"budget is 1 or more and seed 0 or more, not {budget} and {seed}")
     if min(rounds) < 0 or not any(rounds):
         raise UsageError(f"rounds are a ratio such as 4, 2, 1, not {list(rounds)}")
+
+
+def importance_by_target(importance: Mapping[str, float], targets: Sequence[str]) -> Floats:
+    """Return the weight of each of ``targets`` in the mean of all, 1 where none is given: ``[T]``.
+
+    Raises:
+        UsageError: A target is unknown, a weight is negative, or all are 0.
+    """
+    weights = by_name("importance", importance, targets)
+    if not weights.any():
+        raise UsageError(f"importance is made of numbers not all 0; got {dict(importance)}")
+    return weights
+
+
+def _shares(prior: Mixture | Mapping[str, float] | None, clusters: Sequence[str]) -> Floats:
+    """Return the token shares ``prior`` as ``[K]``; equal ones if None."""
+    if prior is None:
+        prior = Mixture.uniform(list(clusters))
+    elif not isinstance(prior, Mixture):
+        prior = Mixture.of(prior)
+    return prior.array(clusters)

@@ -27,9 +27,9 @@ from climbstream.loader.weights.schedule import Schedule
 
 from .base_model import check_base
 from .checkpoint import tensor_bytes
-from .distributed import join_job
+from .distributed import Job, join_job
 from .settings import TrainSettings
-from .trainer import mixture_config, train_model
+from .trainer import TrainedModel, mixture_config, train_model
 
 logger = get_logger(__name__)
 
@@ -66,67 +66,91 @@ def train_run(
         manifest = Manifest.load(directory)
         mixture = mixture or manifest.token_shares
         check_base(settings.base, directory, settings.seq_len)
-        plan = {
-            "train": 1,
-            "shards": manifest.fingerprint,
-            **mixture_config(mixture),
-            "settings": settings.to_json(),
-            "seed": seed,
-            **({} if max_epochs is None else {"max_epochs": max_epochs}),
-        }
+        run = _Run(directory, manifest, mixture, settings, seed, out, max_epochs)
         with lock(out) if job.rank == 0 else nullcontext():
-            if job.rank == 0 and TRAIN.begin(out, plan, folders=("model",)):
+            if job.rank == 0 and TRAIN.begin(out, run.plan(), folders=("model",)):
                 logger.info(f"going on with the run in {out}")
             if job.of_first((out / _RESULT).exists()):
                 return _read_result(out / _RESULT)
-            per_step = settings.seq_len * settings.batch_rows
-            total = settings.steps * per_step
-
-            shown = 0
-
-            def show(step: int, loss: float) -> None:
-                nonlocal shown
-                watch.begin(f"step {step + 1:,}")
-                if bar is not None:
-                    bar.skip((step - 1 - shown) * per_step)  # what a checkpoint had done
-                    bar.add(per_step, f"loss {loss:.3f}")
-                    shown = step
-
-            first = job.rank == 0
-            with (
-                StopRequest() as stop,
-                SlowStepWatch(f"rank {job.rank} waits for other ranks, a disk or a store") as watch,
-                Progress("train", total, "tokens") if first else nullcontext() as bar,
-            ):
-                trained = train_model(
-                    directory,
-                    mixture,
-                    settings,
-                    seed,
-                    job=job,
-                    checkpoint=out / _CHECKPOINT,
-                    weights_log=out / LOG,
-                    ledger=out / LEDGER,
-                    metrics=out / METRICS,
-                    writers=writers,
-                    max_epochs=max_epochs,
-                    weights_file=out / REQUEST,
-                    on_step=show,
-                    stop=stop,
-                )
-            result = {
-                "loss": trained.loss,
-                "steps": settings.steps,
-                "tokens": total,
-                "served": trained.served,
-                "epochs": trained.epochs,
-            }
+            trained = _train(run, job, writers)
+            result = _Result(
+                trained.loss, settings.steps, run.tokens, trained.served, trained.epochs
+            )
             if job.rank == 0:
                 _leave(trained.model, directory, manifest.eos_id, out)
-                write_json(out / _RESULT, result)
+                write_json(out / _RESULT, asdict(result))
                 (out / _CHECKPOINT).unlink(missing_ok=True)
             # The others end when all is written.
-            return dict(job.of_first(result))
+            return dict(job.of_first(asdict(result)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What is trained, on what, and where the run is kept."""
+
+    directory: str | Path
+    manifest: Manifest
+    mixture: Mixture | Schedule
+    settings: TrainSettings
+    seed: int
+    out: Path
+    max_epochs: float | None
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one step, over all ranks."""
+        return self.settings.seq_len * self.settings.batch_rows
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the whole run."""
+        return self.settings.steps * self.tokens_per_step
+
+    def plan(self) -> dict[str, Any]:
+        """Return what a run that goes on must have in common with the one that began."""
+        return {
+            "train": 1,
+            "shards": self.manifest.fingerprint,
+            **mixture_config(self.mixture),
+            "settings": self.settings.to_json(),
+            "seed": self.seed,
+            **({} if self.max_epochs is None else {"max_epochs": self.max_epochs}),
+        }
+
+
+def _train(run: _Run, job: Job, writers: Sequence[Writer]) -> TrainedModel:
+    """Train the model of ``run``; rank 0 shows how far it is."""
+    shown = 0
+
+    def show(step: int, loss: float) -> None:
+        nonlocal shown
+        watch.begin(f"step {step + 1:,}")
+        if bar is not None:
+            bar.skip((step - 1 - shown) * run.tokens_per_step)  # what a checkpoint had done
+            bar.add(run.tokens_per_step, f"loss {loss:.3f}")
+            shown = step
+
+    with (
+        StopRequest() as stop,
+        SlowStepWatch(f"rank {job.rank} waits for other ranks, a disk or a store") as watch,
+        Progress("train", run.tokens, "tokens") if job.rank == 0 else nullcontext() as bar,
+    ):
+        return train_model(
+            run.directory,
+            run.mixture,
+            run.settings,
+            run.seed,
+            job=job,
+            checkpoint=run.out / _CHECKPOINT,
+            weights_log=run.out / LOG,
+            ledger=run.out / LEDGER,
+            metrics=run.out / METRICS,
+            writers=writers,
+            max_epochs=run.max_epochs,
+            weights_file=run.out / REQUEST,
+            on_step=show,
+            stop=stop,
+        )
 
 
 @dataclass(frozen=True, slots=True)

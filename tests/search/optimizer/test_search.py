@@ -92,6 +92,15 @@ def test_asking_again_gives_what_is_left_of_the_round():
     assert same(s.ask(), first[1:3] + first[4:])
 
 
+def test_a_trial_told_twice_is_refused_without_proposing_a_round(monkeypatch):
+    s = search(28)
+    for mixture in (first := s.ask()):
+        s.tell(mixture, {"loss": loss(mixture)})
+    monkeypatch.delattr(Search, "_propose")
+    with pytest.raises(UsageError, match="was told before"):
+        s.tell(first[-1], {"loss": 1.0})
+
+
 def test_the_first_round_repeats_the_token_shares_and_has_the_uniform_mixture():
     first = search().ask()
     repeats = [m for m in first if m == Mixture.of(SHARES)]
