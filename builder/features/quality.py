@@ -3,8 +3,8 @@
 CLIMB scores with fastText models (arXiv 2504.13161, section 3.1). These stand-ins look at the first
 `HEAD` characters and take off for what junk has and good text lacks:
 
-* overall: few letters, repeated phrases and lines, few different words, words or letters in an
-  order as by chance, mangled encoding, lists of fragments, long strings that are no words,
+* overall: few letters, repeated phrases, sentences and lines, few different words, words or letters
+  in an order as by chance, mangled encoding, lists of fragments, long strings that are no words,
   shouting, too few words; in English also few known words and words that cannot follow each other;
 * educational: words that explain, define, exemplify;
 * informational: many different words, with names and numbers among them;
@@ -37,6 +37,7 @@ from .quality_words import (
     SHOUT,
     TERMS_PHRASES,
 )
+from .sentences import count_repeated_sentences
 from .words import (
     CAPITALS,
     DIGITS,
@@ -89,7 +90,7 @@ _PHRASES = _table(
 COUNTS = (
     "length solid letters digits capitals long mangled words shouted jumbled common explain sell "
     "shout sell_phrases terms joints disorder distinct repeats top lines again broken bullets "
-    "bangs spaced pairs pairs_back threes threes_back"
+    "bangs spaced pairs pairs_back threes threes_back sentences"
 ).split()
 """What is counted in a text, in this order."""
 
@@ -161,6 +162,8 @@ def _losses(
         # Code repeats itself more than prose does, and other languages are less known than English.
         _ramp(c["repeats"] / n, np.where(code, 0.5, 0.3), np.where(code, 0.85, 0.7)),
         _ramp(c["again"] / lines, np.where(english, 0.25, 0.45), np.where(english, 0.8, 0.95)),
+        # Dialogues say up to .25 of themselves again, pages of notices .25 and more.
+        _ramp(c["sentences"] / np.maximum(c["letters"], 1), 0.20, 0.28) * ~code,
         _ramp(c["distinct"] / n**0.65, 2.0, 1.55) * ~code * ~english,
         _disorder(counts) * ~code,
         _ramp(c["top"] / (n + 10), 0.08, 0.18) * ~code,
@@ -296,6 +299,7 @@ def _count(
             pairs_back,
             threes_again,
             threes_back,
+            count_repeated_sentences(points),
         ],
         np.float64,
     )

@@ -1,5 +1,7 @@
 """Quality scores: text that is worth reading scores above what is not."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -197,6 +199,47 @@ def test_words_in_an_order_as_by_chance_fall_and_in_their_own_order_stay():
     by_chance = " ".join(random.permutation(ordered.split()))
     assert overall(ordered, "ru") > 2
     assert overall(by_chance, "ru") < 1
+
+
+NOTICES = {
+    "ru": """Мы пользуемся файлами cookie. Подпишитесь на рассылку новостей. Принять все файлы.
+        Отказаться от необязательных. Войдите, чтобы написать отзыв. Читайте нас в социальных сетях.
+        Прочтите правила о личных данных. Настройки можно изменить позже.""",
+    "hi": """हम कुकीज़ का उपयोग करते हैं। हमारे समाचार पत्र की सदस्यता लें। सभी स्वीकार करें।
+        अस्वीकार करें। टिप्पणी करने के लिए लॉग इन करें। हमारी गोपनीयता नीति पढ़ें।
+        यह लेख अपने दोस्तों के साथ साझा करें।""",
+    "ja": """当サイトではクッキーを使用しています。ニュースレターに登録してください。
+        すべて受け入れる。設定を変更することができます。コメントするにはログインしてください。公式アカウントをフォローする。
+        個人情報の取り扱いについてはこちらをご覧ください。""",
+}
+NOTICES = {
+    language: [line.strip() for line in re.findall(r"[^.。।]+[.。।]", text)]
+    for language, text in NOTICES.items()
+}
+
+
+@pytest.mark.parametrize("language", NOTICES)
+def test_a_page_that_says_its_sentences_again_in_another_order_falls(language):
+    random, notices = np.random.default_rng(0), NOTICES[language]
+    page = "\n".join(" ".join(random.permutation(notices)) for _ in range(2))
+    assert overall(page, language) < 1
+
+
+@pytest.mark.parametrize("language", NOTICES)
+def test_sentences_that_are_said_once_stay(language):
+    assert overall(" ".join([*NOTICES[language], RIGHTS[language]]), language) > 3
+
+
+def test_a_refrain_of_whole_lines_stays():
+    refrain = ["Плыви, мой чёлн.", "Плыви по воле волн.", "Никто не ждёт на берегу."]
+    sentences = RIGHTS["ru"].split(". ")
+    song = [line for sentence in sentences for line in (f"{sentence}.", *refrain)]
+    assert overall("\n".join(song), "ru") > 2
+
+
+def test_code_may_say_its_sentences_again():
+    notes = "# The title comes first. The year may be missing. A case has no order.\n"
+    assert overall(notes + RUBY + notes, "code") > 3
 
 
 def test_the_words_of_english_judge_only_english():

@@ -1,0 +1,75 @@
+"""Sentences: how much of a text says again what it has said, in another place.
+
+Boilerplate does: a page holds the same notices more than once, in any order, so that neither its
+lines nor long runs of its words need come again. A refrain is a line of its own, and so are the
+steps of a list; of those nothing is counted.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from .characters import is_letter, lower
+
+_LEAST = 6
+"""Letters of the shortest sentence that counts."""
+
+
+@njit(cache=True, nogil=True)
+def count_repeated_sentences(points: Any) -> Any:
+    """Count the letters of sentences that stood before, in lines of two sentences and more.
+
+    A sentence ends with a full stop, ! or ?, of any script that has them; case and what is no
+    letter make no difference. One sentence alone that comes again is no boilerplate.
+    """
+    hashes, sizes = np.zeros(len(points) + 1, np.uint64), np.zeros(len(points) + 1, np.int64)
+    n = first = pieces = size = 0
+    value = np.uint64(0)
+    for at in range(len(points) + 1):
+        point = points[at] if at < len(points) else np.uint32(0x0A)
+        if is_letter(point):
+            value = (value ^ np.uint64(lower(point))) * np.uint64(1099511628211)
+            size += 1
+        after = points[at + 1] if at + 1 < len(points) else np.uint32(0x0A)
+        ended = _ends_sentence(point, after)
+        if not ended and point != 0x0A:
+            continue
+        pieces += size > 0
+        if ended and size >= _LEAST:
+            hashes[n], sizes[n] = value, size
+            n += 1
+        value, size = np.uint64(0), 0
+        if point == 0x0A:
+            n = n if pieces > 1 else first
+            first, pieces = n, 0
+    return _sum_repeated(hashes[:n], sizes[:n])
+
+
+@njit(cache=True, nogil=True)
+def _ends_sentence(point: Any, after: Any) -> Any:
+    """Whether a code point ends a sentence, with ``after`` behind it."""
+    if point == 0x2E or point == 0x21 or point == 0x3F:
+        return after <= 0x20
+    return (
+        point == 0x61F  # Arabic ?
+        or point == 0x6D4  # Urdu full stop
+        or point == 0x964  # danda
+        or point == 0x965
+        or point == 0x3002  # ideographic full stop
+        or point == 0xFF01  # full-width ! and ?
+        or point == 0xFF1F
+    )
+
+
+@njit(cache=True, nogil=True)
+def _sum_repeated(hashes: Any, sizes: Any) -> Any:
+    """Sum up ``sizes`` but for the first of each of ``hashes``; 0 if one alone comes again."""
+    order = np.argsort(hashes)
+    repeated = different = last = 0
+    for i in range(1, len(order)):
+        if hashes[order[i]] == hashes[order[i - 1]]:
+            repeated += sizes[order[i]]
+            different += different == 0 or hashes[order[i]] != hashes[order[last]]
+            last = i
+    return repeated if different > 1 else 0
