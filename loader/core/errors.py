@@ -2,6 +2,7 @@
 
     ClimbError                1  something of ours went wrong
     ├── UsageError            2  the call asks for what cannot be
+    │   └── OpenFilesError    2  this process may open no more files
     ├── InvalidDataError      3  a file, record or setting is not what it must be
     ├── IntegrityError        4  bytes are not the bytes that were written
     ├── RemoteError           5  a store, hub or rank did not give what was asked
@@ -23,6 +24,10 @@ class UsageError(ClimbError):
     """The call asks for something that cannot be: a bad argument or combination."""
 
     exit_code = 2
+
+
+class OpenFilesError(UsageError):
+    """This process may open no more files."""
 
 
 class InvalidDataError(ClimbError):

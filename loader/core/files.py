@@ -20,7 +20,14 @@ from typing import Any, BinaryIO
 
 import xxhash
 
-from .errors import ClimbError, InvalidDataError, LockedError, NoSpaceError, UsageError
+from .errors import (
+    ClimbError,
+    InvalidDataError,
+    LockedError,
+    NoSpaceError,
+    OpenFilesError,
+    UsageError,
+)
 from .typed import parse_json, parse_line
 
 HASH = "xxh3_128"
@@ -129,7 +136,7 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _NO_FILES:
-            raise UsageError(f"{path}: {too_many_files()}") from error
+            raise OpenFilesError(f"{path}: {too_many_files()}") from error
         if error.errno and error.filename is None:
             error.filename = str(path)
         raise
@@ -188,7 +195,7 @@ def disk_error(
         if number in _FULL or any(words in str(cause) for words in _FULL_WORDS):
             return NoSpaceError(_no_space(cause, path, temporary, size))
         if number in _NO_FILES:
-            return UsageError(f"{path}: {too_many_files()}" if path else too_many_files())
+            return OpenFilesError(f"{path}: {too_many_files()}" if path else too_many_files())
         if isinstance(cause, OSError) and (cause.filename or number in _REFUSED):
             return UsageError(f"{cause.filename or path or 'the system'}: {cause.strerror}")
         cause = cause.__cause__ or cause.__context__

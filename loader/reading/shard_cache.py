@@ -27,6 +27,7 @@ from climbstream.loader.core.errors import (
     IntegrityError,
     LockedError,
     NoSpaceError,
+    OpenFilesError,
     RemoteError,
     UsageError,
 )
@@ -254,7 +255,7 @@ class ShardCache:
                     f"{entry.basename}; free some, or name another folder for the cache"
                 ) from error
             if error.errno == errno.EMFILE:
-                raise UsageError(
+                raise OpenFilesError(
                     f"{len(self._wanted)} shards are in use, and this process may open no more "
                     "files; raise its limit (ulimit -n), or use fewer lanes"
                 ) from error

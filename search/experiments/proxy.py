@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from climbstream.loader import Mixture
-from climbstream.loader.core.errors import ClimbError
+from climbstream.loader.core.errors import ClimbError, NoSpaceError, OpenFilesError
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.search.evaluation.scoring import score
 from climbstream.search.evaluation.targets import load_target
@@ -49,6 +49,8 @@ def run_proxy(task: ProxyTask) -> ProxyResult:
     try:
         shards = ShardDirectory(task.directory)
         trained = train_model(shards, task.mixture, task.settings, task.seed)
+    except (NoSpaceError, OpenFilesError):
+        raise  # they say nothing of the mixture: the search ends, and goes on there when run again
     except ClimbError as error:
         return ProxyResult(None, str(error))
     tokenizer = shards.tokenizer()

@@ -219,5 +219,5 @@ def test_a_loader_that_may_open_no_more_files_says_so_at_its_start(built, tmp_pa
     if spare == 0:
         assert "manifest.json: this process may open no more files than" in done.stdout
     if done.stdout:
-        assert done.stdout.startswith("UsageError ")
+        assert done.stdout.startswith("OpenFilesError ")
         assert "raise its limit (ulimit -n)" in done.stdout
