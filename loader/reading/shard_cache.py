@@ -31,7 +31,7 @@ from climbstream.loader.core.errors import (
     RemoteError,
     UsageError,
 )
-from climbstream.loader.core.files import default_cache
+from climbstream.loader.core.files import default_cache, too_many_files
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.mds.compression import check_raw, unpack
 from climbstream.loader.formats.mds.index import ShardEntry
@@ -256,8 +256,7 @@ class ShardCache:
                 ) from error
             if error.errno == errno.EMFILE:
                 raise OpenFilesError(
-                    f"{len(self._wanted)} shards are in use, and this process may open no more "
-                    "files; raise its limit (ulimit -n), or use fewer lanes"
+                    f"{len(self._wanted)} shards are in use: {too_many_files()}, or use fewer lanes"
                 ) from error
             raise
 

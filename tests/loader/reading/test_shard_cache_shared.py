@@ -730,4 +730,6 @@ def test_a_process_that_may_open_no_more_files_is_told_so(shards, root):
         text=True,
         check=False,
     )
-    assert "shards are in use, and this process may open no more files; raise" in done.stderr
+    # Whether a file of the store or one of the cache is the first too many hangs on the system.
+    said = done.stderr.splitlines()[-1]
+    assert "this process may open no more files than 12, and all are in use; raise" in said

@@ -107,14 +107,16 @@ def resident():
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_answer_without_end_costs_one_try_and_little_memory(server, kind, subtests):
     store = open_store(kind, server)
-    open_store(kind, server, 30, each=30).read("file")  # what the first read imports takes seconds
+    patient = open_store(kind, server, 30, each=30)
+    patient.read("file")  # what the first read imports takes seconds
     for name, answer in ENDLESS.items():
         with subtests.test(name):
             server.prepare([answer()])
             begin, before = time.monotonic(), resident()
             if name in (*TOO_LARGE, "bomb of gzip") and (kind, name) != ("s3", "bomb of gzip"):
+                # Bytes end it and not time, which 8 MB may take on a busy machine.
                 with pytest.raises(IntegrityError, match="at most 8,388,608 bytes"):
-                    store.read("file", 1 << 23)
+                    patient.read("file", 1 << 23)
             elif name == "body of a refusal":
                 with pytest.raises(RemoteError, match=r"refused at try 1, .*403"):
                     store.read("file", 1 << 23)
@@ -122,7 +124,7 @@ def test_an_answer_without_end_costs_one_try_and_little_memory(server, kind, sub
                 # S3 packs nothing for the way: a file is what was stored.
                 wanted = BOMB if name == "bomb of gzip" else CONTENT
                 assert store.read("file", 1 << 23) == wanted
-            assert time.monotonic() - begin < 6
+            assert time.monotonic() - begin < 15
             assert resident() - before < 1 << 27
 
 
