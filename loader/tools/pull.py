@@ -7,9 +7,6 @@ mixtures and states fit, and whoever asks for such a shard is told that it is mi
 """
 
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from climbstream.loader.core.engines.task_timeout import task_timeout
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, NoSpaceError
 from climbstream.loader.core.files import check_regular, hash_bytes, lock, write_bytes
 from climbstream.loader.core.log import get_logger
+from climbstream.loader.core.threads import in_threads
 from climbstream.loader.core.typed import parse_json
 from climbstream.loader.core.workdir import begin_or_resume
 from climbstream.loader.formats.directory import ShardDirectory
@@ -88,6 +86,7 @@ def pull(
     if mixture and (misfit := shards.manifest.misfit(mixture)):
         logger.warning(misfit)
     clusters = _weighed(shards, mixture)
+    shards.load_indexes(clusters)
     wanted = [(name, shard) for name in clusters for shard in shards.index(name).shards]
     missing = [
         (name, shard)
@@ -136,15 +135,15 @@ def _fetch_shards(
 ) -> None:
     """Write the ``missing`` shards to ``out``, each as soon as its bytes are checked."""
 
-    def fetch(name: str, shard: ShardEntry) -> int:
+    def fetch(one: tuple[str, ShardEntry]) -> int:
+        name, shard = one
         data = shards.folder(name).read(shard.zip_basename, shard.zip_bytes)
         check_packed(data, shard)
         write_bytes(cluster_folder(out, name) / shard.zip_basename, data)
         return len(data)
 
-    with _threads() as start:
-        for future in as_completed([start(fetch, *one) for one in missing]):
-            progress.add(future.result())
+    for size in in_threads(fetch, missing, _THREADS):
+        progress.add(size)
 
 
 def _copy_the_rest(shards: ShardDirectory, out: Path, *, parts: bool) -> None:
@@ -168,16 +167,6 @@ def _copy_the_rest(shards: ShardDirectory, out: Path, *, parts: bool) -> None:
             f"{store / MANIFEST} was replaced during the pull; run the same command again"
         )
     write_bytes(out / MANIFEST, data)
-
-
-@contextmanager
-def _threads() -> Iterator[Callable[..., Any]]:
-    """Give a function that starts work in threads; an error ends what has not begun."""
-    executor = ThreadPoolExecutor(_THREADS, "climbstream-pull")
-    try:
-        yield executor.submit
-    finally:
-        executor.shutdown(cancel_futures=True)
 
 
 def _is_here(out: Path, name: str, expected: str) -> bool:
