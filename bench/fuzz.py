@@ -37,15 +37,19 @@ import torch
 import zstandard
 
 from climbstream.builder import appender, pipeline
+from climbstream.builder.clustering.fit import read_fit
 from climbstream.builder.corpus import ingest
 from climbstream.builder.corpus.sources import find_sources
 from climbstream.builder.exporter import shards as export
+from climbstream.builder.exporter.job import ExportJob
+from climbstream.builder.exporter.mixture import export_mixture
 from climbstream.builder.importer import pipeline as importing
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader import Manifest, Mixture, MixtureLoader
 from climbstream.loader.cli import main as cli
 from climbstream.loader.core.files import hash_bytes, hash_json, read_json
 from climbstream.loader.core.log import show_messages
+from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.monitoring.metrics import append_metrics
 from climbstream.loader.state import LoaderState
 from climbstream.loader.weights.request import open_weights_log, write_request
@@ -274,6 +278,23 @@ FORMATS: dict[str, Format] = {
     "pull plan": Format(
         "pulled/pull.json", mutate.change_json, ("pull shards pulled",), "shards pulled", "pulled"
     ),
+    "export": Format(
+        "exported/export.json",
+        mutate.change_json,
+        ("export shards --to jsonl --text --workers 1 --out exported",),
+        "shards exported",
+        "exported",
+    ),
+    "drawn": Format(
+        "drawn/drawn.json",
+        mutate.change_json,
+        ("export shards --to jsonl --text --tokens 500 --workers 1 --out drawn",),
+        "shards drawn",
+        "drawn",
+    ),
+    "fit": Format(
+        "model.npz", mutate.change_npz, (lambda: read_fit(Path("model.npz")),), "model.npz"
+    ),
     "fit table": Format(
         "runs.csv",
         mutate.change_table,
@@ -350,6 +371,11 @@ def make_base(base: Path) -> None:
     (base / "pulled").mkdir()
     shards = {"pull": 1, "shards": Manifest.load(base / "shards").fingerprint}
     (base / "pulled" / "pull.json").write_text(json.dumps(shards))
+    shutil.copy(base / "shards" / "model.npz", base)
+    shards = ShardDirectory(base / "shards")
+    job = ExportJob(shards=shards, out=base / "drawn", to="jsonl", text=True, workers=1)
+    export_mixture(job, tokens=500)
+    export.export_shards(shards, base / "exported", "jsonl", text=True, workers=1)
     make_run(base)
     make_tables(base)
 

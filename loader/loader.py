@@ -227,6 +227,7 @@ class MixtureLoader:
             dtype=dtype,
             pin_memory=pin_memory,
         )
+        self.shards.load_indexes(self.names)
         cache = ShardCache(Path(cache_dir) if cache_dir is not None else None, limit=cache_bytes)
         sources = [RowSource(self.shards, name, self._run, cache) for name in self.names]
         self._open_shards = OpenShards(sources, self.lanes)

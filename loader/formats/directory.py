@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.threads import in_threads
 from climbstream.loader.storage.store import Store
 
 from .clusters import ClusterInfo, load_clusters
@@ -27,6 +28,10 @@ from .tokenizer import no_tokenizer, parse_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+
+_REQUESTS = 64
+"""Indexes that are asked of a store at a time."""
 
 
 class ShardDirectory:
@@ -112,6 +117,19 @@ class ShardDirectory:
         if name not in self._indexes:
             self._indexes[name] = load_index(self.store, self.manifest, self.cluster(name))
         return self._indexes[name]
+
+    def load_indexes(self, names: Sequence[str]) -> None:
+        """Read the indexes of the clusters ``names``, as `index` does one of them.
+
+        Behind a URL many at once: there each takes the time of a request.
+
+        Raises:
+            IntegrityError: As of `index`.
+            RemoteError: As of `index`.
+        """
+        threads = _REQUESTS if self.local is None else 1
+        for _ in in_threads(self.index, [*names], threads):
+            pass
 
     def documents(
         self, name: str, shards: Sequence[int] | None = None

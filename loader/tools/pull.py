@@ -7,9 +7,6 @@ mixtures and states fit, and whoever asks for such a shard is told that it is mi
 """
 
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +16,10 @@ from climbstream.loader.core.engines.task_timeout import task_timeout
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, NoSpaceError
 from climbstream.loader.core.files import check_regular, hash_bytes, lock, write_bytes
 from climbstream.loader.core.log import get_logger
+from climbstream.loader.core.threads import in_threads
 from climbstream.loader.core.typed import parse_json
 from climbstream.loader.core.workdir import begin_or_resume
+from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import (
     BESIDE,
     INDEX,
@@ -30,11 +29,11 @@ from climbstream.loader.formats.manifest import (
     ClusterEntry,
     Manifest,
     cluster_folder,
-    load_index,
     part_name,
     read_file,
 )
 from climbstream.loader.formats.mds.compression import check_packed
+from climbstream.loader.formats.mds.index import ShardEntry
 from climbstream.loader.formats.mixture import MIXTURE, Mixture
 from climbstream.loader.storage.hub import hub_url, pin
 from climbstream.loader.storage.store import ALL_SECONDS, Store
@@ -83,80 +82,91 @@ def pull(
     place = source
     if source.startswith("hf://") or ("://" not in source and not Path(source).is_dir()):
         place = pin(hub_url(source))
-    store = Store.of(place, all_seconds=task_timeout(ALL_SECONDS)).without_links()
-    manifest = Manifest.load(store)
-    if mixture and (misfit := manifest.misfit(mixture)):
+    shards = ShardDirectory(Store.of(place, all_seconds=task_timeout(ALL_SECONDS)).without_links())
+    if mixture and (misfit := shards.manifest.misfit(mixture)):
         logger.warning(misfit)
-    weights = mixture.array(manifest.names) if mixture else [1.0] * len(manifest.names)
-    weighed = [c for c, weight in zip(manifest.clusters, weights, strict=True) if weight > 0]
-    indexes = {c.name: load_index(store, manifest, c) for c in manifest.clusters}
-    wanted = [
-        (cluster.name, shard) for cluster in weighed for shard in indexes[cluster.name].shards
-    ]
+    clusters = _weighed(shards, mixture)
+    shards.load_indexes(clusters)
+    wanted = [(name, shard) for name in clusters for shard in shards.index(name).shards]
     missing = [
         (name, shard)
         for name, shard in wanted
         if not _is_here(out, f"clusters/{name}/{shard.zip_basename}", shard.zip_hash)
     ]
-    size = sum(shard.zip_bytes for _, shard in missing)
     result = Pulled(
         source=place,
-        clusters=tuple(cluster.name for cluster in weighed),
+        clusters=clusters,
         shards=len(wanted),
         bytes=sum(shard.zip_bytes for _, shard in wanted),
-        fetched=size,
+        fetched=sum(shard.zip_bytes for _, shard in missing),
     )
     if dry_run:
         return result
     with lock(out):
-        plan = {"pull": 1, "shards": manifest.fingerprint}
+        plan = {"pull": 1, "shards": shards.manifest.fingerprint}
         begin_or_resume(out, PULL, plan, folders=("clusters/*", "documents"))
-        free = shutil.disk_usage(out).free
-        if size + _SPARE > free:
-            raise NoSpaceError(
-                f"{size:,} bytes of {len(missing)} shards are missing, and {out} has room for "
-                f"{max(0, free - _SPARE):,}; free some, or give a mixture that needs fewer clusters"
-            )
-
-        def fetch(name: str, shard: Any) -> int:
-            data = cluster_folder(store, name).read(shard.zip_basename, shard.zip_bytes)
-            check_packed(data, shard)
-            write_bytes(cluster_folder(out, name) / shard.zip_basename, data)
-            return len(data)
-
-        with (
-            Progress("pull", result.bytes, "bytes", result.bytes - size) as progress,
-            _threads() as start,
-        ):
-            for future in as_completed([start(fetch, *one) for one in missing]):
-                progress.add(future.result())
-        for cluster in manifest.clusters:
-            # Not indexes as they were parsed: their bytes are what the manifest has the hash of.
-            _copy_index(store, out, cluster)
-        parts = [part_name(part) for part in range(manifest.parts or 0)] if mixture is None else []
-        came = [name for name in (*BESIDE, *parts) if _copy_file(store, out, manifest, name)]
-        if unchecked := [name for name in came if manifest.hash_of(name) is None]:
-            logger.warning(
-                f"not compared, as the manifest has no hash of it: {', '.join(unchecked)}"
-            )
-        _copy_mixture(store, out, manifest)
-        data = store.read(MANIFEST)
-        if Manifest.from_json(parse_json(data, str(store / MANIFEST))) != manifest:
-            raise IntegrityError(
-                f"{store / MANIFEST} was replaced during the pull; run the same command again"
-            )
-        write_bytes(out / MANIFEST, data)
+        _check_room(out, result.fetched, len(missing))
+        with Progress("pull", result.bytes, "bytes", result.bytes - result.fetched) as progress:
+            _fetch_shards(shards, out, missing, progress)
+        _copy_the_rest(shards, out, parts=mixture is None)
     return result
 
 
-@contextmanager
-def _threads() -> Iterator[Callable[..., Any]]:
-    """Give a function that starts work in threads; an error ends what has not begun."""
-    executor = ThreadPoolExecutor(_THREADS, "climbstream-pull")
-    try:
-        yield executor.submit
-    finally:
-        executor.shutdown(cancel_futures=True)
+def _weighed(shards: ShardDirectory, mixture: Mixture | None) -> tuple[str, ...]:
+    """Return the names of the clusters to which ``mixture`` gives weight; None: of all."""
+    if mixture is None:
+        return tuple(shards.names)
+    weights = mixture.array(shards.names)
+    return tuple(name for name, weight in zip(shards.names, weights, strict=True) if weight > 0)
+
+
+def _check_room(out: Path, size: int, count: int) -> None:
+    """Raise `NoSpaceError` unless ``out`` has room for ``count`` shards of ``size`` bytes."""
+    free = shutil.disk_usage(out).free
+    if size + _SPARE > free:
+        raise NoSpaceError(
+            f"{size:,} bytes of {count} shards are missing, and {out} has room for "
+            f"{max(0, free - _SPARE):,}; free some, or give a mixture that needs fewer clusters"
+        )
+
+
+def _fetch_shards(
+    shards: ShardDirectory, out: Path, missing: list[tuple[str, ShardEntry]], progress: Progress
+) -> None:
+    """Write the ``missing`` shards to ``out``, each as soon as its bytes are checked."""
+
+    def fetch(one: tuple[str, ShardEntry]) -> int:
+        name, shard = one
+        data = shards.folder(name).read(shard.zip_basename, shard.zip_bytes)
+        check_packed(data, shard)
+        write_bytes(cluster_folder(out, name) / shard.zip_basename, data)
+        return len(data)
+
+    for size in in_threads(fetch, missing, _THREADS):
+        progress.add(size)
+
+
+def _copy_the_rest(shards: ShardDirectory, out: Path, *, parts: bool) -> None:
+    """Copy what is no shard, and the manifest last; with ``parts`` the catalogue too.
+
+    Raises:
+        IntegrityError: The manifest is not the one that the pull began with.
+    """
+    store, manifest = shards.store, shards.manifest
+    for cluster in manifest.clusters:
+        # Not indexes as they were parsed: their bytes are what the manifest has the hash of.
+        _copy_index(store, out, cluster)
+    catalogue = [part_name(part) for part in range(manifest.parts or 0)] if parts else []
+    came = [name for name in (*BESIDE, *catalogue) if _copy_file(store, out, manifest, name)]
+    if unchecked := [name for name in came if manifest.hash_of(name) is None]:
+        logger.warning(f"not compared, as the manifest has no hash of it: {', '.join(unchecked)}")
+    _copy_mixture(store, out, manifest)
+    data = store.read(MANIFEST)
+    if Manifest.from_json(parse_json(data, str(store / MANIFEST))) != manifest:
+        raise IntegrityError(
+            f"{store / MANIFEST} was replaced during the pull; run the same command again"
+        )
+    write_bytes(out / MANIFEST, data)
 
 
 def _is_here(out: Path, name: str, expected: str) -> bool:

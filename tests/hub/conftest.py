@@ -1,6 +1,7 @@
 """What the tests of the Hub share: its double, and the real clients turned to it."""
 
 import os
+import threading
 
 import pytest
 from climb_command import run_climb
@@ -13,6 +14,14 @@ def hub():
     hub = Hub()
     yield hub
     hub.close()
+
+
+@pytest.fixture
+def silence():
+    """Return what a request of the double can wait for: it ends with the test."""
+    over = threading.Event()
+    yield over.wait
+    over.set()
 
 
 @pytest.fixture

@@ -303,6 +303,21 @@ def test_a_publication_that_is_killed_leaves_main_whole_and_goes_on(
 
 
 @pytest.mark.slow
+def test_a_publication_to_a_hub_that_falls_silent_ends_by_its_deadline_and_goes_on(
+    hub, run, silence, directory
+):
+    hub.fail(10**6, silence, "POST", "/commit/")
+    begin = time.monotonic()
+    done = run("publish", directory, REPO, "--task-timeout", "3")
+    assert time.monotonic() - begin < 90
+    assert done.returncode == 5
+    assert "--task-timeout" in done.stderr.splitlines()[-1]
+    hub.faults.clear()
+    assert run("publish", directory, REPO).returncode == 0
+    assert "manifest.json" in hub.repos[REPO].files()
+
+
+@pytest.mark.slow
 def test_two_publications_at_once_leave_one_whole_data_set(hub, run, environment, directory):
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     command = ["publish", directory, REPO]

@@ -222,6 +222,22 @@ def test_a_hub_that_asks_for_a_pause_gets_it(web, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_pull_from_a_hub_that_falls_silent_ends_by_its_deadline_and_goes_on(
+    hub, run, silence, directory, tmp_path
+):
+    hub.upload(REPO, directory)
+    hub.fail(10**6, silence, "GET", ".zstd")
+    begin = time.monotonic()
+    done = run("pull", REPO, tmp_path / "pulled", "--task-timeout", "3")
+    assert time.monotonic() - begin < 60
+    assert done.returncode == 5
+    assert ".zstd could not be read in" in done.stderr.splitlines()[-1]
+    hub.faults.clear()
+    assert run("pull", REPO, tmp_path / "pulled").returncode == 0
+    assert run("verify", tmp_path / "pulled").returncode == 0
+
+
+@pytest.mark.slow
 def test_a_pull_that_is_killed_goes_on(hub, run, environment, directory, tmp_path):
     hub.upload(REPO, directory)
     process = ClimbProcess(

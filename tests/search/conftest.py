@@ -1,10 +1,13 @@
 """What the tests of the search share: shards, and the real command, killed or left alone."""
 
+import multiprocessing
+import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -149,3 +152,33 @@ class Commands:
                 if int(session) in self._sessions and state not in "ZX":
                     found.append(int(path.parent.name))
         return found
+
+
+@pytest.fixture
+def signal_workers():
+    """Return a context in which the first processes of a pool are sent a signal as they work.
+
+    It yields the list of their pids.
+    """
+
+    @contextmanager
+    def begin(number, times):
+        reached, ended = [], threading.Event()
+
+        def watch():
+            while len(reached) < times and not ended.wait(0.05):
+                for child in multiprocessing.active_children():
+                    if child.pid not in reached and len(reached) < times:
+                        time.sleep(0.5)  # it takes its task
+                        os.kill(child.pid, number)
+                        reached.append(child.pid)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            yield reached
+        finally:
+            ended.set()
+            watcher.join()
+
+    return begin

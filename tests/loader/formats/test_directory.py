@@ -1,6 +1,7 @@
 """ShardDirectory: what lies in a folder is read once, and by whoever it is sent to."""
 
 import pickle
+import threading
 
 import pytest
 
@@ -50,6 +51,24 @@ def test_another_process_is_sent_the_manifest_and_reads_the_rest(shards):
     (shards.folder("c01") / "index.json").unlink()
     with pytest.raises(IntegrityError, match=r"index\.json is missing"):
         sent.index("c01")
+
+
+def test_indexes_behind_a_url_are_asked_for_together(
+    make_shards, counted_documents, serve, tmp_path
+):
+    names = [f"c{number:02d}" for number in range(12)]
+    shards = make_shards(tmp_path / "many", counted_documents({name: [5] for name in names}))
+    site, together = serve(shards.directory), threading.Barrier(len(names))
+
+    def answer_when_all_have_asked(path, times):
+        if path.endswith("index.json"):
+            together.wait(60)
+
+    site.misbehave = answer_when_all_have_asked
+    directory = ShardDirectory(site.url)
+    directory.load_indexes(names)
+    assert {name: directory.index(name) for name in names} == shards.indexes
+    assert len(site.asked) == len(set(site.asked)) == 1 + len(names)
 
 
 def test_a_cluster_that_is_not_there_is_named_with_those_that_are(shards):

@@ -1,7 +1,6 @@
 """A search over real proxies goes on where it was, and ends with the same bytes."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -287,30 +286,12 @@ def test_shards_without_a_tokenizer_can_be_trained_on(bare, tmp_path, capsys):
     [(signal.SIGSTOP, "stopped or waits for a disk"), (signal.SIGKILL, "was killed")],
 )
 def test_a_proxy_that_is_stopped_or_killed_fails_with_its_reason_and_the_search_goes_on(
-    shards, tmp_path, monkeypatch, capsys, number, why
+    shards, tmp_path, monkeypatch, capsys, signal_workers, number, why
 ):
     monkeypatch.setenv(TIMEOUT, "3")
-    stopped: list[int] = []
-    ended = threading.Event()
-
-    def stop_two():
-        """Signal the process that trains until a task was tried twice, and no other."""
-        while len(stopped) < 2 and not ended.is_set():
-            for child in multiprocessing.active_children():
-                if child.pid not in stopped and child.pid is not None:
-                    time.sleep(0.5)  # it takes its task
-                    os.kill(child.pid, number)
-                    stopped.append(child.pid)
-            time.sleep(0.05)
-
-    watcher = threading.Thread(target=stop_two)
-    watcher.start()
     longer = SearchSettings(budget=4, confirm=0, proxy=TrainSettings(tokens=1 << 17))
-    try:
+    with signal_workers(number, 2) as stopped:  # a task is tried twice
         run_search(shards, TARGETS, tmp_path, longer, workers=1)
-    finally:
-        ended.set()
-        watcher.join()
     trials = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()[1:]]
     failed = [trial for trial in trials if trial["status"] != "ok"]
     assert len(trials) == 4

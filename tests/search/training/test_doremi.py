@@ -1,6 +1,8 @@
 """Online rules: losses in, weights out; DoReMi raises what lags behind a reference."""
 
+import dataclasses
 import json
+import signal
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from climbstream.loader import Mixture
 from climbstream.loader.cli.main import run
+from climbstream.loader.core.engines.task_timeout import TIMEOUT
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.weights.log import WeightsLog
 from climbstream.search.experiments.doremi_search import run_doremi
@@ -226,3 +229,16 @@ def test_a_run_that_is_killed_ends_with_the_mixture_of_one_that_is_not(shards, t
     assert run([*map(str, asked(whole))]) == 0
     for name in ("mixture.json", "result.json", "weights.jsonl"):
         assert (cut / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_model_that_is_stopped_is_trained_on_by_another_process_to_the_same_mixture(
+    shards, tmp_path, monkeypatch, capsys, signal_workers
+):
+    settings = dataclasses.replace(SETTINGS, tokens=128 * 400)
+    whole = run_doremi(shards, [], tmp_path / "whole", settings, workers=1)
+    monkeypatch.setenv(TIMEOUT, "4")
+    with signal_workers(signal.SIGSTOP, 1) as stopped:
+        assert run_doremi(shards, [], tmp_path / "stopped", settings, workers=1) == whole
+    assert len(stopped) == 1
+    assert "it is tried again" in capsys.readouterr().err

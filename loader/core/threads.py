@@ -1,0 +1,21 @@
+"""Threads: what waits for a network is done many times at once."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def in_threads(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+    """Yield what ``function`` returns for each of ``items``, in the order in which they end.
+
+    The first error is raised, and what has not begun by then never begins.
+    """
+    executor = ThreadPoolExecutor(threads, "climbstream")
+    try:
+        for future in as_completed([executor.submit(function, item) for item in items]):
+            yield future.result()
+    finally:
+        executor.shutdown(cancel_futures=True)
