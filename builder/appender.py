@@ -48,6 +48,7 @@ from climbstream.loader.formats.manifest import (
     ClusterEntry,
     Manifest,
     hash_files,
+    refuse_grouping,
 )
 from climbstream.loader.formats.outputs import BASE, WORK
 
@@ -90,6 +91,7 @@ def append(
         LockedError: Another process works on ``out``.
     """
     out = out.resolve()
+    refuse_grouping(Manifest.load(out), out, "append to")
     files, left_out = survey(sources)
     with lock(out):
         finish_commit(out)

@@ -29,6 +29,7 @@ from climbstream.loader.formats.manifest import (
     cluster_folder,
     load_index,
     part_name,
+    refuse_grouping,
 )
 from climbstream.loader.formats.mixture import MIXTURE, Mixture
 
@@ -115,6 +116,7 @@ def collect(
     """
     settings = settings or PublishSettings()
     manifest = Manifest.load(directory)
+    refuse_grouping(manifest, directory, "publish")
     folders = WHAT[settings.what]
     license_ = _license(manifest, settings.license)
     files: dict[str, Path | bytes] = {}

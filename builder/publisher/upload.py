@@ -109,7 +109,7 @@ class Publisher:
         branch = _BRANCH + hash_json(sorted(hashes.items()))[:12]
         sent = 0
         if changes:
-            sent = self._stage(branch, files, hashes)
+            sent = self._stage_unless_there(branch, files, hashes)
             self._commit(head, files, hashes, stale)
         else:
             logger.info(f"{self.repo} holds all of it already")
@@ -141,6 +141,21 @@ class Publisher:
                 self.repo, tag=tag, revision=commit, repo_type="dataset", exist_ok=True
             ),
         )
+
+    def _stage_unless_there(
+        self, branch: str, files: Mapping[str, Path | bytes], hashes: Mapping[str, Any]
+    ) -> int:
+        """Do `_stage`, unless another publication of the same files ends before it does.
+
+        That one removes the branch, which is that of both.
+        """
+        try:
+            return self._stage(branch, files, hashes)
+        except RemoteError as error:
+            gone = isinstance(error.__context__, RevisionNotFoundError)
+            if not gone or _missing(hashes, self._list("main")):
+                raise
+            return 0
 
     def _stage(
         self, branch: str, files: Mapping[str, Path | bytes], hashes: Mapping[str, Any]

@@ -80,12 +80,13 @@ def explain_step(
 
 def _with_origins(replay: Replay, pieces: list[Piece]) -> list[Piece]:
     """Add what the catalogue says of the documents, where it lies in a folder."""
-    folder = replay.shards.local
+    folder = replay.shards.base.folder
     if folder is None:
         return pieces
-    rows = look_up(folder / DOCUMENTS, {(p.cluster, p.shard, p.document) for p in pieces})
-    empty = (None, None)
-    origins = [rows.get((p.cluster, p.shard, p.document), empty) for p in pieces]
+    located = {name: replay.shards.locate(name) for name in {piece.cluster for piece in pieces}}
+    places = [(*located[piece.cluster][piece.shard], piece.document) for piece in pieces]
+    rows = look_up(folder / DOCUMENTS, {*places})
+    origins = [rows.get(place, (None, None)) for place in places]
     return [
         replace(piece, id=name, origin=origin)
         for piece, (name, origin) in zip(pieces, origins, strict=True)

@@ -73,6 +73,9 @@ COMMANDS = {
     "inspect": _Home(
         "climbstream.loader.cli.shards:inspect", "Say what a shard directory holds.", ""
     ),
+    "regroup": _Home(
+        "climbstream.loader.cli.shards:regroup", "Put its clusters together into fewer groups.", ""
+    ),
     "verify": _Home(
         "climbstream.loader.cli.shards:verify", "Recompute every hash and count of one.", "build"
     ),

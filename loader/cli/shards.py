@@ -1,4 +1,4 @@
-"""The commands that look at shards, or at this machine: inspect, pull, verify, doctor."""
+"""The commands that look at shards, or at this machine: inspect, pull, regroup, verify, doctor."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -79,6 +79,32 @@ def verify(directory: str, as_json: bool) -> None:
     show(asdict(verdict), text, as_json=as_json)
     if verdict.faults:
         raise IntegrityError(f"{len(verdict.faults)} faults in {directory}")
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "--by",
+    "groups",
+    required=True,
+    type=click.Path(path_type=Path),
+    help='JSON file of the groups: {"sea": ["c00", "c07"], "food": ["c01"]}.',
+)
+@click.option("--name", required=True, help="Name of the grouping.")
+@json_option
+def regroup(directory: Path, groups: Path, name: str, as_json: bool) -> None:
+    """Put the clusters of DIRECTORY together into fewer groups, without writing a shard anew.
+
+    The grouping lies in DIRECTORY/groupings/NAME. Name that folder wherever shards are read, in
+    inspect, train, search and export: the groups are its clusters, and weights name them. Within a
+    group every token is as likely as any other.
+    """
+    from climbstream.loader.tools.regroup import read_groups
+    from climbstream.loader.tools.regroup import regroup as write_grouping
+
+    folder = write_grouping(directory, name, read_groups(groups))
+    manifest = Manifest.load(folder)
+    show(manifest.to_json(), f"{folder}\n\n{clusters_text(manifest, [])}", as_json=as_json)
 
 
 @click.command()

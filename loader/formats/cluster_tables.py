@@ -8,6 +8,7 @@ from climbstream.loader.core.html_page import bar, table
 
 from .clusters import ClusterInfo
 from .manifest import Manifest
+from .mixture import some_names
 
 
 def clusters_text(manifest: Manifest, clusters: Sequence[ClusterInfo]) -> str:
@@ -16,10 +17,11 @@ def clusters_text(manifest: Manifest, clusters: Sequence[ClusterInfo]) -> str:
     rows = []
     for cluster in manifest.clusters:
         info = about.get(cluster.name)
+        members = some_names([member.name for member in manifest.members.get(cluster.name, ())])
         rows.append(
             (
                 cluster.name,
-                info.words if info else "",
+                info.words if info else members,
                 f"{cluster.documents:,}",
                 f"{cluster.tokens:,}",
                 f"{cluster.tokens / manifest.tokens:.1%}",

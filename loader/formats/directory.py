@@ -1,7 +1,9 @@
 """ShardDirectory: a shard directory, opened once and passed to whoever reads of it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from climbstream.loader.storage.store import Store
 
 from .clusters import ClusterInfo, load_clusters
 from .documents import documents_of
+from .grouping import base_of
 from .heldout import HeldOutDocument, read_heldout
 from .manifest import (
     TOKENIZER,
@@ -36,6 +39,8 @@ _REQUESTS = 64
 
 class ShardDirectory:
     """What lies in one folder or behind one URL: its manifest now, the rest when asked for.
+
+    The folder of a `Grouping` is one too: its clusters are the groups.
 
     Indexes, tokenizer and descriptions of clusters are read once. Another process can be sent it;
     that gets the manifest, and reads the rest for itself.
@@ -103,9 +108,31 @@ class ShardDirectory:
                 return entry
         raise UsageError(f"{self} has no cluster {name!r}; it has {', '.join(self.names)}")
 
-    def folder(self, name: str) -> Store:
-        """Return the folder of the shards of cluster ``name``."""
-        return cluster_folder(self.store, name)
+    @property
+    def base(self) -> Store:
+        """Where the files lie: in `store`, or in the directory that a grouping is of."""
+        return base_of(self.store) if self.manifest.members else self.store
+
+    def locate(self, name: str) -> list[tuple[str, int]]:
+        """Return the folder's cluster of each shard of cluster ``name``, and its number there.
+
+        They differ from ``name`` and the position of the shard only in a grouping.
+        """
+        return [
+            (entry.name, number)
+            for entry in self._entries(name)
+            for number in range(len(self._index(entry).shards))
+        ]
+
+    def folders(self, name: str) -> list[Store]:
+        """Return the folder of each shard of cluster ``name``."""
+        return [
+            folder
+            for entry in self._entries(name)
+            for folder in repeat(
+                cluster_folder(self.base, entry.name), len(self._index(entry).shards)
+            )
+        ]
 
     def index(self, name: str) -> Index:
         """Return the index of cluster ``name``, checked.
@@ -114,9 +141,19 @@ class ShardDirectory:
             IntegrityError: Its bytes or counts are not those that the manifest names.
             RemoteError: The store did not give it.
         """
-        if name not in self._indexes:
-            self._indexes[name] = load_index(self.store, self.manifest, self.cluster(name))
-        return self._indexes[name]
+        parts = [self._index(entry) for entry in self._entries(name)]
+        if len(parts) == 1:
+            return parts[0]
+        return Index(self.manifest.dtype, tuple(shard for part in parts for shard in part.shards))
+
+    def _entries(self, name: str) -> tuple[ClusterEntry, ...]:
+        """Return the clusters that lie in folders of their own and make up cluster ``name``."""
+        return self.manifest.members.get(name) or (self.cluster(name),)
+
+    def _index(self, entry: ClusterEntry) -> Index:
+        if entry.name not in self._indexes:
+            self._indexes[entry.name] = load_index(self.base, self.manifest, entry)
+        return self._indexes[entry.name]
 
     def load_indexes(self, names: Sequence[str]) -> None:
         """Read the indexes of the clusters ``names``, as `index` does one of them.
@@ -127,8 +164,9 @@ class ShardDirectory:
             IntegrityError: As of `index`.
             RemoteError: As of `index`.
         """
+        entries = [entry for name in names for entry in self._entries(name)]
         threads = _REQUESTS if self.local is None else 1
-        for _ in in_threads(self.index, [*names], threads):
+        for _ in in_threads(self._index, entries, threads):
             pass
 
     def documents(
@@ -144,9 +182,9 @@ class ShardDirectory:
             IntegrityError: The bytes of a shard are not those of the index.
             RemoteError: The store did not give it.
         """
-        entries = self.index(name).shards
-        chosen = entries if shards is None else [entries[number] for number in shards]
-        return documents_of(self.folder(name), chosen, self.manifest.dtype)
+        entries, folders = self.index(name).shards, self.folders(name)
+        for number in range(len(entries)) if shards is None else shards:
+            yield from documents_of(folders[number], [entries[number]], self.manifest.dtype)
 
     def clusters(self) -> list[ClusterInfo]:
         """Return the descriptions of the clusters; [] if it has none.
@@ -172,7 +210,11 @@ class ShardDirectory:
             InvalidDataError: A line is no such document.
             IntegrityError: The file cannot be decompressed.
         """
-        return iter(()) if self.local is None else read_heldout(self.local)
+        if self.base.folder is None:
+            return
+        groups = {m.name: group for group, ms in self.manifest.members.items() for m in ms}
+        for document in read_heldout(self.base.folder):
+            yield replace(document, cluster=groups.get(document.cluster, document.cluster))
 
     def read(self, name: str) -> bytes:
         """Return the bytes of file ``name``, which lies beside the shards, checked by their hash.
@@ -186,7 +228,7 @@ class ShardDirectory:
 
     @cached_property
     def _clusters(self) -> list[ClusterInfo]:
-        return load_clusters(self.store)
+        return [] if self.manifest.members else load_clusters(self.store)
 
     @cached_property
     def _tokenizer(self) -> "Tokenizer":

@@ -4,16 +4,17 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, TypedDict, TypeVar
 
-from climbstream.loader.core.errors import IntegrityError, InvalidDataError
+from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
 from climbstream.loader.core.files import hash_bytes, hash_file, hash_json, write_json
 from climbstream.loader.core.typed import Count, check_version, convert, parse_json, short
 from climbstream.loader.formats.mds.index import DTYPES, Index
 from climbstream.loader.storage.store import Store
 
+from .grouping import GROUPING, Grouping, base_of
 from .mixture import Mixture, some_names
 
 MANIFEST = "manifest.json"
@@ -85,6 +86,9 @@ class Manifest:
     files: dict[str, str] = field(default_factory=dict)
     """Hash of each file beside the shards, by its path in the directory: `BESIDE`, and the parts of
     the catalogue. Empty in directories that were made before hashes were noted."""
+    members: dict[str, tuple[ClusterEntry, ...]] = field(default_factory=dict)
+    """Of a `Grouping`: the clusters of each group. Then `clusters` are the groups, and all files
+    lie in the directory that is grouped, two folders up. Never written down."""
 
     version = 1
 
@@ -92,12 +96,7 @@ class Manifest:
         if self.dtype not in DTYPES:
             raise InvalidDataError(f"tokens are {' or '.join(DTYPES)}, not {self.dtype!r}")
         for name, times in Counter(self.names).items():
-            # A name is a folder too, and must not lead anywhere else.
-            if not _NAME.fullmatch(name) or times > 1:
-                raise InvalidDataError(
-                    f"{name!r} cannot name a cluster: names are unique, and of letters, digits, "
-                    "spaces, '_', '-' and '.', the first not a '.' or a space"
-                )
+            check_name(name, "cluster", times)
         for name in self.files:
             if name not in BESIDE and not _PART.fullmatch(name):
                 raise InvalidDataError(
@@ -170,8 +169,11 @@ class Manifest:
         return self.files.get(name) or (self.tokenizer_hash if name == TOKENIZER else "") or None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the manifest as JSON values."""
-        return {"version": self.version, "fingerprint": self.fingerprint, **asdict(self)}
+        """Return the manifest as JSON values; of a grouping, with ``members``."""
+        fields = asdict(self)
+        if not self.members:
+            del fields["members"]
+        return {"version": self.version, "fingerprint": self.fingerprint, **fields}
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -193,13 +195,33 @@ class Manifest:
         convert(manifest.provenance.get("appended", []), list[_Append], "record of appends")
         return manifest
 
+    def grouped(self, grouping: Grouping) -> Self:
+        """Return the manifest of these shards as ``grouping`` puts their clusters together.
+
+        Raises:
+            InvalidDataError: The grouping does not fit the clusters.
+        """
+        grouping.check(self.names)
+        cells = {cluster.name: cluster for cluster in self.clusters}
+        members = {g: tuple(cells[name] for name in names) for g, names in grouping.groups.items()}
+        clusters = tuple(
+            ClusterEntry(
+                name=name,
+                tokens=sum(cluster.tokens for cluster in group),
+                documents=sum(cluster.documents for cluster in group),
+                index_hash=hash_json([[cluster.name, cluster.index_hash] for cluster in group]),
+            )
+            for name, group in members.items()
+        )
+        return replace(self, clusters=clusters, members=members)
+
     def save(self, directory: Path) -> None:
         """Write the manifest; from now on ``directory`` is a dataset."""
         write_json(directory / MANIFEST, self.to_json())
 
     @classmethod
     def load(cls, directory: str | Path | Store) -> Self:
-        """Read the manifest of ``directory``, a folder or a URL.
+        """Read the manifest of ``directory``, a folder or a URL, or that of a grouping.
 
         Raises:
             InvalidDataError: There is none, or it cannot be read.
@@ -209,6 +231,8 @@ class Manifest:
         try:
             data = store.read(MANIFEST, _MOST_BYTES)
         except (FileNotFoundError, NotADirectoryError):
+            if (grouping := _read_grouping(store)) is not None:
+                return cls.load(base_of(store)).grouped(grouping)
             raise InvalidDataError(
                 f"{directory} is no shard directory: it has no {MANIFEST}. "
                 "If a build was interrupted, run the same `climb build` again; it goes on"
@@ -219,6 +243,37 @@ class Manifest:
             return cls.from_json(value)
         except InvalidDataError as error:
             raise InvalidDataError(f"{path}: {error}") from None
+
+
+def _read_grouping(store: Store) -> Grouping | None:
+    """Read the grouping that ``store`` is the folder of; None: there is none."""
+    if base_of(store) is store:
+        return None
+    try:
+        data = store.read(GROUPING, _MOST_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return Grouping.from_bytes(data, str(store / GROUPING))
+
+
+def check_name(name: str, what: str, times: int = 1) -> None:
+    """Raise `InvalidDataError` unless ``name``, of a ``what``, is one and is there once.
+
+    It names a folder too, and must not lead anywhere else.
+    """
+    if not _NAME.fullmatch(name) or times > 1:
+        raise InvalidDataError(
+            f"{name!r} cannot name a {what}: names are unique, and of letters, digits, "
+            "spaces, '_', '-' and '.', the first not a '.' or a space"
+        )
+
+
+def refuse_grouping(manifest: Manifest, place: object, what: str) -> None:
+    """Raise `UsageError` if ``manifest`` is of a grouping: ``what`` needs the shards themselves."""
+    if manifest.members:
+        raise UsageError(
+            f"{place} is a grouping, and holds no shards; {what} the directory that it groups"
+        )
 
 
 def cluster_folder(directory: Folder, name: str) -> Folder:
@@ -275,6 +330,8 @@ def read_file(directory: str | Path | Store, manifest: Manifest, name: str) -> b
         RemoteError: The store did not give it.
     """
     store = Store.of(directory)
+    if manifest.members:
+        store = base_of(store)
     data = store.read(name)
     expected = manifest.hash_of(name)
     if expected is None or (got := hash_bytes(data)) == expected:

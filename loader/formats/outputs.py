@@ -9,6 +9,7 @@ from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import read_json
 from climbstream.loader.core.workdir import begin_or_resume
 
+from .grouping import GROUPING
 from .manifest import MANIFEST, PULL
 
 WORK = ".build"
@@ -19,6 +20,7 @@ _PLAN = f"{WORK}/plan.json"
 _SHARDS = (
     (MANIFEST, {"fingerprint", "clusters"}),
     (PULL, {"pull", "shards"}),
+    (GROUPING, {"version", "groups"}),
     *((_PLAN, {key}) for key in ("builder", "importer", BASE)),
 )
 """Files that mark a shard directory, and keys that they hold."""

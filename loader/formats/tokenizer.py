@@ -1,5 +1,6 @@
 """The tokenizer of a shard directory: what turns text into its tokens."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.storage.store import Store
 
+from .grouping import base_of
 from .manifest import TOKENIZER
 
 
@@ -27,17 +29,17 @@ def parse_tokenizer(data: bytes, place: str) -> "Tokenizer":
 
 
 def read_tokenizer(folder: str | Path | Store) -> "Tokenizer":
-    """Read the ``tokenizer.json`` of ``folder``, which may be a URL.
+    """Read the ``tokenizer.json`` of ``folder``, which may be a URL, or of what it groups.
 
     Raises:
         UsageError: There is none, as after an import of tokens alone.
         InvalidDataError: It cannot be read.
     """
-    try:
-        data = Store.of(folder).read(TOKENIZER)
-    except FileNotFoundError:
-        raise no_tokenizer(folder) from None
-    return parse_tokenizer(data, f"{folder}/{TOKENIZER}")
+    store = Store.of(folder)
+    for place in (store, base_of(store)):
+        with suppress(FileNotFoundError):
+            return parse_tokenizer(place.read(TOKENIZER), str(place / TOKENIZER))
+    raise no_tokenizer(folder)
 
 
 def no_tokenizer(folder: object) -> UsageError:

@@ -42,7 +42,9 @@ class RowSource:
         self, shards: ShardDirectory, name: str, run: RunSettings, cache: ShardCache
     ) -> None:
         self.name = name
-        self._folder, self._index, self._cache = shards.folder(name), shards.index(name), cache
+        self._index, self._cache = shards.index(name), cache
+        self._folders = shards.folders(name)
+        """Folder of each shard: in a grouping they differ."""
         self._run = run
         self._secret = np.uint64(derive_key(run.seed, name, "pack"))
         self._whole = count_shard_rows(run.pack, self._index, run.seq_len)
@@ -53,7 +55,7 @@ class RowSource:
 
     def want(self, shard: int) -> None:
         """Begin to fetch a shard, unless it is here or on its way."""
-        self._cache.want(self._folder, self._index.shards[shard])
+        self._cache.want(self._folders[shard], self._index.shards[shard])
 
     def release(self, shard: int) -> None:
         """Let go of a shard that will not be opened soon."""
@@ -68,7 +70,9 @@ class RowSource:
         if pieces is None:
             size = np.dtype(self._index.dtype).itemsize
             pieces = ByteSpans.of(*self.packed(shard, epoch), size)
-        return OpenShard.of(self._cache.get(self._folder, self._index.shards[shard]), pieces)
+        return OpenShard.of(
+            self._cache.get(self._folders[shard], self._index.shards[shard]), pieces
+        )
 
     def packed(self, shard: int, epoch: int) -> tuple[ShardView, PackedRows]:
         """Return a shard, and the pieces of documents that its rows are made of in ``epoch``.
@@ -77,7 +81,7 @@ class RowSource:
             IntegrityError: As of `open`.
         """
         entry, run = self._index.shards[shard], self._run
-        view = self._cache.view(self._folder, entry, self._index.dtype)
+        view = self._cache.view(self._folders[shard], entry, self._index.dtype)
         # Of a fraction every epoch has the same rows: packed anew, they would hold other tokens.
         packing = epoch if run.fraction == 1 else 0
         # Compiled code returns a plain int, and takes none above 2**63.

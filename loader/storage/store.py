@@ -99,6 +99,21 @@ class Store:
     def __truediv__(self, part: str) -> Self:
         return replace(self, name=f"{self.name}/{part}", _place=f"{self._place}/{part}")
 
+    def above(self, levels: int) -> Self:
+        """Return the folder that this one lies ``levels`` below."""
+        if self._get is not None:
+            name, place = self.name.rsplit("/", levels)[0], self._place.rsplit("/", levels)[0]
+            return replace(self, name=name, _place=place)
+        place = str(Path(self._place).absolute())
+        for _ in range(levels):
+            place = os.path.dirname(place)  # noqa: PTH120 - of the root, the root
+        return replace(self, name=place, _place=place, _root=self._root and place)
+
+    @property
+    def folder_name(self) -> str:
+        """The last part of the path or URL."""
+        return self.name.rstrip("/").rpartition("/")[2]
+
     @property
     def folder(self) -> Path | None:
         """The folder, if it is on this machine."""

@@ -31,6 +31,7 @@ from climbstream.loader.formats.manifest import (
     cluster_folder,
     part_name,
     read_file,
+    refuse_grouping,
 )
 from climbstream.loader.formats.mds.compression import check_packed
 from climbstream.loader.formats.mds.index import ShardEntry
@@ -83,6 +84,7 @@ def pull(
     if source.startswith("hf://") or ("://" not in source and not Path(source).is_dir()):
         place = pin(hub_url(source))
     shards = ShardDirectory(Store.of(place, all_seconds=task_timeout(ALL_SECONDS)).without_links())
+    refuse_grouping(shards.manifest, place, "pull")
     if mixture and (misfit := shards.manifest.misfit(mixture)):
         logger.warning(misfit)
     clusters = _weighed(shards, mixture)
@@ -137,7 +139,7 @@ def _fetch_shards(
 
     def fetch(one: tuple[str, ShardEntry]) -> int:
         name, shard = one
-        data = shards.folder(name).read(shard.zip_basename, shard.zip_bytes)
+        data = cluster_folder(shards.store, name).read(shard.zip_basename, shard.zip_bytes)
         check_packed(data, shard)
         write_bytes(cluster_folder(out, name) / shard.zip_basename, data)
         return len(data)

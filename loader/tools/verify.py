@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.errors import ClimbError, RemoteError
 from climbstream.loader.formats.catalogue import read_parquet, read_parts
+from climbstream.loader.formats.grouping import GROUPING, GROUPINGS
 from climbstream.loader.formats.manifest import (
     BESIDE,
     DOCUMENTS,
@@ -29,6 +30,7 @@ from climbstream.loader.formats.manifest import (
     load_index,
     part_name,
     read_file,
+    refuse_grouping,
 )
 from climbstream.loader.formats.mds.compression import decompress
 from climbstream.loader.formats.mds.reader import parse_shard
@@ -57,6 +59,7 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
     """
     store = Store.of(directory).without_links()
     manifest = Manifest.load(store)
+    refuse_grouping(manifest, directory, "verify")
     verdict = Verdict()
     lengths: dict[tuple[str, int], NDArray[np.int64]] = {}
     expected = {MANIFEST, PULL, *BESIDE, MIXTURE, *map(part_name, range(manifest.parts or 0))}
@@ -86,9 +89,18 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
         verdict.faults += _broken_stages(manifest)
     with _noting(verdict, "catalogue"):
         verdict.faults += _broken_documents(store, manifest, lengths)
+    for path in _groupings(store.folder):
+        with _noting(verdict, f"grouping {path.parent.name}"):
+            Manifest.load(path.parent)
+            expected.add(f"{GROUPINGS}/{path.parent.name}/{GROUPING}")
     if store.folder is not None and manifest.parts is not None:
         verdict.unexpected += _unexpected(store.folder, expected)
     return verdict
+
+
+def _groupings(root: Path | None) -> list[Path]:
+    """Files of the groupings of a directory in a folder; a store does not list what it holds."""
+    return [] if root is None else sorted((root / GROUPINGS).glob(f"*/{GROUPING}"))
 
 
 def _unexpected(root: Path, expected: set[str]) -> Iterator[str]:

@@ -13,7 +13,8 @@ import zstandard
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import hash_json, read_regular
 from climbstream.loader.core.permutation import derive_key
-from climbstream.loader.formats.heldout import HeldOutDocument, read_heldout
+from climbstream.loader.formats.directory import ShardDirectory
+from climbstream.loader.formats.heldout import HeldOutDocument
 from climbstream.loader.formats.tokenizer import read_tokenizer
 
 from .lm_eval_tasks import read_task
@@ -149,7 +150,7 @@ def choose_target(directory: Path, least_bytes: int = 100_000) -> str:
 
 def _heldout(directory: Path) -> list[HeldOutDocument]:
     """Read the held-out documents of a shard directory that must have some."""
-    documents = list(read_heldout(directory))
+    documents = list(ShardDirectory(directory).heldout())
     if not documents:
         raise UsageError(
             f"{directory} holds no held-out text; build it with --holdout 0.05, or name a file"

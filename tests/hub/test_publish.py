@@ -263,6 +263,24 @@ def test_a_pusher_who_comes_between_is_not_overwritten(client, directory, tables
     assert client.put == put
 
 
+@pytest.mark.parametrize(
+    "step", [STEPS["stage"], STEPS["preupload"], STEPS["object"], ("GET", "/tree/climbstream-")]
+)
+def test_a_publication_whose_twin_ends_before_it_ends_too(client, directory, tables, step):
+    repo = before(client)
+    publication = collect(directory, REPO, tables)
+
+    def publish_as_well():
+        client.faults.clear()
+        Publisher(REPO).publish(publication)
+
+    client.fail(1, publish_as_well, *step)
+    done = Publisher(REPO).publish(publication)
+    assert done.commit == repo.refs["main"]
+    assert on_main(client) == {**held(publication.files), "notes.txt": b"old"}
+    assert repo.refs.keys() == {"main"}
+
+
 def test_other_bytes_on_the_hub_never_become_main(client, directory, tables):
     repo = before(client)
     publication = collect(directory, REPO, tables)

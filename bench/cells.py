@@ -1,0 +1,129 @@
+"""Measure a grouping of 1,000 clusters in 20 groups beside 20 clusters of the same tokens.
+
+Both are made up: 1,000 clusters of one shard, and 20 clusters of 50 such shards. By the same
+weights, from a warm cache, rows [8, 2048], taking turns: CPU-seconds a batch, and how far any
+group ever was from its share, in rows. Prints JSON lines, as run.py reads them. What is not
+measured: a cold cache, several ranks, clusters of very different size within a group.
+"""
+
+import argparse
+import statistics
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from corpus import SEQ_LEN
+from measure import cpu_seconds, in_turn, report
+
+from climbstream.loader import Manifest, MixtureLoader
+from climbstream.loader.core.files import hash_bytes, write_bytes
+from climbstream.loader.formats.grouping import Grouping
+from climbstream.loader.formats.manifest import ClusterEntry, cluster_folder
+from climbstream.loader.formats.mds.compression import compress
+from climbstream.loader.formats.mds.index import Index
+from climbstream.loader.formats.mds.writer import describe_shard, encode_document, encode_shard
+from climbstream.loader.tools.regroup import regroup
+
+GROUPS, CELLS, DOCUMENTS = 20, 50, 8
+ROWS, BATCHES, STEPS = 8, 2000, 3000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7, help="rounds that count")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        groups = [f"g{number:02d}" for number in range(GROUPS)]
+        cells = {group: tuple(f"{group}-{i:02d}" for i in range(CELLS)) for group in groups}
+        write_clusters(work / "coarse", dict.fromkeys(groups, CELLS))
+        write_clusters(work / "fine", {name: 1 for group in groups for name in cells[group]})
+        folder = regroup(work / "fine", "coarse", Grouping(cells))
+        weights = {group: (1 + number) ** -0.7 for number, group in enumerate(groups)}
+        places = {"20 clusters": work / "coarse", "1,000 in 20 groups": folder}
+        for what, place in places.items():
+            report(f"{what}: furthest from a share", furthest(place, weights), "rows", "")
+        measure(places, weights, options.rounds)
+
+
+def write_clusters(directory: Path, shards: dict[str, int]) -> None:
+    """Write a shard directory with so many shards of each cluster."""
+    random = np.random.default_rng(3)
+    entries = []
+    for name, count in shards.items():
+        folder, written = cluster_folder(directory, name), []
+        for number in range(count):
+            documents = random.integers(0, 30_000, (DOCUMENTS, SEQ_LEN)).astype(np.uint16)
+            raw = encode_shard([encode_document(document) for document in documents], "uint16")
+            packed = compress(raw)
+            lengths = [SEQ_LEN] * DOCUMENTS
+            written.append(describe_shard(f"shard.{number:05d}.mds", lengths, raw, packed))
+            write_bytes(folder / written[-1].zip_basename, packed)
+        index = Index("uint16", tuple(written))
+        data = index.to_bytes()
+        write_bytes(folder / "index.json", data)
+        entries.append(
+            ClusterEntry(
+                name=name,
+                tokens=index.tokens,
+                documents=index.samples,
+                index_hash=hash_bytes(data),
+            )
+        )
+    Manifest(
+        clusters=tuple(entries),
+        dtype="uint16",
+        vocab_size=30_000,
+        eos_id=None,
+        tokenizer_hash="0",
+        build="0",
+        license="none",
+    ).save(directory)
+
+
+def furthest(place: Path, weights: dict[str, float]) -> float:
+    """Serve many steps, and return how far a group ever was from its share, in rows."""
+    loader = open_loader(place, weights)
+    shares = np.array([*loader.mixture.weights.values()])
+    shares /= shares.sum()
+    served, most = np.zeros(GROUPS), 0.0
+    for step in range(1, STEPS + 1):
+        served += np.bincount(next(loader)["cluster_ids"].numpy(), minlength=GROUPS)
+        most = max(most, float(np.abs(served - ROWS * step * shares).max()))
+    return most
+
+
+def measure(places: dict[str, Path], weights: dict[str, float], rounds: int) -> None:
+    """Print the CPU time of a batch of each, and their ratio."""
+    loaders = {what: open_loader(place, weights) for what, place in places.items()}
+    times: dict[str, list[float]] = {what: [] for what in loaders}
+    for loader in loaders.values():  # every shard goes into the cache
+        serve(loader, BATCHES)
+    for number in range(rounds):
+        for what in in_turn(loaders, number):
+            seconds, _ = cpu_seconds(partial(serve, loaders[what], BATCHES))
+            times[what].append(seconds / BATCHES * 1e6)
+    one, other = times.values()
+    ratio = statistics.median(b / a for a, b in zip(one, other, strict=True))
+    for what, values in times.items():
+        spread = f"{min(values):.0f} to {max(values):.0f}; groups / clusters {ratio:.3f}"
+        report(f"{what}: a batch", statistics.median(values), "us", spread)
+
+
+def open_loader(place: Path, weights: dict[str, float]) -> MixtureLoader:
+    """Open a loader whose cache lies among the files of its shards."""
+    cache = place / "cache"
+    return MixtureLoader(place, weights, seq_len=SEQ_LEN, batch_rows=ROWS, cache_dir=cache)
+
+
+def serve(loader: MixtureLoader, batches: int) -> Any:
+    """Serve so many batches."""
+    for _ in range(batches):
+        batch = next(loader)
+    return batch
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Grouping: the clusters of a shard directory put together into fewer, and no shard written anew.
+
+A grouping lies beside the shards, as ``DIR/groupings/NAME/grouping.json``. Its folder is a shard
+directory for everybody who reads one: its clusters are the groups. A group holds the shards of its
+clusters, one cluster behind the other, so a mixture of groups is served as exactly as one of
+clusters, and within a group every token is as likely as any other.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.files import write_json
+from climbstream.loader.core.typed import check_version, convert, parse_json
+from climbstream.loader.storage.store import Store
+
+from .mixture import some_names
+
+GROUPING = "grouping.json"
+GROUPINGS = "groupings"
+"""Folder of the groupings of a shard directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Which clusters each group holds, by the names of both."""
+
+    groups: Mapping[str, tuple[str, ...]]
+
+    version = 1
+
+    def check(self, names: Sequence[str]) -> None:
+        """Check that each of the clusters ``names`` is in one group.
+
+        Raises:
+            InvalidDataError: One is in none or in several, is not there, or a group is empty.
+        """
+        times = Counter(name for group in self.groups.values() for name in group)
+        faults = {
+            "in no group": [name for name in names if name not in times],
+            "in several groups": [name for name in names if times[name] > 1],
+            "no clusters of these shards": [name for name in times if name not in names],
+            "groups without a cluster": [name for name, group in self.groups.items() if not group],
+        }
+        if found := [f"{some_names(found)}: {what}" for what, found in faults.items() if found]:
+            raise InvalidDataError(
+                f"this grouping does not fit the clusters {some_names(names)}; {'; '.join(found)}. "
+                "Name each cluster in one group"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the grouping as JSON values."""
+        return {"version": self.version, "groups": {k: list(v) for k, v in self.groups.items()}}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what `to_json` gave.
+
+        Raises:
+            InvalidDataError: It is no grouping of a version that this climbstream reads.
+        """
+        fields = check_version(value, cls.version, "grouping")
+        return cls(convert(fields.get("groups"), dict[str, tuple[str, ...]], "grouping"))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, path: str) -> Self:
+        """Read the content of the file ``path``.
+
+        Raises:
+            InvalidDataError: It is no grouping.
+        """
+        value = parse_json(data, path)
+        try:
+            return cls.from_json(value)
+        except InvalidDataError as error:
+            raise InvalidDataError(f"{path}: {error}") from None
+
+    def save(self, folder: Path) -> None:
+        """Write the grouping; from now on ``folder``, in `GROUPINGS`, is a shard directory."""
+        write_json(folder / GROUPING, self.to_json())
+
+
+def base_of(store: Store) -> Store:
+    """Return the directory that the grouping in ``store`` is of; of any other folder, itself."""
+    return store.above(2) if store.above(1).folder_name == GROUPINGS else store
