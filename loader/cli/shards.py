@@ -12,7 +12,6 @@ from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.manifest import Manifest
 from climbstream.loader.formats.mixture import Mixture, some_names
 from climbstream.loader.tools.doctor import diagnose
-from climbstream.loader.tools.pull import pull as fetch_shards
 
 from .main import timeout_option
 from .options import json_option, show
@@ -47,6 +46,9 @@ def pull(source: str, directory: Path, mixture: str | None, dry_run: bool, as_js
     was interrupted goes on when the same command is run again, and one with another mixture fetches
     what is missing for that.
     """
+    # Here, as in the commands below: the others need no compiler.
+    from climbstream.loader.tools.pull import pull as fetch_shards
+
     weights = Mixture.load(mixture) if mixture else None
     found = fetch_shards(source, directory, weights, dry_run=dry_run)
     did = "would be fetched" if dry_run else "were fetched"
@@ -65,7 +67,6 @@ def verify(directory: str, as_json: bool) -> None:
 
     Shards behind a URL are read one after the other, and none is kept.
     """
-    # Here, as the other commands need no compiler.
     from climbstream.loader.tools.verify import verify_directory
 
     verdict = verify_directory(directory)
