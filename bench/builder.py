@@ -9,7 +9,11 @@ reads ``quality`` or ``kind``, and ``source`` for its report only.
 * quality: AUC of each score, and of the lower of the two that prune by default, ``ok`` above
   ``low``;
 * pruned: what is ``low`` and gets into no shard, for whatever reason, by kind; what is ``ok`` and
-  stays, as it is, and counting an original that was left out for a copy of it that stays;
+  stays, as it is, and counting an original that was left out for a copy of it that stays. A planted
+  copy whose original is in none of the files is the only one there is, and no junk; the figure that
+  counts it as junk is given too;
+* the same by files and by domain: bars of what judges form were set on `TUNED`, never on the other
+  files. All domains are in both, and all have been seen: for text that has not, see ``unseen.py``;
 * duplicates: planted pairs of which one is left out as a copy (recall); of the documents left out
   as near copies, those whose sets of three words in a row are alike by .7 or more (Jaccard, counted
   out) with the document that they are called a copy of (precision). The truth is a lower bound, so
@@ -39,6 +43,8 @@ from climbstream.builder.settings import SCORES
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
 ALIKE = 0.7
 COPIES = {"text seen before", "nearly the same as another"}
+TUNED = {"part-000", "part-001"}
+"""Files that bars were set on."""
 
 
 def main() -> None:
@@ -62,27 +68,35 @@ def main() -> None:
         rows = [row for part in parts for row in pq.read_table(part).to_pylist()]
     for row in rows:
         row["copy_of"] = None if row["copy_of"] is None else rows[row["copy_of"]]["id"]
-    fates = {row["id"]: row for row in rows}
-    records = [record for record in read(files) if record["id"] in fates]
-    truth = (options.corpus / "truth/near_duplicates.tsv").read_text().splitlines()[1:]
-    report_clusters(records, fates)
-    report_scores(records, fates)
-    report_pruned(records, fates)
-    report_duplicates(records, fates, [line.split("\t") for line in truth])
+    outcomes = {row["id"]: row for row in rows}
+    records = [record for record in read(files) if record["id"] in outcomes]
+    lines = (options.corpus / "truth/near_duplicates.tsv").read_text().splitlines()[1:]
+    truth = [line.split("\t") for line in lines]
+    paired = {name for line in truth if {*line[:2]} <= outcomes.keys() for name in line[:2]}
+    for record in records:
+        record["low"] = record["quality"] == "low" and (
+            "_dup" not in record["kind"] or record["id"] in paired
+        )
+    report_clusters(records, outcomes)
+    report_scores(records, outcomes)
+    report_pruned(records, outcomes)
+    report_split(records, outcomes)
+    report_duplicates(records, outcomes, truth)
 
 
 def read(files: list[Path]) -> Iterator[dict[str, Any]]:
     for file in files:
         with file.open("rb") as raw:
             unpacked = zstandard.ZstdDecompressor().stream_reader(raw)
-            yield from map(json.loads, io.TextIOWrapper(unpacked, encoding="utf-8"))
+            for line in io.TextIOWrapper(unpacked, encoding="utf-8"):
+                yield json.loads(line) | {"file": file.name.partition(".")[0]}
 
 
-def report_clusters(records: list[dict[str, Any]], fates: dict[str, Any]) -> None:
-    good = [r for r in records if r["quality"] == "ok" and fates[r["id"]]["cluster"]]
+def report_clusters(records: list[dict[str, Any]], outcomes: dict[str, Any]) -> None:
+    good = [r for r in records if r["quality"] == "ok" and outcomes[r["id"]]["cluster"]]
     sources: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for record in good:
-        sources[fates[record["id"]]["cluster"]][record["source"]] += 1
+        sources[outcomes[record["id"]]["cluster"]][record["source"]] += 1
     agreement = label_agreement(list(sources.values()))
     assert agreement is not None
     note = f"{len(sources)} clusters, {len(good):,} ok documents"
@@ -90,20 +104,22 @@ def report_clusters(records: list[dict[str, Any]], fates: dict[str, Any]) -> Non
     report("purity of clusters", agreement["purity"], "", "bar .80")
 
 
-def report_scores(records: list[dict[str, Any]], fates: dict[str, Any]) -> None:
+def report_scores(records: list[dict[str, Any]], outcomes: dict[str, Any]) -> None:
     good = np.array([r["quality"] == "ok" for r in records])
-    scores = np.array([[fates[r["id"]][name] for name in SCORES] for r in records])
+    scores = np.array([[outcomes[r["id"]][name] for name in SCORES] for r in records])
     for name, column in zip(SCORES, scores.T, strict=True):
         report(f"AUC of {name}", roc_auc_score(good, column), "", "ok above low")
     worse = np.minimum(scores[:, 0], scores[:, 3])
     report("AUC of the lower of overall and advertisement", roc_auc_score(good, worse), "", "")
 
 
-def report_pruned(records: list[dict[str, Any]], fates: dict[str, Any]) -> None:
-    stays = {r["id"] for r in records if fates[r["id"]]["cluster"]}
-    low = [r for r in records if r["quality"] == "low"]
-    gone = sum(r["id"] not in stays for r in low) / len(low)
-    report("junk that gets into no shard", gone, "", "bar .80")
+def report_pruned(records: list[dict[str, Any]], outcomes: dict[str, Any]) -> None:
+    stays = {r["id"] for r in records if outcomes[r["id"]]["cluster"]}
+    low = [r for r in records if r["low"]]
+    gone = share_gone(low, outcomes)
+    everything = share_gone([r for r in records if r["quality"] == "low"], outcomes)
+    note = f"bar .80; {everything:.3f} with copies whose original is not there"
+    report("junk that gets into no shard", gone, "", note)
     by_kind = defaultdict(list)
     for record in low:
         by_kind[record["kind"]].append(record["id"] not in stays)
@@ -113,7 +129,9 @@ def report_pruned(records: list[dict[str, Any]], fates: dict[str, Any]) -> None:
     total = sum(len(r["text"]) for r in good)
     kept = sum(len(r["text"]) for r in good if r["id"] in stays)
     alive = sum(
-        len(r["text"]) for r in good if r["id"] in stays or fates[r["id"]].get("copy_of") in stays
+        len(r["text"])
+        for r in good
+        if r["id"] in stays or outcomes[r["id"]].get("copy_of") in stays
     )
     documents = sum(r["id"] in stays for r in good) / len(good)
     report("ok text that stays", kept / total, "", f"bar .95; of documents {documents:.3f}")
@@ -121,25 +139,46 @@ def report_pruned(records: list[dict[str, Any]], fates: dict[str, Any]) -> None:
     whys = defaultdict(int)
     for record in good:
         if record["id"] not in stays:
-            whys[fates[record["id"]]["why"]] += len(record["text"])
+            whys[outcomes[record["id"]]["why"]] += len(record["text"])
     for why, size in sorted(whys.items(), key=lambda item: -item[1]):
         report(f"  ok text lost: {why}", size / total, "", "")
 
 
+def report_split(records: list[dict[str, Any]], outcomes: dict[str, Any]) -> None:
+    """What stays and falls of files that bars were set on, and of the others, by domain."""
+    for name, is_tuned in (("tuned on", True), ("blind", False)):
+        part = [r for r in records if (r["file"] in TUNED) == is_tuned]
+        by_domain = defaultdict(list)
+        for record in part:
+            by_domain[record["source"]].append(record)
+        domains = sorted(by_domain.items()) if part else []
+        for domain, members in [*domains, *([("all domains", part)] if part else [])]:
+            good = [r for r in members if r["quality"] == "ok"]
+            low = [r for r in members if r["low"]]
+            gone = f"{share_gone(low, outcomes):.3f} of {len(low):,}" if low else "none"
+            stays = 1 - share_gone(good, outcomes) if good else None
+            note = f"of {len(good):,} documents; junk dropped {gone}"
+            report(f"ok documents that stay, {name}: {domain}", stays, "", note)
+
+
+def share_gone(records: list[dict[str, Any]], outcomes: dict[str, Any]) -> float:
+    return sum(outcomes[r["id"]]["cluster"] is None for r in records) / len(records)
+
+
 def report_duplicates(
-    records: list[dict[str, Any]], fates: dict[str, Any], truth: list[list[str]]
+    records: list[dict[str, Any]], outcomes: dict[str, Any], truth: list[list[str]]
 ) -> None:
     by_kind = defaultdict(list)
     for one, other, kind in truth:
-        if one in fates and other in fates:
-            by_kind[kind].append(bool({fates[one]["why"], fates[other]["why"]} & COPIES))
+        if one in outcomes and other in outcomes:
+            by_kind[kind].append(bool({outcomes[one]["why"], outcomes[other]["why"]} & COPIES))
     planted = [found for kind in by_kind if kind.startswith("near_dup") for found in by_kind[kind]]
     report("recall of exact duplicates", float(np.mean(by_kind["exact_dup"])), "", "bar .95")
     report("recall of planted near duplicates", float(np.mean(planted)), "", "bar .80")
     for kind in ("near_dup_boilerplate", "near_dup_case", "near_dup_edit", "observed_natural"):
         report(f"  {kind}", float(np.mean(by_kind[kind])), "", f"{len(by_kind[kind]):,} pairs")
     texts = {record["id"]: record["text"] for record in records}
-    pairs = [(name, row["copy_of"]) for name, row in fates.items() if row["copy_of"]]
+    pairs = [(name, row["copy_of"]) for name, row in outcomes.items() if row["copy_of"]]
     right = [alike(texts[one], texts[other]) >= ALIKE for one, other in pairs]
     note = f"bar .95; alike by {ALIKE} or more, of {len(pairs):,}"
     report("precision of duplicates", float(np.mean(right)), "", note)

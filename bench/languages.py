@@ -66,10 +66,10 @@ def main() -> None:
     for record in records:
         groups[record["group"]].append(record)
     for name, members in sorted(groups.items()):
-        report_fates(f"{name}{' (tuned on)' if name in TUNED else ''}", members)
-    report_fates("all that was tuned on", [r for r in records if is_tuned(r)])
-    report_fates("all the rest", [r for r in records if not is_tuned(r)])
-    report_fates("all", records)
+        report_group(f"{name}{' (tuned on)' if name in TUNED else ''}", members)
+    report_group("all that was tuned on", [r for r in records if is_tuned(r)])
+    report_group("all the rest", [r for r in records if not is_tuned(r)])
+    report_group("all", records)
     report_kinds(records)
     report_precision(records)
     report_clusters(records)
@@ -81,19 +81,19 @@ def is_tuned(record: Record) -> bool:
 
 
 def join(records: Iterable[Record], rows: list[Record]) -> list[Record]:
-    """Give each record what became of it: the row of the catalogue as ``fate``."""
-    fates = {row["id"]: row for row in rows}
-    joined = [{**record, "fate": fates[record["id"]]} for record in records]
+    """Give each record what became of it: the row of the catalogue as ``outcome``."""
+    outcomes = {row["id"]: row for row in rows}
+    joined = [{**record, "outcome": outcomes[record["id"]]} for record in records]
     by_id = {record["id"]: record for record in joined}
     copies = defaultdict(list)
     for record in joined:
-        original = record["fate"]["copy_of"]
+        original = record["outcome"]["copy_of"]
         record["found"] = None if original is None else by_id[rows[original]["id"]]
         record["group"] = f"zh-{record['script']}" if record["lang"] == "zh" else record["lang"]
         record["kin"] = record["copy_of"] or record["id"]
         copies[record["kin"]].append(record)
     for record in joined:
-        record["stays"] = record["fate"]["cluster"] is not None
+        record["stays"] = record["outcome"]["cluster"] is not None
         record["copies"] = copies[record["kin"]]
     return joined
 
@@ -104,13 +104,13 @@ def is_natural(record: Record) -> bool:
 
 def lives(record: Record) -> bool:
     """Whether a document stays, or a copy of it."""
-    return record["stays"] or any(copy["fate"]["cluster"] for copy in record["copies"])
+    return record["stays"] or any(copy["outcome"]["cluster"] for copy in record["copies"])
 
 
 def is_found(record: Record) -> bool:
     """Whether a planted copy, or its original, is left out as a copy."""
     pair = [r for r in record["copies"] if r["id"] in (record["id"], record["copy_of"])]
-    return any(r["fate"]["why"] in COPIES for r in pair)
+    return any(r["outcome"]["why"] in COPIES for r in pair)
 
 
 def share(records: Iterable[Record], holds: Callable[[Record], bool]) -> str:
@@ -118,7 +118,7 @@ def share(records: Iterable[Record], holds: Callable[[Record], bool]) -> str:
     return f"{np.mean(values):.3f} of {len(values):,}" if values else "none"
 
 
-def report_fates(name: str, records: list[Record]) -> None:
+def report_group(name: str, records: list[Record]) -> None:
     ok = [r for r in records if is_natural(r)]
     low = [r for r in records if r["quality"] == "low"]
     copies = [r for r in records if r["copy_of"]]
@@ -139,7 +139,7 @@ def report_kinds(records: list[Record]) -> None:
         copies = [r for r in records if r["edit"] == edit]
         recall = float(np.mean([is_found(r) for r in copies]))
         report(f"copies found: {edit}", recall, "", f"{len(copies)} pairs")
-    lost = Counter(r["fate"]["why"] for r in records if is_natural(r) and not lives(r))
+    lost = Counter(r["outcome"]["why"] for r in records if is_natural(r) and not lives(r))
     for why, count in lost.most_common():
         report(f"  ok lost: {why}", count, "documents", "")
 
@@ -168,7 +168,7 @@ def report_clusters(records: list[Record]) -> None:
         for what, bar in (("topic", "above that with language"), ("lang", "")):
             counts = defaultdict(Counter)
             for record in good:
-                counts[record["fate"][place]][record[what]] += 1
+                counts[record["outcome"][place]][record[what]] += 1
             agreement = label_agreement(list(counts.values()))
             assert agreement is not None
             note = f"{len(counts)} of them; {bar}" if bar else ""
@@ -177,7 +177,7 @@ def report_clusters(records: list[Record]) -> None:
     pages = defaultdict(list)
     for record in good:
         if record["parallel"]:
-            pages[record["parallel"]].append(record["fate"]["micro"])
+            pages[record["parallel"]].append(record["outcome"]["micro"])
     together = [a == b for micros in pages.values() for a, b in combinations(micros, 2)]
     note = f"{len(together):,} pairs"
     report("translations that share a micro-cluster", float(np.mean(together)), "", note)
@@ -185,9 +185,9 @@ def report_clusters(records: list[Record]) -> None:
 
 def report_languages(records: list[Record]) -> None:
     """Whether the catalogue names the language, of what is natural."""
-    if "language" not in records[0]["fate"]:
+    if "language" not in records[0]["outcome"]:
         return
-    right = [r["fate"]["language"] == r["lang"] for r in records if is_natural(r)]
+    right = [r["outcome"]["language"] == r["lang"] for r in records if is_natural(r)]
     note = f"{len(right):,} documents"
     report("languages that are named rightly", float(np.mean(right)), "", note)
 

@@ -1,8 +1,9 @@
 """Order: whether words and letters follow each other as in a language, or as by chance.
 
 In a text of a language some runs of words and letters come again and again, and hardly any of them
-backward: "of the", never "the of". In shuffled text both come equally often. So the text is its own
-measure, whatever its language.
+backward: "of the", never "the of". In shuffled text both come equally often. And where letters have
+a case, a sentence begins with a capital; in shuffled text any word follows the end of one. So the
+text is its own measure, whatever its language.
 """
 
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from .characters import is_letter, lower
+from .characters import is_capital, is_letter, lower
 from .words import LETTERS, UNSPACED
 
 
@@ -18,20 +19,60 @@ from .words import LETTERS, UNSPACED
 def count_word_order(points: Any, words: Any) -> Any:
     """Count words with one space between; their pairs that come again; those that come backward.
 
-    Characters of scripts without spaces are no words; they are letters.
+    Characters of scripts without spaces are no words; `count_character_order` counts them.
     """
+    return _count_pair_order(points, words, True)
+
+
+@njit(cache=True, nogil=True)
+def count_character_order(points: Any, words: Any) -> Any:
+    """Do as `count_word_order` with characters of scripts without spaces, side by side."""
+    return _count_pair_order(points, words, False)
+
+
+@njit(cache=True, nogil=True)
+def _count_pair_order(points: Any, words: Any, spaced: Any) -> Any:
     hashes, begins, ends, shapes = words
     forward, backward = np.empty(len(hashes), np.uint64), np.empty(len(hashes), np.uint64)
     n = 0
     for i in range(len(hashes) - 1):
-        spaced = begins[i + 1] == ends[i] + 1 and points[ends[i]] == 0x20
-        both = shapes[i] & shapes[i + 1] & LETTERS and not (shapes[i] | shapes[i + 1]) & UNSPACED
-        if spaced and both and hashes[i] != hashes[i + 1]:
+        one, other = shapes[i], shapes[i + 1]
+        if spaced:
+            apart = begins[i + 1] == ends[i] + 1 and points[ends[i]] == 0x20
+            follows = apart and one & other & LETTERS and not (one | other) & UNSPACED
+        else:
+            follows = begins[i + 1] == ends[i] and one & other & UNSPACED
+        if follows and hashes[i] != hashes[i + 1]:
             forward[n] = _mix(hashes[i], hashes[i + 1])
             backward[n] = _mix(hashes[i + 1], hashes[i])
             n += 1
     again, back = _count_again(forward[:n], backward[:n])
     return n, again, back
+
+
+@njit(cache=True, nogil=True)
+def count_sentence_starts(points: Any) -> Any:
+    """Count sentences that begin with a small letter, and with a capital, after one on the line.
+
+    A word of one letter before the stop is an initial, and ends no sentence. Letters of scripts
+    without case count as neither.
+    """
+    small = capital = 0
+    for at in range(2, len(points) - 2):
+        point = points[at]
+        if (point == 0x2E or point == 0x21 or point == 0x3F) and points[at + 1] == 0x20:
+            start = points[at + 2]
+            if is_letter(start) and is_letter(points[at - 1]) and is_letter(points[at - 2]):
+                upper = is_capital(start)
+                capital += upper
+                small += not upper and _has_case(start)
+    return small, capital
+
+
+@njit(cache=True, nogil=True)
+def _has_case(point: Any) -> Any:
+    """Whether a letter is of the Latin, Greek, Cyrillic or Armenian script."""
+    return point < 0x590 or 0x1E00 <= point < 0x2000
 
 
 @njit(cache=True, nogil=True)

@@ -24,7 +24,12 @@ from numpy.typing import NDArray
 from .characters import is_capital, is_digit, is_letter, is_unspaced
 from .languages import CODE, UNDETERMINED
 from .mangled import count_mangled
-from .order import count_letter_order, count_word_order
+from .order import (
+    count_character_order,
+    count_letter_order,
+    count_sentence_starts,
+    count_word_order,
+)
 from .quality_words import (
     ARTICLE,
     COMMON,
@@ -90,7 +95,8 @@ _PHRASES = _table(
 COUNTS = (
     "length solid letters digits capitals long mangled words shouted jumbled common explain sell "
     "shout sell_phrases terms joints disorder distinct repeats top lines again broken bullets "
-    "bangs spaced pairs pairs_back threes threes_back sentences"
+    "bangs spaced pairs pairs_back unspaced unspaced_pairs unspaced_back threes threes_back "
+    "small_starts capital_starts sentences"
 ).split()
 """What is counted in a text, in this order."""
 
@@ -180,16 +186,27 @@ def _disorder(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """What words or letters in an order as by chance take off: parts of the score, ``[n]``.
 
     By chance, runs come again backward as often as forward. Of three letters, .45 to .95 of those
-    that come again do so in one direction alone, and of 400 words in order some 50 pairs.
+    that come again do so in one direction alone, of 400 words in order some 50 pairs, and of pairs
+    of characters without spaces .2 of all at least. By chance, most sentences begin with a small
+    letter; where few pairs of words tell the order, that decides.
     """
-    pairs, pairs_back, threes, threes_back, words = (
-        counts[:, COUNTS.index(name)]
-        for name in ("pairs", "pairs_back", "threes", "threes_back", "spaced")
+    c = dict(zip(COUNTS, np.maximum(counts.T, 0), strict=True))
+    one_way = (c["pairs"] - c["pairs_back"]) / np.maximum(c["spaced"], 1)
+    by_words = _ramp(one_way, 0.02, 0.006) * _ramp(c["spaced"], 80, 170)
+    one_way_characters = (c["unspaced_pairs"] - c["unspaced_back"]) / np.maximum(c["unspaced"], 1)
+    by_characters = _ramp(one_way_characters, 0.12, 0.05) * _ramp(c["unspaced"], 60, 120)
+    by_letters = _ramp(
+        (c["threes"] - c["threes_back"] + 7) / (c["threes"] + c["threes_back"] + 10), 0.36, 0.20
     )
-    one_way = (pairs - pairs_back) / np.maximum(words, 1)
-    by_words = _ramp(one_way, 0.02, 0.006) * _ramp(words, 80, 170)
-    by_letters = _ramp((threes - threes_back + 7) / (threes + threes_back + 10), 0.36, 0.20)
-    return np.maximum(by_words, by_letters)
+    starts = c["small_starts"] + c["capital_starts"]
+    by_sentences = (
+        _ramp(c["small_starts"] / np.maximum(starts, 1), 0.4, 0.7)
+        * _ramp(starts, 2, 4)
+        * _ramp(one_way, 0.05, 0.02)
+        # Some write without capitals.
+        * _ramp(c["capitals"] / np.maximum(c["letters"], 1), 0.01, 0.02)
+    )
+    return np.maximum(np.maximum(by_words, by_characters), np.maximum(by_letters, by_sentences))
 
 
 def _ramp(value: NDArray[np.float64], start: Any, end: Any) -> NDArray[np.float64]:
@@ -265,6 +282,8 @@ def _count(
         terms += (sets & 2) > 0
     lines, again, broken, bullets = _count_lines(points)
     spaced, pairs_again, pairs_back = count_word_order(points, found)
+    unspaced, unspaced_again, unspaced_back = count_character_order(points, found)
+    small_starts, capital_starts = count_sentence_starts(points)
     threes_again, threes_back = count_letter_order(points[:_LETTERS])
     return np.array(
         [
@@ -297,8 +316,13 @@ def _count(
             spaced,
             pairs_again,
             pairs_back,
+            unspaced,
+            unspaced_again,
+            unspaced_back,
             threes_again,
             threes_back,
+            small_starts,
+            capital_starts,
             count_repeated_sentences(points),
         ],
         np.float64,
@@ -319,12 +343,14 @@ def _stands_alone(points: Any, begin: Any, end: Any) -> Any:
 def _count_lines(points: Any) -> Any:
     """Count lines that are not blank, those that stood there before, fragments, and bullets.
 
-    A fragment ends in a letter, has no colon, and the next line begins with a capital: so a list,
-    but not prose that is wrapped, headings with blank lines around them, nor names with values.
+    A fragment ends in a letter, has no colon, and the next line begins with a capital in the same
+    column: so a list, but not prose that is wrapped, headings with blank lines around them, names
+    with values, nor terms with what they mean further to the right.
     """
     seen = np.empty(len(points) + 1, np.uint64)
     lines = fragments = bullets = 0
     first, last, value = -1, -1, np.uint64(0)
+    begin = column = 0
     open_end = colon = False
     for at in range(len(points) + 1):
         if at < len(points) and points[at] != 0x0A:
@@ -334,11 +360,13 @@ def _count_lines(points: Any) -> Any:
                 colon |= points[at] == 0x3A
                 value = (value ^ np.uint64(points[at])) * np.uint64(1099511628211)
             continue
+        begin, indent = at + 1, first - begin
         if first < 0:
             open_end = False
             continue
         head, tail = points[first], points[last]
-        fragments += open_end and is_capital(head)
+        fragments += open_end and is_capital(head) and indent == column
+        column = indent
         bullets += head == 0x2D or head == 0x2A or head == 0x2B or head == 0x2022 or head == 0xB7
         open_end = is_letter(tail) and not colon
         seen[lines] = value

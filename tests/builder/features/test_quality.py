@@ -201,6 +201,48 @@ def test_words_in_an_order_as_by_chance_fall_and_in_their_own_order_stay():
     assert overall(by_chance, "ru") < 1
 
 
+SYLLABLES = {
+    "pl": "sta ren kol mi du pe lar to sek wa nos bri".split(),
+    "ru": "ста рен кол ми ду пе лар то сек ва нос бри".split(),
+    "el": "στα ρεν κολ μι δυ πε λαρ το σεκ βα νος βρι".split(),
+}
+
+
+def random_words(syllables, count):
+    random = np.random.default_rng(0)
+    return ["".join(random.choice(syllables, random.integers(2, 5))) for _ in range(count)]
+
+
+@pytest.mark.parametrize("language", SYLLABLES)
+def test_sentences_that_begin_as_by_chance_fall_though_too_short_to_tell_by_pairs(language):
+    words = random_words(SYLLABLES[language], 72)
+    ends = {n: f"{words[n].lower()}." for n in range(5, 72, 6)}
+    starts = {n: words[n].title() for n in range(0, 72, 6)}
+    words = [starts.get(n) or ends.get(n) or word for n, word in enumerate(words)]
+    by_chance = np.random.default_rng(1).permutation(words)
+    assert overall(" ".join(words), language) > 3
+    assert overall(" ".join(words).lower(), language) > 3
+    assert overall(" ".join(by_chance), language) < 1.5
+
+
+def test_characters_in_an_order_as_by_chance_fall_and_in_their_own_order_stay():
+    phrases = ["について", "ことができる", "によって", "のために", "であると"]
+    names = random_words(list("春夏秋冬山川海空花鳥風月人心道国語学校会社電車東西南北"), 60)
+    ordered = "".join(f"{name[:3]}{phrases[n % 5]}、" for n, name in enumerate(names))
+    by_chance = "".join(np.random.default_rng(1).permutation(list(ordered)))
+    assert overall(ordered, "ja") > 2
+    assert overall(by_chance, "ja") < 1
+
+
+def test_terms_with_what_they_mean_further_to_the_right_are_no_list_of_fragments():
+    words = random_words(SYLLABLES["pl"], 64)
+    lines = [[f"--{words[n]} NAMN", f"NAMN {' '.join(words[n : n + 8])}"] for n in range(0, 64, 8)]
+    manual = "\n".join(f"    {term}\n        {meaning}" for term, meaning in lines)
+    column = "\n".join(f"{meaning}" for _, meaning in lines)
+    assert overall(manual, "sv") > 3
+    assert overall(column, "sv") < 2
+
+
 NOTICES = {
     "ru": """Мы пользуемся файлами cookie. Подпишитесь на рассылку новостей. Принять все файлы.
         Отказаться от необязательных. Войдите, чтобы написать отзыв. Читайте нас в социальных сетях.
