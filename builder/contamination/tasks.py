@@ -15,6 +15,7 @@ from typing import Any
 from climbstream.builder.corpus.unpack import BYTE_ORDER_MARK, DAMAGE, unpacked
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import hash_json
+from climbstream.loader.formats.directory import ShardDirectory
 
 from .lm_eval_task import read_lm_eval
 
@@ -61,17 +62,23 @@ class Task:
         return hash_json([[item.id, item.question, item.answer] for item in self.items])
 
 
-def read_tasks(specs: Sequence[str]) -> list[Task]:
+def read_tasks(specs: Sequence[str], directory: str | Path | None = None) -> list[Task]:
     """Read tasks: each of ``specs`` is a file, or ``lm-eval=NAME``.
 
+    ``label=NAME`` and ``cluster=NAME`` are held-out documents of a shard ``directory``, if there is
+    one.
+
     Raises:
-        UsageError: There is no such file, or lm-eval has no such task.
+        UsageError: There is no such file, or lm-eval has no such task, or no document is held out.
         InvalidDataError: A file cannot be read, a line is no question, or there are none.
     """
-    return [Task(spec, tuple(_read(spec))) for spec in dict.fromkeys(specs)]
+    return [Task(spec, tuple(_read(spec, directory))) for spec in dict.fromkeys(specs)]
 
 
-def _read(spec: str) -> list[Item]:
+def _read(spec: str, directory: str | Path | None) -> list[Item]:
+    kind, _, name = spec.partition("=")
+    if directory is not None and kind in ("label", "cluster") and name:
+        return _heldout(directory, kind, name)
     if spec.startswith(LM_EVAL):
         records = read_lm_eval(spec.removeprefix(LM_EVAL))
         return [item_of(record, f"{spec}, {number}") for number, record in enumerate(records)]
@@ -90,6 +97,16 @@ def _read(spec: str) -> list[Item]:
     items = list(_json_items(data, spec) if is_json else _text_items(data, spec))
     if not items:
         raise InvalidDataError(f"task {spec} holds no item to look for")
+    return items
+
+
+def _heldout(directory: str | Path, kind: str, name: str) -> list[Item]:
+    """Return the held-out documents of a label or cluster as items."""
+    documents = list(ShardDirectory(directory).heldout())
+    items = [Item(d.id, d.text) for d in documents if getattr(d, kind) == name]
+    if not items:
+        others = ", ".join(sorted({getattr(d, kind) for d in documents} - {""})) or "none"
+        raise UsageError(f"no held-out document has {kind} {name!r}; there are {others}")
     return items
 
 
