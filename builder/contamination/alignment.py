@@ -117,7 +117,7 @@ def _try_chunk(document: Any, at: Any, n: Any, index: Any, state: Any, touched: 
     weight = align(document, words, index.weights[begin:end], diagonal, state.row)
     if weight > state.best[chunk]:
         state.best[chunk] = weight
-        state.begin[chunk] = max(diagonal, 0)
+        state.begin[chunk] = diagonal
     return touched
 
 

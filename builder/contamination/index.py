@@ -3,6 +3,7 @@
 It holds hashes of words, and none of the text of the questions.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from climbstream.builder.features.words import fold
 from climbstream.loader.core.files import atomic_path, reading
 
 from .alignment import CHARACTER, CHUNK, SEED, WORD, align, find_items, hash_seeds
@@ -32,6 +34,8 @@ LEAST_ANSWER = 0.8
 LEAST_WEIGHT = 3.0
 """Questions whose words weigh less in all are templates ("Which of these is true?"): they count
 only with their answer."""
+_NUMBER = np.float32(2)
+"""Weight of a number: with other numbers an exercise is another one."""
 _NEAR = 100
 """Words after a question in which its answer is looked for."""
 _COMMON = 16
@@ -149,10 +153,20 @@ class ItemIndex:
         matches = []
         for n in range(count):
             item, at = int(state.item[n]), int(state.at[n])
-            answer = self._answered(words, item, at)
-            if answer or not self.strict[item]:
-                matches.append(Match(item, min(1.0, float(state.share[n])), answer, at))
+            share = min(float(state.share[n]), self._plain_share(words, item, at))
+            answer = self._answered(words, item, max(at, 0))
+            if share >= self.arrays.least[item] and (answer or not self.strict[item]):
+                matches.append(Match(item, min(1.0, share), answer, max(at, 0)))
         return matches
+
+    def _plain_share(self, words: NDArray[np.uint64], item: int, at: int) -> float:
+        """Share of an item in one chunk, all words alike: rare ones alone do not make it."""
+        chunk, after = np.searchsorted(self.arrays.item, [item, item + 1]).tolist()
+        if after - chunk > 1:
+            return 1.0
+        own = self.arrays.words[self.arrays.begin[chunk] : self.arrays.end[chunk]]
+        row = np.zeros(4 * CHUNK, np.float32)
+        return float(align(words, own, np.ones(len(own), np.float32), at, row)) / len(own)
 
     def _answered(self, words: NDArray[np.uint64], item: int, at: int) -> bool:
         """Whether the answer of ``item`` stands after its question, which begins at ``at``."""
@@ -229,6 +243,8 @@ def _lay(item: Item, distinct: NDArray[np.uint64], weights: NDArray[np.float32])
     """Lay down an item; ``weights`` are those of the words ``distinct``, which are sorted."""
     words, alone = hash_words(item.question)
     own = weights[np.searchsorted(distinct, words)]
+    numbers, _ = hash_words(" ".join(re.findall(r"\d+", fold(item.question))))
+    own = np.where(np.isin(words, numbers), _NUMBER * own, own)
     answer, answer_alone = hash_words(item.answer)
     asks = len(answer) > 0 and (_cost(alone) < TINY or own.sum() < LEAST_WEIGHT)
     if _cost(alone) < SEED:  # too little by itself: with its answer it may say enough

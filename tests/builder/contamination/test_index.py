@@ -72,6 +72,21 @@ def test_another_question_of_the_same_template_is_not_the_question():
     assert [match.item for match in index.find(items[7].question.join(AROUND))] == [7]
 
 
+def test_an_exercise_with_other_numbers_is_another_exercise():
+    index = index_of(
+        Item("q", "In the equation |x-4| - 10 = 2, what is the product of all values of x?")
+    )
+    assert index.find("In the equation $|x - 4| -10 = 2$ what is the product of all values of $x$?")
+    assert not index.find("In the equation |x-7| - 3 = -2, what is the product of all values of x?")
+
+
+def test_rare_words_alone_do_not_make_a_question():
+    items = [Item(str(n), f"To do thing{n} of item{n}, you can take the") for n in range(60)]
+    index = index_of(*items)
+    assert not index.find("They saw thing7 of item7 by the sea.".join(AROUND))
+    assert index.find("To do thing7 of item7, you can take the".join(AROUND))
+
+
 def test_the_answer_is_told_apart_from_the_question():
     index = index_of(Item("q", QUESTION, ANSWER))
     (match,) = index.find(f"{QUESTION}\nA) None B) {ANSWER.upper()}".join(AROUND))
