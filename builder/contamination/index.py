@@ -142,6 +142,10 @@ class ItemIndex:
             state=_state(arrays),
         )
 
+    def name(self, item: int) -> str:
+        """Return the name of item number ``item``, after that of its task."""
+        return f"{self.tasks[self.task[item]]}: {self.ids[item]}"
+
     def find(self, text: str) -> list[Match]:
         """Find the items that ``text`` holds."""
         words, alone = hash_words(text)
@@ -210,9 +214,13 @@ class ItemIndex:
 _SAVED = ("task", "strict", "missing", "answers", "answer_ends", "lengths")
 
 
-@lru_cache(maxsize=1)
 def load_index(path: Path) -> ItemIndex:
-    """Read an index once in a process."""
+    """Read an index once in a process, and again when another one is there."""
+    return _load(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path, _written: int) -> ItemIndex:
     return ItemIndex.load(path)
 
 
