@@ -15,6 +15,7 @@ import numpy as np
 
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.fit import MODEL
+from climbstream.builder.contamination.stage import find_contaminated
 from climbstream.builder.corpus.ingest import BAD_RECORDS, ReadReport, read_corpus
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.read_report import check_losses
@@ -43,6 +44,7 @@ from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.workdir import begin_or_resume
 from climbstream.loader.formats.clusters import ClusterInfo, load_clusters, save_clusters
 from climbstream.loader.formats.manifest import (
+    CONTAMINATION,
     HELDOUT,
     NEXT_FILES,
     ClusterEntry,
@@ -131,7 +133,10 @@ def append(
 
 def _check(out: Path, manifest: Manifest) -> None:
     """Raise `InvalidDataError` unless ``out`` holds all that appending needs."""
-    missing = [name for name in (MODEL, "centroids.npy") if not (out / name).exists()]
+    needed = [MODEL, "centroids.npy"]
+    if manifest.provenance.get("settings", {}).get("decontaminate"):
+        needed.append(CONTAMINATION)
+    missing = [name for name in needed if not (out / name).exists()]
     if missing or manifest.parts is None or "settings" not in manifest.provenance:
         what = ", ".join(missing) or "the record of its build"
         raise InvalidDataError(
@@ -192,6 +197,8 @@ class _Append:
         tell_languages(self._engine, partitions)
         selection = identify(partitions, settings, seen)
         check_losses((self._report.stage(), *selection.stages), strict=strict)
+        if settings.decontaminate:
+            find_contaminated(self._engine, partitions, out / CONTAMINATION)
         look_at(self._engine, partitions, out / MODEL, settings)
         selection = select_appended(selection, clusters, settings, seen)
         check_losses(selection.stages[1:], strict=False)

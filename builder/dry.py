@@ -18,8 +18,8 @@ DRY = "dry"
 MODEL = "model.npz"
 _READ = ("sizes", "id_hashes", "given_scores", "given_vectors", "languages")
 """Arrays of a unit that follow from reading alone."""
-_DECIDED = ("original", "clusters")
-"""Arrays of a unit that follow from what stays."""
+_DECIDED = ("original", "clusters", "contaminated")
+"""Arrays of a unit that follow from what stays, and from tasks."""
 
 
 def unbind(out: Path, plan: Mapping[str, Any]) -> None:

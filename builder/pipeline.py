@@ -14,6 +14,9 @@ import numpy as np
 
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.fit import MODEL, fit_model, read_fit
+from climbstream.builder.contamination.index import ItemIndex
+from climbstream.builder.contamination.stage import find_contaminated
+from climbstream.builder.contamination.tasks import Task, read_tasks
 from climbstream.builder.corpus.ingest import BAD_RECORDS, NoColumnError, ReadReport, read_corpus
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.read_report import BadFile, check_losses
@@ -35,7 +38,7 @@ from climbstream.loader.core.files import atomic_path, hash_file, hash_json, loc
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.workdir import check_same_config
 from climbstream.loader.formats.clusters import save_clusters
-from climbstream.loader.formats.manifest import MANIFEST, Manifest, hash_files
+from climbstream.loader.formats.manifest import CONTAMINATION, MANIFEST, Manifest, hash_files
 from climbstream.loader.formats.outputs import WORK
 
 from .dry import DRY, unbind
@@ -133,6 +136,8 @@ class _Begun:
     left_out: Sequence[BadFile]
     """What lies beside the sources, and is none."""
     plan: dict[str, Any]
+    tasks: Sequence[Task]
+    """Tasks whose items no document shall hold."""
 
 
 @contextmanager
@@ -152,6 +157,9 @@ def _begun(
         "settings": settings.to_json(),
         "sources": {s.place: s.fingerprint for s in found},
     }
+    tasks = read_tasks(settings.decontaminate)
+    if tasks:
+        plan["tasks"] = {task.name: task.fingerprint for task in tasks}
     with lock(out):
         finish_commit(out)
         if (out / MANIFEST).exists():
@@ -172,7 +180,7 @@ def _begun(
             (out / WORK / DRY).unlink(missing_ok=True)
         end.tell()
         with open_engine(engine, workers, out / WORK / "plan.json") as opened:
-            yield _Begun(opened, found, left_out, plan)
+            yield _Begun(opened, found, left_out, plan, tasks)
 
 
 def _end_token(settings: BuildSettings) -> EndToken:
@@ -202,6 +210,9 @@ def _decide(
     tell_languages(begun.engine, units)
     fates = identify(units, settings)
     check_losses((report.stage(), *fates.stages), strict=strict)
+    if begun.tasks:
+        ItemIndex.of(begun.tasks).save(out / CONTAMINATION)
+        find_contaminated(begun.engine, units, out / CONTAMINATION)
     model = out / MODEL
     fit_model(units, model, settings)
     look_at(begun.engine, units, model, settings)

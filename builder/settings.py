@@ -24,6 +24,9 @@ CATALOGUE = (
 ).split()
 """Columns of ``documents/*.parquet``."""
 
+CONTAMINATED = "contaminated"
+"""Column that a build with ``decontaminate`` adds: the task and item in a document, or null."""
+
 THRESHOLDS: dict[str, dict[str, float]] = {
     "paper": {"overall": 3.0},
     "recipe": {"overall": 2.0, "educational": 1.0, "informational": 1.0, "advertisement": 1.0},
@@ -50,6 +53,8 @@ DECIDES = {
         "min_document_score",
         "no_prune",
         "keep_ids",
+        "decontaminate",
+        "mark_contaminated",
         "merge_height",
         "balanced",
         "ids",
@@ -118,6 +123,10 @@ class BuildSettings:
     """A document whose score is lower is left out."""
     keep_ids: list[str] = field(default_factory=list)
     """Identifiers of documents that stay, whatever their scores, languages and copies."""
+    decontaminate: list[str] = field(default_factory=list)
+    """Tasks whose items no document shall hold: files, or ``lm-eval=NAME``."""
+    mark_contaminated: bool = False
+    """Whether documents that hold such an item stay, and are only marked in the catalogue."""
     no_prune: bool = False
     """Whether documents and micro-clusters stay, whatever their scores."""
     languages: list[str] = field(default_factory=lambda: list(EVERY))
@@ -184,6 +193,14 @@ class BuildSettings:
             raise InvalidDataError(
                 f"keep names {', '.join(dict.fromkeys(taken))}, which documents/*.parquet has "
                 "already, or twice"
+            )
+        if self.decontaminate and CONTAMINATED in self.keep:
+            raise InvalidDataError(
+                f"keep names {CONTAMINATED}, a column that decontaminate adds; rename the column"
+            )
+        if self.mark_contaminated and not self.decontaminate:
+            raise InvalidDataError(
+                "mark_contaminated marks what decontaminate finds; name tasks for that too"
             )
         if self.near_duplicates is not None and not 0.5 <= self.near_duplicates <= 1:
             raise InvalidDataError(

@@ -29,6 +29,7 @@ AD_FREE = "ad-free"
 """The score called advertisement, 5 of which means none, by a name that says so."""
 _LEAST = "SCORE=N: leave out documents below; overall, educational, informational, ad-free."
 _LEAST_MEAN = "SCORE=N: leave out micro-clusters whose mean is below."
+_DECONTAMINATE = "TASK: leave out documents with its questions; a file, or lm-eval=NAME."
 _KEEP_IDS = "File of identifiers, a line each: these documents stay."
 
 
@@ -53,6 +54,10 @@ def _read_ids(path: Path) -> list[str]:
 
 def _split(_context: click.Context, _option: click.Parameter, value: str | None) -> Any:
     return None if value is None else value.split(",")
+
+
+def _list(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> Any:
+    return list(value) or None
 
 
 def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> Any:
@@ -82,6 +87,8 @@ def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 @click.option("--min-document-score", multiple=True, callback=_least, help=_LEAST)
 @click.option("--min-cluster-score", multiple=True, callback=_least, help=_LEAST_MEAN)
 @click.option("--keep-ids", type=click.Path(path_type=Path), help=_KEEP_IDS)
+@click.option("--decontaminate", multiple=True, callback=_list, help=_DECONTAMINATE)
+@click.option("--mark-contaminated", is_flag=True, default=None, help="Keep, but mark them.")
 @click.option("--no-prune", is_flag=True, default=None, help="Keep documents of every quality.")
 @click.option("--near-duplicates", type=float, help="Texts this alike are.  [default: 0.8]")
 @click.option("--keep-duplicates", is_flag=True, default=None, help="Count, but keep them.")

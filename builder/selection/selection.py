@@ -17,7 +17,7 @@ from climbstream.builder.clustering.ward import Micros, merge_clusters
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.sample import in_languages
 from climbstream.builder.corpus.text_hashes import hash_texts
-from climbstream.builder.settings import EVERY, SCORES, BuildSettings
+from climbstream.builder.settings import CONTAMINATED, EVERY, SCORES, BuildSettings
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.permutation import derive_key
 
@@ -121,6 +121,7 @@ def select_documents(
     Raises:
         InvalidDataError: Nothing is left, or the clusters collapse.
     """
+    _decontaminate(fates, settings)
     _drop_copies(fates, settings, _NOTHING)
     clusters = ClusterMap.of(centroids)
     if not settings.no_prune:
@@ -137,10 +138,29 @@ def select_appended(
     fates: Selection, clusters: ClusterMap, settings: BuildSettings, seen: Seen
 ) -> Selection:
     """Do as `select_documents` with appended documents: ``clusters`` are decided already."""
+    _decontaminate(fates, settings)
     _drop_copies(fates, settings, seen)
     _drop_poor(fates, settings, clusters)
     _write_clusters(fates, clusters)
     return fates
+
+
+def _decontaminate(fates: Selection, settings: BuildSettings) -> None:
+    """Drop documents that hold an item of a task, or count those that are marked."""
+    if not settings.decontaminate:
+        return
+    masks = [unit.read(CONTAMINATED) != "" for unit in fates.units]
+    if not settings.mark_contaminated:
+        fates.drop("decontaminate", lambda number, _: _where(masks[number], CONTAMINATED))
+        return
+    fates.drop("decontaminate", lambda number, _: _where(masks[number] & False, ""))
+    marked: Counter[str] = Counter()
+    for number, unit in enumerate(fates.units):
+        marked += _size(unit.read("sizes"), masks[number] & fates.stays(number))
+    fates.stages[-1]["marked"] = {what: marked[what] for what in ("documents", "bytes")}
+    logger.info(
+        f"  {marked['documents']:,} documents hold a test question; they stay, and are marked"
+    )
 
 
 def _drop_copies(fates: Selection, settings: BuildSettings, seen: Seen) -> None:

@@ -18,7 +18,7 @@ from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.selection.dedup import SIGNATURE, Seen
 from climbstream.builder.selection.selection import HELD_OUT, REPEATED, Selection
-from climbstream.builder.settings import SCORES
+from climbstream.builder.settings import CONTAMINATED, SCORES
 from climbstream.loader.core.engines.engine import Engine, run_stage
 from climbstream.loader.core.files import atomic_path
 from climbstream.loader.formats.catalogue import read_parquet
@@ -163,6 +163,10 @@ def write_part(task: PartTask) -> int:
     for number, name in enumerate(task.keep):
         schema = schema.append(pa.field(name, pa.string()))
         columns[name] = partition.columns(f"kept_{number}")[f"kept_{number}"]
+    if partition.has(CONTAMINATED):
+        items = partition.read(CONTAMINATED)
+        schema = schema.append(pa.field(CONTAMINATED, pa.string()))
+        columns[CONTAMINATED] = pa.array(items, mask=items == "")
     with atomic_path(task.path) as path:
         pq.write_table(pa.table(columns, schema=schema), path, compression="zstd")
     return len(dropped)

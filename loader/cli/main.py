@@ -50,6 +50,11 @@ COMMANDS = {
         "List, sample and filter what a build left out.",
         "build",
     ),
+    "contamination": _Home(
+        "climbstream.builder.cli.contamination:contamination",
+        "Say which documents of shards hold test questions.",
+        "build",
+    ),
     "import": _Home(
         "climbstream.builder.cli.exchange:import_",
         "Turn a corpus that is clustered already into token shards.",

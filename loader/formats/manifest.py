@@ -31,7 +31,18 @@ DOCUMENTS = "documents"
 CLUSTERS = "clusters.json"
 HELDOUT = "heldout.jsonl.zst"
 BAD_RECORDS = "bad_records.json"
-BESIDE = (TOKENIZER, CLUSTERS, "centroids.npy", "model.npz", "report.html", HELDOUT, BAD_RECORDS)
+CONTAMINATION = "contamination.npz"
+"""Index of the test questions that a build kept out: hashes of their words."""
+BESIDE = (
+    TOKENIZER,
+    CLUSTERS,
+    "centroids.npy",
+    "model.npz",
+    CONTAMINATION,
+    "report.html",
+    HELDOUT,
+    BAD_RECORDS,
+)
 """Files of a shard directory beside its shards and its catalogue; not every directory has each."""
 KEPT_BACK = (HELDOUT, BAD_RECORDS)
 """Those of them that a publisher may keep back."""

@@ -6,6 +6,7 @@ mistake in the options should wait.
 
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,13 +28,15 @@ from climbstream.search.optimizer.presets import DOREMI, PRESETS
 from climbstream.search.training.model import SIZES
 from climbstream.search.training.settings import TrainSettings
 
+from .leaks import check_targets
+
 F = TypeVar("F", bound=Callable[..., Any])
 _DEFAULT = {field.name: field.default for field in fields(TrainSettings)}
 _FROM_BASE = 3e-3
 """Best learning rate of proxies that start from trained weights: docs/decisions/proxies.md."""
 _OF_DOREMI = frozenset(
     "directory targets out preset proxy_tokens average workers as_json seed base model seq_len "
-    "batch_rows learning_rate task_timeout".split()
+    "batch_rows learning_rate task_timeout strict skip_check".split()
 )
 """What may be said with the preset doremi."""
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
@@ -131,6 +134,8 @@ def _model_options(command: F) -> F:
     show_default=True,
     help="Where proxies run.",
 )
+@click.option("--strict", is_flag=True, help="A target that stands in the shards is an error.")
+@click.option("--skip-check", is_flag=True, help="Do not look for the targets in the shards.")
 @task_timeout_option
 @_tensorboard_option
 @_model_options
@@ -155,6 +160,8 @@ def search(
     allow: tuple[str, ...],
     workers: int | None,
     engine: str,
+    strict: bool,
+    skip_check: bool,
     tensorboard: bool,
     seed: int,
     as_json: bool,
@@ -166,7 +173,8 @@ def search(
     text or JSON lines, scored in bits per byte; or a multiple-choice task, JSON lines with query,
     choices and gold: FILE asks for the bits per byte of the right answers, error=FILE for the part
     of wrong ones. lm-eval=TASK is a multiple-choice task of that harness, or a .yaml file of one.
-    The search sees half of it, or its validation split.
+    The search sees half of it, or its validation split. First the targets are looked for in the
+    shards: items that stand there are told, and with --strict they are an error.
 
     When the budget is spent, the best measured and the best predicted mixture and the token shares
     are run again side by side; the answer is what surely beats the token shares, or these.
@@ -183,10 +191,14 @@ def search(
     A search that was interrupted goes on when the same command is run again.
     """
     proxy = _settings(proxy_tokens, average=average, **model)
+    if strict and skip_check:
+        raise UsageError("--strict refuses what --skip-check does not look for; give one of them")
     if preset == DOREMI:
         _refuse_options_of_search()
         from climbstream.search.experiments.doremi_search import run_doremi  # noqa: PLC0415
 
+        if not skip_check:
+            check_targets(directory, targets, strict=strict)
         found = run_doremi(directory, targets, out, proxy, seed, workers=workers)
         show(found, _doremi_text(directory, targets, found, out), as_json=as_json)
         return
@@ -208,9 +220,16 @@ def search(
     )
     from climbstream.search.experiments.proxy_search import run_search  # noqa: PLC0415
 
-    writers = _writers(out, tensorboard)
+    check = None if skip_check else partial(check_targets, directory, targets, strict=strict)
     answer = run_search(
-        directory, targets, out, settings, workers=workers, engine=engine, writers=writers
+        directory,
+        targets,
+        out,
+        settings,
+        workers=workers,
+        engine=engine,
+        writers=_writers(out, tensorboard),
+        check=check,
     )
     text = (
         f"{answer.reason}\n\n{mixture_text(directory, answer.mixture)}\n\n"

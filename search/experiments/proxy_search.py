@@ -1,6 +1,6 @@
 """A search over trained proxies: `Search` proposes, proxies measure, until the budget is spent."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,14 @@ def run_search(
     workers: int | None = None,
     engine: str = "local",
     writers: Sequence[Writer] = (),
+    check: Callable[[], None] | None = None,
 ) -> Answer:
     """Search the mixture of ``directory`` that is best for ``targets``; go on if it was begun.
 
     ``engine`` is ``local``, processes of this machine, one a GPU if it has some; or ``ray``.
     ``writers`` get the scores and the weights of each proxy, by the number of proxies that are
-    done, and what predictors were worth out of fold when it was proposed.
+    done, and what predictors were worth out of fold when it was proposed. ``check`` is called
+    before a search that has not ended begins or goes on, and ends it by raising.
 
     Leaves ``trials.jsonl``, ``answer.json``, ``mixture.json`` and ``report.html`` in ``out``.
 
@@ -70,6 +72,8 @@ def run_search(
                 return located(Answer.from_json, read_json(path), str(path))
             logger.info(f"going on with the search in {out}")
         search = task.open_search()
+        if check is not None:
+            check()
         with open_engine(engine, workers, out / SEARCH.plan, gpus=True, preload=PRELOAD) as pool:
             while mixtures := search.ask():
                 _run_round(search, task, mixtures, pool, writers)

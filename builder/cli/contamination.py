@@ -1,0 +1,42 @@
+"""The command ``climb contamination``: which documents of finished shards hold test questions."""
+
+from pathlib import Path
+
+import click
+
+from climbstream.loader.cli.main import task_timeout_option
+from climbstream.loader.cli.options import json_option, show
+from climbstream.loader.core.files import write_json
+
+
+@click.command()
+@click.argument("directory")
+@click.argument("tasks", nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), help="File for the result as JSON.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@task_timeout_option
+@json_option
+def contamination(
+    directory: str, tasks: tuple[str, ...], out: Path | None, workers: int | None, as_json: bool
+) -> None:
+    """Say which documents of the shards in DIRECTORY, a folder or URL, hold items of TASKS.
+
+    A task is a file of JSON lines, a question a line, as the usual data sets have them or as
+    lm-eval --log_samples writes them; a file of text, an item a paragraph; lm-eval=NAME, a task of
+    that harness; or label=NAME or cluster=NAME, held-out documents of DIRECTORY. The shards are
+    decoded by their tokenizer.
+
+    An item counts as found where 80 % of its words stand in a document in their order (85 % of one
+    of fewer than 13 words; all of one of fewer than 8, and its answer near). Words that many items
+    of the task share count less. Letter case, punctuation and line breaks make no difference.
+    """
+    from climbstream.builder.contamination.shards import (  # noqa: PLC0415
+        check_shards,
+        report_text,
+    )
+    from climbstream.builder.contamination.tasks import read_tasks  # noqa: PLC0415
+
+    report = check_shards(directory, read_tasks(tasks, directory), workers=workers)
+    if out is not None:
+        write_json(out, report)
+    show(report, report_text(report), as_json=as_json)

@@ -1,0 +1,1 @@
+"""Contamination: which documents hold the questions that a model will be judged on."""

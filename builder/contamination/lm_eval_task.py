@@ -1,0 +1,59 @@
+"""Tasks of lm-eval, the language model evaluation harness: their questions, of any type."""
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+
+
+def read_lm_eval(name: str) -> list[dict[str, Any]]:
+    """Return the records of a task that lm-eval knows, or of a YAML file of one.
+
+    They are those of its validation and test split, each with ``query`` and ``answer`` as the
+    harness asks them without examples.
+
+    Raises:
+        UsageError: lm-eval is not installed, or has no such task.
+        InvalidDataError: The data of the task cannot be loaded.
+    """
+    try:
+        version("lm_eval")
+    except PackageNotFoundError:
+        raise UsageError(
+            f"lm-eval={name} needs the harness; say pip install 'climbstream[lm-eval]'"
+        ) from None
+    from lm_eval.tasks import TaskManager  # noqa: PLC0415 - an extra, of several seconds
+
+    is_file = Path(name).suffix in (".yaml", ".yml")
+    if is_file and not Path(name).is_file():
+        raise UsageError(f"lm-eval={name}: there is no such file")
+    manager = TaskManager(include_defaults=not is_file)
+    if not is_file and name not in manager.all_tasks:
+        raise UsageError(f"lm-eval has no task {name!r}; lm-eval ls tasks lists those there are")
+    try:
+        tasks = list(manager.load(name)["tasks"].values())
+        return [_record(task, document) for task in tasks for document in _documents(task)]
+    except Exception as error:  # what a task is made of may be any code
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise InvalidDataError(f"lm-eval={name} cannot be loaded: {reason}") from None
+
+
+def _documents(task: Any) -> list[Any]:
+    documents: list[Any] = []
+    if task.has_validation_docs():
+        documents += task.validation_docs()
+    if task.has_test_docs():
+        documents += task.test_docs()
+    return documents
+
+
+def _record(task: Any, document: Any) -> dict[str, Any]:
+    """Ask a document as the harness does without examples."""
+    asked, target = task.doc_to_text(document), task.doc_to_target(document)
+    choices = task.doc_to_choice(document) if task.OUTPUT_TYPE == "multiple_choice" else []
+    if isinstance(asked, int):  # beginnings compete, each with the same end
+        return {"query": f"{choices[asked]}{task.config.target_delimiter}{target}"}
+    if isinstance(target, int) and 0 <= target < len(choices):
+        target = choices[target]
+    return {"query": asked, "answer": target if isinstance(target, str) else ""}

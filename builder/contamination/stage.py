@@ -1,0 +1,43 @@
+"""Stage of a build: which documents hold an item of the tasks to keep out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from climbstream.builder.corpus.partition import Partition
+from climbstream.loader.core.engines.engine import Engine, run_stage
+
+from .index import load_index
+
+
+@dataclass(frozen=True, slots=True)
+class ContaminationTask:
+    """Look in the documents of ``partition`` for the items of the index in a file."""
+
+    partition: Partition
+    index: Path
+
+
+def find_contaminated(engine: Engine, partitions: Sequence[Partition], index: Path) -> None:
+    """Write ``contaminated`` str ``[n]`` to each partition: the task and item in each document.
+
+    "" stands for none. Of several items it is the one of which most is there.
+    """
+    tasks = (ContaminationTask(partition, index) for partition in partitions)
+    run_stage(engine, "look for test questions", "documents", look_for_items, tasks)
+
+
+def look_for_items(task: ContaminationTask) -> int:
+    """Do `find_contaminated` with one partition; return its documents."""
+    partition = task.partition
+    if not partition.has("contaminated"):
+        index = load_index(task.index)
+        names = []
+        for text in partition.column("text"):
+            matches = index.find(text)
+            best = max(matches, key=lambda match: (match.share, -match.item), default=None)
+            names.append("" if best is None else index.name(best.item))
+        partition.write("contaminated", np.array(names, np.str_))
+    return len(partition)

@@ -1,0 +1,236 @@
+"""Tasks: questions with their answers, as files bring them.
+
+A file of JSON lines (or one JSON array) holds a question a line, in the words of any of the usual
+data sets, or what ``lm-eval --log_samples`` writes. Any other file is text, an item a block between
+empty lines. Packed files are unpacked.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from climbstream.builder.corpus.unpack import BYTE_ORDER_MARK, DAMAGE, unpacked
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.files import hash_json
+from climbstream.loader.formats.directory import ShardDirectory
+
+from .lm_eval_task import read_lm_eval
+
+LM_EVAL = "lm-eval="
+_LABELS = re.compile(
+    r"^\s*(question|q|goal|problem)\s*:\s+|\s+(answer|a|solution)\s*:\s*$", re.IGNORECASE
+)
+"""What prompts put before and after a question, and a leak need not have."""
+_BEFORE = ("passage", "context", "article", "story", "support", "premise")
+"""Fields of a text that the question is about; without a question one of them is the question."""
+_QUESTION = (
+    "query question question_stem ctx goal problem prompt sentence sentence1 input inputs "
+    "instruction text"
+).split()
+_CHOICES = ("choices", "endings", "options", "mc1_targets", "candidates")
+_NUMBERED = (("sol1", "sol2"), ("option1", "option2"), ("choice1", "choice2"))
+_RIGHT = ("gold", "label", "answerKey", "answer_idx", "target", "answer", "correct")
+_ANSWER = (
+    "answer answers target targets output solution canonical_solution correct_answer best_answer "
+    "hypothesis ending completion"
+).split()
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question of a task, or one text."""
+
+    id: str
+    question: str
+    answer: str = ""
+    """The right answer; "" if none is stated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Items to look for, under the name that they were asked for by."""
+
+    name: str
+    items: tuple[Item, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the questions and answers."""
+        return hash_json([[item.id, item.question, item.answer] for item in self.items])
+
+
+def read_tasks(specs: Sequence[str], directory: str | Path | None = None) -> list[Task]:
+    """Read tasks: each of ``specs`` is a file, or ``lm-eval=NAME``.
+
+    ``label=NAME`` and ``cluster=NAME`` are held-out documents of a shard ``directory``, if there is
+    one.
+
+    Raises:
+        UsageError: There is no such file, or lm-eval has no such task, or no document is held out.
+        InvalidDataError: A file cannot be read, a line is no question, or there are none.
+    """
+    return [Task(spec, tuple(_read(spec, directory))) for spec in dict.fromkeys(specs)]
+
+
+def _read(spec: str, directory: str | Path | None) -> list[Item]:
+    kind, _, name = spec.partition("=")
+    if directory is not None and kind in ("label", "cluster") and name:
+        return _heldout(directory, kind, name)
+    if spec.startswith(LM_EVAL):
+        records = read_lm_eval(spec.removeprefix(LM_EVAL))
+        return [item_of(record, f"{spec}, {number}") for number, record in enumerate(records)]
+    path = Path(spec)
+    if not path.is_file():
+        raise UsageError(
+            f"task {spec}: there is no such file; name a file of JSON lines or of text, or "
+            f"{LM_EVAL}TASK"
+        )
+    try:
+        with unpacked(str(path)) as stream:
+            data = stream.read().removeprefix(BYTE_ORDER_MARK)
+    except DAMAGE as error:
+        raise InvalidDataError(f"task {spec} cannot be read: {error}") from None
+    is_json = {".json", ".jsonl", ".ndjson"} & set(path.suffixes) or data[:1] in (b"{", b"[")
+    items = list(_json_items(data, spec) if is_json else _text_items(data, spec))
+    if not items:
+        raise InvalidDataError(f"task {spec} holds no item to look for")
+    return items
+
+
+def _heldout(directory: str | Path, kind: str, name: str) -> list[Item]:
+    """Return the held-out documents of a label or cluster as items."""
+    documents = list(ShardDirectory(directory).heldout())
+    items = [Item(d.id, d.text) for d in documents if getattr(d, kind) == name]
+    if not items:
+        others = ", ".join(sorted({getattr(d, kind) for d in documents} - {""})) or "none"
+        raise UsageError(f"no held-out document has {kind} {name!r}; there are {others}")
+    return items
+
+
+def _text_items(data: bytes, spec: str) -> Iterator[Item]:
+    text = data.decode(errors="replace").replace("\r\n", "\n")
+    blocks = [block.strip() for block in text.split("\n\n") if block.strip()]
+    for number, block in enumerate(blocks, start=1):
+        yield Item(f"{Path(spec).name}, block {number}", block)
+
+
+def _json_items(data: bytes, spec: str) -> Iterator[Item]:
+    """Make an item of each line, or of each member of one array."""
+    if data.lstrip()[:1] == b"[":
+        values = _parsed(data, spec)
+        for number, value in enumerate(values, start=1):
+            yield item_of(value, f"{spec}, record {number}")
+        return
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if line.strip():
+            where = f"{spec}, line {number}"
+            yield item_of(_parsed(line, where), where)
+
+
+def _parsed(data: bytes, where: str) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidDataError(f"{where} is no JSON: {error}") from None
+
+
+def item_of(record: Any, where: str) -> Item:
+    """Make an item of a record of a data set of questions.
+
+    >>> item_of({"question": "Who?", "choices": ["She.", "He."], "answer": 1}, "line 1").answer
+    'He.'
+
+    Raises:
+        InvalidDataError: It holds no question; the message begins with ``where``.
+    """
+    if not isinstance(record, dict):
+        raise InvalidDataError(f"{where} is no object, and must be one that holds a question")
+    sample = record
+    if isinstance(record.get("doc"), dict):  # lm-eval --log_samples
+        record = record["doc"]
+    choices = _choices(record)
+    question, answer = _question(record), _answer(record, choices)
+    if not question and not answer and sample is not record:
+        question, answer = _prompt(sample), _text(sample.get("target"))
+    if not question:  # whole sentences compete
+        question, answer = answer or (choices[0] if choices else ""), ""
+    if not question:
+        raise InvalidDataError(
+            f"{where} holds no question: none of {', '.join(_QUESTION[:8])} is text in it; its "
+            f"fields are {', '.join(map(str, list(record)[:12])) or 'none'}"
+        )
+    question = _LABELS.sub("", question) or question
+    name = next((record[key] for key in ("id", "doc_id", "idx", "ind") if key in record), None)
+    return Item(str(where if name is None else name), question, answer)
+
+
+def _question(record: dict[str, Any]) -> str:
+    """Join the text that a question is about with the question."""
+    asked = next((_text(record.get(key)) for key in _QUESTION if _text(record.get(key))), "")
+    about = [_text(record.get(key)) for key in _BEFORE]
+    return "\n".join(part for part in (*about, asked) if part)
+
+
+def _choices(record: dict[str, Any]) -> list[str]:
+    stem = record.get("question")
+    for holder in (record, stem if isinstance(stem, dict) else {}):
+        for key in _CHOICES:
+            value = holder.get(key)
+            if isinstance(value, dict):  # {"text": [...], "label": [...]}
+                value = value.get("text") or value.get("choices")
+            if isinstance(value, list) and value:
+                return [_text(choice) for choice in value]
+    for names in _NUMBERED:
+        if all(isinstance(record.get(name), str) for name in names):
+            return [record[name] for name in names]
+    return []
+
+
+def _answer(record: dict[str, Any], choices: list[str]) -> str:
+    """Return the text of the right answer."""
+    if choices:
+        keys = [record[key] for key in _RIGHT if key in record]
+        for key in keys:
+            place = _place(key, record, choices)
+            if place is not None and 0 <= place < len(choices):
+                return choices[place]
+    return next((_text(record[key]) for key in _ANSWER if _text(record.get(key))), "")
+
+
+def _place(key: Any, record: dict[str, Any], choices: list[str]) -> int | None:
+    """Say which choice a key names: by number from 0, by letter, by label, or by its text."""
+    labels = record["choices"].get("label") if isinstance(record.get("choices"), dict) else None
+    if isinstance(key, str):
+        if isinstance(labels, list) and key in labels:
+            return labels.index(key)
+        if key in choices:
+            return choices.index(key)
+        if key.isdecimal():
+            # What is numbered from 1 has its choices in fields that are, too.
+            one_based = any(isinstance(record.get(names[0]), str) for names in _NUMBERED[1:2])
+            return int(key) - one_based
+        if len(key) == 1 and key.isascii() and key.isalpha():
+            return ord(key.upper()) - ord("A")
+    return int(key) if isinstance(key, int) and not isinstance(key, bool) else None
+
+
+def _prompt(sample: dict[str, Any]) -> str:
+    """Return what a model was asked, of a line that lm-eval logged."""
+    arguments = sample.get("arguments")
+    if isinstance(arguments, dict):
+        arguments = [list(a.values()) if isinstance(a, dict) else a for a in arguments.values()]
+    first = arguments[0] if isinstance(arguments, list) and arguments else ""
+    return _text(first)
+
+
+def _text(value: Any) -> str:
+    """Return the text of a field: itself, the first of a list, or what it holds as text or stem."""
+    if isinstance(value, dict):
+        value = value.get("stem") or value.get("text") or value.get("value") or ""
+    if isinstance(value, list):
+        value = value[0] if value else ""
+        return _text(value)
+    return value.strip() if isinstance(value, str) else ""

@@ -1,0 +1,103 @@
+"""Hashes of the words of a text: those of `find_words` without the rest, in half the time.
+
+What a code point is stands in a table here, and plain ASCII is read byte by byte.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from climbstream.builder.features.characters import (
+    is_digit,
+    is_invisible,
+    is_letter,
+    is_unspaced,
+    lower,
+)
+from climbstream.builder.features.words import code_points
+
+_SEPARATOR = np.uint32(0)
+_ALONE = np.uint32(1 << 30)
+"""Flag of a character that is a word."""
+_INVISIBLE, _APOSTROPHE = np.uint32(1 << 31), np.uint32(1 << 31 | 1)
+_POINT = np.uint32((1 << 21) - 1)
+_KNOWN = 0x40000
+"""Code points from here on separate words."""
+
+
+def hash_words(text: str) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """Hash the words of ``text``: uint64 ``[w]``; and bool ``[w]``, whether it is a character.
+
+    A character is a word in scripts without spaces.
+    """
+    if text.isascii():
+        points: NDArray[Any] = np.frombuffer(text.encode(), np.uint8)
+    else:
+        points = code_points(text)
+    hashes, alone = _hash(points, _TABLE)
+    return hashes, alone
+
+
+@njit(cache=True)
+def _tabulate() -> Any:
+    """Say of each code point what it adds to a word: its small letter, with the flags above."""
+    table = np.zeros(_KNOWN, np.uint32)
+    for n in range(_KNOWN):
+        point = np.uint32(n)
+        if is_letter(point) or is_digit(point):
+            table[n] = np.uint32(lower(point)) | (_ALONE if is_unspaced(point) else _SEPARATOR)
+        elif is_invisible(point):
+            table[n] = _INVISIBLE
+        elif point == 0x27 or point == 0x2019:
+            table[n] = _APOSTROPHE
+    return table
+
+
+_TABLE = _tabulate()
+
+
+@njit(cache=True, nogil=True)
+def _hash(points: Any, table: Any) -> Any:
+    most = len(points)
+    hashes, alone = np.empty(most, np.uint64), np.zeros(most, np.bool_)
+    start, prime = np.uint64(14695981039346656037), np.uint64(1099511628211)
+    count = 0
+    value = start
+    inside = False
+    for at in range(most + 1):
+        kind = _SEPARATOR
+        if at < most and points[at] < _KNOWN:
+            kind = table[points[at]]
+        if kind != _SEPARATOR and kind < _ALONE:
+            value = (value ^ np.uint64(kind)) * prime
+            inside = True
+            continue
+        if inside:
+            if kind == _INVISIBLE:
+                continue
+            if kind == _APOSTROPHE and _joins(points, table, at):
+                value = (value ^ np.uint64(0x27)) * prime
+                continue
+            hashes[count] = (value ^ (value >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+            count += 1
+            value, inside = start, False
+        if kind >= _ALONE and kind < _INVISIBLE:
+            value = (start ^ np.uint64(kind & _POINT)) * prime
+            hashes[count] = (value ^ (value >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+            alone[count] = True
+            count += 1
+            value = start
+    return hashes[:count], alone[:count]
+
+
+@njit(cache=True, nogil=True)
+def _joins(points: Any, table: Any, at: Any) -> Any:
+    """Whether an apostrophe stands between letters."""
+    if at + 1 >= len(points) or points[at - 1] >= _KNOWN or points[at + 1] >= _KNOWN:
+        return False
+    before, after = table[points[at - 1]], table[points[at + 1]]
+    letters = _SEPARATOR < before < _INVISIBLE and _SEPARATOR < after < _INVISIBLE
+    digits = is_digit(np.uint32(points[at - 1])) or is_digit(np.uint32(points[at + 1]))
+    return letters and not digits

@@ -1,0 +1,92 @@
+"""Leaks: whether a search's own targets stand in the shards that it searches on.
+
+A mixture that is best for a target whose questions are in the shards is best at having the leak.
+"""
+
+import contextlib
+import io
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from climbstream.loader.cli.main import call
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.files import default_cache, hash_json, read_json, write_json
+from climbstream.loader.core.log import get_logger
+from climbstream.loader.formats.directory import ShardDirectory
+from climbstream.search.evaluation.questions import Question
+from climbstream.search.evaluation.targets import Target, load_target
+
+logger = get_logger(__name__)
+
+
+def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> None:
+    """Warn of each target with items that stand in documents of the shards; say how many.
+
+    What was found of the same targets in the same shards is kept in the cache, and not looked for
+    again.
+
+    Raises:
+        InvalidDataError: ``strict``, and there are such items.
+        UsageError: A target does not exist; or ``strict``, and what looks for them is not
+            installed.
+    """
+    targets = [load_target(directory, spec) for spec in dict.fromkeys(specs)]
+    plan = [ShardDirectory(directory).manifest.fingerprint, [t.fingerprint for t in targets]]
+    kept = default_cache() / "contamination" / f"{hash_json(plan)}.json"
+    if not kept.exists():
+        try:
+            _look(directory, targets, kept)
+        except ModuleNotFoundError as error:
+            message = (
+                f"the targets were not looked for in the shards: {error.name} is not installed; "
+                "say pip install 'climbstream[build]'"
+            )
+            if strict:
+                raise UsageError(f"{message}, or leave out --strict") from None
+            logger.warning(message)
+            return
+    parts = read_json(kept)["tasks"]
+    leaks = [_leak(t.name, part) for t, part in zip(targets, parts, strict=True) if part["found"]]
+    if leaks and strict:
+        raise InvalidDataError(
+            f"{'; '.join(leaks)}. Build without them (climb build --decontaminate), take another "
+            "target, or leave out --strict"
+        )
+    for leak in leaks:
+        logger.warning(
+            f"{leak}. The best mixture may be the one that has the leak: climb contamination "
+            "lists it, climb build --decontaminate leaves it out"
+        )
+
+
+def _leak(name: str, part: dict[str, Any]) -> str:
+    clusters = ", ".join(f"{cluster} {count:,}" for cluster, count in part["clusters"].items())
+    return (
+        f"target {name}: {part['found']:,} of its {part['items']:,} items stand in "
+        f"{part['documents']:,} documents of the shards ({clusters})"
+    )
+
+
+def _look(directory: Path, targets: Sequence[Target], kept: Path) -> None:
+    """Run ``climb contamination`` on the items of ``targets``, and keep its report."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for number, target in enumerate(targets):
+            lines = [json.dumps(_record(item)) for item in (*target.validation, *target.test)]
+            files.append(Path(folder) / f"{number}.jsonl")
+            files[-1].write_text("\n".join(lines), encoding="utf-8")
+        report = Path(folder) / "report.json"
+        with contextlib.redirect_stdout(io.StringIO()):
+            call(["contamination", str(directory), *map(str, files), "--out", str(report)])
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_json(kept, read_json(report))
+
+
+def _record(item: str | Question) -> dict[str, Any]:
+    """Return an item as a line of a task."""
+    if isinstance(item, str):
+        return {"text": item}
+    return {"query": item.query, "choices": list(item.choices), "gold": item.gold}

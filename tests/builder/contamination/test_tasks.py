@@ -1,0 +1,108 @@
+"""Tests of tasks: the usual ways to write a question, in any file."""
+
+import gzip
+import json
+
+import pytest
+
+from climbstream.builder.contamination.tasks import item_of, read_tasks
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+
+RECORDS = {
+    "own": ({"query": "Question: Who?\nAnswer:", "choices": ["a", "b"], "gold": 1}, "Who?", "b"),
+    "arc": (
+        {
+            "question": "Who?",
+            "choices": {"text": ["a", "b"], "label": ["A", "B"]},
+            "answerKey": "B",
+        },
+        "Who?",
+        "b",
+    ),
+    "old arc": (
+        {
+            "question": {"stem": "Who?", "choices": [{"text": "a"}, {"text": "b"}]},
+            "answerKey": "A",
+        },
+        "Who?",
+        "a",
+    ),
+    "piqa": ({"goal": "To sew", "sol1": "a", "sol2": "b", "label": 1}, "To sew", "b"),
+    "hellaswag": ({"ctx": "A man", "endings": ["a", "b"], "label": "1"}, "A man", "b"),
+    "winogrande": (
+        {"sentence": "He _ it", "option1": "a", "option2": "b", "answer": "1"},
+        "He _ it",
+        "a",
+    ),
+    "squad": (
+        {"context": "Text.", "question": "Who?", "answers": {"text": ["a"], "answer_start": [0]}},
+        "Text.\nWho?",
+        "a",
+    ),
+    "mmlu": ({"question": "Who?", "choices": ["a", "b"], "answer": 0}, "Who?", "a"),
+    "gsm8k": ({"question": "How many?", "answer": "4"}, "How many?", "4"),
+    "human eval": (
+        {"prompt": "def f():", "canonical_solution": "return 1"},
+        "def f():",
+        "return 1",
+    ),
+    "text": ({"text": "Only text."}, "Only text.", ""),
+    "sentences compete": ({"query": "", "choices": ["a c", "b c"], "gold": 1}, "b c", ""),
+    "lm-eval sample": (
+        {"doc_id": 3, "doc": {"question": "Who?", "answer": "a"}, "arguments": [["x", "y"]]},
+        "Who?",
+        "a",
+    ),
+    "lm-eval sample of unusual fields": (
+        {"doc": {"x": 1}, "arguments": {"gen_args_0": {"arg_0": "Who?"}}, "target": "a"},
+        "Who?",
+        "a",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_record_of_a_usual_data_set_has_its_question_and_its_right_answer(name):
+    record, question, answer = RECORDS[name]
+    item = item_of(record, "line 1")
+    assert (item.question, item.answer) == (question, answer)
+
+
+def test_a_record_without_a_question_is_named_with_its_fields():
+    with pytest.raises(InvalidDataError, match=r"line 7 holds no question.*its fields are x, y"):
+        item_of({"x": 1, "y": 2}, "line 7")
+
+
+def test_text_is_an_item_a_block(tmp_path):
+    path = tmp_path / "task.txt"
+    path.write_text("one\nmore\n\n\ntwo\n")
+    (task,) = read_tasks([str(path)])
+    assert [item.question for item in task.items] == ["one\nmore", "two"]
+
+
+def test_json_lines_one_array_and_packed_lines_hold_the_same_items(tmp_path):
+    records = [{"id": "a", "question": "Who?"}, {"id": "b", "question": "What?"}]
+    lines = "\n".join(map(json.dumps, records))
+    (tmp_path / "task.jsonl").write_text(lines)
+    (tmp_path / "task.json").write_text(json.dumps(records))
+    (tmp_path / "task.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    tasks = read_tasks([str(tmp_path / f"task.{kind}") for kind in ("jsonl", "json", "jsonl.gz")])
+    assert len({task.items for task in tasks}) == 1
+    assert [item.id for item in tasks[0].items] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (None, UsageError, "there is no such file"),
+        (b"{broken\n", InvalidDataError, "line 1 is no JSON"),
+        (b"\n\n", InvalidDataError, "holds no item"),
+        (b"[1]", InvalidDataError, "record 1 is no object"),
+    ],
+)
+def test_a_file_that_is_no_task_is_said_to_be_none(tmp_path, content, error, message):
+    path = tmp_path / "task.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(error, match=message):
+        read_tasks([str(path)])

@@ -1,0 +1,81 @@
+"""Tests of the look for a search's own targets in its shards."""
+
+import json
+import random
+
+import pytest
+
+from climbstream.builder import import_corpus
+from climbstream.loader.cli.main import run
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.search.cli import leaks
+from climbstream.search.cli.leaks import check_targets
+
+WORDS = [f"{a}{b}" for a in "kar mol tin ses pur".split() for b in "a el ino us ard im".split()]
+
+
+def words(seed, count):
+    rng = random.Random(seed)
+    return " ".join(rng.choice(WORDS) for _ in range(count))
+
+
+@pytest.fixture
+def leaky(tmp_path, monkeypatch):
+    """Shards of which one document holds the second of four questions, and the task."""
+    monkeypatch.setenv("CLIMBSTREAM_CACHE", str(tmp_path / "cache"))
+    questions = [words(f"question {n}", 20) for n in range(4)]
+    rows = [{"text": words(n, 90), "cluster": n % 2} for n in range(12)]
+    rows[5]["text"] += f"\n{questions[1].upper()}?"
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    import_corpus([str(tmp_path / "rows.jsonl")], tmp_path / "shards", workers=1)
+    lines = [json.dumps({"query": q, "choices": ["yes", "no"], "gold": 0}) for q in questions]
+    (tmp_path / "task.jsonl").write_text("\n".join(lines))
+    (tmp_path / "clean.jsonl").write_text(f"{lines[0]}\n{lines[2]}")
+    return tmp_path
+
+
+def test_a_target_in_the_shards_is_told_with_its_counts(leaky, caplog):
+    caplog.set_level("WARNING", logger="climbstream")
+    check_targets(leaky / "shards", [str(leaky / "task.jsonl")], strict=False)
+    assert "1 of its 4 items stand in 1 documents of the shards (c01 1)" in caplog.text
+
+
+def test_the_part_of_wrong_answers_is_looked_for_as_its_task(leaky, caplog):
+    caplog.set_level("WARNING", logger="climbstream")
+    check_targets(leaky / "shards", [f"error={leaky / 'task.jsonl'}"], strict=False)
+    assert "1 of its 4 items" in caplog.text
+
+
+def test_a_target_that_is_not_in_the_shards_is_not_told(leaky, caplog):
+    caplog.set_level("WARNING", logger="climbstream")
+    check_targets(leaky / "shards", [str(leaky / "clean.jsonl")], strict=True)
+    assert caplog.text == ""
+
+
+def test_strict_refuses_a_target_in_the_shards(leaky):
+    with pytest.raises(InvalidDataError, match=r"1 of its 4 items .* leave out --strict"):
+        check_targets(leaky / "shards", [str(leaky / "task.jsonl")], strict=True)
+
+
+def test_what_was_looked_for_is_not_looked_for_again(leaky, monkeypatch):
+    check_targets(leaky / "shards", [str(leaky / "task.jsonl")], strict=False)
+    monkeypatch.setattr(leaks, "call", lambda _: pytest.fail("it was looked for again"))
+    with pytest.raises(InvalidDataError, match="1 of its 4 items"):
+        check_targets(leaky / "shards", [str(leaky / "task.jsonl")], strict=True)
+
+
+def test_the_search_ends_with_3_before_a_proxy_is_trained(leaky, capsys):
+    out = leaky / "search"
+    arguments = ["search", leaky / "shards", "--target", leaky / "task.jsonl", "--out", out]
+    more = "--preset climb --budget 4 --proxy-tokens 2048 --seq-len 64 --batch-rows 8 --strict"
+    assert run([*map(str, arguments), *more.split()]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "1 of its 4 items" in captured.err
+    assert len((out / "trials.jsonl").read_text().splitlines()) == 1, "settings, and no trial"
+
+
+def test_strict_and_no_look_exclude_each_other(leaky, capsys):
+    arguments = ["search", leaky / "shards", "--target", leaky / "task.jsonl", "--out", leaky / "o"]
+    assert run([*map(str, arguments), "--strict", "--skip-check"]) == 2
+    assert "give one of them" in capsys.readouterr().err
