@@ -23,6 +23,7 @@ from climbstream.loader.weights.log import WeightsLog
 from climbstream.loader.weights.request import (
     REQUEST,
     open_weights_log,
+    read_clusters,
     with_named_weights,
     write_request,
 )
@@ -147,7 +148,8 @@ def weights(
             raise UsageError("--only, --ramp and --why go with weights; name some, as c03=0.4")
         show(_log_value(run, log), _log_text(run, log), as_json=as_json)
         return
-    change = WeightsUpdate(with_named_weights(log, _shares(named), only=only), ramp or 0, why)
+    mixture = with_named_weights(log, _shares(named), only=only, clusters=read_clusters(run))
+    change = WeightsUpdate(mixture, ramp or 0, why)
     path = write_request(run, change, log.head)
     way = f"in {change.ramp:,} steps" if change.ramp else "at once"
     text = (
