@@ -246,6 +246,7 @@ class MixtureLoader:
             rows,
             _open_log(weights_log, rank),
             why_none=f"no shard of {self.seq_len} tokens",
+            longest={source.name: source.longest for source in sources},
             agreement=_check_agreement(agreement, rank, world_size, live=live),
         )
         self._begin_weights(self._start(weights, others))
@@ -592,11 +593,19 @@ def _check_numbers(seq_len: int, batch_rows: int, rank: int, world_size: int, la
     valid = _divisors(int(np.gcd(lanes, batch_rows)))
     if world_size not in valid:
         raise UsageError(
-            f"{world_size} ranks cannot share {batch_rows} rows a batch in {lanes} lanes evenly; "
+            f"{_remedy(batch_rows, world_size, lanes)} would do: {world_size} ranks cannot share "
+            f"{batch_rows} rows a batch in {lanes} lanes evenly; "
             f"world_size may be {', '.join(map(str, valid))}"
         )
     if not 0 <= rank < world_size:
         raise UsageError(f"rank {rank} of {world_size}; ranks are 0 to {world_size - 1}")
+
+
+def _remedy(batch_rows: int, world_size: int, lanes: int) -> str:
+    """Name the numbers, near those asked for, that ``world_size`` ranks can share evenly."""
+    wanted = {"batch_rows": batch_rows, "lanes": lanes}
+    fits = {name: -(-value // world_size) * world_size for name, value in wanted.items()}
+    return " and ".join(f"{name}={n}" for name, n in fits.items() if n != wanted[name])
 
 
 def _check_choice(what: str, choice: str, choices: Sequence[str]) -> None:

@@ -67,6 +67,12 @@ def open_weights_log(run: Path) -> WeightsLog:
     return log
 
 
+def has_begun(run: Path) -> bool:
+    """Whether a weights log with at least one record lies in the folder ``run``."""
+    path = run / LOG
+    return path.exists() and path.stat().st_size > 0
+
+
 def write_clusters(request: Path, names: Sequence[str]) -> None:
     """Say beside the file ``request`` which clusters it may name, where `climb weights` looks."""
     path = request.with_name(CLUSTERS)

@@ -226,6 +226,13 @@ def search(
 @click.option("--tokens", type=int, required=True, help="To train on in all.")
 @click.option("--max-epochs", type=float, help="Of each cluster.  [default: no limit]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@click.option(
+    "--save-every",
+    type=click.IntRange(min=1),
+    default=500,
+    show_default=True,
+    help="Steps between checkpoints; a run that is killed loses the steps since the last.",
+)
 @timeout_option("Give up ranks that have not come for so long.  [default: 600]")
 @_tensorboard_option
 @_model_options
@@ -237,6 +244,7 @@ def train(
     tokens: int,
     max_epochs: float | None,
     out: Path,
+    save_every: int,
     tensorboard: bool,
     seed: int,
     as_json: bool,
@@ -244,9 +252,10 @@ def train(
 ) -> None:
     """Train one model on the shards in DIRECTORY, a folder or URL; leave it in OUT/model.
 
-    A run that was interrupted goes on when the same command is run again. Several processes train
-    it together by torchrun --no-python --nproc-per-node N climb train ..., one a GPU where there
-    are some; N divides 8 and the rows of a batch, and may be another one when the run goes on.
+    A run that was interrupted goes on from its last checkpoint when the same command is run again;
+    Ctrl-C and SIGTERM save one before they end it. Several processes train it together by torchrun
+    --no-python --nproc-per-node N climb train ..., one a GPU where there are some; N divides 8 and
+    the rows of a batch, and may be another one when the run goes on.
 
     A schedule is {"version": 1, "schedule": [{"step": 0, "weights": {...}}, {"step": 1000,
     "weights": {...}, "ramp": 200}]}: at step 1000 weights begin to change, and have changed after
@@ -260,7 +269,7 @@ def train(
     from climbstream.search.training.run import train_run  # noqa: PLC0415
 
     result = train_run(
-        directory, weights, settings, seed, out, max_epochs, _writers(out, tensorboard)
+        directory, weights, settings, seed, out, max_epochs, _writers(out, tensorboard), save_every
     )
     if not is_first():
         return
