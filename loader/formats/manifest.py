@@ -209,6 +209,8 @@ class Manifest:
         try:
             data = store.read(MANIFEST, _MOST_BYTES)
         except (FileNotFoundError, NotADirectoryError):
+            if "://" not in str(store):
+                _check_there(Path(str(store)))
             raise InvalidDataError(
                 f"{directory} is no shard directory: it has no {MANIFEST}. "
                 "If a build was interrupted, run the same `climb build` again; it goes on"
@@ -219,6 +221,15 @@ class Manifest:
             return cls.from_json(value)
         except InvalidDataError as error:
             raise InvalidDataError(f"{path}: {error}") from None
+
+
+def _check_there(directory: Path) -> None:
+    """Raise `InvalidDataError` if nothing is at ``directory``."""
+    if not directory.exists():
+        raise InvalidDataError(
+            f"{directory} is no shard directory: nothing is there (looked in "
+            f"{directory.absolute().parent}); name a folder that climb build, import or pull made"
+        )
 
 
 def cluster_folder(directory: Folder, name: str) -> Folder:
