@@ -25,7 +25,7 @@ from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.renamed import renamed_attribute, renamed_parameters
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import Manifest
-from climbstream.loader.formats.mixture import ONE, Mixture
+from climbstream.loader.formats.mixture import ONE, Mixture, read_weights
 from climbstream.loader.reading.collator import Batch, Collator
 from climbstream.loader.reading.gather import count_padding
 from climbstream.loader.reading.open_shards import OpenShards
@@ -39,6 +39,7 @@ from climbstream.loader.storage.store import Store
 from climbstream.loader.weights.agreement import Agreement
 from climbstream.loader.weights.controller import WeightsController
 from climbstream.loader.weights.log import WeightsLog
+from climbstream.loader.weights.request import write_clusters
 from climbstream.loader.weights.schedule import Schedule
 from climbstream.loader.weights.sources import WeightsCallable, WeightsFile
 from climbstream.loader.weights.update import WeightsUpdate
@@ -118,7 +119,8 @@ class MixtureLoader:
     >>> rows = [{"text": f"story {n} " * 40, "cluster": n % 2} for n in range(20)]
     >>> _ = (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     >>> _ = import_corpus([str(folder / "rows.jsonl")], folder / "shards", workers=1)
-    >>> loader = MixtureLoader(folder / "shards", {"c00": 3, "c01": 1}, seq_len=16, batch_rows=8)
+    >>> weights = {"c00": 0.75, "c01": 0.25}
+    >>> loader = MixtureLoader(folder / "shards", weights, seq_len=16, batch_rows=8)
     >>> next(loader)["input_ids"].shape
     torch.Size([8, 16])
     >>> loader.step, loader.tokens_served
@@ -131,6 +133,7 @@ class MixtureLoader:
         directory: str | Path | Store | ShardDirectory,
         weights: Weights = None,
         *,
+        others: str | None = None,
         seq_len: int,
         batch_rows: int,
         rank: int = 0,
@@ -160,6 +163,9 @@ class MixtureLoader:
                 ``https://``).
             weights: A mixture, weights by name, the file of a mixture, or a `Schedule` of several;
                 default: token shares, or what ``weights_log`` holds.
+            others: What weights by name mean that do not sum to 1. ``scale``: they are scaled, and
+                clusters that are not named get nothing. ``keep``: they are shares of all tokens,
+                and the others share the rest in the proportion of their tokens.
             seq_len: Tokens of a row.
             batch_rows: Rows of a global batch, over all ranks.
             rank: Which rank this is, from 0.
@@ -192,6 +198,7 @@ class MixtureLoader:
 
         Raises:
             UsageError: Numbers that do not fit each other; the message lists those that do.
+                Weights by name do not sum to 1, and ``others`` is not said.
             InvalidDataError: No shard directory; a mixture for other clusters; a cluster with
                 weight but without one row of tokens.
             RemoteError: A store did not give what was asked.
@@ -239,11 +246,14 @@ class MixtureLoader:
             rows,
             _open_log(weights_log, rank),
             why_none=f"no shard of {self.seq_len} tokens",
+            longest={source.name: source.longest for source in sources},
             agreement=_check_agreement(agreement, rank, world_size, live=live),
         )
-        self._begin_weights(_start(weights))
+        self._begin_weights(self._start(weights, others))
         if rank == 0:
             self._weights.open(_sources(weights_file, weights_function, self._weights))
+            if weights_file is not None:
+                write_clusters(Path(weights_file), self.names)
         self._ledger = Ledger(Path(ledger)) if ledger is not None and rank == 0 else None
         self._lookahead = Lookahead(
             BatchPlanner.for_run(
@@ -410,6 +420,7 @@ class MixtureLoader:
         self,
         weights: Mixture | Mapping[str, float],
         *,
+        others: str | None = None,
         ramp: int = 0,
         why: str = "",
         at_step: int | None = None,
@@ -420,7 +431,10 @@ class MixtureLoader:
         returned. Without one, every rank calls it with the same arguments after the same step.
 
         Args:
-            weights: By name; scaled to sum 1.
+            weights: By name; they sum to 1, or ``others`` says what is meant.
+            others: ``keep``: the weights are shares of all tokens, and the other clusters share the
+                rest in the proportion that they have by the last change, as `climb weights` has
+                it. ``scale``: the weights are scaled to 1, and the others get nothing.
             ramp: Steps until they are reached.
             why: For the log.
             at_step: First step that they hold for; default: as soon as can be.
@@ -430,10 +444,12 @@ class MixtureLoader:
 
         Raises:
             UsageError: ``at_step`` has been served, lies before a change that is logged, or is
-                not to be chosen.
+                not to be chosen; the weights do not sum to 1, and ``others`` is not said.
             InvalidDataError: The weights do not fit the clusters.
         """
-        mixture = weights if isinstance(weights, Mixture) else Mixture.of(weights)
+        last = self._weights.log.records[-1]
+        now = {name: w for name, w in last.weights.items() if name not in last.capped}
+        mixture = read_weights(weights, others, now)
         position = self._lookahead.position()
         self._lookahead.note_served()
         at_step = self._weights.change(WeightsUpdate(mixture, ramp, why), position.step, at_step)
@@ -498,6 +514,18 @@ class MixtureLoader:
                 Opening(shards=where, max_epochs=self._limits.epochs, state=self._state())
             )
 
+    def _start(self, weights: Weights, others: str | None) -> Mixture | Schedule | None:
+        """Read what the run begins with."""
+        if weights is None or isinstance(weights, Schedule):
+            return weights
+        if isinstance(weights, str | Path):
+            return Mixture.load(weights)
+        now = self._token_shares().weights if others == "keep" else {}
+        return read_weights(weights, others, now)
+
+    def _token_shares(self) -> Mixture:
+        return served_shares(self.shards, self.seq_len, self.pack)
+
     def _begin_weights(self, start: Mixture | Schedule | None) -> None:
         """Begin the weights log with ``start``, or with token shares, or check that it did."""
         if (
@@ -506,16 +534,7 @@ class MixtureLoader:
             and (misfit := self.manifest.misfit(start))
         ):
             logger.warning(misfit)
-        self._weights.begin(start, lambda: served_shares(self.shards, self.seq_len, self.pack))
-
-
-def _start(weights: Weights) -> Mixture | Schedule | None:
-    """Read what a run begins with."""
-    if weights is None or isinstance(weights, Mixture | Schedule):
-        return weights
-    if isinstance(weights, str | Path):
-        return Mixture.load(weights)
-    return Mixture.of(weights)
+        self._weights.begin(start, self._token_shares)
 
 
 def _open_log(path: str | Path | None, rank: int) -> WeightsLog:
@@ -574,11 +593,19 @@ def _check_numbers(seq_len: int, batch_rows: int, rank: int, world_size: int, la
     valid = _divisors(int(np.gcd(lanes, batch_rows)))
     if world_size not in valid:
         raise UsageError(
-            f"{world_size} ranks cannot share {batch_rows} rows a batch in {lanes} lanes evenly; "
+            f"{_remedy(batch_rows, world_size, lanes)} would do: {world_size} ranks cannot share "
+            f"{batch_rows} rows a batch in {lanes} lanes evenly; "
             f"world_size may be {', '.join(map(str, valid))}"
         )
     if not 0 <= rank < world_size:
         raise UsageError(f"rank {rank} of {world_size}; ranks are 0 to {world_size - 1}")
+
+
+def _remedy(batch_rows: int, world_size: int, lanes: int) -> str:
+    """Name the numbers, near those asked for, that ``world_size`` ranks can share evenly."""
+    wanted = {"batch_rows": batch_rows, "lanes": lanes}
+    fits = {name: -(-value // world_size) * world_size for name, value in wanted.items()}
+    return " and ".join(f"{name}={n}" for name, n in fits.items() if n != wanted[name])
 
 
 def _check_choice(what: str, choice: str, choices: Sequence[str]) -> None:

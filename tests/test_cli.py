@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
 import types
@@ -14,7 +15,9 @@ import click
 import pytest
 
 from climbstream.loader.cli import main as cli
-from climbstream.loader.cli.main import COMMANDS, call, run
+from climbstream.loader.cli.examples import EXAMPLES
+from climbstream.loader.cli.main import COMMANDS, call, root, run
+from climbstream.loader.cli.options import COUNT
 from climbstream.loader.core import errors
 from climbstream.loader.core.console import text_table
 from climbstream.loader.core.files import lock
@@ -424,3 +427,92 @@ def test_a_table_is_set_in_columns():
         "c00      sea, anchor      12",
         "c01      oven          3,456",
     ]
+
+
+# What people type.
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_ends_with_two_examples_that_it_takes(capsys, name):
+    assert run([name, "--help"]) == 0
+    said = capsys.readouterr().out
+    lines = [line.strip() for line in said.splitlines()]
+    assert lines[lines.index("Examples:") + 1 :] == list(EXAMPLES[name])
+    assert len(EXAMPLES[name]) == 2
+    command = root.get_command(click.Context(root), name)
+    assert command is not None
+    for example in EXAMPLES[name]:
+        program, called, *arguments = shlex.split(example)
+        assert (program, called) == ("climb", name)
+        command.make_context(name, arguments)  # parsed as it stands; nothing is run
+
+
+def test_the_help_of_search_has_its_options_in_groups(capsys):
+    assert run(["search", "--help"]) == 0
+    said = capsys.readouterr().out
+    headings = ["What to be good at:", "Limits of weights:", "Proxies:", "How it runs:"]
+    assert [said.index(heading) for heading in headings] == sorted(
+        said.index(heading) for heading in headings
+    )
+    command = root.get_command(click.Context(root), "search")
+    assert command is not None
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert said.count(f"  {max(parameter.opts, key=len)} ") == 1, parameter.name
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("1000000", 10**6),
+        ("1_000_000", 10**6),
+        ("1,000,000", 10**6),
+        ("1e6", 10**6),
+        ("10M", 10**7),
+        ("2.5k", 2500),
+        ("3B", 3 * 10**9),
+        ("4GiB", 4 << 30),
+        ("1.5 tib", 3 << 39),
+        ("0.1e1", 1),
+    ],
+)
+def test_a_count_is_read_as_people_write_it(text, number):
+    assert COUNT.convert(text, None, None) == number
+
+
+@pytest.mark.parametrize(
+    "text", ["", "M", "ten", "1.5", "10X", "1e-3", "e6", ".", "1e", "nan", "inf"]
+)
+def test_what_is_no_count_is_refused_with_what_is(text):
+    with pytest.raises(click.BadParameter, match="say 1000000, 1e6, 10M or 4GiB"):
+        COUNT.convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["0", "-5", "-1e6"])
+def test_a_count_is_one_or_more(text):
+    with pytest.raises(click.BadParameter, match="is not in the range x>=1"):
+        COUNT.convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("isnpect", "inspect"), ("serach", "search"), ("trian", "train")]
+)
+def test_a_command_that_is_mistyped_gets_a_suggestion(capsys, typed, meant):
+    assert run([typed]) == 2
+    assert f"No such command '{typed}'. Did you mean {meant}" in capsys.readouterr().err
+
+
+def test_a_command_like_no_other_gets_no_suggestion(capsys):
+    assert run(["qqqq"]) == 2
+    assert "No such command 'qqqq'.\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify", "search", "train"])
+def test_a_folder_that_is_not_there_is_said_not_to_be(capsys, tmp_path, command):
+    place, out = tmp_path / "nosuch", str(tmp_path / "out")
+    more = {
+        "search": ["--target", "cluster=c00", "--out", out],
+        "train": ["--tokens", "1e6", "--out", out],
+    }
+    assert run([command, str(place), *more.get(command, [])]) == 3
+    assert f"{place} is no shard directory: nothing is there" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import click
 
 from climbstream.builder.settings import IDS, SCORES, THRESHOLDS, BuildSettings
 from climbstream.loader.cli.main import task_timeout_option
-from climbstream.loader.cli.options import json_option, show
+from climbstream.loader.cli.options import COUNT, json_option, show
 from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import read_json
@@ -81,7 +81,7 @@ def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 @click.option("--merge-height", type=float, help="Merge to this Ward height, not to --clusters.")
 @click.option("--balanced", is_flag=True, default=None, help="Clusters of more even sizes.")
 @click.option("--restarts", type=int, help="Starts of k-means.  [default: 2]")
-@click.option("--sample", type=int, help="Documents to fit on.  [default: 32000]")
+@click.option("--sample", type=COUNT, help="Documents to fit on.  [default: 32000]")
 @click.option("--thresholds", type=click.Choice(list(THRESHOLDS)), help=_PRESETS)
 @click.option("--languages", callback=_split, help=_LANGUAGES)
 @click.option("--min-document-score", multiple=True, callback=_least, help=_LEAST)
@@ -96,7 +96,7 @@ def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 @click.option("--embed", help="tfidf, st:NAME, m2v:NAME or column:NAME.  [default: tfidf]")
 @click.option("--score", "scores", multiple=True, callback=_pairs, help=_SCORE)
 @click.option("--tokenizer", help="Hugging Face tokenizer.  [default: train a BPE]")
-@click.option("--vocab-size", type=int, help="Tokens of a trained tokenizer.  [default: 32768]")
+@click.option("--vocab-size", type=COUNT, help="Tokens of a trained tokenizer.  [default: 32768]")
 @click.option("--eos-token", help="Name of the token that ends a document.  [default: its files']")
 @click.option("--eos-id", type=int, help="Number of that token.")
 @click.option("--no-eos", is_flag=True, default=None, help="End documents with no token.")

@@ -14,7 +14,7 @@ from climbstream.builder.importer.settings import ImportSettings
 from climbstream.builder.publisher.repo_files import WHAT, PublishSettings, collect, size_of
 from climbstream.builder.publisher.upload import Publisher
 from climbstream.loader.cli.main import task_timeout_option, timeout_option
-from climbstream.loader.cli.options import json_option, show
+from climbstream.loader.cli.options import COUNT, json_option, show
 from climbstream.loader.core.console import say, text_table
 from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import IntegrityError
@@ -39,7 +39,7 @@ from climbstream.loader.tools.verify import verify_directory
 @click.option("--tokens", default="tokens", show_default=True, help="Column of token ids.")
 @click.option("--text", default="text", show_default=True, help="Column of text.")
 @click.option("--tokenizer", help="Hugging Face tokenizer, of the tokens or for the text.")
-@click.option("--vocab-size", type=int, help="Token ids are below this.")
+@click.option("--vocab-size", type=COUNT, help="Token ids are below this.")
 @click.option("--eos-token", help="Name of the token that ends a document.")
 @click.option("--eos-id", type=int, help="Number of that token; -1: none.")
 @click.option("--no-eos", is_flag=True, help="End documents with no token.")
@@ -75,7 +75,7 @@ def import_(
 @click.option("--to", type=click.Choice(LAYOUTS), required=True, help="Layout.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--mixture", help="File, or hf://OWNER/NAME.  [default: token shares]")
-@click.option("--tokens", type=click.IntRange(min=1), help="To draw by the mixture, shuffled.")
+@click.option("--tokens", type=COUNT, help="To draw by the mixture, shuffled.")
 @click.option("--text", is_flag=True, help="Rows of text, as the tokenizer reads the tokens.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
 @task_timeout_option
@@ -125,7 +125,7 @@ def export(
 @click.option(
     "--mixture", type=click.Path(path_type=Path), help="File of one, or the folder of a search."
 )
-@click.option("--tokens", type=click.IntRange(min=1), help="To draw by the mixture.")
+@click.option("--tokens", type=COUNT, help="To draw by the mixture.")
 @click.option("--text", is_flag=True, help="Tables of text, where the licence allows that.")
 @click.option(
     "--work",

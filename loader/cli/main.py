@@ -5,6 +5,7 @@ stderr is progress. An error of ours is one line and its exit code
 (`climbstream.loader.core.errors`); a traceback is shown with ``--debug`` alone.
 """
 
+import difflib
 import importlib
 import io
 import os
@@ -24,6 +25,7 @@ from climbstream.loader.core.signals import AGAIN, Stopped, unwind_on_signals
 from climbstream.loader.core.streams import keep_streams
 from climbstream.loader.core.visible_text import visible
 
+from .examples import EXAMPLES
 from .options import F
 
 
@@ -132,7 +134,19 @@ class _LazyGroup(click.Group):
         command = getattr(importlib.import_module(module), name)
         if not isinstance(command, click.Command):
             raise TypeError(f"{module}:{name} is no command")
+        if examples := EXAMPLES.get(cmd_name):
+            command.epilog = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As that of click, and a name that is none gets those that it may have meant."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], COMMANDS, n=2)
+            hint = f" Did you mean {' or '.join(close)}?" if close else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -1,13 +1,74 @@
 """What commands have in common: the option ``--json``, NAME=NUMBER, results on stdout."""
 
+import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import click
 
 from climbstream.loader.core.visible_text import visible, visible_json
 
+_PREFIXES = dict(zip("kmgt", range(1, 5), strict=True))
+_UNITS = {
+    "": 1,
+    "b": 10**9,
+    **{f"{name}{end}": 1000**power for name, power in _PREFIXES.items() for end in ("", "b")},
+    **{f"{name}ib": 1024**power for name, power in _PREFIXES.items()},
+}
+"""Factors by unit in small letters; B is a billion, as tokens are counted."""
+_NUMBER = re.compile(r"([+-]?[\d_,]*\.?\d*(?:e[+-]?\d+)?)\s*([a-z]*)", re.IGNORECASE)
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Count(click.ParamType):  # type: ignore[type-arg] # generic in later releases alone
+    """A whole number as people write it: ``1000000``, ``1_000_000``, ``1e6``, ``10M``, ``4GiB``."""
+
+    name = "count"
+
+    def __init__(self, least: int = 1) -> None:
+        self.least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read ``value``; what is no whole number, or too small, is refused."""
+        if isinstance(value, int):
+            number = Decimal(value)
+        else:
+            match = _NUMBER.fullmatch(str(value).strip())
+            digits, unit = match.groups() if match else ("", "")
+            try:
+                number = Decimal(re.sub("[_,]", "", digits)) * _UNITS[unit.lower()]
+            except (ArithmeticError, KeyError):
+                self.fail(f"{value!r} is no number; say 1000000, 1e6, 10M or 4GiB", param, ctx)
+        if number != number.to_integral_value():
+            self.fail(f"{value!r} is no whole number; say 1000000, 1e6, 10M or 4GiB", param, ctx)
+        if number < self.least:
+            self.fail(f"{value} is not in the range x>={self.least}.", param, ctx)
+        return int(number)
+
+
+COUNT = Count()
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists its options in groups, each under a heading."""
+
+    def __init__(self, *args: Any, groups: dict[str, str], **kwargs: Any) -> None:
+        """Take ``groups``: names of parameters, with spaces between, by heading."""
+        super().__init__(*args, **kwargs)
+        self.groups = {heading: names.split() for heading, names in groups.items()}
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the groups in their order, and then what is in none."""
+        options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
+        records = {option.name: option.get_help_record(ctx) for option in options}
+        grouped = {name for names in self.groups.values() for name in names}
+        others = [name for name in records if name not in grouped]
+        for heading, names in {**self.groups, "Other options": others}.items():
+            if rows := [record for name in names if (record := records[name]) is not None]:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
 
 
 def split_number(word: str) -> tuple[str, float]:

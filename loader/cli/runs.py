@@ -5,6 +5,7 @@ most of a second to load, for which neither ``--help`` nor the monitor should wa
 """
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,13 +17,16 @@ from climbstream.loader.core.console import say, text_table
 from climbstream.loader.core.errors import ClimbError, UsageError
 from climbstream.loader.core.signals import Stopped
 from climbstream.loader.formats.mixture import Mixture
+from climbstream.loader.formats.outputs import TRAIN
 from climbstream.loader.monitoring.run_status import RunStatus
 from climbstream.loader.monitoring.server import HOST, MonitorServer
 from climbstream.loader.weights.interpolation import MOST_STEPS
 from climbstream.loader.weights.log import WeightsLog
 from climbstream.loader.weights.request import (
     REQUEST,
+    has_begun,
     open_weights_log,
+    read_clusters,
     with_named_weights,
     write_request,
 )
@@ -31,6 +35,8 @@ from climbstream.loader.weights.update import WeightsUpdate
 
 from .options import json_option, show, split_number
 
+_LOOK_EVERY = 0.2
+"""Seconds between looks for a run that has not begun."""
 _RUN = click.argument("run", type=click.Path(path_type=Path))
 _SHARDS = click.option("--shards", help="Folder or URL.  [default: where they were when it ran]")
 
@@ -106,9 +112,11 @@ def explain(run: Path, step: int, row: int | None, shards: str | None, as_json: 
 def monitor(run: Path, port: int, as_json: bool) -> None:
     """Show the job in the folder RUN on a local web page, and change its weights there.
 
-    The address that is printed is good for this machine only, and holds a token: whoever has it
-    may change the weights.
+    A run that has not begun is waited for. The address that is printed is good for this machine
+    only, and holds a token: whoever has it may change the weights.
     """
+    if not as_json:
+        _wait_for_run(run)
     watch = RunStatus(run)
     if as_json:
         click.echo(json.dumps(watch.look()))
@@ -124,6 +132,18 @@ def monitor(run: Path, port: int, as_json: bool) -> None:
             server.serve_forever()
         except (KeyboardInterrupt, Stopped):
             say("ended; the run goes on")
+
+
+def _wait_for_run(run: Path) -> None:
+    """Wait until the job in ``run`` has weights, if it has not begun: a folder of others is none.
+
+    A job makes the folder, and some seconds later the log.
+    """
+    if has_begun(run) or (run.exists() and not (run / TRAIN.plan).exists()):
+        return
+    say(f"no run has begun in {run.absolute()}; it is waited for; Ctrl-C ends")
+    while not has_begun(run):
+        time.sleep(_LOOK_EVERY)
 
 
 @click.command()
@@ -147,7 +167,8 @@ def weights(
             raise UsageError("--only, --ramp and --why go with weights; name some, as c03=0.4")
         show(_log_value(run, log), _log_text(run, log), as_json=as_json)
         return
-    change = WeightsUpdate(with_named_weights(log, _shares(named), only=only), ramp or 0, why)
+    mixture = with_named_weights(log, _shares(named), only=only, clusters=read_clusters(run))
+    change = WeightsUpdate(mixture, ramp or 0, why)
     path = write_request(run, change, log.head)
     way = f"in {change.ramp:,} steps" if change.ramp else "at once"
     text = (

@@ -244,6 +244,8 @@ class Manifest:
         except (FileNotFoundError, NotADirectoryError):
             if (grouping := _read_grouping(store)) is not None:
                 return cls.load(base_of(store)).grouped(grouping)
+            if "://" not in str(store):
+                _check_there(Path(str(store)))
             raise InvalidDataError(
                 f"{directory} is no shard directory: it has no {MANIFEST}. "
                 "If a build was interrupted, run the same `climb build` again; it goes on"
@@ -284,6 +286,15 @@ def refuse_grouping(manifest: Manifest, place: object, what: str) -> None:
     if manifest.members:
         raise UsageError(
             f"{place} is a grouping, and holds no shards; {what} the directory that it groups"
+        )
+
+
+def _check_there(directory: Path) -> None:
+    """Raise `InvalidDataError` if nothing is at ``directory``."""
+    if not directory.exists():
+        raise InvalidDataError(
+            f"{directory} is no shard directory: nothing is there (looked in "
+            f"{directory.absolute().parent}); name a folder that climb build, import or pull made"
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import hash_json, read_json, write_json
 from climbstream.loader.core.typed import check_version, parse_json, short
 from climbstream.loader.storage.hub import hub_url, put_file
@@ -24,6 +24,12 @@ MIXTURE = "mixture.json"
 _MOST_BYTES = 1 << 24
 _LARGEST = 1e100
 """Largest weight: any sum of such is finite."""
+OTHERS = ("scale", "keep")
+"""What may be said of clusters that weights do not name; see `read_weights`."""
+_ROUNDED = 1e-4
+"""Weights that sum to 1 within this were meant to: they were rounded when they were written."""
+_ROUNDING = 1e-9
+"""Named weights that sum to 1 within this leave nothing to share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +180,80 @@ class Mixture:
             RemoteError: The Hub refused, or did not answer.
         """
         return put_file(repo, MIXTURE, json.dumps(self.to_json(), indent=1).encode())
+
+
+def read_weights(
+    weights: Mixture | Mapping[str, float], others: str | None, now: Mapping[str, float]
+) -> Mixture:
+    """Say what all weights are when some are named, or all.
+
+    Args:
+        weights: A mixture, which stays as it is, or weights by name.
+        others: ``scale``: these are ratios, and every other cluster gets nothing. ``keep``: these
+            are shares of all tokens, and the others share the rest in the proportion of ``now``.
+            None: the weights sum to 1, within 0.0001; or they are whole numbers of two clusters or
+            more, which cannot be shares, and are ratios, as 3 to 1.
+        now: Weights of all clusters that may share the rest.
+
+    Raises:
+        UsageError: The weights do not sum to 1 and ``others`` does not say what that means; or
+            they leave a rest that nobody can have.
+        InvalidDataError: A weight is no weight.
+    """
+    if others not in (None, *OTHERS):
+        raise UsageError(f"others is {short(others)}; it may be {' or '.join(map(repr, OTHERS))}")
+    if isinstance(weights, Mixture):
+        return weights
+    if others == "keep":
+        return share_rest(weights, now, "say others='scale'")
+    check_weights(weights)
+    total = math.fsum(weights.values())
+    if others is None and abs(total - 1) > _ROUNDED and not _are_ratios(weights):
+        raise UsageError(
+            f"the weights {_listed(weights)} sum to {total:.6g}, not to 1; say others='keep' to "
+            "let the other clusters share the rest as they do now, or others='scale' to scale "
+            "these to 1 and give the others nothing, as Mixture.of does"
+        )
+    return Mixture.of(weights)
+
+
+def share_rest(named: Mapping[str, float], now: Mapping[str, float], remedy: str) -> Mixture:
+    """Give ``named`` clusters their shares; those of ``now`` share the rest in proportion.
+
+    Args:
+        named: Shares of all tokens by name.
+        now: Weights of the others; what is named is not among them.
+        remedy: What to say to have ``named`` scaled to 1, for a message.
+
+    Raises:
+        UsageError: The shares sum to more than 1, or to less with nobody to share the rest.
+        InvalidDataError: A weight is no weight.
+    """
+    check_weights({**now, **named})
+    total = math.fsum(named.values())
+    if total > 1 + _ROUNDING:
+        raise UsageError(
+            f"the named weights sum to {total:.6g}, more than 1; {remedy} to scale them "
+            "and give the others nothing"
+        )
+    rest = max(0.0, 1 - total)
+    others = {name: weight for name, weight in now.items() if name not in named}
+    theirs = math.fsum(others.values())
+    if rest > _ROUNDING and not theirs:
+        raise UsageError(
+            f"the named weights sum to {total:.6g}, and no other cluster has weight to share the "
+            f"rest; {remedy} to scale them"
+        )
+    shared = {name: w / theirs * rest for name, w in others.items() if rest > _ROUNDING}
+    return Mixture.of({**shared, **named})
+
+
+def _are_ratios(weights: Mapping[str, float]) -> bool:
+    return len(weights) > 1 and all(float(weight).is_integer() for weight in weights.values())
+
+
+def _listed(weights: Mapping[str, float]) -> str:
+    return some_names([f"{name}={weight:g}" for name, weight in weights.items()])
 
 
 def integer_weights(weights: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -96,7 +96,7 @@ TRAIN = RunFolder(
         "served.jsonl",
         "metrics.jsonl",
     ),
-    more=("events", "weights.request.json"),
+    more=("events", "weights.request.json", "weights.clusters.json"),
 )
 COMPARE = RunFolder(
     command="a comparison",

@@ -24,7 +24,7 @@ from typing import Any
 
 from climbstream.loader.core.errors import ClimbError, InvalidDataError, UsageError
 from climbstream.loader.core.typed import parse_json
-from climbstream.loader.weights.request import with_named_weights, write_request
+from climbstream.loader.weights.request import read_clusters, with_named_weights, write_request
 from climbstream.loader.weights.update import WeightsUpdate
 
 from .run_status import RunStatus
@@ -154,7 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise UsageError(
                 "the weights have changed since you looked; look at the last record, and ask again"
             )
-        change = WeightsUpdate(with_named_weights(log, weights, only=only), ramp, why)
+        mixture = with_named_weights(log, weights, only=only, clusters=read_clusters(run))
+        change = WeightsUpdate(mixture, ramp, why)
         write_request(run, change, log.head)
         return change.to_json()
 

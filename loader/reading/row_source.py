@@ -52,6 +52,8 @@ class RowSource:
         """Rows that each shard gives in an epoch."""
         self.rows = sum(self.shard_rows)
         """Rows of one epoch."""
+        self.longest = max((shard.tokens for shard in self._index.shards), default=0)
+        """Tokens of the longest row that one of its shards could give."""
 
     def want(self, shard: int) -> None:
         """Begin to fetch a shard, unless it is here or on its way."""

@@ -31,7 +31,8 @@ class WeightsController:
         rows: Rows of an epoch by cluster, in the order of the manifest; a cluster of none can have
             no weight.
         log: What holds already.
-        why_none: What a cluster without a row lacks, for messages.
+        why_none: What a cluster without a row lacks, for messages,
+        longest: and the tokens of the longest row that it could have.
         agreement: How ranks agree; None: there is one rank, or all make the same calls.
     """
 
@@ -41,11 +42,12 @@ class WeightsController:
         log: WeightsLog,
         *,
         why_none: str,
+        longest: Mapping[str, int],
         agreement: Agreement | None = None,
     ) -> None:
         self.names = list(rows)
         self.log = log
-        self._rows, self._why_none = rows, why_none
+        self._rows, self._why_none, self._longest = rows, why_none, longest
         self._agreement = agreement
         self._schedule: Schedule | None = None
         self._sources: list[WeightsSource] = []
@@ -86,7 +88,8 @@ class WeightsController:
             if weight > 0 and not rows:
                 raise InvalidDataError(
                     f"cluster {name} has weight {weight:.3g} but {self._why_none}; "
-                    "give it weight 0, or choose a smaller seq_len"
+                    "give it weight 0, or choose a smaller seq_len, at most "
+                    f"{self._longest[name]:,}"
                 )
 
     def ahead(self, step: int, count: int) -> tuple[NDArray[np.int64], int]:

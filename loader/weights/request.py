@@ -1,26 +1,25 @@
 """UpdateRequest: other weights, as they are asked of a run through a file in its folder."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from climbstream.loader.core.errors import InvalidDataError, UsageError
-from climbstream.loader.core.files import write_json
-from climbstream.loader.formats.mixture import Mixture, check_weights, some_names
+from climbstream.loader.core.files import read_json, write_json
+from climbstream.loader.core.typed import convert, located
+from climbstream.loader.formats.mixture import Mixture, check_weights, share_rest, some_names
 
 from .log import WeightsLog
 from .update import WeightsUpdate
 
 LOG = "weights.jsonl"
 REQUEST = "weights.request.json"
-"""Files in the folder of a run: what holds, and what is asked for."""
+CLUSTERS = "weights.clusters.json"
+"""Files in the folder of a run: what holds, what is asked for, and which clusters may be named."""
 
 _NAMED = 30
 """Clusters that a message lists."""
-_ROUNDING = 1e-9
-"""Named weights that sum to 1 within this leave nothing to share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +67,56 @@ def open_weights_log(run: Path) -> WeightsLog:
     return log
 
 
+def has_begun(run: Path) -> bool:
+    """Whether a weights log with at least one record lies in the folder ``run``."""
+    path = run / LOG
+    return path.exists() and path.stat().st_size > 0
+
+
+def write_clusters(request: Path, names: Sequence[str]) -> None:
+    """Say beside the file ``request`` which clusters it may name, where `climb weights` looks."""
+    path = request.with_name(CLUSTERS)
+    if request.name == REQUEST and (not path.exists() or read_clusters(path.parent) != [*names]):
+        write_json(path, [*names])
+
+
+def read_clusters(run: Path) -> list[str]:
+    """Read what `write_clusters` wrote; nothing if there is no such file.
+
+    Raises:
+        InvalidDataError: It is no list of names.
+    """
+    path = run / CLUSTERS
+    if not path.exists():
+        return []
+    return located(_names, read_json(path), str(path))
+
+
+def _names(value: Any) -> list[str]:
+    return convert(value, list[str], "list of clusters")
+
+
 def with_named_weights(
-    log: WeightsLog, named: Mapping[str, float], *, only: bool = False
+    log: WeightsLog,
+    named: Mapping[str, float],
+    *,
+    only: bool = False,
+    clusters: Collection[str] = (),
 ) -> Mixture:
     """Say what becomes of all weights when those of some clusters are ``named``.
 
     The others share what is left, in the proportion that they have by the last record. With
-    ``only`` they get nothing, and what is named is scaled.
+    ``only`` they get nothing, and what is named is scaled. ``clusters`` are those of the shards:
+    the log does not name one that never had weight.
 
     Raises:
-        UsageError: A cluster is not in the log, or is used up; the weights sum to more than 1, or
+        UsageError: There is no such cluster, or it is used up; the weights sum to more than 1, or
             to less with nobody to share the rest.
         InvalidDataError: A weight is no weight.
     """
-    known = sorted({name for record in log.records for name in record.weights})
+    known = sorted({*clusters, *(name for record in log.records for name in record.weights)})
     if unknown := [name for name in named if name not in known]:
-        raise UsageError(
-            f"there is no cluster {some_names(unknown)} in the weights log; there are "
-            f"{some_names(known, _NAMED)}"
-        )
+        raise UsageError(_no_cluster(unknown, known, complete=bool(clusters)))
     last = log.records[-1]
     check_weights({**last.weights, **named})
     if capped := [name for name, weight in named.items() if weight > 0 and name in last.capped]:
@@ -96,22 +126,17 @@ def with_named_weights(
         )
     if only:
         return Mixture.of(named)
-    total = math.fsum(named.values())
-    others = {n: w for n, w in last.weights.items() if n not in named and n not in last.capped}
-    theirs = math.fsum(others.values())
-    if total > 1 + _ROUNDING:
-        raise UsageError(
-            f"the named weights sum to {total:.6g}, more than 1; say --only to scale them "
-            "and give the others nothing"
-        )
-    rest = max(0.0, 1 - total)
-    if rest > _ROUNDING and not theirs:
-        raise UsageError(
-            f"the named weights sum to {total:.6g}, and no other cluster has weight to share the "
-            "rest; say --only to scale them"
-        )
-    shared = {name: w / theirs * rest for name, w in others.items() if rest > _ROUNDING}
-    return Mixture.of({**shared, **named})
+    now = {name: w for name, w in last.weights.items() if name not in last.capped}
+    return share_rest(named, now, "say --only")
+
+
+def _no_cluster(unknown: Sequence[str], known: Sequence[str], *, complete: bool) -> str:
+    """Say that there is no such cluster; without ``complete`` those that had weight are known."""
+    more = f"; a loader with weights_file={REQUEST} lets any be named"
+    return (
+        f"there is no cluster {some_names(unknown)} in the weights log; there are "
+        f"{some_names(known, _NAMED)}{'' if complete else more}"
+    )
 
 
 def write_request(run: Path, change: WeightsUpdate, after: str) -> Path:

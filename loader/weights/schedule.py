@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import read_json
 from climbstream.loader.core.typed import check_version
-from climbstream.loader.formats.mixture import Mixture
+from climbstream.loader.formats.mixture import Mixture, read_weights
 
 from .log import WeightsLog
 from .update import WeightsUpdate
@@ -28,7 +28,7 @@ class Schedule:
     They go into the log when the steps that they are for are planned, not all at the start: so
     weights may still be changed, and clusters capped, in between.
 
-    >>> cosmos = Schedule.of([(0, {"web": 3, "code": 1}), (1000, {"code": 1}, 500)])
+    >>> cosmos = Schedule.of([(0, {"web": 0.75, "code": 0.25}), (1000, {"code": 1}, 500)])
     >>> [(step, change.ramp) for step, change in cosmos.changes]
     [(0, 0), (1000, 500)]
     """
@@ -45,14 +45,21 @@ class Schedule:
         return f"Schedule({steps})"
 
     @classmethod
-    def of(cls, entries: Iterable[Entry]) -> Self:
+    def of(cls, entries: Iterable[Entry], *, others: str | None = None) -> Self:
         """Read ``(step, weights)`` and ``(step, weights, steps of the ramp)``.
+
+        Weights sum to 1, or ``others`` says what is meant. ``scale``: they are scaled, and who is
+        not named gets nothing. ``keep``: who is not named shares the rest as in the entry before.
 
         Raises:
             UsageError: They are not in order, or do not begin at step 0 with weights that are set.
             InvalidDataError: An entry is none, or its weights are not to be used.
         """
-        changes = tuple(_read(number, entry) for number, entry in enumerate(entries))
+        read: list[tuple[int, WeightsUpdate]] = []
+        for number, entry in enumerate(entries):
+            now = read[-1][1].mixture.weights if read else {}
+            read.append(_read(number, entry, others, now))
+        changes = tuple(read)
         if not changes:
             raise UsageError("a schedule without entries says nothing; name weights for step 0")
         if changes[0][0] != 0 or changes[0][1].ramp:
@@ -94,7 +101,7 @@ class Schedule:
                 'this is no schedule: it is {"version": 1, "schedule": [{"step": 0, "weights": '
                 '{...}}, ...]}, with "ramp", in steps, where weights change little by little'
             ) from None
-        return cls.of(entries)
+        return cls.of(entries, others="scale")
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -127,8 +134,10 @@ class Schedule:
                 log.append(change.mixture, step, change.why, change.ramp)
 
 
-def _read(number: int, entry: Entry) -> tuple[int, WeightsUpdate]:
-    """Check one entry."""
+def _read(
+    number: int, entry: Entry, others: str | None, now: Mapping[str, float]
+) -> tuple[int, WeightsUpdate]:
+    """Check one entry; ``now`` are the weights before it."""
     try:
         step, weights, *ramp = entry
         if type(step) is not int or not 0 <= step < _MOST_STEP or len(ramp) > 1:
@@ -136,10 +145,12 @@ def _read(number: int, entry: Entry) -> tuple[int, WeightsUpdate]:
                 "an entry is (step, weights) or (step, weights, steps of the ramp), step from 0 "
                 f"to below {_MOST_STEP:,}"
             )
-        mixture = weights if isinstance(weights, Mixture) else Mixture.of(weights)
+        mixture = read_weights(weights, others, now)
         return step, WeightsUpdate(mixture, ramp[0] if ramp else 0, _WHY)
     except (InvalidDataError, TypeError, ValueError) as error:
         raise InvalidDataError(f"entry {number} of the schedule: {error}") from None
+    except UsageError as error:
+        raise UsageError(f"entry {number} of the schedule: {error}") from None
 
 
 def _holds(log: WeightsLog, step: int, change: WeightsUpdate) -> bool:

@@ -5,6 +5,7 @@ a pipe that nobody writes to, weights for clusters that are not there. Whatever 
 raised, the weights stay as they are, and the reason is said once.
 """
 
+import math
 import os
 import stat
 import time
@@ -12,11 +13,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from climbstream.loader.core.errors import ClimbError, InvalidDataError
+from climbstream.loader.core.errors import ClimbError, InvalidDataError, UsageError
 from climbstream.loader.core.files import hash_bytes, read_regular
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import parse_json
-from climbstream.loader.formats.mixture import Mixture
+from climbstream.loader.formats.mixture import Mixture, read_weights
 
 from .log import WeightsLog, WeightsRecord
 from .request import UpdateRequest
@@ -137,7 +138,7 @@ class WeightsCallable:
             given = self._function(step)
             if given is None:
                 return None
-            mixture = given if isinstance(given, Mixture) else Mixture.of(given)
+            mixture = _returned(given)
             self._check(mixture)
             _check_left(mixture, log)
         except Exception as error:
@@ -150,6 +151,24 @@ class WeightsCallable:
         last = self._last or _fingerprint(log)
         self._last = mixture.fingerprint
         return WeightsUpdate(mixture, why="function") if self._last != last else None
+
+
+def _returned(weights: Mixture | Mapping[str, float]) -> Mixture:
+    """Read what a function returned.
+
+    Raises:
+        UsageError: The weights do not sum to 1.
+    """
+    if isinstance(weights, Mixture):
+        return weights
+    try:
+        return read_weights(weights, None, {})
+    except UsageError:
+        total = math.fsum(weights.values())
+        raise UsageError(
+            f"the weights that it returned sum to {total:.6g}, not to 1; return all of them, "
+            "or Mixture.of(weights) to scale them"
+        ) from None
 
 
 def read_request(path: Path) -> UpdateRequest:

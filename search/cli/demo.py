@@ -9,7 +9,7 @@ import click
 
 from climbstream.loader import Mixture
 from climbstream.loader.cli.main import call
-from climbstream.loader.cli.options import json_option, show
+from climbstream.loader.cli.options import COUNT, json_option, show
 from climbstream.loader.core.console import say, text_table
 from climbstream.loader.core.files import lock, write_bytes
 from climbstream.loader.core.html_page import page, section
@@ -52,14 +52,14 @@ FOUND, SHARES, UNIFORM = "found", "token-share", "uniform"
 )
 @click.option(
     "--proxy-tokens",
-    type=click.IntRange(1),
+    type=COUNT,
     default=300_000,
     show_default=True,
     help="Tokens of a proxy.",
 )
 @click.option(
     "--final-tokens",
-    type=click.IntRange(1),
+    type=COUNT,
     default=600_000,
     show_default=True,
     help="Tokens of a final run.",

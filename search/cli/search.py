@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from climbstream.loader import Mixture
 from climbstream.loader.cli.main import task_timeout_option, timeout_option
-from climbstream.loader.cli.options import json_option, show, split_number
+from climbstream.loader.cli.options import COUNT, GroupedCommand, json_option, show, split_number
 from climbstream.loader.core.console import text_table
 from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import UsageError
@@ -39,6 +39,13 @@ _OF_DOREMI = frozenset(
     "batch_rows learning_rate task_timeout strict skip_check".split()
 )
 """What may be said with the preset doremi."""
+_GROUPS = {
+    "What to be good at": "targets importance allow",
+    "The search": "preset budget confirm final_tokens max_epochs seed out",
+    "Limits of weights": "prior min_weight max_weight pin group",
+    "Proxies": "proxy_tokens average base model seq_len batch_rows learning_rate",
+    "How it runs": "engine workers task_timeout tensorboard as_json",
+}
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 _tensorboard_option = click.option(
     "--tensorboard", is_flag=True, help="Write what is measured to OUT/events too."
@@ -84,7 +91,7 @@ def _model_options(command: F) -> F:
     return command
 
 
-@click.command()
+@click.command(cls=GroupedCommand, groups=_GROUPS)
 @_DIRECTORY
 @click.option("--target", "targets", multiple=True, required=True, help="What to be good at.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the search.")
@@ -96,7 +103,9 @@ def _model_options(command: F) -> F:
     show_default=True,
     help="Recipe; see above.",
 )
-@click.option("--proxy-tokens", default=300_000, show_default=True, help="Tokens of a proxy.")
+@click.option(
+    "--proxy-tokens", type=COUNT, default=300_000, show_default=True, help="Tokens of a proxy."
+)
 @click.option(
     "--average",
     type=click.FloatRange(0, 1),
@@ -104,9 +113,7 @@ def _model_options(command: F) -> F:
     show_default=True,
     help="Part of a proxy's steps, the last, whose mean weights are scored.",
 )
-@click.option(
-    "--final-tokens", type=click.IntRange(min=1), help="Of the final run; proxies repeat as it."
-)
+@click.option("--final-tokens", type=COUNT, help="Of the final run; proxies repeat as it.")
 @click.option("--max-epochs", default=4.0, show_default=True, help="Repeats in that run.")
 @click.option(
     "--confirm",
@@ -242,9 +249,16 @@ def search(
 @click.argument("directory")
 @click.option("--mixture", help="File, or hf://OWNER/NAME.  [default: token shares]")
 @click.option("--schedule", type=click.Path(path_type=Path), help="File of mixtures by step.")
-@click.option("--tokens", type=int, required=True, help="To train on in all.")
+@click.option("--tokens", type=COUNT, required=True, help="To train on in all.")
 @click.option("--max-epochs", type=float, help="Of each cluster.  [default: no limit]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@click.option(
+    "--save-every",
+    type=click.IntRange(min=1),
+    default=500,
+    show_default=True,
+    help="Steps between checkpoints; a run that is killed loses the steps since the last.",
+)
 @timeout_option("Give up ranks that have not come for so long.  [default: 600]")
 @_tensorboard_option
 @_model_options
@@ -256,6 +270,7 @@ def train(
     tokens: int,
     max_epochs: float | None,
     out: Path,
+    save_every: int,
     tensorboard: bool,
     seed: int,
     as_json: bool,
@@ -263,9 +278,10 @@ def train(
 ) -> None:
     """Train one model on the shards in DIRECTORY, a folder or URL; leave it in OUT/model.
 
-    A run that was interrupted goes on when the same command is run again. Several processes train
-    it together by torchrun --no-python --nproc-per-node N climb train ..., one a GPU where there
-    are some; N divides 8 and the rows of a batch, and may be another one when the run goes on.
+    A run that was interrupted goes on from its last checkpoint when the same command is run again;
+    Ctrl-C and SIGTERM save one before they end it. Several processes train it together by torchrun
+    --no-python --nproc-per-node N climb train ..., one a GPU where there are some; N divides 8 and
+    the rows of a batch, and may be another one when the run goes on.
 
     A schedule is {"version": 1, "schedule": [{"step": 0, "weights": {...}}, {"step": 1000,
     "weights": {...}, "ramp": 200}]}: at step 1000 weights begin to change, and have changed after
@@ -279,7 +295,7 @@ def train(
     from climbstream.search.training.run import train_run  # noqa: PLC0415
 
     result = train_run(
-        directory, weights, settings, seed, out, max_epochs, _writers(out, tensorboard)
+        directory, weights, settings, seed, out, max_epochs, _writers(out, tensorboard), save_every
     )
     if not is_first():
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
-from climbstream.loader import Manifest, Mixture
+from climbstream.loader import Manifest, Mixture, MixtureLoader
 from climbstream.loader.audit.ledger import LEDGER
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.errors import UsageError
@@ -29,7 +29,7 @@ from .base_model import check_base
 from .checkpoint import tensor_bytes
 from .distributed import Job, join_job
 from .settings import TrainSettings
-from .trainer import TrainedModel, mixture_config, train_model
+from .trainer import SAVE_EVERY, TrainedModel, mixture_config, train_model
 
 logger = get_logger(__name__)
 
@@ -48,17 +48,20 @@ def train_run(
     out: Path,
     max_epochs: float | None = None,
     writers: Sequence[Writer] = (),
+    save_every: int = SAVE_EVERY,
 ) -> dict[str, Any]:
     """Train one model and leave it in ``out/model``, as Hugging Face does; return the result.
 
     ``directory`` is a folder or URL of shards, ``mixture`` the token shares if None; ``writers``
-    get what is appended to ``out/metrics.jsonl``. Under torchrun all ranks train it together, and
+    get what is appended to ``out/metrics.jsonl``. A checkpoint is saved every ``save_every`` steps,
+    and when a signal asks the run to stop. Nothing is written before the settings are found to fit
+    the shards. Under torchrun all ranks train it together, and
     may be others in number when it goes on.
 
     Raises:
         InvalidDataError: ``out`` holds another run.
         LockedError: Another process works on it.
-        UsageError: All clusters are used up before the end, or the ranks do not fit.
+        UsageError: All clusters are used up before the end, or numbers do not fit each other.
     """
     with join_job() as job:
         if isinstance(directory, str):
@@ -66,10 +69,12 @@ def train_run(
         manifest = Manifest.load(directory)
         mixture = mixture or manifest.token_shares
         check_base(settings.base, directory, settings.seq_len)
-        run = _Run(directory, manifest, mixture, settings, seed, out, max_epochs)
+        run = _Run(directory, manifest, mixture, settings, seed, out, max_epochs, save_every)
+        if not TRAIN.has(out):
+            _check_settings(run, job)
         with lock(out) if job.rank == 0 else nullcontext():
-            if job.rank == 0 and TRAIN.begin(out, run.plan(), folders=("model",)):
-                logger.info(f"going on with the run in {out}")
+            if job.rank == 0:
+                _begin(run)
             if job.of_first((out / _RESULT).exists()):
                 return _read_result(out / _RESULT)
             trained = _train(run, job, writers)
@@ -95,6 +100,7 @@ class _Run:
     seed: int
     out: Path
     max_epochs: float | None
+    save_every: int
 
     @property
     def tokens_per_step(self) -> int:
@@ -116,6 +122,41 @@ class _Run:
             "seed": self.seed,
             **({} if self.max_epochs is None else {"max_epochs": self.max_epochs}),
         }
+
+
+def _check_settings(run: _Run, job: Job) -> None:
+    """Raise what a loader with these settings raises, before anything is written.
+
+    Raises:
+        UsageError: Numbers do not fit each other, or the ranks.
+        InvalidDataError: The mixture does not fit the shards.
+    """
+    if run.save_every < 1:
+        raise UsageError(f"save_every is {run.save_every}; it must be 1 step or more")
+    MixtureLoader(
+        run.directory,
+        run.mixture,
+        seq_len=run.settings.seq_len,
+        batch_rows=run.settings.batch_rows,
+        rank=job.rank,
+        world_size=job.world_size,
+        seed=run.seed,
+        fraction=run.settings.part,
+        max_epochs=run.max_epochs,
+    )
+
+
+def _begin(run: _Run) -> None:
+    """Write the plan of ``run``, or see that it is there, and say where that leaves it."""
+    if not TRAIN.begin(run.out, run.plan(), folders=("model",)):
+        return
+    if (run.out / _RESULT).exists():
+        logger.info(f"the run in {run.out} has ended; its result is shown again")
+    elif not (run.out / _CHECKPOINT).exists():
+        logger.info(
+            f"the run in {run.out} was stopped before its first checkpoint, so it begins again "
+            "from step 0; --save-every saves sooner"
+        )
 
 
 def _train(run: _Run, job: Job, writers: Sequence[Writer]) -> TrainedModel:
@@ -142,6 +183,7 @@ def _train(run: _Run, job: Job, writers: Sequence[Writer]) -> TrainedModel:
             run.seed,
             job=job,
             checkpoint=run.out / _CHECKPOINT,
+            every=run.save_every,
             weights_log=run.out / LOG,
             ledger=run.out / LEDGER,
             metrics=run.out / METRICS,

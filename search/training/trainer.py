@@ -18,6 +18,7 @@ import torch
 from climbstream.loader import Mixture, MixtureLoader
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import reading
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.renamed import renamed_parameters
 from climbstream.loader.core.signals import Stopped, StopRequest
 from climbstream.loader.core.typed import located
@@ -37,7 +38,11 @@ from .settings import TrainSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+logger = get_logger(__name__)
+
 _METRICS_EVERY = 100
+SAVE_EVERY = 500
+"""Steps between checkpoints, by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,7 @@ def train_model(
     *,
     job: Job = ALONE,
     checkpoint: Path | None = None,
-    every: int = 500,
+    every: int = SAVE_EVERY,
     weights_log: Path | None = None,
     ledger: Path | None = None,
     metrics: Path | None = None,
@@ -200,6 +205,11 @@ class _Training:
         check_same_config(saved.run, self._config, path)
         with reading(path, "checkpoint of this run"):
             located(self._restore, saved, str(path))
+        if self._job.rank == 0:
+            logger.info(
+                f"going on with the run in {path.parent} from step {self._loader.step:,}, where "
+                "its last checkpoint is"
+            )
 
     def _restore(self, saved: Checkpoint) -> None:
         """Go to where ``saved`` was made."""

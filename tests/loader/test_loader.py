@@ -284,6 +284,9 @@ def test_all_ranks_save_the_same_state(open_ranks, serve):
             "3 ranks cannot share 16 rows a batch in 8 lanes evenly; world_size may be 1, 2, 4, 8$",
         ),
         ({"world_size": 16}, "world_size may be 1, 2, 4, 8$"),
+        ({"world_size": 3}, "^batch_rows=18 and lanes=9 would do: 3 ranks cannot"),
+        ({"world_size": 16}, "^lanes=16 would do: 16 ranks cannot"),
+        ({"world_size": 8, "batch_rows": 12}, "^batch_rows=16 would do: 8 ranks cannot"),
         ({"world_size": 6, "lanes": 48}, "world_size may be 1, 2, 4, 8, 16$"),
         ({"world_size": 8, "batch_rows": 12}, "world_size may be 1, 2, 4$"),
         ({"world_size": 2, "rank": 2}, "rank 2 of 2; ranks are 0 to 1"),
@@ -831,7 +834,8 @@ def test_weight_on_a_cluster_without_a_row_is_refused(tmp_path, make_shards):
     shards = make_shards(tmp_path, {"c00": [np.arange(50)], "tiny": [np.arange(7)]})
     with pytest.raises(
         InvalidDataError,
-        match=r"cluster tiny has weight 0\.5 but no shard of 8 tokens; give it weight 0, or",
+        match=r"cluster tiny has weight 0\.5 but no shard of 8 tokens; give it weight 0, or "
+        r"choose a smaller seq_len, at most \d$",
     ):
         MixtureLoader(shards.directory, {"c00": 1, "tiny": 1}, seq_len=SEQ_LEN, batch_rows=2)
 

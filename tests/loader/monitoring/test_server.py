@@ -14,13 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
+from climb_command import ClimbProcess
 
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.monitoring import server as monitoring
 from climbstream.loader.monitoring.run_status import RunStatus
 from climbstream.loader.monitoring.server import MonitorServer
 from climbstream.loader.weights.log import WeightsLog
-from climbstream.loader.weights.request import REQUEST
+from climbstream.loader.weights.request import LOG, REQUEST
 
 JOB = """
 import sys, time
@@ -308,6 +309,18 @@ def test_a_port_that_is_taken_and_a_folder_that_is_no_run_are_named(climb, monit
     done = climb("monitor", tmp_path)
     assert done.returncode == 2
     assert "is no run" in done.stderr
+
+
+def test_a_run_that_has_not_begun_is_waited_for(tmp_path):
+    out = tmp_path / "later"
+    with ClimbProcess(
+        "monitor", out, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert "it is waited for; Ctrl-C ends" in process.stderr.readline()
+        WeightsLog.open(out / LOG, write=True).append(Mixture.of({"c00": 1}), 0, "start")
+        assert process.stdout.readline().startswith("http://127.0.0.1:")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
 
 
 @pytest.fixture

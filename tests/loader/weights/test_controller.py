@@ -15,7 +15,14 @@ from climbstream.loader.audit.auditor import audit_run
 from climbstream.loader.audit.replay import Replay
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.weights.agreement import Agreement
-from climbstream.loader.weights.request import open_weights_log, write_request
+from climbstream.loader.weights.request import (
+    LOG,
+    REQUEST,
+    open_weights_log,
+    read_clusters,
+    with_named_weights,
+    write_request,
+)
 from climbstream.loader.weights.update import WeightsUpdate
 
 SEQ_LEN = 8
@@ -43,6 +50,57 @@ def shares(loader, steps):
         [batch["cluster_ids"].tolist().count(k) for k in range(4)]
         for batch in (next(loader) for _ in range(steps))
     ]
+
+
+# Weights that do not sum to 1.
+
+
+def test_some_weights_that_do_not_sum_to_one_are_refused_with_both_remedies(open_loader):
+    message = r"c03=0\.4 sum to 0\.4, not to 1; say others='keep' .* or others='scale'"
+    with pytest.raises(UsageError, match=message):
+        open_loader({"c03": 0.4})
+    with pytest.raises(UsageError, match=message):
+        open_loader().set_weights({"c03": 0.4})
+    with pytest.raises(UsageError, match="others is 'rest'; it may be 'scale' or 'keep'"):
+        open_loader().set_weights({"c03": 0.4}, others="rest")
+
+
+def test_keep_gives_the_share_that_is_said_and_the_others_their_ratio(open_loader):
+    loader = open_loader({"c00": 0.6, "c01": 0.4})
+    loader.set_weights({"c03": 0.5}, others="keep")
+    assert loader.mixture.weights == pytest.approx({"c00": 0.3, "c01": 0.2, "c03": 0.5})
+    with pytest.raises(UsageError, match=r"sum to 1\.4, more than 1; say others='scale'"):
+        loader.set_weights({"c00": 0.7, "c03": 0.7}, others="keep")
+
+
+def test_keep_at_the_start_lets_the_others_share_the_rest_by_their_tokens(open_loader):
+    weights = open_loader({"c03": 0.4}, others="keep").mixture.weights
+    assert weights == pytest.approx({"c00": 0.2, "c01": 0.2, "c02": 0.2, "c03": 0.4})
+
+
+def test_scale_gives_the_others_nothing(open_loader):
+    loader = open_loader({"c03": 0.4, "c01": 0.2}, others="scale")
+    assert loader.mixture.weights == pytest.approx({"c03": 2 / 3, "c01": 1 / 3})
+
+
+@pytest.mark.parametrize(
+    "weights", [{"c00": 3, "c01": 1}, {"c00": 0.3333, "c01": 0.3333, "c02": 0.3333}]
+)
+def test_whole_ratios_and_rounded_shares_need_no_word(open_loader, weights):
+    total = sum(weights.values())
+    assert open_loader(weights).mixture.weights == pytest.approx(
+        {name: weight / total for name, weight in weights.items()}
+    )
+
+
+def test_a_run_that_can_be_asked_says_which_clusters_may_be_named(open_loader, tmp_path):
+    loader = open_loader(weights_log=tmp_path / LOG, weights_file=tmp_path / REQUEST)
+    next(loader)
+    assert read_clusters(tmp_path) == ["c00", "c01", "c02", "c03"]
+    log, names = open_weights_log(tmp_path), read_clusters(tmp_path)
+    mixture = with_named_weights(log, {"c03": 0.4}, clusters=names)
+    loader.set_weights(mixture)
+    assert loader.mixture.weights == pytest.approx({"c00": 0.3, "c01": 0.3, "c03": 0.4})
 
 
 # Ramps and schedules.

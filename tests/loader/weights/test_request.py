@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from climbstream.loader import Mixture, WeightsLog
 from climbstream.loader.core.errors import UsageError
-from climbstream.loader.weights.request import LOG, REQUEST, UpdateRequest, with_named_weights
+from climbstream.loader.weights.request import (
+    LOG,
+    REQUEST,
+    UpdateRequest,
+    with_named_weights,
+    write_clusters,
+)
 from climbstream.loader.weights.sources import WeightsFile
 from climbstream.loader.weights.update import WeightsUpdate
 
@@ -92,6 +98,23 @@ def test_what_cannot_be_is_refused_with_the_remedy(named, message):
 def test_a_request_comes_back_as_it_was():
     request = UpdateRequest(WeightsUpdate(Mixture.of(START), 20, "é"), "0" * 32)
     assert UpdateRequest.from_json(json.loads(json.dumps(request.to_json()))) == request
+
+
+# A cluster that never had weight.
+
+
+def test_a_cluster_that_began_at_zero_can_be_named():
+    weights = with_named_weights(make_log(), {"c03": 0.4}, clusters=[*START, "c03"]).weights
+    assert weights == pytest.approx({"c00": 0.3, "c01": 0.18, "c02": 0.12, "c03": 0.4})
+
+
+def test_the_clusters_that_may_be_named_are_those_of_the_loader(climb, run):
+    write_clusters(run / REQUEST, ["c00", "c01", "c02", "c03"])
+    assert climb("weights", run, "c03=0.4").returncode == 0
+    assert json.loads((run / REQUEST).read_text())["weights"]["c03"] == pytest.approx(0.4)
+    done = climb("weights", run, "c04=0.4")
+    assert done.returncode == 2
+    assert "there is no cluster c04 in the weights log; there are c00, c01, c02, c03" in done.stderr
 
 
 # The command.

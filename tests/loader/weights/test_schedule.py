@@ -164,3 +164,12 @@ def test_a_file_that_holds_no_schedule_is_named_with_what_is_wrong(tmp_path, val
 def test_a_schedule_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InvalidDataError, match=r"there is no file .*none$"):
         Schedule.load(tmp_path / "none")
+
+
+def test_a_schedule_says_what_weights_mean_that_do_not_sum_to_one():
+    entries = [(0, {"a": 0.5, "b": 0.25, "c": 0.25}), (10, {"c": 0.4})]
+    with pytest.raises(UsageError, match=r"entry 1 of the schedule: the weights c=0.4 sum to 0.4"):
+        Schedule.of(entries)
+    kept, scaled = (Schedule.of(entries, others=o).changes[1][1].mixture for o in ("keep", "scale"))
+    assert kept.weights == pytest.approx({"a": 0.4, "b": 0.2, "c": 0.4})
+    assert scaled.weights == {"c": 1.0}

@@ -320,7 +320,7 @@ def test_whatever_lies_there_gives_weights_that_can_be_followed_or_none(tmp_path
 
 
 def test_a_function_changes_the_weights_when_it_returns_others(log):
-    source = WeightsCallable(lambda step: A if step < 3 else {"c02": 2}, check)
+    source = WeightsCallable(lambda step: A if step < 3 else {"c02": 1}, check)
     # At the start it returns what the log says already.
     assert [source.poll(step, log) for step in range(6)] == [
         *[None] * 3,
@@ -372,3 +372,9 @@ def test_what_a_function_returns_is_checked(log, capsys, weights, reason):
 def test_a_change_refuses_what_json_cannot_mean():
     with pytest.raises(InvalidDataError, match=r"a ramp takes a whole number of .*, not True"):
         WeightsUpdate(A, True)
+
+
+def test_weights_of_a_function_that_do_not_sum_to_one_are_refused_with_the_remedy(log, capsys):
+    source = WeightsCallable(lambda _: {"c02": 0.4}, check)
+    assert source.poll(0, log) is None
+    assert "sum to 0.4, not to 1; return all of them, or Mixture.of" in capsys.readouterr().err

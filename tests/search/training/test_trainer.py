@@ -358,6 +358,43 @@ def test_the_command_writes_its_result_and_nothing_else_to_stdout(
     assert said == f"loss {result['loss']:.4f} nats a token after 1,024 tokens · {tmp_path}/out\n"
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--seq-len 9999999", "choose a smaller seq_len, at most "),
+        ("--max-epochs -1", "max_epochs"),
+        ("--mixture OTHER", "the mixture weights c77, but the clusters are"),
+    ],
+)
+def test_settings_that_do_not_fit_the_shards_write_nothing(
+    shards, tmp_path, capsys, options, message
+):
+    other = tmp_path / "other.json"
+    other.write_text('{"c77": 1}')
+    begin = f"train {shards} --tokens 100000000 --batch-rows 4 --out {tmp_path / 'out'}"
+    if "seq-len" in options:
+        shares = Manifest.load(shards).token_shares
+        other.write_text(json.dumps(shares.weights))
+        options += " --mixture OTHER"
+    assert run([*begin.split(), *options.replace("OTHER", str(other)).split()]) in (2, 3)
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+def test_a_run_says_truly_where_it_goes_on(shards, tmp_path, capsys):
+    out = tmp_path / "out"
+    begin = f"train {shards} --tokens 1024 --seq-len 32 --batch-rows 4 --save-every 3 --out {out}"
+    assert run(begin.split()) == 0
+    whole = (out / "model" / "model.safetensors").read_bytes()
+    capsys.readouterr()
+    assert run(begin.split()) == 0
+    assert f"the run in {out} has ended; its result is shown again" in capsys.readouterr().err
+    (out / "result.json").unlink()
+    assert run(begin.split()) == 0
+    assert "it begins again from step 0; --save-every saves" in capsys.readouterr().err
+    assert (out / "model" / "model.safetensors").read_bytes() == whole
+
+
 def test_a_run_follows_a_schedule_of_mixtures(shards, tmp_path, capsys):
     one, other = Manifest.load(shards).names[:2]
     entries = [{"step": 0, "weights": {one: 1}}, {"step": 3, "weights": {other: 1}}]
@@ -399,7 +436,8 @@ def test_a_command_that_is_killed_and_run_again_gives_the_same_result(shards, tm
     kills += commands.killed(saved_again, *arguments(out))
     kills += commands.killed((out / "model" / "config.json").exists, *arguments(out))
     assert kills >= 2
-    assert "going on with the run" in commands.finish(*arguments(out))
+    said = commands.finish(*arguments(out))
+    assert re.search(r"going on with the run in .* from step 500, where its last checkpoint", said)
     for name in ("result.json", "model/model.safetensors", "model/tokenizer.json"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert {path.name for path in out.iterdir()} == {
