@@ -3,7 +3,7 @@
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -52,6 +52,7 @@ def load_target(directory: Path, spec: str) -> Target:
     """
     asked = spec.removeprefix("error=")
     items = _items(directory, spec, asked)
+    _check_characters(spec, items)
     measure: Literal["bits", "error"] = "bits" if asked == spec else "error"
     if measure == "error":
         if not (items and isinstance(items[0], Question)):
@@ -63,6 +64,18 @@ def load_target(directory: Path, spec: str) -> Target:
             )
     validation, test = _halves(spec, items)
     return Target(name=spec, validation=validation, test=test, measure=measure)
+
+
+def _check_characters(spec: str, items: Sequence[Any]) -> None:
+    """Raise `InvalidDataError` if an item cannot be written as UTF-8."""
+    for number, item in enumerate(items, start=1):
+        try:
+            _text(item).encode()
+        except UnicodeEncodeError:
+            raise InvalidDataError(
+                f"target {spec}: item {number} holds half of a character (a lone surrogate), "
+                "which no tokenizer reads; leave it out, or write its text anew as UTF-8"
+            ) from None
 
 
 def _items(directory: Path, spec: str, asked: str) -> list[Any]:

@@ -1,6 +1,7 @@
 """Targets are held-out text or a file, in two halves that never meet."""
 
 import json
+import shutil
 from collections import Counter
 
 import pytest
@@ -23,6 +24,13 @@ def write_heldout(directory, sizes, *, label=True):
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (directory / HELDOUT).write_bytes(zstandard.compress(lines.encode()))
     return directory
+
+
+@pytest.fixture
+def empty(shards, tmp_path):
+    """A shard directory without held-out text."""
+    shutil.copy(shards / "manifest.json", tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(params=["txt", "txt.zst", "jsonl", "jsonl.zst"])
@@ -59,9 +67,9 @@ def test_a_kind_that_is_not_there_is_told_those_that_are(shards, kind):
     assert str(error.value) == expected
 
 
-def test_without_held_out_text_the_remedy_is_named(tmp_path):
+def test_without_held_out_text_the_remedy_is_named(empty):
     with pytest.raises(UsageError, match=r"no held-out text; build it with --holdout 0.05, or na"):
-        load_target(tmp_path, "label=sea")
+        load_target(empty, "label=sea")
 
 
 # Files.
@@ -134,26 +142,26 @@ def test_a_long_document_does_not_empty_the_other_half(tmp_path, write_jsonl):
 # Choice.
 
 
-def test_the_kind_of_middle_size_is_chosen(tmp_path):
-    write_heldout(tmp_path, {"small": 100, "middle": 200, "large": 900})
-    assert choose_target(tmp_path, 0) == "label=middle"
+def test_the_kind_of_middle_size_is_chosen(empty):
+    write_heldout(empty, {"small": 100, "middle": 200, "large": 900})
+    assert choose_target(empty, 0) == "label=middle"
 
 
-def test_kinds_that_are_too_small_are_passed_over(tmp_path):
+def test_kinds_that_are_too_small_are_passed_over(empty):
     sizes = {"a": 10, "b": 20, "c": 1000, "d": 2000, "e": 3000}
-    write_heldout(tmp_path, sizes)
-    assert choose_target(tmp_path, 1500) == "label=d"
-    assert choose_target(tmp_path, 10**6) == "label=e"
+    write_heldout(empty, sizes)
+    assert choose_target(empty, 1500) == "label=d"
+    assert choose_target(empty, 10**6) == "label=e"
 
 
-def test_clusters_are_chosen_from_where_no_domain_is_known(tmp_path):
-    write_heldout(tmp_path, {"a": 10, "b": 20, "c": 30}, label=False)
-    assert choose_target(tmp_path, 0) == "cluster=of b"
+def test_clusters_are_chosen_from_where_no_domain_is_known(empty):
+    write_heldout(empty, {"a": 10, "b": 20, "c": 30}, label=False)
+    assert choose_target(empty, 0) == "cluster=of b"
 
 
-def test_nothing_is_chosen_where_nothing_is_held_out(tmp_path):
+def test_nothing_is_chosen_where_nothing_is_held_out(empty):
     with pytest.raises(UsageError, match="no held-out text; build it with --holdout"):
-        choose_target(tmp_path)
+        choose_target(empty)
 
 
 # Tasks.
@@ -235,3 +243,13 @@ def test_another_answer_makes_another_target(tmp_path):
     before = load_target(tmp_path, str(path)).fingerprint
     path.write_text(path.read_text().replace('"gold": 0', '"gold": 1', 1))
     assert load_target(tmp_path, str(path)).fingerprint != before
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"text": "half \\ud800"}', '{"query": "a", "choices": ["b", "\\udfff"], "gold": 0}'],
+)
+def test_half_of_a_character_is_named_by_target_and_item(shards, tmp_path, line):
+    (tmp_path / "task.jsonl").write_text(f"{line}\n" * 2)
+    with pytest.raises(InvalidDataError, match=r"task\.jsonl: item 1 holds half of a character"):
+        load_target(shards, str(tmp_path / "task.jsonl"))
