@@ -21,9 +21,9 @@ its words if it has fewer. Passages that stand in a host before anything is plan
 import argparse
 import io
 import json
+import os
 import random
 import re
-import resource
 import sys
 import time
 from collections import Counter, defaultdict
@@ -276,14 +276,19 @@ def measure_cost(corpus: Path) -> None:
         rounds.append((time.process_time() - begin) / len(documents) * 1e6)
     note = f"best of {len(rounds)}; {len(documents):,} documents of 3,000 characters; bar 34"
     report("a document", round(min(rounds), 1), "µs of one core", note)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident()
     count = 0
     for path in paths[1:4]:
         for record in records(path):
             index.find(record["text"])
             count += 1
-    more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    report("memory of more documents", round(more / 1024, 1), "MiB", f"{count:,} documents")
+    more = round((resident() - before) / 2**20, 1)
+    report("memory that is held after more documents", more, "MiB", f"{count:,} documents")
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 if __name__ == "__main__":

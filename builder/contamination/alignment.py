@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from .word_hashes import hash_points
+
 SEED = 15
 """Least cost of a seed: five words, or eight characters of a script without spaces."""
 WORD, CHARACTER = 3, 2
@@ -18,7 +20,6 @@ CHUNK = 64
 """Most words of an item that are aligned at a time."""
 _PART = 6
 """A chunk is aligned where one of so many of its words stands at the place that a seed says."""
-_SIX = np.uint64(63)
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _POWERS = np.array([pow(int(_BASE), n, 1 << 64) for n in range(SEED // CHARACTER + 2)], np.uint64)
 
@@ -44,6 +45,14 @@ def hash_seeds(words: Any, alone: Any) -> Any:
         hashes[begin] = value ^ (value >> np.uint64(29))
         cost -= CHARACTER if alone[begin] else WORD
     return hashes[:n]
+
+
+@njit(cache=True, nogil=True)
+def filter_mask(seed: Any) -> Any:
+    """Return the bits that stand for a seed in its word of the filter, three of 64."""
+    one, six = np.uint64(1), np.uint64(63)
+    low, high = (seed >> np.uint64(6)) & six, (seed >> np.uint64(12)) & six
+    return one << (seed & six) | one << low | one << high
 
 
 @njit(cache=True, nogil=True)
@@ -77,26 +86,28 @@ def band(length: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def find_items(document: Any, alone: Any, index: Any, state: Any) -> Any:
-    """Find the items of ``index`` in the words of a document; return how many there are.
+def find_items(points: Any, table: Any, index: Any, state: Any) -> Any:
+    """Find the items of ``index`` in a document; return how many there are, and its words.
 
-    Their numbers, shares 0 to 1 and where they begin are the first of ``state.item``, ``share`` and
-    ``at``. ``index`` and ``state`` are `IndexArrays` and `State` of `ItemIndex`.
+    ``points`` are its code points, ``table`` is that of `hash_points`. The items' numbers, shares 0
+    to 1 and where they begin are the first of ``state.item``, ``share`` and ``at``. ``index`` and
+    ``state`` are `IndexArrays` and `State` of `ItemIndex`.
     """
+    document, alone = hash_points(points, table)
     seeds = hash_seeds(document, alone)
     touched = 0
     for at in range(len(seeds)):
         seed = seeds[at]
-        # Two bits of one word of the filter: a seed that is not in the index costs one read.
-        word = index.bits[seed >> index.shift[0]]
-        if not (word >> (seed & _SIX)) & (word >> ((seed >> np.uint64(6)) & _SIX)) & np.uint64(1):
+        # Most seeds are in no item, and cost one read here.
+        mask = filter_mask(seed)
+        if index.bits[seed >> index.shift[0]] & mask != mask:
             continue
         key = np.searchsorted(index.seeds, seed)
         if key == len(index.seeds) or index.seeds[key] != seed:
             continue
         for n in range(index.first[key], index.first[key + 1]):
             touched = _try_chunk(document, at, n, index, state, touched)
-    return _sum_up(touched, index, state)
+    return _sum_up(touched, index, state), document
 
 
 @njit(cache=True, nogil=True)

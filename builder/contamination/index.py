@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from climbstream.builder.features.words import fold
 from climbstream.loader.core.files import atomic_path, reading
 
-from .alignment import CHARACTER, CHUNK, SEED, WORD, align, find_items, hash_seeds
+from .alignment import CHARACTER, CHUNK, SEED, WORD, align, filter_mask, find_items, hash_seeds
 from .tasks import Item, Task
-from .word_hashes import hash_words
+from .word_hashes import TABLE, hash_words, points_of
 
 LEAST = 0.8
 """Share of an item that a document must hold, words weighed by how rare they are in its task."""
@@ -57,7 +57,7 @@ class IndexArrays(NamedTuple):
     place: NDArray[np.int32]
     """Place of its seed in ``words``."""
     bits: NDArray[np.uint64]
-    """Filter: of its word ``seed >> shift``, two bits of each seed are set."""
+    """Filter: word ``seed >> shift`` has the bits of `filter_mask` of each seed."""
     shift: NDArray[np.uint64]
     words: NDArray[np.uint64]
     """Words of all items, and ``weights``, float32, of each."""
@@ -148,8 +148,7 @@ class ItemIndex:
 
     def find(self, text: str) -> list[Match]:
         """Find the items that ``text`` holds."""
-        words, alone = hash_words(text)
-        count = find_items(words, alone, self.arrays, self.state)
+        count, words = find_items(points_of(text), TABLE, self.arrays, self.state)
         return [] if not count else self._matches(words, count)
 
     def _matches(self, words: NDArray[np.uint64], count: int) -> list[Match]:
@@ -325,10 +324,9 @@ def _rare(seeds: Any, chunks: Any, places: Any) -> tuple[Any, Any, Any]:
 
 def _filter(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     size = max(6, int(_BITS * max(len(keys), 1) // 64).bit_length())
-    shift, one, six = np.uint64(64 - size), np.uint64(1), np.uint64(63)
+    shift = np.uint64(64 - size)
     bits = np.zeros(1 << size, np.uint64)
-    pairs = (one << (keys & six)) | (one << ((keys >> np.uint64(6)) & six))
-    np.bitwise_or.at(bits, keys >> shift, pairs)
+    np.bitwise_or.at(bits, keys >> shift, filter_mask(keys))
     return bits, np.array([shift], np.uint64)
 
 

@@ -32,12 +32,15 @@ def hash_words(text: str) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
 
     A character is a word in scripts without spaces.
     """
-    if text.isascii():
-        points: NDArray[Any] = np.frombuffer(text.encode(), np.uint8)
-    else:
-        points = code_points(text)
-    hashes, alone = _hash(points, _TABLE)
+    hashes, alone = hash_points(points_of(text), TABLE)
     return hashes, alone
+
+
+def points_of(text: str) -> NDArray[Any]:
+    """Return the code points of ``text``, folded: of plain ASCII uint8 ``[n]``, else uint32."""
+    if text.isascii():
+        return np.frombuffer(text.encode(), np.uint8)
+    return code_points(text)
 
 
 @njit(cache=True)
@@ -55,11 +58,13 @@ def _tabulate() -> Any:
     return table
 
 
-_TABLE = _tabulate()
+TABLE: NDArray[np.uint32] = _tabulate()
+"""What `hash_points` reads of each code point."""
 
 
 @njit(cache=True, nogil=True)
-def _hash(points: Any, table: Any) -> Any:
+def hash_points(points: Any, table: Any) -> Any:
+    """Do `hash_words` with the code points of a text and `TABLE`."""
     most = len(points)
     hashes, alone = np.empty(most, np.uint64), np.zeros(most, np.bool_)
     start, prime = np.uint64(14695981039346656037), np.uint64(1099511628211)

@@ -68,6 +68,41 @@ def test_a_record_of_a_usual_data_set_has_its_question_and_its_right_answer(name
     assert (item.question, item.answer) == (question, answer)
 
 
+@pytest.mark.filterwarnings("default")  # the harness has warnings of its own
+@pytest.mark.parametrize(
+    ("more", "answer"),
+    [
+        (
+            {
+                "output_type": "multiple_choice",
+                "doc_to_target": "label",
+                "doc_to_choice": "{{[a, b]}}",
+            },
+            "by moonlight",
+        ),
+        ({"output_type": "generate_until", "doc_to_target": "{{a}}"}, "by lamplight"),
+    ],
+)
+def test_a_task_of_lm_eval_has_its_questions_and_answers(tmp_path, monkeypatch, more, answer):
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    record = {"goal": "To read at night", "a": "by lamplight", "b": "by moonlight", "label": 1}
+    (tmp_path / "test.jsonl").write_text(json.dumps(record))
+    task = {
+        "task": "ours",
+        "dataset_path": "json",
+        "dataset_kwargs": {
+            "data_files": {"test": str(tmp_path / "test.jsonl")},
+            "cache_dir": str(tmp_path / "data"),
+        },
+        "test_split": "test",
+        "doc_to_text": "Question: {{goal}}\nAnswer:",
+        **more,
+    }
+    (tmp_path / "ours.yaml").write_text(json.dumps(task))  # JSON is YAML too
+    (read,) = read_tasks([f"lm-eval={tmp_path / 'ours.yaml'}"])
+    assert [(item.question, item.answer) for item in read.items] == [("To read at night", answer)]
+
+
 def test_a_record_without_a_question_is_named_with_its_fields():
     with pytest.raises(InvalidDataError, match=r"line 7 holds no question.*its fields are x, y"):
         item_of({"x": 1, "y": 2}, "line 7")
