@@ -1,7 +1,7 @@
 """The pipeline: stages in order, each skipped where it has been done, and the manifest last.
 
-Work in progress lies in ``OUT/.build``: units of the corpus with the arrays that stages add. What
-is there whole is done, so a killed build goes on where it was and ends with the same bytes.
+Work in progress lies in ``OUT/.build``: partitions of the corpus with the arrays that stages add.
+What is there whole is done, so a killed build goes on where it was and ends with the same bytes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -123,8 +123,8 @@ def dry_run(
     with _begun(sources, out, settings, workers, engine, dry=True) as begun:
         if not begun:
             raise UsageError(f"{out} is built already; name a new folder for a dry run")
-        _, _, _, clusters, fates = _decide(begun, out, settings, strict=strict)
-        return preview(clusters, fates)
+        _, _, _, clusters, selection = _decide(begun, out, settings, strict=strict)
+        return preview(clusters, selection)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ def _decide(
 ) -> tuple[ReadReport, list[Partition], dict[str, Any], ClusterMap, Selection]:
     """Read, embed, score and cluster; then decide what becomes of each document.
 
-    Between the units and the decisions stands how good k-means was.
+    Between the partitions and the decisions stands how good k-means was.
     """
     work = out / WORK
     try:
@@ -206,39 +206,41 @@ def _decide(
     except NoColumnError:
         remove_work(work)  # so that the right name can be given in its place
         raise
-    units = [Partition(work / "units" / name) for name in report.units]
-    tell_languages(begun.engine, units)
-    fates = identify(units, settings)
-    check_losses((report.stage(), *fates.stages), strict=strict)
+    partitions = [Partition(work / "units" / name) for name in report.units]
+    tell_languages(begun.engine, partitions)
+    selection = identify(partitions, settings)
+    check_losses((report.stage(), *selection.stages), strict=strict)
     if begun.tasks:
         ItemIndex.of(begun.tasks).save(out / CONTAMINATION)
-        find_contaminated(begun.engine, units, out / CONTAMINATION)
+        find_contaminated(begun.engine, partitions, out / CONTAMINATION)
     model = out / MODEL
-    fit_model(units, model, settings)
-    look_at(begun.engine, units, model, settings)
+    fit_model(partitions, model, settings)
+    look_at(begun.engine, partitions, model, settings)
     centroids, kmeans = read_fit(model)
-    clusters, fates = select_documents(fates, centroids, settings)
-    check_losses(fates.stages[1:], strict=False)
-    fates.stages[0]["kept"] = counts = count_kept(fates)
-    for line in summarize([report.stage() | {"in": fates.stages[0]["in"]}, *fates.stages], counts):
+    clusters, selection = select_documents(selection, centroids, settings)
+    check_losses(selection.stages[1:], strict=False)
+    selection.stages[0]["kept"] = counts = count_kept(selection)
+    for line in summarize(
+        [report.stage() | {"in": selection.stages[0]["in"]}, *selection.stages], counts
+    ):
         logger.info(f"  {line}")
-    return report, units, kmeans, clusters, fates
+    return report, partitions, kmeans, clusters, selection
 
 
 def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> None:
     """Go through all stages."""
     engine, plan = begun.engine, begun.plan
-    report, units, kmeans, clusters, fates = _decide(begun, out, settings, strict=strict)
-    tokenizer = fit_tokenizer(units, out / "tokenizer.json", settings)
+    report, partitions, kmeans, clusters, selection = _decide(begun, out, settings, strict=strict)
+    tokenizer = fit_tokenizer(partitions, out / "tokenizer.json", settings)
     end = begun.plan["end"]["id"]
-    tokenize_all(engine, fates, out / "tokenizer.json", end)
+    tokenize_all(engine, selection, out / "tokenizer.json", end)
     dtype = token_dtype(tokenizer.get_vocab_size())
     width = max(2, len(str(clusters.count - 1)))
     names = [f"c{k:0{width}d}" for k in range(clusters.count)]
-    written = write_clusters(engine, units, out, names, dtype)
-    write_catalogue(engine, out, fates, written, keep=settings.keep)
+    written = write_clusters(engine, partitions, out, names, dtype)
+    write_catalogue(engine, out, selection, written, keep=settings.keep)
     entries = [w.entry for w in written]
-    infos = describe_clusters(units, clusters, entries)
+    infos = describe_clusters(partitions, clusters, entries)
     agreement = label_agreement([info.labels for info in infos])
     save_clusters(
         out,
@@ -246,11 +248,11 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
         map=clusters.to_json(),
         agreement=agreement,
         kmeans=kmeans,
-        dropped=sample_dropped(fates),
+        dropped=sample_dropped(selection),
     )
     with atomic_path(out / "centroids.npy") as path, path.open("wb") as file:
         np.save(file, clusters.centroids, allow_pickle=False)
-    write_heldout(out, fates, clusters, names)
+    write_heldout(out, selection, clusters, names)
     if report.listed:
         write_json(out / BAD_RECORDS, report.listed)
     manifest = Manifest(
@@ -260,11 +262,11 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
         eos_id=end,
         tokenizer_hash=hash_file(out / "tokenizer.json"),
         build=hash_json(plan),
-        license=name_licenses(units),
+        license=name_licenses(partitions),
         provenance=plan,
-        conservation=(report.stage(), *fates.stages),
-        parts=len(units),
+        conservation=(report.stage(), *selection.stages),
+        parts=len(partitions),
     )
-    extra = loss_sections(counts_of(manifest), sample_dropped(fates), clusters.why)
+    extra = loss_sections(counts_of(manifest), sample_dropped(selection), clusters.why)
     write_report(out, manifest, infos, agreement, clusters.centroids, kmeans, extra)
-    replace(manifest, files=hash_files(out, range(len(units)))).save(out)
+    replace(manifest, files=hash_files(out, range(len(partitions)))).save(out)

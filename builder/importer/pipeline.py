@@ -236,7 +236,7 @@ class _Import:
         settings = BuildSettings(seed=self._settings.seed)
         if self._settings.vocab_size is not None:
             settings = replace(settings, vocab_size=self._settings.vocab_size)
-        tokenizer = fit_tokenizer(selection.units, self._out / TOKENIZER, settings)
+        tokenizer = fit_tokenizer(selection.partitions, self._out / TOKENIZER, settings)
         tokenize_all(self._engine, selection, self._out / TOKENIZER, end)
         return Vocabulary(size=tokenizer.get_vocab_size(), eos_id=end)
 

@@ -19,16 +19,16 @@ _MANY = 10
 """Documents of a language, script or label from which a loss of more than half is told."""
 
 
-def sample_dropped(fates: Selection, shown: int = _SHOWN) -> dict[str, list[dict[str, Any]]]:
+def sample_dropped(selection: Selection, shown: int = _SHOWN) -> dict[str, list[dict[str, Any]]]:
     """Show some documents for each reason: ``id``, ``text`` as it begins, ``micro``, and scores."""
-    samples: dict[str, list[dict[str, Any]]] = {reason: [] for reason in fates.reasons[1:]}
-    for unit, why in zip(fates.units, fates.why, strict=True):
-        for code, reason in enumerate(fates.reasons[1:], start=1):
+    samples: dict[str, list[dict[str, Any]]] = {reason: [] for reason in selection.reasons[1:]}
+    for partition, why in zip(selection.partitions, selection.why, strict=True):
+        for code, reason in enumerate(selection.reasons[1:], start=1):
             rows = np.flatnonzero(why == code)[: shown - len(samples[reason])]
             if not len(rows):
                 continue
-            scores, micro = unit.read("scores")[rows], unit.read("micro")[rows]
-            documents = unit.columns("id", "text").take(rows).to_pylist()
+            scores, micro = partition.read("scores")[rows], partition.read("micro")[rows]
+            documents = partition.columns("id", "text").take(rows).to_pylist()
             for i, document in enumerate(documents):
                 numbers = dict(zip(SCORES, scores[i].round(2).tolist(), strict=True))
                 text = opening(document["text"], _LENGTH)
@@ -38,13 +38,13 @@ def sample_dropped(fates: Selection, shown: int = _SHOWN) -> dict[str, list[dict
     return samples
 
 
-def count_kept(fates: Selection) -> dict[str, dict[str, dict[str, int]]]:
+def count_kept(selection: Selection) -> dict[str, dict[str, dict[str, int]]]:
     """Count documents and bytes, and those that are kept, by language, script and label."""
     counts: dict[str, dict[str, dict[str, int]]] = {"language": {}, "script": {}, "label": {}}
-    for number, unit in enumerate(fates.units):
-        kept, sizes = fates.stays(number), unit.read("sizes")
-        languages = unit.read("languages")
-        labels = np.array(unit.column("label"))
+    for number, partition in enumerate(selection.partitions):
+        kept, sizes = selection.stays(number), partition.read("sizes")
+        languages = partition.read("languages")
+        labels = np.array(partition.column("label"))
         for what, names in (
             ("language", languages[:, 0]),
             ("script", languages[:, 1]),

@@ -16,7 +16,7 @@ LEAST = 20
 
 
 def languages_of_few(
-    units: Sequence[Partition], stays: Sequence[NDArray[np.bool_]]
+    partitions: Sequence[Partition], stays: Sequence[NDArray[np.bool_]]
 ) -> dict[tuple[str, str], int]:
     """Count the documents of each language and script that there are too few of to judge.
 
@@ -24,8 +24,8 @@ def languages_of_few(
     are judged always, for scores were measured on them, and so is what is of no known language.
     """
     groups: Counter[tuple[str, str]] = Counter()
-    for unit, mask in zip(units, stays, strict=True):
-        groups.update((str(a), str(b)) for a, b in unit.read("languages")[mask])
+    for partition, mask in zip(partitions, stays, strict=True):
+        groups.update((str(a), str(b)) for a, b in partition.read("languages")[mask])
     languages, scripts = Counter[str](), Counter[str]()
     for (language, script), count in groups.items():
         languages[language] += count
@@ -37,8 +37,8 @@ def languages_of_few(
     }
 
 
-def is_of_few(unit: Partition, groups: dict[tuple[str, str], int]) -> NDArray[np.bool_]:
-    """Which documents of a unit are in one of ``groups``, ``[n]``."""
+def is_of_few(partition: Partition, groups: dict[tuple[str, str], int]) -> NDArray[np.bool_]:
+    """Which documents of a partition are in one of ``groups``, ``[n]``."""
     if not groups:
-        return np.zeros(len(unit), np.bool_)
-    return np.array([(str(a), str(b)) in groups for a, b in unit.read("languages")], np.bool_)
+        return np.zeros(len(partition), np.bool_)
+    return np.array([(str(a), str(b)) in groups for a, b in partition.read("languages")], np.bool_)

@@ -20,21 +20,21 @@ Group = tuple[int, str]
 
 
 def good_groups(
-    units: Sequence[Partition],
+    partitions: Sequence[Partition],
     stays: Sequence[NDArray[np.bool_]],
     pruned: NDArray[np.bool_],
     least: Mapping[str, float],
 ) -> set[Group]:
     """Find the groups within micro-clusters ``pruned``, ``[M]``, whose means are ``least`` or more.
 
-    ``stays`` says which documents of each unit have not been dropped.
+    ``stays`` says which documents of each partition have not been dropped.
     """
     scores: dict[Group, list[NDArray[np.float32]]] = {}
-    for unit, mask in zip(units, stays, strict=True):
-        micro = unit.read("micro")
+    for partition, mask in zip(partitions, stays, strict=True):
+        micro = partition.read("micro")
         rows = np.flatnonzero(mask & pruned[micro])
         if len(rows):
-            languages, values = unit.read("languages")[rows, 0], unit.read("scores")[rows]
+            languages, values = partition.read("languages")[rows, 0], partition.read("scores")[rows]
             for k, language, value in zip(micro[rows].tolist(), languages, values, strict=True):
                 scores.setdefault((k, str(language)), []).append(value)
     return {
@@ -48,9 +48,11 @@ def good_groups(
     }
 
 
-def is_in(unit: Partition, groups: set[Group]) -> NDArray[np.bool_]:
-    """Which documents of a unit are in one of ``groups``, ``[n]``."""
+def is_in(partition: Partition, groups: set[Group]) -> NDArray[np.bool_]:
+    """Which documents of a partition are in one of ``groups``, ``[n]``."""
     if not groups:
-        return np.zeros(len(unit), np.bool_)
-    pairs = zip(unit.read("micro").tolist(), unit.read("languages")[:, 0].tolist(), strict=True)
+        return np.zeros(len(partition), np.bool_)
+    pairs = zip(
+        partition.read("micro").tolist(), partition.read("languages")[:, 0].tolist(), strict=True
+    )
     return np.array([pair in groups for pair in pairs], np.bool_)

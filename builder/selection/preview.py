@@ -12,12 +12,12 @@ _SHOWN = 3
 """Documents that are shown for each reason."""
 
 
-def preview(clusters: ClusterMap, fates: Selection) -> dict[str, Any]:
+def preview(clusters: ClusterMap, selection: Selection) -> dict[str, Any]:
     """Say what stages drop and why, with samples; which micro-clusters fall; heights of merging."""
-    micros = micros_of(fates, len(clusters.centroids))
+    micros = micros_of(selection, len(clusters.centroids))
     return {
-        "stages": fates.stages,
-        "samples": sample_dropped(fates, _SHOWN),
+        "stages": selection.stages,
+        "samples": sample_dropped(selection, _SHOWN),
         "pruned": {str(micro): why for micro, why in sorted(clusters.why.items())},
         "clusters": clusters.count,
         "heights": [

@@ -1,6 +1,6 @@
 """Selection: which cluster each document goes to, or why it goes to none.
 
-A few bytes a document are held in memory; all else lies in the units and is read unit by unit.
+A few bytes a document are held in memory; all else lies in the partitions and is read one by one.
 """
 
 from collections import Counter
@@ -34,33 +34,37 @@ _NOTHING = Seen(0, lambda _: ())
 
 @dataclass(slots=True)
 class Selection:
-    """What becomes of each document of the units."""
+    """What becomes of each document of the partitions."""
 
-    units: Sequence[Partition]
+    partitions: Sequence[Partition]
     why: list[NDArray[np.uint8]]
-    """Why each document of each unit is dropped, a place in `reasons`; 0: it stays."""
+    """Why each document of each partition is dropped, a place in `reasons`; 0: it stays."""
     spared: list[NDArray[np.bool_]] = field(default_factory=list)
-    """Documents of each unit that are not dropped after `identify`; none if empty."""
+    """Documents of each partition that are not dropped after `identify`; none if empty."""
     reasons: list[str] = field(default_factory=lambda: [""])
     stages: list[dict[str, Any]] = field(default_factory=list)
     """Documents and bytes that came into each stage, went out, and were dropped by reason."""
 
     @classmethod
-    def of(cls, units: Sequence[Partition]) -> Self:
-        """Begin with all documents of ``units``."""
-        return cls(units, [np.zeros(len(unit), np.uint8) for unit in units])
+    def of(cls, partitions: Sequence[Partition]) -> Self:
+        """Begin with all documents of ``partitions``."""
+        return cls(partitions, [np.zeros(len(partition), np.uint8) for partition in partitions])
 
     def stays(self, number: int) -> NDArray[np.bool_]:
-        """Which documents of unit ``number`` have not been dropped, ``[n]``."""
+        """Which documents of partition ``number`` have not been dropped, ``[n]``."""
         return np.asarray(self.why[number] == 0, np.bool_)
 
     def drop(self, stage: str, find: Callable[[int, Partition], NDArray[np.str_]]) -> None:
-        """Drop documents; ``find(number, unit)`` gives a reason for each, "" for none, ``[n]``."""
+        """Drop documents for the reasons, ``[n]``, of ``find(number, partition)``; "" is none."""
         before: Counter[str] = Counter()
         dropped: dict[str, Counter[str]] = {}
         examples: dict[str, str] = {}
-        for number, unit in enumerate(self.units):
-            stays, sizes, reasons = self.stays(number), unit.read("sizes"), find(number, unit)
+        for number, partition in enumerate(self.partitions):
+            stays, sizes, reasons = (
+                self.stays(number),
+                partition.read("sizes"),
+                find(number, partition),
+            )
             if self.spared:
                 reasons = np.where(self.spared[number], "", reasons)
             before += _size(sizes, stays)
@@ -70,13 +74,15 @@ class Selection:
                     self.why[number][now] = self._code(reason)
                     dropped.setdefault(reason, Counter()).update(_size(sizes, now))
                     if reason not in examples:
-                        examples[reason] = _name(unit, int(np.flatnonzero(now)[0]))
+                        examples[reason] = _name(partition, int(np.flatnonzero(now)[0]))
         lost = sum(dropped.values(), Counter[str]())
         self.stages.append(
             {
                 "stage": stage,
-                "in": {unit: before[unit] for unit in ("documents", "bytes")},
-                "out": {unit: before[unit] - lost[unit] for unit in ("documents", "bytes")},
+                "in": {measure: before[measure] for measure in ("documents", "bytes")},
+                "out": {
+                    measure: before[measure] - lost[measure] for measure in ("documents", "bytes")
+                },
                 "dropped": {reason: dict(dropped[reason]) for reason in sorted(dropped)},
                 **({"examples": dict(sorted(examples.items()))} if examples else {}),
             }
@@ -89,119 +95,133 @@ class Selection:
 
 
 def identify(
-    units: Sequence[Partition], settings: BuildSettings, seen: Seen = _NOTHING
+    partitions: Sequence[Partition], settings: BuildSettings, seen: Seen = _NOTHING
 ) -> Selection:
     """Begin with all documents but those whose identifier stood before, where it may do so once."""
-    fates = Selection.of(units)
+    selection = Selection.of(partitions)
     if settings.ids == "none":
-        fates.drop("identify", lambda _, unit: _where(np.zeros(len(unit), np.bool_), ""))
+        selection.drop(
+            "identify", lambda _, partition: _where(np.zeros(len(partition), np.bool_), "")
+        )
     else:
         apart = settings.ids == "source"
         before = _NOTHING if apart else seen
-        _drop_repeated(fates, "identify", "id_hashes", REPEATED[0], before, apart=apart)
+        _drop_repeated(selection, "identify", "id_hashes", REPEATED[0], before, apart=apart)
     if settings.keep_ids:
-        fates.spared = [np.isin(unit.column("id"), settings.keep_ids) for unit in units]
+        selection.spared = [
+            np.isin(partition.column("id"), settings.keep_ids) for partition in partitions
+        ]
     if settings.languages != EVERY:
-        fates.drop(
+        selection.drop(
             "languages",
-            lambda _, unit: _where(~in_languages(unit, settings), "language not asked for"),
+            lambda _, partition: _where(
+                ~in_languages(partition, settings), "language not asked for"
+            ),
         )
-    return fates
+    return selection
 
 
 def select_documents(
-    fates: Selection, centroids: NDArray[np.float32], settings: BuildSettings
+    selection: Selection, centroids: NDArray[np.float32], settings: BuildSettings
 ) -> tuple[ClusterMap, Selection]:
     """Deduplicate, prune, hold out and merge what `identify` gave.
 
-    Writes ``clusters`` int32 ``[n]`` to each unit, the cluster of a document, below 0 if dropped;
-    and ``original`` int64 ``[n]``, the place in the catalogue of the document that it nearly
-    repeats, or -1.
+    Writes ``clusters`` int32 ``[n]`` to each partition, the cluster of a document, below 0 if
+    dropped; and ``original`` int64 ``[n]``, the place in the catalogue of the document that it
+    nearly repeats, or -1.
 
     Raises:
         InvalidDataError: Nothing is left, or the clusters collapse.
     """
-    _decontaminate(fates, settings)
-    _drop_copies(fates, settings, _NOTHING)
+    _decontaminate(selection, settings)
+    _drop_copies(selection, settings, _NOTHING)
     clusters = ClusterMap.of(centroids)
     if not settings.no_prune:
-        few = _tell_few(fates)
-        _, means = _means(fates, "scores", len(centroids), few)
+        few = _tell_few(selection)
+        _, means = _means(selection, "scores", len(centroids), few)
         clusters = prune_clusters(clusters, means, settings.min_cluster_score)
-    _drop_poor(fates, settings, clusters)
-    clusters = merge_clusters(clusters, micros_of(fates, len(centroids)), settings)
-    _write_clusters(fates, clusters)
-    return clusters, fates
+    _drop_poor(selection, settings, clusters)
+    clusters = merge_clusters(clusters, micros_of(selection, len(centroids)), settings)
+    _write_clusters(selection, clusters)
+    return clusters, selection
 
 
 def select_appended(
-    fates: Selection, clusters: ClusterMap, settings: BuildSettings, seen: Seen
+    selection: Selection, clusters: ClusterMap, settings: BuildSettings, seen: Seen
 ) -> Selection:
     """Do as `select_documents` with appended documents: ``clusters`` are decided already."""
-    _decontaminate(fates, settings)
-    _drop_copies(fates, settings, seen)
-    _drop_poor(fates, settings, clusters)
-    _write_clusters(fates, clusters)
-    return fates
+    _decontaminate(selection, settings)
+    _drop_copies(selection, settings, seen)
+    _drop_poor(selection, settings, clusters)
+    _write_clusters(selection, clusters)
+    return selection
 
 
-def _decontaminate(fates: Selection, settings: BuildSettings) -> None:
+def _decontaminate(selection: Selection, settings: BuildSettings) -> None:
     """Drop documents that hold an item of a task, or count those that are marked."""
     if not settings.decontaminate:
         return
-    masks = [unit.read(CONTAMINATED) != "" for unit in fates.units]
+    masks = [partition.read(CONTAMINATED) != "" for partition in selection.partitions]
     if not settings.mark_contaminated:
-        fates.drop("decontaminate", lambda number, _: _where(masks[number], CONTAMINATED))
+        selection.drop("decontaminate", lambda number, _: _where(masks[number], CONTAMINATED))
         return
-    fates.drop("decontaminate", lambda number, _: _where(masks[number] & False, ""))
+    selection.drop("decontaminate", lambda number, _: _where(masks[number] & False, ""))
     marked: Counter[str] = Counter()
-    for number, unit in enumerate(fates.units):
-        marked += _size(unit.read("sizes"), masks[number] & fates.stays(number))
-    fates.stages[-1]["marked"] = {what: marked[what] for what in ("documents", "bytes")}
+    for number, partition in enumerate(selection.partitions):
+        marked += _size(partition.read("sizes"), masks[number] & selection.stays(number))
+    selection.stages[-1]["marked"] = {what: marked[what] for what in ("documents", "bytes")}
     logger.info(
         f"  {marked['documents']:,} documents hold a test question; they stay, and are marked"
     )
 
 
-def _drop_copies(fates: Selection, settings: BuildSettings, seen: Seen) -> None:
+def _drop_copies(selection: Selection, settings: BuildSettings, seen: Seen) -> None:
     if not settings.keep_duplicates:
         # Among what is left: a copy of what was dropped is none.
-        _drop_repeated(fates, "deduplicate", "text_hashes", REPEATED[1], seen)
+        _drop_repeated(selection, "deduplicate", "text_hashes", REPEATED[1], seen)
     if settings.near_duplicates is not None:
-        _find_near(fates, settings.near_duplicates, seen)
+        _find_near(selection, settings.near_duplicates, seen)
         if not settings.keep_duplicates:
-            fates.drop(
+            selection.drop(
                 "deduplicate nearly",
-                lambda _, unit: _where(unit.read("original") >= 0, "nearly the same as another"),
+                lambda _, partition: _where(
+                    partition.read("original") >= 0, "nearly the same as another"
+                ),
             )
 
 
-def _drop_poor(fates: Selection, settings: BuildSettings, clusters: ClusterMap) -> None:
+def _drop_poor(selection: Selection, settings: BuildSettings, clusters: ClusterMap) -> None:
     pruned = clusters.cluster < 0
-    few = {} if settings.no_prune else languages_of_few(fates.units, _staying(fates))
+    few = {} if settings.no_prune else languages_of_few(selection.partitions, _staying(selection))
     least = {} if settings.no_prune else settings.min_document_score
-    good = good_groups(fates.units, _staying(fates), pruned, settings.min_cluster_score)
+    good = good_groups(
+        selection.partitions, _staying(selection), pruned, settings.min_cluster_score
+    )
 
-    def find_pruned(_: int, unit: Partition) -> NDArray[np.str_]:
-        stays = is_of_few(unit, few) | is_in(unit, good)
-        return _where(pruned[unit.read("micro")] & ~stays, "pruned cluster")
+    def find_pruned(_: int, partition: Partition) -> NDArray[np.str_]:
+        stays = is_of_few(partition, few) | is_in(partition, good)
+        return _where(pruned[partition.read("micro")] & ~stays, "pruned cluster")
 
-    def find_poor(_: int, unit: Partition) -> NDArray[np.str_]:
-        return np.where(is_of_few(unit, few), "", poor_documents(unit.read("scores"), least))
+    def find_poor(_: int, partition: Partition) -> NDArray[np.str_]:
+        return np.where(
+            is_of_few(partition, few), "", poor_documents(partition.read("scores"), least)
+        )
 
-    fates.drop("prune clusters", find_pruned)
-    fates.drop("prune documents", find_poor)
+    selection.drop("prune clusters", find_pruned)
+    selection.drop("prune documents", find_poor)
     if settings.holdout:
-        fates.drop(HELD_OUT, lambda _, unit: _where(_held_out(unit, settings), HELD_OUT))
+        selection.drop(
+            HELD_OUT, lambda _, partition: _where(_held_out(partition, settings), HELD_OUT)
+        )
 
 
-def _staying(fates: Selection) -> list[NDArray[np.bool_]]:
-    return [fates.stays(number) for number in range(len(fates.units))]
+def _staying(selection: Selection) -> list[NDArray[np.bool_]]:
+    return [selection.stays(number) for number in range(len(selection.partitions))]
 
 
-def _tell_few(fates: Selection) -> dict[tuple[str, str], int]:
+def _tell_few(selection: Selection) -> dict[tuple[str, str], int]:
     """Find the languages of too few documents to judge, and say that they are not pruned."""
-    few = languages_of_few(fates.units, _staying(fates))
+    few = languages_of_few(selection.partitions, _staying(selection))
     if few:
         names = ", ".join(
             f"{n:,} in {language} ({script})" for (language, script), n in few.items()
@@ -210,72 +230,72 @@ def _tell_few(fates: Selection) -> dict[tuple[str, str], int]:
     return few
 
 
-def _write_clusters(fates: Selection, clusters: ClusterMap) -> None:
+def _write_clusters(selection: Selection, clusters: ClusterMap) -> None:
     # What is spared in a micro-cluster that is pruned goes where the most similar one goes.
     kept = clusters.kept
     nearest = kept[np.argmax(clusters.centroids @ clusters.centroids[kept].T, axis=1)]
     home = np.where(clusters.cluster < 0, clusters.cluster[nearest], clusters.cluster)
-    for number, unit in enumerate(fates.units):
-        cluster = np.where(fates.stays(number), home[unit.read("micro")], -1)
-        unit.write("clusters", cluster.astype(np.int32))
+    for number, partition in enumerate(selection.partitions):
+        cluster = np.where(selection.stays(number), home[partition.read("micro")], -1)
+        partition.write("clusters", cluster.astype(np.int32))
 
 
 def _drop_repeated(
-    fates: Selection, stage: str, hashes: str, reason: str, seen: Seen, *, apart: bool = False
+    selection: Selection, stage: str, hashes: str, reason: str, seen: Seen, *, apart: bool = False
 ) -> None:
     """Drop each document with ``hashes`` that one before it has, of those that are left.
 
     With ``apart``, one before it in the same source.
     """
-    kept = [fates.stays(number) for number in range(len(fates.units))]
+    kept = [selection.stays(number) for number in range(len(selection.partitions))]
     parts = (
         # Mixed with the source, equal hashes are of one source.
-        unit.read(hashes)[stays] ^ (hash_texts([unit.source]) if apart else np.uint64(0))
-        for unit, stays in zip(fates.units, kept, strict=True)
+        partition.read(hashes)[stays] ^ (hash_texts([partition.source]) if apart else np.uint64(0))
+        for partition, stays in zip(selection.partitions, kept, strict=True)
     )
     ends = np.cumsum([stays.sum() for stays in kept])
     found = find_repeated(chain(seen.read(hashes), parts), int(ends[-1]), seen.total)
     again = np.split(found, ends[:-1])
 
-    def find(number: int, unit: Partition) -> NDArray[np.str_]:
-        mask = np.zeros(len(unit), np.bool_)
+    def find(number: int, partition: Partition) -> NDArray[np.str_]:
+        mask = np.zeros(len(partition), np.bool_)
         mask[kept[number]] = again[number]
         return _where(mask, reason)
 
-    fates.drop(stage, find)
+    selection.drop(stage, find)
 
 
-def _find_near(fates: Selection, least: float, seen: Seen) -> None:
-    """Write ``original`` int64 ``[n]`` to each unit: the number of what is copied, or -1.
+def _find_near(selection: Selection, least: float, seen: Seen) -> None:
+    """Write ``original`` int64 ``[n]`` to each partition: the number of what is copied, or -1.
 
     Documents that were there before are numbered first, and stay.
     """
     # The best of each group stays. Scores that differ by a little decide nothing, length does.
     worth = [
         np.round(4 * (scores[:, 0] + scores[:, 3])) + sizes / (sizes + 4096)
-        for unit in fates.units
-        for scores, sizes in [(unit.read("scores"), unit.read("sizes"))]
+        for partition in selection.partitions
+        for scores, sizes in [(partition.read("scores"), partition.read("sizes"))]
     ]
-    stays = np.concatenate([fates.stays(number) for number in range(len(fates.units))])
+    stays = np.concatenate([selection.stays(number) for number in range(len(selection.partitions))])
     original = near_originals(
-        [*seen.near, *fates.units],
+        [*seen.near, *selection.partitions],
         np.append(np.ones(seen.total, np.bool_), stays),
         np.concatenate([np.full(seen.total, np.inf), *worth]).astype(np.float32),
         least,
     )[seen.total :]
-    ends = np.cumsum([len(unit) for unit in fates.units])
-    for unit, part in zip(fates.units, np.split(original, ends[:-1]), strict=True):
-        unit.write("original", part)
+    ends = np.cumsum([len(partition) for partition in selection.partitions])
+    for partition, part in zip(selection.partitions, np.split(original, ends[:-1]), strict=True):
+        partition.write("original", part)
 
 
-def micros_of(fates: Selection, count: int) -> Micros:
+def micros_of(selection: Selection, count: int) -> Micros:
     """Say what is left of each of ``count`` micro-clusters."""
-    documents, tightness = _means(fates, "alike", count)
+    documents, tightness = _means(selection, "alike", count)
     return Micros(documents=documents, tightness=tightness[:, 0])
 
 
 def _means(
-    fates: Selection, name: str, count: int, few: dict[tuple[str, str], int] | None = None
+    selection: Selection, name: str, count: int, few: dict[tuple[str, str], int] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Documents of each micro-cluster that are left, ``[M]``, and means of an array, ``[M, k]``.
 
@@ -284,26 +304,26 @@ def _means(
     """
     documents = np.zeros(count, np.int64)
     sums = np.zeros((count, 1))
-    for number, unit in enumerate(fates.units):
-        stays = fates.stays(number) & ~is_of_few(unit, few or {})
-        micro = unit.read("micro")[stays]
+    for number, partition in enumerate(selection.partitions):
+        stays = selection.stays(number) & ~is_of_few(partition, few or {})
+        micro = partition.read("micro")[stays]
         documents += np.bincount(micro, minlength=count)
-        columns = np.atleast_2d(unit.read(name)[stays].T)
+        columns = np.atleast_2d(partition.read(name)[stays].T)
         found = np.stack([np.bincount(micro, column, count) for column in columns], axis=1)
         sums = sums + found
     means = np.where(documents[:, None] > 0, sums / np.maximum(documents, 1)[:, None], np.inf)
     return documents, means
 
 
-def _held_out(unit: Partition, settings: BuildSettings) -> NDArray[np.bool_]:
-    # By text, so that copies share their fate.
-    drawn = unit.read("text_hashes")[:, 0] ^ np.uint64(derive_key(settings.seed, HELD_OUT))
+def _held_out(partition: Partition, settings: BuildSettings) -> NDArray[np.bool_]:
+    # By text, so that copies share their outcome.
+    drawn = partition.read("text_hashes")[:, 0] ^ np.uint64(derive_key(settings.seed, HELD_OUT))
     return np.asarray(drawn < settings.holdout * 2.0**64, np.bool_)
 
 
-def _name(unit: Partition, row: int) -> str:
+def _name(partition: Partition, row: int) -> str:
     """Say which document it is: its identifier, and where it stands."""
-    document = unit.columns("id", "origin").slice(row, 1).to_pylist()[0]
+    document = partition.columns("id", "origin").slice(row, 1).to_pylist()[0]
     name, origin = document["id"], document["origin"]
     return origin if name == origin else f"{name}, {origin}"
 

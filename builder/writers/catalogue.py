@@ -96,7 +96,7 @@ def _plan(
     ends = [np.cumsum(cluster.shard_samples) for cluster in written]
     starts = [np.concatenate([[0], end]) for end in ends]
     served = np.zeros(len(written), np.int64)
-    for part, (partition, why) in enumerate(zip(selection.units, selection.why, strict=True)):
+    for part, (partition, why) in enumerate(zip(selection.partitions, selection.why, strict=True)):
         counts = np.bincount(
             partition.read("clusters")[partition.read("order")], minlength=len(written)
         )
@@ -235,7 +235,7 @@ def write_heldout(
         path.open("wb") as file,
         zstandard.ZstdCompressor(level=3).stream_writer(file) as packed,
     ):
-        for partition, why in zip(selection.units, selection.why, strict=True):
+        for partition, why in zip(selection.partitions, selection.why, strict=True):
             rows = np.flatnonzero(why == selection.reasons.index(HELD_OUT))
             micro = partition.read("micro")[rows]
             documents = partition.columns("id", "text", "label").take(rows).to_pylist()

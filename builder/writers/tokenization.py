@@ -35,9 +35,9 @@ def tokenize_all(engine: Engine, selection: Selection, tokenizer: Path, end: int
 
     Token ``end`` is added to each document, unless it is None.
     """
-    waiting = [partition for partition in selection.units if not partition.has("tokens")]
+    waiting = [partition for partition in selection.partitions if not partition.has("tokens")]
     fastokens = _choose_encoder(engine, waiting, tokenizer) if waiting else ""
-    tasks = (TokenTask(partition, tokenizer, end, fastokens) for partition in selection.units)
+    tasks = (TokenTask(partition, tokenizer, end, fastokens) for partition in selection.partitions)
     instead = _tokenize_without if fastokens else None
     run_stage(engine, "tokenise", "tokens", tokenize_partition, tasks, instead)
 
@@ -47,7 +47,7 @@ def tokenize_all(engine: Engine, selection: Selection, tokenizer: Path, end: int
         return np.where(without, "no token", "")
 
     selection.drop("tokenise", find)
-    tokens = sum(int(partition.read("lengths").sum()) for partition in selection.units)
+    tokens = sum(int(partition.read("lengths").sum()) for partition in selection.partitions)
     selection.stages[-1]["out"]["tokens"] = tokens
 
 

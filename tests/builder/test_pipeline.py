@@ -1,4 +1,4 @@
-"""A build from end to end: every document has one fate, and equal inputs give equal bytes."""
+"""A build from end to end: every document has one outcome, and equal inputs give equal bytes."""
 
 import json
 import subprocess
@@ -59,7 +59,7 @@ def times(directory):
     return {path: path.stat().st_mtime_ns for path in [directory, *directory.rglob("*")]}
 
 
-# Every document has one fate.
+# Every document has one outcome.
 
 
 def test_the_catalogue_lists_the_documents_of_the_corpus_in_its_order(built, rows):
@@ -436,17 +436,17 @@ def test_broken_and_hostile_records_never_end_a_build(tmp_path, small, shared_co
     )
     build([*small, str(bad)], tmp_path / "out", settings, workers=2)
     assert verify_directory(tmp_path / "out").faults == []
-    fates = {
+    outcomes = {
         int(row["origin"].rpartition(":")[2]): row["why"]
         for row in catalogue(tmp_path / "out")
         if row["origin"].startswith("bad_records")
     }
     listed = read_json(tmp_path / "out" / "bad_records.json")
-    assert len(fates) + len(listed) == 35
-    assert fates[1] is None
-    assert fates[13] == "identifier seen before"
-    assert fates[33] == "low overall score"
-    assert fates[32] is None
+    assert len(outcomes) + len(listed) == 35
+    assert outcomes[1] is None
+    assert outcomes[13] == "identifier seen before"
+    assert outcomes[33] == "low overall score"
+    assert outcomes[32] is None
 
 
 # Real text.

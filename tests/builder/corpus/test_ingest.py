@@ -424,24 +424,24 @@ def allowed(expected: str) -> set[str]:
         "accepted": ("accept", "clean", "coerce", "assign", "re-id", "either value", "low quality"),
         "skipped": ("skip",),
     }
-    return {fate for fate, said in words.items() if any(word in expected for word in said)}
+    return {outcome for outcome, said in words.items() if any(word in expected for word in said)}
 
 
 def test_broken_and_hostile_records_are_taken_or_left_as_is_expected(read, shared_corpus):
     rows, report = read(shared_corpus / "bad_records.jsonl.zst", label="source")
-    fates = {int(row["origin"].rpartition(":")[2]): "accepted" for row in rows}
-    fates |= {int(bad["origin"].rpartition(":")[2]): "rejected" for bad in report.listed}
+    outcomes = {int(row["origin"].rpartition(":")[2]): "accepted" for row in rows}
+    outcomes |= {int(bad["origin"].rpartition(":")[2]): "rejected" for bad in report.listed}
     with (shared_corpus / "bad_records.expected.tsv").open() as file:
         expected = {int(row["line"]): row for row in csv.DictReader(file, delimiter="\t")}
     wrong = {
-        line: (fate, row["expected"], row["why"])
+        line: (outcome, row["expected"], row["why"])
         for line, row in expected.items()
-        if (fate := fates.get(line, "skipped")) not in allowed(row["expected"])
+        if (outcome := outcomes.get(line, "skipped")) not in allowed(row["expected"])
     }
     # Its source and licence are lists and objects, which cost no document.
     assert wrong.pop(31)[0] == "accepted"
     assert not wrong
-    assert len(fates) == len(rows) + len(report.listed) == 35
+    assert len(outcomes) == len(rows) + len(report.listed) == 35
     assert report.bad.total() == len(report.listed)
     texts = {int(row["origin"].rpartition(":")[2]): row["text"] for row in rows}
     assert "\u2028" in texts[32]

@@ -72,14 +72,14 @@ def decide_on(documents, **given):
     given = {"clusters": 2, "min_cluster_score": {}, "min_document_score": {}, **given}
     units = units_of(documents)
     settings = BuildSettings(**given)
-    clusters, fates = select_documents(identify(units, settings), CENTROIDS, settings)
-    why = np.array(fates.reasons)[np.concatenate(fates.why)]
+    clusters, selection = select_documents(identify(units, settings), CENTROIDS, settings)
+    why = np.array(selection.reasons)[np.concatenate(selection.why)]
     cluster = clusters.cluster[np.concatenate([unit.read("micro") for unit in units])]
     written = np.concatenate([unit.read("clusters") for unit in units])
     np.testing.assert_array_equal(written, np.where(why == "", cluster, -1))
     sizes = np.concatenate([unit.read("sizes") for unit in units])
     whole = SimpleNamespace(
-        why=why, stays=why == "", cluster=cluster, sizes=sizes, stages=fates.stages
+        why=why, stays=why == "", cluster=cluster, sizes=sizes, stages=selection.stages
     )
     return clusters, whole
 
@@ -89,15 +89,15 @@ def corpus(count=40):
 
 
 def test_without_a_reason_all_stay():
-    _, fates = decide_on(corpus())
-    assert fates.stays.all()
-    assert (fates.cluster >= 0).all()
+    _, selection = decide_on(corpus())
+    assert selection.stays.all()
+    assert (selection.cluster >= 0).all()
 
 
 def test_an_identifier_that_was_seen_before_is_dropped():
-    _, fates = decide_on([*corpus(), ("id 3", "another text", 0, True)])
-    assert fates.why[-1] == "identifier seen before"
-    assert fates.stays[:-1].all()
+    _, selection = decide_on([*corpus(), ("id 3", "another text", 0, True)])
+    assert selection.why[-1] == "identifier seen before"
+    assert selection.stays[:-1].all()
 
 
 def test_an_identifier_stands_for_one_document_of_its_source_of_all_or_of_any():
@@ -123,16 +123,18 @@ def test_a_text_whose_first_copy_was_dropped_for_its_identifier_stays():
 
 
 def test_a_poor_document_is_dropped():
-    _, fates = decide_on([*corpus(), ("bad", "bad", 0, False)], min_document_score={"overall": 0.3})
-    assert fates.why[-1] == "low overall score"
+    _, selection = decide_on(
+        [*corpus(), ("bad", "bad", 0, False)], min_document_score={"overall": 0.3}
+    )
+    assert selection.why[-1] == "low overall score"
 
 
 def test_a_poor_micro_cluster_is_dropped_with_its_good_documents():
     documents = corpus() + [(f"bad {i}", f"bad {i}", 2, False) for i in range(90)]
-    clusters, fates = decide_on(documents, min_cluster_score={"overall": 1.5})
+    clusters, selection = decide_on(documents, min_cluster_score={"overall": 1.5})
     assert list(clusters.why) == [2]
-    assert {*fates.why[[i for i, d in enumerate(documents) if d[2] == 2]]} == {"pruned cluster"}
-    assert (fates.cluster[fates.why == "pruned cluster"] < 0).all()
+    assert {*selection.why[[i for i, d in enumerate(documents) if d[2] == 2]]} == {"pruned cluster"}
+    assert (selection.cluster[selection.why == "pruned cluster"] < 0).all()
 
 
 def test_copies_do_not_count_in_the_mean_of_a_micro_cluster():
@@ -143,8 +145,8 @@ def test_copies_do_not_count_in_the_mean_of_a_micro_cluster():
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_the_part_that_is_asked_for_is_held_out(share):
-    _, fates = decide_on(corpus(2000), holdout=share)
-    assert (fates.why == HELD_OUT).mean() == pytest.approx(share, abs=0.04)
+    _, selection = decide_on(corpus(2000), holdout=share)
+    assert (selection.why == HELD_OUT).mean() == pytest.approx(share, abs=0.04)
 
 
 def test_another_seed_holds_out_others_and_a_larger_part_the_same_and_more():
@@ -159,17 +161,17 @@ def test_another_seed_holds_out_others_and_a_larger_part_the_same_and_more():
 def test_copies_are_held_out_together():
     documents = corpus(400)
     documents += [(f"copy of {name}", *rest) for name, *rest in documents]
-    _, fates = decide_on(documents, holdout=0.3, keep_duplicates=True)
-    held = fates.why == HELD_OUT
+    _, selection = decide_on(documents, holdout=0.3, keep_duplicates=True)
+    held = selection.why == HELD_OUT
     np.testing.assert_array_equal(held[:400], held[400:])
 
 
 def test_a_held_out_document_is_of_a_cluster_that_has_documents():
-    clusters, fates = decide_on(corpus(12), clusters=MICROS, holdout=0.7, seed=8)
-    assert len({*np.flatnonzero(fates.stays) % MICROS}) < MICROS, "no micro-cluster was emptied"
-    names = set(fates.cluster[fates.stays].tolist())
+    clusters, selection = decide_on(corpus(12), clusters=MICROS, holdout=0.7, seed=8)
+    assert len({*np.flatnonzero(selection.stays) % MICROS}) < MICROS, "no micro-cluster was emptied"
+    names = set(selection.cluster[selection.stays].tolist())
     assert names == set(range(clusters.count))
-    assert set(fates.cluster[fates.why == HELD_OUT].tolist()) <= names
+    assert set(selection.cluster[selection.why == HELD_OUT].tolist()) <= names
 
 
 def test_nothing_left_is_refused():
@@ -195,7 +197,7 @@ def test_every_stage_gives_what_it_got_but_what_it_dropped_by_reason(
     documents, holdout, keep_duplicates, seed
 ):
     try:
-        clusters, fates = decide_on(
+        clusters, selection = decide_on(
             documents,
             holdout=holdout,
             keep_duplicates=keep_duplicates,
@@ -205,20 +207,20 @@ def test_every_stage_gives_what_it_got_but_what_it_dropped_by_reason(
         )
     except InvalidDataError:
         return  # nothing was left, or all in one cluster
-    size = {"documents": len(documents), "bytes": int(fates.sizes.sum())}
-    for stage in fates.stages:
+    size = {"documents": len(documents), "bytes": int(selection.sizes.sum())}
+    for stage in selection.stages:
         assert stage["in"] == size
         size = stage["out"]
         for unit in ("documents", "bytes"):
             lost = sum(dropped[unit] for dropped in stage["dropped"].values())
             assert stage["in"][unit] == stage["out"][unit] + lost
-    assert size["documents"] == fates.stays.sum()
+    assert size["documents"] == selection.stays.sum()
     reasons = {}
-    for stage in fates.stages:
+    for stage in selection.stages:
         reasons |= {why: dropped["documents"] for why, dropped in stage["dropped"].items()}
-    assert reasons == {why: (fates.why == why).sum() for why in {*fates.why} - {""}}
-    stays = [document for document, here in zip(documents, fates.stays, strict=True) if here]
+    assert reasons == {why: (selection.why == why).sum() for why in {*selection.why} - {""}}
+    stays = [document for document, here in zip(documents, selection.stays, strict=True) if here]
     assert len({name for name, *_ in stays}) == len(stays)
     if not keep_duplicates:
         assert len({text for _, text, *_ in stays}) == len(stays)
-    assert set(fates.cluster[fates.stays].tolist()) == set(range(clusters.count))
+    assert set(selection.cluster[selection.stays].tolist()) == set(range(clusters.count))
