@@ -130,7 +130,7 @@ class LoaderState:
         """Check that each cluster that was served has a row.
 
         Raises:
-            InvalidDataError: One has none.
+            InvalidDataError: A cluster that was served has no row.
         """
         for name, row in zip(self.clusters, self.consumed, strict=True):
             if sum(row) and not epoch_rows[name]:

@@ -61,7 +61,7 @@ _messages, _foreign = _Messages(), _Foreign(logging.WARNING)
 
 
 def show_messages() -> None:
-    """Write what the library says to stderr, what merely informs too; twice is as once."""
+    """Write the library's messages to stderr, from level INFO on; a second call changes nothing."""
     logger = logging.getLogger(ROOT)
     logger.setLevel(logging.INFO)
     logger.addHandler(_messages)
