@@ -99,10 +99,10 @@ class LoaderState:
         return Position(self.step, self.served, consumed, credit)
 
     def check_run(self, run: RunSettings, manifest: Manifest) -> None:
-        """Check that a loader of ``run`` over the shards of ``manifest`` can go on from here.
+        """Check that a loader of ``run`` over the shards of ``manifest`` can resume from here.
 
         Raises:
-            InvalidDataError: It serves other shards, or in another order; the message says which.
+            InvalidDataError: The loader has other shards or another order; the message says which.
         """
         if self.data != manifest.fingerprint and self.data in manifest.earlier:
             raise InvalidDataError(

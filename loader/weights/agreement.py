@@ -40,7 +40,7 @@ _NUMBER, _HASH = 8, 16
 
 
 class Agreement:
-    """What the ranks of a job have agreed on; a rank that is alone asks nobody.
+    """Changes of weights that all ranks of a job apply at the same step; a single rank asks nobody.
 
     On every rank, with a `WeightsLog` that is the same on all, before ``step`` is planned::
 

@@ -89,7 +89,7 @@ class Schedule:
 
         Raises:
             InvalidDataError: It is no schedule of a version that this climbstream reads.
-            UsageError: As of `of`.
+            UsageError: The order of the changes, or the first of them, is wrong; see `of`.
         """
         fields = check_version(value, cls.version, "schedule")
         try:
