@@ -1,4 +1,4 @@
-"""Plan: the settings that decide a result, kept beside it, so that no other run continues it."""
+"""Plan: settings that decide a result, kept beside it, so that other settings never continue it."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
