@@ -1,4 +1,4 @@
-"""Dry: a folder where only dry runs were, which other settings may follow in.
+"""Dry runs: a folder that holds nothing but dry runs accepts other settings.
 
 What was read and embedded there stays as far as the new settings leave it valid.
 """

@@ -253,7 +253,7 @@ class BuildSettings:
 
     @property
     def end(self) -> EndChoice:
-        """What is said of the token that ends a document."""
+        """The user's choice of the token that ends a document."""
         return EndChoice(eos_token=self.eos_token, eos_id=self.eos_id, no_eos=self.no_eos)
 
     def to_json(self) -> dict[str, Any]:
@@ -284,7 +284,7 @@ def complete_settings(settings: Any) -> Any:
 
 
 def effect_of_change(there: Any, here: Any) -> str:
-    """Say what a build has to do again, whose plan was ``there`` and is ``here``."""
+    """Say what a build must do again after its plan changes from ``there`` to ``here``."""
     if there.get("sources") != here["sources"] or not isinstance(there.get("settings"), dict):
         return ""
     what = first_change(there, here)
@@ -292,7 +292,7 @@ def effect_of_change(there: Any, here: Any) -> str:
 
 
 def first_change(there: Any, here: Any) -> str:
-    """Name the first thing that differs by two plans, as `DECIDES` does; "" if none does."""
+    """Name the first difference of two plans, in the words of `DECIDES`; "" if there is none."""
     before = there.get("settings")
     if there.get("sources") != here["sources"] or not isinstance(before, dict):
         return next(iter(DECIDES))

@@ -1,4 +1,4 @@
-"""Stage and commit: files that an append has written and the manifest does not know yet.
+"""Stage and commit: files that an append has written and the manifest does not list yet.
 
 New indices lie beside the old ones, other files in a folder of the work in progress. Writing the
 manifest is the commit. After it, all files are moved to their places, by the next command if this

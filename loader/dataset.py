@@ -20,7 +20,7 @@ from .loader import MixtureLoader
 
 
 class MixtureDataset(IterableDataset[Batch]):
-    """The batches of ``loader``, going on from where it is, however often it is iterated.
+    """The batches of ``loader``; each new iteration continues where the last one ended.
 
     It is stateful as torchdata means it, so a ``StatefulDataLoader`` saves and loads it too.
     """

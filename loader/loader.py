@@ -332,12 +332,12 @@ class MixtureLoader:
 
     @property
     def seed(self) -> int:
-        """Key of every order."""
+        """Seed of the order of rows."""
         return self._run.seed
 
     @property
     def lanes(self) -> int:
-        """Lanes that each cluster is dealt to."""
+        """Number of lanes that share the rows of each cluster."""
         return self._run.lanes
 
     @property
@@ -366,7 +366,7 @@ class MixtureLoader:
     @property
     @_one_at_a_time
     def epochs(self) -> dict[str, float]:
-        """How often each cluster has been gone through, on all ranks together."""
+        """Epochs served of each cluster, on all ranks together."""
         return self._limits.served(self._lookahead.position())
 
     part = renamed_attribute("part", "fraction")
@@ -425,7 +425,7 @@ class MixtureLoader:
         why: str = "",
         at_step: int | None = None,
     ) -> int:
-        """Change the weights, at once or in a straight line over ``ramp`` steps.
+        """Change the weights, at once or linearly over ``ramp`` steps.
 
         With an `Agreement` rank 0 alone calls this, and all ranks follow at the step that is
         returned. Without one, every rank calls it with the same arguments after the same step.
@@ -435,12 +435,12 @@ class MixtureLoader:
             others: ``keep``: the weights are shares of all tokens, and the other clusters share the
                 rest in the proportion that they have by the last change, as `climb weights` has
                 it. ``scale``: the weights are scaled to 1, and the others get nothing.
-            ramp: Steps until they are reached.
-            why: For the log.
-            at_step: First step that they hold for; default: as soon as can be.
+            ramp: Steps until the new weights are reached; 0 changes them at once.
+            why: Reason, for the weights log.
+            at_step: First step that uses them; default: the earliest possible.
 
         Returns:
-            The step from which on they hold.
+            The first step that uses the new weights.
 
         Raises:
             UsageError: ``at_step`` has been served, lies before a change that is logged, or is
@@ -464,7 +464,7 @@ class MixtureLoader:
 
     @_one_at_a_time
     def flush(self) -> None:
-        """Write down in the ledger what was served so far: `state_dict` does it too."""
+        """Write what was served so far to the ledger; `state_dict` does so too."""
         self._lookahead.note_served()
         if self._ledger is not None:
             self._ledger.write(self._weights.log)
@@ -481,12 +481,12 @@ class MixtureLoader:
 
     @_one_at_a_time
     def load_state_dict(self, state: Mapping[str, Any]) -> Self:
-        """Go to the position of ``state``, from any world size; also after iteration began.
+        """Go to the position of ``state``, of any world size; iteration may have begun.
 
         Raises:
             InvalidDataError: It belongs to other shards or settings, named in the message, or the
                 weights log has another history.
-            UsageError: The function for weights calls it.
+            UsageError: The function that returns the weights calls this method.
         """
         self._lookahead.check_not_planning()
         value = LoaderState.from_json(state)

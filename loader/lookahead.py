@@ -99,7 +99,7 @@ class Lookahead:
         self.go_to(Position.start(*planner.lanes.owned.shape))
 
     def go_to(self, position: Position) -> None:
-        """Go on from ``position``; what was planned is forgotten."""
+        """Continue from ``position``, and drop the planned steps."""
         self.cursor = Cursor.at(position)
         self._next_steps = _FIRST_STEPS
 

@@ -99,10 +99,10 @@ class LoaderState:
         return Position(self.step, self.served, consumed, credit)
 
     def check_run(self, run: RunSettings, manifest: Manifest) -> None:
-        """Check that a loader of ``run`` over the shards of ``manifest`` can go on from here.
+        """Check that a loader of ``run`` over the shards of ``manifest`` can resume from here.
 
         Raises:
-            InvalidDataError: It serves other shards, or in another order; the message says which.
+            InvalidDataError: The loader has other shards or another order; the message says which.
         """
         if self.data != manifest.fingerprint and self.data in manifest.earlier:
             raise InvalidDataError(
@@ -130,7 +130,7 @@ class LoaderState:
         """Check that each cluster that was served has a row.
 
         Raises:
-            InvalidDataError: One has none.
+            InvalidDataError: A cluster that was served has no row.
         """
         for name, row in zip(self.clusters, self.consumed, strict=True):
             if sum(row) and not epoch_rows[name]:

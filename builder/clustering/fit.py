@@ -41,7 +41,7 @@ class _Quality:
 
 
 def sample_vectors(units: Sequence[Partition], settings: BuildSettings) -> NDArray[np.float32]:
-    """Return the vectors that the corpus brings of the documents drawn, ``[n, dims]``.
+    """Return the corpus's own vectors of the sampled documents, ``[n, dims]``.
 
     Raises:
         InvalidDataError: They are not of one length.
@@ -97,7 +97,7 @@ def _embed(
 
 
 def read_fit(path: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Read the centroids that lie in ``path``, and how good k-means found them to be."""
+    """Read the centroids from ``path``, and the quality that k-means measured."""
     with reading(path, "model of a build"), np.load(path, allow_pickle=False) as model:
         centroids = model["centroids"]
         if centroids.dtype != np.float32 or centroids.ndim != 2 or not np.isfinite(centroids).all():

@@ -16,7 +16,7 @@ _ITERATIONS = 50
 
 @dataclass(frozen=True, slots=True)
 class Centroids:
-    """Centroids that were found, and how good they are on the vectors they were found on."""
+    """Centroids, and how well they fit the vectors that they were fitted to."""
 
     vectors: NDArray[np.float32]
     """``[count, dims]`` of length 1."""
@@ -28,7 +28,7 @@ class Centroids:
     """Centroids that are nearest to none of the vectors."""
 
     def to_json(self) -> dict[str, Any]:
-        """Say how good they are, as JSON values; how many there are, but not where."""
+        """Return the count and the quality of the centroids as JSON values, without the vectors."""
         return {
             "centroids": len(self.vectors),
             "objective": self.objective,

@@ -29,7 +29,7 @@ HEIGHTS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Micros:
-    """What merging must know of the documents of each micro-cluster."""
+    """Facts about the documents of each micro-cluster that merging needs."""
 
     documents: NDArray[np.int64]
     """How many there are, ``[M]``."""
@@ -85,7 +85,7 @@ def merge_clusters(clusters: ClusterMap, micros: Micros, settings: BuildSettings
 def count_by_height(
     clusters: ClusterMap, micros: Micros, heights: Sequence[float] = HEIGHTS
 ) -> list[tuple[float, int, float]]:
-    """Say for each height how many clusters it gives, and the largest one's part of documents."""
+    """For each height, return the number of clusters and the largest one's share of documents."""
     full = clusters.kept[micros.documents[clusters.kept] > 0]
     if len(full) < 2:
         return [(height, len(full), 1.0) for height in heights]

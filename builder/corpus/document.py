@@ -14,7 +14,7 @@ from .records import MISSING, look_up
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtraColumns:
-    """What columns say of a document."""
+    """Values of a document from further columns of the corpus."""
 
     kept: tuple[str | None, ...] = ()
     """Values of the columns to keep, as text; what is no text, as JSON."""

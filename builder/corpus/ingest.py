@@ -1,4 +1,4 @@
-"""Corpus: what is read of the sources, once, laid down in units.
+"""Ingest: read the sources once, and write their documents to partitions.
 
 A record that cannot be used, and a file that is damaged or holds none, is counted by reason and
 listed; it never ends a build.
@@ -54,7 +54,7 @@ class ReadReport(Report):
     """Sources by column that was asked for and that they have."""
 
     def taken(self) -> str:
-        """Say what was taken, in a sentence: how much, and of which known domains.
+        """Say in one sentence how much was read, and of which known domains.
 
         >>> labels = Counter({"law": 2_000_000, "": 500_000})
         >>> ReadReport(documents=3, bytes=2_500_000, labels=labels).taken()
@@ -78,7 +78,7 @@ def read_corpus(
     least: int = 2,
     left_out: Sequence[BadFile] = (),
 ) -> ReadReport:
-    """Lay all ``sources`` down in units under ``directory``; return their reports in one.
+    """Write all ``sources`` to partitions under ``directory``; return one report of all of them.
 
     ``left_out`` is reported with what is found not to be of use.
 
@@ -154,7 +154,7 @@ def _read_numbered(
 def read_source(
     source: Source, number: int, directory: Path, settings: BuildSettings
 ) -> ReadReport:
-    """Lay the documents of ``source`` down in units ``NUMBER-PART`` under ``directory``.
+    """Write the documents of ``source`` to partitions ``NUMBER-PART`` under ``directory``.
 
     A unit has ``sizes`` int64 ``[n]``, bytes of text, and ``id_hashes`` uint64 ``[n, 2]``. A source
     that was read to its end before is not read again.

@@ -1,4 +1,4 @@
-"""Report: what became of the records of a source, or of all sources."""
+"""Report: how many records of one source, or of all, were used, and why others were not."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -51,7 +51,7 @@ class Report:
     """Where the first of each reason stands."""
 
     def add(self, other: Self) -> None:
-        """Count what another source gave too."""
+        """Add the counts of another source."""
         for name in (f.name for f in fields(self)):
             mine, theirs = getattr(self, name), getattr(other, name)
             if isinstance(mine, Counter):

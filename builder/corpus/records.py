@@ -1,4 +1,4 @@
-"""Records: what one source holds, whatever its format; what cannot be read is given as such."""
+"""Records: the contents of a source of any format; unreadable parts come as bad records."""
 
 from collections.abc import Collection, Iterator
 from typing import Any

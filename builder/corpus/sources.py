@@ -1,4 +1,4 @@
-"""Sources: the files that the user's names stand for, and what is left out of folders, and why."""
+"""Sources: the files that the user's names stand for, and the files left out, with the reasons."""
 
 import glob
 import importlib.metadata

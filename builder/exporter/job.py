@@ -1,4 +1,4 @@
-"""What is exported where, as all exports are told."""
+"""ExportJob: what is exported, and to where; every format takes it."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the clusters of an import are about, by some documents that are read from its shards."""
+"""Describe the clusters of an import by a sample of documents from its shards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

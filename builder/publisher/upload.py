@@ -1,4 +1,4 @@
-"""Upload of files to a data set of the Hugging Face Hub, all at once or not at all.
+"""Upload files to a data set of the Hugging Face Hub, all in one commit or none.
 
 Files go to a branch of their own first, some at a time. A file that lies there with the same hash
 is not sent again, so a run that was killed goes on. When the Hub lists each file with our hash, one
@@ -41,7 +41,7 @@ ones are slow."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What a publication did."""
+    """Result of a publication."""
 
     repo: str
     commit: str

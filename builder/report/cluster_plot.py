@@ -73,7 +73,7 @@ def _places(centroids: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _written(names: Sequence[tuple[float, float, str]]) -> str:
-    """Write names beside their dots, the first ones first, without those that would overlap."""
+    """Write names beside their dots, in order; leave out a name that would overlap another."""
     taken: list[tuple[float, float]] = []
     texts = []
     for x, y, text in names:

@@ -72,7 +72,7 @@ def write_report(
 
 
 def _quality(clusters: Sequence[ClusterInfo]) -> str:
-    """Draw how scores are spread in each cluster, and say how much of it repeats."""
+    """Draw the histogram of scores in each cluster, and say how much of the cluster repeats."""
     scores = list(clusters[0].spread)
     rows = [
         (

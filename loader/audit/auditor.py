@@ -1,4 +1,4 @@
-"""Audit: what a run says that it served, against what its weights log says that it should have.
+"""Audit: compare the ledger of a run with the steps that its weights log implies.
 
 Every step is planned again, those too that were served again later: by the record of weights that
 their block names, which never leaves the log. Of those that count, that record must also be the one
@@ -23,7 +23,7 @@ from .replay import Replay
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterShare:
-    """What a cluster was due and got, as parts of all rows, and how often it was gone through."""
+    """Target share, served share and epochs of one cluster."""
 
     name: str
     target: float
@@ -34,7 +34,7 @@ class ClusterShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """What was recomputed."""
+    """Result of an audit."""
 
     first: int
     """The step that the ledger begins with; what was served before counts in ``epochs`` alone."""

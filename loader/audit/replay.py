@@ -50,7 +50,7 @@ class Replay:
 
     @property
     def steps(self) -> int:
-        """Steps that stand in the ledger: the number of the first that does not."""
+        """Number of steps in the ledger, which is also the number of the first step not in it."""
         return max(end for _, end in segments(self.lines))
 
     def room(self, opening: Opening, position: Position) -> NDArray[np.int64]:

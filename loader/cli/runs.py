@@ -207,7 +207,7 @@ def _log_value(run: Path, log: WeightsLog) -> dict[str, Any]:
 
 
 def _log_text(run: Path, log: WeightsLog) -> str:
-    """Lay out a weights log for people: what holds in the end, and how it came to it."""
+    """Lay out a weights log for people: the weights at its end, and the changes that led there."""
     last = log.records[-1]
     rows = [
         (r.v, f"{r.at_step:,}", r.kind, f"{r.steps:,}" if r.steps else "", r.hash[:8], r.why)

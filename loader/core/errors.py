@@ -21,7 +21,7 @@ class ClimbError(Exception):
 
 
 class UsageError(ClimbError):
-    """The call asks for something that cannot be: a bad argument or combination."""
+    """The call asks for something impossible: a bad argument or combination of arguments."""
 
     exit_code = 2
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, hashes, and locks.
+"""Atomic writes, reads, hashes and locks of files.
 
 Whatever is written goes to a temporary name beside its place, is fsynced, and is renamed:
 a reader sees the old bytes or the new ones, never a mixture, also after a power cut.

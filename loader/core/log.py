@@ -25,7 +25,7 @@ def get_logger(name: str) -> logging.Logger:
 
 
 def _filter(record: logging.LogRecord) -> bool:
-    """Keep what the first rank says; write out what would steer a terminal."""
+    """Keep messages of rank 0, and errors of all; escape characters that would steer a terminal."""
     if record.levelno < logging.ERROR and _rank() != 0 and not os.environ.get(ALL_RANKS):
         return False
     record.msg, record.args = visible(record.getMessage()), None
@@ -61,7 +61,7 @@ _messages, _foreign = _Messages(), _Foreign(logging.WARNING)
 
 
 def show_messages() -> None:
-    """Write what the library says to stderr, what merely informs too; twice is as once."""
+    """Write the library's messages to stderr, from level INFO on; a second call changes nothing."""
     logger = logging.getLogger(ROOT)
     logger.setLevel(logging.INFO)
     logger.addHandler(_messages)

@@ -20,7 +20,7 @@ class _Pipe(io.FileIO):
 
 
 def keep_streams() -> None:
-    """Make the standard streams of this process such that writing to them ends nothing.
+    """Make writes to the standard streams of this process safe after their reader has gone.
 
     One that was closed when the process began is opened to nowhere, lest the next file that is
     opened gets its number, and our messages.

@@ -1,4 +1,4 @@
-"""Typed: JSON from outside, as values of the types that a format has, or an error that says where.
+"""Typed: convert JSON from outside to the types of a format, or raise an error that says where.
 
 What a file says is not to be trusted: it may be no JSON, nest without end, hold numbers that no
 machine has, or text where a number stands. `parse_json` gives what plain JSON can hold, `convert`

@@ -1,4 +1,4 @@
-"""Waits: a call that blocks is told of after 60 s, and given up after a deadline."""
+"""Waits: report a call that blocks for 60 s, and give it up after a deadline."""
 
 import queue
 import threading

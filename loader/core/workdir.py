@@ -1,4 +1,4 @@
-"""Plan: what decides a result, kept beside it, so that nothing goes on as something else."""
+"""Plan: settings that decide a result, kept beside it, so that other settings never continue it."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""ClusterInfo: what people want to know of a cluster; ``clusters.json`` holds it for all."""
+"""ClusterInfo: the description of a cluster; ``clusters.json`` holds those of all clusters."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

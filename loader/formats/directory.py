@@ -1,4 +1,4 @@
-"""ShardDirectory: a shard directory, opened once and passed to whoever reads of it."""
+"""ShardDirectory: a shard directory, opened once and passed to whoever reads from it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -38,7 +38,7 @@ _REQUESTS = 64
 
 
 class ShardDirectory:
-    """What lies in one folder or behind one URL: its manifest now, the rest when asked for.
+    """Shards in one folder or behind one URL; opening reads the manifest, the rest is read on use.
 
     The folder of a `Grouping` is one too: its clusters are the groups.
 
@@ -187,7 +187,7 @@ class ShardDirectory:
             yield from documents_of(folders[number], [entries[number]], self.manifest.dtype)
 
     def clusters(self) -> list[ClusterInfo]:
-        """Return the descriptions of the clusters; [] if it has none.
+        """Return the descriptions of the clusters; [] if the directory has none.
 
         Raises:
             InvalidDataError: They cannot be read.
@@ -195,7 +195,7 @@ class ShardDirectory:
         return self._clusters
 
     def tokenizer(self) -> "Tokenizer":
-        """Return what turns text into its tokens.
+        """Return the tokenizer of the shards.
 
         Raises:
             UsageError: There is none, as after an import of tokens alone.

@@ -150,7 +150,7 @@ class Manifest:
         return {"shards": self.fingerprint, "clusters": hashes}
 
     def misfit(self, mixture: Mixture) -> str:
-        """Say in what these clusters are not those that ``mixture`` was found on; empty: they are.
+        """Describe how these clusters differ from those of ``mixture``'s search; "" if they do not.
 
         Documents may have been appended since. What a mixture does not note fits all.
         """
@@ -270,7 +270,7 @@ def _read_grouping(store: Store) -> Grouping | None:
 
 
 def check_name(name: str, what: str, times: int = 1) -> None:
-    """Raise `InvalidDataError` unless ``name``, of a ``what``, is one and is there once.
+    """Raise `InvalidDataError` unless ``name``, of a ``what``, is valid and unique.
 
     It names a folder too, and must not lead anywhere else.
     """

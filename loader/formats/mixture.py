@@ -101,7 +101,7 @@ class Mixture:
         """Weights in the order of ``names``: float64 ``[len(names)]``, sum 1.
 
         Raises:
-            InvalidDataError: The mixture weights a cluster that is not in ``names``.
+            InvalidDataError: The mixture has a weight for a cluster that is not in ``names``.
         """
         known = set(names)
         unknown = [n for n, w in self.weights.items() if w > 0 and n not in known]
@@ -133,7 +133,7 @@ class Mixture:
         """Read what `to_json` gave, or a plain object of weights.
 
         Raises:
-            InvalidDataError: It is no such object.
+            InvalidDataError: ``value`` is no such object.
         """
         if isinstance(value, dict) and "weights" in value:
             value = check_version(value, cls.version, "mixture")
@@ -163,7 +163,7 @@ class Mixture:
         """Read the mixture of a data set of the Hugging Face Hub, ``OWNER/NAME[@REVISION]``.
 
         Raises:
-            InvalidDataError: There is none in it.
+            InvalidDataError: The data set has no mixture.
             RemoteError: The Hub did not give it.
         """
         store = Store.of(hub_url(repo))
@@ -174,7 +174,7 @@ class Mixture:
         return cls.from_json(parse_json(data, f"{store}/{MIXTURE}"))
 
     def push_to_hub(self, repo: str) -> str:
-        """Put the mixture into a data set of the Hub, made if need be; return the commit.
+        """Upload the mixture to a data set of the Hub, created if missing; return the commit.
 
         Raises:
             RemoteError: The Hub refused, or did not answer.

@@ -18,7 +18,7 @@ class _State:
 
 
 class ClusterLoss:
-    """Adds up the losses of rows by cluster; on their device, so that a step waits for nothing.
+    """Sums of the losses of rows by cluster, kept on their device, so that no step waits for them.
 
     Any thread may add or take: each row counts in one mean.
 
@@ -44,7 +44,7 @@ class ClusterLoss:
 
         Args:
             cluster_ids: int64 ``[rows]``, as batches hold them.
-            losses: float ``[rows]``, nats a token in the mean of each row.
+            losses: float ``[rows]``, the mean loss of each row in nats per token.
         """
         losses = losses.detach().to(torch.float64)
         both = torch.stack([losses, torch.ones_like(losses)])
@@ -61,7 +61,7 @@ class ClusterLoss:
     def take(
         self, gather: Callable[[torch.Tensor], torch.Tensor] | None = None
     ) -> dict[str, float]:
-        """Return the mean of each cluster that had rows since the last time, and begin anew.
+        """Return the mean loss, in nats per token, of each cluster with rows since the last call.
 
         Args:
             gather: Adds up a tensor over all ranks; every rank then calls this at the same time.
@@ -81,7 +81,7 @@ class ClusterLoss:
         """Go on from what `state_dict` gave, for the same clusters.
 
         Raises:
-            InvalidDataError: It is none, or of another number of clusters.
+            InvalidDataError: The state is malformed, or has another number of clusters.
         """
         sums = convert(state, _State, "state of losses by cluster").sums
         if sums is not None and [len(row) for row in sums] != [len(self._names)] * 2:

@@ -34,12 +34,12 @@ def append_metrics(
     loss: float | None = None,
     cluster_loss: Mapping[str, float] | None = None,
 ) -> None:
-    """Append a line to the metrics of a run, with the time; one process writes.
+    """Append a line to the metrics of a run, with the time; only one process may write.
 
     Args:
         path: ``metrics.jsonl`` in the folder of the run, where `climb monitor` looks.
         metrics: What `MixtureLoader.metrics` gave.
-        loss: Of the trainer, nats a token.
+        loss: Loss of the trainer, in nats per token.
         cluster_loss: The same by name of cluster, as `ClusterLoss.take` gives it.
     """
     line = {**metrics, "time": time.time()}
@@ -76,7 +76,7 @@ class TensorBoardWriter:
     """Writes numbers as scalars of TensorBoard.
 
     A run that goes on from a checkpoint has a new writer: of what was written to ``folder`` before,
-    TensorBoard shows no more what is of its first step or later.
+    TensorBoard no longer shows what lies at the new writer's first step or later.
 
     Args:
         folder: Where event files go, one for each writer that logs anything.

@@ -148,7 +148,7 @@ class RunStatus:
         }
 
     def _read_metrics(self) -> None:
-        """Take up the lines that are whole and new."""
+        """Read the lines that are complete and new."""
         path = self.run / METRICS
         try:
             with open_regular(path) as file:
@@ -210,7 +210,7 @@ class RunStatus:
         self._last = line
 
     def _silence(self) -> float | None:
-        """Seconds since the job last wrote metrics; None: it never did."""
+        """Seconds since the job last wrote metrics; None if it never did."""
         try:
             return max(0.0, time.time() - (self.run / METRICS).stat().st_mtime)
         except FileNotFoundError:

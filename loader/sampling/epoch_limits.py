@@ -16,7 +16,7 @@ UNLIMITED = 1 << 62
 
 
 class EpochLimits:
-    """The epochs that clusters may be served, a part of one too.
+    """Largest number of epochs that each cluster may be served; fractions are allowed.
 
     Args:
         epochs: For all clusters, or by name for those that have a limit; None: there is none.
@@ -24,7 +24,7 @@ class EpochLimits:
         rows: Rows of an epoch of each, int64 ``[K]``.
 
     Raises:
-        UsageError: A name is unknown, or a number is none that can be.
+        UsageError: A name is unknown, or a number of epochs is not possible.
     """
 
     def __init__(

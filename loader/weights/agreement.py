@@ -40,7 +40,7 @@ _NUMBER, _HASH = 8, 16
 
 
 class Agreement:
-    """What the ranks of a job have agreed on; a rank that is alone asks nobody.
+    """Changes of weights that all ranks of a job apply at the same step; a single rank asks nobody.
 
     On every rank, with a `WeightsLog` that is the same on all, before ``step`` is planned::
 
@@ -98,7 +98,7 @@ class Agreement:
         return f"Agreement(rank {self.rank} of {self.world_size}, every {self.every} steps)"
 
     def first_free(self, step: int) -> int:
-        """Return the step that a change takes effect at, offered while ``step`` is the next one.
+        """Return the step at which a change takes effect that is offered while ``step`` is next.
 
         If it does not fit beside those that were offered before it, it is one meeting later.
         """
@@ -153,7 +153,7 @@ class Agreement:
         return changes
 
     def drain(self) -> None:
-        """End what is under way: on every rank, before it goes to another step, or ends.
+        """Finish the meeting under way; every rank calls this before it jumps to a step, or ends.
 
         What rank 0 was offered and did not take effect is kept for the next meeting.
 

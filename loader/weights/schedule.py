@@ -23,7 +23,7 @@ _MOST_STEP = 1 << 53
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Changes by the step that each takes effect at, in ascending order, the first at 0.
+    """Changes of the weights by the step at which each begins: ascending, the first at step 0.
 
     They go into the log when the steps that they are for are planned, not all at the start: so
     weights may still be changed, and clusters capped, in between.
@@ -53,7 +53,7 @@ class Schedule:
 
         Raises:
             UsageError: They are not in order, or do not begin at step 0 with weights that are set.
-            InvalidDataError: An entry is none, or its weights are not to be used.
+            InvalidDataError: An entry is malformed, or its weights are invalid.
         """
         read: list[tuple[int, WeightsUpdate]] = []
         for number, entry in enumerate(entries):
@@ -89,7 +89,7 @@ class Schedule:
 
         Raises:
             InvalidDataError: It is no schedule of a version that this climbstream reads.
-            UsageError: As of `of`.
+            UsageError: The order of the changes, or the first of them, is wrong; see `of`.
         """
         fields = check_version(value, cls.version, "schedule")
         try:
@@ -108,7 +108,7 @@ class Schedule:
         """Read the file of a schedule.
 
         Raises:
-            InvalidDataError: There is none, or none that can be read.
+            InvalidDataError: The file does not exist, or cannot be read as a schedule.
         """
         value = read_json(path)
         try:

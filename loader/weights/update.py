@@ -1,4 +1,4 @@
-"""WeightsUpdate: other weights, as somebody asks for them, before they have a step."""
+"""WeightsUpdate: a requested change of the weights that has no step yet."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _WHY = 500
 
 @dataclass(frozen=True, slots=True)
 class WeightsUpdate:
-    """The weights to go to, in how many steps, and why."""
+    """The weights to reach, the number of steps until then, and the reason."""
 
     mixture: Mixture
     ramp: int = 0

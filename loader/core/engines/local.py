@@ -74,7 +74,7 @@ def _gpus() -> int:
 
 @dataclass(slots=True)
 class _Job:
-    """A task, and how often it was begun."""
+    """A task and the number of times it was started."""
 
     function: Callable[[Any], Any]
     task: Any
@@ -374,7 +374,7 @@ def _work(number: int, connection: Connection) -> None:
 
 
 def _failed(error: BaseException) -> _Answer:
-    """Make the answer that ``error`` is, with its traceback as a note."""
+    """Turn ``error`` into an answer, with its traceback as a note."""
     error.add_note("".join(traceback.format_exception(error)))
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - as the parent will
