@@ -22,7 +22,7 @@ from surrogates import read_table
 
 from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.search.optimizer.presets import ALL
-from climbstream.search.predictors.base import Floats
+from climbstream.search.predictors.base import Floats, standardised
 from climbstream.search.predictors.gaussian_process import GaussianProcess
 from climbstream.search.predictors.mixing_law import MixingLaw
 from climbstream.search.predictors.ridge import Ridge
@@ -34,10 +34,14 @@ NOISY = (2.0, 1.0, 0.5)
 
 
 class PublishedLightGBM:
-    """LightGBM as CLIMB's recipe has it: a fifth of the rows says when to stop, raw scores."""
+    """LightGBM as CLIMB's recipe has it: a fifth of the rows says when to stop.
+
+    Scores are standardised: the penalties of the recipe are for those, and hold back raw ones.
+    """
 
     def fit(self, weights: Floats, scores: Floats) -> None:
         """Fit four fifths of the rows."""
+        scores, self._mean, self._sd = standardised(scores)
         rows = np.random.default_rng(0).permutation(len(scores))
         held = rows[: max(1, len(rows) // 5)]
         rows = rows[len(held) :]
@@ -58,7 +62,7 @@ class PublishedLightGBM:
 
     def predict(self, weights: Floats) -> Floats:
         """Predict ``[m]``."""
-        return np.asarray(self._trees.predict(weights), np.float64)
+        return np.asarray(self._trees.predict(weights) * self._sd + self._mean, np.float64)
 
 
 CONTENDERS: dict[str, Callable[[], Any]] = {

@@ -25,6 +25,9 @@ from climbstream.search.predictors.base import Floats
 TABLES = Path(__file__).parents[2] / "shared" / "mixtures"
 TARGETS = ("y_arxiv", "y_wikipedia_en", "y_pile_cc", "y_stackexchange")
 SURROGATES = ("net", "forest", "sparse", "law")
+HONEST = ("optimum", "near", "noise1", "noise4")
+"""Those that say whether a claim is true: the token shares are the optimum, are near it, or all
+mixtures are the same for one target or four."""
 Loss = Callable[[Floats], Floats]
 """From mixtures ``[n, K]`` to losses ``[n, T]``."""
 
@@ -43,13 +46,17 @@ class Surrogate:
 
     def __init__(self, name: str, seed: int) -> None:
         made = {"net": _net, "forest": _forest}
-        self.loss, self.prior = made[name]() if name in made else _made_up(name, seed)
+        if name in made:
+            self.loss, self.prior = made[name]()
+        else:
+            self.loss, self.prior = (_honest if name in HONEST else _made_up)(name, seed)
         self.names = [f"c{i:02d}" for i in range(len(self.prior))]
         limits = WeightConstraints.of(self.names, self.prior)
         mixtures = candidates(4000, [self.prior], limits, (2, 50), np.random.default_rng(3))
         losses = self.loss(mixtures)
         self.mean, self.sd = losses.mean(axis=0), losses.std(axis=0)
-        """``[T]``, over the prior: what is signal."""
+        """``[T]``, over the prior: what is signal; 1 where there is none."""
+        self.sd[self.sd == 0] = 1.0
         starts = np.concatenate([mixtures, np.eye(len(self.prior))])
         if name in made:
             starts = np.concatenate([starts, _runs()[0]])
@@ -64,7 +71,7 @@ class Surrogate:
     def regret(self, weights: Floats) -> float:
         """Regret of ``weights`` (``[K]``): 0 is the optimum, 1 the median of the prior."""
         value = float(self.joint(weights[None])[0])
-        return (value - self._least) / (self._middle - self._least)
+        return (value - self._least) / ((self._middle - self._least) or 1.0)
 
 
 @cache
@@ -134,3 +141,15 @@ def _made_up(name: str, seed: int, k: int = 24) -> tuple[Loss, Floats]:
         return (loss + 0.8 * w[:, harmful].sum(axis=1))[:, None]
 
     return (logs if name == "sparse" else exponentials), prior
+
+
+def _honest(name: str, seed: int, k: int = 24) -> tuple[Loss, Floats]:
+    """Make a loss whose optimum is known over ``k`` domains, or none, and token shares."""
+    rng = np.random.default_rng([8, seed])
+    prior = rng.dirichlet(np.full(k, 2.0))
+    if name.startswith("noise"):
+        return lambda w: np.zeros((len(w), int(name.removeprefix("noise")))), prior
+    worth = rng.uniform(0, 2, k)
+    best = prior * np.exp((0.7 if name == "near" else 0.0) * rng.standard_normal(k))
+    roots = np.sqrt(best / best.sum())
+    return lambda w: ((np.sqrt(w) - roots) ** 2 @ worth)[:, None], prior

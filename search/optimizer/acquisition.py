@@ -1,6 +1,6 @@
 """Where to look next, and what to answer: the mixtures that a forecast says may be best."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -66,36 +66,75 @@ def find_best(
     return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bootstrap:
+    """Searches for the best mixture after scores that might as well have come out."""
+
+    best: Floats
+    """The mixture that each predicts to be best, ``[draws, K]``."""
+    predicted_optimism: float
+    """By how much the gain that a search predicts for its ``best`` exceeds the true one: the mean
+    over the searches without the sixth at each end, as some fits are far off."""
+    measured_optimism: float
+    """The same of the mixture with the best score."""
+
+
 def bootstrap(
     forecast: Surrogate,
+    base: Floats,
     pool: Floats,
     limits: WeightConstraints,
     draws: int,
     rng: np.random.Generator,
-) -> Floats:
-    """Find the best mixture anew from scores that might as well have come out: ``[draws, K]``.
+) -> Bootstrap:
+    """Search anew ``draws`` times, each after other scores; gains are over ``base`` (``[K]``).
 
-    Each time the predictors are fitted to what was predicted of the trials and errors that were
-    made out of fold, in another order (the residual bootstrap; Efron and Tibshirani, An
-    Introduction to the Bootstrap, chapter 9).
+    Each time the predictors are fitted to what was predicted of the trials and `residuals` in
+    another order (the residual bootstrap; Efron and Tibshirani, An Introduction to the Bootstrap,
+    chapter 9). There the truth is known: it is what ``forecast`` predicts. So the optimism of a
+    choice among many can be read off.
     """
     known = forecast.known
-    means = forecast.scores(known.weights)
-    errors = known.scores - np.stack([stack.out_of_fold for stack in forecast.stacks], axis=1)
-    errors -= errors.mean(axis=0)
+    means, errors = forecast.scores(known.weights), residuals(forecast)
     starts = np.concatenate([pool, known.weights])
-    found = []
+    repeats = known.repeats()
+    best, optimism = [], []
     for _ in range(draws):
         # Errors of one trial stay together: targets have noise in common.
         scores = means + errors[rng.integers(len(errors), size=len(errors))]
-        predict = [
-            stack.again(known.weights, column)
-            for stack, column in zip(forecast.stacks, scores.T, strict=True)
-        ]
+        total = forecast.again(scores)
+        rows, _ = candidates.descend(
+            lambda w, total=total: total(w) + CAUTION * forecast.sd(w),  # type: ignore[misc]
+            starts,
+            limits,
+            rng,
+            steps=8,
+        )
+        predicted = limits.project(rows[:ELITE].mean(axis=0, keepdims=True))[0]
+        each = known.joined(np.stack([scores[repeat].mean(axis=0) for repeat in repeats]))
+        measured = known.weights[repeats[int(np.argmin(each))][0]]
+        three = np.stack([base, predicted, measured])
+        excess = total(three) - forecast.total(three)
+        best.append(predicted)
+        optimism.append(excess[0] - excess[1:])
+    middle = np.sort(optimism, axis=0)[draws // 6 : draws - draws // 6]
+    predicted_optimism, measured_optimism = middle.mean(axis=0).tolist()
+    return Bootstrap(
+        best=np.stack(best),
+        predicted_optimism=predicted_optimism,
+        measured_optimism=measured_optimism,
+    )
 
-        def total(weights: Floats, predict: list[Callable[[Floats], Floats]] = predict) -> Floats:
-            return known.joined(np.stack([each(weights) for each in predict], axis=1))
 
-        rows, _ = candidates.descend(total, starts, limits, rng, steps=8)
-        found.append(limits.project(rows[:ELITE].mean(axis=0, keepdims=True))[0])
-    return np.stack(found)
+def residuals(forecast: Surrogate) -> Floats:
+    """Return errors that scores have around the predictions, mean 0: ``[n, T]``.
+
+    Errors of the fit are too small, by 1 - h, the part that a score has in its own prediction, and
+    errors out of fold too large by the same. Their geometric mean has the variance of the noise
+    (Davison and Hinkley, Bootstrap Methods and their Application, section 6.2).
+    """
+    known = forecast.known
+    fitted = known.scores - forecast.scores(known.weights)
+    out_of_fold = known.scores - np.stack([stack.out_of_fold for stack in forecast.stacks], axis=1)
+    errors = np.sign(fitted) * np.sqrt(np.abs(fitted * out_of_fold))
+    return np.asarray(errors - errors.mean(axis=0), np.float64)

@@ -37,9 +37,9 @@ class Candidate:
     """``measured`` or ``predicted``."""
     mixture: Mixture
     gain: float | None
-    """How much better than the token shares, in sd, after allowing for luck; negative if worse."""
+    """How much better than the token shares, in sd, with luck taken off; negative if worse."""
     gain_sd: float | None
-    """Uncertainty of ``gain``; None if unknown."""
+    """Uncertainty of ``gain``: it lies within one of them with 68 % confidence; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

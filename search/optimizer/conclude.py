@@ -10,16 +10,30 @@ from numpy.typing import NDArray
 
 from climbstream.loader.formats.mixture import Mixture
 
+from .acquisition import Bootstrap
 from .answer import BASE, Answer, Candidate, Pick
 from .observations import Observations
 from .surrogate import Surrogate
 
-MIN_GAIN_SDS = 2.5
-"""A gain counts from so many times its sd on: 12 of 180 searches in pure noise got there."""
+MIN_GAIN_SDS = 2.0
+"""A gain counts from so many times its sd on, if the bootstrap took the optimism off it;"""
+MIN_RAW_GAIN_SDS = 2.5
+"""so many where nothing did (docs/decisions/searching.md has the false claims of both)."""
+OPTIMISM = 0.75
+"""Part of the optimism of the bootstrap that is taken off a gain,"""
+OPTIMISM_SD = 0.5
+"""and part of it that stays in doubt."""
+NORMAL_80 = 0.8416
+"""Quantiles of the normal distribution."""
+NORMAL_95 = 1.6449
 
 
 def choose_mixture(
-    known: Observations, base: Mixture, forecast: Surrogate | None, found: Mixture | None
+    known: Observations,
+    base: Mixture,
+    forecast: Surrogate | None,
+    found: Mixture | None = None,
+    copies: Bootstrap | None = None,
 ) -> Answer:
     """Choose between the best measured, the best predicted and the token-share mixture.
 
@@ -27,15 +41,17 @@ def choose_mixture(
     Gaussian process, to which a score is no more than a part of what is known of a mixture; where
     there is none, by shrinking it towards what the other trials predict (`shrink`). The predicted
     best is taken if it is better than what is left of the measured best. Whichever is taken must
-    surely beat the token-share mixture, by `MIN_GAIN_SDS` times the sd of its gain.
+    surely beat the token-share mixture, by `MIN_GAIN_SDS` times the sd of its gain, of which
+    `bootstrap` has taken off what comes of choosing among thousands.
 
     Args:
         known: The evidence.
         base: The token-share mixture.
         forecast: What is predicted from the evidence; None if nothing is.
         found: The mixture that is predicted best; None if predictions are useless.
+        copies: What says how much of a gain comes of choosing among many; None: nothing does.
     """
-    evidence = _Evidence.of(known, base, forecast)
+    evidence = _Evidence.of(known, base, forecast, copies)
     best = min(evidence.measured, key=lambda pick: pick.score)
     predicted = None
     if forecast is not None and found is not None:
@@ -46,7 +62,7 @@ def choose_mixture(
         choice, pick = "predicted", predicted
     gain, gain_sd = evidence.gain(pick)
     reason = _reason(evidence, pick, gain, gain_sd)
-    if evidence.baseline and gain is not None and gain <= MIN_GAIN_SDS * (gain_sd or 0.0):
+    if evidence.baseline and gain is not None and gain <= evidence.threshold * (gain_sd or 0.0):
         choice, pick = BASE, evidence.baseline
         reason = f"no gain over the token-share mixture: {reason}"
     pairs = (
@@ -91,9 +107,17 @@ class _Evidence:
     """Total of each trial as predicted from the others, ``[n]``; zeros without predictions."""
     process: Surrogate | None
     """Gaussian processes, which know the sd of a gain; None if predictions are of others."""
+    copies: Bootstrap | None
+    """Searches after other scores; None if there were none."""
 
     @classmethod
-    def of(cls, known: Observations, base: Mixture, forecast: Surrogate | None) -> Self:
+    def of(
+        cls,
+        known: Observations,
+        base: Mixture,
+        forecast: Surrogate | None,
+        copies: Bootstrap | None,
+    ) -> Self:
         """Collect the evidence, with what ``forecast`` says of it if that is of use."""
         noise, freedom = known.noise()
         measured = [measured_pick(known, rows, noise) for rows in known.repeats()]
@@ -103,7 +127,7 @@ class _Evidence:
         # Without repeats, all that is not predicted counts as noise.
         doubt = error if useful else None
         if noise is not None:
-            doubt = min(upper_confidence_sd(noise, freedom), error)
+            doubt = min(upper_confidence_sd(noise, freedom, NORMAL_95), error)
         return cls(
             known=known,
             base=base,
@@ -114,6 +138,7 @@ class _Evidence:
             error=error,
             expected=useful.expected if useful else np.zeros_like(known.total),
             process=useful if useful and useful.knows_gaps else None,
+            copies=copies,
         )
 
     def predicted_pick(self, forecast: Surrogate, mixture: Mixture) -> Pick:
@@ -138,12 +163,25 @@ class _Evidence:
         if self.baseline is None:
             return None, None
         if self.process:
-            return self.process.gain(self._row(pick.mixture), self._row(self.base))
+            gain, sd = self.process.gain(self._row(pick.mixture), self._row(self.base))
+            optimism = self._optimism(pick)
+            return gain - OPTIMISM * optimism, math.hypot(sd, OPTIMISM_SD * optimism)
         score, sd = self._believe(pick)
         if self.doubt is None:
             return self.baseline.score - score, None
         baseline_sd = self.doubt / math.sqrt(len(self.baseline.trials))
         return self.baseline.score - score, math.hypot(sd, baseline_sd)
+
+    @property
+    def threshold(self) -> float:
+        """Sd of its gain by which a pick has to beat the token shares."""
+        return MIN_RAW_GAIN_SDS if self.copies is None else MIN_GAIN_SDS
+
+    def _optimism(self, pick: Pick) -> float:
+        """Return what the bootstrap says that the gain of ``pick`` owes to the choice, in sd."""
+        if self.copies is None or pick.mixture == self.base:
+            return 0.0
+        return self.copies.measured_optimism if pick.trials else self.copies.predicted_optimism
 
     def _row(self, mixture: Mixture) -> NDArray[np.float64]:
         return mixture.array(list(self.base.weights))
@@ -186,11 +224,26 @@ def _reason(evidence: _Evidence, pick: Pick, gain: float | None, gain_sd: float 
         return f"{name} has {_listed(pick)}, and the token-share mixture has no score"
     if pick is baseline:
         return f"of {len(evidence.measured)} mixtures none scored better ({_listed(pick)})"
-    real = "an unknown part" if gain_sd is None else f"{gain:.2f} ± {gain_sd:.2f} sd"
-    return (
+    compared = (
         f"{name} ({_listed(pick)}) is {baseline.score - pick.score:.2f} sd better than the "
-        f"token-share mixture ({_listed(baseline)}), of which {real} is not luck"
+        f"token-share mixture ({_listed(baseline)})"
     )
+    if gain is None or gain_sd is None:
+        return f"{compared}, and how much of that is luck is unknown"
+    return f"{compared}; without luck {gain_text(evidence.known, gain, gain_sd)}"
+
+
+def gain_text(known: Observations, gain: float, sd: float) -> str:
+    """Say a ``gain`` (in sd) with its intervals: of one target in its own units."""
+    (scale, unit) = (1.0, " sd")
+    if len(known.targets) == 1:
+        scale, unit = abs(float(known.scale[0])), f" {next(iter(known.targets))}"
+    intervals = [
+        f"between {scale * (gain - times * sd):.3g} and {scale * (gain + times * sd):.3g} with "
+        f"{level} % confidence"
+        for level, times in ((68, 1.0), (95, 1.96))
+    ]
+    return f"the gain is {scale * gain:.3g}{unit}, {' and '.join(intervals)}"
 
 
 def front_of(picks: Sequence[Pick], targets: Mapping[str, str]) -> list[Pick]:
@@ -230,15 +283,16 @@ def shrink(
     return expected + trust * (mean - expected), math.sqrt(trust * variance)
 
 
-def upper_confidence_sd(sd: float, freedom: int) -> float:
+def upper_confidence_sd(sd: float, freedom: int, quantile: float = NORMAL_80) -> float:
     """Return what an ``sd`` with ``freedom`` degrees of freedom does not pass, at 80 % confidence.
 
-    A few repeats agree by chance often: with one degree of freedom this is 4 times ``sd``, with 5
-    it is 1.5 times.
+    Or at that of another ``quantile`` of the normal distribution. A few repeats agree by chance
+    often: with one degree of freedom this is 4 times ``sd``, with 5 it is 1.5 times.
     """
-    # Wilson and Hilferty's approximation of chi-squared, at the normal quantile of 20 %.
+    # Wilson and Hilferty's approximation of chi-squared at the lower quantile; with one degree of
+    # freedom it is negative at 95 %, where the true value is .004.
     part = 2 / (9 * freedom)
-    return sd / math.sqrt((1 - part - 0.8416 * math.sqrt(part)) ** 3)
+    return sd / math.sqrt(max(1 - part - quantile * math.sqrt(part), 0.158) ** 3)
 
 
 def measured_pick(known: Observations, rows: NDArray[np.int64], noise: float | None) -> Pick:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from climbstream.loader.formats.mixture import Mixture
 
 from .answer import BASE, Answer, Candidate, Confirmation
-from .conclude import MIN_GAIN_SDS, upper_confidence_sd
+from .conclude import MIN_RAW_GAIN_SDS, gain_text, upper_confidence_sd
 from .observations import Observations
 from .trials import Trial
 
@@ -52,9 +52,9 @@ def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Obser
     sure = (
         runs.gain(best.choice) > 0
         and best.gain_sd is not None
-        and best.gain > MIN_GAIN_SDS * best.gain_sd
+        and best.gain > MIN_RAW_GAIN_SDS * best.gain_sd
     )
-    reason = _reason(runs, best)
+    reason = _reason(runs, best, known)
     if not sure:
         reason = f"no gain over the token-share mixture is sure: {reason}"
     choice, mixture = (best.choice, best.mixture) if sure else (BASE, base)
@@ -132,7 +132,7 @@ def _weigh(candidate: Candidate, gain: float, error: float | None) -> Candidate:
     """Join what the search knew of the gain of ``candidate`` with the ``gain`` of its runs."""
     if error is None or candidate.gain is None or candidate.gain_sd is None:
         return replace(candidate, gain=gain, gain_sd=error)
-    if abs(gain - candidate.gain) > MIN_GAIN_SDS * math.hypot(candidate.gain_sd, error):
+    if abs(gain - candidate.gain) > MIN_RAW_GAIN_SDS * math.hypot(candidate.gain_sd, error):
         # They contradict each other, and these runs were not chosen for their luck.
         return replace(candidate, gain=gain, gain_sd=error)
     # Equal runs leave no doubt at all, and divide by it.
@@ -141,7 +141,7 @@ def _weigh(candidate: Candidate, gain: float, error: float | None) -> Candidate:
     return replace(candidate, gain=joined, gain_sd=(one + other) ** -0.5)
 
 
-def _reason(runs: _Runs, best: Candidate) -> str:
+def _reason(runs: _Runs, best: Candidate, known: Observations) -> str:
     """Say how ``best`` compares with the token-share mixture."""
     by_target = ", ".join(
         f"{target} {fmean(ours):.5g} against {fmean(theirs):.5g}"
@@ -150,9 +150,12 @@ def _reason(runs: _Runs, best: Candidate) -> str:
         )
     )
     gain = runs.gain(best.choice)
-    sd = "" if best.gain_sd is None else f" ± {best.gain_sd:.2f}"
+    if best.gain is None or best.gain_sd is None:
+        certain = "how sure that is is unknown"
+    else:
+        certain = f"with what the search knew {gain_text(known, best.gain, best.gain_sd)}"
     return (
         f"run again with {len(runs.seeds)} seeds, {_NAMES[best.choice]} is {abs(gain):.2f} sd "
-        f"{'better' if gain > 0 else 'worse'} than the token-share mixture ({by_target}); with "
-        f"what the search knew the gain is {best.gain:.2f}{sd} sd"
+        f"{'better' if gain > 0 else 'worse'} than the token-share mixture ({by_target}); "
+        f"{certain}"
     )

@@ -22,7 +22,7 @@ from climbstream.search.predictors.base import Floats, Skill
 from climbstream.search.predictors.gaussian_process import Feature
 
 from . import candidates as propose
-from .acquisition import bootstrap, find_best, thompson_sample
+from .acquisition import Bootstrap, bootstrap, find_best, thompson_sample
 from .answer import Answer
 from .conclude import choose_mixture
 from .confirm import confirm, to_confirm
@@ -36,7 +36,9 @@ FEWEST = 8
 """Scored trials below which nothing is fitted."""
 
 _STARTS = 2_000
-"""Mixtures that each search of `Search.spread` begins with."""
+"""Mixtures that each search of a bootstrap begins with."""
+_COPIES = 20
+"""Searches of the bootstrap that says how much of a gain is luck."""
 
 
 class Search:
@@ -127,6 +129,7 @@ class Search:
         self.table: list[Skill] = []
         self._fitted: tuple[list[int], Surrogate] | None = None
         """The last forecast, and the numbers of the trials that it was fitted to."""
+        self._copies: dict[tuple[Surrogate, int], Bootstrap] = {}
 
         self._seeds = range(seed + budget, seed + budget + confirm)
         """Of confirmations; no repeat within the budget has one of them."""
@@ -198,22 +201,17 @@ class Search:
         again = [trial for trial in self.log.trials if trial.round > len(self._sizes)]
         return confirm(answer, self._mixture(self._base), again, known) if again else answer
 
-    def spread(self, draws: int = 20) -> dict[str, tuple[float, float]]:
+    def spread(self, draws: int = _COPIES) -> dict[str, tuple[float, float]]:
         """Say between which weights the best mixture lies: 10th and 90th percentile, by cluster.
 
         Of ``draws`` searches for it, each after scores that might as well have come out
         (`bootstrap`); empty if nothing can be predicted. A cluster whose weight may be anything
         matters little.
         """
-        known = self._evidence(self._searched())
-        forecast = self._forecast(known)
+        forecast = self._forecast(self._evidence(self._searched()))
         if forecast is None or not forecast.useful:
             return {}
-        rng = propose.generator(self.seed, len(self._sizes) + 2)
-        pool = self._draw(min(self.preset.pool, _STARTS), rng)
-        low, high = np.percentile(
-            bootstrap(forecast, pool, self._limits, draws, rng), (10, 90), axis=0
-        )
+        low, high = np.percentile(self._bootstrap(forecast, draws).best, (10, 90), axis=0)
         pairs = zip(low.tolist(), high.tolist(), strict=True)
         return dict(zip(self.clusters, pairs, strict=True))
 
@@ -244,9 +242,18 @@ class Search:
             if len(pool):
                 found = find_best(forecast, pool, self.preset, self._limits, rng)
         base = self._mixture(self._base)
-        return choose_mixture(
-            known, base, forecast, None if found is None else self._mixture(found)
-        )
+        if forecast is None or found is None:
+            return choose_mixture(known, base, forecast)
+        copies = self._bootstrap(forecast, _COPIES) if forecast.knows_gaps else None
+        return choose_mixture(known, base, forecast, self._mixture(found), copies)
+
+    def _bootstrap(self, forecast: Surrogate, draws: int) -> Bootstrap:
+        if (key := (forecast, draws)) not in self._copies:
+            rng = propose.generator(self.seed, len(self._sizes) + 2)
+            pool = self._draw(min(self.preset.pool, _STARTS), rng)
+            # Only of the last forecast: others are of fewer trials.
+            self._copies = {key: bootstrap(forecast, self._base, pool, self._limits, draws, rng)}
+        return self._copies[key]
 
     def _evidence(self, trials: Sequence[Trial]) -> Observations:
         return Observations.of(

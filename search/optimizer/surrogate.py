@@ -1,7 +1,7 @@
 """Surrogate: predictors of every target, fitted to the evidence, as one objective."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -60,6 +60,17 @@ class Surrogate:
     def total(self, weights: Floats) -> Floats:
         """Predict the total of ``weights`` (``[m, K]``): float64 ``[m]``, less is better."""
         return self.known.joined(self.scores(weights))
+
+    def again(self, scores: Floats) -> Callable[[Floats], Floats]:
+        """Fit to other standardised ``scores`` (``[n, T]``) of the same mixtures.
+
+        Returns what `total` is then.
+        """
+        predict = [
+            stack.again(self.known.weights, column)
+            for stack, column in zip(self.stacks, scores.T, strict=True)
+        ]
+        return lambda w: self.known.joined(np.stack([each(w) for each in predict], axis=1))
 
     def sd(self, weights: Floats) -> Floats:
         """Uncertainty of `total`, as if targets erred independently: float64 ``[m]``."""

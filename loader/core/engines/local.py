@@ -103,6 +103,8 @@ class _Worker:
     ) -> None:
         self.number = number
         self.job: _Job | None = None
+        self.began = False
+        """Whether the process was ready for a job."""
         self.silent = 0.0
         """Seconds that this process saw pass without a sign of life."""
         self._seen = 0.0
@@ -168,6 +170,8 @@ class _Worker:
 
     def _ask(self, job: _Job) -> _Answer:
         try:
+            if not self.began:
+                self.began = self._ours.recv()
             self._ours.send((job.function, job.task))
             answer: _Answer = self._ours.recv()
         except (EOFError, ConnectionError):
@@ -302,6 +306,13 @@ class LocalEngine:
 
     def _killed(self, worker: _Worker) -> tuple[str, str]:
         """Say what became of a worker whose process ended under it, and what to do."""
+        if not worker.began:
+            # It ran the script of the caller, which began processes there too: Python forbids that.
+            return (
+                f"{worker.name} ended before it could begin",
+                "a script has to call this under `if __name__ == '__main__':`, as each process "
+                "imports the script; if it does, there was too little memory",
+            )
         return (
             f"{worker.name} was killed, for want of memory most likely",
             f"run the same command again with fewer than {self.workers} workers, it goes on where "
@@ -347,7 +358,7 @@ def _start_servers() -> None:
 
 
 def _work(number: int, connection: Connection) -> None:
-    """Answer one job after the other, as process ``number`` of a pool."""
+    """Say that it began, then answer one job after the other, as process ``number`` of a pool."""
     keep_streams()
     global _number
     _number = number
@@ -355,6 +366,8 @@ def _work(number: int, connection: Connection) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+    with suppress(OSError):  # the parent is ending
+        connection.send(True)
     while True:  # until it is killed
         try:
             data = connection.recv_bytes()

@@ -450,7 +450,10 @@ def test_a_clear_gain_is_answered_with_its_numbers():
     assert answer.noise * np.std([t.scores["loss"] for t in s.log.trials]) < 0.1
     pick = answer.measured_best if answer.choice == "measured" else answer.predicted_best
     assert f"is {answer.baseline.score - pick.score:.2f} sd better than the" in answer.reason
-    assert f"of which {answer.gain:.2f} ± {answer.gain_sd:.2f} sd is not luck" in answer.reason
+    scale = np.std([t.scores["loss"] for t in s.log.trials])
+    low, high = ((answer.gain + sign * answer.gain_sd) * scale for sign in (-1, 1))
+    assert f"without luck the gain is {answer.gain * scale:.3g} loss, " in answer.reason
+    assert f"between {low:.3g} and {high:.3g} with 68 % confidence" in answer.reason
     assert f"loss {answer.baseline.scores['loss']:.5g}" in answer.reason
 
 
@@ -465,6 +468,49 @@ def test_no_gain_is_the_answer_to_pure_noise():
             assert answer.reason.startswith("No gain over the token-share mixture")
             assert answer.mixture == Mixture.of(SHARES)
     assert choices["baseline"] >= 10
+
+
+def predicted_gains(score, seeds, truth):
+    """Return printed gain, sd and true gain of the predicted picks, in sd: ``[n, 3]``."""
+    rows = []
+    for seed in seeds:
+        s = search(28, seed=seed, preset="robust")
+        play(s, lambda m, seed=seed: score(m) + noisy(m, 0.1, seed=seed))
+        scale = np.std([trial.scores["loss"] for trial in s.log.trials])
+        for pick in s.result().candidates:
+            if pick.choice == "predicted":
+                gain = (truth(Mixture.of(SHARES)) - truth(pick.mixture)) / scale
+                rows.append((pick.gain, pick.gain_sd, gain))
+    return np.array(rows)
+
+
+@pytest.mark.slow
+def test_the_intervals_hold_the_true_gain_as_often_as_they_say():
+    roots = np.sqrt(Mixture.of(SHARES).array(NAMES))
+
+    def best_at_the_shares(mixture):
+        return float(((np.sqrt(mixture.array(NAMES)) - roots) ** 2).sum())
+
+    rows = np.concatenate(
+        [predicted_gains(each, range(12), each) for each in (best_at_the_shares, loss)]
+    )
+    printed, sd, true = rows.T
+    z = (printed - true) / sd
+    assert len(z) >= 20
+    assert 0.55 <= np.mean(np.abs(z) < 1) <= 0.8
+    assert np.mean(np.abs(z) < 1.96) >= 0.85
+    assert abs(z.mean()) < 2 * z.std() / len(z) ** 0.5 + 0.3
+
+
+def test_the_gain_of_the_best_of_thousands_is_lowered_by_its_optimism():
+    s = search(28, preset="robust")
+    play(s, lambda m: loss(m) + noisy(m, 0.3))
+    answer = s.result()
+    forecast = s._forecast(s._evidence(s.log.trials))
+    pick = next(c for c in answer.candidates if c.choice == "predicted")
+    raw, sd = forecast.gain(pick.mixture.array(NAMES), Mixture.of(SHARES).array(NAMES))
+    assert pick.gain < raw
+    assert pick.gain_sd > sd
 
 
 def test_the_token_shares_are_the_answer_where_they_are_best():
@@ -491,7 +537,7 @@ def test_without_repeats_the_noise_is_unknown():
     answer = s.result()
     assert answer.noise is None
     assert answer.choice == "measured"
-    assert "an unknown part is not luck" in answer.reason
+    assert "how much of that is luck is unknown" in answer.reason
 
 
 def test_the_front_holds_what_no_other_beats_on_all_targets():

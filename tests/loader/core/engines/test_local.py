@@ -54,6 +54,15 @@ def test_a_worker_that_is_killed_is_an_error_with_a_remedy():
         list(pool.run(eval, ["__import__('os')._exit(1)"]))
 
 
+def test_a_script_without_a_main_guard_is_told_of_it(tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text(SCRIPT.format(preload=(), loaded="1"))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    last = done.stderr.splitlines()[-1]
+    assert "ended before it could begin; a script has to call this under `if __name__" in last
+    assert "fewer than" not in last
+
+
 def test_a_task_whose_process_is_killed_once_is_tried_again_where_it_may_fail(tmp_path, capsys):
     flag = tmp_path / "flag"
     kill = f"open({str(flag)!r}, 'x').close() or __import__('os')._exit(1) if not {exists(flag)}"
