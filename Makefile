@@ -6,7 +6,7 @@ OUT ?= demo
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast faults check bench interop clean
+.PHONY: help demo test test-fast faults check docs bench interop clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,11 @@ check: $(VENV)  ## lint, types, layers
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)  ## the documentation, in site/index.html
+	@$(BIN)/python -c 'import mkdocs' 2>/dev/null || $(BIN)/pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo site/index.html
 
 bench: $(VENV)  ## measure
 	$(BIN)/python bench/run.py

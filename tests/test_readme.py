@@ -55,3 +55,7 @@ def test_the_loader_of_the_readme_is_called_as_it_can_be():
 
     for name in re.findall(r"loader\.(\w+)", code.replace("climbstream.loader", "")):
         assert hasattr(MixtureLoader, name)
+
+
+def test_the_readme_is_read_in_one_sitting():
+    assert len(README.splitlines()) <= 150

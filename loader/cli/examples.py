@@ -69,5 +69,13 @@ EXAMPLES = {
         "climb doctor",
         "climb doctor --json",
     ),
+    "contamination": (
+        "climb contamination shards/web lm-eval=arc_easy",
+        "climb contamination shards/web tasks/piqa.jsonl --out contamination.json",
+    ),
+    "regroup": (
+        "climb regroup shards/web --by groups.json --name topics",
+        "climb regroup shards/web --by groups.json --name topics --json",
+    ),
 }
 """Lines of a shell by command."""
