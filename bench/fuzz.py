@@ -239,6 +239,7 @@ FORMATS: dict[str, Format] = {
         mutate.change_json,
         (*RUN[2:], partial(serve, weights_file="run/weights.request.json")),
         "run shards",
+        "run/weights.clusters.json",
     ),
     "served": Format(
         "run/served.jsonl", mutate.change_lines, (*RUN[:2], RUN[4], RESUMED), "run shards", "run"
