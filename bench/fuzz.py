@@ -99,7 +99,7 @@ class Format(NamedTuple):
     parts: str = "shards"
     """What of the base the case needs."""
     writes: str = ""
-    """Names in the folder that a call may change, beside the changed file."""
+    """Files and folders that a call may change, beside the changed file."""
 
 
 class Case(NamedTuple):
@@ -595,11 +595,11 @@ def _call(call: str | Callable[[], object]) -> int:
 
 def _hashes(folder: Path, writes: str) -> dict[str, str]:
     """Hash every file of a case, but those that may change."""
-    mine = ("said", "cache", *writes.split())
+    mine = [folder / name for name in ("said", "cache", *writes.split())]
     return {
         str(path.relative_to(folder)): hashlib.sha1(path.read_bytes()).hexdigest()
         for path in folder.rglob("*")
-        if path.relative_to(folder).parts[0] not in mine and path.is_file()
+        if path.is_file() and not any(path.is_relative_to(name) for name in mine)
     }
 
 
