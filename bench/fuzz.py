@@ -50,9 +50,16 @@ from climbstream.loader.cli import main as cli
 from climbstream.loader.core.files import hash_bytes, hash_json, read_json
 from climbstream.loader.core.log import show_messages
 from climbstream.loader.formats.directory import ShardDirectory
+from climbstream.loader.formats.grouping import Grouping
 from climbstream.loader.monitoring.metrics import append_metrics
 from climbstream.loader.state import LoaderState
-from climbstream.loader.weights.request import open_weights_log, write_request
+from climbstream.loader.tools.regroup import regroup
+from climbstream.loader.weights.request import (
+    REQUEST,
+    open_weights_log,
+    write_clusters,
+    write_request,
+)
 from climbstream.loader.weights.schedule import Schedule
 from climbstream.loader.weights.update import WeightsUpdate
 from climbstream.search import Search
@@ -220,6 +227,22 @@ FORMATS: dict[str, Format] = {
         "shards corpus.tsv",
         "shards",
     ),
+    "grouping": Format(
+        "shards/groupings/two/grouping.json",
+        mutate.change_json,
+        (
+            "inspect shards/groupings/two",
+            "verify shards",
+            lambda: next(MixtureLoader("shards/groupings/two", **LOADER)),
+        ),
+    ),
+    "run clusters": Format(
+        "run/weights.clusters.json",
+        mutate.change_json,
+        ("weights run c00=0.4", "weights run"),
+        "run shards",
+        "run",
+    ),
     "mixture": Format(
         "mixture.json",
         mutate.change_json,
@@ -365,6 +388,8 @@ def make_base(base: Path) -> None:
     (base / "clustered.jsonl").write_text("".join(json.dumps(row) + "\n" for row in clustered))
     (base / "settings.json").write_text(json.dumps(SETTINGS))
     pipeline.build([str(base / "corpus.tsv")], base / "shards", BuildSettings(**SETTINGS))
+    names = Manifest.load(base / "shards").names
+    regroup(base / "shards", "two", Grouping({"a": tuple(names[:1]), "b": tuple(names[1:])}))
     half = base / "half" / ".build"
     half.mkdir(parents=True)
     plan = Manifest.load(base / "shards").provenance
@@ -397,6 +422,7 @@ def make_run(base: Path) -> None:
             loader.set_weights(dict.fromkeys(names, 1.0), ramp=2, why="even")
     (run / "state.json").write_text(json.dumps(loader.state_dict()))
     loader.flush()
+    write_clusters(run / REQUEST, names)
     log = open_weights_log(run)
     write_request(run, WeightsUpdate(Mixture.uniform(names), 2, "again"), log.head)
     entries = [

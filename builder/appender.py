@@ -50,6 +50,7 @@ from climbstream.loader.formats.manifest import (
     ClusterEntry,
     Manifest,
     hash_files,
+    read_file,
     refuse_grouping,
 )
 from climbstream.loader.formats.outputs import BASE, WORK
@@ -132,7 +133,11 @@ def append(
 
 
 def _check(out: Path, manifest: Manifest) -> None:
-    """Raise `InvalidDataError` unless ``out`` holds all that appending needs."""
+    """Raise `InvalidDataError` unless ``out`` holds all that appending needs.
+
+    Raises:
+        IntegrityError: The questions that are kept out are not those of the build.
+    """
     needed = [MODEL, "centroids.npy"]
     if manifest.provenance.get("settings", {}).get("decontaminate"):
         needed.append(CONTAMINATION)
@@ -143,6 +148,8 @@ def _check(out: Path, manifest: Manifest) -> None:
             f"{out} cannot be appended to: it lacks {what}. Only a directory that this version's "
             "`climb build` made can grow; build it again from all sources"
         )
+    if CONTAMINATION in needed:
+        read_file(out, manifest, CONTAMINATION)  # compiled code trusts every place in it
 
 
 class _Append:

@@ -7,7 +7,7 @@ import pytest
 from climbstream.builder import append, build, dry_run, pipeline
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader.cli.main import run
-from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
 from climbstream.loader.formats.manifest import CONTAMINATION
 
 SETTINGS = {
@@ -119,6 +119,17 @@ def test_an_append_keeps_the_same_questions_out(corpus, catalogue, make_records,
     assert stage_of(manifest)["dropped"]["contaminated"]["documents"] == 4
     rows = {row["id"]: row for row in catalogue(corpus / "out")}
     assert rows["new-0"]["why"] == "contaminated"
+
+
+def test_an_append_refuses_questions_that_are_not_those_of_the_build(
+    corpus, make_records, write_jsonl
+):
+    built(corpus)
+    path = corpus / "out" / CONTAMINATION
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    more = write_jsonl(corpus / "more.jsonl", make_records())
+    with pytest.raises(IntegrityError, match=r"contamination\.npz: expected hash"):
+        append([str(more)], corpus / "out", workers=1)
 
 
 def test_a_task_with_other_questions_is_another_build(corpus):
