@@ -41,7 +41,7 @@ def main() -> None:
         write_clusters(work / "coarse", dict.fromkeys(groups, CELLS))
         write_clusters(work / "fine", {name: 1 for group in groups for name in cells[group]})
         folder = regroup(work / "fine", "coarse", Grouping(cells))
-        weights = {group: (1 + number) ** -0.7 for number, group in enumerate(groups)}
+        weights = {group: 20 - number for number, group in enumerate(groups)}
         places = {"20 clusters": work / "coarse", "1,000 in 20 groups": folder}
         for what, place in places.items():
             report(f"{what}: furthest from a share", furthest(place, weights), "rows", "")
@@ -83,7 +83,7 @@ def write_clusters(directory: Path, shards: dict[str, int]) -> None:
     ).save(directory)
 
 
-def furthest(place: Path, weights: dict[str, float]) -> float:
+def furthest(place: Path, weights: dict[str, int]) -> float:
     """Serve many steps, and return how far a group ever was from its share, in rows."""
     loader = open_loader(place, weights)
     shares = np.array([*loader.mixture.weights.values()])
@@ -95,7 +95,7 @@ def furthest(place: Path, weights: dict[str, float]) -> float:
     return most
 
 
-def measure(places: dict[str, Path], weights: dict[str, float], rounds: int) -> None:
+def measure(places: dict[str, Path], weights: dict[str, int], rounds: int) -> None:
     """Print the CPU time of a batch of each, and their ratio."""
     loaders = {what: open_loader(place, weights) for what, place in places.items()}
     times: dict[str, list[float]] = {what: [] for what in loaders}
@@ -112,7 +112,7 @@ def measure(places: dict[str, Path], weights: dict[str, float], rounds: int) -> 
         report(f"{what}: a batch", statistics.median(values), "us", spread)
 
 
-def open_loader(place: Path, weights: dict[str, float]) -> MixtureLoader:
+def open_loader(place: Path, weights: dict[str, int]) -> MixtureLoader:
     """Open a loader whose cache lies among the files of its shards."""
     cache = place / "cache"
     return MixtureLoader(place, weights, seq_len=SEQ_LEN, batch_rows=ROWS, cache_dir=cache)

@@ -20,9 +20,8 @@ from climbstream.loader.formats.mds.writer import describe_shard, encode_documen
 
 CLUSTERS = 16
 SEQ_LEN = 2048
-WEIGHTS = {
-    f"c{i:02d}": 0.0 if i in (3, 8, 13) else (1 + i * 7 % CLUSTERS) ** -1.5 for i in range(CLUSTERS)
-}
+_SIZES = [0.0 if i in (3, 8, 13) else (1 + i * 7 % CLUSTERS) ** -1.5 for i in range(CLUSTERS)]
+WEIGHTS = {f"c{i:02d}": size / sum(_SIZES) for i, size in enumerate(_SIZES)}
 FIRST_MARK = 50_000
 MARKED = 512
 

@@ -22,6 +22,8 @@ from .tfidf import FEATURES, TfidfEncoder, unit_length
 FITTED = "tfidf"
 _LIBRARIES = {"st": "sentence_transformers", "m2v": "model2vec"}
 _BATCH = 64
+_LARGE = 1e9
+"""No number of a fitted encoder is near this."""
 _HEAD = 8_000
 """Characters of a text that a model gets; it cuts by its own tokens below that."""
 
@@ -106,7 +108,8 @@ def read_language_means(path: Path, dims: int) -> LanguageMeans:
 def check_shape(path: Path, name: str, array: NDArray[Any], *shape: int | None) -> None:
     """Raise `InvalidDataError` unless ``array`` is float32 of ``shape``; None: any size but 0.
 
-    What is computed with it is compiled, and would read beyond its end.
+    What is computed with it is compiled, and would read beyond its end. Numbers whose squares are
+    too large for float32 are none of ours either.
     """
     sizes = zip(array.shape, shape, strict=False)
     fits = array.ndim == len(shape) and all(size == (wanted or size) > 0 for size, wanted in sizes)
@@ -114,4 +117,9 @@ def check_shape(path: Path, name: str, array: NDArray[Any], *shape: int | None) 
         raise InvalidDataError(
             f"{path}: {name} is {array.dtype} of shape {array.shape}, which does not fit the rest; "
             "build the directory again"
+        )
+    if not (np.abs(array) < _LARGE).all():
+        raise InvalidDataError(
+            f"{path}: {name} holds numbers that are not finite, or above {_LARGE:,.0e}; build the "
+            "directory again"
         )

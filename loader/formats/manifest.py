@@ -245,7 +245,7 @@ class Manifest:
             if (grouping := _read_grouping(store)) is not None:
                 return cls.load(base_of(store)).grouped(grouping)
             if "://" not in str(store):
-                _check_there(Path(str(store)))
+                _check_there(Path(str(store)), directory)
             raise InvalidDataError(
                 f"{directory} is no shard directory: it has no {MANIFEST}. "
                 "If a build was interrupted, run the same `climb build` again; it goes on"
@@ -289,11 +289,11 @@ def refuse_grouping(manifest: Manifest, place: object, what: str) -> None:
         )
 
 
-def _check_there(directory: Path) -> None:
-    """Raise `InvalidDataError` if nothing is at ``directory``."""
+def _check_there(directory: Path, name: object) -> None:
+    """Raise `InvalidDataError` if nothing is at ``directory``, which was asked for as ``name``."""
     if not directory.exists():
         raise InvalidDataError(
-            f"{directory} is no shard directory: nothing is there (looked in "
+            f"{name} is no shard directory: nothing is there (looked in "
             f"{directory.absolute().parent}); name a folder that climb build, import or pull made"
         )
 

@@ -122,7 +122,7 @@ def take():
 def change():
     drawn = random.Random(0)
     while not over.is_set():
-        loader.set_weights({name: drawn.random() + 0.1 for name in EVEN})
+        loader.set_weights({name: drawn.randint(1, 9) for name in EVEN})
 
 timer = threading.Timer(0.001, change)
 timer.start()

@@ -207,7 +207,7 @@ def test_a_run_leaves_its_result_model_and_log(trained):
     assert json.loads((out / "result.json").read_text()) == result
     assert (result["steps"], result["tokens"], sum(result["served"].values())) == (12, 1536, 1536)
     there = {path.name for path in out.iterdir()}
-    logs = {"weights.jsonl", "served.jsonl", "metrics.jsonl"}
+    logs = {"weights.jsonl", "weights.clusters.json", "served.jsonl", "metrics.jsonl"}
     assert there == {"run.json", "result.json", "model", *logs}
 
 
