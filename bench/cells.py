@@ -14,19 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from corpus import SEQ_LEN
+from corpus import SEQ_LEN, save_manifest, write_shard
 from measure import cpu_seconds, in_turn, report
 
-from climbstream.loader import Manifest, MixtureLoader
-from climbstream.loader.core.files import hash_bytes, write_bytes
+from climbstream.loader import MixtureLoader
 from climbstream.loader.formats.grouping import Grouping
-from climbstream.loader.formats.manifest import ClusterEntry, cluster_folder
-from climbstream.loader.formats.mds.compression import compress
-from climbstream.loader.formats.mds.index import Index
-from climbstream.loader.formats.mds.writer import describe_shard, encode_document, encode_shard
+from climbstream.loader.formats.manifest import cluster_folder
+from climbstream.loader.formats.mds.writer import encode_document
 from climbstream.loader.tools.regroup import regroup
 
-GROUPS, CELLS, DOCUMENTS = 20, 50, 8
+GROUPS, CELLS, DOCUMENTS, VOCAB = 20, 50, 8, 30_000
 ROWS, BATCHES, STEPS = 8, 2000, 3000
 
 
@@ -51,36 +48,16 @@ def main() -> None:
 def write_clusters(directory: Path, shards: dict[str, int]) -> None:
     """Write a shard directory with so many shards of each cluster."""
     random = np.random.default_rng(3)
-    entries = []
+    clusters = {}
     for name, count in shards.items():
-        folder, written = cluster_folder(directory, name), []
+        written = []
         for number in range(count):
-            documents = random.integers(0, 30_000, (DOCUMENTS, SEQ_LEN)).astype(np.uint16)
-            raw = encode_shard([encode_document(document) for document in documents], "uint16")
-            packed = compress(raw)
+            documents = random.integers(0, VOCAB, (DOCUMENTS, SEQ_LEN)).astype(np.uint16)
+            encoded = [encode_document(document) for document in documents]
             lengths = [SEQ_LEN] * DOCUMENTS
-            written.append(describe_shard(f"shard.{number:05d}.mds", lengths, raw, packed))
-            write_bytes(folder / written[-1].zip_basename, packed)
-        index = Index("uint16", tuple(written))
-        data = index.to_bytes()
-        write_bytes(folder / "index.json", data)
-        entries.append(
-            ClusterEntry(
-                name=name,
-                tokens=index.tokens,
-                documents=index.samples,
-                index_hash=hash_bytes(data),
-            )
-        )
-    Manifest(
-        clusters=tuple(entries),
-        dtype="uint16",
-        vocab_size=30_000,
-        eos_id=None,
-        tokenizer_hash="0",
-        build="0",
-        license="none",
-    ).save(directory)
+            written.append(write_shard(cluster_folder(directory, name), number, encoded, lengths))
+        clusters[name] = tuple(written)
+    save_manifest(directory, clusters, VOCAB)
 
 
 def furthest(place: Path, weights: dict[str, int]) -> float:

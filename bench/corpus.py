@@ -6,7 +6,7 @@ it is a mark that says the cluster: ``FIRST_MARK`` plus its number. So each row 
 more tells where it came from, however it was packed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from climbstream.loader.core.files import hash_bytes, write_bytes
 from climbstream.loader.formats.manifest import ClusterEntry, Manifest, cluster_folder
 from climbstream.loader.formats.mds.compression import compress
-from climbstream.loader.formats.mds.index import SHARD_BYTES, Index
+from climbstream.loader.formats.mds.index import SHARD_BYTES, Index, ShardEntry
 from climbstream.loader.formats.mds.writer import describe_shard, encode_document, encode_shard
 
 CLUSTERS = 16
@@ -37,9 +37,20 @@ def make_documents(tokens: int) -> Iterator[tuple[str, Iterator[Any]]]:
 
 def make_shards(directory: Path, tokens: int) -> None:
     """Write a shard directory of about so many ``tokens``."""
+    clusters = {
+        name: tuple(_write_shards(cluster_folder(directory, name), documents))
+        for name, documents in make_documents(tokens)
+    }
+    save_manifest(directory, clusters, FIRST_MARK + CLUSTERS)
+
+
+def save_manifest(
+    directory: Path, clusters: Mapping[str, tuple[ShardEntry, ...]], vocab_size: int
+) -> None:
+    """Write the indexes and the manifest of ``clusters``, whose shards are there."""
     entries = []
-    for name, documents in make_documents(tokens):
-        index = Index("uint16", tuple(_write_shards(cluster_folder(directory, name), documents)))
+    for name, shards in clusters.items():
+        index = Index("uint16", shards)
         data = index.to_bytes()
         write_bytes(cluster_folder(directory, name) / "index.json", data)
         entries.append(
@@ -53,7 +64,7 @@ def make_shards(directory: Path, tokens: int) -> None:
     Manifest(
         clusters=tuple(entries),
         dtype="uint16",
-        vocab_size=FIRST_MARK + CLUSTERS,
+        vocab_size=vocab_size,
         eos_id=None,
         tokenizer_hash="0",
         build="0",
@@ -77,13 +88,16 @@ def _write_shards(folder: Path, documents: Iterator[Any]) -> Iterator[Any]:
         held.append(len(document))
         size += 2 * len(document) + 16
         if size > SHARD_BYTES - (1 << 19):
-            yield _write_shard(folder, number, waiting, held)
+            yield write_shard(folder, number, waiting, held)
             waiting, held, size, number = [], [], 0, number + 1
     if waiting:
-        yield _write_shard(folder, number, waiting, held)
+        yield write_shard(folder, number, waiting, held)
 
 
-def _write_shard(folder: Path, number: int, documents: list[bytes], lengths: list[int]) -> Any:
+def write_shard(
+    folder: Path, number: int, documents: list[bytes], lengths: list[int]
+) -> ShardEntry:
+    """Write shard ``number`` of encoded documents, and return its entry."""
     raw = encode_shard(documents, "uint16")
     packed = compress(raw)
     entry = describe_shard(f"shard.{number:05d}.mds", lengths, raw, packed)

@@ -84,5 +84,5 @@ class Grouping:
 
 
 def base_of(store: Store) -> Store:
-    """Return the directory that the grouping in ``store`` is of; of any other folder, itself."""
+    """Return the shard directory that a grouping in ``store`` groups; any other store itself."""
     return store.above(2) if store.above(1).folder_name == GROUPINGS else store

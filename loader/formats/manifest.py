@@ -150,7 +150,7 @@ class Manifest:
         return {"shards": self.fingerprint, "clusters": hashes}
 
     def misfit(self, mixture: Mixture) -> str:
-        """Describe how these clusters differ from those of ``mixture``'s search; "" if they do not.
+        """Describe how these clusters differ from those that ``mixture`` was found on; "" if not.
 
         Documents may have been appended since. What a mixture does not note fits all.
         """
