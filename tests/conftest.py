@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -20,6 +21,9 @@ from hypothesis import settings
 
 # As many test processes as cores, with as many threads each, would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A job in the background of a script ignores Ctrl-C, and so would every process that a test starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # The first call of a compiled function takes seconds, so no example has a deadline of its own.
 settings.register_profile("climbstream", deadline=None)
 settings.load_profile("climbstream")
