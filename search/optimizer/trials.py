@@ -135,7 +135,8 @@ class TrialLog:
         """Add ``trial``, and make it last.
 
         Raises:
-            UsageError: Its number is there already, or it is of a search with other settings.
+            UsageError: Its number is there already, it is of a search with other settings, or it
+                has scores and lacks that of a target.
         """
         self._check(trial)
         if self.path is not None:
@@ -152,6 +153,14 @@ class TrialLog:
             raise UsageError(
                 f"trial {trial.number} is of the search {trial.config or '(none)'}, "
                 f"and this log of {self.config}"
+            )
+        targets = self.settings.get("targets")
+        if trial.scores is None or not isinstance(targets, dict):
+            return
+        if missing := [name for name in targets if name not in trial.scores]:
+            raise UsageError(
+                f"the scores {', '.join(trial.scores) or '(none)'} of trial {trial.number} "
+                f"lack the targets {', '.join(missing)}"
             )
 
 

@@ -115,6 +115,17 @@ def test_a_log_that_is_not_there_is_not_made_up(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("scores", [{}, {"": 1.1}, {"another": 1.1}])
+def test_a_log_with_scores_that_lack_a_target_is_refused(tmp_path, scores):
+    log = TrialLog.open(tmp_path / "trials.jsonl", SETTINGS)
+    with log.path.open("a") as file:
+        file.write(json.dumps(a_trial(log, 1, scores=scores).to_json()) + "\n")
+    with pytest.raises(
+        InvalidDataError, match=r"trials\.jsonl: the scores .* lack the targets loss"
+    ):
+        TrialLog.open(log.path, SETTINGS)
+
+
 def test_a_damaged_log_names_the_file(tmp_path):
     path = tmp_path / "trials.jsonl"
     path.write_text('{"settings": {}}\n{"version": 1}\n')
