@@ -30,6 +30,8 @@ SHARD_BYTES = 1 << 24
 """A raw shard is closed before it passes this (16 MiB): a first batch touches many shards."""
 MOST_BYTES = 1 << 30
 """No shard is larger, so none is read that says so; a document is never cut, so one may fill it."""
+LEAST_BYTES = 8
+"""A shard without documents: their count, and the end of the table of offsets."""
 ZSTD_LEVEL = 3
 DTYPES = ("uint16", "uint32")
 
@@ -195,6 +197,11 @@ def _entry(shard: _Shard, pairs: tuple[tuple[int, int], ...], dtype: str) -> Sha
     if (most := max(raw.bytes, packed.bytes)) > MOST_BYTES:
         raise InvalidDataError(
             f"shard {basename} is said to have {most:,} bytes; a shard has at most {MOST_BYTES:,}"
+        )
+    if raw.bytes < LEAST_BYTES:
+        raise InvalidDataError(
+            f"shard {basename} is said to have {raw.bytes} bytes; a shard without documents has "
+            f"{LEAST_BYTES} already"
         )
     hashes = [raw.hashes.get(HASH, ""), packed.hashes.get(HASH, "")]
     if not all(_DIGEST.fullmatch(digest) for digest in hashes):  # they name files of the cache

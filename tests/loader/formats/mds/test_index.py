@@ -339,7 +339,7 @@ entries = st.builds(
     lambda name, lengths, *rest: ShardEntry(name, sum(n for n, _ in lengths), lengths, *rest),
     st.integers(0, 99_999).map("shard.{:05}.mds".format),
     st.lists(st.tuples(st.integers(0, 1 << 31), st.integers(0, 1 << 40)), max_size=4).map(tuple),
-    st.integers(0, MOST_BYTES),
+    st.integers(8, MOST_BYTES),
     hashes,
     st.integers(0, MOST_BYTES),
     hashes,
@@ -388,6 +388,14 @@ def test_other_columns_are_refused(changes, message):
 def test_counts_that_are_no_counts_are_refused(count):
     with pytest.raises(InvalidDataError, match=r"shards\[0\]\.samples: expected int"):
         Index.from_bytes(json.dumps(make_index(samples=count)).encode(), "uint16")
+
+
+@pytest.mark.parametrize("size", [0, 7])
+def test_a_shard_of_fewer_bytes_than_an_empty_one_is_refused(size):
+    value = make_index()
+    value["shards"][0]["raw_data"]["bytes"] = size
+    with pytest.raises(InvalidDataError, match=rf"said to have {size} bytes; .* has 8 already"):
+        Index.from_bytes(json.dumps(value).encode(), "uint16")
 
 
 def test_lengths_of_another_number_of_documents_are_refused():
