@@ -19,7 +19,7 @@ from climbstream.loader.core.errors import LockedError
 def allow_files() -> None:
     """Raise the limit of open files: a mapped shard keeps one open, and each lane maps one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # Some systems refuse the hard limit that they name.
+    with suppress(ValueError, OSError):  # some systems refuse the hard limit that they name
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
@@ -49,7 +49,7 @@ def remove_unused(path: Path) -> bool:
             path.unlink()
         finally:
             os.close(descriptor)
-    except FileNotFoundError:  # Another process removed it first.
+    except FileNotFoundError:  # another process removed it first
         pass
     return True
 
@@ -82,7 +82,7 @@ def allocate(descriptor: int, size: int) -> None:
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
             raise
-        os.ftruncate(descriptor, size)  # This file system cannot reserve space.
+        os.ftruncate(descriptor, size)  # this file system cannot reserve space
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -109,5 +109,5 @@ def identity_of(status: os.stat_result) -> tuple[int, ...]:
 
 def touch(path: Path) -> None:
     """Set the file's time of access to now: many disks are mounted so that reading does not."""
-    with suppress(OSError):  # It was evicted, or this user may only read the cache.
+    with suppress(OSError):  # it was evicted, or this user may only read the cache
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))

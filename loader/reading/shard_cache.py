@@ -127,7 +127,7 @@ class ShardCache:
                 )
         try:
             return fetch.result.result(self._patience)
-        except CancelledError:  # It was released meanwhile.
+        except CancelledError:  # it was released meanwhile
             return self.get(folder, entry)
         except BaseException as error:
             if isinstance(error, TimeoutError) and not fetch.result.done():
@@ -135,7 +135,7 @@ class ShardCache:
                     f"{folder}: {entry.basename} is not here after {self._patience:.1f} s: "
                     f"{fetch.doing}; see that the store can be reached, then start again"
                 ) from None
-            with self._lock:  # The next caller begins anew.
+            with self._lock:  # the next caller begins anew
                 if self._wanted.get(_key(entry)) is fetch:
                     del self._wanted[_key(entry)]
             raise
@@ -221,7 +221,7 @@ class ShardCache:
                 fetch.result.set_result(self._bring(fetch))
             except BaseException as error:
                 fetch.result.set_exception(error)
-            del fetch  # Else its map would live until the next shard arrives.
+            del fetch  # else its map would live until the next shard arrives
 
     def _bring(self, fetch: _Fetch) -> NDArray[np.uint8]:
         """Map a shard: from the cache if it lies there, else after fetching it."""
@@ -292,7 +292,7 @@ class ShardCache:
             return None
         try:
             descriptor = os.open(self._path(entry), os.O_RDONLY)
-        except OSError:  # It was evicted; any other fault is reported when the shard is fetched.
+        except OSError:  # it was evicted; any other fault is reported when the shard is fetched
             return None
         try:
             return map_file(descriptor) if identity_of(os.fstat(descriptor)) == identity else None
@@ -357,7 +357,7 @@ class ShardCache:
         fetch.doing = f"waiting for another process to make room in {self.root}"
         with locked(self.root, self._patience):
             self._evict(size)
-            allocate(descriptor, size)  # Now other processes count it too.
+            allocate(descriptor, size)  # now other processes count it too
 
     def _evict(self, size: int) -> None:
         """Remove least recently used shards until ``size`` bytes fit under the limit.
@@ -371,7 +371,7 @@ class ShardCache:
             wanted = {f"{fetch.entry.raw_hash}.mds" for fetch in self._wanted.values()}
         files = []
         for file in self._files():
-            with suppress(FileNotFoundError):  # A temporary one was renamed meanwhile.
+            with suppress(FileNotFoundError):  # a temporary one was renamed meanwhile
                 status = file.stat()
                 files.append((status.st_atime_ns, status.st_size, file.name, file.path))
         spare = self._limit - size - sum(file_size for _, file_size, _, _ in files)

@@ -145,7 +145,7 @@ def _stumble(error: Exception) -> Exception | None:
     if isinstance(error, stumbles):
         return error
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, stumbles):
-        return error.__cause__  # The client reports so that one of many files failed.
+        return error.__cause__  # the client reports so that one of many files failed
     # The answer is no JSON, or lacks a field: the client does not check that.
     if isinstance(error, _MALFORMED) and not isinstance(error, HFValidationError):
         return AnswerError(f"the answer cannot be read, {describe(error)}", 0)
@@ -160,5 +160,5 @@ def _check_refusal(what: str, error: Exception, reason: str) -> None:
             f"the Hub refused to {what}: {reason}; see that the name is right, and log in "
             "with `hf auth login`, or set HF_TOKEN to a token that may do so"
         )
-    if is_refusal(status) and status != 412:  # Status 412: another commit was made in between.
+    if is_refusal(status) and status != 412:  # Status 412: another commit was made in between
         raise RemoteError(f"the Hub refused to {what}: {reason}")

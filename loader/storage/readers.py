@@ -96,7 +96,7 @@ class _Body:
         if encoding in ("", "identity"):
             return bytes(self._data)
         if encoding == "zstd" and _UNPACKED_BY_ITS_NAME.search(self._url):
-            return bytes(self._data)  # The file itself is stored compressed.
+            return bytes(self._data)  # the file itself is stored compressed
         if encoding not in ("gzip", "x-gzip"):
             raise ValueError(f"the answer is compressed as {encoding!r}, which was not asked for")
         unpack = zlib.decompressobj(wbits=31)
@@ -143,7 +143,7 @@ def _too_many_redirects(place: str) -> OSError:
 def _http(url: str, seconds: float) -> Reader:
     """Make a reader of ``http://`` and ``https://``."""
     from aiohttp import ClientTimeout  # an extra
-    from fsspec.asyn import sync  # Imported only for remote files.
+    from fsspec.asyn import sync  # imported only for remote files
 
     files = _file_system(
         url,
@@ -175,7 +175,7 @@ def _hub(seconds: float) -> Reader:
     `HfFileSystem` is not used: it lists the folder of each file first, trusts the size in that
     list, and reads a body however long it is.
     """
-    from huggingface_hub import get_session, get_token, hf_hub_url  # An extra.
+    from huggingface_hub import get_session, get_token, hf_hub_url  # an extra
 
     def get(url: str, most: int) -> bytes:
         repo, revision, path = _hub_file(url)
@@ -190,7 +190,7 @@ def _hub(seconds: float) -> Reader:
                 following = _next_place(place, answer.status_code, answer.headers, elsewhere=True)
                 if following:
                     if urlsplit(following).netloc != urlsplit(place).netloc:
-                        headers.pop("Authorization", None)  # The token is sent to the Hub alone.
+                        headers.pop("Authorization", None)  # the token is sent to the Hub alone
                     place = following
                     continue
                 body = _Body(url, most, seconds, answer.headers.get("Content-Length"))
@@ -220,7 +220,7 @@ def _s3(seconds: float) -> Reader:
         connect_timeout=seconds,
         read_timeout=seconds,
         max_pool_connections=32,
-        retries={"total_max_attempts": 1},  # The store counts the tries.
+        retries={"total_max_attempts": 1},  # the store counts the tries
     )
     try:
         session = boto3.Session()
@@ -290,7 +290,7 @@ def _fsspec(url: str) -> Reader:
 
 def _file_system(url: str, **options: Any) -> Any:
     """Return fsspec's file system for ``url``."""
-    import fsspec  # Imported only for remote files.
+    import fsspec  # imported only for remote files
 
     try:
         return fsspec.core.url_to_fs(url, **options)[0]

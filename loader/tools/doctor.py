@@ -61,7 +61,7 @@ def _existing(path: Path) -> Path:
 
 
 def _devices() -> str:
-    import torch  # This import takes seconds.
+    import torch  # this import takes seconds
 
     if not torch.cuda.is_available():
         return "CPU alone"

@@ -131,7 +131,7 @@ def _noting(verdict: Verdict, what: str) -> Iterator[None]:
     try:
         yield
     except (ModuleNotFoundError, RemoteError):
-        raise  # A missing package or an unreachable store is no fault of the directory.
+        raise  # a missing package or an unreachable store is no fault of the directory
     except FileNotFoundError as error:
         verdict.faults.append(f"{what}: {error.filename} is missing")
     except Exception as error:
@@ -179,10 +179,10 @@ def _broken_documents(
         for row in rows:
             why = row["why"] or ""
             listed[why] += 1
-            sizes[why] += row["bytes"] or 0  # An import of tokens does not know the bytes.
+            sizes[why] += row["bytes"] or 0  # an import of tokens does not know the bytes
             place = (row["cluster"], row["shard"])
             if why or place not in lengths:
-                continue  # A missing shard is a fault already.
+                continue  # a missing shard is a fault already
             held = lengths[place]
             if not 0 <= row["row"] < len(held) or held[row["row"]] != row["tokens"]:
                 yield (
