@@ -10,7 +10,7 @@ trained on each mixture with ``--seeds`` seeds, and scored on the test items of 
 tasks that no search saw: ARC-Challenge, WinoGrande, Social IQA. Printed is the mean over the tasks,
 its standard error over the seeds, and how much better that is than the token shares, seed by seed.
 
-Everything is kept in ``--out``: stopped and run again, the bench goes on where it was.
+Everything is kept in ``--out``: stopped and run again, the bench continues where it stopped.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """The pipeline: stages in order, each skipped where it has been done, and the manifest last.
 
 Work in progress lies in ``OUT/.build``: partitions of the corpus with the arrays that stages add.
-What is there whole is done, so a killed build goes on where it was and ends with the same bytes.
+Complete files are not made again, so a killed build continues where it stopped and ends with the
+same bytes.
 """
 
 from collections.abc import Iterator, Sequence

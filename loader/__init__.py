@@ -1,11 +1,10 @@
 """Stream tokens out of clustered shards by live mixture weights.
 
-The reader owns the contract, so the formats live here: `ShardDirectory`, `Manifest` and MDS shards
-on disk, `Mixture` and `WeightsLog` for the weights, `LoaderState` for resuming. `MixtureLoader`
-joins them, and `MixtureDataset` hands it to a `DataLoader` of torch. `ClusterLoss`,
-`append_metrics`, `write_metrics` and `TensorBoardWriter` are for a trainer to report with;
-`as_streams` is for mosaicml-streaming. Names load on first use: reading a manifest does not import
-torch.
+The formats live here, with their reader: `ShardDirectory`, `Manifest` and MDS shards on disk,
+`Mixture` and `WeightsLog` for the weights, `LoaderState` for resuming. `MixtureLoader` serves
+batches, and `MixtureDataset` hands it to a `DataLoader` of torch. A trainer reports with
+`ClusterLoss`, `append_metrics`, `write_metrics` and `TensorBoardWriter`; `as_streams` is for
+mosaicml-streaming. Names load on first use: reading a manifest does not import torch.
 """
 
 from .core.lazy import load_on_use

@@ -1,10 +1,10 @@
-"""MixtureDataset: a loader as a data set of torch, for trainers that want a `DataLoader`.
+"""MixtureDataset: a loader as a data set of torch, for trainers that take a `DataLoader`.
 
     data = DataLoader(MixtureDataset(loader), batch_size=None)
 
-``batch_size=None``, because the loader gives whole batches. Nothing is asked for ahead, so the
-state is that of the last batch that was returned. It stays so only where nobody between trainer
-and `DataLoader` asks ahead: accelerate's ``prepare`` does, by one batch.
+``batch_size=None``, because the loader returns whole batches. No batch is fetched ahead, so the
+state is that of the last batch returned. A library between trainer and `DataLoader` may fetch
+ahead, and then the state is ahead too: accelerate's ``prepare`` does, by one batch.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from .loader import MixtureLoader
 class MixtureDataset(IterableDataset[Batch]):
     """The batches of ``loader``; each new iteration continues where the last one ended.
 
-    It is stateful as torchdata means it, so a ``StatefulDataLoader`` saves and loads it too.
+    It has torchdata's state methods, so a ``StatefulDataLoader`` saves and loads its state.
     """
 
     def __init__(self, loader: MixtureLoader) -> None:
@@ -32,19 +32,20 @@ class MixtureDataset(IterableDataset[Batch]):
         return f"MixtureDataset({self.loader!r})"
 
     def __iter__(self) -> Iterator[Batch]:
-        """Give batches.
+        """Yield batches.
 
         Raises:
             UsageError: This is a worker process.
         """
         if get_worker_info() is not None:
             _refuse_workers()
-        # A generator could not be asked by two threads, and the loader itself would be taken for an
-        # iterator with a state of its own.
+        # Not a generator, which two threads cannot share; and not the loader, whose own state
+        # methods
+        # torch would find.
         return chain(self.loader)
 
     def __getstate__(self) -> NoReturn:
-        """Refuse to be sent to a worker process, before it starts."""
+        """Refuse to be sent to a worker process, before the worker starts."""
         _refuse_workers()
 
     def state_dict(self) -> dict[str, Any]:

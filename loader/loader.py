@@ -1,9 +1,9 @@
 """MixtureLoader: batches of tokens, by weights that may change while it runs.
 
 A row is ``seq_len`` tokens of one cluster. A global batch is ``batch_rows`` rows for one optimizer
-step. Every rank plans the same whole batches (`Lookahead`) and copies only its own rows of them, so
-ranks agree without talking, and a state from one world size continues on another. Rows are copied
-when they are asked for: a change of weights throws away a plan, which is cheap, and never a batch.
+step. Every rank plans the same whole batches (`Lookahead`) and copies only its own rows of them. So
+ranks agree without messages, and a state from one world size resumes on another. Rows are copied
+only when a batch is asked for: a change of weights discards a plan, which is cheap, but no batch.
 """
 
 import functools
@@ -65,7 +65,7 @@ RENAMED = {
 
 
 class _ForkLock:
-    """The lock of a loader in a process that was forked from its own: nobody gets it."""
+    """The lock of a loader in a forked process: taking it raises."""
 
     def __enter__(self) -> NoReturn:
         raise UsageError(
@@ -104,14 +104,14 @@ def _one_at_a_time(
 class MixtureLoader:
     r"""An endless iterator of batches: dicts of torch tensors with this rank's rows.
 
-    ``input_ids`` is ``[rows, seq_len]``; ``cluster_ids``, int64 ``[rows]``, is the position of each
-    row's cluster in ``names``; rows = batch_rows / world_size. `Collator` says what else there
-    may be. The order of rows is a pure function of the shards, the seed, ``lanes``, ``pack`` and
-    the weights, never of rank, threads or cache.
+    ``input_ids`` is ``[rows, seq_len]``; ``cluster_ids``, int64 ``[rows]``, is the index of each
+    row's cluster in ``names``; rows = batch_rows / world_size. See `Collator` for other fields. The
+    order of rows is a pure function of the shards, the seed, ``lanes``, ``pack`` and the weights,
+    never of rank, threads or cache.
 
-    Any thread may call anything: a call waits for the one before it. Each batch is returned once,
-    to whichever thread asked for it; `state_dict` speaks of the last one that was returned to any.
-    A loader cannot be pickled, copied, or used in a process that was forked after it was made.
+    Any thread may call any method: a call waits for the one before it. Each batch is returned once,
+    to the thread that asked for it; `state_dict` is about the last batch returned to any thread. A
+    loader cannot be pickled, copied, or used in a process that was forked after it was made.
 
     >>> import json, tempfile
     >>> from climbstream.builder import import_corpus
@@ -159,56 +159,56 @@ class MixtureLoader:
         """Open a shard directory.
 
         Args:
-            directory: What `climb build` made: a folder, or a URL (``s3://``, ``hf://``,
-                ``https://``).
+            directory: Shards, as `climb build` makes them: a folder, or a URL (``s3://``,
+                ``hf://``, ``https://``).
             weights: A mixture, weights by name, the file of a mixture, or a `Schedule` of several;
-                default: token shares, or what ``weights_log`` holds.
-            others: What weights by name mean that do not sum to 1. ``scale``: they are scaled, and
-                clusters that are not named get nothing. ``keep``: they are shares of all tokens,
-                and the others share the rest in the proportion of their tokens.
+                default: the weights of ``weights_log`` if it has begun, else token shares.
+            others: How weights by name are completed that do not sum to 1. ``scale``: they are
+                scaled, and clusters that are not named get nothing. ``keep``: they are shares of
+                all tokens, and the others share the rest in the proportion of their tokens.
             seq_len: Tokens of a row.
             batch_rows: Rows of a global batch, over all ranks.
-            rank: Which rank this is, from 0.
+            rank: Number of this rank, from 0.
             world_size: Number of ranks; divides ``lanes`` and ``batch_rows``.
-            seed: Keys every order.
-            lanes: Into how many parts each cluster is dealt; fixed for a run, a multiple of every
-                world size that it will ever have.
+            seed: Seed of the order of rows.
+            lanes: Number of parts into which each cluster is dealt; fixed for a run, and a multiple
+                of every world size that the run will have.
             pack: How documents become rows: ``concat``, ``bfd`` or ``bos``; see `packing`.
-            fraction: Serve only this fraction of each cluster, the same rows again and again: so a
-                short run repeats small clusters as often as a long one will. Above 0, at most 1.
-            fields: What batches hold besides: ``labels``, ``position_ids``, ``cu_seqlens``.
-            max_segments: Documents of a row that ``cu_seqlens`` has room for.
-            dtype: Of tokens: ``torch.int64`` or ``torch.int32``.
-            pin_memory: Whether batches lie in pinned memory.
-            max_epochs: Epochs that each cluster may be served, one number for all or by name; a
-                fraction too.
-            on_exhausted: When a cluster has used them up: ``renormalise`` shares its weight among
-                the others, ``stop`` ends the iteration, ``error`` raises.
-            weights_log: File of the weights log; default: kept in memory and in the state alone.
+            fraction: Serve only this fraction of each cluster, the same rows in every epoch: so a
+                short run repeats small clusters as often as a long one. Above 0, at most 1.
+            fields: More fields of a batch: ``labels``, ``position_ids``, ``cu_seqlens``.
+            max_segments: Largest number of documents of a row in ``cu_seqlens``.
+            dtype: Type of tokens: ``torch.int64`` or ``torch.int32``.
+            pin_memory: Whether batches lie in page-locked memory.
+            max_epochs: Largest number of epochs of each cluster, one number for all or by name;
+                fractions are allowed.
+            on_exhausted: What to do when a cluster reaches ``max_epochs``: ``renormalise`` shares
+                its weight among the others, ``stop`` ends the iteration, ``error`` raises.
+            weights_log: File of the weights log; default: it is kept in memory and in the state.
             ledger: File of the ledger of what is served, which `climb audit` recomputes; rank 0
                 writes it, in blocks of steps.
-            weights_file: File in which other weights may be asked for while it runs, as
-                `climb weights` does; rank 0 looks at it every `Agreement.every` steps.
-            weights_function: Function that returns other weights, or None to let them be; called
-                on rank 0, as often, with the number of the next step.
-            agreement: How several ranks hear of changes at the same step; needed with more than
-                one rank for a file or a function, and for `set_weights` on rank 0 alone.
+            weights_file: File in which other weights may be asked for during the run, as
+                `climb weights` does; rank 0 reads it every `Agreement.every` steps.
+            weights_function: Function of the next step that returns other weights, or None to keep
+                the present ones; rank 0 calls it every `Agreement.every` steps.
+            agreement: Lets several ranks change weights at the same step; with more than one rank
+                it is needed for a file or a function, and for `set_weights` on rank 0 alone.
             cache_dir: Folder for decompressed shards; default: the user's cache folder.
-            cache_bytes: Bytes that they may take there; default: no limit.
+            cache_bytes: Largest size of the shards there, in bytes; default: no limit.
 
         Raises:
-            UsageError: Numbers that do not fit each other; the message lists those that do.
-                Weights by name do not sum to 1, and ``others`` is not said.
-            InvalidDataError: No shard directory; a mixture for other clusters; a cluster with
-                weight but without one row of tokens.
-            RemoteError: A store did not give what was asked.
+            UsageError: Numbers do not fit each other; the message lists some that do. Or weights by
+                name do not sum to 1, and ``others`` is not set.
+            InvalidDataError: ``directory`` holds no shards, the mixture is for other clusters, or a
+                cluster with weight has no row.
+            RemoteError: A store failed, refused or did not answer.
         """
         self._lock: threading.RLock | _ForkLock = threading.RLock()
         _LOADERS.add(self)
         _check_numbers(seq_len, batch_rows, rank, world_size, lanes)
         _check_choice("packing", pack, PACKS)
         _check_choice("way to be exhausted", on_exhausted, ON_EXHAUSTED)
-        # Plain integers, also if they came as those of numpy: they go into the state.
+        # Plain integers, also if numpy's were given: they go into the state.
         self._run = RunSettings(
             seed=operator.index(seed),
             seq_len=operator.index(seq_len),
@@ -218,7 +218,7 @@ class MixtureLoader:
             fraction=float(fraction),
         )
         self.rank, self.world_size, self.on_exhausted = rank, world_size, on_exhausted
-        # A name of the Hub is what it is now, also when it is read again later.
+        # A name on the Hub is pinned to its present commit, also for later reads.
         self.shards = ShardDirectory.open(
             pin(directory) if isinstance(directory, str) else directory
         )
@@ -317,7 +317,7 @@ class MixtureLoader:
 
     @property
     def directory(self) -> Store:
-        """Where the shards lie."""
+        """Folder or URL of the shards."""
         return self.shards.store
 
     @property
@@ -375,19 +375,21 @@ class MixtureLoader:
 
     @property
     def joined(self) -> int:
-        """Documents of this rank's rows beyond the ``max_segments`` that ``cu_seqlens`` holds."""
+        """Number of this rank's documents beyond the ``max_segments`` that ``cu_seqlens`` holds."""
         return self._collator.joined
 
     @_one_at_a_time
     def metrics(self) -> dict[str, Any]:
-        """Return where the run stands, as JSON values; shares are by name of cluster.
+        """Return the state of the run as JSON values; shares are by name of cluster.
 
-        ``step``, ``tokens``, ``target`` (weights of the next batch), ``served`` (shares of all
-        tokens so far), ``epochs``, ``weights`` (number of the record in force) and ``used_up_at``
-        (for clusters with ``max_epochs``: the step, by these weights) are of all ranks together
-        and of the whole run. Of this rank, and only from step ``since`` on, where this loader began
-        or loaded a state, are ``wait_seconds`` (for shards: fetched, checked, packed), ``padding``
-        (tokens), and of the shards that were opened ``cut`` (documents) and ``dropped`` (tokens).
+        Over all ranks and the whole run: ``step``, ``tokens``, ``target`` (weights of the next
+        batch), ``served`` (shares of all tokens so far), ``epochs``, ``weights`` (number of the
+        record in force) and ``used_up_at`` (the step at which a cluster reaches ``max_epochs`` if
+        weights stay as they are).
+
+        Of this rank, from step ``since`` on, at which this loader began or loaded a state:
+        ``wait_seconds`` (for shards to be fetched, checked and packed), ``padding`` (tokens), and
+        ``cut`` (documents) and ``dropped`` (tokens) of the shards that were opened.
         """
         position = self._lookahead.position()
         rows = position.consumed.sum(axis=1)
@@ -431,20 +433,20 @@ class MixtureLoader:
         returned. Without one, every rank calls it with the same arguments after the same step.
 
         Args:
-            weights: By name; they sum to 1, or ``others`` says what is meant.
+            weights: Weights by name. They sum to 1, unless ``others`` is set.
             others: ``keep``: the weights are shares of all tokens, and the other clusters share the
-                rest in the proportion that they have by the last change, as `climb weights` has
-                it. ``scale``: the weights are scaled to 1, and the others get nothing.
+                rest in the proportion of the last change, as with `climb weights`. ``scale``: the
+                weights are scaled to sum to 1, and the others get nothing.
             ramp: Steps until the new weights are reached; 0 changes them at once.
-            why: Reason, for the weights log.
+            why: Reason, which the weights log keeps.
             at_step: First step that uses them; default: the earliest possible.
 
         Returns:
             The first step that uses the new weights.
 
         Raises:
-            UsageError: ``at_step`` has been served, lies before a change that is logged, or is
-                not to be chosen; the weights do not sum to 1, and ``others`` is not said.
+            UsageError: ``at_step`` has been served, lies before a change that is logged, or must
+                be left out; or the weights do not sum to 1 and ``others`` is not set.
             InvalidDataError: The weights do not fit the clusters.
         """
         last = self._weights.log.records[-1]
@@ -464,7 +466,7 @@ class MixtureLoader:
 
     @_one_at_a_time
     def flush(self) -> None:
-        """Write what was served so far to the ledger; `state_dict` does so too."""
+        """Write the steps served so far to the ledger; `state_dict` does so too."""
         self._lookahead.note_served()
         if self._ledger is not None:
             self._ledger.write(self._weights.log)
@@ -501,12 +503,12 @@ class MixtureLoader:
         return self
 
     def _count_from_here(self) -> None:
-        """Begin anew to count what `metrics` says of this rank."""
+        """Restart the counters of this rank that `metrics` returns."""
         self._since, self._waited, self._padding = self.step, 0.0, 0
         self._open_shards.cut = self._open_shards.dropped = 0
 
     def _open_ledger(self) -> None:
-        """Begin the ledger here, or go on in it."""
+        """Begin the ledger at the present position, or continue it."""
         if self._ledger is not None:
             where = str(self.directory)
             where = where if "://" in where else str(Path(where).absolute())
@@ -515,7 +517,7 @@ class MixtureLoader:
             )
 
     def _start(self, weights: Weights, others: str | None) -> Mixture | Schedule | None:
-        """Read what the run begins with."""
+        """Read the weights that the run begins with."""
         if weights is None or isinstance(weights, Schedule):
             return weights
         if isinstance(weights, str | Path):
@@ -527,7 +529,7 @@ class MixtureLoader:
         return served_shares(self.shards, self.seq_len, self.pack)
 
     def _begin_weights(self, start: Mixture | Schedule | None) -> None:
-        """Begin the weights log with ``start``, or with token shares, or check that it did."""
+        """Begin the weights log with ``start`` or token shares, or check how it began."""
         if (
             self.rank == 0
             and isinstance(start, Mixture)
@@ -538,17 +540,17 @@ class MixtureLoader:
 
 
 def _open_log(path: str | Path | None, rank: int) -> WeightsLog:
-    """Open the weights log; one without a file is kept in memory."""
+    """Open the weights log; without a file it is kept in memory."""
     if path is None:
         return WeightsLog()
-    # Rank 0 writes it; the others read it and make the same records in memory.
+    # Rank 0 writes the file; the others read it and make the same records in memory.
     return WeightsLog.open(Path(path), write=rank == 0)
 
 
 def _sources(
     file: str | Path | None, function: WeightsFunction | None, weights: WeightsController
 ) -> list[WeightsFile | WeightsCallable]:
-    """Make what is asked for other weights while the loader runs."""
+    """Make the sources of other weights that are polled during the run."""
     sources: list[WeightsFile | WeightsCallable] = []
     if file is not None:
         sources.append(WeightsFile(Path(file), weights.check))
@@ -560,10 +562,10 @@ def _sources(
 def _check_agreement(
     agreement: Agreement | None, rank: int, world_size: int, *, live: bool
 ) -> Agreement | None:
-    """Check that ``agreement`` is of these ranks; make one if weights are ``live`` on one rank.
+    """Check that ``agreement`` is of these ranks; with ``live`` weights and one rank, make one.
 
     Raises:
-        UsageError: It is of others, or there are several ranks and no agreement.
+        UsageError: It is of other ranks, or there are several ranks and no agreement.
     """
     if agreement is None and live:
         if world_size > 1:

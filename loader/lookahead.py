@@ -1,7 +1,7 @@
-"""Lookahead: the steps that are planned ahead, how far they are served, and what follows them.
+"""Lookahead: plans steps ahead, counts how many are served, and handles used-up clusters.
 
-What decides a batch is read when it is planned, so a change of weights throws the rest of a plan
-away, which is cheap, and plans anew from the position after the last batch.
+A plan depends on weights and limits. After a change of weights the rest of the plan is discarded,
+which is cheap, and steps are planned anew from the position after the last batch.
 """
 
 from dataclasses import dataclass, field
@@ -25,38 +25,39 @@ logger = get_logger(__name__)
 
 ON_EXHAUSTED = ("renormalise", "stop", "error")
 _SHARDS_AHEAD = 8
-"""Shards that are asked for before a lane turns to them."""
+"""Number of shards that are fetched before a lane turns to them."""
 _MOST_STEPS = 256
-"""Steps that are planned at once."""
+"""Most steps that are planned at once."""
 _MOST_ROWS = 4096
-"""Rows, or weights of clusters, that are planned at once: so planning anew takes under 1 ms."""
+"""Most rows, and most weights of clusters, that are planned at once, so that planning takes under 1
+ms."""
 _FIRST_STEPS = 16
-"""Steps of the first plan after a change, whose batch waits for it; each later one has twice as
+"""Steps of the first plan after a change, whose batch waits for it; each later plan has twice as
 many as the one before."""
 
 
 @dataclass(slots=True)
 class Cursor:
-    """The steps that are planned, and how far they are served.
+    """The planned steps, and how many of them are served.
 
-    A new plan is a new cursor, put in place by one assignment: whoever is interrupted, by Ctrl-C
-    or a signal, leaves the old one or the new one.
+    A new plan is a new cursor, set by one assignment. So an interrupt, by Ctrl-C or a signal,
+    leaves either the old cursor or the new one.
     """
 
     start: Position
     steps: PlannedSteps
     weights: NDArray[np.int64]
-    """What they follow, as `BatchPlanner.plan` takes it."""
+    """Weights that these steps follow, as `BatchPlanner.plan` takes them."""
     row: int = 0
-    """Rows of this rank that were served."""
+    """Number of this rank's rows that were served."""
     ready: int = 0
-    """Rows whose shards are open."""
+    """Number of rows whose shards are open."""
     rows: NDArray[np.int64] = field(init=False)
-    """Those of the steps: a look into a named tuple costs a batch 20 ns."""
+    """The rows of ``steps``: to read them from a named tuple costs 20 ns a batch."""
     clusters: NDArray[np.int64] = field(init=False)
-    """Cluster of each of the rows."""
+    """Cluster of each row."""
     end: int = field(init=False)
-    """Rows that are planned."""
+    """Number of rows that are planned."""
 
     def __post_init__(self) -> None:
         self.rows = self.steps.rows
@@ -65,7 +66,7 @@ class Cursor:
 
     @classmethod
     def at(cls, position: Position) -> Self:
-        """Return the cursor of no steps, at ``position``."""
+        """Return a cursor without steps, at ``position``."""
         return cls(position, PlannedSteps.none(position), np.zeros((1, 0), np.int64))
 
 
@@ -73,11 +74,11 @@ class Lookahead:
     """Plans the steps of one rank ahead, and knows the position after each batch.
 
     Args:
-        planner: Of this rank.
-        weights: What the steps follow, and what else may change it.
-        limits: How often each cluster may be gone through.
-        shards: Those that lanes read from.
-        ledger: Gets what is served; None: nobody does.
+        planner: Plans the steps of this rank.
+        weights: The weights that steps follow, and how they change.
+        limits: Largest number of epochs of each cluster.
+        shards: The shards that lanes read from.
+        ledger: Records the steps that are served; None: they are not recorded.
         on_exhausted: What to do when clusters are used up; one of `ON_EXHAUSTED`.
     """
 
@@ -105,7 +106,7 @@ class Lookahead:
 
     @property
     def step(self) -> int:
-        """Batches served."""
+        """Number of batches that were served."""
         cursor = self.cursor
         return cursor.start.step + cursor.row // self._rows_each
 
@@ -114,12 +115,12 @@ class Lookahead:
         cursor = self.cursor
         if (done := cursor.row // self._rows_each) == cursor.steps.planned:
             return cursor.steps.after
-        # Planned again as far as it was served: no trace is kept of every step.
+        # Planned again up to the served step: positions are not stored for every step.
         room = self._limits.room(cursor.start)
         return self._planner.plan(cursor.start, cursor.weights, done, room).after
 
     def note_served(self) -> None:
-        """Give the ledger the steps that were served of those that are planned."""
+        """Give the ledger those of the planned steps that were served."""
         cursor = self.cursor
         if self._ledger is not None and (done := cursor.row // self._rows_each):
             steps = cursor.steps
@@ -136,11 +137,12 @@ class Lookahead:
             )
 
     def extend(self) -> Cursor:
-        """Plan the steps after those that are planned; return the cursor before the first of them.
+        """Plan the steps after the planned ones; return a cursor before the first of them.
 
         Raises:
             StopIteration: Clusters are used up, and ``on_exhausted`` is ``stop``.
-            UsageError: They are, and it is ``error``; or the function for weights asks for a batch.
+            UsageError: Clusters are used up, and ``on_exhausted`` is ``error``; or the function for
+                weights asks for a batch.
         """
         self.check_not_planning()
         self._planning = True
@@ -166,7 +168,7 @@ class Lookahead:
         return Cursor(position, steps, weights)
 
     def _want_next_shards(self) -> None:
-        """Ask for the shards that lanes turn to next, the soonest first."""
+        """Begin to fetch the shards that lanes turn to next, the soonest first."""
         cursor, planner = self.cursor, self._planner
         rates = cursor.weights[-1] * (planner.batch_rows / ONE / planner.lanes.owned.shape[1])
         consumed = cursor.steps.after.consumed
@@ -175,7 +177,7 @@ class Lookahead:
             self._shards.want(cluster, shard)
 
     def _exhaust(self, position: Position, weights: NDArray[np.int64]) -> None:
-        """Do what ``on_exhausted`` says of clusters whose next rows would pass ``max_epochs``."""
+        """Handle clusters whose next rows would pass ``max_epochs``, as ``on_exhausted`` says."""
         quotas = allocate_rows(weights, self._planner.batch_rows, position.credit.copy())
         over = self._limits.passed(position, quotas)
         what = ", ".join(f"{name} after {epochs:.3f} epochs" for name, epochs in over.items())
@@ -187,6 +189,6 @@ class Lookahead:
         if self._on_exhausted == "stop" or not self._weights.cap(
             [*over], position.step, f"max_epochs: {what}"
         ):
-            logger.warning(f"step {position.step}: the data ends, for want of {what}")
+            logger.warning(f"step {position.step}: the data ends, as there is no more of {what}")
             raise StopIteration
         logger.warning(f"step {position.step}: no more of {what}; the others share its weight")

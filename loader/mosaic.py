@@ -1,8 +1,8 @@
-"""A mixture for mosaicml-streaming: each cluster becomes a ``Stream``, as our folders are MDS.
+"""mosaicml-streaming: each cluster of a mixture becomes a ``Stream``, as our shards are MDS too.
 
-That library takes proportions of samples, and a sample here is a document. So a weight, which is a
-share of tokens, is divided by the mean tokens of the cluster's documents. Shares hold in the mean:
-an epoch that takes few documents of a cluster may be far from them.
+That library takes proportions of samples, and here a sample is a document. So a weight, which is a
+share of tokens, is divided by the mean number of tokens of the cluster's documents. Shares hold on
+average: an epoch with few documents of a cluster may be far from them.
 """
 
 from pathlib import Path
@@ -36,12 +36,12 @@ def stream_arguments(
 ) -> list[dict[str, Any]]:
     """Return the arguments of a ``streaming.Stream`` for each cluster that has weight.
 
-    A cluster of weight 0 is left out, because that library serves some of it all the same.
+    A cluster of weight 0 is left out: that library would serve some of it.
 
     Args:
         directory: A shard directory: a folder, or a URL that mosaicml-streaming reads.
         mixture: Weights over its clusters: shares of tokens.
-        local: Folder for decompressed shards, another one than ``directory``.
+        local: Folder for decompressed shards, which is not ``directory``.
 
     Raises:
         InvalidDataError: The mixture is for other clusters, or weights one without documents.

@@ -1,4 +1,4 @@
-"""LoaderState: what a loader must know to go on after a batch; the same on every rank."""
+"""LoaderState: what a loader needs to resume after a batch; it is the same on every rank."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +15,7 @@ from climbstream.loader.sampling.planner import Position, RunSettings
 from climbstream.loader.weights.log import WeightsLog, WeightsRecord, check_chain
 
 _MOST_OWED = 4
-"""Rows that a cluster is owed at most, or has had too many, for each cluster that there is."""
+"""Largest credit or debt of a cluster, in rows for each cluster there is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +23,9 @@ class LoaderState:
     """The position after the last batch that was returned, as plain JSON."""
 
     step: Count
-    """Batches returned."""
+    """Number of batches returned."""
     served: Count
-    """Rows of all global batches returned."""
+    """Number of rows in all global batches returned."""
     seed: int
     seq_len: Count
     batch_rows: Count
@@ -37,14 +37,14 @@ class LoaderState:
     consumed: list[list[Whole]]
     """Rows served by cluster and lane, ``[K][C]``."""
     credit: list[Whole]
-    """Rows owed by cluster, ``[K]``, in units of 2**-40 row; they sum to 0."""
+    """Rows owed to each cluster, ``[K]``, in units of 2**-40 row; they sum to 0."""
     weights: list[dict[str, Any]]
-    """Records of the weights log from the one in force on."""
+    """Records of the weights log, from the one in force on."""
     part: float = 1.0
     """Fraction of each cluster that is served."""
     batches: list[tuple[Count, Count]] | None = None
-    """First step and rows of the batches of each size so far; None: not known, as in a state that
-    an earlier climbstream saved."""
+    """First step and rows of the batches of each size so far; None: unknown, as in a state of an
+    earlier version."""
 
     version = 1
 
@@ -94,12 +94,12 @@ class LoaderState:
         )
 
     def position(self) -> Position:
-        """Return the position that a run goes on from."""
+        """Return the position from which a run resumes."""
         consumed, credit = np.array(self.consumed, np.int64), np.array(self.credit, np.int64)
         return Position(self.step, self.served, consumed, credit)
 
     def check_run(self, run: RunSettings, manifest: Manifest) -> None:
-        """Check that a loader of ``run`` over the shards of ``manifest`` can resume from here.
+        """Check that a loader of ``run`` over shards of ``manifest`` can resume from this state.
 
         Raises:
             InvalidDataError: The loader has other shards or another order; the message says which.
@@ -142,8 +142,8 @@ class LoaderState:
     def to_json(self) -> dict[str, Any]:
         """Return the state as JSON values.
 
-        Of ``consumed`` each lane says what it has more than the one before: lanes go abreast, so
-        that keeps the state of 1,000 clusters under 100 kB.
+        In ``consumed``, each lane has the difference to the lane before. Lanes serve nearly equally
+        many rows, so the state of 1,000 clusters stays under 100 kB.
         """
         steps = [[b - a for a, b in pairwise([0, *row])] for row in self.consumed]
         batches = None if self.batches is None else [list(size) for size in self.batches]
@@ -159,10 +159,10 @@ class LoaderState:
         """Read what `to_json` gave.
 
         Raises:
-            InvalidDataError: It is no state of a version that this climbstream reads, or says two
-                things that cannot both be.
-            IntegrityError: A record of weights is not the one that its hash is of, or does not
-                follow the one before it.
+            InvalidDataError: ``value`` is no state of a version that this climbstream reads, or
+                contradicts itself.
+            IntegrityError: A record of weights does not match its hash, or does not follow the
+                record before it.
         """
         fields = check_version(value, cls.version, "state of a loader")
         state = convert(fields, cls, "state of a loader")
@@ -172,7 +172,7 @@ class LoaderState:
         return state
 
     def _misfit(self) -> str:
-        """Say which sizes do not fit each other; nothing, if all do."""
+        """Return a message if sizes do not fit each other; else an empty text."""
         clusters = len(self.clusters)
         if len(set(self.clusters)) < clusters:
             return "two of its clusters have one name"
@@ -194,16 +194,16 @@ class LoaderState:
         return ""
 
     def _miscount(self) -> str:
-        """Say which counts cannot be; nothing, if all can."""
+        """Return a message if counts are impossible; else an empty text."""
         if any(min(row) < 0 for row in self.consumed):
             return "it has served less than no rows from a lane"
-        # Another size of batch may have been chosen on the way; an early state does not say when.
+        # Batches may have had several sizes; a state of an early version does not say when.
         if (self.step == 0) != (self.served == 0) or self.step > self.served:
             return f"{self.step:,} batches cannot have had {self.served:,} rows"
         if fault := self._misbatch():
             return fault
         for lane, rows in enumerate(map(sum, zip(*self.consumed, strict=True))):
-            # Rows go round the lanes, one after the other.
+            # Rows go to the lanes in turn.
             if rows != (due := (self.served + self.lanes - 1 - lane) // self.lanes):
                 return (
                     f"of {self.served:,} rows in {self.lanes} lanes {due:,} are of lane {lane}, "
@@ -217,7 +217,7 @@ class LoaderState:
         return ""
 
     def _misbatch(self) -> str:
-        """Say in what the sizes of batches do not fit the rows served; nothing, if they do."""
+        """Return a message if sizes of batches do not fit the rows served; else an empty text."""
         if self.batches is None:
             return ""
         steps = [step for step, _ in self.batches]
@@ -232,7 +232,7 @@ class LoaderState:
         return ""
 
     def batches_from(self, batch_rows: int) -> list[tuple[int, int]] | None:
-        """Return ``batches`` for a run that goes on from here with so many rows a batch."""
+        """Return ``batches`` for a run that continues with ``batch_rows`` rows a batch."""
         if self.batches is None:
             return None
         before = [(step, rows) for step, rows in self.batches if step < self.step]
@@ -240,7 +240,7 @@ class LoaderState:
         return before if same else [*before, (self.step, batch_rows)]
 
     def _misweigh(self) -> str:
-        """Say in what the weights are not those of the step; nothing, if they are."""
+        """Return a message if the weights are not those of the step; else an empty text."""
         records = self.records()
         if not records:
             return "it has no weights"
@@ -255,9 +255,10 @@ class LoaderState:
         return self._misshare(first) if first.v == 0 else ""
 
     def _misshare(self, first: WeightsRecord) -> str:
-        """Say which cluster was not served its share, if ``first`` has held from the first step.
+        """Return a message if a cluster was not served its share by ``first``; else an empty text.
 
-        Then a cluster has had, with what it is owed, its weight of all rows, to the last unit.
+        If ``first`` has held from the first step, the rows of a cluster plus its credit are exactly
+        its weight times all rows.
         """
         units = first.units(0)
         for name, row, credit in zip(self.clusters, self.consumed, self.credit, strict=True):
@@ -271,7 +272,7 @@ class LoaderState:
         return ""
 
     def records(self) -> tuple[WeightsRecord, ...]:
-        """Return the weights, checked."""
+        """Return the records of weights, checked."""
         records = tuple(WeightsRecord.from_json(value) for value in self.weights)
         check_chain(records)
         return records

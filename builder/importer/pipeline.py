@@ -1,7 +1,7 @@
 """Import of a corpus that is clustered already: a shard directory with the clusters of the corpus.
 
 Work in progress lies in ``OUT/.build``, in partitions, as that of a build does. A file that exists
-is complete, so a killed import goes on where it was and ends with the same bytes.
+is complete, so a killed import continues where it stopped and ends with the same bytes.
 """
 
 import re

@@ -1,1 +1,1 @@
-"""What a run served: the ledger, its replay from the weights log, and the documents of a batch."""
+"""What a run served: the ledger, a replay from the weights log, and the documents of a batch."""

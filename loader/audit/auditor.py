@@ -1,8 +1,8 @@
 """Audit: compare the ledger of a run with the steps that its weights log implies.
 
-Every step is planned again, those too that were served again later: by the record of weights that
-their block names, which never leaves the log. Of those that count, that record must also be the one
-that the log holds for them.
+Every step in the ledger is planned again, by the record of weights that its block names; records
+never leave the log. Steps that were replaced, because the run was resumed before them, are checked
+too. For all other steps the named record must be the one in force by the log.
 """
 
 import sys
@@ -37,25 +37,25 @@ class Audit:
     """Result of an audit."""
 
     first: int
-    """The step that the ledger begins with; what was served before counts in ``epochs`` alone."""
+    """First step of the ledger; rows served before it count only in ``epochs``."""
     steps: int
-    """Steps from it on, each once."""
+    """Number of different steps in the ledger."""
     again: int
-    """Steps that were served, and served again after the run went on from an earlier one."""
+    """Number of steps that were served again, after the run was resumed from an earlier step."""
     unwritten: int
-    """Steps that no block holds, but which the next opening agrees with."""
+    """Number of steps that no block holds, but that the next opening confirms."""
     clusters: tuple[ClusterShare, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A position, and the rows that each cluster was due by then, ``[K]``."""
+    """A position in a run, and the rows that each cluster was due up to it, ``[K]``."""
 
     position: Position
     due: NDArray[np.float64]
 
     def same(self, position: Position) -> bool:
-        """Whether ``position`` is this one."""
+        """Whether ``position`` is that of this place."""
         ours = self.position
         return (
             (ours.step, ours.served) == (position.step, position.served)
@@ -65,31 +65,31 @@ class _Place:
 
 
 class _Auditor:
-    """Walks through a ledger."""
+    """Walks through a ledger, and compares it with the steps that it plans."""
 
     def __init__(self, replay: Replay) -> None:
         self._replay = replay
         self._openings = [line for line in replay.lines if isinstance(line, Opening)]
         self._begins = sorted({opening.state.step for opening in self._openings})
         self._known: dict[int, list[_Place]] = {}
-        """Places at the steps that openings begin at, each time that they were passed."""
+        """Places at the steps where openings begin, one for each time the run came by."""
         self._opening = self._openings[0]
         self.base = self._opening.state.position()
-        """Where the ledger begins."""
+        """Position at which the ledger begins."""
         self._here = _Place(self.base, np.zeros(len(replay.names)))
         self.again = self.unwritten = 0
 
     def walk(self) -> _Place:
-        """Check all lines; return the place where they end.
+        """Check all lines; return the place at which they end.
 
         Raises:
-            IntegrityError: Something differs; the message names the first step that does.
+            IntegrityError: Something differs; the message names the first step that differs.
         """
         begins = [
             line.state.step if isinstance(line, Opening) else sys.maxsize
             for line in self._replay.lines
         ]
-        # The least step at which a later line takes up the run again.
+        # For each line, the earliest step to which a later opening goes back.
         later = [*list(accumulate(reversed(begins[1:]), min))[::-1], sys.maxsize]
         self._start(self._openings[0], self._here)
         for line, again in zip(self._replay.lines[1:], later[1:], strict=True):
@@ -104,7 +104,7 @@ class _Auditor:
         self._known.setdefault(place.position.step, []).append(place)
 
     def _open(self, opening: Opening) -> None:
-        """Go to where ``opening`` begins, if that is where the run had been."""
+        """Go to the position of ``opening``, if the run has been there."""
         there, here = opening.state.position(), self._here
         if there.step > here.position.step:
             self.unwritten += there.step - here.position.step
@@ -113,7 +113,7 @@ class _Auditor:
         else:
             self.again += here.position.step - there.step
             places = self._known.get(there.step, [])
-            # None: it begins before the first one did.
+            # None: it begins before the first opening.
             found = next((p for p in places if p.same(there)), places[-1] if places else None)
         if found is not None and not found.same(there):
             raise IntegrityError(
@@ -125,7 +125,7 @@ class _Auditor:
         self._start(opening, found or _Place(there, np.zeros(len(there.credit))))
 
     def _check(self, block: Block, again: int) -> None:
-        """Check one block, of which the steps from ``again`` on were served once more."""
+        """Check one block; its steps from ``again`` on were served again later."""
         step, log = self._here.position.step, self._replay.log
         if block.step != step:
             raise IntegrityError(
@@ -182,7 +182,7 @@ class _Auditor:
 def _compare(
     block: Block, rows: NDArray[np.int64], marks: NDArray[np.uint64], seq_len: int
 ) -> None:
-    """Raise `IntegrityError` unless ``block`` is of these rows."""
+    """Raise `IntegrityError` unless ``block`` has the hashes and counts of these rows."""
     short = short_marks(marks)
     for i in range(block.steps):
         if short[4 * i : 4 * i + 4] != block.marks[4 * i : 4 * i + 4]:
@@ -201,7 +201,7 @@ def _compare(
 
 
 def audit_run(replay: Replay) -> Audit:
-    """Plan all steps of a run again, and compare.
+    """Plan all steps of a run again, and compare them with its ledger.
 
     Raises:
         IntegrityError: Something differs; the message names the first step that does.

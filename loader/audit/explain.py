@@ -18,20 +18,20 @@ class Piece:
     """Tokens of one document in a row of a batch."""
 
     row: int
-    """Of the global batch. Rank r of W has those whose lane leaves r when divided by W."""
+    """Number of the row in the global batch. Rank r of W has the rows whose lane modulo W is r."""
     lane: int
     cluster: str
     epoch: int
-    """How often the lane had been gone through before."""
+    """Number of times the lane had served all its rows before."""
     shard: int
     document: int
-    """Its row in the shard."""
+    """Row of the document in the shard."""
     first: int
-    """Its first token in the row, counted within the document,"""
+    """First token of the document in this row, counted from the start of the document."""
     tokens: int
-    """and how many follow one another from there."""
+    """Number of tokens of the document in this row."""
     id: str | None = None
-    """As in the corpus; None: the catalogue does not list it, or there is none."""
+    """Id in the corpus; None: the document is not in the catalogue, or there is no catalogue."""
     origin: str | None = None
 
 
@@ -39,9 +39,9 @@ class Piece:
 def explain_step(
     replay: Replay, step: int, row: int | None = None, cache_dir: Path | None = None
 ) -> list[Piece]:
-    """List what the batch of step ``step`` was made of; of row ``row`` alone, if one is named.
+    """List the pieces of the batch of step ``step``; only those of row ``row``, if it is given.
 
-    Opens the shards of these rows, in the folder ``cache_dir`` or else the user's.
+    Shards of these rows are cached in ``cache_dir``; by default in the user's cache folder.
 
     Raises:
         UsageError: There is no such step or row.
@@ -79,7 +79,7 @@ def explain_step(
 
 
 def _with_origins(replay: Replay, pieces: list[Piece]) -> list[Piece]:
-    """Add what the catalogue says of the documents, where it lies in a folder."""
+    """Add id and origin of the documents from the catalogue, if the shards lie in a folder."""
     folder = replay.shards.base.folder
     if folder is None:
         return pieces

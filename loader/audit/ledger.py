@@ -1,9 +1,10 @@
-"""Ledger: what a run served, in blocks of steps, so that it can be recomputed and compared.
+"""Ledger: what a run served, in blocks of steps, so that an audit can recompute it.
 
-Lines of JSON, append-only and hash-chained. An `Opening` says where a loader began or went on, and
-with which settings; each `Block` after it says what was served in some steps. An opening at a step
-that has blocks already replaces them from that step on: they stay in the file, and what was served
-in all is what the last opening had consumed and the blocks after it.
+The file has lines of JSON, is append-only, and each line has the hash of the line before. An
+`Opening` says where a loader began or resumed, and with which settings; each `Block` after it says
+what was served in some steps. An opening at a step that has blocks already replaces them from that
+step on. They stay in the file. All rows that a run served are those that the last opening had
+consumed and those of the blocks after it.
 """
 
 from collections.abc import Iterator
@@ -25,9 +26,9 @@ from climbstream.loader.weights.log import WeightsLog
 LEDGER = "served.jsonl"
 """File in the folder of a run."""
 _BLOCK = 1024
-"""Steps that are kept before they are written: together they cost less than a batch."""
+"""Number of steps that are kept in memory before they are written."""
 _FIXED = ("data", "seed", "seq_len", "lanes", "pack", "part", "clusters")
-"""What a state must have in common with all others of a run."""
+"""Fields of a state that are the same in all states of a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +42,10 @@ class _OpeningValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """Where a loader began, or went on."""
+    """Where a loader began or resumed, and with which settings."""
 
     shards: str
-    """Folder or URL."""
+    """Folder or URL of the shards."""
     max_epochs: dict[str, float]
     state: LoaderState
 
@@ -63,7 +64,7 @@ class Opening:
         """Read what `to_json` gave.
 
         Raises:
-            InvalidDataError: It is no such opening.
+            InvalidDataError: ``value`` is no opening.
         """
         opening = convert(value, _OpeningValue, "opening of a ledger")
         state = located(LoaderState.from_json, opening.state, "state")
@@ -72,23 +73,24 @@ class Opening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Steps that were served one after the other, by one record of weights."""
+    """Consecutive steps that were served by one record of weights."""
 
     step: Count
-    """The first of them."""
+    """First of these steps."""
     steps: Count
     v: Count
-    """Number of the record of weights,"""
+    """Number of the record of weights."""
     weights: str
-    """and its hash."""
+    """Hash of the record of weights."""
     rows: list[Count]
-    """Rows of each cluster, on all ranks together, in the order of the clusters."""
+    """Rows of each cluster, over all ranks, in the order of the clusters."""
     tokens: Count
-    """Tokens of all these rows."""
+    """Number of tokens in all these rows."""
     marks: str
-    """Four hex digits a step, of the hash of its rows: to find the first step that differs."""
+    """Four hex digits for each step, of the hash of its rows: they show the first step that
+    differs."""
     digest: str
-    """Hash of the whole hashes of the rows of all steps."""
+    """Hash of the full hashes of all steps."""
 
     kind = "steps"
 
@@ -106,7 +108,7 @@ class Block:
         """Read what `to_json` gave.
 
         Raises:
-            InvalidDataError: It is no such block.
+            InvalidDataError: ``value`` is no block.
         """
         block = convert(value, cls, "block of steps")
         if len(block.marks) != 4 * block.steps:
@@ -122,20 +124,20 @@ _KINDS: dict[str, type[Line]] = {kind.kind: kind for kind in (Opening, Block)}
 
 
 def short_marks(marks: NDArray[np.uint64]) -> str:
-    """Four hex digits of each of ``marks``, uint64 ``[n]``."""
+    """First four hex digits of each of ``marks``, uint64 ``[n]``."""
     return (marks & np.uint64(0xFFFF)).astype(">u2").tobytes().hex()
 
 
 def hash_marks(marks: NDArray[np.uint64]) -> str:
-    """Hash of ``marks``, uint64 ``[n]``."""
+    """Hash of all ``marks``, uint64 ``[n]``."""
     return hash_bytes(marks.astype("<u8").tobytes())
 
 
 class Ledger:
-    """The file of a run, to write to; one process writes.
+    """Writes the ledger of a run; only one process does.
 
-    Blocks are not synced: what a power cut takes was served after the last checkpoint, or can be
-    planned again.
+    Blocks are not synced to disk. A power cut can only lose steps after the last checkpoint, or
+    steps that can be planned again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -147,7 +149,7 @@ class Ledger:
         self._held: list[tuple[NDArray[np.int64], NDArray[np.uint64]]] = []
 
     def open(self, opening: Opening) -> None:
-        """Go on from ``opening``; it is written when the first block after it is.
+        """Continue the file with ``opening``, which is written together with its first block.
 
         Raises:
             InvalidDataError: The file is the ledger of another run, and the message names what
@@ -171,7 +173,7 @@ class Ledger:
         marks: NDArray[np.uint64],
         log: WeightsLog,
     ) -> None:
-        """Take up the steps from ``step`` on, as in `PlannedSteps`; those it has are left out."""
+        """Take the steps from ``step`` on, as in `PlannedSteps`, without those it has already."""
         new = self._step - step
         if new < len(marks):
             self._held.append((quotas[new:], marks[new:]))
@@ -180,13 +182,13 @@ class Ledger:
             self.write(log)
 
     def write(self, log: WeightsLog) -> None:
-        """Write what is held; ``log`` is what it followed."""
+        """Write the steps in memory; ``log`` is the weights log that they followed."""
         if not self._held:
             return
         quotas, marks = (np.concatenate(parts) for parts in zip(*self._held, strict=True))
         begin = self._step - len(marks)
         if self._opening is not None:
-            # Only now: whoever wrote before has written all it had.
+            # Read only now: an earlier writer has written everything by now.
             lines = read_lines(self.path)
             if lines:
                 _parse(self.path, lines[-1], len(lines))
@@ -224,7 +226,7 @@ def read_ledger(path: Path) -> list[Line]:
     """Read what a `Ledger` wrote.
 
     Raises:
-        InvalidDataError: There is none, or a line is none of its.
+        InvalidDataError: There is no ledger, or a line is no line of a ledger.
         IntegrityError: The chain of hashes is broken.
     """
     lines, head = [], ""
@@ -247,13 +249,13 @@ def read_ledger(path: Path) -> list[Line]:
 
 
 def segments(lines: list[Line]) -> Iterator[tuple[Opening, int]]:
-    """Give each opening, and the step at which what it served ends or is replaced.
+    """Yield each opening, and the step at which its steps end or are replaced.
 
-    One that was replaced as a whole ends before it begins.
+    An opening whose steps were all replaced ends before it begins.
     """
     openings = [(i, line) for i, line in enumerate(lines) if isinstance(line, Opening)]
     begins = [opening.state.step for _, opening in openings]
-    # The least step that any later opening begins at.
+    # The earliest step at which any later opening begins.
     least = list(accumulate(reversed(begins[1:]), min))[::-1]
     stops = [i for i, _ in openings[1:]] + [len(lines)]
     for number, ((i, opening), stop) in enumerate(zip(openings, stops, strict=True)):
@@ -267,7 +269,7 @@ def _fixed(opening: Opening) -> dict[str, Any]:
 
 
 def _parse(path: Path, value: Any, number: int = 1) -> Line:
-    """Read one line, whoever wrote it."""
+    """Read one line; its content is not trusted."""
     return located(_read_line, value, f"{path}, line {number}")
 
 

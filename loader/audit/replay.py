@@ -1,4 +1,4 @@
-"""Replay: the steps of a run planned again, from its ledger and the indexes of the shards alone."""
+"""Replay: plans the steps of a run again, from its ledger and the indexes of the shards."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,11 +20,11 @@ _AT_ONCE = 1024
 
 
 class Replay:
-    """A run, as its folder has it; no shard is opened.
+    """A run that was read from its folder; no shard is opened.
 
     Args:
-        run: The folder, with weights log and ledger.
-        shards: Where the shards lie; default: where they lay when the run began.
+        run: Folder of the run, with weights log and ledger.
+        shards: Folder or URL of the shards; default: the one that the run used.
 
     Raises:
         UsageError: It is no folder of a run.
@@ -54,7 +54,7 @@ class Replay:
         return max(end for _, end in segments(self.lines))
 
     def room(self, opening: Opening, position: Position) -> NDArray[np.int64]:
-        """Rows that each cluster may still serve by the settings of ``opening``, ``[K]``."""
+        """Rows that each cluster may still serve under the settings of ``opening``, ``[K]``."""
         return EpochLimits(opening.max_epochs, self.names, self.epoch_rows).room(position)
 
     def plan(
@@ -76,15 +76,15 @@ class Replay:
             position = steps.after
 
     def step(self, step: int) -> PlannedSteps:
-        """Plan step ``step`` as it was served last, with the rows of all ranks in their order.
+        """Plan step ``step`` as it was served last; it lists the rows of all ranks in order.
 
         Raises:
-            UsageError: It does not stand in the ledger.
+            UsageError: The step is not in the ledger.
         """
         openings = [o for o, end in segments(self.lines) if o.state.step <= step < end]
         if not openings:
             raise UsageError(
-                f"step {step} does not stand in the ledger; it has {self.steps:,} steps, from 0 on"
+                f"step {step} is not in the ledger, which has {self.steps:,} steps, from 0 on"
             )
         opening = openings[-1]
         position = opening.state.position()

@@ -1,1 +1,1 @@
-"""What all packages share: errors, files, working folders, the console. It knows no shard."""
+"""What all packages share: errors, files, working folders, the console. It knows no shards."""

@@ -1,4 +1,4 @@
-"""What a terminal shows: messages and progress on stderr, tables on stdout."""
+"""Console: messages and progress on stderr, tables for stdout."""
 
 import sys
 import time
@@ -10,7 +10,7 @@ from .visible_text import visible, visible_cell
 
 
 def say(message: str) -> None:
-    """Write ``message`` to stderr, where progress goes; stdout is for data."""
+    """Write ``message`` to stderr, as progress is; stdout is for data."""
     sys.stderr.write(visible(message) + "\n")
     sys.stderr.flush()
 
@@ -47,7 +47,7 @@ class Progress:
         self._show(ending="" if kind is None else " · stopped", end="\n")
 
     def skip(self, units: int) -> None:
-        """Count ``units`` more as done before."""
+        """Count ``units`` more as done before this run."""
         self._done += units
         self._before += units
 
@@ -78,7 +78,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Name a span of time for people.
+    """Write a span of time for people.
 
     >>> duration(7.25), duration(67), duration(7380)
     ('7.2 s', '1 min 07 s', '2 h 03 min')
@@ -101,7 +101,7 @@ def _number(value: float) -> str:
 
 
 def text_table(heads: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> str:
-    """Lay out a table for a terminal; the first ``left`` columns are set to the left."""
+    """Lay out a table for a terminal; the first ``left`` columns are aligned to the left."""
     cells = [
         [visible_cell(head) for head in heads],
         *([visible_cell(str(value)) for value in row] for row in rows),

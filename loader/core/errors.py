@@ -1,11 +1,11 @@
 """The errors of climbstream, and the exit code that each gives the command line.
 
-    ClimbError                1  something of ours went wrong
-    ├── UsageError            2  the call asks for what cannot be
+    ClimbError                1  climbstream failed in another way
+    ├── UsageError            2  the call asks for something impossible
     │   └── OpenFilesError    2  this process may open no more files
     ├── InvalidDataError      3  a file, record or setting is not what it must be
     ├── IntegrityError        4  bytes are not the bytes that were written
-    ├── RemoteError           5  a store, hub or rank did not give what was asked
+    ├── RemoteError           5  a store, the Hub or a rank failed or did not answer
     ├── LockedError           6  another process works on this directory
     └── NoSpaceError          7  the disk is full
 
@@ -43,7 +43,7 @@ class IntegrityError(ClimbError):
 
 
 class RemoteError(ClimbError):
-    """A store, a hub or another rank did not give what was asked of it."""
+    """A store, the Hub or another rank failed, refused or did not answer."""
 
     exit_code = 5
 

@@ -1,7 +1,7 @@
 """Atomic writes, reads, hashes and locks of files.
 
-Whatever is written goes to a temporary name beside its place, is fsynced, and is renamed:
-a reader sees the old bytes or the new ones, never a mixture, also after a power cut.
+A file is written under a temporary name in the same folder, fsynced, and renamed. So a reader sees
+the old bytes or the new ones, never a mixture, also after a power cut.
 """
 
 import errno
@@ -31,7 +31,7 @@ from .errors import (
 from .typed import parse_json, parse_line
 
 HASH = "xxh3_128"
-"""The hash of everything on disk: 128-bit xxh3, as 32 hex digits."""
+"""The hash of all files: 128-bit xxh3, as 32 hex digits."""
 
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{12}-(?P<name>.+)", re.DOTALL)
 """Name of a temporary file: ``.tmp-``, 12 hex digits, ``-``, and the name it will have."""
@@ -43,13 +43,13 @@ _FULL_WORDS = (
     "os error 28",
     " requested and ",
 )
-"""How libraries name it that give no number: numpy, safetensors, pyarrow, sqlite."""
+"""Words for a full disk in errors without a number: of numpy, safetensors, pyarrow, sqlite."""
 _REFUSED = (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
 _NO_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file to read; a pipe or device, which might never end, is not waited for.
+    """Open a regular file for reading; raise for a pipe or device, which might never end.
 
     Raises:
         FileNotFoundError: There is none.
@@ -61,7 +61,7 @@ def open_regular(path: Path) -> BinaryIO:
     except OSError as error:
         if error.errno not in (errno.ENXIO, errno.ENODEV):
             raise
-        raise _not_regular(path) from None  # a socket, or a device that is not there
+        raise _not_regular(path) from None  # it is a socket, or a device that is missing
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise _not_regular(path)
@@ -74,7 +74,7 @@ def _not_regular(path: Path) -> InvalidDataError:
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:
-    """Return the content of a regular file, and of one longer than ``most`` a byte more than that.
+    """Return the content of a regular file; of one longer than ``most`` bytes, ``most`` + 1 bytes.
 
     Raises:
         As of `open_regular`.
@@ -104,9 +104,9 @@ def hash_json(value: object) -> str:
 
 @contextmanager
 def atomic_path(path: Path, size: int | None = None) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; rename it to ``path`` when the block ends well.
+    """Yield a temporary path beside ``path``; rename it to ``path`` when the block ends well.
 
-    ``size`` is the bytes that it will have, about, for an error that says so.
+    ``size`` is about how many bytes the file will have, for the message of an error.
 
     Raises:
         NoSpaceError: The disk is full; nothing is left behind.
@@ -127,7 +127,7 @@ def atomic_path(path: Path, size: int | None = None) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name ``path`` in an error of the system that names no file, as one while it is read.
+    """Add ``path`` to an error of the system that names no file.
 
     Raises:
         UsageError: This process may open no more files.
@@ -144,11 +144,11 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def reading(path: Path | str, what: str) -> Iterator[None]:
-    """Say why ``path``, which is ``what``, cannot be read, whatever library reads it.
+    """Turn any error while ``path``, a ``what``, is read into one of ours that names it.
 
     Raises:
         UsageError: The system refuses, or there is no such file.
-        InvalidDataError: It is something else.
+        InvalidDataError: It is no ``what``.
     """
     try:
         yield
@@ -161,9 +161,9 @@ def reading(path: Path | str, what: str) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path, temporary: Path | None = None, size: int | None = None) -> Iterator[None]:
-    """Say what stands in the way of writing ``path``, whatever library writes it.
+    """Turn any error while ``path`` is written into one of ours that names it and the reason.
 
-    ``temporary`` is what is written of it, ``size`` the bytes that it will have.
+    ``temporary`` is the file that is being written, ``size`` the bytes that it will have.
 
     Raises:
         NoSpaceError: The disk is full.
@@ -185,9 +185,9 @@ def disk_error(
     temporary: Path | None = None,
     size: int | None = None,
 ) -> ClimbError | None:
-    """Return what ``error``, or what led to it, says of the disk; None if that is nothing.
+    """Return the error of ours for a disk problem behind ``error``; None if there is none.
 
-    ``path`` was to be written with ``size`` bytes, ``temporary`` is what of it was.
+    ``path`` was to have ``size`` bytes; ``temporary`` is the file that was being written.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -203,7 +203,7 @@ def disk_error(
 
 
 def too_many_files() -> str:
-    """Say that this process may open no more files, and what to do."""
+    """Return a message that this process may open no more files, with the remedy."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return (
         f"this process may open no more files than {soft:,}, and all are in use; "
@@ -214,7 +214,7 @@ def too_many_files() -> str:
 def _no_space(
     cause: BaseException, path: Path | None, temporary: Path | None, size: int | None
 ) -> str:
-    """Say what has no room, how much there is, and what to do."""
+    """Return a message that the disk is full, with its free space and the remedy."""
     again = "free some, and run the same command again"
     if path is None:
         return f"no space left: {cause}; {again}"
@@ -239,7 +239,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write ``value`` to ``path`` as indented JSON, whole or not at all."""
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    # Of a lone surrogate, as in a file name that is not UTF-8, this makes its escape in JSON.
+    # JSON has an escape for a lone surrogate, as in a file name that is not UTF-8.
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
@@ -257,7 +257,7 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, value: object, *, sync: bool = True) -> None:
-    """Append ``value`` as one line of JSON to ``path``, and fsync, unless ``sync`` is False.
+    """Append ``value`` as one line of JSON to ``path``, and fsync unless ``sync`` is False.
 
     A last line that a crash cut short is overwritten.
 
@@ -292,7 +292,7 @@ def _end_of_lines(file: BinaryIO, block: int = 1 << 16) -> int:
 
 
 def read_lines(path: Path) -> list[Any]:
-    """Read what `append_line` wrote, without a last line that was cut short; [] if none was.
+    """Read the lines that `append_line` wrote, without a last line that was cut short.
 
     Raises:
         InvalidDataError: A whole line is not JSON.
@@ -318,11 +318,10 @@ def is_temporary(path: Path, name: str = "") -> bool:
 
 
 def remove_temporaries(directory: Path, *folders: str) -> None:
-    """Remove the temporary files that a killed process of ours left in ``directory``.
+    """Remove the temporary files that a killed process of climbstream left in ``directory``.
 
-    Call it only for a directory that is known to be ours. ``folders`` are glob patterns of the
-    folders below it in which we write too; other folders, and what a link leads to, are not
-    looked into.
+    Call it only for a directory of climbstream. ``folders`` are glob patterns of the folders below
+    it that are searched too; other folders and links are not.
     """
     root = directory.resolve()
     for folder in (root, *(path for pattern in folders for path in root.glob(pattern))):
@@ -333,7 +332,7 @@ def remove_temporaries(directory: Path, *folders: str) -> None:
 
 
 def check_regular(path: Path, root: Path) -> None:
-    """See that ``path`` is a regular file below the folder ``root``, and that no link leads to it.
+    """Check that ``path`` is a regular file in the folder ``root``, and that no link leads to it.
 
     Raises:
         InvalidDataError: It or a folder on the way is a link, or it is no regular file.
@@ -354,7 +353,7 @@ def check_regular(path: Path, root: Path) -> None:
 
 @contextmanager
 def lock(directory: Path) -> Iterator[None]:
-    """Hold ``directory`` for this process alone; the lock falls with the process.
+    """Lock ``directory`` for this process; the lock ends with the process.
 
     Raises:
         LockedError: Another process holds it.
@@ -375,7 +374,7 @@ def lock(directory: Path) -> Iterator[None]:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make a rename in ``directory`` last through a power cut."""
+    """Sync a rename in ``directory``, so that it survives a power cut."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

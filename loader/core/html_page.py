@@ -1,6 +1,6 @@
-"""The parts of an HTML report: one self-contained page, no script, no network.
+"""HTML page: the parts of a report that is one file without scripts and without network.
 
-Everything that comes from data goes through `escape`; the functions give HTML that is safe.
+Text from data goes through `escape`, so the functions return safe HTML.
 """
 
 from collections.abc import Sequence
@@ -56,12 +56,12 @@ def paragraph(text: str) -> str:
 
 
 def claim(text: str, *, holds: bool) -> str:
-    """Make the sentence that the page is about stand out."""
+    """Make a paragraph that stands out: the main result of the page."""
     return f'<p class="claim{"" if holds else " none"}">{escape(text)}</p>'
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """Make a table of cells that are HTML; the columns ``numbers`` are set to the right."""
+    """Make a table of cells that are HTML; the columns ``numbers`` are aligned to the right."""
 
     def cells(tag: str, values: Sequence[str]) -> str:
         return "".join(
@@ -85,7 +85,7 @@ def scatter_plot(
     y_title: str,
     lines: Sequence[tuple[str, float]] = (),
 ) -> str:
-    """Draw points: ``series`` are (name, colour, points); ``lines`` are named heights."""
+    """Draw points: ``series`` are (name, colour, points), ``lines`` are heights by name."""
     width, height, left, low = 720, 300, 64, 42
     points = [point for _, _, some in series for point in some]
     if not points:

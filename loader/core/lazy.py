@@ -1,10 +1,10 @@
-"""Public names of a package that load on first use, so that importing it costs nothing."""
+"""Lazy: public names of a package load on first use, so that importing the package is fast."""
 
 from __future__ import annotations
 
 import importlib
 
-TYPE_CHECKING = False  # as typing has it, which takes a while to load
+TYPE_CHECKING = False  # as typing has it; typing takes a while to load
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 

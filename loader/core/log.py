@@ -1,8 +1,8 @@
 """Log: what the library says goes through `logging`, under the names of its modules.
 
 ``logging.getLogger("climbstream")`` silences or routes all of it, ``climbstream.loader`` a part.
-Warnings are seen without any set-up, as Python shows them; what merely informs is seen where
-somebody asks for it, as the command ``climb`` does by `show_messages`.
+Python shows warnings without any set-up. Messages of level INFO are shown only if a program asks
+for them, as the command ``climb`` does with `show_messages`.
 """
 
 import logging
@@ -14,18 +14,18 @@ from .visible_text import visible
 
 ROOT = "climbstream"
 ALL_RANKS = "CLIMBSTREAM_LOG_ALL_RANKS"
-"""Variable of the environment that lets every rank of a job speak, and not the first alone."""
+"""Environment variable that lets every rank of a job log, and not only the first."""
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return the logger of module ``name``: on one rank of a job, and harmless to a terminal."""
+    """Return the logger of module ``name``: it logs on one rank, and is safe for a terminal."""
     logger = logging.getLogger(name)
     logger.addFilter(_filter)
     return logger
 
 
 def _filter(record: logging.LogRecord) -> bool:
-    """Keep messages of rank 0, and errors of all; escape characters that would steer a terminal."""
+    """Keep messages of rank 0 and errors of all ranks; escape what a terminal would obey."""
     if record.levelno < logging.ERROR and _rank() != 0 and not os.environ.get(ALL_RANKS):
         return False
     record.msg, record.args = visible(record.getMessage()), None
@@ -43,14 +43,14 @@ def _rank() -> int:
 
 
 class _Messages(logging.Handler):
-    """Writes messages to stderr, a line each, as they are."""
+    """Writes messages to stderr, one line each."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(record.getMessage())
 
 
 class _Foreign(logging.Handler):
-    """Writes warnings of other libraries to stderr, one line each: what led to them is theirs."""
+    """Writes warnings of other libraries to stderr, one line each, without their tracebacks."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.partition(".")[0] != ROOT:
@@ -68,5 +68,5 @@ def show_messages() -> None:
 
 
 def show_warnings_of_others() -> None:
-    """Write warnings of other libraries to stderr, without tracebacks; twice is as once."""
+    """Write warnings of other libraries to stderr, one line each; a second call changes nothing."""
     logging.getLogger().addHandler(_foreign)

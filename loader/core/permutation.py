@@ -1,4 +1,4 @@
-"""In which order things are read: keyed permutations, pure functions of (key, position).
+"""Permutation: keyed orders of n items, as pure functions of (key, position).
 
 Nothing is shuffled in memory. Position i of n is sent to another by a Feistel network over the next
 power of two, walked until it falls below n, so any position of any epoch costs the same.
@@ -16,7 +16,7 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio
 
 
 def derive_key(*parts: object) -> int:
-    """Return a 64-bit key for ``parts``: 17, "c03" and "rows", say."""
+    """Return a 64-bit key for ``parts``, such as 17, "c03" and "rows"."""
     return xxhash.xxh3_64_intdigest("\0".join(str(part) for part in parts).encode())
 
 
@@ -33,13 +33,13 @@ def mix(value: Any) -> Any:
 
 @njit(cache=True)
 def subkey(secret: Any, number: Any) -> Any:
-    """Return the ``number``-th key that follows from ``secret``; both uint64 or int64."""
+    """Return key ``number`` of those derived from ``secret``; both uint64 or int64."""
     return mix(np.uint64(secret) ^ mix(np.uint64(number) + _STEP))
 
 
 @njit(cache=True)
 def permute(position: Any, n: Any, secret: Any) -> Any:
-    """Send ``position`` in [0, n) to its place under the permutation that ``secret`` keys.
+    """Return the place of ``position``, in [0, n), under the permutation that ``secret`` keys.
 
     ``position`` and ``n`` are int64, ``secret`` is uint64; returns int64. Some 30 ns.
     """
@@ -54,7 +54,7 @@ def permute(position: Any, n: Any, secret: Any) -> Any:
     while True:
         high, right = value >> low, value & low_mask
         turn = np.uint64(secret)
-        # Each half in turn is masked by what a keyed function makes of the other.
+        # Each half in turn is masked by a keyed function of the other half.
         for _ in range(_ROUNDS // 2):
             high ^= _scramble(right + turn) & high_mask
             turn += _STEP
@@ -67,7 +67,7 @@ def permute(position: Any, n: Any, secret: Any) -> Any:
 
 @njit(cache=True)
 def _scramble(value: Any) -> Any:
-    """Return a uint64 whose low bits depend on all bits of ``value``, uint64: a third of `mix`."""
+    """Return a uint64 whose low bits depend on all bits of ``value``; 3 times as fast as `mix`."""
     value = (value ^ (value >> np.uint64(32))) * np.uint64(0xBF58476D1CE4E5B9)
     return value >> np.uint64(32)
 
@@ -88,11 +88,11 @@ def permutation(n: Any, secret: Any) -> Any:
 
 
 def shuffled(n: int, *parts: object) -> NDArray[np.int64]:
-    """Return [0, n) in the order that the key of ``parts`` gives, int64 ``[n]``."""
+    """Return [0, n) in the order keyed by ``parts``, int64 ``[n]``."""
     return sample_indices(n, n, *parts)
 
 
 def sample_indices(n: int, count: int, *parts: object) -> NDArray[np.int64]:
-    """Return the first ``count`` of `shuffled`, all if there are fewer, without making the rest."""
+    """Return the first ``count`` of `shuffled`, at most all, without making the rest."""
     order: NDArray[np.int64] = _beginning(n, min(n, count), np.uint64(derive_key(*parts)))
     return order

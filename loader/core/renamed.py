@@ -1,4 +1,4 @@
-"""Parameters that have another name now: the old one works for one release, and warns."""
+"""Renamed: an old name of a parameter works for one release, with a warning that names the new."""
 
 import functools
 import warnings

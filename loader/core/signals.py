@@ -1,7 +1,7 @@
 """Signals that ask a command to stop: SIGINT, which is Ctrl-C, and SIGTERM.
 
-The first one unwinds the command, so that workers end and nothing half-written stays; the second
-ends the process at once. Both leave what was done whole, as a kill does.
+The first signal unwinds the command, so that workers end and no half-written file is left. The
+second ends the process at once. Finished files stay whole in both cases, as after a kill.
 """
 
 import os
@@ -13,13 +13,13 @@ from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME = 2.0
-"""Seconds in which a second signal is the first one again: torchrun passes on what a terminal has
-sent to all of its processes."""
+"""Seconds in which a second signal counts as the first again: a terminal sends Ctrl-C to all
+processes, and torchrun passes it on to them."""
 AGAIN = "stopped; run the same command again to go on"
 
 
 class _First:
-    """The first signal of this process; what comes later is the same one again, or ends it."""
+    """The first signal of this process: a later one repeats it, or ends the process."""
 
     def __init__(self) -> None:
         self._at: float | None = None
@@ -29,7 +29,7 @@ class _First:
         self._at = None
 
     def repeats(self, number: int) -> bool:
-        """Whether signal ``number`` is the first again; a second one ends the process here."""
+        """Whether signal ``number`` repeats the first; a second signal ends the process here."""
         now = time.monotonic()
         if self._at is None:
             self._at = now
@@ -43,7 +43,7 @@ _first = _First()
 
 
 class Stopped(BaseException):
-    """A signal asked this process to stop; the message says where the work goes on."""
+    """A signal asked this process to stop; the message says how to continue."""
 
     def __init__(self, number: int, message: str = AGAIN) -> None:
         super().__init__(message)
@@ -51,7 +51,7 @@ class Stopped(BaseException):
 
 
 def unwind_on_signals() -> None:
-    """Make the first signal raise `Stopped`, for the command of this process."""
+    """Make the first signal raise `Stopped`, in the main thread of a command."""
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _unwind)
@@ -63,7 +63,7 @@ def _unwind(number: int, frame: FrameType | None) -> None:
         return
     stopped = Stopped(number)
     if _imports(frame):
-        # Code that is imported half may swallow an exception, or make another of it.
+        # Code that is half imported may swallow an exception, or turn it into another.
         _exit(stopped)
     raise stopped
 
@@ -90,14 +90,14 @@ def _exit(stopped: Stopped) -> None:
 
 
 class StopRequest:
-    """In its ``with`` block a signal is remembered alone: the work stops where it is whole.
+    """Only notes a signal in its ``with`` block: the work itself stops at the next good point.
 
-    A second signal ends the process at once. Outside of a main thread there are no signals.
+    A second signal ends the process at once. Threads other than the main one get no signals.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
-        """Of the signal that was received."""
+        """Number of the signal that was received."""
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:

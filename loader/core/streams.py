@@ -1,4 +1,4 @@
-"""Streams: standard output and error are always open, and end no work when nobody reads them."""
+"""Streams: standard output and error are always open; a reader that goes away is no error."""
 
 import io
 import os
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class _Pipe(io.FileIO):
-    """An open file; once nobody reads it, what is written to it goes nowhere."""
+    """An open file; once nobody reads it, writes to it are discarded."""
 
     def write(self, data: Any) -> int:
         try:
@@ -22,19 +22,19 @@ class _Pipe(io.FileIO):
 def keep_streams() -> None:
     """Make writes to the standard streams of this process safe after their reader has gone.
 
-    One that was closed when the process began is opened to nowhere, lest the next file that is
-    opened gets its number, and our messages.
+    A stream that was closed when the process began is opened to the null device. Else the next
+    file to be opened would get its number, and our messages.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # it takes the lowest free number
     for name, number in (("stdout", 1), ("stderr", 2)):
         before = getattr(sys, name)
         if before is not None:
             before.flush()
-        # A file name need not be UTF-8, and is written all the same.
+        # File names that are not UTF-8 are written too.
         stream = io.TextIOWrapper(
             io.BufferedWriter(_Pipe(number, "w", closefd=False)),
             encoding=getattr(before, "encoding", "utf-8"),

@@ -1,4 +1,4 @@
-"""Threads: what waits for a network is done many times at once."""
+"""Threads: many waits for the network at once."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -9,9 +9,9 @@ R = TypeVar("R")
 
 
 def in_threads(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """Yield what ``function`` returns for each of ``items``, in the order in which they end.
+    """Yield the results of ``function`` for ``items``, in the order in which they end.
 
-    The first error is raised, and what has not begun by then never begins.
+    The first error is raised; calls that have not begun by then never begin.
     """
     executor = ThreadPoolExecutor(threads, "climbstream")
     try:

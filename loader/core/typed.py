@@ -1,8 +1,8 @@
 """Typed: convert JSON from outside to the types of a format, or raise an error that says where.
 
-What a file says is not to be trusted: it may be no JSON, nest without end, hold numbers that no
-machine has, or text where a number stands. `parse_json` gives what plain JSON can hold, `convert`
-what a format can; both raise nothing but `InvalidDataError`.
+Files are not trusted: one may be no JSON, nest without end, hold numbers that no machine has, or
+text instead of a number. `parse_json` returns plain JSON values, `convert` the type of a format;
+both raise only `InvalidDataError`.
 """
 
 import json
@@ -28,28 +28,28 @@ Finite = Annotated[float, Meta(ge=-1.7976931348623157e308, le=1.7976931348623157
 """A number that is neither infinite nor NaN."""
 
 _DEEPEST = 100
-"""Levels of lists and objects; what we write has some ten."""
+"""Most levels of lists and objects; our own files have about ten."""
 _SHOWN = 80
-"""Characters of a value that a message shows."""
+"""Longest value in a message, in characters."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def parse_json(data: bytes, name: str) -> Any:
-    """Read JSON from ``data``, the content of ``name``: a file, or a line of one.
+    """Read JSON from ``data``, the content of ``name``: a file, or one line of a file.
 
-    Of a key that stands twice the last counts, as in every reader of JSON.
+    If an object has a key twice, the last one counts, as in every reader of JSON.
 
     Raises:
-        InvalidDataError: It is not JSON, or JSON that nests too deeply or has too long a number.
+        InvalidDataError: It is not JSON, is nested too deeply, or has too long a number.
     """
     return _parse(data, name, "strict")
 
 
 def parse_line(data: bytes, name: str) -> Any:
-    """Read a line of a log as `parse_json` does, also if it holds bytes that are not UTF-8.
+    """Read a line of a log like `parse_json`, also if it has bytes that are not UTF-8.
 
-    They become lone surrogates, as in the arguments of a command: a log is never rewritten, so
-    what once came into it must be readable.
+    Such bytes become lone surrogates, as in the arguments of a command. A log is never rewritten,
+    so a line that is in it must stay readable.
     """
     return _parse(data, name, "surrogateescape")
 
@@ -64,7 +64,7 @@ def _parse(data: bytes, name: str, errors: str) -> Any:
         where = f"line {error.lineno}, column {error.colno}"
         raise InvalidDataError(f"{name} is not JSON: {error.msg} at {where}") from None
     except RecursionError:
-        raise InvalidDataError(f"{name} is no JSON of ours: it is nested too deeply") from None
+        raise InvalidDataError(f"{name} is nested too deeply") from None
     except ValueError:
         raise InvalidDataError(f"{name} holds a number of thousands of digits") from None
     level = [value]
@@ -77,17 +77,17 @@ def _parse(data: bytes, name: str, errors: str) -> Any:
         ]
         if not level:
             return value
-    raise InvalidDataError(f"{name} is no JSON of ours: it is nested over {_DEEPEST} levels deep")
+    raise InvalidDataError(f"{name} is nested over {_DEEPEST} levels deep")
 
 
 def convert(value: Any, kind: type[T], what: str) -> T:
-    """Return ``value``, plain JSON, as a ``kind``, which is a ``what``.
+    """Return ``value``, plain JSON, as type ``kind``; messages call it a ``what``.
 
-    A dataclass is made of an object that has its fields and no others. A whole number is taken for
-    a float; nothing else is taken for another type.
+    A dataclass is made of an object that has its fields and no others. A whole number may stand
+    for a float; no other type stands for another.
 
     Raises:
-        InvalidDataError: It is none; the message names the field, what it should be and what it is.
+        InvalidDataError: The type is wrong; the message names the field, its type and its value.
     """
     try:
         result: T = msgspec.convert(value, kind, strict=True, dec_hook=_counter)
@@ -100,14 +100,14 @@ def convert(value: Any, kind: type[T], what: str) -> T:
 
 
 def _counter(kind: Any, value: Any) -> Any:
-    """Make the counts that a field of type ``Counter`` holds; msgspec knows no such type."""
+    """Make the counts of a field of type ``Counter``, which msgspec does not know."""
     if get_origin(kind) is not Counter:
         raise NotImplementedError
     return Counter(msgspec.convert(value, dict[str, Count], strict=True))
 
 
 def located(read: Callable[[Any], T], value: Any, where: str) -> T:
-    """Return ``read(value)``; an error of it begins with ``where``."""
+    """Return ``read(value)``; the message of its error begins with ``where``."""
     try:
         return read(value)
     except (InvalidDataError, IntegrityError) as error:
@@ -131,20 +131,20 @@ def check_version(value: Any, version: int, what: str) -> dict[str, Any]:
 
 
 def explain(error: msgspec.ValidationError) -> str:
-    """Say what msgspec found wrong: ``clusters[3].tokens: expected int, got str``."""
+    """Return what msgspec says is wrong: ``clusters[3].tokens: expected int, got str``."""
     said, _, path = str(error).replace("`", "").partition(" - at ")
     said = f"{said[:1].lower()}{said[1:]}"
     return f"{path.removeprefix('$').removeprefix('.')}: {said}" if path else said
 
 
 def short(value: object) -> str:
-    """Show ``value`` in a message, of a long one the beginning."""
+    """Return ``value`` as JSON for a message; of a long value only the beginning."""
     shown = repr(value)
     return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
 
 
 def valid_text(text: str) -> str:
-    r"""Return ``text`` with U+FFFD for what UTF-8 cannot hold.
+    r"""Return ``text`` with U+FFFD for characters that UTF-8 cannot hold.
 
     >>> valid_text("caf\udcff")
     'caf�'

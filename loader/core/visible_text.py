@@ -1,20 +1,20 @@
-"""What is written to a terminal: characters that would steer it are shown, not obeyed.
+"""Visible text: characters that would steer a terminal are written as escapes.
 
-Identifiers, labels, reasons, file names and what a server said are anybody's text. All output goes
-through `visible`, where it is written; nothing else need think of it.
+Identifiers, labels, reasons, file names and answers of servers may hold any character. All output
+goes through `visible` where it is written, so no other code has to escape it.
 """
 
 import json
 import re
 from typing import Any
 
-# Controls but tab and line feed, DEL, C1, what reorders a line, line separators, and halves of
-# characters, which could not be encoded.
+# Controls but tab and line feed, DEL, C1, marks that reorder a line, line separators, and halves
+# of characters, which could not be encoded.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def visible(text: str) -> str:
-    r"""Return ``text`` with the characters that steer a terminal written out.
+    r"""Return ``text`` with escapes for the characters that steer a terminal.
 
     >>> print(visible("red: \x1b[31m, reversed: \u202e"))
     red: \x1b[31m, reversed: \u202e
@@ -23,7 +23,7 @@ def visible(text: str) -> str:
 
 
 def visible_cell(text: str) -> str:
-    r"""Do what `visible` does, for text that stays on one line and in its column.
+    r"""Like `visible`, for text that stays on one line and in its column.
 
     >>> print(visible_cell("one\ttwo\n"))
     one\ttwo\n
@@ -32,7 +32,7 @@ def visible_cell(text: str) -> str:
 
 
 def visible_json(value: Any) -> str:
-    """Return ``value`` as one line of JSON that steers no terminal, and reads as the same value."""
+    """Return ``value`` as one line of JSON that steers no terminal and reads as the same value."""
     return _STEERING.sub(_as_json, json.dumps(value, ensure_ascii=False))
 
 

@@ -17,17 +17,17 @@ logger = get_logger(__name__)
 T = TypeVar("T")
 
 _TICK = 1.0
-"""Seconds between two looks, at most."""
+"""Longest pause between two looks, in seconds."""
 
 
 def wait_for(call: Callable[[], T], what: str, timeout: float) -> T:
     """Return what ``call`` returns; ``what`` completes "waiting for".
 
-    It runs in a thread of its own, so signals are heard meanwhile. One that is given up goes on
-    there until the process ends.
+    The call runs in a thread of its own, so that signals are handled meanwhile. A call that is
+    given up runs on there until the process ends.
 
     Raises:
-        RemoteError: It did not return in ``timeout`` seconds.
+        RemoteError: The call did not return in ``timeout`` seconds.
     """
     answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
@@ -64,20 +64,20 @@ def _told(what: str, waited: float, timeout: float) -> str:
 
 
 class SlowStepWatch:
-    """In its ``with`` block, tells of each step that takes over 60 s, from a thread of its own.
+    """Reports each step in its ``with`` block that takes over 60 s, from a thread of its own.
 
-    It ends nothing: what a step waits for has a deadline of its own.
+    It ends no step: each wait in a step has its own deadline.
     """
 
     def __init__(self, what: str) -> None:
-        """Watch steps; ``what`` says what a slow one may wait for."""
+        """Watch steps; ``what`` says what a slow step may be waiting for."""
         self._what = what
         self._step = "the first step"
         self._begun = time.monotonic()
         self._ended = threading.Event()
 
     def begin(self, step: str) -> None:
-        """Take note that a step begins."""
+        """Note that a step begins."""
         self._step, self._begun = step, time.monotonic()
 
     def __enter__(self) -> Self:

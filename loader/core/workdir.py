@@ -1,4 +1,4 @@
-"""Plan: settings that decide a result, kept beside it, so that other settings never continue it."""
+"""Plan: the settings that decide a result are kept beside it, so that no others continue it."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from .errors import InvalidDataError
 from .files import is_temporary, read_json, remove_temporaries, write_json
 
 _NAMED = 5
-"""Differences that a message names."""
+"""Largest number of differences that a message names."""
 
 
 def begin_or_resume(
@@ -21,22 +21,22 @@ def begin_or_resume(
     leaves: Sequence[str] | None = None,
     folders: Sequence[str] = (),
 ) -> bool:
-    """Write ``plan``, plain JSON values, to file ``name`` in ``place``; or see that it is there.
+    """Write ``plan``, plain JSON values, to file ``name`` in ``place``, or check the plan there.
 
-    Returns whether it was there. Nothing is removed or overwritten before: only when the same plan
-    is there do the temporary files of a killed process go.
+    Returns whether the plan was there already. In that case the temporary files of a killed process
+    are removed; no other file is removed or overwritten.
 
     Args:
         place: The folder that a command fills.
-        name: Its file of the plan; that it is there, and the same, shows that the folder is ours.
-        plan: What decides the result.
-        effect: ``effect(there, here)`` says what a difference means.
-        leaves: What the command leaves in ``place``. Where the plan is not there, none of it may
-            be; None: nothing at all may be there.
+        name: Name of the plan's file. If it is there, the folder is one of ours.
+        plan: The settings that decide the result.
+        effect: ``effect(there, here)`` returns what a difference would change.
+        leaves: Names of what the command leaves in ``place``; without a plan there, none of them
+            may exist. None: nothing at all may be in the folder.
         folders: Glob patterns of folders below ``place`` in which the command writes too.
 
     Raises:
-        InvalidDataError: Another plan is there, or files of others; the message names them.
+        InvalidDataError: There is another plan, or files of others; the message names them.
     """
     path = place / name
     if path.exists():
@@ -57,7 +57,7 @@ def begin_or_resume(
 
 
 def read_plan(path: Path) -> dict[str, Any]:
-    """Read the plan that lies at ``path``.
+    """Read the plan in the file ``path``.
 
     Raises:
         InvalidDataError: It is no object of JSON.
@@ -69,10 +69,10 @@ def read_plan(path: Path) -> dict[str, Any]:
 
 
 def _others(place: Path, path: Path, leaves: Sequence[str] | None) -> list[str]:
-    """Name what lies in ``place`` and stands in the way of a command with its plan at ``path``.
+    """Name the entries of ``place`` that keep a command from beginning there.
 
-    A process that was killed before its plan was written has left the plan's temporary file, and
-    the folder that it lies in.
+    A process that was killed before it wrote its plan left the temporary file of the plan and its
+    folder; both are allowed.
     """
     if leaves is not None:
         return [name for name in leaves if os.path.lexists(place / name)]
@@ -86,7 +86,7 @@ def _others(place: Path, path: Path, leaves: Sequence[str] | None) -> list[str]:
 
 
 def check_same_config(there: object, here: object, place: Path, effect: str = "") -> None:
-    """Raise `InvalidDataError` with what differs and its ``effect``, unless plans are the same."""
+    """Raise `InvalidDataError` with the differences and their ``effect`` if the plans differ."""
     if found := list(_differences(there, here)):
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         raise InvalidDataError(
@@ -96,7 +96,7 @@ def check_same_config(there: object, here: object, place: Path, effect: str = ""
 
 
 def _differences(there: object, here: object, name: str = "") -> Iterator[str]:
-    """Name every value in which two plans differ, by its path: ``settings.seed``."""
+    """Name each value that differs between two plans by its path: ``settings.seed``."""
     if isinstance(there, list | tuple) and isinstance(here, list | tuple):
         there, here = dict(enumerate(there)), dict(enumerate(here))
     if isinstance(there, Mapping) and isinstance(here, Mapping):

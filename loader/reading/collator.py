@@ -1,7 +1,7 @@
-"""Batch: the tensors that a step gives to the trainer.
+"""Collator: the tensors that a step gives to the trainer.
 
-What is not asked for is not computed: ``input_ids`` and ``cluster_ids`` alone are one compiled
-copy.
+Fields that were not asked for are not computed: ``input_ids`` and ``cluster_ids`` alone are one
+compiled copy.
 """
 
 import sys
@@ -18,7 +18,7 @@ from .gather import gather, mark_pieces
 
 FIELDS = ("labels", "position_ids", "cu_seqlens")
 _KEPT = 4
-"""Batches whose memory is used again."""
+"""Number of batches whose memory is used again."""
 DTYPES = {torch.int64: np.int64, torch.int32: np.int32}
 
 Batch = dict[str, torch.Tensor]
@@ -27,25 +27,27 @@ Batch = dict[str, torch.Tensor]
 class Collator:
     """Makes batches of ``rows`` rows of ``seq_len`` tokens.
 
-    ``input_ids`` is ``[rows, seq_len]``; ``cluster_ids``, int64 ``[rows]``, the cluster of each
-    row; ``labels`` are the tokens again, `IGNORED` where a document begins behind another one and
-    in padding (not shifted: the model does that); ``position_ids``, int64, count from 0 in each
-    document; ``cu_seqlens``, int32 ``[rows * max_segments + 1]``, are the ends of documents in all
-    rows laid one after the other, always equally many, the last ones of a row the same where it has
-    fewer.
+    - ``input_ids``, ``[rows, seq_len]``: the tokens.
+    - ``cluster_ids``, int64 ``[rows]``: the cluster of each row.
+    - ``labels``, like ``input_ids``: the tokens again, with `IGNORED` in padding and at the first
+      token of each document that follows another one. They are not shifted: the model does that.
+    - ``position_ids``, int64 ``[rows, seq_len]``: the place of a token in its document, from 0.
+    - ``cu_seqlens``, int32 ``[rows * max_segments + 1]``: where documents end, counted through all
+      rows. A row with fewer documents than ``max_segments`` repeats its last end.
 
     Args:
         rows: Rows of this rank.
         seq_len: Tokens of a row.
         size: Bytes of a token in the shards.
-        padding: Token that fills what a row lacks.
-        fields: What a batch holds beside ``input_ids`` and ``cluster_ids``; some of `FIELDS`.
-        max_segments: Documents of a row that ``cu_seqlens`` has room for.
-        dtype: Of ``input_ids`` and ``labels``: `torch.int64` or `torch.int32`.
-        pin_memory: Whether tensors lie in memory that a GPU copies from without waiting.
+        padding: Token that fills the rest of a row.
+        fields: Names from `FIELDS` that a batch holds beside ``input_ids`` and ``cluster_ids``.
+        max_segments: Largest number of documents of a row in ``cu_seqlens``.
+        dtype: Type of ``input_ids`` and ``labels``: `torch.int64` or `torch.int32`.
+        pin_memory: Whether tensors lie in page-locked memory, which a GPU copies without waiting.
 
     Raises:
-        UsageError: There is no such field or type.
+        UsageError: A field or the type is unknown, ``max_segments`` is below 1, or ``pin_memory``
+            is set on a machine without a GPU.
     """
 
     def __init__(
@@ -79,14 +81,14 @@ class Collator:
         """Memory of the last batches."""
         for array in self._arrays:
             self._unused = sys.getrefcount(array)
-            """References to one that nobody else holds, counted as `_memory` counts them."""
+            """Value of `sys.getrefcount` for an array that only this collator holds."""
         self.joined = 0
-        """Pieces for which `cu_seqlens` had no room, and which are joined to the one before."""
+        """Documents for which `cu_seqlens` had no room; each was joined to the one before it."""
 
     def make(
         self, addresses: NDArray[np.int64], rows: NDArray[np.int64], begin: int, clusters: Any
     ) -> Batch:
-        """Make the batch of rows ``begin`` and on; see `gather`.
+        """Make the batch that begins at row ``begin``; the arguments are those of `gather`.
 
         ``clusters`` is int64 ``[n]``, the cluster of each of ``rows``.
         """
@@ -101,10 +103,10 @@ class Collator:
         return batch
 
     def _memory(self) -> Any:
-        """Return memory for a batch: that of an earlier one which is not used any more.
+        """Return memory for a batch: that of an earlier batch if nobody uses it any more.
 
-        It is in the nearer caches, and the system need not be asked for it: new pages can cost ten
-        times the copy. Whoever holds a batch, or a view of it, holds the array below it.
+        Used memory is in the processor's caches, and needs no new pages of the system, which can
+        cost ten times the copy. A batch, or a view of it, holds a reference to its array.
         """
         arrays = self._arrays
         for array in arrays:
@@ -117,7 +119,7 @@ class Collator:
     def _add_fields(
         self, batch: Batch, tokens: Any, addresses: NDArray[np.int64], rows: Any, begin: int
     ) -> None:
-        """Add the fields that were asked for to ``batch``."""
+        """Add the fields that the trainer asked for to ``batch``."""
         n, seq_len = self._shape
         labels = tokens.copy() if "labels" in self._fields else tokens[:0]
         positions = np.empty((n if "position_ids" in self._fields else 0, seq_len), np.int64)
@@ -130,7 +132,7 @@ class Collator:
         if "position_ids" in self._fields:
             batch["position_ids"] = self._tensor(positions)
         if "cu_seqlens" in self._fields:
-            # Rows one after the other, so that each begins where the one before ends.
+            # `cu_seqlens` counts through all rows: each row begins where the one before ends.
             ends = bounds[:, 1:] + seq_len * np.arange(n, dtype=np.int32)[:, None]
             ends[:, -1] = seq_len * (1 + np.arange(n, dtype=np.int32))
             batch["cu_seqlens"] = self._tensor(np.append(np.int32(0), ends))

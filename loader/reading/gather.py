@@ -1,11 +1,10 @@
-"""Gather: copy the rows of a batch out of mapped shards, one compiled call a batch.
+"""Gather: copy the rows of a batch out of mapped shards, with one compiled call a batch.
 
-Rows lie anywhere, and memory is slow to answer: while one is copied, the next is asked for.
+Rows lie anywhere in memory, and memory is slow: while one row is copied, the next is prefetched.
 
-Compiled code reads a shard through its address: a token may begin at an odd byte, where no array of
-uint16 can begin, and handing over hundreds of arrays would cost more than the copy. What
-`OpenShard` holds was checked against the index when it was opened (`parse_shard`), so no address
-leads out of it.
+Compiled code reads a shard through its address. A token may begin at an odd byte, where no array of
+uint16 can begin, and to pass hundreds of arrays would cost more than the copy. `parse_shard` checks
+a shard against its index when it is opened, so no address points outside of it.
 """
 
 from typing import Any, NamedTuple
@@ -22,46 +21,46 @@ from climbstream.loader.formats.mds.reader import ShardView
 
 from .packing import PackedRows
 
-# numba imports 200 modules of its own, and of scipy, when the first function is compiled or loaded:
-# most of a second, for which an import is the time, and not the first batch.
+# numba imports 200 modules of its own and of scipy when it first compiles or loads a function. That
+# takes most of a second, so it is done at import and not in the first batch.
 cpu_target.typing_context.refresh()
 cpu_target.target_context.refresh()
 
 IGNORED = -100
-"""Label of a token that is not to be learned, as PyTorch and Hugging Face have it."""
+"""Label of a token that the loss leaves out: PyTorch and Hugging Face use the same number."""
 
 
 class ByteSpans(NamedTuple):
-    """Of which runs of bytes the rows of a shard are made."""
+    """The spans of bytes in a shard that its rows are made of."""
 
     ends: NDArray[np.int64]
-    """Pieces up to each row, ``[rows + 1]``."""
+    """Number of spans before each row, ``[rows + 1]``."""
     pieces: NDArray[np.uint32]
-    """First byte in the raw shard, and number of tokens, ``[pieces, 2]``."""
+    """First byte in the raw shard and number of tokens of each span, ``[pieces, 2]``."""
     cut: int
     dropped: int
     """As in `PackedRows`."""
 
     @classmethod
     def of(cls, view: ShardView, packed: PackedRows, size: int) -> "ByteSpans":
-        """Join a shard of tokens of ``size`` bytes and its packing."""
+        """Join a packing to its shard, whose tokens have ``size`` bytes each."""
         pieces = _find_pieces(packed.pieces, view.starts, size)
         return cls(packed.ends, pieces, packed.cut, packed.dropped)
 
     @property
     def bytes(self) -> int:
-        """Memory that it takes."""
+        """Size of these arrays in memory, in bytes."""
         return self.ends.nbytes + self.pieces.nbytes
 
 
 class OpenShard(NamedTuple):
-    """A shard that rows can be copied from; it keeps alive what its addresses point to."""
+    """A shard to copy rows from; it keeps the memory alive that its addresses point to."""
 
     data: NDArray[np.uint8]
     """The raw shard."""
     pieces: ByteSpans
     addresses: tuple[int, ...]
-    """Where in memory the shard lies, and the ends and pieces."""
+    """Addresses in memory of the shard, of `ends` and of `pieces`."""
 
     @classmethod
     def of(cls, data: NDArray[np.uint8], pieces: ByteSpans) -> "OpenShard":
@@ -80,14 +79,14 @@ def _type_pointer(_context: Any, _address: Any) -> Any:
 
 
 def _type_prefetch(_context: Any, _address: Any) -> Any:
-    """Ask for the cache line at an address; where nothing is mapped, nothing happens."""
+    """Prefetch the cache line at an address; nothing happens where no memory is mapped."""
 
     def build(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         number = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
         function = builder.module.declare_intrinsic("llvm.prefetch", (cgutils.voidptr_t,), kind)
         address = builder.inttoptr(args[0], cgutils.voidptr_t)
-        # To read; into the nearest cache; data.
+        # Arguments: for reading, into the nearest cache, of data.
         builder.call(function, [address, number(0), number(3), number(1)])
         return context.get_dummy_value()
 
@@ -99,12 +98,12 @@ _prefetch: Any = intrinsic(_type_prefetch)
 _LINE = 64
 """Bytes of a cache line."""
 _CHUNK = 128
-"""Tokens that are copied between two times of asking."""
+"""Tokens that are copied between two prefetches."""
 
 
 @njit(cache=True)
 def _find_pieces(packed: Any, starts: Any, size: Any) -> Any:
-    """First byte and tokens of pieces (document, first token, tokens), uint32 ``[n, 2]``."""
+    """First byte and tokens of each piece (document, first token, tokens), uint32 ``[n, 2]``."""
     pieces = np.empty((len(packed), 2), np.uint32)
     for p in range(len(packed)):
         pieces[p, 0] = starts[packed[p, 0]] + packed[p, 1] * size
@@ -114,13 +113,13 @@ def _find_pieces(packed: Any, starts: Any, size: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def gather(addresses: Any, rows: Any, begin: Any, size: Any, padding: Any, out: Any) -> Any:
-    """Copy rows ``begin`` and on to ``out``, int32 or int64 ``[n, seq_len]``.
+    """Copy the rows from ``begin`` on to ``out``, int32 or int64 ``[n, seq_len]``.
 
     ``addresses`` are int64 ``[visits, 3]``, those of `OpenShard`; ``rows`` as in `PlannedSteps`;
-    ``size`` the bytes of a token in a shard, 2 or 4. What a row lacks is filled with ``padding``.
+    ``size`` the bytes of a token in a shard, 2 or 4. The rest of a row is filled with ``padding``.
     """
     n = len(out)
-    # Where each row begins; these look-ups do not wait for each other.
+    # First find where each row begins: these look-ups do not wait for each other.
     firsts = np.empty(n + 1, np.int64)
     for i in range(n):
         visit, row = rows[begin + i, 1], rows[begin + i, 2]
@@ -138,7 +137,7 @@ def gather(addresses: Any, rows: Any, begin: Any, size: Any, padding: Any, out: 
         for p in range(ends[0], ends[1]):
             piece = carray(_pointer(addresses[visit, 2] + 8 * p), 2, np.uint32)
             source = _pointer(addresses[visit, 0] + piece[0])
-            # Of a row that follows in one run, as most do, all is here when its turn comes.
+            # The first bytes of a row were prefetched; most rows are one span.
             ahead, tokens = firsts[i + 1] + size * at, np.int64(piece[1])
             if size == 2:
                 at = _widen(carray(source, tokens, np.uint16), target, at, ahead)
@@ -149,7 +148,7 @@ def gather(addresses: Any, rows: Any, begin: Any, size: Any, padding: Any, out: 
 
 @njit(cache=True, nogil=True)
 def count_padding(addresses: Any, rows: Any, begin: Any, n: Any, seq_len: Any) -> Any:
-    """Tokens that ``n`` rows from ``begin`` on lack to ``seq_len``; arguments as of `gather`."""
+    """Count the tokens of padding in ``n`` rows from ``begin`` on; arguments as in `gather`."""
     padding = n * seq_len
     for i in range(begin, begin + n):
         ends = carray(_pointer(addresses[rows[i, 1], 1] + 8 * rows[i, 2]), 2, np.int64)
@@ -163,7 +162,7 @@ def count_padding(addresses: Any, rows: Any, begin: Any, n: Any, seq_len: Any) -
 def mark_pieces(
     addresses: Any, rows: Any, begin: Any, labels: Any, positions: Any, bounds: Any
 ) -> Any:
-    """Say where documents begin in rows ``begin`` and on; an output of 0 rows is left out.
+    """Mark where documents begin in the rows from ``begin`` on; an output of 0 rows is not written.
 
     ``labels``, ``[n, seq_len]``, holds the tokens, and gets `IGNORED` where a document begins
     behind another one, and in padding. ``positions``, int64 ``[n, seq_len]``, count from 0 in each
@@ -203,16 +202,16 @@ def mark_pieces(
 
 @njit(cache=True, nogil=True)
 def _widen(source: Any, target: Any, at: Any, ahead: Any) -> Any:
-    """Copy ``source`` to ``target`` from ``at`` on; return where that ends.
+    """Copy ``source`` to ``target`` from index ``at`` on; return the index after the last token.
 
-    As many bytes are asked for at ``ahead``.
+    Meanwhile as many bytes are prefetched from the address ``ahead``.
     """
     done, size = 0, source.itemsize
     while done < len(source):
         end = min(done + _CHUNK, len(source))
         for place in range(ahead + size * done, ahead + size * end, _LINE):
             _prefetch(place)
-        # Indexed from 0, so that the loop becomes vector instructions.
+        # Both are indexed from 0, so that the compiler makes vector instructions of the loop.
         part, chunk = target[at + done : at + end], source[done:end]
         for i in range(len(part)):
             part[i] = chunk[i]

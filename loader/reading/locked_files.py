@@ -17,18 +17,18 @@ from climbstream.loader.core.errors import LockedError
 
 
 def allow_files() -> None:
-    """Let this process open as many files as it may: a mapped shard keeps one, a lane has one."""
+    """Raise the limit of open files: a mapped shard keeps one open, and each lane maps one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # some systems have a limit below the one that they name
+    with suppress(ValueError, OSError):  # some systems refuse the hard limit that they name
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def claim(path: Path, flags: int) -> int | None:
-    """Open and lock the file at ``path`` for this thread alone; None: another has it, or had."""
+    """Open and lock the file at ``path`` for this thread; None: another has or had the lock."""
     descriptor = os.open(path, flags, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Whoever had the lock may have renamed or removed the file since it was opened.
+        # The one who had the lock may have renamed or removed the file since it was opened.
         if os.path.samestat(os.fstat(descriptor), path.stat()):
             return descriptor
     except BaseException as error:
@@ -41,7 +41,7 @@ def claim(path: Path, flags: int) -> int | None:
 
 
 def remove_unused(path: Path) -> bool:
-    """Remove a file of the cache unless somebody on this node uses it; say if it is gone."""
+    """Remove a file of the cache unless a process on this node uses it; return if it is gone."""
     try:
         if (descriptor := claim(path, os.O_RDONLY)) is None:
             return False
@@ -49,14 +49,14 @@ def remove_unused(path: Path) -> bool:
             path.unlink()
         finally:
             os.close(descriptor)
-    except FileNotFoundError:  # another process was faster
+    except FileNotFoundError:  # another process removed it first
         pass
     return True
 
 
 @contextmanager
 def locked(directory: Path, patience: float) -> Iterator[None]:
-    """Hold ``directory`` for this thread alone; wait for others, who keep it for a moment."""
+    """Hold a lock on ``directory``; wait for other processes, which hold it only for a moment."""
     descriptor, begin = os.open(directory, os.O_RDONLY), time.monotonic()
     try:
         while True:
@@ -75,25 +75,25 @@ def locked(directory: Path, patience: float) -> Iterator[None]:
 
 
 def allocate(descriptor: int, size: int) -> None:
-    """Take ``size`` bytes of disk for a file, so that writing it cannot fail for want of them."""
+    """Reserve ``size`` bytes of disk for a file, so that writing it cannot run out of space."""
     os.ftruncate(descriptor, 0)
     try:
         os.posix_fallocate(descriptor, 0, size)
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
             raise
-        os.ftruncate(descriptor, size)  # this file system cannot promise
+        os.ftruncate(descriptor, size)  # this file system cannot reserve space
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of ``data``, however much one call takes."""
+    """Write all of ``data``, in as many calls as that takes."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
 
 def map_file(descriptor: int) -> NDArray[np.uint8]:
-    """Map a file, read-only; as long as the map lives, nobody on this node evicts the file."""
+    """Map a file, read-only; no process on this node evicts it as long as the map lives."""
     # The map holds a copy of the descriptor, which shares the lock. A writer's lock turns into a
     # shared one. If it is not had at once, an eviction is under way, which a map outlives.
     with suppress(BlockingIOError):
@@ -103,11 +103,11 @@ def map_file(descriptor: int) -> NDArray[np.uint8]:
 
 
 def identity_of(status: os.stat_result) -> tuple[int, ...]:
-    """Tell a file from another that later has the same name."""
+    """Return what tells a file from another that has the same name later."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def touch(path: Path) -> None:
-    """Note that a file was used now: not every disk keeps the time of access by itself."""
-    with suppress(OSError):  # evicted, or in a cache that this user may only read
+    """Set the file's time of access to now: many disks are mounted so that reading does not."""
+    with suppress(OSError):  # it was evicted, or this user may only read the cache
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))

@@ -17,21 +17,21 @@ Value = TypeVar("Value")
 
 
 class LRUCache(Generic[Key, Value]):
-    """Keeps values of up to ``most`` bytes together; the least recently used go first."""
+    """Keeps values of up to ``most`` bytes together, and drops the least recently used first."""
 
     def __init__(self, most: int) -> None:
         self._most, self._left = most, most
         self._kept: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
 
     def get(self, key: Key) -> Value | None:
-        """Return the value of ``key``, used now; None if it is not kept."""
+        """Return the value of ``key`` and count it as used now; None if it is not kept."""
         if (kept := self._kept.get(key)) is None:
             return None
         self._kept.move_to_end(key)
         return kept[0]
 
     def put(self, key: Key, value: Value, size: int) -> None:
-        """Keep ``value``, of ``size`` bytes; one larger than all there may be is not kept."""
+        """Keep ``value``, which has ``size`` bytes; one larger than the whole cache is not kept."""
         if key in self._kept:
             self._left += self._kept.pop(key)[1]
         if size > self._most:
@@ -44,15 +44,15 @@ class LRUCache(Generic[Key, Value]):
 
 
 _KEPT = 16 << 20
-"""Bytes of packings that are kept of shards that no lane reads from now: another lane that owns
-rows of the shard will, and then it need not be parsed and packed again."""
+"""Bytes of packings that are kept of shards that no lane reads from now. Another lane may own rows
+of the same shard; with its packing at hand it need not parse and pack it again."""
 
 Place = tuple[int, int, int]
 """Cluster, shard, epoch."""
 
 
 class OpenShards:
-    """Opens a shard when its first row is asked for, and lets it go when its lanes move on."""
+    """Opens a shard for its first row, and closes it when all its lanes have moved on."""
 
     def __init__(self, sources: list[RowSource], lanes: int) -> None:
         self._sources = sources
@@ -60,21 +60,21 @@ class OpenShards:
         self._lately: LRUCache[Place, ByteSpans] = LRUCache(_KEPT)
         self._readers: dict[Place, set[tuple[int, int]]] = {}
         self._reading = np.full((len(sources), lanes, 5), -1)
-        """Shard and epoch that a lane reads from, -1 for none, and the addresses of that shard, by
-        cluster and lane: together, so that an interrupt leaves none of another shard."""
+        """Shard and epoch that each lane reads from (-1: none) and the addresses of that shard, by
+        cluster and lane. One array, so that an interrupt cannot mix two shards."""
         self._spent: list[OpenShard] = []
         self._prepared = 0
-        """Rows that were asked for last: what lanes left for them stays open."""
+        """Number of rows that `prepare` was last asked for: what lanes left for them stays open."""
         self._turns: list[tuple[int, ...]] = []
         self.addresses: NDArray[np.int64] = np.zeros((0, 3), np.int64)
-        """Of the shard of each visit, as `gather` takes them."""
+        """Addresses of the shard of each visit, as `gather` takes them."""
         self.dropped, self.cut = 0, 0
-        """Tokens in no row, and documents that were cut, of all shards that were opened."""
+        """Tokens that are in no row, and documents that were cut, in all shards opened so far."""
 
     def begin(self, steps: PlannedSteps) -> None:
-        """Take up the visits of ``steps``; shards that no lane reads from yet are not opened."""
+        """Begin to serve ``steps``: shards that no lane reads from yet are opened later."""
         clusters, lanes = steps.visits[:, 0], steps.visits[:, 1]
-        # A lane may stay where it is; from its first turn on, what it reads from is closed.
+        # A lane that stays on its shard keeps it open; its first turn closes it.
         stays = np.zeros(len(clusters), np.bool_)
         stays[np.unique(clusters * self._reading.shape[1] + lanes, return_index=True)[1]] = True
         reading = self._reading[clusters, lanes]
@@ -94,10 +94,10 @@ class OpenShards:
         self._sources[cluster].want(shard)
 
     def prepare(self, rows: int) -> int:
-        """Open what the first ``rows`` rows need; return how many rows are ready then.
+        """Open the shards that the first ``rows`` rows need; return how many rows are ready then.
 
-        What lanes have left is kept until other rows are asked for: rows of it may be in the batch
-        at hand, also when that is tried again after an error.
+        A shard that all lanes have left stays open until other rows are asked for: the present
+        batch may have rows of it, also when the batch is tried again after an error.
 
         Raises:
             IntegrityError: A shard is missing or damaged.
@@ -121,7 +121,8 @@ class OpenShards:
             self.cut += opened.pieces.cut
         before = (place[0], *self._reading[lane][:2].tolist())
         self._readers[place].add(lane)
-        # Before the shard is closed that the lane leaves: what `_reading` names is open.
+        # Set before the old shard is closed: the addresses in `_reading` always point to an open
+        # shard.
         self._reading[lane] = (*place[1:], *opened.addresses)
         if before in self._open and before != place:
             self._readers[before].discard(lane)

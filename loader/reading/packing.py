@@ -1,8 +1,8 @@
 """Packing: the documents of one shard become rows of ``seq_len`` tokens.
 
-A row is a list of pieces, each a run of tokens of one document; so copying rows, positions and
-masks need not know how they were packed. How many rows a shard gives follows from its entry in the
-index alone, so the n-th row of a cluster is found without opening any other shard.
+A row is a list of pieces, and each piece is a run of tokens of one document. So the code that
+copies rows, positions and masks need not know how rows were packed. The number of rows of a shard
+follows from its entry in the index, so the n-th row of a cluster is found without other shards.
 
 ``concat``
     The documents stand one after the other and are cut every ``seq_len`` tokens.
@@ -11,11 +11,11 @@ index alone, so the n-th row of a cluster is found without opening any other sha
     room. A document that is longer than a row is cut, and what finds no room whole is cut to fill
     what is left. Every row is full.
 ``bos``
-    Every piece begins a document. Of a document longer than a row, only the beginning is served;
-    what finds no room whole is cropped to fill what is left, and what lacks then is padding.
+    Every piece begins a document. Only the beginning of a document longer than a row is served. A
+    document that finds no room whole is cropped to fill a hole, and padding fills what is left.
 
-Fewer than ``seq_len`` tokens of a shard are over with ``concat`` and ``bfd``, and not served in
-that epoch; which ones changes from epoch to epoch.
+With ``concat`` and ``bfd``, fewer than ``seq_len`` tokens of a shard fill no row, and are not
+served in that epoch. Another epoch leaves out other tokens.
 
 Memory: 12 bytes a piece, 8 a row. `bfd` packs a shard of 8 million tokens in some milliseconds.
 """
@@ -41,17 +41,17 @@ class PackedRows(NamedTuple):
     ends: NDArray[np.int64]
     """Pieces up to each row, ``[rows + 1]``: row r has the pieces ends[r] to ends[r + 1]."""
     pieces: NDArray[np.uint32]
-    """Document, its first token in the row, and number of tokens: ``[pieces, 3]``."""
+    """Document, first token of it, and number of tokens of each piece: ``[pieces, 3]``."""
     cut: int
-    """Documents of which a row holds a part only."""
+    """Number of documents of which a row holds only a part."""
     padding: int
-    """Tokens that the rows lack."""
+    """Tokens of padding in all rows."""
     dropped: int
     """Tokens that are in no row."""
 
 
 def count_rows(pack: str, tokens: int, lengths: Sequence[tuple[int, int]], seq_len: int) -> int:
-    """Rows of ``seq_len`` tokens that a shard of ``tokens`` tokens gives.
+    """Count the rows of ``seq_len`` tokens that a shard of ``tokens`` tokens gives.
 
     ``lengths`` are its documents and tokens by the length of documents in bits, as in `ShardEntry`.
     With ``bos`` that is exact where ``seq_len`` is a power of two, and a little less elsewhere.
@@ -65,16 +65,16 @@ def count_rows(pack: str, tokens: int, lengths: Sequence[tuple[int, int]], seq_l
 
 
 def count_shard_rows(pack: str, index: Index, seq_len: int) -> list[int]:
-    """Rows of ``seq_len`` tokens that each shard of ``index`` gives; see `count_rows`."""
+    """Count the rows of ``seq_len`` tokens that each shard of ``index`` gives; see `count_rows`."""
     return [count_rows(pack, shard.tokens, shard.lengths, seq_len) for shard in index.shards]
 
 
 def pack_documents(
     pack: str, lengths: NDArray[np.int64], rows: int, seq_len: int, secret: np.uint64
 ) -> PackedRows:
-    """Pack documents of ``lengths`` tokens, int64 ``[n]``, into ``rows`` rows; see above.
+    """Pack documents of ``lengths`` tokens, int64 ``[n]``, into ``rows`` rows, as above.
 
-    ``secret`` keys what is left to chance: which tokens are over, and the order of equals.
+    ``secret`` keys all random choices: which tokens are in no row, and the order of equals.
 
     Raises:
         UsageError: There is no such packing.
@@ -88,12 +88,12 @@ def pack_documents(
 
 
 def _beginnings(least: int, documents: int, tokens: int, most: int) -> int:
-    """Fewest tokens of documents of ``least`` to ``2 * least - 1``, each up to ``most``."""
+    """Fewest tokens of documents of ``least`` to ``2 * least - 1``, each counted up to ``most``."""
     if most >= 2 * least - 1:
         return tokens
     if most <= least:
         return documents * most
-    # The sum is least where every document is as short, or as long, as can be.
+    # The sum is least where every document is as short, or as long, as it can be.
     long = (tokens - documents * least) // (least - 1)
     return (documents - long) * least + long * most
 
@@ -103,7 +103,7 @@ def _concat(lengths: Any, rows: Any, seq_len: Any, secret: Any) -> Any:
     total = lengths.sum()
     spare = total - rows * seq_len
     skip = np.int64(subkey(secret, 0) % np.uint64(spare + 1))
-    # Every document and every end of a row ends a piece.
+    # Each piece ends with a document or with a row.
     pieces = np.empty((len(lengths) + rows, 3), np.uint32)
     ends = np.zeros(rows + 1, np.int64)
     count, row, left, cut = 0, 0, seq_len, 0
@@ -133,17 +133,17 @@ def _best_fit(lengths: Any, rows: Any, seq_len: Any, secret: Any) -> Any:
     n = len(lengths)
     order = permutation(n, subkey(secret, 0))
     first, rest = np.zeros(n, np.int64), lengths.copy()
-    # What is over is taken off from documents by chance, not off the short ones.
+    # The tokens that fill no row are cut off documents by chance, not always off the short ones.
     spare = lengths.sum() - rows * seq_len
     for i in range(n):
         d = order[i]
         off = min(spare, rest[d])
         rest[d] -= off
         spare -= off
-    # Rows that a single document fills.
+    # Rows that one document fills alone.
     full = rest // seq_len
     begun = full.sum()
-    # A document gives a piece for each full row and one for the rest, and each cut one more.
+    # A document gives a piece for each full row, one for the rest, and one more for each cut.
     table = np.empty((2 * n + 2 * rows, 4), np.int64)
     count, row = 0, np.int64(0)
     for d in range(n):
@@ -161,7 +161,7 @@ def _best_fit(lengths: Any, rows: Any, seq_len: Any, secret: Any) -> Any:
     left = np.full(rows, seq_len, np.int64)
     left[:begun] = 0
     count, over = _fit_whole(order, first, rest, left, seq_len, table, count)
-    # What found no room is cut to fill the holes, so that all is served.
+    # Documents that found no room whole are cut to fill the holes, so that all tokens are served.
     hole = begun
     for i in range(len(over)):
         d = over[i]
@@ -190,7 +190,8 @@ def _beginning_fit(lengths: Any, rows: Any, seq_len: Any, secret: Any) -> Any:
     left = np.full(rows, seq_len, np.int64)
     table = np.empty((n, 4), np.int64)
     count, over = _fit_whole(order, first, rest, left, seq_len, table, 0)
-    # What found no room is cropped to fill the holes, by chance, so that none is always left out.
+    # Those that found no room are cropped to fill the holes, in random order, so that each has a
+    # chance.
     turn, i = permutation(len(over), subkey(secret, 1)), 0
     for hole in range(rows):
         while left[hole] > 0 and i < len(over):
@@ -209,9 +210,9 @@ def _fit_whole(
 ) -> Any:
     """Put each document whole into the fullest row that has room for it, the longest first.
 
-    ``rest``, at most ``seq_len`` tokens of each, begins at ``first``; ``left`` is the room of each
-    row. Appends to ``table``; returns its length, and the documents that found no room, longest
-    first.
+    The tokens to place of a document are ``rest``, at most ``seq_len``, from token ``first`` on;
+    ``left`` is the room of each row. Appends to ``table``. Returns the length of ``table`` and the
+    documents that found no room, longest first.
     """
     # Rows by the room they have, in lists: `head` by room, `after` by row.
     head = np.full(seq_len + 1, -1, np.int64)
@@ -219,7 +220,7 @@ def _fit_whole(
     for row in range(len(left) - 1, -1, -1):
         after[row] = head[left[row]]
         head[left[row]] = row
-    # Blocks of rooms that no row has are passed over at once.
+    # Blocks of sizes that no row has as room are passed over at once.
     filled = np.zeros(seq_len // _BLOCK + 1, np.int64)
     for row in range(len(left)):
         filled[left[row] // _BLOCK] += 1
@@ -251,7 +252,7 @@ def _fit_whole(
 
 @njit(cache=True)
 def _longest_first(order: Any, rest: Any, most: Any) -> Any:
-    """Sort the documents of ``order`` by ``rest``, 0 to ``most``, falling; equals stay in order."""
+    """Sort the documents of ``order`` by ``rest``, 0 to ``most``, longest first, and stably."""
     place = np.zeros(most + 2, np.int64)
     for size in rest:
         place[most - size + 1] += 1
@@ -269,7 +270,7 @@ def _longest_first(order: Any, rest: Any, most: Any) -> Any:
 def _by_row(table: Any, rows: Any, lengths: Any, padding: Any) -> Any:
     """Sort pieces (row, document, first token, tokens) by row; count the documents that are cut.
 
-    Returns what `PackedRows` is made of.
+    Returns the fields of `PackedRows`.
     """
     ends = np.zeros(rows + 1, np.int64)
     for i in range(len(table)):

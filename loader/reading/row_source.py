@@ -18,7 +18,7 @@ logger = get_logger(__name__)
 
 
 def epoch_rows(shards: ShardDirectory, name: str, run: RunSettings) -> list[int]:
-    """Return the rows that each shard of cluster ``name`` gives in an epoch."""
+    """Return the number of rows that each shard of cluster ``name`` gives in an epoch."""
     rows = count_shard_rows(run.pack, shards.index(name), run.seq_len)
     return keep_part(rows, run.fraction, run.seed, name)
 
@@ -44,27 +44,27 @@ class RowSource:
         self.name = name
         self._index, self._cache = shards.index(name), cache
         self._folders = shards.folders(name)
-        """Folder of each shard: in a grouping they differ."""
+        """Folder of each shard: the shards of a grouping lie in several."""
         self._run = run
         self._secret = np.uint64(derive_key(run.seed, name, "pack"))
         self._whole = count_shard_rows(run.pack, self._index, run.seq_len)
         self.shard_rows = epoch_rows(shards, name, run)
-        """Rows that each shard gives in an epoch."""
+        """Number of rows that each shard gives in an epoch."""
         self.rows = sum(self.shard_rows)
-        """Rows of one epoch."""
+        """Number of rows of one epoch."""
         self.longest = max((shard.tokens for shard in self._index.shards), default=0)
-        """Tokens of the longest row that one of its shards could give."""
+        """Tokens of the longest row that one of the shards could give."""
 
     def want(self, shard: int) -> None:
         """Begin to fetch a shard, unless it is here or on its way."""
         self._cache.want(self._folders[shard], self._index.shards[shard])
 
     def release(self, shard: int) -> None:
-        """Let go of a shard that will not be opened soon."""
+        """Release a shard that will not be opened soon."""
         self._cache.release(self._index.shards[shard])
 
     def open(self, shard: int, epoch: int, pieces: ByteSpans | None = None) -> OpenShard:
-        """Open a shard, packed as in ``epoch``; ``pieces`` of that packing save packing it again.
+        """Open a shard, packed as in ``epoch``; ``pieces``: that packing, if it is at hand.
 
         Raises:
             IntegrityError: The shard is missing, or its bytes are not those of the index.
@@ -84,7 +84,8 @@ class RowSource:
         """
         entry, run = self._index.shards[shard], self._run
         view = self._cache.view(self._folders[shard], entry, self._index.dtype)
-        # Of a fraction every epoch has the same rows: packed anew, they would hold other tokens.
+        # A fraction serves the same rows in every epoch, so it is packed alike in all: another
+        # packing would put other tokens into them.
         packing = epoch if run.fraction == 1 else 0
         # Compiled code returns a plain int, and takes none above 2**63.
         secret = np.uint64(subkey(np.uint64(subkey(self._secret, packing)), shard))

@@ -1,11 +1,11 @@
 """ShardCache: decompressed shards on this node's disk, checked, and mapped into memory.
 
-A file of the cache is named by the hash of its content, so that runs and ranks share it. Whoever
-needs a shard first brings it: it holds a lock (flock, which falls with its process) on the
-temporary file that it writes, and renames that file in the end; the others wait for one of the two.
-A map keeps a shared lock on its file, so whoever makes room sees what is in use on the node. There
-are no lock files, no server, no shared memory; a temporary file that nobody locks is one that a
-killed process left.
+A file of the cache is named by the hash of its content, so that runs and ranks share it. The first
+process that needs a shard fetches it. While it writes a temporary file it holds a lock on it
+(flock, which ends with the process), and at last it renames the file; other processes wait until
+the file is there or the lock is free. A map keeps a shared lock on its file, so a process that
+makes room sees which files are in use on the node. There are no lock files, no server and no shared
+memory. A temporary file without a lock was left by a killed process.
 """
 
 import errno
@@ -59,7 +59,7 @@ _LONGEST_PAUSE = 0.05
 
 
 class _Fetch:
-    """A shard that is wanted."""
+    """One shard that was asked for, and its state."""
 
     def __init__(self, folder: str | Path | Store, entry: ShardEntry) -> None:
         self.folder, self.entry = folder, entry
@@ -68,7 +68,7 @@ class _Fetch:
 
 
 class ShardCache:
-    """Gives raw shards as read-only maps; each is fetched and decompressed once a node."""
+    """Gives raw shards as read-only maps; each is fetched and decompressed once on a node."""
 
     def __init__(
         self,
@@ -82,8 +82,8 @@ class ShardCache:
 
         Args:
             root: The folder; default: `default_cache`.
-            limit: Bytes that the shards in it may take; the least recently used ones go first.
-            threads: How many shards are fetched at a time, and so are in memory.
+            limit: Bytes that the shards in it may take; the least recently used are evicted first.
+            threads: Number of shards that are fetched at a time, each held in memory.
             patience: Seconds that `get` waits for a shard.
         """
         self.root = root or default_cache()
@@ -96,7 +96,7 @@ class ShardCache:
         self._parsed: set[_Key] = set()
         self._verified: dict[_Key, tuple[int, ...]] = {}
         self._room = math.inf if limit is None else 0
-        """Bytes that may be written before the limit is looked at again."""
+        """Bytes that may be written before the cache compares its size with the limit again."""
         self._swept = self._over = self._closed = False
         allow_files()
 
@@ -112,7 +112,7 @@ class ShardCache:
         Raises:
             IntegrityError: It is missing, or its bytes are not those of the index.
             RemoteError: The store did not give it, or not in time.
-            LockedError: Another process holds it, and does not come to an end.
+            LockedError: Another process locks it, and does not finish.
             NoSpaceError: The disk has no room for it.
         """
         with self._lock:
@@ -120,8 +120,8 @@ class ShardCache:
                 raise UsageError(f"the cache {self.root} was closed; make another to read shards")
             fetch = self._begin(folder, entry)
             if fetch in self._queue:
-                # Somebody waits for this one: it goes before those that are only wanted. One
-                # assignment: a signal may interrupt between two, and it must not fall out.
+                # A thread waits for this shard: it goes before shards that are only wanted. One
+                # assignment: a signal between two could drop the shard from the queue.
                 self._queue = deque(
                     [fetch, *(other for other in self._queue if other is not fetch)]
                 )
@@ -135,7 +135,7 @@ class ShardCache:
                     f"{folder}: {entry.basename} is not here after {self._patience:.1f} s: "
                     f"{fetch.doing}; see that the store can be reached, then start again"
                 ) from None
-            with self._lock:  # who asks again begins anew
+            with self._lock:  # the next caller begins anew
                 if self._wanted.get(_key(entry)) is fetch:
                     del self._wanted[_key(entry)]
             raise
@@ -154,7 +154,7 @@ class ShardCache:
         return view
 
     def release(self, entry: ShardEntry) -> None:
-        """Let go of a shard that will not be read soon; it may be evicted from now on."""
+        """Release a shard that will not be read soon; it may be evicted from now on."""
         with self._lock:
             self._views.pop(_key(entry), None)
             fetch = self._wanted.pop(_key(entry), None)
@@ -164,7 +164,7 @@ class ShardCache:
         touch(self._path(entry))
 
     def close(self) -> None:
-        """Let go of all shards, and fetch no more."""
+        """Release all shards, and fetch no more."""
         with self._lock:
             self._closed = True
             for fetch in self._queue:
@@ -172,18 +172,20 @@ class ShardCache:
             for kept in (self._queue, self._wanted, self._views):
                 kept.clear()
 
-    # Who fetches.
+    # Threads that fetch.
 
     def _begin(self, folder: str | Path | Store, entry: ShardEntry) -> _Fetch:
         """Return the fetch of a shard, begun now if there is none; the caller has the lock."""
         if (fetch := self._wanted.get(_key(entry))) is None:
             fetch = _Fetch(folder, entry)
-            # What was here a while ago most likely is: to look costs less than to wake a thread.
+            # A shard that was here a while ago most likely still is, and a look costs less than a
+            # thread.
             if (data := self._still_here(entry)) is not None:
                 fetch.result.set_result(data)
             else:
                 self._queue.append(fetch)
-            # Last, as a signal may interrupt anywhere: what stands here will be fetched.
+            # Last, as a signal may interrupt anywhere: every key in this dictionary will be
+            # fetched.
             self._wanted[_key(entry)] = fetch
         if self._queue:
             self._start_worker()
@@ -192,9 +194,9 @@ class ShardCache:
     def _start_worker(self) -> None:
         """Start a thread that fetches, unless there are enough; the caller has the lock.
 
-        Threads end when the queue is empty: an idle cache has none, and needs no close.
+        Threads end when the queue is empty: an idle cache has none, and need not be closed.
         """
-        # One whose start was interrupted never began, and does not count.
+        # A thread whose start was interrupted never began, and does not count.
         self._workers = {worker for worker in self._workers if worker.is_alive()}
         if len(self._workers) >= self._threads:
             return
@@ -219,10 +221,10 @@ class ShardCache:
                 fetch.result.set_result(self._bring(fetch))
             except BaseException as error:
                 fetch.result.set_exception(error)
-            del fetch  # else its map would live until the next one is brought
+            del fetch  # else its map would live until the next shard arrives
 
     def _bring(self, fetch: _Fetch) -> NDArray[np.uint8]:
-        """Map a shard: one that is found in the cache, or one that is fetched now."""
+        """Map a shard: from the cache if it lies there, else after fetching it."""
         entry, begin, pause = fetch.entry, time.monotonic(), 0.001
         path = self._path(entry)
         temporary = path.with_name(f"{_TEMPORARY}{path.name}")
@@ -239,7 +241,8 @@ class ShardCache:
                         os.close(descriptor)
                 fetch.doing = "another process or thread has begun to fetch it"
                 waited = time.monotonic() - begin
-                # A bit sooner than `get`, so that the wait ends with the reason for it.
+                # A bit sooner than `get`, so that the caller gets this error and not a mere time-
+                # out.
                 if waited >= self._patience - 2 * _LONGEST_PAUSE:
                     raise LockedError(
                         f"{fetch.folder}: {entry.basename} was waited for {waited:.1f} s, but the "
@@ -264,7 +267,7 @@ class ShardCache:
         return self.root / entry.raw_hash[:2] / f"{entry.raw_hash}.mds"
 
     def _found(self, path: Path, entry: ShardEntry) -> NDArray[np.uint8] | None:
-        """Map the shard if it lies in the cache whole; drop it there if it has gone bad."""
+        """Map the shard if it lies whole in the cache; remove it if it is damaged."""
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
@@ -284,12 +287,12 @@ class ShardCache:
         return data
 
     def _still_here(self, entry: ShardEntry) -> NDArray[np.uint8] | None:
-        """Map a shard that this process has verified and nobody has touched since."""
+        """Map a shard that this process has verified and that nobody has touched since."""
         if (identity := self._verified.get(_key(entry))) is None:
             return None
         try:
             descriptor = os.open(self._path(entry), os.O_RDONLY)
-        except OSError:  # evicted; or what stands in the way will be said when it is fetched
+        except OSError:  # it was evicted; any other fault is reported when the shard is fetched
             return None
         try:
             return map_file(descriptor) if identity_of(os.fstat(descriptor)) == identity else None
@@ -301,18 +304,18 @@ class ShardCache:
     def _fill(
         self, fetch: _Fetch, path: Path, temporary: Path, descriptor: int
     ) -> NDArray[np.uint8]:
-        """Fetch a shard into ``temporary``, which is locked, make it ``path``, and map it."""
+        """Fetch a shard into ``temporary``, which is locked, rename it to ``path``, and map it."""
         entry = fetch.entry
         try:
-            # It may have come between the look for it and the lock.
+            # Another process may have brought it between the look for it and the lock.
             if (data := self._found(path, entry)) is None:
                 raw = self._fetch(fetch)
-                # Only now: room is not made on the word of an index that nothing has confirmed.
+                # Reserve space only after the hash matched: an index may lie about sizes.
                 self._reserve(fetch, descriptor)
                 fetch.doing = f"writing {path}"
                 write_all(descriptor, raw)
                 del raw
-                # Not synced: what a power cut leaves of it is found by its hash.
+                # Not synced: a file that a power cut damaged is found by its hash.
                 temporary.rename(path)
                 self._verified[_key(entry)] = identity_of(os.fstat(descriptor))
                 return map_file(descriptor)
@@ -323,7 +326,7 @@ class ShardCache:
         return data
 
     def _fetch(self, fetch: _Fetch) -> bytes:
-        """Read and decompress a shard; if its bytes are wrong, once more."""
+        """Read and decompress a shard; if its bytes are wrong, read it once more."""
         entry = fetch.entry
         store = Store.of(fetch.folder)
         fetch.doing = f"reading {store / entry.zip_basename}"
@@ -340,10 +343,10 @@ class ShardCache:
                     raise IntegrityError(f"{store}: {error}") from None
         raise AssertionError("the loop ends by return or error")
 
-    # Room.
+    # Making room.
 
     def _reserve(self, fetch: _Fetch, descriptor: int) -> None:
-        """Give the temporary file its size on disk, and evict others if they pass the limit."""
+        """Reserve disk for the temporary file, and evict others if they pass the limit."""
         size = fetch.entry.raw_bytes
         with self._lock:
             if fits := size <= self._room:
@@ -354,13 +357,13 @@ class ShardCache:
         fetch.doing = f"waiting for another process to make room in {self.root}"
         with locked(self.root, self._patience):
             self._evict(size)
-            allocate(descriptor, size)  # now the others count it too
+            allocate(descriptor, size)  # now other processes count it too
 
     def _evict(self, size: int) -> None:
         """Remove least recently used shards until ``size`` bytes fit under the limit.
 
-        Where many shards fit, a 32nd of them goes at once, and a process takes an eighth of the
-        room that it sees before it looks again: a look costs 5 ms for 1,000 files.
+        Listing 1,000 files costs 5 ms, so it is done seldom: where many shards fit, a 32nd of the
+        limit is evicted at once, and a process fills an eighth of the room before it lists again.
         """
         assert self._limit is not None
         ahead = self._limit // 32 // max(size, 1) * size
@@ -388,7 +391,7 @@ class ShardCache:
             )
 
     def _files(self) -> "Iterator[os.DirEntry[str]]":
-        """Give the files of the cache, temporary ones too; what else lies there is not ours."""
+        """List the files of the cache, temporary ones too, but no others in its folder."""
         # os.scandir, for a cache may hold 10,000 shards, and pathlib takes half as long again.
         with os.scandir(self.root) as folders:
             for folder in folders:
@@ -401,7 +404,7 @@ class ShardCache:
                             yield file
 
     def _sweep(self) -> None:
-        """Once: remove temporary files whose writers were killed; living ones hold a lock."""
+        """Once: remove temporary files of killed writers; living writers lock theirs."""
         with self._lock:
             swept, self._swept = self._swept, True
         if not swept:
@@ -414,5 +417,5 @@ _Key = tuple[str, str]
 
 
 def _key(entry: ShardEntry) -> _Key:
-    # Both hashes: an index that lies about one of them is not believed for another's shard.
+    # Both hashes: if an index lies about one of them, it must not get another shard.
     return entry.raw_hash, entry.zip_hash

@@ -1,4 +1,4 @@
-"""EpochLimits: how often a run may go through each cluster, and what is left of that."""
+"""EpochLimits: how many epochs a run may serve of each cluster, and what is left of them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,11 @@ from climbstream.loader.formats.mixture import ONE
 from .planner import Position
 
 UNLIMITED = 1 << 62
-"""Rows that a cluster without a limit may still serve: more than any run does."""
+"""Rows left of a cluster without a limit: more than any run serves."""
 
 
 class EpochLimits:
-    """Largest number of epochs that each cluster may be served; fractions are allowed.
+    """The largest number of epochs of each cluster; fractions are allowed.
 
     Args:
         epochs: For all clusters, or by name for those that have a limit; None: there is none.
@@ -44,7 +44,7 @@ class EpochLimits:
         if bad := {name: most for name, most in epochs.items() if not 0 < most < 1e9}:
             raise UsageError(f"max_epochs is {bad}; it must be above 0 and below 1e9")
         self.epochs = {name: float(most) for name, most in epochs.items()}
-        """By name, of clusters that have a limit."""
+        """Limits by name, of clusters that have one."""
         self._names, self._rows = names, rows
         self._most = np.array(
             [
@@ -55,7 +55,7 @@ class EpochLimits:
             ],
             np.int64,
         )
-        """Rows that each may serve in the whole run, ``[K]``."""
+        """Rows that each cluster may serve in the whole run, ``[K]``."""
 
     def room(self, position: Position) -> NDArray[np.int64]:
         """Rows that each cluster may still serve from ``position`` on, ``[K]``, or `UNLIMITED`."""
@@ -71,7 +71,7 @@ class EpochLimits:
         return dict(zip(self._names, epochs.tolist(), strict=True))
 
     def passed(self, position: Position, quotas: NDArray[np.int64]) -> dict[str, float]:
-        """Epochs so far of the clusters that ``quotas`` rows more, ``[K]``, would take past it."""
+        """Epochs so far of the clusters that ``quotas`` more rows, ``[K]``, take past a limit."""
         served = self.served(position)
         over = quotas > self.room(position)
         return {name: served[name] for name, past in zip(self._names, over, strict=True) if past}
@@ -85,7 +85,7 @@ def forecast_ends(
     weights: NDArray[np.int64],
     batch_rows: int,
 ) -> dict[str, int]:
-    """Say at which step clusters will be used up if the weights stay as they are.
+    """Say at which step each cluster will be used up if the weights stay as they are.
 
     ``room`` is int64 ``[K]``, rows that each may still serve; ``credit`` and ``weights``, int64
     ``[K]``, what each is owed and gets, in units of row / `ONE`. A cluster with weight is named

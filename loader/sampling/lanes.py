@@ -1,12 +1,12 @@
 """Lanes: the rows of all clusters, dealt to C lanes once for a run, and which row comes n-th.
 
-The shards of a cluster are put into one keyed order, and their rows cut into C equal runs: lane l
-owns rows l * R / C to (l + 1) * R / C. So a node that serves a few lanes touches few shards, and
-every lane owns as many rows as any other, within one. Each epoch a lane visits its shards in
-another order, and the rows of a shard too. Which row a lane serves n-th is a pure function of
-(seed, cluster, lane, n), found in the time that it takes to search the lane's shards.
+The shards of a cluster are put into one keyed order, and their R rows are cut into C equal parts:
+lane l owns rows l * R / C to (l + 1) * R / C. So a node that serves a few lanes reads few shards,
+and lanes own equally many rows, within one. In each epoch a lane visits its shards, and the rows
+of each shard, in another order. The n-th row of a lane is a pure function of (seed, cluster, lane,
+n); finding it takes one search of the lane's shards.
 
-All clusters lie in flat arrays, so compiled code plans a batch without a look at Python.
+All clusters lie in flat arrays, so that compiled code plans a batch without calling Python.
 """
 
 import math
@@ -21,27 +21,27 @@ from climbstream.loader.core.permutation import derive_key, permutation, permute
 
 
 class Lanes(NamedTuple):
-    """K clusters in C lanes, each lane a list of runs: rows of one shard that it owns."""
+    """The rows of K clusters in C lanes; a lane is a list of runs of rows, each of one shard."""
 
     secrets: NDArray[np.uint64]
     """Key of each cluster, ``[K]``."""
     owned: NDArray[np.int64]
-    """Rows of each lane, ``[K, C]``. Where there are fewer rows than lanes, lanes share them, so
-    that each owns one."""
+    """Rows of each lane, ``[K, C]``. Where there are fewer rows than lanes, lanes share rows, so
+    that each has one."""
     heads: NDArray[np.int64]
-    """First run of each cluster and lane, the run after its last, and the epoch whose order stands
-    in `orders` (-1: none yet), ``[K * C, 3]``."""
+    """First run of each cluster and lane, the run after its last, and the epoch whose order is in
+    `orders` (-1: none yet), ``[K * C, 3]``."""
     runs: NDArray[np.int64]
     """Shard (counted within its cluster), first row within it, and rows: ``[runs, 3]``."""
     orders: NDArray[np.int64]
-    """In the order of an epoch: a run, the rows up to and including it, and the key of the order
-    of its rows, as int64: ``[runs, 3]``. What compiled code finds here, it put here."""
+    """The runs in the order of an epoch: run, number of rows up to its end, and key of the order of
+    its rows, as int64: ``[runs, 3]``. Compiled code fills it when it first needs an epoch."""
 
     @classmethod
     def deal(
         cls, names: Sequence[str], shard_rows: Sequence[Sequence[int]], lanes: int, seed: int
     ) -> Self:
-        """Deal the rows of clusters ``names``, by shard in ``shard_rows``, to ``lanes`` lanes."""
+        """Deal the rows of clusters ``names``, counted by shard in ``shard_rows``, to lanes."""
         secrets = np.array([derive_key(seed, name) for name in names], np.uint64)
         ends = np.cumsum([0, *map(len, shard_rows)])
         rows = np.array([n for shards in shard_rows for n in shards], np.int64)
@@ -52,8 +52,8 @@ class Lanes(NamedTuple):
 def keep_part(shard_rows: Sequence[int], part: float, seed: int, name: str) -> list[int]:
     """Return how many rows of each shard are served if only ``part`` of cluster ``name`` is.
 
-    Whole shards in a keyed order, the first rows of one more, and none of the others; so few shards
-    are fetched. At least a row of a cluster that has one.
+    These are whole shards in a keyed order and the first rows of one more, so that few shards are
+    fetched. A cluster that has a row serves at least one.
     """
     left = math.ceil(part * sum(shard_rows))
     kept = [0] * len(shard_rows)
@@ -75,9 +75,9 @@ def locate(lanes: Any, cluster: Any, lane: Any, number: Any) -> Any:
 def find_row(
     secret: Any, lane: Any, number: Any, owned: Any, at: Any, heads: Any, runs: Any, orders: Any
 ) -> Any:
-    """Do what `locate` does, ``owned`` and ``at`` being the rows and the head of the lane.
+    """Like `locate`, in compiled code: the lane has ``owned`` rows, and its head is ``at``.
 
-    To take an array out of a tuple counts a reference, so loops take the arrays out once.
+    Taking an array out of a tuple counts a reference, so loops take the arrays out once.
     """
     begin, end, epoch = heads[at, 0], heads[at, 1], heads[at, 2]
     position = number - epoch * owned
@@ -85,7 +85,7 @@ def find_row(
         epoch, position = number // owned, number % owned
         _turn(subkey(subkey(secret, lane), epoch), begin, end, runs, orders)
         heads[at, 2] = epoch
-    # First run, in the order of the epoch, that ends after the position.
+    # The first run, in the order of the epoch, that ends after the position.
     low, high = begin, end - 1
     while low < high:
         middle = (low + high) // 2
@@ -102,11 +102,11 @@ def find_row(
 
 @njit(cache=True)
 def next_runs(lanes: Any, consumed: Any, rates: Any, rank: Any, world_size: Any) -> Any:
-    """Say which shards the lanes of a rank turn to next, and how soon.
+    """Find the shards that the lanes of a rank turn to next, and the number of steps until then.
 
     ``consumed`` is int64 ``[K, C]``; ``rates``, float64 ``[K]``, the rows a step that one lane
     serves of a cluster, 0 for none. Returns the steps until then, float64 ``[n]``, and (cluster,
-    shard), int64 ``[n, 2]``; a lane that has nothing but one shard turns to none.
+    shard), int64 ``[n, 2]``. A lane with a single shard never turns to another.
     """
     clusters, width = consumed.shape
     most = clusters * width
@@ -146,12 +146,12 @@ def _turn(secret: Any, begin: Any, end: Any, runs: Any, orders: Any) -> None:
 
 @njit(cache=True)
 def _deal(rows: Any, ends: Any, secrets: Any, lanes: Any) -> Any:
-    """Cut ``rows`` (by shard; those of cluster k are ends[k] to ends[k + 1]) into equal parts.
+    """Cut ``rows``, by shard (cluster k has shards ends[k] to ends[k + 1]), into equal parts.
 
     Returns what `Lanes` holds: owned, heads, runs.
     """
     clusters = len(secrets)
-    # Each end of a shard or of a lane ends a run.
+    # A run ends where a shard or a lane ends.
     runs = np.empty((len(rows) + clusters * lanes, 3), np.int64)
     heads = np.full((clusters * lanes, 3), -1)
     owned = np.zeros((clusters, lanes), np.int64)
@@ -183,11 +183,11 @@ def _deal(rows: Any, ends: Any, secrets: Any, lanes: Any) -> Any:
 
 @njit(cache=True)
 def assign_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret: Any) -> Any:
-    """Say for each row of a global batch its cluster, its lane, and its number within the two.
+    """Choose for each row of a global batch its cluster, its lane, and its number within the two.
 
-    Slot i of the batch belongs to lane ``(served + i) % C``, so every rank of a world size that
-    divides C and the batch gets the same number of rows. A cluster's rows go to those lanes that
-    have read the smallest part of what they own; lanes stay within a few rows of each other.
+    Slot i of the batch belongs to lane ``(served + i) % C``, so all ranks get the same number of
+    rows if the world size divides C and the batch. The rows of a cluster go to the lanes that have
+    read the smallest part of what they own, so lanes stay within a few rows of each other.
 
     ``quotas`` is int64 ``[K]``; ``served`` counts the rows before this batch; ``lane_rows``, int64
     ``[K, C]``, is what each lane owns; ``consumed``, int64 ``[K, C]``, what it has served, and is
@@ -201,7 +201,7 @@ def assign_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret
         room[(begin + i) % lanes] += 1
     left = room.copy()
     result = np.empty((rows, 3), np.int64)
-    # The most uneven clusters choose first, so that none drifts; the others fill what is left.
+    # The most uneven clusters choose first, so that none drifts; the others fill the slots left.
     clusters = np.flatnonzero(quotas)
     spread = np.empty(len(clusters), np.float64)
     for i in range(len(clusters)):
@@ -216,8 +216,9 @@ def assign_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret
         for _ in range(quotas[k]):
             best, lane = -1, first
             part, whole = np.int64(1), np.int64(0)  # (consumed + 1) and rows of `best`
-            # Wrapped by hand, and without branches: a division, or a wrong guess of what comes
-            # next, costs more than all else here.
+            # The index wraps without a division or a branch: a division, or a wrong guess of the
+            # branch,
+            # costs more than all else here.
             for _ in range(lanes):
                 its_part, its_whole = done[lane] + 1, owned[lane]
                 # The parts are compared by cross multiplication.

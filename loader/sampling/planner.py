@@ -1,11 +1,11 @@
-"""PlannedSteps: the next batches, planned many at once, as rows of this rank.
+"""BatchPlanner: the next batches, planned many at once, as rows of this rank.
 
-Deciding a batch takes a microsecond or two in compiled code, and more than that to call from
-Python; so steps are planned ahead in one call, and planned anew when weights change. Planning
-touches no shard.
+Compiled code plans a batch in a microsecond or two, and the call from Python takes longer than
+that. So one call plans many steps, and they are planned anew when weights change. Planning reads
+no shard.
 
-A visit is what a lane reads of one shard in one epoch. Rows name their visit, so whoever copies
-them opens a shard when it is first visited, and looks nothing up for each row.
+A visit is what a lane reads of one shard in one epoch. Each row names its visit, so the code that
+copies rows opens a shard at its first visit, and looks nothing up for each row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,26 +24,26 @@ from .lanes import Lanes, assign_lanes, find_row
 from .quotas import allocate_rows
 
 NOBODY = -1
-"""The rank that owns no lane."""
+"""A rank that owns no lane."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """What fixes the order of rows for a whole run, beside the shards and the weights.
+    """The settings that fix the order of rows for a whole run, beside the shards and the weights.
 
     Raises:
-        UsageError: The fraction is none.
+        UsageError: ``fraction`` is not above 0 and at most 1.
     """
 
     seed: int
     seq_len: int
     """Tokens of a row."""
     batch_rows: int
-    """Rows of a batch, over all ranks; another number may be chosen when a run goes on."""
+    """Rows of a batch, over all ranks; a run that is resumed may choose another number."""
     lanes: int
     pack: str
     fraction: float = 1.0
-    """Of each cluster that is served."""
+    """Fraction of each cluster that is served."""
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
@@ -54,12 +54,12 @@ class RunSettings:
 
 
 class Position(NamedTuple):
-    """Where a run is: all that decides the next batch, apart from weights and settings."""
+    """The place of a run: with weights and settings, it decides the next batch."""
 
     step: int
-    """Batches before this one."""
+    """Number of batches before this one."""
     served: int
-    """Rows of all those batches."""
+    """Number of rows of all those batches."""
     consumed: NDArray[np.int64]
     """Rows served by cluster and lane, ``[K, C]``."""
     credit: NDArray[np.int64]
@@ -72,40 +72,40 @@ class Position(NamedTuple):
 
 
 class PlannedSteps(NamedTuple):
-    """Rows that a rank serves in the steps from a position on."""
+    """The rows that a rank serves in the steps from a position on."""
 
     rows: NDArray[np.int64]
-    """Cluster, visit, and row within the shard, ``[n, 3]``: step after step, equally many each."""
+    """Cluster, visit, and row within the shard, ``[n, 3]``; all steps have equally many."""
     visits: NDArray[np.int64]
-    """Cluster, lane, shard, epoch, and the first of the rows that needs it, ``[m, 5]``."""
+    """Cluster, lane, shard, epoch, and the first row that needs the visit, ``[m, 5]``."""
     planned: int
-    """Steps that were planned."""
+    """Number of steps that were planned."""
     quotas: NDArray[np.int64]
     """Rows of each cluster in each step, on all ranks together, ``[planned, K]``."""
     marks: NDArray[np.uint64]
-    """Hash of the rows of each step, on all ranks together, ``[planned]``: cluster, lane and number
-    of each, in their order."""
+    """Hash of the rows of each step over all ranks, ``[planned]``: of the cluster, lane and number
+    of each row, in order."""
     after: Position
-    """The position after them."""
+    """The position after these steps."""
 
     @classmethod
     def none(cls, position: Position) -> Self:
-        """Return no steps, at ``position``."""
+        """Return a plan without steps, at ``position``."""
         quotas = np.zeros((0, len(position.credit)), np.int64)
         rows, visits = np.zeros((0, 3), np.int64), np.zeros((0, 5), np.int64)
         return cls(rows, visits, 0, quotas, np.zeros(0, np.uint64), position)
 
 
 class BatchPlanner(NamedTuple):
-    """What stays the same in a run, on one rank."""
+    """Plans the batches of one run for one rank."""
 
     lanes: Lanes
     batch_rows: int
     rank: int
-    """`NOBODY` plans whole batches, and lists the rows of none."""
+    """Rank whose rows are listed; with `NOBODY`, batches are planned and no rows are listed."""
     world_size: int
     secret: np.uint64
-    """Keys the order within batches."""
+    """Key of the order within batches."""
 
     @classmethod
     def for_run(
@@ -115,7 +115,7 @@ class BatchPlanner(NamedTuple):
         rank: int = NOBODY,
         world_size: int = 1,
     ) -> Self:
-        """Return the planner of a run: the same batches for a loader and for who recomputes them.
+        """Return the planner of a run: loader and audit get the same batches.
 
         Args:
             shard_rows: Rows that each shard of each cluster gives in an epoch, by cluster.
@@ -130,11 +130,11 @@ class BatchPlanner(NamedTuple):
     def plan(
         self, position: Position, weights: NDArray[np.int64], count: int, room: NDArray[np.int64]
     ) -> PlannedSteps:
-        """Plan at most ``count`` steps from ``position`` on, which stays as it is.
+        """Plan at most ``count`` steps from ``position`` on; ``position`` is not changed.
 
         ``weights`` are int64 ``[1 or count, K]``, a row a step or one for all, each with sum `ONE`.
-        ``room`` is int64 ``[K]``: rows that each cluster may still serve. Steps end before the one
-        that would pass it, so none may be planned.
+        ``room`` is int64 ``[K]``: rows that each cluster may still serve. The plan ends before a
+        step that would pass it, so it may be empty.
         """
         consumed, credit = position.consumed.copy(), position.credit.copy()
         rows, visits, quotas, marks, done = _plan(

@@ -1,4 +1,4 @@
-"""Which cluster comes next: integer quotas with carried credit, and which lane serves each row.
+"""Rows of each cluster in a batch: integer quotas with carried credit.
 
 Everything is integer arithmetic on int64, the same on every rank, machine and thread count.
 """
@@ -12,12 +12,12 @@ from climbstream.loader.formats.mixture import ONE
 
 _SHIFT = ONE.bit_length() - 1
 _FEW = 2_000
-"""Comparisons that cost less than sorting."""
+"""Number of comparisons that cost less than sorting."""
 
 
 @njit(cache=True)
 def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
-    """Share ``rows`` rows among the clusters; what is rounded away is carried in ``credit``.
+    """Share ``rows`` rows among the clusters; ``credit`` carries what is rounded away.
 
     ``weights`` is int64 ``[K]`` with sum `ONE`. ``credit`` is int64 ``[K]`` with sum 0, in units of
     row / `ONE`, and is updated in place. Returns quotas, int64 ``[K]`` with sum ``rows``. A cluster
@@ -32,10 +32,10 @@ def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
             quotas[k] = max(np.int64(0), credit[k] >> _SHIFT)
         credit[k] -= quotas[k] << _SHIFT
         allocated += quotas[k]
-    # One pass but for clusters that an earlier mixture left more than a row ahead.
+    # One pass, unless an earlier mixture left a cluster more than a row ahead.
     while allocated < rows:
         if (rows - allocated) * clusters < _FEW:
-            # Largest remainder, ties to the lowest cluster.
+            # Largest remainder first; ties go to the lowest cluster.
             most = -1
             for k in range(clusters):
                 if weights[k] > 0 and (most < 0 or credit[k] > credit[most]):
@@ -44,7 +44,7 @@ def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
             credit[most] -= ONE
             allocated += 1
             continue
-        # The same for many rows at once; the index in the key makes ties go to the lowest cluster.
+        # The same for many rows at once; the index in the key breaks ties for the lowest cluster.
         order = np.argsort(-credit * clusters + np.arange(clusters))
         for i in range(clusters):
             k = order[i]

@@ -1,6 +1,6 @@
-"""Hub: data sets of the Hugging Face Hub by name, and patience with it.
+"""Hub: data sets of the Hugging Face Hub by name, with retries.
 
-Who may read or write says the environment (``HF_TOKEN``) or the Hub's own login, nothing else.
+The token comes from the environment (``HF_TOKEN``) or from the Hub's own login, nowhere else.
 """
 
 import importlib
@@ -21,9 +21,9 @@ logger = get_logger(__name__)
 T = TypeVar("T")
 URL = "hf://datasets/"
 PATIENCE = 300.0
-"""Seconds for which a step is tried again."""
+"""Seconds for which a call is tried again."""
 _SLOWEST = 100_000.0
-"""Bytes that a connection moves a second, at least."""
+"""Slowest connection that is waited for, in bytes a second."""
 _REPO = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 PLACE = re.compile(rf"hf://(?:datasets/)?({_REPO.pattern})(?:@([^/]+))?(/.*)?")
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
@@ -38,13 +38,13 @@ def check_repo(repo: str) -> None:
 
 
 def hub_url(place: str) -> str:
-    """Return the URL of ``OWNER/NAME`` or ``OWNER/NAME@REVISION``, also if it is one already.
+    """Return the URL of ``OWNER/NAME``, of ``OWNER/NAME@REVISION``, or of a URL of the Hub.
 
     >>> hub_url("someone/web@v1"), hub_url("hf://someone/web")
     ('hf://datasets/someone/web@v1', 'hf://datasets/someone/web')
 
     Raises:
-        UsageError: It is nothing of that.
+        UsageError: ``place`` is neither a name nor a URL of the Hub.
     """
     named = place.removeprefix(URL).removeprefix("hf://")
     repo, mark, revision = named.partition("@")
@@ -55,7 +55,7 @@ def hub_url(place: str) -> str:
 
 
 def pin(place: str) -> str:
-    """Return a URL of the Hub with the commit that is now meant; any other place as it is.
+    """Return a URL of the Hub with the present commit in it; any other place as it is.
 
     Raises:
         RemoteError: There is no such data set or revision, or the Hub did not say.
@@ -69,7 +69,7 @@ def pin(place: str) -> str:
 
 
 def find_commit(repo: str, revision: str | None, patience: float = PATIENCE) -> str:
-    """Return the commit that ``revision``, by default ``main``, is now.
+    """Return the commit that ``revision`` names now; the default is ``main``.
 
     Raises:
         RemoteError: There is none, or the Hub did not say within ``patience`` seconds.
@@ -86,7 +86,7 @@ def find_commit(repo: str, revision: str | None, patience: float = PATIENCE) -> 
 
 
 def put_file(repo: str, name: str, data: bytes) -> str:
-    """Put one file into the data set ``repo``, which is made if need be; return the commit.
+    """Put one file into the data set ``repo``, which is made if needed; return the commit.
 
     Raises:
         RemoteError: The Hub refused, or did not answer.
@@ -106,13 +106,13 @@ def put_file(repo: str, name: str, data: bytes) -> str:
 
 
 def patiently(what: str, call: Callable[[], T], patience: float = PATIENCE, *, size: int = 0) -> T:
-    """Return what ``call`` returns; call it again while the Hub stumbles, so it may be done twice.
+    """Return what ``call`` returns, and repeat it when the Hub fails for a moment.
 
-    A call that moves ``size`` bytes may take as long as they need at 100 kB/s beside the
-    `task_timeout`; what takes over 60 s is told of.
+    So ``call`` may run twice. It may take the `task_timeout`, and beside that the time that
+    ``size`` bytes need at 100 kB/s; a warning tells of a call that takes more than 60 s.
 
     Raises:
-        RemoteError: The Hub refused, went on stumbling for ``patience`` seconds, or did not answer.
+        RemoteError: The Hub refused, did not answer, or failed for ``patience`` seconds.
     """
     retry = Retry(patience)
     limit = task_timeout() + size / _SLOWEST
@@ -127,14 +127,14 @@ def patiently(what: str, call: Callable[[], T], patience: float = PATIENCE, *, s
         if pause is None:
             raise RemoteError(
                 f"the Hub did not {what} in {retry.waited:.1f} s: try {retry.tries} ended with "
-                f"{reason}; run the same command again later, it goes on where it was"
+                f"{reason}; run the same command again later; it continues where it stopped"
             )
         logger.warning(f"{what}: {reason}; again in {pause:.1f} s")
         time.sleep(pause)
 
 
 def _stumble(error: Exception) -> Exception | None:
-    """Return what ``error`` of the Hub's client says of the Hub; None: nothing."""
+    """Return the error of the Hub behind ``error``; None if the Hub did not cause it."""
     if isinstance(error, ClimbError):
         return None
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -145,8 +145,8 @@ def _stumble(error: Exception) -> Exception | None:
     if isinstance(error, stumbles):
         return error
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, stumbles):
-        return error.__cause__  # as the client says what befell one of many files
-    # An answer that is no JSON, or lacks a field: the client takes its word for granted.
+        return error.__cause__  # the client reports so that one of many files failed
+    # The answer is no JSON, or lacks a field: the client does not check that.
     if isinstance(error, _MALFORMED) and not isinstance(error, HFValidationError):
         return AnswerError(f"the answer cannot be read, {describe(error)}", 0)
     return None
@@ -160,5 +160,5 @@ def _check_refusal(what: str, error: Exception, reason: str) -> None:
             f"the Hub refused to {what}: {reason}; see that the name is right, and log in "
             "with `hf auth login`, or set HF_TOKEN to a token that may do so"
         )
-    if is_refusal(status) and status != 412:  # somebody else's commit came in between
+    if is_refusal(status) and status != 412:  # Status 412: another commit was made in between
         raise RemoteError(f"the Hub refused to {what}: {reason}")

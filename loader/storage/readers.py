@@ -1,8 +1,8 @@
 """Readers: how whole files are read behind a URL, by boto3, the Hub's client or fsspec.
 
-A reader takes the URL of a file and the bytes that it may have. No server is believed: what comes
-is read in blocks and counted, the body of an error is left unread, and a redirect leads to another
-server only where the kind of store needs that, and never from https to http.
+A reader takes the URL of a file and the largest size that it may have. It trusts no server: it
+reads an answer in blocks and counts the bytes, reads no more than a little of an error, and follows
+a redirect to another server only where the kind of store needs that, and never from https to http.
 """
 
 import re
@@ -19,17 +19,17 @@ from .hub import PLACE
 from .retry import AnswerError, without_secrets
 
 Reader = Callable[[str, int], bytes]
-"""Takes a URL and the most bytes that the file may have; gives its content."""
+"""Takes a URL and the largest size that the file may have, in bytes; returns its content."""
 
 _BLOCK = 1 << 20
 _MOST_OF_AN_ERROR = 1 << 16
-"""Bytes: what S3 says of an error has some hundred."""
+"""Bytes that are read of an error; S3 sends some hundred."""
 _REDIRECTS, _MOST_REDIRECTS = (301, 302, 303, 307, 308), 10
 _UNPACKED_BY_ITS_NAME = re.compile(r"\.zstd?$")
 
 
 def reader_for(url: str, seconds: float) -> Reader:
-    """Return the reader for what lies under ``url``; one request may take ``seconds``.
+    """Return the reader for the files under ``url``; one request may take ``seconds``.
 
     Raises:
         ImportError: The package that reads it is not installed.
@@ -44,7 +44,7 @@ def reader_for(url: str, seconds: float) -> Reader:
 
 
 def too_large(name: str, size: int | None, most: int) -> IntegrityError:
-    """Return the error for a file of more than ``most`` bytes; None: how many more is not known."""
+    """Return the error for a file of more than ``most`` bytes; ``size`` None: it is unknown."""
     has = "more" if size is None else f"{size:,} bytes"
     return IntegrityError(
         f"{without_secrets(name)} has {has}, and such a file has at most {most:,} bytes"
@@ -52,13 +52,13 @@ def too_large(name: str, size: int | None, most: int) -> IntegrityError:
 
 
 class _Body:
-    """The body of an answer, as it comes."""
+    """The body of an answer, read block by block."""
 
     def __init__(self, url: str, most: int, seconds: float, size: object = "") -> None:
-        """Begin a body of ``size`` bytes, as its header says, which may be missing or a lie.
+        """Begin a body of ``size`` bytes, as its header says; the header may be missing or wrong.
 
         Raises:
-            IntegrityError: It is said to be larger than the file may be.
+            IntegrityError: The header says that it is larger than the file may be.
         """
         self._url, self._most = url, most
         if re.fullmatch("[0-9]{1,18}", text := str(size)) and int(text) > most:
@@ -67,11 +67,11 @@ class _Body:
         self._data = bytearray()
 
     def add(self, block: bytes) -> None:
-        """Take the next block.
+        """Add the next block.
 
         Raises:
-            IntegrityError: It is more than the file may have.
-            TimeoutError: The time for it is over.
+            IntegrityError: The body is larger than the file may be.
+            TimeoutError: The body did not end in time.
         """
         self._data += block
         if len(self._data) > self._most:
@@ -80,42 +80,42 @@ class _Body:
             raise TimeoutError("the answer did not end in time")
 
     def content(self, headers: Mapping[str, str]) -> bytes:
-        """Return the file that the body is.
+        """Return the file that was sent.
 
         Raises:
-            ValueError: It is none.
+            ValueError: It is a web page, or cannot be uncompressed.
         """
         data = self._unpack(headers.get("Content-Encoding", "").strip().lower())
         page = headers.get("Content-Type", "").lower().startswith("text/html")
         if page and data.lstrip()[:1] == b"<" and not self._url.endswith(".html"):
-            raise ValueError("the answer is a web page, as to log in, and not the file")
+            raise ValueError("the answer is a web page, perhaps one to log in, and not the file")
         return data
 
     def _unpack(self, encoding: str) -> bytes:
-        """Return the bytes as they are stored: some servers pack them for the way, unasked."""
+        """Return the bytes as they are stored: some servers compress them without being asked."""
         if encoding in ("", "identity"):
             return bytes(self._data)
         if encoding == "zstd" and _UNPACKED_BY_ITS_NAME.search(self._url):
-            return bytes(self._data)  # the file itself is packed so
+            return bytes(self._data)  # the file itself is stored compressed
         if encoding not in ("gzip", "x-gzip"):
-            raise ValueError(f"the answer is packed as {encoding!r}, which was not asked for")
+            raise ValueError(f"the answer is compressed as {encoding!r}, which was not asked for")
         unpack = zlib.decompressobj(wbits=31)
         data = unpack.decompress(self._data, self._most + 1)
         if len(data) > self._most:
             raise too_large(self._url, None, self._most)
         if not unpack.eof:
-            raise ValueError("the answer is packed as 'gzip', and ends before its content does")
+            raise ValueError("the answer is compressed as 'gzip', and ends too early")
         return data
 
 
 def _next_place(
     place: str, status: int, headers: Mapping[str, str], *, elsewhere: bool
 ) -> str | None:
-    """Return where an answer leads, None: it is the file.
+    """Return the URL that an answer redirects to; None: the answer is the file.
 
     Raises:
-        AnswerError: It is neither.
-        RemoteError: It leads to another server, where only the named one is to be trusted.
+        AnswerError: The answer is neither a file nor a redirect.
+        RemoteError: It redirects to another server, where only the named one is to be trusted.
     """
     location = headers.get("Location")
     if status == 200:
@@ -143,11 +143,11 @@ def _too_many_redirects(place: str) -> OSError:
 def _http(url: str, seconds: float) -> Reader:
     """Make a reader of ``http://`` and ``https://``."""
     from aiohttp import ClientTimeout  # an extra
-    from fsspec.asyn import sync  # only what is remote needs it
+    from fsspec.asyn import sync  # imported only for remote files
 
     files = _file_system(
         url,
-        # Bytes as they are stored, not as a server may pack them for the way.
+        # Ask for the bytes as they are stored, not compressed by the server.
         headers={"Accept-Encoding": "identity"},
         client_kwargs={"timeout": ClientTimeout(total=seconds), "auto_decompress": False},
     )
@@ -172,8 +172,8 @@ def _http(url: str, seconds: float) -> Reader:
 def _hub(seconds: float) -> Reader:
     """Make a reader of ``hf://datasets/OWNER/NAME@REVISION/PATH``.
 
-    Not by `HfFileSystem`, which lists the folder of each file first, believes what the list says of
-    its size, and reads a body without end.
+    `HfFileSystem` is not used: it lists the folder of each file first, trusts the size in that
+    list, and reads a body however long it is.
     """
     from huggingface_hub import get_session, get_token, hf_hub_url  # an extra
 
@@ -190,7 +190,7 @@ def _hub(seconds: float) -> Reader:
                 following = _next_place(place, answer.status_code, answer.headers, elsewhere=True)
                 if following:
                     if urlsplit(following).netloc != urlsplit(place).netloc:
-                        headers.pop("Authorization", None)  # the token is for the Hub alone
+                        headers.pop("Authorization", None)  # the token is sent to the Hub alone
                     place = following
                     continue
                 body = _Body(url, most, seconds, answer.headers.get("Content-Length"))
@@ -203,14 +203,14 @@ def _hub(seconds: float) -> Reader:
 
 
 def _hub_file(url: str) -> tuple[str, str | None, str]:
-    """Return data set, revision and path of a file of the Hub."""
+    """Split the URL of a file of the Hub into data set, revision and path."""
     if not (match := PLACE.fullmatch(url)) or not match[3]:
         raise UsageError(f"{url} is no file of a data set; say hf://datasets/OWNER/NAME/PATH")
     return match[1], unquote(match[2]) if match[2] else None, match[3].lstrip("/")
 
 
 def _s3(seconds: float) -> Reader:
-    """Make a reader of ``s3://BUCKET/KEY``; without credentials, of public buckets."""
+    """Make a reader of ``s3://BUCKET/KEY``; without credentials it reads public buckets."""
     import boto3  # an extra
     from botocore import UNSIGNED
     from botocore.config import Config
@@ -220,7 +220,7 @@ def _s3(seconds: float) -> Reader:
         connect_timeout=seconds,
         read_timeout=seconds,
         max_pool_connections=32,
-        retries={"total_max_attempts": 1},  # the tries are counted by the store
+        retries={"total_max_attempts": 1},  # the store counts the tries
     )
     try:
         session = boto3.Session()
@@ -246,9 +246,9 @@ def _s3(seconds: float) -> Reader:
 
 
 def _bound_errors(client: Any) -> None:
-    """Let a client of boto3 read no more of an error's body than an error has.
+    """Keep a client of boto3 from reading more of an error's body than an error needs.
 
-    It reads that body whole, however long it is, before anybody is asked.
+    By itself it reads that body whole, however long it is.
     """
     from botocore.awsrequest import AWSResponse  # an extra
 
@@ -275,7 +275,7 @@ def _bound_errors(client: Any) -> None:
 
 
 def _fsspec(url: str) -> Reader:
-    """Make a reader of what fsspec knows beside: ``memory://``, ``gs://`` and so on."""
+    """Make a reader of other kinds that fsspec knows: ``memory://``, ``gs://`` and so on."""
     files = _file_system(url)
 
     def get(url: str, most: int) -> bytes:
@@ -290,7 +290,7 @@ def _fsspec(url: str) -> Reader:
 
 def _file_system(url: str, **options: Any) -> Any:
     """Return fsspec's file system for ``url``."""
-    import fsspec  # only what is remote needs it
+    import fsspec  # imported only for remote files
 
     try:
         return fsspec.core.url_to_fs(url, **options)[0]

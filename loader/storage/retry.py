@@ -1,4 +1,4 @@
-"""Retry: how often a remote store is asked again, and what its errors say.
+"""Retry: the tries and pauses of one request to a remote store, and what its errors say.
 
 The errors may be those of any client: boto3, httpx, aiohttp, or an `AnswerError` of ours.
 """
@@ -15,15 +15,15 @@ from climbstream.loader.core.visible_text import visible
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 _PASSING = (408, 416, 425, 429)
-"""Statuses of HTTP below 500 that may be others a moment later. 416 speaks of a range, and none is
-asked for: so says a proxy that has cached another answer."""
+"""HTTP statuses below 500 that may pass. 416 is about a range of bytes, which is never asked for: a
+proxy sends it that has cached another answer."""
 _MOST_SAID = 300
 _SECRETS = re.compile(r"(?<=://)[^\s/@'\"]+@|\?[^\s'\"]*")
-"""What a URL may hold that is nobody's business: who reads it, and signatures."""
+"""Parts of a URL that no message shows: user names, passwords and signatures."""
 
 
 class AnswerError(OSError):
-    """An answer that is not the file that was asked for."""
+    """An answer of a server that is not the file that was asked for."""
 
     def __init__(self, message: str, status: int, headers: Any = None) -> None:
         super().__init__(message)
@@ -31,15 +31,15 @@ class AnswerError(OSError):
 
 
 class Retry:
-    """The tries of one request: each pause is twice as long, and as long as the server asks for.
+    """The tries of one request: each pause is twice the one before, or longer if the server asks.
 
-    A pause is shortened by up to half, by chance, so that ranks do not come back in step.
+    Each pause is shortened by a random part, up to half, so that ranks do not return together.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._begin = seconds, time.monotonic()
         self.tries = 0
-        """Those that have failed."""
+        """Number of tries that have failed."""
 
     @property
     def waited(self) -> float:
@@ -61,37 +61,37 @@ class Retry:
 
 
 def status_of(error: Exception) -> int | None:
-    """Return the HTTP status that an error of boto3, httpx or aiohttp speaks of."""
+    """Return the HTTP status in an error of boto3, httpx or aiohttp; None if it has none."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     else:
         status = getattr(response, "status_code", None) or getattr(error, "status", None)
         if status == 400 and response is None and getattr(error, "headers", None) is None:
-            return None  # aiohttp says so of an answer that it could not read
+            return None  # aiohttp reports so that it could not read an answer.
     return status if isinstance(status, int) else None
 
 
 def is_refusal(status: int | None) -> bool:
-    """Whether another try would end in the same status."""
+    """Whether another try would end with the same status."""
     return status is not None and 400 <= status < 500 and status not in _PASSING
 
 
 def asked_pause(error: Exception) -> float:
-    """Return the seconds for which a server asked to be left alone; 0 if it did not."""
+    """Return the pause, in seconds, that a server asked for; 0 if it asked for none."""
     headers = _headers(error)
     asked = headers.get("retry-after", "").strip()
     if re.fullmatch("[0-9]{1,18}", asked):
         return float(asked)
     if (until := _date(asked)) is None:
         return 0.0
-    # By the clock of the server, if it says what that shows: ours may differ.
+    # Compare with the clock of the server, if the answer has it: ours may differ.
     now = _date(headers.get("date", "")) or datetime.now(UTC)
     return max(0.0, (until - now).total_seconds())
 
 
 def _headers(error: Exception) -> dict[str, str]:
-    """Return the headers of the answer that ``error`` speaks of, their names in lower case."""
+    """Return the headers of the answer behind ``error``, with their names in lower case."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         headers = response.get("ResponseMetadata", {}).get("HTTPHeaders")
@@ -103,7 +103,7 @@ def _headers(error: Exception) -> dict[str, str]:
 
 
 def _date(text: str) -> datetime | None:
-    """Read a date as HTTP writes them; None if it is none."""
+    """Read a date in the format of HTTP; None if it is none."""
     try:
         date = parsedate_to_datetime(text)
         return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
@@ -112,7 +112,7 @@ def _date(text: str) -> datetime | None:
 
 
 def describe(error: Exception) -> str:
-    """Return what ``error`` says, in one short line without credentials."""
+    """Return what ``error`` says as one short line without credentials."""
     name = "" if isinstance(error, AnswerError) else f"{type(error).__name__}: "
     text = " ".join(f"{name}{error}".split()).rstrip(": ")
     text = visible(without_secrets(text))

@@ -1,4 +1,4 @@
-"""Store: where a shard directory lies, a folder or a URL, and how bytes are read from there.
+"""Store: reads files of a shard directory, in a folder or behind a URL.
 
 A remote read has a deadline for each try and one for all of them together (`Retry`).
 """
@@ -23,12 +23,12 @@ from .retry import Retry, asked_pause, describe, is_refusal, status_of, without_
 logger = get_logger(__name__)
 
 TRY_SECONDS = 60.0
-"""A shard of 8 MB, compressed, comes within this at 140 kB/s."""
+"""Seconds for one try: enough for a compressed shard of 8 MB at 140 kB/s."""
 ALL_SECONDS = 240.0
-"""Less than a cache's patience, so that what ends a wait is the reason for it."""
+"""Seconds for all tries: less than a cache waits, so that the caller gets the store's own error."""
 
 MOST_BYTES = 1 << 30
-"""Of a file of which nothing else is known."""
+"""Largest file that is read if nothing else is known of it."""
 
 _EXTRAS = {"s3": "s3", "hf": "hub", "http": "http", "https": "http"}
 _CREDENTIALS = "check the address, and that your credentials may read it"
@@ -38,7 +38,7 @@ _REMEDIES: dict[int | None, str] = {
     403: _CREDENTIALS,
     407: "log in at the proxy between here and there",
 }
-"""What helps, by the status of a refusal."""
+"""Remedy to name, by the status of a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +46,14 @@ class Store:
     """A folder to read from, on this machine or remote; ``store / "clusters"`` is one below it."""
 
     name: str
-    """What messages call it: the path or URL, without credentials."""
+    """Path or URL for messages, without credentials."""
     _place: str
     _get: Reader | None
-    """Reads a remote object of at most so many bytes; None: the folder is local."""
+    """Reads a remote file of at most a number of bytes; None: the folder is local."""
     _try_seconds: float
     _all_seconds: float
     _root: str | None = None
-    """A local folder below which no link is followed; None: links are."""
+    """A local folder below which no link is followed; None: links are followed."""
 
     @classmethod
     def of(
@@ -63,7 +63,7 @@ class Store:
         try_seconds: float = TRY_SECONDS,
         all_seconds: float = ALL_SECONDS,
     ) -> "Store":
-        """Make the store of a path or URL; a store is returned as it is.
+        """Return the store of a path or URL; a store is returned as it is.
 
         Args:
             place: A folder of this machine, or a URL.
@@ -87,7 +87,7 @@ class Store:
             )
         text = text.rstrip("/")
         if scheme == "hf" and not rest.startswith("datasets/"):
-            text = f"hf://datasets/{rest.rstrip('/')}"  # shards are no model, as it would be else
+            text = f"hf://datasets/{rest.rstrip('/')}"  # else it names a model
         try:
             get = reader_for(text, try_seconds)
         except ImportError as error:
@@ -100,7 +100,7 @@ class Store:
         return replace(self, name=f"{self.name}/{part}", _place=f"{self._place}/{part}")
 
     def above(self, levels: int) -> Self:
-        """Return the folder that this one lies ``levels`` below."""
+        """Return the folder ``levels`` above this one."""
         if self._get is not None:
             name, place = self.name.rsplit("/", levels)[0], self._place.rsplit("/", levels)[0]
             return replace(self, name=name, _place=place)
@@ -116,11 +116,11 @@ class Store:
 
     @property
     def folder(self) -> Path | None:
-        """The folder, if it is on this machine."""
+        """The folder on this machine; None if the store is remote."""
         return Path(self._place) if self._get is None else None
 
     def without_links(self) -> Self:
-        """Return the store, as one that refuses to read below it what a link leads to."""
+        """Return the same store, which then refuses to follow links below it."""
         return self if self._get else replace(self, _root=self._place)
 
     def __str__(self) -> str:
@@ -130,11 +130,11 @@ class Store:
         """Return the content of file ``name``, which has at most ``most`` bytes.
 
         Raises:
-            FileNotFoundError: There is no such file; a store is not asked twice.
-            IntegrityError: It is larger; no more than that is read.
+            FileNotFoundError: There is no such file; that is final at the first try.
+            IntegrityError: It is larger; no more than ``most`` bytes are read.
             InvalidDataError: It is a folder, a pipe or a device; or a link leads to it, in a store
                 `without_links`.
-            RemoteError: The store did not give it, within the deadlines or for good.
+            RemoteError: The store refused, or failed until the deadline.
         """
         file = self / name
         if self._get is None:
@@ -142,7 +142,7 @@ class Store:
                 check_regular(Path(file._place), Path(self._root))
             with naming(Path(file._place)), open_regular(Path(file._place)) as local:
                 size = os.fstat(local.fileno()).st_size
-                # It may grow while it is read, and some files of the system say 0.
+                # A file may grow while it is read, and some files of the system report a size of 0.
                 data = local.read(most + 1) if size <= most else b""
             if max(size, len(data)) > most:
                 raise too_large(file.name, max(size, len(data)), most)
@@ -150,7 +150,7 @@ class Store:
         return self._read_remote(file, self._get, most)
 
     def _read_remote(self, file: Self, get: Reader, most: int) -> bytes:
-        """Read ``file``, again and again while the store stumbles."""
+        """Read ``file``, again and again while the store fails for a moment."""
         retry = Retry(self._all_seconds)
         while True:
             try:
@@ -187,7 +187,7 @@ class Store:
 
 
 def _within(seconds: float, function: Callable[[], bytes]) -> bytes:
-    """Call ``function``; raise TimeoutError after ``seconds``, and leave it to itself then.
+    """Call ``function``; raise TimeoutError after ``seconds``, and leave the call running then.
 
     No client keeps a deadline for a whole request in every case, so it runs in a thread.
     """

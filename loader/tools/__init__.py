@@ -1,1 +1,1 @@
-"""Work on a whole shard directory: pull, verify; and doctor, for the machine."""
+"""Work on a whole shard directory: pull, verify, regroup; and doctor, for the machine."""

@@ -1,4 +1,4 @@
-"""What this machine has, and what would get in the way."""
+"""Doctor: versions, disk, memory and devices of this machine, and problems with them."""
 
 import importlib.metadata
 import os
@@ -19,16 +19,16 @@ _PACKAGES = (
 
 @dataclass(slots=True)
 class Diagnosis:
-    """What was found."""
+    """Versions, resources and problems of this machine."""
 
     facts: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str | None] = field(default_factory=dict)
-    """Version by package; None: not installed."""
+    """Version by package; None: it is not installed."""
     troubles: list[str] = field(default_factory=list)
 
 
 def diagnose() -> Diagnosis:
-    """Look at versions, clashes, disk, memory, devices and accounts."""
+    """Look at versions, clashes of packages, disk, memory, devices and accounts."""
     found = Diagnosis()
     for package in _PACKAGES:
         try:
@@ -61,7 +61,7 @@ def _existing(path: Path) -> Path:
 
 
 def _devices() -> str:
-    import torch  # costs seconds
+    import torch  # this import takes seconds
 
     if not torch.cuda.is_available():
         return "CPU alone"

@@ -1,9 +1,9 @@
-"""Pull: bring a shard directory here from the Hub or another store, or what a mixture needs of it.
+"""Pull: copy a shard directory from the Hub or another store, all of it or what a mixture needs.
 
-Every file is checked by the hash that stands above it: shards by their index, indexes and all
-other files by the manifest, which comes last. What is here already is not fetched again. Where a
-cluster has no weight, its index comes and its shards do not: the manifest stays what it was, so
-mixtures and states fit, and whoever asks for such a shard is told that it is missing.
+Every file is checked by a hash: that of a shard is in its index, those of indexes and other files
+are in the manifest, which is copied last. Files that are here already are not fetched again. Of a
+cluster without weight only the index is copied. So the manifest stays the same, and mixtures and
+states fit; a loader that needs such a shard reports that it is missing.
 """
 
 import shutil
@@ -43,40 +43,40 @@ logger = get_logger(__name__)
 
 _THREADS = 4
 _SPARE = 64 << 20
-"""Bytes of disk that are left alone."""
+"""Bytes of disk that stay free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulled:
-    """What was asked for, and what of it was fetched."""
+    """What a pull was asked for, and how much of it was fetched."""
 
     source: str
-    """With the commit, where there are commits."""
+    """Place that was read, with the commit if it has commits."""
     clusters: tuple[str, ...]
-    """Those whose shards are here."""
+    """Names of the clusters whose shards are here now."""
     shards: int
     bytes: int
-    """Of these shards, compressed."""
+    """Size of these shards, compressed, in bytes."""
     fetched: int
-    """Bytes of them that were not here."""
+    """Bytes of them that had to be fetched."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return the fields as JSON values."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 def pull(
     source: str, out: Path, mixture: Mixture | None = None, *, dry_run: bool = False
 ) -> Pulled:
-    """Bring the shard directory ``source`` to ``out``: what ``mixture`` weighs, or all.
+    """Copy the shard directory ``source`` to ``out``: the clusters that ``mixture`` weighs, or all.
 
     ``source`` is a URL, a folder, or ``OWNER/NAME``, also with ``@REVISION``, of the Hub.
 
     Raises:
         InvalidDataError: ``source`` is no shard directory, ``out`` holds something else, or the
             mixture is for other clusters.
-        IntegrityError: Bytes are not those that the manifest or an index names.
-        RemoteError: The store did not give something.
+        IntegrityError: A file does not have the hash in the manifest or the index.
+        RemoteError: The store refused a file, or did not send it.
         NoSpaceError: The disk has no room for it.
         LockedError: Another process works on ``out``.
     """
@@ -115,7 +115,7 @@ def pull(
 
 
 def _weighed(shards: ShardDirectory, mixture: Mixture | None) -> tuple[str, ...]:
-    """Return the names of the clusters to which ``mixture`` gives weight; None: of all."""
+    """Return the names of the clusters that ``mixture`` weighs; without a mixture, all."""
     if mixture is None:
         return tuple(shards.names)
     weights = mixture.array(shards.names)
@@ -135,7 +135,7 @@ def _check_room(out: Path, size: int, count: int) -> None:
 def _fetch_shards(
     shards: ShardDirectory, out: Path, missing: list[tuple[str, ShardEntry]], progress: Progress
 ) -> None:
-    """Write the ``missing`` shards to ``out``, each as soon as its bytes are checked."""
+    """Write the ``missing`` shards to ``out``, each after its bytes are checked."""
 
     def fetch(one: tuple[str, ShardEntry]) -> int:
         name, shard = one
@@ -149,14 +149,14 @@ def _fetch_shards(
 
 
 def _copy_the_rest(shards: ShardDirectory, out: Path, *, parts: bool) -> None:
-    """Copy what is no shard, and the manifest last; with ``parts`` the catalogue too.
+    """Copy all other files, the manifest last; with ``parts`` the catalogue too.
 
     Raises:
         IntegrityError: The manifest is not the one that the pull began with.
     """
     store, manifest = shards.store, shards.manifest
     for cluster in manifest.clusters:
-        # Not indexes as they were parsed: their bytes are what the manifest has the hash of.
+        # Copied and not written anew: the manifest has the hash of their bytes.
         _copy_index(store, out, cluster)
     catalogue = [part_name(part) for part in range(manifest.parts or 0)] if parts else []
     came = [name for name in (*BESIDE, *catalogue) if _copy_file(store, out, manifest, name)]
@@ -172,7 +172,7 @@ def _copy_the_rest(shards: ShardDirectory, out: Path, *, parts: bool) -> None:
 
 
 def _is_here(out: Path, name: str, expected: str) -> bool:
-    """Whether file ``name`` of ``out`` has the hash that is expected of it.
+    """Whether file ``name`` of ``out`` has the expected hash.
 
     Raises:
         InvalidDataError: It is a link, or no regular file.
@@ -195,10 +195,10 @@ def _copy_index(store: Store, out: Path, cluster: ClusterEntry) -> None:
 
 
 def _copy_file(store: Store, out: Path, manifest: Manifest, name: str) -> bool:
-    """Copy a file that lies beside the shards, unless it is here; say if there is such a file.
+    """Copy a file beside the shards, unless it is here; return whether there is such a file.
 
     Raises:
-        IntegrityError: It is missing, and no publisher leaves it out; or its bytes are others.
+        IntegrityError: It has another hash, or is missing though publishing never omits it.
     """
     expected = manifest.hash_of(name)
     if expected is not None and _is_here(out, name, expected):
@@ -217,7 +217,7 @@ def _copy_mixture(store: Store, out: Path, manifest: Manifest) -> None:
     """Copy the mixture that was published with the shards, if there is one for their clusters.
 
     Raises:
-        InvalidDataError: It is no mixture, or one for other clusters.
+        InvalidDataError: It is no mixture, or a mixture of other clusters.
     """
     try:
         data = store.read(MIXTURE)

@@ -11,11 +11,11 @@ from climbstream.loader.formats.manifest import Manifest, check_name, refuse_gro
 def regroup(directory: Path, name: str, grouping: Grouping) -> Path:
     """Write ``grouping`` beside the shards in ``directory`` under ``name``, and return its folder.
 
-    That folder can be named wherever a shard directory is read: to load, train, search or export.
+    Every command that reads a shard directory takes that folder: to load, train, search or export.
 
     Raises:
-        InvalidDataError: The grouping does not fit the clusters, or a name is none.
-        UsageError: Another grouping has this name, and runs may follow it.
+        InvalidDataError: The grouping does not fit the clusters, or ``name`` cannot be a folder.
+        UsageError: Another grouping has this name, and runs may use it.
         LockedError: Another process works on ``directory``.
     """
     manifest = Manifest.load(directory)
@@ -27,7 +27,7 @@ def regroup(directory: Path, name: str, grouping: Grouping) -> Path:
         if (folder / GROUPING).exists():
             if Grouping.from_json(read_json(folder / GROUPING)) != grouping:
                 raise UsageError(
-                    f"{folder} groups the clusters in another way, and runs may follow it; "
+                    f"{folder} groups the clusters in another way, and runs may use it; "
                     "choose another name, or remove that folder"
                 )
         else:
@@ -36,10 +36,10 @@ def regroup(directory: Path, name: str, grouping: Grouping) -> Path:
 
 
 def read_groups(path: Path) -> Grouping:
-    """Read a grouping from a file: ``{"group": ["c00", "c07"], ...}``, or one that was written.
+    """Read a grouping from a file: ``{"group": ["c00", "c07"], ...}``, or one that `regroup` wrote.
 
     Raises:
-        InvalidDataError: It is none.
+        InvalidDataError: The file holds no grouping.
     """
     value = read_json(path)
     if isinstance(value, dict) and "version" not in value:

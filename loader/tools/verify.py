@@ -1,6 +1,6 @@
-"""Verify a shard directory: recompute every hash and count, and follow every document.
+"""Verify a shard directory: recompute every hash and count, and look up every document.
 
-It may lie behind a URL. Files are read one after the other, past the cache, and none is kept.
+The directory may lie behind a URL. Files are read one at a time, without the cache, and not kept.
 """
 
 import io
@@ -40,22 +40,22 @@ from climbstream.loader.storage.store import Store
 
 @dataclass(slots=True)
 class Verdict:
-    """What was checked, and what is wrong."""
+    """What was checked, and the faults."""
 
     shards: int = 0
     documents: int = 0
     tokens: int = 0
     faults: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
-    """Files, and folders that end in ``/``, of which the manifest knows nothing: no faults."""
+    """Files, and folders that end in ``/``, that the manifest does not name: they are no faults."""
 
 
 def verify_directory(directory: str | Path | Store) -> Verdict:
-    """Check all of ``directory``, a folder or a URL; a fault does not end the check.
+    """Check all of ``directory``, a folder or a URL; the check goes on after a fault.
 
     Raises:
         InvalidDataError: It is no shard directory.
-        RemoteError: The store did not give a file: that says nothing about its bytes.
+        RemoteError: The store did not send a file, so its bytes could not be checked.
     """
     store = Store.of(directory).without_links()
     manifest = Manifest.load(store)
@@ -99,12 +99,12 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
 
 
 def _groupings(root: Path | None) -> list[Path]:
-    """Files of the groupings of a directory in a folder; a store does not list what it holds."""
+    """List the groupings of a directory on this machine; a remote store lists no files."""
     return [] if root is None else sorted((root / GROUPINGS).glob(f"*/{GROUPING}"))
 
 
 def _unexpected(root: Path, expected: set[str]) -> Iterator[str]:
-    """Name what lies in ``root`` and is not expected; a folder that holds nothing else, once."""
+    """Name the files in ``root`` that are not expected; a folder of such files is named once."""
     known = {str(parent) for name in expected for parent in Path(name).parents}
     for path, folders, files in os.walk(root):
         place = Path(path).relative_to(root)
@@ -117,7 +117,7 @@ def _unexpected(root: Path, expected: set[str]) -> Iterator[str]:
 
 
 def _check_file(store: Store, manifest: Manifest, name: str) -> None:
-    """Read a file beside the shards, unless a publisher kept it back."""
+    """Read a file beside the shards, unless it was left out when the directory was published."""
     try:
         read_file(store, manifest, name)
     except FileNotFoundError:
@@ -127,11 +127,11 @@ def _check_file(store: Store, manifest: Manifest, name: str) -> None:
 
 @contextmanager
 def _noting(verdict: Verdict, what: str) -> Iterator[None]:
-    """Note whatever goes wrong as a fault: broken bytes break their readers in many ways."""
+    """Note any error as a fault: damaged bytes make their readers fail in many ways."""
     try:
         yield
     except (ModuleNotFoundError, RemoteError):
-        raise  # what is not installed, or not reached, is no fault of the directory
+        raise  # a missing package or an unreachable store is no fault of the directory
     except FileNotFoundError as error:
         verdict.faults.append(f"{what}: {error.filename} is missing")
     except Exception as error:
@@ -159,7 +159,7 @@ def _broken_stages(manifest: Manifest) -> Iterator[str]:
 def _broken_documents(
     store: Store, manifest: Manifest, lengths: Mapping[tuple[str, int], NDArray[np.int64]]
 ) -> Iterator[str]:
-    """Say which documents are not where the catalogue says, or not as often as it counts."""
+    """Say which documents are not where the catalogue says, or are counted wrong."""
     listed: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     found = {place: np.zeros(len(held), np.bool_) for place, held in lengths.items()}
@@ -179,10 +179,10 @@ def _broken_documents(
         for row in rows:
             why = row["why"] or ""
             listed[why] += 1
-            sizes[why] += row["bytes"] or 0  # an import of tokens knows none
+            sizes[why] += row["bytes"] or 0  # an import of tokens does not know the bytes
             place = (row["cluster"], row["shard"])
             if why or place not in lengths:
-                continue  # a shard that is missing is a fault already
+                continue  # a missing shard is a fault already
             held = lengths[place]
             if not 0 <= row["row"] < len(held) or held[row["row"]] != row["tokens"]:
                 yield (
@@ -208,14 +208,14 @@ def _broken_documents(
 
 
 def _other_counts(manifest: Manifest, listed: Mapping[str, Counter[str]]) -> Iterator[str]:
-    """Say which counts of the stages are not those that the catalogue gives; "" is what stays."""
+    """Compare the counts of the stages with those of the catalogue; "" counts what stays."""
     last = manifest.conservation[-1]["out"]
     for unit, there in listed.items():
         if unit not in last:
             continue
         counted: Counter[str] = Counter()
         for stage in manifest.conservation:
-            if stage["stage"] != "read":  # a bad record is not listed
+            if stage["stage"] != "read":  # the catalogue lists no bad records
                 counted.update({why: size.get(unit, 0) for why, size in stage["dropped"].items()})
         dropped = Counter({why: count for why, count in there.items() if why})
         if counted != dropped:

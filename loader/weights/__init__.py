@@ -1,1 +1,1 @@
-"""Weights over time: one change, its interpolation, the log of all, who may ask for more."""
+"""Weights over time: one change, its interpolation, the log of all, and who asks for more."""

@@ -1,13 +1,13 @@
-"""Agreement: all ranks learn of the same changes of weights, for the same step.
+"""Agreement: all ranks apply the same changes of weights at the same step.
 
-Ranks meet before they plan a step that is a multiple of ``every``. What rank 0 was offered until
-one meeting takes effect at the next, so the exchange goes on while the steps between are served,
-and nobody has planned past the step that a change is for. At every meeting 32 bytes of a rank
-travel: its step, the hash of its log's head, the length of the changes. Only where there are some
-a second exchange follows, at the meeting at which they take effect. Every rank sees the hash of
-every other, so that all of them find a rank with another history.
+Ranks meet before they plan a step that is a multiple of ``every``. A change that rank 0 was offered
+before one meeting takes effect at the next. So ranks exchange it while they serve the steps
+between, and none has planned past the step of the change. At every meeting each rank sends 32
+bytes: its step, the hash of its log's head, the length of the changes. If there are changes, a
+second exchange sends them, at the meeting at which they take effect. Every rank gets the hashes of
+all others, so all of them notice a rank with another history.
 
-Nobody reads the outside world but rank 0, and no wait is without a deadline.
+Only rank 0 reads requests from outside, and every wait has a deadline.
 """
 
 import json
@@ -29,18 +29,18 @@ from .update import WeightsUpdate
 logger = get_logger(__name__)
 
 LARGEST = 1 << 20
-"""Bytes of changes that travel at one meeting; what is more waits for the next."""
+"""Largest size of the changes of one meeting, in bytes; more wait for the next meeting."""
 
 _TIMEOUT = 300.0
-"""Seconds to wait for the other ranks, unless said otherwise."""
+"""Seconds to wait for the other ranks, by default."""
 _LOOK, _TICK = 10.0, 0.01
-"""Seconds between two looks at a wait, at most and at least."""
+"""Longest and shortest pause between two looks while waiting, in seconds."""
 _NUMBER, _HASH = 8, 16
-"""Bytes of a step or a length, and of a hash."""
+"""Bytes of a step or a length, and bytes of a hash."""
 
 
 class Agreement:
-    """Changes of weights that all ranks of a job apply at the same step; a single rank asks nobody.
+    """Lets all ranks of a job apply changes of weights at the same step.
 
     On every rank, with a `WeightsLog` that is the same on all, before ``step`` is planned::
 
@@ -49,8 +49,9 @@ class Agreement:
 
     and on rank 0, whenever somebody asks for other weights, ``agreement.offer(change)``.
 
-    Records are made where they are appended, so that a cluster that is capped meanwhile finds its
-    place in the chain. What the log then refuses, it refuses on all ranks.
+    Each rank makes the records itself when it appends them, so that a cap that came in between
+    stands before them in the chain. A change that the log refuses is refused on all ranks. A job of
+    one rank exchanges nothing.
     """
 
     def __init__(
@@ -98,9 +99,9 @@ class Agreement:
         return f"Agreement(rank {self.rank} of {self.world_size}, every {self.every} steps)"
 
     def first_free(self, step: int) -> int:
-        """Return the step at which a change takes effect that is offered while ``step`` is next.
+        """Return the step at which a change takes effect if it is offered before ``step``.
 
-        If it does not fit beside those that were offered before it, it is one meeting later.
+        It is one meeting later if the change does not fit beside those that were offered before.
         """
         if self.world_size == 1:
             return step
@@ -108,7 +109,7 @@ class Agreement:
         return (-(-asked // self.every) + 1) * self.every
 
     def offer(self, change: WeightsUpdate) -> None:
-        """Hand in a change, on rank 0, for the next meeting.
+        """Offer a change for the next meeting; only rank 0 does.
 
         Raises:
             UsageError: This is another rank, or the change is too large to travel.
@@ -129,8 +130,8 @@ class Agreement:
     def meet(self, step: int, head: str) -> list[WeightsUpdate]:
         """Return the changes that take effect at ``step``, the next to be planned.
 
-        ``head`` is that of the log before they are appended. Between meetings there are none, and
-        nothing is waited for. A rank that is alone gets what it was offered at once.
+        ``head`` is the hash of the log before they are appended. Between meetings there are no
+        changes and no waits. A single rank gets what it was offered at once.
 
         Raises:
             IntegrityError: A rank is at another step, or follows another log.
@@ -155,7 +156,7 @@ class Agreement:
     def drain(self) -> None:
         """Finish the meeting under way; every rank calls this before it jumps to a step, or ends.
 
-        What rank 0 was offered and did not take effect is kept for the next meeting.
+        Changes that rank 0 was offered and that have not taken effect wait for the next meeting.
 
         Raises:
             IntegrityError: A rank is at another step, or follows another log.
@@ -167,7 +168,7 @@ class Agreement:
         self._sent, self._met = [], None
 
     def _send(self, step: int, head: str) -> None:
-        """Begin to tell the others where this rank is, and rank 0, how much it was offered."""
+        """Begin to send the step and hash of this rank, and on rank 0 the size of its changes."""
         while self._offered and _length([*self._sent, self._offered[0]]) <= LARGEST:
             self._sent.append(self._offered.popleft())
         length = _length(self._sent) if self._sent else 0
@@ -178,7 +179,7 @@ class Agreement:
         self._work = dist.all_gather(self._notes, mine, group=self._group, async_op=True)
 
     def _receive(self, step: int) -> list[WeightsUpdate]:
-        """Return what rank 0 sent at the last meeting, if that was anything."""
+        """Return the changes that rank 0 sent at the last meeting."""
         length = self._compare()
         if not length:
             return []
@@ -189,7 +190,7 @@ class Agreement:
         return _read(data.numpy().tobytes())
 
     def _compare(self) -> int:
-        """Compare the notes of the last meeting; return how long the changes of rank 0 are."""
+        """Compare what the ranks sent at the last meeting; return the size of rank 0's changes."""
         self._wait(self._work, f"the other ranks at step {self._met}")
         notes = [note.numpy().tobytes() for note in self._notes]
         steps = [int.from_bytes(note[:_NUMBER]) for note in notes]
@@ -208,7 +209,7 @@ class Agreement:
         return int.from_bytes(notes[0][_NUMBER : 2 * _NUMBER])
 
     def _wait(self, work: dist.Work | None, what: str) -> None:
-        """Wait for ``work``: a wait is told of after 60 s, and an error after the deadline."""
+        """Wait for ``work``: warn after 60 s, and raise an error after the deadline."""
         begun, patience, timeout = time.monotonic(), Patience(), self._timeout.total_seconds()
         while work is not None:
             left = timeout - (time.monotonic() - begun)
@@ -226,7 +227,7 @@ class Agreement:
                     )
 
     def _lost(self, what: str, error: RuntimeError) -> RemoteError:
-        """Say that the others did not come."""
+        """Return the error for ranks that did not come."""
         return RemoteError(
             f"rank {self.rank} waited at most {self._timeout.total_seconds():g} s for {what}; "
             f"one of the {self.world_size} ranks is late, stopped, or takes other steps "
@@ -235,12 +236,12 @@ class Agreement:
 
 
 def _joined(changes: Sequence[bytes] | deque[bytes]) -> bytes:
-    """Make one JSON list of many values."""
+    """Join the JSON of several changes into one JSON list."""
     return b"[" + b",".join(changes) + b"]"
 
 
 def _length(changes: Sequence[bytes]) -> int:
-    """Return the length of what `_joined` would make."""
+    """Return the length of what `_joined` would return."""
     return sum(map(len, changes)) + max(0, len(changes) - 1) + 2
 
 

@@ -1,9 +1,8 @@
-"""WeightsController: the weights that a run follows, and all who may change them while it runs.
+"""WeightsController: the weights of a run, and every way to change them while it runs.
 
-What holds at a step stands in the weights log alone. Changes come into it when the steps that they
-are for are planned, and never later: from a schedule, from a call, from sources that rank 0 looks
-behind, and from clusters that are used up. Several ranks hear of them at the same step
-(`Agreement`).
+The weights log alone says which weights hold at a step. Changes come from a schedule, from a call,
+from sources that rank 0 polls, and from clusters that are used up. Each is logged when its step is
+planned, and never later. Several ranks learn of it at the same step (`Agreement`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,15 +24,15 @@ logger = get_logger(__name__)
 
 
 class WeightsController:
-    """The log of a run, on one rank, and how it grows.
+    """Keeps the weights log of a run on one rank.
 
     Args:
-        rows: Rows of an epoch by cluster, in the order of the manifest; a cluster of none can have
-            no weight.
-        log: What holds already.
-        why_none: What a cluster without a row lacks, for messages,
-        longest: and the tokens of the longest row that it could have.
-        agreement: How ranks agree; None: there is one rank, or all make the same calls.
+        rows: Rows of an epoch by cluster, in the order of the manifest; a cluster with 0 rows can
+            have no weight.
+        log: The changes so far.
+        why_none: Why a cluster has no row, for messages.
+        longest: Tokens of the longest row that each cluster could give, for messages.
+        agreement: Shares changes among ranks; None: there is one rank, or all make the same calls.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class WeightsController:
         self._sources: list[WeightsSource] = []
 
     def begin(self, start: Mixture | Schedule | None, default: Callable[[], Mixture]) -> None:
-        """Begin the log with ``start``, or else ``default()``, or check that it began with that.
+        """Begin the log with ``start`` or else ``default()``; check it if it has begun already.
 
         Raises:
             InvalidDataError: Weights do not fit the clusters, or the log began with others.
@@ -78,7 +77,7 @@ class WeightsController:
             self.check(Mixture.of(record.weights))
 
     def open(self, sources: Iterable[WeightsSource]) -> None:
-        """Ask ``sources`` from now on; on rank 0."""
+        """Poll ``sources`` from now on; on rank 0."""
         self._sources += sources
 
     def check(self, mixture: Mixture) -> None:
@@ -93,10 +92,11 @@ class WeightsController:
                 )
 
     def ahead(self, step: int, count: int) -> tuple[NDArray[np.int64], int]:
-        """Weights of at most ``count`` steps from ``step`` on, which are planned next.
+        """Return the weights of at most ``count`` steps from ``step`` on, which are planned next.
 
-        Returns them as `WeightsLog.table` does, int64 ``[1 or n, K]`` in the order of the clusters,
-        and n, at most ``count``. From now on nothing can change what holds in these steps.
+        Returns the weights as `WeightsLog.table` does, int64 ``[1 or n, K]`` in the order of the
+        clusters, and n, the number of steps. After that nothing can change the weights of these
+        steps.
 
         Raises:
             IntegrityError: Another rank follows another log, or is at another step.
@@ -113,12 +113,12 @@ class WeightsController:
         if self._schedule is not None:
             self._schedule.extend(self.log, step, step + 1)
             if (later := self._schedule.after(step)) is not None:
-                # Not before it is due: a cap may come in between.
+                # Not earlier: a cap may come in between.
                 count = min(count, later - step)
         return self.log.table(step, count, self.names), count
 
     def change(self, change: WeightsUpdate, step: int, at_step: int | None) -> int:
-        """Change the weights, ``step`` being the next one; return from which step on they hold.
+        """Change the weights, where ``step`` is the next one; return the step from which they hold.
 
         Raises:
             UsageError: ``at_step`` has been served, lies before a change that is logged, or cannot
@@ -144,7 +144,7 @@ class WeightsController:
         return at_step
 
     def cap(self, names: Sequence[str], step: int, why: str) -> bool:
-        """Give ``names`` nothing more from ``step`` on; return False if nothing would be left."""
+        """Give ``names`` no rows from ``step`` on; return False if no cluster would have weight."""
         left = {n for n, w in self.log.mixture(step).weights.items() if w > 0} - {*names}
         if not left:
             return False
@@ -152,9 +152,9 @@ class WeightsController:
         return True
 
     def adopt(self, records: tuple[WeightsRecord, ...], step: int) -> None:
-        """Follow the history of a state saved at ``step``: check it against the file, or take it.
+        """Follow the history of a state saved at ``step``: check the log by it, or copy it.
 
-        The file may go on after the state was saved; what the state knows must be the same.
+        The file may have records that came after the state was saved; those before must be equal.
 
         Raises:
             InvalidDataError: The log has another history.
@@ -181,7 +181,7 @@ class WeightsController:
             )
 
     def _follow(self, change: WeightsUpdate, step: int) -> None:
-        """Log a change that the ranks agreed on; what cannot be is refused on all of them."""
+        """Log a change that the ranks agreed on; all ranks refuse the same changes."""
         try:
             self.check(change.mixture)
             self.log.append(change.mixture, step, change.why, change.ramp)

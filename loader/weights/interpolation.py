@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from climbstream.loader.formats.mixture import ONE
 
 MOST_STEPS = 10**9
-"""Longest ramp: a remainder times a step still fits into an int64."""
+"""Longest ramp, in steps: a remainder times a step still fits into an int64."""
 
 _HALF = (ONE.bit_length() - 1) // 2
 
@@ -18,7 +18,7 @@ _HALF = (ONE.bit_length() - 1) // 2
 def interpolate(
     start: NDArray[np.int64], end: NDArray[np.int64], steps: int, at: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Weights after ``at`` of ``steps`` steps from ``start`` to ``end`` in a straight line.
+    """Weights after ``at`` of ``steps`` steps on a straight line from ``start`` to ``end``.
 
     ``start`` and ``end`` are int64 ``[K]`` with sum `ONE`; ``at``, int64 ``[n]``, lies in 0 to
     ``steps``, at most `MOST_STEPS`. Returns int64 ``[n, K]``: ``start`` at 0, ``end`` at ``steps``,
@@ -37,7 +37,7 @@ def without_clusters(weights: NDArray[np.int64], out: NDArray[np.bool_]) -> NDAr
     """
     kept = np.where(out, 0, weights)
     total = np.maximum(kept.sum(axis=1, keepdims=True), 1)
-    # kept * ONE / total in two steps of 20 bits, as 80 bits do not fit.
+    # kept * ONE / total takes two steps of 20 bits, as the product has 80 bits.
     high, rest = np.divmod(kept << _HALF, total)
     low, rest = np.divmod(rest << _HALF, total)
     return _give_out((high << _HALF) + low, rest)
@@ -47,7 +47,7 @@ def _give_out(weights: NDArray[np.int64], left: NDArray[np.int64]) -> NDArray[np
     """Add 1 to the largest of ``left`` in each row until it sums to `ONE`; never where it is 0."""
     missing = ONE - weights.sum(axis=1)
     clusters = weights.shape[1]
-    # With the index in it no two are the same, and the order within a tie is kept.
+    # The index in the key makes all keys different, and keeps the order of equals.
     key = left * clusters + np.arange(clusters - 1, -1, -1)
     least = np.sort(key, axis=1)[np.arange(len(key)), -np.clip(missing, 1, clusters)]
     chosen = (key >= least[:, None]) & (left > 0) & (missing > 0)[:, None]

@@ -1,9 +1,9 @@
 """WeightsLog: the mixtures of a run over time, append-only, numbered and hash-chained.
 
 A record takes effect at the step it names and stays until the next one does. Each carries the
-hash of the one before, so a single hash in a checkpoint vouches for the whole history, and two
-ranks that compare one hash know that they follow the same weights. The record in force at a step
-is found by bisection, and says all that is to know about the weights there.
+hash of the one before. So one hash in a checkpoint proves the whole history, and two ranks that
+compare one hash know that they follow the same weights. The record in force at a step is found by
+bisection, and alone determines the weights there.
 """
 
 from bisect import bisect_right
@@ -24,7 +24,7 @@ from .record import Trajectory, WeightsRecord, check_chain
 __all__ = ["WeightsLog", "WeightsRecord", "check_chain"]
 
 _COMPILED = 8
-"""Records whose integers are kept: those around the steps that are planned and served."""
+"""Number of records whose integers are kept: those around the steps that are planned and served."""
 
 
 class WeightsLog:
@@ -50,7 +50,7 @@ class WeightsLog:
 
     @classmethod
     def open(cls, path: Path, *, write: bool) -> Self:
-        """Read the log at ``path``, if there is one yet; with ``write``, `append` goes there too.
+        """Read the log at ``path``, if there is one; with ``write``, `append` writes to it too.
 
         Raises:
             InvalidDataError: A line is no record.
@@ -73,7 +73,7 @@ class WeightsLog:
 
     @property
     def head(self) -> str:
-        """Hash of the last record, which vouches for all; empty if there is none."""
+        """Hash of the last record, which proves all records; empty if there is none."""
         return self.records[-1].hash if self.records else ""
 
     @property
@@ -82,7 +82,7 @@ class WeightsLog:
         return self.records[-1].capped if self.records else ()
 
     def append(self, mixture: Mixture, at_step: int, why: str, ramp: int = 0) -> WeightsRecord:
-        """Add a record, to ``mixture`` in ``ramp`` steps (0: at once), and make it last.
+        """Append a record that reaches ``mixture`` in ``ramp`` steps (0: at once).
 
         Raises:
             UsageError: ``at_step`` lies before the last record's; the ramp is too long, or the
@@ -92,7 +92,7 @@ class WeightsLog:
         return self._add(WeightsRecord.after(last, mixture, at_step, why, ramp))
 
     def cap(self, names: Iterable[str], at_step: int, why: str) -> WeightsRecord:
-        """Add a record from which on ``names`` get nothing more, besides those capped before.
+        """Append a record that gives ``names`` nothing, and nothing to clusters capped before.
 
         Raises:
             UsageError: ``at_step`` lies before the last record's, or nothing would be left.
@@ -130,7 +130,7 @@ class WeightsLog:
         return self.records[self._find(step)]
 
     def since(self, step: int) -> list[WeightsRecord]:
-        """Return the record in force at ``step`` and those after it: all that a state needs."""
+        """Return the record in force at ``step`` and those after it: what a state needs."""
         return self.records[self._find(step) :]
 
     def mixture(self, step: int) -> Mixture:
@@ -170,7 +170,7 @@ class WeightsLog:
         return np.concatenate(parts)
 
     def _find(self, step: int) -> int:
-        """Position of the record in force at ``step``."""
+        """Return the index of the record in force at ``step``."""
         found = bisect_right(self._at_steps, step) - 1
         if found < 0:
             begins = f"step {self._at_steps[0]}" if self.records else "no step, it is empty"
@@ -178,7 +178,7 @@ class WeightsLog:
         return found
 
     def _rows(self, found: int, step: int, count: int, names: Sequence[str]) -> NDArray[np.int64]:
-        """Weights of record ``found`` for steps within it, ``[count or 1, K]``."""
+        """Weights of record number ``found`` for steps within it, ``[count or 1, K]``."""
         way, places = self._compile(self.records[found], names)
         rows = way.rows(step, count)
         result = np.zeros((len(rows), len(names)), np.int64)
@@ -188,7 +188,7 @@ class WeightsLog:
     def _compile(
         self, record: WeightsRecord, names: Sequence[str]
     ) -> tuple[Trajectory, NDArray[np.int64]]:
-        """Return the integers of ``record``, and the place of each in ``names``."""
+        """Return the integers of ``record``, and the index of each in ``names``."""
         if self._names != names:
             self._names = list(names)
             self._index = {name: place for place, name in enumerate(names)}

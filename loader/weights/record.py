@@ -1,8 +1,8 @@
 """WeightsRecord: one change of weights; a line of the log.
 
-Each record says by itself what holds from its step on: a ramp carries the weights that it starts
-from, and all carry the clusters that have used up their epochs. So weights at a step are a
-function of one record, and a state needs none that came before.
+Each record alone determines the weights from its step on: a ramp carries the weights that it starts
+from, and every record carries the clusters that have used up their epochs. So a state needs no
+earlier record.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ KINDS = ("set", "ramp", "cap")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsRecord:
-    """One line of the log; a field that is empty is left out of it."""
+    """One line of the log; fields that are empty are not written."""
 
     v: Count
     """Number of the record, from 0."""
@@ -35,7 +35,7 @@ class WeightsRecord:
     """``set``: the weights hold at once. ``ramp``: after ``steps`` steps in a straight line.
     ``cap``: as the record before, without the clusters that are ``capped``."""
     weights: dict[str, int | float]
-    """What was asked for, capped or not; on the way there also those that come down to 0."""
+    """Weights that were asked for, also of capped clusters; in a ramp also those that fall to 0."""
     why: str
     prev: str
     """Hash of the record before; empty for the first."""
@@ -45,13 +45,13 @@ class WeightsRecord:
     start: tuple[Count, ...] = ()
     """Weights at ``at_step`` in units of 1 / `ONE`, in the order of the sorted names."""
     capped: tuple[str, ...] = ()
-    """Every cluster that has used up its epochs so far: the others share what it would get."""
+    """Every cluster that has used up its epochs so far; the others share its weight."""
 
     @classmethod
     def after(
         cls, prev: Self | None, mixture: Mixture, at_step: int, why: str, ramp: int = 0
     ) -> Self:
-        """Make the record that follows ``prev``: to ``mixture`` in ``ramp`` steps.
+        """Make the record that follows ``prev`` and reaches ``mixture`` in ``ramp`` steps.
 
         Raises:
             UsageError: A ramp has nothing to start from, or is too long; or only clusters that
@@ -97,7 +97,7 @@ class WeightsRecord:
 
     @classmethod
     def _make(cls, prev: Self | None, **content: Any) -> Self:
-        """Number, chain and hash a record; what is capped stays so."""
+        """Number, chain and hash a record; capped clusters stay capped."""
         body: dict[str, Any] = {
             "v": prev.v + 1 if prev else 0,
             "prev": prev.hash if prev else "",
@@ -114,12 +114,12 @@ class WeightsRecord:
         return cls(**body, hash=hash_json(bare._content()))
 
     def _left(self) -> bool:
-        """Whether a cluster that is not capped has weight in the end."""
+        """Whether a cluster that is not capped has weight at the end."""
         capped = set(self.capped)
         return any(w > 0 for name, w in self.weights.items() if name not in capped)
 
     def _content(self) -> dict[str, Any]:
-        """Return what the hash is of."""
+        """Return the content that is hashed."""
         value = self.to_json()
         del value["hash"]
         return value
@@ -135,7 +135,7 @@ class WeightsRecord:
         """Read what `to_json` gave, and check its hash.
 
         Raises:
-            InvalidDataError: It is no such record.
+            InvalidDataError: ``value`` is no record.
             IntegrityError: Its hash is not that of its content.
         """
         record = convert(value, cls, "record of weights")
@@ -143,7 +143,7 @@ class WeightsRecord:
         if record.kind not in KINDS:
             raise InvalidDataError(f"record {record.v} is of unknown kind {short(record.kind)}")
         if record._content() | {"hash": record.hash} != value:
-            raise InvalidDataError(f"record {record.v} has a field that says nothing")
+            raise InvalidDataError(f"record {record.v} has a field that it does not need")
         if record.hash != hash_json(record._content()):
             raise IntegrityError(f"record {record.v} of the weights log does not match its hash")
         if fault := record._fault():
@@ -151,7 +151,7 @@ class WeightsRecord:
         return record
 
     def _fault(self) -> str:
-        """Say what does not fit together; nothing, if all does."""
+        """Say which fields contradict each other; empty if none do."""
         if self.steps > MOST_STEPS or (self.kind, self.steps > 0) in (
             ("set", True),
             ("ramp", False),
@@ -165,7 +165,7 @@ class WeightsRecord:
         return ""
 
     def units(self, step: int) -> dict[str, int]:
-        """Return the weights above 0 in force at ``step``, in units of 1 / `ONE`; they sum to it.
+        """Return the weights above 0 in force at ``step``, as integers that sum to `ONE`.
 
         ``step`` lies between this record and the next.
         """
@@ -175,7 +175,7 @@ class WeightsRecord:
         return {name: n for name, n in found if n}
 
     def _line(self, step: int) -> NDArray[np.int64]:
-        """Weights at ``step`` if nothing were capped."""
+        """Weights at ``step`` if no cluster were capped."""
         way = Trajectory.of(self)
         at = np.array([step - self.at_step], np.int64)
         found: NDArray[np.int64] = interpolate(way.start, way.end, self.steps, at)[0]
@@ -183,13 +183,13 @@ class WeightsRecord:
 
 
 def _needed(default: Any, value: Any) -> bool:
-    """Whether a field with ``value`` stands in the record."""
+    """Whether a field with ``value`` is written."""
     return default is MISSING or value != default
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """The integers of a record, in the order of its sorted names: ``[k]``."""
+    """The weights of a record as integers, in the order of its sorted names: ``[k]``."""
 
     at_step: int
     steps: int
@@ -199,7 +199,7 @@ class Trajectory:
 
     @classmethod
     def of(cls, record: WeightsRecord) -> Self:
-        """Work out the integers of ``record``."""
+        """Compute the integers of ``record``."""
         names, capped = sorted(record.weights), set(record.capped)
         # Sorted, so that ties fall alike whatever the order in the shards or in the file.
         end = integer_weights(np.array([record.weights[name] for name in names], np.float64))
@@ -217,7 +217,7 @@ class Trajectory:
         if not self.out.any():
             return way
         rows = without_clusters(way, self.out)
-        # On the way from a capped cluster to one that has nothing yet, nothing is left.
+        # Between a capped cluster and one that has no weight yet, the sum can be 0.
         rows[~rows.any(axis=1)] = without_clusters(self.end[np.newaxis], self.out)[0]
         return rows
 

@@ -1,4 +1,4 @@
-"""UpdateRequest: other weights, as they are asked of a run through a file in its folder."""
+"""UpdateRequest: other weights, asked of a run through a file in its folder."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,19 +16,20 @@ from .update import WeightsUpdate
 LOG = "weights.jsonl"
 REQUEST = "weights.request.json"
 CLUSTERS = "weights.clusters.json"
-"""Files in the folder of a run: what holds, what is asked for, and which clusters may be named."""
+"""Files in the folder of a run: its weights log, the request, and the clusters that may be
+named."""
 
 _NAMED = 30
-"""Clusters that a message lists."""
+"""Number of clusters that a message lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateRequest:
-    """A change, and the record that was the last of the log when it was asked for."""
+    """A change of weights, and the last record of the log when it was asked for."""
 
     change: WeightsUpdate
     after: str | None = None
-    """Hash of that record. None: follow the change whatever came in between."""
+    """Hash of that record; None: apply the change whatever was logged in between."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as JSON values: those of its change, with ``after``."""
@@ -39,7 +40,7 @@ class UpdateRequest:
         """Read what `to_json` gave, or any JSON of a mixture.
 
         Raises:
-            InvalidDataError: It is no such object, or has a field that means nothing.
+            InvalidDataError: ``value`` is no such object, or has an unknown field.
         """
         if not isinstance(value, dict) or "weights" not in value:
             return cls(WeightsUpdate.from_json(value))
@@ -74,14 +75,14 @@ def has_begun(run: Path) -> bool:
 
 
 def write_clusters(request: Path, names: Sequence[str]) -> None:
-    """Say beside the file ``request`` which clusters it may name, where `climb weights` looks."""
+    """Write the names that ``request`` may use beside it, where `climb weights` reads them."""
     path = request.with_name(CLUSTERS)
     if request.name == REQUEST and (not path.exists() or read_clusters(path.parent) != [*names]):
         write_json(path, [*names])
 
 
 def read_clusters(run: Path) -> list[str]:
-    """Read what `write_clusters` wrote; nothing if there is no such file.
+    """Read the names that `write_clusters` wrote; empty if there is no such file.
 
     Raises:
         InvalidDataError: It is no list of names.
@@ -103,16 +104,16 @@ def with_named_weights(
     only: bool = False,
     clusters: Collection[str] = (),
 ) -> Mixture:
-    """Say what becomes of all weights when those of some clusters are ``named``.
+    """Return the weights of all clusters after some are set to ``named``.
 
-    The others share what is left, in the proportion that they have by the last record. With
-    ``only`` they get nothing, and what is named is scaled. ``clusters`` are those of the shards:
-    the log does not name one that never had weight.
+    The others share the rest, in the proportion of the last record. With ``only`` they get nothing,
+    and ``named`` is scaled to sum to 1. ``clusters`` are those of the shards: the log does not name
+    a cluster that never had weight.
 
     Raises:
         UsageError: There is no such cluster, or it is used up; the weights sum to more than 1, or
-            to less with nobody to share the rest.
-        InvalidDataError: A weight is no weight.
+            to less and no other cluster can take the rest.
+        InvalidDataError: A weight is negative, infinite or no number.
     """
     known = sorted({*clusters, *(name for record in log.records for name in record.weights)})
     if unknown := [name for name in named if name not in known]:
@@ -131,7 +132,7 @@ def with_named_weights(
 
 
 def _no_cluster(unknown: Sequence[str], known: Sequence[str], *, complete: bool) -> str:
-    """Say that there is no such cluster; without ``complete`` those that had weight are known."""
+    """Return the message for unknown clusters; without ``complete``, ``known`` lacks some."""
     more = f"; a loader with weights_file={REQUEST} lets any be named"
     return (
         f"there is no cluster {some_names(unknown)} in the weights log; there are "
@@ -140,7 +141,7 @@ def _no_cluster(unknown: Sequence[str], known: Sequence[str], *, complete: bool)
 
 
 def write_request(run: Path, change: WeightsUpdate, after: str) -> Path:
-    """Leave a request in the folder of ``run``, whole or not at all, and return its file."""
+    """Write a request into the folder ``run``, whole or not at all, and return its file."""
     path = run / REQUEST
     write_json(path, UpdateRequest(change, after).to_json())
     return path

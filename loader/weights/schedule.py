@@ -15,7 +15,7 @@ from .log import WeightsLog
 from .update import WeightsUpdate
 
 Entry = tuple[int, Mixture | Mapping[str, float]] | tuple[int, Mixture | Mapping[str, float], int]
-"""Step, weights, and steps of the ramp to them if they do not hold at once."""
+"""Step, weights, and the steps of a ramp to them if they do not hold at once."""
 
 _WHY = "schedule"
 _MOST_STEP = 1 << 53
@@ -25,8 +25,8 @@ _MOST_STEP = 1 << 53
 class Schedule:
     """Changes of the weights by the step at which each begins: ascending, the first at step 0.
 
-    They go into the log when the steps that they are for are planned, not all at the start: so
-    weights may still be changed, and clusters capped, in between.
+    Each change is logged when its step is planned, not all at the start. So weights may still be
+    changed, and clusters capped, in between.
 
     >>> cosmos = Schedule.of([(0, {"web": 0.75, "code": 0.25}), (1000, {"code": 1}, 500)])
     >>> [(step, change.ramp) for step, change in cosmos.changes]
@@ -46,10 +46,11 @@ class Schedule:
 
     @classmethod
     def of(cls, entries: Iterable[Entry], *, others: str | None = None) -> Self:
-        """Read ``(step, weights)`` and ``(step, weights, steps of the ramp)``.
+        """Make a schedule of entries ``(step, weights)`` or ``(step, weights, steps of the ramp)``.
 
-        Weights sum to 1, or ``others`` says what is meant. ``scale``: they are scaled, and who is
-        not named gets nothing. ``keep``: who is not named shares the rest as in the entry before.
+        Weights sum to 1, unless ``others`` says what the clusters get that an entry does not name.
+        ``scale``: nothing, and the named weights are scaled to sum to 1. ``keep``: the rest, in the
+        proportion of the entry before.
 
         Raises:
             UsageError: They are not in order, or do not begin at step 0 with weights that are set.
@@ -61,7 +62,7 @@ class Schedule:
             read.append(_read(number, entry, others, now))
         changes = tuple(read)
         if not changes:
-            raise UsageError("a schedule without entries says nothing; name weights for step 0")
+            raise UsageError("a schedule needs an entry; name weights for step 0")
         if changes[0][0] != 0 or changes[0][1].ramp:
             raise UsageError(
                 f"a schedule begins with weights set for step 0, not with step {changes[0][0]} "
@@ -121,13 +122,13 @@ class Schedule:
         return next((at for at, _ in self.changes if at > step), None)
 
     def extend(self, log: WeightsLog, start: int, end: int) -> None:
-        """Append to ``log`` what takes effect in steps ``start`` to ``end`` - 1.
+        """Append to ``log`` the changes that begin in steps ``start`` to ``end`` - 1.
 
-        What the log holds already, as after a restart, is not appended again.
+        A change that the log has already, as after a restart, is not appended again.
 
         Raises:
-            UsageError: The log goes on beyond such a step without it; or only clusters that are
-                capped have weight.
+            UsageError: The log has records after such a step but not the change; or only capped
+                clusters have weight.
         """
         for step, change in self.changes:
             if start <= step < end and not _holds(log, step, change):
@@ -154,7 +155,7 @@ def _read(
 
 
 def _holds(log: WeightsLog, step: int, change: WeightsUpdate) -> bool:
-    """Whether ``change`` stands in ``log``; none of the schedule is found but in its place."""
+    """Whether ``change`` is in ``log`` at its step."""
     if not log.records or step < log.records[0].at_step:
         return False
     wanted = {name: w for name, w in change.mixture.weights.items() if w > 0}

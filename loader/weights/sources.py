@@ -1,8 +1,8 @@
-"""Sources of updates: how the outside world changes the weights of a running job.
+"""Sources of updates: a file or a function that changes the weights of a running job.
 
-Only rank 0 looks. What a source holds is not to be trusted: it may be torn, huge, nested deeply,
-a pipe that nobody writes to, weights for clusters that are not there. Whatever it is, nothing is
-raised, the weights stay as they are, and the reason is said once.
+Only rank 0 reads them, and does not trust them: a file may be half written, huge, deeply nested, a
+pipe that nobody writes to, or name clusters that do not exist. In each of these cases nothing is
+raised, the weights stay as they are, and the reason is logged once.
 """
 
 import math
@@ -26,25 +26,25 @@ from .update import WeightsUpdate
 logger = get_logger(__name__)
 
 LARGEST = 1 << 20
-"""Bytes of a request."""
+"""Largest request, in bytes."""
 _SETTLED = 2_000_000_000
-"""Age of a time stamp, in ns, from which on another write would have given another one."""
+"""Age of a time stamp, in ns, from which on another write is sure to have another time stamp."""
 _REASON = 400
-"""Characters of a reason: a source must not fill the output of a job."""
+"""Longest reason, in characters: a source must not fill the output of a job."""
 
 Check = Callable[[Mixture], None]
-"""Raises `ClimbError` if the weights cannot be followed."""
+"""Raises `ClimbError` if a run cannot use these weights."""
 
 
 class WeightsSource(Protocol):
-    """Where weights are asked for while a run goes on; rank 0 looks there before it plans steps."""
+    """A place where weights are asked for during a run; rank 0 polls it before it plans steps."""
 
     def poll(self, step: int, log: WeightsLog) -> WeightsUpdate | None:
-        """Return the change that is newly asked for before step ``step``; ``log`` holds so far."""
+        """Return a change asked for since the last poll, for ``step`` or later; None: none."""
 
 
 class WeightsFile:
-    """A file of JSON in which other weights are asked for; see `UpdateRequest`."""
+    """A JSON file in which other weights are asked for; see `UpdateRequest`."""
 
     def __init__(self, path: Path, check: Check) -> None:
         self.path = path
@@ -53,10 +53,10 @@ class WeightsFile:
         self._looked = False
 
     def poll(self, _step: int, log: WeightsLog) -> WeightsUpdate | None:
-        """Return the change that is newly asked for; one `stat` while the file stays the same.
+        """Return a change asked for since the last poll; one `stat` if the file is the same.
 
-        What lay there at the first look is followed only if it names the last record of ``log``
-        as the one it comes after: then it was asked of this run while nobody looked.
+        A file that exists at the first poll is applied only if its ``after`` names the last record
+        of ``log``: then it was asked of this run while the job was down.
         """
         first, self._looked = not self._looked, True
         try:
@@ -73,7 +73,7 @@ class WeightsFile:
         return request.change
 
     def _check_order(self, request: UpdateRequest, log: WeightsLog, *, first: bool) -> None:
-        """Raise `InvalidDataError` if the request was made for another state of affairs."""
+        """Raise `InvalidDataError` if the request was made after another record than the last."""
         if first and request.after != log.head:
             raise InvalidDataError(
                 "it lay there before the run began; write it anew if it is still wanted"
@@ -85,11 +85,11 @@ class WeightsFile:
             )
 
     def _read_new(self) -> bytes | None:
-        """Return what the file holds, if that is new; None if it is not, or there is no file.
+        """Return the request if the file is new; None if it is not, or there is no file.
 
         Raises:
-            InvalidDataError: It is new, and no file, or too large.
-            OSError: It is new, and cannot be read.
+            InvalidDataError: The file is new, and is too large or no regular file.
+            OSError: The file is new, and cannot be read.
         """
         identity: tuple[int, ...] = ()
         data, fault = b"", None
@@ -104,7 +104,7 @@ class WeightsFile:
             return None
         except (InvalidDataError, OSError) as error:
             fault = error
-        # Two writes within one tick of the clock can differ in nothing but what they wrote.
+        # Two writes within one tick of the clock may differ only in their content.
         seen = identity, hash_bytes(repr(fault).encode() if fault else data)
         if seen == self._seen:
             return None
@@ -115,9 +115,9 @@ class WeightsFile:
 
 
 class WeightsCallable:
-    """A function of the step that returns other weights, or None to let them be.
+    """A function of the step that returns other weights, or None to keep the present ones.
 
-    Weights that it returned the last time are no change.
+    The same weights as last time are no change.
     """
 
     def __init__(
@@ -129,10 +129,10 @@ class WeightsCallable:
         self._said: type[Exception] | None = None
 
     def poll(self, step: int, log: WeightsLog) -> WeightsUpdate | None:
-        """Return the change that the function wants at ``step``.
+        """Return the change that the function wants at ``step``; None: no change.
 
-        An error in it is said when it first occurs, and again only after it has returned weights
-        or failed in another way.
+        An error in the function is logged when it first occurs, and again only after the function
+        has returned weights or failed in another way.
         """
         try:
             given = self._function(step)
@@ -154,7 +154,7 @@ class WeightsCallable:
 
 
 def _returned(weights: Mixture | Mapping[str, float]) -> Mixture:
-    """Read what a function returned.
+    """Read the return value of the function.
 
     Raises:
         UsageError: The weights do not sum to 1.
@@ -172,7 +172,7 @@ def _returned(weights: Mixture | Mapping[str, float]) -> Mixture:
 
 
 def read_request(path: Path) -> UpdateRequest:
-    """Read the request at ``path``, whoever wrote it.
+    """Read the request at ``path``; its content is not trusted.
 
     Raises:
         InvalidDataError: It is none.
@@ -188,27 +188,27 @@ def _check_left(mixture: Mixture, log: WeightsLog) -> None:
 
 
 def _fingerprint(log: WeightsLog) -> str:
-    """Fingerprint of what was last asked for: after a restart that is what is in force."""
+    """Fingerprint of the weights that were last asked for; after a restart, those in force."""
     return Mixture.of(log.records[-1].weights).fingerprint if log.records else ""
 
 
 def _identity(found: os.stat_result) -> tuple[int, ...]:
-    """Return what tells one version of a file from another."""
+    """Return numbers that tell one version of a file from another."""
     who = (found.st_dev, found.st_ino, found.st_mode)
-    # The time stamps of a folder or device change while it stays as useless as it was.
+    # The time stamps of a folder or device change though it stays no file.
     return (*who, found.st_mtime_ns, found.st_size) if stat.S_ISREG(found.st_mode) else who
 
 
 def _settled(found: os.stat_result) -> bool:
-    """Whether a later write would show in the time stamp."""
+    """Whether any later write would change the time stamp."""
     return not stat.S_ISREG(found.st_mode) or time.time_ns() - found.st_mtime_ns > _SETTLED
 
 
 def _read(path: Path, found: os.stat_result) -> bytes:
-    """Read a regular file of at most `LARGEST` bytes; nothing else is as much as opened."""
+    """Read a regular file of at most `LARGEST` bytes; anything else is not even opened."""
     if not stat.S_ISREG(found.st_mode):
         raise InvalidDataError("it is no regular file; write JSON to a file and rename it to this")
-    # Should it become a pipe between the two, it is still not waited for.
+    # If it becomes a pipe between the two calls, opening it still does not wait.
     data = read_regular(path, LARGEST)
     if len(data) > LARGEST:
         raise InvalidDataError(
@@ -218,7 +218,7 @@ def _read(path: Path, found: os.stat_result) -> bytes:
 
 
 def _parse(data: bytes) -> UpdateRequest:
-    """Read the request in ``data``.
+    """Parse the request in ``data``.
 
     Raises:
         InvalidDataError: It is none.
@@ -227,6 +227,6 @@ def _parse(data: bytes) -> UpdateRequest:
 
 
 def _say(text: str) -> None:
-    """Say ``text``, whatever characters a stranger put into it."""
+    """Log ``text`` as one line, whatever characters it has."""
     shown = "".join(c if c.isprintable() else "\ufffd" for c in text[: _REASON + 1])
     logger.warning(shown if len(shown) <= _REASON else shown[:_REASON] + " …")

@@ -11,7 +11,7 @@ from climbstream.loader.formats.mixture import Mixture
 from .interpolation import MOST_STEPS
 
 _WHY = 500
-"""Longest reason, in characters: it stands in every state."""
+"""Longest reason, in characters: every saved state holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class WeightsUpdate:
 
     mixture: Mixture
     ramp: int = 0
-    """Steps of the straight way there; 0: at once."""
+    """Steps of the straight line to the weights; 0: they hold at once."""
     why: str = ""
 
     def __post_init__(self) -> None:
@@ -49,7 +49,7 @@ class WeightsUpdate:
         """Read what `to_json` gave, or any JSON of a mixture; the version may be left out.
 
         Raises:
-            InvalidDataError: It is no such object, or has a field that means nothing.
+            InvalidDataError: ``value`` is no such object, or has an unknown field.
         """
         if not isinstance(value, Mapping) or "weights" not in value:
             return cls(Mixture.from_json(value))

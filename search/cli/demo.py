@@ -87,7 +87,7 @@ def demo(
     """Go the whole way on real text: build, search, and compare trained models.
 
     The found mixture, the token-share mixture and the uniform one are compared on held-out text of
-    one kind, in bits per byte. Run again after an interrupt, it goes on where it was.
+    one kind, in bits per byte. Run again after an interrupt, it continues where it stopped.
     """
     # Torch takes seconds, for which --help should not wait.
     from climbstream.search.experiments.compare import compare  # noqa: PLC0415

@@ -88,5 +88,5 @@ def join_job() -> Iterator[Job]:
         raise RemoteError(
             f"rank {rank} of {ranks} lost another one, or waited {seconds:g} s for it: "
             f"{str(error).splitlines()[0]}; see what the other ranks said, and run the same "
-            "command again, it goes on where it was (--task-timeout SECONDS sets how long)"
+            "command again; it continues where it stopped (--task-timeout SECONDS sets how long)"
         ) from error

@@ -201,7 +201,7 @@ def test_a_worker_that_is_killed_is_an_error_that_says_to_go_on(
         _, said = process.communicate(timeout=60)
     assert builder.orphans() == []
     assert process.returncode == 1
-    assert "was killed, for want of memory most likely; run the same command again" in said
+    assert "was killed, most likely because memory ran out; run the same command again" in said
     assert "Traceback" not in said
     builder.finish(out)
     assert_same_bytes(all_bytes(out), uninterrupted[0])

@@ -94,7 +94,10 @@ def test_stop_ends_the_iteration_at_the_first_cap(open_loader, capsys):
     loader = open_loader(on_exhausted="stop")
     assert len(list(loader)) == 22
     assert next(loader, None) is None
-    assert "step 22: the data ends, for want of c02 after 1.458 epochs" in capsys.readouterr().err
+    assert (
+        "step 22: the data ends, as there is no more of c02 after 1.458 epochs"
+        in capsys.readouterr().err
+    )
 
 
 def test_an_error_names_the_step_the_cluster_and_the_remedy(open_loader):

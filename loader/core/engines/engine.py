@@ -1,7 +1,7 @@
 """Engine: where tasks run, in processes of this machine or on a Ray cluster.
 
-A task is a picklable function of one argument that may be run twice: what it writes, it writes
-whole or not at all. So every engine gives the same bytes.
+A task is a picklable function of one argument. It may be run twice: it writes each file whole or
+not at all. So every engine gives the same bytes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,10 +30,10 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
     ) -> Iterator[tuple[T, R]]:
-        """Give (task, result) for each task, as they end; the first error ends the work.
+        """Yield (task, result) for each task, as they end; the first error ends the work.
 
-        ``instead`` makes the result of a task that hung, or was lost with its process, again and
-        again; without it that is an error.
+        A task that hangs, or is lost with its process, is tried again. If that fails too,
+        ``instead`` makes its result; without ``instead`` it is an error.
         """
 
 
@@ -45,10 +45,10 @@ def open_engine(
     gpus: bool = False,
     preload: Sequence[str] = (),
 ) -> Engine:
-    """Open engine ``name`` of `ENGINES`; ``workers`` tasks run at a time.
+    """Open the engine named ``name``, one of `ENGINES`; it runs ``workers`` tasks at a time.
 
-    By default these are one a core; with ``gpus``, one a GPU where there are some. ``shared`` is a
-    file that every machine must see; ``preload`` as of `LocalEngine`.
+    The default is one task a core; with ``gpus``, one a GPU if the machine has some. ``shared`` is
+    a file that every machine must see; ``preload`` is that of `LocalEngine`.
     """
     if name == "ray":
         return RayEngine(workers, shared, gpus=gpus)
@@ -63,9 +63,9 @@ def run_stage(
     tasks: Iterable[T],
     instead: Callable[[T, ClimbError], int] | None = None,
 ) -> None:
-    """Run a stage; ``function`` returns how many units of work a task was.
+    """Run the tasks of a stage and show progress; ``function`` returns the units of work of a task.
 
-    ``instead`` as of `Engine.run`.
+    ``instead`` is that of `Engine.run`.
     """
     with Progress(what, None, unit) as progress:
         for _, done in engine.run(function, tasks, instead):

@@ -1,11 +1,10 @@
-"""Work in processes of this machine: tasks in, results out, in any order.
+"""Local engine: runs tasks in processes of this machine; results come in any order.
 
 A task is a picklable function of one argument that writes its result whole or not at all, so a
 killed run can simply be run again. Processes end with their parent, also when it is killed.
 
 A process that uses no CPU time for `task_timeout` seconds, because it is stopped or waits for a
-disk, is killed, and its task is tried once more in a fresh one. How long a task computes has no
-bound.
+disk, is killed, and its task is tried once more in a fresh one. A task may compute for any time.
 """
 
 import multiprocessing
@@ -40,7 +39,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _TICK = 1.0
-"""Seconds between two looks at the processes, at most."""
+"""Longest pause between two looks at the processes, in seconds."""
 _START = 60.0
 """Seconds that a process may take until its first sign of life, at least."""
 _GRACE = 5.0
@@ -48,18 +47,18 @@ _GRACE = 5.0
 _TRIES = 2
 
 _number = 0
-"""Of this process among those of its pool."""
+"""Number of this process in its pool."""
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def own_device() -> str:
-    """Name the device that this process computes on: a GPU in turn with the others, or the CPU.
+    """Name the device that this process computes on: one GPU of this node, or the CPU.
 
-    The others are those of a pool, or of torchrun on this node.
+    The processes of a pool, or of torchrun on this node, take its GPUs in turn.
     """
     number = int(os.environ.get("LOCAL_RANK", _number))
     return f"cuda:{number % gpus}" if (gpus := _gpus()) else "cpu"
@@ -92,11 +91,11 @@ class _Answer:
     result: Any = None
     error: BaseException | None = None
     lost: bool = False
-    """Its process ended under it."""
+    """Whether its process ended before the job did."""
 
 
 class _Worker:
-    """A process, and the thread that speaks with it: a stopped process blocks that thread alone."""
+    """A process, and a thread that talks to it: a stopped process blocks only that thread."""
 
     def __init__(
         self, context: Any, number: int, answers: "queue.SimpleQueue[tuple[_Worker, _Answer]]"
@@ -106,7 +105,7 @@ class _Worker:
         self.began = False
         """Whether the process was ready for a job."""
         self.silent = 0.0
-        """Seconds that this process saw pass without a sign of life."""
+        """Seconds without a sign of life, not counting those in which this process was stopped."""
         self._seen = 0.0
         self._patience = Patience()
         self._answers = answers
@@ -126,7 +125,7 @@ class _Worker:
         self._jobs.put(job)
 
     def hangs(self, seconds: float) -> bool:
-        """Whether there was no sign of life for too long, now that ``seconds`` more have passed."""
+        """Whether it gave no sign of life for too long, ``seconds`` after the last look."""
         if (cpu := _cpu_time(self._process.pid)) > self._seen:
             self._seen, self.silent, self._patience = cpu, 0.0, Patience()
             return False
@@ -140,7 +139,7 @@ class _Worker:
         return self.silent >= limit
 
     def kill(self) -> None:
-        """Kill the process; unlike SIGTERM that ends one that is stopped, too."""
+        """Kill the process; unlike SIGTERM, that also ends a stopped one."""
         self._jobs.put(None)
         with suppress(AttributeError):  # it never began
             self._process.kill()
@@ -150,7 +149,7 @@ class _Worker:
         if self._process.pid is not None:
             self._process.join(seconds)
         if self._process.exitcode is None:
-            # Held by a disk. Python would wait for it when it exits.
+            # A disk blocks it, and Python would wait for it at exit.
             multiprocessing.process._children.discard(self._process)  # type: ignore[attr-defined]
 
     def _speak(self) -> None:
@@ -192,8 +191,8 @@ class LocalEngine:
     ) -> None:
         """Make a pool of ``workers`` processes.
 
-        By default these are one a core; with ``gpus``, one a GPU where there are some. ``preload``
-        names modules that tasks will import: once for all processes, and not in this one.
+        The default is one a core; with ``gpus``, one a GPU if the machine has some. ``preload``
+        names modules that tasks import: a helper imports them once for all processes.
         """
         self.workers = workers or (gpus and _gpus()) or cores()
         self._preload = preload
@@ -218,14 +217,14 @@ class LocalEngine:
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
     ) -> Iterator[tuple[T, R]]:
-        """Give (task, result) for each task, as they end; the first error ends the work.
+        """Yield (task, result) for each task, as they end; the first error ends the work.
 
         ``instead`` makes the result of a task that hung twice, or whose process was killed twice.
-        Without it that is an error, and a killed process is one at once: its memory will not
-        suffice the second time either.
+        Without ``instead`` a task that hung twice is an error, and so is one process that was
+        killed: most often it had too little memory, and would again.
 
         Raises:
-            ClimbError: A process was killed, by lack of memory most often; or a task hung.
+            ClimbError: A process was killed, or a task hung.
         """
         fresh = (_Job(function, task, number) for number, task in enumerate(tasks, start=1))
         again: list[_Job] = []
@@ -262,11 +261,11 @@ class LocalEngine:
         return [worker for worker in self._workers if worker.job]
 
     def _idle(self, function: Callable[..., Any]) -> _Worker:
-        """Return a worker without a job, a new one if need be."""
+        """Return a worker without a job; start one if needed."""
         if idle := [worker for worker in self._workers if not worker.job]:
             return idle[0]
         if not self._workers:
-            # Imports cost seconds; the server makes them once, and each process is a copy of it.
+            # Imports cost seconds; the server makes them once, and each process is forked from it.
             module = getattr(function, "func", function).__module__
             self._context.set_forkserver_preload(["__main__", module, *self._preload])
             _start_servers()
@@ -276,7 +275,7 @@ class LocalEngine:
         return self._workers[-1]
 
     def _wait(self) -> tuple[_Worker, _Answer | None]:
-        """Wait for the answer of a worker, or until one hangs: no answer."""
+        """Wait for the answer of a worker; return an empty answer if a worker hangs."""
         begun = seen = time.monotonic()
         patience = Patience()
         while True:
@@ -285,7 +284,7 @@ class LocalEngine:
                 if worker in self._workers:
                     return worker, answer
             now = time.monotonic()
-            # When this process is stopped itself, no time passes for its workers either.
+            # While this process is stopped, no time counts for its workers either.
             passed, seen = min(now - seen, 2 * _TICK), now
             busy = self._busy()
             if hanging := [worker for worker in busy if worker.hangs(passed)]:
@@ -297,7 +296,7 @@ class LocalEngine:
                 )
 
     def _hung(self, worker: _Worker) -> tuple[str, str]:
-        """Say what became of a worker that hung, and what to do."""
+        """Return how a hung worker ended, and the remedy."""
         return (
             f"{worker.name} computed nothing for {duration(worker.silent)}, as one that is "
             "stopped or waits for a disk, and was ended",
@@ -305,18 +304,18 @@ class LocalEngine:
         )
 
     def _killed(self, worker: _Worker) -> tuple[str, str]:
-        """Say what became of a worker whose process ended under it, and what to do."""
+        """Return how a worker ended whose process was killed, and the remedy."""
         if not worker.began:
-            # It ran the script of the caller, which began processes there too: Python forbids that.
+            # It ran the script of the caller, which started processes itself: Python forbids that.
             return (
                 f"{worker.name} ended before it could begin",
                 "a script has to call this under `if __name__ == '__main__':`, as each process "
                 "imports the script; if it does, there was too little memory",
             )
         return (
-            f"{worker.name} was killed, for want of memory most likely",
-            f"run the same command again with fewer than {self.workers} workers, it goes on where "
-            "it was",
+            f"{worker.name} was killed, most likely because memory ran out",
+            f"run the same command again with fewer than {self.workers} workers; it continues "
+            "where it stopped",
         )
 
     def _result(self, answer: _Answer) -> Any:
@@ -334,10 +333,10 @@ class LocalEngine:
 
 
 def _cpu_time(pid: int | None) -> float:
-    """Return the seconds of CPU time that process ``pid`` has used; 0 if it is not there.
+    """Return the CPU time that process ``pid`` has used, in seconds; 0 if it is gone.
 
-    The kernel counts them, so nothing that the process does can hold them back. Only Linux tells
-    them of another process: elsewhere each look is a sign of life, and no deadline ends a task.
+    The kernel counts it, so nothing that the process does can hold it back. Only Linux tells it of
+    another process: elsewhere each look counts as a sign of life, and no deadline ends a task.
     """
     if sys.platform != "linux":
         return time.monotonic()
@@ -348,7 +347,7 @@ def _cpu_time(pid: int | None) -> float:
 
 
 def _start_servers() -> None:
-    """Start what starts processes; Ctrl-C, which reaches all of a terminal, is not for them."""
+    """Start Python's helper processes; Ctrl-C in the terminal must not reach them."""
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -358,7 +357,7 @@ def _start_servers() -> None:
 
 
 def _work(number: int, connection: Connection) -> None:
-    """Say that it began, then answer one job after the other, as process ``number`` of a pool."""
+    """Report the start, then run one job after the other, as process ``number`` of a pool."""
     keep_streams()
     global _number
     _number = number
@@ -397,6 +396,6 @@ def _failed(error: BaseException) -> _Answer:
 
 
 def _exit_after(sentinel: int) -> None:
-    """End with the parent, also when it is killed; a worker would wait for it for ever."""
+    """End with the parent, also when it is killed; else a worker would wait for ever."""
     wait_for([sentinel])
     os._exit(1)

@@ -1,8 +1,8 @@
-"""The engine of a Ray cluster: the tasks of a stage run on all its nodes.
+"""Ray engine: the tasks of a stage run on all nodes of a Ray cluster.
 
-All nodes must see the folders that tasks read and write under the same path. A task that
-is lost with its node runs again on another; it writes the same bytes. From here no sign of life of
-a task is seen, so a deadline counts from the last task that ended, and there is none by default.
+All nodes must see the folders that tasks read and write under the same path. A task that is lost
+with its node runs again on another one, and writes the same bytes. This process sees no sign of
+life of a task, so a deadline counts from the last task that ended; by default there is none.
 """
 
 import os
@@ -25,11 +25,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _RETRIES = 5
-"""How often a task runs again whose process or node was lost."""
+"""Number of times a task is tried again whose process or node was lost."""
 
 
 class RayEngine:
-    """Runs tasks on the Ray cluster that RAY_ADDRESS names or this node is of; else on a new one.
+    """Runs tasks on the Ray cluster of RAY_ADDRESS or of this node, else on one that it starts.
 
     Raises:
         UsageError: Ray is not installed, or gives no cluster.
@@ -37,7 +37,7 @@ class RayEngine:
 
     def __init__(self, workers: int | None, shared: Path, *, gpus: bool = False) -> None:
         try:
-            import ray  # costs seconds, and few need it
+            import ray  # it costs seconds, and few runs need it
         except ModuleNotFoundError:
             raise UsageError(
                 "--engine ray needs Ray: pip install 'climbstream[ray]', or use --engine local"
@@ -75,13 +75,13 @@ class RayEngine:
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
     ) -> Iterator[tuple[T, R]]:
-        """Give (task, result) for each task, as they end; the first error ends the work.
+        """Yield (task, result) for each task, as they end; the first error ends the work.
 
-        ``instead`` makes the result of a task that was not done in time, or was lost; without it
-        that is an error.
+        ``instead`` makes the result of a task that did not end in time, or was lost; without
+        ``instead`` that is an error.
 
         Raises:
-            ClimbError: A task was lost with its process or node, again and again, or not done in
+            ClimbError: A task was lost with its process or node in every try, or did not end in
                 time.
         """
         needs = {"num_cpus": 1, "num_gpus": int(self._needs() == "GPU")}
@@ -90,7 +90,7 @@ class RayEngine:
         try:
             for task in tasks:
                 waiting[start(function, task, self._shared)] = task
-                # Few are handed over at a time, and nodes may come and go meanwhile.
+                # Hand over few tasks at a time, as nodes may come and go meanwhile.
                 while len(waiting) >= 2 * self._slots():
                     yield from self._ended(waiting, function, instead)
             while waiting:
@@ -103,7 +103,7 @@ class RayEngine:
         return self._workers or max(1, int(self._ray.cluster_resources().get(self._needs(), 1)))
 
     def _needs(self) -> str:
-        """Name the resource that a task takes one of."""
+        """Name the resource of which a task takes one."""
         return "GPU" if self._gpus and self._ray.cluster_resources().get("GPU") else "CPU"
 
     def _ended(
@@ -112,9 +112,9 @@ class RayEngine:
         function: Callable[[T], R],
         instead: Callable[[T, ClimbError], R] | None,
     ) -> Iterator[tuple[T, R]]:
-        """Wait until one of ``waiting`` has ended; take it out and give it."""
+        """Wait until one of ``waiting`` has ended; remove and return it."""
         if (ready := self._ready(waiting, function)) is None:
-            late = next(iter(waiting))  # they were handed over in this order
+            late = next(iter(waiting))  # in the order in which they were handed over
             task = waiting.pop(late)
             self._ray.cancel(late, force=True)
             error = ClimbError(
@@ -132,13 +132,13 @@ class RayEngine:
             lost = ClimbError(
                 f"a task was lost on the Ray cluster, and {_RETRIES} times again: "
                 f"{str(error).splitlines()[0]} Most often a node has too little memory; run the "
-                "same command again with fewer --workers, it goes on where it was"
+                "same command again with fewer --workers; it continues where it stopped"
             )
             result = _result_of(lost, task, instead)
         yield task, result
 
     def _ready(self, waiting: dict[Any, T], function: Callable[[T], R]) -> Any | None:
-        """Return one of ``waiting`` that has ended; None when that takes too long."""
+        """Return one of ``waiting`` that has ended; None if none ends in time."""
         begun, patience = time.monotonic(), Patience()
         limit = task_timeout() if os.environ.get(TIMEOUT) else float("inf")
         while (passed := time.monotonic() - begun) < limit:
@@ -154,7 +154,7 @@ class RayEngine:
 
 
 def _result_of(error: ClimbError, task: T, instead: Callable[[T, ClimbError], R] | None) -> R:
-    """Return what stands for a task that ended with ``error``; without ``instead``, raise it."""
+    """Return the result for a task that ended with ``error``; without ``instead``, raise it."""
     if instead is None:
         raise error
     logger.warning(str(error))

@@ -1,4 +1,4 @@
-"""Patience: when a wait is told of, and when it ends."""
+"""Task timeout: when a long wait is reported, and when it is given up."""
 
 import os
 import textwrap
@@ -11,17 +11,17 @@ TIMEOUT = "CLIMBSTREAM_TASK_TIMEOUT"
 """The environment variable of `task_timeout`; ``--task-timeout`` sets it for one command."""
 _DEFAULT = 600.0
 _FIRST = 60.0
-"""Seconds after which a wait is told of; then after twice that, and so on."""
+"""Seconds after which a wait is reported; then after twice that, and so on."""
 
 
 class Patience:
-    """Says when to tell of a wait: after 60 s, 120 s, 240 s and so on."""
+    """Says when to report a wait: after 60 s, 120 s, 240 s and so on."""
 
     def __init__(self) -> None:
         self._next = _FIRST
 
     def over(self, seconds: float) -> bool:
-        """Whether a wait of ``seconds`` by now is to be told of."""
+        """Whether a wait that has lasted ``seconds`` should be reported now."""
         if seconds < self._next:
             return False
         while self._next <= seconds:
@@ -32,7 +32,7 @@ class Patience:
 def task_timeout(default: float = _DEFAULT) -> float:
     """Seconds without a sign of life after which a task or a wait is given up.
 
-    They are ``default`` unless the environment variable says otherwise.
+    The environment variable sets them; without it they are ``default``.
 
     Raises:
         UsageError: The environment variable holds no positive number.
@@ -48,7 +48,7 @@ def task_timeout(default: float = _DEFAULT) -> float:
 
 
 def task_name(function: Callable[..., Any], task: object) -> str:
-    """Name a task in a line: what is called, and the beginning of its argument."""
+    """Name a task in one line: its function, and the beginning of its argument."""
     called = getattr(function, "func", function)
     name = getattr(called, "__name__", type(called).__name__)
     return f"{name}({textwrap.shorten(repr(task), 100, placeholder=' …')})"

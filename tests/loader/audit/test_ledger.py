@@ -452,7 +452,7 @@ def test_a_row_is_on_the_rank_that_its_lane_says(open_loader, tmp_path):
 
 
 def test_a_step_that_is_not_there_is_refused(served):
-    with pytest.raises(UsageError, match="step 40 does not stand in the ledger; it has 40 steps"):
+    with pytest.raises(UsageError, match="step 40 is not in the ledger, which has 40 steps"):
         explain_step(Replay(served), 40)
 
 

@@ -84,7 +84,7 @@ def test_a_cluster_that_is_capped_in_between_stays_so():
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ([], "a schedule without entries says nothing; name weights for step 0"),
+        ([], "a schedule needs an entry; name weights for step 0"),
         ([(5, WEB)], "begins with weights set for step 0, not with step 5"),
         ([(0, WEB, 10)], "not with step 0 and a ramp of 10 steps"),
         (

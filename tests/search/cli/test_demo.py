@@ -1,4 +1,4 @@
-"""The demonstration goes the whole way, and goes on where it was."""
+"""The demonstration goes the whole way, and continues where it stopped."""
 
 import json
 import time

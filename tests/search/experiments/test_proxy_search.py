@@ -1,4 +1,4 @@
-"""A search over real proxies goes on where it was, and ends with the same bytes."""
+"""A search over real proxies continues where it stopped, and ends with the same bytes."""
 
 import json
 import os

@@ -70,7 +70,8 @@ def test_a_task_whose_process_is_killed_once_is_tried_again_where_it_may_fail(tm
         results = dict(pool.run(eval, ["1 + 1", f"{kill} else 7"], lambda *_: None))
     assert list(results.values()) == [2, 7]
     assert (
-        "was killed, for want of memory most likely; it is tried again" in capsys.readouterr().err
+        "was killed, most likely because memory ran out; it is tried again"
+        in capsys.readouterr().err
     )
 
 
@@ -79,7 +80,7 @@ def test_a_task_whose_process_is_killed_twice_fails_and_the_others_go_on():
     with LocalEngine(1) as pool:
         results = dict(pool.run(eval, [kill, "1 + 1"], lambda _, error: str(error)))
     assert results["1 + 1"] == 2
-    assert "was killed, for want of memory most likely, for the second time;" in results[kill]
+    assert "was killed, most likely because memory ran out, for the second time;" in results[kill]
 
 
 # Hung processes.
