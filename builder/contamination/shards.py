@@ -81,7 +81,7 @@ def check_shards(
 
     The report has ``documents`` and ``tokens`` (counts of what was read), ``contaminated`` (counts
     of the documents with an item, and of their tokens), and ``tasks``. A task has the numbers of
-    its ``items``, of those ``too_short`` to look for, of those ``found``, and of those found
+    its ``items``, of those ``too_short`` to look for, of those ``matched``, and of those found
     ``with_answer``; the ``share`` of each found item that is in a document; the ``documents``,
     ``tokens`` and ``clusters`` with an item; and ``matches``, each item with its first documents.
 
@@ -185,21 +185,21 @@ class _Checked:
         first, parts = 0, []
         for task, count in zip(tasks, self._tasks, strict=True):
             items = range(first, first + len(task.items))
-            found = [n for n in items if n in self._best]
-            shares = [self._best[n][0] for n in found]
+            matched = [n for n in items if n in self._best]
+            shares = [self._best[n][0] for n in matched]
             parts.append(
                 {
                     "task": task.name,
                     "fingerprint": task.fingerprint,
                     "items": len(task.items),
                     "too_short": int(self._index.missing[items.start : items.stop].sum()),
-                    "found": len(found),
-                    "with_answer": sum(self._best[n][1] for n in found),
+                    "found": len(matched),
+                    "with_answer": sum(self._best[n][1] for n in matched),
                     "share": round(sum(shares) / len(shares), 3) if shares else 0.0,
                     "documents": count.documents,
                     "tokens": count.tokens,
                     "clusters": {n: count.clusters[n] for n in shards.names if n in count.clusters},
-                    "matches": [self._match(n, names) for n in found],
+                    "matches": [self._match(n, names) for n in matched],
                 }
             )
             first = items.stop
