@@ -156,12 +156,21 @@ class BuildSettings:
     """Keys every sample and start."""
 
     def __post_init__(self) -> None:
+        self._check_types()
+        self._check_ranges()
+        _ = self.end  # raises unless at most one of its three settings is given
+        self._check_names()
+        self._check_combinations()
+
+    def _check_types(self) -> None:
         for f in fields(self):
             if not _fits(getattr(self, f.name), f.type):
                 kind = f.type.__name__ if isinstance(f.type, type) else f.type
                 raise InvalidDataError(
                     f"{f.name} is {getattr(self, f.name)!r}; it must be of type {kind}"
                 )
+
+    def _check_ranges(self) -> None:
         for name, low, high in (
             ("clusters", 1, 10_000),
             ("dims", 2, 1024),
@@ -174,21 +183,37 @@ class BuildSettings:
                 raise InvalidDataError(
                     f"{name} is {getattr(self, name)}; it must be from {low:,} to {high:,}"
                 )
-        _ = self.end  # raises unless at most one of its three settings is given
+        if not 0 <= self.holdout < 1:
+            raise InvalidDataError(f"holdout is {self.holdout}; it must be from 0 to below 1")
+        if self.near_duplicates is not None and not 0.5 <= self.near_duplicates <= 1:
+            raise InvalidDataError(
+                f"near_duplicates is {self.near_duplicates}; it must be from 0.5 to 1, or null"
+            )
+        if self.merge_height is not None and not self.merge_height > 0:
+            raise InvalidDataError(f"merge_height is {self.merge_height}; it must be above 0")
+
+    def _check_names(self) -> None:
+        """Check settings that name languages, a kind of identifiers, an embedding or scores."""
         if not self.languages or ("*" in self.languages and self.languages != EVERY):
             raise InvalidDataError(
                 f"languages is {self.languages}; name some, as de or fr, or * alone for all"
             )
         if self.ids not in IDS:
             raise InvalidDataError(f"ids is {self.ids!r}; it must be one of {', '.join(IDS)}")
-        if not 0 <= self.holdout < 1:
-            raise InvalidDataError(f"holdout is {self.holdout}; it must be from 0 to below 1")
         kind, _, place = self.embed.partition(":")
         if self.embed != "tfidf" and (kind not in ("st", "m2v", "column") or not place):
             raise InvalidDataError(
                 f"embed is {self.embed!r}; it must be tfidf, st:NAME (sentence-transformers), "
                 "m2v:NAME (model2vec) or column:NAME (vectors that the corpus brings)"
             )
+        for scores in (self.min_cluster_score, self.min_document_score, self.scores):
+            if unknown := set(scores) - set(SCORES):
+                raise InvalidDataError(
+                    f"there is no score {', '.join(sorted(unknown))}; there are {', '.join(SCORES)}"
+                )
+
+    def _check_combinations(self) -> None:
+        """Check settings that depend on each other."""
         if taken := [name for name in self.keep if name in CATALOGUE or self.keep.count(name) > 1]:
             raise InvalidDataError(
                 f"keep names {', '.join(dict.fromkeys(taken))}, which documents/*.parquet has "
@@ -202,22 +227,11 @@ class BuildSettings:
             raise InvalidDataError(
                 "mark_contaminated marks what decontaminate finds; name tasks for that too"
             )
-        if self.near_duplicates is not None and not 0.5 <= self.near_duplicates <= 1:
-            raise InvalidDataError(
-                f"near_duplicates is {self.near_duplicates}; it must be from 0.5 to 1, or null"
-            )
-        if self.merge_height is not None and not self.merge_height > 0:
-            raise InvalidDataError(f"merge_height is {self.merge_height}; it must be above 0")
         if self.micro_clusters is not None and self.micro_clusters < self.clusters:
             raise InvalidDataError(
                 f"{self.micro_clusters} micro-clusters cannot be merged into {self.clusters}; "
                 f"ask for {self.clusters} micro-clusters or more"
             )
-        for scores in (self.min_cluster_score, self.min_document_score, self.scores):
-            if unknown := set(scores) - set(SCORES):
-                raise InvalidDataError(
-                    f"there is no score {', '.join(sorted(unknown))}; there are {', '.join(SCORES)}"
-                )
 
     @property
     def score_columns(self) -> dict[str, str]:
@@ -267,11 +281,11 @@ class BuildSettings:
         Raises:
             InvalidDataError: A name or value is unknown.
         """
-        known = [f.name for f in fields(cls)]
-        if not isinstance(value, dict) or (unknown := set(value) - set(known)):
+        names = [f.name for f in fields(cls)]
+        if not isinstance(value, dict) or (unknown := set(value) - set(names)):
             what = ", ".join(sorted(unknown)) if isinstance(value, dict) else type(value).__name__
             raise InvalidDataError(
-                f"unknown build settings: {what}; the settings are {', '.join(known)}"
+                f"unknown build settings: {what}; the settings are {', '.join(names)}"
             )
         return cls(**value)
 
@@ -283,20 +297,20 @@ def complete_settings(settings: Any) -> Any:
     return {**BuildSettings(text_lines=True).to_json(), **settings}
 
 
-def effect_of_change(there: Any, here: Any) -> str:
-    """Say what a build must do again after its plan changes from ``there`` to ``here``."""
-    if there.get("sources") != here["sources"] or not isinstance(there.get("settings"), dict):
+def effect_of_change(old: Any, new: Any) -> str:
+    """Say what a build must do again after its plan changes from ``old`` to ``new``."""
+    if old.get("sources") != new["sources"] or not isinstance(old.get("settings"), dict):
         return ""
-    what = first_change(there, here)
+    what = first_change(old, new)
     return f"; that changes {what}, and all that follows" if what else ""
 
 
-def first_change(there: Any, here: Any) -> str:
+def first_change(old: Any, new: Any) -> str:
     """Name the first difference of two plans, in the words of `DECIDES`; "" if there is none."""
-    before = there.get("settings")
-    if there.get("sources") != here["sources"] or not isinstance(before, dict):
+    before = old.get("settings")
+    if old.get("sources") != new["sources"] or not isinstance(before, dict):
         return next(iter(DECIDES))
-    changed = [name for name, value in here["settings"].items() if before.get(name) != value]
+    changed = [name for name, value in new["settings"].items() if before.get(name) != value]
     return next(
         (what for what, names in DECIDES.items() if any(name in names for name in changed)), ""
     )

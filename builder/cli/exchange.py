@@ -54,7 +54,7 @@ def import_(
     engine: str,
     workers: int | None,
     as_json: bool,
-    **given: Any,
+    **options: Any,
 ) -> None:
     """Turn SOURCES, a corpus that is clustered already, into token shards.
 
@@ -63,7 +63,7 @@ def import_(
     whose rows or folders say the cluster. An import that was interrupted goes on when the same
     command is run again.
     """
-    settings = ImportSettings(**given)
+    settings = ImportSettings(**options)
     manifest = import_corpus(sources, out, settings, workers=workers, engine=engine)
     text = clusters_text(manifest, load_clusters(out))
     about = f"{out} · licence: {manifest.license} · report: {out / 'report.html'}"

@@ -71,15 +71,19 @@ def fit_model(units: Sequence[Partition], path: Path, settings: BuildSettings) -
         logger.info(f"fit the embedding and the centroids on {len(texts):,} documents")
         vectors, parts = _embed(texts, sample_languages(units, settings), settings)
     count = settings.micro_clusters or automatic_count(len(vectors), settings.clusters)
-    found = fit_centroids(vectors, count, settings.seed, settings.restarts)
+    solution = fit_centroids(vectors, count, settings.seed, settings.restarts)
     logger.info(
-        f"  {len(found.vectors):,} micro-clusters, {found.empty} of them empty; mean similarity "
-        f"{found.objective:.4f}, starts from {min(found.tried):.4f}"
+        f"  {len(solution.vectors):,} micro-clusters, {solution.empty} of them empty; "
+        f"mean similarity {solution.objective:.4f}, starts from {min(solution.tried):.4f}"
     )
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        quality = np.array(json.dumps(found.to_json()))
+        quality = np.array(json.dumps(solution.to_json()))
         np.savez(
-            file, embed=np.array(settings.embed), centroids=found.vectors, kmeans=quality, **parts
+            file,
+            embed=np.array(settings.embed),
+            centroids=solution.vectors,
+            kmeans=quality,
+            **parts,
         )
 
 

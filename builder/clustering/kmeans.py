@@ -72,10 +72,10 @@ def fit_centroids(
         with threadpool_limits(1, "blas"):
             kmeans.train(used)
         centroids = np.array(kmeans.centroids, np.float32)
-        found, alike = nearest(used, centroids)
+        closest, alike = nearest(used, centroids)
         tried.append(float(alike.mean(dtype=np.float64)))
         if tried[-1] > best[0]:
-            best = tried[-1], centroids, len(centroids) - len(np.unique(found))
+            best = tried[-1], centroids, len(centroids) - len(np.unique(closest))
     return Centroids(best[1], best[0], tuple(tried), best[2])
 
 
@@ -85,5 +85,5 @@ def nearest(
     """Return the most similar centroid of each vector, int32 ``[n]``, and how similar it is."""
     index = faiss.IndexFlatIP(centroids.shape[1])
     index.add(centroids)
-    alike, found = index.search(np.ascontiguousarray(vectors, np.float32), 1)
-    return np.asarray(found[:, 0], np.int32), np.asarray(alike[:, 0], np.float32)
+    alike, indices = index.search(np.ascontiguousarray(vectors, np.float32), 1)
+    return np.asarray(indices[:, 0], np.int32), np.asarray(alike[:, 0], np.float32)

@@ -1,1 +1,1 @@
-"""Contamination: which documents hold the questions that a model will be judged on."""
+"""Contamination: documents that hold questions of the tests for a model."""

@@ -1,8 +1,8 @@
-"""Alignment: which items stand in the words of a document, by compiled code.
+"""Alignment: find items in the words of a document, in compiled code.
 
-Seeds, a few words in a row that an item and the document share, say where an item may stand. There
-it is laid beside the document word by word, so that words that were changed, left out or put in
-between cost no more than themselves.
+A seed is a few consecutive words that an item and the document share; it shows where the item may
+stand. There the item is aligned with the document word by word. So a word that was changed, left
+out or inserted costs no more than that word.
 """
 
 from typing import Any
@@ -13,20 +13,20 @@ from numba import njit
 from .word_hashes import hash_points
 
 SEED = 15
-"""Least cost of a seed: five words, or eight characters of a script without spaces."""
+"""Least cost of a seed: that of five words, or of eight characters in scripts without spaces."""
 WORD, CHARACTER = 3, 2
 """Cost of a word, and of a character of a script without spaces."""
 CHUNK = 64
 """Most words of an item that are aligned at a time."""
 _PART = 6
-"""A chunk is aligned where one of so many of its words stands at the place that a seed says."""
+"""A chunk is aligned only if one in this many of its words stands at the place of the seed."""
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _POWERS = np.array([pow(int(_BASE), n, 1 << 64) for n in range(SEED // CHARACTER + 2)], np.uint64)
 
 
 @njit(cache=True, nogil=True)
 def hash_seeds(words: Any, alone: Any) -> Any:
-    """Hash the seed that begins at each word, uint64 ``[s]``; the last words begin none.
+    """Hash the seed that begins at each word, uint64 ``[s]``; none begins at the last words.
 
     ``alone``, bool ``[w]``, says which words are characters of a script without spaces.
     """
@@ -49,7 +49,7 @@ def hash_seeds(words: Any, alone: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def filter_mask(seed: Any) -> Any:
-    """Return the bits that stand for a seed in its word of the filter, three of 64."""
+    """Return the bits of a seed in its word of the filter: three of 64."""
     one, six = np.uint64(1), np.uint64(63)
     low, high = (seed >> np.uint64(6)) & six, (seed >> np.uint64(12)) & six
     return one << (seed & six) | one << low | one << high
@@ -57,10 +57,10 @@ def filter_mask(seed: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def align(document: Any, words: Any, weights: Any, diagonal: Any, row: Any) -> Any:
-    """Return the weight of the ``words`` that stand in ``document`` in order, near a diagonal.
+    """Return the weight of those ``words`` that stand in ``document`` in order, near a diagonal.
 
     Word ``q`` is expected at ``q + diagonal`` of the document, give or take `band` words. ``row``
-    is float32, room for the sums.
+    is float32, memory for the sums.
     """
     reach = band(len(words))
     width = 2 * reach + 1
@@ -81,13 +81,13 @@ def align(document: Any, words: Any, weights: Any, diagonal: Any, row: Any) -> A
 
 @njit(cache=True, nogil=True)
 def band(length: Any) -> Any:
-    """How many words an item of ``length`` words may be shifted."""
+    """Number of words by which an item of ``length`` words may be shifted."""
     return 3 + length // 8
 
 
 @njit(cache=True, nogil=True)
 def find_items(points: Any, table: Any, index: Any, state: Any) -> Any:
-    """Find the items of ``index`` in a document; return how many there are, and its words.
+    """Find the items of ``index`` in a document; return their number, and the hashes of words.
 
     ``points`` are its code points, ``table`` is that of `hash_points`. The items' numbers, shares 0
     to 1 and where they begin are the first of ``state.item``, ``share`` and ``at``. ``index`` and
@@ -112,7 +112,7 @@ def find_items(points: Any, table: Any, index: Any, state: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _try_chunk(document: Any, at: Any, n: Any, index: Any, state: Any, touched: Any) -> Any:
-    """Align the chunk of posting ``n``, whose seed stands at ``at``, unless that has been done."""
+    """Align the chunk of posting ``n``, whose seed is at ``at``, unless that was done."""
     chunk = index.chunk[n]
     begin, end = index.begin[chunk], index.end[chunk]
     diagonal = at - (index.place[n] - begin)
@@ -134,7 +134,7 @@ def _try_chunk(document: Any, at: Any, n: Any, index: Any, state: Any, touched: 
 
 @njit(cache=True, nogil=True)
 def _count_equal(document: Any, words: Any, diagonal: Any) -> Any:
-    """Count the words that stand in ``document`` at just that diagonal."""
+    """Count the words that stand in ``document`` at exactly that diagonal."""
     count = 0
     for q in range(max(0, -diagonal), min(len(words), len(document) - diagonal)):
         count += document[q + diagonal] == words[q]
@@ -143,7 +143,7 @@ def _count_equal(document: Any, words: Any, diagonal: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _sum_up(touched: Any, index: Any, state: Any) -> Any:
-    """Add up the chunks of each item, and make the state ready for the next document."""
+    """Sum up the chunks of each item, and reset the state for the next document."""
     items = 0
     for n in range(touched):
         chunk = state.touched[n]

@@ -1,6 +1,6 @@
-"""ItemIndex: the items of tasks, laid down so that a document is compared with all at once.
+"""ItemIndex: all items of tasks in one index, so that a document is compared with all at once.
 
-It holds hashes of words, and none of the text of the questions.
+The index holds hashes of words, not the text of the questions.
 """
 
 import re
@@ -22,59 +22,59 @@ from .tasks import Item, Task
 from .word_hashes import TABLE, hash_words, points_of
 
 LEAST = 0.8
-"""Share of an item that a document must hold, words weighed by how rare they are in its task."""
+"""Least share of an item that a document must hold; rare words of its task weigh more."""
 LEAST_SHORT = 0.85
-"""The same of an item of fewer than `SHORT` words."""
+"""The same for an item of fewer than `SHORT` words."""
 SHORT = 13 * WORD
 """Cost of 13 words."""
 TINY = 8 * WORD
-"""Cost of eight words: items of less must stand there whole, and their answer near them."""
+"""Cost of eight words: shorter items must stand there whole, with their answer near them."""
 LEAST_ANSWER = 0.8
-"""Share of an answer that must stand near its question."""
+"""Least share of an answer that must stand near its question."""
 LEAST_WEIGHT = 3.0
-"""Questions whose words weigh less in all are templates ("Which of these is true?"): they count
+"""Questions whose words weigh less than this are templates ("Which of these is true?"): they count
 only with their answer."""
 _NUMBER = np.float32(2)
-"""Weight of a number: with other numbers an exercise is another one."""
+"""Weight of a number: an exercise with other numbers is another exercise."""
 _NEAR = 100
-"""Words after a question in which its answer is looked for."""
+"""Number of words after a question in which its answer is looked for."""
 _COMMON = 16
-"""Seeds of more chunks than this are passed over, as long as a chunk keeps `_FEW` others."""
+"""A seed of more chunks than this is skipped, as long as a chunk keeps `_FEW` other seeds."""
 _FEW = 4
 _BITS = 16
 """Bits of the filter for each seed."""
 
 
 class IndexArrays(NamedTuple):
-    """What compiled code reads."""
+    """The arrays that compiled code reads."""
 
     seeds: NDArray[np.uint64]
     """Hashes of seeds, sorted, each once, ``[k]``."""
     first: NDArray[np.int64]
-    """Where the postings of each seed begin, and the last ends, ``[k + 1]``."""
+    """First posting of each seed, and the end of the last, ``[k + 1]``."""
     chunk: NDArray[np.int32]
     """Chunk of each posting."""
     place: NDArray[np.int32]
-    """Place of its seed in ``words``."""
+    """Index of its seed in ``words``."""
     bits: NDArray[np.uint64]
     """Filter: word ``seed >> shift`` has the bits of `filter_mask` of each seed."""
     shift: NDArray[np.uint64]
     words: NDArray[np.uint64]
-    """Words of all items, and ``weights``, float32, of each."""
+    """Words of all items; ``weights``, float32, has the weight of each."""
     weights: NDArray[np.float32]
     begin: NDArray[np.int64]
-    """Where each chunk begins and ends in ``words``."""
+    """First word and end of each chunk in ``words``."""
     end: NDArray[np.int64]
     item: NDArray[np.int32]
-    """Item of each chunk."""
+    """Number of the item of each chunk."""
     total: NDArray[np.float32]
     """Sum of the weights of each item."""
     least: NDArray[np.float32]
-    """Share of each item that must be there."""
+    """Least share of each item that a document must hold."""
 
 
 class State(NamedTuple):
-    """Room for compiled code; between documents ``best`` is -1 and ``sum`` 0."""
+    """Memory of compiled code; between documents ``best`` is -1 and ``sum`` 0."""
 
     best: NDArray[np.float32]
     diagonal: NDArray[np.int64]
@@ -94,16 +94,16 @@ class Match:
     item: int
     """Number of the item."""
     share: float
-    """How much of its question is there, 0 to 1."""
+    """Share of its question that the document holds, 0 to 1."""
     answer: bool
-    """Whether its right answer stands near."""
+    """Whether its right answer stands near the question."""
     at: int
-    """Word of the document where it begins."""
+    """Index of the document's word where it begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemIndex:
-    """Items of tasks, to be found in documents."""
+    """Finds items of tasks in documents."""
 
     tasks: tuple[str, ...]
     ids: tuple[str, ...]
@@ -111,15 +111,15 @@ class ItemIndex:
     task: NDArray[np.int32]
     """Number of the task of each item."""
     strict: NDArray[np.bool_]
-    """Items that count only where their answer stands near."""
+    """Whether each item counts only with its answer near it."""
     missing: NDArray[np.bool_]
-    """Items too short to look for."""
+    """Items that are too short to look for."""
     answers: NDArray[np.uint64]
     """Words of all answers."""
     answer_ends: NDArray[np.int64]
-    """Where the answer of each item ends, and the first begins, ``[n + 1]``."""
+    """End of the answer of each item, after the begin of the first, ``[n + 1]``."""
     lengths: NDArray[np.int32]
-    """Words of each question."""
+    """Number of words of each question."""
     arrays: IndexArrays
     state: State
 
@@ -163,7 +163,7 @@ class ItemIndex:
         return matches
 
     def _plain_share(self, words: NDArray[np.uint64], item: int, at: int) -> float:
-        """Share of an item in one chunk, all words alike: rare ones alone do not make it."""
+        """Share of an item in one chunk, with equal weights: rare words alone are not enough."""
         chunk, after = np.searchsorted(self.arrays.item, [item, item + 1]).tolist()
         if after - chunk > 1:
             return 1.0
@@ -197,7 +197,7 @@ class ItemIndex:
         """Read an index that `save` wrote.
 
         Raises:
-            InvalidDataError: It is none.
+            InvalidDataError: The file holds no index.
         """
         with reading(path, "index of tasks"), np.load(path, allow_pickle=False) as file:
             arrays = IndexArrays(*(file[name] for name in IndexArrays._fields))
@@ -214,7 +214,7 @@ _SAVED = ("task", "strict", "missing", "answers", "answer_ends", "lengths")
 
 
 def load_index(path: Path) -> ItemIndex:
-    """Read an index once in a process, and again when another one is there."""
+    """Read an index, once in a process as long as the file stays the same."""
     return _load(path, path.stat().st_mtime_ns)
 
 
@@ -237,7 +237,7 @@ class _Laid:
 
 
 def _lay_task(task: Task) -> list[_Laid]:
-    """Lay down the items of a task; words that many of them hold weigh little."""
+    """Prepare the items of a task; words that many of them hold get little weight."""
     questions = [hash_words(item.question)[0] for item in task.items]
     held = [np.unique(words) for words in questions]
     distinct, holders = np.unique(np.concatenate(held), return_counts=True)
@@ -247,14 +247,14 @@ def _lay_task(task: Task) -> list[_Laid]:
 
 
 def _lay(item: Item, distinct: NDArray[np.uint64], weights: NDArray[np.float32]) -> _Laid:
-    """Lay down an item; ``weights`` are those of the words ``distinct``, which are sorted."""
+    """Prepare an item; ``weights`` are those of the words ``distinct``, which are sorted."""
     words, alone = hash_words(item.question)
     own = weights[np.searchsorted(distinct, words)]
     numbers, _ = hash_words(" ".join(re.findall(r"\d+", fold(item.question))))
     own = np.where(np.isin(words, numbers), _NUMBER * own, own)
     answer, answer_alone = hash_words(item.answer)
     asks = len(answer) > 0 and (_cost(alone) < TINY or own.sum() < LEAST_WEIGHT)
-    if _cost(alone) < SEED:  # too little by itself: with its answer it may say enough
+    if _cost(alone) < SEED:  # too little by itself, but perhaps enough with its answer
         words, alone = np.append(words, answer), np.append(alone, answer_alone)
         own = np.append(own, np.ones(len(answer), np.float32))
     cost = _cost(alone)
@@ -278,10 +278,10 @@ def _arrays(laid: Sequence[_Laid]) -> IndexArrays:
         pieces = -(-len(entry.words) // CHUNK)
         edges = np.linspace(0, len(entry.words), pieces + 1).astype(int).tolist()
         for low, high in pairwise(edges):
-            found = hash_seeds(entry.words[low:high], entry.alone[low:high])
-            seeds.append(found)
-            chunks.append(np.full(len(found), len(begins), np.int32))
-            places.append(np.arange(start + low, start + low + len(found), dtype=np.int32))
+            hashes = hash_seeds(entry.words[low:high], entry.alone[low:high])
+            seeds.append(hashes)
+            chunks.append(np.full(len(hashes), len(begins), np.int32))
+            places.append(np.arange(start + low, start + low + len(hashes), dtype=np.int32))
             begins.append(start + low)
             ends.append(start + high)
             items.append(number)
@@ -312,7 +312,7 @@ def _arrays(laid: Sequence[_Laid]) -> IndexArrays:
 
 
 def _rare(seeds: Any, chunks: Any, places: Any) -> tuple[Any, Any, Any]:
-    """Sort postings by seed, without those of seeds that tell little, as of a template."""
+    """Sort postings by seed, without seeds that are in many items, as those of a template."""
     _, inverse, counts = np.unique(seeds, return_inverse=True, return_counts=True)
     often = counts[inverse]
     order = np.lexsort((places, often, chunks))

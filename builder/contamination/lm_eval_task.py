@@ -10,8 +10,8 @@ from climbstream.loader.core.errors import InvalidDataError, UsageError
 def read_lm_eval(name: str) -> list[dict[str, Any]]:
     """Return the records of a task that lm-eval knows, or of a YAML file of one.
 
-    They are those of its validation and test split, each with ``query`` and ``answer`` as the
-    harness asks them without examples.
+    They come from its validation and test split. Each has ``query`` and ``answer``, as the harness
+    asks them without examples.
 
     Raises:
         UsageError: lm-eval is not installed, or has no such task.
@@ -34,7 +34,7 @@ def read_lm_eval(name: str) -> list[dict[str, Any]]:
     try:
         tasks = list(manager.load(name)["tasks"].values())
         return [_record(task, document) for task in tasks for document in _documents(task)]
-    except Exception as error:  # what a task is made of may be any code
+    except Exception as error:  # a task may run any code
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise InvalidDataError(f"lm-eval={name} cannot be loaded: {reason}") from None
 
@@ -49,10 +49,10 @@ def _documents(task: Any) -> list[Any]:
 
 
 def _record(task: Any, document: Any) -> dict[str, Any]:
-    """Ask a document as the harness does without examples."""
+    """Make a record of a document, as the harness asks it without examples."""
     asked, target = task.doc_to_text(document), task.doc_to_target(document)
     choices = task.doc_to_choice(document) if task.OUTPUT_TYPE == "multiple_choice" else []
-    if isinstance(asked, int):  # beginnings compete, each with the same end
+    if isinstance(asked, int):  # several beginnings, each with the same end
         return {"query": f"{choices[asked]}{task.config.target_delimiter}{target}"}
     if isinstance(target, int) and 0 <= target < len(choices):
         target = choices[target]

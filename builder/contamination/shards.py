@@ -1,4 +1,4 @@
-"""Check finished shards: which documents of a shard directory hold items of tasks."""
+"""Check of finished shards: which documents of a shard directory hold items of tasks."""
 
 import heapq
 import tempfile
@@ -21,13 +21,13 @@ from .index import ItemIndex, Match, load_index
 from .tasks import Task
 
 _PLACES = 20
-"""Documents that are named for each item, the first in the shards."""
+"""Number of documents that are named for each item, the first in the shards."""
 _SHOWN = 5
-"""Items that are shown of each task."""
+"""Number of items that are shown of each task."""
 _LITTLE = 2_000_000
-"""Fewer tokens are read here: processes would take longer to start."""
+"""Shards with fewer tokens are read in this process: others would take longer to start."""
 _BATCH = 256
-"""Documents that are decoded at a time."""
+"""Number of documents that are decoded at a time."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -43,12 +43,12 @@ class Finding:
     tokens: int
     """Tokens of the document."""
     text: str
-    """How it goes on where the item begins."""
+    """Text of the document from where the item begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckTask:
-    """Read one shard of a cluster and look for the items of the index in a file."""
+    """One shard of a cluster to read, and the file of the index."""
 
     shards: ShardDirectory
     cluster: str
@@ -58,7 +58,7 @@ class CheckTask:
 
 @dataclass(frozen=True, slots=True)
 class CheckedShard:
-    """What was read of a shard, and found."""
+    """The counts and findings of one shard."""
 
     documents: int
     tokens: int
@@ -67,7 +67,7 @@ class CheckedShard:
 
 @dataclass(slots=True)
 class _TaskCount:
-    """What was found of one task."""
+    """Counts of one task."""
 
     documents: int = 0
     tokens: int = 0
@@ -79,11 +79,11 @@ def check_shards(
 ) -> dict[str, Any]:
     """Look for the items of ``tasks`` in the documents of a shard directory, and report.
 
-    The report has ``documents`` and ``tokens`` that were read; ``contaminated``, the documents and
-    tokens that hold an item; and ``tasks``. Of each task: how many ``items`` it has, how many are
-    ``too_short`` to look for, ``found``, and found ``with_answer``; how much of those that were
-    found is there (``share``); ``documents``, ``tokens`` and ``clusters`` that hold them; and
-    ``matches``, each item with the first documents.
+    The report has ``documents`` and ``tokens`` (counts of what was read), ``contaminated`` (counts
+    of the documents with an item, and of their tokens), and ``tasks``. A task has the numbers of
+    its ``items``, of those ``too_short`` to look for, of those ``matched``, and of those found
+    ``with_answer``; the ``share`` of each found item that is in a document; the ``documents``,
+    ``tokens`` and ``clusters`` with an item; and ``matches``, each item with its first documents.
 
     Raises:
         InvalidDataError: There is no shard directory, or it cannot be read.
@@ -91,7 +91,7 @@ def check_shards(
         UsageError: The directory has no tokenizer, so there is no text to read.
     """
     shards = ShardDirectory(directory)
-    shards.tokenizer()  # or each process would say that there is none
+    shards.tokenizer()  # checked once here, not in each process
     index = ItemIndex.of(tasks)
     checked = _Checked(index)
     with (
@@ -146,7 +146,7 @@ def _finding(task: CheckTask, row: int, tokens: int, text: str, match: Match) ->
 
 
 class _Checked:
-    """Findings so far: as much memory as there are items, however many documents."""
+    """Collects findings; its memory depends on the number of items, not of documents."""
 
     def __init__(self, index: ItemIndex) -> None:
         self._index = index
@@ -156,11 +156,11 @@ class _Checked:
         self._holders: Counter[int] = Counter()
         """Documents that hold an item."""
         self._best: dict[int, tuple[float, bool]] = {}
-        """Largest share of an item, and whether it was found with its answer."""
+        """Largest share of an item, and whether it was with its answer."""
         self._places: dict[int, list[Finding]] = {}
 
     def add(self, result: CheckedShard) -> None:
-        """Take in what was found in a shard."""
+        """Add the findings of a shard."""
         self._documents += result.documents
         self._tokens += result.tokens
         sizes = {finding.row: finding.tokens for finding in result.findings}
@@ -180,26 +180,26 @@ class _Checked:
             self._places[finding.item] = heapq.nsmallest(_PLACES, places)
 
     def report(self, shards: ShardDirectory, tasks: Sequence[Task]) -> dict[str, Any]:
-        """Report all that was found, tasks and items in their order."""
+        """Return the report, with tasks and items in their order."""
         names = self._names(shards)
         first, parts = 0, []
         for task, count in zip(tasks, self._tasks, strict=True):
             items = range(first, first + len(task.items))
-            found = [n for n in items if n in self._best]
-            shares = [self._best[n][0] for n in found]
+            matched = [n for n in items if n in self._best]
+            shares = [self._best[n][0] for n in matched]
             parts.append(
                 {
                     "task": task.name,
                     "fingerprint": task.fingerprint,
                     "items": len(task.items),
                     "too_short": int(self._index.missing[items.start : items.stop].sum()),
-                    "found": len(found),
-                    "with_answer": sum(self._best[n][1] for n in found),
+                    "found": len(matched),
+                    "with_answer": sum(self._best[n][1] for n in matched),
                     "share": round(sum(shares) / len(shares), 3) if shares else 0.0,
                     "documents": count.documents,
                     "tokens": count.tokens,
                     "clusters": {n: count.clusters[n] for n in shards.names if n in count.clusters},
-                    "matches": [self._match(n, names) for n in found],
+                    "matches": [self._match(n, names) for n in matched],
                 }
             )
             first = items.stop
@@ -230,7 +230,7 @@ class _Checked:
         }
 
     def _names(self, shards: ShardDirectory) -> dict[Any, Any]:
-        """Look up identifier and origin of the documents that are named."""
+        """Look up identifier and origin of the documents that the report names."""
         if shards.local is None:
             return {}
         findings = [finding for some in self._places.values() for finding in some]
@@ -239,7 +239,7 @@ class _Checked:
 
 
 def report_text(report: dict[str, Any]) -> str:
-    """Lay out a report for a terminal: a line a task, and some items of each."""
+    """Lay out a report for a terminal: a line for each task, and some of its items."""
     rows = [
         (
             part["task"],

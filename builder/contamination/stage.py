@@ -1,4 +1,4 @@
-"""Stage of a build: which documents hold an item of the tasks to keep out."""
+"""Stage of a build: mark the documents that hold an item of tasks to keep out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ from .index import load_index
 
 @dataclass(frozen=True, slots=True)
 class ContaminationTask:
-    """Look in the documents of ``partition`` for the items of the index in a file."""
+    """A ``partition`` whose documents are compared with the items of an index in a file."""
 
     partition: Partition
     index: Path
 
 
 def find_contaminated(engine: Engine, partitions: Sequence[Partition], index: Path) -> None:
-    """Write ``contaminated`` str ``[n]`` to each partition: the task and item in each document.
+    """Write ``contaminated`` str ``[n]`` to each partition: task and item in each document.
 
-    "" stands for none. Of several items it is the one of which most is there.
+    A document without items has "". Of several items, the one with the largest share is named.
     """
     tasks = (ContaminationTask(partition, index) for partition in partitions)
     run_stage(engine, "look for test questions", "documents", look_for_items, tasks)
 
 
 def look_for_items(task: ContaminationTask) -> int:
-    """Do `find_contaminated` with one partition; return its documents."""
+    """Like `find_contaminated`, for one partition; return its number of documents."""
     partition = task.partition
     if not partition.has("contaminated"):
         index = load_index(task.index)

@@ -1,8 +1,8 @@
-"""Tasks: questions with their answers, as files bring them.
+"""Tasks: questions with their answers, read from files.
 
-A file of JSON lines (or one JSON array) holds a question a line, in the words of any of the usual
-data sets, or what ``lm-eval --log_samples`` writes. Any other file is text, an item a block between
-empty lines. Packed files are unpacked.
+A file of JSON lines (or one JSON array) holds one question a line, with the field names of any
+common data set, or as ``lm-eval --log_samples`` writes them. In any other file, which is text, a
+block between empty lines is an item. Packed files are unpacked.
 """
 
 import json
@@ -23,9 +23,9 @@ LM_EVAL = "lm-eval="
 _LABELS = re.compile(
     r"^\s*(question|q|goal|problem)\s*:\s+|\s+(answer|a|solution)\s*:\s*$", re.IGNORECASE
 )
-"""What prompts put before and after a question, and a leak need not have."""
+"""Words that prompts put around a question, and that a leak may lack."""
 _BEFORE = ("passage", "context", "article", "story", "support", "premise")
-"""Fields of a text that the question is about; without a question one of them is the question."""
+"""Fields of a text that a question is about; without a question, the text is the question."""
 _QUESTION = (
     "query question question_stem ctx goal problem prompt sentence sentence1 input inputs "
     "instruction text"
@@ -46,12 +46,12 @@ class Item:
     id: str
     question: str
     answer: str = ""
-    """The right answer; "" if none is stated."""
+    """The right answer; "" if the file has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Items to look for, under the name that they were asked for by."""
+    """The items of one task, under the name that was asked for."""
 
     name: str
     items: tuple[Item, ...]
@@ -138,7 +138,7 @@ def _parsed(data: bytes, where: str) -> Any:
 
 
 def item_of(record: Any, where: str) -> Item:
-    """Make an item of a record of a data set of questions.
+    """Make an item of a record in the format of any common data set of questions.
 
     >>> item_of({"question": "Who?", "choices": ["She.", "He."], "answer": 1}, "line 1").answer
     'He.'
@@ -201,7 +201,7 @@ def _answer(record: dict[str, Any], choices: list[str]) -> str:
 
 
 def _place(key: Any, record: dict[str, Any], choices: list[str]) -> int | None:
-    """Say which choice a key names: by number from 0, by letter, by label, or by its text."""
+    """Return the index of the choice that a key names: by number from 0, letter, label or text."""
     labels = record["choices"].get("label") if isinstance(record.get("choices"), dict) else None
     if isinstance(key, str):
         if isinstance(labels, list) and key in labels:
@@ -209,7 +209,7 @@ def _place(key: Any, record: dict[str, Any], choices: list[str]) -> int | None:
         if key in choices:
             return choices.index(key)
         if key.isdecimal():
-            # What is numbered from 1 has its choices in fields that are, too.
+            # The key counts from 1 if the fields of the choices are numbered from 1.
             one_based = any(isinstance(record.get(names[0]), str) for names in _NUMBERED[1:2])
             return int(key) - one_based
         if len(key) == 1 and key.isascii() and key.isalpha():
@@ -218,7 +218,7 @@ def _place(key: Any, record: dict[str, Any], choices: list[str]) -> int | None:
 
 
 def _prompt(sample: dict[str, Any]) -> str:
-    """Return what a model was asked, of a line that lm-eval logged."""
+    """Return the prompt of a model, from a line that lm-eval logged."""
     arguments = sample.get("arguments")
     if isinstance(arguments, dict):
         arguments = [list(a.values()) if isinstance(a, dict) else a for a in arguments.values()]
@@ -227,7 +227,7 @@ def _prompt(sample: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return the text of a field: itself, the first of a list, or what it holds as text or stem."""
+    """Return the text of a field: itself, the first of a list, or its field text or stem."""
     if isinstance(value, dict):
         value = value.get("stem") or value.get("text") or value.get("value") or ""
     if isinstance(value, list):

@@ -1,6 +1,6 @@
-"""Hashes of the words of a text: those of `find_words` without the rest, in half the time.
+"""Word hashes: the words of `find_words` as hashes only, in half the time.
 
-What a code point is stands in a table here, and plain ASCII is read byte by byte.
+A table has the class of each code point, and plain ASCII is read byte by byte.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ from climbstream.builder.features.words import code_points
 
 _SEPARATOR = np.uint32(0)
 _ALONE = np.uint32(1 << 30)
-"""Flag of a character that is a word."""
+"""Flag of a character that is a word by itself."""
 _INVISIBLE, _APOSTROPHE = np.uint32(1 << 31), np.uint32(1 << 31 | 1)
 _POINT = np.uint32((1 << 21) - 1)
 _KNOWN = 0x40000
@@ -28,9 +28,9 @@ _KNOWN = 0x40000
 
 
 def hash_words(text: str) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-    """Hash the words of ``text``: uint64 ``[w]``; and bool ``[w]``, whether it is a character.
+    """Hash the words of ``text``: uint64 ``[w]``; and bool ``[w]``, whether each is a character.
 
-    A character is a word in scripts without spaces.
+    In scripts without spaces, each character is a word.
     """
     hashes, alone = hash_points(points_of(text), TABLE)
     return hashes, alone
@@ -45,7 +45,7 @@ def points_of(text: str) -> NDArray[Any]:
 
 @njit(cache=True)
 def _tabulate() -> Any:
-    """Say of each code point what it adds to a word: its small letter, with the flags above."""
+    """Return what each code point adds to a word: its small letter, with the flags above."""
     table = np.zeros(_KNOWN, np.uint32)
     for n in range(_KNOWN):
         point = np.uint32(n)
@@ -59,12 +59,12 @@ def _tabulate() -> Any:
 
 
 TABLE: NDArray[np.uint32] = _tabulate()
-"""What `hash_points` reads of each code point."""
+"""The table that `hash_points` reads for each code point."""
 
 
 @njit(cache=True, nogil=True)
 def hash_points(points: Any, table: Any) -> Any:
-    """Do `hash_words` with the code points of a text and `TABLE`."""
+    """Like `hash_words`, for the code points of a text and `TABLE`."""
     most = len(points)
     hashes, alone = np.empty(most, np.uint64), np.zeros(most, np.bool_)
     start, prime = np.uint64(14695981039346656037), np.uint64(1099511628211)

@@ -66,11 +66,11 @@ def _number(value: Any) -> float | None:
 def _vector(value: Any) -> NDArray[np.float32] | None:
     try:
         value = json.loads(value) if isinstance(value, str) else value
-        found = np.asarray(value if isinstance(value, list | np.ndarray) else None, np.float32)
+        vector = np.asarray(value if isinstance(value, list | np.ndarray) else None, np.float32)
     except (ValueError, TypeError, OverflowError, RecursionError):
         return None
-    usable = found.ndim == 1 and len(found) > 1 and bool(np.isfinite(found).all())
-    return found if usable else None
+    usable = vector.ndim == 1 and len(vector) > 1 and bool(np.isfinite(vector).all())
+    return vector if usable else None
 
 
 def _text(value: Any) -> str | None:
@@ -92,4 +92,4 @@ class Document:
     license: str = ""
     origin: str = ""
     """Where it was read: file, or URL."""
-    given: ExtraColumns = NOTHING
+    extra: ExtraColumns = NOTHING

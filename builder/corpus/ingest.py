@@ -191,7 +191,7 @@ def _with_equal_vectors(
     """Give ``records``; one whose vector is not as long as the first is bad."""
     dims: int | None = None
     for record in records:
-        if isinstance(record, Document) and (vector := record.given.vector) is not None:
+        if isinstance(record, Document) and (vector := record.extra.vector) is not None:
             dims = dims or len(vector)
             if len(vector) != dims:
                 reason = f"{len(vector)} numbers in {settings.vector_column}, not {dims}"
@@ -259,16 +259,16 @@ def make_document(record: Any, origin: str, settings: BuildSettings) -> Document
         return BadRecord(origin, "text is not a string")
     if reason := _fault(text, settings.max_bytes):
         return BadRecord(origin, reason)
-    given = take_given(record, settings)
-    if isinstance(given, str):
-        return BadRecord(origin, given)
+    extra = take_given(record, settings)
+    if isinstance(extra, str):
+        return BadRecord(origin, extra)
     return Document(
         id=_plain(look_up(record, settings.id)) or origin,
         text=text,
         label=_plain(look_up(record, settings.label)),
         license=_plain(look_up(record, settings.license)),
         origin=origin,
-        given=given,
+        extra=extra,
     )
 
 

@@ -49,14 +49,18 @@ class Partition:
         """
         columns = {name: [getattr(d, name) for d in documents] for name in _TEXT.names}
         table = pa.table(columns, schema=_TEXT)
-        given = [document.given for document in documents]
-        first = given[0] if given else NOTHING
+        extras = [document.extra for document in documents]
+        first = extras[0] if extras else NOTHING
         for i in range(len(first.kept)):
-            table = table.append_column(f"kept_{i}", pa.array([g.kept[i] for g in given], "string"))
+            table = table.append_column(
+                f"kept_{i}", pa.array([e.kept[i] for e in extras], "string")
+            )
         if first.scores:
-            self.write("given_scores", np.array([g.scores for g in given], np.float32))
+            self.write("given_scores", np.array([e.scores for e in extras], np.float32))
         if first.vector is not None:
-            self.write("given_vectors", np.stack([g.vector for g in given if g.vector is not None]))
+            self.write(
+                "given_vectors", np.stack([e.vector for e in extras if e.vector is not None])
+            )
         with atomic_path(self.folder / "text.parquet") as path:
             pq.write_table(table, path, compression="zstd")
 

@@ -264,11 +264,11 @@ def _walk(top: str) -> tuple[list[str], list[BadFile]]:
     return files, others
 
 
-def _sorted_out(found: Iterable[tuple[str, str]]) -> tuple[list[str], list[BadFile]]:
+def _sorted_out(places: Iterable[tuple[str, str]]) -> tuple[list[str], list[BadFile]]:
     """Tell data from the rest, of paths and what they are below the folder that was named."""
     files: list[str] = []
     others: list[BadFile] = []
-    for path, below in found:
+    for path, below in places:
         if reason := left_out(path, below):
             others.append(BadFile(path, reason))
         else:
@@ -282,8 +282,8 @@ def _real(name: str) -> str:
         return name
     # Of a link that leads nowhere, the link.
     folder, last = os.path.split(name)
-    there = os.path.exists(name)  # noqa: PTH110
-    return os.path.realpath(name) if there else f"{os.path.realpath(folder)}/{last}"
+    exists = os.path.exists(name)  # noqa: PTH110
+    return os.path.realpath(name) if exists else f"{os.path.realpath(folder)}/{last}"
 
 
 def _below_named(path: str, name: str) -> str:

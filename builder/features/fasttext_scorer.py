@@ -28,9 +28,11 @@ def classify(place: str, texts: Sequence[str]) -> NDArray[np.float32]:
         ClimbError: The library is not installed.
     """
     model = _load(place)
-    found = [model.predict(prepared(text))[0] for text in texts]
+    predictions = [model.predict(prepared(text))[0] for text in texts]
     # Of a text without a word that the model knows, it says nothing: the lowest score.
-    return np.array([_number(labels[0], place) if labels else 0.0 for labels in found], np.float32)
+    return np.array(
+        [_number(labels[0], place) if labels else 0.0 for labels in predictions], np.float32
+    )
 
 
 def prepared(text: str) -> str:

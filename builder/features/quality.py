@@ -218,7 +218,7 @@ def _ramp(value: NDArray[np.float64], start: Any, end: Any) -> NDArray[np.float6
 @njit(cache=True, nogil=True)
 def _count(
     points: Any,
-    found: Any,
+    segments: Any,
     joined: Any,
     words: Any,
     word_sets: Any,
@@ -226,7 +226,7 @@ def _count(
     phrase_sets: Any,
 ) -> Any:
     """Count as `COUNTS` says; words are those of letters alone, unless they are jumbled."""
-    hashes, begins, ends, shapes = found
+    hashes, begins, ends, shapes = segments
     solid = letters = digits = capitals = long = bangs = 0
     run = 0
     linked = False
@@ -281,8 +281,8 @@ def _count(
         sell_phrases += (sets & 1) > 0
         terms += (sets & 2) > 0
     lines, again, broken, bullets = _count_lines(points)
-    spaced, pairs_again, pairs_back = count_word_order(points, found)
-    unspaced, unspaced_again, unspaced_back = count_character_order(points, found)
+    spaced, pairs_again, pairs_back = count_word_order(points, segments)
+    unspaced, unspaced_again, unspaced_back = count_character_order(points, segments)
     small_starts, capital_starts = count_sentence_starts(points)
     threes_again, threes_back = count_letter_order(points[:_LETTERS])
     return np.array(

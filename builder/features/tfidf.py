@@ -66,10 +66,10 @@ def _count(texts: Sequence[str]) -> Any:
     features, counts = [np.empty(0, np.int32)], [np.empty(0, np.float32)]
     for text in texts:
         points = code_points(text[:HEAD])
-        found, times = _count_features(points, *find_words(points))
-        features.append(found)
+        ids, times = _count_features(points, *find_words(points))
+        features.append(ids)
         counts.append(times)
-    ends = np.cumsum([len(found) for found in features])
+    ends = np.cumsum([len(ids) for ids in features])
     parts = (np.concatenate(counts), np.concatenate(features), ends)
     return csr_array(parts, shape=(len(texts), FEATURES))
 
@@ -81,19 +81,19 @@ def _count_features(points: Any, hashes: Any, begins: Any, ends: Any, shapes: An
     Where a script has no spaces, pairs of characters are its words.
     """
     joined = join_characters(hashes, begins, ends, shapes)
-    found = np.empty(len(hashes) + len(points), np.int32)
+    ids = np.empty(len(hashes) + len(points), np.int32)
     n = 0
     for i in range(len(hashes)):
         size = ends[i] - begins[i]
         if size > 1 or shapes[i] & UNSPACED:
             number = not shapes[i] & LETTERS
-            found[n] = size % FEATURES if number else joined[i] >> np.uint64(48)
+            ids[n] = size % FEATURES if number else joined[i] >> np.uint64(48)
             n += 1
     for point in points:
         if point > 0x20 and not is_letter(point) and not is_digit(point):
-            found[n] = (np.uint64(point) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(48)
+            ids[n] = (np.uint64(point) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(48)
             n += 1
-    ordered = np.sort(found[:n])
+    ordered = np.sort(ids[:n])
     features, counts = np.empty(n, np.int32), np.empty(n, np.float32)
     different = 0
     for i in range(n):

@@ -59,7 +59,7 @@ def find_words(points: Any) -> Any:
     most = len(points)
     hashes, shapes = np.empty(most, np.uint64), np.empty(most, np.uint8)
     begins, ends = np.empty(most, np.int64), np.empty(most, np.int64)
-    found = at = 0
+    count = at = 0
     while at < len(points):
         point = points[at]
         if not (is_letter(point) or is_digit(point)):
@@ -71,10 +71,10 @@ def find_words(points: Any) -> Any:
         else:
             value, shape, at = _read_word(points, at)
         # FNV leaves its high bits nearly alone in short words.
-        hashes[found] = (value ^ (value >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-        begins[found], ends[found], shapes[found] = begin, at, shape
-        found += 1
-    return hashes[:found], begins[:found], ends[:found], shapes[:found]
+        hashes[count] = (value ^ (value >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+        begins[count], ends[count], shapes[count] = begin, at, shape
+        count += 1
+    return hashes[:count], begins[:count], ends[:count], shapes[:count]
 
 
 _START = np.uint64(14695981039346656037)
@@ -139,14 +139,14 @@ def join_characters(hashes: Any, begins: Any, ends: Any, shapes: Any) -> Any:
 def runs(hashes: Any, length: Any) -> Any:
     """Hash each run of ``length`` words in order: uint64 ``[w - length + 1]``, or all in one."""
     count = max(1, len(hashes) - length + 1)
-    found = np.empty(count, np.uint64)
+    keys = np.empty(count, np.uint64)
     for first in range(count):
         value = np.uint64(0)
         for word in hashes[first : first + length]:
             value = (value ^ word) * np.uint64(0x9E3779B97F4A7C15)
             value ^= value >> np.uint64(32)
-        found[first] = value
-    return found
+        keys[first] = value
+    return keys
 
 
 @njit(cache=True, nogil=True)

@@ -71,7 +71,7 @@ class _Auditor:
         self._replay = replay
         self._openings = [line for line in replay.lines if isinstance(line, Opening)]
         self._begins = sorted({opening.state.step for opening in self._openings})
-        self._known: dict[int, list[_Place]] = {}
+        self._places: dict[int, list[_Place]] = {}
         """Places at the steps where openings begin, one for each time the run came by."""
         self._opening = self._openings[0]
         self.base = self._opening.state.position()
@@ -101,28 +101,28 @@ class _Auditor:
 
     def _start(self, opening: Opening, place: _Place) -> None:
         self._opening, self._here = opening, place
-        self._known.setdefault(place.position.step, []).append(place)
+        self._places.setdefault(place.position.step, []).append(place)
 
     def _open(self, opening: Opening) -> None:
         """Go to the position of ``opening``, if the run has been there."""
-        there, here = opening.state.position(), self._here
-        if there.step > here.position.step:
-            self.unwritten += there.step - here.position.step
-            self._advance(there.step, self._replay.log, None)
-            found: _Place | None = self._here
+        start, here = opening.state.position(), self._here
+        if start.step > here.position.step:
+            self.unwritten += start.step - here.position.step
+            self._advance(start.step, self._replay.log, None)
+            place: _Place | None = self._here
         else:
-            self.again += here.position.step - there.step
-            places = self._known.get(there.step, [])
+            self.again += here.position.step - start.step
+            places = self._places.get(start.step, [])
             # None: it begins before the first opening.
-            found = next((p for p in places if p.same(there)), places[-1] if places else None)
-        if found is not None and not found.same(there):
+            place = next((p for p in places if p.same(start)), places[-1] if places else None)
+        if place is not None and not place.same(start):
             raise IntegrityError(
-                f"step {there.step:,}: the run went on from another position than it had come to; "
+                f"step {start.step:,}: the run went on from another position than it had come to; "
                 "it went on from a state of another run, or the ledger was changed"
             )
-        if found is None:
-            self._known, self.base = {}, there
-        self._start(opening, found or _Place(there, np.zeros(len(there.credit))))
+        if place is None:
+            self._places, self.base = {}, start
+        self._start(opening, place or _Place(start, np.zeros(len(start.credit))))
 
     def _check(self, block: Block, again: int) -> None:
         """Check one block; its steps from ``again`` on were served again later."""
@@ -173,7 +173,7 @@ class _Auditor:
                 )
             here = _Place(position, due)
             if stop in self._begins:
-                self._known.setdefault(stop, []).append(here)
+                self._places.setdefault(stop, []).append(here)
         if block is not None:
             _compare(block, rows, np.concatenate(marks), self._opening.state.seq_len)
         self._here = here
@@ -208,9 +208,9 @@ def audit_run(replay: Replay) -> Audit:
     """
     auditor = _Auditor(replay)
     end = auditor.walk()
-    begin, there = auditor.base, end.position
-    rows = there.consumed.sum(axis=1) - begin.consumed.sum(axis=1)
-    epochs = there.consumed.sum(axis=1) / np.maximum(replay.epoch_rows, 1)
+    begin, last = auditor.base, end.position
+    rows = last.consumed.sum(axis=1) - begin.consumed.sum(axis=1)
+    epochs = last.consumed.sum(axis=1) / np.maximum(replay.epoch_rows, 1)
     total = max(1, int(rows.sum()))
     clusters = tuple(
         ClusterShare(
@@ -224,7 +224,7 @@ def audit_run(replay: Replay) -> Audit:
     )
     return Audit(
         first=begin.step,
-        steps=there.step - begin.step,
+        steps=last.step - begin.step,
         again=auditor.again,
         unwritten=auditor.unwritten,
         clusters=clusters,

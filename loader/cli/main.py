@@ -193,10 +193,10 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if "--debug" in arguments:
             click.echo(visible(traceback.format_exc()), err=True, nl=False)
-        known = _ours(error, arguments)
-        said = str(known) if known else f"internal, {error!r}; see climb --debug"
+        ours = _ours(error, arguments)
+        said = str(ours) if ours else f"internal, {error!r}; see climb --debug"
         click.echo(visible(f"error: {said}"), err=True)
-        return known.exit_code if known else ClimbError.exit_code
+        return ours.exit_code if ours else ClimbError.exit_code
 
 
 def call(arguments: Sequence[str]) -> int:

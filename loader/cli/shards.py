@@ -50,13 +50,13 @@ def pull(source: str, directory: Path, mixture: str | None, dry_run: bool, as_js
     from climbstream.loader.tools.pull import pull as fetch_shards
 
     weights = Mixture.load(mixture) if mixture else None
-    found = fetch_shards(source, directory, weights, dry_run=dry_run)
+    pulled = fetch_shards(source, directory, weights, dry_run=dry_run)
     did = "would be fetched" if dry_run else "were fetched"
     text = (
-        f"{found.source}: {found.shards:,} shards of {len(found.clusters)} clusters, "
-        f"{found.bytes:,} bytes, of which {found.fetched:,} {did} to {directory}"
+        f"{pulled.source}: {pulled.shards:,} shards of {len(pulled.clusters)} clusters, "
+        f"{pulled.bytes:,} bytes, of which {pulled.fetched:,} {did} to {directory}"
     )
-    show(found.to_json(), text, as_json=as_json)
+    show(pulled.to_json(), text, as_json=as_json)
 
 
 @click.command()
@@ -112,9 +112,9 @@ def regroup(directory: Path, groups: Path, name: str, as_json: bool) -> None:
 @json_option
 def doctor(as_json: bool) -> None:
     """Check versions, clashes, disk and devices of this machine."""
-    found = diagnose()
-    facts = {**found.facts, **{p: v or "not installed" for p, v in found.versions.items()}}
+    diagnosis = diagnose()
+    facts = {**diagnosis.facts, **{p: v or "not installed" for p, v in diagnosis.versions.items()}}
     text = text_table(("what", "is"), list(facts.items()), left=2)
-    show(asdict(found), "\n".join([text, *found.troubles]), as_json=as_json)
-    if found.troubles:
-        raise ClimbError(f"{len(found.troubles)} troubles on this machine")
+    show(asdict(diagnosis), "\n".join([text, *diagnosis.troubles]), as_json=as_json)
+    if diagnosis.troubles:
+        raise ClimbError(f"{len(diagnosis.troubles)} troubles on this machine")

@@ -285,8 +285,8 @@ def _end_of_lines(file: BinaryIO, block: int = 1 << 16) -> int:
     end = file.seek(0, os.SEEK_END)
     while end:
         start = file.seek(max(0, end - block))
-        if (found := file.read(end - start).rfind(b"\n")) >= 0:
-            return start + found + 1
+        if (newline := file.read(end - start).rfind(b"\n")) >= 0:
+            return start + newline + 1
         end = start
     return 0
 
@@ -384,7 +384,7 @@ def _sync_directory(directory: Path) -> None:
 
 def default_cache() -> Path:
     """Folder of the cache: ``$CLIMBSTREAM_CACHE``, or the user's cache folder."""
-    if given := os.environ.get("CLIMBSTREAM_CACHE"):
-        return Path(given)
+    if folder := os.environ.get("CLIMBSTREAM_CACHE"):
+        return Path(folder)
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "climbstream" / "shards"

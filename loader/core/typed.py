@@ -123,9 +123,9 @@ def check_version(value: Any, version: int, what: str) -> dict[str, Any]:
     if not isinstance(value, dict) or "version" not in value:
         raise InvalidDataError(f"this is no {what}: it is no object with a version")
     others = dict(value)
-    if type(there := others.pop("version")) is not int or there != version:
+    if type(file_version := others.pop("version")) is not int or file_version != version:
         raise InvalidDataError(
-            f"the {what} has version {short(there)}; this climbstream reads {version}"
+            f"the {what} has version {short(file_version)}; this climbstream reads {version}"
         )
     return others
 

@@ -40,8 +40,8 @@ def begin_or_resume(
     """
     path = place / name
     if path.exists():
-        there = read_plan(path)
-        check_same_config(there, plan, place, effect(there, plan))
+        old = read_plan(path)
+        check_same_config(old, plan, place, effect(old, plan))
         remove_temporaries(place, *folders)
         return True
     if others := _others(place, path, leaves):
@@ -85,23 +85,23 @@ def _others(place: Path, path: Path, leaves: Sequence[str] | None) -> list[str]:
     )
 
 
-def check_same_config(there: object, here: object, place: Path, effect: str = "") -> None:
+def check_same_config(old: object, new: object, place: Path, effect: str = "") -> None:
     """Raise `InvalidDataError` with the differences and their ``effect`` if the plans differ."""
-    if found := list(_differences(there, here)):
-        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    if differences := list(_differences(old, new)):
+        more = f" and {len(differences) - _NAMED} more" if len(differences) > _NAMED else ""
         raise InvalidDataError(
-            f"{place} was begun differently: {'; '.join(found[:_NAMED])}{more}{effect}. "
+            f"{place} was begun differently: {'; '.join(differences[:_NAMED])}{more}{effect}. "
             "Use what it was begun with, or name another place"
         )
 
 
-def _differences(there: object, here: object, name: str = "") -> Iterator[str]:
+def _differences(old: object, new: object, name: str = "") -> Iterator[str]:
     """Name each value that differs between two plans by its path: ``settings.seed``."""
-    if isinstance(there, list | tuple) and isinstance(here, list | tuple):
-        there, here = dict(enumerate(there)), dict(enumerate(here))
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        for key in dict.fromkeys([*here, *there]):
+    if isinstance(old, list | tuple) and isinstance(new, list | tuple):
+        old, new = dict(enumerate(old)), dict(enumerate(new))
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in dict.fromkeys([*new, *old]):
             path = f"{name}.{key}" if name else str(key)
-            yield from _differences(there.get(key, "absent"), here.get(key, "absent"), path)
-    elif there != here:
-        yield f"{name} was {there!r} and is {here!r}"
+            yield from _differences(old.get(key, "absent"), new.get(key, "absent"), path)
+    elif old != new:
+        yield f"{name} was {old!r} and is {new!r}"

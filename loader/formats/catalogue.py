@@ -62,9 +62,9 @@ def look_up(folder: Path, places: set[Place]) -> dict[Place, tuple[str | None, s
     Raises:
         InvalidDataError: A part is no Parquet file, or its columns are of other types.
     """
-    found: dict[Place, tuple[str | None, str | None]] = {}
+    origins: dict[Place, tuple[str | None, str | None]] = {}
     if not (parts := sorted(folder.glob("part-*.parquet"))):
-        return found
+        return origins
     import pyarrow as pa  # noqa: PLC0415 - only directories with a catalogue need it
     import pyarrow.compute as pc  # noqa: PLC0415
 
@@ -80,5 +80,5 @@ def look_up(folder: Path, places: set[Place]) -> dict[Place, tuple[str | None, s
         for row in rows:
             place = (row["cluster"], row["shard"], row["row"])
             if place in places:
-                found[place] = (row["id"], row["origin"])
-    return found
+                origins[place] = (row["id"], row["origin"])
+    return origins

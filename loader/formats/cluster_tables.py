@@ -48,11 +48,11 @@ def cluster_table(
             f"<blockquote><b>{escape(s['id'])}</b><br>{escape(s['text'])}</blockquote>"
             for s in c.samples
         )
-        known = sum(c.labels.values()) or 1
+        documents = sum(c.labels.values()) or 1
         labels = ", ".join(
-            f"{escape(name)} {count / known:.0%}"
+            f"{escape(name)} {count / documents:.0%}"
             for name, count in list(c.labels.items())[:3]
-            if count / known >= 0.01
+            if count / documents >= 0.01
         )
         words = f"<b>{escape(', '.join(c.terms[:4]))}</b> {escape(', '.join(c.terms[4:]))}"
         rows.append(

@@ -45,9 +45,9 @@ class Grouping:
             "no clusters of these shards": [name for name in times if name not in names],
             "groups without a cluster": [name for name, group in self.groups.items() if not group],
         }
-        if found := [f"{some_names(found)}: {what}" for what, found in faults.items() if found]:
+        if said := [f"{some_names(bad)}: {what}" for what, bad in faults.items() if bad]:
             raise InvalidDataError(
-                f"this grouping does not fit the clusters {some_names(names)}; {'; '.join(found)}. "
+                f"this grouping does not fit the clusters {some_names(names)}; {'; '.join(said)}. "
                 "Name each cluster in one group"
             )
 

@@ -167,8 +167,8 @@ class Manifest:
             "are no more": [n for n in clusters if n not in here],
             "are new": [n for n in here if n not in clusters],
         }
-        found = [f"{some_names(names)} {kind}" for kind, names in kinds.items() if names]
-        return f"{said}: {', '.join(found)}" if found else said
+        differences = [f"{some_names(names)} {kind}" for kind, names in kinds.items() if names]
+        return f"{said}: {', '.join(differences)}" if differences else said
 
     @property
     def earlier(self) -> list[str]:

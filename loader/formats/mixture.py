@@ -103,8 +103,8 @@ class Mixture:
         Raises:
             InvalidDataError: The mixture has a weight for a cluster that is not in ``names``.
         """
-        known = set(names)
-        unknown = [n for n, w in self.weights.items() if w > 0 and n not in known]
+        clusters = set(names)
+        unknown = [n for n, w in self.weights.items() if w > 0 and n not in clusters]
         if unknown:
             raise InvalidDataError(
                 f"the mixture weights {some_names(unknown)}, "

@@ -182,8 +182,8 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _is_allowed(self) -> bool:
-        given = self.headers.get("Authorization", "").encode()
-        if hmac.compare_digest(given, f"Bearer {self.server.token}".encode()):
+        header = self.headers.get("Authorization", "").encode()
+        if hmac.compare_digest(header, f"Bearer {self.server.token}".encode()):
             return True
         self._refuse(
             HTTPStatus.UNAUTHORIZED,

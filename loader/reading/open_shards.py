@@ -57,12 +57,12 @@ class OpenShards:
     def __init__(self, sources: list[RowSource], lanes: int) -> None:
         self._sources = sources
         self._open: dict[Place, OpenShard] = {}
-        self._lately: LRUCache[Place, ByteSpans] = LRUCache(_KEPT)
+        self._packings: LRUCache[Place, ByteSpans] = LRUCache(_KEPT)
         self._readers: dict[Place, set[tuple[int, int]]] = {}
         self._reading = np.full((len(sources), lanes, 5), -1)
         """Shard and epoch that each lane reads from (-1: none) and the addresses of that shard, by
         cluster and lane. One array, so that an interrupt cannot mix two shards."""
-        self._spent: list[OpenShard] = []
+        self._left: list[OpenShard] = []
         self._prepared = 0
         """Number of rows that `prepare` was last asked for: what lanes left for them stays open."""
         self._turns: list[tuple[int, ...]] = []
@@ -103,7 +103,7 @@ class OpenShards:
             IntegrityError: A shard is missing or damaged.
         """
         if rows != self._prepared:
-            self._spent.clear()
+            self._left.clear()
             self._prepared = rows
         while self._turns and self._turns[-1][0] < rows:
             _, i, cluster, lane, shard, epoch = self._turns[-1]
@@ -115,7 +115,7 @@ class OpenShards:
         """Let ``lane`` read from ``place``."""
         if (opened := self._open.get(place)) is None:
             cluster, shard, epoch = place
-            opened = self._sources[cluster].open(shard, epoch, self._lately.get(place))
+            opened = self._sources[cluster].open(shard, epoch, self._packings.get(place))
             self._readers[place], self._open[place] = set(), opened
             self.dropped += opened.pieces.dropped
             self.cut += opened.pieces.cut
@@ -127,9 +127,9 @@ class OpenShards:
         if before in self._open and before != place:
             self._readers[before].discard(lane)
             if not self._readers[before]:
-                spent = self._open.pop(before)
-                self._spent.append(spent)
-                self._lately.put(before, spent.pieces, spent.pieces.bytes)
+                left = self._open.pop(before)
+                self._left.append(left)
+                self._packings.put(before, left.pieces, left.pieces.bytes)
                 del self._readers[before]
                 if not any(place[:2] == before[:2] for place in self._open):
                     self._sources[before[0]].release(before[1])

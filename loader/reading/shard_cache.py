@@ -232,7 +232,7 @@ class ShardCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._sweep()
             while True:
-                if (data := self._found(path, entry)) is not None:
+                if (data := self._map_cached(path, entry)) is not None:
                     return data
                 if (descriptor := claim(temporary, os.O_RDWR | os.O_CREAT)) is not None:
                     try:
@@ -266,7 +266,7 @@ class ShardCache:
     def _path(self, entry: ShardEntry) -> Path:
         return self.root / entry.raw_hash[:2] / f"{entry.raw_hash}.mds"
 
-    def _found(self, path: Path, entry: ShardEntry) -> NDArray[np.uint8] | None:
+    def _map_cached(self, path: Path, entry: ShardEntry) -> NDArray[np.uint8] | None:
         """Map the shard if it lies whole in the cache; remove it if it is damaged."""
         try:
             descriptor = os.open(path, os.O_RDONLY)
@@ -308,7 +308,7 @@ class ShardCache:
         entry = fetch.entry
         try:
             # Another process may have brought it between the look for it and the lock.
-            if (data := self._found(path, entry)) is None:
+            if (data := self._map_cached(path, entry)) is None:
                 raw = self._fetch(fetch)
                 # Reserve space only after the hash matched: an index may lie about sizes.
                 self._reserve(fetch, descriptor)

@@ -110,7 +110,7 @@ def next_runs(lanes: Any, consumed: Any, rates: Any, rank: Any, world_size: Any)
     """
     clusters, width = consumed.shape
     most = clusters * width
-    soon, found, n = np.empty(most), np.empty((most, 2), np.int64), 0
+    soon, shards, n = np.empty(most), np.empty((most, 2), np.int64), 0
     for k in range(clusters):
         for lane in range(rank, width, world_size):
             at = k * width + lane
@@ -128,9 +128,9 @@ def next_runs(lanes: Any, consumed: Any, rates: Any, rank: Any, world_size: Any)
                 secret = subkey(subkey(lanes.secrets[k], lane), lanes.heads[at, 2] + 1)
                 run = begin + permute(np.int64(0), end - begin, secret)
             soon[n] = (lanes.orders[low, 1] - position) / rates[k]
-            found[n, 0], found[n, 1] = k, lanes.runs[run, 0]
+            shards[n, 0], shards[n, 1] = k, lanes.runs[run, 0]
             n += 1
-    return soon[:n], found[:n]
+    return soon[:n], shards[:n]
 
 
 @njit(cache=True)

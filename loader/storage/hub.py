@@ -60,9 +60,9 @@ def pin(place: str) -> str:
     Raises:
         RemoteError: There is no such data set or revision, or the Hub did not say.
     """
-    if not (found := PLACE.fullmatch(place)):
+    if not (match := PLACE.fullmatch(place)):
         return place
-    repo, revision, below = found.groups()
+    repo, revision, below = match.groups()
     if not _COMMIT.fullmatch(revision or ""):
         revision = find_commit(repo, revision)
     return f"{URL}{repo}@{revision}{below or ''}"

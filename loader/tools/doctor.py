@@ -29,23 +29,23 @@ class Diagnosis:
 
 def diagnose() -> Diagnosis:
     """Look at versions, clashes of packages, disk, memory, devices and accounts."""
-    found = Diagnosis()
+    diagnosis = Diagnosis()
     for package in _PACKAGES:
         try:
-            found.versions[package] = importlib.metadata.version(package)
+            diagnosis.versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found.versions[package] = None
-    if found.versions["faiss-cpu"] and found.versions["faiss-gpu"]:
-        found.troubles.append(
+            diagnosis.versions[package] = None
+    if diagnosis.versions["faiss-cpu"] and diagnosis.versions["faiss-gpu"]:
+        diagnosis.troubles.append(
             "faiss-cpu and faiss-gpu are both installed and own the same folder: "
             "pip uninstall both, then install one of them"
         )
     cache = default_cache()
     free = shutil.disk_usage(_existing(cache)).free / 2**30
     if free < 1:
-        found.troubles.append(f"only {free:.1f} GiB are free for the cache {cache}")
+        diagnosis.troubles.append(f"only {free:.1f} GiB are free for the cache {cache}")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    found.facts = {
+    diagnosis.facts = {
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "cores": str(cores()),
         "memory": f"{memory:.1f} GiB",
@@ -53,7 +53,7 @@ def diagnose() -> Diagnosis:
         "devices": _devices(),
         "hub": "token found" if _has_hub_token() else "no token; public data sets only",
     }
-    return found
+    return diagnosis
 
 
 def _existing(path: Path) -> Path:

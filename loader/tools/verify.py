@@ -105,13 +105,13 @@ def _groupings(root: Path | None) -> list[Path]:
 
 def _unexpected(root: Path, expected: set[str]) -> Iterator[str]:
     """Name the files in ``root`` that are not expected; a folder of such files is named once."""
-    known = {str(parent) for name in expected for parent in Path(name).parents}
+    parents = {str(parent) for name in expected for parent in Path(name).parents}
     for path, folders, files in os.walk(root):
         place = Path(path).relative_to(root)
         for name in sorted(folders):
-            if str(place / name) not in known:
+            if str(place / name) not in parents:
                 yield f"{place / name}/"
-        folders[:] = sorted(name for name in folders if str(place / name) in known)
+        folders[:] = sorted(name for name in folders if str(place / name) in parents)
         inside = (str(place / name) for name in sorted(files))
         yield from (name for name in inside if name not in expected)
 
@@ -135,8 +135,8 @@ def _noting(verdict: Verdict, what: str) -> Iterator[None]:
     except FileNotFoundError as error:
         verdict.faults.append(f"{what}: {error.filename} is missing")
     except Exception as error:
-        known = isinstance(error, ClimbError | OSError)
-        verdict.faults.append(f"{what}: {error if known else repr(error)}")
+        readable = isinstance(error, ClimbError | OSError)
+        verdict.faults.append(f"{what}: {error if readable else repr(error)}")
 
 
 def _broken_stages(manifest: Manifest) -> Iterator[str]:
@@ -162,7 +162,7 @@ def _broken_documents(
     """Say which documents are not where the catalogue says, or are counted wrong."""
     listed: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
-    found = {place: np.zeros(len(held), np.bool_) for place, held in lengths.items()}
+    rows_seen = {place: np.zeros(len(held), np.bool_) for place, held in lengths.items()}
     read = 0
     for name, data, fault in read_parts(store, manifest):
         read += 1
@@ -190,14 +190,14 @@ def _broken_documents(
                     f"shard {row['shard']} of cluster {row['cluster']}"
                 )
             else:
-                found[place][row["row"]] = True
+                rows_seen[place][row["row"]] = True
     if manifest.parts is not None and read < manifest.parts:
         yield f"catalogue: {read} of {manifest.parts} parts are in {store / DOCUMENTS}"
     if not read:
         if manifest.conservation and manifest.parts is None:
             yield f"catalogue: {store} holds no {part_name(0)}"
         return
-    for (name, number), seen in found.items():
+    for (name, number), seen in rows_seen.items():
         if not seen.all():
             yield (
                 f"shard {number} of cluster {name} holds {len(seen)} documents, "
@@ -210,18 +210,18 @@ def _broken_documents(
 def _other_counts(manifest: Manifest, listed: Mapping[str, Counter[str]]) -> Iterator[str]:
     """Compare the counts of the stages with those of the catalogue; "" counts what stays."""
     last = manifest.conservation[-1]["out"]
-    for unit, there in listed.items():
+    for unit, counts in listed.items():
         if unit not in last:
             continue
         counted: Counter[str] = Counter()
         for stage in manifest.conservation:
             if stage["stage"] != "read":  # the catalogue lists no bad records
                 counted.update({why: size.get(unit, 0) for why, size in stage["dropped"].items()})
-        dropped = Counter({why: count for why, count in there.items() if why})
+        dropped = Counter({why: count for why, count in counts.items() if why})
         if counted != dropped:
             yield (
                 f"dropped {unit}: the manifest counts {dict(counted)}, "
                 f"the catalogue lists {dict(dropped)}"
             )
-        if last[unit] != there[""]:
-            yield f"{last[unit]} {unit} left the last stage, the catalogue lists {there['']}"
+        if last[unit] != counts[""]:
+            yield f"{last[unit]} {unit} left the last stage, the catalogue lists {counts['']}"

@@ -159,10 +159,10 @@ class WeightsLog:
         """
         parts, first = [], step
         while first < step + count:
-            found = self._find(first)
-            later = self._at_steps[found + 1] if found + 1 < len(self.records) else step + count
+            index = self._find(first)
+            later = self._at_steps[index + 1] if index + 1 < len(self.records) else step + count
             here = min(later, step + count) - first
-            rows = self._rows(found, first, here, names)
+            rows = self._rows(index, first, here, names)
             if here == count:
                 return rows
             parts.append(np.broadcast_to(rows, (here, len(names))))
@@ -171,15 +171,15 @@ class WeightsLog:
 
     def _find(self, step: int) -> int:
         """Return the index of the record in force at ``step``."""
-        found = bisect_right(self._at_steps, step) - 1
-        if found < 0:
+        index = bisect_right(self._at_steps, step) - 1
+        if index < 0:
             begins = f"step {self._at_steps[0]}" if self.records else "no step, it is empty"
             raise UsageError(f"weights were asked for step {step}, but the log begins at {begins}")
-        return found
+        return index
 
-    def _rows(self, found: int, step: int, count: int, names: Sequence[str]) -> NDArray[np.int64]:
-        """Weights of record number ``found`` for steps within it, ``[count or 1, K]``."""
-        way, places = self._compile(self.records[found], names)
+    def _rows(self, index: int, step: int, count: int, names: Sequence[str]) -> NDArray[np.int64]:
+        """Weights of record number ``index`` for steps within it, ``[count or 1, K]``."""
+        way, places = self._compile(self.records[index], names)
         rows = way.rows(step, count)
         result = np.zeros((len(rows), len(names)), np.int64)
         result[:, places] = rows

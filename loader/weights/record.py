@@ -64,8 +64,8 @@ class WeightsRecord:
             raise UsageError("the first weights have nothing to ramp from; set them")
         if not 0 < ramp <= MOST_STEPS:
             raise UsageError(f"a ramp takes 1 to {MOST_STEPS:,} steps, not {ramp:,}")
-        there = prev.units(at_step)
-        names = sorted(there.keys() | weights.keys())
+        units = prev.units(at_step)
+        names = sorted(units.keys() | weights.keys())
         return cls._make(
             prev,
             at_step=at_step,
@@ -73,7 +73,7 @@ class WeightsRecord:
             weights={name: weights.get(name, 0.0) for name in names},
             why=why,
             steps=ramp,
-            start=tuple(there.get(name, 0) for name in names),
+            start=tuple(units.get(name, 0) for name in names),
         )
 
     @classmethod
@@ -169,17 +169,17 @@ class WeightsRecord:
 
         ``step`` lies between this record and the next.
         """
-        found = zip(
+        pairs = zip(
             sorted(self.weights), Trajectory.of(self).rows(step, 1)[0].tolist(), strict=True
         )
-        return {name: n for name, n in found if n}
+        return {name: n for name, n in pairs if n}
 
     def _line(self, step: int) -> NDArray[np.int64]:
         """Weights at ``step`` if no cluster were capped."""
         way = Trajectory.of(self)
         at = np.array([step - self.at_step], np.int64)
-        found: NDArray[np.int64] = interpolate(way.start, way.end, self.steps, at)[0]
-        return found
+        row: NDArray[np.int64] = interpolate(way.start, way.end, self.steps, at)[0]
+        return row
 
 
 def _needed(default: Any, value: Any) -> bool:

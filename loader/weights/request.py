@@ -115,9 +115,9 @@ def with_named_weights(
             to less and no other cluster can take the rest.
         InvalidDataError: A weight is negative, infinite or no number.
     """
-    known = sorted({*clusters, *(name for record in log.records for name in record.weights)})
-    if unknown := [name for name in named if name not in known]:
-        raise UsageError(_no_cluster(unknown, known, complete=bool(clusters)))
+    choices = sorted({*clusters, *(name for record in log.records for name in record.weights)})
+    if unknown := [name for name in named if name not in choices]:
+        raise UsageError(_no_cluster(unknown, choices, complete=bool(clusters)))
     last = log.records[-1]
     check_weights({**last.weights, **named})
     if capped := [name for name, weight in named.items() if weight > 0 and name in last.capped]:
@@ -131,12 +131,12 @@ def with_named_weights(
     return share_rest(named, now, "say --only")
 
 
-def _no_cluster(unknown: Sequence[str], known: Sequence[str], *, complete: bool) -> str:
-    """Return the message for unknown clusters; without ``complete``, ``known`` lacks some."""
+def _no_cluster(unknown: Sequence[str], choices: Sequence[str], *, complete: bool) -> str:
+    """Return the message for unknown clusters; without ``complete``, ``choices`` lacks some."""
     more = f"; a loader with weights_file={REQUEST} lets any be named"
     return (
         f"there is no cluster {some_names(unknown)} in the weights log; there are "
-        f"{some_names(known, _NAMED)}{'' if complete else more}"
+        f"{some_names(choices, _NAMED)}{'' if complete else more}"
     )
 
 

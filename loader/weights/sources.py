@@ -94,11 +94,11 @@ class WeightsFile:
         identity: tuple[int, ...] = ()
         data, fault = b"", None
         try:
-            found = self.path.stat()
-            identity = _identity(found)
-            if self._seen and self._seen[0] == identity and _settled(found):
+            status = self.path.stat()
+            identity = _identity(status)
+            if self._seen and self._seen[0] == identity and _settled(status):
                 return None
-            data = _read(self.path, found)
+            data = _read(self.path, status)
         except (FileNotFoundError, NotADirectoryError):
             self._seen = None
             return None
@@ -135,10 +135,10 @@ class WeightsCallable:
         has returned weights or failed in another way.
         """
         try:
-            given = self._function(step)
-            if given is None:
+            answer = self._function(step)
+            if answer is None:
                 return None
-            mixture = _returned(given)
+            mixture = _returned(answer)
             self._check(mixture)
             _check_left(mixture, log)
         except Exception as error:
@@ -192,27 +192,27 @@ def _fingerprint(log: WeightsLog) -> str:
     return Mixture.of(log.records[-1].weights).fingerprint if log.records else ""
 
 
-def _identity(found: os.stat_result) -> tuple[int, ...]:
+def _identity(status: os.stat_result) -> tuple[int, ...]:
     """Return numbers that tell one version of a file from another."""
-    who = (found.st_dev, found.st_ino, found.st_mode)
+    who = (status.st_dev, status.st_ino, status.st_mode)
     # The time stamps of a folder or device change though it stays no file.
-    return (*who, found.st_mtime_ns, found.st_size) if stat.S_ISREG(found.st_mode) else who
+    return (*who, status.st_mtime_ns, status.st_size) if stat.S_ISREG(status.st_mode) else who
 
 
-def _settled(found: os.stat_result) -> bool:
+def _settled(status: os.stat_result) -> bool:
     """Whether any later write would change the time stamp."""
-    return not stat.S_ISREG(found.st_mode) or time.time_ns() - found.st_mtime_ns > _SETTLED
+    return not stat.S_ISREG(status.st_mode) or time.time_ns() - status.st_mtime_ns > _SETTLED
 
 
-def _read(path: Path, found: os.stat_result) -> bytes:
+def _read(path: Path, status: os.stat_result) -> bytes:
     """Read a regular file of at most `LARGEST` bytes; anything else is not even opened."""
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise InvalidDataError("it is no regular file; write JSON to a file and rename it to this")
     # If it becomes a pipe between the two calls, opening it still does not wait.
     data = read_regular(path, LARGEST)
     if len(data) > LARGEST:
         raise InvalidDataError(
-            f"it holds {max(found.st_size, len(data)):,} bytes; a request has at most {LARGEST:,}"
+            f"it holds {max(status.st_size, len(data)):,} bytes; a request has at most {LARGEST:,}"
         )
     return data
 

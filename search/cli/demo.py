@@ -84,9 +84,9 @@ def demo(
     seeds: int,
     as_json: bool,
 ) -> None:
-    """Go the whole way on real text: build, search, and compare trained models.
+    """Run all steps on real text: build, search, and compare trained models.
 
-    The found mixture, the token-share mixture and the uniform one are compared on held-out text of
+    The mixture of the search, the token shares and equal weights are compared on held-out text of
     one kind, in bits per byte. Run again after an interrupt, it continues where it stopped.
     """
     # Torch takes seconds, for which --help should not wait.
@@ -96,7 +96,7 @@ def demo(
     os.environ.setdefault("CLIMBSTREAM_CACHE", str((out / "cache").absolute()))
     shards = out / "shards"
     with lock(out):
-        DEMO.begin(out, {"demo": 1})  # each of its parts has a plan of its own
+        DEMO.begin(out, {"demo": 1})  # each of its parts keeps its own plan
     say(f"1/3 build: {source} to {shards}")
     _build(source, label, clusters, shards)
     target = target or choose_target(shards)
@@ -141,7 +141,7 @@ def demo(
 
 
 def _build(source: str, label: str, clusters: int, shards: Path) -> None:
-    """Build ``shards`` as ``climb build`` does; what it prints goes to standard error."""
+    """Build ``shards`` as ``climb build`` does; its output goes to standard error."""
     options = f"build --vocab-size 1024 --holdout 0.06 --clusters {clusters} --label".split()
     with contextlib.redirect_stdout(sys.stderr):
         call([*options, label, "--out", str(shards), source])

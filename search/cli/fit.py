@@ -82,14 +82,14 @@ def fit_command(
 
 @contextmanager
 def _held(out: Path, plan: Mapping[str, Any]) -> Iterator[None]:
-    """Hold ``out`` for the fit of ``plan``."""
+    """Lock ``out`` for a fit with the settings ``plan``."""
     with lock(out):
         FIT.begin(out, plan)
         yield
 
 
 def _ways(targets: Sequence[str]) -> dict[str, str]:
-    """Say by name of a column whether its least or its most is wanted."""
+    """Return for each column whether its minimum or its maximum is wanted."""
     ways: dict[str, str] = {}
     for target in targets:
         name, _, way = target.rpartition("=")

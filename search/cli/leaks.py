@@ -1,6 +1,6 @@
-"""Leaks: whether a search's own targets stand in the shards that it searches on.
+"""Leaks: whether the targets of a search stand in the shards that it searches.
 
-A mixture that is best for a target whose questions are in the shards is best at having the leak.
+If the questions of a target are in the shards, the best mixture may be the one with most of them.
 """
 
 import contextlib
@@ -23,15 +23,15 @@ logger = get_logger(__name__)
 
 
 def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> None:
-    """Warn of each target with items that stand in documents of the shards; say how many.
+    """Warn of each target with items that stand in documents of the shards, and count them.
 
-    What was found of the same targets in the same shards is kept in the cache, and not looked for
+    The result is kept in the cache, so that the same targets in the same shards are not looked for
     again.
 
     Raises:
-        InvalidDataError: ``strict``, and there are such items.
-        UsageError: A target does not exist; or ``strict``, and what looks for them is not
-            installed.
+        InvalidDataError: ``strict`` is set, and there are such items.
+        UsageError: A target does not exist; or ``strict`` is set, and the package that looks for
+            the items is not installed.
     """
     targets = [load_target(directory, spec) for spec in dict.fromkeys(specs)]
     plan = [ShardDirectory(directory).manifest.fingerprint, [t.fingerprint for t in targets]]

@@ -1,1 +1,1 @@
-"""What a model is scored on: targets, questions, n-grams, and comparisons of scores."""
+"""Evaluation of models: targets, questions, scores, n-grams, and comparisons of scores."""

@@ -1,7 +1,7 @@
-"""Comparison: scores of several mixtures; mean gain, its standard error, and the verdict.
+"""Comparison: mean gain of one mixture over another, its standard error, and the verdict.
 
-Runs of one seed share the fresh weights, so mixtures are compared in pairs, which cancels part of
-the noise.
+Runs of one seed begin with the same weights. So mixtures are compared in pairs of one seed, which
+cancels part of the noise.
 """
 
 import math
@@ -15,19 +15,19 @@ class Comparison:
     """Scores of several mixtures on one target, bits per byte, lower is better."""
 
     scores: dict[str, list[float]]
-    """By name of mixture: one score a seed, in the same order of seeds."""
+    """Scores by name of mixture, one for each seed, in the same order of seeds."""
 
     def mean(self, name: str) -> tuple[float, float]:
         """Mean score of a mixture and its standard error."""
         return mean_and_error(self.scores[name])
 
     def gain(self, name: str, over: str) -> tuple[float, float]:
-        """Mean paired gain of one mixture over another, positive if better, and its error."""
+        """Mean paired gain of one mixture over another (positive: better), and its error."""
         pairs = zip(self.scores[over], self.scores[name], strict=True)
         return mean_and_error([theirs - ours for theirs, ours in pairs])
 
     def verdict(self, name: str) -> tuple[bool, str]:
-        """Whether ``name`` beats all others by more than two standard errors, in a sentence."""
+        """Say in a sentence whether ``name`` beats all others by more than two standard errors."""
         parts, holds = [], True
         for other in self.scores:
             if other == name:
@@ -47,6 +47,6 @@ class Comparison:
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard error; the error of a single value is not known, so infinite."""
+    """Mean and standard error; the error of a single value is unknown, so infinite."""
     error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
     return fmean(values), error

@@ -1,8 +1,8 @@
 """Tasks of lm-eval, the language model evaluation harness, as questions.
 
-The harness brings data, prompts and right answers; what is asked and scored is ours, zero-shot. Its
-list of tasks takes half a minute to read, and each proxy asks for the questions, so those of a task
-are kept in the cache, under its name and the version of the harness.
+The harness brings data, prompts and right answers; we ask without examples, and score ourselves. It
+takes half a minute to read its list of tasks, and each proxy needs the questions. So the questions
+of a task are kept in the cache, under its name and the version of the harness.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -21,10 +21,10 @@ _FILES = (".yaml", ".yml")
 
 
 def read_task(name: str) -> list[Question]:
-    """Return the questions of a multiple-choice task that lm-eval knows, or of a YAML file of one.
+    """Return the questions of a multiple-choice task: one that lm-eval has, or a YAML file of one.
 
-    Where a task has answers to both its validation and its test split, each question has its split;
-    where it has them to one, none has.
+    If a task has answers for both its validation and its test split, each question names its split;
+    if for one only, no question does.
 
     Raises:
         UsageError: lm-eval is not installed, or has no such task, or it is not multiple choice.
@@ -50,14 +50,14 @@ def read_task(name: str) -> list[Question]:
 
 
 def _read_kept(path: Path) -> list[Question]:
-    """Read the questions that were kept.
+    """Read the questions of a task from the cache.
 
     Raises:
-        InvalidDataError: They are none; without the file they are asked for again.
+        InvalidDataError: The file holds no questions.
     """
     lines = read_json(path)
     if not isinstance(lines, list):
-        raise InvalidDataError(f"{path} holds no list of questions; remove it, to have it again")
+        raise InvalidDataError(f"{path} holds no list of questions; remove it, to make it again")
     fields = ("query", "choices", "gold", "split", "between")
     return [
         Question.from_json(
@@ -69,7 +69,7 @@ def _read_kept(path: Path) -> list[Question]:
 
 
 def _load(name: str, *, known: bool) -> Any:
-    """Load one task; ``known`` if it is one of those that lm-eval brings."""
+    """Load one task; ``known``: it is one that comes with lm-eval."""
     from lm_eval.tasks import TaskManager  # noqa: PLC0415 - an extra, of several seconds
 
     manager = TaskManager(include_defaults=known)
@@ -77,7 +77,7 @@ def _load(name: str, *, known: bool) -> Any:
         raise UsageError(f"lm-eval has no task {name!r}; lm-eval ls tasks lists those there are")
     try:
         tasks = list(manager.load(name)["tasks"].values())
-    except Exception as error:  # what a task is made of may be any code
+    except Exception as error:  # a task may run any code
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise InvalidDataError(f"lm-eval={name} cannot be loaded: {reason}") from None
     if len(tasks) != 1:
@@ -93,7 +93,7 @@ def _load(name: str, *, known: bool) -> Any:
 
 
 def _questions(name: str, task: Any) -> list[Question]:
-    """Take the questions out of a task."""
+    """Return the questions of a task."""
     splits = {}
     if task.has_validation_docs():
         splits["validation"] = task.validation_docs()
@@ -107,11 +107,12 @@ def _questions(name: str, task: Any) -> list[Question]:
 
 
 def _question(task: Any, document: Any, split: str, where: str) -> Question:
-    """Ask a document as the harness does without examples."""
+    """Make a question of a document, as the harness asks it without examples."""
     asked, choices = task.doc_to_text(document), task.doc_to_choice(document)
     gold, between = task.doc_to_target(document), task.config.target_delimiter
     if task.multiple_input:
-        # Beginnings compete, each with the same end; which is right stands for the text.
+        # Several beginnings compete, each with the same end; the field of the text has the right
+        # one.
         end, gold, asked, choices = gold, asked, "", list(choices)
         choices = [f"{begin}{between}{end}" for begin in choices]
     elif isinstance(gold, str) and gold in choices:

@@ -1,10 +1,10 @@
-"""What counts of n-grams say of a mixture before a single proxy has run.
+"""N-grams: what their counts say of a mixture before any proxy has run.
 
-Counts add up: those of a mixture are the weighted sum of those of its clusters. So the bits that an
-interpolated trigram model of any mixture needs for a target follow from one pass over a sample of
-the tokens. They are of another size than a proxy's, but rank mixtures much as proxies do, and a
-Gaussian process that has them for its mean needs far fewer trials (docs/decisions/predictors.md).
-Where cross-validation does not find that, they are left out.
+The counts of a mixture are the weighted sum of the counts of its clusters. So one pass over a
+sample of the tokens gives, for any mixture, the bits that an interpolated trigram model needs for a
+target. These bits are not those of a proxy, but they rank mixtures much as proxies do. A Gaussian
+process with them as its mean needs far fewer trials (docs/decisions/predictors.md). They are used
+only where cross-validation finds that they help.
 """
 
 from collections.abc import Sequence
@@ -24,30 +24,31 @@ from .scoring import lay_out
 from .targets import load_target
 
 _PLACES = 2_000
-"""Tokens of a target that are asked for: 8,000 rank mixtures no better."""
+"""Tokens of a target that are used: 8,000 rank mixtures no better."""
 _SAMPLE = 20_000_000
-"""Tokens that are counted in all, in equal parts of the clusters,"""
+"""Tokens that are counted over all clusters, in equal parts,"""
 _MOST = 1_000_000
-"""and of one cluster at most."""
+"""and at most in one cluster."""
 _SHORTER = 2e-4
-"""Share of all tokens that a context must have for its own counts to weigh as much as those of the
-context that is one token shorter."""
+"""Share of all tokens at which a context's own counts weigh as much as those of the context that is
+one token shorter."""
 _UNSEEN = 1e-5
-"""Share of all tokens that every token of the vocabulary has without being seen."""
+"""Share of all tokens that each token of the vocabulary gets without being seen."""
 _KINDS = 5
-"""Of n-grams: a token; a context of one, and with its token; a context of two, and with its."""
+"""Kinds of n-grams: a token; a context of one, and with its token; a context of two, and with its
+token."""
 _AT_ONCE = 64
-"""Mixtures that are worked out together: the numbers of 256 leave the cache of a core, and take
-three times as long."""
+"""Mixtures that are computed together: the numbers of 256 do not fit into the cache of a core, and
+take three times as long."""
 
 
 class NgramLoss:
-    """Bits a token that counts of n-grams need for a target, from mixtures ``[m, K]`` to ``[m]``.
+    """Bits a token that n-gram counts need for a target: mixtures ``[m, K]`` to ``[m]``.
 
     Args:
-        rates: How often a token of each cluster ends an n-gram, float32 ``[K, n-grams]``.
-        ngrams: The n-grams of each kind that the tokens of the target end, ``[kinds, tokens]``.
-        vocab_size: Different tokens.
+        rates: Share of the tokens of each cluster that end an n-gram, float32 ``[K, n-grams]``.
+        ngrams: The n-grams of each kind that end in tokens of the target, ``[kinds, tokens]``.
+        vocab_size: Number of different tokens.
     """
 
     def __init__(
@@ -73,10 +74,10 @@ class NgramLoss:
 
 
 def ngram_losses(directory: Path, targets: Sequence[str], seq_len: int) -> dict[str, NgramLoss]:
-    """Count n-grams of all clusters of ``directory``, and return what they say of ``targets``.
+    """Count n-grams of all clusters of ``directory``, and return an `NgramLoss` for each target.
 
-    Rows have ``seq_len`` tokens, as those of the proxies. Of targets the half is seen that they are
-    scored on.
+    Rows have ``seq_len`` tokens, as those of the proxies. Only the half of a target is read that
+    proxies are scored on.
     """
     shards = ShardDirectory(directory)
     manifest = shards.manifest
@@ -95,14 +96,14 @@ def ngram_losses(directory: Path, targets: Sequence[str], seq_len: int) -> dict[
 
 
 def _keys_of(inputs: Any, targets: Any, spec: str) -> NDArray[np.uint64]:
-    """Name the n-grams of each kind that some tokens of a target end, uint64 ``[kinds, tokens]``.
+    """Return keys of the n-grams of each kind that end in tokens of a target, ``[kinds, tokens]``.
 
     ``inputs`` and ``targets`` as of `ScoredText`.
     """
     rows, columns = np.nonzero(targets >= 0)
     some = sample_indices(len(rows), _PLACES, spec)
     rows, columns = rows[some], columns[some]
-    # What stands before the beginning of a row is not known: the token that begins it, again.
+    # The token before a row is unknown: the first token of the row stands for it.
     two_before = inputs[rows, np.maximum(columns - 1, 0)]
     tokens = np.stack([two_before, inputs[rows, columns], targets[rows, columns]])
     keys = np.empty((_KINDS, len(some)), np.uint64)
@@ -134,9 +135,9 @@ def _count(shards: ShardDirectory, keys: NDArray[np.uint64], seq_len: int) -> ND
 
 @njit(cache=True)
 def _key(kind: Any, a: Any, b: Any, c: Any) -> Any:
-    """Name the n-gram of a kind that ends where ``c`` follows ``a`` and ``b``; a uint64.
+    """Return the key, a uint64, of the n-gram of ``kind`` that ends with ``a``, ``b``, ``c``.
 
-    One of 60 bits names a trigram, as no vocabulary has a million tokens.
+    60 bits hold a trigram, as no vocabulary has a million tokens.
     """
     bits, key = np.uint64(20), np.uint64(kind) << np.uint64(60)
     if kind == 0:
@@ -152,7 +153,7 @@ def _key(kind: Any, a: Any, b: Any, c: Any) -> Any:
 
 @njit(cache=True)
 def _make_table(keys: Any, size: Any) -> Any:
-    """Put ``keys`` into a table of ``size``, a power of two: keys by slot, and their places."""
+    """Make a hash table of ``size``, a power of two: ``keys`` by slot, and their indexes."""
     slots, owners = np.zeros(size, np.uint64), np.full(size, -1)
     for place in range(len(keys)):
         slot = mix(keys[place]) & np.uint64(size - 1)
@@ -164,7 +165,7 @@ def _make_table(keys: Any, size: Any) -> Any:
 
 @njit(cache=True)
 def _add(rows: Any, clusters: Any, slots: Any, owners: Any, counts: Any, seen: Any) -> None:
-    """Count the n-grams of the table that the third to the last token of each row end."""
+    """Count the n-grams of the table that end in the third to the last token of each row."""
     last = np.uint64(len(slots) - 1)
     for i in range(len(rows)):
         cluster = clusters[i]

@@ -16,15 +16,15 @@ class Question:
     query: str
     choices: tuple[str, ...]
     gold: int
-    """Which of the choices is right, from 0."""
+    """Index of the right choice, from 0."""
     split: str = ""
-    """One of `SPLITS`, or nothing where the task has none."""
+    """One of `SPLITS`; empty if the task has no splits."""
     between: str = " "
-    """What parts an answer from its query."""
+    """Text between query and answer."""
 
     @classmethod
     def from_json(cls, record: Any, where: str) -> Self:
-        """Take up a record: ``query``, ``choices``, ``gold``, maybe ``split`` and ``between``.
+        """Read a record: ``query``, ``choices``, ``gold``, perhaps ``split`` and ``between``.
 
         Raises:
             InvalidDataError: It is none; the message begins with ``where``.
@@ -50,7 +50,7 @@ class Question:
         if split not in ("", *SPLITS):
             raise InvalidDataError(
                 f"{where}: split is {json.dumps(split)}, and may be {' or '.join(SPLITS)}; "
-                "what is for training is no target"
+                "a target has no training split"
             )
         if not isinstance(between, str):
             raise InvalidDataError(f"{where}: between is {json.dumps(between)}, and must be text")

@@ -1,9 +1,10 @@
-"""How good a model is at a target.
+"""Scoring: how well a model predicts a target.
 
-Text, and the right answers of a task, are scored in bits per byte, which no tokenizer can flatter.
-The error of a task is the part of its questions for which another answer has fewer bits a byte
-than the right one (1 less the accuracy that lm-eval calls ``acc_norm``); on small models it moves
-in steps that are mostly noise, so it is less of a guide than the bits of the right answers.
+Text, and the right answers of a task, are scored in bits per byte, so that scores do not depend on
+the tokenizer. The error of a task is the fraction of its questions for which another answer takes
+fewer bits a byte than the right one: 1 minus the accuracy that lm-eval calls ``acc_norm``. On small
+models the error moves in steps that are mostly noise, so the bits of the right answers guide a
+search better.
 """
 
 import math
@@ -23,30 +24,30 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _ROWS = 16
-"""Rows that are scored at once: the logits of more leave the cache of a CPU core."""
+"""Rows that are scored at once: the logits of more do not fit into the cache of a CPU core."""
 _IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredText:
-    """Text laid out so that each of its tokens is predicted once."""
+    """Text in rows, laid out so that each of its tokens is predicted once."""
 
     inputs: torch.Tensor
     """int64 ``[n, seq_len]``."""
     targets: torch.Tensor
-    """The token after each of ``inputs``, int64 ``[n, seq_len]``; -100 where none is asked for."""
+    """The token after each of ``inputs``, int64 ``[n, seq_len]``; -100 where none is scored."""
     bytes: int
     """UTF-8 bytes of the text."""
 
     @classmethod
     def of(cls, texts: Sequence[str], tokenizer: Tokenizer, end: int | None, seq_len: int) -> Self:
-        """Lay ``texts`` out; ``end`` is the token that parts documents, if there is one."""
+        """Lay ``texts`` out in rows; ``end`` is the token that ends a document, if there is one."""
         begin = 0 if end is None else end
         inputs: list[int] = []
         targets: list[int] = []
         for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False):
             inputs += [begin, *encoding.ids]
-            # The end of a document is no byte of it.
+            # The end token stands for no byte of the document.
             targets += [*encoding.ids, _IGNORED]
         missing = -len(inputs) % seq_len
         inputs += [begin] * missing
@@ -60,11 +61,11 @@ class ScoredText:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredAnswers:
-    """Answers laid out behind their queries so that each of their tokens is predicted once."""
+    """Answers behind their queries, laid out so that each of their tokens is predicted once."""
 
     rows: ScoredText
     owners: torch.Tensor
-    """Which answer a row belongs to, int64 ``[n]``."""
+    """Number of the answer that each row belongs to, int64 ``[n]``."""
     sizes: tuple[int, ...]
     """UTF-8 bytes of each answer."""
 
@@ -76,7 +77,7 @@ class ScoredAnswers:
         end: int | None,
         seq_len: int,
     ) -> Self:
-        """Lay out answers behind queries, ``pairs`` of both; a query too long loses its front."""
+        """Lay out ``pairs`` of query and answer; a query that is too long loses its beginning."""
         begin = 0 if end is None else end
         columns = [
             [e.ids for e in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
@@ -101,9 +102,9 @@ def score(
     end: int | None,
     seq_len: int,
 ) -> float:
-    """Score ``model`` on one half of a target; lower is better. Other arguments as of `ScoredText`.
+    """Score ``model`` on one half of a target; lower is better. For arguments see `ScoredText`.
 
-    Bits per byte, or the part of questions with a wrong answer if the target asks for that.
+    The score is in bits per byte, or the fraction of wrong answers if the target asks for that.
     """
     if target.measure == "error":
         return error(model, getattr(target, half), tokenizer, end, seq_len)
@@ -137,9 +138,9 @@ def error(
     end: int | None,
     seq_len: int,
 ) -> float:
-    """Return the part of ``questions`` to which ``model`` gives another answer than the right one.
+    """Return the fraction of ``questions`` that ``model`` answers wrong.
 
-    It gives the one with the fewest bits a byte, the first of several.
+    Its answer is the one with the fewest bits a byte; of equal ones the first.
     """
     pairs = [(q.query, q.answer(choice)) for q in questions for choice in range(len(q.choices))]
     answers = ScoredAnswers.of(pairs, tokenizer, end, seq_len)
@@ -156,7 +157,7 @@ def error(
 
 @torch.no_grad()
 def _nats(model: "PreTrainedModel", text: ScoredText) -> torch.Tensor:
-    """Return the nats that each row of ``text`` takes, float64 ``[n]``."""
+    """Return the nats that ``model`` needs for each row of ``text``, float64 ``[n]``."""
     found = []
     for inputs, targets in zip(text.inputs.split(_ROWS), text.targets.split(_ROWS), strict=True):
         logits = model(input_ids=inputs.to(model.device)).logits
@@ -173,10 +174,10 @@ def _nats(model: "PreTrainedModel", text: ScoredText) -> torch.Tensor:
 def _windows(
     before: list[int], answer: list[int], seq_len: int
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Give rows of at most ``seq_len`` tokens, and what is to follow each token, -100 for any.
+    """Yield rows of at most ``seq_len`` tokens, and the token to predict after each; -100: none.
 
-    The last row ends with the last token of the answer; one that is longer than a row takes more,
-    each with as many tokens before it as fit.
+    The last row ends with the last token of the answer. A long answer takes several rows; each
+    begins with as many earlier tokens as fit.
     """
     stream = before + answer
     last = len(stream)

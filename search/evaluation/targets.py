@@ -1,4 +1,4 @@
-"""Target: the text, or the task, that a mixture shall make a model good at."""
+"""Target: the text or the task that a search makes a model better at."""
 
 import io
 import json
@@ -23,31 +23,33 @@ from .questions import SPLITS, Question
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What is to be predicted, in two halves that never meet: to search on, and to report on."""
+    """A text or task in two halves without overlap: one to search on, one to report on."""
 
     name: str
     validation: tuple[Any, ...]
-    """Texts, or each a `Question`."""
+    """The items of the half for the search: texts, or each a `Question`."""
     test: tuple[Any, ...]
     measure: Literal["bits", "error"] = "bits"
-    """Whether bits per byte are asked for, or the part of questions with a wrong answer."""
+    """Whether the score is the fraction of wrong answers, instead of bits per byte."""
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the content, so that another one under the same name is seen."""
+        """Hash of the content, so that other content under the same name is noticed."""
         return hash_json([[_value(item) for item in half] for half in (self.validation, self.test)])
 
 
 def load_target(directory: Path, spec: str) -> Target:
     """Load a target: ``label=NAME`` or ``cluster=NAME`` of the held-out text, a file, or a task.
 
-    A file is text, a document a paragraph, or JSON lines with a column ``text``; also .zst. JSON
-    lines with ``query``, ``choices`` and ``gold`` are a task, of which ``FILE`` asks for the bits
-    per byte of the right answers and ``error=FILE`` for the part of wrong ones. Where they have a
-    ``split``, validation or test, these are the halves. ``lm-eval=TASK`` is a task of the harness.
+    A file is text, in which a paragraph is a document, or JSON lines with a column ``text``; it may
+    be packed as .zst. JSON lines with ``query``, ``choices`` and ``gold`` are a task: ``FILE`` is
+    scored by the bits per byte of the right answers, ``error=FILE`` by the fraction of wrong
+    answers. If they have a ``split``, validation or test, these are the halves. ``lm-eval=TASK`` is
+    a task of the harness.
 
     Raises:
-        UsageError: There is no such text, or no task to have errors in.
+        UsageError: There is no such text; or ``error=`` stands before text, or before a task whose
+            questions have one choice.
         InvalidDataError: A line of the file has no text or is no question, or a half is empty.
     """
     asked = spec.removeprefix("error=")
@@ -79,7 +81,7 @@ def _check_characters(spec: str, items: Sequence[Any]) -> None:
 
 
 def _items(directory: Path, spec: str, asked: str) -> list[Any]:
-    """Return the texts, or the questions, that are ``asked`` for in a target ``spec``."""
+    """Return the texts or questions that ``asked`` names, in a target ``spec``."""
     kind, _, name = asked.partition("=")
     if kind in ("label", "cluster") and name:
         documents = _heldout(directory)
@@ -101,18 +103,18 @@ def _items(directory: Path, spec: str, asked: str) -> list[Any]:
 
 
 def target_hashes(directory: Path, specs: Iterable[str]) -> dict[str, str]:
-    """Return the fingerprint of each target, and see that its text can be turned into tokens.
+    """Return the fingerprint of each target, after checking that its text can be tokenised.
 
     Raises:
         UsageError: A target does not exist, or ``directory`` has no tokenizer.
         InvalidDataError: A target or the tokenizer cannot be read.
     """
-    read_tokenizer(directory)  # or it is missed when the first model has been trained
+    read_tokenizer(directory)  # else it fails only after the first model
     return {spec: load_target(directory, spec).fingerprint for spec in sorted(specs)}
 
 
 def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
-    """Part what is to be predicted, always the same way."""
+    """Split items into two halves, always in the same way."""
     splits = [text.split if isinstance(text, Question) else "" for text in texts]
     if any(splits):
         parts = tuple(tuple(t for t in texts if t.split == split) for split in SPLITS)
@@ -123,7 +125,7 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
                 f"{none} of none; each must have one, and both splits some"
             )
         return parts
-    # Each text once: the halves would share what is there twice.
+    # Each text once, so that no text is in both halves.
     unique = {_text(item): item for item in texts if _text(item).strip()}
     texts = [
         unique[text] for text in sorted(unique, key=lambda text: (derive_key("target", text), text))
@@ -135,7 +137,7 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
     halves: tuple[list[Any], list[Any]] = ([], [])
     sizes = [0, 0]
     for text in texts:
-        # Kept equal in size, so that one long document does not empty the other half.
+        # Halves of equal size, so that one long document does not empty the other half.
         smaller = int(sizes[1] < sizes[0])
         halves[smaller].append(text)
         sizes[smaller] += len(_text(text))
@@ -143,10 +145,10 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
 
 
 def choose_target(directory: Path, least_bytes: int = 100_000) -> str:
-    """Choose a target for a demonstration: the kind of middle size among the held-out text.
+    """Choose a target for a demonstration: of the kinds of held-out text, one of middle size.
 
-    Kinds are the known domains, or the clusters where the corpus knows none; those with less than
-    ``least_bytes`` are passed over, unless all are.
+    Kinds are the known domains, or the clusters if the corpus has no labels. Kinds with less than
+    ``least_bytes`` are passed over, unless all have less.
 
     Raises:
         UsageError: There is no held-out text.
@@ -162,7 +164,7 @@ def choose_target(directory: Path, least_bytes: int = 100_000) -> str:
 
 
 def _heldout(directory: Path) -> list[HeldOutDocument]:
-    """Read the held-out documents of a shard directory that must have some."""
+    """Read the held-out documents of a shard directory; it must have some."""
     documents = list(ShardDirectory(directory).heldout())
     if not documents:
         raise UsageError(
@@ -172,7 +174,7 @@ def _heldout(directory: Path) -> list[HeldOutDocument]:
 
 
 def _text(item: Any) -> str:
-    """Return what tells an item from others."""
+    """Return text that is different for different items."""
     return item if isinstance(item, str) else "\n".join((item.query, *item.choices))
 
 

@@ -23,12 +23,12 @@ from climbstream.search.training.settings import TrainSettings
 from .proxy import PRELOAD, ProxyTask, run_proxy
 
 _RUNS = "runs.jsonl"
-"""Scores of the runs that have ended."""
+"""File of the scores of runs that have ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A line of the log of runs."""
+    """One line of that file."""
 
     mixture: str
     seed: Whole
@@ -45,7 +45,7 @@ def compare(
     *,
     workers: int | None = None,
 ) -> dict[str, Comparison]:
-    """Train and score each of ``mixtures`` with each of ``seeds``; go on if it was begun.
+    """Train and score each of ``mixtures`` with each of ``seeds``; continue if it was begun.
 
     Returns a comparison for each of ``targets``.
 
@@ -87,7 +87,7 @@ def compare(
 def _run_all(
     tasks: Sequence[ProxyTask], targets: Sequence[str], log: Path, workers: int | None
 ) -> dict[tuple[str, int], dict[str, float]]:
-    """Return scores by mixture and seed, of the runs in ``log`` and of those still to do.
+    """Return scores by mixture and seed: those in ``log``, and those of runs that are still to do.
 
     Raises:
         ClimbError: A run failed.
@@ -109,10 +109,10 @@ def _run_all(
 
 
 def _read_runs(path: Path, targets: Sequence[str]) -> list[_Run]:
-    """Read the runs that have ended.
+    """Read the scores of the runs that have ended.
 
     Raises:
-        InvalidDataError: A line holds none, or one with scores of other targets.
+        InvalidDataError: A line holds no scores, or scores of other targets.
     """
 
     def read(value: Any) -> _Run:

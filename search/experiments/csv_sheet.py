@@ -1,7 +1,8 @@
-"""Sheet: a CSV file as people hand it on, with where each cell stands.
+"""Sheet: a CSV file from any program, with the line of each cell.
 
-Cells are parted by commas, semicolons or tabs, whichever parts the first line most; with semicolons
-a number may have a decimal comma. The text is UTF-8, or UTF-16 with its mark, as spreadsheets save.
+The delimiter is the comma, semicolon or tab, whichever the first line has most; with semicolons a
+number may have a decimal comma. The text is UTF-8, or UTF-16 with a byte order mark, as
+spreadsheets save it.
 """
 
 import codecs
@@ -17,29 +18,30 @@ from climbstream.loader.core.errors import InvalidDataError
 
 _MOST_BYTES = 1 << 28
 _LONGEST = 100_000
-"""Characters of a cell; the limit of `csv` is one of the whole process, and others may raise it."""
+"""Longest cell, in characters; the limit of `csv` is for the whole process, and others may raise
+it."""
 _SHOWN = 40
-"""Characters of a cell that a message shows."""
+"""Longest cell in a message, in characters."""
 _LARGEST = 1e100
-"""Largest number: sums and squares of such are finite."""
+"""Largest number: sums and squares of such numbers are finite."""
 
 
 class Row(NamedTuple):
     """The cells of a row, without spaces around them."""
 
     line: int
-    """On which it begins, from 1."""
+    """Line on which the row begins, from 1."""
     cells: list[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A table of text; every row has a cell for each head."""
+    """A table of text; every row has a cell for each column."""
 
     path: Path
     delimiter: str
     line: int
-    """Of the heads."""
+    """Line of the heads."""
     heads: list[str]
     rows: list[Row]
 
@@ -92,7 +94,7 @@ class Sheet:
         return row.cells[self.heads.index(name)]
 
     def number(self, row: Row, name: str) -> float:
-        """Return a cell as a number; NaN if it is none, or none from -1e100 to 1e100."""
+        """Return a cell as a number; NaN if it is no number, or one beyond -1e100 to 1e100."""
         cell = self.cell(row, name)
         if self.delimiter == ";" and "." not in cell:
             cell = cell.replace(",", ".")
@@ -103,19 +105,19 @@ class Sheet:
         return value if abs(value) <= _LARGEST else math.nan
 
     def differ(self, row: Row, other: Row, name: str) -> bool:
-        """Whether two rows have other values in the column ``name``."""
+        """Whether two rows differ in the column ``name``."""
         same = self.cell(row, name) == self.cell(other, name)
         return not same and self.number(row, name) != self.number(other, name)
 
     def shown(self, row: Row, name: str) -> str:
-        """Return how a cell begins, for a message: a number as it is, all else in quotes."""
+        """Return the beginning of a cell for a message: a number as it is, other text in quotes."""
         cell = self.cell(row, name)
         if math.isfinite(self.number(row, name)):
             return cell
         return repr(cell if len(cell) <= _SHOWN else f"{cell[:_SHOWN]}…")
 
     def place(self, row: Row) -> str:
-        """Say where ``row`` stands."""
+        """Return file and line of ``row`` for a message."""
         return f"{self.path}, line {row.line}"
 
 
@@ -138,8 +140,8 @@ def _text(path: Path) -> str:
 
 
 def _delimiter(text: str) -> str:
-    """Return what parts the cells of the first line; a comma if nothing does."""
+    """Return the delimiter of the first line; a comma if there is none."""
     first = text.lstrip("\r\n").partition("\n")[0]
-    # What stands in quotes parts nothing.
+    # Delimiters in quotes do not count.
     outside = "".join(first.split('"')[::2])
     return max(",;\t", key=outside.count)

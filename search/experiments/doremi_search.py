@@ -1,4 +1,4 @@
-"""DoReMi over shards: a reference on the token shares, a proxy that follows its excess loss."""
+"""DoReMi on shards: a reference learns the token shares, a proxy follows its excess loss."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ _SAVED = 100
 """Steps between checkpoints."""
 _RESULT, _MIXTURE, _REFERENCE = "result.json", "mixture.json", "reference.pt"
 _BEGUN = ("reference.begun.pt", "follower.begun.pt")
-"""Checkpoints of the two models while they train."""
+"""Checkpoint files of the two models while they train."""
 
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTask:
-    """The reference or the follower to train."""
+    """One of the two models to train: the reference or the follower."""
 
     directory: Path
-    """Shards."""
+    """Folder or URL of the shards."""
     prior: Mixture
     settings: TrainSettings
     seed: int
@@ -70,15 +70,15 @@ def run_doremi(
     *,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """Find DoReMi's mixture of ``directory``; go on if it was begun.
+    """Find DoReMi's mixture of ``directory``; continue if it was begun.
 
-    It knows no targets: they are scored alone, on a proxy of its mixture and on one of the token
-    shares, so that it can be compared. With reference and follower four models are trained;
-    without targets these two. Leaves ``weights.jsonl`` of the follower, ``result.json`` and
+    The method uses no targets. Targets are only scored, on a proxy of its mixture and on one of the
+    token shares, so that it can be compared. With reference and follower that makes four models;
+    without targets two. Leaves ``weights.jsonl`` of the follower, ``result.json`` and
     ``mixture.json`` in ``out``.
 
     Raises:
-        UsageError: A target does not exist, or so few steps that no weights would be chosen.
+        UsageError: A target does not exist, or there are too few steps to choose weights.
         InvalidDataError: ``out`` holds another search, or a model could not be trained.
         LockedError: Another process works on ``out``.
     """
@@ -120,7 +120,7 @@ def run_doremi(
 def train_both(task: ModelTask) -> Mixture:
     """Train the reference and then the follower, from their checkpoints on; return its mixture.
 
-    In a process of its own, so that one which hangs is ended, and begun once more.
+    It runs in a process of its own, so that a run that hangs is ended and tried once more.
     """
     with Progress("doremi", 2 * task.settings.steps, "steps") as bar:
         rule = DoReMi(_reference(task, bar), task.prior, every=_EVERY)
@@ -139,7 +139,7 @@ def train_both(task: ModelTask) -> Mixture:
 
 
 def _reference(task: ModelTask, bar: Progress) -> "PreTrainedModel":
-    """Train the reference, or load it if that is done."""
+    """Train the reference, or load it if it has been trained."""
     path = task.out / _REFERENCE
     model = first_model(task.settings, Manifest.load(task.directory).vocab_size, task.seed)
     if path.exists():
@@ -167,7 +167,7 @@ def _score(
     """Score proxies of ``mixture`` and of the token shares on ``targets``, if there are any.
 
     Raises:
-        InvalidDataError: One could not be trained.
+        InvalidDataError: A proxy could not be trained.
     """
     names = {"mixture": mixture, "token_shares": task.prior} if targets else {}
     tasks = [

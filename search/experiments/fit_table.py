@@ -1,4 +1,4 @@
-"""Fit: the answer of a table of finished runs, whoever trained them."""
+"""Fit: the best mixture by a table of finished runs, whoever trained them."""
 
 from collections.abc import Mapping
 
@@ -25,17 +25,17 @@ def fit(
     max_weight: float | None = None,
     seed: int = 0,
 ) -> Answer:
-    """Fit all predictors to a table, and conclude as a search does.
+    """Fit all predictors to a table, and choose a mixture as a search does.
 
     Args:
         table: Finished runs.
         targets: ``"min"`` or ``"max"`` by name of score.
         prior: Token shares; None for the mean of the runs' weights.
-        max_weight: Of every domain.
-        seed: Of folds and candidates.
+        max_weight: Largest weight of every domain.
+        seed: Seed of folds and candidates.
 
     Raises:
-        UsageError: No mixture keeps the limits.
+        UsageError: No mixture is within the limits.
     """
     targets = dict(sorted(targets.items()))
     prior = prior or mean_weights(table)
@@ -55,6 +55,6 @@ def fit(
 
 
 def mean_weights(table: RunTable) -> Mixture:
-    """Mean of the weights of all runs, around which most swarms are drawn."""
+    """Mean of the weights of all runs; most sets of runs are drawn around it."""
     rows = np.stack([trial.mixture.array(table.domains) for trial in table.trials])
     return Mixture.of(dict(zip(table.domains, rows.mean(axis=0).tolist(), strict=True)))

@@ -16,7 +16,7 @@ from climbstream.search.training.settings import TrainSettings
 from climbstream.search.training.trainer import train_model
 
 PRELOAD = ("transformers.models.llama.modeling_llama",)
-"""What `run_proxy` imports for seconds, for the `LocalEngine` that runs it."""
+"""Modules that take seconds to import, which a `LocalEngine` imports once for all proxies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,14 +24,14 @@ class ProxyTask:
     """One model to train and to score."""
 
     directory: Path
-    """Shards."""
+    """Folder or URL of the shards."""
     mixture: Mixture
     seed: int
     settings: TrainSettings
     targets: tuple[str, ...]
-    """What `load_target` understands."""
+    """Targets, as `load_target` reads them."""
     half: Literal["validation", "test"] = "validation"
-    """Half of the targets' text to score on: search on one, report on the other."""
+    """Half of the targets to score on: the search on one, the report on the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +39,18 @@ class ProxyResult:
     """What a proxy scored, or why it did not."""
 
     scores: dict[str, float] | None
-    """By target; lower is better. See `evaluate`."""
+    """Scores by target; lower is better. See `scoring`."""
     why: str = ""
 
 
 def run_proxy(task: ProxyTask) -> ProxyResult:
-    """Train and score one proxy, on one thread: a core each beats cores shared."""
+    """Train and score one proxy on one thread, which is fastest with a proxy on each core."""
     torch.set_num_threads(1)
     try:
         shards = ShardDirectory(task.directory)
         trained = train_model(shards, task.mixture, task.settings, task.seed)
     except (NoSpaceError, OpenFilesError):
-        raise  # they say nothing of the mixture: the search ends, and goes on there when run again
+        raise  # not the mixture's fault: the search ends, and may be resumed
     except ClimbError as error:
         return ProxyResult(None, str(error))
     tokenizer = shards.tokenizer()
@@ -65,5 +65,5 @@ def run_proxy(task: ProxyTask) -> ProxyResult:
 
 
 def hung_proxy(_: ProxyTask, error: ClimbError) -> ProxyResult:
-    """Return what stands for a proxy that hung: it failed, and the search goes on."""
+    """Return the result of a proxy that hung: it failed, and the search goes on."""
     return ProxyResult(None, str(error))

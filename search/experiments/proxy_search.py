@@ -33,7 +33,7 @@ logger = get_logger(__name__)
 
 _TRIALS = "trials.jsonl"
 _RESULTS = ("mixture.json", "answer.json", "report.html")
-"""Files that a search leaves when it ends."""
+"""Files that a search leaves at its end."""
 
 
 def run_search(
@@ -47,12 +47,12 @@ def run_search(
     writers: Sequence[Writer] = (),
     check: Callable[[], None] | None = None,
 ) -> Answer:
-    """Search the mixture of ``directory`` that is best for ``targets``; go on if it was begun.
+    """Search the mixture of ``directory`` that is best for ``targets``; continue if it was begun.
 
     ``engine`` is ``local``, processes of this machine, one a GPU if it has some; or ``ray``.
-    ``writers`` get the scores and the weights of each proxy, by the number of proxies that are
-    done, and what predictors were worth out of fold when it was proposed. ``check`` is called
-    before a search that has not ended begins or goes on, and ends it by raising.
+    ``writers`` get, by the number of proxies done, the scores and weights of each proxy, and how
+    good the predictors were out of fold when it was proposed. ``check`` is called before a search
+    that has not ended begins or continues; it stops the search by raising.
 
     Leaves ``trials.jsonl``, ``answer.json``, ``mixture.json`` and ``report.html`` in ``out``.
 
@@ -82,7 +82,7 @@ def run_search(
 
 @dataclass(frozen=True, slots=True)
 class _SearchTask:
-    """What is searched, for what, and where the search is kept."""
+    """The shards, the targets and the folder of a search."""
 
     directory: Path
     shards: ShardDirectory
@@ -96,7 +96,7 @@ class _SearchTask:
         return self.settings.rehearsal()
 
     def plan(self, text_hashes: Mapping[str, str]) -> dict[str, Any]:
-        """Return what a search that goes on must have in common with the one that began."""
+        """Return the settings that must be the same when the search is resumed."""
         return {
             "search": 1,
             "shards": self.shards.manifest.fingerprint,
@@ -105,7 +105,7 @@ class _SearchTask:
         }
 
     def open_search(self) -> Search:
-        """Open the search on its log of trials, or begin it."""
+        """Open the search on its log of trials; begin the log if there is none."""
         settings, manifest = self.settings, self.shards.manifest
         features = {}
         if (preset := PRESETS.get(settings.preset)) and preset.features:
@@ -148,7 +148,7 @@ def _run_round(
 ) -> None:
     """Train and score a proxy of each of ``mixtures``, and tell the search."""
     if search.table:
-        logger.info(f"what predictors are worth by now:\n{skills_text(search.table)}")
+        logger.info(f"how good predictors are by now:\n{skills_text(search.table)}")
     errors = {f"{skill.target}/{skill.predictor}": skill.nmse for skill in search.table}
     proxies = [task.proxy_task(mixture) for mixture in mixtures]
     done = len(search.log.trials)
@@ -170,7 +170,7 @@ def _run_round(
 
 
 def _write_results(search: Search, task: _SearchTask) -> Answer:
-    """Conclude, and write mixture, answer and report.
+    """Choose the mixture, and write mixture, answer and report.
 
     Raises:
         InvalidDataError: No proxy could be trained.

@@ -1,4 +1,4 @@
-"""The parts of a search's report: its path, the mixture it found, and what that is worth."""
+"""Report of a search: the path of the search, its mixture, and how sure the gain is."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -23,7 +23,7 @@ _CHOICES = {
 
 
 def comparison_sections(comparison: Comparison, name: str) -> list[str]:
-    """Show the claim and the table of a comparison; ``name`` is the mixture that was found."""
+    """Show the result and the table of a comparison; ``name`` is the mixture of the search."""
     holds, text = comparison.verdict(name)
     rows = []
     for other, scores in comparison.scores.items():
@@ -42,7 +42,7 @@ def comparison_sections(comparison: Comparison, name: str) -> list[str]:
 
 
 def search_sections(directory: Path, answer: Answer, trials: Sequence[Trial]) -> list[str]:
-    """Show what was measured round by round, the mixture, and how good the predictor was."""
+    """Show the scores by round, the mixture, and how good the predictor was."""
     shards = ShardDirectory(directory)
     shares = shards.manifest.token_shares.weights
     words = {info.name: info.words for info in shards.clusters()}
@@ -59,7 +59,7 @@ def search_sections(directory: Path, answer: Answer, trials: Sequence[Trial]) ->
 def table_sections(
     shares: Mapping[str, float], answer: Answer, trials: Sequence[Trial]
 ) -> list[str]:
-    """Show what a table of finished runs says; ``shares`` are what the mixture is compared with."""
+    """Show the results of a table of finished runs; the mixture is compared with ``shares``."""
     return [
         section("The answer", paragraph(answer.reason), *_paths(answer, trials)),
         *_front(answer),
@@ -70,7 +70,7 @@ def table_sections(
 
 
 def _paths(answer: Answer, trials: Sequence[Trial]) -> list[str]:
-    """One picture a target: score by trial, a colour a round."""
+    """Draw one picture for each target: score by trial, a colour for each round."""
     pictures = []
     for target in answer.measured_best.scores:
         rounds = sorted({trial.round for trial in trials})
@@ -123,7 +123,7 @@ def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answ
 
 
 def _front(answer: Answer) -> list[str]:
-    """Show the mixtures that are best for one way or another to weigh the targets."""
+    """Show the mixtures that are best for some importance of the targets."""
     if not answer.front:
         return []
     targets = list(answer.measured_best.scores)
@@ -147,13 +147,13 @@ def _front(answer: Answer) -> list[str]:
 
 
 def skills_text(skills: Sequence[Skill]) -> str:
-    """Lay out for a terminal what predictors are worth."""
+    """Lay out for a terminal how good predictors are."""
     rows = [(s.target, s.predictor, f"{s.r2:.3f}", f"{s.spearman:.3f}", s.verdict) for s in skills]
     return text_table(("target", "predictor", "R²", "rank", "out of fold"), rows, left=2)
 
 
 def _confirmed(answer: Answer) -> list[str]:
-    """Scores of what was run again, side by side."""
+    """Show the scores of the mixtures that were run again, side by side."""
     if answer.confirmation is None:
         return []
     targets = list(answer.measured_best.scores)
@@ -181,7 +181,7 @@ def _confirmed(answer: Answer) -> list[str]:
 
 
 def _rounds(names: Sequence[str], answer: Answer, trials: Sequence[Trial]) -> list[str]:
-    """Mean weights by round, and how the scores go with the weight of each cluster."""
+    """Show mean weights by round, and how scores vary with the weight of each cluster."""
     scored = [trial for trial in trials if trial.scores is not None]
     weights = np.array([trial.mixture.array(names) for trial in scored])
     rounds = np.array([trial.round for trial in scored])
@@ -216,7 +216,7 @@ def _round_name(number: int, answer: Answer, trials: Sequence[Trial]) -> str:
 
 
 def _predicted(answer: Answer) -> str:
-    """What was predicted of each proxy from the others, against what it scored."""
+    """Plot the score of each proxy against its prediction from the other proxies."""
     return scatter_plot(
         [("proxy", "blue", answer.out_of_fold)],
         "predicted",

@@ -5,8 +5,9 @@ Of two files, one of weights and one of scores, rows are joined on the column ``
 as Olmix has them, or on the first one, as RegMix has them. Columns ``name`` and ``index``, and the
 one without a name that pandas writes, hold no weights.
 
-Rows of one mixture are repeats, and tell how large the noise is. A run that is there twice, with
-the same numbers, counts once; with other numbers nothing says which are right, and it is refused.
+Rows of one mixture are repeats, which show how large the noise is. A run that is in the table twice
+counts once if the numbers are the same. If they differ, nothing says which are right, and the table
+is refused.
 """
 
 import math
@@ -23,15 +24,15 @@ from climbstream.search.optimizer.trials import Trial
 from .csv_sheet import Row, Sheet
 
 FEWEST = 8
-"""Runs with scores that a fit needs."""
+"""Least number of runs with scores for a fit."""
 _KEYS = ("run", "run_id")
-"""Columns that tell runs apart, if there is one."""
+"""Columns that may name a run."""
 _LABELS = ("name", "index", "", "Unnamed: 0")
-"""Columns beside them that hold no weights."""
+"""Other columns that hold no weights."""
 _SAME = 1e-12
-"""Part of a score by which others must differ to be others."""
+"""Relative difference from which on two scores are different."""
 _UNEVEN = 1.01
-"""Ratio of the largest to the smallest sum of weights from which that is said."""
+"""Ratio of the largest to the smallest sum of weights from which on a warning is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +41,24 @@ class RunTable:
 
     domains: list[str]
     trials: list[Trial]
-    """A run each, numbered by its row from 1; one without a finite score is failed."""
+    """One trial a run, numbered by its row from 1; one without a finite score is failed."""
     notes: tuple[str, ...] = ()
-    """What was left out and why, a line for each reason with its count and the first."""
+    """What was left out: one line a reason, with its count and the first case."""
 
 
 @dataclass(slots=True)
 class _Omissions:
-    """What is left out: count and first of each reason."""
+    """Counts what is left out: number and first case of each reason."""
 
     reasons: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def note(self, reason: str, where: str) -> None:
-        """Count something for ``reason``."""
+        """Count one case of ``reason``."""
         count, first = self.reasons.get(reason, (0, where))
         self.reasons[reason] = count + 1, first
 
     def lines(self) -> tuple[str, ...]:
-        """Say what was left out."""
+        """Return a line for each reason."""
         return tuple(
             f"left out {count:,} {'row' if count == 1 else 'rows'}: {reason}; the first is {first}"
             for reason, (count, first) in self.reasons.items()
@@ -104,7 +105,7 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
 
 
 def _domains(sheets: Sequence[Sheet], pattern: str | None) -> list[str]:
-    """Choose the columns of weights."""
+    """Return the columns of weights."""
     sheet = sheets[0]
     if len(sheets) == 1:
         domains = [head for head in sheet.heads if fnmatchcase(head, pattern or "w_*")]
@@ -123,7 +124,7 @@ def _domains(sheets: Sequence[Sheet], pattern: str | None) -> list[str]:
 def _places(
     sheets: Sequence[Sheet], domains: Sequence[str], targets: Sequence[str]
 ) -> dict[str, int]:
-    """Say in which of ``sheets`` the scores of each target stand."""
+    """Return which of ``sheets`` has the scores of each target."""
     there = [[head for head in sheet.heads if head not in domains] for sheet in sheets[:1]]
     there += [[head for head in sheet.heads if head != _key(sheet)] for sheet in sheets[1:]]
     places = {}
@@ -150,7 +151,7 @@ def _rows(
     places: Mapping[str, int],
     omissions: _Omissions,
 ) -> Iterator[tuple[int, list[Row | None]]]:
-    """Give the number of each run, from 1, and its row in each of ``sheets``."""
+    """Yield the number of each run, from 1, and its row in each of ``sheets``."""
     used = [[*domains] if i == 0 else [] for i in range(len(sheets))]
     for target, i in places.items():
         used[i].append(target)
@@ -185,10 +186,10 @@ def _once(
     *,
     several: bool = False,
 ) -> Iterator[tuple[int, Row]]:
-    """Give each row of ``sheet`` once, with its number from 1.
+    """Yield each row of ``sheet`` once, with its number from 1.
 
-    Rows of one run that differ in what is ``used`` are repeats if there may be ``several``, else
-    they are refused.
+    Rows of one run that differ in the columns ``used`` are repeats if ``several`` is set; else they
+    are an error.
     """
     if key is not None:
         sheet.check_unique([key])
@@ -232,7 +233,7 @@ def _scores(
     places: Mapping[str, int],
     omissions: _Omissions,
 ) -> tuple[dict[str, float] | None, str]:
-    """Read the scores of a run; None, and why, if it lacks one."""
+    """Read the scores of a run; None and the reason if one is missing."""
     scores = {}
     for target, i in places.items():
         sheet, row = sheets[i], rows[i]
@@ -249,7 +250,7 @@ def _scores(
 
 
 def _check_use(trials: Sequence[Trial], targets: Sequence[str]) -> None:
-    """Raise unless there are enough runs, and something differs between them."""
+    """Raise unless there are enough runs, and their weights and scores differ."""
     scored = [trial for trial in trials if trial.scores is not None]
     if len(scored) < FEWEST:
         raise UsageError(
@@ -271,7 +272,7 @@ def _check_use(trials: Sequence[Trial], targets: Sequence[str]) -> None:
 
 
 def _uneven(sheet: Sheet, sums: Mapping[int, float]) -> tuple[str, ...]:
-    """Say if the weights of some rows sum to more than those of others."""
+    """Return a warning if the weights of some rows sum to more than those of others."""
     least, most = (choose(sums, key=sums.__getitem__) for choose in (min, max))
     if sums[most] <= _UNEVEN * sums[least]:
         return ()
@@ -282,5 +283,5 @@ def _uneven(sheet: Sheet, sums: Mapping[int, float]) -> tuple[str, ...]:
 
 
 def _key(sheet: Sheet) -> str:
-    """Name the column that tells runs apart."""
+    """Return the column that names runs."""
     return next((head for head in sheet.heads if head in _KEYS), sheet.heads[0])

@@ -11,21 +11,23 @@ from climbstream.search.training.settings import TrainSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
-    """What decides a search over proxies, apart from shards and targets."""
+    """The settings of a search over proxies, apart from shards and targets."""
 
     budget: int = 112
     preset: str = "robust"
     proxy: TrainSettings
     seed: int = 0
     final_tokens: int | None = None
-    """Tokens of the run that the mixture is for. Proxies then see as much less of each cluster as
-    they are shorter, so they repeat it as often; and weights have a cap. None: neither."""
+    """Tokens of the run that the mixture is for. Each proxy then sees as much less of each cluster
+    as it is shorter, so that it repeats clusters as often as that run; and weights have a cap.
+    None: neither."""
     max_epochs: float = 4.0
-    """How often that run may repeat a cluster: with final_tokens, a cap on its weight."""
+    """Most epochs of a cluster in that run; with final_tokens, this caps its weight."""
     confirm: int = 0
-    """Seeds with which the candidates for the answer are run again; see `Search`, as for these:"""
+    """Number of seeds with which the candidates for the answer are run again. This and the next
+    fields are those of `Search`:"""
     prior: Mixture | None = None
-    """None for the token shares."""
+    """Mixture to draw around; None: the token shares."""
     min_weight: Mapping[str, float] = field(default_factory=dict)
     max_weight: Mapping[str, float] = field(default_factory=dict)
     pinned: Mapping[str, float] = field(default_factory=dict)

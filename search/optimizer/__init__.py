@@ -1,1 +1,1 @@
-"""Ask for mixtures, tell scores, get the answer. It knows no model."""
+"""Ask for mixtures, tell scores, get the answer; it knows no models."""

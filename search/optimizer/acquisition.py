@@ -1,4 +1,4 @@
-"""Where to look next, and what to answer: the mixtures that a forecast says may be best."""
+"""Acquisition: choose the mixtures that may be best, by a surrogate's predictions and errors."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,13 @@ from .presets import Preset
 from .surrogate import Surrogate
 
 HOPEFUL = 300
-"""Mixtures, of the pool and of a local search each, that a round is chosen from."""
+"""Mixtures, from the pool and from a local search each, of which a round is chosen."""
 AVERAGED = 100
-"""In the mean that is the answer of one shot."""
+"""Number of mixtures whose mean is the answer of one shot."""
 ELITE = 20
-"""Results of the local search in the mean that is its answer."""
+"""Number of results of the local search whose mean is its answer."""
 CAUTION = 1.0
-"""Sd of a prediction that count against a mixture."""
+"""Standard deviations of a prediction that are added to its score."""
 
 
 def thompson_sample(
@@ -29,10 +29,10 @@ def thompson_sample(
     limits: WeightConstraints,
     rng: np.random.Generator,
 ) -> Floats:
-    """Choose a round by Thompson sampling: each mixture is best on one curve that may be true.
+    """Choose a round by Thompson sampling: each mixture is the best of one possible curve.
 
-    So the choice is as wide as the doubt is, and none is chosen twice (Kandasamy et al. 2018, on
-    parallel Thompson sampling). Returns ``[≤ size, K]``.
+    So mixtures lie as far apart as predictions are uncertain, and none is chosen twice (Kandasamy
+    et al. 2018, on parallel Thompson sampling). Returns ``[≤ size, K]``.
     """
     starts = np.concatenate([pool, tried])
     found, _ = candidates.descend(forecast.total, starts, limits, rng, keep=HOPEFUL, steps=8)
@@ -52,7 +52,7 @@ def find_best(
     limits: WeightConstraints,
     rng: np.random.Generator,
 ) -> Floats:
-    """Find the mixture that is predicted best, in the way of ``preset``: ``[K]``."""
+    """Find the mixture that is predicted best, by the method of ``preset``: ``[K]``."""
     if preset.answer == "search":
         starts = np.concatenate([pool, forecast.known.weights])
         rows, _ = candidates.descend(
@@ -68,15 +68,15 @@ def find_best(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bootstrap:
-    """Searches for the best mixture after scores that might as well have come out."""
+    """Searches for the best mixture, each after other scores that are as likely."""
 
     best: Floats
-    """The mixture that each predicts to be best, ``[draws, K]``."""
+    """The mixture that each search predicts to be best, ``[draws, K]``."""
     predicted_optimism: float
-    """By how much the gain that a search predicts for its ``best`` exceeds the true one: the mean
-    over the searches without the sixth at each end, as some fits are far off."""
+    """Mean over the searches of predicted gain minus true gain of their ``best``. The sixth at each
+    end is left out, as some fits are far off."""
     measured_optimism: float
-    """The same of the mixture with the best score."""
+    """The same for the mixture with the best score."""
 
 
 def bootstrap(
@@ -87,12 +87,12 @@ def bootstrap(
     draws: int,
     rng: np.random.Generator,
 ) -> Bootstrap:
-    """Search anew ``draws`` times, each after other scores; gains are over ``base`` (``[K]``).
+    """Search ``draws`` times, each after other scores; gains are over ``base`` (``[K]``).
 
-    Each time the predictors are fitted to what was predicted of the trials and `residuals` in
+    Each time the predictors are fitted to the predicted scores of the trials plus `residuals` in
     another order (the residual bootstrap; Efron and Tibshirani, An Introduction to the Bootstrap,
-    chapter 9). There the truth is known: it is what ``forecast`` predicts. So the optimism of a
-    choice among many can be read off.
+    chapter 9). There the true scores are known: they are those that ``forecast`` predicts. So each
+    search shows by how much a choice among many is too optimistic.
     """
     known = forecast.known
     means, errors = forecast.scores(known.weights), residuals(forecast)
@@ -100,7 +100,7 @@ def bootstrap(
     repeats = known.repeats()
     best, optimism = [], []
     for _ in range(draws):
-        # Errors of one trial stay together: targets have noise in common.
+        # Errors of one trial stay together, as its targets share noise.
         scores = means + errors[rng.integers(len(errors), size=len(errors))]
         total = forecast.again(scores)
         rows, _ = candidates.descend(
@@ -127,11 +127,12 @@ def bootstrap(
 
 
 def residuals(forecast: Surrogate) -> Floats:
-    """Return errors that scores have around the predictions, mean 0: ``[n, T]``.
+    """Return errors of scores around the predictions, with mean 0: ``[n, T]``.
 
-    Errors of the fit are too small, by 1 - h, the part that a score has in its own prediction, and
-    errors out of fold too large by the same. Their geometric mean has the variance of the noise
-    (Davison and Hinkley, Bootstrap Methods and their Application, section 6.2).
+    Errors of the fit are too small by the factor 1 - h, where h is the weight of a score in its own
+    prediction; errors out of fold are too large by the same factor. Their geometric mean has the
+    variance of the noise (Davison and Hinkley, Bootstrap Methods and their Application, section
+    6.2).
     """
     known = forecast.known
     fitted = known.scores - forecast.scores(known.weights)

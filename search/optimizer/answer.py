@@ -1,4 +1,4 @@
-"""Answer: what a search found, and how sure that is.
+"""Answer: the mixture of a search, and how sure its gain is.
 
 Scores are in standard deviations over the trials ("sd"), and less is better.
 """
@@ -11,7 +11,7 @@ from climbstream.loader.formats.mixture import Mixture
 from climbstream.search.predictors.base import Skill
 
 BASE = "baseline"
-"""The choice that is the token-share mixture."""
+"""The choice of the token shares."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,13 +20,13 @@ class Pick:
 
     mixture: Mixture
     score: float
-    """In sd, lower is better, 0 is the mean of all trials."""
+    """Score in sd; lower is better, 0 is the mean of all trials."""
     sd: float | None
-    """Uncertainty of ``score``, None if unknown; of a prediction, its error out of fold."""
+    """Uncertainty of ``score``; of a prediction, its error out of fold. None: unknown."""
     scores: dict[str, float]
-    """By target, in the target's own units."""
+    """Scores by target, in the target's own units."""
     trials: list[int]
-    """Numbers of the trials whose mean it is; none if predicted."""
+    """Numbers of the trials whose mean it is; empty if predicted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,52 +37,55 @@ class Candidate:
     """``measured`` or ``predicted``."""
     mixture: Mixture
     gain: float | None
-    """How much better than the token shares, in sd, with luck taken off; negative if worse."""
+    """Gain over the token shares in sd, after allowing for luck; negative if worse."""
     gain_sd: float | None
-    """Uncertainty of ``gain``: it lies within one of them with 68 % confidence; None if unknown."""
+    """Standard error of ``gain``: the true gain is within it with 68 % confidence; None:
+    unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """Candidates and token shares, run again with the same new seeds."""
+    """Scores of candidates and token shares that were run again with the same new seeds."""
 
     seeds: list[int]
     scores: dict[str, dict[str, list[float]]]
-    """By choice and target, a score a seed."""
+    """Scores by choice and target, one for each seed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a search found, and how sure that is."""
+    """The mixture that a search chose, and how sure its gain is."""
 
     mixture: Mixture
-    """The one to train on."""
+    """The mixture to train on."""
     choice: str
     """``measured``, ``predicted``, or ``baseline``: nothing surely beats the token shares."""
     reason: str
     measured_best: Pick
     predicted_best: Pick | None
-    """None if predictions are no better than the mean of all scores."""
+    """The predicted best; None if predictions are no better than the mean of all scores."""
     baseline: Pick | None
-    """The token-share mixture, brought under the caps; None if no run of it has scores."""
+    """The token shares, within the limits; None if no run of them has scores."""
     noise: float | None
     """Sd of a score between runs of one mixture; None without repeats."""
     gain: float | None
-    """How much better than ``baseline``, in sd, after allowing for luck; negative if worse."""
+    """Gain over ``baseline`` in sd, after allowing for luck; negative if worse."""
     gain_sd: float | None
     """Uncertainty of ``gain``; None without repeats."""
     table: list[Skill]
-    """What the predictor of each target is worth on mixtures that it was not fitted on."""
+    """How good the predictor of each target is on mixtures that it was not fitted on."""
     out_of_fold: list[tuple[float, float]]
-    """Of each scored trial what the others predict of it, and what it scored; in sd."""
+    """For each scored trial, its prediction from the others and its score, in sd."""
     candidates: list[Candidate]
     """The best measured and the best predicted, if they are not the token shares."""
     front: list[Pick]
-    """Of several targets: the measured mixtures that no other beats on all of them, best first."""
+    """With several targets: the measured mixtures that no other beats on all of them, best
+    first."""
     confirmation: Confirmation | None = None
-    """None: nothing was run again."""
+    """Scores of the candidates that were run again; None: nothing was."""
     spread: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """By cluster the weights between which the best mixture lies (`Search.spread`); or empty."""
+    """For each cluster, the weights between which the best mixture lies (`Search.spread`); or
+    empty."""
 
     version = 1
 

@@ -1,7 +1,7 @@
-"""Which mixtures to try: Dirichlet candidates around a prior, within limits; pure functions.
+"""Candidates: mixtures to try, drawn around a prior within limits; pure functions.
 
-Mixtures are rows of float64 ``[n, K]`` here. Whatever is random comes from a generator that the
-caller keys by (seed, round), so a pool differs from round to round and never between two runs.
+Mixtures are rows of float64 ``[n, K]`` here. All random numbers come from a generator that the
+caller keys by (seed, round), so a pool differs between rounds and never between two runs.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,12 +19,12 @@ SAME = 3
 
 
 def generator(seed: int, round_: int) -> np.random.Generator:
-    """Return the random numbers of one round of the search with ``seed``."""
+    """Return the random generator of one round of the search with ``seed``."""
     return np.random.default_rng([seed, round_])
 
 
 def split_budget(budget: int, rounds: Sequence[int]) -> list[int]:
-    """Share ``budget`` trials in the ratio ``rounds``, by largest remainder; empty rounds fall out.
+    """Share ``budget`` trials in the ratio ``rounds``, by largest remainder, without empty rounds.
 
     >>> split_budget(112, (4, 2, 1)), split_budget(16, (4, 2, 1))
     ([64, 32, 16], [9, 5, 2])
@@ -65,7 +65,7 @@ def candidates(
 
 
 def temper(prior: Floats, power: float) -> Floats:
-    """Raise ``prior`` (``[K]``) to ``power`` where it is positive: 1 leaves it, 0 is uniform."""
+    """Raise ``prior`` (``[K]``) to ``power`` where positive: 1 keeps it, 0 makes it uniform."""
     raised = np.power(prior, power, where=prior > 0, out=np.zeros_like(prior))
     return np.asarray(raised / raised.sum(), np.float64)
 
@@ -79,7 +79,7 @@ def descend(
     keep: int = 100,
     steps: int = 15,
 ) -> tuple[Floats, Floats]:
-    """Search around the best of ``starts`` (``[n, K]``) for mixtures with a lower ``score``.
+    """Search locally from the best of ``starts`` (``[n, K]``) for mixtures with a lower ``score``.
 
     A step changes each of the ``keep`` best in several ways: towards another one, by a factor for
     each cluster, by moving weight between two clusters, by leaving one out.
@@ -138,6 +138,6 @@ def unmeasured(pool: Floats, measured: Floats) -> Floats:
 
 
 def from_top(pool: Floats, predicted: Floats, top: int, n: int, rng: np.random.Generator) -> Floats:
-    """Choose ``n`` at random from the ``top`` rows of ``pool`` that are predicted lowest."""
+    """Choose ``n`` random rows among the ``top`` rows of ``pool`` that are predicted lowest."""
     best = np.argsort(predicted, kind="stable")[: max(top, n)]
     return pool[best[np.sort(rng.permutation(len(best))[:n])]]

@@ -1,4 +1,4 @@
-"""From what was measured and is predicted to the mixture that is answered."""
+"""Conclude: choose the mixture to answer from measured and predicted scores."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from .observations import Observations
 from .surrogate import Surrogate
 
 MIN_GAIN_SDS = 2.0
-"""A gain counts from so many times its sd on, if the bootstrap took the optimism off it;"""
+"""Least gain to be believed, in its sd, if the bootstrap corrected its optimism;"""
 MIN_RAW_GAIN_SDS = 2.5
-"""so many where nothing did (docs/decisions/searching.md has the false claims of both)."""
+"""the same if nothing corrected it (docs/decisions/searching.md has the false gains of both)."""
 OPTIMISM = 0.75
-"""Part of the optimism of the bootstrap that is taken off a gain,"""
+"""Part of the bootstrap's optimism that is subtracted from a gain,"""
 OPTIMISM_SD = 0.5
-"""and part of it that stays in doubt."""
+"""and part of it that is added to the gain's sd."""
 NORMAL_80 = 0.8416
 """Quantiles of the normal distribution."""
 NORMAL_95 = 1.6449
@@ -35,21 +35,21 @@ def choose_mixture(
     found: Mixture | None = None,
     copies: Bootstrap | None = None,
 ) -> Answer:
-    """Choose between the best measured, the best predicted and the token-share mixture.
+    """Choose between the best measured mixture, the best predicted one and the token shares.
 
-    The best of a hundred noisy scores is lucky for the most part, so luck is allowed for: by a
-    Gaussian process, to which a score is no more than a part of what is known of a mixture; where
-    there is none, by shrinking it towards what the other trials predict (`shrink`). The predicted
-    best is taken if it is better than what is left of the measured best. Whichever is taken must
-    surely beat the token-share mixture, by `MIN_GAIN_SDS` times the sd of its gain, of which
-    `bootstrap` has taken off what comes of choosing among thousands.
+    The best of a hundred noisy scores is mostly lucky, so scores are corrected for luck: by a
+    Gaussian process, which weighs a score against those of other mixtures; without one, by
+    shrinking the score towards the prediction from the other trials (`shrink`). The predicted best
+    is taken if it is better than the corrected measured best. The mixture that is taken must beat
+    the token shares by `MIN_GAIN_SDS` times the sd of its gain, after `bootstrap` has subtracted
+    the part of the gain that comes from choosing among thousands.
 
     Args:
-        known: The evidence.
-        base: The token-share mixture.
-        forecast: What is predicted from the evidence; None if nothing is.
+        known: The scored trials.
+        base: The token shares.
+        forecast: Predictions from the trials; None if there are none.
         found: The mixture that is predicted best; None if predictions are useless.
-        copies: What says how much of a gain comes of choosing among many; None: nothing does.
+        copies: Shows how much of a gain comes from choosing among many; None: unknown.
     """
     evidence = _Evidence.of(known, base, forecast, copies)
     best = min(evidence.measured, key=lambda pick: pick.score)
@@ -89,24 +89,24 @@ def choose_mixture(
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """What is measured and predicted of mixtures, and how far to believe it; in sd."""
+    """The measured and predicted scores of mixtures, and how far to believe them; in sd."""
 
     known: Observations
     base: Mixture
     measured: list[Pick]
-    """Every mixture with scores."""
+    """Every mixture that has scores."""
     baseline: Pick | None
-    """The token-share mixture; None if it has no score."""
+    """The token shares; None if they have no score."""
     noise: float | None
     """Sd of a score between runs of one mixture; None without repeats."""
     doubt: float | None
-    """Sd of luck in one score; None if nothing is known of it."""
+    """Sd of luck in one score; None if it is unknown."""
     error: float
     """Sd of scores around ``expected``."""
     expected: NDArray[np.float64]
     """Total of each trial as predicted from the others, ``[n]``; zeros without predictions."""
     process: Surrogate | None
-    """Gaussian processes, which know the sd of a gain; None if predictions are of others."""
+    """Gaussian processes, which can tell the sd of a gain; None if other predictors were used."""
     copies: Bootstrap | None
     """Searches after other scores; None if there were none."""
 
@@ -118,13 +118,13 @@ class _Evidence:
         forecast: Surrogate | None,
         copies: Bootstrap | None,
     ) -> Self:
-        """Collect the evidence, with what ``forecast`` says of it if that is of use."""
+        """Collect the evidence, with the predictions of ``forecast`` if they are useful."""
         noise, freedom = known.noise()
         measured = [measured_pick(known, rows, noise) for rows in known.repeats()]
         baseline = next((pick for pick in measured if pick.mixture == base), None)
         useful = forecast if forecast is not None and forecast.useful else None
         error = useful.error if useful else float(known.total.std())
-        # Without repeats, all that is not predicted counts as noise.
+        # Without repeats, everything that is not predicted counts as noise.
         doubt = error if useful else None
         if noise is not None:
             doubt = min(upper_confidence_sd(noise, freedom, NORMAL_95), error)
@@ -153,7 +153,7 @@ class _Evidence:
         )
 
     def lead(self, predicted: Pick, best: Pick) -> float:
-        """Return by how much ``predicted`` beats the measured ``best``, luck allowed for."""
+        """Return by how much ``predicted`` beats the measured ``best``, after allowing for luck."""
         if self.process:
             return self.process.gain(self._row(predicted.mixture), self._row(best.mixture))[0]
         return self._believe(best)[0] - predicted.score
@@ -174,11 +174,11 @@ class _Evidence:
 
     @property
     def threshold(self) -> float:
-        """Sd of its gain by which a pick has to beat the token shares."""
+        """Number of sd of its gain by which a pick has to beat the token shares."""
         return MIN_RAW_GAIN_SDS if self.copies is None else MIN_GAIN_SDS
 
     def _optimism(self, pick: Pick) -> float:
-        """Return what the bootstrap says that the gain of ``pick`` owes to the choice, in sd."""
+        """Return the part of the gain of ``pick`` that is due to choosing among many, in sd."""
         if self.copies is None or pick.mixture == self.base:
             return 0.0
         return self.copies.measured_optimism if pick.trials else self.copies.predicted_optimism
@@ -187,7 +187,7 @@ class _Evidence:
         return mixture.array(list(self.base.weights))
 
     def _believe(self, pick: Pick) -> tuple[float, float]:
-        """Return score and sd of what was measured or predicted, luck allowed for."""
+        """Return the score of a pick and its sd, after allowing for luck."""
         rows = [i for i, trial in enumerate(self.known.trials) if trial.number in pick.trials]
         if self.doubt is None:
             return pick.score, 0.0
@@ -217,7 +217,7 @@ def _lead_text(evidence: _Evidence, lead: float | None) -> str:
 
 
 def _reason(evidence: _Evidence, pick: Pick, gain: float | None, gain_sd: float | None) -> str:
-    """Say how ``pick`` compares with the token-share mixture."""
+    """Say how ``pick`` compares with the token shares."""
     baseline = evidence.baseline
     name = f"trial {pick.trials[0]}" if pick.trials else "the predicted best"
     if baseline is None:
@@ -234,7 +234,7 @@ def _reason(evidence: _Evidence, pick: Pick, gain: float | None, gain_sd: float 
 
 
 def gain_text(known: Observations, gain: float, sd: float) -> str:
-    """Say a ``gain`` (in sd) with its intervals: of one target in its own units."""
+    """Describe a ``gain`` (in sd) with its intervals; for one target in its own units."""
     (scale, unit) = (1.0, " sd")
     if len(known.targets) == 1:
         scale, unit = abs(float(known.scale[0])), f" {next(iter(known.targets))}"
@@ -247,7 +247,7 @@ def gain_text(known: Observations, gain: float, sd: float) -> str:
 
 
 def front_of(picks: Sequence[Pick], targets: Mapping[str, str]) -> list[Pick]:
-    """Return those of ``picks`` that no other beats on one target and equals on the rest.
+    """Return those of ``picks`` that no other pick dominates over all targets.
 
     ``targets`` are ``"min"`` or ``"max"`` by name. The order is that of their joined scores.
     """
@@ -263,14 +263,14 @@ def front_of(picks: Sequence[Pick], targets: Mapping[str, str]) -> list[Pick]:
 def shrink(
     mean: float, expected: float, repeats: int, noise: float, error: float
 ) -> tuple[float, float]:
-    """Weigh what was measured of a mixture against what is expected of it.
+    """Combine the measured mean of a mixture with its expected score.
 
     Args:
-        mean: Of the scores measured.
-        expected: What the other trials predict.
-        repeats: Scores measured; may be 0.
+        mean: Mean of the measured scores.
+        expected: Prediction from the other trials.
+        repeats: Number of measured scores; may be 0.
         noise: Sd of one score.
-        error: Sd of scores around what is expected of them, noise included.
+        error: Sd of scores around their prediction, noise included.
 
     Returns:
         Score and sd of the mixture itself: the posterior of a normal with a normal prior.
@@ -284,10 +284,10 @@ def shrink(
 
 
 def upper_confidence_sd(sd: float, freedom: int, quantile: float = NORMAL_80) -> float:
-    """Return what an ``sd`` with ``freedom`` degrees of freedom does not pass, at 80 % confidence.
+    """Return an upper bound, at 80 % confidence, of an ``sd`` with ``freedom`` degrees of freedom.
 
-    Or at that of another ``quantile`` of the normal distribution. A few repeats agree by chance
-    often: with one degree of freedom this is 4 times ``sd``, with 5 it is 1.5 times.
+    ``quantile``, of the normal distribution, sets another confidence. A few repeats often agree by
+    chance: with one degree of freedom the bound is 4 times ``sd``, with 5 it is 1.5 times.
     """
     # Wilson and Hilferty's approximation of chi-squared at the lower quantile; with one degree of
     # freedom it is negative at 95 %, where the true value is .004.
@@ -296,7 +296,7 @@ def upper_confidence_sd(sd: float, freedom: int, quantile: float = NORMAL_80) ->
 
 
 def measured_pick(known: Observations, rows: NDArray[np.int64], noise: float | None) -> Pick:
-    """Join ``rows`` of the evidence, the repeats of one mixture; ``noise`` is the sd of one."""
+    """Join ``rows``, the repeats of one mixture; ``noise`` is the sd of one score."""
     return Pick(
         mixture=known.trials[rows[0]].mixture,
         score=float(known.joined(known.scores[rows].mean(axis=0, keepdims=True))[0]),
@@ -307,5 +307,5 @@ def measured_pick(known: Observations, rows: NDArray[np.int64], noise: float | N
 
 
 def _listed(pick: Pick) -> str:
-    """Name the scores of ``pick``: ``arc 0.41, piqa 1.93``."""
+    """List the scores of ``pick``: ``arc 0.41, piqa 1.93``."""
     return ", ".join(f"{name} {score:.5g}" for name, score in pick.scores.items())

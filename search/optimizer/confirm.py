@@ -1,8 +1,8 @@
-"""Confirm: the candidates for the answer are run again, side by side, before one is believed.
+"""Confirm: run the candidates for the answer again, side by side, before one is believed.
 
-The best of many is lucky for the most part. So the mixtures that may become the answer and the
-token shares are run with new seeds, the same for all; differences within a seed are free of what
-its runs have in common. They are weighed together with what the search knew.
+The best of many mixtures is mostly lucky. So the candidates and the token shares are run again with
+new seeds, the same for all. Runs of one seed share part of their noise, and differences within a
+seed are free of it. These differences are combined with the earlier results of the search.
 """
 
 import math
@@ -25,22 +25,22 @@ _NAMES = {"measured": "the measured best", "predicted": "the predicted best"}
 
 
 def to_confirm(answer: Answer, base: Mixture) -> dict[str, Mixture]:
-    """Return the mixtures to run again: ``baseline``, ``measured`` and ``predicted`` if others.
+    """Return the mixtures to run again: ``baseline``, ``measured`` and ``predicted``, if different.
 
-    Empty if nothing but the token-share mixture is left.
+    Empty if only the token shares are left.
     """
     mixtures = {BASE: base} | {c.choice: c.mixture for c in answer.candidates}
     return mixtures if len(mixtures) > 1 else {}
 
 
 def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Observations) -> Answer:
-    """Choose again, by ``trials`` of what `to_confirm` names.
+    """Choose again, by ``trials`` of the mixtures of `to_confirm`.
 
     Args:
-        answer: What the search concluded.
-        base: The token-share mixture, brought under the limits.
-        trials: Runs of the candidates; seeds of which one failed do not count.
-        known: The evidence that ``answer`` was concluded from, which says how scores are joined.
+        answer: The answer of the search so far.
+        base: The token shares, within the limits.
+        trials: Runs of the candidates; a seed with which one run failed does not count.
+        known: The scored trials behind ``answer``, which say how scores are joined.
     """
     runs = _Runs.of(to_confirm(answer, base), trials, known)
     if not runs.seeds:
@@ -72,12 +72,12 @@ def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Obser
 
 @dataclass(frozen=True, slots=True)
 class _Runs:
-    """Runs of the candidates and of the token shares, with the same seeds."""
+    """Runs of the candidates and of the token shares with the same seeds."""
 
     seeds: list[int]
-    """Those with which no run failed."""
+    """Seeds with which no run failed."""
     scores: dict[str, dict[str, list[float]]]
-    """By choice and target, a score a seed."""
+    """Scores by choice and target, one for each seed."""
     totals: dict[str, NDArray[np.float64]]
     """By choice, the joined score of each seed, in sd."""
 
@@ -111,38 +111,38 @@ class _Runs:
         return float((self.totals[BASE] - self.totals[choice]).mean())
 
     def error(self, noise: float | None, repeats: int) -> float | None:
-        """Return the sd of `gain`, None if nothing is known of it.
+        """Return the sd of `gain`; None if it is unknown.
 
         ``noise`` is the sd of single runs in the search, with ``repeats`` degrees of freedom.
         """
-        # What is left without the means of mixtures and of seeds is noise.
+        # Without the means of mixtures and of seeds, only noise is left.
         rest = np.stack([*self.totals.values()])
         rest = rest - rest.mean(axis=1, keepdims=True) - rest.mean(axis=0) + rest.mean()
         freedom = (rest.shape[0] - 1) * (rest.shape[1] - 1)
         squares = float((rest**2).sum())
         sds = [upper_confidence_sd(math.sqrt(squares / freedom), freedom)] if freedom else []
         if noise is not None:
-            # That of single runs is no less; a few pairs say less of it than all repeats together.
+            # Not less than that of single runs, which comes from more repeats than a few pairs.
             pooled = (squares + repeats * noise**2) / (freedom + repeats)
             sds += [upper_confidence_sd(math.sqrt(pooled), freedom + repeats)]
         return min(sds) * math.sqrt(2 / len(self.seeds)) if sds else None
 
 
 def _weigh(candidate: Candidate, gain: float, error: float | None) -> Candidate:
-    """Join what the search knew of the gain of ``candidate`` with the ``gain`` of its runs."""
+    """Combine the earlier gain of ``candidate`` with the ``gain`` of its new runs."""
     if error is None or candidate.gain is None or candidate.gain_sd is None:
         return replace(candidate, gain=gain, gain_sd=error)
     if abs(gain - candidate.gain) > MIN_RAW_GAIN_SDS * math.hypot(candidate.gain_sd, error):
-        # They contradict each other, and these runs were not chosen for their luck.
+        # They contradict each other, and the new runs were not chosen for their luck.
         return replace(candidate, gain=gain, gain_sd=error)
-    # Equal runs leave no doubt at all, and divide by it.
+    # equal runs leave no doubt, and would divide by it
     one, other = (max(sd, 1e-9) ** -2 for sd in (candidate.gain_sd, error))
     joined = (one * candidate.gain + other * gain) / (one + other)
     return replace(candidate, gain=joined, gain_sd=(one + other) ** -0.5)
 
 
 def _reason(runs: _Runs, best: Candidate, known: Observations) -> str:
-    """Say how ``best`` compares with the token-share mixture."""
+    """Say how ``best`` compares with the token shares."""
     by_target = ", ".join(
         f"{target} {fmean(ours):.5g} against {fmean(theirs):.5g}"
         for (target, ours), theirs in zip(

@@ -1,4 +1,4 @@
-"""WeightConstraints: what weights may be, and the nearest mixture that keeps them: water-filling.
+"""WeightConstraints: limits of weights, and the nearest mixture within them, by water-filling.
 
 Limits hold in every mixture that is asked for and in the answer. Mixtures are rows of float64
 ``[n, K]`` here.
@@ -16,14 +16,14 @@ from climbstream.loader.core.errors import UsageError
 from climbstream.search.predictors.base import Floats
 
 _NOTHING = 1e-300
-"""A weight up to this is as none: what would be divided by it is no number."""
+"""A weight up to this counts as 0: dividing by it would overflow."""
 _ROOM = 1e-12
 _LAST = 1e-9
-"""What a cluster outside of a mixture gets of its prior while others have room."""
+"""Part of its prior that a cluster outside of a mixture gets while others have room."""
 
 
 class Group(NamedTuple):
-    """Clusters whose weights together have a least and a most."""
+    """Clusters whose summed weight has a least and a most."""
 
     clusters: Sequence[str]
     least: float = 0.0
@@ -32,20 +32,21 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WeightConstraints:
-    """The least and the most of each weight, and of groups of them."""
+    """The least and the most of each weight, and of the sums of groups."""
 
     low: Floats
-    """``[K]``."""
+    """Least weight of each cluster, ``[K]``."""
     high: Floats
-    """``[K]``; 0 for clusters without tokens."""
+    """Largest weight of each cluster, ``[K]``; 0 for clusters without tokens."""
     prior: Floats
-    """``[K]``, sum 1: who gets what a mixture's own clusters have no room for."""
+    """Shares, ``[K]``, sum 1, by which clusters take the rest that a mixture's own clusters cannot
+    hold."""
     members: NDArray[np.int64]
-    """``[K]``, the group of each cluster; one that is in no group is its own."""
+    """Group of each cluster, ``[K]``; a cluster in no group has one of its own."""
     least: Floats
-    """``[G]``, of each group."""
+    """Least sum of each group, ``[G]``."""
     most: Floats
-    """``[G]``."""
+    """Largest sum of each group, ``[G]``."""
 
     @classmethod
     def of(
@@ -58,7 +59,7 @@ class WeightConstraints:
         pinned: Mapping[str, float] | None = None,
         groups: Mapping[str, Group] | None = None,
     ) -> Self:
-        """Collect limits by name; see `Search` for what they mean.
+        """Collect limits by name; see `Search` for their meaning.
 
         Raises:
             UsageError: A name is unknown or in two groups, or no mixture keeps them.
@@ -88,11 +89,11 @@ class WeightConstraints:
         return cls(low, high, prior, members, least, most)
 
     def project(self, weights: Floats) -> Floats:
-        """Bring rows (``[n, K]``, sum 1) within the limits, like water finding its level.
+        """Bring rows (``[n, K]``, sum 1) within the limits, as water finds its level.
 
-        What a full cluster cannot hold goes to the other clusters of the row, in proportion, so
-        ratios between limits stay, and zeros too. Only if all of them are full, the rest goes
-        to the other clusters by their prior. Rows within the limits stay as they are.
+        Weight above a cluster's limit goes to the other clusters of the row in proportion, so that
+        their ratios stay, and zeros too. If all of them are full, the rest goes to the other
+        clusters by their prior. Rows within the limits stay as they are.
         """
         result = np.array(weights)
         within = (weights >= self.low).all(axis=1) & (weights <= self.high).all(axis=1)
@@ -101,7 +102,7 @@ class WeightConstraints:
         if within.all():
             return result
         rows = weights[~within]
-        # Only where they are needed do the others get anything: then these are full.
+        # Other clusters get weight only if these are full.
         room = np.minimum(self._sums(np.where(rows > 0, self.high, self.low)), self.most)
         short = (room.sum(axis=1) < 1 - _ROOM) | (room < self.least).any(axis=1)
         rows[short] += np.where(rows[short] > 0, 0.0, _LAST * self.prior)
@@ -188,16 +189,17 @@ def _check_sums(least: Floats, most: Floats, live: int) -> None:
 
 
 def fill(weights: Floats, low: Floats, high: Floats, total: Floats) -> Floats:
-    """Return ``clip(level * weights, low, high)`` with a level a row: rows sum to ``total``.
+    """Return ``clip(level * weights, low, high)``, with one level a row: it sums to ``total``.
 
-    Where no level is enough, the clusters with weight are full. Shapes: ``[n, K]``, ``[K]``,
+    If no level is high enough, all clusters with weight are full. Shapes: ``[n, K]``, ``[K]``,
     ``[K]`` or ``[n, K]``, ``[n]``.
     """
     some = weights > _NOTHING
     weights = np.where(some, weights, 0.0)
     high = np.broadcast_to(high, weights.shape)
     ends = np.divide(high, weights, out=np.zeros(weights.shape), where=some).max(axis=1)
-    # Logarithms of the level: below, nothing is above its least; above, everything is full.
+    # Logarithms of the level: at the lower all weights are at their least, at the upper at their
+    # most.
     below, above = np.full(len(weights), -60.0), np.log(ends + 1e-300)
     for _ in range(60):
         middle = (below + above) / 2
@@ -207,7 +209,7 @@ def fill(weights: Floats, low: Floats, high: Floats, total: Floats) -> Floats:
             np.where(sums < total, above, middle),
         )
     level = np.exp(above)[:, None] * weights
-    # Once it is known what is open, the level follows exactly.
+    # When it is known which clusters are between their limits, the level follows exactly.
     full = some & (level >= high)
     open_ = some & (level > low) & ~full
     held = np.where(full, high, np.where(open_, 0.0, low)).sum(axis=1)
@@ -219,9 +221,9 @@ def fill(weights: Floats, low: Floats, high: Floats, total: Floats) -> Floats:
 def epoch_caps(
     tokens: Mapping[str, int], final_tokens: int | None, max_epochs: float
 ) -> dict[str, float]:
-    """Largest weight by name that goes through a cluster ``max_epochs`` times in ``final_tokens``.
+    """Largest weight by name that serves a cluster ``max_epochs`` times in ``final_tokens``.
 
-    ``tokens`` says how many each cluster holds; without ``final_tokens`` no cap follows.
+    ``tokens`` has the tokens of each cluster; without ``final_tokens`` there are no caps.
     """
     if final_tokens is None:
         return dict.fromkeys(tokens, 1.0)

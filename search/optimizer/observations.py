@@ -1,4 +1,4 @@
-"""Observations: what trials tell, as arrays for predictors."""
+"""Observations: the scores of trials as arrays for predictors."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from climbstream.loader.formats.mixture import Mixture
 from .trials import Trial
 
 CEILING_PENALTY = 10.0
-"""Sd of the mean score that a mixture pays for each sd above a ceiling."""
+"""Sd that each sd above a ceiling adds to the mean score of a mixture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,20 +22,21 @@ class Observations:
 
     trials: list[Trial]
     weights: NDArray[np.float64]
-    """``[n, K]``."""
+    """Weights, ``[n, K]``."""
     scores: NDArray[np.float64]
-    """``[n, T]``, each target standardised and signed so that less is better."""
+    """Scores, ``[n, T]``: each target standardised, and signed so that less is better."""
     total: NDArray[np.float64]
-    """``[n]``, ``scores`` as `joined`."""
+    """Total score of each mixture, ``[n]``: ``scores`` as `joined`."""
     importance: NDArray[np.float64]
-    """``[T]``, weight of each target in the mean of all, sum 1."""
+    """Weight of each target in the mean of all, ``[T]``, sum 1."""
     ceilings: NDArray[np.float64]
-    """``[T]``, standardised scores that a mixture may not pass; infinite where all is allowed."""
+    """Largest standardised score that a mixture should have, ``[T]``; infinite where all is
+    allowed."""
     targets: dict[str, str]
     mean: NDArray[np.float64]
-    """``[T]``, in the targets' own units."""
+    """Mean of each target in its own units, ``[T]``."""
     scale: NDArray[np.float64]
-    """``[T]``, standard deviation in the targets' own units; negative if more is better."""
+    """Standard deviation of each target in its own units, ``[T]``; negative if more is better."""
 
     @classmethod
     def of(
@@ -50,12 +51,12 @@ class Observations:
         """Collect the trials that have scores.
 
         Args:
-            trials: Of one search.
+            trials: Trials of one search.
             clusters: Names, in the order of the columns.
             targets: ``"min"`` or ``"max"`` by name.
-            importance: ``[T]``, sum 1.
-            allowed: By how much a target may be worse than with ``base``, in its own units.
-            base: Until it has scores, everything is allowed.
+            importance: Weight of each target, ``[T]``, sum 1.
+            allowed: How much worse than with ``base`` a target may be, in its own units.
+            base: The mixture that ``allowed`` is about; without scores of it all is allowed.
         """
         scored = [trial for trial in trials if trial.scores is not None]
         weights = [trial.mixture.array(clusters) for trial in scored]
@@ -65,7 +66,7 @@ class Observations:
         ).reshape(-1, len(targets))
         mean = raw.mean(axis=0) if scored else np.zeros(len(targets))
         sd = raw.std(axis=0) if scored else np.zeros(len(targets))
-        # Rounding leaves equal scores an sd of an ulp or two, which is not worth blowing up.
+        # Rounding gives equal scores an sd of an ulp or two, which must not be scaled up.
         sd[sd <= 1e-12 * np.abs(mean)] = 1.0
         scale = sd * [1.0 if way == "min" else -1.0 for way in targets.values()]
         scores = (raw - mean) / scale
@@ -86,9 +87,10 @@ class Observations:
         )
 
     def joined(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Join standardised ``scores`` (``[m, T]``) to one number a mixture, less is better.
+        """Join standardised ``scores`` (``[m, T]``) to one number for each mixture; less is better.
 
-        Their mean, weighted by importance; and `CEILING_PENALTY` for each sd above a ceiling.
+        It is their mean, weighted by importance, plus `CEILING_PENALTY` for each sd above a
+        ceiling.
         """
         return _joined(scores, self.importance, self.ceilings)
 
@@ -108,7 +110,7 @@ class Observations:
         return [np.array(rows, np.int64) for rows in groups.values()]
 
     def noise(self) -> tuple[float | None, int]:
-        """Estimate the sd of the mean score between runs of one mixture, from the repeats.
+        """Estimate, from repeats, the sd of the mean score between runs of one mixture.
 
         Returns:
             The sd, None without repeats, and its degrees of freedom.

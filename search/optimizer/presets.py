@@ -1,4 +1,4 @@
-"""Presets: what makes one recipe of search different from another."""
+"""Presets: the recipes of search."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,30 +17,31 @@ class Preset:
     rounds: tuple[int, ...]
     """Ratio in which the rounds share the budget."""
     predictors: tuple[Make, ...]
-    """What the scores are predicted with; several are stacked. None: nothing is predicted."""
+    """Names of the predictors; several are stacked. None: nothing is predicted."""
     concentration: tuple[float, float]
-    """Of the Dirichlet draws: least and most, log-uniform between."""
+    """Concentration of the Dirichlet draws: least and most, log-uniform between."""
     tempers: tuple[float, ...] = (1.0,)
-    """Powers of the token shares to draw around: 1 the shares, 0 uniform."""
+    """Powers of the token shares to draw around: 1 is the shares, 0 is uniform."""
     pool: int = 50_000
-    """Candidates that a round is chosen from, and the answer if it is not searched for."""
+    """Number of candidates from which a round is chosen, and the answer if there is no local
+    search."""
     later: Literal["top", "explore"] = "top"
     """How a later round is chosen: at random from the ``top`` candidates that are predicted best,
-    or by searching for what may be best (`propose.explore`)."""
+    or by Thompson sampling (`thompson_sample`)."""
     top: int = 2
     """Size of that top, in sizes of the round."""
     features: bool = False
-    """Whether predictors may know what n-grams say of a mixture (`ngrams`), where it is known."""
+    """Whether predictors may use n-gram counts (`ngrams`), if there are any."""
     answer: Literal["measured", "predicted", "average", "search"]
-    """The mixture that is predicted best, the mean of the 100 best, or what is found by a local
-    search for the best prediction less doubt; or nothing is predicted."""
+    """How the answer is predicted: the best candidate, the mean of the 100 best, or a local search
+    for the best prediction with its error added; or nothing is predicted."""
 
 
 ALL: tuple[Make, ...] = (GaussianProcess, MixingLaw, Ridge, LightGBM)
 """Every predictor there is."""
 
 DOREMI = "doremi"
-"""What is asked for like a preset, and is no search: see `doremi_run`."""
+"""Name of what is asked for like a preset but is no search: see `doremi_search`."""
 
 PRESETS = {
     "robust": Preset(

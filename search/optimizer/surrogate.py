@@ -1,4 +1,4 @@
-"""Surrogate: predictors of every target, fitted to the evidence, as one objective."""
+"""Surrogate: predictors of every target, fitted to the trials, as one objective."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +14,14 @@ from .observations import Observations
 
 
 class Surrogate:
-    """What is predicted from the evidence: a `Stack` for each target.
+    """Predicts the scores of mixtures from the trials: a `Stack` for each target.
 
     Args:
         known: Scored trials, at least one.
         makes: Predictors to stack.
-        seed: Of folds.
-        features: By target; where cross-validation says so, the Gaussian process has it as mean.
+        seed: Seed of the folds.
+        features: Feature by target; the Gaussian process has it as its mean where cross-validation
+            says that it helps.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Surrogate:
     def again(self, scores: Floats) -> Callable[[Floats], Floats]:
         """Fit to other standardised ``scores`` (``[n, T]``) of the same mixtures.
 
-        Returns what `total` is then.
+        Returns `total` after that fit.
         """
         predict = [
             stack.again(self.known.weights, column)
@@ -79,18 +80,18 @@ class Surrogate:
 
     @property
     def knows_gaps(self) -> bool:
-        """Whether `gain` can be asked."""
+        """Whether the predictors can tell `gain`."""
         return all(stack.knows_gaps for stack in self.stacks)
 
     def gain(self, weights: Floats, base: Floats) -> tuple[float, float]:
-        """By how much ``weights`` beats ``base`` (``[K]`` each), and the sd of that."""
+        """Return by how much ``weights`` beats ``base`` (``[K]`` each), and the sd of that."""
         two = np.stack([weights, base])
         ours, theirs = self.total(two).tolist()
         sds = [stack.gap_sd(two) for stack in self.stacks]
         return theirs - ours, math.hypot(*(np.array(sds) * self.known.importance).tolist())
 
     def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
-        """Draw what the totals of ``weights`` (``[m, K]``) may be: float64 ``[n, m]``."""
+        """Draw possible totals of ``weights`` (``[m, K]``): float64 ``[n, m]``."""
         samples = np.stack(
             [stack.draw(weights, n, rng) + stack.predict(weights) for stack in self.stacks], axis=2
         )
@@ -98,7 +99,7 @@ class Surrogate:
 
 
 def _with(makes: Sequence[Make], feature: Feature | None) -> list[Make]:
-    """Add a Gaussian process on ``feature`` to one without."""
+    """Add to ``makes`` a Gaussian process with ``feature``, beside the one without."""
     if feature is None or GaussianProcess not in makes:
         return list(makes)
     return [lambda: GaussianProcess(feature), *makes]

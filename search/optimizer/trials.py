@@ -1,4 +1,4 @@
-"""Trial: one proxy run and what came of it. TrialLog: those of one search. Evidence: as arrays.
+"""Trials: one proxy run is a `Trial`, and all of a search are a `TrialLog`.
 
 The log is an append-only file of JSON lines. Its first line holds the settings of the search, so
 that another search which is given the same file by mistake is told what differs.
@@ -22,16 +22,16 @@ class Trial:
     """One proxy run: a mixture, and the scores it got or why it has none."""
 
     number: Count
-    """From 1, in the order in which the search asks."""
+    """Number of the trial, from 1, in the order in which the search asks."""
     round: Count
-    """From 1."""
+    """Number of the round, from 1."""
     mixture: Mixture
     seed: Whole
     """Seed of the proxy: repeats of a mixture differ in it."""
     scores: dict[str, Finite] | None
     """Finite scores by target, in the target's own units; None if the trial failed."""
     why: str = ""
-    """What went wrong, if it failed."""
+    """Why the trial has no scores."""
     config: str = ""
     """Hash of the settings of the search."""
 
@@ -47,7 +47,7 @@ class Trial:
 
     @property
     def status(self) -> Literal["ok", "failed"]:
-        """Whether it has scores."""
+        """``ok`` if the trial has scores, else ``failed``."""
         return "failed" if self.scores is None else "ok"
 
     def to_json(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class TrialLog:
         return [self._trials[number] for number in sorted(self._trials)]
 
     def append(self, trial: Trial) -> None:
-        """Add ``trial``, and make it last.
+        """Append ``trial``.
 
         Raises:
             UsageError: Its number is there already, it is of a search with other settings, or it

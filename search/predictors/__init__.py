@@ -1,1 +1,1 @@
-"""Mixtures in, scores out: the predictors and how they are stacked."""
+"""Predictors: mixtures in, scores out; and how several are stacked."""

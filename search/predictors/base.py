@@ -1,9 +1,9 @@
-"""Predictors: mixtures in, scores out, from the few trials that a search can pay for.
+"""Predictors: mixtures in, scores out, learned from the few trials that a search can pay for.
 
-Every predictor standardises its target, so a target that spans 1e-4 is fitted like one that
-spans 10. Each target has predictors of its own; a model of the mean of several targets is several
-times worse. What a predictor is worth is measured out of fold, by fitting all of it anew, its own
-validation included, without the trials that it is asked about.
+Every predictor standardises its target, so that a target that spans 1e-4 is fitted like one that
+spans 10. Each target has predictors of its own: the error of a model of the mean of several targets
+is several times as large. A predictor is judged out of fold: it is fitted anew, with its own
+validation, without the trials that it then predicts.
 """
 
 import math
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Make = Callable[[], "Predictor"]
-"""Makes a predictor that has learnt nothing yet."""
+"""Makes a predictor that has learned nothing yet."""
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 class Predictor(Protocol):
-    """Learns one score from weights. Its own randomness is fixed: equal rows, equal answers."""
+    """Learns one score from weights. Its randomness is fixed: equal rows give equal predictions."""
 
     name: str
 
@@ -36,36 +36,36 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skill:
-    """What a predictor of a target is worth on mixtures that it was not fitted on."""
+    """How good a predictor of a target is on mixtures that it was not fitted on."""
 
     predictor: str
     rows: int
     nmse: float
-    """Squared error; 1 is what the mean of the other scores would give."""
+    """Mean squared error, where 1 is that of predicting the mean of the other scores."""
     spearman: float
-    """Rank correlation of predicted and measured; 0 if the predictions are all the same."""
+    """Rank correlation of predicted and measured scores; 0 if all predictions are the same."""
     verdict: str
     """``useful``, ``no better than the mean``, or ``constant``."""
     target: str = ""
 
     @property
     def r2(self) -> float:
-        """Part of the variance that is explained; negative if worse than the mean."""
+        """Explained part of the variance; negative if worse than the mean."""
         return 1 - self.nmse
 
 
 def judge(
     predictor: str, scores: Floats, predicted: Floats, base: Floats, *, constant: bool
 ) -> Skill:
-    """Say what predictions out of fold are worth.
+    """Measure how good out-of-fold predictions are.
 
     Args:
-        predictor: Name.
-        scores: ``[n]``.
-        predicted: ``[n]``, each by a predictor that had not seen that mixture.
-        base: ``[n]``, the mean of what each of those had seen.
-        constant: Whether all were the same within each fold. They differ from fold to fold,
-            which would look like ranks.
+        predictor: Name of the predictor.
+        scores: Measured scores, ``[n]``.
+        predicted: Predictions, ``[n]``, each without that mixture.
+        base: Mean of the scores that each prediction was fitted on, ``[n]``.
+        constant: Whether all predictions of a fold were the same. They differ between folds, which
+            would look like a rank correlation.
     """
     variance = float(((scores - base) ** 2).mean())
     error = float(((scores - predicted) ** 2).mean())
@@ -83,7 +83,7 @@ def judge(
 def folds(weights: Floats, k: int, seed: int) -> list[Fold]:
     """Split rows into at most ``k`` folds: row numbers to fit on and to test on.
 
-    Repeats of a mixture share a fold: else one would be predicted from the other.
+    Repeats of a mixture share a fold, so that none is predicted from another.
     """
     _, group = np.unique(weights, axis=0, return_inverse=True)
     groups = np.random.default_rng(seed).permutation(int(group.max()) + 1)
@@ -92,14 +92,14 @@ def folds(weights: Floats, k: int, seed: int) -> list[Fold]:
 
 
 def one_thread() -> AbstractContextManager[object]:
-    """Keep linear algebra on one thread: more change the last bits, and so the next proposals."""
+    """Limit linear algebra to one thread: more change the last bits, and so the proposals."""
     held: AbstractContextManager[object] = _libraries().limit(limits=1)
     return held
 
 
 @cache
 def _libraries() -> Any:
-    """Find the libraries of linear algebra, which takes 15 ms; those of scipy are among them."""
+    """Find the libraries of linear algebra, those of scipy too; this takes 15 ms."""
     import scipy.linalg  # noqa: PLC0415  (late: it costs a second)
     from threadpoolctl import ThreadpoolController  # noqa: PLC0415
 
@@ -108,9 +108,9 @@ def _libraries() -> Any:
 
 
 def standardised(scores: Floats) -> tuple[Floats, float, float]:
-    """Return ``scores`` with mean 0 and sd 1, the mean and the sd; equal ones become 0, with sd 0.
+    """Return ``scores`` with mean 0 and sd 1, their mean and their sd; equal scores become 0.
 
-    Rounding leaves equal scores an sd of an ulp or two, which is nothing to learn from.
+    Rounding gives equal scores an sd of an ulp or two, which is taken for 0.
     """
     mean, sd = float(scores.mean()), float(scores.std())
     if sd <= 1e-12 * abs(mean):

@@ -1,13 +1,13 @@
-"""A Gaussian process on the logarithm of the weights: the predictor for few and noisy rows.
+"""Gaussian process on the logarithm of the weights: the predictor for few and noisy rows.
 
-What a cluster is worth falls with its weight about as a logarithm does, so weights enter as
-log(1 + w / knee), scaled to a mean variance of 1 over the rows, so that one prior serves every
-knee; on raw weights the error is several times larger (docs/decisions/predictors.md). The
-covariance is a Matérn-5/2 with a length scale for each cluster plus a linear one (Rasmussen and
-Williams, Gaussian Processes for Machine Learning, chapters 2, 4 and 5). Its parameters, the knee
-among them, are the most probable ones under priors that are wide, but hold where scores are mostly
-noise: there the length scales stay long and the noise takes what is left. Exact; one fit takes
-n^3, so a tenth of a second at 112 rows and some seconds at 512.
+The effect of a cluster is about logarithmic in its weight, so weights enter as log(1 + w / knee).
+They are scaled to a mean variance of 1 over the rows, so that one prior fits every knee. On raw
+weights the error is several times as large (docs/decisions/predictors.md). The covariance is a
+Matérn-5/2 with a length scale for each cluster plus a linear one (Rasmussen and Williams, Gaussian
+Processes for Machine Learning, chapters 2, 4 and 5). Its parameters, with the knee, are the most
+probable ones under wide priors. Where scores are mostly noise, the priors decide: the length scales
+stay long, and the rest counts as noise. The solution is exact. One fit takes time n^3: a tenth of a
+second with 112 rows and some seconds with 512.
 """
 
 import math
@@ -18,28 +18,28 @@ import numpy as np
 from .base import Floats, one_thread, standardised
 
 Feature = Callable[[Floats], Floats]
-"""What is known of a target before any trial: from mixtures ``[m, K]`` to numbers ``[m]``."""
+"""A guess at a score before any trial: from mixtures ``[m, K]`` to numbers ``[m]``."""
 _JITTER = 1e-8
 _STEPS = 25
-"""Of the optimiser; more do not change predictions."""
+"""Starts of the optimiser; more of them do not change predictions."""
 
 # Priors of the logarithms, as mean and sd; scores have variance 1, features too.
 _LENGTH = 3.5
-"""For each cluster, times the root of how many there are."""
+"""Length scale of each cluster, times the square root of the number of clusters."""
 _LENGTH_SD = 0.8
 _CURVED = (math.log(0.3), 1.5)
 _LINEAR = (math.log(0.1), 1.5)
 _KNEE = (math.log(0.01), 1.5)
-"""Weight at which the logarithm sets in: smaller ones count as linear."""
+"""Weight at which the logarithm sets in: below it, weights count about linearly."""
 _NOISE = (math.log(0.2), 1.2)
 
 
 class GaussianProcess:
-    """A Gaussian process with parameters that are fitted to every target anew.
+    """A Gaussian process whose parameters are fitted to each target.
 
     Args:
-        feature: What is known before any trial, from ``[m, K]`` to ``[m]``. The mean is this times
-            a factor that is fitted.
+        feature: A guess at the scores before any trial, from ``[m, K]`` to ``[m]``. The mean of the
+            process is the feature times a fitted factor.
     """
 
     name = "gaussian process"
@@ -52,7 +52,7 @@ class GaussianProcess:
         """Sd of a score between runs of one mixture, as fitted."""
 
     def fit(self, weights: Floats, scores: Floats) -> None:
-        """Learn ``scores`` (``[n]``, finite) of ``weights`` (``[n, K]``); equal ones give it."""
+        """Learn ``scores`` (``[n]``, finite) of ``weights`` (``[n, K]``)."""
         y, self._mean, self._sd = standardised(scores)
         self._weights = weights
         self._known = np.ones((len(y), 1))
@@ -84,7 +84,7 @@ class GaussianProcess:
             return np.asarray(cross @ self._alpha * self._sd + self._mean)
 
     def sd(self, weights: Floats) -> Floats:
-        """Uncertainty of what is predicted, noise of a run left out: float64 ``[m]``."""
+        """Uncertainty of predictions, without the noise of a run: float64 ``[m]``."""
         if self._constant:
             return np.full(len(weights), self._sd)
         with one_thread():
@@ -94,7 +94,7 @@ class GaussianProcess:
             return np.asarray(np.sqrt(np.maximum(own - (half * half).sum(axis=0), 0)) * self._sd)
 
     def covariance(self, weights: Floats) -> Floats:
-        """Covariance of what is predicted, noise of a run left out: float64 ``[m, m]``."""
+        """Covariance of predictions, without the noise of a run: float64 ``[m, m]``."""
         if self._constant:
             return np.eye(len(weights)) * self._sd**2
         with one_thread():
@@ -104,7 +104,7 @@ class GaussianProcess:
     def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
         """Draw ``n`` curves that agree with the scores, at ``weights``: float64 ``[n, m]``.
 
-        Only their deviations from what is predicted, so that another mean may be put under them.
+        Only their deviations from the predictions, so that another mean may be added.
         """
         if self._constant:
             return self._sd * rng.standard_normal((n, len(weights)))
@@ -117,7 +117,7 @@ class GaussianProcess:
             return np.asarray(rng.standard_normal((n, len(k))) @ root.T * self._sd)
 
     def _most_probable(self, y: Floats) -> Floats:
-        """Maximise the posterior of the parameters.
+        """Find the parameters that maximise the posterior.
 
         They are logarithms: lengths, variances of the curved and the linear part, knee, noise.
         """
@@ -158,7 +158,7 @@ class GaussianProcess:
         inverse, _ = dpotri(root, lower=1)
         inverse = np.tril(inverse) + np.tril(inverse, -1).T
         alpha = inverse @ y
-        # d loss / d K, of which every gradient is the product with d K / d parameter.
+        # d loss / d K; each gradient is its product with d K / d parameter.
         outer = 0.5 * (inverse - np.outer(alpha, alpha))
         m = outer * (curved * fall * (1 + distance) * (5 / 3))
         # d loss / d z by the curved part: sum_b M_ab (z_a - z_b), without an array of n x n x K.
@@ -180,11 +180,11 @@ class GaussianProcess:
         return math.exp(self._theta[-2])
 
     def _features(self, weights: Floats) -> Floats:
-        """Weights as they enter: ``[m, K]``."""
+        """Transform weights to features: ``[m, K]``."""
         return np.asarray((log_features(weights, self._knee) - self._center) / self._spread)
 
     def _seen(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
-        """Features of ``weights``, what is known of them, and how far the rows explain them."""
+        """Features of ``weights``, the basis of their mean, and how far rows explain them."""
         import scipy.linalg  # noqa: PLC0415
 
         z, known = self._features(weights), self._knowledge(weights)
@@ -199,7 +199,7 @@ class GaussianProcess:
         return np.asarray(k + linear * (a @ b.T) / a.shape[1] + known_a @ known_b.T, np.float64)
 
     def _knowledge(self, weights: Floats) -> Floats:
-        """What the mean is made of: ones, and the feature if there is one, ``[m, 1 or 2]``."""
+        """Basis of the mean: ones, and the feature if there is one, ``[m, 1 or 2]``."""
         ones = np.ones(len(weights))
         if self._feature is None:
             return ones[:, None]
@@ -213,7 +213,7 @@ def log_features(weights: Floats, knee: float) -> Floats:
 
 
 def _scaled(features: Floats) -> tuple[Floats, Floats, float]:
-    """Give each of ``features`` a mean of 0, and all together a variance of 1.
+    """Shift each of ``features`` to mean 0, and scale all together to variance 1.
 
     Returns:
         What came of them ``[n, K]``, the means ``[K]``, and the sd.
@@ -224,6 +224,6 @@ def _scaled(features: Floats) -> tuple[Floats, Floats, float]:
 
 
 def _distances(a: Floats, b: Floats) -> Floats:
-    """Euclidean distances times the root of 5, between rows of ``[n, K]`` and ``[m, K]``."""
+    """Euclidean distances between rows of ``[n, K]`` and ``[m, K]``, times the square root of 5."""
     squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * (a @ b.T)
     return np.asarray(np.sqrt(5 * np.maximum(squared, 0.0)), np.float64)

@@ -1,7 +1,7 @@
-"""The mixing law: a loss is a constant plus an exponential of a linear function of the weights.
+"""Mixing law: a loss is a constant plus an exponential of a linear function of the weights.
 
-Ye et al., Data Mixing Laws (arXiv 2403.16952), equation 1. It knows the shape of a loss, so it says
-most where rows are fewest, and errs where clusters replace one another.
+Ye et al., Data Mixing Laws (arXiv 2403.16952), equation 1. It assumes the shape of the loss, so it
+is strongest with few rows, and errs where clusters can replace each other.
 """
 
 import numpy as np
@@ -45,12 +45,12 @@ def _fit(weights: Floats, y: Floats, penalty: float) -> tuple[Floats, float]:
     """Fit the law with one ``penalty``; return it and its generalised cross-validation error."""
     n, k = weights.shape
     start = np.array([-2.0, np.log(2.0), *np.zeros(k)])
-    # The constant is held too, or it runs away from an exponential that is all but straight.
+    # The constant is penalised too, else it diverges when the exponential is nearly straight.
     held = penalty * np.array([0.1, 0.1, *np.ones(k)])
     law, damping = start, 1e-3
     loss = np.inf
     for _ in range(_STEPS):
-        # Levenberg and Marquardt: a step is kept if it is better, else the next is shorter.
+        # Levenberg and Marquardt: a step is kept if the error falls, else the next step is shorter.
         slopes, errors = _slopes(weights, law), _values(weights, law) - y
         normal = slopes.T @ slopes + np.diag(held)
         loss = errors @ errors + held @ (law - start) ** 2
@@ -71,7 +71,7 @@ def _fit(weights: Floats, y: Floats, penalty: float) -> tuple[Floats, float]:
 
 
 def _values(weights: Floats, law: Floats) -> Floats:
-    """What ``law`` gives ``weights``: ``[n]``. Far from the rows an exponential has no bounds."""
+    """Losses that ``law`` gives for ``weights``: ``[n]``. Far from the rows they are unbounded."""
     return np.asarray(law[0] + np.exp(np.minimum(law[1] + weights @ law[2:], 5.0)), np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Ridge regression on the weights: what every other predictor has to beat."""
+"""Ridge regression on the weights: the baseline for all other predictors."""
 
 import numpy as np
 

@@ -1,9 +1,9 @@
-"""Several predictors as one, each trusted by what it was worth out of fold.
+"""Stacking: several predictors as one, each weighted by its out-of-fold error.
 
-The shares are proportional to the inverse square of the mean squared error, so one that is twice
-as good counts four times. It needs no fit of its own, which the few rows could not pay for; least
-squares on the predictions out of fold were no better (docs/decisions/predictors.md). A predictor
-that is no better than the mean has no share; if none is, the stack is the mean, and says so.
+Shares are proportional to the inverse square of the mean squared error, so a predictor with half
+the error counts four times. Shares are not fitted, as the rows are few; least squares on the
+out-of-fold predictions were no better (docs/decisions/predictors.md). A predictor that is no better
+than the mean has no share. If no predictor is better, the stack predicts the mean, and says so.
 """
 
 import math
@@ -21,8 +21,8 @@ class Stack:
     """Fits all of ``makes`` to one target, and weighs them by cross-validation.
 
     Args:
-        makes: One for each predictor.
-        seed: Of the folds.
+        makes: Functions that make the predictors.
+        seed: Seed of the folds.
     """
 
     name = "stack"
@@ -34,8 +34,8 @@ class Stack:
     def fit(self, weights: Floats, scores: Floats) -> None:
         """Learn ``scores`` (``[n]``, finite) of ``weights`` (``[n, K]``).
 
-        Afterwards ``skills`` says what each is worth and ``shares`` how much it counts, and
-        ``out_of_fold`` (``[n]``) holds the predictions out of fold.
+        Sets ``skills`` (how good each predictor is), ``shares`` (how much each counts) and
+        ``out_of_fold`` (``[n]``, the out-of-fold predictions).
         """
         _, self._mean, self._sd = standardised(scores)
         n, members = len(scores), len(self._makes)
@@ -60,7 +60,7 @@ class Stack:
             for make, predicted, same in zip(self._makes, out_of_fold, constant, strict=True)
         ]
         processes = [i for i, make in enumerate(self._makes) if _is_process(make())]
-        # Of two processes, with and without what was known before, only the better one counts.
+        # Of two processes, with and without the feature, only the better one counts.
         self._process = min(processes, key=lambda i: self.skills[i].nmse, default=None)
         worth = np.array(
             [s.nmse**-2 if s.verdict == "useful" and s.nmse > 0 else 0.0 for s in self.skills]
@@ -87,9 +87,9 @@ class Stack:
         return self._joined(self._models, self._mean, weights)
 
     def again(self, weights: Floats, scores: Floats) -> Callable[[Floats], Floats]:
-        """Fit the predictors to other ``scores`` (``[n]``) of ``weights``, trusted as they were.
+        """Fit the predictors to other ``scores`` (``[n]``) of ``weights``, with the same shares.
 
-        Returns what they predict then, from ``[m, K]`` to ``[m]``.
+        Returns the new predictions as a function from ``[m, K]`` to ``[m]``.
         """
         models = [make() for make in self._makes]
         for share, model in zip(self.shares, models, strict=True):
@@ -99,10 +99,10 @@ class Stack:
         return lambda w: self._joined(models, mean, w)
 
     def sd(self, weights: Floats) -> Floats:
-        """Uncertainty of what is predicted: float64 ``[m]``.
+        """Uncertainty of predictions: float64 ``[m]``.
 
-        That of the Gaussian process, stretched to what its errors out of fold were; without one,
-        the error out of fold.
+        It is that of the Gaussian process, scaled up to its out-of-fold errors; without a process,
+        it is the out-of-fold error.
         """
         if (process := self._gaussian_process()) is not None:
             return process.sd(weights) * self._stretch
@@ -110,13 +110,13 @@ class Stack:
 
     @property
     def knows_gaps(self) -> bool:
-        """Whether `gap_sd` can be asked: only a Gaussian process says how mixtures err together."""
+        """Whether `gap_sd` works: only a Gaussian process knows how errors correlate."""
         return self._gaussian_process() is not None
 
     def gap_sd(self, weights: Floats) -> float:
-        """Uncertainty of the difference between the two of ``weights`` (``[2, K]``).
+        """Uncertainty of the difference between the two mixtures ``weights`` (``[2, K]``).
 
-        Close mixtures err together, so it is less than the doubt of either suggests.
+        Errors of similar mixtures are correlated, so it is smaller than the two sd suggest.
         """
         process = self._gaussian_process()
         assert process is not None
@@ -124,13 +124,13 @@ class Stack:
         return math.sqrt(max(a + b - 2 * c, 0.0)) * self._stretch
 
     def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
-        """Draw ``n`` errors that the predictions of ``weights`` may have: float64 ``[n, m]``."""
+        """Draw ``n`` possible errors of the predictions for ``weights``: float64 ``[n, m]``."""
         if (process := self._gaussian_process()) is not None:
             return process.draw(weights, n, rng) * self._stretch
         return self.error * rng.standard_normal((n, len(weights)))
 
     def _joined(self, models: Sequence[Predictor], mean: float, weights: Floats) -> Floats:
-        """Join what ``models`` predict; what is left of their shares goes to ``mean``."""
+        """Join the predictions of ``models``; the rest of their shares goes to ``mean``."""
         rest = (1 - self.shares.sum()) * mean
         return np.asarray(
             rest
@@ -151,7 +151,7 @@ def _is_process(model: Predictor) -> bool:
 
 
 def _stretch(errors: Floats, doubt: Floats) -> float:
-    """By how much the errors out of fold exceed what the process said of them; 1 or more."""
+    """Factor, 1 or more, by which out-of-fold errors exceed the sd of the process."""
     if not doubt.all():
         return 1.0
     return max(1.0, float(np.sqrt(np.mean((errors / doubt) ** 2))))

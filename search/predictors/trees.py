@@ -1,4 +1,4 @@
-"""Gradient-boosted trees, as CLIMB has them and repaired."""
+"""Trees: gradient-boosted trees as in CLIMB, with repairs."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ class LightGBM:
         history: dict[str, Any] = lightgbm.cv(
             settings, data, MOST_TREES, folds=split, callbacks=[stop]
         )
-        # As long as the best was, by the mean over the folds; and then on all rows.
+        # As many trees as had the least mean error over the folds, now fitted to all rows.
         self._trees = lightgbm.train(settings, data, len(history["valid l2-mean"]))
 
     def predict(self, weights: Floats) -> Floats:
@@ -55,19 +55,19 @@ class LightGBM:
             "objective": "l2",
             "max_depth": 4,
             "num_leaves": 15,
-            # 5 as published; under 40 rows that would not allow one good split.
+            # The paper has 5; with fewer than 40 rows that would not allow one good split.
             "min_data_in_leaf": min(5, max(1, rows // 8)),
             "min_data_in_bin": 1,
             "feature_pre_filter": False,
-            # Both in units of a standardised target.
+            # Both are in units of a standardised target.
             "lambda_l1": 0.1,
             "lambda_l2": 1.0,
             "learning_rate": 0.1,
-            # Bagging takes a fifth off the error at 112 rows.
+            # Bagging reduces the error at 112 rows by a fifth.
             "bagging_fraction": 0.8,
             "bagging_freq": 1,
             "seed": self._seed,
-            # The same trees on every run; more threads do not pay for a hundred rows.
+            # The same trees in every run; more threads do not pay for a hundred rows.
             "deterministic": True,
             "force_row_wise": True,
             "num_threads": 1,

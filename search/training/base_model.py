@@ -1,7 +1,7 @@
-"""Base: a trained model that others go on from, as the proxies of the paper do.
+"""Base model: a trained model from which others continue, as the proxies of the paper do.
 
-What proxies have in common is then learnt once, and in the few tokens of each the mixture decides
-more than chance does: docs/decisions/proxies.md has the figures.
+What proxies have in common is then learned once. In the few tokens of each proxy the mixture then
+decides more than chance does: docs/decisions/proxies.md has the figures.
 """
 
 from pathlib import Path
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size", "max_position")
-"""How the names of numbers begin that decide the size of a model."""
+"""Beginnings of the names of numbers that decide the size of a model."""
 _LARGEST = 1 << 26
 
 
 def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> "PreTrainedModel":
-    """Load the model to go on from, a causal language model as Hugging Face keeps it; float32.
+    """Load the causal language model to continue from, in Hugging Face's format, as float32.
 
     Raises:
         UsageError: There is none, or it does not fit shards with ``vocab_size`` ids or rows of
@@ -41,7 +41,7 @@ def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> "PreTrainedM
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True
         )
-    except Exception as error:  # a configuration may mislead its library anywhere
+    except Exception as error:  # a configuration may lead its library astray anywhere
         reason = str(error).strip().partition("\n")[0]
         raise InvalidDataError(f"the model in {folder} cannot be loaded: {reason}") from None
     if model.config.vocab_size < vocab_size:
@@ -60,7 +60,7 @@ def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> "PreTrainedM
 
 
 def _check_config(path: Path) -> None:
-    """See that a configuration of Hugging Face is one of a model that we may load.
+    """Check that a Hugging Face configuration is one of a model that may be loaded.
 
     Raises:
         InvalidDataError: It is no JSON object, or a number that decides the size of the model is
@@ -78,7 +78,7 @@ def _check_config(path: Path) -> None:
 
 
 def check_base(folder: str | Path | None, directory: str | Path, seq_len: int) -> None:
-    """See that a model to go on from, if there is one, fits shards, before hours are spent on it.
+    """Check early that a base model, if there is one, fits the shards.
 
     Raises:
         UsageError: It does not; or its tokenizer is another one, if one lies beside it.

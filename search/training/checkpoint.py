@@ -13,23 +13,23 @@ from climbstream.loader.core.typed import Finite, convert, located
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """All that a run needs to go on; its fields are the keys of the file."""
+    """All state that a run needs to resume; the fields are the keys of the file."""
 
     run: dict[str, Any]
-    """What decides the run, so that no other goes on from it."""
+    """Settings of the run, so that no other run resumes from it."""
     model: dict[str, Any]
     tail: dict[str, Any]
     optimizer: dict[str, Any]
     schedule: dict[str, Any]
     loader: dict[str, Any]
     losses: list[Finite]
-    """Nats a token of each step so far."""
+    """Loss of each step so far, in nats a token."""
     rule: dict[str, Any] | None = None
     heard: dict[str, Any] | None = None
-    """What the rule is to be told of the steps since its last choice."""
+    """Losses since the last choice of the rule, which it has yet to be told."""
 
     def save(self, path: Path) -> None:
-        """Write it to ``path``.
+        """Write the checkpoint to ``path``.
 
         Raises:
             NoSpaceError: The disk has no room for it.
@@ -76,7 +76,7 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, An
 
 
 def tensor_bytes(state: object) -> int:
-    """Return the bytes of all tensors in ``state``, however deep."""
+    """Return the size in bytes of all tensors in ``state``, however deep."""
     if isinstance(state, torch.Tensor):
         return state.numel() * state.element_size()
     if isinstance(state, Mapping):

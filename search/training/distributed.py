@@ -1,4 +1,4 @@
-"""Job: the processes that train one model together, as torchrun starts them; or one alone.
+"""Job: the processes that train one model together, as torchrun starts them; or a single one.
 
 Every rank sees the same shards and the same folder of the run. Rank 0 writes there.
 """
@@ -22,17 +22,17 @@ from climbstream.loader.weights.agreement import Agreement
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Which rank this process is, and how it speaks with the others."""
+    """The rank of this process in its job, and how it talks with the others."""
 
     rank: int = 0
     world_size: int = 1
 
     def agreement(self) -> Agreement | None:
-        """Return how ranks hear of other weights at the same step; None for one alone."""
+        """Return how ranks agree on changes of weights; None for a single rank."""
         return Agreement(timeout=task_timeout()) if self.world_size > 1 else None
 
     def spread(self, model: nn.Module) -> nn.Module:
-        """Return what computes as ``model``, and gives all ranks the mean of their gradients."""
+        """Wrap ``model`` so that all ranks get the mean of their gradients."""
         return nn.parallel.DistributedDataParallel(model) if self.world_size > 1 else model
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
@@ -43,7 +43,7 @@ class Job:
         return values
 
     def of_first(self, value: Any) -> Any:
-        """Return the ``value`` of rank 0, on every rank; nobody goes on before all are here."""
+        """Return the ``value`` of rank 0 on every rank, after all ranks have come here."""
         if self.world_size == 1:
             return value
         found = [value]
@@ -56,13 +56,13 @@ ALONE = Job()
 
 
 def is_first() -> bool:
-    """Whether this process is rank 0, or alone: the one to speak."""
+    """Whether this process is rank 0, or the only one: it alone logs."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def join_job() -> Iterator[Job]:
-    """Join the job of which torchrun's environment tells; without one, be alone.
+    """Join the job that torchrun's environment describes; without one, be a job of one rank.
 
     Raises:
         RemoteError: The other ranks did not come within the `task_timeout`, at the start or later.

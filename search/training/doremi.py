@@ -28,9 +28,9 @@ class _State:
 class DoReMi(OnlineRule):
     """Group DRO on the excess loss: exponentiated gradient, smoothed; the answer is the average.
 
-    Two things differ from the paper. Weights decide what is drawn, as everywhere in this loader,
-    not how losses are weighed. And weights begin at the prior and are smoothed towards it, not
-    towards uniform: without excess they stay.
+    Two things differ from the paper. Weights decide which rows are served, as everywhere in this
+    loader, not how losses are weighed. And weights begin at the prior and are smoothed towards it,
+    not towards uniform weights: without excess they stay.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class DoReMi(OnlineRule):
         """Follow ``reference``, which was trained on ``prior``.
 
         Args:
-            reference: Of the same vocabulary, on the device that is trained on.
-            prior: Weights to begin with; a cluster of weight 0 stays out.
-            every: Steps between choices; the paper chooses at each, with larger batches.
-            rate: Of the exponentiated gradient, the paper's 1.
-            smoothing: Part of the prior in each choice, the paper's 1e-3.
+            reference: Model with the same vocabulary, on the device of the training.
+            prior: Weights to begin with; a cluster of weight 0 keeps it.
+            every: Steps between choices; the paper chooses at each step, with larger batches.
+            rate: Learning rate of the exponentiated gradient; 1 in the paper.
+            smoothing: Part of the prior in each choice; 1e-3 in the paper.
         """
         self.every = every
         self._reference = reference.eval()
@@ -62,14 +62,14 @@ class DoReMi(OnlineRule):
 
     @torch.no_grad()
     def measure(self, batch: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
-        """Return the excess of each row over the reference, clipped at 0 token by token."""
+        """Return the excess loss of each row over the reference, clipped at 0 for each token."""
         known = token_losses(self._reference(input_ids=batch).logits, batch)
         return row_means((losses.detach() - known).clamp(min=0))
 
     def follow(self, losses: dict[str, float]) -> Mapping[str, float]:
-        """Raise the weight of what lags; a cluster without rows lags as it did when last seen."""
+        """Raise the weights of clusters with excess; without rows, the last excess counts."""
         self._excess |= losses
-        # A cluster that was never seen neither gains nor loses against the mean.
+        # A cluster that was never seen gets the mean excess.
         unseen = math.fsum(self._excess.values()) / max(1, len(self._excess))
         powers = {name: self._rate * self._excess.get(name, unseen) for name in self._prior}
         largest = max(powers.values())
@@ -85,7 +85,7 @@ class DoReMi(OnlineRule):
 
     @property
     def average(self) -> Mixture:
-        """The mean of all choices, or the prior if there was none."""
+        """The mean of all choices; the prior if there was none."""
         return Mixture.of(self._total if self._choices else self._prior)
 
     def state_dict(self) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class DoReMi(OnlineRule):
         """Go to the state that `state_dict` gave.
 
         Raises:
-            InvalidDataError: It is none, or of other clusters.
+            InvalidDataError: ``state`` is no such state, or is of other clusters.
         """
         saved = convert(state, _State, "state of DoReMi")
         clusters = self._prior.keys()

@@ -1,4 +1,4 @@
-"""Learner: a model and what changes its weights, a batch at a time."""
+"""Learner: a model and its optimizer, which learns one batch at a time."""
 
 import math
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class Learner:
     def __init__(self, settings: TrainSettings, vocab_size: int, seed: int, job: Job) -> None:
         self.device = torch.device(own_device())
         self.model = first_model(settings, vocab_size, seed)
-        # What wraps `to` in a pretrained model hides its arguments.
+        # The wrapper of `to` in a pretrained model hides its arguments from the type checker.
         torch.nn.Module.to(self.model, self.device)
         self._spread = job.spread(self.model)
         self._average = WeightAverage(self.model, settings)
@@ -41,13 +41,13 @@ class Learner:
         self._schedule = LambdaLR(self._optimizer, settings.rate)
 
     def losses(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return nats of the token after each of ``batch``, float32 ``[rows, seq_len]``."""
+        """Return the nats of the token after each of ``batch``, float32 ``[rows, seq_len]``."""
         with self._precision():
             logits = self._spread(input_ids=batch).logits
         return token_losses(logits, batch)
 
     def learn(self, loss: torch.Tensor, step: int) -> None:
-        """Change the weights so that ``loss``, of step ``step`` from 0, falls."""
+        """Make the optimizer step ``step``, from 0, for ``loss``."""
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self._optimizer.step()
@@ -61,7 +61,7 @@ class Learner:
         return self.model
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that changes from step to step."""
+        """Return all state that changes from step to step."""
         return {
             "model": self.model.state_dict(),
             "tail": self._average.state_dict(),
@@ -86,7 +86,7 @@ class Learner:
         self._check_optimizer(before)
 
     def _check_optimizer(self, constants: list[dict[str, Any]]) -> None:
-        """Raise `ValueError` unless the optimizer is one of this model at this step."""
+        """Raise `ValueError` unless the optimizer's state is of this model and this step."""
         if _constants(self._optimizer) != constants:
             raise ValueError("its optimizer has other settings")
         for group, factor in zip(

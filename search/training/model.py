@@ -22,12 +22,12 @@ SIZES = {
     "large": _Shape(12, 768, 12),
     "xlarge": _Shape(24, 1024, 16),
 }
-"""Name of a model: its shape. With a vocabulary of 1,024 they have 0.2, 1, 7, 38, 90 and
-310 million parameters; tiny is what a laptop's core trains at 30,000 tokens a second."""
+"""Shape of each model by name. With a vocabulary of 1,024 they have 0.2, 1, 7, 38, 90 and 310
+million parameters; one core of a laptop trains tiny at 30,000 tokens a second."""
 
 
 def make_model(size: str, vocab_size: int, seq_len: int, seed: int) -> "LlamaForCausalLM":
-    """Make a model with fresh weights that ``seed`` decides.
+    """Make a model with random weights from ``seed``.
 
     Raises:
         UsageError: There is no such size.
@@ -48,7 +48,7 @@ def make_model(size: str, vocab_size: int, seq_len: int, seed: int) -> "LlamaFor
         max_position_embeddings=seq_len,
         tie_word_embeddings=True,
         use_cache=False,
-        # At the usual 0.02 so narrow a model spends its first 300,000 tokens on growing.
+        # With the usual 0.02, so narrow a model spends its first 300,000 tokens on growing weights.
         initializer_range=shape.width**-0.5,
     )
     with torch.random.fork_rng(devices=[]):

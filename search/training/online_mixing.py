@@ -1,8 +1,8 @@
-"""Online rules: weights that follow the losses of the clusters while a model trains on them.
+"""Online rules: weights that follow the losses of the clusters during training.
 
-The interface is small: the loss of each cluster goes in, weights come out, every so many steps.
-`train_model` puts them into the loader, so that they stand in its weights log and hold from the
-next step on.
+The interface is small: every few steps a rule gets the loss of each cluster and returns weights.
+`train_model` passes them to the loader, so they are in the weights log and hold from the next step
+on.
 """
 
 from abc import ABC, abstractmethod
@@ -13,36 +13,36 @@ import torch
 
 
 class OnlineRule(ABC):
-    """Chooses weights from losses; a rule of your own overrides `follow`, and more if it must."""
+    """Chooses weights from losses; your own rule overrides `follow`, and more if needed."""
 
     every: int = 10
-    """Steps between one choice and the next."""
+    """Steps between two choices."""
 
     def measure(self, batch: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
-        """Return what the rule is told of each row, float ``[rows]``; default: its mean loss.
+        """Return one number a row for the rule, float ``[rows]``; default: its mean loss.
 
         Args:
             batch: Tokens, int64 ``[rows, seq_len]``.
-            losses: Nats of each token to come, as `token_losses` gives them.
+            losses: Nats of each next token, as `token_losses` returns them.
         """
         del batch
         return row_means(losses)
 
     @abstractmethod
     def follow(self, losses: dict[str, float]) -> Mapping[str, float] | None:
-        """Return the weights from the next step on, or None to let them be.
+        """Return the weights from the next step on, or None to keep the present ones.
 
         Args:
-            losses: The mean of what was measured, by cluster, since the last choice; a cluster
+            losses: Mean of what `measure` returned since the last choice, by cluster; a cluster
                 without rows is left out.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the rule remembers, as JSON values; default: nothing."""
+        """Return the memory of the rule as JSON values; default: nothing."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to the state that `state_dict` gave; default: there is none."""
+        """Go to the state that `state_dict` gave; by default there is none."""
         if state:
             raise TypeError(f"{type(self).__name__} has a state: it must say how it is loaded")
 
@@ -62,5 +62,5 @@ def token_losses(logits: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
 
 
 def row_means(losses: torch.Tensor) -> torch.Tensor:
-    """Return the mean of each row of `token_losses`, ``[rows]``; the last predicts nothing."""
+    """Return the mean of each row of `token_losses`, ``[rows]``, without its last token."""
     return losses.sum(dim=1) / (losses.shape[1] - 1)

@@ -52,11 +52,11 @@ def train_run(
 ) -> dict[str, Any]:
     """Train one model and leave it in ``out/model``, as Hugging Face does; return the result.
 
-    ``directory`` is a folder or URL of shards, ``mixture`` the token shares if None; ``writers``
-    get what is appended to ``out/metrics.jsonl``. A checkpoint is saved every ``save_every`` steps,
-    and when a signal asks the run to stop. Nothing is written before the settings are found to fit
-    the shards. Under torchrun all ranks train it together, and
-    may be others in number when it goes on.
+    ``directory`` is a folder or URL of shards. Without ``mixture`` the model is trained on the
+    token shares. ``writers`` get the lines of ``out/metrics.jsonl``. A checkpoint is saved every
+    ``save_every`` steps, and when a signal asks the run to stop. Nothing is written before the
+    settings are checked against the shards. Under torchrun all ranks train one model; when the run
+    is resumed, their number may differ.
 
     Raises:
         InvalidDataError: ``out`` holds another run.
@@ -91,7 +91,7 @@ def train_run(
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What is trained, on what, and where the run is kept."""
+    """What is trained, on which shards, and in which folder."""
 
     directory: str | Path
     manifest: Manifest
@@ -113,7 +113,7 @@ class _Run:
         return self.settings.steps * self.tokens_per_step
 
     def plan(self) -> dict[str, Any]:
-        """Return what a run that goes on must have in common with the one that began."""
+        """Return the settings that must be the same when the run is resumed."""
         return {
             "train": 1,
             "shards": self.manifest.fingerprint,
@@ -125,7 +125,7 @@ class _Run:
 
 
 def _check_settings(run: _Run, job: Job) -> None:
-    """Raise what a loader with these settings raises, before anything is written.
+    """Raise the errors of a loader with these settings before anything is written.
 
     Raises:
         UsageError: Numbers do not fit each other, or the ranks.
@@ -147,7 +147,7 @@ def _check_settings(run: _Run, job: Job) -> None:
 
 
 def _begin(run: _Run) -> None:
-    """Write the plan of ``run``, or see that it is there, and say where that leaves it."""
+    """Write the plan of ``run``, or check the one that is there; log where it continues."""
     if not TRAIN.begin(run.out, run.plan(), folders=("model",)):
         return
     if (run.out / _RESULT).exists():
@@ -160,14 +160,14 @@ def _begin(run: _Run) -> None:
 
 
 def _train(run: _Run, job: Job, writers: Sequence[Writer]) -> TrainedModel:
-    """Train the model of ``run``; rank 0 shows how far it is."""
+    """Train the model of ``run``; rank 0 shows the progress."""
     shown = 0
 
     def show(step: int, loss: float) -> None:
         nonlocal shown
         watch.begin(f"step {step + 1:,}")
         if bar is not None:
-            bar.skip((step - 1 - shown) * run.tokens_per_step)  # what a checkpoint had done
+            bar.skip((step - 1 - shown) * run.tokens_per_step)  # the steps in the checkpoint
             bar.add(run.tokens_per_step, f"loss {loss:.3f}")
             shown = step
 
@@ -227,8 +227,8 @@ def _leave(model: "PreTrainedModel", directory: str | Path, end: int | None, out
 
 
 def _save(model: "PreTrainedModel", end: int | None, out: Path) -> None:
-    """Write the model as Hugging Face reads it."""
-    # The defaults of Llama are tokens of its own vocabulary.
+    """Write the model in Hugging Face's format."""
+    # The defaults of Llama name tokens of its own vocabulary.
     for config in (model.config, model.generation_config):
         config.bos_token_id = config.eos_token_id = end
     from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415 - as below
@@ -239,10 +239,10 @@ def _save(model: "PreTrainedModel", end: int | None, out: Path) -> None:
 
 
 def _save_tokenizer(tokenizer: Tokenizer, end: int | None, out: Path) -> None:
-    """Write the tokenizer as Hugging Face reads it."""
+    """Write the tokenizer in Hugging Face's format."""
     from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - seconds, at the end of a run
 
     name = None if end is None else tokenizer.id_to_token(end)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=name).save_pretrained(out)
-    # That library adds what ends a document to the tokenizer; ours is as it was.
+    # That library adds the end token to the tokenizer; write ours unchanged.
     write_bytes(out / TOKENIZER, tokenizer.to_str(pretty=True).encode())

@@ -1,6 +1,6 @@
-"""Settings: what decides a run, and what decides a search over proxies.
+"""TrainSettings: the settings that decide a run.
 
-Neither needs torch, so that ``--help`` and a mistake are answered at once.
+It does not import torch, so that ``--help`` and errors come at once.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,26 +13,27 @@ from .base_model import hash_model
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
-    """What decides a run, apart from shards, mixture and seed."""
+    """The settings of a run, apart from shards, mixture and seed."""
 
     tokens: int
-    """Trained on in all; the last whole step ends at or before it."""
+    """Tokens of the run; the last whole step ends at or before it."""
     model: str = "tiny"
     seq_len: int = 64
-    """Short, so that few tokens make many steps: see docs/decisions/proxies.md."""
+    """Short rows, so that few tokens make many steps: see docs/decisions/proxies.md."""
     batch_rows: int = 8
     learning_rate: float = 8e-3
     warmup: float = 0.05
-    """Part of the steps in which the rate rises."""
+    """Fraction of the steps in which the learning rate rises."""
     decay: float = 0.4
-    """Part of the steps in which it falls to zero."""
+    """Fraction of the steps in which the learning rate falls to zero."""
     average: float = 0.0
-    """Part of the steps, the last ones, over whose weights the mean is taken; 0 keeps the end."""
+    """Fraction of the steps, the last ones, whose weights are averaged; 0 keeps the last
+    weights."""
     part: float = 1.0
-    """Of each cluster that the run sees, again and again; see `MixtureLoader`."""
+    """Fraction of each cluster that the run serves, in every epoch; see `MixtureLoader`."""
     base: str | None = None
-    """Folder of a model to go on from, as Hugging Face keeps it, which decides the size; None:
-    fresh weights."""
+    """Folder of a model in Hugging Face's format to continue from, which decides the size; None:
+    random weights."""
 
     def __post_init__(self) -> None:
         for name in ("seq_len", "batch_rows", "learning_rate"):
@@ -52,12 +53,12 @@ class TrainSettings:
         return self.tokens // (self.seq_len * self.batch_rows)
 
     def rate(self, step: int) -> float:
-        """Return the part of the learning rate that step ``step``, from 0, has."""
+        """Return the factor of the learning rate at step ``step``, from 0."""
         rise = (step + 1) / max(1.0, self.warmup * self.steps)
         fall = (self.steps - step) / max(1.0, self.decay * self.steps)
         return min(1.0, rise, fall)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as JSON values: of a base its hash, wherever it lies."""
+        """Return the settings as JSON values; a base model is given by its hash."""
         values = asdict(self)
         return values | {"base": None if self.base is None else hash_model(self.base)}

@@ -1,9 +1,9 @@
 """Train a model on a mixture: a fixed number of tokens, through `MixtureLoader`.
 
-Warm-up, stable, decay: the rate rises over the first part of the steps, stays, and falls to zero
-at the last one, so that a run always ends annealed (MiniCPM, arXiv 2404.06395). Tokens count, never
-the clock. Equal arguments give equal weights on one machine, whether a run was interrupted or not;
-another number of ranks changes no batch, but the order in which floats are added.
+The learning rate rises over the first part of the steps, stays, and falls to zero at the last one,
+so that every run ends annealed (MiniCPM, arXiv 2404.06395). The schedule depends on tokens, never
+on time. Equal arguments give equal weights on one machine, also if a run was interrupted. Another
+number of ranks serves the same batches, but adds floats in another order.
 """
 
 import math
@@ -47,19 +47,19 @@ SAVE_EVERY = 500
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """What a run ended with."""
+    """The result of a run."""
 
     model: "PreTrainedModel"
     loss: float
-    """Mean loss of the last tenth of the steps, nats a token."""
+    """Mean loss of the last tenth of the steps, in nats a token."""
     served: dict[str, int]
-    """Tokens by cluster."""
+    """Tokens served of each cluster."""
     epochs: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _RunFiles:
-    """What a run leaves and takes up, as of `train_model`."""
+    """Files that a run reads and writes; see `train_model`."""
 
     checkpoint: Path | None
     every: int
@@ -72,7 +72,7 @@ class _RunFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _RunPlan:
-    """What decides a run, as of `train_model`."""
+    """The settings of a run; see `train_model`."""
 
     shards: ShardDirectory
     mixture: Mixture | Schedule
@@ -82,7 +82,7 @@ class _RunPlan:
     rule: OnlineRule | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values, for a checkpoint."""
+        """Return the plan as JSON values, for a checkpoint."""
         rule = self.rule
         return {
             "shards": self.shards.manifest.fingerprint,
@@ -114,29 +114,29 @@ def train_model(
     on_step: Callable[[int, float], None] | None = None,
     stop: StopRequest | None = None,
 ) -> TrainedModel:
-    """Train one model, on the device of this process; in bfloat16 on a GPU.
+    """Train one model on the device of this process; on a GPU in bfloat16.
 
     Args:
-        directory: Shards, a folder or URL.
+        directory: Folder or URL of the shards.
         mixture: Weights over its clusters, or a schedule of them.
-        settings: Model and schedule.
-        seed: Of the fresh weights and of the order of the data.
-        job: The ranks that train it together; each has a part of every batch.
-        checkpoint: File to save to, and to go on from if it exists.
+        settings: Model and schedule of the learning rate.
+        seed: Seed of the first weights and of the order of the data.
+        job: The ranks that train the model together; each has a part of every batch.
+        checkpoint: File to save to, and to resume from if it exists.
         every: Steps between saves.
         weights_log: File of the weights log.
         ledger: File of the ledger of what is served.
-        metrics: File to append `MixtureLoader.metrics` and the loss to, of all and by cluster,
-            every 100 steps; what will be used up before the end is said then.
-        writers: To write the same numbers to, at the same steps.
-        max_epochs: How often a cluster may be gone through; then the others share its weight.
+        metrics: File that gets a line every 100 steps: `MixtureLoader.metrics`, and the loss over
+            all and by cluster. A message then names clusters that will be used up before the end.
+        writers: Writers that get the same numbers at the same steps.
+        max_epochs: Most epochs of a cluster; after them the others share its weight.
         weights_file: File in which other weights may be asked for, as `climb weights` does.
-        rule: Changes the weights while the model trains, beginning with ``mixture``.
-        on_step: Called with the number of steps done and the last loss, nats a token.
-        stop: When it was made of any rank, all save after the same step, and stop.
+        rule: Changes the weights during training; it begins with ``mixture``.
+        on_step: Called with the number of steps done and the last loss, in nats a token.
+        stop: A request to stop; if any rank has one, all ranks save after the same step and stop.
 
     Raises:
-        Stopped: As ``stop`` asked.
+        Stopped: ``stop`` asked for it.
         InvalidDataError: The loss is not finite, or the checkpoint is of another run.
         UsageError: All clusters are used up before the end.
     """
@@ -163,13 +163,13 @@ def train_model(
 
 
 class _Training:
-    """A run on its way."""
+    """The state of a run."""
 
     def __init__(self, plan: _RunPlan, files: _RunFiles, job: Job) -> None:
         manifest = plan.shards.manifest
         self._plan, self._files, self._job = plan, files, job
         self._settings, self._rule = plan.settings, plan.rule
-        # A proxy has no checkpoint, and need not hash its base for it.
+        # A proxy has no checkpoint, and need not hash its base model for it.
         self._config = plan.to_json() if files.checkpoint else {}
         self._learner = Learner(plan.settings, manifest.vocab_size, plan.seed, job)
         self._loader = MixtureLoader(
@@ -193,7 +193,7 @@ class _Training:
         self._weights_version = -1
 
     def resume(self) -> None:
-        """Go on from the checkpoint, if there is one.
+        """Continue from the checkpoint, if there is one.
 
         Raises:
             InvalidDataError: It is of another run, or is damaged.
@@ -212,7 +212,7 @@ class _Training:
             )
 
     def _restore(self, saved: Checkpoint) -> None:
-        """Go to where ``saved`` was made."""
+        """Go to the position at which ``saved`` was made."""
         self._loader.load_state_dict(saved.loader)
         if len(saved.losses) != self._loader.step:
             raise ValueError(f"it has {len(saved.losses)} losses at step {self._loader.step}")
@@ -228,7 +228,7 @@ class _Training:
     def run(
         self, on_step: Callable[[int, float], None] | None, stop: StopRequest | None
     ) -> TrainedModel:
-        """Train until the end, or until ``stop`` asks for it."""
+        """Train until the end, or until ``stop`` asks to stop."""
         steps = self._settings.steps
         for step in range(self._loader.step, steps):
             if step % _METRICS_EVERY == 0:
@@ -271,7 +271,7 @@ class _Training:
             self._cluster_losses.add(clusters, of_rows)
         loss = of_rows.mean()
         self._learner.learn(loss, step)
-        # One sum for both, so that all ranks hear of a stop at the same step.
+        # One sum for both, so that all ranks learn of a stop at the same step.
         both = torch.stack([loss.detach(), loss.new_tensor(float(asked))])
         total, stopping = self._job.sum(both).tolist()
         self._losses.append(total / self._job.world_size)
@@ -287,7 +287,7 @@ class _Training:
         return bool(stopping)
 
     def _follow(self, rule: OnlineRule) -> None:
-        """Let the weights that ``rule`` chooses hold from the next step on, unless they do.
+        """Apply the weights that ``rule`` chooses from the next step on, unless they hold already.
 
         After a resume the log may be ahead of the checkpoint: then it has them for this step
         already.
@@ -298,7 +298,7 @@ class _Training:
                 self._loader.set_weights(mixture, why=type(rule).__name__)
 
     def _say_ends(self) -> None:
-        """Say what will be used up before the end, if weights have changed since that was said."""
+        """Log which clusters will be used up before the end, if weights have changed."""
         if self._files.metrics is None or self._job.rank != 0:
             return
         metrics = self._loader.metrics()
@@ -318,7 +318,7 @@ class _Training:
             write_metrics(metrics, *self._files.writers)
 
     def _save(self) -> None:
-        """Write the checkpoint, if there is to be one."""
+        """Write the checkpoint, if the run has one."""
         if self._files.checkpoint is None or self._job.rank != 0:
             return
         rule = self._rule
@@ -332,7 +332,7 @@ class _Training:
         ).save(self._files.checkpoint)
 
     def _stop(self, step: int, stop: StopRequest) -> None:
-        """End after ``step`` steps, when all is saved."""
+        """Stop after ``step`` steps, once all is saved."""
         self._loader.flush()
         self._job.of_first(None)  # no rank ends before it is saved
         raise Stopped(
@@ -343,12 +343,12 @@ class _Training:
 
 
 def mixture_config(mixture: Mixture | Schedule) -> dict[str, Any]:
-    """Say in the plan of a run what it is trained on."""
+    """Return what a run is trained on, for its plan."""
     if isinstance(mixture, Schedule):
         return {"schedule": mixture.to_json()["schedule"]}
     return {"mixture": mixture.weights}
 
 
 def default_mixture(directory: str | Path | ShardDirectory, settings: TrainSettings) -> Mixture:
-    """Return what the loader serves by default: token shares of clusters that have a row."""
+    """Return the loader's default: token shares of clusters that have a row."""
     return served_shares(ShardDirectory.open(directory), settings.seq_len)

@@ -21,7 +21,7 @@ class _State:
 
 
 class WeightAverage:
-    """The running mean of the weights over the last steps: it wobbles less than the end.
+    """The running mean of the weights over the last steps: it varies less than the last weights.
 
     How much less between runs of one mixture stands in docs/decisions/proxies.md.
     """
@@ -50,7 +50,7 @@ class WeightAverage:
             weight.copy_(mean)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the mean and how many steps it is of."""
+        """Return the mean and the number of steps in it."""
         return {"count": self._count, "means": self._means}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
