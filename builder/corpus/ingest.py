@@ -26,14 +26,17 @@ from climbstream.loader.core.log import get_logger
 from .document import Document, take_given
 from .installed import installed_documents
 from .partition import UNIT_BYTES, Partition
-from .read_report import BadFile, BadRecord, Report
+from .read_report import LISTED, BadFile, BadRecord, Report
 from .records import MISSING, Columns, look_up, read_records
 from .sources import Source, megabytes_of
+from .spans import SPAN_BYTES, Span, cut_sources
 from .text_hashes import hash_texts
 
 logger = get_logger(__name__)
 
 BAD_RECORDS = "bad_records.json"
+_LARGE = 4 * SPAN_BYTES
+"""Bytes of a file of which it is said that one worker reads it."""
 _NAMED = 24
 """Known domains that are named where a corpus is summed up, and columns where one is missing."""
 
@@ -86,16 +89,10 @@ def read_corpus(
         NoColumnError: No record has a column that is asked for.
         InvalidDataError: They hold fewer than ``least`` documents.
     """
-    read = partial(_read_numbered, directory=directory, settings=settings)
-    reports: dict[int, ReadReport] = {}
-    with Progress("read", None, "documents") as progress:
-        for (number, _), report in engine.run(read, list(enumerate(sources))):
-            reports[number] = report
-            progress.add(report.documents)
     whole = ReadReport()
     for bad in left_out:
         whole.lose(bad)
-    for _, report in sorted(reports.items()):
+    for report in _read_all(engine, sources, directory, settings):
         whole.add(report)
     _tell_text_files(sources, settings)
     logger.info(f"  took {whole.taken()}")
@@ -144,11 +141,84 @@ def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> N
             raise NoColumnError(message)
 
 
-def _read_numbered(
-    task: tuple[int, Source], directory: Path, settings: BuildSettings
-) -> ReadReport:
-    number, source = task
-    return read_source(source, number, directory, settings)
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A source, or a part of it, and what it is called."""
+
+    number: int
+    source: Source
+    part: int = 0
+    span: Span | None = None
+    """The part, number ``part`` of the source; None: all of it."""
+
+    @property
+    def name(self) -> str:
+        """What the names of its partitions begin with."""
+        return f"{self.number:05d}" if self.span is None else f"{self.number:05d}-{self.part:05d}"
+
+
+def _read_all(
+    engine: Engine, sources: Sequence[Source], directory: Path, settings: BuildSettings
+) -> Iterator[ReadReport]:
+    """Read ``sources`` into partitions, large ones in parts; give the report of each, in order."""
+    fresh = {n: s for n, s in enumerate(sources) if not (directory / f"{n:05d}.json").exists()}
+    spans = cut_sources(engine, fresh, text_lines=settings.text_lines)
+    _tell_undivided([source for n, source in fresh.items() if n not in spans])
+    tasks = [
+        _Reading(n, source, part, span)
+        for n, source in enumerate(sources)
+        for part, span in enumerate(spans.get(n, [None]))
+    ]
+    reports: dict[tuple[int, int], ReadReport] = {}
+    read = partial(_read, directory=directory, settings=settings)
+    with Progress("read", None, "documents") as progress:
+        for task, report in engine.run(read, tasks):
+            reports[task.number, task.part] = report
+            progress.add(report.documents)
+    for n, source in enumerate(sources):
+        parts = [reports[n, part] for part in range(len(spans.get(n, [None])))]
+        yield _joined(parts, source, directory / f"{n:05d}.json") if n in spans else parts[0]
+
+
+def _tell_undivided(sources: Sequence[Source]) -> None:
+    """Name large files that one worker reads from end to end."""
+    if large := [s for s in sources if s.size is not None and s.size >= _LARGE]:
+        first = max(large, key=lambda source: source.size or 0)
+        logger.info(
+            f"  one worker each reads {len(large):,} large {'files' if large[1:] else 'file'} "
+            f"({first.place}, {(first.size or 0) / 1e6:,.0f} MB): only Parquet of several row "
+            "groups, and JSON or text of a record a line that is not packed, is read by several"
+        )
+
+
+def _joined(parts: Sequence[ReadReport], source: Source, done: Path) -> ReadReport:
+    """Join the reports of the parts of a source, and write that to ``done``."""
+    report = ReadReport()
+    for part in parts:
+        report.add(part)
+    report.listed = report.listed[:LISTED]
+    report.columns, report.met = Counter([*report.columns]), Counter([*report.met])
+    _finish(report, source, done)
+    return report
+
+
+def _finish(report: ReadReport, source: Source, done: Path) -> None:
+    if not (report.documents or report.bad or report.files):
+        report.lose(BadFile(source.place, "without a record"))
+    write_json(done, report.to_json())
+
+
+def _read(task: _Reading, directory: Path, settings: BuildSettings) -> ReadReport:
+    done = directory / f"{task.name}.json"
+    if done.exists():
+        return ReadReport.from_json(read_json(done))
+    report = ReadReport()
+    _write_partitions(task, directory, settings, report)
+    if task.span is None:
+        _finish(report, task.source, done)
+    else:
+        write_json(done, report.to_json())
+    return report
 
 
 def read_source(
@@ -156,17 +226,20 @@ def read_source(
 ) -> ReadReport:
     """Write the documents of ``source`` to partitions ``NUMBER-PART`` under ``directory``.
 
-    A unit has ``sizes`` int64 ``[n]``, bytes of text, and ``id_hashes`` uint64 ``[n, 2]``. A source
-    that was read to its end before is not read again.
+    A partition has ``sizes`` int64 ``[n]``, bytes of text, and ``id_hashes`` uint64 ``[n, 2]``. A
+    source that was read to its end before is not read again.
     """
-    done = directory / f"{number:05d}.json"
-    if done.exists():
-        return ReadReport.from_json(read_json(done))
-    report = ReadReport()
+    return _read(_Reading(number, source), directory, settings)
+
+
+def _write_partitions(
+    task: _Reading, directory: Path, settings: BuildSettings, report: ReadReport
+) -> None:
+    """Write the documents of ``task`` to partitions, and count them in ``report``."""
     waiting: list[Document] = []
     sizes: list[int] = []
     size = 0
-    for record in _with_equal_vectors(_documents(source, settings, report), settings):
+    for record in _with_equal_vectors(_documents(task, settings, report), task, settings):
         if not isinstance(record, Document):
             report.lose(record)
             continue
@@ -175,21 +248,21 @@ def read_source(
         size += sizes[-1]
         report.labels[record.label] += sizes[-1]
         if size >= UNIT_BYTES:
-            _lay_down(waiting, sizes, number, directory, report)
+            _lay_down(waiting, sizes, task.name, directory, report)
             waiting, sizes, size = [], [], 0
     if waiting:
-        _lay_down(waiting, sizes, number, directory, report)
-    if not (report.documents or report.bad or report.files):
-        report.lose(BadFile(source.place, "without a record"))
-    write_json(done, report.to_json())
-    return report
+        _lay_down(waiting, sizes, task.name, directory, report)
 
 
 def _with_equal_vectors(
-    records: Iterator[Document | BadRecord | BadFile], settings: BuildSettings
+    records: Iterator[Document | BadRecord | BadFile], task: _Reading, settings: BuildSettings
 ) -> Iterator[Document | BadRecord | BadFile]:
-    """Give ``records``; one whose vector is not as long as the first is bad."""
+    """Give ``records``; one whose vector is not as long as the first of its source is bad."""
     dims: int | None = None
+    if task.part and settings.vector_column is not None:
+        whole = _documents(_Reading(task.number, task.source), settings, ReadReport())
+        vectors = (d.given.vector for d in whole if isinstance(d, Document))
+        dims = next((len(vector) for vector in vectors if vector is not None), None)
     for record in records:
         if isinstance(record, Document) and (vector := record.extra.vector) is not None:
             dims = dims or len(vector)
@@ -203,11 +276,11 @@ def _with_equal_vectors(
 def _lay_down(
     documents: Sequence[Document],
     sizes: Sequence[int],
-    number: int,
+    name: str,
     directory: Path,
     report: ReadReport,
 ) -> None:
-    unit = Partition(directory / f"{number:05d}-{len(report.units):05d}")
+    unit = Partition(directory / f"{name}-{len(report.units):05d}")
     unit.write("sizes", np.array(sizes, np.int64))
     unit.write("id_hashes", hash_texts([document.id for document in documents]))
     unit.write_documents(documents)
@@ -217,9 +290,10 @@ def _lay_down(
 
 
 def _documents(
-    source: Source, settings: BuildSettings, report: ReadReport
+    task: _Reading, settings: BuildSettings, report: ReadReport
 ) -> Iterator[Document | BadRecord | BadFile]:
-    """Give the documents of ``source``; note in ``report`` which columns it has."""
+    """Give the documents of ``task``; note in ``report`` which columns they have."""
+    source = task.source
     asked = [column for _, column in settings.asked_columns]
     if source.format == "python":
         beyond = [*settings.score_columns.values(), *settings.keep]
@@ -233,7 +307,12 @@ def _documents(
     unmet = set(asked)
     row = 2 * settings.max_bytes + (1 << 20)
     records = read_records(
-        source, settings.columns, columns, longest_row=row, text_lines=settings.text_lines
+        source,
+        settings.columns,
+        columns,
+        longest_row=row,
+        text_lines=settings.text_lines,
+        span=task.span,
     )
     for origin, value in records:
         is_text = source.format == "txt" and isinstance(value, str)

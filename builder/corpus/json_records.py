@@ -4,7 +4,7 @@ import codecs
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .read_report import BadRecord
@@ -29,12 +29,15 @@ Value = tuple[str, Any]
 
 def read_json_records(stream: io.BufferedReader, place: str, longest: int) -> Iterator[Value]:
     """Give the records of ``stream``; one that is broken, or longer than ``longest``, is bad."""
-    read = _read_lines if _has_lines(stream.peek(_CHUNK)) else _read_values
-    yield from read(stream, place, longest)
+    if has_lines(stream):
+        yield from read_json_lines(lines_of(stream, longest), place, longest)
+    else:
+        yield from _read_values(stream, place, longest)
 
 
-def _has_lines(head: bytes) -> bool:
-    """Whether a file that begins with ``head`` holds a record a line."""
+def has_lines(stream: io.BufferedReader) -> bool:
+    """Whether ``stream``, a file at its beginning, holds a record a line."""
+    head = stream.peek(_CHUNK)
     text = head.removeprefix(BYTE_ORDER_MARK).lstrip()
     if not text.startswith(b"{"):
         return not text.startswith(b"[")
@@ -55,8 +58,11 @@ def _is_cut(error: json.JSONDecodeError, text: str, near: int) -> bool:
     return error.pos >= len(text) - near and not error.msg.startswith("Unterminated")
 
 
-def _read_lines(stream: io.BufferedReader, place: str, longest: int) -> Iterator[Value]:
-    for number, line in enumerate(lines_of(stream, longest), start=1):
+def read_json_lines(
+    lines: Iterable[bytes | None], place: str, longest: int, first: int = 1
+) -> Iterator[Value]:
+    """Give the record of each of ``lines``, the first of which is line number ``first``."""
+    for number, line in enumerate(lines, start=first):
         origin = f"{place}:{number}"
         if line is None:
             yield origin, BadRecord(origin, f"longer than {longest:,} bytes")

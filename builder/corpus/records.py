@@ -1,16 +1,15 @@
 """Records: the contents of a source of any format; unreadable parts come as bad records."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from climbstream.loader.core.errors import InvalidDataError, RemoteError
-
 from .csv_records import read_csv_records
-from .json_records import read_json_records
+from .json_records import read_json_lines, read_json_records
 from .read_report import BadFile, BadRecord
-from .sources import Source, delimiter_of
+from .sources import Source, delimiter_of, unreadable
+from .spans import Span
 from .table_records import Values, column_values, read_arrow_records, read_parquet_records
-from .unpack import BYTE_ORDER_MARK, DAMAGE, lines_of, seekable, unpacked
+from .unpack import BYTE_ORDER_MARK, DAMAGE, lines_of, opened_plain, seekable, unpacked
 
 LONGEST = 1 << 28
 """Bytes of a record: a longer one is not held in memory."""
@@ -69,6 +68,7 @@ def read_records(
     longest_row: int = _LONGEST_ROW,
     values: Values = column_values,
     text_lines: bool = True,
+    span: Span | None = None,
 ) -> Iterator[tuple[str, Any]]:
     """Give where each record of ``source`` stands, and its value, a `BadRecord` or a `BadFile`.
 
@@ -81,21 +81,24 @@ def read_records(
         longest_row: Bytes of a row of CSV.
         values: Gives the values of an Arrow array.
         text_lines: Whether each line of a text file is a record, and not the whole file.
+        span: The part to read, one of `cut_source`; None: all.
 
     Raises:
         RemoteError: It is not on this machine, and cannot be read.
         InvalidDataError: This machine cannot read it.
     """
     try:
-        for origin, value in _read(source, wanted, columns, longest_row, values, text_lines):
+        if span is not None and source.format != "parquet":
+            records = _read_span(source, span)
+        else:
+            records = _read(source, wanted, columns, longest_row, values, text_lines, span)
+        for origin, value in records:
             if isinstance(value, dict):
                 columns.see(value)
             yield origin, value
     except DAMAGE as error:
-        if source.is_remote:
-            raise RemoteError(f"{source.name} cannot be read: {error}") from None
-        if isinstance(error, OSError) and error.errno:
-            raise InvalidDataError(f"{source.name} cannot be read: {error.strerror}") from None
+        if ours := unreadable(source, error):
+            raise ours from None
         message = str(error).partition("\n")[0][:200]
         yield source.place, BadFile(f"{source.place}: {message}", "cut short, or damaged")
 
@@ -107,6 +110,7 @@ def _read(
     longest_row: int,
     values: Values,
     text_lines: bool,
+    span: Span | None,
 ) -> Iterator[tuple[str, Any]]:
     if source.format == "hub":
         yield from _read_hub(source)
@@ -118,13 +122,27 @@ def _read(
         if source.format == "jsonl":
             yield from read_json_records(stream, place, LONGEST)
         elif source.format == "txt":
-            yield from _read_lines(stream, place) if text_lines else _read_whole(stream, place)
+            lines = lines_of(stream, LONGEST)
+            yield from _read_texts(lines, place) if text_lines else _read_whole(stream, place)
         elif source.format == "csv":
             yield from read_csv_records(stream, place, longest_row, delimiter_of(source))
         else:
-            read = read_parquet_records if source.format == "parquet" else read_arrow_records
             with seekable(stream) as file:
-                yield from read(file, place, wanted, columns.see, values)
+                if source.format == "parquet":
+                    yield from read_parquet_records(file, place, wanted, columns.see, values, span)
+                else:
+                    yield from read_arrow_records(file, place, wanted, columns.see, values)
+
+
+def _read_span(source: Source, span: Span) -> Iterator[tuple[str, Any]]:
+    """Give the records of the lines in ``span``."""
+    with opened_plain(source.name) as stream:
+        assert stream is not None
+        lines = lines_of(stream, LONGEST, span.begin, span.end)
+        if source.format == "jsonl":
+            yield from read_json_lines(lines, source.place, LONGEST, span.before + 1)
+        else:
+            yield from _read_texts(lines, source.place, span.before + 1)
 
 
 def _read_hub(source: Source) -> Iterator[tuple[str, Any]]:
@@ -145,8 +163,10 @@ def _read_whole(stream: Any, place: str) -> Iterator[tuple[str, Any]]:
         yield place, text.replace("\r\n", "\n").strip("\n")
 
 
-def _read_lines(stream: Any, place: str) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(lines_of(stream, LONGEST), start=1):
+def _read_texts(
+    lines: Iterable[bytes | None], place: str, first: int = 1
+) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(lines, start=first):
         origin = f"{place}:{number}"
         if line is None:
             yield origin, BadRecord(origin, f"longer than {LONGEST:,} bytes")

@@ -5,18 +5,24 @@ import importlib.metadata
 import os
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import glob_translate
 
-from climbstream.loader.core.errors import InvalidDataError, UsageError
-from climbstream.loader.core.files import hash_file, hash_json
+from climbstream.loader.core.engines.local import cores
+from climbstream.loader.core.errors import ClimbError, InvalidDataError, RemoteError, UsageError
+from climbstream.loader.core.files import hash_json
 from climbstream.loader.formats.outputs import is_shard_directory, writer_of
 
+from .fingerprints import FileHashes, remote_fingerprint, version_of
+from .hub_files import hub_files
 from .read_report import BadFile
 
 _FORMATS = {
@@ -59,6 +65,11 @@ _BESIDE_DATA = {
 """Files and folders beside the data of a folder, though their names may end as data's do."""
 
 
+_REVISION = re.compile(r"(^hf://datasets/[^/@]+/[^/@]+)@[0-9a-f]{40}(?=/)")
+
+Info = Mapping[str, Any]
+"""What a file system of `fsspec` says of a file."""
+
 _OUTPUT = "a shard directory, written by climb"
 
 
@@ -74,6 +85,8 @@ class Source:
     """``jsonl``, ``txt``, ``csv``, ``parquet``, ``arrow``, ``hub`` or ``python``."""
     fingerprint: str
     """Hash of its content, or of what decides it."""
+    size: int | None = None
+    """Bytes of the file; None: it is none, or its server does not say."""
 
     @property
     def is_remote(self) -> bool:
@@ -94,12 +107,14 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
     Raises:
         UsageError: A name matches nothing, or is of an unknown format.
         InvalidDataError: A file cannot be opened.
+        RemoteError: A server does not say what a file is.
     """
-    files: set[str] = set()
+    files: dict[str, Info] = {}
     unused: dict[str, BadFile] = {}
     for name in names:
         if name.startswith(("python:", "hub:")):
-            files.add(name)
+            parts = hub_files(name) if name.startswith("hub:") else []
+            files |= {part: {} for part in parts or [name]}
             continue
         matches, others = _files(name)
         files.update(matches)
@@ -112,7 +127,7 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
                 f"or python:{examples}"
             )
     unique = list({_real(name): name for name in sorted(files, reverse=True)}.values())
-    sources = [_source(name, place) for name, place in zip(unique, _places(unique), strict=True)]
+    sources = _sources({name: files[name] for name in unique})
     read = set(map(_real, files))
     others = [bad for path, bad in unused.items() if path not in read]
     return sorted(sources, key=lambda s: s.place), sorted(others, key=lambda bad: bad.origin)
@@ -149,6 +164,15 @@ def left_out(path: str, below: str, *, folder: bool = False) -> str:
     return "" if os.access(path, os.R_OK) and not folder else "not to be opened"
 
 
+def unreadable(source: Source, error: BaseException) -> ClimbError | None:
+    """Say that ``source`` cannot be read, for ``error``; None if only its bytes are at fault."""
+    if source.is_remote:
+        return RemoteError(f"{source.name} cannot be read: {error}")
+    if isinstance(error, OSError) and error.errno:
+        return InvalidDataError(f"{source.name} cannot be read: {error.strerror}")
+    return None
+
+
 def is_table(path: str) -> bool:
     """Whether ``path`` is named like a file that documents can be read from."""
     return _format(path) is not None
@@ -167,8 +191,10 @@ def megabytes_of(name: str) -> float:
         raise UsageError(f"{name}: say python: or python:MEGABYTES, as in python:30") from None
 
 
-def _files(name: str) -> tuple[list[str], list[BadFile]]:
+def _files(name: str) -> tuple[dict[str, Info], list[BadFile]]:
     """Files that ``name`` stands for: itself, those of a folder, or those of a glob.
+
+    With each stands what the file system of a server says of it.
 
     Raises:
         UsageError: The name is no such thing, or that of a shard directory.
@@ -178,13 +204,19 @@ def _files(name: str) -> tuple[list[str], list[BadFile]]:
     except (ValueError, ImportError) as error:
         raise UsageError(f"{name}: {error}") from None
     if isinstance(system, LocalFileSystem):
-        return _local_files(path)
-    protocol = f"{name.split('://')[0]}://"
-    if system.exists(path) and system.find(path) == [path]:
-        return [protocol + path], []
-    matches = [path] if system.exists(path) else system.glob(path)
-    pairs = [(top, file) for top in matches for file in system.find(top)]
-    return _sorted_out((protocol + file, _below(file, top)) for top, file in pairs)
+        local, others = _local_files(path)
+        return {file: {} for file in local}, others
+    exists = system.exists(path)
+    if exists and [*system.find(path)] == [path]:
+        return {system.unstrip_protocol(path): {}}, []
+    below: dict[str, str] = {}
+    infos: dict[str, Info] = {}
+    for top in [path] if exists else system.glob(path):
+        for file, info in system.find(top, detail=True).items():
+            url = system.unstrip_protocol(file)
+            below[url], infos[url] = _below(file, top), info
+    files, others = _sorted_out(below.items())
+    return {file: infos[file] for file in files}, others
 
 
 def _below(file: str, top: str) -> str:
@@ -303,14 +335,33 @@ def _places(names: Sequence[str]) -> list[str]:
     >>> _places(["/data/2024/a.csv", "/data/2025/a.csv"]), _places(["/data/a.csv"])
     (['2024/a.csv', '2025/a.csv'], ['a.csv'])
     """
-    parts = [_printable(name).split("/") for name in names]
+    # A file of the Hub is called the same in every revision.
+    unpinned = [_REVISION.sub(r"\1", name) for name in names]
+    unique = unpinned if len({*unpinned}) == len(names) else names
+    parts = [_printable(name).split("/") for name in unique]
     count = 1
     while len(places := {"/".join(p[-count:]): None for p in parts}) < len(names):
         count += 1
     return list(places)
 
 
-def _source(name: str, place: str) -> Source:
+def _sources(infos: Mapping[str, Info]) -> list[Source]:
+    """Make sources of names, of each of which a file system has said something, or nothing.
+
+    Raises:
+        UsageError: A file has an unknown format.
+        InvalidDataError: A file cannot be opened.
+        RemoteError: A server does not say what a file is.
+    """
+    make = partial(_source, FileHashes())
+    threads = ThreadPoolExecutor(cores())  # each waits for a disk or a server
+    try:
+        return list(threads.map(make, infos, _places([*infos]), infos.values()))
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def _source(hashes: FileHashes, name: str, place: str, info: Info) -> Source:
     if name.startswith("python:"):
         return Source(name, place, "python", hash_json([megabytes_of(name), _installed()]))
     if name.startswith("hub:"):
@@ -320,10 +371,18 @@ def _source(name: str, place: str) -> Source:
         raise UsageError(f"{name} has an unknown format; known are {FORMATS}")
     local = Path(name)
     try:
-        # A remote file is known by its address; a local one by its bytes.
-        return Source(name, place, form, hash_file(local) if local.exists() else hash_json(name))
+        if local.exists():
+            return Source(name, place, form, hashes.of(local), local.stat().st_size)
+        if version_of(info) is None:
+            system, path = fsspec.core.url_to_fs(name)
+            info = system.info(path)
     except OSError as error:
+        if "://" in name:
+            raise RemoteError(f"{name} cannot be read: {error}") from None
         raise InvalidDataError(f"{name} cannot be opened: {error.strerror}") from None
+    size = info.get("size")
+    size = size if isinstance(size, int) else None
+    return Source(name, place, form, remote_fingerprint(name, info), size)
 
 
 def _endings(path: str) -> list[str]:

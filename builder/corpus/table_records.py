@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from .csv_records import unique_names
 from .read_report import BadRecord
+from .spans import Span
 from .unpack import DAMAGE
 
 Values = Callable[[Any], list[Any]]
@@ -31,15 +32,20 @@ def read_parquet_records(
     wanted: Collection[str],
     see: Callable[[Sequence[str]], None],
     values: Values,
+    span: Span | None = None,
 ) -> Iterator[tuple[str, Any]]:
-    """Give the rows of a Parquet file; of a row group that is damaged, those before the damage."""
+    """Give the rows of a Parquet file, or of the row groups of ``span``.
+
+    Of a row group that is damaged, those before the damage.
+    """
     file = pq.ParquetFile(stream)
     names = file.schema_arrow.names
     see(names)
     # Without a column, a reader gives no rows.
     columns = [name for name in names if _is_wanted(name, wanted)] or names[:1]
-    number = 0
-    for group in range(file.num_row_groups):
+    span = span or Span(0, file.num_row_groups)
+    number = span.before
+    for group in range(span.begin, span.end):
         end = number + file.metadata.row_group(group).num_rows
         try:
             for batch in file.iter_batches(_BATCH, row_groups=[group], columns=columns):

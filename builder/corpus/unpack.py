@@ -41,21 +41,52 @@ def unpacked(name: str) -> Iterator[io.BufferedReader]:
     """Open the file ``name``, a path or URL; what its first bytes say to be packed is unpacked."""
     with fsspec.open(name, "rb") as file:
         stream = io.BufferedReader(file, _BUFFER)
-        head = stream.peek(16)
-        reader = next((r for magic, r in _PACKS.items() if re.match(magic, head)), None)
+        reader = _reader_of(stream)
         yield stream if reader is None else io.BufferedReader(reader(stream), _BUFFER)
 
 
-def lines_of(stream: IO[bytes], longest: int) -> Iterator[bytes | None]:
-    r"""Give the lines of ``stream``, split at ``\n`` alone; None for one of more bytes."""
+@contextmanager
+def opened_plain(name: str) -> Iterator[io.BufferedReader | None]:
+    """Open the file ``name``, a path or URL, as it is; None if it is packed, or allows no seek."""
+    with fsspec.open(name, "rb") as file:
+        stream = io.BufferedReader(file, _BUFFER)
+        yield stream if stream.seekable() and _reader_of(stream) is None else None
+
+
+def _reader_of(stream: io.BufferedReader) -> Callable[[IO[bytes]], Any] | None:
+    head = stream.peek(16)
+    return next((r for magic, r in _PACKS.items() if re.match(magic, head)), None)
+
+
+def lines_of(
+    stream: IO[bytes], longest: int, begin: int = 0, end: int | None = None
+) -> Iterator[bytes | None]:
+    r"""Give the lines of ``stream``, split at ``\n`` alone; None for one of more bytes.
+
+    They are those that begin at byte ``begin`` or later and, if ``end`` is given, before ``end``.
+    """
     read = partial(stream.readline, longest + 1)
-    for line in iter(read, b""):
+    at = _seek_line(stream, begin, end) if begin else 0
+    while (end is None or at < end) and (line := read()):
+        at += len(line)
         if len(line) <= longest or line.endswith(b"\n"):
             yield line
             continue
-        while (rest := read()) and not rest.endswith(b"\n"):
-            pass
+        while rest := read():
+            at += len(rest)
+            if rest.endswith(b"\n"):
+                break
         yield None
+
+
+def _seek_line(stream: IO[bytes], begin: int, end: int | None) -> int:
+    """Go to the first line that begins at ``begin`` or later, or to ``end``; return where it is."""
+    at = stream.seek(begin - 1)
+    while (end is None or at < end) and (part := stream.readline(_BUFFER)):
+        at += len(part)
+        if part.endswith(b"\n"):
+            break
+    return at
 
 
 @contextmanager

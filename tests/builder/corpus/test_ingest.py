@@ -261,7 +261,7 @@ def test_a_hub_that_does_not_answer_is_a_remote_error(read, monkeypatch):
     def unreachable(*_, **__):
         raise ConnectionError("cannot be reached")
 
-    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    monkeypatch.setattr(datasets, "load_dataset_builder", unreachable)
     with pytest.raises(RemoteError, match="hub:some/data cannot be read: cannot be reached"):
         read("hub:some/data")
 

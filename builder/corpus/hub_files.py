@@ -1,0 +1,37 @@
+"""The files of a data set of the Hub, each of which is a source."""
+
+from dataclasses import fields
+
+from climbstream.loader.core.errors import RemoteError
+
+_READ_ALIKE = ("json", "parquet")
+"""Formats whose records are here what `datasets` makes of them, by its names."""
+_ANY = ("data_dir", "data_files", "description", "name", "version")
+"""Settings of a data set that do not change its records."""
+
+
+def hub_files(name: str) -> list[str]:
+    """Return the URLs of the files of ``hub:NAME`` or ``hub:NAME@CONFIG``, of its training split.
+
+    They are [] where only `datasets` knows the records: it reads other formats too, and the card of
+    a data set may have settings for it.
+
+    Raises:
+        RemoteError: The Hub does not say which files there are.
+    """
+    import datasets  # noqa: PLC0415 - costs seconds, and files do not need it
+
+    repository, _, config = name.removeprefix("hub:").partition("@")
+    try:
+        builder = datasets.load_dataset_builder(repository, config or None)
+    except Exception as error:  # of the network, of the card, of a script that it may not run
+        raise RemoteError(f"{name} cannot be read: {error}") from None
+    settings = builder.config
+    plain = all(
+        getattr(settings, field.name) == field.default
+        for field in fields(settings)
+        if field.name not in _ANY
+    )
+    if not plain or type(builder).__module__.rpartition(".")[2] not in _READ_ALIKE:
+        return []
+    return [str(url) for url in (settings.data_files or {}).get("train", [])]

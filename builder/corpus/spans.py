@@ -1,0 +1,122 @@
+"""Spans: the parts of a large file that are read each for itself, so that all workers read it.
+
+A span is a range of bytes of a file of lines, or of row groups of a Parquet file. Where they begin
+follows from the file alone. So documents, their order, identifiers and partitions are the same
+whoever reads the spans, and in whatever order.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate, pairwise
+from typing import IO
+
+import pyarrow.parquet as pq
+
+from climbstream.loader.core.engines.engine import Engine
+
+from .json_records import has_lines
+from .sources import Source, unreadable
+from .unpack import DAMAGE, opened_plain
+
+SPAN_BYTES = 64 << 20
+"""Bytes of a span, in a Parquet file before compression; a file of no more is read whole."""
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a file."""
+
+    begin: int
+    """Its first byte, or row group; of lines, those that begin in it are its own."""
+    end: int
+    """The byte, or row group, after its last."""
+    before: int = 0
+    """Lines, or rows, of the file before it."""
+
+
+def cut_sources(
+    engine: Engine, sources: Mapping[int, Source], *, text_lines: bool
+) -> dict[int, list[Span]]:
+    """Return the spans of those of ``sources`` that are large and can be cut; all numbered.
+
+    ``text_lines`` says whether each line of a text file is a document.
+    """
+    large = [(n, s) for n, s in sources.items() if s.size is not None and s.size > SPAN_BYTES]
+    cut = partial(_cut_numbered, size=SPAN_BYTES, text_lines=text_lines)
+    spans = {task[0]: found for task, found in engine.run(cut, large) if len(found) > 1}
+    of_lines = [n for n in spans if sources[n].format != "parquet"]
+    tasks = [(n, i, sources[n], span) for n in of_lines for i, span in enumerate(spans[n])]
+    counts = {task[:2]: count for task, count in engine.run(_count_numbered, tasks)}
+    for n in of_lines:
+        before = accumulate((counts[n, i] for i in range(len(spans[n]))), initial=0)
+        spans[n] = [replace(s, before=b) for s, b in zip(spans[n], before, strict=False)]
+    return spans
+
+
+def _cut_numbered(task: tuple[int, Source], size: int, *, text_lines: bool) -> list[Span]:
+    return cut_source(task[1], size, text_lines=text_lines)
+
+
+def cut_source(source: Source, size: int, *, text_lines: bool) -> list[Span]:
+    """Cut ``source`` into spans of about ``size`` bytes; [] if it can only be read as a whole.
+
+    Those of lines do not know yet what comes before them.
+    """
+    if source.format not in ("jsonl", "parquet", "txt") or (
+        source.format == "txt" and not text_lines
+    ):
+        return []
+    try:
+        with opened_plain(source.name) as stream:
+            if stream is None or (source.format == "jsonl" and not has_lines(stream)):
+                return []
+            return _row_groups(stream, size) if source.format == "parquet" else _bytes(source, size)
+    except DAMAGE:
+        return []  # what reads it will say what is wrong
+
+
+def _bytes(source: Source, size: int) -> list[Span]:
+    assert source.size is not None
+    places = [*range(0, source.size, size), source.size]
+    return [Span(begin, end) for begin, end in pairwise(places)]
+
+
+def _row_groups(stream: IO[bytes], size: int) -> list[Span]:
+    metadata = pq.ParquetFile(stream).metadata
+    spans: list[Span] = []
+    begin = before = held = rows = 0
+    for group in range(metadata.num_row_groups):
+        held += metadata.row_group(group).total_byte_size
+        rows += metadata.row_group(group).num_rows
+        if held >= size or group == metadata.num_row_groups - 1:
+            spans.append(Span(begin, group + 1, before))
+            begin, before, held = group + 1, rows, 0
+    return spans
+
+
+def _count_numbered(task: tuple[int, int, Source, Span]) -> int:
+    return count_lines(*task[2:])
+
+
+def count_lines(source: Source, span: Span) -> int:
+    """Count the lines of ``source`` that begin in ``span``.
+
+    Raises:
+        ClimbError: It cannot be read.
+    """
+    # A line begins behind each newline, and at the beginning of the file.
+    at, last = max(span.begin - 1, 0), span.end - 1
+    count = int(span.begin == 0)
+    try:
+        with opened_plain(source.name) as stream:
+            assert stream is not None
+            stream.seek(at)
+            while at < last and (block := stream.read(min(_BLOCK, last - at))):
+                count += block.count(b"\n")
+                at += len(block)
+    except DAMAGE as error:
+        raise unreadable(source, error) or error from None
+    return count
