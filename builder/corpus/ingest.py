@@ -261,7 +261,7 @@ def _with_equal_vectors(
     dims: int | None = None
     if task.part and settings.vector_column is not None:
         whole = _documents(_Reading(task.number, task.source), settings, ReadReport())
-        vectors = (d.given.vector for d in whole if isinstance(d, Document))
+        vectors = (d.extra.vector for d in whole if isinstance(d, Document))
         dims = next((len(vector) for vector in vectors if vector is not None), None)
     for record in records:
         if isinstance(record, Document) and (vector := record.extra.vector) is not None:
