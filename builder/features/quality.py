@@ -216,17 +216,8 @@ def _ramp(value: NDArray[np.float64], start: Any, end: Any) -> NDArray[np.float6
 
 
 @njit(cache=True, nogil=True)
-def _count(
-    points: Any,
-    segments: Any,
-    joined: Any,
-    words: Any,
-    word_sets: Any,
-    phrases: Any,
-    phrase_sets: Any,
-) -> Any:
-    """Count as `COUNTS` says; words are those of letters alone, unless they are jumbled."""
-    hashes, begins, ends, shapes = segments
+def _count_characters(points: Any) -> Any:
+    """Count characters by kind, those of words of more than 30, and exclamation marks."""
     solid = letters = digits = capitals = long = bangs = 0
     run = 0
     linked = False
@@ -245,8 +236,13 @@ def _count(
             run = 0
         else:
             run += 1
-    long += run * (run > 30)
+    return solid, letters, digits, capitals, long + run * (run > 30), bangs
 
+
+@njit(cache=True, nogil=True)
+def _count_words(points: Any, segments: Any, joined: Any, words: Any, word_sets: Any) -> Any:
+    """Return the words of letters alone, as ``joined`` hashes, and the counts of words."""
+    hashes, begins, ends, shapes = segments
     plain = np.empty(len(hashes), np.uint64)
     n = shouted = jumbled = common = explain = sell = shout = joints = disorder = 0
     preceding, last = 0, -2
@@ -260,7 +256,7 @@ def _count(
         n += 1
         shouted += ends[i] - begins[i] > 1 and (shape & CAPITALS) > 0
         sets = _sets_of(hashes[i], words, word_sets)
-        # Only with one space between do two words follow each other.
+        # Two words follow each other only with a single space between them.
         follows = last == i - 1 and begins[i] == ends[last] + 1 and points[ends[last]] <= 0x20
         if follows:
             article, preposition = preceding & 1 and sets & 4, preceding & 2 and sets & 8
@@ -272,8 +268,24 @@ def _count(
             sell += (sets & 64) > 0
             shout += (sets & 128) > 0
         preceding, last = sets, i
-    plain = plain[:n]
+    return plain[:n], (shouted, jumbled, common, explain, sell, shout, joints, disorder)
 
+
+@njit(cache=True, nogil=True)
+def _count(
+    points: Any,
+    segments: Any,
+    joined: Any,
+    words: Any,
+    word_sets: Any,
+    phrases: Any,
+    phrase_sets: Any,
+) -> Any:
+    """Count as `COUNTS` says; words are those of letters alone, unless they are jumbled."""
+    solid, letters, digits, capitals, long, bangs = _count_characters(points)
+    plain, counts = _count_words(points, segments, joined, words, word_sets)
+    shouted, jumbled, common, explain, sell, shout, joints, disorder = counts
+    n = len(plain)
     sell_phrases = terms = 0
     pairs = runs(plain, 2)
     for pair in pairs:
