@@ -1,7 +1,7 @@
 """BuildSettings: what decides the result of a build, apart from the corpus."""
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self, get_args, get_origin
+from typing import Any, Final, Self, get_args, get_origin
 
 from climbstream.loader.core.errors import InvalidDataError
 
@@ -24,7 +24,7 @@ CATALOGUE = (
 ).split()
 """Columns of ``documents/*.parquet``."""
 
-CONTAMINATED = "contaminated"
+CONTAMINATED: Final = "contaminated"
 """Column that a build with ``decontaminate`` adds: the task and item in a document, or null."""
 
 THRESHOLDS: dict[str, dict[str, float]] = {

@@ -1,4 +1,4 @@
-"""Spherical k-means by FAISS: unit vectors to centroids, and to the nearest of them."""
+"""K-means: spherical k-means by FAISS, and the nearest centroid of each vector."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from climbstream.loader.core.permutation import derive_key
 
 _ITERATIONS = 50
-"""The paper allows 300; on these vectors the objective stands still long before."""
+"""Iterations: the paper allows 300, but on these vectors the objective settles long before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Centroids:
     tried: tuple[float, ...]
     """Objective of each start; the best was taken."""
     empty: int
-    """Centroids that are nearest to none of the vectors."""
+    """Number of centroids that are nearest to no vector."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the count and the quality of the centroids as JSON values, without the vectors."""
@@ -38,7 +38,7 @@ class Centroids:
 
 
 def automatic_count(documents: int, least: int) -> int:
-    """Micro-clusters to fit on a sample: one for 32 documents, ``least`` to the paper's 1,000.
+    """Return the micro-clusters to fit on a sample: one for 32 documents, ``least`` to 1,000.
 
     >>> automatic_count(6_400, 20), automatic_count(100, 20), automatic_count(10**9, 20)
     (200, 20, 1000)
@@ -68,7 +68,7 @@ def fit_centroids(
             min_points_per_centroid=1,
             max_points_per_centroid=1 << 20,
         )
-        # One thread: with another number of them sums are rounded differently.
+        # One thread: with another number of threads, sums are rounded differently.
         with threadpool_limits(1, "blas"):
             kmeans.train(used)
         centroids = np.array(kmeans.centroids, np.float32)
@@ -82,7 +82,7 @@ def fit_centroids(
 def nearest(
     vectors: NDArray[np.float32], centroids: NDArray[np.float32]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return the most similar centroid of each vector, int32 ``[n]``, and how similar it is."""
+    """Return the nearest centroid of each vector, int32 ``[n]``, and how similar it is."""
     index = faiss.IndexFlatIP(centroids.shape[1])
     index.add(centroids)
     alike, indices = index.search(np.ascontiguousarray(vectors, np.float32), 1)

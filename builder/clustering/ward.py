@@ -1,4 +1,4 @@
-"""Merge: micro-clusters to few clusters, by Ward linkage.
+"""Ward: micro-clusters are merged to few clusters by Ward linkage.
 
 Ward, because single, average and centroid linkage at the paper's distance of 1.5 put everything
 into one cluster. For a target count, a micro-cluster is what its documents are: their mean, with
@@ -21,7 +21,7 @@ from climbstream.loader.core.errors import InvalidDataError
 from .cluster_map import ClusterMap
 
 _MOST = 0.95
-"""A cluster with a larger part of the documents than this is a collapse."""
+"""Largest part of the documents in one cluster; a larger part means a failed clustering."""
 
 HEIGHTS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 """Heights that a dry run shows."""
@@ -29,12 +29,13 @@ HEIGHTS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Micros:
-    """Facts about the documents of each micro-cluster that merging needs."""
+    """The facts about micro-clusters that merging needs."""
 
     documents: NDArray[np.int64]
-    """How many there are, ``[M]``."""
+    """Number of documents, ``[M]``."""
     tightness: NDArray[np.float64]
-    """Their mean similarity to the centroid, ``[M]``: the length of their mean."""
+    """Mean similarity of the documents to the centroid, ``[M]``, which is the length of their
+    mean."""
 
 
 def merge_clusters(clusters: ClusterMap, micros: Micros, settings: BuildSettings) -> ClusterMap:
@@ -101,7 +102,7 @@ def count_by_height(
 def _tree(
     clusters: ClusterMap, micros: Micros, full: NDArray[np.int64], *, by_height: bool
 ) -> NDArray[np.float64]:
-    """Link the micro-clusters ``full``: a matrix as `scipy.cluster.hierarchy` has it."""
+    """Link the micro-clusters ``full``; return a linkage matrix in the format of scipy."""
     points = clusters.centroids[full].astype(np.float64)
     weights = np.ones(len(full))
     if not by_height:
@@ -151,7 +152,7 @@ def _ward(points: Any, weights: Any) -> Any:
 
 
 def _labelled(pairs: NDArray[np.int64], heights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Number what was joined in order of height, as scipy does."""
+    """Number the merges in order of height, as scipy does."""
     n = len(pairs) + 1
     parent = list(range(n))
     label, size = list(range(n)), [1] * n
@@ -174,7 +175,7 @@ def _labelled(pairs: NDArray[np.int64], heights: NDArray[np.float64]) -> NDArray
 def _cut_largest(
     tree: NDArray[np.float64], documents: NDArray[np.int64], count: int
 ) -> NDArray[np.int64]:
-    """Undo the last join of the cluster with most documents, until there are ``count``: ``[n]``."""
+    """Undo the last merge of the largest cluster, until there are ``count``: ``[n]``."""
     n = len(documents)
     children = tree[:, :2].astype(np.int64)
     weight = np.concatenate([documents, np.zeros(n - 1, np.int64)])
@@ -187,7 +188,7 @@ def _cut_largest(
         nodes += children[largest - n].tolist()
     group = np.empty(2 * n - 1, np.int64)
     group[nodes] = np.arange(len(nodes))
-    # From the top down, what is below a cluster is of it.
+    # From the top down, each node takes the cluster of its parent.
     inside = np.zeros(2 * n - 1, np.bool_)
     inside[nodes] = True
     for node in range(2 * n - 2, n - 1, -1):

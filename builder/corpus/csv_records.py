@@ -1,4 +1,4 @@
-"""Records of CSV: every cell is text, and a row that is broken costs itself alone."""
+"""CSV records: every cell is text, and a broken row loses only itself."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ _LONGEST_FIELD = 2**31 - 1
 def read_csv_records(
     stream: io.BufferedReader, place: str, longest: int, delimiter: str
 ) -> Iterator[tuple[str, Any]]:
-    """Give the rows below the header, numbered, as objects of text; those that are broken are bad.
+    """Yield the rows below the header, numbered, as objects of text; broken rows are bad records.
 
     A quote that is opened and not closed, or closed within a field, costs the line that it stands
     in, as far as ``longest`` bytes tell; the next row begins with the next line.
@@ -45,7 +45,7 @@ def read_csv_records(
                 number += 1
                 yield f"{place}:{number}", dict(zip(names, cells, strict=True))
                 continue
-            # Rows that a quote has joined seem to be one of other fields.
+            # Rows that a quote has joined have another number of fields.
             reason = OPEN_QUOTE if lines.count > 1 else _FIELDS
         if not names:
             yield place, BadFile(place, "a header with quotes that do not match")
@@ -77,7 +77,7 @@ class _TooLongError(Exception):
 
 
 class _Lines:
-    """Feeds a reader of CSV, and knows which lines it took for a row."""
+    """Feeds a CSV reader, and remembers which lines it took for a row."""
 
     def __init__(self, stream: io.BufferedReader, longest: int) -> None:
         self._fresh = lines_of(stream, longest)
@@ -90,7 +90,7 @@ class _Lines:
 
     @property
     def count(self) -> int:
-        """Lines of the row."""
+        """Number of lines of the row."""
         return len(self._row)
 
     def begin(self) -> None:
@@ -99,7 +99,7 @@ class _Lines:
         self._row, self._size = [], 0
 
     def return_all_but_first(self) -> None:
-        """Have the lines of the row but its first read again."""
+        """Return all lines of the row but its first, to be read again."""
         self._again.extendleft(reversed(self._row[1:]))
         del self._row[1:]
 
@@ -113,7 +113,8 @@ class _Lines:
             self._row.append("")
             raise _TooLongError
         else:
-            # Bytes that are not UTF-8 become lone surrogates, and cost what they stand in.
+            # Bytes that are not UTF-8 become lone surrogates, and lose only the cell that they are
+            # in.
             line = data.removeprefix(BYTE_ORDER_MARK).decode(errors="surrogateescape")
         self._row.append(line)
         self._size += len(line)

@@ -17,18 +17,18 @@ class ExtraColumns:
     """Values of a document from further columns of the corpus."""
 
     kept: tuple[str | None, ...] = ()
-    """Values of the columns to keep, as text; what is no text, as JSON."""
+    """Values of the columns to keep, as text; values that are no text, as JSON."""
     scores: tuple[float, ...] = ()
     """Values of the columns that are scores."""
     vector: NDArray[np.float32] | None = None
-    """Its embedding, ``[dims]``, of any length."""
+    """Embedding of the document, ``[dims]``, of any length."""
 
 
 NOTHING = ExtraColumns()
 
 
 def take_given(record: dict[str, Any], settings: BuildSettings) -> ExtraColumns | str:
-    """Take what ``settings`` ask for from ``record``, or say why that cannot be."""
+    """Take the values that ``settings`` name from ``record``, or return why that fails."""
     scores = []
     for column in settings.score_columns.values():
         score = _number(_value(record, column))
@@ -53,7 +53,7 @@ def _value(record: dict[str, Any], path: str) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    """A finite number; in a table of text it is text."""
+    """Return ``value`` as a finite number; in a table of text, numbers are text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -91,5 +91,5 @@ class Document:
     """Known domain, if the corpus says one; used to report, never to cluster."""
     license: str = ""
     origin: str = ""
-    """Where it was read: file, or URL."""
+    """File or URL that it was read from, and its place there."""
     extra: ExtraColumns = NOTHING

@@ -1,4 +1,4 @@
-"""Fingerprints: what tells whether a file is still what it was.
+"""Fingerprints: they tell whether a file has changed.
 
 The hash of a large file of this machine is remembered, so that a build that is continued does not
 read all of its corpus once more. It holds as long as size, inode and both times of the file are
@@ -24,11 +24,11 @@ from climbstream.loader.core.files import (
 )
 
 _REMEMBERED = 16 << 20
-"""Bytes of a file from which on its hash is remembered; a smaller one is hashed as fast."""
+"""Size from which on the hash of a file is remembered; a smaller one is hashed as fast."""
 _SETTLED = 60.0
 """Seconds without a change after which a hash is remembered."""
 _VERSIONS = ("ETag", "etag", "xet_hash", "blob_id", "md5Hash", "Content-MD5", "Digest")
-"""What file systems call the version of the bytes of a remote file."""
+"""Names that file systems use for the version of a remote file."""
 _TIMES = ("LastModified", "Last-Modified", "last_modified", "mtime", "created")
 
 

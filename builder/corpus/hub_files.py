@@ -1,11 +1,11 @@
-"""The files of a data set of the Hub, each of which is a source."""
+"""Files of a data set of the Hub; each is a source."""
 
 from dataclasses import fields
 
 from climbstream.loader.core.errors import RemoteError
 
 _READ_ALIKE = ("json", "parquet")
-"""Formats whose records are here what `datasets` makes of them, by its names."""
+"""Formats that are read here as `datasets` reads them, by its names."""
 _ANY = ("data_dir", "data_files", "description", "name", "version")
 """Settings of a data set that do not change its records."""
 
@@ -24,7 +24,7 @@ def hub_files(name: str) -> list[str]:
     repository, _, config = name.removeprefix("hub:").partition("@")
     try:
         builder = datasets.load_dataset_builder(repository, config or None)
-    except Exception as error:  # of the network, of the card, of a script that it may not run
+    except Exception as error:  # of the network, the card, or a script that may not run
         raise RemoteError(f"{name} cannot be read: {error}") from None
     settings = builder.config
     plain = all(

@@ -1,4 +1,4 @@
-"""Ingest: read the sources once, and write their documents to partitions.
+"""Ingest: reads the sources once, and writes their documents to partitions.
 
 A record that cannot be used, and a file that is damaged or holds none, is counted by reason and
 listed; it never ends a build.
@@ -36,28 +36,28 @@ logger = get_logger(__name__)
 
 BAD_RECORDS = "bad_records.json"
 _LARGE = 4 * SPAN_BYTES
-"""Bytes of a file of which it is said that one worker reads it."""
+"""Size from which on it is logged that one worker reads a whole file."""
 _NAMED = 24
-"""Known domains that are named where a corpus is summed up, and columns where one is missing."""
+"""Number of known domains, and of columns, that a message names."""
 
 
 class NoColumnError(InvalidDataError):
-    """No record has a column that was asked for, so reading came to nothing."""
+    """No record has a column that was asked for, so nothing was read."""
 
 
 @dataclass(slots=True)
 class ReadReport(Report):
-    """What became of the records of one source of a build."""
+    """The counts of the records of one source of a build."""
 
     labels: Counter[str] = field(default_factory=Counter)
-    """Bytes by known domain; "" stands for none."""
+    """Bytes by known domain; "" counts documents without one."""
     columns: Counter[str] = field(default_factory=Counter)
-    """Sources by column that they have."""
+    """Number of sources that have a column, by column."""
     met: Counter[str] = field(default_factory=Counter)
-    """Sources by column that was asked for and that they have."""
+    """Number of sources that have a column that was asked for, by column."""
 
     def taken(self) -> str:
-        """Say in one sentence how much was read, and of which known domains.
+        """Say in one sentence how much was read, and from which known domains.
 
         >>> labels = Counter({"law": 2_000_000, "": 500_000})
         >>> ReadReport(documents=3, bytes=2_500_000, labels=labels).taken()
@@ -149,18 +149,18 @@ class _Reading:
     source: Source
     part: int = 0
     span: Span | None = None
-    """The part, number ``part`` of the source; None: all of it."""
+    """Number ``part`` of the source's parts; None: all of it."""
 
     @property
     def name(self) -> str:
-        """What the names of its partitions begin with."""
+        """Beginning of the names of its partitions."""
         return f"{self.number:05d}" if self.span is None else f"{self.number:05d}-{self.part:05d}"
 
 
 def _read_all(
     engine: Engine, sources: Sequence[Source], directory: Path, settings: BuildSettings
 ) -> Iterator[ReadReport]:
-    """Read ``sources`` into partitions, large ones in parts; give the report of each, in order."""
+    """Read ``sources`` into partitions, large ones in parts; yield the report of each, in order."""
     fresh = {n: s for n, s in enumerate(sources) if not (directory / f"{n:05d}.json").exists()}
     spans = cut_sources(engine, fresh, text_lines=settings.text_lines)
     _tell_undivided([source for n, source in fresh.items() if n not in spans])
@@ -181,7 +181,7 @@ def _read_all(
 
 
 def _tell_undivided(sources: Sequence[Source]) -> None:
-    """Name large files that one worker reads from end to end."""
+    """Log the large files that one worker reads from end to end."""
     if large := [s for s in sources if s.size is not None and s.size >= _LARGE]:
         first = max(large, key=lambda source: source.size or 0)
         logger.info(
@@ -292,7 +292,7 @@ def _lay_down(
 def _documents(
     task: _Reading, settings: BuildSettings, report: ReadReport
 ) -> Iterator[Document | BadRecord | BadFile]:
-    """Give the documents of ``task``; note in ``report`` which columns they have."""
+    """Yield the documents of ``task``; count in ``report`` the columns that they have."""
     source = task.source
     asked = [column for _, column in settings.asked_columns]
     if source.format == "python":
@@ -352,7 +352,7 @@ def make_document(record: Any, origin: str, settings: BuildSettings) -> Document
 
 
 def _fault(text: str, most: int) -> str:
-    """Say why ``text`` cannot be a document's; "" if it can."""
+    """Return why ``text`` cannot be a document; "" if it can."""
     if not text.strip():
         return "empty text"
     if "\0" in text:
@@ -360,18 +360,18 @@ def _fault(text: str, most: int) -> str:
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
-        # What readers make of a byte that is not UTF-8.
+        # Readers make this character of a byte that is not UTF-8.
         of_byte = "\udc80" <= text[error.start] <= "\udcff"
         return "not UTF-8" if of_byte else "lone surrogate in text"
     return f"longer than {most:,} bytes" if size > most else ""
 
 
 def _plain(value: object) -> str:
-    """Return a name as a string; lists are joined, what is no name is left out."""
+    """Return a name as a string: lists are joined, other values are left out."""
     if isinstance(value, list | tuple):
         return ", ".join(filter(None, map(_plain, value)))
     if isinstance(value, float):
-        # Numbers that some writers have as floats for the sake of a gap among them.
+        # Some writers store whole numbers as floats if one of them is missing.
         return str(int(value) if value.is_integer() else value) if np.isfinite(value) else ""
     if isinstance(value, bool) or not isinstance(value, str | int | date | Decimal):
         return ""

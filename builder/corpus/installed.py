@@ -1,4 +1,4 @@
-"""A corpus that every machine with Python has: what is installed there, by kind.
+"""Installed corpus: texts that every machine with Python has, by kind.
 
 Library code, docstrings, licences, headers, tables, lists of files... each is a kind, and its name
 is the label of its documents. Nothing is downloaded, imported or run: files are read as text.
@@ -41,7 +41,8 @@ _MAX_LINE = MAX_BYTES // 4
 """Longer lines (minified scripts) are broken; in characters, which take 4 bytes at most."""
 
 _CAPS = ((0.4, 0.1), (1.0, 1.0))
-"""Most of a kind from one distribution, and from one file: at first, and if that did not do."""
+"""Largest part of a kind from one distribution and from one file, at first, and if that is not
+enough."""
 
 _MAX_LICENSE = 60
 
@@ -53,7 +54,7 @@ def _whole(text: str) -> str:
 
 
 def _description(text: str) -> str:
-    """Return the long description of a METADATA file: what follows its headers."""
+    """Return the long description of a METADATA file, which follows its headers."""
     return text.partition("\n\n")[2]
 
 
@@ -72,9 +73,9 @@ def _long_strings(text: str) -> str:
 
 
 def _parsed(text: str) -> ast.Module:
-    """Parse Python source; what is no Python of ours (test data, templates) gives nothing."""
+    """Parse Python source; text that does not parse (test data, templates) gives nothing."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd escapes in what others wrote
+        warnings.simplefilter("ignore")  # invalid escapes in the code of others
         try:
             return ast.parse(text)
         except (SyntaxError, ValueError, RecursionError):
@@ -83,21 +84,21 @@ def _parsed(text: str) -> ast.Module:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of text, and how its files are known."""
+    """One kind of text, and the pattern of its files."""
 
     name: str
     about: str
     share: float
-    """Of the budget, in proportion to the shares of the other kinds."""
+    """Share of the budget, relative to the other kinds."""
     pattern: str
     """Regular expression, searched in the origin: ``<distribution>/<path>``, with "python" for the
     standard library."""
     read: Callable[[str], str] = _whole
-    """From the text of a file to what is wanted of it."""
+    """Takes the wanted text out of the text of a file."""
 
 
-# The narrow and scarce come first: their patterns are tried first, and what they lack of their
-# shares goes to those after them.
+# Narrow and scarce kinds come first: their patterns are tried first, and the rest of their shares
+# goes to the kinds after them.
 KINDS = (
     Kind(
         "licences",
@@ -174,7 +175,7 @@ class _Source:
 
 
 def installed_documents(*, megabytes: float = 30.0, seed: int = 17) -> Iterator[Document]:
-    """Return a seeded sample of the text that is installed here, mixed, by `KINDS` labelled.
+    """Return a seeded, mixed sample of the installed texts, labelled by `KINDS`.
 
     The same machine gives the same documents in the same order; another holds other files.
     Duplicates and junk are left in, as in any corpus. The project itself and editable installs
@@ -208,7 +209,7 @@ def installed_documents(*, megabytes: float = 30.0, seed: int = 17) -> Iterator[
 def _take(kind: Kind, sources: list[_Source], *, budget: float) -> list[Document]:
     """Return documents of ``kind`` until ``budget`` bytes are reached, or ``sources`` end."""
     taken: dict[str, Document] = {}
-    sizes: Counter[str] = Counter()  # taken so far of all, of a distribution, of a file
+    sizes: Counter[str] = Counter()  # bytes taken so far: of all, of a distribution, of a file
     for of_distribution, of_file in _CAPS:
         for source in sources:
             limits = {
@@ -217,7 +218,7 @@ def _take(kind: Kind, sources: list[_Source], *, budget: float) -> list[Document
                 source.origin: budget * of_file,
             }
             documents = source.documents(kind)
-            # Nothing is opened before the first `next`: most files never are.
+            # No file is opened before the first `next`, as most files never are.
             while all(sizes[name] < limit for name, limit in limits.items()):
                 document = next(documents, None)
                 if document is None:
@@ -259,12 +260,12 @@ def _sources() -> Iterator[_Source]:
                 origin = f"{prefix}/{path.relative_to(root).as_posix()}"
                 yield _Source(origin, "python", "PSF-2.0", path)
     seen = {_OWN}
-    # Not the whole of sys.path: sources under development lie there too.
+    # Not all of sys.path: sources under development lie there too.
     places = [place for place in sys.path if place.endswith(("site-packages", "dist-packages"))]
     for distribution in distributions(path=places):
         name = re.sub(r"[-_.]+", "-", "".join(distribution.metadata.get_all("Name", []))).lower()
         installed_from = distribution.read_text("direct_url.json") or ""
-        # Of two distributions of one name, Python sees the first, and so do we.
+        # If two distributions have one name, Python uses the first, and so does this.
         if name in seen or re.search(r'"editable":\s*true', installed_from):
             continue
         seen.add(name)
@@ -279,7 +280,7 @@ def _license(distribution: Distribution) -> str:
     """Return the licence that ``distribution`` states, on one short line; "" if none."""
     metadata = distribution.metadata
     stated = metadata.get_all("License-Expression", [])
-    # Some put the whole text into this header, and name it in a classifier.
+    # Some put the whole text into this header, and name the licence in a classifier.
     stated += [text for text in metadata.get_all("License", []) if len(text) <= _MAX_LICENSE]
     for classifier in metadata.get_all("Classifier", []):
         if classifier.startswith("License ::"):

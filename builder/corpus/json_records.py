@@ -1,4 +1,4 @@
-"""Records of JSON: one a line, or in arrays, over several lines, or one right after another."""
+"""JSON records: one a line, in arrays, over several lines, or one right after another."""
 
 import codecs
 import io
@@ -17,18 +17,18 @@ _TOO_DEEP = "nested too deeply"
 
 _CHUNK = 1 << 16
 _BETWEEN = re.compile(r"[\s,\[\]\ufeff\x1e]*")
-"""What stands between the values of a file: arrays are opened, so their items are values."""
+"""Text between the values of a file: arrays are opened, so that their items are values."""
 _NEXT = re.compile(r"[}\]]\s*,?\s*(?=\{)|\n(?=\s*\{)")
-"""Where a value may begin anew behind one that is broken."""
+"""Places where a value may begin after a broken one."""
 _CUT = 12
-"""An error this near to the end of what was read may be none once more is read."""
+"""An error this near to the end of the text read so far may vanish when more is read."""
 
 Value = tuple[str, Any]
-"""Where a record stands, and what it is: a value of JSON, or a `BadRecord`."""
+"""Place of a record, and its value: JSON, or a `BadRecord`."""
 
 
 def read_json_records(stream: io.BufferedReader, place: str, longest: int) -> Iterator[Value]:
-    """Give the records of ``stream``; one that is broken, or longer than ``longest``, is bad."""
+    """Yield the records of ``stream``; one that is broken, or longer than ``longest``, is bad."""
     if has_lines(stream):
         yield from read_json_lines(lines_of(stream, longest), place, longest)
     else:
@@ -36,7 +36,7 @@ def read_json_records(stream: io.BufferedReader, place: str, longest: int) -> It
 
 
 def has_lines(stream: io.BufferedReader) -> bool:
-    """Whether ``stream``, a file at its beginning, holds a record a line."""
+    """Whether ``stream``, a file at its beginning, holds one record a line."""
     head = stream.peek(_CHUNK)
     text = head.removeprefix(BYTE_ORDER_MARK).lstrip()
     if not text.startswith(b"{"):
@@ -54,14 +54,14 @@ def has_lines(stream: io.BufferedReader) -> bool:
 
 
 def _is_cut(error: json.JSONDecodeError, text: str, near: int) -> bool:
-    """Whether ``text`` may be the start of a value, that breaks off between two of its parts."""
+    """Whether ``text`` may be the beginning of a value that ends between two of its parts."""
     return error.pos >= len(text) - near and not error.msg.startswith("Unterminated")
 
 
 def read_json_lines(
     lines: Iterable[bytes | None], place: str, longest: int, first: int = 1
 ) -> Iterator[Value]:
-    """Give the record of each of ``lines``, the first of which is line number ``first``."""
+    """Yield the record of each of ``lines``; ``first`` is the number of the first line."""
     for number, line in enumerate(lines, start=first):
         origin = f"{place}:{number}"
         if line is None:
@@ -77,14 +77,14 @@ def _parse(line: bytes, origin: str) -> Any:
         return BadRecord(origin, NOT_UTF8)
     except json.JSONDecodeError:
         return BadRecord(origin, NOT_JSON)
-    except ValueError:  # Python refuses to read such
+    except ValueError:  # Python refuses to read such numbers
         return BadRecord(origin, _TOO_LONG)
     except RecursionError:
         return BadRecord(origin, _TOO_DEEP)
 
 
 def _read_values(stream: io.BufferedReader, place: str, longest: int) -> Iterator[Value]:
-    """Give values of any layout, numbered; what is held of the file is one value and some more."""
+    """Yield values of any layout, numbered; at most about one value of the file is in memory."""
     text = _Text(stream)
     number = 0
     while text.skip():
@@ -102,12 +102,12 @@ class _Broken:
 
 
 class _Text:
-    """The text of a file, of which a part is held."""
+    """The text of a file, of which a part is in memory."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
         self._stream = stream
         self._decode = json.JSONDecoder().raw_decode
-        # Bytes that are not UTF-8 become lone surrogates, and cost what they stand in.
+        # Bytes that are not UTF-8 become lone surrogates, and lose only the value that they are in.
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._held, self._at, self._ended = "", 0, False
 
@@ -121,7 +121,7 @@ class _Text:
                 return self._at < len(self._held)
 
     def take(self, longest: int) -> Any:
-        """Read the value that begins here; behind a broken one, go to where one may begin."""
+        """Read the value that begins here; after a broken one, go to where the next may begin."""
         reason, behind = NOT_JSON, self._at + 1
         while True:
             try:
@@ -153,7 +153,7 @@ class _Text:
         self._at = match.end()
 
     def _more(self) -> bool:
-        """Hold twice as much; return whether there was more."""
+        """Read as much again as is in memory; return whether there was more."""
         if self._ended:
             return False
         held = self._held[self._at :]

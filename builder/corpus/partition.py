@@ -7,7 +7,7 @@ not at all. So a file that exists is complete, and a killed build goes on with t
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,30 @@ from .document import NOTHING, Document
 
 UNIT_BYTES = 4 << 20
 """Bytes of text of a partition: small, so that many are in work; large enough to compress well."""
+
+ArrayName = Literal[
+    # reading a corpus
+    "sizes",  # int64 [n], bytes of text
+    "id_hashes",  # uint64 [n, 2]
+    "given_scores",  # float32 [n, k], scores that the corpus brings
+    "given_vectors",  # float32 [n, dims], embeddings that the corpus brings
+    # annotation
+    "languages",  # str [n]
+    "scores",  # float32 [n, 4]
+    "text_hashes",  # uint64 [n, 2]
+    "signatures",  # uint8 [SIGNATURE, n]
+    "micro",  # int32 [n], micro-cluster; in an import, the number of the cluster in the source
+    "alike",  # float32 [n], similarity to the centroid
+    "contaminated",  # str [n], the task and item that a document holds, or ""
+    # selection
+    "clusters",  # int32 [n], below 0 for dropped documents
+    "original",  # int64 [n], number of the document that this one copies, or -1
+    # tokenisation, of the m documents that stay and have tokens
+    "order",  # int64 [m], rows of documents, sorted by cluster
+    "lengths",  # int64 [m], tokens of each
+    "tokens",  # uint16 or uint32 [sum of lengths]
+]
+"""The arrays of a partition of n documents, in the order in which stages write them."""
 
 _TEXT = pa.schema([(name, pa.string()) for name in ("id", "text", "label", "license", "origin")])
 
@@ -76,16 +100,16 @@ class Partition:
     def __len__(self) -> int:
         return int(pq.read_metadata(self.folder / "text.parquet").num_rows)
 
-    def has(self, name: str) -> bool:
+    def has(self, name: ArrayName) -> bool:
         """Whether an array has been written."""
         return self._path(name).exists()
 
-    def write(self, name: str, array: NDArray[Any]) -> None:
+    def write(self, name: ArrayName, array: NDArray[Any]) -> None:
         """Write an array."""
         with atomic_path(self._path(name)) as path, path.open("wb") as file:
             np.save(file, array, allow_pickle=False)
 
-    def read(self, name: str, *, mapped: bool = False) -> NDArray[Any]:
+    def read(self, name: ArrayName, *, mapped: bool = False) -> NDArray[Any]:
         """Read an array, or map it into memory."""
         path = self._path(name)
         with naming(path):
@@ -94,5 +118,5 @@ class Partition:
             )
         return array
 
-    def _path(self, name: str) -> Path:
+    def _path(self, name: ArrayName) -> Path:
         return self.folder / f"{name}.npy"

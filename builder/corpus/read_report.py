@@ -1,4 +1,4 @@
-"""Report: how many records of one source, or of all, were used, and why others were not."""
+"""Report: how many records of a source were used, and why others were not."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from climbstream.loader.core.typed import convert
 logger = get_logger(__name__)
 
 LISTED = 100
-"""Records that are listed of each source, with where they stand; all are counted."""
+"""Number of bad records that are listed for each source, with their places; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,12 @@ class BadRecord:
     origin: str
     reason: str
     count: int = 1
-    """Records that are lost with it: more where a part of a file is damaged."""
+    """Number of records lost with it: more than one where a part of a file is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class BadFile:
-    """A file or folder that is not used, or not to its end."""
+    """A file or folder that is not used, or not read to its end."""
 
     origin: str
     reason: str
@@ -35,34 +35,34 @@ class BadFile:
 
 @dataclass(slots=True)
 class Report:
-    """What every reader counts; a reader's own report adds to it."""
+    """The counts that every reader makes; the report of a reader adds to them."""
 
     units: list[str] = field(default_factory=list)
     documents: int = 0
     bytes: int = 0
-    """Of text."""
+    """Bytes of text."""
     bad: Counter[str] = field(default_factory=Counter)
     """Records that could not be used, by reason."""
     files: Counter[str] = field(default_factory=Counter)
-    """Files and folders that were not used, or not to their end, by reason."""
+    """Number of files and folders that were not used, or not read to their end, by reason."""
     listed: list[dict[str, str]] = field(default_factory=list)
-    """Where the first of them stand, and why."""
+    """Places of the first bad records, and the reasons."""
     examples: dict[str, str] = field(default_factory=dict)
-    """Where the first of each reason stands."""
+    """Place of the first bad record of each reason."""
 
     def add(self, other: Self) -> None:
         """Add the counts of another source."""
         for name in (f.name for f in fields(self)):
             mine, theirs = getattr(self, name), getattr(other, name)
             if isinstance(mine, Counter):
-                mine.update(theirs)  # unlike +=, this keeps those of 0
+                mine.update(theirs)  # unlike +=, this keeps counts of 0
             elif isinstance(mine, dict):
                 setattr(self, name, {**theirs, **mine})
             else:
                 setattr(self, name, mine + theirs)
 
     def lose(self, what: BadRecord | BadFile) -> None:
-        """Count and list what is not used."""
+        """Count and list a record, file or folder that is not used."""
         if isinstance(what, BadFile):
             self.files[what.reason] += 1
         else:
@@ -71,12 +71,12 @@ class Report:
         self.note(what.origin, what.reason)
 
     def note(self, origin: str, reason: str) -> None:
-        """List a record, unless many are."""
+        """List a record, unless many are listed."""
         if len(self.listed) < LISTED:
             self.listed.append({"origin": origin, "reason": reason})
 
     def stage(self) -> dict[str, Any]:
-        """Say what came in, went out and was dropped, as later stages do; and of which files."""
+        """Return the counts of documents in, out and dropped, as of later stages, and of files."""
         stage = {
             "stage": "read",
             "in": {"documents": self.documents + self.bad.total()},

@@ -1,4 +1,4 @@
-"""Records: the contents of a source of any format; unreadable parts come as bad records."""
+"""Records: the contents of a source of any format; unreadable parts become bad records."""
 
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
@@ -12,17 +12,17 @@ from .table_records import Values, column_values, read_arrow_records, read_parqu
 from .unpack import BYTE_ORDER_MARK, DAMAGE, lines_of, opened_plain, seekable, unpacked
 
 LONGEST = 1 << 28
-"""Bytes of a record: a longer one is not held in memory."""
+"""Largest record in bytes: longer ones are not read into memory."""
 _LONGEST_ROW = 1 << 23
-"""Bytes of a row of CSV; there, a quote that is not closed would take in all that follows."""
+"""Largest row of CSV in bytes: a quote that is not closed would take in all that follows."""
 _MOST_NAMES = 1_000
 
 MISSING = object()
-"""What `look_up` gives where there is nothing."""
+"""Value that `look_up` returns if there is none."""
 
 
 class Columns:
-    """Names of the columns that records have, those within columns by their path."""
+    """Names of the columns that records have; columns within columns have paths."""
 
     def __init__(self) -> None:
         self.names: dict[str, None] = {}
@@ -45,7 +45,7 @@ class Columns:
 
 
 def look_up(record: dict[str, Any], path: str) -> Any:
-    """Value of a column, or of one within columns: ``a.b`` is ``b`` of ``a``, if none is named so.
+    """Return the value of a column, or of one within columns: ``a.b`` is ``b`` of ``a``.
 
     >>> look_up({"a": {"b": 1}}, "a.b"), look_up({"a.b": 2, "a": {"b": 1}}, "a.b")
     (1, 2)
@@ -70,7 +70,7 @@ def read_records(
     text_lines: bool = True,
     span: Span | None = None,
 ) -> Iterator[tuple[str, Any]]:
-    """Give where each record of ``source`` stands, and its value, a `BadRecord` or a `BadFile`.
+    """Yield the place of each record of ``source``, and its value, a `BadRecord` or a `BadFile`.
 
     A text file, or a line of one, is a string. What is damaged in a file costs what follows in it.
 

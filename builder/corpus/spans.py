@@ -46,7 +46,7 @@ def cut_sources(
     """
     large = [(n, s) for n, s in sources.items() if s.size is not None and s.size > SPAN_BYTES]
     cut = partial(_cut_numbered, size=SPAN_BYTES, text_lines=text_lines)
-    spans = {task[0]: found for task, found in engine.run(cut, large) if len(found) > 1}
+    spans = {task[0]: parts for task, parts in engine.run(cut, large) if len(parts) > 1}
     of_lines = [n for n in spans if sources[n].format != "parquet"]
     tasks = [(n, i, sources[n], span) for n in of_lines for i, span in enumerate(spans[n])]
     counts = {task[:2]: count for task, count in engine.run(_count_numbered, tasks)}

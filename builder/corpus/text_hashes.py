@@ -1,4 +1,4 @@
-"""Hashes by which a text is found again."""
+"""Text hashes: equal texts have equal hashes."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Unpack: the bytes of a file as they were before they were packed, whatever its name says."""
+"""Unpack: the bytes of a file before it was compressed, whatever its name says."""
 
 import bz2
 import io
@@ -16,14 +16,14 @@ import fsspec
 import pyarrow as pa
 
 DAMAGE = (OSError, ValueError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
-"""What reading a damaged file raises."""
+"""Errors of reading a damaged file."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _BUFFER = 1 << 16
 
 
 def _arrow(pack: str, stream: IO[bytes]) -> Any:
-    # Unlike those of zstandard and gzip, this reader takes all packs, and no part of one.
+    # Unlike those of zstandard and gzip, this reader takes joined frames, and refuses half a frame.
     return pa.CompressedInputStream(pa.PythonFile(stream), pack)
 
 
@@ -33,12 +33,12 @@ _PACKS: dict[bytes, Callable[[IO[bytes]], Any]] = {
     rb"BZh[1-9](1AY&SY|\x17rE8P\x90)": bz2.BZ2File,
     rb"\xfd7zXZ\0": lzma.LZMAFile,
 }
-"""Readers by the first bytes of what they read."""
+"""Readers by the first bytes of a file."""
 
 
 @contextmanager
 def unpacked(name: str) -> Iterator[io.BufferedReader]:
-    """Open the file ``name``, a path or URL; what its first bytes say to be packed is unpacked."""
+    """Open the file ``name``, a path or URL; it is unpacked if its first bytes show a packing."""
     with fsspec.open(name, "rb") as file:
         stream = io.BufferedReader(file, _BUFFER)
         reader = _reader_of(stream)
@@ -47,7 +47,7 @@ def unpacked(name: str) -> Iterator[io.BufferedReader]:
 
 @contextmanager
 def opened_plain(name: str) -> Iterator[io.BufferedReader | None]:
-    """Open the file ``name``, a path or URL, as it is; None if it is packed, or allows no seek."""
+    """Open the file ``name``, a path or URL, as it is; None if it is packed, or cannot seek."""
     with fsspec.open(name, "rb") as file:
         stream = io.BufferedReader(file, _BUFFER)
         yield stream if stream.seekable() and _reader_of(stream) is None else None
@@ -61,7 +61,7 @@ def _reader_of(stream: io.BufferedReader) -> Callable[[IO[bytes]], Any] | None:
 def lines_of(
     stream: IO[bytes], longest: int, begin: int = 0, end: int | None = None
 ) -> Iterator[bytes | None]:
-    r"""Give the lines of ``stream``, split at ``\n`` alone; None for one of more bytes.
+    r"""Yield the lines of ``stream``, split at ``\n`` alone; None for one of more bytes.
 
     They are those that begin at byte ``begin`` or later and, if ``end`` is given, before ``end``.
     """
@@ -91,7 +91,7 @@ def _seek_line(stream: IO[bytes], begin: int, end: int | None) -> int:
 
 @contextmanager
 def seekable(stream: io.BufferedReader) -> Iterator[IO[bytes]]:
-    """Give ``stream``, or, if it is unpacked on the way, a temporary file of what it holds."""
+    """Return ``stream``, or a temporary file with its content if it cannot seek."""
     if stream.seekable():
         yield stream
         return

@@ -108,7 +108,9 @@ def export_mixture(
         LockedError: Another process works on ``job.out``.
     """
     if job.to not in _LAYOUTS:
-        raise UsageError(f"nothing is drawn to {job.to}; there are {', '.join(_LAYOUTS)}")
+        raise UsageError(
+            f"a sample by a mixture cannot be in {job.to}; choose one of {', '.join(_LAYOUTS)}"
+        )
     if tokens is None and mixture is not None:
         raise UsageError("say how many tokens are to be drawn by the mixture")
     manifest = job.shards.manifest
@@ -156,7 +158,7 @@ def _read_tokens(finished: dict[str, Any]) -> dict[str, int]:
 
 
 def _finished_plan(out: Path) -> object | None:
-    """Plan of the export that ``out`` holds whole; None: it holds none."""
+    """Return the plan of the finished export in ``out``; None: there is none."""
     if not (out / DONE).exists():
         return None
     return {key: value for key, value in read_plan(out / DONE).items() if key != "tokens"}
@@ -253,7 +255,7 @@ class _Writer:
 
 
 def choose(task: ChoiceTask) -> int:
-    """Write how often each document of a cluster is taken; return the tokens of all that are."""
+    """Write how often each document of a cluster is taken; return the tokens that this makes."""
     lengths = np.concatenate(
         [
             np.array([len(document) for document in documents], np.int64)

@@ -122,7 +122,7 @@ def export_shards(
 
 
 def _finished_plan(out: Path) -> object | None:
-    """Plan of the export that ``out`` holds whole; None: it holds none."""
+    """Return the plan of the finished export in ``out``; None: there is none."""
     return read_plan(out / DONE) if (out / DONE).exists() else None
 
 
@@ -151,7 +151,7 @@ def _write_files(job: ExportJob, rows: Rows) -> None:
 
 
 def _files(job: ExportJob, labels: Sequence[int | str]) -> Iterator[tuple[Path, dict[int, range]]]:
-    """Give the path of each file of the layout, and its shards by number of the cluster."""
+    """Return the path of each file of the layout, and its shards by number of the cluster."""
     counts = [len(job.shards.index(name).shards) for name in job.shards.names]
     kind = "" if job.text else ".tokenized"
     if job.to == "parquet":
@@ -177,7 +177,7 @@ def _cut(count: int, parts: int) -> list[range]:
 
 
 def _documents(task: FileTask) -> Iterator[tuple[int, list[NDArray[Any]]]]:
-    """Give the cluster's number and the documents of each shard of a file."""
+    """Yield the number of the cluster and the documents of each shard of a file."""
     for k, numbers in task.shards.items():
         for documents in task.directory.documents(task.directory.names[k], numbers):
             yield k, documents

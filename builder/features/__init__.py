@@ -1,1 +1,1 @@
-"""What is computed of a document: words, vectors, scores of quality."""
+"""Features of a document: words, vectors, languages, scores of quality."""

@@ -1,4 +1,4 @@
-"""Characters: what a code point is, for compiled code: a letter, a digit, of which case.
+"""Characters: the class of a code point, in compiled code: letter, digit, case.
 
 Written as ranges, so that it compiles to comparisons. A code point that Unicode does not have yet
 counts as a letter of its block.
@@ -12,7 +12,7 @@ from numba import njit
 
 @njit(cache=True, nogil=True)
 def is_letter(point: Any) -> Any:
-    """Whether a code point is part of words and no digit; marks on letters are letters."""
+    """Whether a code point is part of words and no digit; marks on letters count as letters."""
     if point < 0x80:
         return 0x41 <= point <= 0x5A or 0x61 <= point <= 0x7A
     return (
@@ -91,7 +91,7 @@ def is_capital(point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def lower(point: Any) -> Any:
-    """Return the small letter of a capital, any other code point as it is."""
+    """Return the small letter of a capital; other code points are returned as they are."""
     if point < 0x100:
         capital = 0x41 <= point <= 0x5A or (0xC0 <= point <= 0xDE and point != 0xD7)
         return point + np.uint32(32) if capital else point
@@ -162,7 +162,7 @@ def is_unspaced(point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def is_invisible(point: Any) -> Any:
-    """Whether a code point shows nothing and parts no words: soft hyphen, joiners, directions."""
+    """Whether a code point is invisible within words: soft hyphen, joiners, directions."""
     if point < 0x200B:
         return point == 0xAD or point == 0x61C
     return (

@@ -1,4 +1,4 @@
-"""Encoder: what turns texts into unit vectors; the one fitted here, or a model that is named.
+"""Encoder: turns texts into unit vectors; it is fitted here, or a model by name.
 
 ``st:NAME`` is a model of sentence-transformers (the paper's is NovaSearch/stella_en_400M_v5), on a
 GPU where there is one, and ``m2v:NAME`` one of model2vec; NAME is a folder or a name on the Hub.
@@ -23,9 +23,9 @@ FITTED = "tfidf"
 _LIBRARIES = {"st": "sentence_transformers", "m2v": "model2vec"}
 _BATCH = 64
 _LARGE = 1e9
-"""No number of a fitted encoder is near this."""
+"""Numbers of a fitted encoder are far below this."""
 _HEAD = 8_000
-"""Characters of a text that a model gets; it cuts by its own tokens below that."""
+"""Characters of a text that a model gets; the model cuts further by its own tokens."""
 
 
 class Encoder(Protocol):
@@ -42,7 +42,7 @@ class _Model:
         self._encode = encode
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed ``texts``: float32 ``[n, dims]`` of length 1; what is no number becomes zeros."""
+        """Embed ``texts``: float32 ``[n, dims]`` of length 1; vectors with NaN become zeros."""
         vectors = np.asarray(self._encode([text[:_HEAD] for text in texts]), np.float32)
         usable = np.isfinite(vectors).all(axis=1, keepdims=True)
         return unit_length(np.where(usable, vectors, np.float32(0)))
@@ -83,7 +83,7 @@ def read_vectors(partition: Partition, rows: Any) -> NDArray[np.float32]:
 
 
 def read_encoder(path: Path) -> tuple[Encoder | None, NDArray[np.float32]]:
-    """Read the encoder and the centroids that lie in ``path``; None: the corpus brings vectors."""
+    """Read the encoder and the centroids from ``path``; None: the corpus brings vectors."""
     with reading(path, "model of a build"), np.load(path, allow_pickle=False) as model:
         name = str(model["embed"])
         if name == FITTED:
@@ -97,7 +97,7 @@ def read_encoder(path: Path) -> tuple[Encoder | None, NDArray[np.float32]]:
 
 
 def read_language_means(path: Path, dims: int) -> LanguageMeans:
-    """Read what the encoder that lies in ``path`` takes off vectors of ``dims`` numbers."""
+    """Read the language means of the encoder in ``path``, for vectors of ``dims`` numbers."""
     with reading(path, "model of a build"), np.load(path, allow_pickle=False) as model:
         means = LanguageMeans.from_arrays(model)
         if means.offsets is not None:

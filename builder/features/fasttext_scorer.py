@@ -1,4 +1,4 @@
-"""Classifier: a fastText model that scores documents, as those do that CLIMB prunes by.
+"""fastText scorer: scores documents by a fastText model, like those that CLIMB prunes by.
 
 Its labels are numbers, ``__label__0`` to ``__label__5`` say, and the likeliest is the score. Text
 is made ready as NVIDIA's recipe does (NVIDIA-NeMo/Curator, nemotron-climb-data-curation): small
@@ -21,7 +21,7 @@ _MARKS = re.compile(r"([.!?,'/()])")
 
 
 def classify(place: str, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Score ``texts`` by the model that lies at ``place``: float32 ``[n]``.
+    """Score ``texts`` by the model in the file ``place``: float32 ``[n]``.
 
     Raises:
         InvalidDataError: There is no such model, or its labels are no numbers.
@@ -29,14 +29,14 @@ def classify(place: str, texts: Sequence[str]) -> NDArray[np.float32]:
     """
     model = _load(place)
     predictions = [model.predict(prepared(text))[0] for text in texts]
-    # Of a text without a word that the model knows, it says nothing: the lowest score.
+    # For a text without a known word the model returns no label: that is the lowest score.
     return np.array(
         [_number(labels[0], place) if labels else 0.0 for labels in predictions], np.float32
     )
 
 
 def prepared(text: str) -> str:
-    """Write ``text`` as the classifiers read it.
+    """Return ``text`` in the form that the classifiers were trained on.
 
     >>> prepared("So (it) ends. Yes!")
     'so ( it ) ends . yes !'

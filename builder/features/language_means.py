@@ -1,4 +1,4 @@
-"""LanguageMeans: what the vectors of a language have in common, taken off them.
+"""LanguageMeans: the mean vector of each language, which is subtracted from its documents.
 
 Words tell languages apart before they tell topics apart, so without this the clusters of a corpus
 in several languages are its languages.
@@ -16,16 +16,16 @@ from .languages import CODE, UNDETERMINED
 from .tfidf import unit_length
 
 _LEAST = 30
-"""Documents of a language in the sample from which its mean is believed."""
+"""Least number of documents of a language in the sample for a mean of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageMeans:
-    """How far the mean of each language lies from that of all."""
+    """Difference between the mean of each language and the mean of all."""
 
     languages: tuple[str, ...] = ()
     offsets: NDArray[np.float32] | None = None
-    """``[len(languages), dims]``; None: nothing is taken off."""
+    """Differences, ``[len(languages), dims]``; None: nothing is subtracted."""
 
     @classmethod
     def fit(cls, vectors: NDArray[np.float32], languages: Sequence[str]) -> Self:
@@ -43,7 +43,7 @@ class LanguageMeans:
         return cls(tuple(names), (means - whole).astype(np.float32))
 
     def centre(self, vectors: NDArray[np.float32], languages: Sequence[str]) -> NDArray[np.float32]:
-        """Take the means off ``vectors``, ``[n, dims]`` of length 1 or 0; their length stays."""
+        """Subtract the means from ``vectors``, ``[n, dims]`` of length 1 or 0; lengths stay."""
         if self.offsets is None or not len(vectors):
             return vectors
         nothing = np.zeros_like(self.offsets[:1])
@@ -60,7 +60,7 @@ class LanguageMeans:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
-        """Read what `to_arrays` gave; a model of before has none."""
+        """Read the arrays of `to_arrays`; a model of an earlier version has none."""
         if "offsets" not in arrays:
             return cls()
         return cls(tuple(map(str, arrays["languages"].tolist())), arrays["offsets"])

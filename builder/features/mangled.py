@@ -1,10 +1,10 @@
-"""Mangled: UTF-8 that was read in another encoding, and characters that could not be read."""
+"""Mangled text: UTF-8 that was read in another encoding, and characters that could not be read."""
 
 import re
 
 
 def _decode(first: int, last: int, *encodings: str) -> str:
-    """Return what bytes are in ``encodings``, as a class of a pattern."""
+    """Return a character class for what bytes become in ``encodings``."""
     read = {bytes([byte]).decode(e, "ignore") for byte in range(first, last + 1) for e in encodings}
     return f"[{''.join(sorted(map(re.escape, read)))}]"
 
@@ -15,14 +15,14 @@ _SEQUENCES = re.compile(
     f"{_decode(0xC2, 0xDF, *_LATIN)}{_CONTINUED}"
     f"|{_decode(0xE0, 0xEF, *_LATIN)}{_CONTINUED}{{2}}"
     f"|{_decode(0xF0, 0xF4, *_LATIN)}{_CONTINUED}{{3}}"
-    # Letters of Cyrillic begin with 0xD0 or 0xD1; one such pair alone may be two letters.
+    # Cyrillic letters begin with 0xD0 or 0xD1; a single such pair may be two letters.
     f"|(?:{_decode(0xD0, 0xD1, *_CYRILLIC)}{_decode(0x80, 0xBF, *_CYRILLIC)}){{2,}}"
     "|\ufffd"
 )
 
 
 def count_mangled(text: str) -> int:
-    r"""Count the characters of ``text`` that were letters in UTF-8 before it was misread.
+    r"""Count the characters of ``text`` that were parts of UTF-8 letters before they were misread.
 
     >>> count_mangled("caf\xc3\xa9"), count_mangled("caf\xe9")
     (2, 0)

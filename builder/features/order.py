@@ -1,4 +1,4 @@
-"""Order: whether words and letters follow each other as in a language, or as by chance.
+"""Order: whether words and letters follow each other as in text, or at random.
 
 In a text of a language some runs of words and letters come again and again, and hardly any of them
 backward: "of the", never "the of". In shuffled text both come equally often. And where letters have
@@ -17,7 +17,7 @@ from .words import LETTERS, UNSPACED
 
 @njit(cache=True, nogil=True)
 def count_word_order(points: Any, words: Any) -> Any:
-    """Count words with one space between; their pairs that come again; those that come backward.
+    """Count words one space apart, their pairs that repeat, and those that repeat backward.
 
     Characters of scripts without spaces are no words; `count_character_order` counts them.
     """
@@ -26,7 +26,7 @@ def count_word_order(points: Any, words: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def count_character_order(points: Any, words: Any) -> Any:
-    """Do as `count_word_order` with characters of scripts without spaces, side by side."""
+    """Like `count_word_order`, for neighbouring characters of scripts without spaces."""
     return _count_pair_order(points, words, False)
 
 
@@ -52,7 +52,7 @@ def _count_pair_order(points: Any, words: Any, spaced: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def count_sentence_starts(points: Any) -> Any:
-    """Count sentences that begin with a small letter, and with a capital, after one on the line.
+    """Count sentences after another on a line that begin with a small letter, and with a capital.
 
     A word of one letter before the stop is an initial, and ends no sentence. Letters of scripts
     without case count as neither.
@@ -77,7 +77,7 @@ def _has_case(point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def count_letter_order(points: Any) -> Any:
-    """Count the runs of three letters that come again, and those that come backward too.
+    """Count the runs of three letters that repeat, and those that also occur backward.
 
     Where a word begins or ends counts as a letter.
     """
@@ -96,7 +96,7 @@ def count_letter_order(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _count_again(forward: Any, backward: Any) -> Any:
-    """Count those of ``forward`` that stand there twice, and those of ``backward`` among them."""
+    """Count those of ``forward`` that occur twice, and of these, those of ``backward``."""
     size = 16
     while size < 2 * len(forward):
         size *= 2
@@ -115,7 +115,7 @@ def _count_again(forward: Any, backward: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _slot(slots: Any, value: Any) -> Any:
-    """Find the slot that holds ``value``, or the empty one where it belongs."""
+    """Return the slot of ``value``, or the empty slot where it belongs."""
     last = np.uint64(len(slots) - 1)
     at = value & last
     while slots[at] and slots[at] != value:

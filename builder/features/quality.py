@@ -1,4 +1,4 @@
-"""Four quality scores of a document, 0 to 5, higher is better, by counting; no model is needed.
+"""Quality: four scores of a document by counting, 0 to 5, higher is better; no model is needed.
 
 CLIMB scores with fastText models (arXiv 2504.13161, section 3.1). These stand-ins look at the first
 `HEAD` characters and take off for what junk has and good text lacks:
@@ -73,7 +73,7 @@ _SETS = (
 
 
 def _table(hashes: Iterable[tuple[int, int]]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Sort (hash, number of the set) to hashes and the bits of all sets that each is in."""
+    """Sort (hash, number of the set) to hashes, and bits of all sets that a hash is in."""
     sets: dict[int, int] = {}
     for value, number in hashes:
         sets[value] = sets.get(value, 0) | 1 << number
@@ -102,9 +102,9 @@ COUNTS = (
 
 
 ENGLISH = "en"
-"""The language whose words are known."""
+"""The language whose words are in the lists."""
 _USUAL = 0.5
-"""What stands for words that explain, where they are not known."""
+"""Share of words that explain, assumed for languages without a word list."""
 
 
 def score_documents(texts: Sequence[str], languages: Sequence[str]) -> NDArray[np.float32]:
@@ -114,7 +114,7 @@ def score_documents(texts: Sequence[str], languages: Sequence[str]) -> NDArray[n
 
 
 def count_text(text: str) -> NDArray[np.float64]:
-    """Count what scores are made of: float64 ``[len(COUNTS)]``."""
+    """Count the features that scores are made of: float64 ``[len(COUNTS)]``."""
     head = text[:HEAD]
     points = code_points(head)
     words = find_words(points)
@@ -127,7 +127,7 @@ _MANGLED = COUNTS.index("mangled")
 
 
 def score_counts(counts: NDArray[np.float64], languages: NDArray[np.str_]) -> NDArray[np.float32]:
-    """Score documents by what was counted in them, float64 ``[n, len(COUNTS)]``."""
+    """Score documents by their counts, float64 ``[n, len(COUNTS)]``."""
     c = dict(zip(COUNTS, np.maximum(counts.T, 0), strict=True))
     english, code = languages == ENGLISH, languages == CODE
     n = np.maximum(c["words"], 1)
@@ -154,7 +154,7 @@ def score_counts(counts: NDArray[np.float64], languages: NDArray[np.str_]) -> ND
 def _losses(
     counts: NDArray[np.float64], english: NDArray[np.bool_], code: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], ...]:
-    """What each fault takes off the overall score: parts of it, ``[n]`` each."""
+    """Return what each fault subtracts from the overall score, as fractions, ``[n]`` each."""
     c = dict(zip(COUNTS, np.maximum(counts.T, 0), strict=True))
     n = np.maximum(c["words"], 1)
     lines = np.maximum(c["lines"], 1)
@@ -165,10 +165,10 @@ def _losses(
         _ramp(c["mangled"] / length, 0.004, 0.02),
         _ramp(c["long"] / length, 0.10, 0.50),
         _ramp(np.maximum(n, solid / 6), 60, 25) * 0.95,
-        # Code repeats itself more than prose does, and other languages are less known than English.
+        # Code repeats itself more than prose, and words of other languages are not in the lists.
         _ramp(c["repeats"] / n, np.where(code, 0.5, 0.3), np.where(code, 0.85, 0.7)),
         _ramp(c["again"] / lines, np.where(english, 0.25, 0.45), np.where(english, 0.8, 0.95)),
-        # Dialogues say up to .25 of themselves again, pages of notices .25 and more.
+        # Dialogues repeat up to .25 of their letters, pages of notices .25 and more.
         _ramp(c["sentences"] / np.maximum(c["letters"], 1), 0.20, 0.28) * ~code,
         _ramp(c["distinct"] / n**0.65, 2.0, 1.55) * ~code * ~english,
         _disorder(counts) * ~code,
@@ -183,7 +183,7 @@ def _losses(
 
 
 def _disorder(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What words or letters in an order as by chance take off: parts of the score, ``[n]``.
+    """Return what random order of words or letters subtracts from the score, as fractions, ``[n]``.
 
     By chance, runs come again backward as often as forward. Of three letters, .45 to .95 of those
     that come again do so in one direction alone, of 400 words in order some 50 pairs, and of pairs
@@ -203,7 +203,7 @@ def _disorder(counts: NDArray[np.float64]) -> NDArray[np.float64]:
         _ramp(c["small_starts"] / np.maximum(starts, 1), 0.4, 0.7)
         * _ramp(starts, 2, 4)
         * _ramp(one_way, 0.05, 0.02)
-        # Some write without capitals.
+        # Some texts have no capitals.
         * _ramp(c["capitals"] / np.maximum(c["letters"], 1), 0.01, 0.02)
     )
     return np.maximum(np.maximum(by_words, by_characters), np.maximum(by_letters, by_sentences))
@@ -216,17 +216,8 @@ def _ramp(value: NDArray[np.float64], start: Any, end: Any) -> NDArray[np.float6
 
 
 @njit(cache=True, nogil=True)
-def _count(
-    points: Any,
-    segments: Any,
-    joined: Any,
-    words: Any,
-    word_sets: Any,
-    phrases: Any,
-    phrase_sets: Any,
-) -> Any:
-    """Count as `COUNTS` says; words are those of letters alone, unless they are jumbled."""
-    hashes, begins, ends, shapes = segments
+def _count_characters(points: Any) -> Any:
+    """Count characters by kind, those of words of more than 30, and exclamation marks."""
     solid = letters = digits = capitals = long = bangs = 0
     run = 0
     linked = False
@@ -237,7 +228,7 @@ def _count(
         letters += is_letter(point)
         digits += is_digit(point)
         capitals += is_capital(point)
-        # Where a link leads to, between "](" and ")", is no text.
+        # The target of a link, between "](" and ")", is no text.
         linked = (linked and point > 0x20 and point != 0x29) or (before == 0x5D and point == 0x28)
         before = point
         if point <= 0x20 or linked or is_unspaced(point):
@@ -245,8 +236,13 @@ def _count(
             run = 0
         else:
             run += 1
-    long += run * (run > 30)
+    return solid, letters, digits, capitals, long + run * (run > 30), bangs
 
+
+@njit(cache=True, nogil=True)
+def _count_words(points: Any, segments: Any, joined: Any, words: Any, word_sets: Any) -> Any:
+    """Return the words of letters alone, as ``joined`` hashes, and the counts of words."""
+    hashes, begins, ends, shapes = segments
     plain = np.empty(len(hashes), np.uint64)
     n = shouted = jumbled = common = explain = sell = shout = joints = disorder = 0
     preceding, last = 0, -2
@@ -260,7 +256,7 @@ def _count(
         n += 1
         shouted += ends[i] - begins[i] > 1 and (shape & CAPITALS) > 0
         sets = _sets_of(hashes[i], words, word_sets)
-        # Only with one space between do two words follow each other.
+        # Two words follow each other only with a single space between them.
         follows = last == i - 1 and begins[i] == ends[last] + 1 and points[ends[last]] <= 0x20
         if follows:
             article, preposition = preceding & 1 and sets & 4, preceding & 2 and sets & 8
@@ -272,8 +268,24 @@ def _count(
             sell += (sets & 64) > 0
             shout += (sets & 128) > 0
         preceding, last = sets, i
-    plain = plain[:n]
+    return plain[:n], (shouted, jumbled, common, explain, sell, shout, joints, disorder)
 
+
+@njit(cache=True, nogil=True)
+def _count(
+    points: Any,
+    segments: Any,
+    joined: Any,
+    words: Any,
+    word_sets: Any,
+    phrases: Any,
+    phrase_sets: Any,
+) -> Any:
+    """Count as `COUNTS` says; words are those of letters alone, unless they are jumbled."""
+    solid, letters, digits, capitals, long, bangs = _count_characters(points)
+    plain, counts = _count_words(points, segments, joined, words, word_sets)
+    shouted, jumbled, common, explain, sell, shout, joints, disorder = counts
+    n = len(plain)
     sell_phrases = terms = 0
     pairs = runs(plain, 2)
     for pair in pairs:
@@ -341,7 +353,7 @@ def _stands_alone(points: Any, begin: Any, end: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _count_lines(points: Any) -> Any:
-    """Count lines that are not blank, those that stood there before, fragments, and bullets.
+    """Count lines that are not blank, lines that repeat, fragments, and bullets.
 
     A fragment ends in a letter, has no colon, and the next line begins with a capital in the same
     column: so a list, but not prose that is wrapped, headings with blank lines around them, names
@@ -377,7 +389,7 @@ def _count_lines(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _distinct(hashes: Any) -> Any:
-    """Count different ``hashes``, and how often the most frequent stands there."""
+    """Count different ``hashes``, and how often the most frequent one occurs."""
     ordered = np.sort(hashes)
     different = most = same = 0
     for i in range(len(ordered)):
@@ -389,6 +401,6 @@ def _distinct(hashes: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _sets_of(value: Any, hashes: Any, sets: Any) -> Any:
-    """Bits of the sets that hold ``value``."""
+    """Return the bits of the sets that hold ``value``."""
     at = np.searchsorted(hashes, value)
     return np.int64(sets[at]) if at < len(hashes) and hashes[at] == value else np.int64(0)

@@ -1,10 +1,10 @@
-"""Scripts: which one a text is written in, by its letters, as ISO 15924 names it."""
+"""Scripts: the script of a text by its letters, with its ISO 15924 name."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 UNKNOWN = "Zyyy"
-"""The script of a text that has too few letters to say."""
+"""The script of a text with too few letters."""
 
 _RANGES = (
     "0041-005A Latn,0061-007A Latn,00C0-024F Latn,0370-03FF Grek,0400-052F Cyrl,0531-058F Armn,"
@@ -29,9 +29,9 @@ _NUMBER = np.array([_NAMES.index(name) for _, _, name in _PARTS])
 
 _LATIN = _NAMES.index("Latn")
 _LEAST = 20
-"""Letters of a text whose script is named."""
+"""Least number of letters for a script."""
 _BESIDE_LATIN = 0.15
-"""Part of the letters that makes a script that of the text: names, terms and code are in Latin."""
+"""Least part of the letters for the script of a text; names, terms and code are in Latin."""
 _SIMPLIFIED = frozenset("这们个来为说时会国对发经开现还动过学进种样点关应从两长问无实机东车见")
 _TRADITIONAL = frozenset("這們個來為說時會國對發經開現還動過學進種樣點關應從兩長問無實機東車見")
 
@@ -60,7 +60,7 @@ def script_of(text: str) -> str:
 
 
 def count_scripts(text: str) -> NDArray[np.int64]:
-    """Count the letters of each script that has a name here."""
+    """Count the letters of each script in this list."""
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     at = np.searchsorted(_BEGINS, points, side="right") - 1
     inside = (at >= 0) & (points <= _ENDS[at])

@@ -1,4 +1,4 @@
-"""Sentences: how much of a text says again what it has said, in another place.
+"""Sentences: how much of a text repeats earlier sentences of it.
 
 Boilerplate does: a page holds the same notices more than once, in any order, so that neither its
 lines nor long runs of its words need come again. A refrain is a line of its own, and so are the
@@ -18,7 +18,7 @@ _LEAST = 6
 
 @njit(cache=True, nogil=True)
 def count_repeated_sentences(points: Any) -> Any:
-    """Count the letters of sentences that stood before, in lines of two sentences and more.
+    """Count the letters of sentences that occurred before, in lines of two sentences and more.
 
     A sentence ends with a full stop, ! or ?, of any script that has them; case and what is no
     letter make no difference. One sentence alone that comes again is no boilerplate.
@@ -48,7 +48,7 @@ def count_repeated_sentences(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _ends_sentence(point: Any, after: Any) -> Any:
-    """Whether a code point ends a sentence, with ``after`` behind it."""
+    """Whether a code point ends a sentence if ``after`` follows it."""
     if point == 0x2E or point == 0x21 or point == 0x3F:
         return after <= 0x20
     return (
@@ -64,7 +64,7 @@ def _ends_sentence(point: Any, after: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _sum_repeated(hashes: Any, sizes: Any) -> Any:
-    """Sum up ``sizes`` but for the first of each of ``hashes``; 0 if one alone comes again."""
+    """Sum ``sizes`` of all but the first of equal ``hashes``; 0 if only one hash repeats."""
     order = np.argsort(hashes)
     repeated = different = last = 0
     for i in range(1, len(order)):

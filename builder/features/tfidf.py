@@ -1,4 +1,4 @@
-"""TfidfEncoder: texts to unit vectors, without a model to download.
+"""TfidfEncoder: turns texts into unit vectors, without a model to download.
 
 TF-IDF of hashed words and marks, then a truncated SVD (latent semantic analysis), both fitted on a
 sample. Marks count because brackets and colons tell code, tables and prose apart; of a number, only
@@ -43,7 +43,7 @@ class TfidfEncoder:
         idf = (np.log((1 + len(texts)) / (1 + frequency)) + 1).astype(np.float32)
         weighted = _weigh(counts, idf)
         dims = min(dims, min(weighted.shape) - 1)
-        # One thread: with another number of them sums are rounded differently.
+        # One thread: with another number of threads, sums are rounded differently.
         with threadpool_limits(1, "blas"):
             _, _, components = randomized_svd(weighted, dims, n_iter=4, random_state=seed)
         return cls(idf, np.ascontiguousarray(components.T, np.float32))
@@ -76,7 +76,7 @@ def _count(texts: Sequence[str]) -> Any:
 
 @njit(cache=True, nogil=True)
 def _count_features(points: Any, hashes: Any, begins: Any, ends: Any, shapes: Any) -> Any:
-    """Count words of two characters or more, and marks: features int32, float32 ``[m]``.
+    """Count words of two characters or more, and marks: features int32, counts float32 ``[m]``.
 
     Where a script has no spaces, pairs of characters are its words.
     """

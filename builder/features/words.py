@@ -1,4 +1,4 @@
-"""Words of a text, found by compiled code: what texts are compared, embedded and judged by.
+"""Words: compiled code that finds the words of a text, for comparing, embedding and scoring.
 
 The words are those of Unicode's segmentation (UAX 29), as far as it needs no dictionary: a word is
 a run of letters and digits, whatever its case; an apostrophe within joins. In scripts that put no
@@ -30,7 +30,7 @@ is one character of a script without spaces."""
 
 
 def fold(text: str) -> str:
-    r"""Fold what is written in several ways to one: NFKC.
+    r"""Fold characters that are written in several ways to one: NFKC.
 
     >>> fold("ﬁne cafe\u0301")
     'fine café'
@@ -70,7 +70,7 @@ def find_words(points: Any) -> Any:
             value, shape, at = _mix(_START, point), LETTERS | UNSPACED, at + 1
         else:
             value, shape, at = _read_word(points, at)
-        # FNV leaves its high bits nearly alone in short words.
+        # FNV leaves the high bits of short words almost unchanged.
         hashes[count] = (value ^ (value >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
         begins[count], ends[count], shapes[count] = begin, at, shape
         count += 1
@@ -87,7 +87,7 @@ def _mix(value: Any, point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _read_word(points: Any, begin: Any) -> Any:
-    """Read the word that begins at ``begin``: its value, its shape and where it ends."""
+    """Read the word that begins at ``begin``: its hash, its shape and its end."""
     value, shape, at = _START, CAPITALS, begin
     while at < len(points):
         point = points[at]
@@ -115,14 +115,14 @@ def _read_word(points: Any, begin: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _joins(points: Any, at: Any) -> Any:
-    """Whether an apostrophe between letters stands at ``at``."""
+    """Whether an apostrophe between letters is at ``at``."""
     mark = points[at] == 0x27 or points[at] == 0x2019
     return mark and at + 1 < len(points) and is_letter(points[at - 1]) and is_letter(points[at + 1])
 
 
 @njit(cache=True, nogil=True)
 def join_characters(hashes: Any, begins: Any, ends: Any, shapes: Any) -> Any:
-    """Join each character of a script without spaces with the one that follows it at once.
+    """Join each character of a script without spaces with the character right after it.
 
     So that pairs of characters stand where other scripts have words: hashes uint64 ``[w]``.
     """
@@ -155,6 +155,6 @@ def _is_small(one: Any, other: Any) -> Any:
 
 
 def opening(text: str, most: int = 300) -> str:
-    """Return how ``text`` begins, in at most ``most`` characters, on one line."""
+    """Return the beginning of ``text``, at most ``most`` characters, on one line."""
     line = " ".join(text[: 4 * most].split())
     return line if len(line) <= most else line[: most - 1] + "…"

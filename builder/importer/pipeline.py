@@ -109,7 +109,7 @@ def import_corpus(
 
 
 def _finished_plan(out: Path) -> object | None:
-    """Plan of the import that ``out`` holds whole; None: it holds none."""
+    """Return the plan of the finished import in ``out``; None: there is none."""
     return Manifest.load(out).provenance if (out / MANIFEST).exists() else None
 
 
@@ -249,7 +249,7 @@ def _micro(labels: Sequence[str]) -> list[int]:
 
 
 def _say_losses(report: IntakeReport) -> None:
-    """Say how many documents were read, and what was left out."""
+    """Log how many documents were read, and what was left out."""
     logger.info(f"  took {report.documents:,} documents of {len(report.clusters)} clusters")
     first = {row["reason"]: row["origin"] for row in reversed(report.listed)}
     for reason, count in report.bad.most_common():
@@ -264,7 +264,7 @@ def _say_losses(report: IntakeReport) -> None:
 
 
 def _say_names(names: Mapping[str, str]) -> None:
-    """Say how many clusters have another name than their label."""
+    """Log how many clusters have another name than their label."""
     others = [(label, name) for label, name in names.items() if name != label]
     if others and not all(re.fullmatch("c[0-9]+", name) for name in names.values()):
         label, name = others[0]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.ward import Micros, merge_clusters
-from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.corpus.partition import ArrayName, Partition
 from climbstream.builder.corpus.sample import in_languages
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.settings import CONTAMINATED, EVERY, SCORES, BuildSettings
@@ -241,7 +241,13 @@ def _write_clusters(selection: Selection, clusters: ClusterMap) -> None:
 
 
 def _drop_repeated(
-    selection: Selection, stage: str, hashes: str, reason: str, seen: Seen, *, apart: bool = False
+    selection: Selection,
+    stage: str,
+    hashes: ArrayName,
+    reason: str,
+    seen: Seen,
+    *,
+    apart: bool = False,
 ) -> None:
     """Drop each document with ``hashes`` that one before it has, of those that are left.
 
@@ -295,7 +301,10 @@ def micros_of(selection: Selection, count: int) -> Micros:
 
 
 def _means(
-    selection: Selection, name: str, count: int, few: dict[tuple[str, str], int] | None = None
+    selection: Selection,
+    name: ArrayName,
+    count: int,
+    few: dict[tuple[str, str], int] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Documents of each micro-cluster that are left, ``[M]``, and means of an array, ``[M, k]``.
 

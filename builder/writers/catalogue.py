@@ -22,7 +22,7 @@ from climbstream.builder.settings import CONTAMINATED, SCORES
 from climbstream.loader.core.engines.engine import Engine, run_stage
 from climbstream.loader.core.files import atomic_path
 from climbstream.loader.formats.catalogue import read_parquet
-from climbstream.loader.formats.manifest import DOCUMENTS, HELDOUT
+from climbstream.loader.formats.manifest import HELDOUT, part_name
 
 from .shards import WrittenCluster
 
@@ -109,7 +109,7 @@ def _plan(
         served += counts
         yield PartTask(
             partition=partition,
-            path=out / DOCUMENTS / f"part-{first + part:05d}.parquet",
+            path=out / part_name(first + part),
             why=why,
             reasons=tuple(selection.reasons),
             places=places,
@@ -205,7 +205,7 @@ def read_seen(engine: Engine, out: Path, parts: int, work: Path | None) -> Seen:
 
     ``work`` is the folder for their signatures; None: signatures are not needed.
     """
-    paths = [out / DOCUMENTS / f"part-{part:05d}.parquet" for part in range(parts)]
+    paths = [out / part_name(part) for part in range(parts)]
 
     def read(name: str) -> Iterator[NDArray[np.uint64]]:
         for path in paths:

@@ -63,7 +63,7 @@ class Encoder(Protocol):
 
 
 class ReferenceEncoder:
-    """Encodes by `tokenizers`, with any tokenizer, which is its own from now on; in one thread."""
+    """Encodes with `tokenizers` in one thread; takes any tokenizer, which it owns from then on."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         # One process a core encodes; an answer that the user gave before stands.
@@ -153,8 +153,8 @@ def installed_version() -> str:
 def open_encoder(tokenizer: Tokenizer, fastokens: str) -> Encoder:
     """Open the encoder of one process.
 
-    That is `fastokens` if it has the version that was compared, ``fastokens``. Machines of a
-    cluster may have others, or none; `tokenizers` gives the same ids there.
+    It is `fastokens` if the installed version is ``fastokens``, the one that was compared. Other
+    machines of a cluster may have another version or none: there `tokenizers` gives the same ids.
     """
     reference = ReferenceEncoder(tokenizer)
     if not fastokens or installed_version() != fastokens:
@@ -167,7 +167,7 @@ def open_encoder(tokenizer: Tokenizer, fastokens: str) -> Encoder:
 
 
 def compare_encoders(tokenizer: Tokenizer, texts: Sequence[str]) -> str:
-    """Say why `fastokens` cannot stand for `tokenizers`; empty: it gives the same ids."""
+    """Return why `fastokens` cannot replace `tokenizers`; empty: it gives the same ids."""
     fast = _open_fast(tokenizer)
     if isinstance(fast, str):
         return fast
@@ -175,7 +175,7 @@ def compare_encoders(tokenizer: Tokenizer, texts: Sequence[str]) -> str:
 
 
 def _open_fast(tokenizer: Tokenizer) -> Encoder | str:
-    """Open `fastokens`, or say why that cannot be: a panic in Rust is no `Exception`."""
+    """Open `fastokens`, or return why that fails as text; a panic in Rust is no `Exception`."""
     try:
         return FastEncoder(tokenizer)
     except (KeyboardInterrupt, SystemExit):
@@ -185,7 +185,7 @@ def _open_fast(tokenizer: Tokenizer) -> Encoder | str:
 
 
 def find_difference(fast: Encoder, reference: Encoder, texts: Sequence[str]) -> str:
-    """Say where the ids of two encoders first differ, or that one fails; empty: neither."""
+    """Return where ids of two encoders first differ, or which one fails; empty: they agree."""
     for first in range(0, len(texts), _BATCH):
         batch = texts[first : first + _BATCH]
         tokens = _attempt(fast, batch)
@@ -199,7 +199,7 @@ def find_difference(fast: Encoder, reference: Encoder, texts: Sequence[str]) -> 
 
 
 def _attempt(encoder: Encoder, texts: Sequence[str]) -> Tokens | str:
-    """Encode ``texts``, or say what went wrong: a panic in Rust is no `Exception`."""
+    """Encode ``texts``, or return the error as text; a panic in Rust is no `Exception`."""
     try:
         return encoder.encode(texts)
     except (KeyboardInterrupt, SystemExit):
@@ -209,7 +209,7 @@ def _attempt(encoder: Encoder, texts: Sequence[str]) -> Tokens | str:
 
 
 def _first_difference(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> str:
-    """Say at which token ``one``, of `fastokens`, leaves ``other``."""
+    """Return at which token ``one``, of `fastokens`, first differs from ``other``."""
     least = min(len(one), len(other))
     differ = np.flatnonzero(one[:least] != other[:least])
     at = int(differ[0]) if len(differ) else least
@@ -218,5 +218,5 @@ def _first_difference(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> str
 
 
 def _show(text: str) -> str:
-    """Show how a text begins, and how long it is."""
+    """Return the beginning of a text, and its length."""
     return f"{text[:_SHOWN]!r} ({len(text):,} characters)"

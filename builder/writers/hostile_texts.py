@@ -1,4 +1,4 @@
-"""Hostile texts: where two encoders of the same tokenizer would differ, if they do.
+"""Hostile texts: if two encoders of one tokenizer differ anywhere, they do on these texts.
 
 They are the same in every build, but for the names of the tokenizer's own tokens.
 """
@@ -66,18 +66,18 @@ _RUNS = (
     "ก",
     "🙂",
 )
-"""What long texts repeat, up to `_RUN` characters."""
+"""Units that long texts repeat, up to `_RUN` characters."""
 _RUN = 5_000
 _LONGEST = 1_000_000
 """Characters of the longest text, all the same."""
 _BLOCK = 50
 """Characters that stand together in a text of all scripts."""
 _NAMES = 100
-"""Tokens of the tokenizer that documents speak of."""
+"""Number of the tokenizer's own tokens whose names stand in texts."""
 
 
 def hostile_texts(tokenizer: Tokenizer) -> list[str]:
-    """Return texts of all kinds; those of the end speak of tokens of ``tokenizer``."""
+    """Return texts of all kinds; the last ones hold names of tokens of ``tokenizer``."""
     runs = [run * (_RUN // len(run)) for run in _RUNS]
     nested = ["(" * _RUN + ")" * _RUN, "x" + " " * _RUN + "y", "word " * _RUN]
     joined = [one + other for one, other in product(_MARKS[:20], repeat=2)]
@@ -90,7 +90,8 @@ def _all_scripts() -> list[str]:
     """Return texts of characters of every script: in a row, and between letters and spaces."""
     texts = []
     for first in range(0, sys.maxunicode + 1, _BLOCK):
-        # Ideographs, syllables and what no script uses are many and alike: a part of them will do.
+        # There are many ideographs, syllables and unassigned characters, all alike: some are
+        # enough.
         if first >= 0x3400 and first // _BLOCK % 32:
             continue
         block = [chr(c) for c in range(first, first + _BLOCK) if not 0xD800 <= c < 0xE000]

@@ -88,7 +88,7 @@ def tokenize_partition(task: TokenTask) -> int:
 
 
 def _tokenize_without(task: TokenTask, _: ClimbError) -> int:
-    """Tokenise a partition on which processes hung or ended: here, and without `fastokens`."""
+    """Tokenise, in this process without `fastokens`, a partition on which processes failed."""
     return tokenize_partition(replace(task, fastokens=""))
 
 
@@ -100,10 +100,10 @@ def _load(path: str, _changed: int, fastokens: str) -> tuple[Encoder, str]:
 
 
 def _choose_encoder(engine: Engine, partitions: Sequence[Partition], tokenizer: Path) -> str:
-    """Return the version of `fastokens` if it gives the same ids as `tokenizers`, else nothing.
+    """Return the version of `fastokens` if it gives the same ids as `tokenizers`, else "".
 
-    Both encode texts of ``partitions`` and hostile ones, in a process of the engine. The answer
-    stands for all processes, and whatever it is, the tokens are the same.
+    Both encode texts of ``partitions`` and hostile texts, in a process of the engine. The result
+    holds for all processes. The tokens are the same in either case.
     """
     version = installed_version()
     if os.environ.get(SWITCH) == "0":
@@ -133,14 +133,14 @@ class _CompareTask:
 
 
 def _compare(task: _CompareTask) -> str:
-    """Do `compare_encoders` with a sample of the corpus, and hostile texts."""
+    """Run `compare_encoders` on a sample of the corpus and on hostile texts."""
     tokenizer = Tokenizer.from_file(str(task.tokenizer))
     sample = [*_sample(task.partitions), *hostile_texts(tokenizer)]
     return compare_encoders(tokenizer, sample)
 
 
 def _sample(partitions: Sequence[Partition]) -> Iterator[str]:
-    """Give texts of all ``partitions``, `_COMPARED` characters together."""
+    """Yield texts of all ``partitions``, `_COMPARED` characters together."""
     for partition in partitions:
         left = _COMPARED // len(partitions)
         for text in partition.columns("text")["text"]:

@@ -39,13 +39,13 @@ def read_task(name: str) -> list[Question]:
     if Path(name).suffix in _FILES:
         if not Path(name).is_file():
             raise UsageError(f"lm-eval={name}: there is no such file")
-        return _questions(name, _load(name, known=False))
+        return _questions(name, _load(name, bundled=False))
     if not name.replace("-", "").replace("_", "").isalnum():
         raise UsageError(f"lm-eval={name}: name a task as the harness does, or a .yaml file of one")
     kept = default_cache() / "tasks" / f"{name}-{release}.json"
     if not kept.exists():
         logger.info(f"lm-eval={name}: reading the task, which takes half a minute the first time")
-        write_json(kept, [q.to_json() for q in _questions(name, _load(name, known=True))])
+        write_json(kept, [q.to_json() for q in _questions(name, _load(name, bundled=True))])
     return _read_kept(kept)
 
 
@@ -68,12 +68,12 @@ def _read_kept(path: Path) -> list[Question]:
     ]
 
 
-def _load(name: str, *, known: bool) -> Any:
-    """Load one task; ``known``: it is one that comes with lm-eval."""
+def _load(name: str, *, bundled: bool) -> Any:
+    """Load one task; ``bundled``: it is one that comes with lm-eval."""
     from lm_eval.tasks import TaskManager  # noqa: PLC0415 - an extra, of several seconds
 
-    manager = TaskManager(include_defaults=known)
-    if known and name not in manager.all_tasks:
+    manager = TaskManager(include_defaults=bundled)
+    if bundled and name not in manager.all_tasks:
         raise UsageError(f"lm-eval has no task {name!r}; lm-eval ls tasks lists those there are")
     try:
         tasks = list(manager.load(name)["tasks"].values())

@@ -67,10 +67,10 @@ class NgramLoss:
     def _bits(self, weights: Floats) -> Floats:
         shares = weights.astype(np.float32) @ self._rates
         one, before, two, before_two, three = (shares[:, ids] for ids in self._ngrams)
-        known = (one + _UNSEEN) / (1 + _UNSEEN * self._vocab_size)
-        known = (two + _SHORTER * known) / (before + _SHORTER)
-        known = (three + _SHORTER * known) / (before_two + _SHORTER)
-        return np.asarray(-np.log2(known).mean(axis=1), np.float64)
+        likelihood = (one + _UNSEEN) / (1 + _UNSEEN * self._vocab_size)
+        likelihood = (two + _SHORTER * likelihood) / (before + _SHORTER)
+        likelihood = (three + _SHORTER * likelihood) / (before_two + _SHORTER)
+        return np.asarray(-np.log2(likelihood).mean(axis=1), np.float64)
 
 
 def ngram_losses(directory: Path, targets: Sequence[str], seq_len: int) -> dict[str, NgramLoss]:
@@ -86,8 +86,8 @@ def ngram_losses(directory: Path, targets: Sequence[str], seq_len: int) -> dict[
     for spec in targets:
         rows = lay_out(load_target(directory, spec), "validation", tokenizer, end, seq_len)
         keys.append(_keys_of(rows.inputs.numpy(), rows.targets.numpy(), spec))
-    found, places = np.unique(np.concatenate([k.ravel() for k in keys]), return_inverse=True)
-    rates = _count(shards, found, seq_len)
+    unique, places = np.unique(np.concatenate([k.ravel() for k in keys]), return_inverse=True)
+    rates = _count(shards, unique, seq_len)
     parts = np.split(places, np.cumsum([k.size for k in keys])[:-1])
     return {
         spec: NgramLoss(rates, part.reshape(k.shape), manifest.vocab_size)

@@ -87,9 +87,9 @@ def _items(directory: Path, spec: str, asked: str) -> list[Any]:
         documents = _heldout(directory)
         texts = [d.text for d in documents if getattr(d, kind) == name]
         if not texts:
-            there = sorted({getattr(d, kind) for d in documents} - {""})
+            others = sorted({getattr(d, kind) for d in documents} - {""})
             raise UsageError(
-                f"no held-out document has {kind} {name!r}; there are {', '.join(there) or 'none'}"
+                f"no held-out document has {kind} {name!r}; there are {', '.join(others) or 'none'}"
             )
         return texts
     if kind == "lm-eval" and name:

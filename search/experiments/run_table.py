@@ -125,19 +125,19 @@ def _places(
     sheets: Sequence[Sheet], domains: Sequence[str], targets: Sequence[str]
 ) -> dict[str, int]:
     """Return which of ``sheets`` has the scores of each target."""
-    there = [[head for head in sheet.heads if head not in domains] for sheet in sheets[:1]]
-    there += [[head for head in sheet.heads if head != _key(sheet)] for sheet in sheets[1:]]
+    columns = [[head for head in sheet.heads if head not in domains] for sheet in sheets[:1]]
+    columns += [[head for head in sheet.heads if head != _key(sheet)] for sheet in sheets[1:]]
     places = {}
     for target in targets:
         for number in reversed(range(len(sheets))):
-            if target in there[number]:
+            if target in columns[number]:
                 sheets[number].check_unique([target])
                 places[target] = number
                 break
     if missing := [target for target in targets if target not in places]:
         taken = [target for target in missing if target in domains]
         why = f" ({', '.join(taken)}: a weight, by --weights)" if taken else ""
-        heads = dict.fromkeys(head for heads in reversed(there) for head in heads)
+        heads = dict.fromkeys(head for heads in reversed(columns) for head in heads)
         raise UsageError(
             f"{sheets[-1].path} has no scores {', '.join(missing)}{why}; there are "
             f"{some_names(list(heads))}"
@@ -162,20 +162,23 @@ def _rows(
             yield number, [row]
         return
     first, second = sheets
-    here, there = _key(first), _key(second)
-    runs = list(_once(first, here, used[0], omissions))
-    scored = {second.cell(row, there): row for _, row in _once(second, there, used[1], omissions)}
-    names = {first.cell(row, here) for _, row in runs}
+    first_key, second_key = _key(first), _key(second)
+    runs = list(_once(first, first_key, used[0], omissions))
+    scored = {
+        second.cell(row, second_key): row
+        for _, row in _once(second, second_key, used[1], omissions)
+    }
+    names = {first.cell(row, first_key) for _, row in runs}
     if runs and scored and not names & scored.keys():
         raise InvalidDataError(
-            f"no {here} of {first.path} is a {there} of {second.path}; the first are "
-            f"{first.cell(runs[0][1], here)!r} and {next(iter(scored))!r}"
+            f"no {first_key} of {first.path} is a {second_key} of {second.path}; the first are "
+            f"{first.cell(runs[0][1], first_key)!r} and {next(iter(scored))!r}"
         )
     for name, row in scored.items():
         if name not in names:
             omissions.note(f"no weights in {first.path}", f"run {name!r}, {second.place(row)}")
     for number, row in runs:
-        yield number, [row, scored.get(first.cell(row, here))]
+        yield number, [row, scored.get(first.cell(row, first_key))]
 
 
 def _once(

@@ -35,9 +35,9 @@ def thompson_sample(
     et al. 2018, on parallel Thompson sampling). Returns ``[≤ size, K]``.
     """
     starts = np.concatenate([pool, tried])
-    found, _ = candidates.descend(forecast.total, starts, limits, rng, keep=HOPEFUL, steps=8)
+    optima, _ = candidates.descend(forecast.total, starts, limits, rng, keep=HOPEFUL, steps=8)
     best = pool[np.argsort(forecast.total(pool), kind="stable")[:HOPEFUL]]
-    hopeful = candidates.unmeasured(np.concatenate([found, best]), tried)
+    hopeful = candidates.unmeasured(np.concatenate([optima, best]), tried)
     chosen: list[int] = []
     for values in forecast.draw(hopeful, size, rng):
         values[chosen] = np.inf
@@ -62,8 +62,8 @@ def find_best(
     else:
         count = AVERAGED if preset.answer == "average" else 1
         best = pool[np.argsort(forecast.total(pool), kind="stable")[:count]]
-    found: Floats = limits.project(best.mean(axis=0, keepdims=True))[0]
-    return found
+    optimum: Floats = limits.project(best.mean(axis=0, keepdims=True))[0]
+    return optimum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

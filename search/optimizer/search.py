@@ -33,12 +33,12 @@ from .surrogate import Surrogate
 from .trials import Trial, TrialLog, read_outcome
 
 FEWEST = 8
-"""Scored trials below which nothing is fitted."""
+"""Number of scored trials below which no predictor is fitted."""
 
 _STARTS = 2_000
-"""Mixtures that each search of a bootstrap begins with."""
+"""Number of mixtures with which each search of a bootstrap begins."""
 _COPIES = 20
-"""Searches of the bootstrap that says how much of a gain is luck."""
+"""Number of searches of the bootstrap that tells how much of a gain is luck."""
 
 
 class Search:
@@ -128,7 +128,7 @@ class Search:
         self._features = dict(features or {})
         self.table: list[Skill] = []
         self._fitted: tuple[list[int], Surrogate] | None = None
-        """The last forecast, and the numbers of the trials that it was fitted to."""
+        """The last surrogate, and the numbers of the trials that it was fitted to."""
         self._copies: dict[tuple[Surrogate, int], Bootstrap] = {}
 
         self._seeds = range(seed + budget, seed + budget + confirm)
@@ -186,7 +186,7 @@ class Search:
         return trial
 
     def result(self) -> Answer:
-        """Conclude from the trials so far: see `choose_mixture`, and `confirm`.
+        """Choose a mixture by the trials so far: see `choose_mixture` and `confirm`.
 
         Raises:
             UsageError: No trial has scores yet.
@@ -318,7 +318,7 @@ class Search:
         ]
 
     def _anchors(self) -> list[Floats]:
-        """Return what every search measures first: the token shares, repeated, and uniform."""
+        """Return the mixtures that a search measures first: token shares, repeated, and uniform."""
         live = (self._prior > 0).astype(np.float64)
         (uniform,) = self._limits.project(live[None] / live.sum())
         anchors = [self._base] * self._repeats
@@ -326,7 +326,7 @@ class Search:
 
     def _draw(self, n: int, rng: np.random.Generator) -> Floats:
         """Draw ``n`` candidates: ``[n, K]``."""
-        # With a thousand clusters the largest pool would take gigabytes.
+        # With a thousand clusters, the largest pool would take gigabytes.
         n = min(n, 10_000_000 // len(self.clusters))
         priors = [propose.temper(self._prior, power) for power in self.preset.tempers]
         return propose.candidates(n, priors, self._limits, self.preset.concentration, rng)
@@ -338,7 +338,7 @@ class Search:
         return Mixture.of(dict(zip(self.clusters, row.tolist(), strict=True)))
 
     def _find(self, mixture: Mixture) -> Mixture:
-        """Return the mixture that was asked for under the trial number of this one."""
+        """Return the mixture that was asked for under the trial number of ``mixture``."""
         number = mixture.about.get("trial")
         told = {trial.number: trial.status for trial in self.log.trials}
         if number in told:
@@ -375,7 +375,7 @@ def check_settings(
 
 
 def importance_by_target(importance: Mapping[str, float], targets: Sequence[str]) -> Floats:
-    """Return the weight of each of ``targets`` in the mean of all, 1 where none is given: ``[T]``.
+    """Return the weight of each of ``targets`` in the mean of all, ``[T]``; the default is 1.
 
     Raises:
         UsageError: A target is unknown, a weight is negative, or all are 0.

@@ -55,10 +55,10 @@ class GaussianProcess:
         """Learn ``scores`` (``[n]``, finite) of ``weights`` (``[n, K]``)."""
         y, self._mean, self._sd = standardised(scores)
         self._weights = weights
-        self._known = np.ones((len(y), 1))
+        self._basis = np.ones((len(y), 1))
         if self._feature is not None:
             _, *self._scale = standardised(self._feature(weights))
-            self._known = self._knowledge(weights)
+            self._basis = self._mean_basis(weights)
         self._constant = len(y) < 3 or not y.any()
         if self._constant:
             return
@@ -66,7 +66,7 @@ class GaussianProcess:
             self._theta = self._most_probable(y)
             self._lengths = np.exp(self._theta[:-4])
             self._rows, self._center, self._spread = _scaled(log_features(weights, self._knee))
-            k = self._between(self._rows, self._known, self._rows, self._known)
+            k = self._between(self._rows, self._basis, self._rows, self._basis)
             import scipy.linalg  # noqa: PLC0415  (late: it costs a second)
 
             k[np.diag_indices_from(k)] += math.exp(self._theta[-1]) + _JITTER
@@ -79,8 +79,8 @@ class GaussianProcess:
         if self._constant:
             return np.full(len(weights), self._mean)
         with one_thread():
-            z, known = self._features(weights), self._knowledge(weights)
-            cross = self._between(z, known, self._rows, self._known)
+            z, basis = self._features(weights), self._mean_basis(weights)
+            cross = self._between(z, basis, self._rows, self._basis)
             return np.asarray(cross @ self._alpha * self._sd + self._mean)
 
     def sd(self, weights: Floats) -> Floats:
@@ -88,9 +88,9 @@ class GaussianProcess:
         if self._constant:
             return np.full(len(weights), self._sd)
         with one_thread():
-            z, known, half = self._seen(weights)
+            z, basis, half = self._project(weights)
             curved, linear = np.exp(self._theta[-4:-2])
-            own = (known * known).sum(axis=1) + curved + linear * (z * z).mean(axis=1)
+            own = (basis * basis).sum(axis=1) + curved + linear * (z * z).mean(axis=1)
             return np.asarray(np.sqrt(np.maximum(own - (half * half).sum(axis=0), 0)) * self._sd)
 
     def covariance(self, weights: Floats) -> Floats:
@@ -98,8 +98,8 @@ class GaussianProcess:
         if self._constant:
             return np.eye(len(weights)) * self._sd**2
         with one_thread():
-            z, known, half = self._seen(weights)
-            return np.asarray((self._between(z, known, z, known) - half.T @ half) * self._sd**2)
+            z, basis, half = self._project(weights)
+            return np.asarray((self._between(z, basis, z, basis) - half.T @ half) * self._sd**2)
 
     def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
         """Draw ``n`` curves that agree with the scores, at ``weights``: float64 ``[n, m]``.
@@ -149,7 +149,7 @@ class GaussianProcess:
         fall = np.exp(-distance)
         bent = curved * fall * (1 + distance + distance**2 / 3)
         straight = linear * (z @ z.T) / z.shape[1]
-        total = bent + straight + self._known @ self._known.T
+        total = bent + straight + self._basis @ self._basis.T
         total[np.diag_indices_from(total)] += noise + _JITTER
         root, failed = dpotrf(total, lower=1)
         if failed:
@@ -183,13 +183,13 @@ class GaussianProcess:
         """Transform weights to features: ``[m, K]``."""
         return np.asarray((log_features(weights, self._knee) - self._center) / self._spread)
 
-    def _seen(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
+    def _project(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
         """Features of ``weights``, the basis of their mean, and how far rows explain them."""
         import scipy.linalg  # noqa: PLC0415
 
-        z, known = self._features(weights), self._knowledge(weights)
-        cross = self._between(z, known, self._rows, self._known)
-        return z, known, scipy.linalg.solve_triangular(self._root, cross.T, lower=True)
+        z, basis = self._features(weights), self._mean_basis(weights)
+        cross = self._between(z, basis, self._rows, self._basis)
+        return z, basis, scipy.linalg.solve_triangular(self._root, cross.T, lower=True)
 
     def _between(self, a: Floats, known_a: Floats, b: Floats, known_b: Floats) -> Floats:
         """Covariance of features ``[n, K]`` with ``[m, K]``: ``[n, m]``."""
@@ -198,7 +198,7 @@ class GaussianProcess:
         k = curved * np.exp(-distance) * (1 + distance + distance**2 / 3)
         return np.asarray(k + linear * (a @ b.T) / a.shape[1] + known_a @ known_b.T, np.float64)
 
-    def _knowledge(self, weights: Floats) -> Floats:
+    def _mean_basis(self, weights: Floats) -> Floats:
         """Basis of the mean: ones, and the feature if there is one, ``[m, 1 or 2]``."""
         ones = np.ones(len(weights))
         if self._feature is None:

@@ -46,10 +46,10 @@ class Job:
         """Return the ``value`` of rank 0 on every rank, after all ranks have come here."""
         if self.world_size == 1:
             return value
-        found = [value]
-        dist.broadcast_object_list(found)
+        values = [value]
+        dist.broadcast_object_list(values)
         dist.barrier()
-        return found[0]
+        return values[0]
 
 
 ALONE = Job()

@@ -63,8 +63,8 @@ class DoReMi(OnlineRule):
     @torch.no_grad()
     def measure(self, batch: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
         """Return the excess loss of each row over the reference, clipped at 0 for each token."""
-        known = token_losses(self._reference(input_ids=batch).logits, batch)
-        return row_means((losses.detach() - known).clamp(min=0))
+        reference_losses = token_losses(self._reference(input_ids=batch).logits, batch)
+        return row_means((losses.detach() - reference_losses).clamp(min=0))
 
     def follow(self, losses: dict[str, float]) -> Mapping[str, float]:
         """Raise the weights of clusters with excess; without rows, the last excess counts."""

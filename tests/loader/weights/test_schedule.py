@@ -149,7 +149,7 @@ def test_a_schedule_is_read_as_it_was_written(tmp_path):
         ({"weights": WEB}, "this is no schedule: it is no object with a version"),
         ({"version": 1, "schedule": {"0": WEB}}, "this is no schedule: it is .*ramp"),
         ({"version": 1, "schedule": [{"step": 0}]}, "this is no schedule: it is .*ramp"),
-        ({"version": 1, "schedule": []}, "a schedule without entries says nothing"),
+        ({"version": 1, "schedule": []}, "a schedule needs an entry"),
         ({"version": 1, "schedule": [{"step": "a", "weights": WEB}]}, "entry 0 of the schedule"),
         ({"version": 1, "schedule": [{"step": 5, "weights": WEB}]}, "begins with weights set for"),
     ],

@@ -28,7 +28,7 @@ def test_an_answer_follows_its_query_behind_a_space():
         ({"gold": 2}, "here: gold is 2, and must be the number of a choice, 0 to 1"),
         ({"gold": True}, "here: gold is true, and must be the number of a choice, 0 to 1"),
         ({"gold": "A"}, 'here: gold is "A", and must be the number of a choice, 0 to 1'),
-        ({"split": "train"}, 'here: split is "train", and may be validation or test; what is for'),
+        ({"split": "train"}, 'here: split is "train", and may be validation or test; a target has'),
     ],
 )
 def test_a_record_that_is_no_question_is_refused_with_the_reason(change, message):
