@@ -26,7 +26,8 @@ from climbstream.builder.report.losses import counts_of, loss_sections
 from climbstream.builder.report.report import write_report
 from climbstream.builder.selection.annotate import look_at, tell_languages
 from climbstream.builder.selection.dropped import count_kept
-from climbstream.builder.selection.selection import Selection, identify, select_appended
+from climbstream.builder.selection.selection import Selection
+from climbstream.builder.selection.stages import identify, select_appended
 from climbstream.builder.writers.catalogue import read_seen, write_catalogue, write_heldout
 from climbstream.builder.writers.shards import WrittenCluster, write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
@@ -55,6 +56,7 @@ from climbstream.loader.formats.manifest import (
 )
 from climbstream.loader.formats.outputs import BASE, WORK
 
+from .dry import EXCHANGE
 from .settings import BuildSettings, complete_settings
 from .staging import finish_commit
 from .workdir import is_vacant
@@ -202,7 +204,7 @@ class _Append:
         signatures = None if settings.near_duplicates is None else out / WORK / "seen"
         seen = read_seen(self._engine, out, self._first, signatures)
         tell_languages(self._engine, partitions)
-        selection = identify(partitions, settings, seen)
+        selection = identify(self._engine, partitions, out / WORK / EXCHANGE, settings, seen)
         check_losses((self._report.stage(), *selection.stages), strict=strict)
         if settings.decontaminate:
             find_contaminated(self._engine, partitions, out / CONTAMINATION)

@@ -3,6 +3,7 @@
 What was read and embedded there stays as far as the new settings leave it valid.
 """
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from .settings import first_change
 
 DRY = "dry"
 """File among the work in progress that says so."""
+EXCHANGE = "exchange"
+"""Folder of what tasks hand to each other to find copies."""
 MODEL = "model.npz"
 _READ = ("sizes", "id_hashes", "given_scores", "given_vectors", "languages")
 """Arrays of a unit that follow from reading alone."""
-_DECIDED = ("original", "clusters", "contaminated")
+_DECIDED = ("why", "original", "clusters", "contaminated")
 """Arrays of a unit that follow from what stays, and from tasks."""
 
 
@@ -31,6 +34,7 @@ def unbind(out: Path, plan: Mapping[str, Any]) -> None:
     if before == plan:
         return
     change = first_change(before, plan)
+    shutil.rmtree(work / EXCHANGE, ignore_errors=True)
     units = [folder for folder in (work / "units").glob("*") if folder.is_dir()]
     if change == "what is read":
         for path in sorted((work / "units").rglob("*"), reverse=True):

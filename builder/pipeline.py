@@ -28,7 +28,8 @@ from climbstream.builder.report.report import write_report
 from climbstream.builder.selection.annotate import look_at, tell_languages
 from climbstream.builder.selection.dropped import count_kept, sample_dropped, summarize
 from climbstream.builder.selection.preview import preview
-from climbstream.builder.selection.selection import Selection, identify, select_documents
+from climbstream.builder.selection.selection import Selection
+from climbstream.builder.selection.stages import identify, select_documents
 from climbstream.builder.writers.catalogue import write_catalogue, write_heldout
 from climbstream.builder.writers.shards import write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
@@ -42,7 +43,7 @@ from climbstream.loader.formats.clusters import save_clusters
 from climbstream.loader.formats.manifest import CONTAMINATION, MANIFEST, Manifest, hash_files
 from climbstream.loader.formats.outputs import WORK
 
-from .dry import DRY, unbind
+from .dry import DRY, EXCHANGE, unbind
 from .end_token import EndToken, find_end_token, read_configs, trained_end_token
 from .settings import BuildSettings, complete_settings, effect_of_change
 from .staging import finish_commit
@@ -209,7 +210,7 @@ def _decide(
         raise
     partitions = [Partition(work / "units" / name) for name in report.units]
     tell_languages(begun.engine, partitions)
-    selection = identify(partitions, settings)
+    selection = identify(begun.engine, partitions, work / EXCHANGE, settings)
     check_losses((report.stage(), *selection.stages), strict=strict)
     if begun.tasks:
         ItemIndex.of(begun.tasks).save(out / CONTAMINATION)

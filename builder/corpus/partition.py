@@ -37,10 +37,12 @@ ArrayName = Literal[
     "alike",  # float32 [n], similarity to the centroid
     "contaminated",  # str [n], the task and item that a document holds, or ""
     # selection
+    "why",  # uint8 [n], place in REASONS of why a document is dropped; 0: it stays
     "clusters",  # int32 [n], below 0 for dropped documents
     "original",  # int64 [n], number of the document that this one copies, or -1
     # tokenisation, of the m documents that stay and have tokens
     "order",  # int64 [m], rows of documents, sorted by cluster
+    "counts",  # int64 [2, k], clusters with documents in shards, and how many
     "lengths",  # int64 [m], tokens of each
     "tokens",  # uint16 or uint32 [sum of lengths]
 ]

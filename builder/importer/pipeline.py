@@ -168,7 +168,7 @@ class _Import:
         self, partitions: Sequence[Partition], report: IntakeReport, end: int | None
     ) -> tuple[Selection, Vocabulary]:
         """Tokenise text; tokens of the corpus stay as they are."""
-        selection = Selection.of(partitions)
+        selection = Selection(self._engine, partitions, self._work)
         if self._vocabulary is None:
             return selection, self._tokenize(selection, end)
         count = sum(int(partition.read("lengths").sum()) for partition in partitions)

@@ -1,17 +1,14 @@
-"""Duplicates: exact ones by hash, near ones by MinHash with locality-sensitive hashing.
+"""Duplicates: exact ones by hash; and signatures, by which near ones are found.
 
 Two texts are as alike as the sets of three words in a row that they hold (Jaccard), whatever their
 capitals and marks; of three characters in scripts without spaces. Signatures, a byte a hash (Li and
-König 2010), estimate that within .04; those that agree in one of `BANDS` parts are compared (Broder
-1997; Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3). At .8 a pair escapes
-with a chance of 10^-7. Finding them holds 21 bytes a document.
+König 2010), estimate that within .04.
 """
 
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,74 +16,122 @@ from rensa import RMinHash
 
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.features.words import code_points, find_words, runs
+from climbstream.loader.core.engines.engine import Engine
+from climbstream.loader.core.files import atomic_path
+
+from .exchange import Block, Source, read_whole_part, starts_of, write_parts
 
 BANDS, SPAN = 32, 4
+"""Bands of a signature, and the hashes of each: near copies agree in one band at least."""
 SIGNATURE = BANDS * SPAN
+NOTHING = 0xFF
+"""A signature of this alone is one of no words, or of a document that takes no part."""
 _IN_A_ROW = 3
 _FEW = 10
 """Texts of fewer words have no near duplicates: a word more or less would be one."""
 _SEED = 17
-_NOTHING = 0xFF
-"""A signature of this alone is one of no words, or of a document that takes no part."""
-_PAIRS = 1 << 16
-"""Pairs that are compared at a time: 16 MB of signatures."""
-_ROWS = 1 << 20
-"""Hashes that are compared at a time; more are dealt to files first, so memory does not grow."""
+_ROW = np.dtype([("hash", "<u8", (2,)), ("number", "<i8")])
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Hashes of documents that were there before."""
+    """Hashes and signatures of documents that were there before."""
 
-    total: int
-    read: Callable[[str], Iterable[NDArray[np.uint64]]]
-    """Gives those of that name, ``text_hashes`` or ``id_hashes``, uint64 ``[n, 2]`` at a time."""
+    parts: Sequence[Source] = ()
+    """Each gives ``text_hashes`` and ``id_hashes``, uint64 ``[n, 2]``."""
+    counts: Sequence[int] = ()
+    """Documents of each part."""
     near: Sequence[Partition] = ()
-    """Their ``signatures``, ``total`` in all; none if near duplicates are not looked for."""
+    """Their ``signatures``, of as many parts; none if near duplicates are not looked for."""
+
+    @property
+    def total(self) -> int:
+        """Documents of all parts."""
+        return sum(self.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class HashTask:
+    """Find the repeated hashes of ``block``, with the files of all blocks in ``folder``."""
+
+    block: Block[Source]
+    folder: Path
+    hashes: "Hashes"
+    starts: NDArray[np.int64]
+    """Number of the first document of each block, ``[blocks + 1]``."""
+
+
+class Hashes(Protocol):
+    """Hashes of the documents of a source that take part; it can be pickled."""
+
+    def __call__(self, source: Source, number: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """Return hashes ``[m, 2]`` and their rows ``[m]`` in ``source``, from ``number`` on."""
 
 
 def find_repeated(
-    parts: Iterable[NDArray[np.uint64]], total: int, before: int = 0
-) -> NDArray[np.bool_]:
-    """Mark each row of ``parts``, uint64 ``[n, 2]``, that stood there before: bool ``[total]``.
-
-    The first ``before`` rows are only compared with: they are not of the ``total``. Equal hashes go
-    to the same temporary file, with their numbers, and each file is looked at alone: 24 bytes a row
-    on disk (TMPDIR says where), one byte in memory.
-    """
-    again = np.zeros(before + total, np.bool_)
-    for hashes, numbers in _together(parts, len(again)):
-        again[numbers[repeated(hashes)]] = True
-    return again[before:]
+    engine: Engine, blocks: Sequence[Block[Source]], hashes: Hashes, folder: Path
+) -> None:
+    """Find each document with hashes that one before it has; `repeated_in` reads them."""
+    tasks = [HashTask(block, folder, hashes, starts_of(blocks)) for block in blocks]
+    for function in (deal_hashes, compare_hashes) if len(blocks) > 1 else (deal_hashes,):
+        for _ in engine.run(function, tasks):
+            pass
 
 
-def _together(
-    parts: Iterable[NDArray[np.uint64]], total: int
-) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
-    """Give rows of ``parts`` with their numbers, in order, the same hashes at the same time."""
-    count = np.uint64(total // _ROWS + 1)
-    with ExitStack() as stack:
-        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(int(count))]
-        start = 0
-        for part in parts:
-            numbers = np.arange(start, start + len(part), dtype=np.uint64)
-            file_of = part[:, 0] % count
-            for number in np.unique(file_of).tolist():
-                mine = file_of == number
-                files[number].write(np.column_stack([part[mine], numbers[mine]]).tobytes())
-            start += len(part)
-        for file in files:
-            file.seek(0)
-            rows = np.frombuffer(file.read(), np.uint64).reshape(-1, 3)
-            yield rows[:, :2], rows[:, 2].astype(np.int64)
+def deal_hashes(task: HashTask) -> None:
+    """Write the first row of each hash in a block to the part of its hash; note the others."""
+    done = task.folder / f"repeats-{task.block.number}.npy"
+    if done.exists():
+        return
+    parts = [
+        (values, rows + task.block.start + begin)
+        for source, begin, _ in task.block.parts()
+        for values, rows in [task.hashes(source, task.block.start + begin)]
+    ]
+    rows = np.empty(sum(len(numbers) for _, numbers in parts), _ROW)
+    rows["hash"] = np.concatenate([values for values, _ in parts])
+    rows["number"] = np.concatenate([numbers for _, numbers in parts])
+    again = repeated(rows["hash"])
+    count = len(task.starts) - 1
+    first = rows[~again]
+    part_of = (first["hash"][:, 0] >> np.uint64(32)) * np.uint64(count) >> np.uint64(32)
+    order = np.argsort(part_of, kind="stable")
+    ends = np.searchsorted(part_of[order], np.arange(count), side="right")
+    write_parts(task.folder / f"hashes-{task.block.number}", ends, [first[order]])
+    with atomic_path(done) as path, path.open("wb") as file:
+        np.save(file, rows["number"][again])
+
+
+def compare_hashes(task: HashTask) -> None:
+    """Write the numbers of rows of one part that repeat an earlier one, to their blocks."""
+    done = task.folder / f"again-{task.block.number}"
+    if done.exists():
+        return
+    count = len(task.starts) - 1
+    paths = [task.folder / f"hashes-{number}" for number in range(count)]
+    rows = read_whole_part(paths, task.block.number, count, _ROW)
+    numbers = np.sort(rows["number"][repeated(rows["hash"])])
+    write_parts(done, np.searchsorted(numbers, task.starts[1:]), [numbers])
+
+
+def repeated_in(task: HashTask) -> NDArray[np.bool_]:
+    """Return which documents of a block have hashes that one before them has, ``[n]``."""
+    again = np.zeros(len(task.block), np.bool_)
+    again[np.load(task.folder / f"repeats-{task.block.number}.npy") - task.block.start] = True
+    count = len(task.starts) - 1
+    if count > 1:
+        paths = [task.folder / f"again-{part}" for part in range(count)]
+        numbers = read_whole_part(paths, task.block.number, count, np.dtype("<i8"))
+        again[numbers - task.block.start] = True
+    return again
 
 
 def repeated(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Mark each row of ``hashes``, uint64 ``[n, 2]``, that stood there before: bool ``[n]``."""
-    rows = np.ascontiguousarray(hashes).view([("high", np.uint64), ("low", np.uint64)]).ravel()
-    _, first = np.unique(rows, return_index=True)
-    again = np.ones(len(rows), np.bool_)
-    again[first] = False
+    order = np.lexsort((hashes[:, 1], hashes[:, 0]))
+    ordered = hashes[order]
+    again = np.zeros(len(hashes), np.bool_)
+    again[order[1:]] = (ordered[1:] == ordered[:-1]).all(axis=1)
     return again
 
 
@@ -101,90 +146,3 @@ def sign_texts(texts: Sequence[str]) -> NDArray[np.uint8]:
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(flat, ends, SIGNATURE, _SEED)
     rows = np.array(matrix.to_rows(), np.uint32).reshape(len(texts), SIGNATURE)
     return np.ascontiguousarray(rows.T.astype(np.uint8))
-
-
-def near_originals(
-    partitions: Sequence[Partition],
-    eligible: NDArray[np.bool_],
-    worth: NDArray[np.float32],
-    least: float,
-) -> NDArray[np.int64]:
-    """Find for each document that is nearly the same as a better one, which one that is.
-
-    Of documents that are alike by ``least`` or more, the one of highest ``worth``, float32 ``[n]``,
-    is the original, the first of equals. Documents that are not ``eligible``, bool ``[n]``, take no
-    part. Returns the number of the original, int64 ``[n]``, or -1; it is no copy itself.
-    """
-    original = np.full(len(worth), -1, np.int64)
-    alone = eligible.copy()
-    for band in range(BANDS):
-        keys = (_band(partition, band) for partition in partitions)
-        for hashes, numbers in _together(keys, len(worth)):
-            mine = np.flatnonzero(alone[numbers] & (hashes[:, 0] != _EMPTY))
-            mine = mine[np.lexsort((-worth[numbers[mine]], hashes[mine, 0]))]
-            if not len(mine):
-                continue
-            begins = np.append(True, np.diff(hashes[mine, 0]) != 0)
-            here = numbers[mine]
-            copies, bests = here[~begins], here[begins][np.cumsum(begins) - 1][~begins]
-            alike = _alike(partitions, copies, bests) >= least
-            original[copies[alike]] = bests[alike]
-            alone[copies[alike]] = False
-    # What was taken for an original may have turned out a copy: what is like it need not be like
-    # the original of that one, and then stays.
-    copies = np.flatnonzero(original >= 0)
-    last = original[copies]
-    while (further := original[last] >= 0).any():
-        last[further] = original[last[further]]
-    original[copies] = np.where(_alike(partitions, copies, last) >= least, last, -1)
-    return original
-
-
-def _band(partition: Partition, band: int) -> NDArray[np.uint64]:
-    """Join the signatures of one band to a key: uint64 ``[n, 2]``, the second 0."""
-    rows = partition.read("signatures", mapped=True)[band * SPAN : (band + 1) * SPAN].astype(
-        np.uint64
-    )
-    keys = _join(rows)
-    return np.column_stack([keys, np.zeros_like(keys)])
-
-
-def _join(rows: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    keys = np.zeros(rows.shape[1], np.uint64)
-    for row in rows:
-        keys = (keys ^ row) * np.uint64(0x9E3779B97F4A7C15)
-        keys ^= keys >> np.uint64(29)
-    return keys
-
-
-_EMPTY = _join(np.full((SPAN, 1), _NOTHING, np.uint64))[0]
-
-
-def _alike(
-    partitions: Sequence[Partition], some: NDArray[np.int64], others: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Estimate how alike documents are, pair by pair: float64 ``[len(some)]``, 0 to 1."""
-    alike = np.empty(len(some))
-    for begin in range(0, len(some), _PAIRS):
-        part = slice(begin, begin + _PAIRS)
-        wanted, at = np.unique(np.stack([some[part], others[part]]), return_inverse=True)
-        one, other = _signatures(partitions, wanted)[:, at.reshape(2, -1)].swapaxes(0, 1)
-        alike[part] = (one == other).mean(axis=0)
-    return alike
-
-
-def _signatures(partitions: Sequence[Partition], wanted: NDArray[np.int64]) -> NDArray[Any]:
-    """Read the signatures of the documents ``wanted``, in order: uint8 ``[SIGNATURE, m]``."""
-    sizes = [partition.read("signatures", mapped=True).shape[1] for partition in partitions]
-    ends = np.cumsum(sizes)
-    parts = np.split(wanted, np.searchsorted(wanted, ends[:-1]))
-    starts = ends - sizes
-    return np.concatenate(
-        [
-            partition.read("signatures", mapped=True)[:, part - start]
-            for partition, part, start in zip(partitions, parts, starts, strict=True)
-            if len(part)
-        ]
-        or [np.empty((SIGNATURE, 0), np.uint8)],
-        axis=1,
-    )

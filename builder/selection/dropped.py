@@ -2,64 +2,81 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 
+from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.features.words import opening
 from climbstream.builder.settings import SCORES
 
-from .selection import Selection
+from .reasons import REASONS, stays, why_of
+from .selection import EXAMPLES, Selection
 
-_SHOWN = 12
-"""Documents that are shown for each reason."""
 _LENGTH = 200
 """Characters of each."""
 _MANY = 10
 """Documents of a language, script or label from which a loss of more than half is told."""
 
 
-def sample_dropped(selection: Selection, shown: int = _SHOWN) -> dict[str, list[dict[str, Any]]]:
+def sample_dropped(selection: Selection, shown: int = EXAMPLES) -> dict[str, list[dict[str, Any]]]:
     """Show some documents for each reason: ``id``, ``text`` as it begins, ``micro``, and scores."""
-    samples: dict[str, list[dict[str, Any]]] = {reason: [] for reason in selection.reasons[1:]}
-    for partition, why in zip(selection.partitions, selection.why, strict=True):
-        for code, reason in enumerate(selection.reasons[1:], start=1):
-            rows = np.flatnonzero(why == code)[: shown - len(samples[reason])]
-            if not len(rows):
-                continue
-            scores, micro = partition.read("scores")[rows], partition.read("micro")[rows]
-            documents = partition.columns("id", "text").take(rows).to_pylist()
-            for i, document in enumerate(documents):
-                numbers = dict(zip(SCORES, scores[i].round(2).tolist(), strict=True))
-                text = opening(document["text"], _LENGTH)
-                samples[reason].append(
-                    {"id": document["id"], "text": text, "micro": int(micro[i]), **numbers}
-                )
-    return samples
+    return {
+        reason: list(
+            islice(chain.from_iterable(_dropped(p, reason, shown) for p in partitions), shown)
+        )
+        for reason in selection.reasons
+        for partitions in [selection.examples[reason]]
+    }
 
 
-def count_kept(selection: Selection) -> dict[str, dict[str, dict[str, int]]]:
+def _dropped(partition: Partition, reason: str, shown: int) -> Iterator[dict[str, Any]]:
+    """Give the first documents of a partition that are dropped for ``reason``."""
+    rows = np.flatnonzero(why_of(partition) == REASONS.index(reason))[:shown]
+    scores, micro = partition.read("scores")[rows], partition.read("micro")[rows]
+    documents = partition.columns("id", "text").take(rows).to_pylist()
+    for i, document in enumerate(documents):
+        numbers = dict(zip(SCORES, scores[i].round(2).tolist(), strict=True))
+        text = opening(document["text"], _LENGTH)
+        yield {"id": document["id"], "text": text, "micro": int(micro[i]), **numbers}
+
+
+Counts = dict[str, dict[str, dict[str, int]]]
+
+
+def count_kept(selection: Selection) -> Counts:
     """Count documents and bytes, and those that are kept, by language, script and label."""
-    counts: dict[str, dict[str, dict[str, int]]] = {"language": {}, "script": {}, "label": {}}
-    for number, partition in enumerate(selection.partitions):
-        kept, sizes = selection.stays(number), partition.read("sizes")
-        languages = partition.read("languages")
-        labels = np.array(partition.column("label"))
-        for what, names in (
-            ("language", languages[:, 0]),
-            ("script", languages[:, 1]),
-            ("label", labels),
-        ):
-            for name in np.unique(names).tolist():
-                mine = names == name
-                entry = counts[what].setdefault(
-                    name, {"documents": 0, "bytes": 0, "kept": 0, "kept_bytes": 0}
-                )
-                entry["documents"] += int(mine.sum())
-                entry["bytes"] += int(sizes[mine].sum())
-                entry["kept"] += int((mine & kept).sum())
-                entry["kept_bytes"] += int(sizes[mine & kept].sum())
+    counts: Counts = {"language": {}, "script": {}, "label": {}}
+    for part in selection.each(_count_kept):
+        for what, names in part.items():
+            for name, sizes in names.items():
+                total = counts[what].setdefault(name, dict.fromkeys(sizes, 0))
+                for measure, size in sizes.items():
+                    total[measure] += size
     return {what: dict(sorted(names.items())) for what, names in counts.items()}
+
+
+def _count_kept(partition: Partition) -> Counts:
+    """Do `count_kept` with one partition."""
+    kept, sizes = stays(partition), partition.read("sizes")
+    languages = partition.read("languages")
+    columns = {
+        "language": languages[:, 0],
+        "script": languages[:, 1],
+        "label": np.array(partition.column("label")),
+    }
+    counts: Counts = {what: {} for what in columns}
+    for what, names in columns.items():
+        for name in np.unique(names).tolist():
+            mine = names == name
+            counts[what][name] = {
+                "documents": int(mine.sum()),
+                "bytes": int(sizes[mine].sum()),
+                "kept": int((mine & kept).sum()),
+                "kept_bytes": int(sizes[mine & kept].sum()),
+            }
+    return counts
 
 
 def summarize(stages: list[dict[str, Any]], counts: dict[str, Any]) -> Iterator[str]:

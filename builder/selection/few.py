@@ -1,7 +1,7 @@
 """Few: languages of which a corpus holds too few documents to judge them by their form."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,22 +10,28 @@ from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.features.languages import CODE, UNDETERMINED
 from climbstream.builder.features.quality import ENGLISH
 
+from .reasons import stays
+
 _ALWAYS = (ENGLISH, CODE, UNDETERMINED)
 LEAST = 20
 """Documents of a language, or of all languages in its script, from which scores prune."""
 
 
-def languages_of_few(
-    partitions: Sequence[Partition], stays: Sequence[NDArray[np.bool_]]
-) -> dict[tuple[str, str], int]:
+def count_languages(partition: Partition) -> Counter[tuple[str, str]]:
+    """Count the documents that stay by language and script."""
+    return Counter((str(a), str(b)) for a, b in partition.read("languages")[stays(partition)])
+
+
+def languages_of_few(counts: Iterable[Counter[tuple[str, str]]]) -> dict[tuple[str, str], int]:
     """Count the documents of each language and script that there are too few of to judge.
 
-    A language of few documents is judged as its script is, if that has enough. English and code
-    are judged always, for scores were measured on them, and so is what is of no known language.
+    ``counts`` are those of all partitions. A language of few documents is judged as its script is,
+    if that has enough. English and code are judged always, for scores were measured on them, and so
+    is what is of no known language.
     """
     groups: Counter[tuple[str, str]] = Counter()
-    for partition, mask in zip(partitions, stays, strict=True):
-        groups.update((str(a), str(b)) for a, b in partition.read("languages")[mask])
+    for part in counts:
+        groups += part
     languages, scripts = Counter[str](), Counter[str]()
     for (language, script), count in groups.items():
         languages[language] += count
@@ -37,7 +43,7 @@ def languages_of_few(
     }
 
 
-def is_of_few(partition: Partition, groups: dict[tuple[str, str], int]) -> NDArray[np.bool_]:
+def is_of_few(partition: Partition, groups: Mapping[tuple[str, str], int]) -> NDArray[np.bool_]:
     """Which documents of a partition are in one of ``groups``, ``[n]``."""
     if not groups:
         return np.zeros(len(partition), np.bool_)

@@ -4,13 +4,16 @@ Junk is alike in all languages, so a micro-cluster may be junk of many languages
 one. That text is not pruned with it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.settings import SCORES
+
+from .reasons import stays
 
 _LEAST = 5
 """Documents of a group from which its mean is believed."""
@@ -19,30 +22,42 @@ Group = tuple[int, str]
 """Micro-cluster and language."""
 
 
-def good_groups(
-    partitions: Sequence[Partition],
-    stays: Sequence[NDArray[np.bool_]],
-    pruned: NDArray[np.bool_],
-    least: Mapping[str, float],
-) -> set[Group]:
-    """Find the groups within micro-clusters ``pruned``, ``[M]``, whose means are ``least`` or more.
+def sum_groups(
+    partition: Partition, pruned: NDArray[np.bool_]
+) -> dict[Group, tuple[int, NDArray[np.float64]]]:
+    """Count the documents of each group that stay, within micro-clusters ``pruned``, ``[M]``.
 
-    ``stays`` says which documents of each partition have not been dropped.
+    Beside the count are the sums of their scores, ``[4]``.
     """
-    scores: dict[Group, list[NDArray[np.float32]]] = {}
-    for partition, mask in zip(partitions, stays, strict=True):
-        micro = partition.read("micro")
-        rows = np.flatnonzero(mask & pruned[micro])
-        if len(rows):
-            languages, values = partition.read("languages")[rows, 0], partition.read("scores")[rows]
-            for k, language, value in zip(micro[rows].tolist(), languages, values, strict=True):
-                scores.setdefault((k, str(language)), []).append(value)
+    micro = partition.read("micro")
+    rows = np.flatnonzero(stays(partition) & pruned[micro])
+    sums: dict[Group, tuple[int, NDArray[np.float64]]] = {}
+    if len(rows):
+        languages, scores = partition.read("languages")[rows, 0], partition.read("scores")[rows]
+        names, place = np.unique(languages, return_inverse=True)
+        for k, number in np.unique(np.stack([micro[rows], place]), axis=1).T.tolist():
+            mine = scores[(micro[rows] == k) & (place == number)].astype(np.float64)
+            sums[k, str(names[number])] = len(mine), mine.sum(axis=0)
+    return sums
+
+
+def good_groups(
+    sums: Iterable[Mapping[Group, tuple[int, NDArray[np.float64]]]], least: Mapping[str, float]
+) -> set[Group]:
+    """Find the groups whose mean scores are ``least`` or more; ``sums`` are of all partitions."""
+    counts: Counter[Group] = Counter()
+    totals: dict[Group, NDArray[np.float64]] = {}
+    for part in sums:
+        for group, (count, total) in part.items():
+            counts[group] += count
+            totals[group] = totals[group] + total if group in totals else total
     return {
         group
-        for group, values in scores.items()
-        if len(values) >= _LEAST
+        for group, count in counts.items()
+        if count >= _LEAST
+        # As exact as the scores are: one that equals the threshold is not below it.
         and all(
-            np.mean([value[SCORES.index(name)] for value in values]) >= low
+            np.float32(totals[group][SCORES.index(name)] / count) >= np.float32(low)
             for name, low in least.items()
         )
     }

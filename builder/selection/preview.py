@@ -6,7 +6,8 @@ from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.ward import count_by_height
 
 from .dropped import sample_dropped
-from .selection import Selection, micros_of
+from .selection import Selection
+from .stages import micros_of
 
 _SHOWN = 3
 """Documents that are shown for each reason."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.selection.dedup import SIGNATURE, Seen
-from climbstream.builder.selection.selection import HELD_OUT, REPEATED, Selection
+from climbstream.builder.selection.reasons import HELD_OUT, REASONS, REPEATED, why_of
+from climbstream.builder.selection.selection import Selection, in_order
 from climbstream.builder.settings import CONTAMINATED, SCORES
 from climbstream.loader.core.engines.engine import Engine, run_stage
 from climbstream.loader.core.files import atomic_path
@@ -49,17 +51,30 @@ _SCHEMA = pa.schema(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class ShardRun:
+    """Shards that follow each other and hold the documents of a partition in a cluster."""
+
+    first: int
+    """Number of the first of these shards."""
+    starts: NDArray[np.int64]
+    """Where each of them begins, as a number of a document among those of the partition."""
+
+    def places(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the shard and the row of each of ``count`` documents."""
+        numbers = np.arange(count)
+        shard = np.searchsorted(self.starts, numbers, side="right") - 1
+        return self.first + shard, numbers - self.starts[shard]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartTask:
     """Write a part of the catalogue: the documents of ``partition``."""
 
     partition: Partition
     path: Path
-    why: NDArray[np.uint8]
-    """Index in ``reasons`` of each document, uint8 ``[n]``; 0: it stays."""
-    reasons: tuple[str, ...]
-    places: dict[int, NDArray[np.int32]]
-    """Shard and row of its documents in each cluster, in their order there, int32 ``[m, 2]``."""
+    places: dict[int, ShardRun]
+    """The shards that its documents of each cluster went to."""
     names: tuple[str, ...]
     keep: tuple[str, ...]
     """Columns of the corpus that the catalogue keeps."""
@@ -81,6 +96,8 @@ def write_catalogue(
     ``signature`` an append finds near duplicates; documents that repeat another have none. Columns
     that an import cannot fill (bytes of tokens, scores, hashes) are empty.
     """
+    for _ in selection.each(_count_clusters):
+        pass
     tasks = _plan(out, selection, written, keep, first)
     run_stage(engine, "write catalogue", "documents", write_part, tasks)
 
@@ -90,44 +107,48 @@ def _plan(
     selection: Selection,
     written: Sequence[WrittenCluster],
     keep: Sequence[str],
-    first: int,
+    first_part: int,
 ) -> Iterator[PartTask]:
     """Follow the documents of each cluster through its shards, partition by partition."""
-    ends = [np.cumsum(cluster.shard_samples) for cluster in written]
+    ends = [np.cumsum(cluster.shard_samples, dtype=np.int64) for cluster in written]
     starts = [np.concatenate([[0], end]) for end in ends]
     served = np.zeros(len(written), np.int64)
-    for part, (partition, why) in enumerate(zip(selection.partitions, selection.why, strict=True)):
-        counts = np.bincount(
-            partition.read("clusters")[partition.read("order")], minlength=len(written)
-        )
+    for part, partition in enumerate(selection.partitions):
         places = {}
-        for k in np.flatnonzero(counts).tolist():
-            number = served[k] + np.arange(counts[k])
-            shard = np.searchsorted(ends[k], number, side="right")
-            row = number - starts[k][shard]
-            places[k] = np.column_stack([written[k].first + shard, row]).astype(np.int32)
-        served += counts
+        for k, n in partition.read("counts").T.tolist():
+            first, last = np.searchsorted(ends[k], [served[k], served[k] + n - 1], side="right")
+            places[k] = ShardRun(
+                int(written[k].first + first), starts[k][first : last + 1] - served[k]
+            )
+            served[k] += n
         yield PartTask(
             partition=partition,
-            path=out / part_name(first + part),
-            why=why,
-            reasons=tuple(selection.reasons),
+            path=out / part_name(first_part + part),
             places=places,
             names=tuple(cluster.entry.name for cluster in written),
             keep=tuple(keep),
         )
 
 
+def _count_clusters(partition: Partition) -> None:
+    """Write ``counts`` int64 ``[2, k]``: clusters whose shards hold documents, and how many."""
+    clusters = partition.read("clusters")[partition.read("order")]
+    partition.write("counts", np.stack(np.unique(clusters, return_counts=True)))
+
+
 def write_part(task: PartTask) -> int:
     """Write one part, unless it exists; return the number of its documents."""
-    partition, dropped = task.partition, task.why > 0
+    partition = task.partition
     if task.path.exists():
-        return len(dropped)
+        return int(pq.read_metadata(task.path).num_rows)
+    why = why_of(partition)
+    dropped = why > 0
     cluster, order = partition.read("clusters"), partition.read("order")
     tokens, shard, row = np.full((3, len(cluster)), -1, np.int32)
     tokens[order] = partition.read("lengths")
-    for k, places in task.places.items():
-        shard[order[cluster[order] == k]], row[order[cluster[order] == k]] = places.T
+    for k, run in task.places.items():
+        ours = order[cluster[order] == k]
+        shard[ours], row[ours] = run.places(len(ours))
     original = (
         partition.read("original") if partition.has("original") else np.full(len(cluster), -1)
     )
@@ -135,7 +156,7 @@ def write_part(task: PartTask) -> int:
     columns: dict[str, Any] = {
         "id": text["id"],
         "cluster": pa.array(np.array(["", *task.names])[cluster + 1], mask=dropped),
-        "why": pa.array(np.array(task.reasons)[task.why], mask=~dropped),
+        "why": pa.array(np.array(REASONS)[why], mask=~dropped),
         "copy_of": pa.array(original, mask=original < 0),
         "shard": pa.array(shard, mask=dropped),
         "row": pa.array(row, mask=dropped),
@@ -154,7 +175,7 @@ def write_part(task: PartTask) -> int:
         columns["text_hash"] = _binary(partition.read("text_hashes"))
     if partition.has("original"):
         # An append compares with one document of each group of near duplicates.
-        alone = (original < 0) & ~np.isin(np.array(task.reasons)[task.why], REPEATED)
+        alone = (original < 0) & ~np.isin(np.array(REASONS)[why], REPEATED)
         signatures = _binary(partition.read("signatures").T)
         columns["signature"] = pc.if_else(pa.array(alone), signatures, None)
     for field in _SCHEMA:
@@ -200,28 +221,37 @@ def read_signatures(task: SignedTask) -> int:
     return int(task.partition.read("signatures", mapped=True).shape[1])
 
 
+@dataclass(frozen=True, slots=True)
+class SeenPart:
+    """A part of the catalogue: gives the hashes of its documents."""
+
+    path: Path
+
+    def read(self, name: str, *, mapped: bool = False) -> NDArray[Any]:  # noqa: ARG002
+        """Return ``text_hashes`` or ``id_hashes``, uint64 ``[n, 2]``."""
+        if name == "id_hashes":
+            return hash_texts(read_parquet(self.path, ["id"])["id"].to_pylist())
+        column = read_parquet(self.path, ["text_hash"])["text_hash"]
+        return np.frombuffer(b"".join(column.to_pylist()), np.uint64).reshape(-1, 2)
+
+
 def read_seen(engine: Engine, out: Path, parts: int, work: Path | None) -> Seen:
-    """Return the hashes of the documents in the first ``parts`` of the catalogue.
+    """Return what tells copies of the documents in the first ``parts`` of the catalogue.
 
     ``work`` is the folder for their signatures; None: signatures are not needed.
     """
     paths = [out / part_name(part) for part in range(parts)]
-
-    def read(name: str) -> Iterator[NDArray[np.uint64]]:
-        for path in paths:
-            if name == "id_hashes":
-                yield hash_texts(read_parquet(path, ["id"])["id"].to_pylist())
-            else:
-                column = read_parquet(path, ["text_hash"])["text_hash"]
-                data = b"".join(column.to_pylist())
-                yield np.frombuffer(data, np.uint64).reshape(-1, 2)
-
     near: list[Partition] = []
     if work is not None:
         tasks = [SignedTask(path, Partition(work / path.stem)) for path in paths]
         run_stage(engine, "read signatures", "documents", read_signatures, tasks)
         near = [task.partition for task in tasks]
-    return Seen(sum(pq.read_metadata(path).num_rows for path in paths), read, near)
+    counts = list(in_order(engine, _count_rows, paths))
+    return Seen([SeenPart(path) for path in paths], counts, near)
+
+
+def _count_rows(path: Path) -> int:
+    return int(pq.read_metadata(path).num_rows)
 
 
 def write_heldout(
@@ -230,15 +260,22 @@ def write_heldout(
     """Write the documents that were held out, with their clusters, for evaluation."""
     if HELD_OUT not in selection.reasons:
         return
+    function = partial(_heldout_lines, clusters=clusters.cluster, names=tuple(names))
     with (
         atomic_path(out / HELDOUT) as path,
         path.open("wb") as file,
         zstandard.ZstdCompressor(level=3).stream_writer(file) as packed,
     ):
-        for partition, why in zip(selection.partitions, selection.why, strict=True):
-            rows = np.flatnonzero(why == selection.reasons.index(HELD_OUT))
-            micro = partition.read("micro")[rows]
-            documents = partition.columns("id", "text", "label").take(rows).to_pylist()
-            for document, k in zip(documents, clusters.cluster[micro].tolist(), strict=True):
-                line = json.dumps({**document, "cluster": names[k]}, ensure_ascii=False)
-                packed.write(line.encode() + b"\n")
+        for lines in selection.each(function):
+            packed.write(lines)
+
+
+def _heldout_lines(partition: Partition, clusters: NDArray[Any], names: Sequence[str]) -> bytes:
+    """Return the held-out documents of a partition, a line of JSON each."""
+    rows = np.flatnonzero(why_of(partition) == REASONS.index(HELD_OUT))
+    homes = clusters[partition.read("micro")[rows]].tolist()
+    documents = partition.columns("id", "text", "label").take(rows).to_pylist()
+    return b"".join(
+        json.dumps({**document, "cluster": names[k]}, ensure_ascii=False).encode() + b"\n"
+        for document, k in zip(documents, homes, strict=True)
+    )

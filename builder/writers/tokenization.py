@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from climbstream.builder.corpus.partition import Partition
-from climbstream.builder.selection.selection import Selection
+from climbstream.builder.selection.reasons import WITHOUT_TOKENS
+from climbstream.builder.selection.selection import Rule, Selection
 from climbstream.loader.core.engines.engine import Engine, run_stage
 from climbstream.loader.core.errors import ClimbError
 from climbstream.loader.core.log import get_logger
@@ -40,15 +42,18 @@ def tokenize_all(engine: Engine, selection: Selection, tokenizer: Path, end: int
     tasks = (TokenTask(partition, tokenizer, end, fastokens) for partition in selection.partitions)
     instead = _tokenize_without if fastokens else None
     run_stage(engine, "tokenise", "tokens", tokenize_partition, tasks, instead)
+    selection.drop(Rule("tokenise", (WITHOUT_TOKENS,), _without_tokens))
+    selection.stages[-1]["out"]["tokens"] = sum(selection.each(_count_tokens))
 
-    def find(_: int, partition: Partition) -> NDArray[np.str_]:
-        without = np.ones(len(partition), np.bool_)
-        without[partition.read("order")] = False
-        return np.where(without, "no token", "")
 
-    selection.drop("tokenise", find)
-    tokens = sum(int(partition.read("lengths").sum()) for partition in selection.partitions)
-    selection.stages[-1]["out"]["tokens"] = tokens
+def _without_tokens(partition: Partition) -> NDArray[np.str_]:
+    without = np.ones(len(partition), np.bool_)
+    without[partition.read("order")] = False
+    return np.where(without, WITHOUT_TOKENS, "")
+
+
+def _count_tokens(partition: Partition) -> int:
+    return int(partition.read("lengths").sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +117,8 @@ def _choose_encoder(engine: Engine, partitions: Sequence[Partition], tokenizer: 
     if not version:
         logger.info("tokenizers encodes; pip install fastokens makes that many times as fast")
         return ""
-    if sum(int(partition.read("sizes").sum()) for partition in partitions) < _WORTH:
+    sizes = accumulate(int(partition.read("sizes").sum()) for partition in partitions)
+    if all(size < _WORTH for size in sizes):
         logger.info(f"tokenizers encodes: fastokens pays from {_WORTH >> 20} MiB of text on")
         return ""
     task = _CompareTask(partitions[:: -(-len(partitions) // _COMPARED_PARTITIONS)], tokenizer)

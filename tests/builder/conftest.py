@@ -1,11 +1,12 @@
 """What the tests of the builder share."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from serial_pool import SerialPool
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +37,7 @@ def cut_finely(tmp_path_factory, make_records, write_jsonl) -> Path:
 
 
 @pytest.fixture(scope="session")
-def serial() -> "SerialPool":
+def serial() -> SerialPool:
     """Return an engine that runs tasks in this process."""
     return SerialPool()
 
@@ -51,21 +52,6 @@ def all_bytes() -> Callable[[Path], dict[str, bytes]]:
 def catalogue() -> Callable[[Path], list[dict[str, Any]]]:
     """Return a function that reads the rows of the catalogue of a shard directory."""
     return _catalogue
-
-
-class SerialPool:
-    """Runs tasks in this process, so that what a test patches holds for them."""
-
-    def __enter__(self) -> "SerialPool":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def run(self, function: Callable[[Any], Any], tasks: Sequence[Any], *_: Any) -> Iterator[Any]:
-        """Give (task, result) for each task."""
-        for task in tasks:
-            yield task, function(task)
 
 
 def _read_documents(directory: Path) -> dict[tuple[str, int, int], np.ndarray[Any, Any]]:

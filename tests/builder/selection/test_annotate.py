@@ -4,7 +4,7 @@ from climbstream.builder import BuildSettings, dry_run, pipeline
 
 ARRAYS = {
     *("sizes", "id_hashes", "languages", "scores", "text_hashes", "signatures", "alike"),
-    *("micro", "original", "clusters"),
+    *("micro", "why", "original", "clusters"),
 }
 """Each of these is read by a later stage."""
 

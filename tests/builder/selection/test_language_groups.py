@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from climbstream.builder.selection.language_groups import good_groups, is_in
+from climbstream.builder.selection.language_groups import good_groups, is_in, sum_groups
 
 
 @dataclass
@@ -15,6 +15,10 @@ class Judged:
 
     def __len__(self):
         return len(self.arrays["micro"])
+
+    def has(self, name):
+        """Whether there is an array."""
+        return name in self.arrays
 
     def read(self, name):
         """Return an array."""
@@ -31,8 +35,7 @@ def test_good_text_of_one_language_is_told_from_junk_of_others_in_its_micro_clus
             "scores": np.array([(score, 5, 5, 5) for score in overall], np.float32),
         }
     )
-    stays = [np.ones(len(unit), bool)]
-    groups = good_groups([unit], stays, np.array([True, False]), {"overall": 2})
+    groups = good_groups([sum_groups(unit, np.array([True, False]))], {"overall": 2})
     assert groups == {(0, "en")}  # fr has too few, and micro-cluster 1 is not pruned
     assert is_in(unit, groups).tolist() == [True] * 6 + [False] * 14
     assert not is_in(unit, set()).any()

@@ -1,6 +1,8 @@
 """Selection: what becomes of each document, so that none is lost without a reason."""
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,10 +10,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serial_pool import SerialPool
 
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.selection.dedup import sign_texts
-from climbstream.builder.selection.selection import HELD_OUT, identify, select_documents
+from climbstream.builder.selection.reasons import HELD_OUT, REASONS
+from climbstream.builder.selection.stages import identify, select_documents
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader.core.errors import InvalidDataError
 
@@ -41,6 +45,10 @@ class FakeUnit:
     def read(self, name, *, mapped=False):  # noqa: ARG002
         """Return what a stage found."""
         return self.arrays[name]
+
+    def has(self, name):
+        """Whether a stage found it."""
+        return name in self.arrays
 
     def write(self, name, array):
         """Keep what a stage found."""
@@ -72,8 +80,10 @@ def decide_on(documents, **given):
     given = {"clusters": 2, "min_cluster_score": {}, "min_document_score": {}, **given}
     units = units_of(documents)
     settings = BuildSettings(**given)
-    clusters, selection = select_documents(identify(units, settings), CENTROIDS, settings)
-    why = np.array(selection.reasons)[np.concatenate(selection.why)]
+    with tempfile.TemporaryDirectory() as folder:
+        selection = identify(SerialPool(), units, Path(folder), settings)
+        clusters, selection = select_documents(selection, CENTROIDS, settings)
+    why = np.array(REASONS)[np.concatenate([unit.read("why") for unit in units])]
     cluster = clusters.cluster[np.concatenate([unit.read("micro") for unit in units])]
     written = np.concatenate([unit.read("clusters") for unit in units])
     np.testing.assert_array_equal(written, np.where(why == "", cluster, -1))
@@ -100,14 +110,14 @@ def test_an_identifier_that_was_seen_before_is_dropped():
     assert selection.stays[:-1].all()
 
 
-def test_an_identifier_stands_for_one_document_of_its_source_of_all_or_of_any():
+def test_an_identifier_stands_for_one_document_of_its_source_of_all_or_of_any(tmp_path, serial):
     units = units_of([(f"id {i % 20}", f"text {i}", i % MICROS, True) for i in range(40)], size=10)
     for number, unit in enumerate(units):
         unit.source = f"{number // 2:05d}"
-    dropped = {
-        ids: sum(int((why > 0).sum()) for why in identify(units, BuildSettings(ids=ids)).why)
-        for ids in ("source", "global", "none")
-    }
+    dropped = {}
+    for ids in ("source", "global", "none"):
+        identify(serial, units, tmp_path, BuildSettings(ids=ids))
+        dropped[ids] = sum(int((unit.read("why") > 0).sum()) for unit in units)
     assert dropped == {"source": 0, "global": 20, "none": 0}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from climbstream.builder.clustering.cluster_map import ClusterMap
-from climbstream.builder.selection.selection import poor_documents, prune_clusters
+from climbstream.builder.selection.stages import poor_documents, prune_clusters
 
 # Columns: overall, educational, informational, advertisement.
 SCORES = np.array([[4, 1, 2, 5], [1, 5, 5, 5], [4, 1, 1, 1], [1, 1, 1, 1]], np.float32)

@@ -1,0 +1,105 @@
+"""Exchange: documents cut into blocks, and the rows that tasks of blocks hand to each other.
+
+A task writes one file, with its rows sorted by the part they are for; the task of a part reads its
+slice of each file. So a process has one file open at a time, and holds the rows of one part.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.builder.corpus.partition import ArrayName
+from climbstream.loader.core.files import atomic_path, naming, open_regular
+
+FEWEST, MOST = 1 << 20, 1 << 22
+"""Documents of a block: the first for a small corpus, the second for one of a billion or more.
+Each block takes a slice of the file of each other one, so blocks grow before they are many."""
+_BLOCKS = 256
+"""Blocks from which on they grow."""
+_CHUNK = 1 << 16
+"""Rows that are read at a time."""
+
+
+class Source(Protocol):
+    """Arrays of documents that follow each other."""
+
+    def read(self, name: ArrayName, *, mapped: bool = False) -> NDArray[Any]:
+        """Read an array, or map it into memory."""
+
+
+S = TypeVar("S", bound=Source)
+
+
+@dataclass(frozen=True, slots=True)
+class Block(Generic[S]):
+    """Sources that follow each other; their documents are numbered from ``start``."""
+
+    number: int
+    start: int
+    sources: tuple[S, ...]
+    counts: tuple[int, ...]
+    """Documents of each source."""
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    def parts(self) -> Iterator[tuple[S, int, int]]:
+        """Give each source with the places in the block at which it begins and ends."""
+        ends = accumulate(self.counts)
+        for source, count, end in zip(self.sources, self.counts, ends, strict=True):
+            yield source, end - count, end
+
+
+def cut_blocks(sources: Sequence[S], counts: Sequence[int]) -> list[Block[S]]:
+    """Cut ``sources`` of ``counts`` documents into blocks; how many follows from their sum."""
+    total = sum(counts)
+    size = min(max(total // _BLOCKS, FEWEST), MOST)
+    blocks: list[Block[S]] = []
+    first = start = count = 0
+    for i, more in enumerate(counts):
+        count += more
+        if count >= size or i + 1 == len(counts):
+            part = slice(first, i + 1)
+            blocks.append(Block(len(blocks), start, tuple(sources[part]), tuple(counts[part])))
+            first, start, count = i + 1, start + count, 0
+    return blocks
+
+
+def starts_of(blocks: Sequence[Block[S]]) -> NDArray[np.int64]:
+    """Return the number of the first document of each block, and that of all, ``[blocks + 1]``."""
+    return np.array([*(block.start for block in blocks), blocks[-1].start + len(blocks[-1])])
+
+
+def write_parts(path: Path, ends: NDArray[np.int64], chunks: Iterable[NDArray[Any]]) -> None:
+    """Write rows, a chunk at a time, sorted by part; ``ends`` is where each part ends, ``[p]``."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write(np.append(0, ends).astype("<i8").tobytes())
+        for chunk in chunks:
+            file.write(np.ascontiguousarray(chunk).data)
+
+
+def read_part(
+    paths: Iterable[Path], part: int, parts: int, dtype: np.dtype[Any]
+) -> Iterator[NDArray[Any]]:
+    """Give the rows of one part out of files of ``parts`` parts, in order, some at a time."""
+    for path in paths:
+        with naming(path), open_regular(path) as file:
+            file.seek(8 * part)
+            row, end = np.frombuffer(file.read(16), "<i8").tolist()
+            file.seek(8 * (parts + 1) + row * dtype.itemsize)
+            while row < end:
+                count = min(_CHUNK, end - row)
+                yield np.frombuffer(file.read(count * dtype.itemsize), dtype)
+                row += count
+
+
+def read_whole_part(
+    paths: Iterable[Path], part: int, parts: int, dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """Return the rows that `read_part` gives."""
+    return np.concatenate([np.empty(0, dtype), *read_part(paths, part, parts, dtype)])

@@ -1,0 +1,36 @@
+"""Reasons: why documents are dropped, as it stands in the partitions."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.settings import CONTAMINATED, SCORES
+
+REPEATED = ("identifier seen before", "text seen before")
+HELD_OUT = "held out"
+LANGUAGE, NEAR, PRUNED = "language not asked for", "nearly the same as another", "pruned cluster"
+LOW_SCORE = {name: f"low {name} score" for name in SCORES}
+WITHOUT_TOKENS = "no token"
+REASONS = (
+    *("", REPEATED[0], LANGUAGE, CONTAMINATED, REPEATED[1], NEAR, PRUNED),
+    *(*LOW_SCORE.values(), HELD_OUT, WITHOUT_TOKENS),
+)
+"""Why a document is dropped, in the order of the stages; "": it stays."""
+
+
+def why_of(partition: Partition) -> NDArray[np.uint8]:
+    """Return why each document of a partition is dropped, a place in `REASONS`, uint8 ``[n]``."""
+    if partition.has("why"):
+        return partition.read("why")
+    return np.zeros(len(partition), np.uint8)
+
+
+def stays(partition: Partition) -> NDArray[np.bool_]:
+    """Return which documents of a partition have not been dropped, ``[n]``."""
+    return np.asarray(why_of(partition) == 0, np.bool_)
+
+
+def stays_until(partition: Partition, reason: str) -> NDArray[np.bool_]:
+    """Return which documents were not dropped for what stands before ``reason`` in `REASONS`."""
+    why = why_of(partition)
+    return np.asarray((why == 0) | (why >= REASONS.index(reason)), np.bool_)

@@ -1,0 +1,354 @@
+"""Stages of a selection: which cluster each document goes to, or why it goes to none."""
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.builder.clustering.cluster_map import ClusterMap
+from climbstream.builder.clustering.ward import Micros, merge_clusters
+from climbstream.builder.corpus.partition import ArrayName, Partition
+from climbstream.builder.corpus.sample import in_languages
+from climbstream.builder.corpus.text_hashes import hash_texts
+from climbstream.builder.settings import CONTAMINATED, EVERY, SCORES, BuildSettings
+from climbstream.loader.core.engines.engine import Engine
+from climbstream.loader.core.log import get_logger
+from climbstream.loader.core.permutation import derive_key
+
+from .dedup import HashTask, Seen, find_repeated, repeated_in
+from .exchange import Source, cut_blocks, starts_of
+from .few import count_languages, is_of_few, languages_of_few
+from .language_groups import Group, good_groups, is_in, sum_groups
+from .near import find_near
+from .reasons import HELD_OUT, LANGUAGE, LOW_SCORE, NEAR, PRUNED, REPEATED, stays, stays_until
+from .selection import Loss, Rule, Selection, drop_by_rules, in_order, size_of
+
+logger = get_logger(__name__)
+
+_NOTHING = Seen()
+
+
+def identify(
+    engine: Engine,
+    partitions: Sequence[Partition],
+    work: Path,
+    settings: BuildSettings,
+    seen: Seen = _NOTHING,
+) -> Selection:
+    """Begin with all documents but those whose identifier stood before, where it may do so once.
+
+    ``work`` is a folder for files of the work.
+    """
+    selection = Selection(engine, partitions, work)
+    if settings.ids == "none":
+        selection.drop(Rule("identify", REPEATED[:1], _no_reason))
+    else:
+        apart = settings.ids == "source"
+        before = _NOTHING if apart else seen
+        _drop_repeated(selection, "identify", "id_hashes", REPEATED[0], before, apart=apart)
+    selection.spared = tuple(settings.keep_ids)
+    if settings.languages != EVERY:
+        find = partial(_other_language, settings=settings)
+        selection.drop(Rule("languages", (LANGUAGE,), find))
+    return selection
+
+
+def select_documents(
+    selection: Selection, centroids: NDArray[np.float32], settings: BuildSettings
+) -> tuple[ClusterMap, Selection]:
+    """Deduplicate, prune, hold out and merge what `identify` gave.
+
+    Writes ``clusters`` int32 ``[n]`` to each partition, the cluster of a document, below 0 if
+    dropped; and ``original`` int64 ``[n]``, the place in the catalogue of the document that it
+    nearly repeats, or -1.
+
+    Raises:
+        InvalidDataError: Nothing is left, or the clusters collapse.
+    """
+    _decontaminate(selection, settings)
+    _drop_copies(selection, settings, _NOTHING)
+    clusters = ClusterMap.of(centroids)
+    few = {} if settings.no_prune else languages_of_few(selection.each(count_languages))
+    if few:
+        names = ", ".join(
+            f"{n:,} in {language} ({script})" for (language, script), n in few.items()
+        )
+        logger.info(f"  too few documents to judge, so none of them is pruned: {names}")
+    if not settings.no_prune:
+        _, means = _means(selection, "scores", len(centroids), few)
+        clusters = prune_clusters(clusters, means, settings.min_cluster_score)
+    _drop_poor(selection, settings, clusters, few)
+    clusters = merge_clusters(clusters, micros_of(selection, len(centroids)), settings)
+    _write_clusters(selection, clusters)
+    return clusters, selection
+
+
+def select_appended(
+    selection: Selection, clusters: ClusterMap, settings: BuildSettings, seen: Seen
+) -> Selection:
+    """Do as `select_documents` with appended documents: ``clusters`` are decided already."""
+    _decontaminate(selection, settings)
+    _drop_copies(selection, settings, seen)
+    few = {} if settings.no_prune else languages_of_few(selection.each(count_languages))
+    _drop_poor(selection, settings, clusters, few)
+    _write_clusters(selection, clusters)
+    return selection
+
+
+def _decontaminate(selection: Selection, settings: BuildSettings) -> None:
+    """Drop documents that hold an item of a task, or count those that are marked."""
+    if not settings.decontaminate:
+        return
+    find = _no_reason if settings.mark_contaminated else _contaminated
+    selection.drop(Rule("decontaminate", (CONTAMINATED,), find))
+    if not settings.mark_contaminated:
+        return
+    marked = sum(selection.each(_count_marked), Counter[str]())
+    selection.stages[-1]["marked"] = {what: marked[what] for what in ("documents", "bytes")}
+    logger.info(
+        f"  {marked['documents']:,} documents hold a test question; they stay, and are marked"
+    )
+
+
+def _count_marked(partition: Partition) -> Counter[str]:
+    """Count documents that stay and are marked, and their bytes."""
+    marked = (partition.read(CONTAMINATED) != "") & stays(partition)
+    return size_of(partition.read("sizes"), marked)
+
+
+def _drop_copies(selection: Selection, settings: BuildSettings, seen: Seen) -> None:
+    if not settings.keep_duplicates:
+        # Among what is left: a copy of what was dropped is none.
+        _drop_repeated(selection, "deduplicate", "text_hashes", REPEATED[1], seen)
+    if settings.near_duplicates is not None:
+        counts = [*seen.counts, *selection.each(_count)]
+        blocks = cut_blocks([*seen.near, *selection.partitions], counts)
+        worth = partial(original_worth, before=seen.total)
+        folder = selection.work / "near"
+        find_near(selection.engine, blocks, folder, worth, settings.near_duplicates, seen.total)
+        if not settings.keep_duplicates:
+            selection.drop(Rule("deduplicate nearly", (NEAR,), _nearly_the_same))
+
+
+def _count(partition: Partition) -> int:
+    return len(partition.read("sizes", mapped=True))
+
+
+def _drop_poor(
+    selection: Selection,
+    settings: BuildSettings,
+    clusters: ClusterMap,
+    few: Mapping[tuple[str, str], int],
+) -> None:
+    """Drop what the scores of a micro-cluster or of a document speak against; hold out some."""
+    pruned = clusters.cluster < 0
+    least = {} if settings.no_prune else settings.min_document_score
+    good = good_groups(
+        selection.each(partial(sum_groups, pruned=pruned)), settings.min_cluster_score
+    )
+    rules = [
+        Rule("prune clusters", (PRUNED,), partial(_in_pruned, pruned=pruned, few=few, good=good)),
+        Rule(
+            "prune documents",
+            tuple(LOW_SCORE[name] for name in least),
+            partial(_poor, few=few, least=least),
+        ),
+    ]
+    if settings.holdout:
+        rules.append(Rule(HELD_OUT, (HELD_OUT,), partial(_held_out, settings=settings)))
+    selection.drop(*rules)
+
+
+def _no_reason(partition: Partition) -> NDArray[np.str_]:
+    return np.full(len(partition), "")
+
+
+def _other_language(partition: Partition, settings: BuildSettings) -> NDArray[np.str_]:
+    return _where(~in_languages(partition, settings), LANGUAGE)
+
+
+def _contaminated(partition: Partition) -> NDArray[np.str_]:
+    return _where(partition.read(CONTAMINATED) != "", CONTAMINATED)
+
+
+def _nearly_the_same(partition: Partition) -> NDArray[np.str_]:
+    return _where(partition.read("original") >= 0, NEAR)
+
+
+def _in_pruned(
+    partition: Partition,
+    pruned: NDArray[np.bool_],
+    few: Mapping[tuple[str, str], int],
+    good: set[Group],
+) -> NDArray[np.str_]:
+    spared = is_of_few(partition, few) | is_in(partition, good)
+    return _where(pruned[partition.read("micro")] & ~spared, PRUNED)
+
+
+def _poor(
+    partition: Partition, few: Mapping[tuple[str, str], int], least: Mapping[str, float]
+) -> NDArray[np.str_]:
+    poor = poor_documents(partition.read("scores"), least)
+    return np.where(is_of_few(partition, few), "", poor)
+
+
+def _write_clusters(selection: Selection, clusters: ClusterMap) -> None:
+    # What is spared in a micro-cluster that is pruned goes where the most similar one goes.
+    kept = clusters.kept
+    nearest = kept[np.argmax(clusters.centroids @ clusters.centroids[kept].T, axis=1)]
+    home = np.where(clusters.cluster < 0, clusters.cluster[nearest], clusters.cluster)
+    for _ in selection.each(partial(_write_home, home=home.astype(np.int32))):
+        pass
+
+
+def _write_home(partition: Partition, home: NDArray[np.int32]) -> None:
+    cluster = np.where(stays(partition), home[partition.read("micro")], np.int32(-1))
+    partition.write("clusters", cluster)
+
+
+def _drop_repeated(
+    selection: Selection,
+    stage: str,
+    name: ArrayName,
+    reason: str,
+    seen: Seen,
+    *,
+    apart: bool = False,
+) -> None:
+    """Drop each document with hashes ``name`` that one before it has, of those that are left.
+
+    With ``apart``, one before it in the same source.
+    """
+    sources: list[Source] = [*seen.parts, *selection.partitions]
+    blocks = cut_blocks(sources, [*seen.counts, *selection.each(_count)])
+    hashes = partial(_hashes, name=name, reason=reason, before=seen.total, apart=apart)
+    folder = selection.work / stage
+    find_repeated(selection.engine, blocks, hashes, folder)
+    rule = Rule(stage, (reason,), _no_reason)
+    drop = partial(_drop_in_block, rule=rule, before=seen.total, spared=selection.spared)
+    tasks = [HashTask(block, folder, hashes, starts_of(blocks)) for block in blocks]
+    losses = (pair for pairs in in_order(selection.engine, drop, tasks) for pair in pairs)
+    selection.add([rule], losses)
+    shutil.rmtree(folder)
+
+
+def _hashes(
+    source: Source, number: int, name: ArrayName, reason: str, before: int, *, apart: bool
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the hashes of documents that are left, or were there before, and their rows."""
+    hashes = source.read(name)
+    rows = np.arange(len(hashes))
+    if number >= before:
+        partition = cast("Partition", source)
+        rows = np.flatnonzero(stays_until(partition, reason))
+        # Mixed with the source, equal hashes are of one source.
+        hashes = hashes[rows] ^ (hash_texts([partition.source]) if apart else np.uint64(0))
+    return hashes, rows
+
+
+def _drop_in_block(
+    task: HashTask, rule: Rule, before: int, spared: Sequence[str]
+) -> list[tuple[Partition, list[Loss]]]:
+    """Drop what `find_repeated` found in a block."""
+    again = repeated_in(task)
+    return [
+        (partition, drop_by_rules(partition, [replace(rule, find=find)], spared))
+        for source, begin, end in task.block.parts()
+        if task.block.start + begin >= before
+        for partition in [cast("Partition", source)]
+        for find in [partial(_marked, mask=again[begin:end], reason=rule.reasons[0])]
+    ]
+
+
+def _marked(_: Partition, mask: NDArray[np.bool_], reason: str) -> NDArray[np.str_]:
+    return _where(mask, reason)
+
+
+def original_worth(partition: Partition, number: int, before: int) -> NDArray[np.float32]:
+    """Return how good documents are as originals; what was there before stays, so it is best."""
+    if number < before:
+        count = partition.read("signatures", mapped=True).shape[1]
+        return np.full(count, np.inf, np.float32)
+    # Scores that differ by a little decide nothing, length does.
+    scores, sizes = partition.read("scores"), partition.read("sizes")
+    worth = np.round(4 * (scores[:, 0] + scores[:, 3])) + sizes / (sizes + 4096)
+    worth[~stays_until(partition, NEAR)] = -np.inf
+    return np.asarray(worth, np.float32)
+
+
+def micros_of(selection: Selection, count: int) -> Micros:
+    """Say what is left of each of ``count`` micro-clusters."""
+    documents, tightness = _means(selection, "alike", count)
+    return Micros(documents=documents, tightness=tightness[:, 0])
+
+
+def _means(
+    selection: Selection,
+    name: ArrayName,
+    count: int,
+    few: Mapping[tuple[str, str], int] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Documents of each micro-cluster that are left, ``[M]``, and means of an array, ``[M, k]``.
+
+    Languages of ``few`` do not count.
+    A micro-cluster without documents has no mean, and nothing to prune: infinity.
+    """
+    documents = np.zeros(count, np.int64)
+    sums = np.zeros((count, 1))
+    function = partial(_sum_micros, name=name, few=few or {})
+    for micro, n, totals in selection.each(function):
+        documents[micro] += n
+        sums = np.zeros((count, totals.shape[1])) if sums.shape[1] != totals.shape[1] else sums
+        sums[micro] += totals
+    means = np.where(documents[:, None] > 0, sums / np.maximum(documents, 1)[:, None], np.inf)
+    return documents, means
+
+
+def _sum_micros(
+    partition: Partition, name: ArrayName, few: Mapping[tuple[str, str], int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return the micro-clusters that documents stay in, their counts, and sums of an array."""
+    staying = stays(partition) & ~is_of_few(partition, few)
+    micro, place, n = np.unique(
+        partition.read("micro")[staying], return_inverse=True, return_counts=True
+    )
+    columns = np.atleast_2d(partition.read(name)[staying].T)
+    return micro, n, np.stack([np.bincount(place, c, len(micro)) for c in columns], axis=1)
+
+
+def _held_out(partition: Partition, settings: BuildSettings) -> NDArray[np.str_]:
+    # By text, so that copies share their outcome.
+    drawn = partition.read("text_hashes")[:, 0] ^ np.uint64(derive_key(settings.seed, HELD_OUT))
+    return _where(drawn < settings.holdout * 2.0**64, HELD_OUT)
+
+
+def _where(mask: NDArray[Any], reason: str) -> NDArray[np.str_]:
+    return np.where(mask, reason, "")
+
+
+def prune_clusters(
+    clusters: ClusterMap, means: NDArray[np.float64], least: Mapping[str, float]
+) -> ClusterMap:
+    """Leave out micro-clusters whose mean score, float64 ``[M, 4]``, is below ``least``."""
+    why = {}
+    for micro in clusters.kept.tolist():
+        for name, low in least.items():
+            mean = float(means[micro, SCORES.index(name)])
+            # A micro-cluster without documents has no mean, and nothing to leave out.
+            if mean < low and micro not in why:
+                why[micro] = f"cluster scores {mean:.1f} in {name}, below {low:g}"
+    return clusters.without(why)
+
+
+def poor_documents(scores: NDArray[np.float32], least: Mapping[str, float]) -> NDArray[np.str_]:
+    """Say why each document, scores float32 ``[n, 4]``, is left out; empty: it stays."""
+    why = np.full(len(scores), "", dtype="U32")
+    for name, low in least.items():
+        why[(scores[:, SCORES.index(name)] < low) & (why == "")] = LOW_SCORE[name]
+    return why
