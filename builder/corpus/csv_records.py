@@ -2,16 +2,18 @@
 
 import csv
 import io
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from .read_report import BadFile, BadRecord
-from .unpack import BYTE_ORDER_MARK, lines_of
+from .unpack import BYTE_ORDER_MARK
 
 OPEN_QUOTE = "quotes that do not match"
 _FIELDS = "not as many fields as the header"
 _LONGEST_FIELD = 2**31 - 1
+_BLOCK = 1 << 16
+_MARK = BYTE_ORDER_MARK.decode()
 
 
 def read_csv_records(
@@ -23,37 +25,28 @@ def read_csv_records(
     in, as far as ``longest`` bytes tell; the next row begins with the next line.
     """
     csv.field_size_limit(_LONGEST_FIELD)
-    lines = _Lines(stream, longest)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    rows = _Rows(stream, longest, delimiter)
     names: list[str] = []
     number = 0
-    while True:
-        lines.begin()
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except (csv.Error, _TooLongError):
-            reason = OPEN_QUOTE
-        else:
-            if not cells:
-                continue
-            if not names:
-                names = unique_names(cells)
-                continue
-            if len(cells) == len(names):
-                number += 1
-                yield f"{place}:{number}", dict(zip(names, cells, strict=True))
-                continue
-            # Rows that a quote has joined have another number of fields.
-            reason = OPEN_QUOTE if lines.count > 1 else _FIELDS
+    for cells in rows:
+        if cells == []:
+            continue
+        if cells is not None and not names:
+            names = unique_names(cells)
+            continue
+        if cells is not None and len(cells) == len(names):
+            number += 1
+            yield f"{place}:{number}", dict(zip(names, cells, strict=True))
+            continue
         if not names:
             yield place, BadFile(place, "a header with quotes that do not match")
             return
         number += 1
-        origin = f"{place}:{number} (line {lines.first:,})"
-        yield origin, BadRecord(origin, reason)
-        lines.return_all_but_first()
+        origin = f"{place}:{number} (line {rows.first:,})"
+        # Rows that a quote has joined have another number of fields.
+        joined = cells is None or rows.count > 1
+        yield origin, BadRecord(origin, OPEN_QUOTE if joined else _FIELDS)
+        rows.return_all_but_first()
 
 
 def unique_names(names: list[str]) -> list[str]:
@@ -76,48 +69,85 @@ class _TooLongError(Exception):
     """A row has more bytes than it may."""
 
 
-class _Lines:
-    """Feeds a CSV reader, and remembers which lines it took for a row."""
+class _Rows:
+    """Yields the rows of a stream, None for a broken one, and knows the lines of the last row."""
 
-    def __init__(self, stream: io.BufferedReader, longest: int) -> None:
-        self._fresh = lines_of(stream, longest)
-        self._again: deque[str] = deque()
+    def __init__(self, stream: io.BufferedReader, longest: int, delimiter: str) -> None:
+        self._blocks = _line_blocks(stream, longest)
         self._longest = longest
-        self._row: list[str] = []
+        self._delimiter = delimiter
+        self._held: list[str | None] = []
+        """Lines from the beginning of the row on, or some before it."""
+        self._row = 0
+        """Where among them the row begins."""
         self._size = 0
-        self.first = 1
-        """Number of the line that the row begins with."""
+        self._before = 0
+        """Lines of the stream before them."""
+        self.count = 0
+        """Number of lines of the row, unless it is broken."""
+        self._begin()
 
     @property
-    def count(self) -> int:
-        """Number of lines of the row."""
-        return len(self._row)
-
-    def begin(self) -> None:
-        """Begin a row."""
-        self.first += len(self._row)
-        self._row, self._size = [], 0
+    def first(self) -> int:
+        """Number of the line that the row begins with."""
+        return self._before + self._row + 1
 
     def return_all_but_first(self) -> None:
-        """Return all lines of the row but its first, to be read again."""
-        self._again.extendleft(reversed(self._row[1:]))
-        del self._row[1:]
+        """Have all lines of the row but its first read again."""
+        self._row += 1
+        self.count = 0
+        self._begin()
 
-    def __iter__(self) -> "_Lines":
+    def _begin(self) -> None:
+        """Begin to read rows at the line that the row begins with."""
+        self._begun = self._before + self._row
+        lines = chain.from_iterable(self._feed())
+        self._reader = csv.reader(lines, delimiter=self._delimiter, strict=True)  # type: ignore[arg-type]
+
+    def _feed(self) -> Iterator[list[str | None]]:
+        yield self._held[self._row :]
+        for block in self._blocks:
+            if self._row:
+                del self._held[: self._row]
+                self._before += self._row
+                self._row, self._size = 0, _size(self._held)
+            self._held += block
+            self._size += _size(block)
+            yield block
+            if self._size > self._longest and not self._row:
+                raise _TooLongError
+
+    def __iter__(self) -> "_Rows":
         return self
 
-    def __next__(self) -> str:
-        if self._again:
-            line = self._again.popleft()
-        elif (data := next(self._fresh)) is None:
-            self._row.append("")
-            raise _TooLongError
-        else:
-            # Bytes that are not UTF-8 become lone surrogates, and lose only the cell that they are
-            # in.
-            line = data.removeprefix(BYTE_ORDER_MARK).decode(errors="surrogateescape")
-        self._row.append(line)
-        self._size += len(line)
-        if self._size > self._longest:
-            raise _TooLongError
-        return line
+    def __next__(self) -> list[str] | None:
+        self._row += self.count
+        self.count = 0
+        try:
+            cells = next(self._reader)
+        except (csv.Error, _TooLongError):  # the former also of a line that is none
+            return None
+        self.count = self._begun + self._reader.line_num - self._before - self._row
+        return cells
+
+
+def _size(lines: Iterable[str | None]) -> int:
+    return sum(len(line) for line in lines if line)
+
+
+def _line_blocks(stream: io.BufferedReader, longest: int) -> Iterator[list[str | None]]:
+    """Yield lists of lines; None stands for a line of about ``longest`` bytes or more."""
+    while data := stream.read(_BLOCK):
+        too_long = False
+        if not data.endswith(b"\n"):
+            rest = stream.readline(longest + 1)
+            too_long = len(rest) > longest and not rest.endswith(b"\n")
+            data = data[: data.rfind(b"\n") + 1] if too_long else data + rest
+            while too_long and rest and not rest.endswith(b"\n"):
+                rest = stream.readline(_BLOCK)
+        # Bytes that are not UTF-8 become lone surrogates, and lose only the cell they are in.
+        text = data.decode(errors="surrogateescape")
+        lines: list[str | None] = [*io.StringIO(text, newline="\n")]
+        if _MARK in text:
+            lines = [line.removeprefix(_MARK) for line in lines if line]
+        yield [*lines, None] if too_long else lines

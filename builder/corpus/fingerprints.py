@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from climbstream.loader.core.errors import ClimbError
@@ -53,18 +54,20 @@ class FileHashes:
 
     def __init__(self) -> None:
         self._remembered = lru_cache(maxsize=None)(_remembered)
+        self._lock = Lock()
 
     def of(self, path: Path) -> str:
         """Return the hash of the bytes of ``path``, as `hash_file` does."""
         begun, before = time.time(), _state(path)
         if before[0] < _REMEMBERED:
             return hash_file(path)
-        last = self._remembered(path.parent).get(path.name)
-        if last is not None and last["state"] == before:
-            return str(last["hash"])
+        state, last = self._remembered(path.parent).get(path.name, (None, ""))
+        if state == before:
+            return last
         value = hash_file(path)
         if max(before[-2:]) < (begun - _SETTLED) * 1e9 and _state(path) == before:
-            _remember(path, {"name": path.name, "state": before, "hash": value})
+            with self._lock:  # threads would overwrite each other's lines
+                _remember(path, {"name": path.name, "state": before, "hash": value})
         return value
 
 
@@ -79,9 +82,11 @@ def _record(folder: Path) -> Path:
     return default_cache() / "sources" / f"{hash_bytes(os.fsencode(folder.absolute()))}.jsonl"
 
 
-def _remembered(folder: Path) -> dict[str, Any]:
+def _remembered(folder: Path) -> dict[str, tuple[list[int], str]]:
+    """Return state and hash of the files in ``folder``, by name."""
     try:
-        return {line["name"]: line for line in read_lines(_record(folder))}
+        lines = read_lines(_record(folder))
+        return {line["name"]: (line["state"], str(line["hash"])) for line in lines}
     except (ClimbError, OSError, KeyError, TypeError):
         return {}  # what cannot be read is made again
 

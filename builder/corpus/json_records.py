@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import msgspec
+
 from .read_report import BadRecord
 from .unpack import BYTE_ORDER_MARK, lines_of
 
@@ -15,6 +17,8 @@ NOT_UTF8 = "not UTF-8"
 _TOO_LONG = "a number of thousands of digits"
 _TOO_DEEP = "nested too deeply"
 
+_DECODE = msgspec.json.Decoder().decode
+"""Twice as fast as Python's parser; of whatever it takes it makes the same."""
 _CHUNK = 1 << 16
 _BETWEEN = re.compile(r"[\s,\[\]\ufeff\x1e]*")
 """Text between the values of a file: arrays are opened, so that their items are values."""
@@ -71,6 +75,14 @@ def read_json_lines(
 
 
 def _parse(line: bytes, origin: str) -> Any:
+    try:
+        return _DECODE(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _parse_slowly(line, origin)
+
+
+def _parse_slowly(line: bytes, origin: str) -> Any:
+    """Parse what msgspec refuses, of which Python's parser takes NaN, large numbers and more."""
     try:
         return json.loads(line.decode())
     except UnicodeDecodeError:

@@ -3,12 +3,20 @@
 All nodes must see the folders that tasks read and write under the same path. A task that is lost
 with its node runs again on another one, and writes the same bytes. This process sees no sign of
 life of a task, so a deadline counts from the last task that ended; by default there is none.
+
+A call costs Ray a millisecond, so short tasks are handed over in batches. At the end of a stage, a
+batch that takes much longer than the others is run a second time, as its node may be slow. The
+result that comes first counts.
 """
 
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -26,6 +34,16 @@ R = TypeVar("R")
 
 _RETRIES = 5
 """Number of times a task is tried again whose process or node was lost."""
+_BATCH = 0.2
+"""Seconds that a batch should take. After that, a worker begins no other task of it."""
+_MOST = 256
+"""Tasks of a batch, at most."""
+_LOOK = 5.0
+"""Seconds between two looks at the number of slots, and at slow batches."""
+_SLOW = 60.0
+"""A batch is run a second time after so many seconds and twice the time of the longest one."""
+_GRACE = 5.0
+"""Seconds that a call which is not needed any more has to end."""
 
 
 class RayEngine:
@@ -47,7 +65,9 @@ class RayEngine:
         self._shared = shared
         """A file that every node must see."""
         self._gpus = gpus
-        """Whether a task takes a GPU, if the cluster has some."""
+        """Whether a task takes a GPU, if the cluster has some. Such tasks are handed over singly,
+        and none is run twice."""
+        self._looked, self._found = float("-inf"), 1
         self._ours = not ray.is_initialized()
 
     def __enter__(self) -> Self:
@@ -85,87 +105,216 @@ class RayEngine:
                 time.
         """
         needs = {"num_cpus": 1, "num_gpus": int(self._needs() == "GPU")}
-        start = self._ray.remote(**needs, max_retries=_RETRIES)(_call).remote
-        waiting: dict[Any, T] = {}
-        try:
-            for task in tasks:
-                waiting[start(function, task, self._shared)] = task
-                # Hand over few tasks at a time, as nodes may come and go meanwhile.
-                while len(waiting) >= 2 * self._slots():
-                    yield from self._ended(waiting, function, instead)
-            while waiting:
-                yield from self._ended(waiting, function, instead)
-        finally:
-            for left in waiting:
-                self._ray.cancel(left, force=True)
+        remote = self._ray.remote(**needs, max_retries=_RETRIES)(_call)
+
+        def start(tasks: list[Any], **how: Any) -> Any:
+            return remote.options(**how).remote(function, tasks, self._shared)
+
+        name = partial(task_name, function)
+        yield from _Stage(self._ray, start, name, self._slots, short=not self._gpus).run(
+            tasks, instead
+        )
 
     def _slots(self) -> int:
-        return self._workers or max(1, int(self._ray.cluster_resources().get(self._needs(), 1)))
+        """Return how many tasks run at a time; nodes may come and go."""
+        if self._workers:
+            return self._workers
+        if time.monotonic() - self._looked > _LOOK:
+            self._found = max(1, int(self._ray.cluster_resources().get(self._needs(), 1)))
+            self._looked = time.monotonic()
+        return self._found
 
     def _needs(self) -> str:
-        """Name the resource of which a task takes one."""
+        """Name the resource that a task takes one of."""
         return "GPU" if self._gpus and self._ray.cluster_resources().get("GPU") else "CPU"
 
-    def _ended(
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Tasks that are handed over together."""
+
+    tasks: list[Any]
+    begun: float
+    calls: list[Any]
+    """References to its result: two, if it is run a second time."""
+
+
+class _Stage:
+    """The tasks of one `RayEngine.run`."""
+
+    def __init__(
         self,
-        waiting: dict[Any, T],
-        function: Callable[[T], R],
-        instead: Callable[[T, ClimbError], R] | None,
-    ) -> Iterator[tuple[T, R]]:
-        """Wait until one of ``waiting`` has ended; remove and return it."""
-        if (ready := self._ready(waiting, function)) is None:
-            late = next(iter(waiting))  # in the order in which they were handed over
-            task = waiting.pop(late)
-            self._ray.cancel(late, force=True)
-            error = ClimbError(
-                f"{task_name(function, task)} was not done {duration(task_timeout())} after the "
-                "task before it; see its node, or give more time with --task-timeout SECONDS"
-            )
-            yield task, _result_of(error, task, instead)
-            return
-        task = waiting.pop(ready)
+        ray: Any,
+        start: Callable[..., Any],
+        name: Callable[[Any], str],
+        slots: Callable[[], int],
+        *,
+        short: bool,
+    ) -> None:
+        self._ray, self._start, self._name, self._slots = ray, start, name, slots
+        self._short = short
+        """Whether tasks may be short, and may be run twice."""
+        self._size = 1
+        """Tasks of the next batch."""
+        self._longest = 0.0
+        """Seconds of the longest batch."""
+        self._waiting: dict[Any, _Batch] = {}
+        """Batches by their calls, in the order in which they were handed over."""
+        self._again: deque[Any] = deque()
+        """Tasks that were handed over, but not begun."""
+        self._suspects: deque[Any] = deque()
+        """Tasks of batches that were lost, to be handed over singly."""
+
+    def run(
+        self, tasks: Iterable[Any], instead: Callable[[Any, ClimbError], Any] | None
+    ) -> Iterator[tuple[Any, Any]]:
+        fresh = iter(tasks)
         try:
-            result = self._ray.get(ready)
+            while True:
+                # Few are handed over at a time, and nodes may come and go meanwhile.
+                while len(self._waiting) < 2 * self._slots() and (batch := self._next(fresh)):
+                    self._hand_over(_Batch(batch, time.monotonic(), []))
+                if not self._waiting:
+                    return
+                yield from self._ended(instead)
+        finally:
+            self._cancel([*self._waiting])
+
+    def _next(self, fresh: Iterator[Any]) -> list[Any]:
+        """Return the tasks of the next batch; [] if none is left."""
+        if self._suspects:
+            return [self._suspects.popleft()]
+        if self._again:
+            return [self._again.popleft() for _ in range(min(self._size, len(self._again)))]
+        return [*islice(fresh, self._size)]
+
+    def _hand_over(self, batch: _Batch, **how: Any) -> None:
+        call = self._start(batch.tasks, **how)
+        batch.calls.append(call)
+        self._waiting[call] = batch
+
+    def _ended(self, instead: Callable[[Any, ClimbError], Any] | None) -> Iterator[tuple[Any, Any]]:
+        """Wait until a batch has ended; give the tasks of it that are done."""
+        if (ready := self._ready()) is None:
+            batch = next(iter(self._waiting.values()))  # they were handed over in this order
+            self._take_out(batch)
+            yield from self._lose(
+                batch,
+                f"{self._name(batch.tasks[0])} was not done {duration(task_timeout())} after the "
+                "task before it; see its node, or give more time with --task-timeout SECONDS",
+                instead,
+            )
+            return
+        batch = self._waiting[ready]
+        try:
+            results, seconds = self._ray.get(ready)
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except self._ray.exceptions.RayError as error:
-            lost = ClimbError(
-                f"a task was lost on the Ray cluster, and {_RETRIES} times again: "
-                f"{str(error).splitlines()[0]} Most often a node has too little memory; run the "
-                "same command again with fewer --workers; it continues where it stopped"
-            )
-            result = _result_of(lost, task, instead)
-        yield task, result
+            del self._waiting[ready]
+            batch.calls.remove(ready)
+            if not batch.calls:
+                yield from self._lose(
+                    batch,
+                    f"a task was lost on the Ray cluster, and {_RETRIES} times again: "
+                    f"{str(error).splitlines()[0]} Most often a node has too little memory; run "
+                    "the same command again with fewer --workers; it continues where it stopped",
+                    instead,
+                )
+            return
+        self._take_out(batch, ready)
+        self._longest = max(self._longest, seconds)
+        if self._short:
+            fitting = int(_BATCH * len(results) / max(seconds, 1e-6))
+            self._size = max(1, min(fitting, 4 * self._size, _MOST))
+        self._again.extend(batch.tasks[len(results) :])
+        yield from zip(batch.tasks, results, strict=False)
 
-    def _ready(self, waiting: dict[Any, T], function: Callable[[T], R]) -> Any | None:
-        """Return one of ``waiting`` that has ended; None if none ends in time."""
+    def _take_out(self, batch: _Batch, ended: Any = None) -> None:
+        """Wait for ``batch`` no more, and end what runs of it."""
+        for call in batch.calls:
+            del self._waiting[call]
+        self._cancel([call for call in batch.calls if call is not ended])
+
+    def _cancel(self, calls: list[Any]) -> None:
+        """End ``calls``; by force, of which Ray may crash as a call ends, only where it must be."""
+        for call in calls:
+            self._ray.cancel(call)
+        if calls:
+            _, left = self._ray.wait(calls, num_returns=len(calls), timeout=_GRACE)
+            for call in left:
+                self._ray.cancel(call, force=True)
+
+    def _lose(
+        self, batch: _Batch, why: str, instead: Callable[[Any, ClimbError], Any] | None
+    ) -> Iterator[tuple[Any, Any]]:
+        """Give what stands for a task that was lost; hand over those of a larger batch singly.
+
+        Raises:
+            ClimbError: Nothing stands for it.
+        """
+        if len(batch.tasks) > 1:
+            self._suspects.extend(batch.tasks)
+            return
+        if instead is None:
+            raise ClimbError(why)
+        logger.warning(why)
+        yield batch.tasks[0], instead(batch.tasks[0], ClimbError(why))
+
+    def _ready(self) -> Any | None:
+        """Return the call of a batch that has ended; None when that takes too long."""
         begun, patience = time.monotonic(), Patience()
         limit = task_timeout() if os.environ.get(TIMEOUT) else float("inf")
         while (passed := time.monotonic() - begun) < limit:
-            ready, _ = self._ray.wait(list(waiting), num_returns=1, timeout=min(limit - passed, 5))
+            ready, _ = self._ray.wait(
+                list(self._waiting), num_returns=1, timeout=min(limit - passed, _LOOK)
+            )
             if ready:
                 return ready[0]
+            self._run_slow_twice()
             if patience.over(time.monotonic() - begun):
+                first = next(iter(self._waiting.values()))
                 logger.warning(
                     f"no task has ended for {duration(time.monotonic() - begun)}; the cluster has "
-                    f"{len(waiting)}, the first {task_name(function, next(iter(waiting.values())))}"
+                    f"{len(self._waiting)}, the first {self._name(first.tasks[0])}"
                 )
         return None
 
+    def _run_slow_twice(self) -> None:
+        """Hand over slow batches a second time, to slots for which no other task is left."""
+        slow = time.monotonic() - _SLOW - 2 * self._longest
+        for batch in [*self._waiting.values()]:
+            if not self._short or len(self._waiting) >= self._slots():
+                return
+            if len(batch.calls) == 1 and batch.begun < slow:
+                logger.warning(
+                    f"{self._name(batch.tasks[0])} takes {duration(time.monotonic() - batch.begun)}"
+                    f", others took {duration(self._longest)} at most; it is run a second time, "
+                    "as its node may be slow"
+                )
+                self._hand_over(batch, scheduling_strategy="SPREAD")
 
-def _result_of(error: ClimbError, task: T, instead: Callable[[T, ClimbError], R] | None) -> R:
-    """Return the result for a task that ended with ``error``; without ``instead``, raise it."""
-    if instead is None:
-        raise error
-    logger.warning(str(error))
-    return instead(task, error)
 
+def _call(function: Callable[[T], R], tasks: Sequence[T], shared: Path) -> tuple[list[R], float]:
+    """Run tasks on a node of the cluster; return results and seconds.
 
-def _call(function: Callable[[T], R], task: T, shared: Path) -> R:
-    """Run one task, on a node of the cluster."""
+    After `_BATCH` seconds none is begun any more. A task other than the first that fails has no
+    result: it will be the first of another batch, and fail there.
+    """
     if not shared.exists():
         raise UsageError(
             f"node {platform.node()} does not see {shared}: all nodes of a Ray cluster must mount "
             "the file system of --out under the same path"
         )
-    return function(task)
+    begun = time.monotonic()
+    results: list[R] = []
+    for task in tasks:
+        try:
+            results.append(function(task))
+        except Exception:
+            if not results:
+                raise
+            break
+        if time.monotonic() - begun > _BATCH:
+            break
+    return results, time.monotonic() - begun

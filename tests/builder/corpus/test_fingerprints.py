@@ -84,11 +84,19 @@ def test_a_small_file_is_not_remembered(path):
     assert not record_of(path).exists()
 
 
-@pytest.mark.parametrize("content", [b"{", b"[1]\n", b'{"name": 1}\n', b"\xff\n"])
+@pytest.mark.parametrize("content", [b"{", b"[1]\n", b'{"name": "a.jsonl"}\n', b"\xff\n"])
 def test_a_record_that_makes_no_sense_is_not_believed(path, content):
     FileHashes().of(path)
     record_of(path).write_bytes(content)
     assert FileHashes().of(path) == hash_file(path)
+
+
+def test_files_that_are_hashed_at_a_time_are_all_remembered(path):
+    names = [str(path.with_name(f"{n}.jsonl")) for n in range(40)]
+    for name in names:
+        Path(name).write_bytes(name.encode())
+    find_sources(names)
+    assert len(record_of(path).read_text().splitlines()) == len(names)
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing(path, monkeypatch):

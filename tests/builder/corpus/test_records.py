@@ -1,15 +1,21 @@
 """Records: what is broken in a file costs itself, in every format; cells are text."""
 
 import gzip
+import io
 import json
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from climbstream.builder.corpus import csv_records, json_records
+from climbstream.builder.corpus.csv_records import read_csv_records
 from climbstream.builder.corpus.ingest import ReadReport, read_source
 from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.corpus.read_report import BadRecord
 from climbstream.builder.corpus.sources import find_sources
 from climbstream.builder.settings import BuildSettings
 
@@ -83,6 +89,45 @@ def test_a_field_may_be_large_and_the_second_column_of_a_name_is_another(read, t
     (tmp_path / "a.tsv").write_text(f"text\ttext\n{'x' * 500_000}\tother\n")
     rows, _ = read(tmp_path / "a.tsv")
     assert texts(rows) == ["x" * 500_000]
+
+
+CELLS = [
+    b"a",
+    b",",
+    b'"',
+    b'""',
+    b"\n",
+    b"\r\n",
+    b"\r",
+    b"\xff",
+    b"\xef\xbb\xbf",
+    b"1,2\n",
+    b'"x\ny"',
+]
+
+
+@given(st.lists(st.sampled_from(CELLS), max_size=30))
+def test_rows_of_text_are_the_same_in_blocks_of_any_size(cells):
+    def rows(block):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(csv_records, "_BLOCK", block)
+            stream = io.BufferedReader(io.BytesIO(b"h,k\n" + b"".join(cells)))
+            return [*read_csv_records(stream, "a.csv", 1_000, ",")]
+
+    whole = rows(1 << 16)
+    assert all(rows(block) == whole for block in (1, 2, 3, 7))
+
+
+def test_a_line_that_is_too_long_costs_itself(monkeypatch):
+    monkeypatch.setattr(csv_records, "_BLOCK", 8)
+    data = b"h,k\n1,2\n" + b"x" * 5_000 + b"\n3,4\n" + b'"' + b"y\n" * 2_000 + b"5,6\n"
+    stream = io.BufferedReader(io.BytesIO(data))
+    rows = [value for _, value in read_csv_records(stream, "a.csv", 100, ",")]
+    assert [row for row in rows if isinstance(row, dict)] == [
+        {"h": h, "k": k} for h, k in ("12", "34", "56")
+    ]
+    assert rows[1] == BadRecord("a.csv:2 (line 3)", "quotes that do not match")
+    assert len(rows) == 3 + 1 + 2_000
 
 
 # Tables.
@@ -159,6 +204,41 @@ def test_columns_within_columns_are_named_by_their_path(read, tmp_path):
 
 
 # JSON of any layout.
+
+HOSTILE = [
+    *(b"NaN", b"-Infinity", b"1e400", b"-1e-400", b"1" * 30, b"1" * 4_301, b"9" * 400 + b".5"),
+    *(b"-0", b"-0.0", b"0.1e1", b"01", b"1.", b"{}", b"{} {}", b"[1,]", b'{"a":1,"a":2}', b"\x0c1"),
+    *(b'"\\ud83d"', b'"\\ude00\\ud83d"', b'"\\ud83d\\ude00"', b'"\\u0000"', b'"\xed\xa0\x80"'),
+    *(b'"\x01"', b'"\xff"', b'"\\x"', b"nul", b""),
+    *(b"[" * n + b"]" * n for n in (100, 900, 2_000, 100_000)),
+]
+
+
+def outcome(parse, line):
+    """What ``parse`` makes of ``line``, so that NaN and -0.0 are told apart from others."""
+    return repr(parse(line, "a.jsonl:1"))
+
+
+@pytest.mark.parametrize("line", HOSTILE, ids=lambda line: repr(line[:20]))
+def test_a_hostile_line_of_json_is_what_python_makes_of_it(line):
+    assert outcome(json_records._parse, line) == outcome(json_records._parse_slowly, line)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=8,
+    ),
+    st.booleans(),
+    st.data(),
+)
+def test_any_line_of_json_is_what_python_makes_of_it_damaged_or_not(value, escaped, data):
+    line = json.dumps(value, ensure_ascii=escaped).encode(errors="surrogatepass")
+    at = data.draw(st.integers(0, len(line)))
+    damaged = line[:at] + data.draw(st.binary(max_size=2)) + line[at + 1 :]
+    for each in (line, damaged):
+        assert outcome(json_records._parse, each) == outcome(json_records._parse_slowly, each)
 
 
 RECORDS = [{"text": f'text {i} \u2028 \\ "{{', "meta": {"list": [{"a": i}]}} for i in range(900)]
