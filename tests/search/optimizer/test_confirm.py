@@ -1,13 +1,16 @@
 """Candidates are run again, side by side, before one is believed."""
 
+import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from climbstream.loader import Mixture
 from climbstream.loader.core.errors import UsageError
-from climbstream.search import Search
+from climbstream.search import Search, Trial
+from climbstream.search.optimizer.confirm import confirm
 
 NAMES = ["c00", "c01", "c02", "c03"]
 SHARES = {"c00": 0.5, "c01": 0.3, "c02": 0.15, "c03": 0.05}
@@ -103,15 +106,15 @@ def test_pairs_see_what_the_noise_between_seeds_hides():
 def test_noise_alone_is_hardly_ever_a_gain():
     claims = {0: 0, 3: 0}
     for seed in range(30):
-        for confirm in claims:
-            s = search(confirm, preset="random", seed=seed)
+        for again in claims:
+            s = search(again, preset="random", seed=seed)
             play(
                 s,
                 lambda m, seed=seed: float(
                     np.random.default_rng([seed, m.about["trial"]]).normal()
                 ),
             )
-            claims[confirm] += s.result().choice != "baseline"
+            claims[again] += s.result().choice != "baseline"
     assert claims[3] <= max(1, claims[0])
 
 
@@ -125,6 +128,116 @@ def test_a_confirmation_goes_on_after_a_crash(tmp_path, told):
     rest = play(cut)
     assert [(m.weights, m.about) for m in rest] == [(m.weights, m.about) for m in asked[told:]]
     assert cut.result() == whole.result()
+
+
+def moved(path, target, told=None):
+    """Copy the log at ``path``, as if a machine that rounds otherwise had predicted another best.
+
+    Return what it is there. Only the first ``told`` trials are copied.
+    """
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    measured = {json.dumps(line["mixture"]["weights"]) for line in lines[1 : BUDGET + 1]}
+    other = None
+    for line in lines[BUDGET + 1 :]:
+        weights = line["mixture"]["weights"]
+        if json.dumps(weights) not in measured:
+            part = min(1e-9, weights["c03"] / 2)
+            line["mixture"]["weights"] = weights | {
+                "c03": weights["c03"] - part,
+                "c02": weights["c02"] + part,
+            }
+            other = Mixture.from_json(line["mixture"])
+    lines = lines[: None if told is None else told + 1]
+    target.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return other
+
+
+@pytest.mark.parametrize("told", [BUDGET + 3, BUDGET + 5, BUDGET + 9])
+def test_what_is_being_run_again_is_what_the_log_has_and_not_what_would_be_proposed_now(
+    tmp_path, told
+):
+    whole = search(preset="robust", log=tmp_path / "whole.jsonl")
+    asked = play(whole)
+    other = moved(tmp_path / "whole.jsonl", tmp_path / "moved.jsonl", told)
+    assert other is not None
+    assert other not in asked
+    s = search(preset="robust", log=tmp_path / "moved.jsonl")
+    rest = play(s)
+    assert len(rest) == len(asked) - told
+    assert {m.fingerprint for m in rest} <= {m.fingerprint for m in [*asked[:BUDGET], other]}
+    answer = s.result()
+    assert len(answer.confirmation.seeds) == 3
+    assert other in [candidate.mixture for candidate in answer.candidates]
+
+
+def test_rounds_that_have_ended_are_taken_from_the_log(tmp_path, monkeypatch):
+    s = search(0, preset="robust", log=tmp_path / "trials.jsonl")
+    asked = play(s)
+    lines = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
+    lines[5]["mixture"]["weights"] = {"c00": 0.1, "c01": 0.2, "c02": 0.3, "c03": 0.4}
+    (tmp_path / "other.jsonl").write_text("".join(f"{json.dumps(x)}\n" for x in lines[:-1]))
+    proposed, propose = [], Search._propose
+    monkeypatch.setattr(Search, "_propose", lambda s, r: proposed.append(r) or propose(s, r))
+    again = search(0, preset="robust", log=tmp_path / "other.jsonl")
+    assert [m.about for m in again.ask()] == [asked[-1].about]
+    assert proposed == [asked[-1].about["round"]]
+    assert again.log.trials[4].mixture == Mixture.of(lines[5]["mixture"]["weights"])
+
+
+def runs_of(*mixtures, scores=None, seeds=(20, 21)):
+    """Trials that confirm: each of ``mixtures`` with each of ``seeds``."""
+    pairs = [(seed, mixture) for seed in seeds for mixture in mixtures]
+    return [
+        Trial(number=n, round=9, mixture=m, seed=seed, scores=scores or {"loss": loss(m)})
+        for n, (seed, m) in enumerate(pairs, start=BUDGET + 1)
+    ]
+
+
+def concluded():
+    """A search without confirmation: its answer, evidence and token shares."""
+    s = search(0, preset="robust")
+    play(s)
+    return s.result(), s._evidence(s.log.trials), Mixture.of(SHARES)
+
+
+def test_runs_of_a_mixture_that_is_no_candidate_do_not_count():
+    answer, known, base = concluded()
+    stranger = Mixture.of({"c02": 1.0, "c00": 0, "c01": 0, "c03": 0})
+    first = answer.candidates[0]
+    plain = confirm(answer, base, runs_of(base, first.mixture), known)
+    assert confirm(answer, base, runs_of(base, first.mixture, stranger), known) == plain
+    others = confirm(answer, base, runs_of(base, stranger), known)
+    assert others.mixture == answer.mixture
+    assert "of 4 runs for it 0 failed, and no seed has scores of" in others.reason
+
+
+def test_a_candidate_without_runs_stays_as_it_was_and_is_not_chosen():
+    answer, known, base = concluded()
+    first, second = answer.candidates
+    confirmed = confirm(answer, base, runs_of(base, first.mixture), known)
+    assert confirmed.candidates[1] == second
+    assert confirmed.mixture in (base, first.mixture)
+
+
+def test_a_mixture_that_is_both_candidates_is_confirmed_as_both():
+    answer, known, base = concluded()
+    first, second = answer.candidates
+    both = replace(answer, candidates=[first, replace(second, mixture=first.mixture)])
+    confirmed = confirm(both, base, runs_of(base, first.mixture), known)
+    assert confirmed.confirmation.seeds == [20, 21]
+    scores = confirmed.confirmation.scores
+    assert scores["measured"] == scores["predicted"]
+
+
+def test_an_answer_between_two_runs_does_not_say_that_all_failed():
+    s = search()
+    asked = s.ask()
+    while asked[0].about["trial"] <= BUDGET:
+        for mixture in asked:
+            s.tell(mixture, {"loss": loss(mixture)})
+        asked = s.ask()
+    s.tell(asked[0], {"loss": loss(asked[0])})
+    assert "of 1 runs for it 0 failed" in s.result().reason
 
 
 def test_a_seed_of_which_a_run_failed_does_not_count_and_without_any_nothing_changes():
