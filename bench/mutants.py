@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--seconds", type=float, default=120.0, help="that the tests may take")
     parser.add_argument("--marks", default="not slow", help="tests to run, as pytest -m")
+    parser.add_argument("--only", default="", help="tests to run, as pytest -k")
     options, _ = parser.parse_known_args()
     os.chdir(ROOT)
     # Threads of linear algebra would wait for each other, and do not outlive a fork.
@@ -142,7 +143,7 @@ def try_module(module: Path, options: argparse.Namespace) -> tuple[int, int]:
 def passes(module: Path, tree: ast.Module, tests: Path, options: argparse.Namespace) -> bool:
     """Whether ``tests`` pass with ``tree`` in place of ``module``, in a copy of this process."""
     if (pid := os.fork()) == 0:
-        os._exit(run_tests(module, tree, tests, options.marks))
+        os._exit(run_tests(module, tree, tests, options))
     limit = time.monotonic() + options.seconds
     while time.monotonic() < limit:
         ended, status = os.waitpid(pid, os.WNOHANG)
@@ -155,7 +156,7 @@ def passes(module: Path, tree: ast.Module, tests: Path, options: argparse.Namesp
     return False
 
 
-def run_tests(module: Path, tree: ast.Module, tests: Path, marks: str) -> int:
+def run_tests(module: Path, tree: ast.Module, tests: Path, options: argparse.Namespace) -> int:
     """Run ``tests`` with ``tree`` as the code of ``module``; return the exit code of pytest."""
     import pytest  # noqa: PLC0415  (it is imported before the copy is made)
 
@@ -167,7 +168,9 @@ def run_tests(module: Path, tree: ast.Module, tests: Path, marks: str) -> int:
     # Plugins of pytest are imported already, which it warns of.
     quiet = ["-p", "no:cacheprovider", "--noconftest", "-W", "ignore:Module already imported"]
     try:
-        return int(pytest.main([str(tests), "-xq", "-m", marks, *quiet]))
+        return int(
+            pytest.main([str(tests), "-xq", "-m", options.marks, "-k", options.only, *quiet])
+        )
     except BaseException:
         return 1
 

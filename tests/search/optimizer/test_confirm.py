@@ -10,7 +10,10 @@ import pytest
 from climbstream.loader import Mixture
 from climbstream.loader.core.errors import UsageError
 from climbstream.search import Search, Trial
+from climbstream.search.optimizer.answer import Answer, Candidate, Pick
+from climbstream.search.optimizer.conclude import upper_confidence_sd
 from climbstream.search.optimizer.confirm import confirm
+from climbstream.search.optimizer.observations import Observations
 
 NAMES = ["c00", "c01", "c02", "c03"]
 SHARES = {"c00": 0.5, "c01": 0.3, "c02": 0.15, "c03": 0.05}
@@ -50,6 +53,182 @@ def play(s, score=loss):
 def again(asked):
     """What was run beside the budget."""
     return asked[BUDGET:]
+
+
+# By hand.
+
+
+OTHERS = {
+    "baseline": Mixture.of(SHARES),
+    "measured": Mixture.of({"c00": 0, "c01": 0, "c02": 0, "c03": 1}),
+    "predicted": Mixture.of({"c00": 0.1, "c01": 0, "c02": 0.1, "c03": 0.8}),
+}
+
+
+def told(scores, candidates=(), repeats=(-1.0, 1.0)):
+    """Answer, trials and evidence of which one unit of the loss is one sd.
+
+    ``scores`` are those of each choice, a seed each; ``candidates`` their gains and sds before;
+    ``repeats`` what the token shares scored in the search.
+    """
+    fill = math.sqrt(max(len(repeats) + 2 - sum(x * x for x in repeats), 0) / 2)
+    runs = [(OTHERS["baseline"], x) for x in repeats]
+    runs += [(OTHERS["measured"], -fill), (Mixture.uniform(NAMES), fill)]
+    first = [
+        Trial(number=n, round=1, mixture=m, seed=n, scores={"loss": x})
+        for n, (m, x) in enumerate(runs, start=1)
+    ]
+    known = Observations.of(first, NAMES, {"loss": "min"}, np.ones(1))
+    assert known.scale == pytest.approx([1.0])
+    again = [
+        Trial(number=99, round=2, mixture=OTHERS[choice], seed=seed, scores={"loss": x})
+        for choice, column in scores.items()
+        for seed, x in enumerate(column, start=50)
+    ]
+    best = Pick(
+        mixture=OTHERS["measured"], score=-fill, sd=None, scores={"loss": -fill}, trials=[3]
+    )
+    answer = Answer(
+        mixture=OTHERS["measured"],
+        choice="measured",
+        reason="It was so.",
+        measured_best=best,
+        predicted_best=None,
+        baseline=None,
+        noise=None,
+        gain=None,
+        gain_sd=None,
+        table=[],
+        out_of_fold=[],
+        candidates=[
+            Candidate(choice=choice, mixture=OTHERS[choice], gain=gain, gain_sd=sd)
+            for choice, gain, sd in candidates
+        ],
+        front=[],
+    )
+    return answer, OTHERS["baseline"], again, known
+
+
+def by_hand(scores, repeats):
+    """Sd of a difference of two means over seeds, from a two-way table and the search's repeats."""
+    table = np.array(list(scores.values()))
+    rest = [
+        x - table[i].mean() - table[:, j].mean() + table.mean()
+        for (i, j), x in np.ndenumerate(table)
+    ]
+    squares = sum(x * x for x in rest)
+    freedom = (len(table) - 1) * (len(table[0]) - 1)
+    noise = np.array(repeats) - np.mean(repeats)
+    more = len(repeats) - 1
+    pooled = math.sqrt((squares + noise @ noise) / (freedom + more))
+    sds = [upper_confidence_sd(pooled, freedom + more)]
+    if freedom:
+        sds.append(upper_confidence_sd(math.sqrt(squares / freedom), freedom))
+    return min(sds) * math.sqrt(2 / len(table[0]))
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        {"baseline": [0.0, 0.5, 0.1], "measured": [-2.0, -1.4, -1.8]},
+        {"baseline": [0.0, 0.5], "measured": [-2.0, -1.4], "predicted": [-2.5, 0.3]},
+        {"baseline": [0.3], "measured": [-2.0]},
+        {"baseline": [0.3, 0.1, 0.2, 0.8], "measured": [-2.0, 2.0, 1.0, 0.0]},
+    ],
+)
+def test_the_gain_is_the_mean_of_pairs_with_the_sd_that_seeds_leave(scores):
+    repeats = (-0.5, 0.9, -0.4)
+    candidates = [(choice, None, None) for choice in list(scores)[1:]]
+    answer = confirm(*told(scores, candidates, repeats))
+    error = by_hand(scores, repeats)
+    for candidate in answer.candidates:
+        gain = np.mean(scores["baseline"]) - np.mean(scores[candidate.choice])
+        assert candidate.gain == pytest.approx(gain)
+        assert candidate.gain_sd == pytest.approx(error)
+    assert answer.confirmation.scores == {c: {"loss": list(x)} for c, x in scores.items()}
+    assert answer.gain == max(candidate.gain for candidate in answer.candidates)
+
+
+def test_one_seed_without_repeats_leaves_the_doubt_unknown():
+    scores = {"baseline": [0.3], "measured": [-2.0]}
+    answer = confirm(*told(scores, [("measured", 1.0, None)], repeats=(0.0,)))
+    assert (answer.gain, answer.gain_sd) == (pytest.approx(2.3), None)
+    assert answer.choice == "baseline"
+    assert "how sure that is is unknown" in answer.reason
+
+
+SURE = {"baseline": [0.0, 0.2, -0.2], "measured": [0.1, 0.15, -0.25]}
+REPEATS = (-0.2, 0.2, 0.0)
+
+
+@pytest.mark.parametrize(("times", "choice"), [(2.49, "baseline"), (2.51, "measured")])
+def test_a_gain_is_sure_from_two_and_a_half_sd_on(times, choice):
+    shift = times * by_hand(SURE, REPEATS)
+    scores = SURE | {"measured": [x - shift for x in SURE["measured"]]}
+    answer = confirm(*told(scores, [("measured", None, None)], REPEATS))
+    assert answer.gain == pytest.approx(times * answer.gain_sd)
+    assert answer.choice == choice
+    assert answer.mixture == OTHERS[choice]
+    assert answer.reason.startswith("No gain over" if choice == "baseline" else "Run again with 3")
+    assert f"the measured best is {shift:.2f} sd better than the token-share" in answer.reason
+
+
+def test_what_the_search_knew_and_the_runs_weigh_by_the_inverse_of_their_variances():
+    error = by_hand(SURE, REPEATS)
+    for sd in (0.5 * error, 2 * error):
+        before = 1.5 * math.hypot(sd, error)
+        candidate = confirm(*told(SURE, [("measured", before, sd)], REPEATS)).candidates[0]
+        assert candidate.gain == pytest.approx(before * error**2 / (sd**2 + error**2))
+        assert candidate.gain_sd == pytest.approx(sd * error / math.hypot(sd, error))
+
+
+@pytest.mark.parametrize(("times", "alone"), [(2.49, False), (2.51, True)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_runs_count_alone_where_the_search_contradicts_them(times, alone, sign):
+    error = by_hand(SURE, REPEATS)
+    sd = 2 * error
+    before = sign * times * math.hypot(sd, error)
+    candidate = confirm(*told(SURE, [("measured", before, sd)], REPEATS)).candidates[0]
+    assert (candidate.gain == pytest.approx(0.0, abs=1e-9)) == alone
+    assert candidate.gain_sd == pytest.approx(
+        error if alone else sd * error / math.hypot(sd, error)
+    )
+
+
+def test_equal_runs_leave_the_gain_that_they_show():
+    scores = {"baseline": [1.0, 1.0], "measured": [0.0, 0.0]}
+    candidate = confirm(*told(scores, [("measured", 1.0, 0.0)], (0.0, 0.0))).candidates[0]
+    assert candidate.gain == pytest.approx(1.0)
+    assert 0 < candidate.gain_sd < 1e-8
+
+
+def test_runs_that_are_worse_confirm_nothing_however_sure_the_search_was():
+    error = by_hand(SURE, REPEATS)
+    scores = SURE | {"measured": [x + 0.1 * error for x in SURE["measured"]]}
+    answer = confirm(*told(scores, [("measured", 1.8 * error, 0.1 * error)], REPEATS))
+    assert answer.gain > 2.5 * answer.gain_sd
+    assert answer.choice == "baseline"
+    assert f"the measured best is {0.1 * error:.2f} sd worse than the token-share" in answer.reason
+
+
+@pytest.mark.parametrize(("one", "other", "choice"), [(3, 4, "predicted"), (4, 3, "measured")])
+def test_the_candidate_of_the_larger_gain_is_chosen(one, other, choice):
+    scores = {
+        "baseline": [0.0, 0.2],
+        "measured": [-float(one), 0.2 - one],
+        "predicted": [-float(other), 0.2 - other],
+    }
+    candidates = [("measured", None, None), ("predicted", None, None)]
+    answer = confirm(*told(scores, candidates, REPEATS))
+    assert answer.choice == choice
+    name = {"measured": "the measured best", "predicted": "the predicted best"}[choice]
+    assert answer.reason.startswith(f"Run again with 2 seeds, {name} is 4.00 sd better than the")
+    assert f"(loss {0.1 - 4:.5g} against 0.1)" in answer.reason
+    assert answer.reason.endswith("Before that: It was so.")
+    assert answer.mixture.about == {"choice": choice}
+
+
+# Whole searches.
 
 
 def test_candidates_and_token_shares_run_again_with_the_same_new_seeds():
