@@ -200,13 +200,12 @@ def search(
     proxy = _settings(proxy_tokens, average=average, **model)
     if strict and skip_check:
         raise UsageError("--strict refuses what --skip-check does not look for; give one of them")
+    check = None if skip_check else partial(check_targets, directory, targets, strict=strict)
     if preset == DOREMI:
         _refuse_options_of_search()
         from climbstream.search.experiments.doremi_search import run_doremi  # noqa: PLC0415
 
-        if not skip_check:
-            check_targets(directory, targets, strict=strict)
-        found = run_doremi(directory, targets, out, proxy, seed, workers=workers)
+        found = run_doremi(directory, targets, out, proxy, seed, workers=workers, check=check)
         show(found, _doremi_text(directory, targets, found, out), as_json=as_json)
         return
     settings = SearchSettings(
@@ -227,7 +226,6 @@ def search(
     )
     from climbstream.search.experiments.proxy_search import run_search  # noqa: PLC0415
 
-    check = None if skip_check else partial(check_targets, directory, targets, strict=strict)
     answer = run_search(
         directory,
         targets,

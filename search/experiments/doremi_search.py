@@ -1,6 +1,6 @@
 """DoReMi on shards: a reference learns the token shares, a proxy follows its excess loss."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,12 +69,14 @@ def run_doremi(
     seed: int = 0,
     *,
     workers: int | None = None,
+    check: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Find DoReMi's mixture of ``directory``; continue if it was begun.
 
     The method uses no targets. Targets are only scored, on a proxy of its mixture and on one of the
     token shares, so that it can be compared. With reference and follower that makes four models;
-    without targets two. Leaves ``weights.jsonl`` of the follower, ``result.json`` and
+    without targets two. ``check`` is called before a search that has not ended begins or continues,
+    and ends it by raising. Leaves ``weights.jsonl`` of the follower, ``result.json`` and
     ``mixture.json`` in ``out``.
 
     Raises:
@@ -104,6 +106,8 @@ def run_doremi(
         if (out / _RESULT).exists():
             return _read_result(out / _RESULT)
         prior = default_mixture(shards, settings)
+        if check is not None:
+            check()
         task = ModelTask(directory=directory, prior=prior, settings=settings, seed=seed, out=out)
         with LocalEngine(workers, gpus=True, preload=PRELOAD) as pool:
             ((_, average),) = pool.run(train_both, [task])

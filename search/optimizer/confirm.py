@@ -39,15 +39,22 @@ def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Obser
     Args:
         answer: The answer of the search so far.
         base: The token shares, within the limits.
-        trials: Runs of the candidates; a seed with which one run failed does not count.
+        trials: Runs of the candidates; a seed with which one run failed does not count, nor do
+            runs of other mixtures. A candidate without any run stays as it is, and is not chosen.
         known: The scored trials behind ``answer``, which say how scores are joined.
     """
     runs = _Runs.of(to_confirm(answer, base), trials, known)
     if not runs.seeds:
-        return replace(answer, reason=f"{answer.reason} All runs to confirm that failed.")
+        return replace(answer, reason=f"{answer.reason} {_no_runs(trials)}")
     error = runs.error(*known.noise())
-    candidates = [_weigh(each, runs.gain(each.choice), error) for each in answer.candidates]
-    best = max(candidates, key=lambda candidate: candidate.gain or 0.0)
+    candidates = [
+        _weigh(each, runs.gain(each.choice), error) if each.choice in runs.totals else each
+        for each in answer.candidates
+    ]
+    best = max(
+        (candidate for candidate in candidates if candidate.choice in runs.totals),
+        key=lambda candidate: candidate.gain or 0.0,
+    )
     assert best.gain is not None
     sure = (
         runs.gain(best.choice) > 0
@@ -86,19 +93,22 @@ class _Runs:
         cls, mixtures: Mapping[str, Mixture], trials: Sequence[Trial], known: Observations
     ) -> Self:
         """Collect ``trials`` of ``mixtures``, joined as the scores in ``known`` are."""
+        # Not all of them need be there: the log may be of another machine, whose arithmetic
+        # differs in the last bit, or of another version.
+        names = [n for n, mixture in mixtures.items() if any(mixture == t.mixture for t in trials)]
         by_seed: dict[int, dict[str, dict[str, float]]] = {}
         for trial in trials:
-            name = next(name for name, mixture in mixtures.items() if mixture == trial.mixture)
-            if trial.scores is not None:
-                by_seed.setdefault(trial.seed, {})[name] = trial.scores
-        whole = {s: runs for s, runs in sorted(by_seed.items()) if runs.keys() == mixtures.keys()}
-        if not whole:
+            for name in names:
+                if trial.scores is not None and mixtures[name] == trial.mixture:
+                    by_seed.setdefault(trial.seed, {})[name] = trial.scores
+        whole = {s: runs for s, runs in sorted(by_seed.items()) if len(runs) == len(names)}
+        if not whole or BASE not in names or len(names) == 1:
             return cls([], {}, {})
         scores = {
             name: {
                 target: [runs[name][target] for runs in whole.values()] for target in known.targets
             }
-            for name in mixtures
+            for name in names
         }
         totals = {
             name: known.joined(known.standard(np.array([*columns.values()]).T))
@@ -139,6 +149,17 @@ def _weigh(candidate: Candidate, gain: float, error: float | None) -> Candidate:
     one, other = (max(sd, 1e-9) ** -2 for sd in (candidate.gain_sd, error))
     joined = (one * candidate.gain + other * gain) / (one + other)
     return replace(candidate, gain=joined, gain_sd=(one + other) ** -0.5)
+
+
+def _no_runs(trials: Sequence[Trial]) -> str:
+    """Say why ``trials`` confirm nothing."""
+    failed = sum(trial.scores is None for trial in trials)
+    if failed == len(trials):
+        return "All runs to confirm that failed."
+    return (
+        f"Nothing confirms that: of {len(trials)} runs for it {failed} failed, and no seed has "
+        "scores of the token-share mixture and of every candidate that was run."
+    )
 
 
 def _reason(runs: _Runs, best: Candidate, known: Observations) -> str:

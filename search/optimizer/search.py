@@ -4,7 +4,8 @@ A search goes in rounds. The first holds the token-share mixture, more than once
 between runs is known, the uniform one, and draws around the token shares; a later one is taken
 from what predictors, fitted to all rounds before it, say may be best. A round depends
 on the settings and on the trials of the rounds before it alone, so a search that is opened again
-on its log, after any number of tells, asks for what it would have asked for.
+on its log, after any number of tells, asks for what it would have asked for. Where the log differs
+from what would be proposed now, the log is right.
 
 Inside, scores are standardised over the trials and signed so that less is better; several targets
 are a weighted mean of that. So differences of scores are in standard deviations ("sd").
@@ -198,7 +199,7 @@ class Search:
                 "conclude from; tell at least one"
             )
         answer = self._conclude(known)
-        again = [trial for trial in self.log.trials if trial.round > len(self._sizes)]
+        again = self._repeated()
         return confirm(answer, self._mixture(self._base), again, known) if again else answer
 
     def spread(self, draws: int = _COPIES) -> dict[str, tuple[float, float]]:
@@ -218,34 +219,63 @@ class Search:
     def _open_trials(self) -> list[Mixture]:
         """Return the mixtures that are not told yet, after proposing a round if there are none.
 
-        A search that is opened on a log proposes the rounds of the log first, and again the same.
+        A search that is opened on a log takes the rounds of the log first.
         """
         told = {trial.number for trial in self.log.trials}
         while not (rest := [m for m in self._asked if m.about["trial"] not in told]):
             if self._round == len(self._sizes) + bool(self._seeds):
                 return []
             self._round += 1
-            last = self._round > len(self._sizes)
-            self._asked += self._repeat() if last else self._propose(self._round)
+            self._asked += self._begin_round()
         return rest
+
+    def _begin_round(self) -> list[Mixture]:
+        """Return the mixtures of the round: those of the log, and what is proposed beside them.
+
+        The log is right where the two differ: another machine, or another version, may have
+        proposed other mixtures under these numbers, and what was measured is theirs.
+        """
+        trials = self.log.trials
+        logged = {trial.number: _asked(trial) for trial in trials if trial.round == self._round}
+        earlier = [trial.number for trial in trials if trial.round <= self._round]
+        if len(earlier) < len(trials) and earlier[-1:] == [len(earlier)]:
+            return list(logged.values())  # a later round has begun, so this one is whole
+        last = self._round > len(self._sizes)
+        proposed = self._repeat() if last else self._propose(self._round)
+        return [logged.get(mixture.about["trial"], mixture) for mixture in proposed]
 
     def _searched(self) -> list[Trial]:
         """List the trials within the budget."""
         return [trial for trial in self.log.trials if trial.round <= len(self._sizes)]
 
+    def _repeated(self) -> list[Trial]:
+        """List the trials beside the budget, which confirm."""
+        return [trial for trial in self.log.trials if trial.round > len(self._sizes)]
+
     def _conclude(self, known: Observations) -> Answer:
         forecast = self._forecast(known)
-        found = None
-        if forecast is not None and forecast.useful:
-            rng = propose.generator(self.seed, len(self._sizes) + 1)
-            pool = propose.unmeasured(self._draw(self.preset.pool, rng), known.weights)
-            if len(pool):
-                found = find_best(forecast, pool, self.preset, self._limits, rng)
         base = self._mixture(self._base)
-        if forecast is None or found is None:
+        if forecast is None or (found := self._predict_best(known, forecast)) is None:
             return choose_mixture(known, base, forecast)
         copies = self._bootstrap(forecast, _COPIES) if forecast.knows_gaps else None
-        return choose_mixture(known, base, forecast, self._mixture(found), copies)
+        return choose_mixture(known, base, forecast, found, copies)
+
+    def _predict_best(self, known: Observations, forecast: Surrogate) -> Mixture | None:
+        """Return the mixture that is predicted best; None if nothing can be predicted.
+
+        Once it is being run again, it is the one that the log has.
+        """
+        if not forecast.useful:
+            return None
+        measured = {trial.mixture.fingerprint for trial in self._searched()}
+        for trial in self._repeated():
+            if trial.mixture.fingerprint not in measured:
+                return trial.mixture
+        rng = propose.generator(self.seed, len(self._sizes) + 1)
+        pool = propose.unmeasured(self._draw(self.preset.pool, rng), known.weights)
+        if not len(pool):
+            return None
+        return self._mixture(find_best(forecast, pool, self.preset, self._limits, rng))
 
     def _bootstrap(self, forecast: Surrogate, draws: int) -> Bootstrap:
         if (key := (forecast, draws)) not in self._copies:
@@ -351,6 +381,12 @@ class Search:
                 + (f"trials {min(asked)} to {max(asked)}" if asked else "none")
             )
         return asked[number]
+
+
+def _asked(trial: Trial) -> Mixture:
+    """Return the mixture of ``trial`` as `Search.ask` gave it."""
+    about = {"trial": trial.number, "round": trial.round, "seed": trial.seed}
+    return Mixture(trial.mixture.weights, about)
 
 
 def check_settings(

@@ -8,7 +8,7 @@ import numpy as np
 
 from climbstream.search.predictors.base import Floats, Make, Skill
 from climbstream.search.predictors.gaussian_process import Feature, GaussianProcess
-from climbstream.search.predictors.stacking import Stack
+from climbstream.search.predictors.stacking import Stack, share_by_error
 
 from .observations import Observations
 
@@ -38,6 +38,7 @@ class Surrogate:
             stack = Stack(_with(makes, (features or {}).get(target)), seed)
             stack.fit(known.weights, column)
             self.stacks.append(stack)
+        share_by_error(self.stacks, known.importance)
         out_of_fold = np.stack([stack.out_of_fold for stack in self.stacks], axis=1)
         self.expected = known.joined(out_of_fold)
         """Total of each trial as predicted from the others, ``[n]``."""

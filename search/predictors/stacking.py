@@ -1,9 +1,11 @@
 """Stacking: several predictors as one, each weighted by its out-of-fold error.
 
-Shares are proportional to the inverse square of the mean squared error, so a predictor with half
-the error counts four times. Shares are not fitted, as the rows are few; least squares on the
-out-of-fold predictions were no better (docs/decisions/predictors.md). A predictor that is no better
-than the mean has no share. If no predictor is better, the stack predicts the mean, and says so.
+Shares are proportional to the inverse fourth power of the mean squared error, after the noise of a
+run is taken off it, which no predictor can know. Shares are not fitted, as the rows are few
+(docs/decisions/predictors.md). Several targets have the same shares, by the error of their joint
+score: there noise averages out, and an error that a predictor makes on all of them does not. A
+predictor that is no better than the mean has no share. If no predictor is better, the stack
+predicts the mean, and says so.
 """
 
 import math
@@ -11,10 +13,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .base import Floats, Make, Predictor, folds, judge, standardised
+from .base import Floats, Make, Predictor, folds, judge
 from .gaussian_process import GaussianProcess
 
 FOLDS = 5
+POWER = 4
+"""Of the squared error without noise, by whose inverse predictors are trusted."""
 
 
 class Stack:
@@ -37,13 +41,13 @@ class Stack:
         Sets ``skills`` (how good each predictor is), ``shares`` (how much each counts) and
         ``out_of_fold`` (``[n]``, the out-of-fold predictions).
         """
-        _, self._mean, self._sd = standardised(scores)
         n, members = len(scores), len(self._makes)
+        self.scores, self._mean = scores, float(scores.mean())
         out_of_fold = np.empty((members, n))
-        base, doubt = np.empty(n), np.zeros((members, n))
+        self.base, doubt = np.empty(n), np.zeros((members, n))
         constant = np.ones(members, np.bool_)
         for train, test in folds(weights, FOLDS, self._seed):
-            base[test] = scores[train].mean() if len(train) else self._mean
+            self.base[test] = scores[train].mean() if len(train) else self._mean
             for i, make in enumerate(self._makes):
                 if not len(train):
                     out_of_fold[i, test] = self._mean
@@ -55,32 +59,46 @@ class Stack:
                 constant[i] &= np.ptp(everywhere) == 0
                 if isinstance(model, GaussianProcess):
                     doubt[i, test] = np.hypot(model.sd(weights[test]), model.noise)
-        self.skills = [
-            judge(make().name, scores, predicted, base, constant=bool(same))
+        self._skills = [
+            judge(make().name, scores, predicted, self.base, constant=bool(same))
             for make, predicted, same in zip(self._makes, out_of_fold, constant, strict=True)
         ]
-        processes = [i for i, make in enumerate(self._makes) if _is_process(make())]
-        # Of two processes, with and without the feature, only the better one counts.
-        self._process = min(processes, key=lambda i: self.skills[i].nmse, default=None)
-        worth = np.array(
-            [s.nmse**-2 if s.verdict == "useful" and s.nmse > 0 else 0.0 for s in self.skills]
-        )
-        worth[[i for i in processes if i != self._process]] = 0.0
-        perfect = np.array([s.verdict == "useful" and s.nmse == 0 for s in self.skills])
-        worth = perfect.astype(np.float64) if perfect.any() else worth
-        self.shares = worth / worth.sum() if worth.any() else worth
-        self.out_of_fold = self.shares @ out_of_fold + (1 - self.shares.sum()) * base
-        if members > 1:
-            flat = not self.shares.any()
-            self.skills.append(judge(self.name, scores, self.out_of_fold, base, constant=flat))
-        self.error = float(np.sqrt(np.mean((self.out_of_fold - scores) ** 2)))
         self._models = []
         for make in self._makes:
             self._models.append(make())
             self._models[-1].fit(weights, scores)
-        self._stretch = 1.0
-        if self._process is not None:
-            self._stretch = _stretch(self.out_of_fold - scores, doubt[self._process])
+        processes = [i for i, model in enumerate(self._models) if _is_process(model)]
+        # Of two processes, with and without the feature, only the better one counts.
+        self._process = min(processes, key=lambda i: self._skills[i].nmse, default=None)
+        others = [i for i in range(members) if i not in processes]
+        self._rivals = others if self._process is None else [self._process, *others]
+        self.rivals = out_of_fold[self._rivals]
+        """Predictions out of fold of those that may have a share, the process first, ``[m, n]``."""
+        self.constant = constant[self._rivals]
+        """Which of them predict the same of all mixtures, ``[m]``."""
+        self._doubt = np.zeros(n) if self._process is None else doubt[self._process]
+        share_by_error([self], np.ones(1))
+
+    def trust(self, shares: Floats) -> None:
+        """Count each of ``rivals`` by its share: ``[m]``, sum 1 or all 0."""
+        self.shares = np.zeros(len(self._makes))
+        self.shares[self._rivals] = shares
+        self.out_of_fold = shares @ self.rivals + (1 - shares.sum()) * self.base
+        self.skills = list(self._skills)
+        if len(self._makes) > 1:
+            flat = not shares.any()
+            self.skills.append(
+                judge(self.name, self.scores, self.out_of_fold, self.base, constant=flat)
+            )
+        errors = self.out_of_fold - self.scores
+        self.error = float(np.sqrt(np.mean(errors**2)))
+        self._stretch = _stretch(errors, self._doubt)
+
+    @property
+    def noise(self) -> float:
+        """Sd of a score between runs of one mixture, as the Gaussian process has it, else 0."""
+        process = self._gaussian_process()
+        return 0.0 if process is None else process.noise
 
     def predict(self, weights: Floats) -> Floats:
         """Predict the scores of ``weights`` (``[m, K]``): float64 ``[m]``."""
@@ -144,6 +162,35 @@ class Stack:
     def _gaussian_process(self) -> GaussianProcess | None:
         model = None if self._process is None else self._models[self._process]
         return model if isinstance(model, GaussianProcess) else None
+
+
+def share_by_error(stacks: Sequence[Stack], importance: Floats) -> None:
+    """Let each of ``stacks``, one a target, trust its predictors by their joint error out of fold.
+
+    ``importance`` (``[T]``) weighs the targets in the joint score.
+    """
+    scores, base, rivals = (
+        np.tensordot(importance, np.stack(parts), 1)
+        for parts in (
+            [stack.scores for stack in stacks],
+            [stack.base for stack in stacks],
+            [stack.rivals for stack in stacks],
+        )
+    )
+    noise = float((importance**2) @ np.array([stack.noise**2 for stack in stacks]))
+    variance = float(((scores - base) ** 2).mean())
+    errors = ((scores - rivals) ** 2).mean(axis=1)
+    # What is left without noise is not known better than the error itself, a mean of n squares.
+    excess = np.maximum(errors - noise, errors * math.sqrt(2 / len(scores)))
+    constant = np.all([stack.constant for stack in stacks], axis=0)
+    useful = (errors < variance) & ~constant
+    worth = np.zeros(len(errors))
+    if useful.any():
+        least = max(float(excess[useful].min()), 1e-12 * variance)
+        worth[useful] = (np.maximum(excess[useful], least) / least) ** -POWER
+        worth /= worth.sum()
+    for stack in stacks:
+        stack.trust(worth)
 
 
 def _is_process(model: Predictor) -> bool:

@@ -79,3 +79,20 @@ def test_strict_and_no_look_exclude_each_other(leaky, capsys):
     arguments = ["search", leaky / "shards", "--target", leaky / "task.jsonl", "--out", leaky / "o"]
     assert run([*map(str, arguments), "--strict", "--skip-check"]) == 2
     assert "give one of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "--preset doremi --proxy-tokens 2048",
+        "--preset climb --proxy-tokens 2048 --budget 0",
+        "--preset climb --proxy-tokens 2048 --pin c99=0.5",
+        "--preset doremi --proxy-tokens 99999 --base nowhere",
+    ],
+)
+def test_nothing_is_looked_for_before_the_settings_are_sound(leaky, monkeypatch, more):
+    looked = []
+    monkeypatch.setattr(leaks, "call", looked.append)
+    arguments = ["search", leaky / "shards", "--target", leaky / "task.jsonl", "--out", leaky / "o"]
+    assert run([*map(str, arguments), *"--seq-len 64 --batch-rows 8".split(), *more.split()]) == 2
+    assert not looked

@@ -1,13 +1,19 @@
 """Candidates are run again, side by side, before one is believed."""
 
+import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from climbstream.loader import Mixture
 from climbstream.loader.core.errors import UsageError
-from climbstream.search import Search
+from climbstream.search import Search, Trial
+from climbstream.search.optimizer.answer import Answer, Candidate, Pick
+from climbstream.search.optimizer.conclude import upper_confidence_sd
+from climbstream.search.optimizer.confirm import confirm
+from climbstream.search.optimizer.observations import Observations
 
 NAMES = ["c00", "c01", "c02", "c03"]
 SHARES = {"c00": 0.5, "c01": 0.3, "c02": 0.15, "c03": 0.05}
@@ -47,6 +53,182 @@ def play(s, score=loss):
 def again(asked):
     """What was run beside the budget."""
     return asked[BUDGET:]
+
+
+# By hand.
+
+
+OTHERS = {
+    "baseline": Mixture.of(SHARES),
+    "measured": Mixture.of({"c00": 0, "c01": 0, "c02": 0, "c03": 1}),
+    "predicted": Mixture.of({"c00": 0.1, "c01": 0, "c02": 0.1, "c03": 0.8}),
+}
+
+
+def told(scores, candidates=(), repeats=(-1.0, 1.0)):
+    """Answer, trials and evidence of which one unit of the loss is one sd.
+
+    ``scores`` are those of each choice, a seed each; ``candidates`` their gains and sds before;
+    ``repeats`` what the token shares scored in the search.
+    """
+    fill = math.sqrt(max(len(repeats) + 2 - sum(x * x for x in repeats), 0) / 2)
+    runs = [(OTHERS["baseline"], x) for x in repeats]
+    runs += [(OTHERS["measured"], -fill), (Mixture.uniform(NAMES), fill)]
+    first = [
+        Trial(number=n, round=1, mixture=m, seed=n, scores={"loss": x})
+        for n, (m, x) in enumerate(runs, start=1)
+    ]
+    known = Observations.of(first, NAMES, {"loss": "min"}, np.ones(1))
+    assert known.scale == pytest.approx([1.0])
+    again = [
+        Trial(number=99, round=2, mixture=OTHERS[choice], seed=seed, scores={"loss": x})
+        for choice, column in scores.items()
+        for seed, x in enumerate(column, start=50)
+    ]
+    best = Pick(
+        mixture=OTHERS["measured"], score=-fill, sd=None, scores={"loss": -fill}, trials=[3]
+    )
+    answer = Answer(
+        mixture=OTHERS["measured"],
+        choice="measured",
+        reason="It was so.",
+        measured_best=best,
+        predicted_best=None,
+        baseline=None,
+        noise=None,
+        gain=None,
+        gain_sd=None,
+        table=[],
+        out_of_fold=[],
+        candidates=[
+            Candidate(choice=choice, mixture=OTHERS[choice], gain=gain, gain_sd=sd)
+            for choice, gain, sd in candidates
+        ],
+        front=[],
+    )
+    return answer, OTHERS["baseline"], again, known
+
+
+def by_hand(scores, repeats):
+    """Sd of a difference of two means over seeds, from a two-way table and the search's repeats."""
+    table = np.array(list(scores.values()))
+    rest = [
+        x - table[i].mean() - table[:, j].mean() + table.mean()
+        for (i, j), x in np.ndenumerate(table)
+    ]
+    squares = sum(x * x for x in rest)
+    freedom = (len(table) - 1) * (len(table[0]) - 1)
+    noise = np.array(repeats) - np.mean(repeats)
+    more = len(repeats) - 1
+    pooled = math.sqrt((squares + noise @ noise) / (freedom + more))
+    sds = [upper_confidence_sd(pooled, freedom + more)]
+    if freedom:
+        sds.append(upper_confidence_sd(math.sqrt(squares / freedom), freedom))
+    return min(sds) * math.sqrt(2 / len(table[0]))
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        {"baseline": [0.0, 0.5, 0.1], "measured": [-2.0, -1.4, -1.8]},
+        {"baseline": [0.0, 0.5], "measured": [-2.0, -1.4], "predicted": [-2.5, 0.3]},
+        {"baseline": [0.3], "measured": [-2.0]},
+        {"baseline": [0.3, 0.1, 0.2, 0.8], "measured": [-2.0, 2.0, 1.0, 0.0]},
+    ],
+)
+def test_the_gain_is_the_mean_of_pairs_with_the_sd_that_seeds_leave(scores):
+    repeats = (-0.5, 0.9, -0.4)
+    candidates = [(choice, None, None) for choice in list(scores)[1:]]
+    answer = confirm(*told(scores, candidates, repeats))
+    error = by_hand(scores, repeats)
+    for candidate in answer.candidates:
+        gain = np.mean(scores["baseline"]) - np.mean(scores[candidate.choice])
+        assert candidate.gain == pytest.approx(gain)
+        assert candidate.gain_sd == pytest.approx(error)
+    assert answer.confirmation.scores == {c: {"loss": list(x)} for c, x in scores.items()}
+    assert answer.gain == max(candidate.gain for candidate in answer.candidates)
+
+
+def test_one_seed_without_repeats_leaves_the_doubt_unknown():
+    scores = {"baseline": [0.3], "measured": [-2.0]}
+    answer = confirm(*told(scores, [("measured", 1.0, None)], repeats=(0.0,)))
+    assert (answer.gain, answer.gain_sd) == (pytest.approx(2.3), None)
+    assert answer.choice == "baseline"
+    assert "how sure that is is unknown" in answer.reason
+
+
+SURE = {"baseline": [0.0, 0.2, -0.2], "measured": [0.1, 0.15, -0.25]}
+REPEATS = (-0.2, 0.2, 0.0)
+
+
+@pytest.mark.parametrize(("times", "choice"), [(2.49, "baseline"), (2.51, "measured")])
+def test_a_gain_is_sure_from_two_and_a_half_sd_on(times, choice):
+    shift = times * by_hand(SURE, REPEATS)
+    scores = SURE | {"measured": [x - shift for x in SURE["measured"]]}
+    answer = confirm(*told(scores, [("measured", None, None)], REPEATS))
+    assert answer.gain == pytest.approx(times * answer.gain_sd)
+    assert answer.choice == choice
+    assert answer.mixture == OTHERS[choice]
+    assert answer.reason.startswith("No gain over" if choice == "baseline" else "Run again with 3")
+    assert f"the measured best is {shift:.2f} sd better than the token-share" in answer.reason
+
+
+def test_what_the_search_knew_and_the_runs_weigh_by_the_inverse_of_their_variances():
+    error = by_hand(SURE, REPEATS)
+    for sd in (0.5 * error, 2 * error):
+        before = 1.5 * math.hypot(sd, error)
+        candidate = confirm(*told(SURE, [("measured", before, sd)], REPEATS)).candidates[0]
+        assert candidate.gain == pytest.approx(before * error**2 / (sd**2 + error**2))
+        assert candidate.gain_sd == pytest.approx(sd * error / math.hypot(sd, error))
+
+
+@pytest.mark.parametrize(("times", "alone"), [(2.49, False), (2.51, True)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_runs_count_alone_where_the_search_contradicts_them(times, alone, sign):
+    error = by_hand(SURE, REPEATS)
+    sd = 2 * error
+    before = sign * times * math.hypot(sd, error)
+    candidate = confirm(*told(SURE, [("measured", before, sd)], REPEATS)).candidates[0]
+    assert (candidate.gain == pytest.approx(0.0, abs=1e-9)) == alone
+    assert candidate.gain_sd == pytest.approx(
+        error if alone else sd * error / math.hypot(sd, error)
+    )
+
+
+def test_equal_runs_leave_the_gain_that_they_show():
+    scores = {"baseline": [1.0, 1.0], "measured": [0.0, 0.0]}
+    candidate = confirm(*told(scores, [("measured", 1.0, 0.0)], (0.0, 0.0))).candidates[0]
+    assert candidate.gain == pytest.approx(1.0)
+    assert 0 < candidate.gain_sd < 1e-8
+
+
+def test_runs_that_are_worse_confirm_nothing_however_sure_the_search_was():
+    error = by_hand(SURE, REPEATS)
+    scores = SURE | {"measured": [x + 0.1 * error for x in SURE["measured"]]}
+    answer = confirm(*told(scores, [("measured", 1.8 * error, 0.1 * error)], REPEATS))
+    assert answer.gain > 2.5 * answer.gain_sd
+    assert answer.choice == "baseline"
+    assert f"the measured best is {0.1 * error:.2f} sd worse than the token-share" in answer.reason
+
+
+@pytest.mark.parametrize(("one", "other", "choice"), [(3, 4, "predicted"), (4, 3, "measured")])
+def test_the_candidate_of_the_larger_gain_is_chosen(one, other, choice):
+    scores = {
+        "baseline": [0.0, 0.2],
+        "measured": [-float(one), 0.2 - one],
+        "predicted": [-float(other), 0.2 - other],
+    }
+    candidates = [("measured", None, None), ("predicted", None, None)]
+    answer = confirm(*told(scores, candidates, REPEATS))
+    assert answer.choice == choice
+    name = {"measured": "the measured best", "predicted": "the predicted best"}[choice]
+    assert answer.reason.startswith(f"Run again with 2 seeds, {name} is 4.00 sd better than the")
+    assert f"(loss {0.1 - 4:.5g} against 0.1)" in answer.reason
+    assert answer.reason.endswith("Before that: It was so.")
+    assert answer.mixture.about == {"choice": choice}
+
+
+# Whole searches.
 
 
 def test_candidates_and_token_shares_run_again_with_the_same_new_seeds():
@@ -103,15 +285,15 @@ def test_pairs_see_what_the_noise_between_seeds_hides():
 def test_noise_alone_is_hardly_ever_a_gain():
     claims = {0: 0, 3: 0}
     for seed in range(30):
-        for confirm in claims:
-            s = search(confirm, preset="random", seed=seed)
+        for again in claims:
+            s = search(again, preset="random", seed=seed)
             play(
                 s,
                 lambda m, seed=seed: float(
                     np.random.default_rng([seed, m.about["trial"]]).normal()
                 ),
             )
-            claims[confirm] += s.result().choice != "baseline"
+            claims[again] += s.result().choice != "baseline"
     assert claims[3] <= max(1, claims[0])
 
 
@@ -125,6 +307,116 @@ def test_a_confirmation_goes_on_after_a_crash(tmp_path, told):
     rest = play(cut)
     assert [(m.weights, m.about) for m in rest] == [(m.weights, m.about) for m in asked[told:]]
     assert cut.result() == whole.result()
+
+
+def moved(path, target, told=None):
+    """Copy the log at ``path``, as if a machine that rounds otherwise had predicted another best.
+
+    Return what it is there. Only the first ``told`` trials are copied.
+    """
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    measured = {json.dumps(line["mixture"]["weights"]) for line in lines[1 : BUDGET + 1]}
+    other = None
+    for line in lines[BUDGET + 1 :]:
+        weights = line["mixture"]["weights"]
+        if json.dumps(weights) not in measured:
+            part = min(1e-9, weights["c03"] / 2)
+            line["mixture"]["weights"] = weights | {
+                "c03": weights["c03"] - part,
+                "c02": weights["c02"] + part,
+            }
+            other = Mixture.from_json(line["mixture"])
+    lines = lines[: None if told is None else told + 1]
+    target.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return other
+
+
+@pytest.mark.parametrize("told", [BUDGET + 3, BUDGET + 5, BUDGET + 9])
+def test_what_is_being_run_again_is_what_the_log_has_and_not_what_would_be_proposed_now(
+    tmp_path, told
+):
+    whole = search(preset="robust", log=tmp_path / "whole.jsonl")
+    asked = play(whole)
+    other = moved(tmp_path / "whole.jsonl", tmp_path / "moved.jsonl", told)
+    assert other is not None
+    assert other not in asked
+    s = search(preset="robust", log=tmp_path / "moved.jsonl")
+    rest = play(s)
+    assert len(rest) == len(asked) - told
+    assert {m.fingerprint for m in rest} <= {m.fingerprint for m in [*asked[:BUDGET], other]}
+    answer = s.result()
+    assert len(answer.confirmation.seeds) == 3
+    assert other in [candidate.mixture for candidate in answer.candidates]
+
+
+def test_rounds_that_have_ended_are_taken_from_the_log(tmp_path, monkeypatch):
+    s = search(0, preset="robust", log=tmp_path / "trials.jsonl")
+    asked = play(s)
+    lines = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
+    lines[5]["mixture"]["weights"] = {"c00": 0.1, "c01": 0.2, "c02": 0.3, "c03": 0.4}
+    (tmp_path / "other.jsonl").write_text("".join(f"{json.dumps(x)}\n" for x in lines[:-1]))
+    proposed, propose = [], Search._propose
+    monkeypatch.setattr(Search, "_propose", lambda s, r: proposed.append(r) or propose(s, r))
+    again = search(0, preset="robust", log=tmp_path / "other.jsonl")
+    assert [m.about for m in again.ask()] == [asked[-1].about]
+    assert proposed == [asked[-1].about["round"]]
+    assert again.log.trials[4].mixture == Mixture.of(lines[5]["mixture"]["weights"])
+
+
+def runs_of(*mixtures, scores=None, seeds=(20, 21)):
+    """Trials that confirm: each of ``mixtures`` with each of ``seeds``."""
+    pairs = [(seed, mixture) for seed in seeds for mixture in mixtures]
+    return [
+        Trial(number=n, round=9, mixture=m, seed=seed, scores=scores or {"loss": loss(m)})
+        for n, (seed, m) in enumerate(pairs, start=BUDGET + 1)
+    ]
+
+
+def concluded():
+    """A search without confirmation: its answer, evidence and token shares."""
+    s = search(0, preset="robust")
+    play(s)
+    return s.result(), s._evidence(s.log.trials), Mixture.of(SHARES)
+
+
+def test_runs_of_a_mixture_that_is_no_candidate_do_not_count():
+    answer, known, base = concluded()
+    stranger = Mixture.of({"c02": 1.0, "c00": 0, "c01": 0, "c03": 0})
+    first = answer.candidates[0]
+    plain = confirm(answer, base, runs_of(base, first.mixture), known)
+    assert confirm(answer, base, runs_of(base, first.mixture, stranger), known) == plain
+    others = confirm(answer, base, runs_of(base, stranger), known)
+    assert others.mixture == answer.mixture
+    assert "of 4 runs for it 0 failed, and no seed has scores of" in others.reason
+
+
+def test_a_candidate_without_runs_stays_as_it_was_and_is_not_chosen():
+    answer, known, base = concluded()
+    first, second = answer.candidates
+    confirmed = confirm(answer, base, runs_of(base, first.mixture), known)
+    assert confirmed.candidates[1] == second
+    assert confirmed.mixture in (base, first.mixture)
+
+
+def test_a_mixture_that_is_both_candidates_is_confirmed_as_both():
+    answer, known, base = concluded()
+    first, second = answer.candidates
+    both = replace(answer, candidates=[first, replace(second, mixture=first.mixture)])
+    confirmed = confirm(both, base, runs_of(base, first.mixture), known)
+    assert confirmed.confirmation.seeds == [20, 21]
+    scores = confirmed.confirmation.scores
+    assert scores["measured"] == scores["predicted"]
+
+
+def test_an_answer_between_two_runs_does_not_say_that_all_failed():
+    s = search()
+    asked = s.ask()
+    while asked[0].about["trial"] <= BUDGET:
+        for mixture in asked:
+            s.tell(mixture, {"loss": loss(mixture)})
+        asked = s.ask()
+    s.tell(asked[0], {"loss": loss(asked[0])})
+    assert "of 1 runs for it 0 failed" in s.result().reason
 
 
 def test_a_seed_of_which_a_run_failed_does_not_count_and_without_any_nothing_changes():

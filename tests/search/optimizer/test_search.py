@@ -13,7 +13,6 @@ import pytest
 from climbstream.loader import Mixture
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.search import Search, TrialLog
-from climbstream.search.optimizer.conclude import shrink, upper_confidence_sd
 from climbstream.search.optimizer.constraints import Group
 from climbstream.search.optimizer.presets import PRESETS
 from climbstream.search.predictors.trees import LightGBM
@@ -599,24 +598,6 @@ def test_the_answer_is_json():
     assert Mixture.from_json(value["mixture"]) == answer.mixture
     assert Mixture.from_json(value["measured_best"]["mixture"]) == answer.measured_best.mixture
     assert value["table"][0]["predictor"] == "lightgbm"
-
-
-def test_a_measurement_is_shrunk_towards_what_is_expected():
-    # As much noise as there is doubt about the mixture: half way.
-    score, sd = shrink(mean=-2.0, expected=0.0, repeats=1, noise=1.0, error=math.sqrt(2))
-    assert (score, sd) == pytest.approx((-1.0, math.sqrt(0.5)))
-    # No noise: as measured. All noise: as expected.
-    assert shrink(-2.0, 0.0, 1, 0.0, 1.0) == (-2.0, 0.0)
-    assert shrink(-2.0, 0.0, 1, 1.0, 1.0) == (0.0, 0.0)
-    assert shrink(-2.0, -2.0, 0, 0.6, 1.0) == pytest.approx((-2.0, 0.8))
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 5, 20])
-def test_the_upper_end_of_a_noise_is_that_of_chi_squared(freedom):
-    from scipy.stats import chi2
-
-    exact = math.sqrt(freedom / chi2.ppf(0.2, freedom))
-    assert upper_confidence_sd(1.0, freedom) == pytest.approx(exact, rel=0.1)
 
 
 def test_importing_the_search_imports_nothing_heavy():

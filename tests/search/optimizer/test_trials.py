@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from climbstream.loader import Mixture
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.search import Trial, TrialLog
-from climbstream.search.optimizer.observations import Observations
 from climbstream.search.optimizer.trials import read_outcome
 
 SETTINGS = {"clusters": ["c00", "c01"], "targets": {"loss": "min"}, "budget": 8, "seed": 0}
@@ -161,36 +160,3 @@ def test_scores_that_are_no_target_are_kept_if_finite():
 def test_a_missing_target_is_the_mistake_of_the_caller():
     with pytest.raises(UsageError, match="the scores a, c lack the targets b"):
         read_outcome({"a": 1.0, "c": 1.0}, ["a", "b"])
-
-
-# As arrays.
-
-
-def evidence(scores, targets, mixtures=None):
-    log = TrialLog(SETTINGS)
-    pairs = zip(scores, mixtures or [MIXTURE] * len(scores), strict=True)
-    trials = [a_trial(log, n, scores=s, mixture=m) for n, (s, m) in enumerate(pairs, start=1)]
-    return Observations.of(trials, ["c00", "c01"], targets, np.full(len(targets), 1 / len(targets)))
-
-
-def test_less_is_better_whatever_the_direction():
-    scores = [{"loss": 2.0, "accuracy": 0.4}, None, {"loss": 1.0, "accuracy": 0.6}]
-    known = evidence(scores, {"accuracy": "max", "loss": "min"})
-    assert known.scores == pytest.approx(np.array([[1, 1], [-1, -1]]))
-    assert known.total == pytest.approx(np.array([1, -1]))
-    assert known.units(known.scores[1]) == pytest.approx(scores[2])
-
-
-def test_equal_scores_are_not_blown_up():
-    known = evidence([{"loss": 0.1 + 0.2}, {"loss": 0.3}], {"loss": "min"})
-    assert np.abs(known.total).max() < 1e-9
-
-
-def test_the_noise_comes_from_repeats():
-    other = Mixture({"c00": 1.0})
-    scores = [{"loss": 1.0}, {"loss": 3.0}, {"loss": 7.0}]
-    known = evidence(scores, {"loss": "min"}, [MIXTURE, MIXTURE, other])
-    noise, freedom = known.noise()
-    assert freedom == 1
-    assert noise * known.scale[0] == pytest.approx(math.sqrt(2))
-    assert evidence(scores[1:], {"loss": "min"}, [MIXTURE, other]).noise() == (None, 0)

@@ -185,6 +185,10 @@ def test_a_run_leaves_a_mixture_and_what_it_and_the_token_shares_score(
     }
     records = WeightsLog.open(tmp_path / "weights.jsonl", write=False).records
     assert [record.at_step for record in records] == [0, 10, 20]
+    # What has ended is not checked again.
+    checked = []
+    again = run_doremi(shards, ["label=sea"], tmp_path, SETTINGS, check=lambda: checked.append(1))
+    assert (again, checked) == (found, [])
     asked = f"search {shards} --preset doremi --target label=sea --proxy-tokens {SETTINGS.tokens} "
     asked += f"--seq-len 32 --batch-rows 4 --average 0 --out {tmp_path} --json"
     capsys.readouterr()

@@ -1,0 +1,119 @@
+"""A surrogate joins what is predicted of every target as the scores themselves are joined."""
+
+import math
+
+import numpy as np
+import pytest
+from mixture_curves import Linear, mixtures
+
+from climbstream.loader import Mixture
+from climbstream.search import Trial
+from climbstream.search.optimizer.observations import Observations
+from climbstream.search.optimizer.surrogate import Surrogate
+from climbstream.search.predictors.gaussian_process import GaussianProcess
+from climbstream.search.predictors.stacking import Stack
+
+NAMES = ["c0", "c1", "c2"]
+WEIGHTS = mixtures(24, 3)
+IMPORTANCE = np.array([0.2, 0.8])
+
+
+def evidence(noise=0.3, weights=WEIGHTS, targets=2, seed=0):
+    rng = np.random.default_rng(seed)
+    names = ["a", "b"][:targets]
+    slopes = np.array([[3.0, -1, 0], [0, 2.0, -2]])[:targets]
+    raw = weights @ slopes.T + noise * rng.normal(size=(len(weights), targets))
+    trials = [
+        Trial(
+            number=n,
+            round=1,
+            mixture=Mixture.of(dict(zip(NAMES, row, strict=True))),
+            seed=0,
+            scores=dict(zip(names, scores.tolist(), strict=True)),
+        )
+        for n, (row, scores) in enumerate(zip(weights.tolist(), raw, strict=True), start=1)
+    ]
+    share = IMPORTANCE if targets == 2 else np.ones(1)
+    return Observations.of(trials, NAMES, dict.fromkeys(names, "min"), share)
+
+
+def stacks(known, makes, seed=0):
+    out = []
+    for column in known.scores.T:
+        stack = Stack(makes, seed)
+        stack.fit(known.weights, column)
+        out.append(stack)
+    return out
+
+
+def test_predictions_are_those_of_a_stack_a_target_joined_by_importance():
+    known, fresh = evidence(), mixtures(5, 3, seed=1)
+    surrogate = Surrogate(known, [Linear], 0)
+    each = np.stack([stack.predict(fresh) for stack in stacks(known, [Linear])], axis=1)
+    assert surrogate.scores(fresh) == pytest.approx(each)
+    assert surrogate.total(fresh) == pytest.approx(each @ IMPORTANCE)
+    assert {(skill.target, skill.predictor) for skill in surrogate.table} == {
+        ("a", "linear"),
+        ("b", "linear"),
+    }
+
+
+def test_the_error_is_that_of_totals_out_of_fold():
+    known = evidence()
+    surrogate = Surrogate(known, [Linear], 0)
+    out = np.stack([stack.out_of_fold for stack in stacks(known, [Linear])], axis=1) @ IMPORTANCE
+    assert surrogate.expected == pytest.approx(out)
+    assert surrogate.error == pytest.approx(math.sqrt(((out - known.total) ** 2).mean()))
+    assert surrogate.useful
+    for seed in range(6):
+        noise = evidence(noise=100.0, seed=seed)
+        surrogate = Surrogate(noise, [Linear], 0)
+        assert surrogate.useful == (surrogate.error < noise.total.std())
+
+
+def test_doubts_of_targets_add_as_of_independent_errors():
+    known, fresh = evidence(), mixtures(5, 3, seed=1)
+    surrogate = Surrogate(known, [GaussianProcess], 0)
+    each = np.stack([s.sd(fresh) for s in stacks(known, [GaussianProcess])], axis=1)
+    expected = [math.hypot(0.2 * a, 0.8 * b) for a, b in each]
+    assert surrogate.sd(fresh) == pytest.approx(expected)
+
+
+def test_a_gain_is_what_the_base_scores_more_with_the_doubt_of_both_together():
+    known, (one, base) = evidence(), mixtures(2, 3, seed=1)
+    surrogate = Surrogate(known, [GaussianProcess], 0)
+    assert surrogate.knows_gaps
+    gain, sd = surrogate.gain(one, base)
+    two = np.stack([one, base])
+    assert gain == pytest.approx(float(np.diff(surrogate.total(two))[0]))
+    gaps = [stack.gap_sd(two) for stack in stacks(known, [GaussianProcess])]
+    assert sd == pytest.approx(math.hypot(0.2 * gaps[0], 0.8 * gaps[1]))
+    assert not Surrogate(known, [Linear], 0).knows_gaps
+
+
+def test_draws_spread_around_the_predictions_as_much_as_they_are_doubted():
+    known, fresh = evidence(), mixtures(3, 3, seed=1)
+    surrogate = Surrogate(known, [GaussianProcess], 0)
+    draws = surrogate.draw(fresh, 8000, np.random.default_rng(0))
+    assert draws.shape == (8000, 3)
+    assert draws.mean(axis=0) == pytest.approx(surrogate.total(fresh), abs=0.02)
+    assert draws.std(axis=0) == pytest.approx(surrogate.sd(fresh), rel=0.06)
+
+
+def test_fitted_again_to_other_scores_it_predicts_these():
+    known, fresh = evidence(noise=0.0), mixtures(5, 3, seed=1)
+    surrogate = Surrogate(known, [Linear], 0)
+    again = surrogate.again(known.scores[:, ::-1] * 2)
+    assert again(fresh) == pytest.approx(2 * surrogate.scores(fresh)[:, ::-1] @ IMPORTANCE)
+    assert surrogate.again(known.scores)(fresh) == pytest.approx(surrogate.total(fresh))
+
+
+def test_what_is_known_of_a_target_is_tried_beside_the_process_without_it():
+    known = evidence(targets=1)
+    features = {"a": lambda w: 3 * w[:, 0] - w[:, 1]}
+    informed = Surrogate(known, [GaussianProcess, Linear], 0, features)
+    names = [skill.predictor for skill in informed.table]
+    assert names[:3] == ["gaussian process on prior", "gaussian process", "linear"]
+    for makes, given in (([Linear], features), ([GaussianProcess], {}), ([GaussianProcess], None)):
+        table = Surrogate(known, makes, 0, given).table
+        assert "gaussian process on prior" not in {skill.predictor for skill in table}

@@ -1,0 +1,75 @@
+"""The mixing law is found where it holds."""
+
+import numpy as np
+import pytest
+from mixture_curves import curve, mixtures, nmse
+
+from climbstream.search.predictors.mixing_law import MixingLaw, _fit, _slopes, _values
+
+
+def test_the_law_is_found_where_it_holds():
+    weights, fresh = mixtures(60), mixtures(300, seed=1)
+    slopes = np.array([-3.0, -1, 0, 0, 1, 0, 0, 0.5])
+    model = MixingLaw()
+    model.fit(weights, 2 + np.exp(weights @ slopes))
+    assert nmse(2 + np.exp(fresh @ slopes), model.predict(fresh)) < 0.03
+
+
+def test_the_slopes_are_the_derivatives_of_the_values():
+    weights = mixtures(12, 4)
+    law = np.array([0.5, -0.3, 1.0, -2.0, 0.2, 0.7])
+    step = 1e-6
+    numeric = [
+        (_values(weights, law + step * unit) - _values(weights, law - step * unit)) / (2 * step)
+        for unit in np.eye(6)
+    ]
+    assert _slopes(weights, law) == pytest.approx(np.stack(numeric, axis=1), abs=1e-7)
+    assert _values(weights, law) == pytest.approx(0.5 + np.exp(-0.3 + weights @ law[2:]))
+
+
+def test_an_exponential_has_bounds():
+    law = np.array([0.0, 0.0, 100.0, 0.0])
+    assert _values(np.array([[1.0, 0.0]]), law) == pytest.approx([np.exp(5)])
+
+
+@pytest.mark.parametrize("penalty", [0.1, 10.0])
+def test_a_fit_is_the_least_of_squares_and_penalty(penalty):
+    from scipy.optimize import minimize
+
+    weights = mixtures(40, 4)
+    y = curve(weights) + np.random.default_rng(0).normal(0, 0.3, 40)
+    y = (y - y.mean()) / y.std()
+    start = np.array([-2.0, np.log(2), 0, 0, 0, 0])
+    held = penalty * np.array([0.1, 0.1, 1, 1, 1, 1])
+
+    def loss(law):
+        return ((_values(weights, law) - y) ** 2).sum() + held @ (law - start) ** 2
+
+    law, error = _fit(weights, y, penalty)
+    best = minimize(loss, start, method="BFGS")
+    assert loss(law) <= best.fun * (1 + 1e-4)
+    slopes = _slopes(weights, law)
+    used = np.trace(np.linalg.solve(slopes.T @ slopes + np.diag(held), slopes.T @ slopes))
+    rest = ((_values(weights, law) - y) ** 2).sum()
+    assert error == pytest.approx(rest / (40 - used) ** 2)
+
+
+def test_the_penalty_is_that_of_the_least_error():
+    weights, fresh = mixtures(40, 4), mixtures(9, 4, seed=1)
+    y = curve(weights) + np.random.default_rng(0).normal(0, 1.0, 40)
+    model = MixingLaw()
+    model.fit(weights, y)
+    mean, sd = y.mean(), y.std()
+    tried = [_fit(weights, (y - mean) / sd, penalty) for penalty in (0.1, 1.0, 10.0)]
+    law, _ = min(tried, key=lambda pair: pair[1])
+    assert model.predict(fresh) == pytest.approx(_values(fresh, law) * sd + mean)
+
+
+@pytest.mark.parametrize("rows", [3, 4])
+def test_under_four_rows_the_law_is_their_mean(rows):
+    weights = mixtures(rows)
+    model = MixingLaw()
+    model.fit(weights, curve(weights))
+    assert (np.ptp(model.predict(mixtures(5, seed=1))) == 0) == (rows < 4)
+    if rows < 4:
+        assert model.predict(weights) == pytest.approx(np.full(rows, curve(weights).mean()))
