@@ -6,7 +6,8 @@
 them is refused. The Trainer of transformers makes such a one, unless a subclass makes another.
 
 No batch is fetched ahead, so the state is that of the last batch returned. A library between
-trainer and `DataLoader` may fetch ahead, and then the state is ahead too: accelerate's ``prepare`` does, by one batch.
+trainer and `DataLoader` may fetch ahead, and then the state is ahead too: accelerate's ``prepare``
+does, by one batch.
 """
 
 import sys
@@ -63,8 +64,8 @@ class MixtureDataset(IterableDataset[Batch]):
                 "return DataLoader(self.train_dataset, batch_size=None), as in "
                 "examples/huggingface_trainer.py; let max_steps be the steps, and fields=['labels']"
             )
-        # Not a generator, which two threads cannot share; and not the loader, whose own state methods
-        # torch would find.
+        # Not a generator, which two threads cannot share; and not the loader, whose own state
+        # methods torch would find.
         return chain(self.loader)
 
     def __getstate__(self) -> NoReturn:
