@@ -2,13 +2,18 @@
 
     data = DataLoader(MixtureDataset(loader), batch_size=None)
 
-``batch_size=None``, because the loader returns whole batches. No batch is fetched ahead, so the
-state is that of the last batch returned. A library between trainer and `DataLoader` may fetch
-ahead, and then the state is ahead too: accelerate's ``prepare`` does, by one batch.
+``batch_size=None``, because the loader returns whole batches; a `DataLoader` that would stack
+them is refused. The Trainer of transformers makes such a one, unless a subclass makes another.
+
+No batch is fetched ahead, so the state is that of the last batch returned. A library between
+trainer and `DataLoader` may fetch ahead, and then the state is ahead too: accelerate's ``prepare``
+does, by one batch.
 """
 
+import sys
 from collections.abc import Iterator
 from itertools import chain
+from types import FrameType
 from typing import Any, NoReturn
 
 from torch.utils.data import IterableDataset, get_worker_info
@@ -31,17 +36,36 @@ class MixtureDataset(IterableDataset[Batch]):
     def __repr__(self) -> str:
         return f"MixtureDataset({self.loader!r})"
 
+    def __len__(self) -> int:
+        """Return the batches of the whole run, as `MixtureLoader.__len__` does.
+
+        Raises:
+            TypeError: The run does not end.
+        """
+        return len(self.loader)
+
+    def __bool__(self) -> bool:
+        return True  # also a data set that has no length
+
     def __iter__(self) -> Iterator[Batch]:
         """Yield batches.
 
         Raises:
-            UsageError: This is a worker process.
+            UsageError: This is a worker process, or a `DataLoader` would stack the batches.
         """
         if get_worker_info() is not None:
             _refuse_workers()
+        if _is_stacked(sys._getframe(1)):
+            raise UsageError(
+                "this DataLoader has a batch_size, so it would stack whole batches of "
+                f"{self.loader.batch_rows // self.loader.world_size} rows each; make it "
+                "DataLoader(MixtureDataset(loader), batch_size=None). The Trainer of transformers "
+                "gets such a one from a method of a subclass: def get_train_dataloader(self): "
+                "return DataLoader(self.train_dataset, batch_size=None), as in "
+                "examples/huggingface_trainer.py; let max_steps be the steps, and fields=['labels']"
+            )
         # Not a generator, which two threads cannot share; and not the loader, whose own state
-        # methods
-        # torch would find.
+        # methods torch would find.
         return chain(self.loader)
 
     def __getstate__(self) -> NoReturn:
@@ -55,6 +79,18 @@ class MixtureDataset(IterableDataset[Batch]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to the position of ``state``; see `MixtureLoader.load_state_dict`."""
         self.loader.load_state_dict(state)
+
+
+def _is_stacked(frame: FrameType | None) -> bool:
+    """Whether a `DataLoader` that stacks what it gets is among those who ask.
+
+    Nothing else says so to a data set, and what fails later fails deep in a model.
+    """
+    while frame is not None:
+        if getattr(frame.f_locals.get("self"), "__dict__", {}).get("auto_collation"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _refuse_workers() -> NoReturn:

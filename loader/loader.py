@@ -23,11 +23,13 @@ from climbstream.loader.audit.ledger import Ledger, Opening
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.renamed import renamed_attribute, renamed_parameters
+from climbstream.loader.core.typed import short
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import Manifest
 from climbstream.loader.formats.mixture import ONE, Mixture, read_weights
 from climbstream.loader.reading.collator import Batch, Collator
 from climbstream.loader.reading.gather import count_padding
+from climbstream.loader.reading.heldout_batches import HeldOutBatches, HeldOutChoice
 from climbstream.loader.reading.open_shards import OpenShards
 from climbstream.loader.reading.packing import PACKS
 from climbstream.loader.reading.row_source import RowSource, served_shares
@@ -224,16 +226,17 @@ class MixtureLoader:
         )
         self.names = self.shards.names
         self._rows_each = self.batch_rows // world_size
-        self._collator = Collator(
-            self._rows_each,
-            self.seq_len,
-            self.shards.token_size,
-            self.manifest.eos_id or 0,
+        self._make_collator = functools.partial(
+            Collator,
+            seq_len=self.seq_len,
+            size=self.shards.token_size,
+            padding=self.manifest.eos_id or 0,
             fields=fields,
             max_segments=max_segments,
             dtype=dtype,
             pin_memory=pin_memory,
         )
+        self._collator = self._make_collator(self._rows_each)
         self.shards.load_indexes(self.names)
         cache = ShardCache(Path(cache_dir) if cache_dir is not None else None, limit=cache_bytes)
         sources = [RowSource(self.shards, name, self._run, cache) for name in self.names]
@@ -265,6 +268,8 @@ class MixtureLoader:
             ledger=self._ledger,
             on_exhausted=on_exhausted,
         )
+        self._end: tuple[str, int | None] | None = None
+        """Head of the weights log, and the step at which the data ends by it."""
         self._count_from_here()
         self._open_ledger()
 
@@ -290,6 +295,26 @@ class MixtureLoader:
             # Last, so that a batch that fails is not counted.
             cursor.row = end
             return batch
+
+    @_one_at_a_time
+    def __len__(self) -> int:
+        """Return the batches of the whole run, where ``max_epochs`` ends it by these weights.
+
+        Raises:
+            TypeError: It does not end.
+        """
+        head = self._weights.log.head
+        if self._end is None or self._end[0] != head:
+            self._end = head, self._lookahead.end()
+        if (end := self._end[1]) is None:
+            raise TypeError(
+                "this MixtureLoader is endless: by its weights no max_epochs ends it; count steps "
+                "by loader.steps_per_epoch, or give max_epochs for every cluster"
+            )
+        return end
+
+    def __bool__(self) -> bool:
+        return True  # also a loader that has no length
 
     def __getstate__(self) -> NoReturn:
         raise UsageError(
@@ -369,6 +394,17 @@ class MixtureLoader:
         """Epochs served of each cluster, on all ranks together."""
         return self._limits.served(self._lookahead.position())
 
+    @property
+    @_one_at_a_time
+    def steps_per_epoch(self) -> int:
+        """Batches with as many rows as an epoch of all clusters that have weight now, 1 or more.
+
+        By token shares each cluster is gone through once in so many batches; by other weights some
+        more often, and some in part: `epochs` says how often.
+        """
+        rows = sum(self._epoch_rows[name] for name in self._weights.log.mixture(self.step).weights)
+        return max(1, rows // self.batch_rows)
+
     part = renamed_attribute("part", "fraction")
     served = renamed_attribute("served", "tokens_served")
     exhausted = renamed_attribute("exhausted", "on_exhausted")
@@ -377,6 +413,49 @@ class MixtureLoader:
     def joined(self) -> int:
         """Number of this rank's documents beyond the ``max_segments`` that ``cu_seqlens`` holds."""
         return self._collator.joined
+
+    def heldout(
+        self,
+        cluster: str | None = None,
+        *,
+        label: str | None = None,
+        max_tokens: int | None = None,
+    ) -> HeldOutBatches:
+        """Return batches of the text that the build kept out, packed as those of training are.
+
+        They are finite, and may be gone through again and again; nothing of them is served by the
+        loader itself. Each rank gets its part of the rows, equally many batches each.
+
+        Args:
+            cluster: Name of a cluster, or of a label where no cluster has that name; default: all.
+            label: Known domain of the documents; default: all.
+            max_tokens: At most so many in all, spread evenly over the clusters; the same ones for
+                every seed.
+
+        Raises:
+            UsageError: There is no such text, or less than a row of it; the message says what
+                there is.
+        """
+        return HeldOutBatches.of(
+            self.shards,
+            self._make_collator,
+            HeldOutChoice(cluster, label, max_tokens),
+            pack=self.pack,
+            seq_len=self.seq_len,
+            batch_rows=self.batch_rows,
+            rank=self.rank,
+            world_size=self.world_size,
+        )
+
+    def decode(self, batch: Mapping[str, torch.Tensor] | torch.Tensor) -> list[str]:
+        """Return the text of each row of a batch, or of its ``input_ids``, ends of documents too.
+
+        Raises:
+            UsageError: The shards have no tokenizer, as after an import of tokens alone.
+        """
+        tokens = batch["input_ids"] if isinstance(batch, Mapping) else batch
+        rows: list[list[int]] = tokens.reshape(-1, tokens.shape[-1]).tolist()
+        return self.shards.tokenizer().decode_batch(rows, skip_special_tokens=False)
 
     @_one_at_a_time
     def metrics(self) -> dict[str, Any]:
@@ -590,8 +669,8 @@ def _check_numbers(seq_len: int, batch_rows: int, rank: int, world_size: int, la
         ("world_size", world_size),
         ("lanes", lanes),
     ):
-        if operator.index(value) < 1:
-            raise UsageError(f"{name} is {value}; it must be 1 or more")
+        if not hasattr(value, "__index__") or operator.index(value) < 1:
+            raise UsageError(f"{name} is {short(value)}; it must be 1 or more, and whole")
     valid = _divisors(int(np.gcd(lanes, batch_rows)))
     if world_size not in valid:
         raise UsageError(
@@ -599,8 +678,8 @@ def _check_numbers(seq_len: int, batch_rows: int, rank: int, world_size: int, la
             f"{batch_rows} rows a batch in {lanes} lanes evenly; "
             f"world_size may be {', '.join(map(str, valid))}"
         )
-    if not 0 <= rank < world_size:
-        raise UsageError(f"rank {rank} of {world_size}; ranks are 0 to {world_size - 1}")
+    if not hasattr(rank, "__index__") or not 0 <= rank < world_size:
+        raise UsageError(f"rank {short(rank)} of {world_size}; ranks are 0 to {world_size - 1}")
 
 
 def _remedy(batch_rows: int, world_size: int, lanes: int) -> str:

@@ -15,10 +15,10 @@ from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.mixture import ONE
 from climbstream.loader.reading.open_shards import OpenShards
-from climbstream.loader.sampling.epoch_limits import EpochLimits
+from climbstream.loader.sampling.epoch_limits import UNLIMITED, EpochLimits
 from climbstream.loader.sampling.lanes import next_runs
 from climbstream.loader.sampling.planner import BatchPlanner, PlannedSteps, Position
-from climbstream.loader.sampling.quotas import allocate_rows
+from climbstream.loader.sampling.quotas import allocate_rows, count_steps
 from climbstream.loader.weights.controller import WeightsController
 
 logger = get_logger(__name__)
@@ -31,6 +31,8 @@ _MOST_STEPS = 256
 _MOST_ROWS = 4096
 """Most rows, and most weights of clusters, that are planned at once, so that planning takes under 1
 ms."""
+_COUNTED_STEPS = 1 << 16
+"""Steps of which only the rows of each cluster are counted, at once."""
 _FIRST_STEPS = 16
 """Steps of the first plan after a change, whose batch waits for it; each later plan has twice as
 many as the one before."""
@@ -118,6 +120,23 @@ class Lookahead:
         # Planned again up to the served step: positions are not stored for every step.
         room = self._limits.room(cursor.start)
         return self._planner.plan(cursor.start, cursor.weights, done, room).after
+
+    def end(self) -> int | None:
+        """Say before which step the data ends by the weights that are logged; None: it does not."""
+        position, weights = self.position(), self._weights.rehearsal()
+        step: int = position.step
+        credit, room = position.credit.copy(), self._limits.room(position)
+        limited, room = room != UNLIMITED, room.copy()
+        while True:
+            table, count = weights.ahead(step, _COUNTED_STEPS)
+            if weights.is_settled(step) and not limited[table[-1] > 0].any():
+                return None
+            quotas, done = count_steps(table, self._planner.batch_rows, count, credit, room)
+            step += int(done)
+            if done < count:
+                over = [n for n, short in zip(self._names, quotas > room, strict=True) if short]
+                if self._on_exhausted != "renormalise" or not weights.cap(over, step, "max_epochs"):
+                    return step
 
     def note_served(self) -> None:
         """Give the ledger those of the planned steps that were served."""

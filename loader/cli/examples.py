@@ -49,6 +49,10 @@ EXAMPLES = {
         "climb train shards/web --tokens 10M --out run",
         "climb train shards/web --mixture search/c03/mixture.json --tokens 1e7 --out run",
     ),
+    "score": (
+        "climb score run/model shards/web --target cluster=c03",
+        "climb score ~/models/gpt2 shards/web --target tasks/piqa.jsonl --target book.txt",
+    ),
     "weights": (
         "climb weights run",
         "climb weights run c03=0.4 --ramp 500 --why anneal",

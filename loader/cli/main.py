@@ -99,6 +99,9 @@ COMMANDS = {
     "train": _Home(
         "climbstream.search.cli.search:train", "Train one model on a mixture.", "search"
     ),
+    "score": _Home(
+        "climbstream.search.cli.score:score", "Score a model on held-out text or tasks.", "search"
+    ),
     "weights": _Home(
         "climbstream.loader.cli.runs:weights", "Show or change the weights of a running job.", ""
     ),

@@ -33,6 +33,7 @@ def append_metrics(
     *,
     loss: float | None = None,
     cluster_loss: Mapping[str, float] | None = None,
+    heldout_loss: Mapping[str, float] | None = None,
 ) -> None:
     """Append a line to the metrics of a run, with the time; only one process may write.
 
@@ -41,12 +42,15 @@ def append_metrics(
         metrics: What `MixtureLoader.metrics` gave.
         loss: Loss of the trainer, in nats per token.
         cluster_loss: The same by name of cluster, as `ClusterLoss.take` gives it.
+        heldout_loss: The same of the batches of `MixtureLoader.heldout`.
     """
     line = {**metrics, "time": time.time()}
     if loss is not None:
         line["loss"] = loss
     if cluster_loss:
         line["cluster_loss"] = dict(cluster_loss)
+    if heldout_loss:
+        line["heldout_loss"] = dict(heldout_loss)
     append_line(Path(path), line, sync=False)
 
 

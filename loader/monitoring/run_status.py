@@ -28,7 +28,7 @@ _POINTS = 500
 """Points of a curve."""
 _RECENT = 32
 """Lines of metrics that are recent."""
-_BY_CLUSTER = ("target", "served", "epochs", "used_up_at", "cluster_loss")
+_BY_CLUSTER = ("target", "served", "epochs", "used_up_at", "cluster_loss", "heldout_loss")
 """Fields of a line that are numbers by name of cluster."""
 _MOST_STEP = 1 << 53
 """Steps that a number of JSON tells apart."""
@@ -40,9 +40,9 @@ class RunStatus:
     """Looks at the run in a folder.
 
     A line of ``metrics.jsonl`` is what `MixtureLoader.metrics` gives, and what a job adds:
-    ``loss``, ``cluster_loss`` (by name of cluster), and ``time``, in seconds of `time.time`,
-    without which there is no throughput; `append_metrics` writes it. All but ``step``, ``tokens``
-    and ``served`` may be left out. Threads may look at the same time.
+    ``loss``, ``cluster_loss`` and ``heldout_loss`` (by name of cluster), and ``time``, in seconds
+    of `time.time`, without which there is no throughput; `append_metrics` writes it. All but
+    ``step``, ``tokens`` and ``served`` may be left out. Threads may look at the same time.
     """
 
     def __init__(self, run: Path) -> None:
@@ -59,6 +59,7 @@ class RunStatus:
         self._last: Mapping[str, Any] | None = None
         self._before: deque[Mapping[str, Any]] = deque(maxlen=_RECENT)
         self._losses: dict[str, float] = {}
+        self._heldout_losses: dict[str, float] = {}
         self._bad = 0
         self._curves: dict[str, deque[tuple[int, float]]] = {
             name: deque(maxlen=_POINTS) for name in ("loss", "tokens_per_second", "waiting")
@@ -99,6 +100,7 @@ class RunStatus:
             "epochs": metrics.get("epochs", {}),
             "used_up_at": metrics.get("used_up_at", {}),
             "loss": self._losses,
+            "heldout_loss": self._heldout_losses,
         }
         return {
             "run": self.run.name,
@@ -205,6 +207,7 @@ class RunStatus:
                 self._curves["tokens_per_second"].append((step, rate))
                 self._curves["waiting"].append((step, min(1.0, waited / seconds)))
         self._losses |= line["cluster_loss"]  # a cluster may have had no row since
+        self._heldout_losses |= line["heldout_loss"]  # measured at some steps only
         if before is not None:
             self._before.append({name: before[name] for name in ("tokens", "served", "target")})
         self._last = line

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.permutation import derive_key, subkey
 from climbstream.loader.formats.directory import ShardDirectory
@@ -24,12 +25,22 @@ def epoch_rows(shards: ShardDirectory, name: str, run: RunSettings) -> list[int]
 
 
 def served_shares(shards: ShardDirectory, seq_len: int, pack: str = "concat") -> Mixture:
-    """Return the token shares of the clusters that have at least one row of ``seq_len`` tokens."""
+    """Return the token shares of the clusters that have at least one row of ``seq_len`` tokens.
+
+    Raises:
+        InvalidDataError: None has; the message says how long a row may be.
+    """
     tokens = {
         cluster.name: cluster.tokens
         for cluster in shards.manifest.clusters
         if any(count_shard_rows(pack, shards.index(cluster.name), seq_len))
     }
+    if not tokens:
+        longest = max(shard.tokens for name in shards.names for shard in shards.index(name).shards)
+        raise InvalidDataError(
+            f"no shard of {shards} has {seq_len:,} tokens, a row; choose a smaller seq_len, at "
+            f"most {longest:,}"
+        )
     if small := [name for name in shards.names if name not in tokens]:
         logger.warning(f"left out, for want of {seq_len} tokens in a shard: {', '.join(small)}")
     return Mixture.of(tokens)

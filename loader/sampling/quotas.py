@@ -62,3 +62,24 @@ def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
         credit[least] += ONE
         allocated -= 1
     return quotas
+
+
+@njit(cache=True)
+def count_steps(weights: Any, rows: Any, count: Any, credit: Any, room: Any) -> Any:
+    """Count the steps, at most ``count``, in which every cluster has the rows that are its share.
+
+    ``weights`` are int64 ``[1 or count, K]``, a row a step or one for all; ``room`` is int64
+    ``[K]``, rows that each cluster may still serve. ``credit`` and ``room`` are updated in place,
+    up to the last of these steps. Returns the quotas of the step that was looked at last, and the
+    number of steps.
+    """
+    quotas = np.zeros(len(room), np.int64)
+    for done in range(count):
+        shares = weights[min(done, len(weights) - 1)]
+        quotas = allocate_rows(shares, rows, credit)
+        if (quotas > room).any():
+            for k in range(len(room)):
+                credit[k] += quotas[k] * ONE - shares[k] * rows
+            return quotas, done
+        room -= quotas
+    return quotas, count

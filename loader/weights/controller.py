@@ -76,6 +76,23 @@ class WeightsController:
         for record in self.log.records:
             self.check(Mixture.of(record.weights))
 
+    def rehearsal(self) -> "WeightsController":
+        """Return one that goes on from here by what is known now, and writes nothing down."""
+        copy = WeightsController(
+            self._rows,
+            WeightsLog(tuple(self.log.records)),
+            why_none=self._why_none,
+            longest=self._longest,
+        )
+        copy._schedule = self._schedule
+        return copy
+
+    def is_settled(self, step: int) -> bool:
+        """Whether the weights stay as they are at ``step``, unless somebody changes them."""
+        last = self.log.records[-1]
+        later = None if self._schedule is None else self._schedule.after(step)
+        return later is None and step >= last.at_step + last.steps
+
     def open(self, sources: Iterable[WeightsSource]) -> None:
         """Poll ``sources`` from now on; on rank 0."""
         self._sources += sources

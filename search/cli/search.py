@@ -257,6 +257,20 @@ def search(
     show_default=True,
     help="Steps between checkpoints; a run that is killed loses the steps since the last.",
 )
+@click.option(
+    "--heldout-every",
+    type=click.IntRange(min=0),
+    default=500,
+    show_default=True,
+    help="Steps between losses on held-out text, where there is some; 0: never.",
+)
+@click.option(
+    "--lanes",
+    type=click.IntRange(min=1),
+    default=_DEFAULT["lanes"],
+    show_default=True,
+    help="A multiple of every number of processes that the run will have.",
+)
 @timeout_option("Give up ranks that have not come for so long.  [default: 600]")
 @_tensorboard_option
 @_model_options
@@ -269,6 +283,8 @@ def train(
     max_epochs: float | None,
     out: Path,
     save_every: int,
+    heldout_every: int,
+    lanes: int,
     tensorboard: bool,
     seed: int,
     as_json: bool,
@@ -278,8 +294,8 @@ def train(
 
     A run that was interrupted goes on from its last checkpoint when the same command is run again;
     Ctrl-C and SIGTERM save one before they end it. Several processes train it together by torchrun
-    --no-python --nproc-per-node N climb train ..., one a GPU where there are some; N divides 8 and
-    the rows of a batch, and may be another one when the run goes on.
+    --no-python --nproc-per-node N climb train ..., one a GPU where there are some; N divides
+    --lanes and the rows of a batch, and may be another one when the run goes on.
 
     A schedule is {"version": 1, "schedule": [{"step": 0, "weights": {...}}, {"step": 1000,
     "weights": {...}, "ramp": 200}]}: at step 1000 weights begin to change, and have changed after
@@ -288,12 +304,20 @@ def train(
     if mixture and schedule:
         raise UsageError("--mixture and --schedule both say what to train on; give one")
     weights = Schedule.load(schedule) if schedule else Mixture.load(mixture) if mixture else None
-    settings = _settings(tokens, **model)
+    settings = _settings(tokens, lanes=lanes, **model)
     from climbstream.search.training.distributed import is_first  # noqa: PLC0415
     from climbstream.search.training.run import train_run  # noqa: PLC0415
 
     result = train_run(
-        directory, weights, settings, seed, out, max_epochs, _writers(out, tensorboard), save_every
+        directory,
+        weights,
+        settings,
+        seed,
+        out,
+        max_epochs,
+        _writers(out, tensorboard),
+        save_every,
+        heldout_every,
     )
     if not is_first():
         return

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _ROWS = 16
 """Rows that are scored at once: the logits of more do not fit into the cache of a CPU core."""
+_LOGITS = 1 << 28
+"""Logits that are computed at once, 1 GiB of float32, unless a single row has more."""
 _IGNORED = -100
 
 
@@ -159,7 +161,8 @@ def error(
 def _nats(model: "PreTrainedModel", text: ScoredText) -> torch.Tensor:
     """Return the nats that ``model`` needs for each row of ``text``, float64 ``[n]``."""
     found = []
-    for inputs, targets in zip(text.inputs.split(_ROWS), text.targets.split(_ROWS), strict=True):
+    rows = max(1, min(_ROWS, _LOGITS // (text.inputs.shape[1] * model.config.vocab_size)))
+    for inputs, targets in zip(text.inputs.split(rows), text.targets.split(rows), strict=True):
         logits = model(input_ids=inputs.to(model.device)).logits
         loss = cross_entropy(
             logits.flatten(0, 1),

@@ -21,12 +21,12 @@ _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size",
 _LARGEST = 1 << 26
 
 
-def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> "PreTrainedModel":
-    """Load the causal language model to continue from, in Hugging Face's format, as float32.
+def load_model(folder: str | Path) -> "PreTrainedModel":
+    """Load a causal language model in Hugging Face's format, as float32, on the CPU.
 
     Raises:
-        UsageError: There is none, or it does not fit shards with ``vocab_size`` ids or rows of
-            ``seq_len`` tokens.
+        UsageError: There is none.
+        InvalidDataError: It cannot be loaded.
     """
     if not (Path(folder) / "config.json").is_file():
         raise UsageError(f"{folder} holds no model: name a folder with config.json and its weights")
@@ -44,6 +44,18 @@ def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> "PreTrainedM
     except Exception as error:  # a configuration may lead its library astray anywhere
         reason = str(error).strip().partition("\n")[0]
         raise InvalidDataError(f"the model in {folder} cannot be loaded: {reason}") from None
+    model.config.use_cache = False
+    return cast("PreTrainedModel", model)
+
+
+def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> "PreTrainedModel":
+    """Load the model to continue from, as `load_model` does.
+
+    Raises:
+        UsageError: There is none, or it does not fit shards with ``vocab_size`` ids or rows of
+            ``seq_len`` tokens.
+    """
+    model = load_model(folder)
     if model.config.vocab_size < vocab_size:
         raise UsageError(
             f"the model in {folder} knows {model.config.vocab_size:,} tokens, the shards have "
@@ -54,9 +66,8 @@ def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> "PreTrainedM
             f"the model in {folder} reads {most:,} tokens at most, and a row has {seq_len:,}; "
             "take shorter rows"
         )
-    model.config.use_cache = False
     model.train()
-    return cast("PreTrainedModel", model)
+    return model
 
 
 def _check_config(path: Path) -> None:

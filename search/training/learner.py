@@ -46,6 +46,15 @@ class Learner:
             logits = self._spread(input_ids=batch).logits
         return token_losses(logits, batch)
 
+    @torch.no_grad()
+    def measure(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return what `losses` does, without learning from it, and on this rank alone."""
+        self.model.eval()
+        with self._precision():
+            logits = self.model(input_ids=batch).logits
+        self.model.train()
+        return token_losses(logits, batch)
+
     def learn(self, loss: torch.Tensor, step: int) -> None:
         """Make the optimizer step ``step``, from 0, for ``loss``."""
         loss.backward()

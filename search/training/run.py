@@ -29,7 +29,7 @@ from .base_model import check_base
 from .checkpoint import tensor_bytes
 from .distributed import Job, join_job
 from .settings import TrainSettings
-from .trainer import SAVE_EVERY, TrainedModel, mixture_config, train_model
+from .trainer import HELDOUT_EVERY, SAVE_EVERY, TrainedModel, mixture_config, train_model
 
 logger = get_logger(__name__)
 
@@ -49,14 +49,16 @@ def train_run(
     max_epochs: float | None = None,
     writers: Sequence[Writer] = (),
     save_every: int = SAVE_EVERY,
+    heldout_every: int = HELDOUT_EVERY,
 ) -> dict[str, Any]:
     """Train one model and leave it in ``out/model``, as Hugging Face does; return the result.
 
     ``directory`` is a folder or URL of shards. Without ``mixture`` the model is trained on the
     token shares. ``writers`` get the lines of ``out/metrics.jsonl``. A checkpoint is saved every
-    ``save_every`` steps, and when a signal asks the run to stop. Nothing is written before the
-    settings are checked against the shards. Under torchrun all ranks train one model; when the run
-    is resumed, their number may differ.
+    ``save_every`` steps, and when a signal asks the run to stop. The loss on held-out text is
+    measured every ``heldout_every`` steps; 0 means never. Nothing is written before the settings
+    are checked against the shards. Under torchrun all ranks train one model; when the run is
+    resumed, their number may differ.
 
     Raises:
         InvalidDataError: ``out`` holds another run.
@@ -69,7 +71,9 @@ def train_run(
         manifest = Manifest.load(directory)
         mixture = mixture or manifest.token_shares
         check_base(settings.base, directory, settings.seq_len)
-        run = _Run(directory, manifest, mixture, settings, seed, out, max_epochs, save_every)
+        run = _Run(
+            directory, manifest, mixture, settings, seed, out, max_epochs, save_every, heldout_every
+        )
         if not TRAIN.has(out):
             _check_settings(run, job)
         with lock(out) if job.rank == 0 else nullcontext():
@@ -101,6 +105,7 @@ class _Run:
     out: Path
     max_epochs: float | None
     save_every: int
+    heldout_every: int
 
     @property
     def tokens_per_step(self) -> int:
@@ -133,6 +138,8 @@ def _check_settings(run: _Run, job: Job) -> None:
     """
     if run.save_every < 1:
         raise UsageError(f"save_every is {run.save_every}; it must be 1 step or more")
+    if run.heldout_every < 0:
+        raise UsageError(f"heldout_every is {run.heldout_every}; it must be 0, for never, or more")
     MixtureLoader(
         run.directory,
         run.mixture,
@@ -142,6 +149,7 @@ def _check_settings(run: _Run, job: Job) -> None:
         world_size=job.world_size,
         seed=run.seed,
         fraction=run.settings.part,
+        lanes=run.settings.lanes,
         max_epochs=run.max_epochs,
     )
 
@@ -190,6 +198,7 @@ def _train(run: _Run, job: Job, writers: Sequence[Writer]) -> TrainedModel:
             writers=writers,
             max_epochs=run.max_epochs,
             weights_file=run.out / REQUEST,
+            heldout_every=run.heldout_every,
             on_step=show,
             stop=stop,
         )

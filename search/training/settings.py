@@ -10,6 +10,8 @@ from climbstream.loader.core.errors import UsageError
 
 from .base_model import hash_model
 
+_LANES = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
@@ -31,12 +33,14 @@ class TrainSettings:
     weights."""
     part: float = 1.0
     """Fraction of each cluster that the run serves, in every epoch; see `MixtureLoader`."""
+    lanes: int = _LANES
+    """Number of lanes of the loader; a multiple of every number of ranks that the run will have."""
     base: str | None = None
     """Folder of a model in Hugging Face's format to continue from, which decides the size; None:
     random weights."""
 
     def __post_init__(self) -> None:
-        for name in ("seq_len", "batch_rows", "learning_rate"):
+        for name in ("seq_len", "batch_rows", "learning_rate", "lanes"):
             if not (value := getattr(self, name)) > 0:
                 raise UsageError(f"{name} is {value}; it must be more than 0")
         if not 0 <= self.average <= 1:
@@ -61,4 +65,6 @@ class TrainSettings:
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values; a base model is given by its hash."""
         values = asdict(self)
+        if self.lanes == _LANES:
+            del values["lanes"]  # as it was noted before there was a choice
         return values | {"base": None if self.base is None else hash_model(self.base)}

@@ -26,6 +26,7 @@ from climbstream.loader.core.workdir import check_same_config
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.monitoring.cluster_loss import ClusterLoss
 from climbstream.loader.monitoring.metrics import Writer, append_metrics, say_ends, write_metrics
+from climbstream.loader.reading.heldout_batches import HeldOutBatches
 from climbstream.loader.reading.row_source import served_shares
 from climbstream.loader.weights.schedule import Schedule
 
@@ -41,6 +42,12 @@ if TYPE_CHECKING:
 logger = get_logger(__name__)
 
 _METRICS_EVERY = 100
+_MOST_HELDOUT = 1 << 20
+"""Tokens of held-out text that the loss is measured on: more say little more."""
+_HELDOUT_PART = 16
+"""At most one held-out token for so many that are trained on; it takes a third of the time."""
+HELDOUT_EVERY = 500
+"""Steps between measurements of the held-out loss, by default."""
 SAVE_EVERY = 500
 """Steps between checkpoints, by default."""
 
@@ -68,6 +75,7 @@ class _RunFiles:
     metrics: Path | None
     writers: Sequence[Writer]
     weights_file: Path | None
+    heldout_every: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +118,7 @@ def train_model(
     writers: Sequence[Writer] = (),
     max_epochs: float | None = None,
     weights_file: Path | None = None,
+    heldout_every: int = HELDOUT_EVERY,
     rule: OnlineRule | None = None,
     on_step: Callable[[int, float], None] | None = None,
     stop: StopRequest | None = None,
@@ -131,6 +140,8 @@ def train_model(
         writers: Writers that get the same numbers at the same steps.
         max_epochs: Most epochs of a cluster; after them the others share its weight.
         weights_file: File in which other weights may be asked for, as `climb weights` does.
+        heldout_every: Steps between measurements of the loss on held-out text, which is in the same
+            lines as ``heldout_loss``, by cluster; 0 means never. The last step is measured too.
         rule: Changes the weights during training; it begins with ``mixture``.
         on_step: Called with the number of steps done and the last loss, in nats a token.
         stop: A request to stop; if any rank has one, all ranks save after the same step and stop.
@@ -156,6 +167,7 @@ def train_model(
         metrics=metrics,
         writers=writers,
         weights_file=weights_file,
+        heldout_every=heldout_every,
     )
     training = _Training(plan, files, job)
     training.resume()
@@ -182,6 +194,7 @@ class _Training:
             agreement=job.agreement(),
             seed=plan.seed,
             fraction=plan.settings.part,
+            lanes=plan.settings.lanes,
             weights_log=files.weights_log,
             ledger=files.ledger,
             max_epochs=plan.max_epochs,
@@ -191,6 +204,31 @@ class _Training:
         self._rule_losses = ClusterLoss(self._loader.names)
         self._cluster_losses = ClusterLoss(self._loader.names)
         self._weights_version = -1
+        self._heldout = self._open_heldout()
+
+    def _open_heldout(self) -> HeldOutBatches | None:
+        """Return the held-out text that the loss is measured on, if there is any, and a use for it.
+
+        It is the same for every seed and mixture.
+        """
+        every, loader = self._files.heldout_every, self._loader
+        if self._files.metrics is None or every == 0:
+            return None
+        most = min(_MOST_HELDOUT, every * loader.batch_rows * loader.seq_len // _HELDOUT_PART)
+        try:
+            return loader.heldout(max_tokens=max(most, loader.seq_len * loader.world_size))
+        except UsageError as error:
+            if self._job.rank == 0:
+                logger.info(f"no held-out loss is measured: {error}")
+            return None
+
+    def _heldout_loss(self) -> dict[str, float]:
+        """Return the loss on held-out text by cluster; every rank calls this at the same step."""
+        losses = ClusterLoss(self._loader.names)
+        for batch in self._heldout or ():
+            tokens = batch["input_ids"].to(self._learner.device)
+            losses.add(batch["cluster_ids"], row_means(self._learner.measure(tokens)))
+        return losses.take(self._job.sum)
 
     def resume(self) -> None:
         """Continue from the checkpoint, if there is one.
@@ -237,7 +275,7 @@ class _Training:
             if on_step is not None:
                 on_step(step + 1, self._losses[-1])
             if (step + 1) % _METRICS_EVERY == 0 or step + 1 == steps:
-                self._write_metrics()
+                self._write_metrics(last=step + 1 == steps)
             stops = stopping and step + 1 < steps
             if stops or (step + 1) % self._files.every == 0:
                 self._save()
@@ -306,16 +344,22 @@ class _Training:
             say_ends(metrics, self._settings.steps)
         self._weights_version = int(metrics["weights"])
 
-    def _write_metrics(self) -> None:
+    def _write_metrics(self, *, last: bool) -> None:
         """Write the numbers of the last steps; every rank calls this at the same step."""
         if self._files.metrics is None:
             return
-        cluster_loss = self._cluster_losses.take(self._job.sum)
+        by_cluster = {"cluster_loss": self._cluster_losses.take(self._job.sum)}
+        if self._heldout is not None and (last or self._is_heldout_due()):
+            by_cluster["heldout_loss"] = self._heldout_loss()
         if self._job.rank == 0:
             metrics, loss = self._loader.metrics(), self._losses[-1]
-            append_metrics(self._files.metrics, metrics, loss=loss, cluster_loss=cluster_loss)
-            metrics |= {"loss": loss, "cluster_loss": cluster_loss}
-            write_metrics(metrics, *self._files.writers)
+            append_metrics(self._files.metrics, metrics, loss=loss, **by_cluster)
+            write_metrics({**metrics, "loss": loss, **by_cluster}, *self._files.writers)
+
+    def _is_heldout_due(self) -> bool:
+        """Whether a multiple of ``heldout_every`` was passed since the last line of metrics."""
+        every, step = self._files.heldout_every, self._loader.step
+        return step // every > max(0, step - _METRICS_EVERY) // every
 
     def _save(self) -> None:
         """Write the checkpoint, if the run has one."""

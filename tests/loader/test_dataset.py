@@ -109,6 +109,36 @@ def test_data_that_ends_ends_the_dataloader(open_loader):
     assert [*data] == []
 
 
+def test_the_length_of_a_dataset_is_that_of_its_loader(open_loader):
+    data = DataLoader(MixtureDataset(open_loader(max_epochs=1)), batch_size=None)
+    assert len(data) == len([*data])
+    assert MixtureDataset(open_loader())
+    with pytest.raises(TypeError, match="endless"):
+        len(MixtureDataset(open_loader()))
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata calls it
+@pytest.mark.parametrize("options", [{}, {"batch_size": 4}, {"batch_size": 2, "drop_last": True}])
+@pytest.mark.parametrize("kind", [DataLoader, StatefulDataLoader])
+def test_a_dataloader_that_would_stack_batches_says_what_to_do(open_loader, kind, options):
+    dataset = MixtureDataset(open_loader())
+    with pytest.raises(UsageError, match="stack whole batches of 8 rows each; make it DataLoader"):
+        next(iter(kind(dataset, **options)))
+    assert dataset.loader.step == 0
+
+
+@pytest.mark.slow
+def test_a_plain_trainer_says_what_to_do(open_loader, tmp_path):
+    from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=60_000, num_hidden_layers=1, **sizes))
+    args = TrainingArguments(str(tmp_path), max_steps=2, report_to=[], use_cpu=True)
+    trainer = Trainer(model, args, train_dataset=MixtureDataset(open_loader()))
+    with pytest.raises(UsageError, match=r"def get_train_dataloader.*huggingface_trainer.py"):
+        trainer.train()
+
+
 REFUSED = """
 import sys
 from torch.utils.data import DataLoader

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from climbstream.loader import MixtureLoader
+from climbstream.loader import MixtureLoader, Schedule
 from climbstream.loader.core.errors import UsageError
 
 SEQ_LEN = 8
@@ -123,3 +123,61 @@ def test_an_error_names_the_step_the_cluster_and_the_remedy(open_loader):
 def test_epochs_that_cannot_be_are_refused(open_loader, most, message):
     with pytest.raises(UsageError, match=message):
         open_loader(max_epochs=most)
+
+
+# Length.
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"on_exhausted": "stop"},
+        {"max_epochs": 0.3},
+        {"max_epochs": {"c00": 2, "c01": 1, "c02": 3.5}},
+        {"max_epochs": {"c01": 1}, "on_exhausted": "stop"},
+        {"weights": Schedule.of([(0, {"c00": 1}), (12, {"c01": 0.5, "c00": 0.5}, 7)])},
+    ],
+)
+def test_the_length_is_the_batches_that_come(open_loader, changes):
+    loader = open_loader(**changes)
+    length = len(loader)
+    assert length == len([*loader]) == len(loader) > 0
+
+
+def test_the_length_is_that_of_the_whole_run_wherever_it_stands(open_loader):
+    loader = open_loader()
+    length = len(loader)
+    for _ in range(30):  # past the end of a cluster
+        next(loader)
+    assert len(loader) == length
+    again = open_loader().load_state_dict(loader.state_dict())
+    assert len(again) == length
+
+
+def test_the_length_follows_a_change_of_weights(open_loader):
+    loader = open_loader(on_exhausted="stop")
+    before = len(loader)
+    next(loader)
+    loader.set_weights({"c02": 1})
+    assert len(loader) < before
+    assert len(loader) == 1 + len([*loader])
+
+
+@pytest.mark.parametrize("max_epochs", [None, {"c01": 1}])
+def test_an_endless_loader_has_no_length_and_is_true(open_loader, max_epochs):
+    loader = open_loader(max_epochs=max_epochs)
+    assert loader
+    with pytest.raises(TypeError, match="endless: by its weights no max_epochs ends it"):
+        len(loader)
+
+
+def test_steps_per_epoch_go_through_the_clusters_with_weight_once(open_loader):
+    rows = sum(ROWS.values())
+    loader = open_loader(weights={name: n / rows for name, n in ROWS.items()}, max_epochs=None)
+    assert loader.steps_per_epoch == rows // BATCH
+    for _ in range(loader.steps_per_epoch):
+        next(loader)
+    assert loader.epochs == pytest.approx(dict.fromkeys(ROWS, 1), abs=0.05)
+    assert open_loader(weights={"c01": 1}).steps_per_epoch == ROWS["c01"] // BATCH
+    assert open_loader(weights={"c01": 1}, batch_rows=1024).steps_per_epoch == 1

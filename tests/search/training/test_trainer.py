@@ -11,10 +11,17 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from climbstream.loader import Manifest, Mixture
+from climbstream.loader import (
+    ClusterLoss,
+    Manifest,
+    Mixture,
+    MixtureLoader,
+    TensorBoardWriter,
+)
 from climbstream.loader.cli.main import run
 from climbstream.loader.core.errors import InvalidDataError, LockedError, UsageError
 from climbstream.loader.core.files import lock
+from climbstream.loader.monitoring.run_status import RunStatus
 from climbstream.loader.weights.request import LOG, open_weights_log, write_request
 from climbstream.loader.weights.update import WeightsUpdate
 from climbstream.search.training.model import make_model
@@ -471,3 +478,56 @@ def test_a_signal_saves_a_checkpoint_and_the_run_goes_on_from_it(
     for name in ("result.json", "model/model.safetensors"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert run(["audit", str(out)]) == 0
+
+
+# Held-out text.
+
+
+def metrics_of(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_loss_on_held_out_text_is_measured_by_cluster(shards, shares, tmp_path, scalars):
+    writer = TensorBoardWriter(tmp_path / "events")
+    run = settings(210)
+    train_run(shards, shares, run, 0, tmp_path / "run", writers=[writer], heldout_every=200)
+    first, second, last = (line.get("heldout_loss") for line in metrics_of(tmp_path / "run"))
+    assert first is None
+    assert {*second} == {*last} == {*shares.weights}
+    assert all(0 < last[name] < 6 for name in last)
+    written = scalars(tmp_path / "events")
+    assert written["heldout_loss/c00"].keys() == {200, 210}
+    assert written["heldout_loss/c00"][210] == pytest.approx(last["c00"])
+    status = RunStatus(tmp_path / "run").look()
+    assert {c["name"]: c["heldout_loss"] for c in status["clusters"]} == pytest.approx(last)
+
+
+def test_the_loss_on_held_out_text_is_that_of_the_model_that_is_left(shards, shares, tmp_path):
+    train_run(shards, shares, settings(60), 0, tmp_path / "run")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model").eval()
+    loader = MixtureLoader(shards, seq_len=32, batch_rows=4)
+    losses = ClusterLoss(loader.names)
+    # A sixteenth of the tokens between two measurements, 500 steps by default.
+    for batch in loader.heldout(max_tokens=500 * 128 // 16):
+        with torch.no_grad():
+            logits = model(input_ids=batch["input_ids"]).logits
+        losses.add(batch["cluster_ids"], row_means(token_losses(logits, batch["input_ids"])))
+    (line,) = metrics_of(tmp_path / "run")
+    assert line["heldout_loss"] == pytest.approx(losses.take(), rel=1e-4)
+
+
+def test_measuring_changes_no_bit_of_the_training(shards, shares, tmp_path):
+    with_, without = (
+        train_run(shards, shares, settings(110), 0, tmp_path / str(every), heldout_every=every)
+        for every in (50, 0)
+    )
+    assert with_["loss"] == without["loss"]
+    assert not [line for line in metrics_of(tmp_path / "0") if "heldout_loss" in line]
+
+
+def test_lanes_may_be_chosen_and_their_default_is_not_noted(shards, shares, tmp_path):
+    assert "lanes" not in settings().to_json()
+    assert settings(lanes=24).to_json()["lanes"] == 24
+    train_run(shards, shares, settings(lanes=3), 0, tmp_path / "run")
+    log = json.loads((tmp_path / "run" / "served.jsonl").read_text().splitlines()[0])
+    assert log["state"]["lanes"] == 3

@@ -1,0 +1,52 @@
+"""The command ``climb score``."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from climbstream.loader.cli.options import json_option, show
+from climbstream.loader.core.console import text_table
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--target", "targets", multiple=True, required=True, help="As of climb search.")
+@click.option(
+    "--half",
+    type=click.Choice(["validation", "test"]),
+    default="test",
+    show_default=True,
+    help="Half of each target; searches look at validation alone.",
+)
+@click.option(
+    "--seq-len",
+    type=click.IntRange(min=1),
+    help="Tokens of a row.  [default: what the model reads, at most 2048]",
+)
+@json_option
+def score(
+    model: Path,
+    directory: Path,
+    targets: tuple[str, ...],
+    half: Literal["validation", "test"],
+    seq_len: int | None,
+    as_json: bool,
+) -> None:
+    """Score the Hugging Face model in the folder MODEL on targets; less is better.
+
+    Any causal language model will do, of OUT/model of climb train or of others. A target is what
+    climb search takes: label=NAME or cluster=NAME of the held-out text of the shards in DIRECTORY,
+    a file of text, or a multiple-choice task. Text and right answers are scored in bits per byte,
+    which can be compared between models with different tokenizers; error=FILE is the part of wrong
+    answers.
+    """
+    from climbstream.search.experiments.model_score import score_model  # noqa: PLC0415 - torch
+
+    scores = score_model(model, directory, targets, half=half, seq_len=seq_len)
+    rows = [(s.target, f"{s.score:.4f}", s.unit, f"{s.items:,}", f"{s.bytes:,}") for s in scores]
+    table = text_table(("target", "score", "unit", "items", "bytes"), rows)
+    value = {"model": str(model), "half": half, "scores": [asdict(s) for s in scores]}
+    show(value, table, as_json=as_json)

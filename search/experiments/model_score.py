@@ -1,0 +1,141 @@
+"""Score a model of Hugging Face, of ours or of others, on the targets of a search."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from tokenizers import Tokenizer
+
+from climbstream.loader.core.engines.local import own_device
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.formats.directory import ShardDirectory
+from climbstream.loader.formats.manifest import TOKENIZER
+from climbstream.loader.formats.tokenizer import read_tokenizer
+from climbstream.search.evaluation.scoring import score
+from climbstream.search.evaluation.targets import Target, load_target
+from climbstream.search.training.base_model import load_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_SEQ_LEN = 2048
+"""Tokens that a model is given at once, unless it reads fewer."""
+_OTHER_TOKENIZERS = ("tokenizer_config.json", "vocab.json", "tokenizer.model", "spiece.model")
+"""Files by which a folder has a tokenizer that is kept in another way than ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelScore:
+    """How good a model is at one target."""
+
+    target: str
+    score: float
+    """Lower is better."""
+    unit: str
+    items: int
+    """Texts or questions that were scored."""
+    bytes: int
+    """UTF-8 bytes of the texts, or of the right answers."""
+
+
+def score_model(
+    folder: Path,
+    directory: Path,
+    specs: Sequence[str],
+    *,
+    half: Literal["validation", "test"] = "test",
+    seq_len: int | None = None,
+) -> list[ModelScore]:
+    """Score the model in ``folder`` on one half of each target, on a GPU if there is one.
+
+    Its text is turned into tokens by the tokenizer that lies beside it, or else by that of the
+    shards. Bits per byte of models with different tokenizers can be compared.
+
+    Args:
+        folder: A causal language model as Hugging Face keeps it.
+        directory: Shards, of whose held-out text ``label=NAME`` and ``cluster=NAME`` are.
+        specs: Targets as `climb search` has them.
+        half: Of each target; a search looks at ``validation`` alone.
+        seq_len: Tokens of a row; default: what the model reads, at most 2,048.
+
+    Raises:
+        UsageError: There is no such model or target, or the model cannot read so many tokens.
+        InvalidDataError: They cannot be read, or the score is not finite.
+    """
+    targets = [load_target(directory, spec) for spec in dict.fromkeys(specs)]
+    model = load_model(folder).eval()
+    tokenizer, begin = _tokenizer(model, folder, directory)
+    longest = getattr(model.config, "max_position_embeddings", None) or _SEQ_LEN
+    seq_len = min(longest, _SEQ_LEN) if seq_len is None else seq_len
+    if not 0 < seq_len <= longest:
+        raise UsageError(f"seq_len is {seq_len}; the model in {folder} reads 1 to {longest:,}")
+    torch.nn.Module.to(model, own_device())
+    return [_score(model, target, half, tokenizer, begin, seq_len) for target in targets]
+
+
+def _score(
+    model: "PreTrainedModel",
+    target: Target,
+    half: Literal["validation", "test"],
+    tokenizer: Tokenizer,
+    begin: int | None,
+    seq_len: int,
+) -> ModelScore:
+    number = score(model, target, half, tokenizer, begin, seq_len)
+    if not math.isfinite(number):
+        raise InvalidDataError(f"the score on {target.name} is {number}; are the weights whole?")
+    items = getattr(target, half)
+    texts = [i if isinstance(i, str) else i.answer(i.gold) for i in items]
+    return ModelScore(
+        target=target.name,
+        score=number,
+        unit="bits per byte" if target.measure == "bits" else "part of wrong answers",
+        items=len(items),
+        bytes=sum(len(text.encode()) for text in texts),
+    )
+
+
+def _tokenizer(
+    model: "PreTrainedModel", folder: Path, directory: Path
+) -> tuple[Tokenizer, int | None]:
+    """Return the tokenizer of a model, and the token that documents begin with, if there is one.
+
+    Raises:
+        UsageError: The model does not know all of its tokens, or there is no tokenizer.
+        InvalidDataError: It cannot be read.
+    """
+    config = model.config
+    begin = config.bos_token_id if config.bos_token_id is not None else config.eos_token_id
+    begin = begin[0] if isinstance(begin, list) else begin
+    where: Path = folder
+    if (folder / TOKENIZER).is_file():
+        tokenizer = read_tokenizer(folder)
+    elif any((folder / name).is_file() for name in _OTHER_TOKENIZERS):
+        tokenizer = _convert_tokenizer(folder)
+    else:
+        where, shards = directory, ShardDirectory(directory)
+        tokenizer, begin = shards.tokenizer(), shards.manifest.eos_id
+    if tokenizer.get_vocab_size() > config.vocab_size:
+        raise UsageError(
+            f"the model in {folder} knows {config.vocab_size:,} tokens, and the tokenizer in "
+            f"{where} has {tokenizer.get_vocab_size():,}; put the tokenizer of the model beside it"
+        )
+    return tokenizer, begin
+
+
+def _convert_tokenizer(folder: Path) -> Tokenizer:
+    """Read a tokenizer that has no ``tokenizer.json``."""
+    from transformers import AutoTokenizer  # noqa: PLC0415 - seconds, and few folders need it
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer: Tokenizer = loaded.backend_tokenizer
+        if not tokenizer.encode("a b", add_special_tokens=False).ids:
+            raise ValueError("it turns text into no tokens")
+    except Exception as error:  # many libraries read these files
+        reason = str(error).strip().partition("\n")[0]
+        raise InvalidDataError(f"the tokenizer in {folder} cannot be loaded: {reason}") from None
+    return tokenizer
