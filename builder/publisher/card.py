@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from climbstream.builder.dataset_card import (
+    cluster_rows,
     language_metadata,
+    license_column,
     license_metadata,
     our_metadata,
     write_card,
@@ -115,6 +117,4 @@ class RepoCard:
             columns["weight"] = [f"{weight:.6f}" for weight in weights]
         if self.counts:
             columns["tokens drawn"] = [f"{self.counts[c.name]:,}" for c in clusters]
-        heads = ("cluster", *columns)
-        rows = zip(self.manifest.names, *columns.values(), strict=True)
-        return [f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *rows]]
+        return cluster_rows(self.manifest, columns | license_column(self.manifest))

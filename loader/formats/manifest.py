@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -46,11 +46,24 @@ BESIDE = (
 """Files of a shard directory beside its shards and its catalogue; not every directory has each."""
 KEPT_BACK = (HELDOUT, BAD_RECORDS)
 """Those of them that a publisher may keep back."""
+AXES = ("topic", "language", "tier")
+"""What a cell may be told apart by."""
 Folder = TypeVar("Folder", Path, Store)
 _MOST_BYTES = 1 << 26
 """Of a manifest or index; such an index lists some 60,000 shards."""
 _NAME = re.compile(r"[\w-][\w .-]*")
 _PART = re.compile(rf"{DOCUMENTS}/part-[0-9]{{5,}}\.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Documents and tokens of a part of a cluster."""
+
+    documents: Count
+    tokens: Count
+
+    def __add__(self, other: "Size") -> "Size":
+        return Size(self.documents + other.documents, self.tokens + other.tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +75,16 @@ class ClusterEntry:
     documents: Count
     index_hash: str
     """Hash of the bytes of its ``index.json``, which in turn holds the hashes of its shards."""
+    axes: dict[str, str] = field(default_factory=dict)
+    """Of a cell, what it is by each of `AXES`: a topic, a language if there are several, and a
+    tier, of which ``t0`` is the lowest. Empty: the cluster is no cell."""
+    licenses: dict[str, Size] = field(default_factory=dict)
+    """What it holds by licence; documents that state none are under ``unknown``. Empty: no document
+    of the directory states one, or they were not counted."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values, without ``axes`` and ``licenses`` that are empty."""
+        return {k: v for k, v in asdict(self).items() if v or k not in ("axes", "licenses")}
 
 
 class _Append(TypedDict):
@@ -108,6 +131,14 @@ class Manifest:
             raise InvalidDataError(f"tokens are {' or '.join(DTYPES)}, not {self.dtype!r}")
         for name, times in Counter(self.names).items():
             check_name(name, "cluster", times)
+        for cluster in self.clusters:
+            if unknown := cluster.axes.keys() - {*AXES}:
+                raise InvalidDataError(
+                    f"cluster {cluster.name} has an axis {short(min(unknown))}; the axes are "
+                    f"{', '.join(AXES)}"
+                )
+            for value in cluster.axes.values():
+                check_name(value, "group")  # regroup makes names of them
         for name in self.files:
             if name not in BESIDE and not _PART.fullmatch(name):
                 raise InvalidDataError(
@@ -182,6 +213,8 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON values; of a grouping, with ``members``."""
         fields = asdict(self)
+        fields["clusters"] = [cluster.to_json() for cluster in self.clusters]
+        fields["members"] = {k: [m.to_json() for m in v] for k, v in self.members.items()}
         if not self.members:
             del fields["members"]
         return {"version": self.version, "fingerprint": self.fingerprint, **fields}
@@ -221,6 +254,8 @@ class Manifest:
                 tokens=sum(cluster.tokens for cluster in group),
                 documents=sum(cluster.documents for cluster in group),
                 index_hash=hash_json([[cluster.name, cluster.index_hash] for cluster in group]),
+                axes=_common_axes(group),
+                licenses=join_licenses(cell.licenses for cell in group),
             )
             for name, group in members.items()
         )
@@ -256,6 +291,21 @@ class Manifest:
             return cls.from_json(value)
         except InvalidDataError as error:
             raise InvalidDataError(f"{path}: {error}") from None
+
+
+def _common_axes(cells: Sequence[ClusterEntry]) -> dict[str, str]:
+    """Return what all ``cells`` are by an axis."""
+    first, *others = (cell.axes for cell in cells)
+    return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
+
+
+def join_licenses(parts: Iterable[Mapping[str, Size]]) -> dict[str, Size]:
+    """Return what ``parts`` hold together, by licence."""
+    joined: dict[str, Size] = {}
+    for part in parts:
+        for name, size in part.items():
+            joined[name] = joined.get(name, Size(0, 0)) + size
+    return joined
 
 
 def _read_grouping(store: Store) -> Grouping | None:
