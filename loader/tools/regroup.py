@@ -4,9 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from climbstream.loader.core.errors import InvalidDataError, UsageError
-from climbstream.loader.core.files import lock, read_json
+from climbstream.loader.core.files import hash_bytes, json_bytes, lock, read_json
 from climbstream.loader.formats.grouping import GROUPING, GROUPINGS, Grouping
-from climbstream.loader.formats.manifest import AXES, Manifest, check_name, refuse_grouping
+from climbstream.loader.formats.manifest import (
+    AXES,
+    Manifest,
+    check_name,
+    grouping_file,
+    refuse_grouping,
+)
 
 
 def axes_of(text: str) -> list[str] | None:
@@ -35,6 +41,11 @@ def regroup(directory: Path, name: str, grouping: Grouping) -> Path:
     manifest.grouped(grouping)
     folder = directory / GROUPINGS / name
     with lock(directory):
+        written = json_bytes(grouping.to_json())
+        if manifest.files.get(grouping_file(name), hash_bytes(written)) != hash_bytes(written):
+            raise UsageError(
+                f"{directory} was published with another grouping {name}; choose another name"
+            )
         if (folder / GROUPING).exists():
             if Grouping.from_json(read_json(folder / GROUPING)) != grouping:
                 raise UsageError(
