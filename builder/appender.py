@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from climbstream.builder.clustering.cells import Cells, place_in_cells
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.fit import MODEL
 from climbstream.builder.contamination.stage import find_contaminated
@@ -21,6 +22,7 @@ from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.read_report import check_losses
 from climbstream.builder.corpus.sources import survey
 from climbstream.builder.features.encoder import check_shape
+from climbstream.builder.report.cells import by_topic, join_described
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
 from climbstream.builder.report.losses import counts_of, loss_sections
 from climbstream.builder.report.report import write_report
@@ -29,6 +31,7 @@ from climbstream.builder.selection.dropped import count_kept
 from climbstream.builder.selection.selection import Selection
 from climbstream.builder.selection.stages import identify, select_appended
 from climbstream.builder.writers.catalogue import read_seen, write_catalogue, write_heldout
+from climbstream.builder.writers.license_counts import with_licenses
 from climbstream.builder.writers.shards import WrittenCluster, write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
 from climbstream.loader.core.engines.engine import Engine, open_engine
@@ -43,7 +46,7 @@ from climbstream.loader.core.files import (
 )
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.workdir import begin_or_resume
-from climbstream.loader.formats.clusters import ClusterInfo, load_clusters, save_clusters
+from climbstream.loader.formats.clusters import load_clusters, save_clusters
 from climbstream.loader.formats.manifest import (
     CONTAMINATION,
     HELDOUT,
@@ -181,7 +184,11 @@ class _Append:
             centroids = np.load(out / "centroids.npy")
         check_shape(out / "centroids.npy", "centroids", centroids, None, None)
         clusters = ClusterMap.from_json(description["map"], centroids)
+        value = description.get("cells")
+        cells = None if value is None else Cells.from_json(value)
         selection = self._select(clusters, strict=strict)
+        if cells:
+            place_in_cells(self._engine, self._partitions, clusters, cells)
         written = self._write(selection, clusters)
         added = [
             ClusterEntry(
@@ -193,7 +200,7 @@ class _Append:
             for w, old in zip(written, manifest.clusters, strict=True)
         ]
         grown = self._grow(plan, selection, written, added)
-        self._describe(grown, clusters, added, description)
+        self._describe(grown, clusters, cells, added, description)
         files = manifest.files or hash_files(out, range(self._first))
         files = files | hash_files(out, range(self._first, grown.parts or 0))
         replace(grown, files=files | hash_files(self._next)).save(out)
@@ -249,10 +256,14 @@ class _Append:
         }
         appended = [*manifest.provenance.get("appended", []), entry]
         provenance = {**manifest.provenance, "appended": appended}
+        entries = [
+            replace(w.entry, axes=old.axes)
+            for w, old in zip(written, manifest.clusters, strict=True)
+        ]
         stages = zip(manifest.conservation, (self._report.stage(), *selection.stages), strict=True)
         return replace(
             manifest,
-            clusters=tuple(cluster.entry for cluster in written),
+            clusters=tuple(with_licenses(self._engine, self._partitions, entries, before=manifest)),
             build=hash_json(provenance),
             license=_joined_licenses(manifest.license, name_licenses(self._partitions)),
             provenance=provenance,
@@ -264,14 +275,15 @@ class _Append:
         self,
         grown: Manifest,
         clusters: ClusterMap,
+        cells: Cells | None,
         added: Sequence[ClusterEntry],
         before: Mapping[str, Any],
     ) -> None:
         """Write the description of the clusters, which was ``before``, and the report."""
         kmeans, dropped = before.get("kmeans"), before.get("dropped", {})
-        new = describe_clusters(self._partitions, clusters, added)
-        infos = [_joined(*pair) for pair in zip(load_clusters(self._out), new, strict=True)]
-        agreement = label_agreement([info.labels for info in infos])
+        new = describe_clusters(self._partitions, clusters, added, cells)
+        infos = [join_described(*pair) for pair in zip(load_clusters(self._out), new, strict=True)]
+        agreement = label_agreement([info.labels for info in by_topic(infos)])
         save_clusters(
             self._next,
             infos,
@@ -279,6 +291,7 @@ class _Append:
             agreement=agreement,
             kmeans=kmeans,
             dropped=dropped,
+            **({"cells": cells.to_json()} if cells else {}),
         )
         more = loss_sections(counts_of(grown), dropped, clusters.why)
         write_report(self._next, grown, infos, agreement, clusters.centroids, kmeans, more)
@@ -288,33 +301,6 @@ class _Append:
         before, now = self._out / HELDOUT, self._next / HELDOUT
         if before.exists() and now.exists():
             write_bytes(now, before.read_bytes() + now.read_bytes())
-
-
-def _joined(old: ClusterInfo, new: ClusterInfo) -> ClusterInfo:
-    """Description of the old and the new documents of a cluster together."""
-    documents = old.documents + new.documents
-    labels = {n: old.labels.get(n, 0) + new.labels.get(n, 0) for n in {**old.labels, **new.labels}}
-    return replace(
-        old,
-        documents=documents,
-        tokens=old.tokens + new.tokens,
-        bytes=old.bytes + new.bytes,
-        quality={
-            name: round(
-                (value * old.documents + new.quality[name] * new.documents) / max(documents, 1), 3
-            )
-            for name, value in old.quality.items()
-        },
-        labels=dict(sorted(labels.items(), key=lambda item: -item[1])),
-        micro_documents=_added(old.micro_documents, new.micro_documents),
-        spread={name: _added(n, new.spread[name]) for name, n in old.spread.items()},
-        copies=old.copies + new.copies,
-        effective_tokens=old.effective_tokens + new.effective_tokens,
-    )
-
-
-def _added(old: Sequence[int], new: Sequence[int]) -> tuple[int, ...]:
-    return tuple(a + b for a, b in zip(old, new, strict=True))
 
 
 def _joined_licenses(old: str, new: str) -> str:

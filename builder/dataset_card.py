@@ -6,7 +6,7 @@ token.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +16,7 @@ import yaml
 
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import write_bytes
+from climbstream.loader.formats.cluster_tables import licenses_text
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import TOKENIZER, Manifest, read_file
 
@@ -96,6 +97,21 @@ def language_metadata(manifest: Manifest) -> dict[str, Any]:
     return {"language": names} if names else {}
 
 
+def cluster_rows(manifest: Manifest, columns: Mapping[str, Sequence[str]]) -> list[str]:
+    """Lines of a table of Markdown with a row a cluster."""
+    heads = ("cluster", *columns)
+    rows = zip(manifest.names, *columns.values(), strict=True)
+    return [f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *rows]]
+
+
+def license_column(manifest: Manifest) -> dict[str, list[str]]:
+    """Return a column of the table of clusters: what each holds by licence; {}: not known."""
+    if not any(cluster.licenses for cluster in manifest.clusters):
+        return {}
+    texts = (licenses_text(cluster.licenses) for cluster in manifest.clusters)
+    return {"licences": [text.replace("|", "\\|") for text in texts]}
+
+
 def our_metadata(manifest: Manifest, license_: str) -> dict[str, Any]:
     """Fields under ``climbstream``, which `Card` reads back."""
     return {
@@ -139,10 +155,15 @@ def write_beside(shards: ShardDirectory, out: Path, configs: Mapping[str, str]) 
             {"config_name": name, "data_files": f"{folder}/*.parquet"}
             for name, folder in configs.items()
         ]
-    rows = "\n".join(f"| {c.name} | {c.documents:,} | {c.tokens:,} |" for c in manifest.clusters)
+    columns = {
+        "documents": [f"{c.documents:,}" for c in manifest.clusters],
+        "tokens": [f"{c.tokens:,}" for c in manifest.clusters],
+        **license_column(manifest),
+    }
+    rows = cluster_rows(manifest, columns)
     body = (
         f"{manifest.tokens:,} tokens in {len(manifest.clusters)} clusters. "
-        f"Licence: {manifest.license}.\n\n| cluster | documents | tokens |\n|---|---|---|\n{rows}"
+        f"Licence: {manifest.license}.\n\n" + "\n".join(rows)
     )
     metadata["climbstream"] = our_metadata(manifest, manifest.license)
     write_bytes(out / CARD, write_card("Clusters of tokens", metadata, body))

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from climbstream.builder.clustering.cluster_map import ClusterMap
+from climbstream.builder.clustering.cells import fit_cells, place_in_cells
+from climbstream.builder.clustering.cluster_map import ClusterMap, topic_names
 from climbstream.builder.clustering.fit import MODEL, fit_model, read_fit
 from climbstream.builder.contamination.index import ItemIndex
 from climbstream.builder.contamination.stage import find_contaminated
@@ -22,15 +23,18 @@ from climbstream.builder.corpus.ingest import BAD_RECORDS, NoColumnError, ReadRe
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.read_report import BadFile, check_losses
 from climbstream.builder.corpus.sources import Source, survey
+from climbstream.builder.report.cells import by_topic
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
 from climbstream.builder.report.losses import counts_of, loss_sections
 from climbstream.builder.report.report import write_report
 from climbstream.builder.selection.annotate import look_at, tell_languages
+from climbstream.builder.selection.by_license import NoLicenseError
 from climbstream.builder.selection.dropped import count_kept, sample_dropped, summarize
 from climbstream.builder.selection.preview import preview
 from climbstream.builder.selection.selection import Selection
 from climbstream.builder.selection.stages import identify, select_documents
 from climbstream.builder.writers.catalogue import write_catalogue, write_heldout
+from climbstream.builder.writers.license_counts import with_licenses
 from climbstream.builder.writers.shards import write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
 from climbstream.builder.writers.tokenizer import fit_tokenizer, load_tokenizer, token_dtype
@@ -210,7 +214,11 @@ def _decide(
         raise
     partitions = [Partition(work / "units" / name) for name in report.units]
     tell_languages(begun.engine, partitions)
-    selection = identify(begun.engine, partitions, work / EXCHANGE, settings)
+    try:
+        selection = identify(begun.engine, partitions, work / EXCHANGE, settings)
+    except NoLicenseError:
+        remove_work(work)
+        raise
     check_losses((report.stage(), *selection.stages), strict=strict)
     if begun.tasks:
         ItemIndex.of(begun.tasks).save(out / CONTAMINATION)
@@ -233,17 +241,23 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
     """Go through all stages."""
     engine, plan = begun.engine, begun.plan
     report, partitions, kmeans, clusters, selection = _decide(begun, out, settings, strict=strict)
+    cells = None
+    if settings.tiers is not None:
+        cells = fit_cells(engine, partitions, clusters, settings)
+        place_in_cells(engine, partitions, clusters, cells)
     tokenizer = fit_tokenizer(partitions, out / "tokenizer.json", settings)
     end = begun.plan["end"]["id"]
     tokenize_all(engine, selection, out / "tokenizer.json", end)
     dtype = token_dtype(tokenizer.get_vocab_size())
-    width = max(2, len(str(clusters.count - 1)))
-    names = [f"c{k:0{width}d}" for k in range(clusters.count)]
+    names = cells.names if cells else topic_names(clusters.count)
     written = write_clusters(engine, partitions, out, names, dtype)
     write_catalogue(engine, out, selection, written, keep=settings.keep)
     entries = [w.entry for w in written]
-    infos = describe_clusters(partitions, clusters, entries)
-    agreement = label_agreement([info.labels for info in infos])
+    if cells:
+        entries = [replace(e, axes=axes) for e, axes in zip(entries, cells.axes, strict=True)]
+    entries = with_licenses(engine, partitions, entries)
+    infos = describe_clusters(partitions, clusters, entries, cells)
+    agreement = label_agreement([info.labels for info in by_topic(infos)])
     save_clusters(
         out,
         infos,
@@ -251,6 +265,7 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
         agreement=agreement,
         kmeans=kmeans,
         dropped=sample_dropped(selection),
+        **({"cells": cells.to_json()} if cells else {}),
     )
     with atomic_path(out / "centroids.npy") as path, path.open("wb") as file:
         np.save(file, clusters.centroids, allow_pickle=False)

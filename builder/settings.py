@@ -1,11 +1,12 @@
 """BuildSettings: what decides the result of a build, apart from the corpus."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Final, Self, get_args, get_origin
 
 from climbstream.loader.core.errors import InvalidDataError
 
 from .end_token import EndChoice
+from .licenses import check_licenses
 
 SCORES = ("overall", "educational", "informational", "advertisement")
 """Quality scores of a document, 0 to 5; higher is better in all, so 5 has no advertisement."""
@@ -45,10 +46,13 @@ DECIDES = {
         "sample",
         "scores",
         "languages",
+        "licenses",
         "seed",
     ),
     "what stays, and its clusters": (
         "clusters",
+        "tiers",
+        "tier_score",
         "min_cluster_score",
         "min_document_score",
         "no_prune",
@@ -65,6 +69,12 @@ DECIDES = {
     "the tokens": ("tokenizer", "vocab_size", "eos_token", "eos_id", "no_eos"),
 }
 """Settings by the first thing that they decide; all things after it follow from it."""
+
+_LATER = ("licenses", "tiers", "tier_score")
+"""Settings that are left out of plans where they have their default, as earlier versions did."""
+
+TIER_SCORES = ("mean", *SCORES)
+"""Scores that tiers may go by; ``mean`` is the mean of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +142,9 @@ class BuildSettings:
     languages: list[str] = field(default_factory=lambda: list(EVERY))
     """Languages that are kept, ISO 639 as the catalogue names them; ``code`` for programs, ``und``
     for what cannot be told; ``*``: all."""
+    licenses: list[str] = field(default_factory=list)
+    """Licences that are kept, or, each after a ``!``, left out; ``unknown`` stands for documents
+    that state none; none: every licence is kept."""
     keep_duplicates: bool = False
     """Keep duplicates; they are counted all the same."""
     near_duplicates: float | None = 0.8
@@ -140,6 +153,11 @@ class BuildSettings:
     """Merge up to this Ward height, the paper's 1.5 say, and not to a number of clusters."""
     balanced: bool = False
     """Split the largest clusters first, for clusters of more even sizes."""
+    tiers: int | None = None
+    """Parts by quality that each cluster is stored in, by language where the corpus has several:
+    the cells. None: clusters are stored whole."""
+    tier_score: str = "mean"
+    """Score that tiers go by: one of the four, or the mean of all."""
     holdout: float = 0.0
     """Part of the documents that is kept out of the shards, for evaluation."""
     tokenizer: str | None = None
@@ -191,9 +209,16 @@ class BuildSettings:
             )
         if self.merge_height is not None and not self.merge_height > 0:
             raise InvalidDataError(f"merge_height is {self.merge_height}; it must be above 0")
+        if self.tiers is not None and not 1 <= self.tiers <= 100:
+            raise InvalidDataError(f"tiers is {self.tiers}; it must be from 1 to 100, or null")
 
     def _check_names(self) -> None:
-        """Check settings that name languages, a kind of identifiers, an embedding or scores."""
+        """Check settings that hold names: of languages, licences, an embedding, scores."""
+        check_licenses(self.licenses)
+        if self.tier_score not in TIER_SCORES:
+            raise InvalidDataError(
+                f"tier_score is {self.tier_score!r}; it must be one of {', '.join(TIER_SCORES)}"
+            )
         if not self.languages or ("*" in self.languages and self.languages != EVERY):
             raise InvalidDataError(
                 f"languages is {self.languages}; name some, as de or fr, or * alone for all"
@@ -272,7 +297,8 @@ class BuildSettings:
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
-        return asdict(self)
+        fields = asdict(self)
+        return {k: v for k, v in fields.items() if k not in _LATER or v != _default(k)}
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -310,10 +336,17 @@ def first_change(old: Any, new: Any) -> str:
     before = old.get("settings")
     if old.get("sources") != new["sources"] or not isinstance(before, dict):
         return next(iter(DECIDES))
-    changed = [name for name, value in new["settings"].items() if before.get(name) != value]
+    after = new["settings"]
+    changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     return next(
         (what for what, names in DECIDES.items() if any(name in names for name in changed)), ""
     )
+
+
+def _default(name: str) -> Any:
+    """Return what setting ``name`` is if nothing is said."""
+    setting = next(f for f in fields(BuildSettings) if f.name == name)
+    return setting.default if setting.default_factory is MISSING else setting.default_factory()
 
 
 def _fits(value: object, kind: Any) -> bool:

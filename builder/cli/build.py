@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from climbstream.builder.settings import IDS, SCORES, THRESHOLDS, BuildSettings
+from climbstream.builder.settings import IDS, SCORES, THRESHOLDS, TIER_SCORES, BuildSettings
 from climbstream.loader.cli.main import task_timeout_option
 from climbstream.loader.cli.options import COUNT, json_option, show
 from climbstream.loader.core.engines.engine import ENGINES
@@ -22,6 +22,9 @@ _SCORE = "SCORE=column:NAME or SCORE=FILE, a fastText model; of " + ", ".join(SC
 _IDS = "Where an identifier stands for one document: its file, all, nowhere.  [default: source]"
 _TEXT_LINES = "Each line of a .txt file is a document.  [default: each file]"
 _LANGUAGES = "de,fr: only documents in these; code is one.  [default: *, all]"
+_TIERS = "Store each cluster in so many parts by quality, and by language: the cells."
+_TIER_SCORE = "Score that tiers go by.  [default: mean]"
+_LICENSES = "FILE, a name a line, or NAME,NAME: only documents under these; !NAME: not these."
 _PRESETS = "Means of clusters that CLIMB prunes by; for scores of its classifiers."
 
 
@@ -44,12 +47,26 @@ def _least(_context: click.Context, _option: click.Parameter, value: tuple[str, 
     return least or None
 
 
-def _read_ids(path: Path) -> list[str]:
+def _read_lines(option: str, path: Path) -> list[str]:
+    """Read what ``option`` names: lines that are not empty, each once."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--keep-ids {path} cannot be read: {error}") from None
+        raise UsageError(f"{option} {path} cannot be read: {error}") from None
     return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+
+
+def _read_licenses(value: str) -> list[str]:
+    """Read names from a file, where ``#`` begins a comment, or from the option itself."""
+    path = Path(value)
+    if path.is_file() or path.suffix == ".txt":
+        lines = _read_lines("--licenses", path)
+        names = [line for line in lines if not line.startswith("#")]
+    else:
+        names = [name.strip() for name in value.split(",")]
+    if not names:
+        raise UsageError(f"--licenses {value} names no licence; write one on each line")
+    return names
 
 
 def _split(_context: click.Context, _option: click.Parameter, value: str | None) -> Any:
@@ -71,6 +88,8 @@ def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 @click.argument("sources", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Shard directory.")
 @click.option("--clusters", type=int, help="Clusters after merging.  [default: 20]")
+@click.option("--tiers", type=int, help=_TIERS)
+@click.option("--tier-score", type=click.Choice(TIER_SCORES), help=_TIER_SCORE)
 @click.option("--text", help="Column of the text.  [default: text]")
 @click.option("--id", help="Column of the identifier.  [default: id]")
 @click.option("--ids", type=click.Choice(IDS), help=_IDS)
@@ -84,6 +103,7 @@ def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 @click.option("--sample", type=COUNT, help="Documents to fit on.  [default: 32000]")
 @click.option("--thresholds", type=click.Choice(list(THRESHOLDS)), help=_PRESETS)
 @click.option("--languages", callback=_split, help=_LANGUAGES)
+@click.option("--licenses", help=_LICENSES)
 @click.option("--min-document-score", multiple=True, callback=_least, help=_LEAST)
 @click.option("--min-cluster-score", multiple=True, callback=_least, help=_LEAST_MEAN)
 @click.option("--keep-ids", type=click.Path(path_type=Path), help=_KEEP_IDS)
@@ -133,7 +153,9 @@ def build(
     """
     given = {name: value for name, value in given.items() if value is not None}
     if "keep_ids" in given:
-        given["keep_ids"] = _read_ids(given["keep_ids"])
+        given["keep_ids"] = _read_lines("--keep-ids", given["keep_ids"])
+    if "licenses" in given:
+        given["licenses"] = _read_licenses(given["licenses"])
     if thresholds:
         given = {"min_cluster_score": THRESHOLDS[thresholds], "min_document_score": {}} | given
     if append and (config or given or dry_run):

@@ -7,6 +7,8 @@ from typing import Any
 import click
 import pyarrow.parquet as pq
 
+from climbstream.builder.licenses import license_name
+from climbstream.builder.selection.reasons import LICENSE
 from climbstream.builder.settings import SCORES
 from climbstream.loader.cli.options import json_option, show
 from climbstream.loader.core.errors import InvalidDataError
@@ -15,7 +17,7 @@ from climbstream.loader.formats.catalogue import read_parquet
 from climbstream.loader.formats.manifest import DOCUMENTS, Manifest
 
 _COLUMNS = ("id", "why", "label", "bytes", "origin", *SCORES)
-_LATER = ("language", "script")
+_LATER = ("language", "script", "license")
 """Columns that a build by an earlier version lacks."""
 
 Row = dict[str, Any]
@@ -84,7 +86,13 @@ def read_dropped(directory: Path) -> list[Row]:
 
 def _line(row: Row) -> str:
     scores = " ".join(f"{name} {row[name]:.1f}" for name in SCORES if row[name] is not None)
-    return f"{row['id']}\t{row['why']}\t{row['language'] or '-'}\t{scores}\t{row['origin']}"
+    return f"{row['id']}\t{_why(row)}\t{row['language'] or '-'}\t{scores}\t{row['origin']}"
+
+
+def _why(row: Row) -> str:
+    """Say why a document was left out, and with which licence if that is why."""
+    by_license = f": {license_name(row['license'] or '')}" if row["why"] == LICENSE else ""
+    return f"{row['why']}{by_license}"
 
 
 def _summary(directory: Path, rows: list[Row], sample: int) -> str:
@@ -98,8 +106,11 @@ def _summary(directory: Path, rows: list[Row], sample: int) -> str:
     lines = [f"{len(rows):,} documents left out, {sum(r['bytes'] or 0 for r in rows):,} bytes"]
     for reason, count in Counter(row["why"] for row in rows).most_common():
         mine = [row for row in rows if row["why"] == reason]
-        languages = Counter(row["language"] or "-" for row in mine).most_common(8)
-        lines.append(f"{count:,}: {reason} ({', '.join(f'{n} {k:,}' for n, k in languages)})")
+        kinds = Counter(
+            license_name(row["license"] or "") if reason == LICENSE else row["language"] or "-"
+            for row in mine
+        ).most_common(8)
+        lines.append(f"{count:,}: {reason} ({', '.join(f'{n} {k:,}' for n, k in kinds)})")
         mine.sort(key=lambda row: row["id"] not in texts)  # those whose text is known come first
         for row in mine[:sample]:
             lines.append(f"  {_line(row)}")

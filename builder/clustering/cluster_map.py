@@ -17,6 +17,16 @@ from climbstream.loader.core.typed import check_version, convert, short
 PRUNED = -1
 
 
+def topic_names(count: int) -> list[str]:
+    """Return the names of ``count`` clusters.
+
+    >>> topic_names(2)
+    ['c00', 'c01']
+    """
+    width = max(2, len(str(count - 1)))
+    return [f"c{k:0{width}d}" for k in range(count)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _MapValue:
     """A map as JSON has it."""
@@ -58,6 +68,13 @@ class ClusterMap:
     def kept(self) -> NDArray[np.int64]:
         """Micro-clusters that are not pruned."""
         return np.flatnonzero(self.cluster != PRUNED)
+
+    @property
+    def home(self) -> NDArray[np.int32]:
+        """Cluster of each micro-cluster, ``[M]``; of a pruned one, that of the most similar one."""
+        kept = self.kept
+        nearest = kept[np.argmax(self.centroids @ self.centroids[kept].T, axis=1)]
+        return np.where(self.cluster < 0, self.cluster[nearest], self.cluster).astype(np.int32)
 
     def without(self, why: dict[int, str]) -> Self:
         """Prune the micro-clusters that ``why`` names."""

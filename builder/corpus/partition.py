@@ -39,6 +39,7 @@ ArrayName = Literal[
     # selection
     "why",  # uint8 [n], place in REASONS of why a document is dropped; 0: it stays
     "clusters",  # int32 [n], below 0 for dropped documents
+    "cells",  # int32 [n], where each document is stored, or would be; only in builds of cells
     "original",  # int64 [n], number of the document that this one copies, or -1
     # tokenisation, of the m documents that stay and have tokens
     "order",  # int64 [m], rows of documents, sorted by cluster

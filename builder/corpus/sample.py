@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from climbstream.builder.licenses import is_kept
 from climbstream.builder.settings import EVERY, BuildSettings
 from climbstream.loader.core.permutation import sample_indices
 
@@ -18,8 +19,11 @@ _CHARS = 20_000
 def draw_places(
     partitions: Sequence[Partition], settings: BuildSettings
 ) -> Iterator[tuple[Partition, NDArray[np.int64]]]:
-    """Sample ``settings.sample`` documents of the languages asked for; yield rows by partition."""
-    wanted = [np.flatnonzero(in_languages(partition, settings)) for partition in partitions]
+    """Sample documents of the languages and licences asked for; yield rows by partition."""
+    wanted = [
+        np.flatnonzero(in_languages(partition, settings) & has_license(partition, settings))
+        for partition in partitions
+    ]
     ends = np.cumsum([len(rows) for rows in wanted])
     chosen = np.sort(sample_indices(int(ends[-1]), settings.sample, settings.seed, "sample"))
     for partition, rows, end in zip(partitions, wanted, ends.tolist(), strict=True):
@@ -34,6 +38,13 @@ def in_languages(partition: Partition, settings: BuildSettings) -> NDArray[np.bo
     if settings.languages == EVERY:
         return np.ones(len(partition), np.bool_)
     return np.isin(partition.read("languages")[:, 0], settings.languages)
+
+
+def has_license(partition: Partition, settings: BuildSettings) -> NDArray[np.bool_]:
+    """Which documents of a partition have a licence that the settings keep, ``[n]``."""
+    if not settings.licenses:
+        return np.ones(len(partition), np.bool_)
+    return is_kept(partition.column("license"), settings.licenses)
 
 
 def sample_languages(partitions: Sequence[Partition], settings: BuildSettings) -> list[str]:

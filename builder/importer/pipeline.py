@@ -31,6 +31,7 @@ from climbstream.builder.selection.selection import Selection
 from climbstream.builder.settings import BuildSettings
 from climbstream.builder.workdir import open_workdir
 from climbstream.builder.writers.catalogue import write_catalogue
+from climbstream.builder.writers.license_counts import with_licenses
 from climbstream.builder.writers.shards import write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
 from climbstream.builder.writers.tokenizer import fit_tokenizer, load_tokenizer, token_dtype
@@ -148,7 +149,7 @@ class _Import:
         write_catalogue(self._engine, self._out, selection, written)
         path = self._out / TOKENIZER
         manifest = Manifest(
-            clusters=tuple(cluster.entry for cluster in written),
+            clusters=tuple(with_licenses(self._engine, partitions, [w.entry for w in written])),
             dtype=dtype,
             vocab_size=vocabulary.size,
             eos_id=vocabulary.eos_id,

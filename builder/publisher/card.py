@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from climbstream.builder.dataset_card import (
+    cluster_rows,
     language_metadata,
+    license_column,
     license_metadata,
     our_metadata,
     write_card,
 )
+from climbstream.loader.formats.grouping import GROUPINGS
 from climbstream.loader.formats.manifest import Manifest
 from climbstream.loader.formats.mixture import Mixture
 
@@ -30,6 +33,8 @@ class RepoCard:
     counts: Mapping[str, int] | None
     """Tokens of each cluster in the shuffled tables, if those are a sample by the mixture."""
     has_shards: bool
+    groupings: Mapping[str, Manifest]
+    """Groupings of the clusters that are published with the shards."""
 
     def to_bytes(self) -> bytes:
         """Content of the file."""
@@ -44,6 +49,7 @@ class RepoCard:
             *self._loading_tables(),
             *self._table(),
             "",
+            *self._groupings(),
             f"Shards `{manifest.fingerprint}`, built as `{manifest.build}` by climbstream; the "
             "settings are in `manifest.json`.",
         ]
@@ -102,6 +108,17 @@ class RepoCard:
             "",
         ]
 
+    def _groupings(self) -> list[str]:
+        """Lines on the groupings: how many groups, and where they are read."""
+        if not self.groupings:
+            return []
+        rows = [
+            f"| {name} | {len(groups.clusters)} | `hf://{self.repo}/{GROUPINGS}/{name}` |"
+            for name, groups in self.groupings.items()
+        ]
+        head = ["| grouping | groups | read as a shard directory |", "| --- | --- | --- |"]
+        return ["A grouping puts the clusters together into fewer.", "", *head, *rows, ""]
+
     def _table(self) -> list[str]:
         """Lines of a table with a row a cluster."""
         clusters = self.manifest.clusters
@@ -115,6 +132,4 @@ class RepoCard:
             columns["weight"] = [f"{weight:.6f}" for weight in weights]
         if self.counts:
             columns["tokens drawn"] = [f"{self.counts[c.name]:,}" for c in clusters]
-        heads = ("cluster", *columns)
-        rows = zip(self.manifest.names, *columns.values(), strict=True)
-        return [f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *rows]]
+        return cluster_rows(self.manifest, columns | license_column(self.manifest))

@@ -7,7 +7,7 @@ shuffled one. ``drawn`` is the shuffled configuration alone, with so many tokens
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from climbstream.builder.cluster_names import cluster_labels, table_folder
@@ -16,8 +16,9 @@ from climbstream.builder.exporter.job import ExportJob
 from climbstream.builder.exporter.mixture import export_mixture
 from climbstream.builder.exporter.shards import export_shards
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
-from climbstream.loader.core.files import check_regular, hash_file
+from climbstream.loader.core.files import check_regular, hash_file, json_bytes
 from climbstream.loader.formats.directory import ShardDirectory
+from climbstream.loader.formats.grouping import GROUPINGS
 from climbstream.loader.formats.manifest import (
     BESIDE,
     DOCUMENTS,
@@ -27,6 +28,8 @@ from climbstream.loader.formats.manifest import (
     MANIFEST,
     Manifest,
     cluster_folder,
+    grouping_file,
+    list_groupings,
     load_index,
     part_name,
     refuse_grouping,
@@ -36,11 +39,11 @@ from climbstream.loader.formats.mixture import MIXTURE, Mixture
 from .card import RepoCard
 
 WHAT = {
-    "shards": ("clusters", DOCUMENTS),
+    "shards": ("clusters", DOCUMENTS, GROUPINGS),
     "parquet": ("parquet", "shuffled"),
     "drawn": ("shuffled",),
     "mixture": (),
-    "all": ("clusters", DOCUMENTS, "parquet", "shuffled"),
+    "all": ("clusters", DOCUMENTS, GROUPINGS, "parquet", "shuffled"),
 }
 """What may be published, and the folders that it fills."""
 
@@ -120,12 +123,17 @@ def collect(
     folders = WHAT[settings.what]
     license_ = _license(manifest, settings.license)
     files: dict[str, Path | bytes] = {}
+    groupings: dict[str, tuple[Path, Manifest]] = {}
     mixture = None
     if settings.mixture is not None:
         mixture, of_mixture = _mixture(settings.mixture, manifest)
         files |= of_mixture
     if "clusters" in folders:
         files |= _shards(directory, manifest, heldout=settings.heldout)
+        groupings = _groupings(directory, manifest)
+        files |= {name: path for name, (path, _) in groupings.items()}
+        if (listing := _with_groupings(manifest, groupings)) != manifest:
+            files[MANIFEST] = json_bytes(listing.to_json())
     configs: dict[str, str] = {}
     counts = None
     if "shuffled" in folders:
@@ -141,6 +149,7 @@ def collect(
         mixture=mixture,
         counts=counts if settings.sampled else None,
         has_shards="clusters" in folders,
+        groupings={path.parent.name: groups for path, groups in groupings.values()},
     )
     files[CARD] = card.to_bytes()
     all_folders = {folder for some in WHAT.values() for folder in some}
@@ -232,6 +241,28 @@ def _shards(directory: Path, manifest: Manifest, *, heldout: bool) -> dict[str, 
             files[f"clusters/{cluster.name}/{name}"] = folder / name
         _check_hash(folder / INDEX, cluster.index_hash)
     return files | _regular(directory, [MANIFEST])
+
+
+def _groupings(directory: Path, manifest: Manifest) -> dict[str, tuple[Path, Manifest]]:
+    """Return file and manifest of each grouping that lies in a directory, by the file's path there.
+
+    Raises:
+        InvalidDataError: One is no grouping of these shards, or a link.
+    """
+    names = map(grouping_file, list_groupings(directory, manifest))
+    groupings = {}
+    for name, path in _regular(directory, names).items():
+        folder = path.parent
+        groups = manifest.by_grouping(folder.name, path.read_bytes(), str(folder))
+        groupings[name] = path, groups
+    return groupings
+
+
+def _with_groupings(manifest: Manifest, names: Mapping[str, tuple[Path, Manifest]]) -> Manifest:
+    """Return the manifest with the hashes of the groupings that go along, and of no others."""
+    gone = {*map(grouping_file, manifest.groupings)}
+    files = {name: value for name, value in manifest.files.items() if name not in gone}
+    return replace(manifest, files=files | {n: hash_file(path) for n, (path, _) in names.items()})
 
 
 def _check_hash(path: Path, expected: str | None) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from climbstream.builder.clustering.cells import Cells, unit_of
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.features.words import opening
@@ -33,47 +34,61 @@ _BINS = 10
 
 
 def describe_clusters(
-    partitions: Sequence[Partition], clusters: ClusterMap, entries: Sequence[ClusterEntry]
+    partitions: Sequence[Partition],
+    clusters: ClusterMap,
+    entries: Sequence[ClusterEntry],
+    cells: Cells | None = None,
 ) -> list[ClusterInfo]:
-    """Describe each cluster that was written; of the documents only sums and a few are held."""
+    """Describe each cluster that was written; of the documents only sums and a few are held.
+
+    A cell has the words of its topic, and examples of its own.
+    """
     count = len(entries)
+    topics = np.arange(count) if cells is None else cells.topics
     sizes = np.zeros(count, np.int64)
     scores = np.zeros((count, len(SCORES)))
     labels: list[Counter[str]] = [Counter() for _ in entries]
-    micro = np.zeros(len(clusters.cluster), np.int64)
+    micro: Counter[tuple[int, int]] = Counter()
     spread = np.zeros((len(SCORES), count, _BINS), np.int64)
     copies, effective = np.zeros((2, count), np.int64)
-    sample = _Sample(count)
+    sample = _Sample(clusters.count)
+    examples = None if cells is None else _Sample(count, SHOWN)
     for number, partition in enumerate(partitions):
         rows = partition.read("order")
         cluster = partition.read("clusters")[rows]
         sizes += np.bincount(cluster, partition.read("sizes")[rows], count).astype(np.int64)
-        micro += np.bincount(partition.read("micro")[rows], minlength=len(micro))
+        micro.update(zip(cluster.tolist(), partition.read("micro")[rows].tolist(), strict=True))
         for column, values in enumerate(partition.read("scores")[rows].T):
             scores[:, column] += np.bincount(cluster, values, count)
             bins = np.clip((values * (_BINS / 5)).astype(np.int64), 0, _BINS - 1)
             found = np.bincount(cluster * _BINS + bins, minlength=count * _BINS)
             spread[column] += found.reshape(count, _BINS)
-        copied = (
+        original = (
             partition.read("original") >= 0
             if partition.has("original")
             else np.zeros(len(partition), bool)
         )
-        home = clusters.cluster[partition.read("micro")[copied]]
-        copies += np.bincount(home[home >= 0], minlength=count)
-        alone = ~copied[rows]
+        copied = original & (clusters.cluster[partition.read("micro")] >= 0)
+        copies += np.bincount(unit_of(partition, clusters)[copied], minlength=count)
+        alone = ~original[rows]
         lengths = partition.read("lengths")
         effective += np.bincount(cluster[alone], lengths[alone], count).astype(np.int64)
         names = partition.columns("label")["label"].take(rows).to_pylist()
         for k, name in zip(cluster.tolist(), names, strict=True):
             labels[k][name] += 1
-        sample.add(number, rows, cluster, partition.read("id_hashes")[rows, 0])
+        hashes = partition.read("id_hashes")[rows, 0]
+        sample.add(number, rows, topics[cluster], hashes)
+        if examples is not None:
+            examples.add(number, rows, cluster, hashes)
     documents = sample.read(partitions)
     terms = name_terms([[document["text"] for document in group] for group in documents])
+    if examples is not None:
+        documents = examples.read(partitions)
+    members = [np.flatnonzero(clusters.cluster == k).tolist() for k in range(clusters.count)]
     return [
         ClusterInfo(
             name=entry.name,
-            terms=terms[k],
+            terms=terms[topics[k]],
             documents=entry.documents,
             tokens=entry.tokens,
             bytes=int(sizes[k]),
@@ -83,11 +98,12 @@ def describe_clusters(
             },
             labels={name: n for name, n in labels[k].most_common() if name},
             samples=show_some(documents[k]),
-            micro=tuple(np.flatnonzero(clusters.cluster == k).tolist()),
-            micro_documents=tuple(micro[clusters.cluster == k].tolist()),
+            micro=tuple(members[topics[k]]),
+            micro_documents=tuple(micro[k, m] for m in members[topics[k]]),
             spread={name: tuple(spread[i, k].tolist()) for i, name in enumerate(SCORES)},
             copies=int(copies[k]),
             effective_tokens=int(effective[k]),
+            axes=entry.axes,
         )
         for k, entry in enumerate(entries)
     ]
@@ -96,7 +112,8 @@ def describe_clusters(
 class _Sample:
     """A fair sample of each cluster: the documents whose hashes are the smallest."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, most: int = _READ) -> None:
+        self._most = most
         self._best: list[list[tuple[int, int, int]]] = [[] for _ in range(count)]
         self._limit = np.full(count, np.iinfo(np.uint64).max, np.uint64)
 
@@ -113,9 +130,11 @@ class _Sample:
         for k in np.unique(cluster[near]).tolist():
             mine = near[cluster[near] == k]
             found = zip(hashes[mine].tolist(), rows[mine].tolist(), strict=True)
-            best = sorted([*self._best[k], *((h, partition, row) for h, row in found)])[:_READ]
+            best = sorted([*self._best[k], *((h, partition, row) for h, row in found)])[
+                : self._most
+            ]
             self._best[k] = best
-            if len(best) == _READ:
+            if len(best) == self._most:
                 self._limit[k] = best[-1][0]
 
     def read(self, partitions: Sequence[Partition]) -> list[list[dict[str, str]]]:

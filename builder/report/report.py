@@ -15,7 +15,9 @@ from climbstream.loader.formats.cluster_tables import cluster_table
 from climbstream.loader.formats.clusters import ClusterInfo
 from climbstream.loader.formats.manifest import Manifest
 
+from .cells import by_topic, cell_sections
 from .cluster_plot import plot_clusters
+from .licenses import license_sections
 
 REPORT = "report.html"
 _SHOWN = 100
@@ -35,8 +37,10 @@ def write_report(
 
     ``kmeans`` is what `Centroids.to_json` gave, and ``more`` are further sections.
     """
+    topics = by_topic(clusters)
+    of_cells = f"{len(clusters):,} cells of " if len(topics) < len(clusters) else ""
     lead = (
-        f"{manifest.tokens:,} tokens in {len(clusters)} clusters, "
+        f"{manifest.tokens:,} tokens in {of_cells}{len(topics)} clusters, "
         f"{sum(c.documents for c in clusters):,} documents. Licence: {manifest.license}."
     )
     if agreement:
@@ -45,7 +49,7 @@ def write_report(
             f"purity {agreement['purity']:.2f}."
         )
     sections = []
-    if centroids is not None and (plot := plot_clusters(centroids, clusters)):
+    if centroids is not None and (plot := plot_clusters(centroids, topics)):
         note = (
             "A dot is a micro-cluster, as large as its documents, in the colour of its cluster; "
             "what lies near is alike. Hover to read names."
@@ -57,15 +61,17 @@ def write_report(
                 f"{kmeans['objective']:.3f} in the mean, the best of {len(kmeans['tried'])} starts."
             )
         sections.append(section("Map", paragraph(note), plot))
-    shown, rest = clusters[:_SHOWN], clusters[_SHOWN:]
-    tables = [cluster_table(shown, clusters)]
+    shown, rest = topics[:_SHOWN], topics[_SHOWN:]
+    tables = [cluster_table(shown, topics)]
     if rest:
         summary = f"<summary>{len(rest):,} smaller clusters</summary>"
-        tables.append(f"<details>{summary}{cluster_table(rest, clusters)}</details>")
+        tables.append(f"<details>{summary}{cluster_table(rest, topics)}</details>")
     sections.append(section("Clusters", *tables))
+    sections += cell_sections(clusters)
     if any(cluster.spread for cluster in clusters):
         note = "Documents by score, from 0 at the left to 5 at the right, and near duplicates."
         sections.append(section("Quality", paragraph(note), _quality(shown)))
+    sections += license_sections(manifest)
     sections += more
     sections.append(section("Stages", _stages(manifest)))
     write_bytes(out / REPORT, page("What the shards hold", lead, sections))

@@ -8,11 +8,12 @@ from climbstream.builder.settings import CONTAMINATED, SCORES
 
 REPEATED = ("identifier seen before", "text seen before")
 HELD_OUT = "held out"
+LICENSE = "licence not asked for"
 LANGUAGE, NEAR, PRUNED = "language not asked for", "nearly the same as another", "pruned cluster"
 LOW_SCORE = {name: f"low {name} score" for name in SCORES}
 WITHOUT_TOKENS = "no token"
 REASONS = (
-    *("", REPEATED[0], LANGUAGE, CONTAMINATED, REPEATED[1], NEAR, PRUNED),
+    *("", REPEATED[0], LANGUAGE, LICENSE, CONTAMINATED, REPEATED[1], NEAR, PRUNED),
     *(*LOW_SCORE.values(), HELD_OUT, WITHOUT_TOKENS),
 )
 """Why a document is dropped, in the order of the stages; "": it stays."""

@@ -14,19 +14,30 @@ from numpy.typing import NDArray
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.ward import Micros, merge_clusters
 from climbstream.builder.corpus.partition import ArrayName, Partition
-from climbstream.builder.corpus.sample import in_languages
+from climbstream.builder.corpus.sample import has_license, in_languages
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.settings import CONTAMINATED, EVERY, SCORES, BuildSettings
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.permutation import derive_key
 
+from .by_license import Counts, check_names, count_licenses, most_frequent, tell_licenses
 from .dedup import HashTask, Seen, find_repeated, repeated_in
 from .exchange import Source, cut_blocks, starts_of
 from .few import count_languages, is_of_few, languages_of_few
 from .language_groups import Group, good_groups, is_in, sum_groups
 from .near import find_near
-from .reasons import HELD_OUT, LANGUAGE, LOW_SCORE, NEAR, PRUNED, REPEATED, stays, stays_until
+from .reasons import (
+    HELD_OUT,
+    LANGUAGE,
+    LICENSE,
+    LOW_SCORE,
+    NEAR,
+    PRUNED,
+    REPEATED,
+    stays,
+    stays_until,
+)
 from .selection import Loss, Rule, Selection, drop_by_rules, in_order, size_of
 
 logger = get_logger(__name__)
@@ -56,7 +67,24 @@ def identify(
     if settings.languages != EVERY:
         find = partial(_other_language, settings=settings)
         selection.drop(Rule("languages", (LANGUAGE,), find))
+    if settings.licenses:
+        _drop_by_license(selection, settings, new=not seen.total)
     return selection
+
+
+def _drop_by_license(selection: Selection, settings: BuildSettings, *, new: bool) -> None:
+    """Drop documents by licence, and count them by it; ``new``: there are no others yet."""
+    selection.drop(Rule("licences", (LICENSE,), partial(_other_license, settings=settings)))
+    kept: Counts = {}
+    dropped: Counts = {}
+    for parts in selection.each(count_licenses):
+        for counts, part in zip((kept, dropped), parts, strict=True):
+            for name, count in part.items():
+                counts.setdefault(name, Counter()).update(count)
+    if new:
+        check_names(settings.licenses, kept, dropped)
+    tell_licenses(kept, dropped)
+    selection.stages[-1]["licenses"] = most_frequent(dropped)
 
 
 def select_documents(
@@ -173,6 +201,10 @@ def _other_language(partition: Partition, settings: BuildSettings) -> NDArray[np
     return _where(~in_languages(partition, settings), LANGUAGE)
 
 
+def _other_license(partition: Partition, settings: BuildSettings) -> NDArray[np.str_]:
+    return _where(~has_license(partition, settings), LICENSE)
+
+
 def _contaminated(partition: Partition) -> NDArray[np.str_]:
     return _where(partition.read(CONTAMINATED) != "", CONTAMINATED)
 
@@ -200,10 +232,7 @@ def _poor(
 
 def _write_clusters(selection: Selection, clusters: ClusterMap) -> None:
     # What is spared in a micro-cluster that is pruned goes where the most similar one goes.
-    kept = clusters.kept
-    nearest = kept[np.argmax(clusters.centroids @ clusters.centroids[kept].T, axis=1)]
-    home = np.where(clusters.cluster < 0, clusters.cluster[nearest], clusters.cluster)
-    for _ in selection.each(partial(_write_home, home=home.astype(np.int32))):
+    for _ in selection.each(partial(_write_home, home=clusters.home)):
         pass
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import zstandard
 from numpy.typing import NDArray
 
+from climbstream.builder.clustering.cells import unit_of
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.text_hashes import hash_texts
@@ -260,7 +261,7 @@ def write_heldout(
     """Write the documents that were held out, with their clusters, for evaluation."""
     if HELD_OUT not in selection.reasons:
         return
-    function = partial(_heldout_lines, clusters=clusters.cluster, names=tuple(names))
+    function = partial(_heldout_lines, clusters=clusters, names=tuple(names))
     with (
         atomic_path(out / HELDOUT) as path,
         path.open("wb") as file,
@@ -270,10 +271,10 @@ def write_heldout(
             packed.write(lines)
 
 
-def _heldout_lines(partition: Partition, clusters: NDArray[Any], names: Sequence[str]) -> bytes:
+def _heldout_lines(partition: Partition, clusters: ClusterMap, names: Sequence[str]) -> bytes:
     """Return the held-out documents of a partition, a line of JSON each."""
     rows = np.flatnonzero(why_of(partition) == REASONS.index(HELD_OUT))
-    homes = clusters[partition.read("micro")[rows]].tolist()
+    homes = unit_of(partition, clusters)[rows].tolist()
     documents = partition.columns("id", "text", "label").take(rows).to_pylist()
     return b"".join(
         json.dumps({**document, "cluster": names[k]}, ensure_ascii=False).encode() + b"\n"

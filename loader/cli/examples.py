@@ -79,7 +79,7 @@ EXAMPLES = {
     ),
     "regroup": (
         "climb regroup shards/web --by groups.json --name topics",
-        "climb regroup shards/web --by groups.json --name topics --json",
+        "climb regroup shards/web --by topic,tier",
     ),
 }
 """Lines of a shell by command."""

@@ -6,10 +6,10 @@ from pathlib import Path
 import click
 
 from climbstream.loader.core.console import text_table
-from climbstream.loader.core.errors import ClimbError, IntegrityError
+from climbstream.loader.core.errors import ClimbError, IntegrityError, UsageError
 from climbstream.loader.formats.cluster_tables import clusters_text
 from climbstream.loader.formats.clusters import load_clusters
-from climbstream.loader.formats.manifest import Manifest
+from climbstream.loader.formats.manifest import AXES, Manifest
 from climbstream.loader.formats.mixture import Mixture, some_names
 from climbstream.loader.tools.doctor import diagnose
 
@@ -86,24 +86,34 @@ def verify(directory: str, as_json: bool) -> None:
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option(
     "--by",
-    "groups",
     required=True,
-    type=click.Path(path_type=Path),
-    help='JSON file of the groups: {"sea": ["c00", "c07"], "food": ["c01"]}.',
+    help='topic, tier, language or several, as topic,tier; or a JSON file of the groups: {"sea": '
+    '["c00", "c07"], "food": ["c01"]}.',
 )
-@click.option("--name", required=True, help="Name of the grouping.")
+@click.option("--name", help="Name of the grouping.  [default: as topic-tier; of a file, its own]")
 @json_option
-def regroup(directory: Path, groups: Path, name: str, as_json: bool) -> None:
+def regroup(directory: Path, by: str, name: str | None, as_json: bool) -> None:
     """Put the clusters of DIRECTORY together into fewer groups, without writing a shard anew.
+
+    Cells, as climb build --tiers makes them, have axes to go by: topic, tier, and language if there
+    are several.
 
     The grouping lies in DIRECTORY/groupings/NAME. Name that folder wherever shards are read, in
     inspect, train, search and export: the groups are its clusters, and weights name them. Within a
     group every token is as likely as any other.
     """
-    from climbstream.loader.tools.regroup import read_groups
+    from climbstream.loader.tools.regroup import axes_of, groups_of, read_groups
     from climbstream.loader.tools.regroup import regroup as write_grouping
 
-    folder = write_grouping(directory, name, read_groups(groups))
+    if axes := axes_of(by):
+        grouping = groups_of(Manifest.load(directory), axes)
+    elif Path(by).exists():
+        grouping = read_groups(Path(by))
+    else:
+        raise UsageError(
+            f"--by {by} is no file, and no axis; the axes of cells are {', '.join(AXES)}"
+        )
+    folder = write_grouping(directory, name or "-".join(axes or [Path(by).stem]), grouping)
     manifest = Manifest.load(folder)
     show(manifest.to_json(), f"{folder}\n\n{clusters_text(manifest, [])}", as_json=as_json)
 

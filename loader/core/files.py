@@ -238,9 +238,14 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write ``value`` to ``path`` as indented JSON, whole or not at all."""
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: object) -> bytes:
+    """Return what `write_json` writes."""
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     # JSON has an escape for a lone surrogate, as in a file name that is not UTF-8.
-    write_bytes(path, text.encode(errors="backslashreplace"))
+    return text.encode(errors="backslashreplace")
 
 
 def read_json(path: Path) -> Any:

@@ -1,14 +1,33 @@
 """Clusters laid out: as text for a terminal, as HTML for a report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from climbstream.loader.core.console import text_table
 from climbstream.loader.core.html_page import bar, table
 
 from .clusters import ClusterInfo
-from .manifest import Manifest
+from .manifest import Manifest, Size
 from .mixture import some_names
+
+_LICENSES = 5
+"""Licences of a cluster that are named, those of the most tokens."""
+
+
+def licenses_text(licenses: Mapping[str, Size], most: int = _LICENSES) -> str:
+    """Say what a cluster holds by licence, the largest first.
+
+    >>> licenses_text({"unknown": Size(1, 20), "MIT": Size(12, 3400)})
+    'MIT 3,400 tokens in 12 documents; unknown 20 tokens in 1 document'
+    """
+    ordered = sorted(licenses.items(), key=lambda item: -item[1].tokens)
+    parts = [
+        f"{' '.join(name.split())} {size.tokens:,} tokens in {size.documents:,} "
+        f"document{'s' if size.documents != 1 else ''}"
+        for name, size in ordered[:most]
+    ]
+    more = len(ordered) - most
+    return "; ".join([*parts, *([f"{more} more"] if more > 0 else [])])
 
 
 def clusters_text(manifest: Manifest, clusters: Sequence[ClusterInfo]) -> str:

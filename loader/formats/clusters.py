@@ -41,6 +41,8 @@ class ClusterInfo:
     """Documents that were near duplicates of others, left out or kept."""
     effective_tokens: Count = 0
     """Tokens of the documents that are no copies of others."""
+    axes: dict[str, str] = field(default_factory=dict)
+    """Of a cell, as the manifest has them; empty: the cluster is no cell."""
 
     @property
     def words(self) -> str:
@@ -48,8 +50,8 @@ class ClusterInfo:
         return ", ".join(self.terms[:5])
 
     def to_json(self) -> dict[str, Any]:
-        """Return the description as JSON values."""
-        return asdict(self)
+        """Return the description as JSON values, without ``axes`` if it is no cell."""
+        return {name: value for name, value in asdict(self).items() if name != "axes" or value}
 
     @classmethod
     def from_json(cls, value: Any) -> Self:

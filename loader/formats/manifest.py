@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from climbstream.loader.core.typed import Count, check_version, convert, parse_j
 from climbstream.loader.formats.mds.index import DTYPES, Index
 from climbstream.loader.storage.store import Store
 
-from .grouping import GROUPING, Grouping, base_of
+from .grouping import GROUPING, GROUPINGS, Grouping, base_of
 from .mixture import Mixture, some_names
 
 MANIFEST = "manifest.json"
@@ -46,11 +46,25 @@ BESIDE = (
 """Files of a shard directory beside its shards and its catalogue; not every directory has each."""
 KEPT_BACK = (HELDOUT, BAD_RECORDS)
 """Those of them that a publisher may keep back."""
+AXES = ("topic", "language", "tier")
+"""What a cell may be told apart by."""
 Folder = TypeVar("Folder", Path, Store)
-_MOST_BYTES = 1 << 26
-"""Of a manifest or index; such an index lists some 60,000 shards."""
+MOST_BYTES = 1 << 26
+"""Of a manifest, grouping or index; such an index lists some 60,000 shards."""
 _NAME = re.compile(r"[\w-][\w .-]*")
+_GROUPING = re.compile(rf"{GROUPINGS}/({_NAME.pattern})/{re.escape(GROUPING)}")
 _PART = re.compile(rf"{DOCUMENTS}/part-[0-9]{{5,}}\.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Documents and tokens of a part of a cluster."""
+
+    documents: Count
+    tokens: Count
+
+    def __add__(self, other: "Size") -> "Size":
+        return Size(self.documents + other.documents, self.tokens + other.tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +76,16 @@ class ClusterEntry:
     documents: Count
     index_hash: str
     """Hash of the bytes of its ``index.json``, which in turn holds the hashes of its shards."""
+    axes: dict[str, str] = field(default_factory=dict)
+    """Of a cell, what it is by each of `AXES`: a topic, a language if there are several, and a
+    tier, of which ``t0`` is the lowest. Empty: the cluster is no cell."""
+    licenses: dict[str, Size] = field(default_factory=dict)
+    """What it holds by licence; documents that state none are under ``unknown``. Empty: no document
+    of the directory states one, or they were not counted."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values, without ``axes`` and ``licenses`` that are empty."""
+        return {k: v for k, v in asdict(self).items() if v or k not in ("axes", "licenses")}
 
 
 class _Append(TypedDict):
@@ -95,8 +119,9 @@ class Manifest:
     """Parts of the catalogue, ``documents/part-*.parquet``; further ones are of an append that has
     not ended. None: all that are there."""
     files: dict[str, str] = field(default_factory=dict)
-    """Hash of each file beside the shards, by its path in the directory: `BESIDE`, and the parts of
-    the catalogue. Empty in directories that were made before hashes were noted."""
+    """Hash of each file beside the shards, by its path in the directory: `BESIDE`, the parts of the
+    catalogue, and groupings that were published with it. Empty in directories that were made before
+    hashes were noted."""
     members: dict[str, tuple[ClusterEntry, ...]] = field(default_factory=dict)
     """Of a `Grouping`: the clusters of each group. Then `clusters` are the groups, and all files
     lie in the directory that is grouped, two folders up. Never written down."""
@@ -108,11 +133,19 @@ class Manifest:
             raise InvalidDataError(f"tokens are {' or '.join(DTYPES)}, not {self.dtype!r}")
         for name, times in Counter(self.names).items():
             check_name(name, "cluster", times)
-        for name in self.files:
-            if name not in BESIDE and not _PART.fullmatch(name):
+        for cluster in self.clusters:
+            if unknown := cluster.axes.keys() - {*AXES}:
                 raise InvalidDataError(
-                    f"{name!r} is no file of a shard directory; these are {', '.join(BESIDE)} and "
-                    f"{part_name(0)}, …"
+                    f"cluster {cluster.name} has an axis {short(min(unknown))}; the axes are "
+                    f"{', '.join(AXES)}"
+                )
+            for value in cluster.axes.values():
+                check_name(value, "group")  # regroup makes names of them
+        for name in self.files:
+            if name not in BESIDE and not (_PART.fullmatch(name) or _GROUPING.fullmatch(name)):
+                raise InvalidDataError(
+                    f"{name!r} is no file of a shard directory; these are {', '.join(BESIDE)}, "
+                    f"{grouping_file('NAME')} and {part_name(0)}, …"
                 )
         if not self.clusters:
             raise InvalidDataError("a shard directory holds at least one cluster; this has none")
@@ -182,6 +215,8 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON values; of a grouping, with ``members``."""
         fields = asdict(self)
+        fields["clusters"] = [cluster.to_json() for cluster in self.clusters]
+        fields["members"] = {k: [m.to_json() for m in v] for k, v in self.members.items()}
         if not self.members:
             del fields["members"]
         return {"version": self.version, "fingerprint": self.fingerprint, **fields}
@@ -221,10 +256,36 @@ class Manifest:
                 tokens=sum(cluster.tokens for cluster in group),
                 documents=sum(cluster.documents for cluster in group),
                 index_hash=hash_json([[cluster.name, cluster.index_hash] for cluster in group]),
+                axes=_common_axes(group),
+                licenses=join_licenses(cell.licenses for cell in group),
             )
             for name, group in members.items()
         )
         return replace(self, clusters=clusters, members=members)
+
+    @property
+    def groupings(self) -> list[str]:
+        """Names of the groupings that were published with the shards."""
+        return [match[1] for name in self.files if (match := _GROUPING.fullmatch(name))]
+
+    def by_grouping(self, name: str, data: bytes, place: str) -> Self:
+        """Return the manifest of these shards by grouping ``name``, whose file has bytes ``data``.
+
+        ``place`` is the folder that the file lies in, for messages.
+
+        Raises:
+            IntegrityError: This manifest has another hash of it.
+            InvalidDataError: It is no grouping, or one of other clusters.
+        """
+        path = f"{place}/{GROUPING}"
+        expected = self.files.get(grouping_file(name))
+        if expected is not None and (got := hash_bytes(data)) != expected:
+            raise IntegrityError(f"{path}: expected hash {expected}, got {got}")
+        grouping = Grouping.from_bytes(data, path)
+        try:
+            return self.grouped(grouping)
+        except InvalidDataError as error:
+            raise InvalidDataError(f"{path}: {error}") from None
 
     def save(self, directory: Path) -> None:
         """Write the manifest; from now on ``directory`` is a dataset."""
@@ -240,10 +301,10 @@ class Manifest:
         """
         store = Store.of(directory)
         try:
-            data = store.read(MANIFEST, _MOST_BYTES)
+            data = store.read(MANIFEST, MOST_BYTES)
         except (FileNotFoundError, NotADirectoryError):
-            if (grouping := _read_grouping(store)) is not None:
-                return cls.load(base_of(store)).grouped(grouping)
+            if (groups := _read_grouping(store)) is not None:
+                return cls.load(base_of(store)).by_grouping(store.folder_name, groups, str(store))
             if "://" not in str(store):
                 _check_there(Path(str(store)), directory)
             raise InvalidDataError(
@@ -258,15 +319,29 @@ class Manifest:
             raise InvalidDataError(f"{path}: {error}") from None
 
 
-def _read_grouping(store: Store) -> Grouping | None:
-    """Read the grouping that ``store`` is the folder of; None: there is none."""
+def _common_axes(cells: Sequence[ClusterEntry]) -> dict[str, str]:
+    """Return what all ``cells`` are by an axis."""
+    first, *others = (cell.axes for cell in cells)
+    return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
+
+
+def join_licenses(parts: Iterable[Mapping[str, Size]]) -> dict[str, Size]:
+    """Return what ``parts`` hold together, by licence."""
+    joined: dict[str, Size] = {}
+    for part in parts:
+        for name, size in part.items():
+            joined[name] = joined.get(name, Size(0, 0)) + size
+    return joined
+
+
+def _read_grouping(store: Store) -> bytes | None:
+    """Read the file of the grouping that ``store`` is the folder of; None: there is none."""
     if base_of(store) is store:
         return None
     try:
-        data = store.read(GROUPING, _MOST_BYTES)
+        return store.read(GROUPING, MOST_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return Grouping.from_bytes(data, str(store / GROUPING))
 
 
 def check_name(name: str, what: str, times: int = 1) -> None:
@@ -313,7 +388,7 @@ def load_index(directory: Path | Store, manifest: Manifest, cluster: ClusterEntr
     folder = cluster_folder(Store.of(directory), cluster.name)
     path = folder / INDEX
     try:
-        data = folder.read(INDEX, _MOST_BYTES)
+        data = folder.read(INDEX, MOST_BYTES)
     except FileNotFoundError:
         raise IntegrityError(
             f"{path} is missing; build, pull or copy the directory again"
@@ -330,6 +405,22 @@ def load_index(directory: Path | Store, manifest: Manifest, cluster: ClusterEntr
             f"the manifest {cluster.tokens} in {cluster.documents}"
         )
     return index
+
+
+def grouping_file(name: str) -> str:
+    """Path of the file of grouping ``name`` in a shard directory."""
+    return f"{GROUPINGS}/{name}/{GROUPING}"
+
+
+def list_groupings(directory: Path | None, manifest: Manifest) -> list[str]:
+    """Names of the groupings that ``manifest`` lists, and of others that lie in ``directory``.
+
+    ``directory`` is None of a store, which lists no files. A folder that no grouping can be named
+    like is left out.
+    """
+    folders = [] if directory is None else (directory / GROUPINGS).glob(f"*/{GROUPING}")
+    here = {path.parent.name for path in folders if _NAME.fullmatch(path.parent.name)}
+    return sorted(here | {*manifest.groupings})
 
 
 def part_name(number: int) -> str:
@@ -369,7 +460,7 @@ def read_file(directory: str | Path | Store, manifest: Manifest, name: str) -> b
 def _read_next(folder: Path | Store, cluster: ClusterEntry, got: str) -> bytes:
     """Read the index of an append that was committed and then killed."""
     with suppress(FileNotFoundError):
-        if hash_bytes(data := Store.of(folder).read(NEXT_INDEX, _MOST_BYTES)) == cluster.index_hash:
+        if hash_bytes(data := Store.of(folder).read(NEXT_INDEX, MOST_BYTES)) == cluster.index_hash:
             return data
     raise IntegrityError(
         f"{folder / INDEX}: expected hash {cluster.index_hash}, got {got}; if documents were "

@@ -20,15 +20,19 @@ from climbstream.loader.core.threads import in_threads
 from climbstream.loader.core.typed import parse_json
 from climbstream.loader.core.workdir import begin_or_resume
 from climbstream.loader.formats.directory import ShardDirectory
+from climbstream.loader.formats.grouping import GROUPINGS
 from climbstream.loader.formats.manifest import (
     BESIDE,
     INDEX,
     KEPT_BACK,
     MANIFEST,
+    MOST_BYTES,
     PULL,
     ClusterEntry,
     Manifest,
     cluster_folder,
+    grouping_file,
+    list_groupings,
     part_name,
     read_file,
     refuse_grouping,
@@ -106,7 +110,7 @@ def pull(
         return result
     with lock(out):
         plan = {"pull": 1, "shards": shards.manifest.fingerprint}
-        begin_or_resume(out, PULL, plan, folders=("clusters/*", "documents"))
+        begin_or_resume(out, PULL, plan, folders=("clusters/*", "documents", f"{GROUPINGS}/*"))
         _check_room(out, result.fetched, len(missing))
         with Progress("pull", result.bytes, "bytes", result.bytes - result.fetched) as progress:
             _fetch_shards(shards, out, missing, progress)
@@ -162,6 +166,8 @@ def _copy_the_rest(shards: ShardDirectory, out: Path, *, parts: bool) -> None:
     came = [name for name in (*BESIDE, *catalogue) if _copy_file(store, out, manifest, name)]
     if unchecked := [name for name in came if manifest.hash_of(name) is None]:
         logger.warning(f"not compared, as the manifest has no hash of it: {', '.join(unchecked)}")
+    for name in list_groupings(store.folder, manifest):
+        _copy_grouping(store, out, manifest, name)
     _copy_mixture(store, out, manifest)
     data = store.read(MANIFEST)
     if Manifest.from_json(parse_json(data, str(store / MANIFEST))) != manifest:
@@ -211,6 +217,29 @@ def _copy_file(store: Store, out: Path, manifest: Manifest, name: str) -> bool:
         raise IntegrityError(f"{store / name} is missing; it was published in part") from None
     write_bytes(out / name, data)
     return True
+
+
+def _copy_grouping(store: Store, out: Path, manifest: Manifest, name: str) -> None:
+    """Copy a grouping, unless it is here.
+
+    Raises:
+        InvalidDataError: It is no grouping of these shards, or another one of its name is here.
+        IntegrityError: It is missing, or its bytes are others than the manifest says.
+    """
+    path = grouping_file(name)
+    try:
+        data = store.read(path, MOST_BYTES)
+    except FileNotFoundError:
+        raise IntegrityError(f"{store / path} is missing; it was published in part") from None
+    manifest.by_grouping(name, data, str(store / GROUPINGS / name))
+    if _is_here(out, path, hash_bytes(data)):
+        return
+    if (out / path).exists():
+        raise InvalidDataError(
+            f"{out / path} groups the clusters in another way than {store / path}, and runs may "
+            "follow it; rename or remove its folder"
+        )
+    write_bytes(out / path, data)
 
 
 def _copy_mixture(store: Store, out: Path, manifest: Manifest) -> None:

@@ -1,11 +1,28 @@
 """Regroup: write a grouping beside the shards of a directory."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from climbstream.loader.core.errors import InvalidDataError, UsageError
-from climbstream.loader.core.files import lock, read_json
+from climbstream.loader.core.files import hash_bytes, json_bytes, lock, read_json
 from climbstream.loader.formats.grouping import GROUPING, GROUPINGS, Grouping
-from climbstream.loader.formats.manifest import Manifest, check_name, refuse_grouping
+from climbstream.loader.formats.manifest import (
+    AXES,
+    Manifest,
+    check_name,
+    grouping_file,
+    refuse_grouping,
+)
+
+
+def axes_of(text: str) -> list[str] | None:
+    """Read names of axes with commas between; None: it is something else, as the path of a file.
+
+    >>> axes_of("topic,tier"), axes_of("groups.json")
+    (['topic', 'tier'], None)
+    """
+    names = [name.strip() for name in text.split(",")]
+    return list(dict.fromkeys(names)) if {*names} <= {*AXES} else None
 
 
 def regroup(directory: Path, name: str, grouping: Grouping) -> Path:
@@ -24,6 +41,11 @@ def regroup(directory: Path, name: str, grouping: Grouping) -> Path:
     manifest.grouped(grouping)
     folder = directory / GROUPINGS / name
     with lock(directory):
+        written = json_bytes(grouping.to_json())
+        if manifest.files.get(grouping_file(name), hash_bytes(written)) != hash_bytes(written):
+            raise UsageError(
+                f"{directory} was published with another grouping {name}; choose another name"
+            )
         if (folder / GROUPING).exists():
             if Grouping.from_json(read_json(folder / GROUPING)) != grouping:
                 raise UsageError(
@@ -33,6 +55,31 @@ def regroup(directory: Path, name: str, grouping: Grouping) -> Path:
         else:
             grouping.save(folder)
     return folder
+
+
+def groups_of(manifest: Manifest, axes: Sequence[str]) -> Grouping:
+    """Return the grouping of cells by ``axes``: those that are the same by all of them, together.
+
+    A group is named by what its cells are by these axes: ``c03``, ``c03-t2``.
+
+    Raises:
+        UsageError: There are no cells, or they have no such axis.
+    """
+    there = dict.fromkeys(axis for cluster in manifest.clusters for axis in cluster.axes)
+    if not there:
+        raise UsageError(
+            f"the clusters have no axes to regroup by {', '.join(axes)}: they are no cells. "
+            "climb build --tiers N makes cells; or write the groups to a file"
+        )
+    if lacking := [axis for axis in axes if axis not in there]:
+        raise UsageError(
+            f"the cells have no axis {', '.join(lacking)}; their axes are {', '.join(there)}"
+        )
+    groups: dict[str, list[str]] = {}
+    for cluster in manifest.clusters:
+        name = "-".join(cluster.axes.get(axis, "none") for axis in axes)
+        groups.setdefault(name, []).append(cluster.name)
+    return Grouping({name: tuple(cells) for name, cells in groups.items()})
 
 
 def read_groups(path: Path) -> Grouping:

@@ -17,16 +17,19 @@ from numpy.typing import NDArray
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.errors import ClimbError, RemoteError
 from climbstream.loader.formats.catalogue import read_parquet, read_parts
-from climbstream.loader.formats.grouping import GROUPING, GROUPINGS
+from climbstream.loader.formats.grouping import GROUPINGS
 from climbstream.loader.formats.manifest import (
     BESIDE,
     DOCUMENTS,
     INDEX,
     KEPT_BACK,
     MANIFEST,
+    MOST_BYTES,
     PULL,
     Manifest,
     cluster_folder,
+    grouping_file,
+    list_groupings,
     load_index,
     part_name,
     read_file,
@@ -89,18 +92,14 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
         verdict.faults += _broken_stages(manifest)
     with _noting(verdict, "catalogue"):
         verdict.faults += _broken_documents(store, manifest, lengths)
-    for path in _groupings(store.folder):
-        with _noting(verdict, f"grouping {path.parent.name}"):
-            Manifest.load(path.parent)
-            expected.add(f"{GROUPINGS}/{path.parent.name}/{GROUPING}")
+    for name in list_groupings(store.folder, manifest):
+        with _noting(verdict, f"grouping {name}"):
+            data = store.read(grouping_file(name), MOST_BYTES)
+            manifest.by_grouping(name, data, str(store / GROUPINGS / name))
+            expected.add(grouping_file(name))
     if store.folder is not None and manifest.parts is not None:
         verdict.unexpected += _unexpected(store.folder, expected)
     return verdict
-
-
-def _groupings(root: Path | None) -> list[Path]:
-    """List the groupings of a directory on this machine; a remote store lists no files."""
-    return [] if root is None else sorted((root / GROUPINGS).glob(f"*/{GROUPING}"))
 
 
 def _unexpected(root: Path, expected: set[str]) -> Iterator[str]:

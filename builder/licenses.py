@@ -1,0 +1,66 @@
+"""Licences: the name of each, and which of them a build keeps.
+
+A document that states none is under ``unknown``. A document may state several, joined by commas.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.loader.core.errors import InvalidDataError
+
+UNKNOWN = "unknown"
+"""Licence of a document that states none."""
+NOT = "!"
+"""Stands before the name of a licence that is left out."""
+_LONGEST = 100
+"""Characters of a name; some corpora have the text of a licence in its place."""
+
+
+def license_name(stated: str) -> str:
+    r"""Return the name of a licence as a document states it, on one line.
+
+    >>> license_name(" CC  BY\n4.0 "), license_name("")
+    ('CC BY 4.0', 'unknown')
+    """
+    words = " ".join(stated.split())
+    return (words if len(words) <= _LONGEST else f"{words[:_LONGEST]}…") or UNKNOWN
+
+
+def check_licenses(names: Sequence[str]) -> None:
+    """Check that ``names`` are licences to keep, or, each after a ``!``, licences to leave out.
+
+    Raises:
+        InvalidDataError: There are both, or a name is empty.
+    """
+    left_out = [name for name in names if name.startswith(NOT)]
+    if any(not name.removeprefix(NOT).strip() for name in names):
+        raise InvalidDataError("licenses holds an empty name; unknown is that of no licence")
+    if left_out and len(left_out) < len(names):
+        kept = next(name for name in names if not name.startswith(NOT))
+        raise InvalidDataError(
+            f"licenses names {kept} to keep and {left_out[0]} to leave out; name those to keep, "
+            f"and all others are left out, or name those to leave out, each after a {NOT}"
+        )
+
+
+def is_kept(stated: Sequence[str], names: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which documents ``names`` keep, by the licences that they state, ``[n]``.
+
+    Letter case makes no difference. Of several licences of a document all must be among those to
+    keep, and none among those to leave out.
+    """
+    listed = {_folded(name.removeprefix(NOT)) for name in names}
+    leaves_out = any(name.startswith(NOT) for name in names)
+    keeps: dict[str, bool] = {}
+    for one in set(stated):
+        # The whole first: a name may have a comma in it.
+        whole = _folded(one) in listed
+        parts = [_folded(part) in listed for part in one.split(", ")]
+        keeps[one] = not (whole or any(parts)) if leaves_out else whole or all(parts)
+    return np.array([keeps[one] for one in stated], np.bool_)
+
+
+def _folded(stated: str) -> str:
+    return license_name(stated).casefold()

@@ -1,0 +1,95 @@
+"""Cells in the report: topics, which are cells put together, and the tokens of each cell."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
+from html import escape
+
+from climbstream.loader.core.html_page import paragraph, section, table
+from climbstream.loader.formats.clusters import ClusterInfo
+
+_SHOWN = 4
+"""Documents of a topic that are shown, of different cells."""
+_ROWS = 100
+"""Topics, by language, that are shown at once; the rest unfolds."""
+
+
+def by_topic(cells: Sequence[ClusterInfo]) -> list[ClusterInfo]:
+    """Describe topics by their cells; clusters that are no cells stay as they are."""
+    topics: dict[str, list[ClusterInfo]] = {}
+    for cell in cells:
+        topics.setdefault(cell.axes.get("topic", cell.name), []).append(cell)
+    return [
+        members[0]
+        if members[0].name == name
+        else replace(
+            reduce(join_described, members),
+            name=name,
+            axes={},
+            samples=tuple(c.samples[0] for c in reversed(members) if c.samples)[:_SHOWN],
+        )
+        for name, members in topics.items()
+    ]
+
+
+def join_described(old: ClusterInfo, new: ClusterInfo) -> ClusterInfo:
+    """Description of the documents of ``old`` and ``new`` together; its words are those of old."""
+    documents = old.documents + new.documents
+    labels = {n: old.labels.get(n, 0) + new.labels.get(n, 0) for n in {**old.labels, **new.labels}}
+    return replace(
+        old,
+        documents=documents,
+        tokens=old.tokens + new.tokens,
+        bytes=old.bytes + new.bytes,
+        quality={
+            name: round(
+                (value * old.documents + new.quality[name] * new.documents) / max(documents, 1), 3
+            )
+            for name, value in old.quality.items()
+        },
+        labels=dict(sorted(labels.items(), key=lambda item: -item[1])),
+        micro_documents=_added(old.micro_documents, new.micro_documents),
+        spread={name: _added(n, new.spread[name]) for name, n in old.spread.items()},
+        copies=old.copies + new.copies,
+        effective_tokens=old.effective_tokens + new.effective_tokens,
+    )
+
+
+def _added(old: Sequence[int], new: Sequence[int]) -> tuple[int, ...]:
+    return tuple(a + b for a, b in zip(old, new, strict=True))
+
+
+def cell_sections(clusters: Sequence[ClusterInfo]) -> list[str]:
+    """Write the section on cells, tokens by topic, language and tier; none without cells."""
+    cells = {tuple(c.axes.values()): c for c in clusters if c.axes}
+    if not cells:
+        return []
+    tiers = sorted({cell.axes["tier"] for cell in cells.values()})
+    heads = [axis for axis in next(iter(cells.values())).axes if axis != "tier"]
+    places = dict.fromkeys(place[:-1] for place in cells)
+    rows = [
+        (
+            *(f"<code>{escape(part)}</code>" for part in place),
+            *(_tokens(cells.get((*place, tier))) for tier in tiers),
+        )
+        for place in places
+    ]
+    numbers = range(len(heads), len(heads) + len(tiers))
+    head = tuple(heads) + tuple(tiers)
+    tables = [table(head, rows[:_ROWS], numbers)]
+    if rest := rows[_ROWS:]:
+        unfolded = table(head, rest, numbers)
+        tables.append(f"<details><summary>{len(rest):,} more</summary>{unfolded}</details>")
+    note = (
+        "Tokens of each cell. A cell is a part of a topic, by quality and by language if there are "
+        f"several; {tiers[-1]} is the best. Hover to read names, documents and scores."
+    )
+    return [section("Cells", paragraph(note), *tables)]
+
+
+def _tokens(cell: ClusterInfo | None) -> str:
+    if cell is None:
+        return ""
+    scores = ", ".join(f"{name} {value:.1f}" for name, value in cell.quality.items())
+    title = escape(f"{cell.name}: {cell.documents:,} documents, {scores}")
+    return f'<span title="{title}">{cell.tokens:,}</span>'

@@ -1,0 +1,42 @@
+"""Licences in the report: what the shards, and each cluster, hold by licence."""
+
+from html import escape
+
+from climbstream.loader.core.html_page import bar, paragraph, section, table
+from climbstream.loader.formats.cluster_tables import licenses_text
+from climbstream.loader.formats.manifest import Manifest, join_licenses
+
+_SHOWN = 100
+"""Licences, and clusters, that are listed."""
+
+
+def license_sections(manifest: Manifest) -> list[str]:
+    """Write the section on licences; none if no document states one."""
+    totals = join_licenses(cluster.licenses for cluster in manifest.clusters)
+    if not totals:
+        return []
+    ordered = sorted(totals.items(), key=lambda item: -item[1].tokens)[:_SHOWN]
+    share = max(manifest.tokens, 1)
+    rows = [
+        (
+            escape(name),
+            f"{size.documents:,}",
+            f"{size.tokens:,}",
+            f"{bar(size.tokens / share)}&nbsp;{size.tokens / share:.1%}",
+        )
+        for name, size in ordered
+    ]
+    note = "As the documents state them; unknown are those that state none."
+    clusters = [
+        (f"<code>{escape(c.name)}</code>", escape(licenses_text(c.licenses)))
+        for c in manifest.clusters[:_SHOWN]
+    ]
+    by_cluster = table(("cluster", "licences"), clusters)
+    return [
+        section(
+            "Licences",
+            paragraph(note),
+            table(("licence", "documents", "tokens", "share"), rows, numbers=(1, 2)),
+            f"<details><summary>by cluster</summary>{by_cluster}</details>",
+        )
+    ]

@@ -1,0 +1,86 @@
+"""By licence: how many documents of each licence a build keeps and drops."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.licenses import NOT, is_kept, license_name
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.log import get_logger
+
+from .reasons import LICENSE, REASONS, why_of
+
+logger = get_logger(__name__)
+
+_NAMED = 100
+"""Licences that are counted by name, the most frequent; the rest are counted together."""
+_SHOWN = 5
+
+Counts = dict[str, Counter[str]]
+"""Documents, and bytes or tokens, by licence."""
+
+
+class NoLicenseError(InvalidDataError):
+    """The licences asked for keep no document; the message names those that there are."""
+
+
+def count_by_license(stated: Sequence[str], sizes: NDArray[Any], unit: str, counts: Counts) -> None:
+    """Add documents to ``counts`` by the licences they state, ``sizes``, ``[n]``, in ``unit``."""
+    for name, size in zip(map(license_name, stated), sizes.tolist(), strict=True):
+        count = counts.setdefault(name, Counter())
+        count["documents"] += 1
+        count[unit] += size
+
+
+def count_licenses(partition: Partition) -> tuple[Counts, Counts]:
+    """Count documents and bytes that stay, and those that their licence drops, by licence."""
+    why, sizes = why_of(partition), partition.read("sizes")
+    stated = partition.columns("license")["license"]
+    counts: tuple[Counts, Counts] = {}, {}
+    for count, code in zip(counts, (0, REASONS.index(LICENSE)), strict=True):
+        rows = np.flatnonzero(why == code)
+        count_by_license(stated.take(rows).to_pylist(), sizes[rows], "bytes", count)
+    return counts
+
+
+def most_frequent(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
+    """Return counts by licence, most documents first; from the hundredth on they are ``others``."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1]["documents"], item[0]))
+    named = {name: dict(count) for name, count in ordered[:_NAMED]}
+    if rest := sum((count for _, count in ordered[_NAMED:]), Counter[str]()):
+        named["others"] = dict(rest)
+    return named
+
+
+def tell_licenses(kept: Counts, dropped: Counts) -> None:
+    """Say how many documents are dropped by licence."""
+    if dropped:
+        logger.info(f"  documents left out by licence: {_listed(dropped)}")
+    elif kept:
+        logger.info("  no document is left out by its licence")
+
+
+def check_names(names: Iterable[str], kept: Counts, dropped: Counts) -> None:
+    """Warn of licences of the settings that no document is under.
+
+    Raises:
+        NoLicenseError: No document is kept.
+    """
+    if not kept:
+        raise NoLicenseError(
+            f"licenses keeps no document. They are under {_listed(dropped)}; name one of these"
+        )
+    for name in names:
+        if all(is_kept([one], [name])[0] == name.startswith(NOT) for one in {**kept, **dropped}):
+            logger.warning(f"  no document is under the licence {name.removeprefix(NOT)}")
+
+
+def _listed(counts: Counts) -> str:
+    documents = Counter({name: count["documents"] for name, count in counts.items()})
+    names = [f"{name} {n:,}" for name, n in documents.most_common(_SHOWN)]
+    more = len(counts) - _SHOWN
+    return ", ".join(names) + (f" and {more} more" if more > 0 else "")

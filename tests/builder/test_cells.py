@@ -1,0 +1,219 @@
+"""Cells from end to end: stored as clusters, told apart by axes, and put together by groupings."""
+
+import json
+import shutil
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from climbstream.builder import append, build
+from climbstream.builder.settings import BuildSettings
+from climbstream.loader import Manifest, MixtureLoader
+from climbstream.loader.cli.main import run
+from climbstream.loader.core.files import read_json
+from climbstream.loader.formats.clusters import load_clusters
+from climbstream.loader.formats.heldout import read_heldout
+from climbstream.loader.tools.verify import verify_directory
+
+SETTINGS = {
+    "clusters": 3,
+    "micro_clusters": 9,
+    "dims": 16,
+    "vocab_size": 400,
+    "no_prune": True,
+    "near_duplicates": None,
+    "holdout": 0.1,
+    "tiers": 3,
+    "keep": ["score"],
+    "scores": {"overall": "column:score"},
+    "tier_score": "overall",
+}
+GREEK = "Η θάλασσα είναι ήρεμη και το πλοίο φεύγει από το λιμάνι με πολλούς ανθρώπους. "
+
+
+def records_of(make_records, **how):
+    """English records and Greek ones, with scores that all differ."""
+    records = make_records(each=20, **how)
+    for number, record in enumerate(records):
+        if number % 4 == 0:
+            record["text"] = GREEK * (2 + number % 3) + f"{number} {how}"
+        record["score"] = 5 * (number * 37 % len(records)) / len(records)
+    return records
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, make_records, write_jsonl):
+    folder = tmp_path_factory.mktemp("in")
+    return str(write_jsonl(folder / "corpus.jsonl", records_of(make_records)))
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory, corpus):
+    """A directory of cells: three topics, two languages, three tiers."""
+    out = tmp_path_factory.mktemp("cells") / "shards"
+    build([corpus], out, BuildSettings(**SETTINGS), workers=1)
+    return out
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory, corpus):
+    """The same corpus without cells."""
+    out = tmp_path_factory.mktemp("plain") / "shards"
+    settings = {k: v for k, v in SETTINGS.items() if not k.startswith("tier")}
+    build([corpus], out, BuildSettings(**settings), workers=1)
+    return out
+
+
+def axes_of(directory):
+    return {cluster.name: cluster.axes for cluster in Manifest.load(directory).clusters}
+
+
+def stored(rows):
+    return [row for row in rows if row["why"] is None]
+
+
+def test_each_document_lies_in_the_cell_of_its_topic_language_and_tier(cells, plain, catalogue):
+    topics = {row["id"]: row["cluster"] for row in stored(catalogue(plain))}
+    axes = axes_of(cells)
+    scores: dict = {}
+    for row in stored(catalogue(cells)):
+        cell = axes[row["cluster"]]
+        assert row["cluster"] == "-".join(cell.values())
+        assert cell["topic"] == topics[row["id"]]
+        assert cell["language"] == row["language"]
+        group = scores.setdefault((cell["topic"], cell["language"]), {})
+        group.setdefault(cell["tier"], []).append(float(row["score"]))
+    for tiers in scores.values():
+        ordered = [tiers[tier] for tier in sorted(tiers)]
+        sizes = [len(tier) for tier in ordered]
+        assert max(sizes) - min(sizes) <= 1
+        for low, high in pairwise(ordered):
+            assert max(low) <= min(high)
+
+
+def test_manifest_and_clusters_carry_the_axes_and_the_directory_is_whole(cells):
+    axes = axes_of(cells)
+    assert {(a["language"], a["tier"]) for a in axes.values()} == {
+        (language, tier) for language in ("en", "el") for tier in ("t0", "t1", "t2")
+    }
+    infos = {info.name: info for info in load_clusters(cells)}
+    assert {name: info.axes for name, info in infos.items()} == axes
+    manifest = Manifest.load(cells)
+    for cluster in manifest.clusters:
+        info = infos[cluster.name]
+        assert sum(info.micro_documents) == info.documents == cluster.documents
+    assert not verify_directory(cells).faults
+    report = (cells / "report.html").read_text()
+    assert f"{len(axes)} cells of 3 clusters" in report
+    assert all(f'title="{name}: ' in report for name in axes)
+
+
+def test_a_build_of_cells_serves_the_same_documents_as_one_without(cells, plain, catalogue):
+    def texts(directory):
+        return Counter((row["id"], row["why"], row["tokens"]) for row in catalogue(directory))
+
+    assert texts(cells) == texts(plain)
+    for name in ("tokenizer.json", "centroids.npy", "model.npz"):
+        assert (cells / name).read_bytes() == (plain / name).read_bytes()
+    assert read_json(cells / "clusters.json")["map"] == read_json(plain / "clusters.json")["map"]
+
+
+def test_held_out_documents_name_the_cell_that_they_would_be_in(cells):
+    held = [*read_heldout(cells)]
+    assert held
+    assert {document.cluster for document in held} <= axes_of(cells).keys()
+
+
+def test_without_tiers_nothing_tells_of_cells(plain):
+    assert "tiers" not in Manifest.load(plain).provenance["settings"]
+    assert "cells" not in read_json(plain / "clusters.json")
+    for name in ("manifest.json", "clusters.json"):
+        assert '"axes"' not in (plain / name).read_text()
+    assert "cells" not in (plain / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_cells_are_the_same_bytes_by_several_processes(cells, corpus, tmp_path, all_bytes):
+    build([corpus], tmp_path / "again", BuildSettings(**SETTINGS), workers=3)
+    assert all_bytes(tmp_path / "again") == all_bytes(cells)
+
+
+def test_an_append_puts_documents_into_cells_by_the_borders_of_the_build(
+    cells, tmp_path, make_records, write_jsonl, catalogue
+):
+    out = shutil.copytree(cells, tmp_path / "shards")
+    records = records_of(make_records, seed=5)
+    for record in records:
+        record["id"] = f"new {record['id']}"
+    before = len(catalogue(out))
+    append([str(write_jsonl(tmp_path / "more.jsonl", records))], out, workers=1)
+    kept = read_json(cells / "clusters.json")["cells"]
+    assert read_json(out / "clusters.json")["cells"] == kept
+    borders = {(f"c{g['topic']:02d}", g["language"]): g["borders"] for g in kept["groups"]}
+    added = stored(catalogue(out)[before:])
+    assert len(added) > 50
+    for row in added:
+        cell = axes_of(out)[row["cluster"]]
+        assert cell["language"] == row["language"]
+        border = borders[cell["topic"], cell["language"]]
+        tier = sum(np.float16(float(row["score"])) >= np.float16(least) for least in border)
+        assert cell["tier"] == f"t{tier}"
+    assert axes_of(out) == axes_of(cells)
+    assert not verify_directory(out).faults
+
+
+@pytest.mark.parametrize(
+    ("by", "name", "groups"),
+    [
+        ("topic", "topic", {"c00", "c01", "c02"}),
+        ("tier", "tier", {"t0", "t1", "t2"}),
+        ("language", "language", {"en", "el"}),
+        ("topic,tier", "topic-tier", {f"c0{k}-t{t}" for k in range(3) for t in range(3)}),
+    ],
+)
+def test_cells_are_regrouped_by_axes(cells, tmp_path, capsys, by, name, groups):
+    out = shutil.copytree(cells, tmp_path / "shards")
+    assert run(["regroup", str(out), "--by", by, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["members"].keys() == groups
+    manifest = Manifest.load(out / "groupings" / name)
+    for cluster in manifest.clusters:
+        own = [*cluster.axes.values()]
+        assert "-".join(cluster.axes[axis] for axis in by.split(",")) == cluster.name
+        for member in manifest.members[cluster.name]:
+            assert {*own} <= {*member.axes.values()}
+    loader = MixtureLoader(
+        out / "groupings" / name, seq_len=16, batch_rows=8, cache_dir=tmp_path / "cache"
+    )
+    shares = np.array([*loader.mixture.weights.values()])
+    served = np.zeros(len(groups))
+    for step in range(1, 60):
+        served += np.bincount(next(loader)["cluster_ids"], minlength=len(groups))
+        assert np.abs(served - 8 * step * shares / shares.sum()).max() <= 1
+
+
+def test_what_cannot_be_regrouped_by_is_told(cells, plain, tmp_path, capsys):
+    assert run(["regroup", str(plain), "--by", "topic"]) == 2
+    assert "climb build --tiers N makes cells" in capsys.readouterr().err
+    assert run(["regroup", str(cells), "--by", "quality"]) == 2
+    assert "the axes of cells are topic, language, tier" in capsys.readouterr().err
+    one = tmp_path / "one"
+    shutil.copytree(cells, one)
+    value = read_json(one / "manifest.json")
+    for cluster in value["clusters"]:
+        del cluster["axes"]["language"]
+    (one / "manifest.json").write_text(json.dumps(value))
+    assert run(["regroup", str(one), "--by", "language"]) == 2
+    assert "have no axis language; their axes are topic, tier" in capsys.readouterr().err
+
+
+def test_axes_of_a_hostile_manifest_name_nothing_outside(cells, tmp_path, capsys):
+    out = shutil.copytree(cells, tmp_path / "shards")
+    for axes in ({"topic": "../../x"}, {"mood": "t0"}, {"tier": ""}):
+        value = read_json(cells / "manifest.json")
+        value["clusters"][0]["axes"] = axes
+        (out / "manifest.json").write_text(json.dumps(value))
+        assert run(["regroup", str(out), "--by", "topic"]) == 3
+        assert "manifest.json: " in capsys.readouterr().err
+    assert not (out / "groupings").exists()

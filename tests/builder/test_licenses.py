@@ -1,0 +1,208 @@
+"""Licences: documents are kept by licence, none vanishes in silence, and each cluster says its."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from climbstream.builder import append, build
+from climbstream.builder.exporter.shards import export_shards
+from climbstream.builder.licenses import is_kept
+from climbstream.builder.publisher.repo_files import collect
+from climbstream.builder.settings import BuildSettings
+from climbstream.loader import Manifest
+from climbstream.loader.cli.main import run
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.formats.manifest import Size, join_licenses
+from climbstream.loader.tools.regroup import Grouping, regroup
+from climbstream.loader.tools.verify import verify_directory
+
+SETTINGS = {
+    "clusters": 3,
+    "micro_clusters": 9,
+    "dims": 16,
+    "vocab_size": 400,
+    "no_prune": True,
+    "near_duplicates": None,
+}
+STATED = ["MIT", "mit", ["Apache-2.0", "MIT"], "GPL-3.0", "", None]
+
+
+def write_corpus(folder, make_records, write_jsonl, name="corpus.jsonl", **how):
+    records = make_records(each=20, **how)
+    for number, record in enumerate(records):
+        record["id"] = f"{name} {record['id']}"
+        record["license"] = STATED[number % len(STATED)]
+    return str(write_jsonl(folder / name, records))
+
+
+@pytest.fixture
+def corpus(tmp_path, make_records, write_jsonl):
+    """A corpus with a licence in turn: of 120 documents 20 under each, 40 under none."""
+    return write_corpus(tmp_path, make_records, write_jsonl)
+
+
+def built(corpus, out, licenses=(), **more):
+    settings = BuildSettings(**SETTINGS, licenses=list(licenses), **more)
+    return build([corpus], out, settings, workers=1)
+
+
+def stage_of(manifest):
+    return next(s for s in manifest.conservation if s["stage"] == "licences")
+
+
+def totals(manifest):
+    return join_licenses(cluster.licenses for cluster in manifest.clusters)
+
+
+@pytest.mark.parametrize(
+    ("names", "kept"),
+    [
+        (["MIT"], "MIT|mit"),
+        ([" mit ", "apache-2.0"], "MIT|mit|Apache-2.0, MIT"),
+        (["MIT", "unknown"], "MIT|mit|"),
+        (["!MIT"], "GPL-3.0|"),
+        (["!unknown"], "MIT|mit|Apache-2.0, MIT|GPL-3.0"),
+        (["Apache-2.0, MIT"], "Apache-2.0, MIT"),
+    ],
+)
+def test_of_several_licences_all_must_be_kept_and_none_left_out(names, kept):
+    stated = ["MIT", "mit", "Apache-2.0, MIT", "GPL-3.0", ""]
+    assert "|".join(s for s, k in zip(stated, is_kept(stated, names), strict=True) if k) == kept
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [(["MIT", "!GPL-3.0"], "MIT to keep and !GPL-3.0 to leave out"), (["!"], "empty name")],
+)
+def test_names_that_contradict_are_refused(names, said):
+    with pytest.raises(InvalidDataError, match=said):
+        BuildSettings(licenses=names)
+
+
+def test_documents_of_other_licences_are_dropped_counted_and_listed(corpus, tmp_path, catalogue):
+    manifest = built(corpus, tmp_path / "out", ["MIT", "Apache-2.0"])
+    stage = stage_of(manifest)
+    assert stage["dropped"]["licence not asked for"]["documents"] == 60
+    assert {name: n["documents"] for name, n in stage["licenses"].items()} == {
+        "unknown": 40,
+        "GPL-3.0": 20,
+    }
+    why = Counter((row["license"], row["why"]) for row in catalogue(tmp_path / "out"))
+    assert why["GPL-3.0", "licence not asked for"] == 20
+    assert why["", "licence not asked for"] == 40
+    assert {name for name, reason in why if reason is None} == {"MIT", "mit", "Apache-2.0, MIT"}
+    assert not verify_directory(tmp_path / "out").faults
+
+
+def test_what_is_fitted_has_not_seen_other_licences(tmp_path, make_records, write_jsonl):
+    def tokenizer(name, words, licenses):
+        records = make_records(each=20)
+        for record in records[::2]:
+            record |= {"license": "GPL-3.0", "text": words}
+        corpus = str(write_jsonl(tmp_path / f"{name}.jsonl", records))
+        built(corpus, tmp_path / name, licenses, keep_duplicates=True)
+        return (tmp_path / name / "tokenizer.json").read_bytes()
+
+    one = tokenizer("one", "quokka wombat numbat " * 9, ["CC0-1.0"])
+    other = tokenizer("other", "zeppelin airship balloon " * 9, ["CC0-1.0"])
+    assert one == other
+    assert b"quokka" not in one
+
+
+def test_a_copy_under_a_licence_that_is_kept_stays(tmp_path, make_records, write_jsonl, catalogue):
+    records = make_records(each=20)
+    records[0]["license"] = "GPL-3.0"
+    records.append({**records[0], "id": "free copy", "license": "CC0-1.0"})
+    corpus = str(write_jsonl(tmp_path / "corpus.jsonl", records))
+    built(corpus, tmp_path / "out", ["CC0-1.0"])
+    rows = {row["id"]: row["why"] for row in catalogue(tmp_path / "out")}
+    assert rows["free copy"] is None
+    assert rows[records[0]["id"]] == "licence not asked for"
+
+
+def test_each_cluster_says_what_it_holds_by_licence(corpus, tmp_path, catalogue):
+    manifest = built(corpus, tmp_path / "out")
+    counted: Counter = Counter()
+    for row in catalogue(tmp_path / "out"):
+        if row["why"] is None:
+            counted[row["cluster"], row["license"] or "unknown", "documents"] += 1
+            counted[row["cluster"], row["license"] or "unknown", "tokens"] += row["tokens"]
+    noted = {
+        (cluster.name, name, unit): getattr(size, unit)
+        for cluster in manifest.clusters
+        for name, size in cluster.licenses.items()
+        for unit in ("documents", "tokens")
+    }
+    assert noted == counted
+    assert Manifest.load(tmp_path / "out") == manifest
+    for cluster in manifest.clusters:
+        assert sum(size.tokens for size in cluster.licenses.values()) == cluster.tokens
+    folder = regroup(tmp_path / "out", "all", Grouping({"all": tuple(manifest.names)}))
+    assert Manifest.load(folder).clusters[0].licenses == totals(manifest)
+
+
+def test_report_and_cards_say_what_each_cluster_holds_by_licence(corpus, tmp_path):
+    manifest = built(corpus, tmp_path / "out")
+    export_shards(str(tmp_path / "out"), tmp_path / "rows", "jsonl", workers=1)
+    report = (tmp_path / "out" / "report.html").read_text()
+    cards = [
+        (tmp_path / "rows" / "README.md").read_text(),
+        collect(tmp_path / "out", "me/web", tmp_path / "work").files["README.md"].decode(),
+    ]
+    for text in (report, *cards):
+        for cluster in manifest.clusters:
+            assert f"GPL-3.0 {cluster.licenses['GPL-3.0'].tokens:,} tokens" in text
+
+
+def test_an_append_goes_by_the_same_licences_and_adds_up(
+    corpus, tmp_path, make_records, write_jsonl
+):
+    before = built(corpus, tmp_path / "out", ["!GPL-3.0"])
+    more = write_corpus(tmp_path, make_records, write_jsonl, "more.jsonl", seed=5)
+    after = append([more], tmp_path / "out", workers=1)
+    assert stage_of(after)["licenses"]["GPL-3.0"]["documents"] == 40
+    assert "GPL-3.0" not in totals(after)
+    for cluster in after.clusters:
+        assert join_licenses([cluster.licenses]) == cluster.licenses
+        assert sum(size.documents for size in cluster.licenses.values()) == cluster.documents
+    assert totals(after)["MIT"].documents == 2 * totals(before)["MIT"].documents
+
+
+def test_documents_that_stated_none_are_unknown_when_later_ones_state_one(
+    tmp_path, make_records, write_jsonl
+):
+    records = make_records(each=20)
+    for record in records:
+        del record["license"]
+    first = str(write_jsonl(tmp_path / "first.jsonl", records))
+    before = built(first, tmp_path / "out")
+    assert not totals(before)
+    assert "licenses" not in json.loads((tmp_path / "out" / "manifest.json").read_text())
+    more = write_corpus(tmp_path, make_records, write_jsonl, "more.jsonl", seed=5)
+    after = append([more], tmp_path / "out", workers=1)
+    assert totals(after)["unknown"].documents == 120 + 40
+    assert totals(after)["MIT"] == Size(20, totals(after)["MIT"].tokens)
+
+
+def test_a_name_that_no_document_has_is_told_and_one_that_keeps_none_is_refused(
+    corpus, tmp_path, capsys
+):
+    (tmp_path / "allow.txt").write_text("# free\nMIT\n\nBSD-2-Clause\n")
+    asked = ["build", corpus, "--clusters", "3", "--vocab-size", "400", "--out"]
+    asked += [str(tmp_path / "out"), "--workers", "1"]
+    assert run([*asked, "--licenses", "Nothing"]) == 3
+    said = capsys.readouterr().err
+    assert "licenses keeps no document. They are under unknown 40, " in said
+    assert run([*asked, "--licenses", str(tmp_path / "allow.txt")]) == 0
+    said = capsys.readouterr().err
+    assert "no document is under the licence BSD-2-Clause" in said
+    assert "documents left out by licence: unknown 40, " in said
+    assert run([*asked, "--licenses", str(tmp_path / "allowed.txt")]) == 2
+    assert run(["dropped", str(tmp_path / "out"), "--why", "licence"]) == 0
+    assert "licence not asked for (unknown 40, " in capsys.readouterr().out
+
+
+def test_settings_that_name_no_licence_are_written_as_before():
+    assert "licenses" not in BuildSettings().to_json()
+    assert BuildSettings.from_json(BuildSettings(licenses=["MIT"]).to_json()).licenses == ["MIT"]
