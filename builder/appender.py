@@ -294,7 +294,9 @@ class _Append:
             **({"cells": cells.to_json()} if cells else {}),
         )
         more = loss_sections(counts_of(grown), dropped, clusters.why)
-        write_report(self._next, grown, infos, agreement, clusters.centroids, kmeans, more)
+        write_report(
+            self._next, grown, infos, agreement, clusters.centroids, kmeans, more, clusters.why
+        )
 
     def _join_heldout(self) -> None:
         """Put the documents that were held out before in front of the new ones."""

@@ -25,7 +25,7 @@ from climbstream.builder.corpus.read_report import BadFile, check_losses
 from climbstream.builder.corpus.sources import Source, survey
 from climbstream.builder.report.cells import by_topic
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
-from climbstream.builder.report.losses import counts_of, loss_sections
+from climbstream.builder.report.losses import counts_of, loss_sections, near_copies
 from climbstream.builder.report.report import write_report
 from climbstream.builder.selection.annotate import look_at, tell_languages
 from climbstream.builder.selection.by_license import NoLicenseError
@@ -284,6 +284,11 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
         conservation=(report.stage(), *selection.stages),
         parts=len(partitions),
     )
-    extra = loss_sections(counts_of(manifest), sample_dropped(selection), clusters.why)
-    write_report(out, manifest, infos, agreement, clusters.centroids, kmeans, extra)
+    extra = loss_sections(
+        counts_of(manifest),
+        sample_dropped(selection),
+        clusters.why,
+        near_copies(out, partitions),
+    )
+    write_report(out, manifest, infos, agreement, clusters.centroids, kmeans, extra, clusters.why)
     replace(manifest, files=hash_files(out, range(len(partitions)))).save(out)

@@ -81,7 +81,9 @@ def test_packages_lie_in_the_folders_at_the_top():
 
 def test_packages_are_typed():
     assert all((ROOT / folder / "py.typed").exists() for folder in FOLDERS)
-    assert PROJECT["tool"]["setuptools"]["package-data"] == {"*": ["py.typed", "*.html"]}
+    assert PROJECT["tool"]["setuptools"]["package-data"] == {
+        "*": ["py.typed", "*.html", "*.css", "*.js"]
+    }
 
 
 def test_links_for_type_checkers_lead_to_the_folders():

@@ -10,8 +10,6 @@ from climbstream.loader.formats.clusters import ClusterInfo
 
 _SHOWN = 4
 """Documents of a topic that are shown, of different cells."""
-_ROWS = 100
-"""Topics, by language, that are shown at once; the rest unfolds."""
 
 
 def by_topic(cells: Sequence[ClusterInfo]) -> list[ClusterInfo]:
@@ -76,15 +74,11 @@ def cell_sections(clusters: Sequence[ClusterInfo]) -> list[str]:
     ]
     numbers = range(len(heads), len(heads) + len(tiers))
     head = tuple(heads) + tuple(tiers)
-    tables = [table(head, rows[:_ROWS], numbers)]
-    if rest := rows[_ROWS:]:
-        unfolded = table(head, rest, numbers)
-        tables.append(f"<details><summary>{len(rest):,} more</summary>{unfolded}</details>")
     note = (
         "Tokens of each cell. A cell is a part of a topic, by quality and by language if there are "
-        f"several; {tiers[-1]} is the best. Hover to read names, documents and scores."
+        f"several; {tiers[-1]} is the best. Point at one to read its name, documents and scores."
     )
-    return [section("Cells", paragraph(note), *tables)]
+    return [section("Cells", paragraph(note), table(head, rows, numbers))]
 
 
 def _tokens(cell: ClusterInfo | None) -> str:
@@ -92,4 +86,4 @@ def _tokens(cell: ClusterInfo | None) -> str:
         return ""
     scores = ", ".join(f"{name} {value:.1f}" for name, value in cell.quality.items())
     title = escape(f"{cell.name}: {cell.documents:,} documents, {scores}")
-    return f'<span title="{title}">{cell.tokens:,}</span>'
+    return f'<span data-tip="{title}" tabindex="0">{cell.tokens:,}</span>'

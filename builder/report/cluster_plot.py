@@ -1,10 +1,11 @@
 """A map of the micro-clusters in two dimensions, coloured by the cluster they are in.
 
 Places are the first two principal components of the centroids, half by value and half by rank, so
-that dense regions spread and neighbours stay near. A dot's area is its number of documents.
+that dense regions spread and neighbours stay near. A dot's area is its number of documents. What
+was pruned is a cross.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -18,16 +19,22 @@ _NAMED = 24
 """Clusters that have their name written on the map, the largest ones, where there is room."""
 
 
-def plot_clusters(centroids: NDArray[np.float32], clusters: Sequence[ClusterInfo]) -> str:
+def plot_clusters(
+    centroids: NDArray[np.float32],
+    clusters: Sequence[ClusterInfo],
+    pruned: Mapping[int, str] | None = None,
+) -> str:
     """Draw the micro-clusters of ``clusters``, rows of ``centroids``, as SVG; "" if few are known.
 
-    A cluster whose documents are not known by micro-cluster is left out.
+    A cluster whose documents are not known by micro-cluster is left out. Those that were
+    ``pruned``, with the reason, are crosses.
     """
     shown = [c for c in clusters if c.micro and len(c.micro) == len(c.micro_documents)]
     micro = np.array([m for c in shown for m in c.micro], np.int64)
     if len(micro) < 3:
         return ""
-    places = _places(centroids[micro])
+    crossed = [m for m in pruned or {} if 0 <= m < len(centroids)]
+    places = _places(centroids[np.concatenate([micro, np.array(crossed, np.int64)])])
     documents = np.array([n for c in shown for n in c.micro_documents], np.float64)
     radii = 1.5 + 24 * np.sqrt(documents / documents.max()) * min(1, (60 / len(micro)) ** 0.25)
     dots, names = [], []
@@ -42,17 +49,24 @@ def plot_clusters(centroids: NDArray[np.float32], clusters: Sequence[ClusterInfo
             for (x, y), r in zip(places[begin:end], radii[begin:end], strict=True)
         )
         dots.append(
-            f'<g fill="hsl({hue:.0f} 65% 50%)" fill-opacity=".62"><title>{title}</title>'
-            f"{circles}</g>"
+            f'<g fill="hsl({hue:.0f} 65% 50%)" fill-opacity=".62" data-tip="{title}" '
+            f'data-cluster="{escape(cluster.name)}">{circles}</g>'
         )
         if number < _NAMED:
             x, y = places[begin + int(np.argmax(documents[begin:end]))]
             word = escape(cluster.terms[0] if cluster.terms else "")
             names.append((x, y, f"{escape(cluster.name)} {word}"))
         begin = end
+    crosses = "".join(
+        f'<path d="M{x - 3:.1f} {y - 3:.1f}l6 6m0-6l-6 6" '
+        f'data-tip="pruned: {escape((pruned or {})[m])}"/>'
+        for m, (x, y) in zip(crossed, places[begin:], strict=True)
+    )
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" '
-        f'aria-label="Map of the micro-clusters">{"".join(dots)}{_written(names)}</svg>'
+        f'<div class="plot map"><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" '
+        f'aria-label="Map of the micro-clusters">'
+        f'<g stroke="var(--soft)" stroke-width="1.5">{crosses}</g>'
+        f"{''.join(dots)}{_written(names)}</svg></div>"
     )
 
 
@@ -77,11 +91,8 @@ def _written(names: Sequence[tuple[float, float, str]]) -> str:
     taken: list[tuple[float, float]] = []
     texts = []
     for x, y, text in names:
-        if any(abs(y - b) < 13 and abs(x - a) < 100 for a, b in taken):
+        if any(abs(y - b) < 15 and abs(x - a) < 130 for a, b in taken):
             continue
         taken.append((x, y))
-        texts.append(
-            f'<text x="{x + 5:.1f}" y="{y + 4:.1f}" style="fill:var(--ink);'
-            f'paint-order:stroke;stroke:var(--back);stroke-width:3px">{text}</text>'
-        )
+        texts.append(f'<text x="{x + 5:.1f}" y="{y + 4:.1f}">{text}</text>')
     return "".join(texts)

@@ -1,15 +1,29 @@
 """Losses in the report: what each language has left, and samples of what was left out."""
 
+import re
 from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 from html import escape
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
+
+from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.features.words import opening
 from climbstream.builder.settings import SCORES
 from climbstream.loader.core.html_page import paragraph, section, table
-from climbstream.loader.formats.manifest import Manifest
+from climbstream.loader.formats.catalogue import read_parquet
+from climbstream.loader.formats.manifest import DOCUMENTS, Manifest
 
+Document = dict[str, str]
+"""``id``, and how its ``text`` begins."""
 _SHOWN = 40
 """Languages and scripts that are listed, the largest first."""
+_PAIRS, _PAIR_LENGTH = 8, 500
+"""Near copies that are shown beside what they are like, and characters of each."""
 
 
 def counts_of(manifest: Manifest) -> dict[str, Any]:
@@ -18,9 +32,12 @@ def counts_of(manifest: Manifest) -> dict[str, Any]:
 
 
 def loss_sections(
-    counts: Mapping[str, Any], samples: Mapping[str, Sequence[Any]], why: Mapping[int, str]
+    counts: Mapping[str, Any],
+    samples: Mapping[str, Sequence[Any]],
+    why: Mapping[int, str],
+    pairs: Sequence[tuple[Document, Document]] = (),
 ) -> list[str]:
-    """Write the sections on languages, on what was dropped, and on micro-clusters pruned."""
+    """Write the sections on languages, what was dropped, near copies, and micro-clusters pruned."""
     sections = []
     if counts.get("language"):
         tables = [_kept(what, counts[what]) for what in ("language", "script")]
@@ -31,6 +48,10 @@ def loss_sections(
             "5 in advertisement means none. `climb dropped` lists them, and --keep-ids keeps some."
         )
         sections.append(section("Left out", paragraph(note), _samples(samples)))
+    if pairs:
+        note = "Each beside the document that stays in its place; words that differ are marked."
+        shown = "".join(f'<div class="sides">{_pair(*pair)}</div>' for pair in pairs)
+        sections.append(section("Near copies", paragraph(note), shown))
     if why:
         sections.append(section("Micro-clusters pruned", _pruned(why, samples)))
     return sections
@@ -52,6 +73,46 @@ def _kept(what: str, names: Mapping[str, Any]) -> str:
     return table(heads, rows, numbers=(1, 2, 3, 4))
 
 
+def near_copies(out: Path, partitions: Sequence[Partition]) -> list[tuple[Document, Document]]:
+    """Read some near copies and what each is like, by the catalogue in ``out``."""
+    ends = list(accumulate(len(partition) for partition in partitions))
+
+    def read(place: int) -> Document:
+        number = int(np.searchsorted(ends, place, side="right"))
+        row = place - (ends[number] - len(partitions[number]))
+        table = partitions[number].columns("id", "text").take([row])
+        text = pc.utf8_slice_codeunits(table["text"], 0, 2 * _PAIR_LENGTH)[0].as_py()
+        return {"id": table["id"][0].as_py(), "text": opening(text, _PAIR_LENGTH)}
+
+    pairs: list[tuple[Document, Document]] = []
+    for number, path in enumerate(sorted((out / DOCUMENTS).glob("part-*.parquet"))):
+        originals = read_parquet(path, ["copy_of"])["copy_of"]
+        for row in np.flatnonzero(np.array(originals.is_valid()))[: _PAIRS - len(pairs)].tolist():
+            first = ends[number] - len(partitions[number])
+            pairs.append((read(first + row), read(originals[row].as_py())))
+        if len(pairs) == _PAIRS:
+            break
+    return pairs
+
+
+def _pair(copy: Document, original: Document) -> str:
+    """Show two documents, with the words marked that only one has."""
+    words = [re.findall(r"\S+\s*", document["text"]) for document in (copy, original)]
+    matcher = SequenceMatcher(None, words[0], words[1], autojunk=False)
+    blocks = matcher.get_matching_blocks()
+    sides = []
+    for side, (document, own) in enumerate(zip((copy, original), words, strict=True)):
+        same = {block[side] + i for block in blocks for i in range(block.size)}
+        text = "".join(
+            escape(word) if i in same else f"<mark>{escape(word)}</mark>"
+            for i, word in enumerate(own)
+        )
+        sides.append(
+            f'<blockquote dir="auto"><b>{escape(document["id"])}</b><br>{text}</blockquote>'
+        )
+    return "".join(sides)
+
+
 def _samples(samples: Mapping[str, Sequence[Any]]) -> str:
     rows = [
         (escape(reason), *_sample(sample))
@@ -59,7 +120,7 @@ def _samples(samples: Mapping[str, Sequence[Any]]) -> str:
         for sample in some[:4]
     ]
     heads = ("reason", "document", "text", *SCORES)
-    return table(heads, rows, numbers=tuple(range(3, 3 + len(SCORES))))
+    return table(heads, rows, numbers=tuple(range(3, 3 + len(SCORES))), texts=(2,))
 
 
 def _sample(sample: Mapping[str, Any]) -> tuple[str, ...]:
@@ -73,4 +134,4 @@ def _pruned(why: Mapping[int, str], samples: Mapping[str, Sequence[Any]]) -> str
     for sample in samples.get("pruned cluster", ()):
         shown.setdefault(sample["micro"], f'<span dir="auto">{escape(sample["text"])}</span>')
     rows = [(f"{micro}", escape(reason), shown.get(micro, "")) for micro, reason in why.items()]
-    return table(("micro-cluster", "reason", "a document of it"), rows)
+    return table(("micro-cluster", "reason", "a document of it"), rows, texts=(1, 2))

@@ -20,8 +20,8 @@ from .cluster_plot import plot_clusters
 from .licenses import license_sections
 
 REPORT = "report.html"
-_SHOWN = 100
-"""Clusters that are shown at once; the rest unfolds."""
+_DRAWN = 300
+"""Clusters whose histograms are drawn: those of a thousand would be half of the page."""
 
 
 def write_report(
@@ -32,10 +32,12 @@ def write_report(
     centroids: NDArray[np.float32] | None = None,
     kmeans: Mapping[str, Any] | None = None,
     more: Sequence[str] = (),
+    pruned: Mapping[int, str] | None = None,
 ) -> None:
     """Write ``report.html`` into ``out``; with the ``centroids`` it has a map.
 
-    ``kmeans`` is what `Centroids.to_json` gave, and ``more`` are further sections.
+    ``kmeans`` is what `Centroids.to_json` gave, ``more`` are further sections, and ``pruned`` says
+    of each pruned micro-cluster why.
     """
     topics = by_topic(clusters)
     of_cells = f"{len(clusters):,} cells of " if len(topics) < len(clusters) else ""
@@ -49,38 +51,42 @@ def write_report(
             f"purity {agreement['purity']:.2f}."
         )
     sections = []
-    if centroids is not None and (plot := plot_clusters(centroids, topics)):
-        note = (
-            "A dot is a micro-cluster, as large as its documents, in the colour of its cluster; "
-            "what lies near is alike. Hover to read names."
-        )
-        if kmeans:
-            note += (
-                f" k-means found {kmeans['centroids']:,} micro-clusters, {kmeans['empty']:,} of "
-                f"them empty; a document of the sample is alike to its centroid by "
-                f"{kmeans['objective']:.3f} in the mean, the best of {len(kmeans['tried'])} starts."
-            )
-        sections.append(section("Map", paragraph(note), plot))
-    shown, rest = topics[:_SHOWN], topics[_SHOWN:]
-    tables = [cluster_table(shown, topics)]
-    if rest:
-        summary = f"<summary>{len(rest):,} smaller clusters</summary>"
-        tables.append(f"<details>{summary}{cluster_table(rest, topics)}</details>")
-    sections.append(section("Clusters", *tables))
+    if centroids is not None and (plot := plot_clusters(centroids, topics, pruned or {})):
+        sections.append(section("Map", paragraph(_map_note(kmeans, pruned)), plot))
+    sections.append(section("Clusters", cluster_table(topics)))
     sections += cell_sections(clusters)
     if any(cluster.spread for cluster in clusters):
         note = "Documents by score, from 0 at the left to 5 at the right, and near duplicates."
-        sections.append(section("Quality", paragraph(note), _quality(shown)))
+        if len(topics) > _DRAWN:
+            note += f" These are the first {_DRAWN} of {len(topics):,} clusters."
+        sections.append(section("Quality", paragraph(note), _quality(topics[:_DRAWN])))
     sections += license_sections(manifest)
     sections += more
     sections.append(section("Stages", _stages(manifest)))
     write_bytes(out / REPORT, page("What the shards hold", lead, sections))
 
 
+def _map_note(kmeans: Mapping[str, Any] | None, pruned: Mapping[int, str] | None) -> str:
+    """Say how to read the map, and how good the micro-clusters are."""
+    note = (
+        "A dot is a micro-cluster, as large as its documents, in the colour of its cluster; what "
+        "lies near is alike. Point at a dot, or at a row of the next table, to see its cluster."
+    )
+    if pruned:
+        note += f" A cross is one of {len(pruned):,} that were pruned."
+    if kmeans:
+        note += (
+            f" k-means found {kmeans['centroids']:,} micro-clusters, {kmeans['empty']:,} of "
+            f"them empty; a document of the sample is alike to its centroid by "
+            f"{kmeans['objective']:.3f} in the mean, the best of {len(kmeans['tried'])} starts."
+        )
+    return note
+
+
 def _quality(clusters: Sequence[ClusterInfo]) -> str:
     """Draw the histogram of scores in each cluster, and say how much of the cluster repeats."""
     scores = list(clusters[0].spread)
-    rows = [
+    rows: list[tuple[str | tuple[str, str], ...]] = [
         (
             f"<code>{escape(c.name)}</code>",
             escape(", ".join(c.terms[:3])),
@@ -91,17 +97,20 @@ def _quality(clusters: Sequence[ClusterInfo]) -> str:
         for c in clusters
     ]
     heads = ("cluster", "words", *scores, "near duplicates", "effective tokens")
-    return table(heads, rows, numbers=(2 + len(scores), 3 + len(scores)))
+    numbers = (2 + len(scores), 3 + len(scores))
+    return table(heads, rows, numbers=numbers, clusters=[c.name for c in clusters])
 
 
-def _histogram(counts: Sequence[int]) -> str:
-    """Draw counts as columns, the largest as high as a line of text."""
+def _histogram(counts: Sequence[int]) -> tuple[str, str]:
+    """Draw counts as columns, the largest as high as a line of text; it sorts by its mean."""
     most = max(counts, default=0) or 1
-    columns = "".join(
-        f'<rect x="{9 * i}" y="{20 - 20 * n / most:.1f}" width="8" height="{20 * n / most:.1f}"/>'
-        for i, n in enumerate(counts)
+    heights = [round(20 * n / most) for n in counts]
+    path = "".join(f"M{9 * i} 20v-{high}h8v{high}z" for i, high in enumerate(heights) if high)
+    mean = sum((i + 0.5) * n for i, n in enumerate(counts)) / 2 / max(sum(counts), 1)
+    return (
+        f'data-v="{mean:.3f}"',
+        f'<svg viewBox="0 0 90 20" width="90"><path d="{path}" fill="var(--blue)"/></svg>',
     )
-    return f'<svg viewBox="0 0 90 20" width="90" height="20" fill="var(--blue)">{columns}</svg>'
 
 
 def _stages(manifest: Manifest) -> str:

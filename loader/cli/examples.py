@@ -45,6 +45,10 @@ EXAMPLES = {
         "climb fit runs.csv --target loss --out fit",
         "climb fit weights.csv scores.csv --target piqa=max --weights 'domain_*'",
     ),
+    "compare": (
+        "climb compare search/c03 search/piqa",
+        "climb compare run1 run2 run3 --out compare.html",
+    ),
     "train": (
         "climb train shards/web --tokens 10M --out run",
         "climb train shards/web --mixture search/c03/mixture.json --tokens 1e7 --out run",

@@ -96,6 +96,11 @@ COMMANDS = {
         "Find the best mixture from a table of finished runs.",
         "search",
     ),
+    "compare": _Home(
+        "climbstream.search.cli.compare:compare",
+        "Show searches, runs or shard directories side by side.",
+        "search",
+    ),
     "train": _Home(
         "climbstream.search.cli.search:train", "Train one model on a mixture.", "search"
     ),

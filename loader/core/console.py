@@ -1,5 +1,6 @@
 """Console: messages and progress on stderr, tables for stdout."""
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -98,6 +99,27 @@ def _number(value: float) -> str:
             scaled = value / (1e3 if letter == "k" else size)
             return f"{scaled:.3g}{letter}" if scaled < 100 else f"{scaled:.0f}{letter}"
     return f"{value:.0f}" if value == int(value) or value >= 100 else f"{value:.1f}"
+
+
+def decimals(sds: Sequence[float], values: Sequence[float]) -> int:
+    """Return the decimals that ``values`` with errors ``sds`` are worth: 3 or more below 100."""
+    least = 3 if max(map(abs, values), default=0) < 100 else 1
+    least_sd = min((sd for sd in sds if 0 < sd < math.inf), default=1.0)
+    return min(6, max(least, math.ceil(-math.log10(least_sd))))
+
+
+def with_error(value: float, sd: float | None, digits: int) -> str:
+    """Write ``value ± sd`` as tables of results do.
+
+    >>> with_error(3.1149, 0.0031, 3), with_error(0.026, None, 3)
+    ('3.115 ± .003', '.026')
+    """
+    text = _plain(value, digits)
+    return text if sd is None or math.isinf(sd) else f"{text} ± {_plain(sd, digits)}"
+
+
+def _plain(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.{digits}f}"
 
 
 def text_table(heads: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> str:

@@ -1,53 +1,61 @@
-"""HTML page: the parts of a report that is one file without scripts and without network.
+"""The parts of an HTML report: one self-contained page that loads nothing, and runs its own script.
 
-Text from data goes through `escape`, so the functions return safe HTML.
+Everything that comes from data goes through `escape`; the functions give HTML that is safe. The
+page's policy lets a browser run the script below and nothing else. ``page.css`` is the design of
+all pages, the monitor's too; ``page.js`` sorts and searches tables, and shows what is pointed at.
 """
 
+import base64
+import hashlib
+import math
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
-_STYLE = """
-:root { --ink: #1b1f24; --soft: #606a76; --line: #d9dee4; --back: #fff; --card: #f6f7f9;
-  --blue: #2563a8; --orange: #c8641c; --green: #2e7d4f; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e7eaee; --soft: #9aa5b1; --line: #343b44;
-  --back: #14171b; --card: #1d2126; --blue: #6ea8e6; --orange: #f0975a; --green: #6cc492; } }
-* { box-sizing: border-box; }
-body { margin: 2rem auto; max-width: 78rem; padding: 0 1.2rem; background: var(--back);
-  color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.7rem; margin: 0 0 .3rem; } h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; }
-p.lead { color: var(--soft); margin: 0 0 1rem; max-width: 50rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .35rem .7rem .35rem 0; vertical-align: top;
-  border-bottom: 1px solid var(--line); }
-th { color: var(--soft); font-weight: 500; font-size: .85rem; white-space: nowrap; }
-td.n, th.n { text-align: right; white-space: nowrap; }
-.bar { display: inline-block; height: .7em; border-radius: 2px; background: var(--blue);
-  min-width: 1px; vertical-align: baseline; }
-td:has(.bar) { white-space: nowrap; }
-details { margin: .2rem 0; } summary { cursor: pointer; color: var(--soft); font-size: .85rem; }
-blockquote { margin: .4rem 0; padding: .4rem .7rem; background: var(--card); border-radius: 4px;
-  font: 12.5px/1.45 ui-monospace, monospace; overflow-wrap: anywhere; }
-svg { max-width: 100%; height: auto; } svg text { fill: var(--soft); font: 12px system-ui; }
-.claim { background: var(--card); border-left: 4px solid var(--green); padding: .7rem 1rem;
-  border-radius: 4px; } .claim.none { border-color: var(--orange); }
-code { font: .92em ui-monospace, monospace; }
-"""
+STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
+ROUNDS = 8
+"""Colours of rounds there are, ``r0`` to ``r7``; then they begin anew."""
+_HEADING = re.compile(r'<section id="([^"]+)"><h2>(.*?)</h2>')
+
+
+def script_hash(script: str) -> str:
+    """Name a script in a policy, so that it may run."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 def page(title: str, lead: str, sections: Sequence[str]) -> bytes:
-    """Join ``sections`` of HTML to a page."""
+    """Join ``sections`` of HTML to a page, with links to each.
+
+    Raises:
+        ValueError: Two sections have one heading.
+    """
+    headings = [heading for each in sections for heading in _HEADING.findall(each)]
+    names = [name for name, _ in headings]
+    if len(set(names)) < len(names):
+        raise ValueError(f"sections with one heading: {sorted(names)}")
+    links = "".join(f'<a href="#{name}">{heading}</a>' for name, heading in headings)
+    policy = (
+        f"default-src 'none'; script-src '{script_hash(SCRIPT)}'; style-src 'unsafe-inline'; "
+        "base-uri 'none'; form-action 'none'"
+    )
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style>"
-        f'<h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>{"".join(sections)}</html>\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style>"
+        f'<nav aria-label="Sections">{links}</nav>'
+        f'<h1>{escape(title)}</h1><p class="lead">{escape(lead)}</p>{"".join(sections)}'
+        f"<script>{SCRIPT}</script></html>\n"
     ).encode(errors="backslashreplace")
 
 
 def section(title: str, *parts: str) -> str:
     """Put ``parts`` of HTML under a heading."""
-    return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>"
+    name = re.sub(r"\W+", "-", title.lower()).strip("-")
+    return f'<section id="{name}"><h2>{escape(title)}</h2>{"".join(parts)}</section>'
 
 
 def paragraph(text: str) -> str:
@@ -56,22 +64,68 @@ def paragraph(text: str) -> str:
 
 
 def claim(text: str, *, holds: bool) -> str:
-    """Make a paragraph that stands out: the main result of the page."""
+    """Make the sentence that the page is about stand out."""
     return f'<p class="claim{"" if holds else " none"}">{escape(text)}</p>'
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """Make a table of cells that are HTML; the columns ``numbers`` are aligned to the right."""
+def warning(text: str) -> str:
+    """Make a paragraph that is to be seen."""
+    return f'<p class="warn">{escape(text)}</p>'
 
-    def cells(tag: str, values: Sequence[str]) -> str:
-        return "".join(
-            f"<{tag}{' class=n' if i in numbers else ''}>{value}</{tag}>"
-            for i, value in enumerate(values)
-        )
 
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    head = cells("th", [escape(h) for h in heads])
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+def subheading(title: str) -> str:
+    """Make a heading within a section."""
+    return f"<h3>{escape(title)}</h3>"
+
+
+def legend(entries: Sequence[tuple[str, str, bool]]) -> str:
+    """Explain colours: ``entries`` are (name, colour, whether its marks are hollow)."""
+    items = "".join(
+        f'<li><i style="--c:var(--{color})"{" class=hollow" if hollow else ""}></i>'
+        f"{escape(name)}</li>"
+        for name, color, hollow in entries
+    )
+    return f'<ul class="legend">{items}</ul>'
+
+
+def heat_cell(share: float, text: str) -> tuple[str, str]:
+    """Make a cell of a table as dark as ``share``, 0 to 1: what `table` takes for a cell."""
+    return f'class="n heat" style="--h:{0.75 * min(max(share, 0.0), 1.0):.2f}"', text
+
+
+def table(
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str | tuple[str, str]]],
+    numbers: Sequence[int] = (),
+    texts: Sequence[int] = (),
+    clusters: Sequence[str] = (),
+) -> str:
+    """Make a table of cells that are HTML; it can be sorted, and searched if it is long.
+
+    Args:
+        heads: Of the columns, plain text.
+        rows: Cells of HTML; or pairs of attributes and HTML.
+        numbers: Columns that are set to the right.
+        texts: Columns that are wide enough for sentences.
+        clusters: Of each row the cluster that a map shows; none if there is no map.
+    """
+
+    def kind(i: int) -> str:
+        return "class=n" if i in numbers else "class=t" if i in texts else ""
+
+    def cell(tag: str, value: str | tuple[str, str], i: int) -> str:
+        attributes, html = (kind(i), value) if isinstance(value, str) else value
+        return f"<{tag}{' ' if attributes else ''}{attributes}>{html}</{tag}>"
+
+    head = "".join(cell("th", escape(h), i) for i, h in enumerate(heads))
+    body = []
+    for number, row in enumerate(rows):
+        mark = f' data-cluster="{escape(clusters[number])}"' if clusters else ""
+        body.append(f"<tr{mark}>{''.join(cell('td', c, i) for i, c in enumerate(row))}</tr>")
+    return (
+        f'<div class="wide"><table class="data"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
 
 
 def bar(share: float, color: str = "blue") -> str:
@@ -79,60 +133,192 @@ def bar(share: float, color: str = "blue") -> str:
     return f'<span class="bar" style="width:{120 * share:.1f}px;background:var(--{color})"></span>'
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """Points of one kind."""
+
+    name: str
+    color: str
+    """A name of page.css: ``blue``, ``r3``."""
+    points: Sequence[tuple[float, float]]
+    sds: Sequence[float] = ()
+    """Of each point, how far its height may be wrong; none: not known."""
+    tips: Sequence[str] = ()
+    """Of each point, what is shown of it beside its height."""
+    hollow: bool = False
+
+
 def scatter_plot(
-    series: Sequence[tuple[str, str, Sequence[tuple[float, float]]]],
+    series: Sequence[Series],
     x_title: str,
     y_title: str,
     lines: Sequence[tuple[str, float]] = (),
+    *,
+    diagonal: bool = False,
 ) -> str:
-    """Draw points: ``series`` are (name, colour, points), ``lines`` are heights by name."""
-    width, height, left, low = 720, 300, 64, 42
-    points = [point for _, _, some in series for point in some]
+    """Draw points; ``lines`` are named heights, and a ``diagonal`` is where both axes agree."""
+    points = [point for some in series for point in some.points]
     if not points:
         return ""
-    xs = [x for x, _ in points]
-    ys = [y for _, y in points] + [y for _, y in lines]
-    x0, x1 = min(xs), max(max(xs), min(xs) + 1e-9)
-    pad = (max(ys) - min(ys) or 1e-9) * 0.08
-    y0, y1 = min(ys) - pad, max(ys) + pad
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        across = left + 12 + (x - x0) / (x1 - x0) * (width - left - 150)
-        return across, height - low - (y - y0) / (y1 - y0) * (height - low - 14)
-
-    marks = []
-    for i in range(5):
-        value = y0 + (y1 - y0) * i / 4
-        _, y = at(x0, value)
-        marks.append(
-            f'<line x1="{left}" x2="{width - 130}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--line)"/>'
-            f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.4g}</text>'
-        )
-    for value in (x0, x1):
-        x, _ = at(value, y0)
-        marks.append(f'<text x="{x:.1f}" y="{height - 26}" text-anchor="middle">{value:.4g}</text>')
+    axes = _Axes(points, [y for _, y in lines])
+    marks = axes.marks(x_title)
+    if diagonal:
+        low, high = max(axes.x0, axes.y0), min(axes.x1, axes.y1)
+        if low < high:
+            marks.append(axes.line((low, low), (high, high), "stroke-dasharray='2 4'"))
     for name, value in lines:
-        _, y = at(x0, value)
+        marks.append(axes.line((axes.x0, value), (axes.x1, value), "stroke-dasharray='5 4'"))
         marks.append(
-            f'<line x1="{left}" x2="{width - 130}" y1="{y:.1f}" y2="{y:.1f}" '
-            f'stroke="var(--soft)" stroke-dasharray="5 4"/>'
-            f'<text x="{width - 124}" y="{y + 4:.1f}">{escape(name)}</text>'
+            f'<text x="{_WIDTH - _RIGHT + 6}" y="{axes.at(axes.x0, value)[1] + 4:.1f}">'
+            f"{escape(name)}</text>"
         )
-    for i, (name, color, some) in enumerate(series):
-        for x, y in some:
-            cx, cy = at(x, y)
-            marks.append(
-                f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4" fill="var(--{color})" '
-                f'fill-opacity=".8"><title>{escape(name)}: {y:.5g}</title></circle>'
-            )
-        marks.append(
-            f'<circle cx="{left + 12 + 130 * i}" cy="{height - 8}" r="4" fill="var(--{color})"/>'
-            f'<text x="{left + 20 + 130 * i}" y="{height - 4}">{escape(name)}</text>'
-        )
+    marks += [_circles(axes, some) for some in series]
     return (
-        f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" '
+        f'<div><div class="plot"><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" '
         f'aria-label="{escape(y_title)}">{"".join(marks)}'
-        f'<text x="{left}" y="10">{escape(y_title)}</text>'
-        f'<text x="{width - 100}" y="{height - 26}">{escape(x_title)}</text>'
-        "</svg>"
+        f'<text x="4" y="13">{escape(y_title)}</text></svg></div>'
+        + legend([(some.name, some.color, some.hollow) for some in series])
+        + "</div>"
+    )
+
+
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _LOW = 760, 320, 64, 120, 26, 40
+
+
+class _Axes:
+    """Where values lie on a drawing."""
+
+    def __init__(self, points: Sequence[tuple[float, float]], heights: Sequence[float]) -> None:
+        xs, ys = [x for x, _ in points], [*(y for _, y in points), *heights]
+        self.x0, self.x1 = min(xs), max(max(xs), min(xs) + 1e-9)
+        pad = (max(ys) - min(ys) or 1e-9) * 0.08
+        self.y0, self.y1 = min(ys) - pad, max(ys) + pad
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Return the place of a point."""
+        across = (x - self.x0) / (self.x1 - self.x0) * (_WIDTH - _LEFT - _RIGHT - 24)
+        up = (y - self.y0) / (self.y1 - self.y0) * (_HEIGHT - _LOW - _TOP)
+        return _LEFT + 12 + across, _HEIGHT - _LOW - up
+
+    def line(self, begin: tuple[float, float], end: tuple[float, float], style: str) -> str:
+        """Draw a line between two points."""
+        (x1, y1), (x2, y2) = self.at(*begin), self.at(*end)
+        return (
+            f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
+            f'stroke="var(--soft)" {style}/>'
+        )
+
+    def marks(self, x_title: str) -> list[str]:
+        """Draw the scales."""
+        marks = []
+        for value in _ticks(self.y0, self.y1):
+            _, y = self.at(self.x0, value)
+            marks.append(
+                f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" '
+                f'stroke="var(--line)"/>'
+                f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.6g}</text>'
+            )
+        for value in _ticks(self.x0, self.x1):
+            x, _ = self.at(value, self.y0)
+            marks.append(
+                f'<text x="{x:.1f}" y="{_HEIGHT - _LOW + 18}" text-anchor="middle">'
+                f"{value:.6g}</text>"
+            )
+        middle = (_LEFT + _WIDTH - _RIGHT) / 2
+        marks.append(
+            f'<text x="{middle}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(x_title)}</text>'
+        )
+        return marks
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return some round numbers from ``low`` to ``high``.
+
+    >>> _ticks(0.93, 2.2)
+    [1.0, 1.5, 2.0]
+    """
+    rough = (high - low) / 4
+    size = 10.0 ** math.floor(math.log10(rough))
+    step = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough)
+    first = math.ceil(low / step)
+    return [round(step * i, 12) for i in range(first, math.floor(high / step) + 1)]
+
+
+def _circles(axes: _Axes, series: Series) -> str:
+    """Draw the points of one kind, with the bars of their errors."""
+    color, marks = f"var(--{series.color})", []
+    for number, (x, y) in enumerate(series.points):
+        cx, cy = axes.at(x, y)
+        if number < len(series.sds) and math.isfinite(sd := series.sds[number]) and sd > 0:
+            (_, top), (_, low) = axes.at(x, y + sd), axes.at(x, y - sd)
+            marks.append(f'<path d="M{cx:.1f} {top:.1f}V{low:.1f}" stroke="{color}"/>')
+        more = f"\n{series.tips[number]}" if number < len(series.tips) else ""
+        look = f'fill="none" stroke="{color}" stroke-width="2"'
+        if not series.hollow:
+            look = f'fill="{color}" fill-opacity=".8"'
+        tip = escape(f"{series.name}: {y:.5g}{more}")
+        marks.append(f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4" {look} data-tip="{tip}"/>')
+    return f"<g>{''.join(marks)}</g>"
+
+
+def small_curve(
+    title: str, points: Sequence[tuple[float, float]], span: tuple[float, float], tip: str
+) -> str:
+    """Draw a small curve on heights ``span``, that others share; the ends of x are written."""
+    (x0, _), (x1, _) = points[0], points[-1]
+    low, high = span
+    places = " ".join(
+        f"{140 * (x - x0) / (x1 - x0 or 1):.1f},{52 - 48 * (y - low) / (high - low or 1):.1f}"
+        for x, y in points
+    )
+    return (
+        f'<figure data-tip="{escape(tip)}" tabindex="0"><figcaption>{escape(title)}</figcaption>'
+        f'<svg viewBox="0 0 140 56" width="140" role="img" aria-label="{escape(tip)}">'
+        f'<polyline points="{places}" fill="none" stroke="var(--blue)" stroke-width="2"/></svg>'
+        f"<figcaption><span>{x0:.0%}</span><span>{x1:.0%}</span></figcaption></figure>"
+    )
+
+
+def heat_map(
+    names: Sequence[str],
+    columns: Sequence[Sequence[float]],
+    groups: Sequence[tuple[str, int]],
+    label: str,
+) -> str:
+    """Draw ``columns`` of values 0 to 1, one value a name, in shades.
+
+    ``groups`` are (title, number of columns), in the order of the columns.
+    """
+    rows, count = len(names), len(columns)
+    size, left, top = max(3.0, min(14.0, 860 / max(count, 1))), 200, 24
+    high = 14
+    paths: dict[int, list[str]] = {}
+    for i, column in enumerate(columns):
+        for k, value in enumerate(column):
+            if level := round(10 * min(max(value, 0.0), 1.0)):
+                paths.setdefault(level, []).append(
+                    f"M{left + i * size:.1f} {top + k * high}h{size:.1f}v{high}h-{size:.1f}z"
+                )
+    marks = [
+        f'<path d="{"".join(some)}" fill="rgb(var(--heat) / {level / 10:.1f})"/>'
+        for level, some in sorted(paths.items())
+    ]
+    marks += [
+        f'<text x="{left - 6}" y="{top + k * high + 11}" text-anchor="end">{escape(name)}</text>'
+        for k, name in enumerate(names)
+    ]
+    begin = 0
+    for title, wide in groups:
+        x = left + begin * size
+        if 8 * len(title) > wide * size and (short := re.search(r"\d+$", title)):
+            title = short[0]
+        marks.append(
+            f'<path d="M{x:.1f} {top - 4}v{rows * high + 4}" stroke="var(--line)"/>'
+            f'<text x="{x + 3:.1f}" y="{top - 8}">{escape(title)}</text>'
+        )
+        begin += wide
+    width, height = left + count * size + 90, top + rows * high + 4
+    return (
+        f'<div class="plot"><svg viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" role="img" '
+        f'aria-label="{escape(label)}">{"".join(marks)}</svg></div>'
     )

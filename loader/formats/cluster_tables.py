@@ -50,22 +50,21 @@ def clusters_text(manifest: Manifest, clusters: Sequence[ClusterInfo]) -> str:
     return text_table(("cluster", "words", "documents", "tokens", "share", "quality"), rows, left=2)
 
 
-def cluster_table(
-    clusters: Sequence[ClusterInfo], among: Sequence[ClusterInfo] | None = None
-) -> str:
-    """Show what each cluster holds: words, size, quality, known domains if there are, samples.
+_SAMPLES = 600
+"""Documents that a page shows, so that it stays small with a thousand clusters."""
 
-    ``among`` are all clusters, whose tokens are the whole of which shares are; default: these.
-    """
-    among = clusters if among is None else among
-    total = sum(c.tokens for c in among) or 1
-    most = max((c.tokens for c in among), default=0) or 1
-    known_domains = ["known domains"] if any(c.labels for c in among) else []
-    rows = []
+
+def cluster_table(clusters: Sequence[ClusterInfo]) -> str:
+    """Show what each cluster holds: words, size, quality, known domains if there are, samples."""
+    total = sum(c.tokens for c in clusters) or 1
+    most = max((c.tokens for c in clusters), default=0) or 1
+    known_domains = ["known domains"] if any(c.labels for c in clusters) else []
+    each = max(1, _SAMPLES // max(len(clusters), 1))
+    rows: list[tuple[str | tuple[str, str], ...]] = []
     for c in clusters:
         samples = "".join(
             f"<blockquote><b>{escape(s['id'])}</b><br>{escape(s['text'])}</blockquote>"
-            for s in c.samples
+            for s in c.samples[:each]
         )
         documents = sum(c.labels.values()) or 1
         labels = ", ".join(
@@ -80,11 +79,20 @@ def cluster_table(
                 f"{words}<details><summary>samples</summary>{samples}</details>",
                 f"{c.documents:,}",
                 f"{c.tokens:,}",
-                f"{bar(c.tokens / most)}&nbsp;{c.tokens / total:.1%}",
+                (
+                    f'data-v="{c.tokens}"',
+                    f"{bar(c.tokens / most)}&nbsp;{c.tokens / total:.1%}",
+                ),
                 *(f"{value:.1f}" for value in c.quality.values()),
                 *([labels] if known_domains else []),
             )
         )
     scores = list(clusters[0].quality if clusters else ())
     heads = ("cluster", "words", "documents", "tokens", "share", *scores, *known_domains)
-    return table(heads, rows, numbers=(2, 3, *range(5, 5 + len(scores))))
+    return table(
+        heads,
+        rows,
+        numbers=(2, 3, *range(5, 5 + len(scores))),
+        texts=(1,),
+        clusters=[c.name for c in clusters],
+    )

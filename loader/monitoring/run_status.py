@@ -13,19 +13,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from climbstream.loader.audit.ledger import LEDGER
 from climbstream.loader.core.errors import ClimbError, InvalidDataError
 from climbstream.loader.core.files import open_regular
 from climbstream.loader.core.typed import parse_json
+from climbstream.loader.formats.outputs import TRAIN
 from climbstream.loader.weights.log import WeightsLog
 from climbstream.loader.weights.request import LOG, REQUEST, open_weights_log
 from climbstream.loader.weights.sources import read_request
 
 from .metrics import METRICS
+from .run_facts import RunFacts
 
 _MOST_READ = 1 << 24
 """Bytes of metrics that are read at first, from the end."""
 _POINTS = 500
 """Points of a curve."""
+_CLUSTER_POINTS, _CLUSTER_CURVES = 60, 24
+"""Points of the curve of a cluster, and clusters that have one: those with most weight."""
 _RECENT = 32
 """Lines of metrics that are recent."""
 _BY_CLUSTER = ("target", "served", "epochs", "used_up_at", "cluster_loss", "heldout_loss")
@@ -60,6 +65,9 @@ class RunStatus:
         self._before: deque[Mapping[str, Any]] = deque(maxlen=_RECENT)
         self._losses: dict[str, float] = {}
         self._heldout_losses: dict[str, float] = {}
+        self._loss_curves: dict[str, deque[tuple[int, float]]] = {}
+        self._facts = RunFacts()
+        self._facts_seen: tuple[tuple[int, ...], ...] = ()
         self._bad = 0
         self._curves: dict[str, deque[tuple[int, float]]] = {
             name: deque(maxlen=_POINTS) for name in ("loss", "tokens_per_second", "waiting")
@@ -85,6 +93,9 @@ class RunStatus:
         """
         with self._lock:
             self._read_metrics()
+            seen = self._stamp(LEDGER)[:1], self._stamp(TRAIN.plan)[:1]
+            if seen != self._facts_seen:
+                self._facts, self._facts_seen = RunFacts.read(self.run), seen
             return self._tell(self.log)
 
     def _tell(self, log: WeightsLog) -> dict[str, Any]:
@@ -99,6 +110,8 @@ class RunStatus:
             "served": metrics.get("served", {}),
             "epochs": metrics.get("epochs", {}),
             "used_up_at": metrics.get("used_up_at", {}),
+            "max_epochs": self._facts.max_epochs,
+            "words": self._facts.words,
             "loss": self._losses,
             "heldout_loss": self._heldout_losses,
         }
@@ -106,6 +119,7 @@ class RunStatus:
             "run": self.run.name,
             "step": step,
             "tokens": int(metrics.get("tokens", 0)),
+            "end_tokens": self._facts.tokens,
             "silent_seconds": self._silence(),
             "unreadable_lines": self._bad,
             "clusters": [
@@ -120,6 +134,11 @@ class RunStatus:
             ],
             "capped": list(last.capped),
             "curves": {name: list(curve) for name, curve in self._curves.items()},
+            "loss_curves": {
+                name: list(self._loss_curves[name])
+                for name in sorted(goal, key=lambda name: -goal[name])[:_CLUSTER_CURVES]
+                if name in self._loss_curves
+            },
             "records": [
                 {"v": r.v, "at_step": r.at_step, "kind": r.kind, "steps": r.steps, "why": r.why}
                 for r in log.records[: -_RECORDS - 1 : -1]
@@ -191,7 +210,7 @@ class RunStatus:
         before = self._last
         if before is not None and step <= before["step"]:
             # The job went back to a checkpoint: what came after it is not so any more.
-            for curve in self._curves.values():
+            for curve in (*self._curves.values(), *self._loss_curves.values()):
                 while curve and curve[-1][0] >= step:
                     curve.pop()
             before = None
@@ -208,6 +227,9 @@ class RunStatus:
                 self._curves["waiting"].append((step, min(1.0, waited / seconds)))
         self._losses |= line["cluster_loss"]  # a cluster may have had no row since
         self._heldout_losses |= line["heldout_loss"]  # measured at some steps only
+        for name, mean in line["cluster_loss"].items():
+            curve = self._loss_curves.setdefault(name, deque(maxlen=_CLUSTER_POINTS))
+            curve.append((step, mean))
         if before is not None:
             self._before.append({name: before[name] for name in ("tokens", "served", "target")})
         self._last = line

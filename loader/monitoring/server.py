@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from climbstream.loader.core.errors import ClimbError, InvalidDataError, UsageError
+from climbstream.loader.core.html_page import SCRIPT, STYLE
 from climbstream.loader.core.typed import parse_json
 from climbstream.loader.weights.request import read_clusters, with_named_weights, write_request
 from climbstream.loader.weights.update import WeightsUpdate
@@ -63,8 +64,9 @@ class MonitorServer(ThreadingHTTPServer):
 
     @cached_property
     def page(self) -> bytes:
-        """The page."""
-        return _PAGE.read_bytes()
+        """The page, in the design of all pages and with what their script does."""
+        html = _PAGE.read_text(encoding="utf-8")
+        return html.replace("/* page.css */", STYLE).replace("/* page.js */", SCRIPT).encode()
 
     @cached_property
     def policy(self) -> str:

@@ -10,7 +10,7 @@ import click
 from climbstream.loader import Mixture
 from climbstream.loader.cli.main import call
 from climbstream.loader.cli.options import COUNT, json_option, show
-from climbstream.loader.core.console import say, text_table
+from climbstream.loader.core.console import say, text_table, with_error
 from climbstream.loader.core.files import lock, write_bytes
 from climbstream.loader.core.html_page import page, section
 from climbstream.loader.formats.cluster_tables import cluster_table
@@ -164,12 +164,12 @@ def _write_report(
 
 
 def _summary(shards: Path, out: Path, target: str, answer: Answer, comparison: Comparison) -> str:
-    """Lay the result out for a terminal."""
-    rows = []
+    """Lay the result out for a terminal: the claim, the paired table, and where all of it lies."""
+    rows, digits = [], comparison.digits
     for name in comparison.scores:
-        gain = "" if name == FOUND else "{:+.4f} ± {:.4f}".format(*comparison.gain(FOUND, name))
-        rows.append((name, "{:.4f} ± {:.4f}".format(*comparison.mean(name)), gain))
-    heads = ("mixture", "bits per byte", f"gain of {FOUND}")
+        gain = "" if name == FOUND else with_error(*comparison.gain(FOUND, name), digits)
+        rows.append((name, with_error(*comparison.mean(name), digits), gain))
+    heads = ("mixture", comparison.unit, f"{FOUND} is better by")
     _, verdict = comparison.verdict(FOUND)
     places = (
         ("shards", shards),
@@ -179,10 +179,11 @@ def _summary(shards: Path, out: Path, target: str, answer: Answer, comparison: C
     )
     return "\n\n".join(
         (
-            mixture_text(shards, answer.mixture),
-            answer.reason,
-            f"Held-out text of {target}:\n{text_table(heads, rows)}",
             verdict,
+            f"Held-out text of {target}:\n{text_table(heads, rows)}",
+            *([f"warning: {comparison.warning}"] if comparison.warning else []),
+            f"The search: {answer.reason}",
+            mixture_text(shards, answer.mixture),
             text_table(("what", "where"), places, left=2),
         )
     )

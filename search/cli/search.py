@@ -23,7 +23,9 @@ from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.monitoring.metrics import TensorBoardWriter, Writer
 from climbstream.loader.weights.schedule import Schedule
 from climbstream.search.experiments.settings import SearchSettings
+from climbstream.search.optimizer.answer import Answer
 from climbstream.search.optimizer.constraints import Group
+from climbstream.search.optimizer.outcome import OUTCOME_HEADS, outcome_rows
 from climbstream.search.optimizer.presets import DOREMI, PRESETS
 from climbstream.search.training.model import SIZES
 from climbstream.search.training.settings import TrainSettings
@@ -44,7 +46,7 @@ _GROUPS = {
     "The search": "preset budget confirm final_tokens max_epochs seed out",
     "Limits of weights": "prior min_weight max_weight pin group",
     "Proxies": "proxy_tokens average base model seq_len batch_rows learning_rate",
-    "How it runs": "engine workers task_timeout tensorboard as_json",
+    "How it runs": "engine workers task_timeout dry_run tensorboard as_json",
 }
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 _tensorboard_option = click.option(
@@ -54,6 +56,13 @@ _tensorboard_option = click.option(
 
 def _writers(out: Path, tensorboard: bool) -> list[Writer]:
     return [TensorBoardWriter(out / "events")] if tensorboard else []
+
+
+_dry_run_option = click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say what it costs: models, tokens, FLOPs, time by a measured step, disk; write nothing.",
+)
 
 
 def _model_options(command: F) -> F:
@@ -143,6 +152,7 @@ def _model_options(command: F) -> F:
 )
 @click.option("--strict", is_flag=True, help="A target that stands in the shards is an error.")
 @click.option("--skip-check", is_flag=True, help="Do not look for the targets in the shards.")
+@_dry_run_option
 @task_timeout_option
 @_tensorboard_option
 @_model_options
@@ -169,6 +179,7 @@ def search(
     engine: str,
     strict: bool,
     skip_check: bool,
+    dry_run: bool,
     tensorboard: bool,
     seed: int,
     as_json: bool,
@@ -224,8 +235,12 @@ def search(
         importance=_numbers("--importance", importance),
         allowed=_numbers("--allow", allow),
     )
-    from climbstream.search.experiments.proxy_search import run_search  # noqa: PLC0415
+    from climbstream.search.experiments.proxy_search import dry_search, run_search  # noqa: PLC0415
 
+    if dry_run:
+        plan = dry_search(directory, targets, out, settings, workers=workers)
+        show(plan.to_json(), plan.text(out), as_json=as_json)
+        return
     answer = run_search(
         directory,
         targets,
@@ -237,7 +252,7 @@ def search(
         check=check,
     )
     text = (
-        f"{answer.reason}\n\n{mixture_text(directory, answer.mixture)}\n\n"
+        f"{answer.reason}\n\n{outcomes_text(answer)}{mixture_text(directory, answer.mixture)}\n\n"
         f"{out / 'mixture.json'} · report: {out / 'report.html'}"
     )
     show(answer.to_json(), text, as_json=as_json)
@@ -272,6 +287,7 @@ def search(
     help="A multiple of every number of processes that the run will have.",
 )
 @timeout_option("Give up ranks that have not come for so long.  [default: 600]")
+@_dry_run_option
 @_tensorboard_option
 @_model_options
 @json_option
@@ -285,6 +301,7 @@ def train(
     save_every: int,
     heldout_every: int,
     lanes: int,
+    dry_run: bool,
     tensorboard: bool,
     seed: int,
     as_json: bool,
@@ -305,6 +322,12 @@ def train(
         raise UsageError("--mixture and --schedule both say what to train on; give one")
     weights = Schedule.load(schedule) if schedule else Mixture.load(mixture) if mixture else None
     settings = _settings(tokens, lanes=lanes, **model)
+    if dry_run:
+        from climbstream.search.experiments.cost import plan_train  # noqa: PLC0415
+
+        plan = plan_train(directory, weights, settings)
+        show(plan.to_json(), plan.text(out), as_json=as_json)
+        return
     from climbstream.search.training.distributed import is_first  # noqa: PLC0415
     from climbstream.search.training.run import train_run  # noqa: PLC0415
 
@@ -380,6 +403,18 @@ def _doremi_text(
     table = text_table(("target", "doremi", "token shares"), rows)
     mixture = mixture_text(directory, Mixture.from_json(found["mixture"]))
     return f"{table}\n\n{mixture}\n\n{out / 'mixture.json'}"
+
+
+def outcomes_text(answer: Answer) -> str:
+    """Lay out the answer beside the token shares, target by target, for a terminal; "" of old ones.
+
+    A mixture is the best, or the best other one where the answer is the token shares.
+    """
+    if not answer.outcomes:
+        return ""
+    rows = outcome_rows(answer.outcomes)
+    notes = [f"warning: {warning}" for warning in answer.warnings]
+    return "\n".join([text_table(OUTCOME_HEADS, rows), *notes]) + "\n\n"
 
 
 def mixture_text(directory: Path, mixture: Mixture) -> str:

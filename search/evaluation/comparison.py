@@ -1,52 +1,77 @@
-"""Comparison: mean gain of one mixture over another, its standard error, and the verdict.
+"""Comparison: scores of several mixtures; mean gain, its standard error, and the verdict.
 
-Runs of one seed begin with the same weights. So mixtures are compared in pairs of one seed, which
-cancels part of the noise.
+Runs of one seed share the fresh weights, so mixtures are compared in pairs, which cancels part of
+the noise.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
+
+from climbstream.loader.core.console import decimals, with_error
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Scores of several mixtures on one target, bits per byte, lower is better."""
+    """Scores of several mixtures on one target, lower is better."""
 
     scores: dict[str, list[float]]
-    """Scores by name of mixture, one for each seed, in the same order of seeds."""
+    """By name of mixture: one score a seed, in the same order of seeds."""
+    unit: str = "bits a byte"
+    scored_on: str = ""
+    """What scores the target: ``7 documents, 21 kB of text``; or ""."""
+    item_sds: dict[tuple[str, str], float] = field(default_factory=dict)
+    """By two names: the sd of the gain of one over the other by the choice of items."""
+    warning: str = ""
+    """That too few items score it, and the remedy; or ""."""
 
     def mean(self, name: str) -> tuple[float, float]:
         """Mean score of a mixture and its standard error."""
         return mean_and_error(self.scores[name])
 
     def gain(self, name: str, over: str) -> tuple[float, float]:
-        """Mean paired gain of one mixture over another (positive: better), and its error."""
+        """Mean paired gain of one mixture over another, positive if better, and its error.
+
+        The error is that over seeds, and over items where it is known.
+        """
         pairs = zip(self.scores[over], self.scores[name], strict=True)
-        return mean_and_error([theirs - ours for theirs, ours in pairs])
+        gain, error = mean_and_error([theirs - ours for theirs, ours in pairs])
+        return gain, math.hypot(error, self.item_sds.get((name, over), 0.0))
 
     def verdict(self, name: str) -> tuple[bool, str]:
-        """Say in a sentence whether ``name`` beats all others by more than two standard errors."""
-        parts, holds = [], True
-        for other in self.scores:
-            if other == name:
-                continue
-            gain, error = self.gain(name, other)
-            holds &= gain > 2 * error
-            parts.append(f"{other} by {gain:+.4f} ± {error:.4f}")
+        """Whether ``name`` beats all others by more than two errors of the gain, in a sentence."""
+        others = [other for other in self.scores if other != name]
+        gains = {other: self.gain(name, other) for other in others}
+        holds = all(gain > 2 * error for gain, error in gains.values())
+        digits = self.digits
+        parts = [
+            f"{other} {with_error(*self.mean(other), digits)}, "
+            f"{'better' if gain >= 0 else 'worse'} by {with_error(abs(gain), error, digits)}"
+            for other, (gain, error) in gains.items()
+        ]
         seeds = len(self.scores[name])
-        text = f"bits per byte, mean gain and its standard error over {seeds} paired seeds"
-        if holds:
-            return True, f"The {name} mixture beats {' and '.join(parts)} ({text})."
-        return False, (
-            f"The {name} mixture does not beat every other by two standard errors: "
-            f"{', '.join(parts)} ({text}). Give the search a larger budget or larger proxies, "
-            "or take the simpler mixture."
+        text = (
+            f"{name} {with_error(*self.mean(name), digits)} {self.unit} against "
+            f"{'; against '.join(parts)}; in {seeds} seed{'s' if seeds != 1 else ''}"
         )
+        if self.scored_on:
+            text += f"; {self.scored_on} score it"
+        if holds:
+            return True, f"{text[0].upper()}{text[1:]}."
+        return False, (
+            f"No sure gain: {text}. Not every gain is twice its error. Give the search a larger "
+            "budget, larger proxies or more text to score, or take the simpler mixture."
+        )
+
+    @property
+    def digits(self) -> int:
+        """Decimals that the scores are worth."""
+        values = [score for scores in self.scores.values() for score in scores]
+        return decimals([self.mean(name)[1] for name in self.scores], values)
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard error; the error of a single value is unknown, so infinite."""
+    """Mean and standard error; the error of a single value is not known, so infinite."""
     error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
     return fmean(values), error

@@ -40,6 +40,8 @@ class ScoredText:
     """The token after each of ``inputs``, int64 ``[n, seq_len]``; -100 where none is scored."""
     bytes: int
     """UTF-8 bytes of the text."""
+    owners: torch.Tensor
+    """Number of the document or answer that each of ``targets`` is of, int64 ``[n, seq_len]``."""
 
     @classmethod
     def of(cls, texts: Sequence[str], tokenizer: Tokenizer, end: int | None, seq_len: int) -> Self:
@@ -47,17 +49,22 @@ class ScoredText:
         begin = 0 if end is None else end
         inputs: list[int] = []
         targets: list[int] = []
-        for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False):
+        owners: list[int] = []
+        encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        for number, encoding in enumerate(encodings):
             inputs += [begin, *encoding.ids]
             # The end token stands for no byte of the document.
             targets += [*encoding.ids, _IGNORED]
+            owners += [number] * (len(encoding.ids) + 1)
         missing = -len(inputs) % seq_len
         inputs += [begin] * missing
         targets += [_IGNORED] * missing
+        owners += [0] * missing
         return cls(
             torch.tensor(inputs).view(-1, seq_len),
             torch.tensor(targets).view(-1, seq_len),
             sum(len(text.encode()) for text in texts),
+            torch.tensor(owners).view(-1, seq_len),
         )
 
 
@@ -92,8 +99,19 @@ class ScoredAnswers:
                 targets.append(asked + [_IGNORED] * (seq_len - len(asked)))
                 owners.append(number)
         sizes = tuple(len(answer.encode()) for _, answer in pairs)
-        rows = ScoredText(torch.tensor(inputs), torch.tensor(targets), sum(sizes))
+        of_tokens = torch.tensor(owners).unsqueeze(1).expand(-1, seq_len)
+        rows = ScoredText(torch.tensor(inputs), torch.tensor(targets), sum(sizes), of_tokens)
         return cls(rows, torch.tensor(owners), sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a model scored on one half of a target; lower is better."""
+
+    total: float
+    """Bits per byte, or the part of questions with a wrong answer."""
+    costs: tuple[float, ...]
+    """Of each item: the bits of a document or a right answer; or 1 for a wrong answer, else 0."""
 
 
 def score(
@@ -108,9 +126,26 @@ def score(
 
     The score is in bits per byte, or the fraction of wrong answers if the target asks for that.
     """
+    return score_items(model, target, half, tokenizer, end, seq_len).total
+
+
+def score_items(
+    model: "PreTrainedModel",
+    target: Target,
+    half: Literal["validation", "test"],
+    tokenizer: Tokenizer,
+    end: int | None,
+    seq_len: int,
+) -> Score:
+    """Score ``model`` as `score` does; return what each item costs too."""
+    items = getattr(target, half)
     if target.measure == "error":
-        return error(model, getattr(target, half), tokenizer, end, seq_len)
-    return bits_per_byte(model, lay_out(target, half, tokenizer, end, seq_len))
+        wrong = errors(model, items, tokenizer, end, seq_len)
+        return Score(sum(wrong) / len(wrong), tuple(map(float, wrong)))
+    text = lay_out(target, half, tokenizer, end, seq_len)
+    of_rows, of_items = _nats(model, text, len(items))
+    total = float(of_rows.sum()) / math.log(2) / text.bytes
+    return Score(total, tuple((of_items / math.log(2)).tolist()))
 
 
 def lay_out(
@@ -130,48 +165,52 @@ def lay_out(
 
 def bits_per_byte(model: "PreTrainedModel", text: ScoredText) -> float:
     """Return the bits that ``model`` needs for a byte of ``text``; lower is better."""
-    return float(_nats(model, text).sum()) / math.log(2) / text.bytes
+    return float(_nats(model, text)[0].sum()) / math.log(2) / text.bytes
 
 
-def error(
+def errors(
     model: "PreTrainedModel",
     questions: Sequence[Question],
     tokenizer: Tokenizer,
     end: int | None,
     seq_len: int,
-) -> float:
-    """Return the fraction of ``questions`` that ``model`` answers wrong.
+) -> list[bool]:
+    """Return to which of ``questions`` ``model`` gives another answer than the right one.
 
     Its answer is the one with the fewest bits a byte; of equal ones the first.
     """
     pairs = [(q.query, q.answer(choice)) for q in questions for choice in range(len(q.choices))]
     answers = ScoredAnswers.of(pairs, tokenizer, end, seq_len)
     nats = torch.zeros(len(pairs), dtype=torch.float64)
-    nats.index_add_(0, answers.owners, _nats(model, answers.rows))
+    nats.index_add_(0, answers.owners, _nats(model, answers.rows)[0])
     costs = nats / torch.tensor(answers.sizes)
     ends = torch.tensor([0, *(len(q.choices) for q in questions)]).cumsum(0).tolist()
-    wrong = [
+    return [
         int(costs[first:last].argmin()) != question.gold
         for question, (first, last) in zip(questions, pairwise(ends), strict=True)
     ]
-    return sum(wrong) / len(wrong)
 
 
 @torch.no_grad()
-def _nats(model: "PreTrainedModel", text: ScoredText) -> torch.Tensor:
-    """Return the nats that ``model`` needs for each row of ``text``, float64 ``[n]``."""
-    found = []
+def _nats(
+    model: "PreTrainedModel", text: ScoredText, items: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the nats of each row, and of each of ``items``: float64 ``[n]`` and ``[items]``."""
+    of_rows, of_items = [], torch.zeros(items, dtype=torch.float64)
     rows = max(1, min(_ROWS, _LOGITS // (text.inputs.shape[1] * model.config.vocab_size)))
-    for inputs, targets in zip(text.inputs.split(rows), text.targets.split(rows), strict=True):
+    batches = (part.split(rows) for part in (text.inputs, text.targets, text.owners))
+    for inputs, targets, owners in zip(*batches, strict=True):
         logits = model(input_ids=inputs.to(model.device)).logits
         loss = cross_entropy(
             logits.flatten(0, 1),
             targets.to(model.device).flatten(),
             ignore_index=_IGNORED,
             reduction="none",
-        )
-        found.append(loss.view(targets.shape).sum(dim=1, dtype=torch.float64).cpu())
-    return torch.cat(found)
+        ).view(targets.shape)
+        of_rows.append(loss.sum(dim=1, dtype=torch.float64).cpu())
+        if items:
+            of_items.index_add_(0, owners.flatten(), loss.flatten().double().cpu())
+    return torch.cat(of_rows), of_items
 
 
 def _windows(

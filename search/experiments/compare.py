@@ -4,9 +4,12 @@ Scores are on the half of the target that the search has not seen.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import permutations
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.core.console import Progress
@@ -16,10 +19,12 @@ from climbstream.loader.core.files import append_line, lock, read_lines
 from climbstream.loader.core.typed import Finite, Whole, convert, located
 from climbstream.loader.formats.outputs import COMPARE
 from climbstream.search.evaluation.comparison import Comparison
-from climbstream.search.evaluation.targets import target_hashes
+from climbstream.search.evaluation.targets import load_target, target_hashes
+from climbstream.search.optimizer.items import TargetItems
 from climbstream.search.training.base_model import check_base
 from climbstream.search.training.settings import TrainSettings
 
+from .items import target_items
 from .proxy import PRELOAD, ProxyTask, run_proxy
 
 _RUNS = "runs.jsonl"
@@ -33,6 +38,8 @@ class _Run:
     mixture: str
     seed: Whole
     scores: dict[str, Finite]
+    costs: dict[str, list[Finite]] = field(default_factory=dict)
+    """By target, of each item; a run by an earlier version has none."""
 
 
 def compare(
@@ -75,37 +82,55 @@ def compare(
     ]
     with lock(out):
         COMPARE.begin(out, plan)
-        scores = _run_all(tasks, targets, out / _RUNS, workers)
+        runs = _run_all(tasks, targets, out / _RUNS, workers)
     return {
-        target: Comparison(
-            {name: [scores[name, seed][target] for seed in seeds] for name in mixtures}
+        target: _comparison(
+            target_items(load_target(directory, target), "test"),
+            target,
+            {name: [runs[name, seed] for seed in seeds] for name in mixtures},
         )
         for target in targets
     }
 
 
+def _comparison(items: TargetItems, target: str, runs: Mapping[str, Sequence[_Run]]) -> Comparison:
+    """Put the runs of each mixture side by side, on one target that ``items`` score."""
+    costs = {name: [run.costs.get(target, []) for run in of] for name, of in runs.items()}
+    complete = all(len(row) == len(items.sizes) for rows in costs.values() for row in rows)
+    pairs = permutations(runs, 2) if complete else ()
+    return Comparison(
+        {name: [run.scores[target] for run in of] for name, of in runs.items()},
+        items.unit,
+        items.text,
+        {(a, b): items.gain_sd(np.array(costs[a]), np.array(costs[b])) for a, b in pairs},
+        items.warning(target),
+    )
+
+
 def _run_all(
     tasks: Sequence[ProxyTask], targets: Sequence[str], log: Path, workers: int | None
-) -> dict[tuple[str, int], dict[str, float]]:
-    """Return scores by mixture and seed: those in ``log``, and those of runs that are still to do.
+) -> dict[tuple[str, int], _Run]:
+    """Return the runs by mixture and seed, those in ``log`` and those still to do.
 
     Raises:
         ClimbError: A run failed.
     """
-    scores = {(run.mixture, run.seed): run.scores for run in _read_runs(log, targets)}
-    rest = [task for task in tasks if (task.mixture.about["name"], task.seed) not in scores]
+    runs = {(run.mixture, run.seed): run for run in _read_runs(log, targets)}
+    rest = [task for task in tasks if (task.mixture.about["name"], task.seed) not in runs]
     with (
         LocalEngine(workers, gpus=True, preload=PRELOAD) as pool,
-        Progress("compare", len(tasks), "runs", len(scores)) as bar,
+        Progress("compare", len(tasks), "runs", len(runs)) as bar,
     ):
         for task, result in pool.run(run_proxy, rest):
             name = task.mixture.about["name"]
             if result.scores is None:
                 raise ClimbError(f"the run of {name} with seed {task.seed}: {result.why}")
-            scores[name, task.seed] = result.scores
-            append_line(log, {"mixture": name, "seed": task.seed, "scores": result.scores})
+            costs = {t: [round(cost, 4) for cost in of] for t, of in result.costs.items()}
+            run = _Run(name, task.seed, result.scores, costs)
+            append_line(log, asdict(run))
+            runs[name, task.seed] = run
             bar.add(1, name)
-    return scores
+    return runs
 
 
 def _read_runs(path: Path, targets: Sequence[str]) -> list[_Run]:

@@ -11,6 +11,7 @@ from climbstream.search.optimizer.answer import Answer
 from climbstream.search.optimizer.conclude import choose_mixture
 from climbstream.search.optimizer.constraints import WeightConstraints
 from climbstream.search.optimizer.observations import Observations
+from climbstream.search.optimizer.outcome import settle
 from climbstream.search.optimizer.presets import ALL, PRESETS
 from climbstream.search.optimizer.surrogate import Surrogate
 
@@ -51,7 +52,7 @@ def fit(
         pool = propose.candidates(preset.pool, priors, limits, preset.concentration, rng)
         row = find_best(forecast, pool, preset, limits, rng)
         found = Mixture.of(dict(zip(table.domains, row.tolist(), strict=True)))
-    return choose_mixture(known, prior, forecast, found)
+    return settle(choose_mixture(known, prior, forecast, found), prior, known)
 
 
 def mean_weights(table: RunTable) -> Mixture:

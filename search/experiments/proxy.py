@@ -1,7 +1,7 @@
 """Proxies: small models, trained on one mixture each and scored on the targets."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +10,7 @@ import torch
 from climbstream.loader import Mixture
 from climbstream.loader.core.errors import ClimbError, NoSpaceError, OpenFilesError
 from climbstream.loader.formats.directory import ShardDirectory
-from climbstream.search.evaluation.scoring import score
+from climbstream.search.evaluation.scoring import score_items
 from climbstream.search.evaluation.targets import load_target
 from climbstream.search.training.settings import TrainSettings
 from climbstream.search.training.trainer import train_model
@@ -41,6 +41,8 @@ class ProxyResult:
     scores: dict[str, float] | None
     """Scores by target; lower is better. See `scoring`."""
     why: str = ""
+    costs: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """By target, of each item: see `Score`."""
 
 
 def run_proxy(task: ProxyTask) -> ProxyResult:
@@ -54,14 +56,15 @@ def run_proxy(task: ProxyTask) -> ProxyResult:
     except ClimbError as error:
         return ProxyResult(None, str(error))
     tokenizer = shards.tokenizer()
-    scores = {}
+    scores, costs = {}, {}
     for spec in task.targets:
         target, model = load_target(task.directory, spec), trained.model.eval()
         end, seq_len = shards.manifest.eos_id, task.settings.seq_len
-        scores[spec] = score(model, target, task.half, tokenizer, end, seq_len)
+        scored = score_items(model, target, task.half, tokenizer, end, seq_len)
+        scores[spec], costs[spec] = scored.total, scored.costs
         if not math.isfinite(scores[spec]):
             return ProxyResult(None, f"the score on {spec} is not finite: {scores[spec]}")
-    return ProxyResult(scores)
+    return ProxyResult(scores, costs=costs)
 
 
 def hung_proxy(_: ProxyTask, error: ClimbError) -> ProxyResult:

@@ -8,8 +8,15 @@ from typing import Any
 from climbstream.loader import Mixture
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine, open_engine
+from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.core.errors import ClimbError, InvalidDataError
-from climbstream.loader.core.files import lock, read_json, write_bytes, write_json
+from climbstream.loader.core.files import (
+    append_line,
+    lock,
+    read_json,
+    write_bytes,
+    write_json,
+)
 from climbstream.loader.core.html_page import page
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import located
@@ -25,6 +32,8 @@ from climbstream.search.training.base_model import check_base
 from climbstream.search.training.settings import TrainSettings
 from climbstream.search.training.trainer import default_mixture
 
+from .cost import MEASURED_FROM, CostPlan, plan_search
+from .items import read_evidence
 from .proxy import PRELOAD, ProxyTask, hung_proxy, run_proxy
 from .report import search_sections, skills_text
 from .settings import SearchSettings
@@ -32,6 +41,8 @@ from .settings import SearchSettings
 logger = get_logger(__name__)
 
 _TRIALS = "trials.jsonl"
+_ITEMS = "items.jsonl"
+"""What each proxy scored on each item of the targets."""
 _RESULTS = ("mixture.json", "answer.json", "report.html")
 """Files that a search leaves at its end."""
 
@@ -54,7 +65,8 @@ def run_search(
     good the predictors were out of fold when it was proposed. ``check`` is called before a search
     that has not ended begins or continues; it stops the search by raising.
 
-    Leaves ``trials.jsonl``, ``answer.json``, ``mixture.json`` and ``report.html`` in ``out``.
+    Leaves ``trials.jsonl``, ``items.jsonl``, ``answer.json``, ``mixture.json`` and ``report.html``
+    in ``out``.
 
     Raises:
         UsageError: A target does not exist, or a setting cannot be.
@@ -75,9 +87,35 @@ def run_search(
         if check is not None:
             check()
         with open_engine(engine, workers, out / SEARCH.plan, gpus=True, preload=PRELOAD) as pool:
+            if settings.budget * task.proxy.steps >= MEASURED_FROM:
+                plan = plan_search(directory, targets, out, settings, pool)
+                logger.info(f"{plan.text(out)}\n")
             while mixtures := search.ask():
                 _run_round(search, task, mixtures, pool, writers)
         return _write_results(search, task)
+
+
+def dry_search(
+    directory: Path,
+    targets: Sequence[str],
+    out: Path,
+    settings: SearchSettings,
+    *,
+    workers: int | None = None,
+) -> CostPlan:
+    """Return what `run_search` would cost on this machine; refuse what it refuses; write nothing.
+
+    A step is measured. What is in ``out`` already counts as done.
+
+    Raises:
+        UsageError: A target does not exist, or a setting cannot be.
+    """
+    task = _SearchTask(directory, ShardDirectory(directory), tuple(targets), settings, out)
+    target_hashes(directory, targets)
+    check_base(settings.proxy.base, directory, settings.proxy.seq_len)
+    task.open_search(dry=True)
+    with LocalEngine(workers, gpus=True, preload=PRELOAD) as pool:
+        return plan_search(directory, targets, out, settings, pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +142,11 @@ class _SearchTask:
             "settings": self.settings.to_json(),
         }
 
-    def open_search(self) -> Search:
-        """Open the search on its log of trials; begin the log if there is none."""
+    def open_search(self, *, dry: bool = False) -> Search:
+        """Open the search on its log of trials, or begin it; ``dry`` has no log, reads no text."""
         settings, manifest = self.settings, self.shards.manifest
         features = {}
-        if (preset := PRESETS.get(settings.preset)) and preset.features:
+        if (preset := PRESETS.get(settings.preset)) and preset.features and not dry:
             features = ngram_losses(self.directory, self.targets, self.proxy.seq_len)
         return Search(
             manifest.names,
@@ -125,7 +163,7 @@ class _SearchTask:
             features=features,
             confirm=settings.confirm,
             seed=settings.seed,
-            log=self.out / _TRIALS,
+            log=None if dry else self.out / _TRIALS,
         )
 
     def proxy_task(self, mixture: Mixture) -> ProxyTask:
@@ -158,6 +196,15 @@ def _run_round(
     with Progress(stage, total, "proxies", done) as bar:
         for proxy, result in pool.run(run_proxy, proxies, hung_proxy):
             failed = result.scores is None
+            # First, so that no trial of the log lacks them.
+            append_line(
+                task.out / _ITEMS,
+                {
+                    "trial": proxy.mixture.about["trial"],
+                    "costs": {t: [round(c, 4) for c in of] for t, of in result.costs.items()},
+                },
+                sync=False,
+            )
             search.tell(proxy.mixture, ClimbError(result.why) if failed else result.scores)
             numbers = {
                 "step": len(search.log.trials),
@@ -180,10 +227,15 @@ def _write_results(search: Search, task: _SearchTask) -> Answer:
         raise InvalidDataError(
             f"none of {len(trials)} proxies could be trained; the first: {trials[0].why}"
         )
-    answer = replace(search.result(), spread=search.spread())
+    evidence = read_evidence(task.directory, task.targets, out / _ITEMS)
+    answer = replace(
+        search.result(evidence), spread=search.spread(), dependence=search.dependence()
+    )
     about = {"targets": list(task.targets), **manifest.found_on, "reason": answer.reason}
     Mixture(answer.mixture.weights, about).save(out / "mixture.json")
     write_json(out / "answer.json", answer.to_json())
+    for warning in answer.warnings:
+        logger.warning(warning)
     sections = search_sections(task.directory, answer, trials)
     names = ", ".join(task.targets)
     lead = f"{len(trials)} proxies of {task.proxy.tokens:,} tokens for {names}."

@@ -1,129 +1,222 @@
-"""Report of a search: the path of the search, its mixture, and how sure the gain is."""
+"""The parts of a search's report: what came out, the way there, and what that is worth."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from climbstream.loader.core.console import text_table
-from climbstream.loader.core.html_page import bar, claim, paragraph, scatter_plot, section, table
+from climbstream.loader.core.console import text_table, with_error
+from climbstream.loader.core.html_page import (
+    ROUNDS,
+    Series,
+    bar,
+    claim,
+    heat_cell,
+    heat_map,
+    paragraph,
+    scatter_plot,
+    section,
+    small_curve,
+    subheading,
+    table,
+    warning,
+)
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.search.evaluation.comparison import Comparison, mean_and_error
 from climbstream.search.optimizer.answer import BASE, Answer
+from climbstream.search.optimizer.outcome import OUTCOME_HEADS, outcome_rows
 from climbstream.search.optimizer.trials import Trial
 from climbstream.search.predictors.base import Skill, spearman
 
-_COLORS = ("blue", "orange", "green")
 _CHOICES = {
     BASE: "token shares",
     "measured": "best measured",
     "predicted": "best predicted",
 }
+_HEAT_ROWS = 40
+"""Clusters of the heat map: those that had the largest weights."""
+_TIP_CLUSTERS = 4
 
 
 def comparison_sections(comparison: Comparison, name: str) -> list[str]:
-    """Show the result and the table of a comparison; ``name`` is the mixture of the search."""
+    """Show the claim and the table of a comparison; ``name`` is the mixture that was found."""
     holds, text = comparison.verdict(name)
-    rows = []
+    rows, digits = [], comparison.digits
     for other, scores in comparison.scores.items():
-        mean, error = comparison.mean(other)
-        gain = "" if other == name else "{:+.4f} ± {:.4f}".format(*comparison.gain(name, other))
+        gain = "" if other == name else with_error(*comparison.gain(name, other), digits)
         rows.append(
             (
                 f"<b>{escape(other)}</b>",
-                f"{mean:.4f} ± {error:.4f}",
-                ", ".join(f"{score:.4f}" for score in scores),
+                with_error(*comparison.mean(other), digits),
+                ", ".join(f"{score:.{digits}f}" for score in scores),
                 gain,
             )
         )
-    heads = ("mixture", "bits per byte, mean ± standard error", "by seed", f"gain of {name}")
-    return [section("The result", claim(text, holds=holds), table(heads, rows, numbers=(1, 3)))]
+    heads = ("mixture", comparison.unit, "by seed", f"{name} is better by")
+    note = (
+        "± is a standard error: of a mixture over its seeds, of a difference over seeds and over "
+        "the items that score it, in pairs."
+    )
+    parts = [claim(text, holds=holds), table(heads, rows, numbers=(1, 3)), paragraph(note)]
+    if comparison.warning:
+        parts.append(warning(comparison.warning))
+    return [section("The result", *parts)]
 
 
 def search_sections(directory: Path, answer: Answer, trials: Sequence[Trial]) -> list[str]:
-    """Show the scores by round, the mixture, and how good the predictor was."""
+    """Show what was measured round by round, the mixture, and how good the predictor was."""
     shards = ShardDirectory(directory)
-    shares = shards.manifest.token_shares.weights
     words = {info.name: info.words for info in shards.clusters()}
-    return [
-        section("The search", paragraph(answer.reason), *_paths(answer, trials)),
-        *_confirmed(answer),
-        *_front(answer),
-        section("The mixture", _weights(shares, words, answer)),
-        section("The clusters", *_rounds(list(shares), answer, trials)),
-        section("The predictors", _skills(answer), _predicted(answer)),
-    ]
+    return _sections(shards.manifest.token_shares.weights, words, answer, trials)
 
 
 def table_sections(
     shares: Mapping[str, float], answer: Answer, trials: Sequence[Trial]
 ) -> list[str]:
-    """Show the results of a table of finished runs; the mixture is compared with ``shares``."""
+    """Show what a table of finished runs says; ``shares`` are what the mixture is compared with."""
+    return _sections(shares, {}, answer, trials)
+
+
+def _sections(
+    shares: Mapping[str, float], words: Mapping[str, str], answer: Answer, trials: Sequence[Trial]
+) -> list[str]:
+    story = _Story(dict(shares), dict(words), answer, list(trials))
     return [
-        section("The answer", paragraph(answer.reason), *_paths(answer, trials)),
+        section("The answer", *_outcome(answer)),
+        section("The mixture", _weights(shares, words, answer)),
+        section("The search", *_paths(story)),
+        section("Rounds", *_rounds(story)),
+        *_confirmed(answer),
         *_front(answer),
-        section("The mixture", _weights(shares, {}, answer)),
-        section("The clusters", *_rounds(list(shares), answer, trials)),
-        section("The predictors", _skills(answer), _predicted(answer)),
+        *_dependence(story),
+        section("The predictors", _skills(answer), *_predicted(story)),
     ]
 
 
-def _paths(answer: Answer, trials: Sequence[Trial]) -> list[str]:
-    """Draw one picture for each target: score by trial, a colour for each round."""
+@dataclass(frozen=True, slots=True)
+class _Story:
+    """A search and what it led to."""
+
+    shares: dict[str, float]
+    words: dict[str, str]
+    answer: Answer
+    trials: list[Trial]
+
+    @property
+    def targets(self) -> list[str]:
+        """Names of the targets."""
+        return list(self.answer.measured_best.scores)
+
+    @property
+    def scored(self) -> list[Trial]:
+        """Trials with scores, by round and number."""
+        scored = (trial for trial in self.trials if trial.scores is not None)
+        return sorted(scored, key=lambda trial: (trial.round, trial.number))
+
+    @property
+    def rounds(self) -> list[int]:
+        """Numbers of the rounds with trials."""
+        return sorted({trial.round for trial in self.trials})
+
+    def is_again(self, number: int) -> bool:
+        """Whether round ``number`` only ran the best ones again."""
+        return self.answer.confirmation is not None and number == self.rounds[-1]
+
+    def round_name(self, number: int) -> str:
+        """Name a round for people."""
+        return "run again" if self.is_again(number) else f"round {number}"
+
+    def named(self, cluster: str) -> str:
+        """Name a cluster with its first words."""
+        words = self.words.get(cluster, "").split(", ")
+        return f"{cluster} {', '.join(words[:2])}".strip()
+
+    def weights(self) -> NDArray[np.float64]:
+        """Return the weights of the scored trials: ``[n, K]``."""
+        return np.array([trial.mixture.array(list(self.shares)) for trial in self.scored])
+
+
+def _outcome(answer: Answer) -> list[str]:
+    """Lead with the sentence and the paired table."""
+    first, stop, rest = answer.reason.partition(". ")
+    parts = [claim(first + stop.strip(), holds=answer.choice != BASE)]
+    if answer.outcomes:
+        rows = [[escape(cell) for cell in row] for row in outcome_rows(answer.outcomes)]
+        parts.append(table(OUTCOME_HEADS, rows, numbers=(1, 2, 3)))
+    if rest:
+        parts.append(paragraph(rest))
+    return parts + [warning(text) for text in answer.warnings]
+
+
+def _paths(story: _Story) -> list[str]:
+    """One picture a target: score by trial, a colour a round."""
     pictures = []
-    for target in answer.measured_best.scores:
-        rounds = sorted({trial.round for trial in trials})
-        series = [
-            (
-                _round_name(number, answer, trials),
-                _COLORS[(number - 1) % len(_COLORS)],
-                [
-                    (float(trial.number), trial.scores[target])
-                    for trial in trials
-                    if trial.round == number and trial.scores is not None
-                ],
-            )
-            for number in rounds
-        ]
+    for target in story.targets:
+        series = []
+        for number in story.rounds:
+            trials = [t for t in story.scored if t.round == number]
+            if trials:
+                series.append(
+                    Series(
+                        name=story.round_name(number),
+                        color=f"r{(number - 1) % ROUNDS}",
+                        points=[(float(t.number), (t.scores or {})[target]) for t in trials],
+                        tips=[_tip(story, trial) for trial in trials],
+                        hollow=story.is_again(number),
+                    )
+                )
         lines = []
-        if answer.baseline is not None:
-            lines.append(("token shares", answer.baseline.scores[target]))
-        pictures.append(scatter_plot(series, "proxy", f"{target}, lower is better", lines))
-    if failed := [trial for trial in trials if trial.scores is None]:
+        if story.answer.baseline is not None:
+            lines.append(("token shares", story.answer.baseline.scores[target]))
+        unit = next((f", {o.unit}" for o in story.answer.outcomes if o.target == target), "")
+        pictures.append(scatter_plot(series, "proxy", f"{target}{unit.rstrip(', ')}", lines))
+    pictures = [f'<div class="plots">{"".join(pictures)}</div>']
+    if failed := [trial for trial in story.trials if trial.scores is None]:
         why = "; ".join(f"{trial.number}: {trial.why}" for trial in failed[:5])
         pictures.append(paragraph(f"{len(failed)} proxies failed: {why}"))
     return pictures
 
 
+def _tip(story: _Story, trial: Trial) -> str:
+    """Say what a trial was."""
+    largest = sorted(trial.mixture.weights.items(), key=lambda pair: -pair[1])[:_TIP_CLUSTERS]
+    listed = "\n".join(f"{weight:.0%} {story.named(name)}" for name, weight in largest)
+    return f"proxy {trial.number}\n{listed}"
+
+
 def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answer) -> str:
     """Weights of the clusters beside their shares of the tokens."""
     most = max(*shares.values(), *answer.mixture.weights.values())
-    rows = [
+    found = [(n, share, answer.mixture.weights.get(n, 0.0)) for n, share in shares.items()]
+    largest = sorted(found, key=lambda row: -row[2])
+    rows: list[list[str | tuple[str, str]]] = [
         [
             f"<code>{escape(name)}</code>",
             escape(words.get(name, "")),
-            f"{bar(share / most)}&nbsp;{share:.1%}",
-            f"{bar(weight / most, 'orange')}&nbsp;{weight:.1%}",
+            (f'data-v="{share}"', f"{bar(share / most)}&nbsp;{share:.1%}"),
+            (f'data-v="{weight}"', f"{bar(weight / most, 'orange')}&nbsp;{weight:.1%}"),
             f"{weight / share:.2f}x" if share else "",
         ]
-        for name, share in shares.items()
-        for weight in [answer.mixture.weights.get(name, 0.0)]
+        for name, share, weight in largest
     ]
     heads = ["cluster", "words", "token share", "weight", "ratio"]
     if not answer.spread:
-        return table(heads, rows, numbers=(4,))
-    for row, name in zip(rows, shares, strict=True):
+        return table(heads, rows, numbers=(4,), texts=(1,))
+    for row, (name, _, _) in zip(rows, largest, strict=True):
         row.append("{:.1%} to {:.1%}".format(*answer.spread[name]))
     lead = (
         "Had the proxies erred otherwise, the best would lie between the two weights of the last "
         "column in 8 of 10 cases; a cluster with a wide range matters little."
     )
-    return table([*heads, "best between"], rows, numbers=(4, 5)) + paragraph(lead)
+    parts = table([*heads, "best between"], rows, numbers=(4, 5), texts=(1,))
+    return parts + paragraph(lead)
 
 
 def _front(answer: Answer) -> list[str]:
-    """Show the mixtures that are best for some importance of the targets."""
+    """Show the mixtures that are best for one way or another to weigh the targets."""
     if not answer.front:
         return []
     targets = list(answer.measured_best.scores)
@@ -147,13 +240,13 @@ def _front(answer: Answer) -> list[str]:
 
 
 def skills_text(skills: Sequence[Skill]) -> str:
-    """Lay out for a terminal how good predictors are."""
+    """Lay out for a terminal what predictors are worth."""
     rows = [(s.target, s.predictor, f"{s.r2:.3f}", f"{s.spearman:.3f}", s.verdict) for s in skills]
     return text_table(("target", "predictor", "R²", "rank", "out of fold"), rows, left=2)
 
 
 def _confirmed(answer: Answer) -> list[str]:
-    """Show the scores of the mixtures that were run again, side by side."""
+    """Scores of what was run again, side by side."""
     if answer.confirmation is None:
         return []
     targets = list(answer.measured_best.scores)
@@ -172,7 +265,10 @@ def _confirmed(answer: Answer) -> list[str]:
     for target in targets:
         heads += [target, "against the token shares"]
     seeds = len(answer.confirmation.seeds)
-    lead = f"Runs with {seeds} new seeds, the same for all; mean ± standard error, in pairs."
+    lead = (
+        f"Runs with {seeds} new seeds, the same for all; mean ± standard error over the seeds, in "
+        "pairs. What the items leave open comes on top: the first table has it."
+    )
     return [
         section(
             "Run again", paragraph(lead), table(heads, rows, numbers=range(1, 1 + 2 * len(targets)))
@@ -180,48 +276,101 @@ def _confirmed(answer: Answer) -> list[str]:
     ]
 
 
-def _rounds(names: Sequence[str], answer: Answer, trials: Sequence[Trial]) -> list[str]:
-    """Show mean weights by round, and how scores vary with the weight of each cluster."""
-    scored = [trial for trial in trials if trial.scores is not None]
-    weights = np.array([trial.mixture.array(names) for trial in scored])
+def _rounds(story: _Story) -> list[str]:
+    """Weights over the rounds, and how the scores go with the weight of each cluster."""
+    scored, names = story.scored, list(story.shares)
+    if not scored:
+        return []
+    weights = story.weights()
     rounds = np.array([trial.round for trial in scored])
-    numbers = np.unique(rounds).tolist()
+    numbers = [number for number in story.rounds if (rounds == number).any()]
     means = [weights[rounds == number].mean(axis=0) for number in numbers]
-    targets = list(answer.measured_best.scores)
-    rows = []
+    most = max(float(np.max(means)), 1e-9)
+    rows: list[list[str | tuple[str, str]]] = []
     for k, name in enumerate(names):
         goes = [
             spearman(weights[:, k], np.array([(t.scores or {})[target] for t in scored]))
-            for target in targets
+            for target in story.targets
         ]
         rows.append(
             [
                 f"<code>{escape(name)}</code>",
-                *(f"{mean[k]:.1%}" for mean in means),
+                escape(story.words.get(name, "")),
+                *(heat_cell(mean[k] / most, f"{mean[k]:.1%}") for mean in means),
                 *(f"{value:+.2f}" for value in goes),
             ]
         )
-    heads = ["cluster", *(_round_name(n, answer, trials) for n in numbers)]
-    heads += [f"goes with {target}" for target in targets]
+    heads = ["cluster", "words", *map(story.round_name, numbers)]
+    heads += [f"goes with {target}" for target in story.targets]
     lead = (
-        "Mean weight of each cluster in the proxies of a round; and the rank correlation of its "
-        "weight with the score: below 0, more of it comes with better scores."
+        "Each column of the picture is a proxy, each row a cluster; the darker, the more weight. "
+        "The table has the mean weight of each cluster in a round, and the rank correlation of its "
+        "weight with the score: below 0, more of it comes with lower scores."
     )
-    return [paragraph(lead), table(heads, rows, numbers=range(1, len(heads)))]
-
-
-def _round_name(number: int, answer: Answer, trials: Sequence[Trial]) -> str:
-    last = answer.confirmation is not None and number == max(trial.round for trial in trials)
-    return "run again" if last else f"round {number}"
-
-
-def _predicted(answer: Answer) -> str:
-    """Plot the score of each proxy against its prediction from the other proxies."""
-    return scatter_plot(
-        [("proxy", "blue", answer.out_of_fold)],
-        "predicted",
-        "measured, sd, by what the other proxies predict of it",
+    shown = np.sort(np.argsort(-weights.max(axis=0), kind="stable")[:_HEAT_ROWS])
+    picture = heat_map(
+        [story.named(names[k]) for k in shown.tolist()],
+        (weights[:, shown] / max(float(weights.max()), 1e-9)).tolist(),
+        [(story.round_name(n), int((rounds == n).sum())) for n in numbers],
+        "Weights of the clusters in each proxy, over the rounds",
     )
+    right = range(2, len(heads))
+    return [paragraph(lead), picture, table(heads, rows, numbers=right, texts=(1,))]
+
+
+def _dependence(story: _Story) -> list[str]:
+    """Show what is predicted of each target for other weights of each cluster."""
+    parts = []
+    for target, curves in story.answer.dependence.items():
+        scores = [score for points in curves.values() for _, score in points]
+        if not scores:
+            continue
+        span = (min(scores), max(scores))
+        figures = [
+            small_curve(
+                story.named(name),
+                points,
+                span,
+                f"{story.named(name)}: {target} is {points[0][1]:.5g} without it and "
+                f"{points[-1][1]:.5g} at {points[-1][0]:.0%}",
+            )
+            for name, points in curves.items()
+        ]
+        heading = subheading(f"{target}, {span[0]:.5g} at the bottom to {span[1]:.5g} at the top")
+        parts.append(f'{heading}<div class="grid">{"".join(figures)}</div>')
+    if not parts:
+        return []
+    lead = (
+        "Predicted score by the weight of one cluster, from 0 to the largest that was tried; the "
+        "others keep their ratio (partial dependence, the mean over measured mixtures). All "
+        "curves of a target share one scale; a flat one matters little."
+    )
+    return [section("What each weight does", paragraph(lead), *parts)]
+
+
+def _predicted(story: _Story) -> list[str]:
+    """What was predicted of each proxy from the others, against what it scored."""
+    answer, pairs = story.answer, story.answer.out_of_fold
+    searched = [t for t in story.scored if not story.is_again(t.round)]
+    scale, shift, unit = 1.0, 0.0, "sd"
+    if len(story.targets) == 1 and len(searched) == len(pairs):
+        (target,) = story.targets
+        scores = np.array([(t.scores or {})[target] for t in searched])
+        # Scores are standardised so; a sign tells whether more is better.
+        away = np.array([measured for _, measured in pairs])
+        scale = float(scores.std()) * (1.0 if away @ (scores - scores.mean()) >= 0 else -1.0)
+        shift, unit = float(scores.mean()), answer.outcomes[0].unit if answer.outcomes else target
+    points = [(shift + scale * x, shift + scale * y) for x, y in pairs]
+    sds = [] if answer.noise is None else [abs(scale) * answer.noise] * len(points)
+    tips = [f"predicted {x:.5g}" for x, _ in points]
+    series = Series(name="proxy", color="blue", points=points, sds=sds, tips=tips)
+    picture = scatter_plot([series], f"predicted, {unit}", f"measured, {unit}", diagonal=True)
+    if not picture:
+        return []
+    note = "Each proxy by what the other proxies predict of it; on the dotted line both agree."
+    if sds:
+        note += " A bar is the noise of a single run, one sd to either side."
+    return [paragraph(note), picture]
 
 
 def _skills(answer: Answer) -> str:

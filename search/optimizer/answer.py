@@ -53,6 +53,33 @@ class Confirmation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Scores of the best mixture and of the token shares on one target, in its own unit."""
+
+    target: str
+    unit: str
+    """As it follows a number: ``bits a byte``; "" if the search does not know it."""
+    best: float | None
+    """Of the answer; of the best other mixture, where the answer is the token shares; or None."""
+    best_sd: float | None
+    """Its standard error over runs; None if unknown, as in all that follows."""
+    baseline: float | None
+    baseline_sd: float | None
+    gain: float | None
+    """How much better the best is, negative if worse."""
+    gain_sd: float | None
+    """Uncertainty of ``gain`` by runs and by items."""
+    item_sd: float | None
+    """What of it is by the items: other documents or questions would give another gain."""
+    seeds: int
+    """Seeds in which both were run side by side; 0 if they were not."""
+    items: int | None
+    """Documents or questions that score the target."""
+    scored_on: str
+    """How many there are and how much text: ``7 documents, 21 kB of text``; or ""."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """The mixture that a search chose, and how sure its gain is."""
 
@@ -61,6 +88,7 @@ class Answer:
     choice: str
     """``measured``, ``predicted``, or ``baseline``: nothing surely beats the token shares."""
     reason: str
+    """What came out, in a sentence in the target's unit, and the interval of the gain."""
     measured_best: Pick
     predicted_best: Pick | None
     """The predicted best; None if predictions are no better than the mean of all scores."""
@@ -86,6 +114,12 @@ class Answer:
     spread: dict[str, tuple[float, float]] = field(default_factory=dict)
     """For each cluster, the weights between which the best mixture lies (`Search.spread`); or
     empty."""
+    outcomes: list[Outcome] = field(default_factory=list)
+    """By target, in its own unit; what ``reason`` says."""
+    dependence: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
+    """By target and cluster: weights, and what is predicted with them (`Search.dependence`)."""
+    warnings: list[str] = field(default_factory=list)
+    """Targets that too few items score, and the remedy."""
 
     version = 1
 

@@ -42,7 +42,7 @@ def choose_mixture(
     shrinking the score towards the prediction from the other trials (`shrink`). The predicted best
     is taken if it is better than the corrected measured best. The mixture that is taken must beat
     the token shares by `MIN_GAIN_SDS` times the sd of its gain, after `bootstrap` has subtracted
-    the part of the gain that comes from choosing among thousands.
+    the part of the gain that comes from choosing among thousands. `settle` puts it into words.
 
     Args:
         known: The scored trials.
@@ -61,10 +61,8 @@ def choose_mixture(
     if predicted is not None and lead is not None and lead > 0 and evidence.doubt is not None:
         choice, pick = "predicted", predicted
     gain, gain_sd = evidence.gain(pick)
-    reason = _reason(evidence, pick, gain, gain_sd)
     if evidence.baseline and gain is not None and gain <= evidence.threshold * (gain_sd or 0.0):
         choice, pick = BASE, evidence.baseline
-        reason = f"no gain over the token-share mixture: {reason}"
     pairs = (
         []
         if forecast is None
@@ -73,7 +71,7 @@ def choose_mixture(
     return Answer(
         mixture=Mixture(pick.mixture.weights, {"choice": choice}),
         choice=choice,
-        reason=f"{reason[0].upper()}{reason[1:]}; {_lead_text(evidence, lead)}.",
+        reason="",
         measured_best=best,
         predicted_best=predicted,
         baseline=evidence.baseline,
@@ -205,47 +203,6 @@ def _candidates(evidence: _Evidence, best: Pick, predicted: Pick | None) -> list
     return candidates
 
 
-def _lead_text(evidence: _Evidence, lead: float | None) -> str:
-    """Say how the predicted best compares with the measured best."""
-    if lead is None:
-        return f"nothing can be predicted from {len(evidence.known.trials)} scored trials"
-    noise = "unknown" if evidence.noise is None else f"{evidence.noise:.2f} sd"
-    return (
-        f"the predicted best is {abs(lead):.2f} sd {'better' if lead > 0 else 'worse'} than "
-        f"what is left of the measured best when luck is allowed for, and noise is {noise}"
-    )
-
-
-def _reason(evidence: _Evidence, pick: Pick, gain: float | None, gain_sd: float | None) -> str:
-    """Say how ``pick`` compares with the token shares."""
-    baseline = evidence.baseline
-    name = f"trial {pick.trials[0]}" if pick.trials else "the predicted best"
-    if baseline is None:
-        return f"{name} has {_listed(pick)}, and the token-share mixture has no score"
-    if pick is baseline:
-        return f"of {len(evidence.measured)} mixtures none scored better ({_listed(pick)})"
-    compared = (
-        f"{name} ({_listed(pick)}) is {baseline.score - pick.score:.2f} sd better than the "
-        f"token-share mixture ({_listed(baseline)})"
-    )
-    if gain is None or gain_sd is None:
-        return f"{compared}, and how much of that is luck is unknown"
-    return f"{compared}; without luck {gain_text(evidence.known, gain, gain_sd)}"
-
-
-def gain_text(known: Observations, gain: float, sd: float) -> str:
-    """Describe a ``gain`` (in sd) with its intervals; for one target in its own units."""
-    (scale, unit) = (1.0, " sd")
-    if len(known.targets) == 1:
-        scale, unit = abs(float(known.scale[0])), f" {next(iter(known.targets))}"
-    intervals = [
-        f"between {scale * (gain - times * sd):.3g} and {scale * (gain + times * sd):.3g} with "
-        f"{level} % confidence"
-        for level, times in ((68, 1.0), (95, 1.96))
-    ]
-    return f"the gain is {scale * gain:.3g}{unit}, {' and '.join(intervals)}"
-
-
 def front_of(picks: Sequence[Pick], targets: Mapping[str, str]) -> list[Pick]:
     """Return those of ``picks`` that no other pick dominates over all targets.
 
@@ -304,8 +261,3 @@ def measured_pick(known: Observations, rows: NDArray[np.int64], noise: float | N
         scores=known.units(known.scores[rows].mean(axis=0)),
         trials=[known.trials[row].number for row in rows],
     )
-
-
-def _listed(pick: Pick) -> str:
-    """List the scores of ``pick``: ``arc 0.41, piqa 1.93``."""
-    return ", ".join(f"{name} {score:.5g}" for name, score in pick.scores.items())

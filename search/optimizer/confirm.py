@@ -8,7 +8,6 @@ seed are free of it. These differences are combined with the earlier results of 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 from typing import Self
 
 import numpy as np
@@ -17,11 +16,9 @@ from numpy.typing import NDArray
 from climbstream.loader.formats.mixture import Mixture
 
 from .answer import BASE, Answer, Candidate, Confirmation
-from .conclude import MIN_RAW_GAIN_SDS, gain_text, upper_confidence_sd
+from .conclude import MIN_RAW_GAIN_SDS, upper_confidence_sd
 from .observations import Observations
 from .trials import Trial
-
-_NAMES = {"measured": "the measured best", "predicted": "the predicted best"}
 
 
 def to_confirm(answer: Answer, base: Mixture) -> dict[str, Mixture]:
@@ -61,15 +58,11 @@ def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Obser
         and best.gain_sd is not None
         and best.gain > MIN_RAW_GAIN_SDS * best.gain_sd
     )
-    reason = _reason(runs, best, known)
-    if not sure:
-        reason = f"no gain over the token-share mixture is sure: {reason}"
     choice, mixture = (best.choice, best.mixture) if sure else (BASE, base)
     return replace(
         answer,
         mixture=Mixture(mixture.weights, {"choice": choice}),
         choice=choice,
-        reason=f"{reason[0].upper()}{reason[1:]}. Before that: {answer.reason}",
         gain=best.gain,
         gain_sd=best.gain_sd,
         candidates=candidates,
@@ -125,17 +118,27 @@ class _Runs:
 
         ``noise`` is the sd of single runs in the search, with ``repeats`` degrees of freedom.
         """
-        # Without the means of mixtures and of seeds, only noise is left.
-        rest = np.stack([*self.totals.values()])
-        rest = rest - rest.mean(axis=1, keepdims=True) - rest.mean(axis=0) + rest.mean()
-        freedom = (rest.shape[0] - 1) * (rest.shape[1] - 1)
-        squares = float((rest**2).sum())
-        sds = [upper_confidence_sd(math.sqrt(squares / freedom), freedom)] if freedom else []
-        if noise is not None:
-            # Not less than that of single runs, which comes from more repeats than a few pairs.
-            pooled = (squares + repeats * noise**2) / (freedom + repeats)
-            sds += [upper_confidence_sd(math.sqrt(pooled), freedom + repeats)]
-        return min(sds) * math.sqrt(2 / len(self.seeds)) if sds else None
+        return seed_error(np.stack([*self.totals.values()]), noise, repeats)
+
+
+def seed_error(scores: NDArray[np.float64], noise: float | None, repeats: int) -> float | None:
+    """Return the sd of a difference between means of rows of ``scores``, None if nothing is known.
+
+    Args:
+        scores: ``[mixtures, seeds]``, runs side by side.
+        noise: Sd of single runs in the search, in the unit of ``scores``.
+        repeats: Degrees of freedom of ``noise``.
+    """
+    # What is left without the means of mixtures and of seeds is noise.
+    rest = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0) + scores.mean()
+    freedom = (rest.shape[0] - 1) * (rest.shape[1] - 1)
+    squares = float((rest**2).sum())
+    sds = [upper_confidence_sd(math.sqrt(squares / freedom), freedom)] if freedom else []
+    if noise is not None:
+        # That of single runs is no less; a few pairs say less of it than all repeats together.
+        pooled = (squares + repeats * noise**2) / (freedom + repeats)
+        sds += [upper_confidence_sd(math.sqrt(pooled), freedom + repeats)]
+    return min(sds) * math.sqrt(2 / scores.shape[1]) if sds else None
 
 
 def _weigh(candidate: Candidate, gain: float, error: float | None) -> Candidate:
@@ -159,24 +162,4 @@ def _no_runs(trials: Sequence[Trial]) -> str:
     return (
         f"Nothing confirms that: of {len(trials)} runs for it {failed} failed, and no seed has "
         "scores of the token-share mixture and of every candidate that was run."
-    )
-
-
-def _reason(runs: _Runs, best: Candidate, known: Observations) -> str:
-    """Say how ``best`` compares with the token shares."""
-    by_target = ", ".join(
-        f"{target} {fmean(ours):.5g} against {fmean(theirs):.5g}"
-        for (target, ours), theirs in zip(
-            runs.scores[best.choice].items(), runs.scores[BASE].values(), strict=True
-        )
-    )
-    gain = runs.gain(best.choice)
-    if best.gain is None or best.gain_sd is None:
-        certain = "how sure that is is unknown"
-    else:
-        certain = f"with what the search knew {gain_text(known, best.gain, best.gain_sd)}"
-    return (
-        f"run again with {len(runs.seeds)} seeds, {_NAMES[best.choice]} is {abs(gain):.2f} sd "
-        f"{'better' if gain > 0 else 'worse'} than the token-share mixture ({by_target}); "
-        f"{certain}"
     )

@@ -28,7 +28,9 @@ from .answer import Answer
 from .conclude import choose_mixture
 from .confirm import confirm, to_confirm
 from .constraints import Group, WeightConstraints, by_name
+from .items import ItemEvidence
 from .observations import Observations
+from .outcome import settle
 from .presets import PRESETS
 from .surrogate import Surrogate
 from .trials import Trial, TrialLog, read_outcome
@@ -40,6 +42,8 @@ _STARTS = 2_000
 """Number of mixtures with which each search of a bootstrap begins."""
 _COPIES = 20
 """Number of searches of the bootstrap that tells how much of a gain is luck."""
+_CURVES, _CURVE_POINTS, _CURVE_ROWS = 24, 7, 40
+"""Clusters that `Search.dependence` tells of, weights of each, and mixtures in a mean."""
 
 
 class Search:
@@ -186,8 +190,11 @@ class Search:
         self.log.append(trial)
         return trial
 
-    def result(self) -> Answer:
-        """Choose a mixture by the trials so far: see `choose_mixture` and `confirm`.
+    def result(self, evidence: ItemEvidence | None = None) -> Answer:
+        """Choose a mixture by the trials so far: see `choose_mixture`, `confirm` and `settle`.
+
+        Args:
+            evidence: What trials scored on each item of the targets, if that is known.
 
         Raises:
             UsageError: No trial has scores yet.
@@ -200,7 +207,10 @@ class Search:
             )
         answer = self._conclude(known)
         again = self._repeated()
-        return confirm(answer, self._mixture(self._base), again, known) if again else answer
+        base = self._mixture(self._base)
+        if again:
+            answer = confirm(answer, base, again, known)
+        return settle(answer, base, known, again, evidence)
 
     def spread(self, draws: int = _COPIES) -> dict[str, tuple[float, float]]:
         """Say between which weights the best mixture lies: 10th and 90th percentile, by cluster.
@@ -215,6 +225,32 @@ class Search:
         low, high = np.percentile(self._bootstrap(forecast, draws).best, (10, 90), axis=0)
         pairs = zip(low.tolist(), high.tolist(), strict=True)
         return dict(zip(self.clusters, pairs, strict=True))
+
+    def dependence(self, most: int = _CURVES) -> dict[str, dict[str, list[tuple[float, float]]]]:
+        """Predict each target at several weights of each cluster, the others in their ratio.
+
+        The mean over measured mixtures in which that cluster alone is changed (partial dependence;
+        Friedman 2001): weight and score in the target's unit, by target and cluster, for the
+        ``most`` clusters whose weights differed most. Empty if nothing can be predicted.
+        """
+        forecast = self._forecast(self._evidence(self._searched()))
+        if forecast is None or not forecast.useful:
+            return {}
+        known = forecast.known
+        rows = known.weights[:: -(-len(known.weights) // _CURVE_ROWS)]
+        chosen = np.argsort(-known.weights.std(axis=0), kind="stable")[:most]
+        curves: dict[str, dict[str, list[tuple[float, float]]]] = {t: {} for t in self.targets}
+        for k in sorted(chosen.tolist()):
+            for weight in np.linspace(0.0, known.weights[:, k].max(), _CURVE_POINTS).tolist():
+                rest = np.delete(rows, k, axis=1)
+                # Nothing is known of what the others would be beside a cluster that was alone.
+                rest = rest[rest.sum(axis=1) > 1e-6]
+                rest *= (1 - weight) / rest.sum(axis=1, keepdims=True)
+                mean = forecast.scores(np.insert(rest, k, weight, axis=1)).mean(axis=0)
+                scores = known.units(mean)
+                for target, score in scores.items():
+                    curves[target].setdefault(self.clusters[k], []).append((weight, score))
+        return curves
 
     def _open_trials(self) -> list[Mixture]:
         """Return the mixtures that are not told yet, after proposing a round if there are none.

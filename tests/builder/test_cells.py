@@ -107,7 +107,7 @@ def test_manifest_and_clusters_carry_the_axes_and_the_directory_is_whole(cells):
     assert not verify_directory(cells).faults
     report = (cells / "report.html").read_text()
     assert f"{len(axes)} cells of 3 clusters" in report
-    assert all(f'title="{name}: ' in report for name in axes)
+    assert all(f'data-tip="{name}: ' in report for name in axes)
 
 
 def test_a_build_of_cells_serves_the_same_documents_as_one_without(cells, plain, catalogue):

@@ -89,6 +89,8 @@ class Page(HTMLParser):
         """Keep a tag."""
         self.tags.append(tag)
         assert not [name for name, _ in attrs if name.startswith("on")]
+        # A reader sees them when pointing at what has them.
+        self._words += [value for name, value in attrs if name == "data-tip"]
         if tag not in ("meta", "br"):
             self._open.append(tag)
 

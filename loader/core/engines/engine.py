@@ -24,6 +24,10 @@ R = TypeVar("R")
 class Engine(AbstractContextManager["Engine"], Protocol):
     """Runs tasks; leaving its ``with`` block ends what it started."""
 
+    @property
+    def workers(self) -> int:
+        """Tasks that run at a time."""
+
     def run(
         self,
         function: Callable[[T], R],

@@ -115,6 +115,11 @@ class RayEngine:
             tasks, instead
         )
 
+    @property
+    def workers(self) -> int:
+        """Tasks that run at a time."""
+        return self._slots()
+
     def _slots(self) -> int:
         """Return how many tasks run at a time; nodes may come and go."""
         if self._workers:

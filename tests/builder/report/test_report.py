@@ -1,5 +1,6 @@
 """The report of a build: one page that says what is there, and loads and runs nothing."""
 
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -7,9 +8,12 @@ import numpy as np
 import pytest
 
 from climbstream.builder.pipeline import build
+from climbstream.builder.report.cluster_plot import plot_clusters
+from climbstream.builder.report.losses import _pair
 from climbstream.builder.report.report import write_report
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader.core.files import read_json
+from climbstream.loader.core.html_page import SCRIPT, script_hash
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.manifest import Manifest
 
@@ -26,6 +30,8 @@ class Page(HTMLParser):
         """Keep a tag and its attributes."""
         self.tags.add(tag)
         self.attributes += attrs
+        # A reader sees them when pointing at what has them.
+        self.words += [value for name, value in attrs if name == "data-tip"]
         if tag not in ("meta", "br"):
             self.open.append(tag)
 
@@ -71,10 +77,15 @@ def test_the_report_says_how_good_the_best_start_of_k_means_was(built, report):
     assert said in " ".join(report.words)
 
 
-def test_the_report_is_whole_and_needs_no_network_and_no_script(report):
+def test_the_report_is_whole_needs_no_network_and_runs_its_own_script_alone(built, report):
     assert report.open == []
-    assert not report.tags & {"script", "link", "img", "iframe", "a"}
-    assert not {name for name, _ in report.attributes} & {"src", "href", "onload", "onerror"}
+    assert not report.tags & {"link", "img", "iframe"}
+    assert not {name for name, _ in report.attributes} & {"src", "onload", "onerror"}
+    assert all(value[0] == "#" for name, value in report.attributes if name == "href")
+    html = (built.directory / "report.html").read_text()
+    assert html.count("<script>") == 1
+    assert f"script-src '{script_hash(SCRIPT)}'" in html
+    assert "default-src 'none'" in html
 
 
 def test_what_comes_from_data_is_text_and_never_markup(tmp_path, write_jsonl, make_records):
@@ -90,7 +101,8 @@ def test_what_comes_from_data_is_text_and_never_markup(tmp_path, write_jsonl, ma
     )
     build([str(source)], tmp_path / "<b>out", settings, workers=1)
     page = page_of(tmp_path / "<b>out")
-    assert not page.tags & {"script", "img"}
+    assert "img" not in page.tags
+    assert (tmp_path / "<b>out" / "report.html").read_text().count("<script") == 1
     assert not {name for name, _ in page.attributes} & {"src", "onerror"}
     assert evil in " ".join(page.words)
 
@@ -101,15 +113,66 @@ def test_the_report_has_a_map_with_a_dot_for_each_micro_cluster(built, report):
     assert dots == sum(len(info.micro) for info in infos) > 0
 
 
-def test_shares_are_of_all_clusters_also_where_some_are_folded_away(built, tmp_path, monkeypatch):
+def test_shares_are_of_all_clusters(built, report):
     clusters = load_clusters(built.directory)
-    monkeypatch.setattr("climbstream.builder.report.report._SHOWN", 2)
-    write_report(tmp_path, Manifest.load(built.directory), clusters, None)
-    page = page_of(tmp_path)
     total = sum(info.tokens for info in clusters)
-    assert f"{len(clusters) - 2} smaller clusters" in page.words
     for info in clusters:
-        assert f"\N{NO-BREAK SPACE}{info.tokens / total:.1%}" in page.words
+        assert f"\N{NO-BREAK SPACE}{info.tokens / total:.1%}" in report.words
+
+
+def test_no_heading_stands_twice(report):
+    links = [value for name, value in report.attributes if name == "href"]
+    assert len(links) == len(set(links)) > 4
+
+
+def test_what_was_pruned_is_a_cross_on_the_map_with_its_reason(built, tmp_path):
+    clusters = load_clusters(built.directory)
+    centroids = np.load(built.directory / "centroids.npy")
+    page = plot_clusters(centroids, clusters[1:], dict.fromkeys(clusters[0].micro, "low <b>"))
+    assert page.count('data-tip="pruned: low &lt;b&gt;"') == len(clusters[0].micro)
+
+
+def test_near_copies_stand_beside_what_stays(tmp_path, write_jsonl, make_records):
+    records = make_records(each=10)
+    long = " ".join(record["text"] for record in records[:6])
+    records += [{"id": f"long {n}", "text": f"{long} The end {n}."} for n in range(2)]
+    source = write_jsonl(tmp_path / "topics.jsonl", records)
+    settings = BuildSettings(
+        clusters=2, micro_clusters=6, vocab_size=300, min_cluster_score={}, min_document_score={}
+    )
+    build([str(source)], tmp_path / "out", settings, workers=1)
+    html = (tmp_path / "out" / "report.html").read_text()
+    (pair,) = re.findall(r'<div class="sides">(.*?)</div>', html)
+    assert set(re.findall("<b>(.*?)</b>", pair)) == {"long 0", "long 1"}
+
+
+def test_the_words_of_a_pair_are_marked_where_they_differ():
+    one, other = (
+        {"id": "a<", "text": "red blue <i> green"},
+        {"id": "b", "text": "red grey <i> green"},
+    )
+    html = _pair(one, other)
+    assert html.count("<mark>") == 2
+    assert "<mark>blue </mark>&lt;i&gt; green" in html
+    assert "<b>a&lt;</b>" in html
+
+
+def test_a_thousand_clusters_make_a_page_of_two_megabytes_at_most(built, tmp_path):
+    one = load_clusters(built.directory)[0]
+    sample = {"id": "document 123456", "text": "word " * 40}
+    clusters = [
+        replace(
+            one,
+            name=f"c{k:03d}",
+            samples=(sample,) * 4,
+            micro=tuple(range(10 * k, 10 * k + 10)),
+            micro_documents=(7,) * 10,
+        )
+        for k in range(1000)
+    ]
+    centroids = np.random.default_rng(0).normal(size=(10_000, 8)).astype(np.float32)
+    write_report(tmp_path, Manifest.load(built.directory), clusters, None, centroids)
+    assert (tmp_path / "report.html").stat().st_size < 2_000_000
 
 
 def test_without_known_domains_there_is_no_column_for_them(built, tmp_path, report):

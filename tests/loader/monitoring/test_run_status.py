@@ -219,3 +219,26 @@ def test_the_state_is_json_and_does_not_grow_with_the_run(run):
         if step in (10_000, 30_000):
             sizes.append(len(json.dumps(watch.look())))
     assert sizes[1] < 1.2 * sizes[0]
+
+
+@pytest.mark.parametrize("text", ["", "[", '{"settings": 3}', '{"settings": {"tokens": "x"}}', "3"])
+def test_files_beside_the_metrics_that_cannot_be_read_leave_the_facts_unknown(run, text):
+    write(run, 10, 60)
+    for name in ("run.json", "served.jsonl"):
+        (run / name).write_text(text)
+    state = RunStatus(run).look()
+    assert state["end_tokens"] is None
+    assert clusters(state, "words") == clusters(state, "max_epochs") == {"a": None, "b": None}
+
+
+def test_the_end_of_a_run_is_that_of_its_last_whole_step(run):
+    plan = {"settings": {"tokens": 1000, "seq_len": 64, "batch_rows": 8}}
+    (run / "run.json").write_text(json.dumps(plan))
+    assert RunStatus(run).look()["end_tokens"] == 512
+
+
+def test_the_loss_of_each_cluster_is_a_curve_that_goes_back_with_the_job(run):
+    watch = RunStatus(run)
+    for step, loss in ((10, 3.0), (20, 2.5), (10, 2.9)):
+        write(run, step, 60, cluster_loss={"a": loss})
+    assert watch.look()["loss_curves"] == {"a": [(10, 2.9)]}

@@ -2,8 +2,6 @@
 
 import http.client
 import json
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +14,8 @@ from contextlib import suppress
 import pytest
 from climb_command import ClimbProcess
 
+from climbstream.loader.core.files import append_line
+from climbstream.loader.formats.clusters import ClusterInfo, save_clusters
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.monitoring import server as monitoring
 from climbstream.loader.monitoring.run_status import RunStatus
@@ -323,34 +323,6 @@ def test_a_run_that_has_not_begun_is_waited_for(tmp_path):
         assert process.wait(60) == 0
 
 
-@pytest.fixture
-def browser(tmp_path):
-    """Return a browser without a window."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("needs chromium and chromedriver")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in (
-        "--headless",
-        "--no-sandbox" if os.geteuid() == 0 else "--mute-audio",
-        "--disable-gpu",
-        "--disable-quic",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--no-first-run",
-        "--window-size=1200,1300",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ):
-        options.add_argument(argument)
-    service = webdriver.ChromeService(executable_path=driver)
-    found = webdriver.Chrome(options=options, service=service)
-    yield found
-    found.quit()
-
-
 @pytest.mark.slow
 def test_in_a_browser_the_form_changes_the_weights_of_the_job(browser, monitor, run):
     browser.get(monitor.url)
@@ -394,3 +366,44 @@ def test_in_a_browser_a_wrong_token_shows_what_to_do(browser, monitor):
     browser.get(monitor.url[:-3])
     trouble = wait_for(lambda: browser.find_element("id", "trouble").text)
     assert "open the address that climb monitor printed" in trouble
+
+
+@pytest.mark.slow
+def test_in_a_browser_clusters_have_words_caps_and_the_run_an_end(browser, tmp_path):
+    """The files that a run of climb train leaves, with a cluster whose name would be markup."""
+    evil = "<b>c00</b>"
+    folder, shards = tmp_path / "run", tmp_path / "shards"
+    folder.mkdir()
+    shards.mkdir()
+    about = {"documents": 1, "tokens": 1, "bytes": 1, "quality": {}, "labels": {}}
+    info = ClusterInfo(name=evil, terms=("<i>sail", "reef"), samples=(), micro=(), **about)
+    save_clusters(shards, [info])
+    WeightsLog.open(folder / LOG, write=True).append(Mixture.of({evil: 1}), 0, "start")
+    plan = {"settings": {"tokens": 100_000, "seq_len": 64, "batch_rows": 8}}
+    (folder / "run.json").write_text(json.dumps(plan))
+    opening = {"kind": "opening", "shards": str(shards), "max_epochs": {evil: 4.0}}
+    (folder / "served.jsonl").write_text(json.dumps(opening) + "\n")
+    for step in (100, 120):
+        more = {"time": step / 10, "loss": 3.0, "cluster_loss": {evil: 3.0 - step / 1e3}}
+        line = {"step": step, "tokens": 512 * step, "served": {evil: 1.0}, "epochs": {evil: 1.25}}
+        append_line(folder / "metrics.jsonl", line | more)
+    with MonitorServer(RunStatus(folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser.get(server.url)
+        text = wait_for(lambda: (t := browser.find_element("id", "rows").text) and t)
+        for part in (evil, "<i>sail, reef", "1.250 of 4"):
+            assert part in text
+        facts = browser.find_element("id", "facts").text
+        assert "38,400\ntokens left" in facts
+        assert "0 min\ntime left" in facts
+        figure = browser.find_element("css selector", "#grid figure")
+        assert f"{evil} <i>sail" in figure.text
+        assert browser.find_elements("css selector", "#rows b b, #rows i i") == []
+        browser.find_element("css selector", "nav button").click()
+        assert browser.execute_script("return location.hash") == f"#{server.token}"
+        words = browser.find_element("css selector", "#heads th[data-field=words] button")
+        words.send_keys("\n")
+        head = browser.find_element("css selector", "#heads th[data-field=words]")
+        assert head.get_attribute("aria-sort") == "ascending"
+        assert [e for e in browser.get_log("browser") if e["source"] != "network"] == []
+        server.shutdown()

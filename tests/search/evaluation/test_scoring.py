@@ -11,8 +11,9 @@ from climbstream.search.evaluation.scoring import (
     ScoredAnswers,
     ScoredText,
     bits_per_byte,
-    error,
+    errors,
     score,
+    score_items,
 )
 from climbstream.search.evaluation.targets import Target
 from climbstream.search.training.model import make_model
@@ -96,7 +97,9 @@ def test_many_rows_cost_what_they_cost_one_by_one(tokenizer, model):
     text = ScoredText.of(TEXTS * 30, tokenizer, None, 16)
     assert len(text.inputs) > 50
     ones = [
-        bits_per_byte(model, ScoredText(text.inputs[[i]], text.targets[[i]], text.bytes))
+        bits_per_byte(
+            model, ScoredText(text.inputs[[i]], text.targets[[i]], text.bytes, text.owners[[i]])
+        )
         for i in range(len(text.inputs))
         if (text.targets[i] >= 0).any()
     ]
@@ -152,9 +155,9 @@ def test_errors_are_those_of_a_computation_by_hand(tokenizer, model):
         wrong += costs.index(min(costs)) != q.gold
     # Whichever is right, one of the choices is given.
     assert wrong == len(questions) - len(QUESTIONS)
-    assert error(model, questions, tokenizer, 0, 200) == pytest.approx(wrong / len(questions))
+    assert sum(errors(model, questions, tokenizer, 0, 200)) == wrong
     found = score(model, as_target(questions, "error"), "validation", tokenizer, 0, 200)
-    assert found == error(model, questions, tokenizer, 0, 200)
+    assert found == pytest.approx(wrong / len(questions))
 
 
 @pytest.mark.parametrize("seq_len", [1, 3, 8, 200])
@@ -185,5 +188,27 @@ def test_the_task_that_a_model_has_learned_by_heart_is_without_errors(tokenizer)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert error(model, questions, tokenizer, 0, 32) == 0
+    assert not any(errors(model, questions, tokenizer, 0, 32))
     assert bits_per_byte(model, rows) < before / 4
+
+
+def test_the_bits_of_items_are_those_of_each_alone_and_sum_to_the_score(tokenizer, model):
+    target = Target(name="text", validation=tuple(TEXTS), test=())
+    scored = score_items(model, target, "validation", tokenizer, 0, 16)
+    assert len(scored.costs) == len(TEXTS)
+    size = sum(len(text.encode()) for text in TEXTS)
+    assert sum(scored.costs) / size == pytest.approx(scored.total)
+    rows = ScoredText.of(TEXTS, tokenizer, 0, 16)
+    first = by_hand(model, tokenizer, TEXTS[:1], 0, 16) * len(TEXTS[0].encode())
+    assert scored.costs[0] == pytest.approx(first, rel=1e-4)
+    assert sorted(set(rows.owners.flatten().tolist())) == list(range(len(TEXTS)))
+
+
+def test_the_costs_of_questions_are_bits_of_answers_or_errors(tokenizer, model):
+    scored = score_items(model, as_target(QUESTIONS), "validation", tokenizer, 0, 200)
+    for question, cost in zip(QUESTIONS, scored.costs, strict=True):
+        nats = cost_by_hand(model, tokenizer, question, question.gold, 0)
+        assert cost == pytest.approx(nats / math.log(2), rel=1e-4)
+    scored = score_items(model, as_target(QUESTIONS, "error"), "validation", tokenizer, 0, 200)
+    assert set(scored.costs) <= {0.0, 1.0}
+    assert scored.total == sum(scored.costs) / len(QUESTIONS)

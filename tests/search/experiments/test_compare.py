@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import permutations
 
 import pytest
 
@@ -46,8 +47,8 @@ def test_a_mixture_that_beats_all_others_is_said_to():
     comparison = Comparison({"new": [1.0, 1.2, 1.1], "old": [1.5, 1.5, 1.8], "even": [2, 2.2, 2.1]})
     assert comparison.verdict("new") == (
         True,
-        "The new mixture beats old by +0.5000 ± 0.1155 and even by +1.0000 ± 0.0000 (bits per "
-        "byte, mean gain and its standard error over 3 paired seeds).",
+        "New 1.100 ± .058 bits a byte against old 1.600 ± .100, better by .500 ± .115; against "
+        "even 2.100 ± .058, better by 1.000 ± .000; in 3 seeds.",
     )
 
 
@@ -56,7 +57,8 @@ def test_a_mixture_that_does_not_beat_one_other_is_not_said_to(old):
     comparison = Comparison({"new": [1.0, 1.2, 1.1], "bad": [3.0, 3.0, 3.1], "old": old})
     holds, text = comparison.verdict("new")
     assert not holds
-    assert text.startswith("The new mixture does not beat every other by two standard errors: bad")
+    assert text.startswith("No sure gain: new 1.100 ± .058 bits a byte against bad 3.033 ± .033, ")
+    assert "Not every gain is twice its error" in text
     assert "Give the search a larger budget" in text
 
 
@@ -66,7 +68,19 @@ def test_one_seed_proves_nothing():
     assert comparison.gain("new", "old") == (8.0, math.inf)
     holds, text = comparison.verdict("new")
     assert not holds
-    assert "old by +8.0000 ± inf" in text
+    assert text.startswith("No sure gain: new 1.000 bits a byte against old 9.000, better by 8.000")
+
+
+def test_what_the_items_leave_open_counts_in_the_doubt_of_a_gain():
+    scores = {"new": [1.0, 1.2, 1.1], "old": [1.5, 1.7, 1.6]}
+    on_items = Comparison(
+        scores, scored_on="7 documents, 21 kB of text", item_sds={("new", "old"): 0.3}
+    )
+    assert Comparison(scores).verdict("new")[0]
+    assert on_items.gain("new", "old") == pytest.approx((0.5, 0.3))
+    holds, text = on_items.verdict("new")
+    assert not holds
+    assert "in 3 seeds; 7 documents, 21 kB of text score it" in text
 
 
 # Runs.
@@ -81,6 +95,10 @@ def test_each_mixture_has_a_score_a_seed(compared, mixtures):
         score = run["scores"]["label=sea"]
         assert comparison.scores[run["mixture"]][run["seed"] - 1] == score
     assert len({run["scores"]["label=sea"] for run in runs}) == 4
+    assert f"{len(runs[0]['costs']['label=sea'])} documents, " in comparison.scored_on
+    assert set(comparison.item_sds) == set(permutations(mixtures, 2))
+    assert min(comparison.item_sds.values()) > 0
+    assert "--holdout" in comparison.warning
 
 
 def test_a_finished_comparison_is_read_and_not_run(compared, shards, mixtures):

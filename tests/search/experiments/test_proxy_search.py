@@ -30,8 +30,8 @@ RESULTS = ("answer.json", "mixture.json")
 
 def test_a_search_leaves_trials_answer_mixture_and_report(searched, shards):
     out, answer = searched
-    names = {"search.json", "trials.jsonl", "answer.json", "mixture.json", "report.html"}
-    assert {path.name for path in out.iterdir()} == names
+    names = {"search.json", "trials.jsonl", "items.jsonl"}
+    assert {path.name for path in out.iterdir()} == {*names, *RESULTS, "report.html"}
     assert json.loads((out / "answer.json").read_text()) == json.loads(json.dumps(answer.to_json()))
     mixture = Mixture.load(out / "mixture.json")
     assert mixture == answer.mixture
@@ -45,7 +45,7 @@ def test_a_search_leaves_trials_answer_mixture_and_report(searched, shards):
 def test_the_report_shows_the_reason_and_every_cluster(searched, shards, read_page):
     out, answer = searched
     page = read_page((out / "report.html").read_bytes())
-    assert answer.reason in page.text
+    assert answer.reason.partition(". ")[0] in page.text
     for name in Manifest.load(shards).names:
         assert name in page.text
         assert f"{answer.mixture.weights[name]:.1%}" in page.text

@@ -256,8 +256,11 @@ def test_a_true_gain_is_confirmed_and_said_with_its_scores():
     assert answer.choice in ("measured", "predicted")
     assert loss(answer.mixture) < loss(Mixture.of(SHARES)) - 0.3
     assert answer.gain > 2.5 * answer.gain_sd
-    assert answer.reason.startswith("Run again with 3 seeds, the ")
-    assert " better than the token-share mixture (loss " in answer.reason
+    (outcome,) = answer.outcomes
+    assert outcome.gain == pytest.approx(outcome.baseline - outcome.best)
+    assert answer.reason.startswith("Found loss ")
+    assert f", better by {outcome.gain:.3f} ± " in answer.reason
+    assert " in 3 seeds. With what the search knew the gain is " in answer.reason
     by_choice = answer.confirmation.scores
     assert by_choice.keys() >= {"baseline", answer.choice}
     assert {len(of["loss"]) for of in by_choice.values()} == {3}
@@ -268,7 +271,9 @@ def test_a_gain_that_was_luck_is_taken_back():
     s = search()
     play(s, lambda m: loss(m) if m.about["trial"] <= BUDGET else 3.0 + noise(m, 0.3))
     assert s.result().choice == "baseline"
-    assert s.result().reason.startswith("No gain over the token-share mixture is sure: run again")
+    assert s.result().reason.startswith(
+        "No gain over the token-share mixture is sure: the best other one scored "
+    )
     assert s.result().mixture == Mixture.of(SHARES)
 
 

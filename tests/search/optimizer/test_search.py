@@ -447,13 +447,16 @@ def test_a_clear_gain_is_answered_with_its_numbers():
     assert answer.choice in {"measured", "predicted"}
     assert loss(answer.mixture) < loss(answer.baseline.mixture) - 0.3
     assert answer.noise * np.std([t.scores["loss"] for t in s.log.trials]) < 0.1
-    pick = answer.measured_best if answer.choice == "measured" else answer.predicted_best
-    assert f"is {answer.baseline.score - pick.score:.2f} sd better than the" in answer.reason
+    (outcome,) = answer.outcomes
+    assert outcome.gain == pytest.approx(outcome.baseline - outcome.best, abs=2 * outcome.gain_sd)
+    assert answer.reason.startswith(f"Found loss {outcome.best:.3f}".replace(" 0.", " ."))
+    assert f" against token shares {outcome.baseline:.3f} ± " in answer.reason
+    assert f", better by {outcome.gain:.3f} ± " in answer.reason
+    assert " sd " not in answer.reason
     scale = np.std([t.scores["loss"] for t in s.log.trials])
     low, high = ((answer.gain + sign * answer.gain_sd) * scale for sign in (-1, 1))
-    assert f"without luck the gain is {answer.gain * scale:.3g} loss, " in answer.reason
+    assert f"Without luck the gain is {answer.gain * scale:.3g} loss, " in answer.reason
     assert f"between {low:.3g} and {high:.3g} with 68 % confidence" in answer.reason
-    assert f"loss {answer.baseline.scores['loss']:.5g}" in answer.reason
 
 
 def test_no_gain_is_the_answer_to_pure_noise():
@@ -536,7 +539,7 @@ def test_without_repeats_the_noise_is_unknown():
     answer = s.result()
     assert answer.noise is None
     assert answer.choice == "measured"
-    assert "how much of that is luck is unknown" in answer.reason
+    assert "How much of that is luck is unknown" in answer.reason
 
 
 def test_the_front_holds_what_no_other_beats_on_all_targets():

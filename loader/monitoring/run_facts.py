@@ -1,0 +1,76 @@
+"""RunFacts: what files beside the metrics say of a run: its end, its caps, its clusters' words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from climbstream.loader.audit.ledger import LEDGER
+from climbstream.loader.core.errors import ClimbError, InvalidDataError
+from climbstream.loader.core.files import open_regular, read_json
+from climbstream.loader.core.typed import parse_json
+from climbstream.loader.formats.clusters import load_clusters
+from climbstream.loader.formats.outputs import TRAIN
+
+_LONGEST = 1 << 22
+"""Bytes of the first line of a ledger that are read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """What does not change while a run goes on; all of it may be unknown."""
+
+    tokens: int | None = None
+    """That the run ends at."""
+    max_epochs: Mapping[str, float] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
+    """What sets each cluster apart."""
+
+    @classmethod
+    def read(cls, run: Path) -> Self:
+        """Read the facts of the run in the folder ``run``; what cannot be read is unknown.
+
+        Shards are looked at where they lie in a folder of this machine, never fetched.
+        """
+        # Of a short run the ledger is written at its end.
+        opening = _opening(run)
+        shards, caps = opening.get("shards"), opening.get("max_epochs")
+        return cls(
+            tokens=_end(run),
+            max_epochs={
+                name: float(cap)
+                for name, cap in (caps if isinstance(caps, dict) else {}).items()
+                if isinstance(cap, int | float)
+            },
+            words=_words(shards) if isinstance(shards, str) else {},
+        )
+
+
+def _end(run: Path) -> int | None:
+    """Return the tokens that a run of ``climb train`` ends at."""
+    try:
+        settings = read_json(run / TRAIN.plan)["settings"]
+        tokens, row, rows = (settings[name] for name in ("tokens", "seq_len", "batch_rows"))
+        return int(tokens // (row * rows) * row * rows)
+    except (ClimbError, OSError, LookupError, TypeError, ValueError, ArithmeticError):
+        return None
+
+
+def _opening(run: Path) -> dict[str, Any]:
+    """Return the first line of the ledger as JSON values; {} if there is none."""
+    try:
+        with open_regular(run / LEDGER) as file:
+            line = parse_json(file.readline(_LONGEST), LEDGER)
+    except (ClimbError, OSError):
+        return {}
+    return line if isinstance(line, dict) else {}
+
+
+def _words(shards: str) -> dict[str, str]:
+    """Return the words of the clusters in a folder of shards."""
+    if "://" in shards or not Path(shards).is_dir():
+        return {}
+    try:
+        return {info.name: info.words for info in load_clusters(shards) if info.words}
+    except (InvalidDataError, OSError):
+        return {}

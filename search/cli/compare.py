@@ -1,0 +1,37 @@
+"""The command ``climb compare``."""
+
+from pathlib import Path
+
+import click
+
+from climbstream.loader.cli.options import json_option, show
+from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.files import write_bytes
+
+_OURS = b"<!doctype html>"
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="File of a page to write.")
+@json_option
+def compare(folders: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
+    """Show FOLDERS side by side: two or more searches, runs, or shard directories.
+
+    Of searches: results, mixtures; of runs: losses, shares served; of shards: sizes, what was left
+    out and why, known domains, clusters with the same words; of all: settings that differ. No model
+    is trained.
+    """
+    # Numerical libraries take a second, for which --help should not wait.
+    from climbstream.search.experiments.side_by_side import side_by_side  # noqa: PLC0415
+
+    if out is not None and out.exists():
+        with out.open("rb") as file:
+            if file.read(len(_OURS)) != _OURS:
+                raise UsageError(f"{out} is no page of ours, and stays; name another file")
+    result = side_by_side(folders)
+    text = result.text()
+    if out is not None:
+        write_bytes(out, result.page())
+        text = f"{text}\n\npage: {out}"
+    show(result.to_json(), text, as_json=as_json)

@@ -1,0 +1,193 @@
+"""CostPlan: what a search or a run will cost, said before it costs it."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from climbstream.loader import Manifest, Mixture, MixtureLoader
+from climbstream.loader.core.console import duration, text_table
+from climbstream.loader.core.engines.engine import Engine
+from climbstream.loader.core.files import read_lines
+from climbstream.loader.weights.schedule import Schedule
+from climbstream.search.evaluation.targets import load_target
+from climbstream.search.optimizer.items import TargetItems
+from climbstream.search.training.base_model import check_base
+from climbstream.search.training.settings import TrainSettings
+from climbstream.search.training.step_cost import StepCost, StepTask, measure_step
+
+from .items import target_items
+from .settings import SearchSettings
+
+MEASURED_FROM = 2_000
+"""Steps in all from which on a search measures one first: it takes a second or two."""
+_FORWARD = 1 / 3
+"""Of the FLOPs of a step, those of a prediction."""
+_BYTES_PER_TOKEN = 3
+"""UTF-8 bytes that a token stands for, about, where text is not encoded to know."""
+_TRIAL_BYTES = 400
+_WEIGHT_BYTES, _COST_BYTES = 36, 9
+"""Of a weight and of the cost of an item, in the logs of a search."""
+_CHECKPOINT_COPIES = 4
+"""Weights, two moments of Adam, and room for the copy that takes the place of the last one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostPlan:
+    """What is to be trained, and what that takes."""
+
+    models: int
+    """To train in all, and of these"""
+    done: int
+    """that are trained already, and"""
+    confirm: int
+    """at most that only confirm the answer."""
+    steps: int
+    """Of each."""
+    tokens: int
+    """Trained on in all."""
+    parameters: int
+    flops: float
+    """In all, those of scoring included."""
+    step_seconds: float
+    """Measured."""
+    workers: int
+    """Models at a time."""
+    seconds: float
+    """For what is left."""
+    disk_bytes: int
+    """That the folder takes."""
+    targets: dict[str, str] = field(default_factory=dict)
+    """What scores each target: ``7 documents, 21 kB of text``."""
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as JSON values."""
+        return asdict(self)
+
+    def text(self, out: Path) -> str:
+        """Lay the plan out for a terminal; ``out`` is the folder that will be filled."""
+        what = f"{self.models:,}"
+        if self.confirm:
+            what += f", of which at most {self.confirm} confirm the answer"
+        if self.done:
+            what += f"; {self.done:,} are trained already"
+        at_once = f", {self.workers} at a time" if self.workers > 1 else ""
+        left = (
+            f"about {duration(self.seconds)}{at_once}, by a step of "
+            f"{self.step_seconds * 1e3:.3g} ms, measured on this machine"
+        )
+        rows = [
+            ("models", what),
+            ("size", f"{_short(self.parameters)} parameters, {self.steps:,} steps each"),
+            ("tokens", f"{_short(self.tokens)} trained on in all"),
+            ("FLOPs", f"{self.flops:.2g}"),
+            ("time", left),
+            ("disk", f"about {_short(self.disk_bytes)}B in {out}, {_free(out)} free there"),
+            *((f"target {name}", what) for name, what in self.targets.items()),
+        ]
+        table = text_table(("plan", ""), rows, left=2)
+        return "\n".join([table, *(f"warning: {warning}" for warning in self.warnings)])
+
+
+def plan_search(
+    directory: Path,
+    targets: Sequence[str],
+    out: Path,
+    settings: SearchSettings,
+    engine: Engine,
+) -> CostPlan:
+    """Count what a search costs, and measure a step of its proxies where they will be trained.
+
+    Nothing is written. ``engine`` has the processes that train them.
+    """
+    workers = engine.workers
+    manifest = Manifest.load(directory)
+    proxy = settings.rehearsal()
+    # The token shares, the best measured and the best predicted, with each seed.
+    confirm = 3 * settings.confirm
+    models = settings.budget + confirm
+    scored = {spec: target_items(load_target(directory, spec)) for spec in targets}
+    done = max(0, len(read_lines(out / "trials.jsonl")) - 1)
+    cost = _step_cost(proxy, manifest, engine)
+    left = max(0, models - done)
+    steps = proxy.steps + _scoring_steps(scored, proxy)
+    items = sum(len(each.sizes) for each in scored.values())
+    a_trial = _TRIAL_BYTES + _WEIGHT_BYTES * len(manifest.clusters) + _COST_BYTES * items
+    return CostPlan(
+        models=models,
+        done=done,
+        confirm=confirm,
+        steps=proxy.steps,
+        tokens=models * proxy.steps * proxy.seq_len * proxy.batch_rows,
+        parameters=cost.parameters,
+        flops=models * steps * cost.flops,
+        step_seconds=cost.seconds,
+        workers=min(workers, left) or 1,
+        seconds=cost.seconds * steps * -(-left // workers),
+        disk_bytes=2 * models * a_trial,
+        targets={spec: each.text for spec, each in scored.items()},
+        warnings=tuple(w for spec, each in scored.items() if (w := each.warning(spec))),
+    )
+
+
+def plan_train(
+    directory: str | Path, mixture: Mixture | Schedule | None, settings: TrainSettings
+) -> CostPlan:
+    """Count what a run of `train_run` costs on this machine, and measure a step; write nothing.
+
+    Raises:
+        UsageError: A setting cannot be.
+        InvalidDataError: The mixture does not fit the shards.
+    """
+    manifest = Manifest.load(directory)
+    check_base(settings.base, directory, settings.seq_len)
+    MixtureLoader(directory, mixture, seq_len=settings.seq_len, batch_rows=settings.batch_rows)
+    cost = measure_step(StepTask(settings=settings, vocab_size=manifest.vocab_size))
+    tokens = settings.steps * settings.seq_len * settings.batch_rows
+    return CostPlan(
+        models=1,
+        done=0,
+        confirm=0,
+        steps=settings.steps,
+        tokens=tokens,
+        parameters=cost.parameters,
+        flops=settings.steps * cost.flops,
+        step_seconds=cost.seconds,
+        workers=1,
+        seconds=cost.seconds * settings.steps,
+        disk_bytes=4 * cost.parameters * (1 + 2 * _CHECKPOINT_COPIES)
+        + settings.steps * len(manifest.clusters),
+    )
+
+
+def _step_cost(proxy: TrainSettings, manifest: Manifest, engine: Engine) -> StepCost:
+    """Measure a step in one of the processes that will train."""
+    task = StepTask(settings=proxy, vocab_size=manifest.vocab_size, threads=1)
+    ((_, cost),) = engine.run(measure_step, [task])
+    return cost
+
+
+def _scoring_steps(scored: dict[str, TargetItems], proxy: TrainSettings) -> float:
+    """Return how many steps of training cost what scoring a proxy does, about."""
+    tokens = sum(float(each.sizes.sum()) for each in scored.values()) / _BYTES_PER_TOKEN
+    return _FORWARD * tokens / (proxy.seq_len * proxy.batch_rows)
+
+
+def _short(value: float) -> str:
+    """Write a number with a prefix.
+
+    >>> _short(11_081_000), _short(999_936), _short(12)
+    ('11.1 M', '1 M', '12 ')
+    """
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= 0.9995 * size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:.0f} "
+
+
+def _free(out: Path) -> str:
+    """Say how much room the disk of ``out`` has, or of the next folder above that exists."""
+    place = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    return f"{_short(shutil.disk_usage(place).free)}B"

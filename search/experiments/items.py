@@ -1,0 +1,67 @@
+"""Items of targets: how many score them, and what each run of a search cost on each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from climbstream.loader.core.files import read_lines
+from climbstream.loader.core.typed import Count, Finite, convert, located
+from climbstream.search.evaluation.targets import Target, load_target
+from climbstream.search.optimizer.items import ItemEvidence, TargetItems
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line of the file: what one trial cost on each item of each target."""
+
+    trial: Count
+    costs: dict[str, list[Finite]]
+
+
+def target_items(target: Target, half: Literal["validation", "test"] = "validation") -> TargetItems:
+    """Say what scores one half of ``target``."""
+    items = getattr(target, half)
+    if target.measure == "error":
+        sizes, unit = np.ones(len(items)), "of the answers wrong"
+    else:
+        texts = [i if isinstance(i, str) else i.answer(i.gold) for i in items]
+        sizes, unit = np.array([len(text.encode()) for text in texts], np.float64), "bits a byte"
+    is_text = isinstance(items[0], str)
+    return TargetItems(
+        sizes=sizes,
+        noun="documents" if is_text else "questions",
+        unit=unit,
+        bytes=int(sizes.sum()) if is_text else None,
+        remedy=_remedy(target.name),
+    )
+
+
+def read_evidence(directory: Path, targets: Sequence[str], path: Path) -> ItemEvidence:
+    """Read what the trials of a search cost on each item, from the file that it leaves.
+
+    A search that an earlier version began has no such file, or one that lacks trials.
+
+    Raises:
+        InvalidDataError: A line is none of these.
+    """
+
+    def read(value: Any) -> _Line:
+        return convert(value, _Line, "costs of a trial")
+
+    numbered = enumerate(read_lines(path), start=1)
+    lines = [located(read, value, f"{path}, line {number}") for number, value in numbered]
+    return ItemEvidence(
+        targets={spec: target_items(load_target(directory, spec)) for spec in targets},
+        costs={line.trial: line.costs for line in lines},
+    )
+
+
+def _remedy(spec: str) -> str:
+    """Say how a target gets more items."""
+    kind, _, name = spec.removeprefix("error=").partition("=")
+    if kind in ("label", "cluster") and name:
+        return "build with a larger --holdout, or give a file with more text of that kind"
+    return "give it more items"

@@ -1,0 +1,372 @@
+"""SideBySide: several searches, runs or shard directories in the same tables, and on one page."""
+
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from climbstream.loader import Manifest
+from climbstream.loader.core.console import decimals, text_table, with_error
+from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.files import read_json
+from climbstream.loader.core.html_page import (
+    ROUNDS,
+    Series,
+    page,
+    paragraph,
+    scatter_plot,
+    section,
+    table,
+)
+from climbstream.loader.core.typed import located
+from climbstream.loader.formats.clusters import ClusterInfo, load_clusters
+from climbstream.loader.formats.outputs import FIT, SEARCH, TRAIN, is_shard_directory
+from climbstream.loader.monitoring.run_status import RunStatus
+from climbstream.loader.weights.request import has_begun
+from climbstream.search.optimizer.answer import Answer
+
+_ALIKE = 0.1
+"""Least part of the words that two clusters share to be shown as one another's counterpart."""
+_SHOWN = 30
+"""Rows of a table that a terminal shows."""
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A table, for a terminal, a page and a program alike."""
+
+    title: str
+    heads: Row
+    rows: Sequence[Row]
+    left: int = 1
+    """Columns that hold words, the first ones."""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SideBySide:
+    """What several folders of one kind have in common, and in what they differ."""
+
+    kind: str
+    """``searches``, ``runs`` or ``shards``."""
+    names: Row
+    parts: list[Part]
+    pictures: list[str] = field(default_factory=list)
+    """HTML, for the page alone."""
+
+    def text(self) -> str:
+        """Lay it out for a terminal, long tables by their first rows."""
+        return "\n\n".join(_part_text(part) for part in self.parts if part.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values: a list of rows for each table."""
+        tables = {
+            part.title: [dict(zip(part.heads, row, strict=True)) for row in part.rows]
+            for part in self.parts
+        }
+        return {"kind": self.kind, "names": list(self.names), "tables": tables}
+
+    def page(self) -> bytes:
+        """Lay it out as a page."""
+        sections = [
+            section(
+                part.title,
+                *([paragraph(part.note)] if part.note else []),
+                *(self.pictures if not number else []),
+                table(
+                    part.heads,
+                    [[escape(cell) for cell in row] for row in part.rows],
+                    numbers=range(part.left, len(part.heads)),
+                ),
+            )
+            for number, part in enumerate(part for part in self.parts if part.rows)
+        ]
+        return page(f"Comparison of {self.kind}", " · ".join(self.names), sections)
+
+
+def _part_text(part: Part) -> str:
+    text = f"{part.title}\n{text_table(part.heads, part.rows[:_SHOWN], left=part.left)}"
+    if (more := len(part.rows) - _SHOWN) > 0:
+        text += f"\nand {more:,} more; --out writes a page of all, --json lists them"
+    return text
+
+
+def side_by_side(folders: Sequence[Path]) -> SideBySide:
+    """Put two or more searches, runs or shard directories side by side.
+
+    Raises:
+        UsageError: They are of different kinds, or one is none of them.
+        InvalidDataError: A file in one of them cannot be read.
+    """
+    if len(folders) < 2:
+        raise UsageError(f"{len(folders)} folder cannot be compared; name two or more")
+    kinds = {folder: _kind(folder) for folder in folders}
+    if len(set(kinds.values())) > 1:
+        listed = ", ".join(f"{folder} holds {kind}" for folder, kind in kinds.items())
+        raise UsageError(f"only folders of one kind are compared; {listed}")
+    names = _names(folders)
+    compare = {"searches": _searches, "runs": _runs, "shards": _shards}
+    return compare[kinds[folders[0]]](dict(zip(names, folders, strict=True)))
+
+
+def _kind(folder: Path) -> str:
+    """Say what ``folder`` holds.
+
+    Raises:
+        UsageError: It holds nothing that can be compared.
+    """
+    if is_shard_directory(folder):
+        return "shards"
+    if SEARCH.has(folder) or FIT.has(folder):
+        return "searches"
+    if TRAIN.has(folder) or has_begun(folder):
+        return "runs"
+    what = "there is no folder" if not folder.is_dir() else "no search, run or shards in"
+    raise UsageError(
+        f"{what} {folder}; name folders that climb search, fit, train or build has filled"
+    )
+
+
+def _names(folders: Sequence[Path]) -> Row:
+    """Name folders by the last parts of their paths that tell them apart; else by number too."""
+    paths = [folder.absolute().parts for folder in folders]
+    longest = max(map(len, paths))
+    names = ["/".join(path[-1:]) for path in paths]
+    for depth in range(2, longest + 1):
+        if len(set(names)) == len(set(paths)):
+            break
+        names = ["/".join(path[-depth:]) for path in paths]
+    return tuple(
+        name if names.count(name) == 1 else f"{name} ({number})"
+        for number, name in enumerate(names, start=1)
+    )
+
+
+def _searches(folders: Mapping[str, Path]) -> SideBySide:
+    """Compare answers, mixtures and settings of searches."""
+    answers = {}
+    for name, folder in folders.items():
+        path = folder / "answer.json"
+        if not path.exists():
+            raise UsageError(f"the search in {folder} has not ended; run it to its end first")
+        value = read_json(path)
+        if isinstance(value, dict):
+            value.pop("notes", None)  # of a fit
+        answers[name] = located(Answer.from_json, value, str(path))
+    results = [row for name, answer in answers.items() for row in _result_rows(name, answer)]
+    heads = ("search", "target", "unit", "best", "token shares", "better by", "answer")
+    weights = {name: answer.mixture.weights for name, answer in answers.items()}
+    return SideBySide(
+        "searches",
+        tuple(folders),
+        [
+            Part("Results", heads, results, left=3),
+            _weights("Mixtures", weights),
+            _settings({n: folder / SEARCH.plan for n, folder in folders.items()}),
+        ],
+    )
+
+
+def _result_rows(name: str, answer: Answer) -> list[Row]:
+    """Say what a search found, target by target; one of an earlier version knows less."""
+    rows = []
+    for outcome in answer.outcomes:
+        pairs = (
+            (outcome.best, outcome.best_sd),
+            (outcome.baseline, outcome.baseline_sd),
+            (outcome.gain, outcome.gain_sd),
+        )
+        digits = decimals([sd for _, sd in pairs if sd], [v for v, _ in pairs if v is not None])
+        cells = ["" if v is None else with_error(v, sd, digits) for v, sd in pairs]
+        rows.append((name, outcome.target, outcome.unit, *cells, answer.choice))
+    if rows:
+        return rows
+    base = answer.baseline.scores if answer.baseline else {}
+    return [
+        (
+            name,
+            target,
+            "",
+            f"{score:.4f}",
+            f"{base[target]:.4f}" if target in base else "",
+            "",
+            answer.choice,
+        )
+        for target, score in answer.measured_best.scores.items()
+    ]
+
+
+def _runs(folders: Mapping[str, Path]) -> SideBySide:
+    """Compare losses, shares and settings of runs."""
+    states = {name: RunStatus(folder).look() for name, folder in folders.items()}
+    results = [
+        (
+            name,
+            f"{state['step']:,}",
+            f"{state['tokens']:,}",
+            f"{loss[-1][1]:.4f}" if (loss := state["curves"]["loss"]) else "",
+        )
+        for name, state in states.items()
+    ]
+    clusters = {
+        name: {cluster["name"]: cluster for cluster in state["clusters"]}
+        for name, state in states.items()
+    }
+    served = {
+        name: {n: c["target"] if c["served"] is None else c["served"] for n, c in of.items()}
+        for name, of in clusters.items()
+    }
+    losses = {
+        name: {n: c["loss"] for n, c in of.items() if c["loss"] is not None}
+        for name, of in clusters.items()
+    }
+    series = [
+        Series(name=name, color=f"r{number % ROUNDS}", points=state["curves"]["loss"])
+        for number, (name, state) in enumerate(states.items())
+    ]
+    return SideBySide(
+        "runs",
+        tuple(folders),
+        [
+            Part("Results", ("run", "steps", "tokens", "loss, nats a token"), results),
+            _weights("Shares of tokens served", served),
+            _by_cluster("Loss by cluster", losses),
+            _settings({n: folder / TRAIN.plan for n, folder in folders.items()}),
+        ],
+        [scatter_plot(series, "step", "loss, nats a token")],
+    )
+
+
+def _shards(folders: Mapping[str, Path]) -> SideBySide:
+    """Compare sizes, losses, domains and clusters of shard directories."""
+    manifests = {name: Manifest.load(folder) for name, folder in folders.items()}
+    infos = {name: load_clusters(folder) for name, folder in folders.items()}
+    results = [
+        (
+            name,
+            textwrap.shorten(manifest.license, 48, placeholder=" …"),
+            f"{len(manifest.clusters):,}",
+            f"{sum(cluster.documents for cluster in manifest.clusters):,}",
+            f"{manifest.tokens:,}",
+            f"{manifest.vocab_size:,}",
+        )
+        for name, manifest in manifests.items()
+    ]
+    heads = ("shards", "licence", "clusters", "documents", "tokens", "vocabulary")
+    dropped: dict[str, dict[str, int]] = {name: {} for name in folders}
+    for name, manifest in manifests.items():
+        for stage in manifest.conservation:
+            for reason, size in stage["dropped"].items():
+                dropped[name][reason] = dropped[name].get(reason, 0) + size["documents"]
+    reasons = sorted({reason for counts in dropped.values() for reason in counts})
+    lost = [
+        (reason, *(f"{dropped[name].get(reason, 0):,}" for name in folders)) for reason in reasons
+    ]
+    domains = {name: _domains(some) for name, some in infos.items()}
+    return SideBySide(
+        "shards",
+        tuple(folders),
+        [
+            Part("Results", heads, results, left=2),
+            Part("Left out", ("documents, by reason", *folders), lost),
+            _weights("Known domains", domains, what="domain"),
+            _counterparts(infos),
+            _settings({n: folder / "manifest.json" for n, folder in folders.items()}),
+        ],
+    )
+
+
+def _domains(clusters: Sequence[ClusterInfo]) -> dict[str, float]:
+    """Return the part of the documents that each known domain has."""
+    counts: dict[str, int] = {}
+    for info in clusters:
+        for domain, count in info.labels.items():
+            counts[domain] = counts.get(domain, 0) + count
+    total = sum(counts.values()) or 1
+    return {domain: count / total for domain, count in counts.items()}
+
+
+def _counterparts(infos: Mapping[str, Sequence[ClusterInfo]]) -> Part:
+    """Show for each cluster of the first directory the one of each other with most of its words."""
+    (first, ours), *others = infos.items()
+    rows = []
+    for info in ours:
+        cells = []
+        for _, theirs in others:
+            shared = [
+                (len({*info.terms} & {*t.terms}) / max(len({*info.terms} | {*t.terms}), 1), t)
+                for t in theirs
+            ]
+            part, best = max(shared, key=lambda pair: pair[0], default=(0.0, None))
+            named = best is not None and part >= _ALIKE
+            cells += [f"{best.name} {best.words} ({part:.0%})" if named and best else ""]
+        rows.append((info.name, info.words, *cells))
+    heads = ("cluster", f"words in {first}", *(f"most like it in {name}" for name, _ in others))
+    note = "In brackets the part of the words that two clusters share."
+    return Part("Clusters", heads, rows, left=len(heads), note=note)
+
+
+def _weights(title: str, weights: Mapping[str, Mapping[str, float]], what: str = "cluster") -> Part:
+    """Lay shares out, the largest difference first, and how far the sides are apart in all."""
+    rows = []
+    names = dict.fromkeys(name for of in weights.values() for name in of)
+    for name in names:
+        values = [of.get(name, 0.0) for of in weights.values()]
+        rows.append((max(values) - min(values), (name, *(f"{value:.2%}" for value in values))))
+    rows.sort(key=lambda row: -row[0])
+    cells = [(*row, f"{100 * apart:.2f}") for apart, row in rows]
+    first, *others = weights.values()
+    moved = [
+        sum(abs(first.get(name, 0.0) - other.get(name, 0.0)) for name in names) / 2
+        for other in others
+    ]
+    note = ""
+    if all(weights.values()):  # a side without any has nothing to move
+        parts = ", ".join(f"{part:.1%}" for part in moved)
+        note = f"Of the whole, {parts} would have to move to make the others like the first."
+    return Part(title, (what, *weights, "points apart"), cells, note=note)
+
+
+def _by_cluster(title: str, values: Mapping[str, Mapping[str, float]]) -> Part:
+    """Lay numbers of clusters out."""
+    names = dict.fromkeys(name for of in values.values() for name in of)
+    rows = [
+        (name, *("" if name not in of else f"{of[name]:.4f}" for of in values.values()))
+        for name in names
+    ]
+    return Part(title, ("cluster", *values), rows)
+
+
+def _settings(paths: Mapping[str, Path]) -> Part:
+    """List the settings that differ."""
+    plans = {name: _flat(_plan(path)) for name, path in paths.items()}
+    keys = dict.fromkeys(key for plan in plans.values() for key in plan)
+    rows = []
+    for key in keys:
+        values = [plan.get(key, "") for plan in plans.values()]
+        if len(set(values)) > 1:
+            rows.append((key, *values))
+    return Part("Settings that differ", ("setting", *paths), rows, left=1 + len(paths))
+
+
+def _plan(path: Path) -> Any:
+    """Read the settings in a plan, or in a manifest; nothing where there are none."""
+    if not path.exists():
+        return {}
+    value = read_json(path)
+    provenance = value.get("provenance") if isinstance(value, dict) else None
+    return provenance if isinstance(provenance, dict) else value
+
+
+def _flat(value: Any, name: str = "") -> dict[str, str]:
+    """Give values one level of names: ``settings.proxy.tokens``."""
+    if not isinstance(value, dict):
+        return {name: json.dumps(value, ensure_ascii=False)[:80]}
+    flat: dict[str, str] = {}
+    for key, inner in value.items():
+        flat |= _flat(inner, f"{name}.{key}" if name else key)
+    return flat

@@ -1,0 +1,104 @@
+"""Items: the documents or questions that score a target, and what they leave open.
+
+A gain on seven documents says little of an eighth, however often it is trained anew. So the items
+are drawn again, with replacement, by the same draws for both mixtures: how far the gain moves is
+its error by the choice of items (the bootstrap; Efron and Tibshirani, chapter 8).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+FEW_ITEMS = 30
+"""Items from which on a bootstrap over them is to be trusted."""
+_DRAWS = 1_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TargetItems:
+    """What one target is scored on."""
+
+    sizes: NDArray[np.float64]
+    """``[items]``: bytes of each document or right answer; 1 each where errors are counted."""
+    noun: str = "items"
+    """``documents`` or ``questions``."""
+    unit: str = ""
+    """Of a score, as it follows the number: ``bits a byte``."""
+    bytes: int | None = None
+    """UTF-8 bytes of text, None for questions."""
+    remedy: str = "give it more items"
+    """What to do where they are few."""
+
+    @property
+    def text(self) -> str:
+        """How many there are, and how much text: ``7 documents, 21 kB of text``."""
+        count = len(self.sizes)
+        text = f"{count:,} {self.noun if count != 1 else self.noun.removesuffix('s')}"
+        return text if self.bytes is None else f"{text}, {_bytes_text(self.bytes)} of text"
+
+    def warning(self, target: str) -> str:
+        """Say that they are few, and the remedy; "" if they are not."""
+        if len(self.sizes) >= FEW_ITEMS:
+            return ""
+        return (
+            f"only {self.text} score {target}, and {FEW_ITEMS} {self.noun} or more are needed to "
+            f"know what a gain is worth: {self.remedy}"
+        )
+
+    @property
+    def effective(self) -> float:
+        """Items of equal size that would say as much (Kish)."""
+        total = float(self.sizes.sum())
+        return total**2 / max(float((self.sizes**2).sum()), 1e-300)
+
+    def gain_sd(self, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
+        """Return the sd that the gain of ``ours`` over ``theirs`` has by the choice of items.
+
+        Costs of each run on each item, both ``[runs, items]``. 0 for a single item, of which
+        nothing can be told.
+        """
+        gains, count = theirs.mean(axis=0) - ours.mean(axis=0), len(self.sizes)
+        if count < 2:
+            return 0.0
+        rng = np.random.default_rng(count)
+        means = np.empty(_DRAWS)
+        for number in range(_DRAWS):
+            drawn = rng.integers(count, size=count)
+            means[number] = gains[drawn].sum() / max(self.sizes[drawn].sum(), 1e-300)
+        return float(means.std()) * math.sqrt(count / (count - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class ItemEvidence:
+    """What runs scored on each item."""
+
+    targets: Mapping[str, TargetItems] = field(default_factory=dict)
+    costs: Mapping[int, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    """By number of a trial and target: bits of each item, or 1 for a wrong answer and 0 else."""
+
+    def gain_sd(self, target: str, ours: Sequence[int], theirs: Sequence[int]) -> float | None:
+        """Return the sd of the gain of trials ``ours`` over trials ``theirs`` by the items.
+
+        None if the costs of a trial are not known, or do not fit the target.
+        """
+        items = self.targets.get(target)
+        rows = [[self.costs.get(n, {}).get(target, ()) for n in side] for side in (ours, theirs)]
+        if items is None or not (ours and theirs):
+            return None
+        if any(len(row) != len(items.sizes) for side in rows for row in side):
+            return None
+        return items.gain_sd(np.array(rows[0], np.float64), np.array(rows[1], np.float64))
+
+
+def _bytes_text(count: int) -> str:
+    """Write a number of bytes for people.
+
+    >>> _bytes_text(950), _bytes_text(20_600), _bytes_text(3_400_000)
+    ('950 bytes', '21 kB', '3.4 MB')
+    """
+    if count < 1_000:
+        return f"{count} bytes"
+    return f"{count / 1e3:.0f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,291 @@
+"""Outcome: the best mixture beside the token shares, target by target, in a sentence.
+
+All that is said is in the target's own unit. What a gain leaves open is by the runs (other seeds
+score otherwise) and by the items (other documents do): the search and its confirmation know the
+first, `ItemEvidence` the second, and both count before a gain is called sure.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean, stdev
+
+import numpy as np
+
+from climbstream.loader.core.console import decimals, with_error
+from climbstream.loader.formats.mixture import Mixture
+
+from .answer import BASE, Answer, Candidate, Outcome
+from .conclude import MIN_RAW_GAIN_SDS, upper_confidence_sd
+from .confirm import seed_error
+from .items import ItemEvidence
+from .observations import Observations
+from .trials import Trial
+
+NO_GAIN = "No gain over the token-share mixture"
+
+
+def settle(
+    answer: Answer,
+    base: Mixture,
+    known: Observations,
+    again: Sequence[Trial] = (),
+    evidence: ItemEvidence | None = None,
+) -> Answer:
+    """Say what ``answer`` is worth; take its gain back if the items leave it in doubt.
+
+    Args:
+        answer: What the search concluded, and confirmed if it did.
+        base: The token-share mixture, brought under the limits.
+        known: The evidence that ``answer`` was concluded from.
+        again: Trials that confirmed it.
+        evidence: What runs scored on each item; None if nobody knows.
+    """
+    evidence = evidence or ItemEvidence()
+    best = _contender(answer)
+    outcomes = [
+        _Side(answer, base, best, known, again, evidence, target).outcome()
+        for target in known.targets
+    ]
+    if answer.choice != BASE and best is not None:
+        answer = _with_items(answer, base, known, outcomes)
+    warnings = [
+        warning
+        for target in known.targets
+        if target in evidence.targets and (warning := evidence.targets[target].warning(target))
+    ]
+    answer = replace(answer, outcomes=outcomes, warnings=warnings)
+    # What the confirmation had to say stays.
+    return replace(answer, reason=f"{_reason(answer, best, known)}{answer.reason}")
+
+
+def _contender(answer: Answer) -> Candidate | None:
+    """Return the mixture to show beside the token shares: the answer, or the best other one."""
+    runs = answer.confirmation.scores if answer.confirmation else None
+    candidates = [c for c in answer.candidates if runs is None or c.choice in runs]
+    chosen = [c for c in candidates if c.choice == answer.choice]
+    return max(
+        chosen or candidates,
+        key=lambda c: -math.inf if c.gain is None else c.gain,
+        default=None,
+    )
+
+
+def _with_items(
+    answer: Answer, base: Mixture, known: Observations, outcomes: Sequence[Outcome]
+) -> Answer:
+    """Let what the items leave open count; return the token shares if the gain is in doubt then."""
+    if answer.gain is None or answer.gain_sd is None:
+        return answer
+    parts = [
+        weight * (outcome.item_sd or 0.0) / abs(scale)
+        for weight, scale, outcome in zip(known.importance, known.scale, outcomes, strict=True)
+    ]
+    gain_sd = math.hypot(answer.gain_sd, *parts)
+    if gain_sd == answer.gain_sd or answer.gain > MIN_RAW_GAIN_SDS * gain_sd:
+        return replace(answer, gain_sd=gain_sd)
+    mixture = Mixture(base.weights, {"choice": BASE})
+    return replace(answer, gain_sd=gain_sd, choice=BASE, mixture=mixture)
+
+
+class _Side:
+    """The scores of ``best`` and of the token shares on one target."""
+
+    def __init__(
+        self,
+        answer: Answer,
+        base: Mixture,
+        best: Candidate | None,
+        known: Observations,
+        again: Sequence[Trial],
+        evidence: ItemEvidence,
+        target: str,
+    ) -> None:
+        self._answer, self._best, self._target = answer, best, target
+        self._evidence = evidence
+        column = [*known.targets].index(target)
+        only = np.eye(len(known.targets))[column]
+        noise, self._repeats = replace(known, importance=only).noise()
+        self._scale = float(known.scale[column])
+        self._noise = None if noise is None else noise * abs(self._scale)
+        seeds = answer.confirmation.seeds if answer.confirmation else []
+        confirmed = [t for t in again if t.seed in seeds]
+        trials = confirmed or list(known.trials)
+        self._base_trials = [t.number for t in trials if t.mixture == base]
+        self._trials = (
+            [] if best is None else [t.number for t in trials if t.mixture == best.mixture]
+        )
+        if best is not None and not self._trials:
+            # Predicted and never run: what the items leave open is as of the best that was run.
+            self._trials = answer.measured_best.trials
+
+    def outcome(self) -> Outcome:
+        """Return them side by side."""
+        items = self._evidence.targets.get(self._target)
+        baseline, baseline_sd = self._scored(BASE)
+        best, best_sd = (None, None) if self._best is None else self._scored(self._best.choice)
+        item_sd = self._item_sd()
+        gain, gain_sd = self._gain(best, baseline)
+        if gain_sd is not None:
+            gain_sd = math.hypot(gain_sd, item_sd or 0.0)
+        return Outcome(
+            target=self._target,
+            unit=items.unit if items else "",
+            best=best,
+            best_sd=best_sd,
+            baseline=baseline,
+            baseline_sd=baseline_sd,
+            gain=gain,
+            gain_sd=gain_sd,
+            item_sd=item_sd,
+            seeds=len(self._answer.confirmation.seeds) if self._answer.confirmation else 0,
+            items=len(items.sizes) if items else None,
+            scored_on=items.text if items else "",
+        )
+
+    def _scored(self, choice: str) -> tuple[float | None, float | None]:
+        """Return the score of ``choice`` and its standard error over runs; None if unknown."""
+        if self._answer.confirmation is not None:
+            scores = self._answer.confirmation.scores[choice][self._target]
+            error = stdev(scores) / math.sqrt(len(scores)) if len(scores) > 1 else None
+            return fmean(scores), error
+        picks = {
+            BASE: self._answer.baseline,
+            "measured": self._answer.measured_best,
+            "predicted": self._answer.predicted_best,
+        }
+        if (pick := picks[choice]) is None:
+            return None, None
+        if choice == "predicted":
+            return pick.scores[self._target], None if pick.sd is None else pick.sd * abs(
+                self._scale
+            )
+        known = None if self._noise is None else self._noise / math.sqrt(len(pick.trials))
+        return pick.scores[self._target], known
+
+    def _gain(
+        self, best: float | None, baseline: float | None
+    ) -> tuple[float | None, float | None]:
+        """Return by how much the best is better, and the error of that over runs."""
+        if self._best is None or best is None or baseline is None:
+            return None, None
+        gain = (baseline - best) * math.copysign(1.0, self._scale)
+        if self._answer.confirmation is not None:
+            by_choice = self._answer.confirmation.scores
+            matrix = np.array([scores[self._target] for scores in by_choice.values()])
+            return gain, seed_error(matrix, self._noise, self._repeats)
+        if len(self._answer.measured_best.scores) == 1:
+            # The search has taken off what the best of many owes to luck.
+            factor = abs(self._scale)
+            gain = gain if self._best.gain is None else self._best.gain * factor
+            sd = self._best.gain_sd
+            return gain, None if sd is None else sd * factor
+        runs = (len(self._trials), len(self._base_trials))
+        if self._noise is None or not all(runs):
+            return gain, None
+        return gain, self._noise * math.sqrt(sum(1 / count for count in runs))
+
+    def _item_sd(self) -> float | None:
+        """Return the error of the gain by the choice of items; None if nobody knows it."""
+        sd = self._evidence.gain_sd(self._target, self._trials, self._base_trials)
+        if sd is None:
+            return None
+        freedom = max(1, round(self._evidence.targets[self._target].effective - 1))
+        return upper_confidence_sd(sd, freedom)
+
+
+def _reason(answer: Answer, best: Candidate | None, known: Observations) -> str:
+    """Say what came out in one sentence, and the interval of the gain in another."""
+    parts = [_compared(outcome, alone=len(known.targets) == 1) for outcome in answer.outcomes]
+    how = _how(answer, best)
+    scored_on = _scored_on(answer.outcomes)
+    if answer.baseline is None:
+        name = f"trial {answer.measured_best.trials[0]}"
+        scores = ", ".join(f"{n} {s:.5g}" for n, s in answer.measured_best.scores.items())
+        lead = f"The best is {name} ({scores}); the token-share mixture has no score{scored_on}."
+    elif best is None:
+        scores = ", ".join(parts)
+        lead = f"{NO_GAIN}: none scored better ({scores}){scored_on}."
+    elif answer.choice == BASE:
+        sure = " is sure" if answer.confirmation else ""
+        lead = f"{NO_GAIN}{sure}: the best other one scored {'; '.join(parts)}{how}{scored_on}."
+    else:
+        lead = f"Found {'; '.join(parts)}{how}{scored_on}."
+    return " ".join([lead, *_interval(answer, best, known)])
+
+
+def _compared(outcome: Outcome, *, alone: bool) -> str:
+    """Name the scores of one target and the gain."""
+    unit = f" {outcome.unit}" if outcome.unit else ""
+    name = "" if alone and unit else f"{outcome.target} "
+    if outcome.best is None or outcome.baseline is None or outcome.gain is None:
+        score = outcome.baseline if outcome.best is None else outcome.best
+        return f"{name}{score:.5g}{unit}" if score is not None else name.strip()
+    sds = [sd for sd in (outcome.best_sd, outcome.baseline_sd, outcome.gain_sd) if sd]
+    digits = decimals(sds, (outcome.best, outcome.baseline))
+    ours = with_error(outcome.best, outcome.best_sd, digits)
+    theirs = with_error(outcome.baseline, outcome.baseline_sd, digits)
+    way = "better" if outcome.gain >= 0 else "worse"
+    gain = with_error(abs(outcome.gain), outcome.gain_sd, digits)
+    return f"{name}{ours} against token shares {theirs}{unit}, {way} by {gain}"
+
+
+def _how(answer: Answer, best: Candidate | None) -> str:
+    """Say of what runs the scores are."""
+    if answer.confirmation is not None:
+        count = len(answer.confirmation.seeds)
+        return f" in {count} seed{'s' if count != 1 else ''}"
+    if best is None or answer.baseline is None:
+        return ""
+    kind = "predicted" if best.choice == "predicted" else f"trial {answer.measured_best.trials[0]}"
+    luck = ", luck allowed for" if best.gain_sd is not None and len(answer.outcomes) == 1 else ""
+    return f" ({kind}{luck})"
+
+
+def _scored_on(outcomes: Sequence[Outcome]) -> str:
+    """Say how much text or how many items score the targets."""
+    parts = [
+        f"{o.scored_on} score {'it' if len(outcomes) == 1 else o.target}"
+        for o in outcomes
+        if o.scored_on
+    ]
+    return f"; {', '.join(parts)}" if parts else ""
+
+
+def _interval(answer: Answer, best: Candidate | None, known: Observations) -> list[str]:
+    """Say between what the gain lies, as far as that is known."""
+    if best is None or answer.baseline is None:
+        return []
+    if answer.gain is None or answer.gain_sd is None:
+        return ["How much of that is luck is unknown: no mixture was run twice."]
+    scale, unit = 1.0, " sd of the joint score"
+    if len(known.targets) == 1:
+        (outcome,) = answer.outcomes
+        scale, unit = abs(float(known.scale[0])), f" {outcome.unit or outcome.target}"
+    bounds = [
+        f"between {scale * (answer.gain - times * answer.gain_sd):.3g} and "
+        f"{scale * (answer.gain + times * answer.gain_sd):.3g} with {level} % confidence"
+        for level, times in ((68, 1.0), (95, 1.96))
+    ]
+    source = "With what the search knew" if answer.confirmation else "Without luck"
+    return [f"{source} the gain is {scale * answer.gain:.3g}{unit}, {' and '.join(bounds)}."]
+
+
+def outcome_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
+    """Lay the paired table out, with the heads `OUTCOME_HEADS`."""
+    rows = []
+    for outcome in outcomes:
+        values = [v for v in (outcome.best, outcome.baseline) if v is not None]
+        sds = [sd for sd in (outcome.best_sd, outcome.baseline_sd, outcome.gain_sd) if sd]
+        digits = decimals(sds, values)
+        pairs = (
+            (outcome.best, outcome.best_sd),
+            (outcome.baseline, outcome.baseline_sd),
+            (outcome.gain, outcome.gain_sd),
+        )
+        cells = ["" if v is None else with_error(v, sd, digits) for v, sd in pairs]
+        rows.append((outcome.target, *cells, outcome.unit, outcome.scored_on))
+    return rows
+
+
+OUTCOME_HEADS = ("target", "best", "token shares", "better by", "unit", "scored on")

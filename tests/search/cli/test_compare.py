@@ -1,0 +1,135 @@
+"""Searches, runs and shard directories are shown side by side: as text, as JSON, as a page."""
+
+import json
+import shutil
+
+import pytest
+
+from climbstream.loader import Manifest, Mixture
+from climbstream.loader.cli.main import run
+from climbstream.loader.core.files import append_line
+from climbstream.loader.weights.log import WeightsLog
+
+
+@pytest.fixture
+def compare(capsys):
+    """Return a function that runs the command; it returns exit code, stdout and stderr."""
+
+    def command(*arguments):
+        code = run(["compare", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture
+def other_search(searched, tmp_path):
+    """A search beside `searched` that found other weights with another budget."""
+    out = shutil.copytree(searched[0], tmp_path / "other" / "out")
+    answer = json.loads((out / "answer.json").read_text())
+    answer["mixture"]["weights"] = dict.fromkeys(answer["mixture"]["weights"], 1 / 6)
+    (out / "answer.json").write_text(json.dumps(answer))
+    plan = json.loads((out / "search.json").read_text())
+    plan["settings"]["budget"] = 99
+    (out / "search.json").write_text(json.dumps(plan))
+    return out
+
+
+def make_run(folder, weights, loss):
+    WeightsLog.open(folder / "weights.jsonl", write=True).append(Mixture.of(weights), 0, "")
+    for step in (100, 200):
+        line = {"step": step, "tokens": 512 * step, "served": weights, "loss": loss - step / 1e3}
+        append_line(folder / "metrics.jsonl", line | {"cluster_loss": {"a": loss}})
+    plan = {"train": 1, "shards": "x", "settings": {"learning_rate": loss}}
+    (folder / "run.json").write_text(json.dumps(plan))
+    return folder
+
+
+def test_searches_are_compared_by_result_mixture_and_settings(
+    searched, other_search, shares, compare, tmp_path, read_page
+):
+    out, answer = searched
+    page = tmp_path / "compare.html"
+    code, text, _ = compare(out, other_search, "--out", page)
+    assert code == 0
+    (outcome,) = answer.outcomes
+    assert text.count(f"label=sea  bits a byte  {outcome.best:.3f}"[:26]) == 2
+    assert "settings.budget" in text
+    assert "16.67%" in text
+    shown = read_page(page.read_bytes()).text
+    for name in shares.weights:
+        assert name in shown
+    assert "Settings that differ" in shown
+    code, said, _ = compare(out, other_search, "--json")
+    tables = json.loads(said)["tables"]
+    assert len(tables["Results"]) == 2
+    apart = [float(row["points apart"]) for row in tables["Mixtures"]]
+    assert apart == sorted(apart, reverse=True)
+    assert {"settings.budget"} <= {row["setting"] for row in tables["Settings that differ"]}
+
+
+def test_runs_are_compared_by_loss_and_by_what_they_served(tmp_path, compare):
+    runs = []
+    for name, weights, loss in (("one", {"a": 0.75, "b": 0.25}, 3), ("two", {"a": 1.0}, 2)):
+        (tmp_path / name).mkdir()
+        runs.append(make_run(tmp_path / name, weights, loss))
+    code, said, _ = compare(*runs, "--json")
+    assert code == 0
+    value = json.loads(said)
+    assert (value["kind"], value["names"]) == ("runs", ["one", "two"])
+    assert [row["loss, nats a token"] for row in value["tables"]["Results"]] == ["2.8000", "1.8000"]
+    assert value["tables"]["Shares of tokens served"][0] == {
+        "cluster": "a",
+        "one": "75.00%",
+        "two": "100.00%",
+        "points apart": "25.00",
+    }
+    assert compare(*runs, "--out", tmp_path / "page.html")[0] == 0
+    assert (tmp_path / "page.html").read_text().count("<circle") == 4
+
+
+def test_shards_are_compared_by_what_they_hold_and_left_out(shards, compare):
+    code, said, _ = compare(shards, shards, "--json")
+    assert code == 0
+    value = json.loads(said)
+    tables, manifest = value["tables"], Manifest.load(shards)
+    assert value["names"] == ["shards (1)", "shards (2)"]
+    assert {row["tokens"] for row in tables["Results"]} == {f"{manifest.tokens:,}"}
+    assert tables["Settings that differ"] == []
+    reasons = {reason for stage in manifest.conservation for reason in stage["dropped"]}
+    assert {row["documents, by reason"] for row in tables["Left out"]} == reasons
+    for row in tables["Clusters"]:
+        assert row["most like it in shards (2)"].startswith(row["cluster"])
+        assert row["most like it in shards (2)"].endswith("(100%)")
+
+
+@pytest.mark.parametrize("others", ["none", "nowhere", "kinds", "empty"])
+def test_what_cannot_be_compared_is_refused_by_name(searched, shards, tmp_path, compare, others):
+    (tmp_path / "empty").mkdir()
+    folders, words = {
+        "none": ([shards], "name two or more"),
+        "nowhere": ([shards, tmp_path / "nowhere"], "there is no folder"),
+        "kinds": ([shards, searched[0]], "only folders of one kind are compared"),
+        "empty": ([shards, tmp_path / "empty"], "no search, run or shards in"),
+    }[others]
+    code, out, err = compare(*folders)
+    assert (code, out) == (2, "")
+    assert words in err
+
+
+def test_a_search_that_has_not_ended_is_refused(searched, other_search, compare):
+    (other_search / "answer.json").unlink()
+    code, _, err = compare(searched[0], other_search)
+    assert code == 2
+    assert f"the search in {other_search} has not ended" in err
+
+
+def test_a_file_of_others_is_not_overwritten_by_a_page(shards, tmp_path, compare):
+    (tmp_path / "notes.txt").write_text("mine")
+    code, _, err = compare(shards, shards, "--out", tmp_path / "notes.txt")
+    assert code == 2
+    assert "is no page of ours" in err
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    for _ in range(2):  # a page of ours gives way
+        assert compare(shards, shards, "--out", tmp_path / "page.html")[0] == 0
