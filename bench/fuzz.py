@@ -303,14 +303,14 @@ FORMATS: dict[str, Format] = {
         "pulled/pull.json", mutate.change_json, ("pull shards pulled",), "shards pulled", "pulled"
     ),
     "export": Format(
-        "exported/export.json",
+        "exported/.export.json",
         mutate.change_json,
         ("export shards --to jsonl --text --workers 1 --out exported",),
         "shards exported",
         "exported",
     ),
     "drawn": Format(
-        "drawn/drawn.json",
+        "drawn/.drawn.json",
         mutate.change_json,
         ("export shards --to jsonl --text --tokens 500 --workers 1 --out drawn",),
         "shards drawn",

@@ -20,7 +20,7 @@ from climbstream.builder.contamination.stage import find_contaminated
 from climbstream.builder.corpus.ingest import BAD_RECORDS, ReadReport, read_corpus
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.read_report import check_losses
-from climbstream.builder.corpus.sources import survey
+from climbstream.builder.corpus.sources import Places, as_places, survey
 from climbstream.builder.features.encoder import check_shape
 from climbstream.builder.report.cells import by_topic, join_described
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
@@ -68,8 +68,8 @@ logger = get_logger(__name__)
 
 
 def append(
-    sources: Sequence[str],
-    out: Path,
+    sources: Places,
+    out: str | Path,
     *,
     workers: int | None = None,
     engine: str = "local",
@@ -98,7 +98,7 @@ def append(
             begun and not ended.
         LockedError: Another process works on ``out``.
     """
-    out = out.resolve()
+    sources, out = as_places(sources), Path(out).resolve()
     refuse_grouping(Manifest.load(out), out, "append to")
     files, left_out = survey(sources)
     with lock(out):

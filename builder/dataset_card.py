@@ -137,11 +137,18 @@ def write_card(title: str, metadata: Mapping[str, Any], body: str) -> bytes:
     return f"---\n{head}---\n\n# {title}\n\n{body}\n".encode()
 
 
-def write_beside(shards: ShardDirectory, out: Path, configs: Mapping[str, str]) -> None:
-    """Write the card and, if the shards have one, the tokenizer to ``out``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportContents:
+    """What a card says of the files of an export."""
 
-    ``configs`` are the folders of the tables, by the name of their configuration.
-    """
+    files: str
+    """The files, in words."""
+    configs: Mapping[str, str] = field(default_factory=dict)
+    """Patterns of the tables that `datasets` loads, by the name of their configuration."""
+
+
+def write_beside(shards: ShardDirectory, out: Path, contents: ExportContents) -> None:
+    """Write the card and, if the shards have one, the tokenizer to ``out``."""
     manifest = shards.manifest
     if manifest.tokenizer_hash:
         store = shards.store.without_links()
@@ -150,10 +157,10 @@ def write_beside(shards: ShardDirectory, out: Path, configs: Mapping[str, str]) 
     if manifest.license != "unknown":
         metadata = license_metadata(manifest.license)
     metadata |= language_metadata(manifest)
-    if configs:
+    if contents.configs:
         metadata["configs"] = [
-            {"config_name": name, "data_files": f"{folder}/*.parquet"}
-            for name, folder in configs.items()
+            {"config_name": name, "data_files": pattern}
+            for name, pattern in contents.configs.items()
         ]
     columns = {
         "documents": [f"{c.documents:,}" for c in manifest.clusters],
@@ -163,7 +170,7 @@ def write_beside(shards: ShardDirectory, out: Path, configs: Mapping[str, str]) 
     rows = cluster_rows(manifest, columns)
     body = (
         f"{manifest.tokens:,} tokens in {len(manifest.clusters)} clusters. "
-        f"Licence: {manifest.license}.\n\n" + "\n".join(rows)
+        f"Licence: {manifest.license}.\n\nFiles: {contents.files}.\n\n" + "\n".join(rows)
     )
     metadata["climbstream"] = our_metadata(manifest, manifest.license)
     write_bytes(out / CARD, write_card("Clusters of tokens", metadata, body))

@@ -22,7 +22,7 @@ from climbstream.builder.contamination.tasks import Task, read_tasks
 from climbstream.builder.corpus.ingest import BAD_RECORDS, NoColumnError, ReadReport, read_corpus
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.read_report import BadFile, check_losses
-from climbstream.builder.corpus.sources import Source, survey
+from climbstream.builder.corpus.sources import Places, Source, as_places, survey
 from climbstream.builder.report.cells import by_topic
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
 from climbstream.builder.report.losses import counts_of, loss_sections, near_copies
@@ -57,8 +57,8 @@ logger = get_logger(__name__)
 
 
 def build(
-    sources: Sequence[str],
-    out: Path,
+    sources: Places,
+    out: str | Path,
     settings: BuildSettings | None = None,
     *,
     workers: int | None = None,
@@ -91,7 +91,7 @@ def build(
         LockedError: Another process works on ``out``.
     """
     settings = settings or BuildSettings()
-    out = out.resolve()  # as processes elsewhere know it
+    sources, out = as_places(sources), Path(out).resolve()  # as processes elsewhere know it
     with _begun(sources, out, settings, workers, engine) as begun:
         if begun:
             _run(begun, out, settings, strict=strict)
@@ -103,8 +103,8 @@ def build(
 
 
 def dry_run(
-    sources: Sequence[str],
-    out: Path,
+    sources: Places,
+    out: str | Path,
     settings: BuildSettings | None = None,
     *,
     workers: int | None = None,
@@ -125,7 +125,7 @@ def dry_run(
         UsageError: ``out`` is built already; and as `build` does.
     """
     settings = settings or BuildSettings()
-    out = out.resolve()
+    sources, out = as_places(sources), Path(out).resolve()
     with _begun(sources, out, settings, workers, engine, dry=True) as begun:
         if not begun:
             raise UsageError(f"{out} is built already; name a new folder for a dry run")

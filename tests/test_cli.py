@@ -516,3 +516,24 @@ def test_a_folder_that_is_not_there_is_said_not_to_be(capsys, tmp_path, command)
     }
     assert run([command, str(place), *more.get(command, [])]) == 3
     assert f"{place} is no shard directory: nothing is there" in capsys.readouterr().err
+
+
+def test_print_config_prints_what_config_reads(tmp_path, capsys):
+    assert run(["build", "--print-config", "--clusters", "7", "--holdout", "0.1"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["clusters"], printed["holdout"]) == (7, 0.1)
+    (tmp_path / "settings.json").write_text(json.dumps(printed))
+    again = ["build", "--print-config", "--config", str(tmp_path / "settings.json")]
+    assert run([*again, "--clusters", "9"]) == 0
+    assert json.loads(capsys.readouterr().out) == {**printed, "clusters": 9}
+
+
+@pytest.mark.parametrize(("words", "missing"), [([], "SOURCES"), (["a.jsonl"], "--out")])
+def test_a_build_without_sources_or_a_folder_is_refused_as_before(words, missing, capsys):
+    assert run(["build", *words]) == 2
+    assert f"'{missing}" in capsys.readouterr().err
+
+
+def test_inspect_says_that_nothing_is_there(tmp_path, capsys):
+    assert run(["inspect", str(tmp_path / "nosuch")]) == 3
+    assert "nothing is there" in capsys.readouterr().err

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 START = DOCS / "index.md"
 TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
+HOWTO = sorted((DOCS / "howto").glob("*.md"))
 TOO_LONG = 500
 """Seconds for a block."""
 
@@ -40,8 +41,8 @@ def walk(page, folder):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_start_and_the_tutorials_run_as_they_stand(tmp_path):
-    for page in [START, *TUTORIALS]:
+def test_start_the_tutorials_and_the_how_to_pages_run_as_they_stand(tmp_path):
+    for page in [START, *TUTORIALS, *HOWTO]:
         walk(page, tmp_path)
 
 

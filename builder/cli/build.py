@@ -4,12 +4,14 @@ What builds is imported where it is called, for it takes seconds, for which neit
 mistake in the options should wait.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from climbstream.builder.settings import IDS, SCORES, THRESHOLDS, TIER_SCORES, BuildSettings
+from climbstream.loader.cli.completion import SOURCE
 from climbstream.loader.cli.main import task_timeout_option
 from climbstream.loader.cli.options import COUNT, json_option, show
 from climbstream.loader.core.engines.engine import ENGINES
@@ -33,6 +35,7 @@ AD_FREE = "ad-free"
 _LEAST = "SCORE=N: leave out documents below; overall, educational, informational, ad-free."
 _LEAST_MEAN = "SCORE=N: leave out micro-clusters whose mean is below."
 _DECONTAMINATE = "TASK: leave out documents with its questions; a file, or lm-eval=NAME."
+_CONFIG = "JSON file of settings, as --print-config prints; options go before it."
 _KEEP_IDS = "File of identifiers, a line each: these documents stay."
 
 
@@ -84,9 +87,17 @@ def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
     return dict(pair.split("=", 1) for pair in value) or None
 
 
+def _require(sources: tuple[str, ...], out: Path | None) -> None:
+    """Raise as click does unless there is what a build needs and --print-config does not."""
+    for name, value in (("SOURCES...", sources), ("--out", out)):
+        if not value:
+            kind = "option" if name.startswith("--") else "argument"
+            raise click.MissingParameter(param_hint=f"'{name}'", param_type=kind)
+
+
 @click.command()
-@click.argument("sources", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Shard directory.")
+@click.argument("sources", nargs=-1, type=SOURCE, metavar="SOURCES...")
+@click.option("--out", type=click.Path(path_type=Path), help="Shard directory.  [required]")
 @click.option("--clusters", type=int, help="Clusters after merging.  [default: 20]")
 @click.option("--tiers", type=int, help=_TIERS)
 @click.option("--tier-score", type=click.Choice(TIER_SCORES), help=_TIER_SCORE)
@@ -122,7 +133,8 @@ def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 @click.option("--no-eos", is_flag=True, default=None, help="End documents with no token.")
 @click.option("--holdout", type=float, help="Part that is kept for evaluation.  [default: 0]")
 @click.option("--seed", type=int, help="Keys every sample.  [default: 17]")
-@click.option("--config", type=click.Path(path_type=Path), help="JSON file of settings.")
+@click.option("--config", type=click.Path(path_type=Path), help=_CONFIG)
+@click.option("--print-config", is_flag=True, help="Only print all settings, as --config reads.")
 @click.option("--strict", is_flag=True, help="Anything that cannot be used is an error.")
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where tasks run.")
 @click.option("--workers", type=click.IntRange(min=1), help="Tasks at a time.  [default: cores]")
@@ -132,8 +144,9 @@ def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 @json_option
 def build(
     sources: tuple[str, ...],
-    out: Path,
+    out: Path | None,
     config: Path | None,
+    print_config: bool,
     engine: str,
     workers: int | None,
     append: bool,
@@ -151,6 +164,8 @@ def build(
     when all is read, a line a reason.
     A build that was interrupted goes on when the same command is run again.
     """
+    if not print_config:
+        _require(sources, out)
     given = {name: value for name, value in given.items() if value is not None}
     if "keep_ids" in given:
         given["keep_ids"] = _read_lines("--keep-ids", given["keep_ids"])
@@ -170,6 +185,10 @@ def build(
         raise InvalidDataError(f"{config} holds no object of settings")
     settings |= given
     checked = BuildSettings.from_json(settings)
+    if print_config:
+        click.echo(json.dumps(checked.to_json(), indent=1, ensure_ascii=False))
+        return
+    assert out is not None  # it is required
     if dry_run:
         from climbstream.builder.pipeline import dry_run as run_dry  # noqa: PLC0415
         from climbstream.builder.selection.preview import preview_text  # noqa: PLC0415

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import click
 
+from climbstream.loader.cli.completion import PLACE
 from climbstream.loader.cli.main import task_timeout_option
 from climbstream.loader.cli.options import json_option, show
 from climbstream.loader.core.files import write_json
 
 
 @click.command()
-@click.argument("directory")
+@click.argument("directory", type=PLACE)
 @click.argument("tasks", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), help="File for the result as JSON.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")

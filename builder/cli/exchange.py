@@ -11,8 +11,15 @@ from climbstream.builder.exporter.mixture import export_mixture
 from climbstream.builder.exporter.shards import BLENDS, LAYOUTS, export_shards
 from climbstream.builder.importer.pipeline import import_corpus
 from climbstream.builder.importer.settings import ImportSettings
-from climbstream.builder.publisher.repo_files import WHAT, PublishSettings, collect, size_of
+from climbstream.builder.publisher.repo_files import (
+    WHAT,
+    PublishSettings,
+    check_links,
+    collect,
+    size_of,
+)
 from climbstream.builder.publisher.upload import Publisher
+from climbstream.loader.cli.completion import PLACE, SOURCE
 from climbstream.loader.cli.main import task_timeout_option, timeout_option
 from climbstream.loader.cli.options import COUNT, json_option, show
 from climbstream.loader.core.console import say, text_table
@@ -27,7 +34,7 @@ from climbstream.loader.tools.verify import verify_directory
 
 
 @click.command("import")
-@click.argument("sources", nargs=-1, required=True)
+@click.argument("sources", nargs=-1, required=True, type=SOURCE, metavar="SOURCES...")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Shard directory.")
 @click.option("--cluster", help="Column of the cluster.  [default: cluster_id, cluster, or folder]")
 @click.option("--folders", is_flag=True, help="A file's folder is its cluster.")
@@ -71,10 +78,10 @@ def import_(
 
 
 @click.command()
-@click.argument("directory")
+@click.argument("directory", type=PLACE)
 @click.option("--to", type=click.Choice(LAYOUTS), required=True, help="Layout.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
-@click.option("--mixture", help="File, or hf://OWNER/NAME.  [default: token shares]")
+@click.option("--mixture", type=SOURCE, help="File, or hf://OWNER/NAME.  [default: token shares]")
 @click.option("--tokens", type=COUNT, help="To draw by the mixture, shuffled.")
 @click.option("--text", is_flag=True, help="Rows of text, as the tokenizer reads the tokens.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
@@ -167,6 +174,10 @@ def publish(
     settings = PublishSettings(
         what=what, mixture=mixture, tokens=tokens, text=text, heldout=heldout, license=license_
     )
+    publisher = Publisher(repo)
+    if not dry_run:
+        check_links(directory)
+        publisher.check_login()
     verdict = verify_directory(directory)
     if faults := verdict.faults:
         raise IntegrityError(
@@ -189,7 +200,7 @@ def publish(
             about = f"{size} · licence: {publication.license} · nothing was sent"
             show(value, f"{table}\n\n{about}", as_json=as_json)
             return
-        published = Publisher(repo).publish(publication, private=private, tag=tag)
+        published = publisher.publish(publication, private=private, tag=tag)
     summary = (
         f"{repo}: {published.files} files, {published.bytes:,} bytes, {published.sent} files sent "
         f"· commit {published.commit} · licence: {publication.license}"

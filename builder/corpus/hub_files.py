@@ -3,6 +3,7 @@
 from dataclasses import fields
 
 from climbstream.loader.core.errors import RemoteError
+from climbstream.loader.storage.hub import check_contact
 
 _READ_ALIKE = ("json", "parquet")
 """Formats that are read here as `datasets` reads them, by its names."""
@@ -19,6 +20,10 @@ def hub_files(name: str) -> list[str]:
     Raises:
         RemoteError: The Hub does not say which files there are.
     """
+    try:
+        check_contact()
+    except RemoteError as error:
+        raise RemoteError(f"{name} cannot be read: cannot be reached; {error}") from None
     import datasets  # noqa: PLC0415 - costs seconds, and files do not need it
 
     repository, _, config = name.removeprefix("hub:").partition("@")

@@ -20,6 +20,7 @@ from climbstream.loader.core.engines.local import cores
 from climbstream.loader.core.errors import ClimbError, InvalidDataError, RemoteError, UsageError
 from climbstream.loader.core.files import hash_json
 from climbstream.loader.formats.outputs import is_shard_directory, writer_of
+from climbstream.loader.storage.hub import check_contact
 
 from .fingerprints import FileHashes, remote_fingerprint, version_of
 from .hub_files import hub_files
@@ -116,6 +117,8 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
             parts = hub_files(name) if name.startswith("hub:") else []
             files |= {part: {} for part in parts or [name]}
             continue
+        if name.startswith("hf://"):
+            check_contact()
         matches, others = _files(name)
         files.update(matches)
         for bad in others:
@@ -131,6 +134,16 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
     read = set(map(_real, files))
     others = [bad for path, bad in unused.items() if path not in read]
     return sorted(sources, key=lambda s: s.place), sorted(others, key=lambda bad: bad.origin)
+
+
+Places = str | Path | Sequence[str | Path]
+"""One source or several: files, folders, globs, URLs, ``hub:NAME`` or ``python:``."""
+
+
+def as_places(sources: Places) -> list[str]:
+    """Return ``sources`` as a list of text, also if it is one alone."""
+    several = [sources] if isinstance(sources, str | Path) else sources
+    return [str(source) for source in several]
 
 
 def left_out(path: str, below: str, *, folder: bool = False) -> str:

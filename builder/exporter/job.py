@@ -6,6 +6,16 @@ from pathlib import Path
 from climbstream.loader.formats.directory import ShardDirectory
 
 
+def done_file(out: Path, name: str) -> Path:
+    """Return the file in ``out`` that says that an export is whole.
+
+    Its ``name`` begins with a dot, so that nobody takes it for data; that of an early export lacks
+    the dot.
+    """
+    early = out / name.removeprefix(".")
+    return early if early.exists() and not (out / name).exists() else out / name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportJob:
     """An export of one shard directory to one folder."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.builder.dataset_card import write_beside
+from climbstream.builder.dataset_card import ExportContents, write_beside
 from climbstream.builder.workdir import open_workdir
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine
@@ -32,12 +32,12 @@ from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import Manifest
 from climbstream.loader.formats.mixture import Mixture
 
-from .job import ExportJob
+from .job import ExportJob, done_file
 from .rows import Rows, rows_of
 
 logger = get_logger(__name__)
 
-DONE = "drawn.json"
+DONE = ".drawn.json"
 _LAYOUTS = {"parquet": "part_{}.parquet", "jsonl": "part_{}.jsonl"}
 _FILE_TOKENS = 1 << 25
 """Tokens of an output file; it is shuffled in memory."""
@@ -128,10 +128,14 @@ def export_mixture(
     with open_workdir(job.out, ".drawn", plan, partial(_finished_plan, job.out)) as work:
         if work is not None:
             counts = _Writer(job, rows, work, due, seed).run()
-            configs = {"default": "."} if job.to == "parquet" else {}
-            write_beside(job.shards, job.out, configs)
+            pattern = _LAYOUTS[job.to].format("*")
+            contents = ExportContents(
+                files=f"`{pattern}`, documents drawn by a mixture and shuffled",
+                configs={"default": pattern},
+            )
+            write_beside(job.shards, job.out, contents)
             write_json(job.out / DONE, {**plan, "tokens": counts})
-    return located(_read_tokens, read_plan(job.out / DONE), str(job.out / DONE))
+    return located(_read_tokens, read_plan(done_file(job.out, DONE)), str(job.out))
 
 
 def _tokens_due(manifest: Manifest, mixture: Mixture, tokens: int | None) -> NDArray[np.int64]:
@@ -159,9 +163,9 @@ def _read_tokens(finished: dict[str, Any]) -> dict[str, int]:
 
 def _finished_plan(out: Path) -> object | None:
     """Return the plan of the finished export in ``out``; None: there is none."""
-    if not (out / DONE).exists():
+    if not (done := done_file(out, DONE)).exists():
         return None
-    return {key: value for key, value in read_plan(out / DONE).items() if key != "tokens"}
+    return {key: value for key, value in read_plan(done).items() if key != "tokens"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ file that exists is not written again.
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import yaml
 from numpy.typing import NDArray
 
 from climbstream.builder.cluster_names import table_folder
-from climbstream.builder.dataset_card import write_beside
+from climbstream.builder.dataset_card import ExportContents, write_beside
 from climbstream.builder.workdir import open_workdir
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.local import LocalEngine
@@ -29,14 +29,14 @@ from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.mosaic import stream_arguments
 
-from .job import ExportJob
+from .job import ExportJob, done_file
 from .megatron import blend_words, prefixes, write_indexed
 from .rows import Rows, rows_of
 
 logger = get_logger(__name__)
 
 LAYOUTS = ("parquet", "jsonl", "megatron", "mosaic")
-DONE = "export.json"
+DONE = ".export.json"
 BLENDS = {"megatron": "blend.txt", "mosaic": "streams.yaml"}
 """File of the mixture, by layout."""
 
@@ -58,7 +58,7 @@ class FileTask:
 
 def export_shards(
     directory: str | ShardDirectory,
-    out: Path,
+    out: str | Path,
     to: str,
     mixture: Mixture | None = None,
     *,
@@ -68,8 +68,8 @@ def export_shards(
     """Write a shard directory in the format of another trainer, and return its mixture there.
 
     The mixture is a string: for Megatron the words of ``--data-path``, for mosaicml-streaming a
-    YAML of streams, both written to ``out`` too. It is None for ``parquet`` and ``jsonl``, which
-    have no place for one.
+    YAML of streams. Both are written to ``out`` too, there with paths below it. It is None for
+    ``parquet`` and ``jsonl``, which have no place for one.
 
     Args:
         directory: A shard directory, as a folder or URL.
@@ -89,7 +89,7 @@ def export_shards(
         IntegrityError: A shard does not have its hash, or a document has no end.
         LockedError: Another process works on ``out``.
     """
-    shards = ShardDirectory.open(directory)
+    out, shards = Path(out), ShardDirectory.open(directory)
     job, manifest = (
         ExportJob(shards=shards, out=out, to=to, text=text, workers=workers),
         shards.manifest,
@@ -113,17 +113,18 @@ def export_shards(
     with open_workdir(out, ".export", plan, partial(_finished_plan, out)) as work:
         if work is not None:
             _write_files(job, rows)
-            folders = [table_folder(k) for k in rows.labels] if to == "parquet" else []
-            write_beside(shards, out, {folder: folder for folder in folders})
+            write_beside(shards, out, _contents(job, rows.labels))
             write_json(out / DONE, plan)
         if blend is not None:
-            write_bytes(out / BLENDS[to], blend.encode() + b"\n")
+            inside = _blend(replace(job, out=Path()), mixture or manifest.token_shares) or ""
+            write_bytes(out / BLENDS[to], inside.encode() + b"\n")
     return blend
 
 
 def _finished_plan(out: Path) -> object | None:
     """Return the plan of the finished export in ``out``; None: there is none."""
-    return read_plan(out / DONE) if (out / DONE).exists() else None
+    done = done_file(out, DONE)
+    return read_plan(done) if done.exists() else None
 
 
 def _write_files(job: ExportJob, rows: Rows) -> None:
@@ -199,6 +200,32 @@ def write_megatron(task: FileTask) -> int:
     parts = (documents for _, documents in _documents(task))
     manifest = task.directory.manifest
     return write_indexed(task.path, parts, manifest.dtype, manifest.eos_id)
+
+
+def _contents(job: ExportJob, labels: Sequence[int | str]) -> ExportContents:
+    """Say for the card which files an export has."""
+    kind = "" if job.text else ".tokenized"
+    if job.to == "parquet":
+        folders = [table_folder(label) for label in labels]
+        return ExportContents(
+            files="one folder of tables a cluster",
+            configs={folder: f"{folder}/*.parquet" for folder in folders},
+        )
+    if job.to == "jsonl":
+        return ExportContents(
+            files=f"`part_*{kind}.jsonl`, each with its share of every cluster",
+            configs={"default": f"part_*{kind}.jsonl"},
+        )
+    if job.to == "megatron":
+        names = ", ".join(f"`{prefix}`" for prefix in prefixes(job.shards.names))
+        return ExportContents(
+            files=f"`PREFIX.bin` and `PREFIX.idx`, the prefixes being {names}; "
+            "`blend.txt` holds the words of `--data-path`, for a Megatron that runs in this folder"
+        )
+    return ExportContents(
+        files="`streams.yaml`, the streams of mosaicml-streaming; what it caches goes to `cache`, "
+        "below the folder in which it runs"
+    )
 
 
 def _blend(job: ExportJob, mixture: Mixture) -> str | None:

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from climbstream.builder.cluster_names import cluster_names
 from climbstream.builder.corpus.ingest import BAD_RECORDS
 from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.corpus.sources import Places, as_places
 from climbstream.builder.dataset_card import CARD, Card, read_beside
 from climbstream.builder.end_token import (
     EOS,
@@ -56,8 +57,8 @@ _SHOWN = 40
 
 
 def import_corpus(
-    sources: Sequence[str],
-    out: Path,
+    sources: Places,
+    out: str | Path,
     settings: ImportSettings | None = None,
     *,
     workers: int | None = None,
@@ -86,7 +87,7 @@ def import_corpus(
         LockedError: Another process works on ``out``.
     """
     settings = settings or ImportSettings()
-    out = out.resolve()  # as processes elsewhere know it
+    sources, out = as_places(sources), Path(out).resolve()  # as processes elsewhere know it
     files = find_files(sources, settings.cluster, folders=settings.folders)
     cards = _cards(sources)
     tokenizer, configs = _tokenizer(sources, settings)

@@ -100,6 +100,19 @@ def size_of(content: Path | bytes) -> int:
     return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
+def check_links(directory: Path) -> None:
+    """See that no file or folder of a shard directory is a link, without reading any.
+
+    Raises:
+        InvalidDataError: One is.
+    """
+    clusters = directory / "clusters"
+    named = [directory / name for name in (MANIFEST, *BESIDE, DOCUMENTS)]
+    for path in [*named, clusters, *sorted(clusters.glob("*"))]:
+        if path.is_symlink():
+            check_regular(path, directory)
+
+
 def collect(
     directory: Path, repo: str, work: Path, settings: PublishSettings | None = None
 ) -> Publication:

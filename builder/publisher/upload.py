@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -24,6 +24,7 @@ from climbstream.loader.core.errors import IntegrityError, RemoteError, UsageErr
 from climbstream.loader.core.files import hash_json
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.storage.hub import PATIENCE, patiently
+from climbstream.loader.storage.retry import status_of
 
 from .repo_files import Publication, size_of
 
@@ -65,6 +66,25 @@ class Publisher:
         self._api = HfApi()
         disable_progress_bars()  # our own shows the progress
         self._patience = patience
+
+    def check_login(self) -> None:
+        """See that the Hub knows who you are, before anything is read, written or made.
+
+        Raises:
+            UsageError: There is no token.
+            RemoteError: The Hub does not know it, or did not answer.
+        """
+        if get_token() is None:
+            raise UsageError(
+                "there is no token of the Hub: log in with `hf auth login`, or set HF_TOKEN to a "
+                f"token that may write to {self.repo}"
+            )
+        try:
+            patiently("say whose the token is", self._api.whoami, self._patience)
+        except RemoteError as error:
+            # A mirror may not know the question; the first step asks as well.
+            if not isinstance(error.__context__, Exception) or status_of(error.__context__) != 404:
+                raise
 
     def publish(
         self, publication: Publication, *, private: bool = False, tag: str | None = None

@@ -3,15 +3,18 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from huggingface_hub import try_to_load_from_cache
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.sample import sample_texts
 from climbstream.builder.end_token import EOS
 from climbstream.builder.settings import BuildSettings
-from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.errors import InvalidDataError, RemoteError
 from climbstream.loader.core.files import write_bytes
 from climbstream.loader.core.log import get_logger
+from climbstream.loader.formats.manifest import TOKENIZER
+from climbstream.loader.storage.hub import check_contact
 
 logger = get_logger(__name__)
 
@@ -36,16 +39,31 @@ def load_tokenizer(name: str) -> Tokenizer:
 
     Raises:
         InvalidDataError: There is none.
+        RemoteError: The Hub cannot be reached, and its cache has no such tokenizer.
     """
     path = Path(name)
     path = path / "tokenizer.json" if path.is_dir() else path
     try:
-        return Tokenizer.from_file(str(path)) if path.exists() else Tokenizer.from_pretrained(name)
+        return Tokenizer.from_file(str(path)) if path.exists() else _from_hub(name)
+    except RemoteError:
+        raise
     except Exception as error:  # the library raises bare Exception
         raise InvalidDataError(
             f"{name} is no tokenizer: {error}; "
             "name a tokenizer.json, its folder, or a name on the Hub"
         ) from None
+
+
+def _from_hub(name: str) -> Tokenizer:
+    """Load the tokenizer ``name`` of the Hub, or of its cache if the Hub cannot be reached."""
+    try:
+        check_contact()
+    except RemoteError:
+        kept = try_to_load_from_cache(name, TOKENIZER)
+        if not isinstance(kept, str):
+            raise
+        return Tokenizer.from_file(kept)
+    return Tokenizer.from_pretrained(name)
 
 
 def token_dtype(vocab_size: int) -> str:

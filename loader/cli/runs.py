@@ -33,12 +33,15 @@ from climbstream.loader.weights.request import (
 from climbstream.loader.weights.sources import read_request
 from climbstream.loader.weights.update import WeightsUpdate
 
+from .completion import PLACE, complete_weights
 from .options import json_option, show, split_number
 
 _LOOK_EVERY = 0.2
 """Seconds between looks for a run that has not begun."""
 _RUN = click.argument("run", type=click.Path(path_type=Path))
-_SHARDS = click.option("--shards", help="Folder or URL.  [default: where they were when it ran]")
+_SHARDS = click.option(
+    "--shards", type=PLACE, help="Folder or URL.  [default: where they were when it ran]"
+)
 
 
 @click.command()
@@ -148,7 +151,7 @@ def _wait_for_run(run: Path) -> None:
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("named", nargs=-1, metavar="[CLUSTER=WEIGHT]...")
+@click.argument("named", nargs=-1, metavar="[CLUSTER=WEIGHT]...", shell_complete=complete_weights)
 @click.option("--only", is_flag=True, help="Give all other clusters nothing, and scale these.")
 @click.option("--ramp", type=click.IntRange(0, MOST_STEPS), help="Steps to get there, in a line.")
 @click.option("--why", default="", help="Reason, for the log.")

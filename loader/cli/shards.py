@@ -13,12 +13,13 @@ from climbstream.loader.formats.manifest import AXES, Manifest
 from climbstream.loader.formats.mixture import Mixture, some_names
 from climbstream.loader.tools.doctor import diagnose
 
+from .completion import PLACE, SOURCE
 from .main import timeout_option
 from .options import json_option, show
 
 
 @click.command()
-@click.argument("directory")
+@click.argument("directory", type=PLACE)
 @json_option
 def inspect(directory: str, as_json: bool) -> None:
     """Say what the shard directory DIRECTORY holds, a folder or a URL."""
@@ -35,7 +36,9 @@ def inspect(directory: str, as_json: bool) -> None:
 @click.command()
 @click.argument("source")
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--mixture", help="File, or OWNER/NAME on the Hub as hf://…: fetch what it weighs.")
+@click.option(
+    "--mixture", type=SOURCE, help="File, or OWNER/NAME on the Hub as hf://…: fetch what it weighs."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and do nothing.")
 @timeout_option("Give up a file that has not come for so long.  [default: 240]")
 @json_option
@@ -60,7 +63,7 @@ def pull(source: str, directory: Path, mixture: str | None, dry_run: bool, as_js
 
 
 @click.command()
-@click.argument("directory")
+@click.argument("directory", type=PLACE)
 @json_option
 def verify(directory: str, as_json: bool) -> None:
     """Recompute every hash and count of DIRECTORY, a folder or a URL; exit 4 if one is wrong.

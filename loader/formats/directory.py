@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.tabular import Tabular
 from climbstream.loader.core.threads import in_threads
 from climbstream.loader.storage.store import Store
 
@@ -37,7 +38,7 @@ _REQUESTS = 64
 """Indexes that are asked of a store at a time."""
 
 
-class ShardDirectory:
+class ShardDirectory(Tabular):
     """Shards in one folder or behind one URL; opening reads the manifest, the rest is read on use.
 
     The folder of a `Grouping` is one too: its clusters are the groups.
@@ -193,6 +194,27 @@ class ShardDirectory:
             InvalidDataError: They cannot be read.
         """
         return self._clusters
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return a row a cluster: counts, share of the tokens, words, and means of quality scores.
+
+        Raises:
+            InvalidDataError: The descriptions of the clusters cannot be read.
+        """
+        described = {info.name: info for info in self.clusters()}
+        scores = list(dict.fromkeys(name for info in described.values() for name in info.quality))
+        shares = self.manifest.token_shares.weights
+        return [
+            {
+                "cluster": entry.name,
+                "documents": entry.documents,
+                "tokens": entry.tokens,
+                "share": shares.get(entry.name, 0.0),
+                "words": info.words if (info := described.get(entry.name)) else "",
+                **{name: info.quality.get(name) if info else None for name in scores},
+            }
+            for entry in self.manifest.clusters
+        ]
 
     def tokenizer(self) -> "Tokenizer":
         """Return the tokenizer of the shards.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import hash_json, read_json, write_json
+from climbstream.loader.core.tabular import Tabular
 from climbstream.loader.core.typed import check_version, parse_json, short
 from climbstream.loader.storage.hub import hub_url, put_file
 from climbstream.loader.storage.store import Store
@@ -33,7 +34,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Mixture:
+class Mixture(Tabular):
     """Weights over cluster names; they sum to 1, and 0 means none.
 
     Any non-negative finite numbers are taken and normalised. A name that is left out of a
@@ -143,16 +144,31 @@ class Mixture:
             return cls.of(value["weights"], about)
         return cls.of(value)
 
-    def save(self, path: Path) -> None:
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return ``cluster`` and ``weight`` of each cluster, the largest weight first."""
+        return [{"cluster": name, "weight": weight} for name, weight in self._by_weight()]
+
+    def save(self, path: str | Path) -> None:
         """Write the mixture to ``path`` as JSON."""
-        write_json(path, self.to_json())
+        write_json(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
         """Read a mixture from the JSON file at ``path``; ``hf://OWNER/NAME`` as `from_hub` does."""
         if isinstance(path, str) and path.startswith("hf://"):
             return cls.from_hub(path)
+        if not isinstance(path, str | Path):
+            raise UsageError(
+                f"a mixture is read from the path of a file, not from {short(path)}; weights by "
+                "name become one with Mixture.of"
+            )
         path = Path(path)
+        if path.is_dir():
+            inside = path / MIXTURE
+            raise UsageError(
+                f"{path} is a folder, and a mixture is a file; "
+                + (f"say {inside}" if inside.exists() else f"climb search leaves one, {MIXTURE}")
+            )
         try:
             return cls.from_json(read_json(path))
         except InvalidDataError as error:
@@ -280,7 +296,10 @@ def integer_weights(weights: NDArray[np.float64]) -> NDArray[np.int64]:
 def check_weights(weights: object) -> None:
     """Raise `InvalidDataError` unless ``weights`` maps names to usable numbers."""
     if not isinstance(weights, Mapping) or not weights:
-        raise InvalidDataError("a mixture is an object of cluster names and weights, not empty")
+        raise InvalidDataError(
+            "a mixture is an object of cluster names and weights, not empty, as "
+            f'{{"c00": 0.7, "c01": 0.3}}; this is {short(weights)}'
+        )
     for name, weight in weights.items():
         # What JSON gives first: asking for the abstract Real is slow.
         usable = type(weight) in (float, int) or (

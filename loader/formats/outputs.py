@@ -27,12 +27,12 @@ _SHARDS = (
 _EXPORTS = tuple(
     (name, {key})
     for key, names in {
-        "exporter": ("export.json", ".export/plan.json"),
-        "drawn": ("drawn.json", ".drawn/plan.json"),
+        "exporter": (".export.json", "export.json", ".export/plan.json"),
+        "drawn": (".drawn.json", "drawn.json", ".drawn/plan.json"),
     }.items()
     for name in names
 )
-"""The same of the folder of an export."""
+"""The same of the folder of an export; that of an early one has a name without a dot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,12 +14,14 @@ from climbstream.loader.core.errors import ClimbError, RemoteError, UsageError
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.waits import wait_for
 
+from .contact import has_answered
 from .retry import AnswerError, Retry, describe, is_refusal, status_of
 
 logger = get_logger(__name__)
 
 T = TypeVar("T")
 URL = "hf://datasets/"
+_PLACE = "hf://datasets"
 PATIENCE = 300.0
 """Seconds for which a call is tried again."""
 _SLOWEST = 100_000.0
@@ -68,6 +70,20 @@ def pin(place: str) -> str:
     return f"{URL}{repo}@{revision}{below or ''}"
 
 
+def check_contact() -> None:
+    """See that the Hub can be reached, before a library is asked that would try for longer.
+
+    It is asked nothing once it has answered, nor where ``HF_HUB_OFFLINE`` keeps all to the cache.
+
+    Raises:
+        RemoteError: It cannot be reached.
+    """
+    from huggingface_hub import constants, get_session  # an extra
+
+    if not (constants.HF_HUB_OFFLINE or has_answered(_PLACE)):
+        patiently("answer", lambda: get_session().head(constants.ENDPOINT))
+
+
 def find_commit(repo: str, revision: str | None, patience: float = PATIENCE) -> str:
     """Return the commit that ``revision`` names now; the default is ``main``.
 
@@ -114,11 +130,13 @@ def patiently(what: str, call: Callable[[], T], patience: float = PATIENCE, *, s
     Raises:
         RemoteError: The Hub refused, did not answer, or failed for ``patience`` seconds.
     """
-    retry = Retry(patience)
+    retry = Retry(patience, _PLACE)
     limit = task_timeout() + size / _SLOWEST
     while True:
         try:
-            return wait_for(call, f"the Hub to {what}", limit)
+            answer = wait_for(call, f"the Hub to {what}", limit)
+            retry.succeed()
+            return answer
         except Exception as error:
             if (stumble := _stumble(error)) is None:
                 raise

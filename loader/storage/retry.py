@@ -13,6 +13,8 @@ from typing import Any
 
 from climbstream.loader.core.visible_text import visible
 
+from .contact import FIRST_SECONDS, has_answered, is_unreachable, note_answer
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 _PASSING = (408, 416, 425, 429)
 """HTTP statuses below 500 that may pass. 416 is about a range of bytes, which is never asked for: a
@@ -36,10 +38,15 @@ class Retry:
     Each pause is shortened by a random part, up to half, so that ranks do not return together.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds, self._begin = seconds, time.monotonic()
+    def __init__(self, seconds: float, place: str) -> None:
+        """Begin tries of ``seconds`` in all; ``place`` is the beginning of the URL."""
+        self._seconds, self._begin, self._place = seconds, time.monotonic(), place
         self.tries = 0
         """Number of tries that have failed."""
+
+    def succeed(self) -> None:
+        """Note that a try has succeeded."""
+        note_answer(self._place)
 
     @property
     def waited(self) -> float:
@@ -54,6 +61,11 @@ class Retry:
     def pause_after(self, error: Exception) -> float | None:
         """Count a try that ended in ``error``; return the seconds until the next, None: no more."""
         self.tries += 1
+        if is_unreachable(error):
+            if not has_answered(self._place):
+                self._seconds = min(self._seconds, FIRST_SECONDS)
+        elif not isinstance(error, TimeoutError):
+            note_answer(self._place)
         pause = min(FIRST_PAUSE * 2.0 ** (self.tries - 1), LONGEST_PAUSE)
         pause *= random.uniform(0.5, 1)  # noqa: S311 - this is no secret
         pause = max(pause, asked_pause(error))

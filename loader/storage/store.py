@@ -75,6 +75,10 @@ class Store:
         """
         if isinstance(place, Store):
             return place
+        if not isinstance(place, str | os.PathLike):
+            raise UsageError(
+                f"shards lie in a folder or behind a URL, named by text or a Path, not by {place!r}"
+            )
         text = os.fspath(place)
         scheme, mark, rest = text.partition("://")
         if isinstance(place, Path) or not mark or scheme == "file":
@@ -151,12 +155,15 @@ class Store:
 
     def _read_remote(self, file: Self, get: Reader, most: int) -> bytes:
         """Read ``file``, again and again while the store fails for a moment."""
-        retry = Retry(self._all_seconds)
+        scheme, _, rest = file._place.partition("://")
+        retry = Retry(self._all_seconds, f"{scheme}://{rest.partition('/')[0]}")
         while True:
             try:
-                return _within(
+                data = _within(
                     min(self._try_seconds, max(0.1, retry.left)), lambda: get(file._place, most)
                 )
+                retry.succeed()
+                return data
             except (IntegrityError, RemoteError, UsageError):
                 raise
             except Exception as error:

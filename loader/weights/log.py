@@ -49,13 +49,14 @@ class WeightsLog:
         return f"WeightsLog({len(self.records)} records, {self.path or 'in memory'})"
 
     @classmethod
-    def open(cls, path: Path, *, write: bool) -> Self:
+    def open(cls, path: str | Path, *, write: bool = False) -> Self:
         """Read the log at ``path``, if there is one; with ``write``, `append` writes to it too.
 
         Raises:
             InvalidDataError: A line is no record.
             IntegrityError: The chain of hashes is broken.
         """
+        path = Path(path)
         try:
             records = tuple(
                 located(WeightsRecord.from_json, line, f"line {number}")

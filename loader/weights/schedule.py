@@ -105,13 +105,13 @@ class Schedule:
         return cls.of(entries, others="scale")
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: str | Path) -> Self:
         """Read the file of a schedule.
 
         Raises:
             InvalidDataError: The file does not exist, or cannot be read as a schedule.
         """
-        value = read_json(path)
+        value = read_json(Path(path))
         try:
             return cls.from_json(value)
         except (InvalidDataError, UsageError) as error:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import click
 
+from climbstream.loader.cli.completion import complete_targets
 from climbstream.loader.cli.options import json_option, show
 from climbstream.loader.core.console import text_table
 
@@ -13,7 +14,14 @@ from climbstream.loader.core.console import text_table
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--target", "targets", multiple=True, required=True, help="As of climb search.")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    required=True,
+    shell_complete=complete_targets,
+    help="As of climb search.",
+)
 @click.option(
     "--half",
     type=click.Choice(["validation", "test"]),

@@ -14,6 +14,12 @@ import click
 from click.core import ParameterSource
 
 from climbstream.loader import Mixture
+from climbstream.loader.cli.completion import (
+    PLACE,
+    SOURCE,
+    complete_targets,
+    complete_weights,
+)
 from climbstream.loader.cli.main import task_timeout_option, timeout_option
 from climbstream.loader.cli.options import COUNT, GroupedCommand, json_option, show, split_number
 from climbstream.loader.core.console import text_table
@@ -102,7 +108,14 @@ def _model_options(command: F) -> F:
 
 @click.command(cls=GroupedCommand, groups=_GROUPS)
 @_DIRECTORY
-@click.option("--target", "targets", multiple=True, required=True, help="What to be good at.")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    required=True,
+    shell_complete=complete_targets,
+    help="What to be good at.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the search.")
 @click.option("--budget", default=112, show_default=True, help="Proxies in all.")
 @click.option(
@@ -131,11 +144,25 @@ def _model_options(command: F) -> F:
     show_default=True,
     help="Seeds with which the best are run again, beside the budget.",
 )
-@click.option("--prior", help="Mixture to draw around.  [default: token shares]")
-@click.option("--min-weight", multiple=True, help="CLUSTER=WEIGHT, at least; several may be given.")
-@click.option("--max-weight", multiple=True, help="CLUSTER=WEIGHT, at most.")
-@click.option("--pin", multiple=True, help="CLUSTER=WEIGHT, just that.")
-@click.option("--group", multiple=True, help="CLUSTER,CLUSTER=LEAST:MOST, their sum.")
+@click.option("--prior", type=SOURCE, help="Mixture to draw around.  [default: token shares]")
+@click.option(
+    "--min-weight",
+    multiple=True,
+    shell_complete=complete_weights,
+    help="CLUSTER=WEIGHT, at least; several may be given.",
+)
+@click.option(
+    "--max-weight", multiple=True, shell_complete=complete_weights, help="CLUSTER=WEIGHT, at most."
+)
+@click.option(
+    "--pin", multiple=True, shell_complete=complete_weights, help="CLUSTER=WEIGHT, just that."
+)
+@click.option(
+    "--group",
+    multiple=True,
+    shell_complete=complete_weights,
+    help="CLUSTER,CLUSTER=LEAST:MOST, their sum.",
+)
 @click.option("--importance", multiple=True, help="TARGET=WEIGHT in the mean.  [default: 1]")
 @click.option("--allow", multiple=True, help="TARGET=BY how much it may get worse.")
 @click.option(
@@ -259,8 +286,8 @@ def search(
 
 
 @click.command()
-@click.argument("directory")
-@click.option("--mixture", help="File, or hf://OWNER/NAME.  [default: token shares]")
+@click.argument("directory", type=PLACE)
+@click.option("--mixture", type=SOURCE, help="File, or hf://OWNER/NAME.  [default: token shares]")
 @click.option("--schedule", type=click.Path(path_type=Path), help="File of mixtures by step.")
 @click.option("--tokens", type=COUNT, required=True, help="To train on in all.")
 @click.option("--max-epochs", type=float, help="Of each cluster.  [default: no limit]")

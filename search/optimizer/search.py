@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.typed import short
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.search.predictors.base import Floats, Skill
 from climbstream.search.predictors.gaussian_process import Feature
@@ -58,7 +59,7 @@ class Search:
 
     Args:
         clusters: Names, in the order of the manifest.
-        targets: ``"min"`` or ``"max"`` by name of score.
+        targets: ``"min"`` or ``"max"`` by name of score; names alone are minimised.
         budget: Trials in all, failed ones included.
         preset: The recipe, a key of `PRESETS`.
         prior: Token shares, around which mixtures are drawn; None for equal ones. A cluster
@@ -87,7 +88,7 @@ class Search:
     def __init__(
         self,
         clusters: Sequence[str],
-        targets: Mapping[str, str],
+        targets: Mapping[str, str] | Sequence[str],
         *,
         budget: int = 112,
         preset: str = "robust",
@@ -107,9 +108,10 @@ class Search:
         if preset not in PRESETS:
             raise UsageError(f"there is no preset {preset!r}; there are: {', '.join(PRESETS)}")
         self.preset = PRESETS[preset]
+        if isinstance(clusters, str):
+            raise UsageError(f"clusters are a list of names, not {clusters!r}; say [{clusters!r}]")
         self.clusters = list(clusters)
-        # Sorted, so that sums over targets do not depend on the order they are given in.
-        self.targets = dict(sorted(targets.items()))
+        self.targets = _directions(targets)
         self.seed = seed
         rounds = list(rounds or self.preset.rounds)
         check_settings(self.clusters, self.targets, budget, seed, rounds, confirm)
@@ -177,6 +179,11 @@ class Search:
             UsageError: The mixture was not asked for, or told before, or a target is missing.
         """
         asked = self._find(mixture)
+        if isinstance(outcome, int | float):
+            raise UsageError(
+                f"the outcome is {outcome}; scores are told by target, as "
+                f"{{{next(iter(self.targets))!r}: {outcome}}}"
+            )
         scores, why = read_outcome(outcome, list(self.targets))
         trial = Trial(
             number=asked.about["trial"],
@@ -405,7 +412,7 @@ class Search:
 
     def _find(self, mixture: Mixture) -> Mixture:
         """Return the mixture that was asked for under the trial number of ``mixture``."""
-        number = mixture.about.get("trial")
+        number = mixture.about.get("trial") if isinstance(mixture, Mixture) else None
         told = {trial.number: trial.status for trial in self.log.trials}
         if number in told:
             raise UsageError(f"trial {number} was told before ({told[number]}); tell each once")
@@ -415,6 +422,7 @@ class Search:
                 f"the search did not ask for this mixture (trial {number}); tell a mixture that "
                 "ask() returned, with its number in .about: open are "
                 + (f"trials {min(asked)} to {max(asked)}" if asked else "none")
+                + ("" if number else "; climb fit takes runs of mixtures of your own")
             )
         return asked[number]
 
@@ -423,6 +431,25 @@ def _asked(trial: Trial) -> Mixture:
     """Return the mixture of ``trial`` as `Search.ask` gave it."""
     about = {"trial": trial.number, "round": trial.round, "seed": trial.seed}
     return Mixture(trial.mixture.weights, about)
+
+
+def _directions(targets: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+    """Return ``min`` or ``max`` by target; targets that are listed alone are minimised.
+
+    Sorted, so that sums over targets do not depend on the order they are given in.
+
+    Raises:
+        UsageError: They are neither names nor directions by name.
+    """
+    if isinstance(targets, Mapping):
+        return dict(sorted(targets.items()))
+    names = [targets] if isinstance(targets, str) else list(targets)
+    if not all(isinstance(name, str) for name in names):
+        raise UsageError(
+            f'targets are directions by name, as {{"piqa": "min"}}, or names of what is minimised, '
+            f"not {short(targets)}"
+        )
+    return dict.fromkeys(sorted(names), "min")
 
 
 def check_settings(

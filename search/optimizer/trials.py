@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from climbstream.loader.core.errors import ClimbError, InvalidDataError, UsageError
 from climbstream.loader.core.files import append_line, hash_json, read_lines
+from climbstream.loader.core.tabular import Tabular
 from climbstream.loader.core.typed import Count, Finite, Whole, check_version, convert, located
 from climbstream.loader.core.workdir import check_same_config
 from climbstream.loader.formats.mixture import Mixture
@@ -79,7 +80,7 @@ class Trial:
         return convert(fields, cls, "trial")
 
 
-class TrialLog:
+class TrialLog(Tabular):
     """The trials of one search, in memory and, if it has a path, in a file of JSON lines."""
 
     def __init__(
@@ -96,8 +97,28 @@ class TrialLog:
             self._check(trial)
             self._trials[trial.number] = trial
 
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return a row a trial: number, round, seed, status, weights as ``w_CLUSTER``, scores.
+
+        `climb fit` reads them as CSV.
+        """
+        trials = self.trials
+        clusters = dict.fromkeys(name for t in trials for name in t.mixture.weights)
+        targets = dict.fromkeys(name for t in trials for name in t.scores or {})
+        return [
+            {
+                "run": trial.number,
+                "round": trial.round,
+                "seed": trial.seed,
+                "status": trial.status,
+                **{f"w_{name}": trial.mixture.weights.get(name, 0.0) for name in clusters},
+                **{name: (trial.scores or {}).get(name) for name in targets},
+            }
+            for trial in trials
+        ]
+
     @classmethod
-    def open(cls, path: Path, settings: Mapping[str, Any] | None = None) -> Self:
+    def open(cls, path: str | Path, settings: Mapping[str, Any] | None = None) -> Self:
         """Read the log at ``path``, or begin it with ``settings`` (plain JSON values).
 
         Without ``settings`` the log must exist, and is taken as it is.
@@ -106,6 +127,7 @@ class TrialLog:
             InvalidDataError: A line is no trial, or the log is of a search with other settings.
             UsageError: The log is not there.
         """
+        path = Path(path)
         lines = read_lines(path)
         if not lines:
             if settings is None:

@@ -200,6 +200,9 @@ def _handler(hub):
             elif self.command in ("POST", "PUT", "DELETE") and not self.known(parts):
                 self.reply({"error": "Invalid credentials"}, 401)
             elif path == "/api/whoami-v2":
+                if not self.known(parts):
+                    self.reply({"error": "Invalid credentials"}, 401)
+                    return
                 self.reply({"name": "someone", "type": "user", "orgs": []})
             elif path == "/api/validate-yaml":
                 self.validate(json.loads(body)["content"])

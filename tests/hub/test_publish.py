@@ -573,3 +573,20 @@ def test_a_licence_is_said_as_the_hub_reads_it_and_whole(client, directory, tmp_
     metadata, body = card_of(publication)
     assert {key: metadata[key] for key in said} == said
     assert f"Licence: {stated}, as the sources state it." in body
+
+
+@pytest.mark.parametrize("token", ["hf_other", None])
+def test_the_token_is_checked_before_anything_is_read(hub, run, directory, tmp_path, token):
+    copy = tmp_path / "shards"
+    shutil.copytree(directory, copy)
+    next(copy.glob("clusters/*/shard*")).write_bytes(b"damaged")
+    environment = {"HF_TOKEN": token or "", "HF_HOME": str(tmp_path)}
+    done = run("publish", copy, "someone/web", "--license", "MIT", **environment)
+    said = "refused to say whose the token is" if token else "there is no token of the Hub"
+    assert said in done.stderr
+    assert "hf auth login" in done.stderr
+    assert done.returncode == (5 if token else 2)
+    assert hub.repos == {}
+    # Without a word to the Hub, what is wrong with the shards is said.
+    dry = run("publish", copy, "someone/web", "--license", "MIT", "--dry-run", **environment)
+    assert dry.returncode == 4

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from climbstream.builder.exporter import shards as export
 from climbstream.builder.exporter.megatron import write_indexed
-from climbstream.builder.exporter.shards import export_shards
+from climbstream.builder.exporter.shards import LAYOUTS, export_shards
 from climbstream.builder.importer import ingest
 from climbstream.builder.importer import pipeline as importing
 from climbstream.builder.importer.pipeline import import_corpus
@@ -153,7 +153,9 @@ def test_megatron_reads_each_cluster(tmp_path, size):
     assert read_indexed(tmp_path / "meg" / "c01") == [[1, 2, 9], [size - 2, 9]]
     assert read_indexed(tmp_path / "meg" / "c02") == [[4, 9]]
     assert text == f"0.714285714286 {tmp_path}/meg/c01 0.285714285714 {tmp_path}/meg/c02"
-    assert (tmp_path / "meg" / "blend.txt").read_text() == f"{text}\n"
+    # In the folder, its own paths, so that it may be moved.
+    blend = (tmp_path / "meg" / "blend.txt").read_text()
+    assert blend == "0.714285714286 c01 0.285714285714 c02\n"
 
 
 def test_megatron_ends_as_many_documents_as_the_catalogue_has(
@@ -223,7 +225,11 @@ def test_mosaic_is_a_yaml_of_streams(directory, tmp_path):
     mixture = Mixture.of({"c03": 1, "c12": 3})
     text = export_shards(str(directory), tmp_path / "yaml", "mosaic", mixture)
     streams = yaml.safe_load((tmp_path / "yaml" / "streams.yaml").read_text())["streams"]
-    assert yaml.safe_load(text)["streams"] == streams
+    of_command = yaml.safe_load(text)["streams"]
+    assert {name: s["local"] for name, s in streams.items()} == {
+        name: f"cache/{name}" for name in streams
+    }
+    assert of_command["c03"] == {**streams["c03"], "local": f"{tmp_path}/yaml/cache/c03"}
     assert {name: stream["remote"] for name, stream in streams.items()} == {
         name: f"{directory}/clusters/{name}" for name in ("c03", "c12")
     }
@@ -269,7 +275,7 @@ def test_an_export_that_was_killed_goes_on(cut_finely, tmp_path, monkeypatch, al
         patch.setattr(export, "write_rows", fail)
         with pytest.raises(KeyboardInterrupt):
             export_shards(str(cut_finely), tmp_path / "cut", "parquet")
-    assert not (tmp_path / "cut" / "export.json").exists()
+    assert not (tmp_path / "cut" / ".export.json").exists()
     times = [path.stat().st_mtime_ns for path in written]
     export_shards(str(cut_finely), tmp_path / "cut", "parquet")
     assert [path.stat().st_mtime_ns for path in written] == times
@@ -282,7 +288,7 @@ def test_a_finished_export_is_left_as_it_is(directory, tmp_path, all_bytes, caps
     export_shards(str(directory), tmp_path / "lab", "parquet")
     assert all_bytes(tmp_path / "lab") == before
     assert "is finished already" in capsys.readouterr().err
-    assert read_json(tmp_path / "lab" / "export.json")["to"] == "parquet"
+    assert read_json(tmp_path / "lab" / ".export.json")["to"] == "parquet"
 
 
 def test_another_layout_and_other_files_are_refused(directory, tmp_path):
@@ -312,3 +318,49 @@ def test_the_command_prints_the_blend(directory, tmp_path, climb):
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"1 {out}/c03\n"
     assert "export: 13/13 tokens" in done.stderr
+
+
+# What an export is loaded with.
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("to", ["jsonl", "parquet"])
+def test_datasets_loads_the_folder_of_an_export(built, tmp_path, to, text):
+    datasets = pytest.importorskip("datasets")
+    out = tmp_path / "moved" / to
+    export_shards(str(built.directory), tmp_path / to, to, text=text)
+    out.parent.mkdir()
+    (tmp_path / to).rename(out)
+    names = ["default"] if to == "jsonl" else [f"cluster_{k}" for k in range(6)]
+    tables = [
+        datasets.load_dataset(str(out), name, split="train", cache_dir=str(tmp_path / "cache"))
+        for name in names
+    ]
+    assert {*tables[0].column_names} == {"text" if text else "tokens", "token_count", "cluster_id"}
+    manifest = Manifest.load(built.directory)
+    assert sum(map(len, tables)) == sum(cluster.documents for cluster in manifest.clusters)
+
+
+@pytest.mark.parametrize("to", LAYOUTS)
+def test_the_card_of_every_export_names_its_files(built, tmp_path, to):
+    export_shards(str(built.directory), tmp_path / to, to)
+    card = (tmp_path / to / "README.md").read_text()
+    (line,) = [line for line in card.splitlines() if line.startswith("Files: ")]
+    for path in (tmp_path / to).rglob("*"):
+        kind = {".bin": "PREFIX.bin", ".idx": "PREFIX.idx", ".jsonl": "part_*.tokenized.jsonl"}
+        if path.suffix in kind:
+            assert kind[path.suffix] in line
+        elif path.name in ("blend.txt", "streams.yaml"):
+            assert path.name in line
+    if to == "megatron":
+        assert "`c00`, `c01`" in line
+
+
+def test_an_export_of_before_is_known_by_its_old_name(directory, tmp_path, all_bytes, capsys):
+    out = tmp_path / "lab"
+    export_shards(str(directory), out, "jsonl")
+    (out / ".export.json").rename(out / "export.json")
+    before = all_bytes(out)
+    export_shards(str(directory), out, "jsonl")
+    assert "is finished already" in capsys.readouterr().err
+    assert all_bytes(out) == before

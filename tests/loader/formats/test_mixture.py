@@ -11,7 +11,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from climbstream.loader import Mixture
-from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.formats.mixture import ONE, integer_weights
 
 positive = st.floats(1e-12, 1e12)
@@ -241,3 +241,23 @@ def test_the_fingerprint_sees_weights_and_names():
         for w in ({"a": 1, "b": 3}, {"a": 3, "b": 1}, {"a": 1, "c": 3}, {"a": 1})
     }
     assert len(prints) == 4
+
+
+@pytest.mark.parametrize("place", [5, ["c00"], None, 0.3, {"c00": 1}])
+def test_a_mixture_is_read_from_a_path_alone(place):
+    with pytest.raises(UsageError, match=r"read from the path of a file, not from .*Mixture\.of"):
+        Mixture.load(place)
+
+
+def test_a_folder_is_no_mixture_and_the_file_in_it_is_named(tmp_path):
+    with pytest.raises(UsageError, match="is a folder, and a mixture is a file; climb search"):
+        Mixture.load(tmp_path)
+    Mixture.of({"c00": 1}).save(str(tmp_path / "mixture.json"))
+    with pytest.raises(UsageError, match=r"is a folder.*; say .*/mixture\.json"):
+        Mixture.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("weights", [5, ["c00"], "mixture.json", [0.5, 0.5]])
+def test_what_is_no_mixture_is_shown_with_what_is(weights):
+    with pytest.raises(InvalidDataError, match=r'as {"c00": 0\.7, "c01": 0\.3}; this is '):
+        Mixture.of(weights)

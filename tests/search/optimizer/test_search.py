@@ -649,3 +649,35 @@ def regrets(seed):
 def test_it_beats_the_best_of_as_many_random_mixtures():
     ours, theirs = np.median([regrets(seed) for seed in range(5)], axis=0)
     assert ours < 0.75 * theirs
+
+
+# Arguments of another kind.
+
+
+@pytest.mark.parametrize("targets", [["b", "a"], ("a", "b"), {"a": "min", "b": "min"}])
+def test_targets_that_are_names_alone_are_minimised(targets):
+    assert Search(["c00", "c01"], targets, budget=16).targets == {"a": "min", "b": "min"}
+    assert Search(["c00", "c01"], "a", budget=16).targets == {"a": "min"}
+
+
+def test_arguments_that_cannot_be_are_refused_with_what_can():
+    with pytest.raises(UsageError, match=r"clusters are a list of names, not 'c00'; say \['c00'\]"):
+        Search("c00", ["a"])
+    with pytest.raises(UsageError, match="targets are directions by name"):
+        Search(["c00", "c01"], [1, 2])
+
+
+@pytest.mark.parametrize("own", [Mixture.of({"c00": 1, "c01": 1}), {"c00": 0.5, "c01": 0.5}, 3])
+def test_a_mixture_of_ones_own_is_refused_with_what_to_do(own):
+    search = Search(["c00", "c01"], ["a"], budget=16)
+    search.ask()
+    with pytest.raises(
+        UsageError, match=r"tell a mixture that ask.. returned, .*; climb fit takes"
+    ):
+        search.tell(own, {"a": 1.0})
+
+
+def test_a_score_without_a_name_is_refused_with_one():
+    search = Search(["c00", "c01"], ["a"], budget=16)
+    with pytest.raises(UsageError, match=r"told by target, as {'a': 1\.5}"):
+        search.tell(search.ask()[0], 1.5)

@@ -1,0 +1,81 @@
+"""What a shell completes behind Tab: folders, names of clusters, targets.
+
+Nothing is said of what cannot be read: whoever presses Tab has not asked for an answer yet.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from climbstream.loader.formats.clusters import load_clusters
+from climbstream.loader.formats.manifest import Manifest
+from climbstream.loader.weights.request import open_weights_log, read_clusters
+
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+class Place(click.ParamType):  # type: ignore[type-arg] # generic in later releases alone
+    """A folder or file of this machine, which is completed, or a URL."""
+
+    name = "text"
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:  # noqa: ARG002 - click names them
+        """Return the text as it is."""
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Let the shell complete a path."""
+        del ctx, param
+        return [CompletionItem(incomplete, type=self.kind)]
+
+
+PLACE = Place("dir")
+SOURCE = Place("file")
+
+
+def complete_weights(
+    ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete ``CLUSTER=`` of the shards, or of the run, that the command names."""
+    return _matching([f"{name}=" for name in _clusters(ctx)], incomplete)
+
+
+def complete_targets(
+    ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete ``label=NAME`` and ``cluster=NAME`` of the shards, or a file."""
+    found = [f"cluster={name}" for name in _clusters(ctx)]
+    with suppress(Exception):
+        described = load_clusters(_directory(ctx))
+        found += [f"label={label}" for label in sorted({k for c in described for k in c.labels})]
+    return _matching(found, incomplete) or [CompletionItem(incomplete, type="file")]
+
+
+def _clusters(ctx: click.Context) -> list[str]:
+    with suppress(Exception):
+        if run := ctx.params.get("run"):
+            known = read_clusters(Path(run)) or open_weights_log(Path(run)).records[0].weights
+            return sorted(known)
+        return Manifest.load(_directory(ctx)).names
+    return []
+
+
+def _directory(ctx: click.Context) -> str:
+    """Return the shards that the words before name.
+
+    Behind an option whose value is not there yet, click leaves the arguments unread.
+    """
+    return str(ctx.params.get("directory") or next(a for a in ctx.args if Path(a).is_dir()))
+
+
+def _matching(words: list[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]

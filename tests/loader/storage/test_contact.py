@@ -1,0 +1,66 @@
+"""A place that cannot be reached at first contact is given up soon; later it is waited for."""
+
+import socket
+import time
+
+import pytest
+
+from climbstream.loader import Manifest
+from climbstream.loader.core.errors import RemoteError
+from climbstream.loader.storage.contact import is_unreachable, note_answer
+from climbstream.loader.storage.hub import find_commit
+from climbstream.loader.storage.store import Store
+
+CLOSED = "http://127.0.0.1:1"
+"""Nobody listens there."""
+
+
+@pytest.fixture(autouse=True)
+def _nobody_has_answered(monkeypatch):
+    monkeypatch.setenv("CLIMBSTREAM_ANSWERED", "")
+
+
+@pytest.mark.parametrize("url", [f"{CLOSED}/x", "http://nosuch.invalid/x", "s3://bucket/x"])
+def test_a_first_contact_that_fails_ends_soon(url, monkeypatch):
+    for name in ("KEY_ID", "SECRET_ACCESS"):
+        monkeypatch.setenv(f"AWS_{name}", "none")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", CLOSED)
+    begun = time.monotonic()
+    with pytest.raises(RemoteError, match=r"could not be read in [0-4]\.\d s: try [2-9]"):
+        Manifest.load(url)
+    assert time.monotonic() - begun < 5
+
+
+def test_so_it_does_with_the_hub(monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", CLOSED)
+    begun = time.monotonic()
+    with pytest.raises(RemoteError, match=r"did not find main of a/b in [0-4]\.\d s"):
+        find_commit("a/b", None)
+    assert time.monotonic() - begun < 5
+
+
+def test_a_server_that_has_answered_is_waited_for(tmp_path, serve):
+    (tmp_path / "file").write_bytes(b"data")
+    site = serve(tmp_path)
+    store = Store.of(site.url, all_seconds=6)
+    assert store.read("file") == b"data"
+    site.close()
+    with pytest.raises(RemoteError, match=r"could not be read in [3-6]\.\d s"):
+        store.read("file")
+
+
+def test_so_is_one_that_has_answered_the_process_that_started_this_one():
+    note_answer(CLOSED)
+    with pytest.raises(RemoteError, match=r"could not be read in [3-6]\.\d s"):
+        Store.of(CLOSED, all_seconds=6).read("file")
+
+
+def test_an_error_of_another_kind_is_no_unreachable_place():
+    assert not is_unreachable(TimeoutError("no answer within 3 s"))
+    assert not is_unreachable(ValueError("the answer is a web page"))
+    assert is_unreachable(socket.gaierror(-2, "Name or service not known"))
+    of_client = RuntimeError("of a client")
+    of_client.__cause__ = ConnectionRefusedError(111, "Connection refused")
+    assert is_unreachable(of_client)
