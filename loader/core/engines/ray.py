@@ -42,8 +42,10 @@ _LOOK = 5.0
 """Seconds between two looks at the number of slots, and at slow batches."""
 _SLOW = 60.0
 """A batch is run a second time after so many seconds and twice the time of the longest one."""
+_SOON = 1.0
+"""Seconds that a call which is not needed any more has to end by itself."""
 _GRACE = 5.0
-"""Seconds that a call which is not needed any more has to end."""
+"""Seconds that it then has to end before it is killed."""
 
 
 class RayEngine:
@@ -242,13 +244,22 @@ class _Stage:
         self._cancel([call for call in batch.calls if call is not ended])
 
     def _cancel(self, calls: list[Any]) -> None:
-        """End ``calls``; by force, of which Ray may crash as a call ends, only where it must be."""
-        for call in calls:
+        """End ``calls``, by force if need be.
+
+        Ray may crash where it ends a call that is just ending. So what ends soon is left alone.
+        """
+        left = self._left(calls, _SOON)
+        for call in left:
             self._ray.cancel(call)
-        if calls:
-            _, left = self._ray.wait(calls, num_returns=len(calls), timeout=_GRACE)
-            for call in left:
-                self._ray.cancel(call, force=True)
+        for call in self._left(left, _GRACE):
+            self._ray.cancel(call, force=True)
+
+    def _left(self, calls: list[Any], seconds: float) -> list[Any]:
+        """Return those of ``calls`` that have not ended after ``seconds``."""
+        if not calls:
+            return []
+        left: list[Any] = self._ray.wait(calls, num_returns=len(calls), timeout=seconds)[1]
+        return left
 
     def _lose(
         self, batch: _Batch, why: str, instead: Callable[[Any, ClimbError], Any] | None
