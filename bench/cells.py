@@ -1,14 +1,15 @@
-"""Measure a grouping of 1,000 clusters in 20 groups beside 20 clusters of the same tokens.
+"""Measure a grouping of 1,000 cells by topic, in 20 groups, beside 20 clusters of the same tokens.
 
-Both are made up: 1,000 clusters of one shard, and 20 clusters of 50 such shards. By the same
-weights, from a warm cache, rows [8, 2048], taking turns: CPU-seconds a batch, and how far any
-group ever was from its share, in rows. Prints JSON lines, as run.py reads them. What is not
-measured: a cold cache, several ranks, clusters of very different size within a group.
+Both are made up: 1,000 cells of one shard, 20 topics of 50 tiers, and 20 clusters of 50 such
+shards. By the same weights, from a warm cache, rows [8, 2048], taking turns: CPU-seconds a batch,
+and how far any group ever was from its share, in rows. Prints JSON lines, as run.py reads them.
+What is not measured: a cold cache, several ranks, clusters of very different size within a group.
 """
 
 import argparse
 import statistics
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,9 @@ from corpus import SEQ_LEN, save_manifest, write_shard
 from measure import cpu_seconds, in_turn, report
 
 from climbstream.loader import MixtureLoader
-from climbstream.loader.formats.grouping import Grouping
-from climbstream.loader.formats.manifest import cluster_folder
+from climbstream.loader.formats.manifest import Manifest, cluster_folder
 from climbstream.loader.formats.mds.writer import encode_document
-from climbstream.loader.tools.regroup import regroup
+from climbstream.loader.tools.regroup import groups_of, regroup
 
 GROUPS, CELLS, DOCUMENTS, VOCAB = 20, 50, 8, 30_000
 ROWS, BATCHES, STEPS = 8, 2000, 3000
@@ -34,10 +34,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         groups = [f"g{number:02d}" for number in range(GROUPS)]
-        cells = {group: tuple(f"{group}-{i:02d}" for i in range(CELLS)) for group in groups}
+        cells = {group: tuple(f"{group}-t{i:02d}" for i in range(CELLS)) for group in groups}
         write_clusters(work / "coarse", dict.fromkeys(groups, CELLS))
         write_clusters(work / "fine", {name: 1 for group in groups for name in cells[group]})
-        folder = regroup(work / "fine", "coarse", Grouping(cells))
+        folder = regroup(work / "fine", "topic", groups_of(note_axes(work / "fine"), ["topic"]))
         weights = {group: 20 - number for number, group in enumerate(groups)}
         places = {"20 clusters": work / "coarse", "1,000 in 20 groups": folder}
         for what, place in places.items():
@@ -58,6 +58,16 @@ def write_clusters(directory: Path, shards: dict[str, int]) -> None:
             written.append(write_shard(cluster_folder(directory, name), number, encoded, lengths))
         clusters[name] = tuple(written)
     save_manifest(directory, clusters, VOCAB)
+
+
+def note_axes(directory: Path) -> Manifest:
+    """Note in the manifest what each cell is, by its name, and return the manifest."""
+    manifest = Manifest.load(directory)
+    axes = [dict(zip(("topic", "tier"), name.split("-"), strict=True)) for name in manifest.names]
+    noted = zip(manifest.clusters, axes, strict=True)
+    manifest = replace(manifest, clusters=tuple(replace(cell, axes=a) for cell, a in noted))
+    manifest.save(directory)
+    return manifest
 
 
 def furthest(place: Path, weights: dict[str, int]) -> float:

@@ -25,8 +25,8 @@ logger = get_logger(__name__)
 def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> None:
     """Warn of each target with items that stand in documents of the shards, and count them.
 
-    The result is kept in the cache, so that the same targets in the same shards are not looked for
-    again.
+    What is found of each target is kept in the cache, so that a target is looked for once in the
+    same shards, whichever others are named with it.
 
     Raises:
         InvalidDataError: ``strict`` is set, and there are such items.
@@ -34,11 +34,14 @@ def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> Non
             the items is not installed.
     """
     targets = [load_target(directory, spec) for spec in dict.fromkeys(specs)]
-    plan = [ShardDirectory(directory).manifest.fingerprint, [t.fingerprint for t in targets]]
-    kept = default_cache() / "contamination" / f"{hash_json(plan)}.json"
-    if not kept.exists():
+    shards = ShardDirectory(directory).manifest.fingerprint
+    kept = [
+        default_cache() / "contamination" / f"{hash_json([shards, target.fingerprint])}.json"
+        for target in targets
+    ]
+    if missing := [pair for pair in zip(targets, kept, strict=True) if not pair[1].exists()]:
         try:
-            _look(directory, targets, kept)
+            _look(directory, missing)
         except ModuleNotFoundError as error:
             message = (
                 f"the targets were not looked for in the shards: {error.name} is not installed; "
@@ -48,7 +51,7 @@ def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> Non
                 raise UsageError(f"{message}, or leave out --strict") from None
             logger.warning(message)
             return
-    parts = read_json(kept)["tasks"]
+    parts = [read_json(path) for path in kept]
     leaks = [_leak(t.name, part) for t, part in zip(targets, parts, strict=True) if part["found"]]
     if leaks and strict:
         raise InvalidDataError(
@@ -70,19 +73,23 @@ def _leak(name: str, part: dict[str, Any]) -> str:
     )
 
 
-def _look(directory: Path, targets: Sequence[Target], kept: Path) -> None:
-    """Run ``climb contamination`` on the items of ``targets``, and keep its report."""
+def _look(directory: Path, targets: Sequence[tuple[Target, Path]]) -> None:
+    """Run ``climb contamination`` on the items of ``targets``, and keep what it reports of each.
+
+    It is kept in the file that stands beside the target.
+    """
     with tempfile.TemporaryDirectory() as folder:
         files = []
-        for number, target in enumerate(targets):
+        for number, (target, _) in enumerate(targets):
             lines = [json.dumps(_record(item)) for item in (*target.validation, *target.test)]
             files.append(Path(folder) / f"{number}.jsonl")
             files[-1].write_text("\n".join(lines), encoding="utf-8")
         report = Path(folder) / "report.json"
         with contextlib.redirect_stdout(io.StringIO()):
             call(["contamination", str(directory), *map(str, files), "--out", str(report)])
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_json(kept, read_json(report))
+        for (_, kept), part in zip(targets, read_json(report)["tasks"], strict=True):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_json(kept, part)
 
 
 def _record(item: str | Question) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from climbstream.builder import import_corpus
-from climbstream.loader.cli.main import run
+from climbstream.loader.cli.main import call, run
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.search.cli import leaks
 from climbstream.search.cli.leaks import check_targets
@@ -62,6 +62,21 @@ def test_what_was_looked_for_is_not_looked_for_again(leaky, monkeypatch):
     monkeypatch.setattr(leaks, "call", lambda _: pytest.fail("it was looked for again"))
     with pytest.raises(InvalidDataError, match="1 of its 4 items"):
         check_targets(leaky / "shards", [str(leaky / "task.jsonl")], strict=True)
+
+
+def test_a_target_that_was_looked_for_is_not_looked_for_again_beside_another(
+    leaky, monkeypatch, caplog
+):
+    check_targets(leaky / "shards", [str(leaky / "task.jsonl")], strict=False)
+    looked = []
+    monkeypatch.setattr(leaks, "call", lambda asked: looked.append(asked) or call(asked))
+    both = [str(leaky / "clean.jsonl"), str(leaky / "task.jsonl")]
+    caplog.clear()
+    check_targets(leaky / "shards", both, strict=False)
+    (asked,) = looked
+    assert sum(part.endswith(".jsonl") for part in asked) == 1
+    assert f"target {leaky / 'task.jsonl'}: 1 of its 4 items" in caplog.text
+    assert "clean.jsonl" not in caplog.text
 
 
 def test_the_search_ends_with_3_before_a_proxy_is_trained(leaky, capsys):
