@@ -20,6 +20,7 @@ BENCHES = (
     "peers",
     "builder",
     "scale",
+    "duplicates",
     "writers",
     "proxy",
     "predictors",

@@ -20,17 +20,19 @@ def draw_places(
     partitions: Sequence[Partition], settings: BuildSettings
 ) -> Iterator[tuple[Partition, NDArray[np.int64]]]:
     """Sample documents of the languages and licences asked for; yield rows by partition."""
-    wanted = [
-        np.flatnonzero(in_languages(partition, settings) & has_license(partition, settings))
-        for partition in partitions
-    ]
-    ends = np.cumsum([len(rows) for rows in wanted])
+    # Rows are looked up again: of all partitions they are 8 bytes a document.
+    counts = [np.count_nonzero(_is_wanted(partition, settings)) for partition in partitions]
+    ends = np.cumsum(counts)
     chosen = np.sort(sample_indices(int(ends[-1]), settings.sample, settings.seed, "sample"))
-    for partition, rows, end in zip(partitions, wanted, ends.tolist(), strict=True):
-        begin = end - len(rows)
+    for partition, count, end in zip(partitions, counts, ends.tolist(), strict=True):
+        begin = end - count
         mine = chosen[np.searchsorted(chosen, begin) : np.searchsorted(chosen, end)]
         if len(mine):
-            yield partition, rows[mine - begin]
+            yield partition, np.flatnonzero(_is_wanted(partition, settings))[mine - begin]
+
+
+def _is_wanted(partition: Partition, settings: BuildSettings) -> NDArray[np.bool_]:
+    return in_languages(partition, settings) & has_license(partition, settings)
 
 
 def in_languages(partition: Partition, settings: BuildSettings) -> NDArray[np.bool_]:

@@ -100,7 +100,7 @@ def select_documents(
         InvalidDataError: Nothing is left, or the clusters collapse.
     """
     _decontaminate(selection, settings)
-    _drop_copies(selection, settings, _NOTHING)
+    drop_copies(selection, settings)
     clusters = ClusterMap.of(centroids)
     few = {} if settings.no_prune else languages_of_few(selection.each(count_languages))
     if few:
@@ -122,7 +122,7 @@ def select_appended(
 ) -> Selection:
     """Do as `select_documents` with appended documents: ``clusters`` are decided already."""
     _decontaminate(selection, settings)
-    _drop_copies(selection, settings, seen)
+    drop_copies(selection, settings, seen)
     few = {} if settings.no_prune else languages_of_few(selection.each(count_languages))
     _drop_poor(selection, settings, clusters, few)
     _write_clusters(selection, clusters)
@@ -150,7 +150,8 @@ def _count_marked(partition: Partition) -> Counter[str]:
     return size_of(partition.read("sizes"), marked)
 
 
-def _drop_copies(selection: Selection, settings: BuildSettings, seen: Seen) -> None:
+def drop_copies(selection: Selection, settings: BuildSettings, seen: Seen = _NOTHING) -> None:
+    """Drop what repeats another text, or nearly does; `select_documents` says what is written."""
     if not settings.keep_duplicates:
         # Among what is left: a copy of what was dropped is none.
         _drop_repeated(selection, "deduplicate", "text_hashes", REPEATED[1], seen)

@@ -23,7 +23,7 @@ from climbstream.builder.selection.reasons import HELD_OUT, REASONS, REPEATED, w
 from climbstream.builder.selection.selection import Selection, in_order
 from climbstream.builder.settings import CONTAMINATED, SCORES
 from climbstream.loader.core.engines.engine import Engine, run_stage
-from climbstream.loader.core.files import atomic_path
+from climbstream.loader.core.files import atomic_path, write_bytes
 from climbstream.loader.formats.catalogue import read_parquet
 from climbstream.loader.formats.manifest import HELDOUT, part_name
 
@@ -261,22 +261,35 @@ def write_heldout(
     """Write the documents that were held out, with their clusters, for evaluation."""
     if HELD_OUT not in selection.reasons:
         return
-    function = partial(_heldout_lines, clusters=clusters, names=tuple(names))
+    folder = selection.work / "heldout"
+    function = partial(_write_heldout_lines, folder=folder, clusters=clusters, names=tuple(names))
     with (
         atomic_path(out / HELDOUT) as path,
         path.open("wb") as file,
         zstandard.ZstdCompressor(level=3).stream_writer(file) as packed,
     ):
+        # Files, as text that waits for its turn would be held in memory.
         for lines in selection.each(function):
-            packed.write(lines)
+            if lines is not None:
+                packed.write(lines.read_bytes())
+                lines.unlink()
 
 
-def _heldout_lines(partition: Partition, clusters: ClusterMap, names: Sequence[str]) -> bytes:
-    """Return the held-out documents of a partition, a line of JSON each."""
+def _write_heldout_lines(
+    partition: Partition, folder: Path, clusters: ClusterMap, names: Sequence[str]
+) -> Path | None:
+    """Write the held-out documents of a partition, a line of JSON each; None: it has none."""
     rows = np.flatnonzero(why_of(partition) == REASONS.index(HELD_OUT))
+    if not len(rows):
+        return None
     homes = unit_of(partition, clusters)[rows].tolist()
     documents = partition.columns("id", "text", "label").take(rows).to_pylist()
-    return b"".join(
-        json.dumps({**document, "cluster": names[k]}, ensure_ascii=False).encode() + b"\n"
-        for document, k in zip(documents, homes, strict=True)
+    lines = folder / f"{partition.name}.jsonl"
+    write_bytes(
+        lines,
+        b"".join(
+            json.dumps({**document, "cluster": names[k]}, ensure_ascii=False).encode() + b"\n"
+            for document, k in zip(documents, homes, strict=True)
+        ),
     )
+    return lines

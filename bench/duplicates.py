@@ -1,0 +1,172 @@
+"""Measure the search for copies on made-up documents: ``duplicates.py --documents 1e6,1e7``.
+
+What is measured is the search of a build, with 2 workers and a limit of 256 open files: exact
+copies, then near ones. The documents are hashes and signatures alone, without text, in partitions
+of 1,400, as 4 MiB of text hold. One in 50 is an exact copy, one in 20 a copy of which up to 30 % of
+the signature has changed, both of documents of an earlier partition.
+
+CPU-seconds are those of all processes. Memory of a process is the most that it held (VmHWM). Files
+and bytes are the most that lay in the folder of the search, looked at twice a second.
+"""
+
+import argparse
+import os
+import resource
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measure import processes_of, report, seconds_of_children
+
+from climbstream.builder.corpus.document import Document
+from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.selection.dedup import SIGNATURE
+from climbstream.builder.selection.selection import Selection
+from climbstream.builder.selection.stages import drop_copies
+from climbstream.builder.settings import BuildSettings
+from climbstream.loader.core.engines.local import LocalEngine
+
+WORKERS = 2
+EACH = 1400
+"""Documents of a partition."""
+NEAR, EXACT = EACH // 20, EACH // 50
+FAMILY = 10
+"""Partitions of which the first is copied by the others."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--documents", default="1e5,1e6", help="how many, with commas between")
+    parser.add_argument("--folder", type=Path, help="where they are written; default: TMPDIR")
+    options, _ = parser.parse_known_args()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    for count in map(float, options.documents.split(",")):
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            measure(Path(folder), int(count))
+
+
+def measure(folder: Path, count: int) -> None:
+    """Make ``count`` documents, or a few more, and search them."""
+    with LocalEngine(WORKERS) as engine:
+        numbers = range(-(-count // EACH))
+        for _ in engine.run(partial(make, folder / "units"), numbers):
+            pass
+        partitions = [Partition(path) for path in sorted((folder / "units").iterdir())]
+        selection = Selection(engine, partitions, folder / "exchange")
+        with watched(folder / "exchange") as most:
+            begin, cpu, own = time.monotonic(), seconds(), time.process_time()
+            drop_copies(selection, BuildSettings())
+            wall, cpu, own = time.monotonic() - begin, seconds() - cpu, time.process_time() - own
+        dropped = {
+            why: size["documents"] for s in selection.stages for why, size in s["dropped"].items()
+        }
+    documents = EACH * len(partitions)
+    note = ", ".join(f"{n:,} {why}" for why, n in dropped.items())
+    report(f"search of {documents:,} documents", documents / cpu, "/CPU-s", note)
+    report("  time", wall, "s", f"{cpu:.0f} CPU-s, load {os.getloadavg()[0]:.0f}")
+    report("  the process that plans", own, "CPU-s", f"{100 * own / cpu:.1f} % of all")
+    report("  its memory", most.driver / 1e6, "MB", "at most")
+    report("  memory of a worker", most.worker / 1e6, "MB", "at most")
+    report(
+        "  files of the search",
+        most.files,
+        "",
+        f"at most, {most.bytes / documents:.0f} bytes a document",
+    )
+
+
+def make(folder: Path, number: int) -> None:
+    """Write partition ``number``, with copies of documents of the first of its family."""
+    partition = Partition(folder / f"00000-{number:05d}")
+    signatures, hashes = made(number)
+    if number % FAMILY:
+        rng = np.random.default_rng([number, 1])
+        rows = rng.permutation(EACH)[: NEAR + EXACT]
+        first, first_hashes = made(number - number % FAMILY)
+        copied = rng.integers(0, EACH, len(rows))
+        changed = rng.random((SIGNATURE, len(rows))) < rng.uniform(0, 0.3, len(rows))
+        signatures[:, rows] = np.where(changed, signatures[:, rows], first[:, copied])
+        hashes[rows[NEAR:]] = first_hashes[copied[NEAR:]]
+    rng = np.random.default_rng([number, 2])
+    partition.write("signatures", signatures)
+    partition.write("text_hashes", hashes)
+    partition.write("sizes", rng.integers(200, 6000, EACH))
+    partition.write("scores", rng.uniform(0, 5, (EACH, 4)).astype(np.float32))
+    partition.write_documents([Document(id=str(row), text="") for row in range(EACH)])
+
+
+def made(number: int) -> tuple[Any, Any]:
+    """Return the signatures and hashes of the documents of a partition, without its copies."""
+    rng = np.random.default_rng([number, 0])
+    signatures = rng.integers(0, 256, (SIGNATURE, EACH), dtype=np.uint8)
+    return signatures, rng.integers(0, 2**64, (EACH, 2), dtype=np.uint64)
+
+
+def seconds() -> float:
+    return time.process_time() + seconds_of_children()
+
+
+@dataclass
+class Most:
+    """The most that there was at a time."""
+
+    driver: int = 0
+    worker: int = 0
+    files: int = 0
+    bytes: int = 0
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[Most]:
+    """Look at the processes and at ``folder`` twice a second."""
+    most, ended = Most(), threading.Event()
+    Path("/proc/self/clear_refs").write_text("5")  # what was held before does not count
+
+    def watch() -> None:
+        while not ended.wait(0.5):
+            look(most, folder)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield most
+    finally:
+        ended.set()
+        watcher.join()
+        look(most, folder)
+
+
+def look(most: Most, folder: Path) -> None:
+    most.driver = max(most.driver, most_held(os.getpid()))
+    most.worker = max([most.worker, *map(most_held, processes_of(os.getpid()))])
+    sizes = [size_of(path) for path in folder.rglob("*")]
+    most.files = max(most.files, len(sizes))
+    most.bytes = max(most.bytes, sum(sizes))
+
+
+def size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:  # it has gone
+        return 0
+
+
+def most_held(process: int) -> int:
+    """Return the most bytes of memory that a process has held."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:  # it has ended
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
+
+
+if __name__ == "__main__":
+    main()
