@@ -60,8 +60,13 @@ def settle(
 
 
 def _contender(answer: Answer) -> Candidate | None:
-    """Return the mixture to show beside the token shares: the answer, or the best other one."""
+    """Return the mixture to show beside the token shares: the answer, or the best other one.
+
+    None if none scored better than the token shares.
+    """
     runs = answer.confirmation.scores if answer.confirmation else None
+    if runs is None and answer.choice == BASE and answer.measured_best == answer.baseline:
+        return None
     candidates = [c for c in answer.candidates if runs is None or c.choice in runs]
     chosen = [c for c in candidates if c.choice == answer.choice]
     return max(
@@ -256,6 +261,8 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
     """Say between what the gain lies, as far as that is known."""
     if best is None or answer.baseline is None:
         return []
+    if answer.choice == BASE and answer.confirmation is None:
+        return []  # the sentence has all that is known of the best other one
     if answer.gain is None or answer.gain_sd is None:
         return ["How much of that is luck is unknown: no mixture was run twice."]
     scale, unit = 1.0, " sd of the joint score"

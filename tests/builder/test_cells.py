@@ -131,7 +131,7 @@ def test_without_tiers_nothing_tells_of_cells(plain):
     assert "cells" not in read_json(plain / "clusters.json")
     for name in ("manifest.json", "clusters.json"):
         assert '"axes"' not in (plain / name).read_text()
-    assert "cells" not in (plain / "report.html").read_text()
+    assert '<section id="cells">' not in (plain / "report.html").read_text()
 
 
 @pytest.mark.slow

