@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import processes_of, report, seconds_of_children
+from measure import most_bytes, processes_of, report, seconds_of_children
 
 from climbstream.builder.corpus.document import Document
 from climbstream.builder.corpus.partition import Partition
@@ -145,9 +145,10 @@ def watched(folder: Path) -> Iterator[Most]:
 
 
 def look(most: Most, folder: Path) -> None:
-    most.driver = max(most.driver, most_held(os.getpid()))
-    most.worker = max([most.worker, *map(most_held, processes_of(os.getpid()))])
-    sizes = [size_of(path) for path in folder.rglob("*")]
+    most.driver = max(most.driver, most_bytes(os.getpid()))
+    most.worker = max([most.worker, *map(most_bytes, processes_of(os.getpid()))])
+    # Unlike glob, walk passes over folders that have gone meanwhile.
+    sizes = [size_of(Path(at, name)) for at, _, names in os.walk(folder) for name in names]
     most.files = max(most.files, len(sizes))
     most.bytes = max(most.bytes, sum(sizes))
 
@@ -157,15 +158,6 @@ def size_of(path: Path) -> int:
         return path.stat().st_size if path.is_file() else 0
     except OSError:  # it has gone
         return 0
-
-
-def most_held(process: int) -> int:
-    """Return the most bytes of memory that a process has held."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:  # it has ended
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def report(what: str, value: float | None, unit: str, note: str) -> None:
 def seconds_of_children() -> float:
     """CPU-seconds of all that this process began, and that they began, whether ended or not."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return ended.ru_utime + ended.ru_stime + sum(map(_running, processes_of(os.getpid())))
+    return ended.ru_utime + ended.ru_stime + sum(map(running_seconds, processes_of(os.getpid())))
 
 
 def processes_of(process: int) -> list[int]:
@@ -45,9 +45,19 @@ def processes_of(process: int) -> list[int]:
     return found
 
 
-def _running(process: int) -> float:
+def running_seconds(process: int) -> float:
+    """CPU-seconds of ``process`` so far; 0 if it has ended."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()
     except OSError:  # it has ended, and its parent has counted it
         return 0.0
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def most_bytes(process: int) -> int:
+    """Return the most bytes of memory that ``process`` has held (VmHWM); 0 if it has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)

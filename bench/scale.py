@@ -4,9 +4,10 @@ What is measured: builds of 1, 3 and 10 times a base of ``--megabytes`` of the t
 installed packages bring, by the real command with 2 workers. Copies differ from the base: each has
 identifiers of its own, and three words in ten are rng from elsewhere in the same document, so
 none is dropped as a duplicate. Time is CPU-seconds of all processes, wall-clock beside it. Memory
-is the sum of the proportional set sizes (PSS) of all processes, looked at five times a second. What
-is fitted is fitted on 400 documents in all three, and 200 of each of 3 clusters are described: so
-few that the base has as many.
+is the sum of the proportional set sizes (PSS) of all processes, looked at five times a second; of
+the process that plans, also the most that it held (VmHWM). What is fitted is fitted on 400
+documents in all three, and 200 of each of 3 clusters are described: so few that the base has as
+many.
 
 Stages are told apart by the lines that the command writes as each ends; what is not a stage of its
 own (decisions, describing) counts to the next line. Megabytes are those of the corpus.
@@ -24,7 +25,13 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import Any
 
-from measure import processes_of, report, seconds_of_children
+from measure import (
+    most_bytes,
+    processes_of,
+    report,
+    running_seconds,
+    seconds_of_children,
+)
 
 from climbstream.builder.corpus.installed import installed_documents
 
@@ -54,6 +61,8 @@ def main() -> None:
         note = f"{run['documents']:,} documents, {run['cpu']:.0f} CPU-s, {run['wall']:.0f} s"
         report(what, rate, "MB/CPU-s", note)
         report(f"  memory, {times} times", run["peak"] / 1e6, "MB", f"in {run['stage']}")
+        note = f"the most it held; {100 * run['own'] / run['cpu']:.0f} % of the CPU-seconds"
+        report(f"  memory of the process that plans, {times} times", run["held"] / 1e6, "MB", note)
     growth = 100 * (most["peak"] / least["peak"] - 1)
     report(f"memory grows, {TIMES[-1]} times the corpus", growth, "%", "asked for: below 20")
     grown = (most["cpu"] / least["cpu"]) / (most["megabytes"] / least["megabytes"])
@@ -80,13 +89,13 @@ def measure(folder: Path, base: list[Any], times: int) -> dict[str, Any]:
         f"--workers={WORKERS}",
         "--json",
     ]
-    held, spent = [0], [0.0]
+    held, spent, planner = [0], [0.0], [0.0, 0.0]
     peaks: dict[str, int] = {}
     stages: dict[str, float] = {}
     ended = threading.Event()
     begin, first = time.monotonic(), seconds_of_children()
     with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as build:
-        watcher = threading.Thread(target=watch, args=(build.pid, held, spent, ended))
+        watcher = threading.Thread(target=watch, args=(build.pid, held, spent, planner, ended))
         watcher.start()
         before = first
         said = []
@@ -113,15 +122,24 @@ def measure(folder: Path, base: list[Any], times: int) -> dict[str, Any]:
         "cpu": cpu,
         "wall": time.monotonic() - begin,
         "peak": peaks[stage],
+        "held": planner[0],
+        "own": planner[1],
         "stage": stage,
         "stages": stages,
         "peaks": peaks,
     }
 
 
-def watch(pid: int, held: list[int], spent: list[float], ended: threading.Event) -> None:
-    """Note the memory and the time of ``pid`` and all that it began, until ``ended``."""
+def watch(
+    pid: int,
+    held: list[int],
+    spent: list[float],
+    planner: list[float],
+    ended: threading.Event,
+) -> None:
+    """Note the memory and the time of ``pid``, and of all that it began, until ``ended``."""
     while not ended.wait(0.2):
+        planner[:] = map(max, planner, (most_bytes(pid), running_seconds(pid)))
         spent.append(seconds_of_children())
         held.append(sum(map(proportional_bytes, [pid, *processes_of(pid)])))
 
