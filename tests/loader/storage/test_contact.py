@@ -41,17 +41,7 @@ def test_so_it_does_with_the_hub(monkeypatch):
     assert time.monotonic() - begun < 5
 
 
-def test_a_server_that_has_answered_is_waited_for(tmp_path, serve):
-    (tmp_path / "file").write_bytes(b"data")
-    site = serve(tmp_path)
-    store = Store.of(site.url, all_seconds=6)
-    assert store.read("file") == b"data"
-    site.close()
-    with pytest.raises(RemoteError, match=r"could not be read in [3-6]\.\d s"):
-        store.read("file")
-
-
-def test_so_is_one_that_has_answered_the_process_that_started_this_one():
+def test_a_place_that_has_answered_is_waited_for_also_by_processes_started_later():
     note_answer(CLOSED)
     with pytest.raises(RemoteError, match=r"could not be read in [3-6]\.\d s"):
         Store.of(CLOSED, all_seconds=6).read("file")
