@@ -217,6 +217,8 @@ def no_arithmetic(tree: ast.Module) -> set[int]:
             parts = [node.value] if isinstance(node.value.op, ast.BitOr) else []
         elif isinstance(node, ast.ClassDef):
             parts = [*node.decorator_list]
+        elif isinstance(node, ast.keyword) and node.arg == "strict":
+            parts = [node.value]  # of zip: what it joins is of one length
         out |= {id(inner) for part in parts if part is not None for inner in ast.walk(part)}
     return out
 

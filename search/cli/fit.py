@@ -45,6 +45,8 @@ def fit_command(
 ) -> None:
     """Find the best mixture from runs that are finished: TABLES is a CSV file, or two.
 
+    Or the trials.jsonl of a search, whose targets are named as they were there.
+
     A row a run: columns of weights, and of scores, less is better. Of two files the first holds
     weights and the second scores, joined on the column run or run_id, as Olmix has them, or on the
     first one, as RegMix has them. Several targets count equally. Rows of one mixture are repeats; a

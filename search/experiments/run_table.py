@@ -12,14 +12,14 @@ is refused.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from climbstream.loader import Mixture
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.formats.mixture import some_names
-from climbstream.search.optimizer.trials import Trial
+from climbstream.search.optimizer.trials import Trial, TrialLog
 
 from .csv_sheet import Row, Sheet
 
@@ -69,7 +69,7 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
     """Read a table, or a file of weights and one of scores that share their first column.
 
     Args:
-        paths: One file or two.
+        paths: One file or two; or the ``trials.jsonl`` of a search.
         targets: Columns of scores; of two files, those of the second come first.
         weights: Pattern of the columns of weights; None for ``w_*`` of one file, or for all
             columns of the first of two but those that tell runs apart.
@@ -79,6 +79,8 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
         InvalidDataError: A file is no table, a weight is no number, a run has two scores, or
             nothing differs between runs.
     """
+    if len(paths) == 1 and paths[0].suffix == ".jsonl":
+        return _read_log(paths[0], targets)
     sheets = [Sheet.read(path) for path in paths]
     domains = _domains(sheets, weights)
     places = _places(sheets, domains, targets)
@@ -102,6 +104,27 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
         )
     _check_use(trials, targets)
     return RunTable(domains, trials, (*omissions.lines(), *_uneven(sheets[0], sums)))
+
+
+def _read_log(path: Path, targets: Sequence[str]) -> RunTable:
+    """Read the trials of a search."""
+    log = TrialLog.open(path)
+    scores = dict.fromkeys(name for trial in log.trials for name in trial.scores or {})
+    if missing := [target for target in targets if target not in scores]:
+        raise UsageError(
+            f"{path} has no scores {', '.join(missing)}; there are {some_names(list(scores))}"
+        )
+    omissions = _Omissions()
+    trials = []
+    for trial in log.trials:
+        kept = trial.scores and {t: trial.scores[t] for t in targets if t in trial.scores}
+        if not kept or len(kept) < len(targets):
+            omissions.note("a trial that failed", f"trial {trial.number}, {trial.why}")
+            kept = None
+        trials.append(replace(trial, scores=kept))
+    _check_use(trials, targets)
+    domains = list(dict.fromkeys(name for trial in trials for name in trial.mixture.weights))
+    return RunTable(domains, trials, omissions.lines())
 
 
 def _domains(sheets: Sequence[Sheet], pattern: str | None) -> list[str]:

@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from climbstream.loader import Mixture
+from climbstream.loader import Manifest, Mixture
 from climbstream.loader.cli.main import run
 from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.search import TrialLog
 from climbstream.search.experiments.fit_table import fit
 from climbstream.search.experiments.run_table import read_runs
 
@@ -333,3 +334,31 @@ def test_scores_of_a_second_file_may_be_named_as_a_domain_is(tmp_path):
     read = read_runs([weights, scores], ["y"], None)
     assert read.domains == ["y", "b"]
     assert [t.scores["y"] for t in read.trials] == [float(r[2]) for r in rows]
+
+
+# Logs of searches.
+
+
+def test_a_log_of_trials_is_read_as_runs(searched, shards):
+    log = TrialLog.open(searched[0] / "trials.jsonl")
+    table = read_runs([log.path], ["label=sea"], None)
+    assert table.domains == Manifest.load(shards).names
+    assert table.trials == log.trials
+    with pytest.raises(UsageError, match="has no scores label=law; there are label=sea"):
+        read_runs([log.path], ["label=law"], None)
+
+
+def test_a_trial_that_failed_is_left_out_of_a_fit_and_said(searched, tmp_path):
+    lines = (searched[0] / "trials.jsonl").read_text().splitlines()
+    more = json.loads(lines[-1]) | {"number": 99, "scores": None, "why": "out of memory"}
+    (tmp_path / "trials.jsonl").write_text("\n".join([*lines, json.dumps(more)]) + "\n")
+    table = read_runs([tmp_path / "trials.jsonl"], ["label=sea"], None)
+    assert table.notes == (
+        "left out 1 row: a trial that failed; the first is trial 99, out of memory",
+    )
+
+
+def test_a_log_of_trials_is_fitted_by_the_command(searched, capsys):
+    log = searched[0] / "trials.jsonl"
+    assert run(["fit", str(log), "--target", "label=sea", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["measured_best"]["trials"]
