@@ -4,6 +4,7 @@ import os
 import random
 import resource
 import tempfile
+import unicodedata
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -84,6 +85,27 @@ def test_other_capitals_marks_and_a_few_words_make_a_near_copy():
     words = prose(0)
     texts = [" ".join(words), ", ".join(words).upper() + "!", " ".join([*words[:-4], "and", "so"])]
     assert originals([*texts, " ".join(prose(1))]) == [-1, 0, 0, -1]
+
+
+JAPANESE = (
+    "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。何でも薄暗いじめじめした所で"
+    "ニャーニャー泣いていた事だけは記憶している。吾輩はここで始めて人間というものを見た。"
+)
+VIETNAMESE = (
+    "Trăm năm trong cõi người ta, chữ tài chữ mệnh khéo là ghét nhau, trải qua một cuộc bể dâu 12"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "copy"),
+    [
+        (JAPANESE, JAPANESE.replace("。名", "、名").replace("猫", "犬")),
+        (VIETNAMESE, unicodedata.normalize("NFD", VIETNAMESE).upper()),
+        (VIETNAMESE, VIETNAMESE.replace("12", "１２")),
+    ],
+)
+def test_a_copy_is_near_in_every_script_and_form_of_writing(text, copy):
+    assert originals([text, copy]) == [-1, 0]
 
 
 def test_the_one_of_highest_worth_is_the_original():
