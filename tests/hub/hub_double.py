@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import yaml
@@ -78,6 +79,7 @@ class Hub:
         self.objects = {}
         """LFS objects by sha256."""
         self.parts = {}
+        self.uploads = count()
         self.part = 1 << 16
         """Bytes of a part of an upload in several."""
         self.asked = Counter()
@@ -338,8 +340,9 @@ def _handler(hub):
                     upload = {"href": there, "header": {}}
                     if one["size"] > 4 * hub.part:
                         count = -(-one["size"] // hub.part)
-                        names = {f"{i + 1:05d}": f"{there}/{i + 1}" for i in range(count)}
-                        upload["header"] = {"chunk_size": str(hub.part), **names}
+                        whole = f"{there}/{next(hub.uploads)}"  # two may send one object at once
+                        names = {f"{i + 1:05d}": f"{whole}/{i + 1}" for i in range(count)}
+                        upload = {"href": whole, "header": {"chunk_size": str(hub.part), **names}}
                     verify = {"href": f"{there}/verify", "header": {}}
                     answer["actions"] = {"upload": upload, "verify": verify}
                 found.append(answer)
@@ -354,12 +357,12 @@ def _handler(hub):
             if parts[2:] == ["verify"]:
                 self.reply({}, 200 if oid in hub.objects else 404)
                 return
-            if self.command == "PUT" and len(parts) == 3:
-                hub.parts.setdefault(oid, {})[int(parts[2])] = body
+            if self.command == "PUT" and len(parts) == 4:
+                hub.parts.setdefault(parts[2], {})[int(parts[3])] = body
                 self.reply(b"", ETag=hashlib.md5(body).hexdigest())
                 return
             if self.command == "POST":
-                body = b"".join(data for _, data in sorted(hub.parts.pop(oid, {}).items()))
+                body = b"".join(data for _, data in sorted(hub.parts.pop(parts[2], {}).items()))
             if hashlib.sha256(body).hexdigest() != oid:
                 self.reply({"error": "other bytes than the hash says"}, 422)
                 return

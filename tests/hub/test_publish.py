@@ -344,7 +344,7 @@ def test_two_publications_at_once_leave_one_whole_data_set(hub, run, environment
     codes = sorted(process.returncode for process in started)
     assert codes in ([0, 0], [0, 5]), said
     assert not any("Traceback" in text for text in said)
-    assert codes == [0, 0] or any("publish again" in text for text in said)
+    assert codes == [0, 0] or any("publish again" in text for text in said), said
     assert on_main(hub) == held(collect(directory, REPO, directory).files)
     done = run("publish", directory, REPO)
     assert done.returncode == 0, done.stderr
