@@ -100,4 +100,4 @@ def test_a_value_of_a_right_type_is_taken(values):
 
 def test_every_setting_decides_something_first():
     named = [name for names in DECIDES.values() for name in names]
-    assert sorted(named) == sorted(BuildSettings().to_json())
+    assert sorted(named) == sorted(asdict(BuildSettings()))

@@ -117,9 +117,9 @@ def test_what_is_no_target_says_why(write_task, more, error, said):
 def test_a_task_of_the_harness_is_read_once(write_task, monkeypatch, tmp_path):
     asked = []
 
-    def load(name, *, known):
-        asked.append((name, known))
-        return real(write_task(), known=False)
+    def load(name, *, bundled):
+        asked.append((name, bundled))
+        return real(write_task(), bundled=False)
 
     real = lm_eval_tasks._load
     monkeypatch.setattr(lm_eval_tasks, "_load", load)

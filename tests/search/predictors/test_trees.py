@@ -91,4 +91,4 @@ def test_there_are_about_as_many_trees_as_are_best_out_of_fold():
     settings = model._settings(40)
     data = lightgbm.Dataset(weights, y, params=settings, free_raw_data=False)
     errors = lightgbm.cv(settings, data, 400, folds=folds(weights, 5, 2))["valid l2-mean"]
-    assert errors[model._trees.current_iteration() - 1] < 1.02 * min(errors) < 0.5 * errors[20]
+    assert errors[model._trees.current_iteration() - 1] < 1.02 * min(errors) < 0.7 * errors[20]
