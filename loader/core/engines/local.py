@@ -14,6 +14,7 @@ import pickle
 import queue
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -26,7 +27,7 @@ from multiprocessing.connection import wait as wait_for
 from typing import Any, Self, TypeVar
 
 from climbstream.loader.core.console import duration
-from climbstream.loader.core.errors import ClimbError
+from climbstream.loader.core.errors import ClimbError, UsageError
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.streams import keep_streams
 
@@ -341,11 +342,23 @@ def _cpu_time(pid: int | None) -> float:
 
 
 def _start_servers() -> None:
-    """Start Python's helper processes; Ctrl-C in the terminal must not reach them."""
+    """Start Python's helper processes; Ctrl-C in the terminal must not reach them.
+
+    Raises:
+        UsageError: The folder for temporary files has too long a path.
+    """
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # Python says only "AF_UNIX path too long": a socket's path has about 100 bytes.
+        raise UsageError(
+            f"{tempfile.gettempdir()} has too long a path for the sockets that processes talk by; "
+            "set TMPDIR to a folder with a shorter one"
+        ) from None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -63,6 +63,26 @@ def test_a_script_without_a_main_guard_is_told_of_it(tmp_path):
     assert "fewer than" not in last
 
 
+def test_a_folder_for_temporary_files_with_too_long_a_path_is_named(tmp_path):
+    deep = tmp_path / ("long" * 30)
+    deep.mkdir()
+    script = (
+        "from climbstream.loader.core.engines.local import LocalEngine\n"
+        "if __name__ == '__main__':\n"
+        "    with LocalEngine(1) as engine:\n"
+        "        list(engine.run(abs, [1]))\n"
+    )
+    (tmp_path / "run.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "run.py"],
+        env={**os.environ, "TMPDIR": str(deep)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"UsageError: {deep} has too long a path for the sockets" in done.stderr
+
+
 def test_a_task_whose_process_is_killed_once_is_tried_again_where_it_may_fail(tmp_path, capsys):
     flag = tmp_path / "flag"
     kill = f"open({str(flag)!r}, 'x').close() or __import__('os')._exit(1) if not {exists(flag)}"
