@@ -521,7 +521,7 @@ def test_a_folder_that_is_not_there_is_said_not_to_be(capsys, tmp_path, command)
 def test_print_config_prints_what_config_reads(tmp_path, capsys):
     assert run(["build", "--print-config", "--clusters", "7", "--holdout", "0.1"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert (printed["clusters"], printed["holdout"]) == (7, 0.1)
+    assert (printed["clusters"], printed["holdout"], printed["tiers"]) == (7, 0.1, None)
     (tmp_path / "settings.json").write_text(json.dumps(printed))
     again = ["build", "--print-config", "--config", str(tmp_path / "settings.json")]
     assert run([*again, "--clusters", "9"]) == 0

@@ -5,6 +5,7 @@ mistake in the options should wait.
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,7 @@ def build(
     settings |= given
     checked = BuildSettings.from_json(settings)
     if print_config:
-        click.echo(json.dumps(checked.to_json(), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(asdict(checked), indent=1, ensure_ascii=False))
         return
     assert out is not None  # it is required
     if dry_run:
