@@ -30,9 +30,6 @@ from typing import Any
 
 import numpy as np
 
-from climbstream.loader.formats.mds import compression as compression_module
-from climbstream.loader.formats.mds import writer as writer_module
-
 DTYPES = ("uint16", "uint32")
 LENGTHS = (1, 2, 255, 256, 65_535, 65_536)  # both sides of every width of a length
 SHARD_BYTES = 1 << 24
@@ -141,6 +138,7 @@ def mixed(work: Path, hashes: dict[str, list[str]]) -> list[str]:
 def compare(work: Path) -> list[str]:
     import zstandard  # noqa: PLC0415 - one environment has it
 
+    from climbstream.loader.formats.mds import compression, writer  # noqa: PLC0415
     from climbstream.loader.formats.mds import index as mds  # noqa: PLC0415
 
     zstd_here = ".".join(map(str, zstandard.ZSTD_VERSION))
@@ -155,13 +153,9 @@ def compare(work: Path) -> list[str]:
         for number, shard in enumerate(json.loads(written)["shards"]):
             mine = documents[done : done + shard["samples"]]
             done += len(mine)
-            raw = writer_module.encode_shard(
-                [writer_module.encode_document(d) for d in mine], dtype
-            )
-            packed = compression_module.compress(raw)
-            entry = writer_module.describe_shard(
-                f"shard.{number:05d}.mds", [*map(len, mine)], raw, packed
-            )
+            raw = writer.encode_shard([writer.encode_document(d) for d in mine], dtype)
+            packed = compression.compress(raw)
+            entry = writer.describe_shard(f"shard.{number:05d}.mds", [*map(len, mine)], raw, packed)
             entries.append(entry)
             there = (folder / entry.zip_basename).read_bytes()
             if zstandard.ZstdDecompressor().decompress(there) != raw:
