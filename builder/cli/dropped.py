@@ -14,7 +14,7 @@ from climbstream.loader.cli.options import json_option, show
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import read_json
 from climbstream.loader.formats.catalogue import read_parquet
-from climbstream.loader.formats.manifest import DOCUMENTS, Manifest
+from climbstream.loader.formats.manifest import Manifest, part_paths
 
 _COLUMNS = ("id", "why", "label", "bytes", "origin", *SCORES)
 _LATER = ("language", "script", "license")
@@ -70,7 +70,7 @@ def read_dropped(directory: Path) -> list[Row]:
         InvalidDataError: The directory has no catalogue.
     """
     Manifest.load(directory)
-    paths = sorted((directory / DOCUMENTS).glob("part-*.parquet"))
+    paths = part_paths(directory)
     if not paths:
         raise InvalidDataError(
             f"{directory} lists no documents; name a directory that `climb build` made"

@@ -14,7 +14,6 @@ from climbstream.loader.core.console import Progress, text_table
 from climbstream.loader.core.engines.engine import open_engine
 from climbstream.loader.formats.catalogue import look_up
 from climbstream.loader.formats.directory import ShardDirectory
-from climbstream.loader.formats.manifest import DOCUMENTS
 from climbstream.loader.formats.tokenizer import read_tokenizer
 
 from .index import ItemIndex, Match, load_index
@@ -235,7 +234,7 @@ class _Checked:
             return {}
         findings = [finding for some in self._places.values() for finding in some]
         places = {(finding.cluster, finding.shard, finding.row) for finding in findings}
-        return look_up(shards.local / DOCUMENTS, places) if places else {}
+        return look_up(shards.local, places) if places else {}
 
 
 def report_text(report: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ from climbstream.loader.formats.manifest import (
     list_groupings,
     load_index,
     part_name,
+    part_paths,
     refuse_grouping,
 )
 from climbstream.loader.formats.mixture import MIXTURE, Mixture
@@ -294,7 +295,7 @@ def _parts(directory: Path, manifest: Manifest) -> int:
     """Number of parts of the catalogue."""
     if manifest.parts is not None:
         return manifest.parts
-    return len([*(directory / DOCUMENTS).glob("part-*.parquet")])
+    return len(part_paths(directory))
 
 
 def _regular(folder: Path, names: Iterable[str]) -> dict[str, Path]:

@@ -16,7 +16,7 @@ from climbstream.builder.features.words import opening
 from climbstream.builder.settings import SCORES
 from climbstream.loader.core.html_page import paragraph, section, table
 from climbstream.loader.formats.catalogue import read_parquet
-from climbstream.loader.formats.manifest import DOCUMENTS, Manifest
+from climbstream.loader.formats.manifest import Manifest, part_paths
 
 Document = dict[str, str]
 """``id``, and how its ``text`` begins."""
@@ -85,7 +85,7 @@ def near_copies(out: Path, partitions: Sequence[Partition]) -> list[tuple[Docume
         return {"id": table["id"][0].as_py(), "text": opening(text, _PAIR_LENGTH)}
 
     pairs: list[tuple[Document, Document]] = []
-    for number, path in enumerate(sorted((out / DOCUMENTS).glob("part-*.parquet"))):
+    for number, path in enumerate(part_paths(out)):
         originals = read_parquet(path, ["copy_of"])["copy_of"]
         for row in np.flatnonzero(np.array(originals.is_valid()))[: _PAIRS - len(pairs)].tolist():
             first = ends[number] - len(partitions[number])

@@ -6,7 +6,6 @@ from pathlib import Path
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.renamed import renamed_parameters
 from climbstream.loader.formats.catalogue import look_up
-from climbstream.loader.formats.manifest import DOCUMENTS
 from climbstream.loader.reading.row_source import RowSource
 from climbstream.loader.reading.shard_cache import ShardCache
 
@@ -85,7 +84,7 @@ def _with_origins(replay: Replay, pieces: list[Piece]) -> list[Piece]:
         return pieces
     located = {name: replay.shards.locate(name) for name in {piece.cluster for piece in pieces}}
     places = [(*located[piece.cluster][piece.shard], piece.document) for piece in pieces]
-    rows = look_up(folder / DOCUMENTS, {*places})
+    rows = look_up(folder, {*places})
     origins = [rows.get(place, (None, None)) for place in places]
     return [
         replace(piece, id=name, origin=origin)

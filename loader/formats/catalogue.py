@@ -15,7 +15,7 @@ from climbstream.loader.core.errors import IntegrityError, InvalidDataError
 from climbstream.loader.core.files import reading
 from climbstream.loader.storage.store import Store
 
-from .manifest import Manifest, part_name, read_file
+from .manifest import Manifest, part_name, part_paths, read_file
 
 
 def read_parquet(source: Path | BinaryIO, columns: Sequence[str]) -> Any:
@@ -56,14 +56,14 @@ Place = tuple[str, int, int]
 """Cluster, shard, and document's row in it."""
 
 
-def look_up(folder: Path, places: set[Place]) -> dict[Place, tuple[str | None, str | None]]:
-    """Find the documents at ``places`` in the catalogue: id and origin.
+def look_up(directory: Path, places: set[Place]) -> dict[Place, tuple[str | None, str | None]]:
+    """Find the documents at ``places`` in the catalogue of ``directory``: id and origin.
 
     Raises:
         InvalidDataError: A part is no Parquet file, or its columns are of other types.
     """
     origins: dict[Place, tuple[str | None, str | None]] = {}
-    if not (parts := sorted(folder.glob("part-*.parquet"))):
+    if not (parts := part_paths(directory)):
         return origins
     import pyarrow as pa  # noqa: PLC0415 - only directories with a catalogue need it
     import pyarrow.compute as pc  # noqa: PLC0415

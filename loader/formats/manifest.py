@@ -428,6 +428,13 @@ def part_name(number: int) -> str:
     return f"{DOCUMENTS}/part-{number:05d}.parquet"
 
 
+def part_paths(directory: Path) -> list[Path]:
+    """Return the parts of the catalogue that lie in ``directory``, by number."""
+    # A number from 100,000 on has more digits, and comes after those with fewer.
+    parts = (directory / DOCUMENTS).glob("part-*.parquet")
+    return sorted(parts, key=lambda path: (len(path.name), path.name))
+
+
 def hash_files(directory: Path, parts: Iterable[int] = ()) -> dict[str, str]:
     """Hash what lies in ``directory`` of `BESIDE`, and ``parts`` of its catalogue, by path."""
     names = [name for name in BESIDE if (directory / name).exists()]

@@ -6,6 +6,7 @@ import pytest
 
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.formats.catalogue import look_up
+from climbstream.loader.formats.manifest import part_name, part_paths
 
 ROWS = {
     "id": ["a", "b"],
@@ -16,8 +17,22 @@ ROWS = {
 }
 
 
+def write_part(directory, rows):
+    path = directory / part_name(0)
+    path.parent.mkdir()
+    pq.write_table(pa.table(rows), path)
+
+
+def test_parts_come_by_number_also_where_it_has_more_digits(tmp_path):
+    numbers = [9, 99_999, 100_000, 2_400_000]
+    (tmp_path / part_name(0)).parent.mkdir()
+    for number in reversed(numbers):
+        (tmp_path / part_name(number)).touch()
+    assert part_paths(tmp_path) == [tmp_path / part_name(number) for number in numbers]
+
+
 def test_documents_are_looked_up_by_their_place(tmp_path):
-    pq.write_table(pa.table(ROWS), tmp_path / "part-00000.parquet")
+    write_part(tmp_path, ROWS)
     places = {("c00", 0, 5), ("c01", 1, 7), ("c01", 1, 8)}
     assert look_up(tmp_path, places) == {("c00", 0, 5): ("a", "x:1"), ("c01", 1, 7): ("b", None)}
 
@@ -25,6 +40,6 @@ def test_documents_are_looked_up_by_their_place(tmp_path):
 @pytest.mark.parametrize("column", ["cluster", "shard", "row"])
 @pytest.mark.parametrize("value", [[1], {"a": 1}])
 def test_a_column_of_lists_or_structs_is_no_catalogue(tmp_path, column, value):
-    pq.write_table(pa.table({**ROWS, column: [value] * 2}), tmp_path / "part-00000.parquet")
+    write_part(tmp_path, {**ROWS, column: [value] * 2})
     with pytest.raises(InvalidDataError, match=r"part-00000\.parquet is no part of a catalogue"):
         look_up(tmp_path, {("c00", 0, 5)})
