@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from small_build import SMALL_BUILD
 
 from climbstream.builder import append, build
 from climbstream.builder.settings import BuildSettings
@@ -18,12 +19,7 @@ from climbstream.loader.formats.heldout import read_heldout
 from climbstream.loader.tools.verify import verify_directory
 
 SETTINGS = {
-    "clusters": 3,
-    "micro_clusters": 9,
-    "dims": 16,
-    "vocab_size": 400,
-    "no_prune": True,
-    "near_duplicates": None,
+    **SMALL_BUILD,
     "holdout": 0.1,
     "tiers": 3,
     "keep": ["score"],

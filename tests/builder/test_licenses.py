@@ -4,6 +4,7 @@ import json
 from collections import Counter
 
 import pytest
+from small_build import SMALL_BUILD
 
 from climbstream.builder import append, build
 from climbstream.builder.exporter.shards import export_shards
@@ -17,14 +18,6 @@ from climbstream.loader.formats.manifest import Size, join_licenses
 from climbstream.loader.tools.regroup import Grouping, regroup
 from climbstream.loader.tools.verify import verify_directory
 
-SETTINGS = {
-    "clusters": 3,
-    "micro_clusters": 9,
-    "dims": 16,
-    "vocab_size": 400,
-    "no_prune": True,
-    "near_duplicates": None,
-}
 STATED = ["MIT", "mit", ["Apache-2.0", "MIT"], "GPL-3.0", "", None]
 
 
@@ -43,7 +36,7 @@ def corpus(tmp_path, make_records, write_jsonl):
 
 
 def built(corpus, out, licenses=(), **more):
-    settings = BuildSettings(**SETTINGS, licenses=list(licenses), **more)
+    settings = BuildSettings(**SMALL_BUILD, licenses=list(licenses), **more)
     return build([corpus], out, settings, workers=1)
 
 

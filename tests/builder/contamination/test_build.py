@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from small_build import SMALL_BUILD
 
 from climbstream.builder import append, build, dry_run, pipeline
 from climbstream.builder.settings import BuildSettings
@@ -10,14 +11,6 @@ from climbstream.loader.cli.main import run
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
 from climbstream.loader.formats.manifest import CONTAMINATION
 
-SETTINGS = {
-    "clusters": 3,
-    "micro_clusters": 9,
-    "dims": 16,
-    "vocab_size": 400,
-    "no_prune": True,
-    "near_duplicates": None,
-}
 QUESTIONS = (
     "Seven geese cross a frozen lake at dawn, and each leaves forty two prints; how many in all?",
     "Why did the clockmaker of the old town keep nineteen mirrors behind his narrow workshop door?",
@@ -40,7 +33,7 @@ def corpus(tmp_path, make_records, write_jsonl):
 
 
 def settings_of(corpus, **more):
-    return BuildSettings(**SETTINGS, decontaminate=[str(corpus / "task.jsonl")], **more)
+    return BuildSettings(**SMALL_BUILD, decontaminate=[str(corpus / "task.jsonl")], **more)
 
 
 def built(corpus, name="out", workers=1, **more):
@@ -151,7 +144,7 @@ def test_a_dry_run_counts_them_and_another_task_may_follow(corpus):
 
 def test_a_build_without_tasks_has_no_trace_of_them(corpus, catalogue):
     manifest = build(
-        [str(corpus / "corpus.jsonl")], corpus / "out", BuildSettings(**SETTINGS), workers=1
+        [str(corpus / "corpus.jsonl")], corpus / "out", BuildSettings(**SMALL_BUILD), workers=1
     )
     assert "tasks" not in manifest.provenance
     assert "decontaminate" not in {stage["stage"] for stage in manifest.conservation}
