@@ -69,7 +69,7 @@ class Mutant(NamedTuple):
     """Number of the node in the order of `ast.walk`."""
     line: int
     replace: Callable[[Any], None]
-    """Changes that node."""
+    """Makes the change, given the node."""
 
     def apply(self, source: ast.Module) -> tuple[ast.Module, str]:
         """Return the changed module, and what was changed."""

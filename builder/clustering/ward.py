@@ -21,7 +21,7 @@ from climbstream.loader.core.errors import InvalidDataError
 from .cluster_map import ClusterMap
 
 _MOST = 0.95
-"""Largest part of the documents in one cluster; a larger part means a failed clustering."""
+"""If more than this share of the documents is in one cluster, the clustering has failed."""
 
 HEIGHTS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 """Heights that a dry run shows."""

@@ -81,7 +81,7 @@ def align(document: Any, words: Any, weights: Any, diagonal: Any, row: Any) -> A
 
 @njit(cache=True, nogil=True)
 def band(length: Any) -> Any:
-    """Number of words by which an item of ``length`` words may be shifted."""
+    """Most words between a match and its expected place, in an item of ``length`` words."""
     return 3 + length // 8
 
 

@@ -56,7 +56,7 @@ class Block(Generic[S]):
 
 
 def cut_blocks(sources: Sequence[S], counts: Sequence[int]) -> list[Block[S]]:
-    """Cut ``sources`` of ``counts`` documents into blocks; how many follows from their sum."""
+    """Cut ``sources`` into blocks; ``counts``, documents of each, decide how many there are."""
     total = sum(counts)
     size = min(max(total // _BLOCKS, FEWEST), MOST)
     blocks: list[Block[S]] = []

@@ -38,6 +38,11 @@ class Target:
         return hash_json([[_value(item) for item in half] for half in (self.validation, self.test)])
 
 
+def scored_texts(items: Sequence[Any]) -> list[str]:
+    """Return the text of each item that is scored: a document, or a question's right answer."""
+    return [item if isinstance(item, str) else item.answer(item.gold) for item in items]
+
+
 def load_target(directory: Path, spec: str) -> Target:
     """Load a target: ``label=NAME`` or ``cluster=NAME`` of the held-out text, a file, or a task.
 

@@ -38,26 +38,26 @@ class CostPlan:
     """What is to be trained, and what that takes."""
 
     models: int
-    """To train in all, and of these"""
+    """Models to train in all."""
     done: int
-    """that are trained already, and"""
+    """Models that are trained already."""
     confirm: int
-    """at most that only confirm the answer."""
+    """Models that only confirm the answer, at most."""
     steps: int
-    """Of each."""
+    """Steps of each model."""
     tokens: int
-    """Trained on in all."""
+    """Tokens that all models together are trained on."""
     parameters: int
     flops: float
-    """In all, those of scoring included."""
+    """Floating-point operations of training and scoring all models."""
     step_seconds: float
-    """Measured."""
+    """Seconds of a training step, as measured."""
     workers: int
-    """Models at a time."""
+    """Models that are trained at a time."""
     seconds: float
-    """For what is left."""
+    """Seconds for the models that are left."""
     disk_bytes: int
-    """That the folder takes."""
+    """Bytes that the folder takes on disk."""
     targets: dict[str, str] = field(default_factory=dict)
     """What scores each target: ``7 documents, 21 kB of text``."""
     warnings: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ import numpy as np
 
 from climbstream.loader.core.files import read_lines
 from climbstream.loader.core.typed import Count, Finite, convert, located
-from climbstream.search.evaluation.targets import Target, load_target
+from climbstream.search.evaluation.targets import Target, load_target, scored_texts
 from climbstream.search.optimizer.items import ItemEvidence, TargetItems
 
 
@@ -27,8 +27,8 @@ def target_items(target: Target, half: Literal["validation", "test"] = "validati
     if target.measure == "error":
         sizes, unit = np.ones(len(items)), "of the answers wrong"
     else:
-        texts = [i if isinstance(i, str) else i.answer(i.gold) for i in items]
-        sizes, unit = np.array([len(text.encode()) for text in texts], np.float64), "bits a byte"
+        sizes = np.array([len(text.encode()) for text in scored_texts(items)], np.float64)
+        unit = "bits a byte"
     is_text = isinstance(items[0], str)
     return TargetItems(
         sizes=sizes,

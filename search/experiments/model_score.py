@@ -15,7 +15,7 @@ from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import TOKENIZER
 from climbstream.loader.formats.tokenizer import read_tokenizer
 from climbstream.search.evaluation.scoring import score
-from climbstream.search.evaluation.targets import Target, load_target
+from climbstream.search.evaluation.targets import Target, load_target, scored_texts
 from climbstream.search.training.base_model import load_model
 
 if TYPE_CHECKING:
@@ -88,13 +88,12 @@ def _score(
     if not math.isfinite(number):
         raise InvalidDataError(f"the score on {target.name} is {number}; are the weights whole?")
     items = getattr(target, half)
-    texts = [i if isinstance(i, str) else i.answer(i.gold) for i in items]
     return ModelScore(
         target=target.name,
         score=number,
         unit="bits per byte" if target.measure == "bits" else "part of wrong answers",
         items=len(items),
-        bytes=sum(len(text.encode()) for text in texts),
+        bytes=sum(len(text.encode()) for text in scored_texts(items)),
     )
 
 

@@ -281,7 +281,7 @@ def _shards(folders: Mapping[str, Path]) -> SideBySide:
 
 
 def _domains(clusters: Sequence[ClusterInfo]) -> dict[str, float]:
-    """Return the part of the documents that each known domain has."""
+    """Share of the documents in each known domain, from 0 to 1."""
     counts: dict[str, int] = {}
     for info in clusters:
         for domain, count in info.labels.items():
