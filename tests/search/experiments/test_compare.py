@@ -10,7 +10,7 @@ from climbstream.loader import Mixture
 from climbstream.loader.core.errors import ClimbError, InvalidDataError, LockedError
 from climbstream.loader.core.files import lock
 from climbstream.search.evaluation.comparison import Comparison
-from climbstream.search.experiments.compare import compare
+from climbstream.search.experiments.compare import _read_runs, compare
 from climbstream.search.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(tokens=2048)
@@ -141,3 +141,19 @@ def test_a_run_that_fails_is_named(shards, mixtures, tmp_path):
     failing = TrainSettings(tokens=4096, learning_rate=1e9)
     with pytest.raises(ClimbError, match=r"the run of \w+ with seed 1: the loss is not finite"):
         compare(shards, mixtures, ["label=sea"], failing, [1], tmp_path, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("[]", "line 2: this is no run of a comparison"),
+        ('{"mixture": 1, "seed": 1, "scores": {}}', "line 2: .*mixture: expected str, got int"),
+        ('{"mixture": "a", "seed": 1, "scores": {"t": null}}', "line 2: .*scores"),
+        ('{"mixture": "a", "seed": 1, "scores": {"u": 1}}', "line 2: there are scores of u"),
+    ],
+)
+def test_a_broken_line_of_a_comparison_is_named(tmp_path, line, words):
+    path = tmp_path / "runs.jsonl"
+    path.write_text('{"mixture": "a", "seed": 1, "scores": {"t": 1.5}}\n' + line + "\n")
+    with pytest.raises(InvalidDataError, match=f"{path}, {words}"):
+        _read_runs(path, ["t"])
