@@ -94,7 +94,7 @@ def main() -> None:
                 f"{t} {fmean(scores[name]):.4f}" for t, scores in zip(names, of_tasks, strict=True)
             )
             note = f"± {error:.4f}; {gain:+.4f} ± {of_gain:.4f} better than {SHARES}; {each}"
-            report(f"{kind}: {name}", mean, "bits/byte", note)
+            report(f"{kind}: {name}", mean, "bits per byte", note)
 
 
 def task(name: str) -> str:

@@ -237,41 +237,57 @@ class MixtureLoader:
             pin_memory=pin_memory,
         )
         self._collator = self._make_collator(self._rows_each)
-        self.shards.load_indexes(self.names)
-        cache = ShardCache(Path(cache_dir) if cache_dir is not None else None, limit=cache_bytes)
-        sources = [RowSource(self.shards, name, self._run, cache) for name in self.names]
-        self._open_shards = OpenShards(sources, self.lanes)
-        self._epoch_rows = rows = {source.name: source.rows for source in sources}
-        self._batches: list[tuple[int, int]] | None = [(0, self.batch_rows)]
-        self._limits = EpochLimits(max_epochs, self.names, np.array([*rows.values()], np.int64))
+        sources = self._open_sources(cache_dir, cache_bytes)
+        rows = np.array([*self._epoch_rows.values()], np.int64)
+        self._limits = EpochLimits(max_epochs, self.names, rows)
         live = weights_file is not None or weights_function is not None
-        self._weights = WeightsController(
-            rows,
-            _open_log(weights_log, rank),
-            why_none=f"no shard of {self.seq_len} tokens",
-            longest={source.name: source.longest for source in sources},
-            agreement=_check_agreement(agreement, rank, world_size, live=live),
-        )
+        agreement = _check_agreement(agreement, rank, world_size, live=live)
+        self._weights = self._control_weights(sources, _open_log(weights_log, rank), agreement)
         self._begin_weights(self._start(weights, others))
         if rank == 0:
             self._weights.open(_sources(weights_file, weights_function, self._weights))
             if weights_file is not None:
                 write_clusters(Path(weights_file), self.names)
         self._ledger = Ledger(Path(ledger)) if ledger is not None and rank == 0 else None
-        self._lookahead = Lookahead(
-            BatchPlanner.for_run(
-                {source.name: source.shard_rows for source in sources}, self._run, rank, world_size
-            ),
-            self._weights,
-            self._limits,
-            self._open_shards,
-            ledger=self._ledger,
-            on_exhausted=on_exhausted,
-        )
+        self._lookahead = self._look_ahead(sources)
+        self._batches: list[tuple[int, int]] | None = [(0, self.batch_rows)]
         self._end: tuple[str, int | None] | None = None
         """Head of the weights log, and the step at which the data ends by it."""
         self._count_from_here()
         self._open_ledger()
+
+    def _open_sources(self, cache_dir: str | Path | None, limit: int | None) -> list[RowSource]:
+        """Return the rows of each cluster; a cache of ``limit`` bytes holds their shards."""
+        self.shards.load_indexes(self.names)
+        cache = ShardCache(Path(cache_dir) if cache_dir is not None else None, limit=limit)
+        sources = [RowSource(self.shards, name, self._run, cache) for name in self.names]
+        self._open_shards = OpenShards(sources, self.lanes)
+        self._epoch_rows = {source.name: source.rows for source in sources}
+        return sources
+
+    def _control_weights(
+        self, sources: Sequence[RowSource], log: WeightsLog, agreement: Agreement | None
+    ) -> WeightsController:
+        """Return the control of the weights of these clusters."""
+        return WeightsController(
+            self._epoch_rows,
+            log,
+            why_none=f"no shard of {self.seq_len} tokens",
+            longest={source.name: source.longest for source in sources},
+            agreement=agreement,
+        )
+
+    def _look_ahead(self, sources: Sequence[RowSource]) -> Lookahead:
+        """Return what plans the steps of this rank."""
+        shard_rows = {source.name: source.shard_rows for source in sources}
+        return Lookahead(
+            BatchPlanner.for_run(shard_rows, self._run, self.rank, self.world_size),
+            self._weights,
+            self._limits,
+            self._open_shards,
+            ledger=self._ledger,
+            on_exhausted=self.on_exhausted,
+        )
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         return self

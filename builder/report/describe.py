@@ -45,37 +45,13 @@ def describe_clusters(
     """
     count = len(entries)
     topics = np.arange(count) if cells is None else cells.topics
-    sizes = np.zeros(count, np.int64)
-    scores = np.zeros((count, len(SCORES)))
-    labels: list[Counter[str]] = [Counter() for _ in entries]
-    micro: Counter[tuple[int, int]] = Counter()
-    spread = np.zeros((len(SCORES), count, _BINS), np.int64)
-    copies, effective = np.zeros((2, count), np.int64)
+    sums = _Sums(clusters, count)
     sample = _Sample(clusters.count)
     examples = None if cells is None else _Sample(count, SHOWN)
     for number, partition in enumerate(partitions):
         rows = partition.read("order")
         cluster = partition.read("clusters")[rows]
-        sizes += np.bincount(cluster, partition.read("sizes")[rows], count).astype(np.int64)
-        micro.update(zip(cluster.tolist(), partition.read("micro")[rows].tolist(), strict=True))
-        for column, values in enumerate(partition.read("scores")[rows].T):
-            scores[:, column] += np.bincount(cluster, values, count)
-            bins = np.clip((values * (_BINS / 5)).astype(np.int64), 0, _BINS - 1)
-            found = np.bincount(cluster * _BINS + bins, minlength=count * _BINS)
-            spread[column] += found.reshape(count, _BINS)
-        original = (
-            partition.read("original") >= 0
-            if partition.has("original")
-            else np.zeros(len(partition), bool)
-        )
-        copied = original & (clusters.cluster[partition.read("micro")] >= 0)
-        copies += np.bincount(unit_of(partition, clusters)[copied], minlength=count)
-        alone = ~original[rows]
-        lengths = partition.read("lengths")
-        effective += np.bincount(cluster[alone], lengths[alone], count).astype(np.int64)
-        names = partition.columns("label")["label"].take(rows).to_pylist()
-        for k, name in zip(cluster.tolist(), names, strict=True):
-            labels[k][name] += 1
+        sums.add(partition, rows, cluster)
         hashes = partition.read("id_hashes")[rows, 0]
         sample.add(number, rows, topics[cluster], hashes)
         if examples is not None:
@@ -86,27 +62,85 @@ def describe_clusters(
         documents = examples.read(partitions)
     members = [np.flatnonzero(clusters.cluster == k).tolist() for k in range(clusters.count)]
     return [
-        ClusterInfo(
-            name=entry.name,
-            terms=terms[topics[k]],
-            documents=entry.documents,
-            tokens=entry.tokens,
-            bytes=int(sizes[k]),
-            quality={
-                name: round(float(total) / max(entry.documents, 1), 3)
-                for name, total in zip(SCORES, scores[k], strict=True)
-            },
-            labels={name: n for name, n in labels[k].most_common() if name},
-            samples=show_some(documents[k]),
-            micro=tuple(members[topics[k]]),
-            micro_documents=tuple(micro[k, m] for m in members[topics[k]]),
-            spread={name: tuple(spread[i, k].tolist()) for i, name in enumerate(SCORES)},
-            copies=int(copies[k]),
-            effective_tokens=int(effective[k]),
-            axes=entry.axes,
-        )
+        sums.describe(k, entry, terms[topics[k]], members[topics[k]], show_some(documents[k]))
         for k, entry in enumerate(entries)
     ]
+
+
+class _Sums:
+    """Sums over the documents of each of ``count`` clusters."""
+
+    def __init__(self, clusters: ClusterMap, count: int) -> None:
+        self._clusters, self._count = clusters, count
+        self._bytes = np.zeros(count, np.int64)
+        self._scores = np.zeros((count, len(SCORES)))
+        self._spread = np.zeros((len(SCORES), count, _BINS), np.int64)
+        self._labels: list[Counter[str]] = [Counter() for _ in range(count)]
+        self._micro: Counter[tuple[int, int]] = Counter()
+        self._copies, self._effective = np.zeros((2, count), np.int64)
+
+    def add(
+        self, partition: Partition, rows: NDArray[np.int64], cluster: NDArray[np.int32]
+    ) -> None:
+        """Add the documents ``rows`` of ``partition``, which lie in ``cluster``, both ``[m]``."""
+        count = self._count
+        self._bytes += np.bincount(cluster, partition.read("sizes")[rows], count).astype(np.int64)
+        micro = partition.read("micro")[rows].tolist()
+        self._micro.update(zip(cluster.tolist(), micro, strict=True))
+        for column, values in enumerate(partition.read("scores")[rows].T):
+            self._scores[:, column] += np.bincount(cluster, values, count)
+            bins = np.clip((values * (_BINS / 5)).astype(np.int64), 0, _BINS - 1)
+            counts = np.bincount(cluster * _BINS + bins, minlength=count * _BINS)
+            self._spread[column] += counts.reshape(count, _BINS)
+        names = partition.columns("label")["label"].take(rows).to_pylist()
+        for k, name in zip(cluster.tolist(), names, strict=True):
+            self._labels[k][name] += 1
+        self._add_copies(partition, rows, cluster)
+
+    def _add_copies(
+        self, partition: Partition, rows: NDArray[np.int64], cluster: NDArray[np.int32]
+    ) -> None:
+        """Count near duplicates, and the tokens of all other documents."""
+        copy = (
+            partition.read("original") >= 0
+            if partition.has("original")
+            else np.zeros(len(partition), bool)
+        )
+        in_cluster = copy & (self._clusters.cluster[partition.read("micro")] >= 0)
+        units = unit_of(partition, self._clusters)[in_cluster]
+        self._copies += np.bincount(units, minlength=self._count)
+        alone = ~copy[rows]
+        lengths = partition.read("lengths")[alone]
+        self._effective += np.bincount(cluster[alone], lengths, self._count).astype(np.int64)
+
+    def describe(
+        self,
+        k: int,
+        entry: ClusterEntry,
+        terms: Sequence[str],
+        members: Sequence[int],
+        samples: Sequence[dict[str, str]],
+    ) -> ClusterInfo:
+        """Describe cluster ``k``, which has ``entry`` in the manifest and these micro-clusters."""
+        return ClusterInfo(
+            name=entry.name,
+            terms=tuple(terms),
+            documents=entry.documents,
+            tokens=entry.tokens,
+            bytes=int(self._bytes[k]),
+            quality={
+                name: round(float(total) / max(entry.documents, 1), 3)
+                for name, total in zip(SCORES, self._scores[k], strict=True)
+            },
+            labels={name: n for name, n in self._labels[k].most_common() if name},
+            samples=tuple(samples),
+            micro=tuple(members),
+            micro_documents=tuple(self._micro[k, m] for m in members),
+            spread={name: tuple(self._spread[i, k].tolist()) for i, name in enumerate(SCORES)},
+            copies=int(self._copies[k]),
+            effective_tokens=int(self._effective[k]),
+            axes=entry.axes,
+        )
 
 
 class _Sample:

@@ -3,11 +3,13 @@
 import contextlib
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from climbstream.loader import Mixture
+from climbstream.loader import Manifest, Mixture
 from climbstream.loader.cli.main import call
 from climbstream.loader.cli.options import COUNT, json_option, show
 from climbstream.loader.core.console import say, text_table, with_error
@@ -29,26 +31,58 @@ from .search import mixture_text
 FOUND, SHARES, UNIFORM = "found", "token-share", "uniform"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Demo:
+    """The settings of a demonstration, and the folder that it fills."""
+
+    source: str
+    label: str
+    out: Path
+    clusters: int
+    budget: int
+    proxy_tokens: int
+    final_tokens: int
+    seeds: int
+
+    @property
+    def shards(self) -> Path:
+        """Folder of the shards."""
+        return self.out / "shards"
+
+    def lead(self, target: str, tokens: int) -> str:
+        """Return the first sentence of the report; the corpus has ``tokens`` tokens."""
+        return (
+            f"Searched with {self.budget} proxies of {self.proxy_tokens:,} tokens for {target}, in "
+            f"{tokens:,} tokens of {self.source!r}; compared after {self.final_tokens:,} tokens, "
+            "on text that neither shards nor search have seen."
+        )
+
+
 @click.command()
-@click.option("--source", default="python:", help="Any corpus.  [default: text of this machine]")
+@click.option(
+    "--source", default="python:", help="Corpus to build from.  [default: text of this machine]"
+)
 @click.option("--label", default="source", show_default=True, help="Column of a known domain.")
-@click.option("--target", help="What to be good at.  [default: the kind of middle size]")
+@click.option(
+    "--target",
+    help="Target, as of climb search.  [default: the kind of held-out text of middle size]",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     default="demo",
     show_default=True,
-    help="Folder of all that is made.",
+    help="Folder for all results.",
 )
 @click.option(
     "--clusters",
     type=click.IntRange(1),
     default=16,
     show_default=True,
-    help="Of the corpus, and weights to find.",
+    help="Clusters of the corpus.",
 )
 @click.option(
-    "--budget", type=click.IntRange(1), default=28, show_default=True, help="Proxies in all."
+    "--budget", type=click.IntRange(1), default=28, show_default=True, help="Number of proxies."
 )
 @click.option(
     "--proxy-tokens",
@@ -62,89 +96,80 @@ FOUND, SHARES, UNIFORM = "found", "token-share", "uniform"
     type=COUNT,
     default=600_000,
     show_default=True,
-    help="Tokens of a final run.",
+    help="Tokens of each model that is compared.",
 )
 @click.option(
     "--seeds",
     type=click.IntRange(1),
     default=3,
     show_default=True,
-    help="Runs of each final mixture.",
+    help="Models that are trained on each compared mixture.",
 )
 @json_option
-def demo(
-    source: str,
-    label: str,
-    target: str | None,
-    out: Path,
-    clusters: int,
-    budget: int,
-    proxy_tokens: int,
-    final_tokens: int,
-    seeds: int,
-    as_json: bool,
-) -> None:
+def demo(target: str | None, out: Path, as_json: bool, **options: Any) -> None:
     """Run all steps on real text: build, search, and compare trained models.
 
     The mixture of the search, the token shares and equal weights are compared on held-out text of
-    one kind, in bits per byte. Run again after an interrupt, it continues where it stopped.
+    one kind, in bits per byte. A demo that was interrupted continues when the same command is run
+    again.
     """
-    # Torch takes seconds, for which --help should not wait.
-    from climbstream.search.experiments.compare import compare  # noqa: PLC0415
-    from climbstream.search.experiments.proxy_search import run_search  # noqa: PLC0415
-
+    demo = _Demo(out=out, **options)
     os.environ.setdefault("CLIMBSTREAM_CACHE", str((out / "cache").absolute()))
-    shards = out / "shards"
     with lock(out):
         DEMO.begin(out, {"demo": 1})  # each of its parts keeps its own plan
-    say(f"1/3 build: {source} to {shards}")
-    _build(source, label, clusters, shards)
-    target = target or choose_target(shards)
-    say(f"2/3 search: {budget} proxies of {proxy_tokens:,} tokens for {target}")
-    settings = SearchSettings(
-        budget=budget,
-        proxy=TrainSettings(tokens=proxy_tokens),
-        final_tokens=final_tokens,
-    )
-    answer = run_search(shards, [target], out / "search", settings)
-    say(f"3/3 compare: {3 * seeds} models of {final_tokens:,} tokens")
-    opened = ShardDirectory(shards)
-    manifest = opened.manifest
-    comparison = compare(
-        shards,
-        {
-            FOUND: answer.mixture,
-            SHARES: manifest.token_shares,
-            UNIFORM: Mixture.uniform(manifest.names),
-        },
-        [target],
-        TrainSettings(tokens=final_tokens),
-        range(1, seeds + 1),
-        out / "compare",
-    )[target]
+    say(f"1/3 build: {demo.source} to {demo.shards}")
+    _build(demo)
+    target = target or choose_target(demo.shards)
+    say(f"2/3 search: {demo.budget} proxies of {demo.proxy_tokens:,} tokens for {target}")
+    answer = _search(demo, target)
+    say(f"3/3 compare: {3 * demo.seeds} models of {demo.final_tokens:,} tokens")
+    shards = ShardDirectory(demo.shards)
+    comparison = _compare(demo, shards.manifest, target, answer)
     holds, verdict = comparison.verdict(FOUND)
-    lead = (
-        f"Searched with {budget} proxies of {proxy_tokens:,} tokens for {target}, in "
-        f"{manifest.tokens:,} tokens of {source!r}; compared after {final_tokens:,} tokens, on "
-        "text that neither shards nor search have seen."
-    )
-    report = _write_report(opened, out, lead, answer, comparison)
+    lead = demo.lead(target, shards.manifest.tokens)
     value = {
         "target": target,
         "scores": comparison.scores,
         "holds": holds,
         "verdict": verdict,
         "mixture": answer.mixture.weights,
-        "report": str(report),
+        "report": str(_write_report(shards, out, lead, answer, comparison)),
     }
-    show(value, _summary(shards, out, target, answer, comparison), as_json=as_json)
+    show(value, _summary(demo.shards, out, target, answer, comparison), as_json=as_json)
 
 
-def _build(source: str, label: str, clusters: int, shards: Path) -> None:
-    """Build ``shards`` as ``climb build`` does; its output goes to standard error."""
-    options = f"build --vocab-size 1024 --holdout 0.06 --clusters {clusters} --label".split()
+def _build(demo: _Demo) -> None:
+    """Build the shards as ``climb build`` does; its output goes to standard error."""
+    options = f"build --vocab-size 1024 --holdout 0.06 --clusters {demo.clusters} --label".split()
     with contextlib.redirect_stdout(sys.stderr):
-        call([*options, label, "--out", str(shards), source])
+        call([*options, demo.label, "--out", str(demo.shards), demo.source])
+
+
+def _search(demo: _Demo, target: str) -> Answer:
+    """Search the mixture for ``target``, as ``climb search`` does."""
+    # Torch takes seconds to load, for which --help should not wait.
+    from climbstream.search.experiments.proxy_search import run_search  # noqa: PLC0415
+
+    settings = SearchSettings(
+        budget=demo.budget,
+        proxy=TrainSettings(tokens=demo.proxy_tokens),
+        final_tokens=demo.final_tokens,
+    )
+    return run_search(demo.shards, [target], demo.out / "search", settings)
+
+
+def _compare(demo: _Demo, manifest: Manifest, target: str, answer: Answer) -> Comparison:
+    """Train models on the mixture of the search, the token shares and equal weights."""
+    from climbstream.search.experiments.compare import compare  # noqa: PLC0415
+
+    mixtures = {
+        FOUND: answer.mixture,
+        SHARES: manifest.token_shares,
+        UNIFORM: Mixture.uniform(manifest.names),
+    }
+    settings = TrainSettings(tokens=demo.final_tokens)
+    seeds = range(1, demo.seeds + 1)
+    return compare(demo.shards, mixtures, [target], settings, seeds, demo.out / "compare")[target]
 
 
 def _write_report(
@@ -164,7 +189,7 @@ def _write_report(
 
 
 def _summary(shards: Path, out: Path, target: str, answer: Answer, comparison: Comparison) -> str:
-    """Lay the result out for a terminal: the claim, the paired table, and where all of it lies."""
+    """Lay out the result for a terminal: the claim, the paired table, and the files."""
     rows, digits = [], comparison.digits
     for name in comparison.scores:
         gain = "" if name == FOUND else with_error(*comparison.gain(FOUND, name), digits)

@@ -1,7 +1,7 @@
 """The commands ``climb search`` and ``climb train``.
 
-What trains is imported where it is called: torch takes seconds, for which neither ``--help`` nor a
-mistake in the options should wait.
+Modules that train are imported where they are called. Torch takes seconds to load, and neither
+``--help`` nor an error in the options should wait for it.
 """
 
 from collections.abc import Callable
@@ -39,24 +39,28 @@ from climbstream.search.training.settings import TrainSettings
 from .leaks import check_targets
 
 F = TypeVar("F", bound=Callable[..., Any])
-_DEFAULT = {field.name: field.default for field in fields(TrainSettings)}
+_DEFAULT = {
+    field.name: field.default for field in (*fields(TrainSettings), *fields(SearchSettings))
+}
+"""Defaults of options that are settings, from the settings themselves."""
 _FROM_BASE = 3e-3
 """Best learning rate of proxies that start from trained weights: docs/decisions/proxies.md."""
 _OF_DOREMI = frozenset(
     "directory targets out preset proxy_tokens average workers as_json seed base model seq_len "
     "batch_rows learning_rate task_timeout strict skip_check".split()
 )
-"""What may be said with the preset doremi."""
+"""Arguments and options that count with the preset doremi."""
+_OF_MODEL = ("learning_rate", "batch_rows", "seq_len", "base", "model")
 _GROUPS = {
-    "What to be good at": "targets importance allow",
+    "What to be good at": "targets importance allowed",
     "The search": "preset budget confirm final_tokens max_epochs seed out",
-    "Limits of weights": "prior min_weight max_weight pin group",
+    "Limits of weights": "prior min_weight max_weight pinned groups",
     "Proxies": "proxy_tokens average base model seq_len batch_rows learning_rate",
-    "How it runs": "engine workers task_timeout dry_run tensorboard as_json",
+    "How it runs": "strict skip_check engine workers task_timeout dry_run tensorboard as_json",
 }
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 _tensorboard_option = click.option(
-    "--tensorboard", is_flag=True, help="Write what is measured to OUT/events too."
+    "--tensorboard", is_flag=True, help="Write the measured numbers to OUT/events too."
 )
 
 
@@ -67,41 +71,132 @@ def _writers(out: Path, tensorboard: bool) -> list[Writer]:
 _dry_run_option = click.option(
     "--dry-run",
     is_flag=True,
-    help="Say what it costs: models, tokens, FLOPs, time by a measured step, disk; write nothing.",
+    help="Show the cost (models, tokens, FLOPs, time by a measured step, disk); write nothing.",
 )
+
+
+def _setting(*names: str, **options: Any) -> Callable[[F], F]:
+    """Make the option of a setting; its default is that of the settings, and is shown."""
+    name = names[-1].removeprefix("--").replace("-", "_")
+    return click.option(*names, default=_DEFAULT[name], show_default=True, **options)
+
+
+def _weights(
+    _context: click.Context, option: click.Parameter, words: tuple[str, ...]
+) -> dict[str, float]:
+    """Read ``NAME=NUMBER``, one for each use of ``option``."""
+    weights = {}
+    for word in words:
+        try:
+            name, number = split_number(word)
+        except ValueError:
+            raise UsageError(f"{option.opts[0]} {word}: say NAME=NUMBER") from None
+        weights[name] = number
+    return weights
+
+
+def _groups(
+    _context: click.Context, option: click.Parameter, words: tuple[str, ...]
+) -> dict[str, Group]:
+    """Read ``CLUSTER,CLUSTER=LEAST:MOST``, one for each use of ``option``."""
+    groups = {}
+    for word in words:
+        names, _, bounds = word.rpartition("=")
+        least, _, most = bounds.partition(":")
+        try:
+            groups[names] = Group(names.split(","), float(least), float(most))
+        except ValueError:
+            raise UsageError(f"{option.opts[0]} {word}: say CLUSTER,CLUSTER=LEAST:MOST") from None
+    return groups
+
+
+def _by_cluster(*names: str, help: str) -> Callable[[F], F]:  # noqa: A002
+    """Make an option ``CLUSTER=WEIGHT``, which may be used several times."""
+    return click.option(
+        *names, multiple=True, shell_complete=complete_weights, callback=_weights, help=help
+    )
 
 
 def _model_options(command: F) -> F:
     """Give ``command`` the options that say how a model is trained."""
-    for option in (
-        click.option("--seed", default=0, show_default=True, help="Keys weights and order."),
+    return _together(
+        command,
+        click.option("--seed", default=0, show_default=True, help="Seed of weights and order."),
         click.option(
             "--learning-rate",
             type=float,
-            help="At its highest.  "
+            help="Peak learning rate.  "
             f"[default: {_DEFAULT['learning_rate']:g}; {_FROM_BASE:g} from a base]",
         ),
-        click.option(
-            "--batch-rows",
-            default=_DEFAULT["batch_rows"],
-            show_default=True,
-            help="Rows of a step.",
-        ),
-        click.option(
-            "--seq-len", default=_DEFAULT["seq_len"], show_default=True, help="Tokens of a row."
-        ),
+        _setting("--batch-rows", help="Rows in a step."),
+        _setting("--seq-len", help="Tokens in a row."),
         click.option(
             "--base",
-            help="Model to go on from, a folder like OUT/model of climb train; not --model.",
+            help="Trained model to continue from, a folder as OUT/model of climb train; "
+            "it sets the size instead of --model.",
         ),
-        click.option(
+        _setting(
             "--model",
             type=click.Choice(list(SIZES)),
-            default="tiny",
-            show_default=True,
-            help="Size, from 0.2 to 310 million parameters.",
+            help="Size of the model, from 0.2 to 310 million parameters.",
         ),
-    ):
+    )
+
+
+def _search_options(command: F) -> F:
+    """Give ``command`` an option for each field of `SearchSettings`, under its name."""
+    return _together(
+        command,
+        click.option(
+            "--allow",
+            "allowed",
+            multiple=True,
+            callback=_weights,
+            help="TARGET=BY how much its score may get worse.",
+        ),
+        click.option(
+            "--importance",
+            multiple=True,
+            callback=_weights,
+            help="TARGET=WEIGHT of a target in the mean.  [default: 1]",
+        ),
+        click.option(
+            "--group",
+            "groups",
+            multiple=True,
+            shell_complete=complete_weights,
+            callback=_groups,
+            help="CLUSTER,CLUSTER=LEAST:MOST for the sum of their weights.",
+        ),
+        _by_cluster("--pin", "pinned", help="CLUSTER=WEIGHT, exactly this weight."),
+        _by_cluster("--max-weight", help="CLUSTER=WEIGHT, at most this weight."),
+        _by_cluster(
+            "--min-weight", help="CLUSTER=WEIGHT, at least this weight; may be used several times."
+        ),
+        click.option(
+            "--prior",
+            type=SOURCE,
+            help="Mixture to draw around.  [default: token shares]",
+        ),
+        click.option(
+            "--confirm",
+            type=click.IntRange(min=0),
+            default=3,
+            show_default=True,
+            help="Seeds with which the best mixtures are trained again, beside the budget.",
+        ),
+        _setting("--max-epochs", help="Most epochs of a cluster in the final run."),
+        click.option(
+            "--final-tokens",
+            type=COUNT,
+            help="Tokens of the final run; proxies repeat clusters as often as it will.",
+        ),
+        _setting("--budget", help="Number of proxies."),
+    )
+
+
+def _together(command: F, *options: Callable[[F], F]) -> F:
+    for option in options:
         command = option(command)
     return command
 
@@ -114,16 +209,15 @@ def _model_options(command: F) -> F:
     multiple=True,
     required=True,
     shell_complete=complete_targets,
-    help="What to be good at.",
+    help="Text or task to be good at; may be used several times.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the search.")
-@click.option("--budget", default=112, show_default=True, help="Proxies in all.")
 @click.option(
     "--preset",
     type=click.Choice([*PRESETS, DOREMI]),
-    default="robust",
+    default=_DEFAULT["preset"],
     show_default=True,
-    help="Recipe; see above.",
+    help="Method of search; see above.",
 )
 @click.option(
     "--proxy-tokens", type=COUNT, default=300_000, show_default=True, help="Tokens of a proxy."
@@ -133,51 +227,22 @@ def _model_options(command: F) -> F:
     type=click.FloatRange(0, 1),
     default=0.2,
     show_default=True,
-    help="Part of a proxy's steps, the last, whose mean weights are scored.",
+    help="Fraction of the steps, at the end of a proxy, whose weights are averaged.",
 )
-@click.option("--final-tokens", type=COUNT, help="Of the final run; proxies repeat as it.")
-@click.option("--max-epochs", default=4.0, show_default=True, help="Repeats in that run.")
-@click.option(
-    "--confirm",
-    type=click.IntRange(min=0),
-    default=3,
-    show_default=True,
-    help="Seeds with which the best are run again, beside the budget.",
-)
-@click.option("--prior", type=SOURCE, help="Mixture to draw around.  [default: token shares]")
-@click.option(
-    "--min-weight",
-    multiple=True,
-    shell_complete=complete_weights,
-    help="CLUSTER=WEIGHT, at least; several may be given.",
-)
-@click.option(
-    "--max-weight", multiple=True, shell_complete=complete_weights, help="CLUSTER=WEIGHT, at most."
-)
-@click.option(
-    "--pin", multiple=True, shell_complete=complete_weights, help="CLUSTER=WEIGHT, just that."
-)
-@click.option(
-    "--group",
-    multiple=True,
-    shell_complete=complete_weights,
-    help="CLUSTER,CLUSTER=LEAST:MOST, their sum.",
-)
-@click.option("--importance", multiple=True, help="TARGET=WEIGHT in the mean.  [default: 1]")
-@click.option("--allow", multiple=True, help="TARGET=BY how much it may get worse.")
+@_search_options
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="Proxies at a time.  [default: a GPU or core each]",
+    help="Proxies trained at a time.  [default: one a GPU, or one a core]",
 )
 @click.option(
     "--engine",
     type=click.Choice(ENGINES),
     default="local",
     show_default=True,
-    help="Where proxies run.",
+    help="Where proxies are trained.",
 )
-@click.option("--strict", is_flag=True, help="A target that stands in the shards is an error.")
+@click.option("--strict", is_flag=True, help="Refuse a target that stands in the shards.")
 @click.option("--skip-check", is_flag=True, help="Do not look for the targets in the shards.")
 @_dry_run_option
 @task_timeout_option
@@ -188,54 +253,48 @@ def search(
     directory: Path,
     targets: tuple[str, ...],
     out: Path,
-    budget: int,
     preset: str,
     proxy_tokens: int,
     average: float,
-    final_tokens: int | None,
-    max_epochs: float,
-    confirm: int,
-    prior: str | None,
-    min_weight: tuple[str, ...],
-    max_weight: tuple[str, ...],
-    pin: tuple[str, ...],
-    group: tuple[str, ...],
-    importance: tuple[str, ...],
-    allow: tuple[str, ...],
     workers: int | None,
     engine: str,
     strict: bool,
     skip_check: bool,
     dry_run: bool,
     tensorboard: bool,
+    prior: str | None,
     seed: int,
     as_json: bool,
-    **model: Any,
+    **options: Any,
 ) -> None:
     """Find the mixture of the shards in DIRECTORY that is best for the targets.
 
-    A target is held-out text: label=NAME or cluster=NAME of what the build kept out, or a file of
-    text or JSON lines, scored in bits per byte; or a multiple-choice task, JSON lines with query,
-    choices and gold: FILE asks for the bits per byte of the right answers, error=FILE for the part
-    of wrong ones. lm-eval=TASK is a multiple-choice task of that harness, or a .yaml file of one.
-    The search sees half of it, or its validation split. First the targets are looked for in the
-    shards: items that stand there are told, and with --strict they are an error.
+    A target is held-out text or a multiple-choice task. Held-out text is label=NAME or cluster=NAME
+    of what the build kept out, or a file of text or JSON lines; it is scored in bits per byte. A
+    task is a file of JSON lines with query, choices and gold, or lm-eval=TASK, which is a task of
+    lm-eval or a .yaml file of one: FILE is scored in bits per byte of the right answers, error=FILE
+    by the fraction of wrong answers. The search sees half of a target, or its validation split.
+    First the targets are looked for in the shards. Items that stand there are listed; with --strict
+    they are an error.
 
-    When the budget is spent, the best measured and the best predicted mixture and the token shares
-    are run again side by side; the answer is what surely beats the token shares, or these.
+    When the budget is spent, three mixtures are trained again side by side: the best measured, the
+    best predicted, and the token shares. The answer is the one that surely beats the token shares;
+    if none does, the answer is the token shares.
 
-    Small proxies of few tokens drown in the noise between runs. Train one model for longer, on the
-    token shares, and let all of them begin with it: climb train DIRECTORY --tokens 4000000 --out
-    BASE, then climb search with --base BASE/model.
+    Between proxies of few tokens, differences by chance are larger than those by the mixture. Train
+    one model for longer on the token shares, and start all proxies from it: climb train DIRECTORY
+    --tokens 4000000 --out BASE, then climb search with --base BASE/model.
 
-    The preset robust is the one to take. climb is the paper (arXiv 2504.13161); regmix draws once
-    and takes the mean of the 100 mixtures predicted best (arXiv 2407.01492); random takes the best
-    of those that it measured. doremi asks no targets and has no budget: a proxy's weights follow
-    its excess loss over a reference (arXiv 2305.10429); the targets are scored alone.
+    Take the preset robust. climb is the method of the paper (arXiv 2504.13161). regmix draws once
+    and answers the mean of the 100 mixtures that are predicted best (arXiv 2407.01492). random
+    answers the best mixture that was measured. doremi uses no targets and no budget: the weights of
+    one proxy follow its excess loss over a reference (arXiv 2305.10429), and the targets are only
+    scored.
 
-    A search that was interrupted goes on when the same command is run again.
+    A search that was interrupted continues when the same command is run again.
     """
-    proxy = _settings(proxy_tokens, average=average, **model)
+    of_model = {name: options.pop(name) for name in _OF_MODEL}
+    proxy = _train_settings(proxy_tokens, average=average, **of_model)
     if strict and skip_check:
         raise UsageError("--strict refuses what --skip-check does not look for; give one of them")
     check = None if skip_check else partial(check_targets, directory, targets, strict=strict)
@@ -243,25 +302,11 @@ def search(
         _refuse_options_of_search()
         from climbstream.search.experiments.doremi_search import run_doremi  # noqa: PLC0415
 
-        found = run_doremi(directory, targets, out, proxy, seed, workers=workers, check=check)
-        show(found, _doremi_text(directory, targets, found, out), as_json=as_json)
+        result = run_doremi(directory, targets, out, proxy, seed, workers=workers, check=check)
+        show(result, _doremi_text(directory, targets, result, out), as_json=as_json)
         return
-    settings = SearchSettings(
-        budget=budget,
-        preset=preset,
-        proxy=proxy,
-        seed=seed,
-        final_tokens=final_tokens,
-        max_epochs=max_epochs,
-        confirm=confirm,
-        prior=Mixture.load(prior) if prior else None,
-        min_weight=_numbers("--min-weight", min_weight),
-        max_weight=_numbers("--max-weight", max_weight),
-        pinned=_numbers("--pin", pin),
-        groups=_groups(group),
-        importance=_numbers("--importance", importance),
-        allowed=_numbers("--allow", allow),
-    )
+    mixture = Mixture.load(prior) if prior else None
+    settings = SearchSettings(preset=preset, proxy=proxy, prior=mixture, seed=seed, **options)
     from climbstream.search.experiments.proxy_search import dry_search, run_search  # noqa: PLC0415
 
     if dry_run:
@@ -278,42 +323,42 @@ def search(
         writers=_writers(out, tensorboard),
         check=check,
     )
-    text = (
-        f"{answer.reason}\n\n{outcomes_text(answer)}{mixture_text(directory, answer.mixture)}\n\n"
-        f"{out / 'mixture.json'} · report: {out / 'report.html'}"
-    )
-    show(answer.to_json(), text, as_json=as_json)
+    show(answer.to_json(), _answer_text(directory, answer, out), as_json=as_json)
 
 
 @click.command()
 @click.argument("directory", type=PLACE)
-@click.option("--mixture", type=SOURCE, help="File, or hf://OWNER/NAME.  [default: token shares]")
-@click.option("--schedule", type=click.Path(path_type=Path), help="File of mixtures by step.")
-@click.option("--tokens", type=COUNT, required=True, help="To train on in all.")
-@click.option("--max-epochs", type=float, help="Of each cluster.  [default: no limit]")
+@click.option(
+    "--mixture", type=SOURCE, help="Mixture file, or hf://OWNER/NAME.  [default: token shares]"
+)
+@click.option(
+    "--schedule", type=click.Path(path_type=Path), help="File with the mixture of each step."
+)
+@click.option("--tokens", type=COUNT, required=True, help="Tokens to train on.")
+@click.option("--max-epochs", type=float, help="Most epochs of a cluster.  [default: no limit]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @click.option(
     "--save-every",
     type=click.IntRange(min=1),
     default=500,
     show_default=True,
-    help="Steps between checkpoints; a run that is killed loses the steps since the last.",
+    help="Steps between checkpoints; a killed run loses the steps since the last one.",
 )
 @click.option(
     "--heldout-every",
     type=click.IntRange(min=0),
     default=500,
     show_default=True,
-    help="Steps between losses on held-out text, where there is some; 0: never.",
+    help="Steps between measurements of the loss on held-out text; 0: never.",
 )
 @click.option(
     "--lanes",
     type=click.IntRange(min=1),
     default=_DEFAULT["lanes"],
     show_default=True,
-    help="A multiple of every number of processes that the run will have.",
+    help="Lanes: a multiple of every number of processes that the run will have.",
 )
-@timeout_option("Give up ranks that have not come for so long.  [default: 600]")
+@timeout_option("Seconds to wait for the other ranks before the run ends.  [default: 600]")
 @_dry_run_option
 @_tensorboard_option
 @_model_options
@@ -336,19 +381,19 @@ def train(
 ) -> None:
     """Train one model on the shards in DIRECTORY, a folder or URL; leave it in OUT/model.
 
-    A run that was interrupted goes on from its last checkpoint when the same command is run again;
-    Ctrl-C and SIGTERM save one before they end it. Several processes train it together by torchrun
-    --no-python --nproc-per-node N climb train ..., one a GPU where there are some; N divides
-    --lanes and the rows of a batch, and may be another one when the run goes on.
+    A run that was interrupted continues from its last checkpoint when the same command is run
+    again; Ctrl-C and SIGTERM save a checkpoint before the run ends. Several processes train one
+    model: torchrun --no-python --nproc-per-node N climb train ..., one process a GPU where there
+    are some. N divides --lanes and the rows of a batch. It may change when the run continues.
 
-    A schedule is {"version": 1, "schedule": [{"step": 0, "weights": {...}}, {"step": 1000,
-    "weights": {...}, "ramp": 200}]}: at step 1000 weights begin to change, and have changed after
-    200 steps more.
+    A schedule is a file {"version": 1, "schedule": [{"step": 0, "weights": {...}}, {"step": 1000,
+    "weights": {...}, "ramp": 200}]}. In this one, weights begin to change at step 1000, and reach
+    the new ones 200 steps later.
     """
     if mixture and schedule:
         raise UsageError("--mixture and --schedule both say what to train on; give one")
     weights = Schedule.load(schedule) if schedule else Mixture.load(mixture) if mixture else None
-    settings = _settings(tokens, lanes=lanes, **model)
+    settings = _train_settings(tokens, lanes=lanes, **model)
     if dry_run:
         from climbstream.search.experiments.cost import plan_train  # noqa: PLC0415
 
@@ -376,66 +421,50 @@ def train(
 
 
 def _refuse_options_of_search() -> None:
-    """Refuse what was given and would do nothing with the preset doremi."""
+    """Raise `UsageError` if an option was given that the preset doremi does not use."""
     context = click.get_current_context()
-    given = [
+    unused = [
         max(parameter.opts, key=len)
         for parameter in context.command.params
         if parameter.name and parameter.name not in _OF_DOREMI
         if context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
     ]
-    if given:
-        raise UsageError(f"doremi searches nothing, so leave out {', '.join(given)}")
+    if unused:
+        raise UsageError(f"doremi searches nothing, so leave out {', '.join(unused)}")
 
 
-def _settings(tokens: int, **options: Any) -> TrainSettings:
-    """Make settings of what `_model_options` gave."""
+def _train_settings(tokens: int, **options: Any) -> TrainSettings:
+    """Return the settings of a model by the options of `_model_options`."""
     if options["learning_rate"] is None:
         from_base = options["base"] is not None
         options["learning_rate"] = _FROM_BASE if from_base else _DEFAULT["learning_rate"]
     return TrainSettings(tokens=tokens, **options)
 
 
-def _numbers(option: str, given: tuple[str, ...]) -> dict[str, float]:
-    """Read what an option was given, ``NAME=NUMBER`` each time."""
-    found = {}
-    for one in given:
-        try:
-            name, number = split_number(one)
-        except ValueError:
-            raise UsageError(f"{option} {one}: say NAME=NUMBER") from None
-        found[name] = number
-    return found
-
-
-def _groups(given: tuple[str, ...]) -> dict[str, Group]:
-    """Read ``CLUSTER,CLUSTER=LEAST:MOST``."""
-    found = {}
-    for one in given:
-        names, _, bounds = one.rpartition("=")
-        least, _, most = bounds.partition(":")
-        try:
-            found[names] = Group(names.split(","), float(least), float(most))
-        except ValueError:
-            raise UsageError(f"--group {one}: say CLUSTER,CLUSTER=LEAST:MOST") from None
-    return found
+def _answer_text(directory: Path, answer: Answer, out: Path) -> str:
+    """Lay out the answer of a search, and where its files lie."""
+    return (
+        f"{answer.reason}\n\n{outcomes_text(answer)}{mixture_text(directory, answer.mixture)}\n\n"
+        f"{out / 'mixture.json'} · report: {out / 'report.html'}"
+    )
 
 
 def _doremi_text(
-    directory: Path, targets: tuple[str, ...], found: dict[str, Any], out: Path
+    directory: Path, targets: tuple[str, ...], result: dict[str, Any], out: Path
 ) -> str:
-    """Lay out what `run_doremi` found."""
-    scores = found["scores"]
+    """Lay out what `run_doremi` returned."""
+    scores = result["scores"]
     rows = [(t, f"{scores['mixture'][t]:.4f}", f"{scores['token_shares'][t]:.4f}") for t in targets]
     table = text_table(("target", "doremi", "token shares"), rows)
-    mixture = mixture_text(directory, Mixture.from_json(found["mixture"]))
+    mixture = mixture_text(directory, Mixture.from_json(result["mixture"]))
     return f"{table}\n\n{mixture}\n\n{out / 'mixture.json'}"
 
 
 def outcomes_text(answer: Answer) -> str:
-    """Lay out the answer beside the token shares, target by target, for a terminal; "" of old ones.
+    """Lay out the best mixture beside the token shares, target by target; "" if it is not known.
 
-    A mixture is the best, or the best other one where the answer is the token shares.
+    Where the answer is the token shares, the best other mixture is shown. An answer of an earlier
+    version does not say.
     """
     if not answer.outcomes:
         return ""

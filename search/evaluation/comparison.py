@@ -18,7 +18,7 @@ class Comparison:
 
     scores: dict[str, list[float]]
     """By name of mixture: one score a seed, in the same order of seeds."""
-    unit: str = "bits a byte"
+    unit: str = "bits per byte"
     scored_on: str = ""
     """What scores the target: ``7 documents, 21 kB of text``; or ""."""
     item_sds: dict[tuple[str, str], float] = field(default_factory=dict)

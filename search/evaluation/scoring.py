@@ -2,9 +2,9 @@
 
 Text, and the right answers of a task, are scored in bits per byte, so that scores do not depend on
 the tokenizer. The error of a task is the fraction of its questions for which another answer takes
-fewer bits a byte than the right one: 1 minus the accuracy that lm-eval calls ``acc_norm``. On small
-models the error moves in steps that are mostly noise, so the bits of the right answers guide a
-search better.
+fewer bits per byte than the right one, which is 1 minus the accuracy that lm-eval calls
+``acc_norm``. On small models the error moves in steps that are mostly noise, so the bits of the
+right answers guide a search better.
 """
 
 import math
@@ -177,7 +177,7 @@ def errors(
 ) -> list[bool]:
     """Return to which of ``questions`` ``model`` gives another answer than the right one.
 
-    Its answer is the one with the fewest bits a byte; of equal ones the first.
+    Its answer is the one with the fewest bits per byte; of equal ones the first.
     """
     pairs = [(q.query, q.answer(choice)) for q in questions for choice in range(len(q.choices))]
     answers = ScoredAnswers.of(pairs, tokenizer, end, seq_len)

@@ -28,7 +28,7 @@ def target_items(target: Target, half: Literal["validation", "test"] = "validati
         sizes, unit = np.ones(len(items)), "of the answers wrong"
     else:
         sizes = np.array([len(text.encode()) for text in scored_texts(items)], np.float64)
-        unit = "bits a byte"
+        unit = "bits per byte"
     is_text = isinstance(items[0], str)
     return TargetItems(
         sizes=sizes,

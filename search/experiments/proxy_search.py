@@ -151,18 +151,9 @@ class _SearchTask:
         return Search(
             manifest.names,
             dict.fromkeys(self.targets, "min"),
-            budget=settings.budget,
-            preset=settings.preset,
+            **settings.search_arguments(manifest),
             prior=settings.prior or default_mixture(self.shards, self.proxy),
-            max_weight=settings.caps(manifest),
-            min_weight=settings.min_weight,
-            pinned=settings.pinned,
-            groups=settings.groups,
-            importance=settings.importance,
-            allowed=settings.allowed,
             features=features,
-            confirm=settings.confirm,
-            seed=settings.seed,
             log=None if dry else self.out / _TRIALS,
         )
 

@@ -18,16 +18,14 @@ class SearchSettings:
     proxy: TrainSettings
     seed: int = 0
     final_tokens: int | None = None
-    """Tokens of the run that the mixture is for. Each proxy then sees as much less of each cluster
-    as it is shorter, so that it repeats clusters as often as that run; and weights have a cap.
-    None: neither."""
+    """Tokens of the final run, which the mixture is for. Each proxy then reads a smaller part of
+    each cluster, so that it repeats clusters as often as the final run will; and `max_epochs`
+    limits the weights. None: proxies read all of each cluster, and nothing limits the weights."""
     max_epochs: float = 4.0
-    """Most epochs of a cluster in that run; with final_tokens, this caps its weight."""
+    """Most epochs of a cluster in the final run."""
     confirm: int = 0
-    """Number of seeds with which the candidates for the answer are run again. This and the next
-    fields are those of `Search`:"""
+    """This and the next fields are the arguments of `Search` with the same names."""
     prior: Mixture | None = None
-    """Mixture to draw around; None: the token shares."""
     min_weight: Mapping[str, float] = field(default_factory=dict)
     max_weight: Mapping[str, float] = field(default_factory=dict)
     pinned: Mapping[str, float] = field(default_factory=dict)
@@ -36,7 +34,7 @@ class SearchSettings:
     allowed: Mapping[str, float] = field(default_factory=dict)
 
     def caps(self, manifest: Manifest) -> dict[str, float]:
-        """Largest weight of each cluster."""
+        """Return the largest weight of each cluster that has a limit."""
         tokens = {cluster.name: cluster.tokens for cluster in manifest.clusters}
         caps = epoch_caps(tokens, self.final_tokens, self.max_epochs)
         return caps | {n: min(w, caps.get(n, 1.0)) for n, w in self.max_weight.items()}
@@ -46,6 +44,12 @@ class SearchSettings:
         if self.final_tokens is None or self.final_tokens <= self.proxy.tokens:
             return self.proxy
         return replace(self.proxy, part=self.proxy.tokens / self.final_tokens)
+
+    def search_arguments(self, manifest: Manifest) -> dict[str, Any]:
+        """Return the arguments of `Search` that these settings decide, but for the prior."""
+        ours = ("proxy", "final_tokens", "max_epochs", "prior")
+        shared = {name: getattr(self, name) for name in self.__slots__ if name not in ours}
+        return shared | {"max_weight": self.caps(manifest)}
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values."""

@@ -58,7 +58,7 @@ class Outcome:
 
     target: str
     unit: str
-    """As it follows a number: ``bits a byte``; "" if the search does not know it."""
+    """As it follows a number: ``bits per byte``; "" if the search does not know it."""
     best: float | None
     """Of the answer; of the best other mixture, where the answer is the token shares; or None."""
     best_sd: float | None

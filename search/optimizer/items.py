@@ -26,7 +26,7 @@ class TargetItems:
     noun: str = "items"
     """``documents`` or ``questions``."""
     unit: str = ""
-    """Of a score, as it follows the number: ``bits a byte``."""
+    """Of a score, as it follows the number: ``bits per byte``."""
     bytes: int | None = None
     """UTF-8 bytes of text, None for questions."""
     remedy: str = "give it more items"

@@ -107,16 +107,16 @@ class Search:
     ) -> None:
         if preset not in PRESETS:
             raise UsageError(f"there is no preset {preset!r}; there are: {', '.join(PRESETS)}")
-        self.preset = PRESETS[preset]
         if isinstance(clusters, str):
             raise UsageError(f"clusters are a list of names, not {clusters!r}; say [{clusters!r}]")
-        self.clusters = list(clusters)
-        self.targets = _directions(targets)
-        self.seed = seed
+        self.preset, self.clusters = PRESETS[preset], list(clusters)
+        self.targets, self.seed = _directions(targets), seed
         rounds = list(rounds or self.preset.rounds)
         check_settings(self.clusters, self.targets, budget, seed, rounds, confirm)
         self._sizes = propose.split_budget(budget, rounds)
         self._repeats = 1 if budget < 8 else min(6, 2 + budget // 16)
+        self._seeds = range(seed + budget, seed + budget + confirm)
+        """Seeds of the confirming runs; no repeat within the budget has one of them."""
 
         self._prior = _shares(prior, self.clusters)
         self._limits = WeightConstraints.of(
@@ -128,8 +128,7 @@ class Search:
             groups=groups,
         )
         (self._base,) = self._limits.project(self._prior[None])
-        importances = importance_by_target(importance or {}, list(self.targets))
-        self._importance = importances / importances.sum()
+        self._importance = importance_by_target(importance or {}, list(self.targets))
         self._allowed = dict(allowed or {})
         by_name("allowed", self._allowed, list(self.targets))
         self._features = dict(features or {})
@@ -137,25 +136,27 @@ class Search:
         self._fitted: tuple[list[int], Surrogate] | None = None
         """The last surrogate, and the numbers of the trials that it was fitted to."""
         self._copies: dict[tuple[Surrogate, int], Bootstrap] = {}
+        self._asked: list[Mixture] = []
+        self._round = 0
 
-        self._seeds = range(seed + budget, seed + budget + confirm)
-        """Of confirmations; no repeat within the budget has one of them."""
-        settings = {
+        settings = self._settings(preset, budget, rounds)
+        self.log = TrialLog(settings) if log is None else TrialLog.open(Path(log), settings)
+
+    def _settings(self, preset: str, budget: int, rounds: Sequence[int]) -> dict[str, object]:
+        """Return the settings that a log of trials must agree with, as JSON values."""
+        return {
             "clusters": self.clusters,
             "targets": self.targets,
-            "importance": dict(zip(self.targets, importances.tolist(), strict=True)),
+            "importance": dict(zip(self.targets, self._importance.tolist(), strict=True)),
             "budget": budget,
             "preset": preset,
             "rounds": rounds,
             "prior": dict(zip(self.clusters, self._prior.tolist(), strict=True)),
             **self._limits.to_json(self.clusters),
             "allowed": self._allowed,
-            "seed": seed,
-            "confirm": confirm,
+            "seed": self.seed,
+            "confirm": len(self._seeds),
         }
-        self.log = TrialLog(settings) if log is None else TrialLog.open(Path(log), settings)
-        self._asked: list[Mixture] = []
-        self._round = 0
 
     def ask(self) -> list[Mixture]:
         """Return what is left of the round, or the next one; [] when there is nothing to run.
@@ -333,7 +334,7 @@ class Search:
             trials,
             self.clusters,
             self.targets,
-            self._importance,
+            self._importance / self._importance.sum(),
             self._allowed,
             self._mixture(self._base),
         )

@@ -54,7 +54,7 @@ def test_searches_are_compared_by_result_mixture_and_settings(
     code, text, _ = compare(out, other_search, "--out", page)
     assert code == 0
     (outcome,) = answer.outcomes
-    assert text.count(f"label=sea  bits a byte  {outcome.best:.3f}"[:26]) == 2
+    assert text.count(f"label=sea  bits per byte  {outcome.best:.3f}"[:26]) == 2
     assert "settings.budget" in text
     assert "16.67%" in text
     shown = read_page(page.read_bytes()).text

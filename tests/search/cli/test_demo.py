@@ -30,7 +30,7 @@ def test_the_demonstration_ends_with_a_table_and_a_verdict(demonstrated):
     for name in (FOUND, SHARES, UNIFORM):
         assert f"\n{name} " in done.stdout
     assert done.stdout.startswith(("Found ", "No sure gain: found "))
-    assert " bits a byte against token-share " in done.stdout
+    assert " bits per byte against token-share " in done.stdout
     assert str(out / "report.html") in done.stdout
     for step in ("1/3 build", "2/3 search: 8 proxies", "3/3 compare: 6 models of 8,192 tokens"):
         assert step in done.stderr

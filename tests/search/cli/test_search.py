@@ -1,12 +1,17 @@
 """The commands of the search: data alone on stdout, one line and a code for an error."""
 
+import inspect
 import json
+from dataclasses import fields
 
+import click
 import pytest
 
 from climbstream.loader import Manifest
 from climbstream.loader.cli.main import run
-from climbstream.search.cli.search import mixture_text
+from climbstream.search.cli.search import mixture_text, search
+from climbstream.search.experiments.settings import SearchSettings
+from climbstream.search.optimizer.search import Search
 
 
 def arguments_for(shards, out):
@@ -82,3 +87,22 @@ def test_a_mixture_is_laid_out_with_the_words_of_its_clusters(shards, shares):
     for line, (name, share) in zip(lines[1:], shares.weights.items(), strict=True):
         assert line.startswith(name)
         assert line.split()[-2:] == [f"{share:.1%}"] * 2
+
+
+def test_each_setting_of_a_search_has_an_option_of_its_name_and_default():
+    options = {parameter.name: parameter for parameter in search.params}
+    ours = {field.name: field.default for field in fields(SearchSettings)}
+    assert {*ours} - {*options} == {"proxy"}
+    plain = ("preset", "budget", "max_epochs", "seed", "final_tokens", "prior")
+    assert {name: options[name].get_default(click.Context(search)) for name in plain} == {
+        name: ours[name] for name in plain
+    }
+
+
+def test_each_setting_of_a_search_but_those_of_its_proxies_is_an_argument_of_it():
+    ours = {field.name for field in fields(SearchSettings)} - {
+        "proxy",
+        "final_tokens",
+        "max_epochs",
+    }
+    assert ours <= {*inspect.signature(Search).parameters}

@@ -8,7 +8,7 @@ from lm_eval.tasks import TaskManager
 
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.search.evaluation import lm_eval_tasks
-from climbstream.search.evaluation.lm_eval_tasks import read_task
+from climbstream.search.evaluation.lm_eval_tasks import _read_kept, read_task
 from climbstream.search.evaluation.questions import Question
 from climbstream.search.evaluation.targets import load_target
 
@@ -153,3 +153,11 @@ def test_without_the_harness_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(lm_eval_tasks, "version", missing)
     with pytest.raises(UsageError, match=r"pip install 'climbstream\[lm-eval\]'"):
         read_task("piqa")
+
+
+@pytest.mark.parametrize("value", [{}, [1], [[]], [["q", ["a"], 7, "", " "]], [["q", "a", 0]]])
+def test_broken_questions_in_the_cache_are_named_with_the_remedy(tmp_path, value):
+    path = tmp_path / "task.json"
+    path.write_text(json.dumps(value))
+    with pytest.raises(InvalidDataError, match=f"{path}.*remove"):
+        _read_kept(path)

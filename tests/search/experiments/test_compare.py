@@ -10,7 +10,7 @@ from climbstream.loader import Mixture
 from climbstream.loader.core.errors import ClimbError, InvalidDataError, LockedError
 from climbstream.loader.core.files import lock
 from climbstream.search.evaluation.comparison import Comparison
-from climbstream.search.experiments.compare import compare
+from climbstream.search.experiments.compare import _read_runs, compare
 from climbstream.search.training.settings import TrainSettings
 
 SETTINGS = TrainSettings(tokens=2048)
@@ -47,8 +47,8 @@ def test_a_mixture_that_beats_all_others_is_said_to():
     comparison = Comparison({"new": [1.0, 1.2, 1.1], "old": [1.5, 1.5, 1.8], "even": [2, 2.2, 2.1]})
     assert comparison.verdict("new") == (
         True,
-        "New 1.100 ± .058 bits a byte against old 1.600 ± .100, better by .500 ± .115; against "
-        "even 2.100 ± .058, better by 1.000 ± .000; in 3 seeds.",
+        "New 1.100 ± .058 bits per byte against old 1.600 ± .100, better by .500 ± .115; "
+        "against even 2.100 ± .058, better by 1.000 ± .000; in 3 seeds.",
     )
 
 
@@ -57,7 +57,7 @@ def test_a_mixture_that_does_not_beat_one_other_is_not_said_to(old):
     comparison = Comparison({"new": [1.0, 1.2, 1.1], "bad": [3.0, 3.0, 3.1], "old": old})
     holds, text = comparison.verdict("new")
     assert not holds
-    assert text.startswith("No sure gain: new 1.100 ± .058 bits a byte against bad 3.033 ± .033, ")
+    assert text.startswith("No sure gain: new 1.100 ± .058 bits per byte against bad 3.033 ± .033")
     assert "Not every gain is twice its error" in text
     assert "Give the search a larger budget" in text
 
@@ -68,7 +68,7 @@ def test_one_seed_proves_nothing():
     assert comparison.gain("new", "old") == (8.0, math.inf)
     holds, text = comparison.verdict("new")
     assert not holds
-    assert text.startswith("No sure gain: new 1.000 bits a byte against old 9.000, better by 8.000")
+    assert text.startswith("No sure gain: new 1.000 bits per byte against old 9.000, better by 8")
 
 
 def test_what_the_items_leave_open_counts_in_the_doubt_of_a_gain():
@@ -141,3 +141,19 @@ def test_a_run_that_fails_is_named(shards, mixtures, tmp_path):
     failing = TrainSettings(tokens=4096, learning_rate=1e9)
     with pytest.raises(ClimbError, match=r"the run of \w+ with seed 1: the loss is not finite"):
         compare(shards, mixtures, ["label=sea"], failing, [1], tmp_path, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("[]", "line 2: this is no run of a comparison"),
+        ('{"mixture": 1, "seed": 1, "scores": {}}', "line 2: .*mixture: expected str, got int"),
+        ('{"mixture": "a", "seed": 1, "scores": {"t": null}}', "line 2: .*scores"),
+        ('{"mixture": "a", "seed": 1, "scores": {"u": 1}}', "line 2: there are scores of u"),
+    ],
+)
+def test_a_broken_line_of_a_comparison_is_named(tmp_path, line, words):
+    path = tmp_path / "runs.jsonl"
+    path.write_text('{"mixture": "a", "seed": 1, "scores": {"t": 1.5}}\n' + line + "\n")
+    with pytest.raises(InvalidDataError, match=f"{path}, {words}"):
+        _read_runs(path, ["t"])

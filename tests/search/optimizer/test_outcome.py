@@ -21,7 +21,7 @@ def items(count, spread):
     taste = np.random.default_rng(5).normal(0, 1, count)
     taste = 1 + spread * (taste - taste.mean()) / taste.std()
     about = TargetItems(
-        sizes, "documents", "bits a byte", int(sizes.sum()), "build with a larger --holdout"
+        sizes, "documents", "bits per byte", int(sizes.sum()), "build with a larger --holdout"
     )
     return about, taste
 
@@ -75,12 +75,12 @@ def test_the_answer_is_one_sentence_in_the_unit_of_the_target_with_what_scores_i
     first = answer.reason.split(" With what ")[0]
     ours, theirs, gain = outcome_rows(answer.outcomes)[0][1:4]
     assert first == (
-        f"Found {ours} against token shares {theirs} bits a byte, better by {gain} in 3 seeds; "
+        f"Found {ours} against token shares {theirs} bits per byte, better by {gain} in 3 seeds; "
         "40 documents, 120 kB of text score it."
     )
     assert outcome.gain == pytest.approx(outcome.baseline - outcome.best)
     assert " sd" not in answer.reason
-    assert (outcome.seeds, outcome.items, outcome.unit) == (3, 40, "bits a byte")
+    assert (outcome.seeds, outcome.items, outcome.unit) == (3, 40, "bits per byte")
 
 
 def test_several_targets_are_compared_one_by_one():

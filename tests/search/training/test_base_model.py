@@ -1,5 +1,6 @@
 """Models begin with a base that fits the shards, or say why they cannot."""
 
+import json
 import shutil
 
 import pytest
@@ -92,3 +93,33 @@ def test_the_hash_is_that_of_weights_and_configuration(base, tmp_path):
     assert hash_model(twin) == hash_model(base)
     (twin / "config.json").write_text((twin / "config.json").read_text() + " ")
     assert hash_model(twin) != hash_model(base)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        [],
+        {"hidden_size": "x"},
+        {"hidden_size": -1},
+        {"num_hidden_layers": 10**18},
+        {"vocab_size": None},
+        {"num_attention_heads": 0},
+        {"model_type": 7},
+        {"torch_dtype": "nothing"},
+        {"rope_theta": []},
+        {"architectures": 3},
+        {"auto_map": {"AutoModelForCausalLM": "evil.Evil"}, "model_type": "evil"},
+    ],
+)
+def test_a_broken_configuration_of_a_base_is_an_error_that_names_it(
+    shards, base, tmp_path, capfd, change
+):
+    folder = shutil.copytree(base, tmp_path / "base")
+    config = json.loads((folder / "config.json").read_text())
+    value = change if isinstance(change, list) else config | change
+    (folder / "config.json").write_text(json.dumps(value))
+    command = f"train {shards} --tokens 128 --seq-len 32 --batch-rows 4 --out {tmp_path / 'out'}"
+    code = run([*command.split(), "--base", str(folder)])
+    assert code in (0, 2, 3)
+    if code:
+        assert str(folder) in capfd.readouterr().err
