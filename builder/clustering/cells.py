@@ -165,7 +165,8 @@ class Cells:
 def _rank(group: Group, languages: Sequence[str], groups: Iterable[Group]) -> int:
     """Return the place in ``languages`` of the language whose cells hold a group.
 
-    Without languages it is 0. If there is no `OTHER` for rare languages, it is the most frequent language of the topic.
+    Without languages it is 0. If there is no `OTHER` for rare languages, it is that of the most
+    frequent language of the topic.
     """
     for name in (group[1], OTHER):
         if name in languages:
