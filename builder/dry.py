@@ -1,6 +1,6 @@
-"""Dry runs: a folder that holds nothing but dry runs accepts other settings.
+"""Dry runs: a folder with only dry runs accepts other settings.
 
-What was read and embedded there stays as far as the new settings leave it valid.
+Documents and embeddings there are kept if they are still valid with the new settings.
 """
 
 import shutil
@@ -17,7 +17,7 @@ from .settings import first_change
 DRY = "dry"
 """File among the work in progress that says so."""
 EXCHANGE = "exchange"
-"""Folder of what tasks hand to each other to find copies."""
+"""Folder of the files that tasks exchange to find copies."""
 MODEL = "model.npz"
 _READ = ("sizes", "id_hashes", "given_scores", "given_vectors", "languages")
 """Arrays of a unit that follow from reading alone."""
@@ -26,7 +26,7 @@ _DECIDED = ("why", "original", "clusters", "contaminated")
 
 
 def unbind(out: Path, plan: Mapping[str, Any]) -> None:
-    """Make ``plan`` that of ``out`` if only dry runs were there; remove what no longer holds."""
+    """Make ``plan`` the plan of ``out`` if only dry runs were there; remove invalid arrays."""
     work = out / WORK
     if not (work / DRY).exists() or not (work / "plan.json").exists():
         return

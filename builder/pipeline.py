@@ -1,4 +1,4 @@
-"""The pipeline: stages in order, each skipped where it has been done, and the manifest last.
+"""The pipeline: all stages in order, without those done before, and the manifest last.
 
 Work in progress lies in ``OUT/.build``: partitions of the corpus with the arrays that stages add.
 Complete files are not made again, so a killed build continues where it stopped and ends with the
@@ -140,10 +140,10 @@ class _Begun:
     engine: Engine
     sources: Sequence[Source]
     left_out: Sequence[BadFile]
-    """What lies beside the sources, and is none."""
+    """Files and folders beside the sources that are left out."""
     plan: dict[str, Any]
     tasks: Sequence[Task]
-    """Tasks whose items no document shall hold."""
+    """Tasks whose items no document may hold."""
 
 
 @contextmanager
@@ -156,7 +156,7 @@ def _begun(
     *,
     dry: bool = False,
 ) -> Iterator[_Begun | None]:
-    """Begin a build or go on with it; None if it has ended. A dry run binds to no settings."""
+    """Begin or resume a build; None if it has ended. A dry run may change its settings."""
     found, left_out = survey(sources)
     plan = {
         "builder": 1,
@@ -200,9 +200,9 @@ def _end_token(settings: BuildSettings) -> EndToken:
 def _decide(
     begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool
 ) -> tuple[ReadReport, list[Partition], dict[str, Any], ClusterMap, Selection]:
-    """Read, embed, score and cluster; then decide what becomes of each document.
+    """Read, embed, score and cluster; then decide which documents stay.
 
-    Between the partitions and the decisions stands how good k-means was.
+    Returns the partitions, the quality of k-means, and the decisions.
     """
     work = out / WORK
     try:
@@ -210,7 +210,7 @@ def _decide(
             begun.engine, begun.sources, work / "units", settings, left_out=begun.left_out
         )
     except NoColumnError:
-        remove_work(work)  # so that the right name can be given in its place
+        remove_work(work)  # so that the call can be repeated with the right name
         raise
     partitions = [Partition(work / "units" / name) for name in report.units]
     tell_languages(begun.engine, partitions)

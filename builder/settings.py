@@ -12,13 +12,13 @@ SCORES = ("overall", "educational", "informational", "advertisement")
 """Quality scores of a document, 0 to 5; higher is better in all, so 5 has no advertisement."""
 
 IDS = ("source", "global", "none")
-"""Where an identifier may stand for one document alone."""
+"""Scopes in which an identifier may name only one document."""
 
 EVERY = ["*"]
 """Stands for all languages."""
 _COLUMN = "column:"
 _DEFAULTS = ("text", "id", "label", "license")
-"""Settings that name a column, and are named like it by default."""
+"""Settings that name a column; by default the column has the name of the setting."""
 CATALOGUE = (
     "id cluster why copy_of shard row tokens bytes micro overall educational informational "
     "advertisement label license language script origin text_hash signature"
@@ -68,13 +68,13 @@ DECIDES = {
     ),
     "the tokens": ("tokenizer", "vocab_size", "eos_token", "eos_id", "no_eos"),
 }
-"""Settings by the first thing that they decide; all things after it follow from it."""
+"""Settings by the first stage that they decide; later stages follow from it."""
 
 _LATER = ("licenses", "tiers", "tier_score")
-"""Settings that are left out of plans where they have their default, as earlier versions did."""
+"""Settings that plans leave out if they have their default, as in earlier versions."""
 
 TIER_SCORES = ("mean", *SCORES)
-"""Scores that tiers may go by; ``mean`` is the mean of all."""
+"""Scores that may decide tiers; ``mean`` is the mean of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +99,8 @@ class BuildSettings:
     id: str = "id"
     """Column of the identifier; a document without one is named by its place."""
     ids: str = "source"
-    """Where an identifier stands for one document: in its ``source`` file; ``global``, in the whole
-    corpus; ``none``: documents may share it."""
+    """Scope in which an identifier names one document: ``source``, in its file; ``global``, in the
+    whole corpus; ``none``: documents may share it."""
     label: str = "label"
     """Column of a known domain, for the report only."""
     license: str = "license"
@@ -112,11 +112,11 @@ class BuildSettings:
     keep: list[str] = field(default_factory=list)
     """Columns that are carried into ``documents/*.parquet``, as text."""
     embed: str = "tfidf"
-    """What embeds: ``tfidf``, fitted here; ``st:NAME`` of sentence-transformers; ``m2v:NAME`` of
+    """The embedding: ``tfidf``, fitted here; ``st:NAME`` of sentence-transformers; ``m2v:NAME`` of
     model2vec; ``column:NAME``, vectors that the corpus brings."""
     scores: dict[str, str] = field(default_factory=dict)
-    """Where scores come from: ``column:NAME``, numbers of the corpus, or a fastText model, the path
-    of a file; the others are counted by the bundled scorers."""
+    """Origin of a score: ``column:NAME``, numbers of the corpus, or the path of a fastText model.
+    The bundled scorers give all other scores."""
     dims: int = 100
     """Numbers in an embedding that is fitted here."""
     restarts: int = 2
@@ -126,11 +126,11 @@ class BuildSettings:
     min_cluster_score: dict[str, float] = field(
         default_factory=lambda: {"overall": 2.0, "advertisement": 2.5}
     )
-    """A micro-cluster whose mean score is lower is left out."""
+    """Least mean score of a micro-cluster that stays."""
     min_document_score: dict[str, float] = field(
         default_factory=lambda: {"overall": 1.0, "advertisement": 1.5}
     )
-    """A document whose score is lower is left out."""
+    """Least score of a document that stays."""
     keep_ids: list[str] = field(default_factory=list)
     """Identifiers of documents that stay, whatever their scores, languages and copies."""
     decontaminate: list[str] = field(default_factory=list)
@@ -148,18 +148,18 @@ class BuildSettings:
     keep_duplicates: bool = False
     """Keep duplicates; they are counted all the same."""
     near_duplicates: float | None = 0.8
-    """Texts this alike, 0 to 1, are duplicates; null: only equal ones are."""
+    """Similarity, 0 to 1, from which on texts are duplicates; null: only equal texts are."""
     merge_height: float | None = None
     """Merge up to this Ward height, the paper's 1.5 say, and not to a number of clusters."""
     balanced: bool = False
-    """Split the largest clusters first, for clusters of more even sizes."""
+    """Whether the largest clusters are split first, for clusters of more even sizes."""
     tiers: int | None = None
-    """Parts by quality that each cluster is stored in, by language where the corpus has several:
-    the cells. None: clusters are stored whole."""
+    """Number of tiers of quality that each cluster is stored in; these cells are also by language
+    if the corpus has several. None: clusters are stored whole."""
     tier_score: str = "mean"
-    """Score that tiers go by: one of the four, or the mean of all."""
+    """Score that decides tiers: one of the four, or ``mean`` of all."""
     holdout: float = 0.0
-    """Part of the documents that is kept out of the shards, for evaluation."""
+    """Fraction of the documents that is kept out of the shards, for evaluation."""
     tokenizer: str | None = None
     """A Hugging Face tokenizer: name, folder or tokenizer.json; default: train a byte-level BPE."""
     vocab_size: int = 32_768
@@ -167,11 +167,11 @@ class BuildSettings:
     eos_token: str | None = None
     """Name of the token that ends a document; default: what the tokenizer's files say."""
     eos_id: int | None = None
-    """Its number, in place of its name."""
+    """Number of that token, in place of its name."""
     no_eos: bool = False
     """Whether documents have no end token."""
     seed: int = 17
-    """Keys every sample and start."""
+    """Seed of all samples and starts."""
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -213,7 +213,7 @@ class BuildSettings:
             raise InvalidDataError(f"tiers is {self.tiers}; it must be from 1 to 100, or null")
 
     def _check_names(self) -> None:
-        """Check settings that hold names: of languages, licences, an embedding, scores."""
+        """Check settings that are names: of languages, licences, an embedding, scores."""
         check_licenses(self.licenses)
         if self.tier_score not in TIER_SCORES:
             raise InvalidDataError(
@@ -317,14 +317,14 @@ class BuildSettings:
 
 
 def complete_settings(settings: Any) -> Any:
-    """Fill what the settings of an earlier version do not say; it read text files by the line."""
+    """Complete the settings of an earlier version, which read text files line by line."""
     if not isinstance(settings, dict):
         return settings
     return {**BuildSettings(text_lines=True).to_json(), **settings}
 
 
 def effect_of_change(old: Any, new: Any) -> str:
-    """Say what a build must do again after its plan changes from ``old`` to ``new``."""
+    """Return the stages that a build must repeat if its plan changes from ``old`` to ``new``."""
     if old.get("sources") != new["sources"] or not isinstance(old.get("settings"), dict):
         return ""
     what = first_change(old, new)
@@ -332,7 +332,7 @@ def effect_of_change(old: Any, new: Any) -> str:
 
 
 def first_change(old: Any, new: Any) -> str:
-    """Name the first difference of two plans, in the words of `DECIDES`; "" if there is none."""
+    """Return the first stage, a key of `DECIDES`, that two plans decide differently; "": none."""
     before = old.get("settings")
     if old.get("sources") != new["sources"] or not isinstance(before, dict):
         return next(iter(DECIDES))
@@ -344,7 +344,7 @@ def first_change(old: Any, new: Any) -> str:
 
 
 def _default(name: str) -> Any:
-    """Return what setting ``name`` is if nothing is said."""
+    """Return the default of setting ``name``."""
     setting = next(f for f in fields(BuildSettings) if f.name == name)
     return setting.default if setting.default_factory is MISSING else setting.default_factory()
 

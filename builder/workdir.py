@@ -1,6 +1,6 @@
 """Working folders: a folder that a command fills, and continues after an interruption.
 
-Until it is finished, what was planned and what is in progress lie in a hidden folder within.
+Until it is finished, its plan and its work in progress lie in a hidden folder inside it.
 """
 
 import os
@@ -25,10 +25,10 @@ _PLANS = ("builder", "importer", "exporter", "drawn", BASE)
 def open_workdir(
     out: Path, hidden: str, plan: Mapping[str, Any], finished: Callable[[], object | None]
 ) -> Iterator[Path | None]:
-    """Hold ``out`` for this process, to do in it what ``plan`` says.
+    """Lock ``out`` for this process, and begin or resume ``plan`` in it.
 
-    Gives the folder ``hidden`` of work in progress, which goes when the block ends well; or None if
-    all is done already. ``finished`` returns the plan of what is done, or None.
+    Yields the folder ``hidden`` of work in progress, which is removed when the block ends well; or
+    None if all is done already. ``finished`` returns the plan of what is done, or None.
 
     Raises:
         InvalidDataError: ``out`` was begun with another plan, or holds other files.
@@ -61,9 +61,9 @@ def is_vacant(work: Path) -> bool:
 
 
 def remove_work(work: Path) -> None:
-    """Remove a folder of work in progress; one without a plan of ours stays, and that is said.
+    """Remove a folder of work in progress; keep one without our plan, and log that.
 
-    The plan goes last, so that after a kill the folder is still known to be ours.
+    The plan is removed last, so that after a kill the folder is still recognised.
     """
     if not is_work(work):
         if os.path.lexists(work):
@@ -83,7 +83,7 @@ def begin_in(
     plan: Mapping[str, Any],
     effect: Callable[[Any, Any], str] = lambda _there, _here: "",
 ) -> bool:
-    """Begin ``plan`` in ``out``, which is locked, or go on with it; return whether it was begun.
+    """Begin or resume ``plan`` in ``out``, which is locked; return whether it had been begun.
 
     ``effect`` is that of `begin_or_resume`.
 

@@ -1,7 +1,7 @@
 """The command ``climb build``.
 
-What builds is imported where it is called, for it takes seconds, for which neither ``--help`` nor a
-mistake in the options should wait.
+Modules that build are imported where they are called. They take seconds to load, and neither
+``--help`` nor an error in the options should wait for them.
 """
 
 import json
@@ -22,17 +22,17 @@ from climbstream.loader.formats.cluster_tables import clusters_text
 from climbstream.loader.formats.clusters import load_clusters
 
 _SCORE = "SCORE=column:NAME or SCORE=FILE, a fastText model; of " + ", ".join(SCORES) + "."
-_IDS = "Where an identifier stands for one document: its file, all, nowhere.  [default: source]"
+_IDS = "Scope in which an identifier names one document.  [default: source]"
 _TEXT_LINES = "Each line of a .txt file is a document.  [default: each file]"
-_LANGUAGES = "de,fr: only documents in these; code is one.  [default: *, all]"
-_TIERS = "Store each cluster in so many parts by quality, and by language: the cells."
-_TIER_SCORE = "Score that tiers go by.  [default: mean]"
-_LICENSES = "FILE, a name a line, or NAME,NAME: only documents under these; !NAME: not these."
-_PRESETS = "Means of clusters that CLIMB prunes by; for scores of its classifiers."
+_LANGUAGES = "Languages to keep, as de,fr,code.  [default: *, all]"
+_TIERS = "Number of tiers of quality; each cluster is stored in cells by tier and language."
+_TIER_SCORE = "Score that decides tiers.  [default: mean]"
+_LICENSES = "Licences to keep, as NAME,NAME or FILE with a name on each line; !NAME: to leave out."
+_PRESETS = "Least mean scores of clusters, as in CLIMB; for scores of its classifiers."
 
 
 AD_FREE = "ad-free"
-"""The score called advertisement, 5 of which means none, by a name that says so."""
+"""Other name of the score advertisement, of which 5 means none."""
 _LEAST = "SCORE=N: leave out documents below; overall, educational, informational, ad-free."
 _LEAST_MEAN = "SCORE=N: leave out micro-clusters whose mean is below."
 _DECONTAMINATE = "TASK: leave out documents with its questions; a file, or lm-eval=NAME."
@@ -52,7 +52,7 @@ def _least(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 
 
 def _read_lines(option: str, path: Path) -> list[str]:
-    """Read what ``option`` names: lines that are not empty, each once."""
+    """Read the lines of the file that ``option`` names, without empty and repeated ones."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -89,7 +89,7 @@ def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 
 
 def _require(sources: tuple[str, ...], out: Path | None) -> None:
-    """Raise as click does unless there is what a build needs and --print-config does not."""
+    """Raise the error of click for a missing argument that a build needs."""
     for name, value in (("SOURCES...", sources), ("--out", out)):
         if not value:
             kind = "option" if name.startswith("--") else "argument"
@@ -108,9 +108,11 @@ def _require(sources: tuple[str, ...], out: Path | None) -> None:
 @click.option("--license", help="Column of the licence.  [default: license]")
 @click.option("--label", help="Column of a known domain, for the report.  [default: label]")
 @click.option("--text-lines", is_flag=True, default=None, help=_TEXT_LINES)
-@click.option("--micro-clusters", type=int, help="Before merging.  [default: by the sample]")
+@click.option(
+    "--micro-clusters", type=int, help="Clusters before merging.  [default: by the sample]"
+)
 @click.option("--merge-height", type=float, help="Merge to this Ward height, not to --clusters.")
-@click.option("--balanced", is_flag=True, default=None, help="Clusters of more even sizes.")
+@click.option("--balanced", is_flag=True, default=None, help="Make clusters of more even sizes.")
 @click.option("--restarts", type=int, help="Starts of k-means.  [default: 2]")
 @click.option("--sample", type=COUNT, help="Documents to fit on.  [default: 32000]")
 @click.option("--thresholds", type=click.Choice(list(THRESHOLDS)), help=_PRESETS)
@@ -120,10 +122,16 @@ def _require(sources: tuple[str, ...], out: Path | None) -> None:
 @click.option("--min-cluster-score", multiple=True, callback=_least, help=_LEAST_MEAN)
 @click.option("--keep-ids", type=click.Path(path_type=Path), help=_KEEP_IDS)
 @click.option("--decontaminate", multiple=True, callback=_list, help=_DECONTAMINATE)
-@click.option("--mark-contaminated", is_flag=True, default=None, help="Keep, but mark them.")
+@click.option(
+    "--mark-contaminated", is_flag=True, default=None, help="Mark such documents, but keep them."
+)
 @click.option("--no-prune", is_flag=True, default=None, help="Keep documents of every quality.")
-@click.option("--near-duplicates", type=float, help="Texts this alike are.  [default: 0.8]")
-@click.option("--keep-duplicates", is_flag=True, default=None, help="Count, but keep them.")
+@click.option(
+    "--near-duplicates", type=float, help="Similarity of near duplicates.  [default: 0.8]"
+)
+@click.option(
+    "--keep-duplicates", is_flag=True, default=None, help="Count duplicates, but keep them."
+)
 @click.option("--keep", callback=_split, help="COL,COL: columns carried into documents/*.parquet.")
 @click.option("--embed", help="tfidf, st:NAME, m2v:NAME or column:NAME.  [default: tfidf]")
 @click.option("--score", "scores", multiple=True, callback=_pairs, help=_SCORE)
@@ -132,16 +140,20 @@ def _require(sources: tuple[str, ...], out: Path | None) -> None:
 @click.option("--eos-token", help="Name of the token that ends a document.  [default: its files']")
 @click.option("--eos-id", type=int, help="Number of that token.")
 @click.option("--no-eos", is_flag=True, default=None, help="End documents with no token.")
-@click.option("--holdout", type=float, help="Part that is kept for evaluation.  [default: 0]")
-@click.option("--seed", type=int, help="Keys every sample.  [default: 17]")
+@click.option("--holdout", type=float, help="Fraction held out for evaluation.  [default: 0]")
+@click.option("--seed", type=int, help="Seed of all samples.  [default: 17]")
 @click.option("--config", type=click.Path(path_type=Path), help=_CONFIG)
-@click.option("--print-config", is_flag=True, help="Only print all settings, as --config reads.")
-@click.option("--strict", is_flag=True, help="Anything that cannot be used is an error.")
+@click.option(
+    "--print-config", is_flag=True, help="Print all settings, as --config reads them, and end."
+)
+@click.option("--strict", is_flag=True, help="Refuse records and files that cannot be used.")
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where tasks run.")
 @click.option("--workers", type=click.IntRange(min=1), help="Tasks at a time.  [default: cores]")
 @task_timeout_option
 @click.option("--append", is_flag=True, help="Add to the clusters of a finished directory.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be left out, with samples.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would be left out, with samples; write no shards."
+)
 @json_option
 def build(
     sources: tuple[str, ...],
@@ -161,9 +173,9 @@ def build(
 
     A source is a file, folder, glob or URL of jsonl, json, txt, csv, parquet or arrow (also packed:
     .gz, .zst, .bz2, .xz), a data set of the Hub (hub:NAME), or the text that installed packages
-    bring (python:). A column may lie in another: --label meta.domain. Whatever is not used is said
-    when all is read, a line a reason.
-    A build that was interrupted goes on when the same command is run again.
+    bring (python:). A column may lie in another: --label meta.domain. After reading, records and
+    files that are not used are listed, one line for each reason. A build that was interrupted
+    continues when the same command is run again.
     """
     if not print_config:
         _require(sources, out)

@@ -1,4 +1,4 @@
-"""The command ``climb contamination``: which documents of finished shards hold test questions."""
+"""The command ``climb contamination``: find test questions in documents of finished shards."""
 
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from climbstream.loader.core.files import write_json
 @click.command()
 @click.argument("directory", type=PLACE)
 @click.argument("tasks", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), help="File for the result as JSON.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="File to write the result to, as JSON."
+)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
 @task_timeout_option
 @json_option
@@ -27,9 +29,10 @@ def contamination(
     that harness; or label=NAME or cluster=NAME, held-out documents of DIRECTORY. The shards are
     decoded by their tokenizer.
 
-    An item counts as found where 80 % of its words stand in a document in their order (85 % of one
-    of fewer than 13 words; all of one of fewer than 8, and its answer near). Words that many items
-    of the task share count less. Letter case, punctuation and line breaks make no difference.
+    An item counts as found if 80 % of its words stand in a document in their order. For an item of
+    fewer than 13 words it is 85 %; for fewer than 8 words, all words and the answer near them.
+    Words that many items of the task share count less. Letter case, punctuation and line breaks
+    make no difference.
     """
     from climbstream.builder.contamination.shards import (  # noqa: PLC0415
         check_shards,

@@ -25,11 +25,15 @@ Row = dict[str, Any]
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--why", help="Only reasons that hold this text, as 'low overall'.")
+@click.option("--why", help="Only reasons that contain this text, as 'low overall'.")
 @click.option("--language", help="Only documents in this language, as de.")
 @click.option("--label", help="Only documents of this known domain.")
-@click.option("--sample", type=click.IntRange(min=1), default=3, help="Shown of each reason.")
-@click.option("--list", "listed", is_flag=True, help="List all, a line each, with their scores.")
+@click.option(
+    "--sample", type=click.IntRange(min=1), default=3, help="Documents to show for each reason."
+)
+@click.option(
+    "--list", "listed", is_flag=True, help="List all documents, a line each, with their scores."
+)
 @click.option("--ids", is_flag=True, help="Only identifiers, a line each, for --keep-ids.")
 @json_option
 def dropped(
@@ -42,10 +46,10 @@ def dropped(
     ids: bool,
     as_json: bool,
 ) -> None:
-    """Say what the build of DIRECTORY left out: counts, samples, or all of it.
+    """Show what the build of DIRECTORY left out: counts, samples, or all documents.
 
-    To bring documents back, write their identifiers to a file, take lines out that shall stay away,
-    and build a new directory with --keep-ids FILE.
+    To bring documents back, write their identifiers to a file, remove the lines of documents that
+    should stay out, and build a new directory with --keep-ids FILE.
     """
     rows = [
         row
@@ -90,7 +94,7 @@ def _line(row: Row) -> str:
 
 
 def _why(row: Row) -> str:
-    """Say why a document was left out, and with which licence if that is why."""
+    """Return the reason why a document was left out, with its licence if that is the reason."""
     by_license = f": {license_name(row['license'] or '')}" if row["why"] == LICENSE else ""
     return f"{row['why']}{by_license}"
 
@@ -111,7 +115,7 @@ def _summary(directory: Path, rows: list[Row], sample: int) -> str:
             for row in mine
         ).most_common(8)
         lines.append(f"{count:,}: {reason} ({', '.join(f'{n} {k:,}' for n, k in kinds)})")
-        mine.sort(key=lambda row: row["id"] not in texts)  # those whose text is known come first
+        mine.sort(key=lambda row: row["id"] not in texts)  # documents with known text come first
         for row in mine[:sample]:
             lines.append(f"  {_line(row)}")
             if row["id"] in texts:

@@ -37,20 +37,20 @@ from climbstream.loader.tools.verify import verify_directory
 @click.argument("sources", nargs=-1, required=True, type=SOURCE, metavar="SOURCES...")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Shard directory.")
 @click.option("--cluster", help="Column of the cluster.  [default: cluster_id, cluster, or folder]")
-@click.option("--folders", is_flag=True, help="A file's folder is its cluster.")
+@click.option("--folders", is_flag=True, help="The folder of a file is the cluster of its rows.")
 @click.option(
     "--use",
     type=click.Choice(["tokens", "text"]),
-    help="What becomes shards.  [default: tokens if there are]",
+    help="What to read from the rows.  [default: tokens if there are any]",
 )
 @click.option("--tokens", default="tokens", show_default=True, help="Column of token ids.")
 @click.option("--text", default="text", show_default=True, help="Column of text.")
-@click.option("--tokenizer", help="Hugging Face tokenizer, of the tokens or for the text.")
+@click.option("--tokenizer", help="Hugging Face tokenizer of the tokens, or for the text.")
 @click.option("--vocab-size", type=COUNT, help="Token ids are below this.")
 @click.option("--eos-token", help="Name of the token that ends a document.")
 @click.option("--eos-id", type=int, help="Number of that token; -1: none.")
 @click.option("--no-eos", is_flag=True, help="End documents with no token.")
-@click.option("--license", help="A licence to note beside those that the corpus states.")
+@click.option("--license", help="Licence, noted beside those that the corpus states.")
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where tasks run.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
 @task_timeout_option
@@ -67,7 +67,7 @@ def import_(
 
     A source is a file, folder, glob or URL of parquet, jsonl, csv or arrow, or a data set of the
     Hub (hub:NAME or hub:NAME@CONFIG): NVIDIA's ClimbLab and ClimbMix, their mirrors, or any other
-    whose rows or folders say the cluster. An import that was interrupted goes on when the same
+    whose rows or folders name the cluster. An import that was interrupted continues when the same
     command is run again.
     """
     settings = ImportSettings(**options)
@@ -82,8 +82,10 @@ def import_(
 @click.option("--to", type=click.Choice(LAYOUTS), required=True, help="Layout.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--mixture", type=SOURCE, help="File, or hf://OWNER/NAME.  [default: token shares]")
-@click.option("--tokens", type=COUNT, help="To draw by the mixture, shuffled.")
-@click.option("--text", is_flag=True, help="Rows of text, as the tokenizer reads the tokens.")
+@click.option("--tokens", type=COUNT, help="Tokens to draw by the mixture, shuffled.")
+@click.option(
+    "--text", is_flag=True, help="Write text, decoded by the tokenizer, in place of tokens."
+)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
 @task_timeout_option
 @json_option
@@ -130,20 +132,22 @@ def export(
     help="What to publish; see above.",
 )
 @click.option(
-    "--mixture", type=click.Path(path_type=Path), help="File of one, or the folder of a search."
+    "--mixture", type=click.Path(path_type=Path), help="Mixture file, or the folder of a search."
 )
-@click.option("--tokens", type=COUNT, help="To draw by the mixture.")
-@click.option("--text", is_flag=True, help="Tables of text, where the licence allows that.")
+@click.option("--tokens", type=COUNT, help="Tokens to draw by the mixture.")
+@click.option(
+    "--text", is_flag=True, help="Publish text in place of tokens; the licence must allow it."
+)
 @click.option(
     "--work",
     type=click.Path(path_type=Path),
     help="Folder for the tables, which a later run finds again.  [default: a temporary one]",
 )
-@click.option("--tag", help="To set on what is published.")
-@click.option("--private", is_flag=True, help="If the data set is made now: for you alone.")
-@click.option("--heldout", is_flag=True, help="With the held-out text.")
-@click.option("--license", "license_", help="Where the shards state none.")
-@click.option("--dry-run", is_flag=True, help="Say what would be published, and do nothing.")
+@click.option("--tag", help="Tag to set on the commit.")
+@click.option("--private", is_flag=True, help="Make a new data set private.")
+@click.option("--heldout", is_flag=True, help="Publish the held-out text too.")
+@click.option("--license", "license_", help="Licence of shards that state none.")
+@click.option("--dry-run", is_flag=True, help="Show what would be published; publish nothing.")
 @timeout_option("Give up a step that the Hub has not answered for so long.  [default: 600]")
 @json_option
 def publish(
@@ -163,12 +167,13 @@ def publish(
 ) -> None:
     """Publish the shard directory DIRECTORY as the data set REPO (OWNER/NAME) of the Hub.
 
-    shards are the directory as it is, for climbstream and mosaicml-streaming; parquet are tables,
-    one configuration a cluster and a shuffled one, for load_dataset and the viewer; drawn is the
-    shuffled one alone, --tokens by the mixture. A mixture goes with any, or alone.
+    shards are the directory as it is, for climbstream and mosaicml-streaming. parquet are tables
+    for load_dataset and the viewer, with a configuration for each cluster and a shuffled one. drawn
+    is only the shuffled one, with --tokens drawn by the mixture. A mixture can be published with
+    any of these, or alone.
 
-    The data set changes by one commit, at the end; what was interrupted goes on when the same
-    command is run again. You are who HF_TOKEN or `hf auth login` says.
+    One commit at the end changes the data set. A publication that was interrupted continues when
+    the same command is run again. Log in with HF_TOKEN or `hf auth login`.
     """
     check_repo(repo)
     settings = PublishSettings(

@@ -1,7 +1,7 @@
-"""Cells: each topic, a cluster after merging, cut by language and by tiers of quality.
+"""Cells: each topic, which is a cluster after merging, cut by language and tier of quality.
 
-A cell is stored as a cluster is. Which languages there are, and the scores between tiers, are
-worked out once, of the documents that stay, and kept in ``clusters.json``: an append goes by them.
+A cell is stored like a cluster. Languages, and the scores between tiers, are computed once from the
+documents that stay. They are kept in ``clusters.json``, and an append uses the same ones.
 """
 
 from collections import Counter
@@ -22,16 +22,17 @@ from climbstream.loader.core.typed import Finite, check_version, convert
 from .cluster_map import ClusterMap, topic_names
 
 OTHER = "other"
-"""Stands for the languages that have no cells of their own."""
+"""Name for all languages that have no cells of their own."""
 _LEAST = 0.01
-"""Part of the documents from which a language has cells of its own, unless it was asked for."""
+"""Fraction of the documents from which on a language has cells of its own; a requested language
+always has."""
 _HIGHEST = 60_000.0
-"""Scores are compared as float16, which tells thousandths of a point apart, up to this."""
+"""Largest score. Scores are compared as float16, which holds thousandths of a point up to here."""
 
 Group = tuple[int, str]
 """Topic and language."""
 Histogram = tuple[NDArray[np.float16], NDArray[np.int64]]
-"""Scores, sorted, and how many documents have each."""
+"""Scores, sorted, and the number of documents with each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +41,11 @@ class CellGroup:
 
     topic: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
     language: str
-    """Empty: languages are not told apart."""
+    """The language; empty: cells are not cut by language."""
     borders: tuple[Finite, ...]
-    """Least score of each tier but the lowest."""
+    """Least score of each tier except the lowest."""
     tiers: tuple[Annotated[int, Meta(ge=0, le=1000)], ...]
-    """Tiers that hold documents: those have cells."""
+    """Tiers with documents: only these have cells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +53,10 @@ class Cells:
     """The cells of a build, numbered by topic, language and tier."""
 
     score: str
-    """What tiers go by: a score, or ``mean`` of all."""
+    """The score that decides tiers, or ``mean``: the mean of all scores."""
     tiers: int
     groups: tuple[CellGroup, ...]
-    """By topic; those of a topic by language, the most frequent in the corpus first."""
+    """Groups sorted by topic, then by language, the most frequent in the corpus first."""
 
     version = 1
 
@@ -72,10 +73,10 @@ class Cells:
 
     @classmethod
     def fit(cls, histograms: Mapping[Group, Histogram], settings: BuildSettings) -> Self:
-        """Cut topics into cells, by the scores of the documents of each topic and language.
+        """Cut topics into cells by the scores of the documents in each topic and language.
 
-        Documents of one score are of one tier. So tiers are of equal size as far as scores differ,
-        and a tier that holds no document has no cell.
+        Documents with equal scores are in the same tier. So tiers have equal sizes as far as scores
+        differ, and a tier without documents has no cell.
         """
         tiers = settings.tiers or 1
         languages = _languages(histograms, settings)
@@ -99,7 +100,7 @@ class Cells:
 
     @property
     def axes(self) -> list[dict[str, str]]:
-        """What each cell is by topic, language if there are several, and tier."""
+        """Topic of each cell, its language if there are several, and its tier."""
         topics = topic_names(self.groups[-1].topic + 1)
         digits = len(str(self.tiers - 1))
         return [
@@ -114,7 +115,7 @@ class Cells:
 
     @property
     def names(self) -> list[str]:
-        """Name of each cell: what it is by each axis."""
+        """Name of each cell, made of its topic, language and tier."""
         return ["-".join(axes.values()) for axes in self.axes]
 
     @property
@@ -127,8 +128,9 @@ class Cells:
     ) -> NDArray[np.int32]:
         """Return the cell of each document, ``[n]``, by its topic, language and score.
 
-        A document of a tier without a cell goes to the nearest that has one, the lower of two; of a
-        language without cells in a topic, to its `OTHER`, else to its most frequent language.
+        If the tier has no cell, the document goes to the nearest tier with one, the lower of two.
+        If the language has no cells in the topic, it goes to `OTHER` there, or else to the most
+        frequent language of the topic.
         """
         first = np.cumsum([0, *(len(group.tiers) for group in self.groups)])
         cells = np.empty(len(topics), np.int32)
@@ -142,7 +144,7 @@ class Cells:
         return cells
 
     def _group(self, topic: int, language: str) -> int:
-        """Return the number of the group that holds documents of a topic and language."""
+        """Return the number of the group for documents of a topic and language."""
         mine = {g.language: number for number, g in enumerate(self.groups) if g.topic == topic}
         return mine.get(language, mine.get(OTHER, min(mine.values())))
 
@@ -161,9 +163,10 @@ class Cells:
 
 
 def _rank(group: Group, languages: Sequence[str], groups: Iterable[Group]) -> int:
-    """Return the place in ``languages`` of the one whose cells hold a group; 0 without languages.
+    """Return the place in ``languages`` of the language whose cells hold a group.
 
-    Where rare languages have no `OTHER`, it is the most frequent language of the topic.
+    Without languages it is 0. If there is no `OTHER` for rare languages, it is that of the most
+    frequent language of the topic.
     """
     for name in (group[1], OTHER):
         if name in languages:
@@ -175,9 +178,10 @@ def _rank(group: Group, languages: Sequence[str], groups: Iterable[Group]) -> in
 def _languages(histograms: Mapping[Group, Histogram], settings: BuildSettings) -> list[str]:
     """Return the languages with cells of their own, the most frequent first, and `OTHER`.
 
-    Those are the languages that were asked for, or those with `_LEAST` of the documents. The rest
-    are `OTHER` if they are as many together, and if they are fewer go with the language that is the
-    most frequent in their topic. None: there is one language, so they are not told apart.
+    These are the requested languages, or else those with the fraction `_LEAST` of the documents.
+    The other languages together are `OTHER` if they reach that fraction too; if not, they join the
+    most frequent language of their topic. None: there is one language, so cells are not cut by
+    language.
     """
     documents: Counter[str] = Counter()
     for (_, language), (_, counts) in histograms.items():
@@ -202,7 +206,7 @@ def _joined(histograms: Sequence[Histogram]) -> Histogram:
 def _borders(
     scores: NDArray[np.float16], counts: NDArray[np.int64], tiers: int
 ) -> NDArray[np.float16]:
-    """Return the least score of each of ``tiers`` but the lowest, ``[tiers - 1]``."""
+    """Return the least score of each of ``tiers`` except the lowest, ``[tiers - 1]``."""
     below = np.cumsum(counts)
     wanted = np.arange(1, tiers) * below[-1] // tiers
     return np.asarray(scores[np.searchsorted(below, wanted, "right")], np.float16)
@@ -210,7 +214,7 @@ def _borders(
 
 @dataclass(frozen=True, slots=True)
 class CellTask:
-    """Look at the scores of ``partition``, and put its documents into cells if there are some."""
+    """A partition whose scores are counted, and whose documents go to ``cells`` if any."""
 
     partition: Partition
     clusters: ClusterMap
@@ -221,12 +225,12 @@ class CellTask:
 def fit_cells(
     engine: Engine, partitions: Sequence[Partition], clusters: ClusterMap, settings: BuildSettings
 ) -> Cells:
-    """Fit the cells of a build on the documents that stay."""
+    """Fit the cells of a build to the documents that stay."""
     parts: dict[Group, list[Histogram]] = {}
     tasks = (CellTask(partition, clusters, settings.tier_score) for partition in partitions)
     for _, histograms in engine.run(count_scores, tasks):
         for group, histogram in histograms.items():
-            # Joined at once, so that memory does not grow with the corpus.
+            # Each result is added at once, so that memory does not grow with the corpus.
             parts[group] = [_joined([*parts.get(group, []), histogram])]
     return Cells.fit({group: histogram for group, (histogram,) in parts.items()}, settings)
 
@@ -248,14 +252,14 @@ def place_in_cells(
 ) -> None:
     """Write ``cells`` int32 ``[n]`` to each partition: the cell of each document, if it stays.
 
-    ``clusters`` becomes the cell of a document too, and stays below 0 for one that is dropped.
+    ``clusters`` becomes the cell of a document too; for a dropped document it stays below 0.
     """
     tasks = (CellTask(partition, clusters, cells.score, cells) for partition in partitions)
     run_stage(engine, "put into cells", "documents", place_documents, tasks)
 
 
 def place_documents(task: CellTask) -> int:
-    """Do `place_in_cells` with one partition; return its documents."""
+    """Do `place_in_cells` for one partition; return its number of documents."""
     assert task.cells is not None
     partition = task.partition
     placed = task.cells.place(*_facts(task))
@@ -265,7 +269,7 @@ def place_documents(task: CellTask) -> int:
 
 
 def unit_of(partition: Partition, clusters: ClusterMap) -> NDArray[np.int32]:
-    """Return the cell or, without cells, the cluster that each document is of, or would be."""
+    """Return the cell or, without cells, the cluster of each document, dropped ones too."""
     if partition.has("cells"):
         return np.asarray(partition.read("cells"), np.int32)
     return np.asarray(clusters.home[partition.read("micro")], np.int32)

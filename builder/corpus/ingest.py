@@ -83,7 +83,7 @@ def read_corpus(
 ) -> ReadReport:
     """Write all ``sources`` to partitions under ``directory``; return one report of all of them.
 
-    ``left_out`` is reported with what is found not to be of use.
+    ``left_out``, files that were not read, are added to the report.
 
     Raises:
         NoColumnError: No record has a column that is asked for.
@@ -107,7 +107,7 @@ def read_corpus(
 
 
 def _tell_text_files(sources: Sequence[Source], settings: BuildSettings) -> None:
-    """Say what was taken for a document of plain text files, if there are any."""
+    """Log whether a plain text file, or each of its lines, is a document."""
     if texts := [source.place for source in sources if source.format == "txt"]:
         what = "each line" if settings.text_lines else "each"
         other = (
@@ -122,7 +122,7 @@ def _tell_text_files(sources: Sequence[Source], settings: BuildSettings) -> None
 def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> None:
     """Raise `InvalidDataError` if no record has a column that was asked for.
 
-    What is appended (``least`` 1) goes by settings that cannot be changed, so there it is said.
+    An append (``least`` 1) cannot change its settings, so it gets a warning instead.
     """
     names = sorted(report.columns)
     for option, column in settings.asked_columns:
@@ -143,7 +143,7 @@ def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> N
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """A source, or a part of it, and what it is called."""
+    """A source or a part of it, and its name."""
 
     number: int
     source: Source
@@ -257,7 +257,7 @@ def _write_partitions(
 def _with_equal_vectors(
     records: Iterator[Document | BadRecord | BadFile], task: _Reading, settings: BuildSettings
 ) -> Iterator[Document | BadRecord | BadFile]:
-    """Give ``records``; one whose vector is not as long as the first of its source is bad."""
+    """Yield ``records``; one whose vector has another length than the first one's is bad."""
     dims: int | None = None
     if task.part and settings.vector_column is not None:
         whole = _documents(_Reading(task.number, task.source), settings, ReadReport())

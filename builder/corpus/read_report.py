@@ -1,4 +1,4 @@
-"""Report: how many records of a source were used, and why others were not."""
+"""Report: how many records of a source were used, and why others were left out."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -104,7 +104,7 @@ class Report:
 
 
 def losses(stages: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Say what ``stages`` dropped and left out: a line a reason, with its count and one example.
+    """Return a line for each reason why ``stages`` left something out, with count and example.
 
     >>> stage = {"dropped": {"empty text": {"documents": 2}}, "examples": {"empty text": "a:7"}}
     >>> losses([stage])
@@ -124,7 +124,7 @@ def losses(stages: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def check_losses(stages: Iterable[Mapping[str, Any]], *, strict: bool) -> None:
-    """Say what ``stages`` did not use.
+    """Log what ``stages`` left out.
 
     Raises:
         InvalidDataError: ``strict``, and there is something.

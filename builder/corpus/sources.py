@@ -1,4 +1,4 @@
-"""Sources: the files that the user's names stand for, and the files left out, with the reasons."""
+"""Sources: the files that the user's names stand for; and files left out, with reasons."""
 
 import glob
 import importlib.metadata
@@ -79,15 +79,15 @@ class Source:
     """One thing to read: a file, a data set of the Hub, or the installed packages."""
 
     name: str
-    """Where it is."""
+    """Path, URL or name of the source."""
     place: str
-    """Its name among the sources: the last parts of the path, as many as tell all apart."""
+    """Shortest end of the path that differs from those of all other sources."""
     format: str
     """``jsonl``, ``txt``, ``csv``, ``parquet``, ``arrow``, ``hub`` or ``python``."""
     fingerprint: str
-    """Hash of its content, or of what decides it."""
+    """Hash of its content, or of the facts that decide the content."""
     size: int | None = None
-    """Bytes of the file; None: it is none, or its server does not say."""
+    """Bytes of the file; None: it is no file, or its server gives no size."""
 
     @property
     def is_remote(self) -> bool:
@@ -96,12 +96,12 @@ class Source:
 
 
 def find_sources(names: Sequence[str]) -> list[Source]:
-    """Do as `survey`, and give the sources alone."""
+    """Return only the sources of `survey`."""
     return survey(names)[0]
 
 
 def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
-    """Resolve what the user named to sources, and to what is left out of folders and globs.
+    """Return the sources that the user named, and the files of folders and globs that are left out.
 
     Each source is given once, in the order of places; a file that several links lead to is one.
 
@@ -141,13 +141,13 @@ Places = str | Path | Sequence[str | Path]
 
 
 def as_places(sources: Places) -> list[str]:
-    """Return ``sources`` as a list of text, also if it is one alone."""
+    """Return ``sources`` as a list of text; one source becomes a list of one."""
     several = [sources] if isinstance(sources, str | Path) else sources
     return [str(source) for source in several]
 
 
 def left_out(path: str, below: str, *, folder: bool = False) -> str:
-    """Say why the file or folder ``path`` is no data, ``below`` one that was named; "" if it is.
+    """Return why ``path``, which lies ``below`` a named folder, is no data; "" if it is data.
 
     >>> left_out("/x/.git", ".git", folder=True)
     'hidden'
@@ -178,7 +178,7 @@ def left_out(path: str, below: str, *, folder: bool = False) -> str:
 
 
 def unreadable(source: Source, error: BaseException) -> ClimbError | None:
-    """Say that ``source`` cannot be read, for ``error``; None if only its bytes are at fault."""
+    """Return the error that ``source`` cannot be read; None if only its bytes are at fault."""
     if source.is_remote:
         return RemoteError(f"{source.name} cannot be read: {error}")
     if isinstance(error, OSError) and error.errno:
@@ -192,12 +192,12 @@ def is_table(path: str) -> bool:
 
 
 def delimiter_of(source: Source) -> str:
-    """Say what stands between the cells of a table of text."""
+    """Return the delimiter between the cells of a text table."""
     return "\t" if _ending(source.name) == "tsv" else ","
 
 
 def megabytes_of(name: str) -> float:
-    """Read how much text ``python:MEGABYTES`` asks for."""
+    """Return the number of megabytes in ``python:MEGABYTES``."""
     try:
         return float(name.removeprefix("python:") or 30)
     except ValueError:
@@ -207,7 +207,7 @@ def megabytes_of(name: str) -> float:
 def _files(name: str) -> tuple[dict[str, Info], list[BadFile]]:
     """Files that ``name`` stands for: itself, those of a folder, or those of a glob.
 
-    With each stands what the file system of a server says of it.
+    Each comes with the facts that the file system of a server gives.
 
     Raises:
         UsageError: The name is no such thing, or that of a shard directory.
@@ -310,7 +310,7 @@ def _walk(top: str) -> tuple[list[str], list[BadFile]]:
 
 
 def _sorted_out(places: Iterable[tuple[str, str]]) -> tuple[list[str], list[BadFile]]:
-    """Tell data from the rest, of paths and what they are below the folder that was named."""
+    """Separate data from other files, by path and by the path below the named folder."""
     files: list[str] = []
     others: list[BadFile] = []
     for path, below in places:
@@ -322,7 +322,7 @@ def _sorted_out(places: Iterable[tuple[str, str]]) -> tuple[list[str], list[BadF
 
 
 def _real(name: str) -> str:
-    """What ``name`` leads to, if it is a file of this machine."""
+    """Return the real path of ``name``, if it is a file of this machine."""
     if not os.path.lexists(name):
         return name
     # Of a link that leads nowhere, the link.
@@ -338,7 +338,7 @@ def _below_named(path: str, name: str) -> str:
 
 
 def _printable(name: str) -> str:
-    """Write bytes of a file's name that are not UTF-8 as such."""
+    """Return a file's name with escapes for bytes that are not UTF-8."""
     return name.encode(errors="backslashreplace").decode()
 
 
@@ -359,7 +359,7 @@ def _places(names: Sequence[str]) -> list[str]:
 
 
 def _sources(infos: Mapping[str, Info]) -> list[Source]:
-    """Make sources of names, of each of which a file system has said something, or nothing.
+    """Make sources from names and the facts that a file system gave of them, if any.
 
     Raises:
         UsageError: A file has an unknown format.
@@ -403,7 +403,7 @@ def _endings(path: str) -> list[str]:
 
 
 def _ending(path: str) -> str:
-    """What ``path`` says of its format, however it is packed; "" where it says nothing."""
+    """Return the format by the name of ``path``, packed or not; "" if the name has none."""
     endings = ["", "", *_endings(path)]
     return endings[-2] if endings[-1] in _PACKED else endings[-1]
 
@@ -413,6 +413,6 @@ def _format(path: str) -> str | None:
 
 
 def _installed() -> list[str]:
-    """Versions of what `installed_documents` reads."""
+    """Return the versions of the packages that `installed_documents` reads."""
     versions = {f"{d.name}=={d.version}" for d in importlib.metadata.distributions()}
     return [platform.python_version(), *sorted(versions)]

@@ -1,4 +1,4 @@
-"""Unpack: the bytes of a file before it was compressed, whatever its name says."""
+"""Unpack: the bytes of a file before compression; the content decides the format, not the name."""
 
 import bz2
 import io

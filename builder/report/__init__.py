@@ -1,1 +1,1 @@
-"""What the clusters are about: descriptions, and the HTML report."""
+"""Descriptions of clusters, and the HTML report of a build."""

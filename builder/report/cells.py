@@ -1,4 +1,4 @@
-"""Cells in the report: topics, which are cells put together, and the tokens of each cell."""
+"""Cells in the report: topics, which join cells, and the tokens of each cell."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,11 +9,11 @@ from climbstream.loader.core.html_page import paragraph, section, table
 from climbstream.loader.formats.clusters import ClusterInfo
 
 _SHOWN = 4
-"""Documents of a topic that are shown, of different cells."""
+"""Number of documents that are shown for a topic, from different cells."""
 
 
 def by_topic(cells: Sequence[ClusterInfo]) -> list[ClusterInfo]:
-    """Describe topics by their cells; clusters that are no cells stay as they are."""
+    """Join the descriptions of cells to those of topics; clusters that are not cells stay."""
     topics: dict[str, list[ClusterInfo]] = {}
     for cell in cells:
         topics.setdefault(cell.axes.get("topic", cell.name), []).append(cell)
@@ -31,7 +31,7 @@ def by_topic(cells: Sequence[ClusterInfo]) -> list[ClusterInfo]:
 
 
 def join_described(old: ClusterInfo, new: ClusterInfo) -> ClusterInfo:
-    """Description of the documents of ``old`` and ``new`` together; its words are those of old."""
+    """Join two descriptions; the words are those of ``old``."""
     documents = old.documents + new.documents
     labels = {n: old.labels.get(n, 0) + new.labels.get(n, 0) for n in {**old.labels, **new.labels}}
     return replace(
@@ -58,7 +58,7 @@ def _added(old: Sequence[int], new: Sequence[int]) -> tuple[int, ...]:
 
 
 def cell_sections(clusters: Sequence[ClusterInfo]) -> list[str]:
-    """Write the section on cells, tokens by topic, language and tier; none without cells."""
+    """Write the section on cells: tokens by topic, language and tier; no section without cells."""
     cells = {tuple(c.axes.values()): c for c in clusters if c.axes}
     if not cells:
         return []

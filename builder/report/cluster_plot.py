@@ -1,8 +1,8 @@
-"""A map of the micro-clusters in two dimensions, coloured by the cluster they are in.
+"""A map of the micro-clusters in two dimensions, coloured by cluster.
 
-Places are the first two principal components of the centroids, half by value and half by rank, so
-that dense regions spread and neighbours stay near. A dot's area is its number of documents. What
-was pruned is a cross.
+A dot's place is the mean of value and rank of the first two principal components of the centroids,
+so that dense regions spread and neighbours stay near. Its area is the number of documents. A pruned
+micro-cluster is a cross.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from climbstream.loader.formats.clusters import ClusterInfo
 
 _WIDTH, _HEIGHT, _MARGIN = 960, 600, 40
 _NAMED = 24
-"""Clusters that have their name written on the map, the largest ones, where there is room."""
+"""Number of clusters with a name on the map: the largest ones, if there is room."""
 
 
 def plot_clusters(
@@ -24,10 +24,10 @@ def plot_clusters(
     clusters: Sequence[ClusterInfo],
     pruned: Mapping[int, str] | None = None,
 ) -> str:
-    """Draw the micro-clusters of ``clusters``, rows of ``centroids``, as SVG; "" if few are known.
+    """Draw the micro-clusters of ``clusters``, rows of ``centroids``, as SVG; "" if there are few.
 
-    A cluster whose documents are not known by micro-cluster is left out. Those that were
-    ``pruned``, with the reason, are crosses.
+    A cluster without document counts by micro-cluster is left out. ``pruned`` micro-clusters, with
+    their reasons, are crosses.
     """
     shown = [c for c in clusters if c.micro and len(c.micro) == len(c.micro_documents)]
     micro = np.array([m for c in shown for m in c.micro], np.int64)
@@ -42,7 +42,7 @@ def plot_clusters(
     for number, cluster in enumerate(shown):
         end = begin + len(cluster.micro)
         title = escape(f"{cluster.name}: {cluster.words}")
-        # Hues a golden section apart, so that clusters of similar size differ.
+        # Hues are a golden section apart, so that clusters of similar size differ.
         hue = number * 137.5 % 360
         circles = "".join(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}"/>'

@@ -1,4 +1,4 @@
-"""Describe clusters: what sets their words apart, how good they are, a few of their documents."""
+"""Describe clusters: their typical words, their quality, a few of their documents."""
 
 import unicodedata
 from collections import Counter
@@ -22,15 +22,16 @@ _FEATURES = 20_000
 _MARKS = "".join(
     c for c in map(chr, range(0x300, 0xFFF0)) if unicodedata.category(c) in ("Mn", "Mc")
 )
-"""Vowels and accents that are written on letters; a pattern does not take them for letters."""
+"""Marks that combine with letters, such as accents; a regular expression does not count them as
+letters."""
 _READ = 200
-"""Documents of a cluster that its words are taken from."""
+"""Number of documents of a cluster that its words are taken from."""
 _CHARS = 4_000
-"""Of each of them, what is read."""
+"""Characters of each of them that are read."""
 SHOWN = 4
-"""Documents of a cluster that are shown."""
+"""Number of documents of a cluster that are shown."""
 _BINS = 10
-"""Bins of half a point that quality scores are counted in."""
+"""Number of bins, of half a point each, in the histogram of a quality score."""
 
 
 def describe_clusters(
@@ -39,9 +40,9 @@ def describe_clusters(
     entries: Sequence[ClusterEntry],
     cells: Cells | None = None,
 ) -> list[ClusterInfo]:
-    """Describe each cluster that was written; of the documents only sums and a few are held.
+    """Describe each cluster; memory holds only sums and a few documents.
 
-    A cell has the words of its topic, and examples of its own.
+    A cell has the words of its topic, and its own examples.
     """
     count = len(entries)
     topics = np.arange(count) if cells is None else cells.topics
@@ -144,7 +145,7 @@ class _Sums:
 
 
 class _Sample:
-    """A fair sample of each cluster: the documents whose hashes are the smallest."""
+    """A random sample of each cluster: the documents with the smallest hashes."""
 
     def __init__(self, count: int, most: int = _READ) -> None:
         self._most = most
@@ -197,7 +198,7 @@ def name_licenses(partitions: Sequence[Partition]) -> str:
 
 
 def _beginnings(partition: Partition, rows: list[int]) -> list[dict[str, str]]:
-    """Read ``id`` of documents, and how their ``text`` begins."""
+    """Read ``id`` of documents, and the beginning of their ``text``."""
     table = partition.columns("id", "text").take(rows)
     texts = pc.utf8_slice_codeunits(table["text"], 0, _CHARS).to_pylist()
     return [
@@ -207,10 +208,10 @@ def _beginnings(partition: Partition, rows: list[int]) -> list[dict[str, str]]:
 
 
 def label_agreement(labels: Sequence[Mapping[str, int]]) -> dict[str, float] | None:
-    """Say how well clusters match known domains; ``labels`` counts those of each cluster.
+    """Measure how well clusters match known domains; ``labels`` counts the domains of each cluster.
 
-    ``nmi``, normalised mutual information, and ``purity``, the part of the documents that lie in a
-    cluster where their domain is the most frequent; None if no domain is known.
+    Returns ``nmi``, normalised mutual information, and ``purity``, the fraction of documents whose
+    domain is the most frequent in their cluster; None if no domain is known.
     """
     names = sorted({name for counts in labels for name in counts})
     if not names:
@@ -220,7 +221,7 @@ def label_agreement(labels: Sequence[Mapping[str, int]]) -> dict[str, float] | N
     ours, theirs = joint.sum(axis=1), joint.sum(axis=0)
     entropies = (_entropy(ours) + _entropy(theirs)) / 2
     mutual = _entropy(ours) + _entropy(theirs) - _entropy(joint.ravel())
-    # As scikit-learn has it: one cluster and one domain agree.
+    # As in scikit-learn: one cluster and one domain agree fully.
     nmi = mutual / entropies if entropies else 1.0
     return {"nmi": float(max(nmi, 0.0)), "purity": float(joint.max(axis=1).sum())}
 
@@ -233,10 +234,10 @@ def _entropy(shares: NDArray[np.float64]) -> float:
 def name_terms(groups: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
     """Find the words that set each group of texts apart, strongest first.
 
-    As class-based TF-IDF does (Grootendorst, arXiv 2203.05794), but by the part of the documents
-    that hold a word, so that one long document cannot name a cluster.
+    This is class-based TF-IDF (Grootendorst, arXiv 2203.05794), but with the fraction of documents
+    that hold a word as its frequency, so that one long document cannot name a cluster.
     """
-    # It takes a second, which processes that do something else need not wait for.
+    # This import takes a second, and other processes should not wait for it.
     from sklearn.feature_extraction.text import CountVectorizer  # noqa: PLC0415
 
     counter = CountVectorizer(
@@ -259,5 +260,5 @@ def name_terms(groups: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
 
 
 def show_some(documents: Sequence[Mapping[str, str]]) -> tuple[dict[str, str], ...]:
-    """Return ``id`` and the `opening` of ``text`` of the first documents, to be shown."""
+    """Return ``id`` and the `opening` of ``text`` of the documents to show, the first ones."""
     return tuple({"id": d["id"], "text": opening(d["text"])} for d in documents[:SHOWN])

@@ -1,4 +1,4 @@
-"""Licences in the report: what the shards, and each cluster, hold by licence."""
+"""Licences in the report: documents and tokens by licence, in all and for each cluster."""
 
 from html import escape
 
@@ -7,11 +7,11 @@ from climbstream.loader.formats.cluster_tables import licenses_text
 from climbstream.loader.formats.manifest import Manifest, join_licenses
 
 _SHOWN = 100
-"""Licences, and clusters, that are listed."""
+"""Number of licences, and of clusters, that are listed."""
 
 
 def license_sections(manifest: Manifest) -> list[str]:
-    """Write the section on licences; none if no document states one."""
+    """Write the section on licences; no section if no document states one."""
     totals = join_licenses(cluster.licenses for cluster in manifest.clusters)
     if not totals:
         return []

@@ -1,4 +1,4 @@
-"""Losses in the report: what each language has left, and samples of what was left out."""
+"""Losses in the report: what is kept of each language, and samples of what was left out."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,15 +19,15 @@ from climbstream.loader.formats.catalogue import read_parquet
 from climbstream.loader.formats.manifest import Manifest, part_paths
 
 Document = dict[str, str]
-"""``id``, and how its ``text`` begins."""
+"""``id``, and the beginning of ``text``."""
 _SHOWN = 40
-"""Languages and scripts that are listed, the largest first."""
+"""Number of languages and of scripts that are listed, the largest first."""
 _PAIRS, _PAIR_LENGTH = 8, 500
-"""Near copies that are shown beside what they are like, and characters of each."""
+"""Number of near copies that are shown beside their originals, and characters of each."""
 
 
 def counts_of(manifest: Manifest) -> dict[str, Any]:
-    """Return what was kept by language, script and label, as the manifest has it."""
+    """Return what was kept by language, script and label, from the manifest."""
     return next((s["kept"] for s in manifest.conservation if "kept" in s), {})
 
 
@@ -74,7 +74,7 @@ def _kept(what: str, names: Mapping[str, Any]) -> str:
 
 
 def near_copies(out: Path, partitions: Sequence[Partition]) -> list[tuple[Document, Document]]:
-    """Read some near copies and what each is like, by the catalogue in ``out``."""
+    """Read some near copies and their originals, by the catalogue in ``out``."""
     ends = list(accumulate(len(partition) for partition in partitions))
 
     def read(place: int) -> Document:
@@ -96,7 +96,7 @@ def near_copies(out: Path, partitions: Sequence[Partition]) -> list[tuple[Docume
 
 
 def _pair(copy: Document, original: Document) -> str:
-    """Show two documents, with the words marked that only one has."""
+    """Show two documents, and mark the words that only one of them has."""
     words = [re.findall(r"\S+\s*", document["text"]) for document in (copy, original)]
     matcher = SequenceMatcher(None, words[0], words[1], autojunk=False)
     blocks = matcher.get_matching_blocks()
@@ -124,7 +124,7 @@ def _samples(samples: Mapping[str, Sequence[Any]]) -> str:
 
 
 def _sample(sample: Mapping[str, Any]) -> tuple[str, ...]:
-    # What is written from right to left stays so, whatever stands around it.
+    # Text from right to left keeps its direction, whatever text surrounds it.
     text = f'<span dir="auto">{escape(sample["text"])}</span>'
     return (escape(sample["id"]), text, *(f"{sample[name]:.1f}" for name in SCORES))
 

@@ -21,7 +21,7 @@ from .licenses import license_sections
 
 REPORT = "report.html"
 _DRAWN = 300
-"""Clusters whose histograms are drawn: those of a thousand would be half of the page."""
+"""Most clusters with a histogram: those of a thousand clusters would be half of the page."""
 
 
 def write_report(
@@ -36,8 +36,8 @@ def write_report(
 ) -> None:
     """Write ``report.html`` into ``out``; with the ``centroids`` it has a map.
 
-    ``kmeans`` is what `Centroids.to_json` gave, ``more`` are further sections, and ``pruned`` says
-    of each pruned micro-cluster why.
+    ``kmeans`` is the result of `Centroids.to_json`, ``more`` are further sections, and ``pruned``
+    has the reason for each pruned micro-cluster.
     """
     topics = by_topic(clusters)
     of_cells = f"{len(clusters):,} cells of " if len(topics) < len(clusters) else ""
@@ -67,7 +67,7 @@ def write_report(
 
 
 def _map_note(kmeans: Mapping[str, Any] | None, pruned: Mapping[int, str] | None) -> str:
-    """Say how to read the map, and how good the micro-clusters are."""
+    """Explain the map, and the quality of the micro-clusters."""
     note = (
         "A dot is a micro-cluster, as large as its documents, in the colour of its cluster; what "
         "lies near is alike. Point at a dot, or at a row of the next table, to see its cluster."
@@ -84,7 +84,7 @@ def _map_note(kmeans: Mapping[str, Any] | None, pruned: Mapping[int, str] | None
 
 
 def _quality(clusters: Sequence[ClusterInfo]) -> str:
-    """Draw the histogram of scores in each cluster, and say how much of the cluster repeats."""
+    """Show the histogram of scores in each cluster, and how much of the cluster repeats others."""
     scores = list(clusters[0].spread)
     rows: list[tuple[str | tuple[str, str], ...]] = [
         (
@@ -102,7 +102,7 @@ def _quality(clusters: Sequence[ClusterInfo]) -> str:
 
 
 def _histogram(counts: Sequence[int]) -> tuple[str, str]:
-    """Draw counts as columns, the largest as high as a line of text; it sorts by its mean."""
+    """Draw counts as columns, at most as high as a line of text; the table sorts it by its mean."""
     most = max(counts, default=0) or 1
     heights = [round(20 * n / most) for n in counts]
     path = "".join(f"M{9 * i} 20v-{high}h8v{high}z" for i, high in enumerate(heights) if high)

@@ -29,12 +29,12 @@ from .dedup import sign_texts
 
 
 def tell_languages(engine: Engine, partitions: Sequence[Partition]) -> None:
-    """Write ``languages`` ``[n, 2]`` to each partition: language and script of its documents."""
+    """Write ``languages`` ``[n, 2]`` to each partition: language and script of each document."""
     run_stage(engine, "tell languages", "documents", name_languages, partitions)
 
 
 def name_languages(partition: Partition) -> int:
-    """Do `tell_languages` with one partition; return its documents."""
+    """Do `tell_languages` for one partition; return its number of documents."""
     if not partition.has("languages"):
         partition.write("languages", identify(partition.column("text")))
     return len(partition)
@@ -43,14 +43,14 @@ def name_languages(partition: Partition) -> int:
 def look_at(
     engine: Engine, partitions: Sequence[Partition], model: Path, settings: BuildSettings
 ) -> None:
-    """Do `annotate` with all ``partitions``."""
+    """Do `annotate` for all ``partitions``."""
     tasks = (LookTask(partition, model, settings) for partition in partitions)
     run_stage(engine, "embed, score and assign", "documents", annotate, tasks)
 
 
 @dataclass(frozen=True, slots=True)
 class LookTask:
-    """Look at ``partition`` with the embedder and centroids that lie in ``model``."""
+    """A ``partition`` to annotate, with the embedder and centroids in ``model``."""
 
     partition: Partition
     model: Path
@@ -89,7 +89,7 @@ def annotate(task: LookTask) -> int:
 def _scores(
     partition: Partition, texts: Sequence[str], settings: BuildSettings
 ) -> NDArray[np.float32]:
-    """Score ``texts``, ``[n, 4]``, by what the settings name for each score."""
+    """Score ``texts``, ``[n, 4]``, with the scorer that the settings name for each score."""
     columns = list(settings.score_columns)
     scores = np.zeros((len(texts), len(SCORES)), np.float32)
     if len(settings.scores) < len(SCORES):

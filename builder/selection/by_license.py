@@ -1,4 +1,4 @@
-"""By licence: how many documents of each licence a build keeps and drops."""
+"""Licences: how many documents of each licence a build keeps and drops."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ Counts = dict[str, Counter[str]]
 
 
 class NoLicenseError(InvalidDataError):
-    """The licences asked for keep no document; the message names those that there are."""
+    """The settings' licences keep no document; the message lists the licences of the corpus."""
 
 
 def count_by_license(stated: Sequence[str], sizes: NDArray[Any], unit: str, counts: Counts) -> None:
@@ -57,7 +57,7 @@ def most_frequent(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, int
 
 
 def tell_licenses(kept: Counts, dropped: Counts) -> None:
-    """Say how many documents are dropped by licence."""
+    """Log how many documents are dropped by licence."""
     if dropped:
         logger.info(f"  documents left out by licence: {_listed(dropped)}")
     elif kept:
@@ -65,7 +65,7 @@ def tell_licenses(kept: Counts, dropped: Counts) -> None:
 
 
 def check_names(names: Iterable[str], kept: Counts, dropped: Counts) -> None:
-    """Warn of licences of the settings that no document is under.
+    """Log a warning for licences in the settings that no document has.
 
     Raises:
         NoLicenseError: No document is kept.

@@ -1,8 +1,8 @@
-"""Duplicates: exact ones by hash; and signatures, by which near ones are found.
+"""Duplicates: exact ones, by hash; and signatures, which find near ones.
 
-Two texts are as alike as the sets of three words in a row that they hold (Jaccard), whatever their
-capitals and marks; of three characters in scripts without spaces. Signatures, a byte a hash (Li and
-König 2010), estimate that within .04.
+The similarity of two texts is the Jaccard index of their sets of three consecutive words, without
+capitals and punctuation; in scripts without spaces, of three consecutive characters. Signatures of
+one byte a hash (Li and König 2010) estimate it to within .04.
 """
 
 from collections.abc import Sequence
@@ -22,37 +22,39 @@ from climbstream.loader.core.files import atomic_path
 from .exchange import Block, Source, read_whole_part, starts_of, write_parts
 
 BANDS, SPAN = 32, 4
-"""Bands of a signature, and the hashes of each: near copies agree in one band at least."""
+"""Number of bands in a signature, and of hashes in a band: near copies agree in at least one
+band."""
 SIGNATURE = BANDS * SPAN
 NOTHING = 0xFF
-"""A signature of this alone is one of no words, or of a document that takes no part."""
+"""Byte that fills the signature of a text without words, or of a document that takes no part."""
 _IN_A_ROW = 3
 _FEW = 10
-"""Texts of fewer words have no near duplicates: a word more or less would be one."""
+"""Texts with fewer words have no near duplicates: one word more or less would make one."""
 _SEED = 17
 _ROW = np.dtype([("hash", "<u8", (2,)), ("number", "<i8")])
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Hashes and signatures of documents that were there before."""
+    """Hashes and signatures of the documents before an append."""
 
     parts: Sequence[Source] = ()
-    """Each gives ``text_hashes`` and ``id_hashes``, uint64 ``[n, 2]``."""
+    """Parts that return ``text_hashes`` and ``id_hashes``, uint64 ``[n, 2]``."""
     counts: Sequence[int] = ()
-    """Documents of each part."""
+    """Number of documents in each part."""
     near: Sequence[Partition] = ()
-    """Their ``signatures``, of as many parts; none if near duplicates are not looked for."""
+    """Parts that return ``signatures``, one for each of `hashes`; empty if near duplicates are not
+    looked for."""
 
     @property
     def total(self) -> int:
-        """Documents of all parts."""
+        """Number of documents in all parts."""
         return sum(self.counts)
 
 
 @dataclass(frozen=True, slots=True)
 class HashTask:
-    """Find the repeated hashes of ``block``, with the files of all blocks in ``folder``."""
+    """Find the repeated hashes in ``block``; the files of all blocks lie in ``folder``."""
 
     block: Block[Source]
     folder: Path
@@ -62,16 +64,16 @@ class HashTask:
 
 
 class Hashes(Protocol):
-    """Hashes of the documents of a source that take part; it can be pickled."""
+    """Interface for the hashes of a source's documents that take part; instances can be pickled."""
 
     def __call__(self, source: Source, number: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """Return hashes ``[m, 2]`` and their rows ``[m]`` in ``source``, from ``number`` on."""
+        """Return hashes ``[m, 2]`` and their rows ``[m]``; ``number`` is the first document's."""
 
 
 def find_repeated(
     engine: Engine, blocks: Sequence[Block[Source]], hashes: Hashes, folder: Path
 ) -> None:
-    """Find each document with hashes that one before it has; `repeated_in` reads them."""
+    """Find each document whose hashes an earlier one has too; `repeated_in` reads the result."""
     tasks = [HashTask(block, folder, hashes, starts_of(blocks)) for block in blocks]
     for function in (deal_hashes, compare_hashes) if len(blocks) > 1 else (deal_hashes,):
         for _ in engine.run(function, tasks):
@@ -79,7 +81,7 @@ def find_repeated(
 
 
 def deal_hashes(task: HashTask) -> None:
-    """Write the first row of each hash in a block to the part of its hash; note the others."""
+    """Write the first row of each hash in a block to the part of its hash; mark the other rows."""
     done = task.folder / f"repeats-{task.block.number}.npy"
     if done.exists():
         return
@@ -103,7 +105,7 @@ def deal_hashes(task: HashTask) -> None:
 
 
 def compare_hashes(task: HashTask) -> None:
-    """Write the numbers of rows of one part that repeat an earlier one, to their blocks."""
+    """Write the rows of one part that repeat an earlier one, to the blocks of these rows."""
     done = task.folder / f"again-{task.block.number}"
     if done.exists():
         return
@@ -115,7 +117,7 @@ def compare_hashes(task: HashTask) -> None:
 
 
 def repeated_in(task: HashTask) -> NDArray[np.bool_]:
-    """Return which documents of a block have hashes that one before them has, ``[n]``."""
+    """Return which documents of a block have the hashes of an earlier document, ``[n]``."""
     again = np.zeros(len(task.block), np.bool_)
     again[np.load(task.folder / f"repeats-{task.block.number}.npy") - task.block.start] = True
     count = len(task.starts) - 1
@@ -127,7 +129,7 @@ def repeated_in(task: HashTask) -> NDArray[np.bool_]:
 
 
 def repeated(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Mark each row of ``hashes``, uint64 ``[n, 2]``, that stood there before: bool ``[n]``."""
+    """Mark each row of ``hashes``, uint64 ``[n, 2]``, that equals an earlier row: bool ``[n]``."""
     order = np.lexsort((hashes[:, 1], hashes[:, 0]))
     ordered = hashes[order]
     again = np.zeros(len(hashes), np.bool_)

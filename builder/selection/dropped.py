@@ -1,4 +1,4 @@
-"""Dropped: samples of what was left out, with scores; and what each language has left."""
+"""Dropped documents: samples with scores; and how much each language keeps."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,13 +15,14 @@ from .reasons import REASONS, stays, why_of
 from .selection import EXAMPLES, Selection
 
 _LENGTH = 200
-"""Characters of each."""
+"""Characters of each sample."""
 _MANY = 10
-"""Documents of a language, script or label from which a loss of more than half is told."""
+"""Number of documents of a language, script or label from which on a loss of more than half is
+logged."""
 
 
 def sample_dropped(selection: Selection, shown: int = EXAMPLES) -> dict[str, list[dict[str, Any]]]:
-    """Show some documents for each reason: ``id``, ``text`` as it begins, ``micro``, and scores."""
+    """Return samples for each reason: ``id``, beginning of ``text``, ``micro`` and scores."""
     return {
         reason: list(
             islice(chain.from_iterable(_dropped(p, reason, shown) for p in partitions), shown)
@@ -32,7 +33,7 @@ def sample_dropped(selection: Selection, shown: int = EXAMPLES) -> dict[str, lis
 
 
 def _dropped(partition: Partition, reason: str, shown: int) -> Iterator[dict[str, Any]]:
-    """Give the first documents of a partition that are dropped for ``reason``."""
+    """Return the first documents of a partition that are dropped for ``reason``."""
     rows = np.flatnonzero(why_of(partition) == REASONS.index(reason))[:shown]
     scores, micro = partition.read("scores")[rows], partition.read("micro")[rows]
     documents = partition.columns("id", "text").take(rows).to_pylist()
@@ -58,7 +59,7 @@ def count_kept(selection: Selection) -> Counts:
 
 
 def _count_kept(partition: Partition) -> Counts:
-    """Do `count_kept` with one partition."""
+    """Do `count_kept` for one partition."""
     kept, sizes = stays(partition), partition.read("sizes")
     languages = partition.read("languages")
     columns = {
@@ -80,7 +81,7 @@ def _count_kept(partition: Partition) -> Counts:
 
 
 def summarize(stages: list[dict[str, Any]], counts: dict[str, Any]) -> Iterator[str]:
-    """Say how much is kept, what was left out and why, and who loses more than half."""
+    """Yield lines: how much is kept, what is left out and why, which groups lose over half."""
     first, last = stages[0]["in"], stages[-1]["out"]
     reasons: Counter[str] = Counter()
     for stage in stages:

@@ -1,7 +1,8 @@
-"""Exchange: documents cut into blocks, and the rows that tasks of blocks hand to each other.
+"""Exchange: documents in blocks, and files by which the tasks of blocks pass rows to each other.
 
-A task writes one file, with its rows sorted by the part they are for; the task of a part reads its
-slice of each file. So a process has one file open at a time, and holds the rows of one part.
+Each task writes one file, with its rows sorted by the part that they go to. The task of a part
+reads its slice of every file. So a process has one file open at a time, and holds the rows of one
+part in memory.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,16 +18,17 @@ from climbstream.builder.corpus.partition import ArrayName
 from climbstream.loader.core.files import atomic_path, naming, open_regular
 
 FEWEST, MOST = 1 << 20, 1 << 22
-"""Documents of a block: the first for a small corpus, the second for one of a billion or more.
-Each block takes a slice of the file of each other one, so blocks grow before they are many."""
+"""Documents in a block: the first number for a small corpus, the second for a billion documents or
+more. Each block reads a slice of the file of every other block, so blocks grow before they become
+many."""
 _BLOCKS = 256
-"""Blocks from which on they grow."""
+"""Number of blocks from which on blocks grow."""
 _CHUNK = 1 << 16
-"""Rows that are read at a time."""
+"""Number of rows that are read at a time."""
 
 
 class Source(Protocol):
-    """Arrays of documents that follow each other."""
+    """Arrays of consecutive documents."""
 
     def read(self, name: ArrayName, *, mapped: bool = False) -> NDArray[Any]:
         """Read an array, or map it into memory."""
@@ -37,26 +39,26 @@ S = TypeVar("S", bound=Source)
 
 @dataclass(frozen=True, slots=True)
 class Block(Generic[S]):
-    """Sources that follow each other; their documents are numbered from ``start``."""
+    """Consecutive sources; their documents have the numbers from ``start`` on."""
 
     number: int
     start: int
     sources: tuple[S, ...]
     counts: tuple[int, ...]
-    """Documents of each source."""
+    """Number of documents in each source."""
 
     def __len__(self) -> int:
         return sum(self.counts)
 
     def parts(self) -> Iterator[tuple[S, int, int]]:
-        """Give each source with the places in the block at which it begins and ends."""
+        """Yield each source, and the places in the block at which it begins and ends."""
         ends = accumulate(self.counts)
         for source, count, end in zip(self.sources, self.counts, ends, strict=True):
             yield source, end - count, end
 
 
 def cut_blocks(sources: Sequence[S], counts: Sequence[int]) -> list[Block[S]]:
-    """Cut ``sources`` into blocks; ``counts``, documents of each, decide how many there are."""
+    """Cut ``sources``, with ``counts`` documents each, into blocks."""
     total = sum(counts)
     size = min(max(total // _BLOCKS, FEWEST), MOST)
     blocks: list[Block[S]] = []
@@ -71,12 +73,12 @@ def cut_blocks(sources: Sequence[S], counts: Sequence[int]) -> list[Block[S]]:
 
 
 def starts_of(blocks: Sequence[Block[S]]) -> NDArray[np.int64]:
-    """Return the number of the first document of each block, and that of all, ``[blocks + 1]``."""
+    """Return the number of documents before each block, and in all, ``[blocks + 1]``."""
     return np.array([*(block.start for block in blocks), blocks[-1].start + len(blocks[-1])])
 
 
 def write_parts(path: Path, ends: NDArray[np.int64], chunks: Iterable[NDArray[Any]]) -> None:
-    """Write rows, a chunk at a time, sorted by part; ``ends`` is where each part ends, ``[p]``."""
+    """Write rows that are sorted by part, in chunks; ``ends``, ``[p]``, is the end of each part."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(np.append(0, ends).astype("<i8").tobytes())
         for chunk in chunks:
@@ -86,7 +88,7 @@ def write_parts(path: Path, ends: NDArray[np.int64], chunks: Iterable[NDArray[An
 def read_part(
     paths: Iterable[Path], part: int, parts: int, dtype: np.dtype[Any]
 ) -> Iterator[NDArray[Any]]:
-    """Give the rows of one part out of files of ``parts`` parts, in order, some at a time."""
+    """Yield the rows of one part from files of ``parts`` parts, in order, in chunks."""
     for path in paths:
         with naming(path), open_regular(path) as file:
             file.seek(8 * part)
@@ -101,5 +103,5 @@ def read_part(
 def read_whole_part(
     paths: Iterable[Path], part: int, parts: int, dtype: np.dtype[Any]
 ) -> NDArray[Any]:
-    """Return the rows that `read_part` gives."""
+    """Return all rows that `read_part` yields."""
     return np.concatenate([np.empty(0, dtype), *read_part(paths, part, parts, dtype)])

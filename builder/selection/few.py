@@ -1,4 +1,4 @@
-"""Few: languages of which a corpus holds too few documents to judge them by their form."""
+"""Few: languages with too few documents in the corpus to be judged by their form."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from .reasons import stays
 
 _ALWAYS = (ENGLISH, CODE, UNDETERMINED)
 LEAST = 20
-"""Documents of a language, or of all languages in its script, from which scores prune."""
+"""Number of documents of a language, or of its script, from which on scores prune."""
 
 
 def count_languages(partition: Partition) -> Counter[tuple[str, str]]:
@@ -23,11 +23,11 @@ def count_languages(partition: Partition) -> Counter[tuple[str, str]]:
 
 
 def languages_of_few(counts: Iterable[Counter[tuple[str, str]]]) -> dict[tuple[str, str], int]:
-    """Count the documents of each language and script that there are too few of to judge.
+    """Count the documents of each language and script with too few documents to judge.
 
     ``counts`` are those of all partitions. A language of few documents is judged as its script is,
-    if that has enough. English and code are judged always, for scores were measured on them, and so
-    is what is of no known language.
+    if that has enough. English and code are always judged, as scores were measured on them;
+    documents without a known language are judged too.
     """
     groups: Counter[tuple[str, str]] = Counter()
     for part in counts:

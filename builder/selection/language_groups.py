@@ -1,7 +1,7 @@
-"""Language groups: documents of one language within a micro-cluster, judged by themselves.
+"""Language groups: documents of one language in a micro-cluster, judged separately.
 
-Junk is alike in all languages, so a micro-cluster may be junk of many languages and good text of
-one. That text is not pruned with it.
+Junk is similar in all languages. So a micro-cluster may hold junk of many languages and good text
+of one, which is then not pruned with it.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from climbstream.builder.settings import SCORES
 from .reasons import stays
 
 _LEAST = 5
-"""Documents of a group from which its mean is believed."""
+"""Number of documents from which on the mean of a group counts."""
 
 Group = tuple[int, str]
 """Micro-cluster and language."""
@@ -25,9 +25,9 @@ Group = tuple[int, str]
 def sum_groups(
     partition: Partition, pruned: NDArray[np.bool_]
 ) -> dict[Group, tuple[int, NDArray[np.float64]]]:
-    """Count the documents of each group that stay, within micro-clusters ``pruned``, ``[M]``.
+    """Count the kept documents of each group in micro-clusters ``pruned``, ``[M]``.
 
-    Beside the count are the sums of their scores, ``[4]``.
+    Each count comes with the sums of the scores, ``[4]``.
     """
     micro = partition.read("micro")
     rows = np.flatnonzero(stays(partition) & pruned[micro])
@@ -55,7 +55,8 @@ def good_groups(
         group
         for group, count in counts.items()
         if count >= _LEAST
-        # As exact as the scores are: one that equals the threshold is not below it.
+        # Compared with the precision of the scores, so that a mean equal to the threshold is not
+        # below it.
         and all(
             np.float32(totals[group][SCORES.index(name)] / count) >= np.float32(low)
             for name, low in least.items()

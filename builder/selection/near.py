@@ -1,20 +1,21 @@
-"""Near duplicates: which documents nearly repeat a better one.
+"""Near duplicates: documents that nearly repeat a better one.
 
 Documents whose signatures agree in one of `BANDS` parts are compared (Broder 1997; Leskovec,
-Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3), band after band: in each group that
-shares the part, all with the best one, and a copy takes no part in later bands. At .8 a pair
-escapes with a chance of 10^-7.
+Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3). This is done band by band: documents
+with the same band form a group, each is compared with the best one of its group, and a copy takes
+no part in later bands. A pair with similarity .8 is missed with a probability of 10^-7.
 
-A corpus of one block is searched in its task. Of more, every band is an exchange:
+A corpus of one block is searched in one task. With several blocks, each band is an exchange:
 
-1. `advance`, for each block: the best document of each group within the block is its head;
-   heads are dealt by ranges of keys.
-2. `match`, for each range: heads of a key meet, at most one a block, however large a group
-   is. Each but the best one is told the number of the best, whose block is asked for it.
-3. `answer`, for each block: signatures of the documents that are asked for.
-4. `advance` of the next band: each block compares its own documents with their best ones.
+1. `advance`, for each block: the best document of each group in the block is its head; heads are
+   sorted into ranges of keys.
+2. `match`, for each range: the heads of each key meet, at most one from each block, however large
+   the group is. Each head gets the number of the best one, and the block of the best one is asked
+   for its signature.
+3. `answer`, for each block: send the signatures of the documents that were asked for.
+4. `advance` of the next band: compare the documents of each block with their best ones.
 
-So a task holds what it needs of one block, and the process that plans holds nothing of a document.
+So a task holds only one block's data in memory, and the planning process holds none.
 """
 
 import shutil
@@ -35,7 +36,7 @@ from .dedup import BANDS, NOTHING, SIGNATURE, SPAN
 from .exchange import Block, read_part, read_whole_part, starts_of, write_parts
 
 _PAIRS = 1 << 16
-"""Pairs that are compared at a time: 16 MB of signatures."""
+"""Number of pairs that are compared at a time: 16 MB of signatures."""
 _EMPTY = int.from_bytes(bytes([NOTHING] * SPAN))
 _LOW = np.uint64(0xFFFFFFFF)
 
@@ -48,26 +49,26 @@ _ANSWER = np.dtype([("number", "<i8"), ("original", "<i8"), ("signature", "u1", 
 
 
 class Worth(Protocol):
-    """Says how good the documents of a source are; it can be pickled."""
+    """Interface for the worth of documents; instances can be pickled."""
 
     def __call__(self, source: Partition, number: int) -> NDArray[np.float32]:
-        """Return the worth of each, ``[n]``; -inf: it takes no part. The first is ``number``."""
+        """Return the worth of each document from ``number`` on, ``[n]``; -inf: it takes no part."""
 
 
 @dataclass(frozen=True, slots=True)
 class NearTask:
-    """Do a part of the search that concerns one block."""
+    """The settings and files of one block's part of the search."""
 
     block: Block[Partition]
     folder: Path
-    """Folder of the files of the exchange."""
+    """Folder of the files that blocks exchange."""
     starts: NDArray[np.int64]
     """Number of the first document of each block, ``[blocks + 1]``."""
     worth: Worth
     least: float
-    """How alike a copy is to its original, 0 to 1."""
+    """Similarity to its original from which on a document is a copy, 0 to 1."""
     before: int
-    """Documents, the first ones, that are only compared with."""
+    """Number of first documents that are only compared with, and stay."""
     step: int = 0
 
     @property
@@ -76,7 +77,7 @@ class NearTask:
         return self.block.number
 
     def path(self, name: str, number: int | None = None, step: int | None = None) -> Path:
-        """Path of a file of this step and block, or of others."""
+        """Path of a file, by default that of this step and block."""
         folder = self.folder / f"step-{self.step if step is None else step:02d}"
         return folder / f"{name}-{self.number if number is None else number}"
 
@@ -149,7 +150,7 @@ def find_near(
 
 
 class _Documents:
-    """Documents of a block, and what is known of them so far."""
+    """Documents of a block, with the originals found so far."""
 
     def __init__(
         self, start: int, signatures: NDArray[np.uint8], worth: NDArray[np.float32]
@@ -162,7 +163,7 @@ class _Documents:
 
     @classmethod
     def open(cls, task: NearTask, step: int) -> Self:
-        """Open what `gather` wrote, as ``step`` left it."""
+        """Open the files that `gather` wrote, as they were after ``step``."""
         signatures = np.load(task.folder / f"signatures-{task.number}.npy", mmap_mode="r")
         worth = np.load(task.folder / f"worth-{task.number}.npy")
         documents = cls(task.block.start, signatures, worth)
@@ -172,9 +173,10 @@ class _Documents:
         return documents
 
     def groups(self, band: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Group the documents that share a band and are no copies.
+        """Group the documents that share a band and are not copies.
 
-        Returns heads, the best of each group, sorted by key; and members, the others, with theirs.
+        Returns the heads, which are the best of each group, sorted by key; and the members, which
+        are the other documents, each with its head.
         """
         rows = self.signatures[band * SPAN : (band + 1) * SPAN]
         keys = np.ascontiguousarray(rows.T).view(np.uint32)[:, 0]
@@ -198,7 +200,7 @@ class _Documents:
         columns: NDArray[Any],
         least: float,
     ) -> None:
-        """Note for each of ``copies`` its original, if they are alike enough, else -1.
+        """Note for each of ``copies`` its original if they are similar enough, else -1.
 
         Its signature is the one of ``columns`` of ``signatures``, ``[SIGNATURE, k]``.
         """
@@ -209,7 +211,7 @@ class _Documents:
             self.original[copies[part]] = np.where(alike, originals[part], -1)
 
     def judge(self, task: NearTask, step: int) -> None:
-        """Compare members and heads with the best of their groups, as `match` found it."""
+        """Compare members and heads with the best of their groups, which `match` found."""
         members = np.load(task.path("members", step=step))
         beaten = read_whole_part(task.paths("beaten", step), task.number, task.count, _BEATEN)
         best = np.full(len(self.worth), -1, np.int64)
@@ -228,7 +230,7 @@ class _Documents:
     def compare(
         self, task: NearTask, step: int, copies: NDArray[Any], originals: NDArray[np.int64]
     ) -> None:
-        """Compare ``copies`` with ``originals``, whose signatures were asked for."""
+        """Compare ``copies`` with ``originals``, by the signatures that other blocks sent."""
         order = np.argsort(originals, kind="stable")
         copies, originals = copies[order], originals[order]
         for answers in read_part(task.paths("answers", step), task.number, task.count, _ANSWER):
@@ -243,7 +245,7 @@ class _Documents:
 def _group(
     keys: NDArray[np.uint32], worth: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Order rows by key, worth and place; say where a key begins. The best of a key is first."""
+    """Return the order of rows by key, worth and place, best first, and where each key begins."""
     # One sort of numbers is ten times as fast as a sort by two keys, which few rows need.
     packed = keys.astype(np.uint64) << np.uint64(32) | np.arange(len(keys), dtype=np.uint64)
     packed.sort()
@@ -271,8 +273,8 @@ def search(task: NearTask) -> int:
         _, members = documents.groups(band)
         heads = members["head"].astype(np.int64)
         documents.mark_copies(members["member"], heads, signatures, heads, task.least)
-    # What was taken for an original may have turned out a copy: what is like it need not be like
-    # the original of that one, and then stays.
+    # An original may itself have become a copy. A copy of it is compared with the original of that
+    # one, and stays if they are not similar enough.
     original = documents.original
     copies = np.flatnonzero(original >= 0)
     last = original[copies]
@@ -284,7 +286,7 @@ def search(task: NearTask) -> int:
 
 
 def gather(task: NearTask) -> int:
-    """Bring the signatures of a block together in one file, and the worth of its documents."""
+    """Write the signatures of a block to one file, and the worth of its documents to another."""
     done = task.folder / f"worth-{task.number}.npy"
     if done.exists():
         return 0
@@ -304,10 +306,11 @@ def gather(task: NearTask) -> int:
 
 
 def advance(task: NearTask) -> int:
-    """Judge what the step before brought together, and begin this one; return pointers that moved.
+    """Compare the pairs of the step before, and begin this step; return how many pointers moved.
 
-    The steps are the bands. Those that follow ask each original whether it turned out a copy, and
-    go on to the original of that one; of a task that is done already, 1 pointer counts as moved.
+    The first steps are the bands. In later steps, each copy whose original became a copy itself
+    moves its pointer to the original of that one. A task that was done already counts as 1 moved
+    pointer.
     """
     if task.path("copies").exists():
         return 1
@@ -334,7 +337,7 @@ def advance(task: NearTask) -> int:
 
 
 def match(task: NearTask) -> int:
-    """Find the best head of each key of a range; tell the others, and ask for its signature."""
+    """Send the best head of each key in a range to the others, and ask for its signature."""
     if task.path("beaten").exists():
         return 0
     heads = read_whole_part(task.paths("heads", task.step), task.number, task.count, _HEAD)
@@ -350,7 +353,7 @@ def match(task: NearTask) -> int:
 
 
 def answer(task: NearTask) -> int:
-    """Write the signatures of the documents of a block that were asked for, and their originals."""
+    """Write the signatures and originals of the documents that other blocks asked for."""
     if task.path("answers").exists():
         return 0
     documents = _Documents.open(task, task.step)
@@ -373,7 +376,7 @@ def answer(task: NearTask) -> int:
 
 
 def finish(task: NearTask) -> int:
-    """Compare copies with the originals that were found last, and write these to the partitions."""
+    """Compare copies with their last originals, and write the originals to the partitions."""
     documents = _Documents.open(task, task.step)
     copies = np.flatnonzero(documents.original >= 0)
     documents.compare(task, task.step, copies, documents.original[copies])
@@ -382,7 +385,7 @@ def finish(task: NearTask) -> int:
 
 
 def _follow(task: NearTask, original: NDArray[np.int64]) -> int:
-    """Replace each original that is a copy by the original of that; return how many there were."""
+    """Replace each original that is a copy by its own original; return how many were replaced."""
     copies = np.flatnonzero(original >= 0)
     asked = original[copies]
     moved = 0
@@ -399,7 +402,7 @@ def _follow(task: NearTask, original: NDArray[np.int64]) -> int:
 
 
 def _ask(task: NearTask, numbers: NDArray[np.int64], askers: NDArray[Any]) -> None:
-    """Write which documents are asked for, and by which blocks, to the blocks they are in."""
+    """Write requests for documents, with the asking block, to the blocks of those documents."""
     order = np.argsort(numbers, kind="stable")
     rows = np.empty(len(numbers), _QUESTION)
     rows["number"], rows["asker"] = numbers[order], askers[order]

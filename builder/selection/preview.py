@@ -1,4 +1,4 @@
-"""Preview: what a build would leave out, with samples, and how many clusters heights give."""
+"""Preview: what a build would leave out, with samples, and cluster counts by merge height."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _SHOWN = 3
 
 
 def preview(clusters: ClusterMap, selection: Selection) -> dict[str, Any]:
-    """Say what stages drop and why, with samples; which micro-clusters fall; heights of merging."""
+    """Return what stages drop and why, with samples; pruned micro-clusters; and merge heights."""
     micros = micros_of(selection, len(clusters.centroids))
     return {
         "stages": selection.stages,
@@ -29,7 +29,7 @@ def preview(clusters: ClusterMap, selection: Selection) -> dict[str, Any]:
 
 
 def preview_text(found: dict[str, Any]) -> str:
-    """Write a preview for people."""
+    """Lay out a preview for a terminal."""
     lines = []
     for stage in found["stages"]:
         for reason, size in stage["dropped"].items():

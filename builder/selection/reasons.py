@@ -1,4 +1,4 @@
-"""Reasons: why documents are dropped, as it stands in the partitions."""
+"""Reasons: why documents are dropped, as numbers in the partitions."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,6 @@ def stays(partition: Partition) -> NDArray[np.bool_]:
 
 
 def stays_until(partition: Partition, reason: str) -> NDArray[np.bool_]:
-    """Return which documents were not dropped for what stands before ``reason`` in `REASONS`."""
+    """Return which documents were not dropped for a reason before ``reason`` in `REASONS`."""
     why = why_of(partition)
     return np.asarray((why == 0) | (why >= REASONS.index(reason)), np.bool_)

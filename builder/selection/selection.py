@@ -1,6 +1,7 @@
-"""Selection: what becomes of each document.
+"""Selection: which documents stay, and why others are dropped.
 
-All that concerns one document lies in the partitions, and tasks read and write it. Here are sums.
+Facts about single documents lie in the partitions, where tasks read and write them. This module
+holds only sums.
 """
 
 from collections import Counter
@@ -19,9 +20,9 @@ from climbstream.loader.core.engines.engine import Engine
 from .reasons import REASONS, stays_until, why_of
 
 EXAMPLES = 12
-"""Documents of each reason whose partitions are remembered."""
+"""Number of documents of each reason whose partitions are remembered."""
 _BATCH = 64
-"""Partitions that one task goes through, at most."""
+"""Most partitions of one task."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -33,16 +34,16 @@ class Rule:
 
     stage: str
     reasons: tuple[str, ...]
-    """Those of `REASONS` that it may give."""
+    """The `REASONS` that the rule may give."""
     find: Callable[[Partition], NDArray[np.str_]]
     """Returns the reason for each document of a partition, ``[n]``; it can be pickled."""
     spares: bool = True
-    """Whether documents that settings name stay."""
+    """Whether documents that the settings keep by identifier stay."""
 
 
 @dataclass(slots=True)
 class Loss:
-    """Documents and bytes of a partition that came into a stage, and that it dropped by reason."""
+    """Documents and bytes of a partition that entered a stage, and that it dropped, by reason."""
 
     before: Counter[str]
     dropped: dict[str, Counter[str]] = field(default_factory=dict)
@@ -52,7 +53,7 @@ class Loss:
 
 @dataclass(slots=True)
 class Selection:
-    """What becomes of each document: sums. The rest stands in the partitions.
+    """Sums of what was kept and dropped; single documents are in the partitions.
 
     These have ``why`` uint8 ``[n]``, the place in `REASONS` of why a document is dropped.
     """
@@ -64,15 +65,16 @@ class Selection:
     spared: tuple[str, ...] = ()
     """Identifiers of documents that no stage after `identify` drops."""
     reasons: list[str] = field(default_factory=list)
-    """Why documents were dropped, in the order in which that was met."""
+    """Reasons why documents were dropped, in the order in which they first occurred."""
     stages: list[dict[str, Any]] = field(default_factory=list)
-    """Documents and bytes that came into each stage, went out, and were dropped by reason."""
+    """Documents and bytes that entered each stage, left it, and were dropped, by reason."""
     examples: dict[str, list[Partition]] = field(default_factory=dict)
-    """The first partitions that together hold `EXAMPLES` documents of each reason, or all."""
+    """The first partitions that together have `EXAMPLES` documents of each reason, or all
+    partitions."""
     _met: Counter[str] = field(default_factory=Counter)
 
     def each(self, function: Callable[[Partition], R]) -> Iterator[R]:
-        """Give what ``function`` returns for each partition, in their order; tasks call it."""
+        """Yield what ``function`` returns for each partition, in order; tasks call it."""
         size = min(max(len(self.partitions) // 1024, 1), _BATCH)
         batches = [
             _Batch(tuple(self.partitions[i : i + size]), function)
@@ -89,7 +91,7 @@ class Selection:
     def add(
         self, rules: Sequence[Rule], losses: Iterable[tuple[Partition, Sequence[Loss]]]
     ) -> None:
-        """Note what ``rules`` dropped of each partition."""
+        """Add what ``rules`` dropped from each partition."""
         sums = [Loss(Counter()) for _ in rules]
         for partition, parts in losses:
             for total, part in zip(sums, parts, strict=True):
@@ -106,7 +108,7 @@ class Selection:
 
 
 def _stage(name: str, loss: Loss) -> dict[str, Any]:
-    """Return what the manifest says of a stage."""
+    """Return the counts of a stage for the manifest."""
     lost = sum(loss.dropped.values(), Counter[str]())
     measures = ("documents", "bytes")
     return {
@@ -131,7 +133,7 @@ def _go_through(batch: _Batch) -> list[Any]:
 
 
 def in_order(engine: Engine, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
-    """Give the results of ``tasks`` in their order; those that come early are held."""
+    """Yield the results of ``tasks`` in order; early ones wait."""
     early: dict[int, R] = {}
     following = 0
     for (number, _), result in engine.run(partial(_do_numbered, function), enumerate(tasks)):
@@ -146,9 +148,9 @@ def _do_numbered(function: Callable[[T], R], task: tuple[int, T]) -> R:
 
 
 def drop_by_rules(partition: Partition, rules: Sequence[Rule], spared: Sequence[str]) -> list[Loss]:
-    """Go through the stages of ``rules`` with one partition; return what each of them dropped.
+    """Apply ``rules`` to one partition; return what each of them dropped.
 
-    What these stages, or later ones, dropped when they ran before is forgotten first, so a task
+    First, documents that these or later stages dropped in an earlier run are restored, so a task
     may run again.
     """
     why = np.where(stays_until(partition, rules[0].reasons[0]), 0, why_of(partition))
@@ -171,7 +173,7 @@ def drop_by_rules(partition: Partition, rules: Sequence[Rule], spared: Sequence[
 
 
 def _name(partition: Partition, row: int) -> str:
-    """Say which document it is: its identifier, and where it stands."""
+    """Return the identifier of a document, and its place."""
     document = partition.columns("id", "origin").slice(row, 1).to_pylist()[0]
     name, origin = document["id"], document["origin"]
     return origin if name == origin else f"{name}, {origin}"

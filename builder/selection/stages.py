@@ -1,4 +1,4 @@
-"""Stages of a selection: which cluster each document goes to, or why it goes to none."""
+"""Stages of a selection: the cluster of each document, or the reason why it has none."""
 
 import shutil
 from collections import Counter
@@ -52,7 +52,7 @@ def identify(
     settings: BuildSettings,
     seen: Seen = _NOTHING,
 ) -> Selection:
-    """Begin with all documents but those whose identifier stood before, where it may do so once.
+    """Begin with all documents, without those whose identifier is repeated and must not be.
 
     ``work`` is a folder for files of the work.
     """
@@ -73,7 +73,7 @@ def identify(
 
 
 def _drop_by_license(selection: Selection, settings: BuildSettings, *, new: bool) -> None:
-    """Drop documents by licence, and count them by it; ``new``: there are no others yet."""
+    """Drop documents by licence, and count them; ``new``: this is a build, not an append."""
     selection.drop(Rule("licences", (LICENSE,), partial(_other_license, settings=settings)))
     kept: Counts = {}
     dropped: Counts = {}
@@ -90,7 +90,7 @@ def _drop_by_license(selection: Selection, settings: BuildSettings, *, new: bool
 def select_documents(
     selection: Selection, centroids: NDArray[np.float32], settings: BuildSettings
 ) -> tuple[ClusterMap, Selection]:
-    """Deduplicate, prune, hold out and merge what `identify` gave.
+    """Deduplicate, prune, hold out and merge the documents of `identify`.
 
     Writes ``clusters`` int32 ``[n]`` to each partition, the cluster of a document, below 0 if
     dropped; and ``original`` int64 ``[n]``, the place in the catalogue of the document that it
@@ -120,7 +120,7 @@ def select_documents(
 def select_appended(
     selection: Selection, clusters: ClusterMap, settings: BuildSettings, seen: Seen
 ) -> Selection:
-    """Do as `select_documents` with appended documents: ``clusters`` are decided already."""
+    """Do `select_documents` for appended documents, whose ``clusters`` are decided already."""
     _decontaminate(selection, settings)
     drop_copies(selection, settings, seen)
     few = {} if settings.no_prune else languages_of_few(selection.each(count_languages))
@@ -130,7 +130,7 @@ def select_appended(
 
 
 def _decontaminate(selection: Selection, settings: BuildSettings) -> None:
-    """Drop documents that hold an item of a task, or count those that are marked."""
+    """Drop documents with an item of a task; or only count them, if they are to be marked."""
     if not settings.decontaminate:
         return
     find = _no_reason if settings.mark_contaminated else _contaminated
@@ -151,9 +151,9 @@ def _count_marked(partition: Partition) -> Counter[str]:
 
 
 def drop_copies(selection: Selection, settings: BuildSettings, seen: Seen = _NOTHING) -> None:
-    """Drop what repeats another text, or nearly does; `select_documents` says what is written."""
+    """Drop documents that repeat another text, or nearly do; see `select_documents`."""
     if not settings.keep_duplicates:
-        # Among what is left: a copy of what was dropped is none.
+        # Only among kept documents: a copy of a dropped document is no duplicate.
         _drop_repeated(selection, "deduplicate", "text_hashes", REPEATED[1], seen)
     if settings.near_duplicates is not None:
         counts = [*seen.counts, *selection.each(_count)]
@@ -175,7 +175,7 @@ def _drop_poor(
     clusters: ClusterMap,
     few: Mapping[tuple[str, str], int],
 ) -> None:
-    """Drop what the scores of a micro-cluster or of a document speak against; hold out some."""
+    """Drop documents for their scores or those of their micro-cluster; hold some out."""
     pruned = clusters.cluster < 0
     least = {} if settings.no_prune else settings.min_document_score
     good = good_groups(
@@ -232,7 +232,7 @@ def _poor(
 
 
 def _write_clusters(selection: Selection, clusters: ClusterMap) -> None:
-    # What is spared in a micro-cluster that is pruned goes where the most similar one goes.
+    # Kept documents of a pruned micro-cluster go to the cluster of the most similar one.
     for _ in selection.each(partial(_write_home, home=clusters.home)):
         pass
 
@@ -251,9 +251,9 @@ def _drop_repeated(
     *,
     apart: bool = False,
 ) -> None:
-    """Drop each document with hashes ``name`` that one before it has, of those that are left.
+    """Drop each kept document whose hashes ``name`` an earlier one has too.
 
-    With ``apart``, one before it in the same source.
+    With ``apart``, an earlier one in the same source.
     """
     sources: list[Source] = [*seen.parts, *selection.partitions]
     blocks = cut_blocks(sources, [*seen.counts, *selection.each(_count)])
@@ -271,13 +271,13 @@ def _drop_repeated(
 def _hashes(
     source: Source, number: int, name: ArrayName, reason: str, before: int, *, apart: bool
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return the hashes of documents that are left, or were there before, and their rows."""
+    """Return the hashes and rows of kept documents and of those before an append."""
     hashes = source.read(name)
     rows = np.arange(len(hashes))
     if number >= before:
         partition = cast("Partition", source)
         rows = np.flatnonzero(stays_until(partition, reason))
-        # Mixed with the source, equal hashes are of one source.
+        # The source is mixed in, so that only hashes of one source are equal.
         hashes = hashes[rows] ^ (hash_texts([partition.source]) if apart else np.uint64(0))
     return hashes, rows
 
@@ -285,7 +285,7 @@ def _hashes(
 def _drop_in_block(
     task: HashTask, rule: Rule, before: int, spared: Sequence[str]
 ) -> list[tuple[Partition, list[Loss]]]:
-    """Drop what `find_repeated` found in a block."""
+    """Drop the documents that `find_repeated` found in a block."""
     again = repeated_in(task)
     return [
         (partition, drop_by_rules(partition, [replace(rule, find=find)], spared))
@@ -301,11 +301,11 @@ def _marked(_: Partition, mask: NDArray[np.bool_], reason: str) -> NDArray[np.st
 
 
 def original_worth(partition: Partition, number: int, before: int) -> NDArray[np.float32]:
-    """Return how good documents are as originals; what was there before stays, so it is best."""
+    """Return the worth of documents as originals; those before an append are best, as they stay."""
     if number < before:
         count = partition.read("signatures", mapped=True).shape[1]
         return np.full(count, np.inf, np.float32)
-    # Scores that differ by a little decide nothing, length does.
+    # Small differences of scores do not count; length decides then.
     scores, sizes = partition.read("scores"), partition.read("sizes")
     worth = np.round(4 * (scores[:, 0] + scores[:, 3])) + sizes / (sizes + 4096)
     worth[~stays_until(partition, NEAR)] = -np.inf
@@ -313,7 +313,7 @@ def original_worth(partition: Partition, number: int, before: int) -> NDArray[np
 
 
 def micros_of(selection: Selection, count: int) -> Micros:
-    """Say what is left of each of ``count`` micro-clusters."""
+    """Return documents and mean similarity of each of ``count`` micro-clusters."""
     documents, tightness = _means(selection, "alike", count)
     return Micros(documents=documents, tightness=tightness[:, 0])
 
@@ -324,7 +324,7 @@ def _means(
     count: int,
     few: Mapping[tuple[str, str], int] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Documents of each micro-cluster that are left, ``[M]``, and means of an array, ``[M, k]``.
+    """Return the kept documents of each micro-cluster, ``[M]``, and means of an array, ``[M, k]``.
 
     Languages of ``few`` do not count.
     A micro-cluster without documents has no mean, and nothing to prune: infinity.
@@ -343,7 +343,7 @@ def _means(
 def _sum_micros(
     partition: Partition, name: ArrayName, few: Mapping[tuple[str, str], int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return the micro-clusters that documents stay in, their counts, and sums of an array."""
+    """Return the micro-clusters with kept documents, their counts, and sums of an array."""
     staying = stays(partition) & ~is_of_few(partition, few)
     micro, place, n = np.unique(
         partition.read("micro")[staying], return_inverse=True, return_counts=True
@@ -353,7 +353,7 @@ def _sum_micros(
 
 
 def _held_out(partition: Partition, settings: BuildSettings) -> NDArray[np.str_]:
-    # By text, so that copies share their outcome.
+    # Drawn by the hash of the text, so that copies are held out together.
     drawn = partition.read("text_hashes")[:, 0] ^ np.uint64(derive_key(settings.seed, HELD_OUT))
     return _where(drawn < settings.holdout * 2.0**64, HELD_OUT)
 
@@ -365,7 +365,7 @@ def _where(mask: NDArray[Any], reason: str) -> NDArray[np.str_]:
 def prune_clusters(
     clusters: ClusterMap, means: NDArray[np.float64], least: Mapping[str, float]
 ) -> ClusterMap:
-    """Leave out micro-clusters whose mean score, float64 ``[M, 4]``, is below ``least``."""
+    """Prune micro-clusters whose mean score, float64 ``[M, 4]``, is below ``least``."""
     why = {}
     for micro in clusters.kept.tolist():
         for name, low in least.items():
@@ -377,7 +377,7 @@ def prune_clusters(
 
 
 def poor_documents(scores: NDArray[np.float32], least: Mapping[str, float]) -> NDArray[np.str_]:
-    """Say why each document, scores float32 ``[n, 4]``, is left out; empty: it stays."""
+    """Return why each document, scores float32 ``[n, 4]``, is dropped; "": it stays."""
     why = np.full(len(scores), "", dtype="U32")
     for name, low in least.items():
         why[(scores[:, SCORES.index(name)] < low) & (why == "")] = LOW_SCORE[name]

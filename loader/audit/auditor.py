@@ -49,7 +49,7 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A position in a run, and the rows that each cluster was due up to it, ``[K]``."""
+    """A position in a run, and the rows that each cluster should have got before it, ``[K]``."""
 
     position: Position
     due: NDArray[np.float64]
@@ -72,7 +72,7 @@ class _Auditor:
         self._openings = [line for line in replay.lines if isinstance(line, Opening)]
         self._begins = sorted({opening.state.step for opening in self._openings})
         self._places: dict[int, list[_Place]] = {}
-        """Places at the steps where openings begin, one for each time the run came by."""
+        """Places at the steps where openings begin, one for each time the run reached them."""
         self._opening = self._openings[0]
         self.base = self._opening.state.position()
         """Position at which the ledger begins."""
@@ -104,7 +104,7 @@ class _Auditor:
         self._places.setdefault(place.position.step, []).append(place)
 
     def _open(self, opening: Opening) -> None:
-        """Go to the position of ``opening``, if the run has been there."""
+        """Go to the position of ``opening``, if the run has reached it."""
         start, here = opening.state.position(), self._here
         if start.step > here.position.step:
             self.unwritten += start.step - here.position.step

@@ -1,6 +1,7 @@
-"""What a shell completes behind Tab: folders, names of clusters, targets.
+"""Completion in the shell, with Tab: folders, names of clusters, targets.
 
-Nothing is said of what cannot be read: whoever presses Tab has not asked for an answer yet.
+Files that cannot be read give no completions and no message: a message would break the line that is
+being typed.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 class Place(click.ParamType):  # type: ignore[type-arg] # generic in later releases alone
-    """A folder or file of this machine, which is completed, or a URL."""
+    """A folder or file of this machine, whose path is completed, or a URL."""
 
     name = "text"
 
@@ -70,9 +71,9 @@ def _clusters(ctx: click.Context) -> list[str]:
 
 
 def _directory(ctx: click.Context) -> str:
-    """Return the shards that the words before name.
+    """Return the shards that the earlier words of the command name.
 
-    Behind an option whose value is not there yet, click leaves the arguments unread.
+    Where the value of an option is still missing, click has not read the arguments yet.
     """
     return str(ctx.params.get("directory") or next(a for a in ctx.args if Path(a).is_dir()))
 

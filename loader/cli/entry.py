@@ -1,6 +1,6 @@
-"""Where ``climb`` begins: from here on Ctrl-C and SIGTERM are plain, while all else is imported.
+"""The entry point of ``climb``: from here on Ctrl-C and SIGTERM end it, also during imports.
 
-Before this module is imported Python itself is starting, where nobody can catch a signal.
+Before this module is imported, Python itself is starting, and no code can catch a signal.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The command line, ``climb``: names of commands to where they live, and what all have in common.
+"""The command line, ``climb``: the table of commands, and what all of them share.
 
 A command is imported when it is called, so ``climb --help`` imports nothing heavy. stdout is data,
 stderr is progress. An error of ours is one line and its exit code
@@ -30,12 +30,12 @@ from .options import F
 
 
 class _Home(NamedTuple):
-    """Where a command lives."""
+    """The module of a command, and its line of help."""
 
     place: str
     help: str
     extra: str
-    """What must be installed for it: ``pip install 'climbstream[EXTRA]'``."""
+    """The extra that the command needs: ``pip install 'climbstream[EXTRA]'``."""
 
 
 COMMANDS = {
@@ -149,7 +149,7 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As that of click, and a name that is none gets those that it may have meant."""
+        """Return the command; an unknown name is an error that lists similar names."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             close = difflib.get_close_matches(args[0], COMMANDS, n=2)
             hint = f" Did you mean {' or '.join(close)}?" if close else ""
@@ -176,7 +176,7 @@ def main() -> None:
     show_warnings_of_others()
     code = run(sys.argv[1:])
     if code:
-        # Neither a thread that was given up nor another signal changes how this ends.
+        # Exit at once: neither an abandoned thread nor another signal may change the exit code.
         with suppress(OSError):
             sys.stdout.flush()
         os._exit(code)

@@ -1,4 +1,4 @@
-"""What commands have in common: the option ``--json``, NAME=NUMBER, results on stdout."""
+"""Options that commands share: ``--json``, numbers, NAME=NUMBER; and results on stdout."""
 
 import re
 from collections.abc import Callable
@@ -16,7 +16,7 @@ _UNITS = {
     **{f"{name}{end}": 1000**power for name, power in _PREFIXES.items() for end in ("", "b")},
     **{f"{name}ib": 1024**power for name, power in _PREFIXES.items()},
 }
-"""Factors by unit in small letters; B is a billion, as tokens are counted."""
+"""Factors by unit, in small letters; ``b`` is a billion."""
 _NUMBER = re.compile(r"([+-]?[\d_,]*\.?\d*(?:e[+-]?\d+)?)\s*([a-z]*)", re.IGNORECASE)
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,7 +31,7 @@ class Count(click.ParamType):  # type: ignore[type-arg] # generic in later relea
         self.least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read ``value``; what is no whole number, or too small, is refused."""
+        """Read ``value``; refuse a number that is not whole or is too small."""
         if isinstance(value, int):
             number = Decimal(value)
         else:
@@ -60,7 +60,7 @@ class GroupedCommand(click.Command):
         self.groups = {heading: names.split() for heading, names in groups.items()}
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the groups in their order, and then what is in none."""
+        """Write the groups in their order, and then the options of no group."""
         options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
         records = {option.name: option.get_help_record(ctx) for option in options}
         grouped = {name for names in self.groups.values() for name in names}
@@ -75,7 +75,7 @@ def split_number(word: str) -> tuple[str, float]:
     """Read ``NAME=NUMBER``; a name may hold a ``=`` too.
 
     Raises:
-        ValueError: It is nothing of that.
+        ValueError: It is no such text.
     """
     name, _, number = word.rpartition("=")
     if not name:

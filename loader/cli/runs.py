@@ -1,7 +1,7 @@
-"""The commands for a running job, or one that ran: weights, audit, explain, monitor.
+"""The commands for a job that runs or has run: weights, audit, explain, monitor.
 
-What plans steps or reads shards anew is imported where it is called: it is compiled, which takes
-most of a second to load, for which neither ``--help`` nor the monitor should wait.
+Modules that plan steps or read shards are imported where they are called. Their compiled code takes
+most of a second to load, and neither ``--help`` nor the monitor should wait for it.
 """
 
 import json
@@ -37,10 +37,12 @@ from .completion import PLACE, complete_weights
 from .options import json_option, show, split_number
 
 _LOOK_EVERY = 0.2
-"""Seconds between looks for a run that has not begun."""
+"""Seconds between two checks for a run that has not begun."""
 _RUN = click.argument("run", type=click.Path(path_type=Path))
 _SHARDS = click.option(
-    "--shards", type=PLACE, help="Folder or URL.  [default: where they were when it ran]"
+    "--shards",
+    type=PLACE,
+    help="Folder or URL of the shards.  [default: the place that the run used]",
 )
 
 
@@ -77,12 +79,12 @@ def audit(run: Path, shards: str | None, as_json: bool) -> None:
 
 @click.command()
 @_RUN
-@click.option("--step", type=click.IntRange(min=0), required=True, help="Number of the batch.")
-@click.option("--row", type=click.IntRange(min=0), help="Of the global batch.  [default: all]")
+@click.option("--step", type=click.IntRange(min=0), required=True, help="Number of the step.")
+@click.option("--row", type=click.IntRange(min=0), help="Row of the global batch.  [default: all]")
 @_SHARDS
 @json_option
 def explain(run: Path, step: int, row: int | None, shards: str | None, as_json: bool) -> None:
-    """List the documents of which the job in the folder RUN made a batch."""
+    """List the documents in one batch of the job in the folder RUN."""
     from climbstream.loader.audit.explain import explain_step
     from climbstream.loader.audit.replay import Replay
 
@@ -109,9 +111,12 @@ def explain(run: Path, step: int, row: int | None, shards: str | None, as_json: 
 @click.command()
 @_RUN
 @click.option(
-    "--port", type=click.IntRange(0, 65_535), default=0, help="Of the page.  [default: a free one]"
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=0,
+    help="Port of the page.  [default: a free one]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Write where the run stands, and end.")
+@click.option("--json", "as_json", is_flag=True, help="Print the state of the run once, and end.")
 def monitor(run: Path, port: int, as_json: bool) -> None:
     """Show the job in the folder RUN on a local web page, and change its weights there.
 
@@ -138,9 +143,9 @@ def monitor(run: Path, port: int, as_json: bool) -> None:
 
 
 def _wait_for_run(run: Path) -> None:
-    """Wait until the job in ``run`` has weights, if it has not begun: a folder of others is none.
+    """Wait until the job in ``run`` has begun; refuse a folder that is no run's.
 
-    A job makes the folder, and some seconds later the log.
+    A job makes its folder some seconds before its weights log.
     """
     if has_begun(run) or (run.exists() and not (run / TRAIN.plan).exists()):
         return
@@ -152,9 +157,15 @@ def _wait_for_run(run: Path) -> None:
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("named", nargs=-1, metavar="[CLUSTER=WEIGHT]...", shell_complete=complete_weights)
-@click.option("--only", is_flag=True, help="Give all other clusters nothing, and scale these.")
-@click.option("--ramp", type=click.IntRange(0, MOST_STEPS), help="Steps to get there, in a line.")
-@click.option("--why", default="", help="Reason, for the log.")
+@click.option(
+    "--only", is_flag=True, help="Give all other clusters no weight, and scale these to sum to 1."
+)
+@click.option(
+    "--ramp",
+    type=click.IntRange(0, MOST_STEPS),
+    help="Steps in which the weights change linearly; 0: at once.",
+)
+@click.option("--why", default="", help="Reason, which the weights log keeps.")
 @json_option
 def weights(
     run: Path, named: Sequence[str], only: bool, ramp: int | None, why: str, as_json: bool
@@ -227,7 +238,7 @@ def _log_text(run: Path, log: WeightsLog) -> str:
 
 
 def _waiting(run: Path, log: WeightsLog) -> WeightsUpdate | None:
-    """Return what was asked after the last record, and is not followed yet."""
+    """Return the request made after the last record, which the run has yet to follow."""
     try:
         request = read_request(run / REQUEST)
     except (ClimbError, OSError):

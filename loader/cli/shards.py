@@ -37,19 +37,21 @@ def inspect(directory: str, as_json: bool) -> None:
 @click.argument("source")
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option(
-    "--mixture", type=SOURCE, help="File, or OWNER/NAME on the Hub as hf://…: fetch what it weighs."
+    "--mixture",
+    type=SOURCE,
+    help="Mixture, a file or hf://OWNER/NAME: fetch only clusters with weight.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be fetched, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be fetched; fetch nothing.")
 @timeout_option("Give up a file that has not come for so long.  [default: 240]")
 @json_option
 def pull(source: str, directory: Path, mixture: str | None, dry_run: bool, as_json: bool) -> None:
     """Bring the shards SOURCE to DIRECTORY: OWNER/NAME[@REVISION] of the Hub, or a URL.
 
-    Of clusters to which the mixture gives no weight, nothing but the index is fetched. A pull that
-    was interrupted goes on when the same command is run again, and one with another mixture fetches
-    what is missing for that.
+    Of a cluster without weight in the mixture, only the index is fetched. A pull that was
+    interrupted continues when the same command is run again. A later pull with another mixture
+    fetches only what is missing.
     """
-    # Here, as in the commands below: the others need no compiler.
+    # Imported here, as in the commands below: other commands should not wait for compiled code.
     from climbstream.loader.tools.pull import pull as fetch_shards
 
     weights = Mixture.load(mixture) if mixture else None

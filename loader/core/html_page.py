@@ -1,8 +1,9 @@
-"""The parts of an HTML report: one self-contained page that loads nothing, and runs its own script.
+"""Parts of an HTML report: one self-contained page that loads nothing and runs its own script.
 
 Everything that comes from data goes through `escape`; the functions give HTML that is safe. The
 page's policy lets a browser run the script below and nothing else. ``page.css`` is the design of
-all pages, the monitor's too; ``page.js`` sorts and searches tables, and shows what is pointed at.
+all pages, the monitor's too. ``page.js`` sorts and searches tables, and shows the details of a
+point under the mouse.
 """
 
 import base64
@@ -17,7 +18,7 @@ from pathlib import Path
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 ROUNDS = 8
-"""Colours of rounds there are, ``r0`` to ``r7``; then they begin anew."""
+"""Number of colours of rounds, ``r0`` to ``r7``; the ninth round has the colour of the first."""
 _HEADING = re.compile(r'<section id="([^"]+)"><h2>(.*?)</h2>')
 
 
@@ -27,7 +28,7 @@ def script_hash(script: str) -> str:
 
 
 def page(title: str, lead: str, sections: Sequence[str]) -> bytes:
-    """Join ``sections`` of HTML to a page, with links to each.
+    """Join ``sections`` of HTML to a page, with a link to each section.
 
     Raises:
         ValueError: Two sections have one heading.
@@ -69,7 +70,7 @@ def claim(text: str, *, holds: bool) -> str:
 
 
 def warning(text: str) -> str:
-    """Make a paragraph that is to be seen."""
+    """Make a paragraph that stands out as a warning."""
     return f'<p class="warn">{escape(text)}</p>'
 
 
@@ -100,14 +101,14 @@ def table(
     texts: Sequence[int] = (),
     clusters: Sequence[str] = (),
 ) -> str:
-    """Make a table of cells that are HTML; it can be sorted, and searched if it is long.
+    """Make a table of HTML cells; readers can sort it, and search it if it is long.
 
     Args:
-        heads: Of the columns, plain text.
+        heads: Heads of the columns, plain text.
         rows: Cells of HTML; or pairs of attributes and HTML.
-        numbers: Columns that are set to the right.
+        numbers: Columns that are aligned to the right.
         texts: Columns that are wide enough for sentences.
-        clusters: Of each row the cluster that a map shows; none if there is no map.
+        clusters: Cluster of each row, which a map shows; empty if there is no map.
     """
 
     def kind(i: int) -> str:
@@ -135,16 +136,16 @@ def bar(share: float, color: str = "blue") -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """Points of one kind."""
+    """Points of one kind, in one colour."""
 
     name: str
     color: str
-    """A name of page.css: ``blue``, ``r3``."""
+    """A colour by its name in page.css: ``blue``, ``r3``."""
     points: Sequence[tuple[float, float]]
     sds: Sequence[float] = ()
-    """Of each point, how far its height may be wrong; none: not known."""
+    """Error of the height of each point; empty: the errors are unknown."""
     tips: Sequence[str] = ()
-    """Of each point, what is shown of it beside its height."""
+    """Text that is shown for each point, beside its height."""
     hollow: bool = False
 
 
@@ -186,7 +187,7 @@ _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _LOW = 760, 320, 64, 120, 26, 40
 
 
 class _Axes:
-    """Where values lie on a drawing."""
+    """The map from values to places on a drawing."""
 
     def __init__(self, points: Sequence[tuple[float, float]], heights: Sequence[float]) -> None:
         xs, ys = [x for x, _ in points], [*(y for _, y in points), *heights]
@@ -264,7 +265,7 @@ def _circles(axes: _Axes, series: Series) -> str:
 def small_curve(
     title: str, points: Sequence[tuple[float, float]], span: tuple[float, float], tip: str
 ) -> str:
-    """Draw a small curve on heights ``span``, that others share; the ends of x are written."""
+    """Draw a small curve; curves with the same ``span`` of heights can be compared."""
     (x0, _), (x1, _) = points[0], points[-1]
     low, high = span
     places = " ".join(

@@ -1,4 +1,4 @@
-"""Tabular: what has rows, as a frame of pandas or polars, as Markdown or as CSV."""
+"""Tabular: rows as a frame of pandas or polars, as Markdown or as CSV."""
 
 import csv
 import importlib
@@ -14,19 +14,19 @@ LIBRARIES = ("pandas", "polars")
 
 
 class Tabular:
-    """Something that `to_rows` lists; a mixin without a state."""
+    """A mixin for classes with rows, which `to_rows` lists."""
 
     __slots__ = ()
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return the rows, values by name of column, all with the same columns."""
+        """Return the rows; each has its values by name of column, and all have the same columns."""
         raise NotImplementedError
 
     def to_frame(self, library: str = "pandas") -> Any:
         """Return the rows as a ``DataFrame`` of ``pandas`` or ``polars``.
 
         Raises:
-            UsageError: There is no such library, or it is not installed.
+            UsageError: ``library`` is neither ``pandas`` nor ``polars``, or it is not installed.
         """
         if library not in LIBRARIES:
             raise UsageError(

@@ -34,10 +34,10 @@ def read_parquet(source: Path | BinaryIO, columns: Sequence[str]) -> Any:
 
 
 def read_parts(store: Store, manifest: Manifest) -> Iterator[tuple[str, bytes, str]]:
-    """Read the parts of a catalogue: the path of each, its bytes, and what is wrong with them.
+    """Yield for each part of a catalogue its path, its bytes, and the error that reading it gave.
 
-    They are numbered through, as a store need not list files. Where the manifest says how many
-    there are, those that are missing are passed over.
+    Parts have numbers without gaps, as a store need not list its files. If the manifest says how
+    many there are, missing ones are skipped.
     """
     for number in count() if manifest.parts is None else range(manifest.parts):
         name = part_name(number)
@@ -57,7 +57,7 @@ Place = tuple[str, int, int]
 
 
 def look_up(directory: Path, places: set[Place]) -> dict[Place, tuple[str | None, str | None]]:
-    """Find the documents at ``places`` in the catalogue of ``directory``: id and origin.
+    """Return id and origin of the documents at ``places``, by the catalogue of ``directory``.
 
     Raises:
         InvalidDataError: A part is no Parquet file, or its columns are of other types.

@@ -1,4 +1,4 @@
-"""Clusters laid out: as text for a terminal, as HTML for a report."""
+"""Tables of clusters: as text for a terminal, as HTML for a report."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -11,11 +11,11 @@ from .manifest import Manifest, Size
 from .mixture import some_names
 
 _LICENSES = 5
-"""Licences of a cluster that are named, those of the most tokens."""
+"""Number of licences that are named for a cluster, those of the most tokens."""
 
 
 def licenses_text(licenses: Mapping[str, Size], most: int = _LICENSES) -> str:
-    """Say what a cluster holds by licence, the largest first.
+    """Write the tokens and documents of a cluster by licence, the largest first.
 
     >>> licenses_text({"unknown": Size(1, 20), "MIT": Size(12, 3400)})
     'MIT 3,400 tokens in 12 documents; unknown 20 tokens in 1 document'
@@ -31,7 +31,7 @@ def licenses_text(licenses: Mapping[str, Size], most: int = _LICENSES) -> str:
 
 
 def clusters_text(manifest: Manifest, clusters: Sequence[ClusterInfo]) -> str:
-    """Lay out the clusters of ``manifest`` for a terminal, with what is known of them."""
+    """Lay out the clusters of ``manifest`` and their descriptions for a terminal."""
     about = {info.name: info for info in clusters}
     rows = []
     for cluster in manifest.clusters:
@@ -51,11 +51,11 @@ def clusters_text(manifest: Manifest, clusters: Sequence[ClusterInfo]) -> str:
 
 
 _SAMPLES = 600
-"""Documents that a page shows, so that it stays small with a thousand clusters."""
+"""Most documents on a page, so that it stays small with a thousand clusters."""
 
 
 def cluster_table(clusters: Sequence[ClusterInfo]) -> str:
-    """Show what each cluster holds: words, size, quality, known domains if there are, samples."""
+    """Show each cluster: words, size, quality, known domains if there are any, and samples."""
     total = sum(c.tokens for c in clusters) or 1
     most = max((c.tokens for c in clusters), default=0) or 1
     known_domains = ["known domains"] if any(c.labels for c in clusters) else []

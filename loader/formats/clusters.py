@@ -23,26 +23,26 @@ class ClusterInfo:
     documents: Count
     tokens: Count
     bytes: Count
-    """UTF-8 bytes of its text; 0: not known, as after an import of tokens."""
+    """UTF-8 bytes of its text; 0: unknown, as after an import of tokens."""
     quality: dict[str, Finite]
     """Mean of each quality score, 0 to 5; empty after an import."""
     labels: dict[str, Count]
-    """Documents by known domain, if the corpus says one, most frequent first."""
+    """Number of documents by known domain, most frequent first; empty if the corpus names none."""
     samples: tuple[dict[str, str], ...]
     """A few documents: ``id``, and how its ``text`` begins."""
     micro: tuple[Count, ...]
-    """Micro-clusters that it was merged from: rows of ``centroids.npy``; after an import, the
-    number that the source gives it."""
+    """Micro-clusters that it was merged from, as rows of ``centroids.npy``; after an import, its
+    number in the source."""
     micro_documents: tuple[Count, ...] = ()
-    """Documents of each of them; empty: not known."""
+    """Number of documents of each of them; empty: unknown."""
     spread: dict[str, tuple[Count, ...]] = field(default_factory=dict)
-    """Documents by each quality score: from 0, from 0.5, … up to 5."""
+    """Histogram of each quality score: number of documents from 0, from 0.5, … up to 5."""
     copies: Count = 0
-    """Documents that were near duplicates of others, left out or kept."""
+    """Number of documents that nearly repeat another one, left out or kept."""
     effective_tokens: Count = 0
-    """Tokens of the documents that are no copies of others."""
+    """Tokens of the documents that repeat no other one."""
     axes: dict[str, str] = field(default_factory=dict)
-    """Of a cell, as the manifest has them; empty: the cluster is no cell."""
+    """Axes of a cell, as in the manifest; empty: the cluster is no cell."""
 
     @property
     def words(self) -> str:
@@ -64,7 +64,7 @@ class ClusterInfo:
 
 
 def save_clusters(directory: Path, clusters: list[ClusterInfo], **more: Any) -> None:
-    """Write ``clusters.json``; ``more`` are further JSON values to keep beside the clusters."""
+    """Write ``clusters.json``; ``more`` are further JSON values in the file."""
     write_json(
         directory / CLUSTERS, {"version": 1, "clusters": [c.to_json() for c in clusters], **more}
     )

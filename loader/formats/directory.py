@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 _REQUESTS = 64
-"""Indexes that are asked of a store at a time."""
+"""Number of indexes that are read at a time."""
 
 
 class ShardDirectory(Tabular):
@@ -43,8 +43,8 @@ class ShardDirectory(Tabular):
 
     The folder of a `Grouping` is one too: its clusters are the groups.
 
-    Indexes, tokenizer and descriptions of clusters are read once. Another process can be sent it;
-    that gets the manifest, and reads the rest for itself.
+    Indexes, tokenizer and descriptions of clusters are read once. It can be pickled: the other
+    process gets the manifest, and reads the rest itself.
 
     Args:
         place: A folder, a URL, or the store of one.
@@ -88,7 +88,7 @@ class ShardDirectory(Tabular):
 
     @property
     def address(self) -> str:
-        """Absolute path or URL, for another program or for a process elsewhere."""
+        """Absolute path or URL, which names the shards in any process."""
         if self.local is not None:
             return str(self.local.resolve())
         return str(self._place).rstrip("/")
@@ -111,7 +111,7 @@ class ShardDirectory(Tabular):
 
     @property
     def base(self) -> Store:
-        """Where the files lie: in `store`, or in the directory that a grouping is of."""
+        """Folder of the files: `store`, or the directory that a grouping groups."""
         return base_of(self.store) if self.manifest.members else self.store
 
     def locate(self, name: str) -> list[tuple[str, int]]:
@@ -157,9 +157,9 @@ class ShardDirectory(Tabular):
         return self._indexes[entry.name]
 
     def load_indexes(self, names: Sequence[str]) -> None:
-        """Read the indexes of the clusters ``names``, as `index` does one of them.
+        """Read and check the indexes of the clusters ``names``; see `index`.
 
-        Behind a URL many at once: there each takes the time of a request.
+        Behind a URL many are read at once, as each takes the time of a request.
 
         Raises:
             IntegrityError: As of `index`.
@@ -267,7 +267,7 @@ class ShardDirectory(Tabular):
 
 
 def _reopen(place: str | Path | Store, manifest: Manifest) -> ShardDirectory:
-    """Make the directory of another process here; its manifest is not read again."""
+    """Open a directory that another process sent, without reading its manifest again."""
     directory = ShardDirectory.__new__(ShardDirectory)
     directory._place, directory.store, directory.manifest = place, Store.of(place), manifest
     directory._indexes = {}

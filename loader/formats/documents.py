@@ -1,4 +1,4 @@
-"""Read back: documents out of finished shards, one shard at a time."""
+"""Documents out of finished shards, one shard at a time."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from climbstream.loader.storage.store import Store
 
 
 def read_shard(folder: Path | Store, entry: ShardEntry, dtype: str) -> ShardView:
-    """Read and check one shard in ``folder``, that of its cluster.
+    """Read and check one shard in ``folder``, the folder of its cluster.
 
     Raises:
         IntegrityError: Its bytes are not those of its entry.
@@ -27,7 +27,7 @@ def read_shard(folder: Path | Store, entry: ShardEntry, dtype: str) -> ShardView
 def documents_of(
     folder: Path | Store, shards: Sequence[ShardEntry], dtype: str
 ) -> Iterator[list[NDArray[Any]]]:
-    """Give the documents of ``shards``, one shard at a time."""
+    """Yield the documents of ``shards``, one shard at a time."""
     for entry in shards:
         view = read_shard(folder, entry, dtype)
         yield [view.document(row, dtype) for row in range(entry.samples)]

@@ -1,9 +1,9 @@
-"""Grouping: the clusters of a shard directory put together into fewer, and no shard written anew.
+"""Grouping: clusters of a shard directory joined to groups, without writing a shard.
 
-A grouping lies beside the shards, as ``DIR/groupings/NAME/grouping.json``. Its folder is a shard
-directory for everybody who reads one: its clusters are the groups. A group holds the shards of its
-clusters, one cluster behind the other, so a mixture of groups is served as exactly as one of
-clusters, and within a group every token is as likely as any other.
+A grouping lies beside the shards, as ``DIR/groupings/NAME/grouping.json``. Its folder can be read
+like any shard directory, and its clusters are the groups. A group has the shards of its clusters,
+one cluster after the other. So a mixture of groups is served as exactly as one of clusters, and
+within a group every token is as likely as any other.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ GROUPINGS = "groupings"
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """Which clusters each group holds, by the names of both."""
+    """The clusters of each group, by name."""
 
     groups: Mapping[str, tuple[str, ...]]
 

@@ -19,13 +19,13 @@ from .mixture import Mixture, some_names
 
 MANIFEST = "manifest.json"
 PULL = "pull.json"
-"""What a pull into the directory is of."""
+"""File that says what a pull into the directory fetches."""
 TOKENIZER = "tokenizer.json"
 INDEX = "index.json"
 NEXT_INDEX = "index.next.json"
-"""The index of an append that has been committed, until it takes the place of the old one."""
+"""Index that a committed append has written, until it replaces the old one."""
 NEXT_FILES = ".build/aside"
-"""Folder of the other files of such an append, until then."""
+"""Folder of the other files of such an append, until they replace the old ones."""
 DOCUMENTS = "documents"
 """Folder of the catalogue."""
 CLUSTERS = "clusters.json"
@@ -45,12 +45,13 @@ BESIDE = (
 )
 """Files of a shard directory beside its shards and its catalogue; not every directory has each."""
 KEPT_BACK = (HELDOUT, BAD_RECORDS)
-"""Those of them that a publisher may keep back."""
+"""Files of these that a publisher may keep back."""
 AXES = ("topic", "language", "tier")
-"""What a cell may be told apart by."""
+"""Axes that cells may differ by."""
 Folder = TypeVar("Folder", Path, Store)
 MOST_BYTES = 1 << 26
-"""Of a manifest, grouping or index; such an index lists some 60,000 shards."""
+"""Largest size in bytes of a manifest, grouping or index; such an index lists some 60,000
+shards."""
 _NAME = re.compile(r"[\w-][\w .-]*")
 _GROUPING = re.compile(rf"{GROUPINGS}/({_NAME.pattern})/{re.escape(GROUPING)}")
 _PART = re.compile(rf"{DOCUMENTS}/part-[0-9]{{5,}}\.parquet")
@@ -77,22 +78,22 @@ class ClusterEntry:
     index_hash: str
     """Hash of the bytes of its ``index.json``, which in turn holds the hashes of its shards."""
     axes: dict[str, str] = field(default_factory=dict)
-    """Of a cell, what it is by each of `AXES`: a topic, a language if there are several, and a
-    tier, of which ``t0`` is the lowest. Empty: the cluster is no cell."""
+    """Value of a cell on each of `AXES`: topic, language if there are several, and tier (``t0`` is
+    the lowest). Empty: the cluster is no cell."""
     licenses: dict[str, Size] = field(default_factory=dict)
-    """What it holds by licence; documents that state none are under ``unknown``. Empty: no document
-    of the directory states one, or they were not counted."""
+    """Documents and tokens by licence; those of documents that state none are under ``unknown``.
+    Empty: no document of the directory states a licence, or licences were not counted."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values, without ``axes`` and ``licenses`` that are empty."""
+        """Return the entry as JSON values, without ``axes`` and ``licenses`` if they are empty."""
         return {k: v for k, v in asdict(self).items() if v or k not in ("axes", "licenses")}
 
 
 class _Append(TypedDict):
-    """What the provenance says of documents that were appended."""
+    """One append, as the provenance lists it."""
 
     before: str
-    """Fingerprint of the directory until then."""
+    """Fingerprint of the directory before the append."""
     sources: dict[str, Any]
 
 
@@ -107,7 +108,7 @@ class Manifest:
     eos_id: Count | None
     """Token that ends every document, if the tokenizer has one."""
     tokenizer_hash: str
-    """Hash of ``tokenizer.json``; empty: none is known, as after an import of tokens alone."""
+    """Hash of ``tokenizer.json``; empty: there is none, as after an import of tokens alone."""
     build: str
     """Fingerprint of the sources and settings that it was built from."""
     license: str
@@ -116,15 +117,15 @@ class Manifest:
     conservation: tuple[dict[str, Any], ...] = ()
     """Documents, bytes and tokens of each stage of the build: in, out and dropped by reason."""
     parts: Count | None = None
-    """Parts of the catalogue, ``documents/part-*.parquet``; further ones are of an append that has
-    not ended. None: all that are there."""
+    """Number of parts of the catalogue, ``documents/part-*.parquet``; further parts belong to an
+    append that has not ended. None: all parts in the folder."""
     files: dict[str, str] = field(default_factory=dict)
     """Hash of each file beside the shards, by its path in the directory: `BESIDE`, the parts of the
     catalogue, and groupings that were published with it. Empty in directories that were made before
     hashes were noted."""
     members: dict[str, tuple[ClusterEntry, ...]] = field(default_factory=dict)
-    """Of a `Grouping`: the clusters of each group. Then `clusters` are the groups, and all files
-    lie in the directory that is grouped, two folders up. Never written down."""
+    """Of a `Grouping`, the clusters of each group. In that case `clusters` are the groups, and all
+    files lie in the directory that is grouped, two folders up. It is in no file."""
 
     version = 1
 
@@ -178,14 +179,14 @@ class Manifest:
 
     @property
     def found_on(self) -> dict[str, Any]:
-        """What a mixture that is found on these clusters notes of them, for `misfit`."""
+        """Facts about the clusters that a mixture found on them keeps, for `misfit`."""
         hashes = {c.name: c.index_hash for c in self.clusters}
         return {"shards": self.fingerprint, "clusters": hashes}
 
     def misfit(self, mixture: Mixture) -> str:
         """Describe how these clusters differ from those that ``mixture`` was found on; "" if not.
 
-        Documents may have been appended since. What a mixture does not note fits all.
+        Documents may have been appended since. A mixture without such facts fits all clusters.
         """
         shards = mixture.about.get("shards", self.fingerprint)
         if shards in (self.fingerprint, *self.earlier):
@@ -205,11 +206,11 @@ class Manifest:
 
     @property
     def earlier(self) -> list[str]:
-        """Fingerprints that it had before documents were appended."""
+        """Earlier fingerprints, from before documents were appended."""
         return [append["before"] for append in self.provenance.get("appended", ())]
 
     def hash_of(self, name: str) -> str | None:
-        """Hash of the file ``name`` beside the shards; None: the manifest does not say."""
+        """Hash of the file ``name`` beside the shards; None: the manifest has none."""
         return self.files.get(name) or (self.tokenizer_hash if name == TOKENIZER else "") or None
 
     def to_json(self) -> dict[str, Any]:
@@ -320,13 +321,13 @@ class Manifest:
 
 
 def _common_axes(cells: Sequence[ClusterEntry]) -> dict[str, str]:
-    """Return what all ``cells`` are by an axis."""
+    """Return the axes on which all ``cells`` have the same value, with that value."""
     first, *others = (cell.axes for cell in cells)
     return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
 
 
 def join_licenses(parts: Iterable[Mapping[str, Size]]) -> dict[str, Size]:
-    """Return what ``parts`` hold together, by licence."""
+    """Return the sums of ``parts``, by licence."""
     joined: dict[str, Size] = {}
     for part in parts:
         for name, size in part.items():
@@ -335,7 +336,7 @@ def join_licenses(parts: Iterable[Mapping[str, Size]]) -> dict[str, Size]:
 
 
 def _read_grouping(store: Store) -> bytes | None:
-    """Read the file of the grouping that ``store`` is the folder of; None: there is none."""
+    """Read the file of the grouping in the folder ``store``; None: there is none."""
     if base_of(store) is store:
         return None
     try:
@@ -357,7 +358,7 @@ def check_name(name: str, what: str, times: int = 1) -> None:
 
 
 def refuse_grouping(manifest: Manifest, place: object, what: str) -> None:
-    """Raise `UsageError` if ``manifest`` is of a grouping: ``what`` needs the shards themselves."""
+    """Raise `UsageError` if ``manifest`` is that of a grouping; ``what`` needs real shards."""
     if manifest.members:
         raise UsageError(
             f"{place} is a grouping, and holds no shards; {what} the directory that it groups"
@@ -430,13 +431,13 @@ def part_name(number: int) -> str:
 
 def part_paths(directory: Path) -> list[Path]:
     """Return the parts of the catalogue that lie in ``directory``, by number."""
-    # A number from 100,000 on has more digits, and comes after those with fewer.
+    # Numbers from 100,000 on have more digits, so names are sorted by length first.
     parts = (directory / DOCUMENTS).glob("part-*.parquet")
     return sorted(parts, key=lambda path: (len(path.name), path.name))
 
 
 def hash_files(directory: Path, parts: Iterable[int] = ()) -> dict[str, str]:
-    """Hash what lies in ``directory`` of `BESIDE`, and ``parts`` of its catalogue, by path."""
+    """Return the hashes of existing files of `BESIDE`, and of ``parts`` of the catalogue."""
     names = [name for name in BESIDE if (directory / name).exists()]
     return {name: hash_file(directory / name) for name in (*names, *map(part_name, parts))}
 

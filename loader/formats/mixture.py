@@ -26,11 +26,11 @@ _MOST_BYTES = 1 << 24
 _LARGEST = 1e100
 """Largest weight: any sum of such is finite."""
 OTHERS = ("scale", "keep")
-"""What may be said of clusters that weights do not name; see `read_weights`."""
+"""Values of the argument ``others``; see `read_weights`."""
 _ROUNDED = 1e-4
-"""Weights that sum to 1 within this were meant to: they were rounded when they were written."""
+"""Largest difference from 1 of weights that count as summing to 1: they may have been rounded."""
 _ROUNDING = 1e-9
-"""Named weights that sum to 1 within this leave nothing to share."""
+"""Largest difference from 1 of named weights that leave nothing to share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Mixture(Tabular):
     weights: dict[str, float]
     """Share of tokens by cluster name, in the given order."""
     about: dict[str, Any] = field(default_factory=dict, compare=False)
-    """Where it comes from, as JSON: how it was found, fingerprint of the shards."""
+    """Origin of the mixture as JSON values: how it was found, fingerprint of the shards."""
 
     version = 1
 
@@ -201,7 +201,7 @@ class Mixture(Tabular):
 def read_weights(
     weights: Mixture | Mapping[str, float], others: str | None, now: Mapping[str, float]
 ) -> Mixture:
-    """Say what all weights are when some are named, or all.
+    """Return the weights of all clusters when some or all are named.
 
     Args:
         weights: A mixture, which stays as it is, or weights by name.

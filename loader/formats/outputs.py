@@ -1,4 +1,4 @@
-"""Outputs: folders that commands fill, and how to tell whose a folder is."""
+"""Outputs: folders that commands fill, and which command filled a folder."""
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from .manifest import MANIFEST, PULL
 WORK = ".build"
 """Folder of the work in progress of a build, an import or an append."""
 BASE = "append to"
-"""In the plan of an append, the build that it adds to."""
+"""Key in the plan of an append: the build that it adds to."""
 _PLAN = f"{WORK}/plan.json"
 _SHARDS = (
     (MANIFEST, {"fingerprint", "clusters"}),
@@ -32,7 +32,7 @@ _EXPORTS = tuple(
     }.items()
     for name in names
 )
-"""The same of the folder of an export; that of an early one has a name without a dot."""
+"""The same for the folder of an export; an early export has a name without a dot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,16 +45,16 @@ class RunFolder:
     keys: frozenset[str]
     """Keys of that plan; no other command has them all."""
     leaves: tuple[str, ...]
-    """Files and folders beside the plan: none may be there when the plan is not."""
+    """Files and folders beside the plan; without the plan, none of them may exist."""
     more: tuple[str, ...] = ()
-    """What may be there before, of the user or of another command."""
+    """Files of the user or of another command that may exist before."""
 
     def has(self, folder: Path) -> bool:
         """Whether the command has begun in ``folder``."""
         return self.keys <= keys_of(folder / self.plan)
 
     def begin(self, out: Path, plan: Mapping[str, Any], *, folders: tuple[str, ...] = ()) -> bool:
-        """Begin ``plan`` in ``out`` or go on with it, as `begin_or_resume` does.
+        """Begin or resume ``plan`` in ``out``, as `begin_or_resume` does.
 
         Raises:
             InvalidDataError: Another command fills ``out``; or as of `begin_or_resume`.
@@ -122,12 +122,12 @@ _NAMES = frozenset(name for run in _RUNS for name in (run.plan, *run.leaves, *ru
 
 
 def is_shard_directory(folder: Path) -> bool:
-    """Whether ``folder`` is a shard directory, or one that is about to be built or pulled."""
+    """Whether ``folder`` is a shard directory, or becomes one in a build or pull that has begun."""
     return _is_marked(folder, _SHARDS)
 
 
 def writer_of(path: Path) -> str:
-    """Name the command that has written ``path``, or what it lies in, beside files of others.
+    """Name the command that wrote ``path`` or its folder, if files of others may lie there too.
 
     "" if there is none, or ``path`` lies in a folder that is a command's alone.
     """
@@ -149,7 +149,7 @@ def keys_of(path: Path) -> Set[str]:
 
 
 def _owner(folder: Path, user: RunFolder) -> str:
-    """Say whose ``folder`` is, if not of ``user``."""
+    """Return the command that filled ``folder``, if it is not ``user``."""
     if is_shard_directory(folder):
         return "a shard directory"
     if _is_marked(folder, _EXPORTS):

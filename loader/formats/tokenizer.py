@@ -15,7 +15,7 @@ from .manifest import TOKENIZER
 
 
 def parse_tokenizer(data: bytes, place: str) -> "Tokenizer":
-    """Make a tokenizer of the bytes of a ``tokenizer.json``, which messages call ``place``.
+    """Make a tokenizer from the bytes of a ``tokenizer.json``, which messages call ``place``.
 
     Raises:
         InvalidDataError: They are none.
@@ -24,12 +24,12 @@ def parse_tokenizer(data: bytes, place: str) -> "Tokenizer":
 
     try:
         return Tokenizer.from_buffer(data)
-    except Exception as error:  # the library raises nothing more special
+    except Exception as error:  # the library raises bare Exception
         raise InvalidDataError(f"{place} is no tokenizer: {error}") from None
 
 
 def read_tokenizer(folder: str | Path | Store) -> "Tokenizer":
-    """Read the ``tokenizer.json`` of ``folder``, which may be a URL, or of what it groups.
+    """Read the ``tokenizer.json`` of ``folder``, a path or URL; of a grouping, that of its shards.
 
     Raises:
         UsageError: There is none, as after an import of tokens alone.

@@ -1,1 +1,1 @@
-"""Where a running job stands: its metrics, who shows them, and the local page."""
+"""The state of a running job: its metrics, writers of metrics, and the local page."""

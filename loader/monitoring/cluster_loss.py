@@ -28,7 +28,7 @@ class ClusterLoss:
     ({'c00': 3.0, 'c01': 5.0}, {})
     """
 
-    # Of all that there are, so that each may still be pickled; it is held for microseconds.
+    # One lock for all instances, so that each can be pickled; it is held for microseconds.
     _lock: ClassVar = threading.Lock()
 
     def __init__(self, names: Sequence[str]) -> None:

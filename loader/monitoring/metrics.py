@@ -1,4 +1,4 @@
-"""Metrics: where a run stands, as numbers by name."""
+"""Metrics: the state of a run as numbers by name."""
 
 import importlib
 import time
@@ -17,7 +17,7 @@ METRICS = "metrics.jsonl"
 
 
 def say_ends(metrics: Mapping[str, Any], end: int) -> None:
-    """Say on stderr which clusters will be used up before step ``end``, the last of a run."""
+    """Log which clusters will be used up before ``end``, the last step of the run."""
     early = {name: at for name, at in metrics["used_up_at"].items() if at < end}
     if early:
         which = ", ".join(f"{name} at step {at:,}" for name, at in early.items())
@@ -39,10 +39,10 @@ def append_metrics(
 
     Args:
         path: ``metrics.jsonl`` in the folder of the run, where `climb monitor` looks.
-        metrics: What `MixtureLoader.metrics` gave.
+        metrics: The result of `MixtureLoader.metrics`.
         loss: Loss of the trainer, in nats per token.
-        cluster_loss: The same by name of cluster, as `ClusterLoss.take` gives it.
-        heldout_loss: The same of the batches of `MixtureLoader.heldout`.
+        cluster_loss: Loss by name of cluster, as `ClusterLoss.take` returns it.
+        heldout_loss: Loss on the batches of `MixtureLoader.heldout`, by name of cluster.
     """
     line = {**metrics, "time": time.time()}
     if loss is not None:
@@ -55,7 +55,7 @@ def append_metrics(
 
 
 def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Give the numbers of ``metrics`` one level of names, as TensorBoard and W&B take them.
+    """Flatten ``metrics`` to one level of names, as TensorBoard and W&B take them.
 
     >>> flatten({"step": 3, "served": {"c00": 0.25, "c01": 0.75}})
     {'step': 3, 'served/c00': 0.25, 'served/c01': 0.75}
@@ -70,20 +70,20 @@ def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 class Writer(Protocol):
-    """What metrics are written to: a run of W&B is one as it is, and so is `TensorBoardWriter`."""
+    """Interface for writers of metrics; a run of W&B and `TensorBoardWriter` have it."""
 
     def log(self, data: dict[str, Any], step: int) -> object:
-        """Take up ``data``, numbers by name, as they stand after ``step`` steps."""
+        """Write ``data``, the numbers by name after ``step`` steps."""
 
 
 class TensorBoardWriter:
-    """Writes numbers as scalars of TensorBoard.
+    """Writes metrics as scalars of TensorBoard.
 
-    A run that goes on from a checkpoint has a new writer: of what was written to ``folder`` before,
-    TensorBoard no longer shows what lies at the new writer's first step or later.
+    A run that continues from a checkpoint makes a new writer. Then TensorBoard hides the earlier
+    points in ``folder`` from the first step of the new writer on.
 
     Args:
-        folder: Where event files go, one for each writer that logs anything.
+        folder: Folder of the event files; each writer that logs anything makes one.
 
     Raises:
         UsageError: TensorBoard is not installed.
@@ -123,7 +123,7 @@ class TensorBoardWriter:
 
 
 def write_metrics(metrics: Mapping[str, Any], *writers: Writer) -> None:
-    """Write ``metrics``, those of a loader and what a job adds to them, to each of ``writers``.
+    """Write ``metrics``, those of a loader and of its job, to each of ``writers``.
 
     >>> class Printer:
     ...     def log(self, data, step):

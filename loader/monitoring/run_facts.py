@@ -1,4 +1,4 @@
-"""RunFacts: what files beside the metrics say of a run: its end, its caps, its clusters' words."""
+"""RunFacts: the end of a run, its limits of epochs, and the words of its clusters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,21 +18,21 @@ _LONGEST = 1 << 22
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """What does not change while a run goes on; all of it may be unknown."""
+    """Facts that do not change while a run goes on; each may be unknown."""
 
     tokens: int | None = None
-    """That the run ends at."""
+    """Tokens at which the run ends."""
     max_epochs: Mapping[str, float] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)
-    """What sets each cluster apart."""
+    """Words of each cluster that set it apart from the others."""
 
     @classmethod
     def read(cls, run: Path) -> Self:
         """Read the facts of the run in the folder ``run``; what cannot be read is unknown.
 
-        Shards are looked at where they lie in a folder of this machine, never fetched.
+        Shards are read only in a folder of this machine, and never fetched.
         """
-        # Of a short run the ledger is written at its end.
+        # The ledger of a short run is written only at its end.
         opening = _opening(run)
         shards, caps = opening.get("shards"), opening.get("max_epochs")
         return cls(

@@ -1,7 +1,7 @@
-"""Watch: where a running job stands, read from the files in its folder as they grow.
+"""RunStatus: the state of a running job, read from the files in its folder as they grow.
 
-``metrics.jsonl`` is read from where the last look ended, and of a long one only the end at first,
-so a look costs what is new, and memory does not grow with the run.
+Each look reads ``metrics.jsonl`` from where the last look ended. The first look at a long file
+reads only its end. So time and memory do not grow with the run.
 """
 
 import math
@@ -26,19 +26,20 @@ from .metrics import METRICS
 from .run_facts import RunFacts
 
 _MOST_READ = 1 << 24
-"""Bytes of metrics that are read at first, from the end."""
+"""Bytes of metrics, from the end, that the first look reads."""
 _POINTS = 500
-"""Points of a curve."""
+"""Most points of a curve."""
 _CLUSTER_POINTS, _CLUSTER_CURVES = 60, 24
-"""Points of the curve of a cluster, and clusters that have one: those with most weight."""
+"""Most points of the curve of a cluster, and number of clusters with one: those with most
+weight."""
 _RECENT = 32
-"""Lines of metrics that are recent."""
+"""Number of lines of metrics that count as recent."""
 _BY_CLUSTER = ("target", "served", "epochs", "used_up_at", "cluster_loss", "heldout_loss")
 """Fields of a line that are numbers by name of cluster."""
 _MOST_STEP = 1 << 53
-"""Steps that a number of JSON tells apart."""
+"""Largest step that a JSON number holds exactly."""
 _RECORDS = 50
-"""Records of the weights log that are told."""
+"""Number of records of the weights log that a look returns."""
 
 
 class RunStatus:
@@ -86,7 +87,7 @@ class RunStatus:
             return self._log
 
     def look(self) -> dict[str, Any]:
-        """Return where the run stands, as JSON values.
+        """Return the state of the run as JSON values.
 
         Raises:
             ClimbError: The weights log cannot be read.
@@ -148,9 +149,10 @@ class RunStatus:
         }
 
     def _recent(self) -> dict[str, float]:
-        """Shares of what was served lately: as far back as the target is the one of now.
+        """Return recent shares of rows, as far back as the target weights are those of now.
 
-        Between two lines there may be fewer rows than clusters, which says little of shares.
+        Two lines of metrics may have fewer rows between them than there are clusters, which is too
+        few for shares.
         """
         if self._last is None or not self._before:
             return {}
@@ -169,7 +171,7 @@ class RunStatus:
         }
 
     def _read_metrics(self) -> None:
-        """Read the lines that are complete and new."""
+        """Read the new lines that are complete."""
         path = self.run / METRICS
         try:
             with open_regular(path) as file:
@@ -209,7 +211,7 @@ class RunStatus:
             raise ValueError("nothing is said of what was served")
         before = self._last
         if before is not None and step <= before["step"]:
-            # The job went back to a checkpoint: what came after it is not so any more.
+            # The job went back to a checkpoint, so later lines no longer count.
             for curve in (*self._curves.values(), *self._loss_curves.values()):
                 while curve and curve[-1][0] >= step:
                     curve.pop()
@@ -220,7 +222,7 @@ class RunStatus:
         if before is not None and "time" in line and "time" in before:
             seconds = float(line["time"]) - float(before["time"])
             waited = float(line.get("wait_seconds", 0)) - float(before.get("wait_seconds", 0))
-            # Else it was started again between the two.
+            # Otherwise the job was started again between these lines.
             if seconds > 0 and waited >= 0 and line.get("since") == before.get("since"):
                 rate = (tokens - before["tokens"]) / seconds
                 self._curves["tokens_per_second"].append((step, rate))
@@ -242,7 +244,7 @@ class RunStatus:
             return None
 
     def _waiting(self, log: WeightsLog) -> dict[str, Any] | None:
-        """What is asked for and not yet followed."""
+        """Return the request that the run has not followed yet."""
         try:
             request = read_request(self.run / REQUEST)
         except (ClimbError, OSError):
@@ -250,7 +252,7 @@ class RunStatus:
         return request.change.to_json() if request.after == log.head else None
 
     def _stamp(self, name: str) -> tuple[int, ...]:
-        """Tell a version of a file from the next; empty if there is none."""
+        """Return numbers that change when the file changes; empty if there is no file."""
         try:
             status = (self.run / name).stat()
         except FileNotFoundError:
@@ -259,7 +261,7 @@ class RunStatus:
 
 
 def _numbers(value: Any) -> dict[str, float]:
-    """Return the numbers by name in ``value`` that JSON has: a loss may be none.
+    """Return the numbers by name in ``value``, without null: a loss may be null.
 
     Raises:
         TypeError: It is no object of numbers.

@@ -1,9 +1,9 @@
 """MonitorServer: a local web page that shows a running job, and changes its weights.
 
-It listens on the loopback address alone. The page itself tells nothing; what it asks for needs a
-token, which is in the part of the printed address that browsers never send (after ``#``), and goes
-as a header, so no other site can ask in its place. A wrong ``Host`` is refused too: a name that
-somebody points at this machine is not this machine.
+It listens only on the loopback address. The page itself holds no data. Its requests need a token,
+which stands in the printed address after ``#``, a part that browsers never send. The page sends the
+token as a header, so no other site can make these requests. A wrong ``Host`` is refused too:
+another name may point at this machine.
 """
 
 import base64
@@ -35,9 +35,9 @@ _PAGE = Path(__file__).with_name("monitor.html")
 _MOST_BODY = 1 << 20
 _MOST_CONNECTIONS = 32
 _SILENCE = 10.0
-"""Seconds that a connection may say nothing, and"""
+"""Seconds that a connection may stay silent, and"""
 _LONGEST = 30.0
-"""that it may take in all."""
+"""seconds that it may last."""
 
 
 class MonitorServer(ThreadingHTTPServer):
@@ -64,13 +64,13 @@ class MonitorServer(ThreadingHTTPServer):
 
     @cached_property
     def page(self) -> bytes:
-        """The page, in the design of all pages and with what their script does."""
+        """The page, with the style and script that all pages share."""
         html = _PAGE.read_text(encoding="utf-8")
         return html.replace("/* page.css */", STYLE).replace("/* page.js */", SCRIPT).encode()
 
     @cached_property
     def policy(self) -> str:
-        """What a browser lets the page do: run its own script, and ask this server."""
+        """The page's content policy: it may run its own script and ask this server."""
         script = re.search(rb"<script>(.*?)</script>", self.page, re.DOTALL)
         assert script
         digest = base64.b64encode(hashlib.sha256(script[1]).digest()).decode()
@@ -81,7 +81,7 @@ class MonitorServer(ThreadingHTTPServer):
         )
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Take a connection, if there are not too many."""
+        """Accept a connection, unless too many are open."""
         with self._counting:
             if taken := len(self._begun) < _MOST_CONNECTIONS:
                 self._begun[request] = time.monotonic()
@@ -91,7 +91,7 @@ class MonitorServer(ThreadingHTTPServer):
             super().shutdown_request(request)
 
     def shutdown_request(self, request: Any) -> None:
-        """Let a connection go."""
+        """Close a connection."""
         with self._counting:
             self._begun.pop(request, None)
         super().shutdown_request(request)
@@ -105,7 +105,7 @@ class MonitorServer(ThreadingHTTPServer):
                         request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that hang up."""
+        """Ignore clients that hang up."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -116,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "climb", ""
 
     def do_GET(self) -> None:
-        """Give the page, or where the run stands."""
+        """Answer with the page, or with the state of the run."""
         if not self._is_ours():
             return
         if self.path == "/":
@@ -128,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.NOT_FOUND, f"there is no {self.path[:100]}")
 
     def do_POST(self) -> None:
-        """Ask the run for other weights."""
+        """Write a request for other weights."""
         if not self._is_ours():
             return
         if self.path != "/weights":
@@ -140,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Write nothing: requests carry the token."""
 
     def _change(self, body: bytes) -> dict[str, Any]:
-        """Leave the request that ``body`` describes in the folder of the run."""
+        """Write the request in ``body`` to the folder of the run."""
         try:
             value = parse_json(body, "it")
             weights, only = value["weights"], value.get("only", False)
@@ -172,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, json.dumps(value).encode(), "application/json")
 
     def _is_ours(self) -> bool:
-        """Whether this server was asked for, by itself; refuses what was not."""
+        """Whether the request is for this server and comes from its page; refuse any other."""
         names = {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}
         if self.headers.get("Host") not in names:
             self._refuse(HTTPStatus.FORBIDDEN, "this page is at the address that was printed")

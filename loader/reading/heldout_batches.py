@@ -1,8 +1,8 @@
-"""HeldOutBatches: text that a build kept out of the shards, packed as the batches of training are.
+"""HeldOutBatches: text that a build kept out of the shards, packed like batches of training.
 
-The text becomes tokens as in a build. The documents of each cluster are packed as one shard, and
-what is over is less than a row a cluster. Seed, ranks and weights change nothing, so that losses
-of two runs are of the same rows.
+The text becomes tokens as in a build. The documents of each cluster are packed as one shard, so
+less than one row of each cluster is left out. Rows do not depend on seed, ranks or weights, so two
+runs measure their losses on the same rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,22 +32,22 @@ logger = get_logger(__name__)
 
 _KEY = "heldout"
 _AT_ONCE = 256
-"""Documents that are given to the tokenizer at a time."""
+"""Number of documents that the tokenizer gets at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOutChoice:
-    """Which held-out text is asked for."""
+    """The held-out text to take."""
 
     cluster: str | None = None
     """Name of a cluster, or of a label where no cluster has that name; None: all."""
     label: str | None = None
     """Known domain; None: all."""
     max_tokens: int | None = None
-    """At most so many in all."""
+    """Most tokens in all; None: no limit."""
 
     def documents(self, shards: ShardDirectory) -> dict[str, list[HeldOutDocument]]:
-        """Return the documents by cluster, in an order by chance that is always the same.
+        """Return the documents by cluster, in a random order that is always the same.
 
         Raises:
             UsageError: There are none.
@@ -76,7 +76,7 @@ class HeldOutChoice:
 
 
 class HeldOutBatches:
-    """Batches of held-out text, of one rank: dicts as those of a `MixtureLoader`.
+    """Batches of held-out text for one rank: dicts like those of a `MixtureLoader`.
 
     Each iteration gives every row once, always in the same order. The last batch may have fewer
     rows. All ranks have equally many batches and rows, so fewer than ``world_size`` rows are left
@@ -92,7 +92,7 @@ class HeldOutBatches:
         seq_len: int,
     ) -> None:
         """Give ``rows``, cluster, shard and row of each, int64 ``[n, 3]``, out of ``opened``."""
-        self._opened = opened  # keeps alive what the addresses point to
+        self._opened = opened  # keeps the memory alive that addresses point to
         self._addresses = np.array([shard.addresses for shard in opened], np.int64)
         self._rows, self._clusters = rows, rows[:, 0].copy()
         self._make_collator, self._rows_each, self._seq_len = make_collator, rows_each, seq_len
@@ -110,7 +110,7 @@ class HeldOutBatches:
         rank: int,
         world_size: int,
     ) -> Self:
-        """Pack what is chosen of the held-out text of ``shards``; see `MixtureLoader.heldout`.
+        """Pack the chosen held-out text of ``shards``; see `MixtureLoader.heldout`.
 
         Raises:
             UsageError: There is none, or too little for a row.
@@ -131,7 +131,7 @@ class HeldOutBatches:
             if not rows:
                 small |= {name: int(lengths.sum())} if documents else {}
                 continue
-            # In an order by chance: the first rows of each cluster are taken.
+            # In a random order, as only the first rows of each cluster are taken.
             turns = enumerate(shuffled(rows, _KEY, name).tolist())
             listed += [(turn, cluster, len(opened), row) for turn, row in turns]
             opened.append(_open(pack, tokens, lengths, rows, seq_len, name))
@@ -157,7 +157,7 @@ class HeldOutBatches:
         )
 
     def __len__(self) -> int:
-        """Batches of an iteration."""
+        """Number of batches in an iteration."""
         return -(-len(self._rows) // self._rows_each)
 
     def __repr__(self) -> str:
@@ -165,7 +165,7 @@ class HeldOutBatches:
 
     @property
     def tokens(self) -> int:
-        """Tokens of all batches of this rank."""
+        """Number of tokens in all batches of this rank."""
         return len(self._rows) * self._seq_len
 
     def __iter__(self) -> Iterator[Batch]:
@@ -177,7 +177,7 @@ class HeldOutBatches:
 def _encode(
     shards: ShardDirectory, documents: Sequence[HeldOutDocument], most: int | None
 ) -> list[NDArray[Any]]:
-    """Turn documents into tokens of the shards, until there are ``most``."""
+    """Turn documents into tokens of the shards, until ``most`` tokens are reached."""
     if not documents:
         return []
     tokenizer, end = shards.tokenizer(), shards.manifest.eos_id

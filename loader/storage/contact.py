@@ -1,8 +1,8 @@
-"""First contact: a place that cannot be reached at all is given up soon, unless it once answered.
+"""First contact: a place that never answered is given up soon; one that once did is retried.
 
-A name that does not resolve or a connection that is refused is most often a wrong address or a
-machine without network, for which nobody should wait minutes. In the middle of a run it is a server
-that starts anew, for which to wait is right.
+Before the first answer, a name that does not resolve or a refused connection most often means a
+wrong address or no network, and nobody should wait minutes for that. Later it most often means that
+a server restarts, which is worth waiting for.
 """
 
 import errno
@@ -11,16 +11,16 @@ import re
 import socket
 
 FIRST_SECONDS = 3.0
-"""Seconds for all tries to reach a place that has never answered."""
+"""Seconds for all tries at a place that has never answered."""
 _ANSWERED = "CLIMBSTREAM_ANSWERED"
-"""Environment variable with the places that have answered, for the processes that start later."""
+"""Environment variable with the places that have answered; later processes inherit it."""
 _NUMBERS = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH)
 _TEXT = re.compile(rf"\[Errno ({'|'.join(map(str, _NUMBERS))})\]")
-"""In an error that stands for several, as of all addresses of a name."""
+"""Attribute of an error that stands for several, such as one for each address of a name."""
 
 
 def note_answer(place: str) -> None:
-    """Note that ``place``, beginning of a URL, has answered, be it with an error."""
+    """Note that ``place``, the beginning of a URL, has answered, even if with an error."""
     if not has_answered(place):
         os.environ[_ANSWERED] = " ".join([*os.environ.get(_ANSWERED, "").split(), place])
 
@@ -31,7 +31,7 @@ def has_answered(place: str) -> bool:
 
 
 def is_unreachable(error: BaseException | None) -> bool:
-    """Whether ``error``, of any client, comes of a name that does not resolve or a refusal."""
+    """Whether ``error``, of any client, is a name that does not resolve or a refused connection."""
     while error is not None:
         if isinstance(error, socket.gaierror):
             return True

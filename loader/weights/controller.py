@@ -77,7 +77,7 @@ class WeightsController:
             self.check(Mixture.of(record.weights))
 
     def rehearsal(self) -> "WeightsController":
-        """Return one that goes on from here by what is known now, and writes nothing down."""
+        """Return a copy that continues by the changes known now, and writes no file."""
         copy = WeightsController(
             self._rows,
             WeightsLog(tuple(self.log.records)),

@@ -18,17 +18,17 @@ _OURS = b"<!doctype html>"
 def compare(folders: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     """Show FOLDERS side by side: two or more searches, runs, or shard directories.
 
-    Of searches: results, mixtures; of runs: losses, shares served; of shards: sizes, what was left
-    out and why, known domains, clusters with the same words; of all: settings that differ. No model
-    is trained.
+    Of searches it shows results and mixtures; of runs, losses and served shares; of shards, sizes,
+    what was left out and why, known domains, and clusters with the same words. Of all three it
+    shows the settings that differ. No model is trained.
     """
-    # Numerical libraries take a second, for which --help should not wait.
+    # Numerical libraries take a second to load, and --help should not wait for them.
     from climbstream.search.experiments.side_by_side import side_by_side  # noqa: PLC0415
 
     if out is not None and out.exists():
         with out.open("rb") as file:
             if file.read(len(_OURS)) != _OURS:
-                raise UsageError(f"{out} is no page of ours, and stays; name another file")
+                raise UsageError(f"{out} is no page of ours, so it is kept; name another file")
     result = side_by_side(folders)
     text = result.text()
     if out is not None:

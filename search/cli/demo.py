@@ -1,4 +1,4 @@
-"""The demonstration: from a corpus to shards, a search, and a comparison of trained models."""
+"""The command ``climb demo``: build shards, search a mixture, compare trained models."""
 
 import contextlib
 import os
@@ -147,7 +147,7 @@ def _build(demo: _Demo) -> None:
 
 def _search(demo: _Demo, target: str) -> Answer:
     """Search the mixture for ``target``, as ``climb search`` does."""
-    # Torch takes seconds to load, for which --help should not wait.
+    # Torch takes seconds to load, and --help should not wait for it.
     from climbstream.search.experiments.proxy_search import run_search  # noqa: PLC0415
 
     settings = SearchSettings(

@@ -25,12 +25,16 @@ from climbstream.search.optimizer.answer import Answer
 @click.option(
     "--target", "targets", multiple=True, required=True, help="Column; COL=max if more is better."
 )
-@click.option("--weights", help="Pattern of the columns of weights.  [default: w_*]")
-@click.option("--prior", type=click.Path(path_type=Path), help="Token shares, a mixture file.")
-@click.option("--max-weight", type=click.FloatRange(0, 1), help="Of every domain.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for answer and report.")
+@click.option("--weights", help="Pattern of the columns that hold weights.  [default: w_*]")
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Keys every draw."
+    "--prior",
+    type=click.Path(path_type=Path),
+    help="Mixture file of the token shares.  [default: mean of the runs]",
+)
+@click.option("--max-weight", type=click.FloatRange(0, 1), help="Largest weight of any domain.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the results.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the fit."
 )
 @json_option
 def fit_command(
@@ -43,17 +47,18 @@ def fit_command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Find the best mixture from runs that are finished: TABLES is a CSV file, or two.
+    """Find the best mixture from finished runs: TABLES is one CSV file, or two.
 
-    Or the trials.jsonl of a search, whose targets are named as they were there.
+    TABLES may also be the trials.jsonl of a search; its targets keep their names.
 
-    A row a run: columns of weights, and of scores, less is better. Of two files the first holds
-    weights and the second scores, joined on the column run or run_id, as Olmix has them, or on the
-    first one, as RegMix has them. Several targets count equally. Rows of one mixture are repeats; a
-    run that two rows score differently is an error. What is left out is said.
+    Each row is a run, with columns of weights and columns of scores; lower scores are better. Of
+    two files, the first holds weights and the second scores. They are joined on the column run or
+    run_id, as Olmix has them, or on the first column, as RegMix has them. Several targets count
+    equally. Rows with equal weights are repeats. A run with two different scores is an error. Rows
+    that are left out are counted, with the reason.
     """
     if len(tables) > 2:
-        raise UsageError(f"give one table, or weights and scores; not {len(tables)} files")
+        raise UsageError(f"give one table, or two (weights and scores), not {len(tables)} files")
     ways = _ways(targets)
     table = read_runs(tables, list(ways), weights)
     for note in table.notes:
@@ -84,25 +89,25 @@ def fit_command(
 
 @contextmanager
 def _held(out: Path, plan: Mapping[str, Any]) -> Iterator[None]:
-    """Lock ``out`` for a fit with the settings ``plan``."""
+    """Lock ``out``, and begin a fit with the settings ``plan`` there."""
     with lock(out):
         FIT.begin(out, plan)
         yield
 
 
 def _ways(targets: Sequence[str]) -> dict[str, str]:
-    """Return for each column whether its minimum or its maximum is wanted."""
+    """Return ``min`` or ``max`` for each column of scores."""
     ways: dict[str, str] = {}
     for target in targets:
         name, _, way = target.rpartition("=")
         name, way = (name, way) if way in ("min", "max") and name else (target, "min")
         if ways.setdefault(name, way) != way:
-            raise UsageError(f"target {name} cannot be both min and max; say it once")
+            raise UsageError(f"target {name} cannot be both min and max; name it once")
     return ways
 
 
 def _text(answer: Answer, shares: Mixture) -> str:
-    """Lay the answer out for a terminal."""
+    """Lay out the answer for a terminal."""
     weights = [
         (name, f"{share:.1%}", f"{answer.mixture.weights.get(name, 0.0):.1%}")
         for name, share in shares.weights.items()

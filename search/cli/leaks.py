@@ -1,4 +1,4 @@
-"""Leaks: whether the targets of a search stand in the shards that it searches.
+"""Leaks: items of the targets that stand in the shards of a search.
 
 If the questions of a target are in the shards, the best mixture may be the one with most of them.
 """
@@ -23,10 +23,10 @@ logger = get_logger(__name__)
 
 
 def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> None:
-    """Warn of each target with items that stand in documents of the shards, and count them.
+    """Log a warning for each target with items in the shards, with their number.
 
-    What is found of each target is kept in the cache, so that a target is looked for once in the
-    same shards, whichever others are named with it.
+    The result for each target is kept in the cache, so a target is looked for only once in the same
+    shards, also when it is named with other targets.
 
     Raises:
         InvalidDataError: ``strict`` is set, and there are such items.
@@ -74,9 +74,9 @@ def _leak(name: str, part: dict[str, Any]) -> str:
 
 
 def _look(directory: Path, targets: Sequence[tuple[Target, Path]]) -> None:
-    """Run ``climb contamination`` on the items of ``targets``, and keep what it reports of each.
+    """Run ``climb contamination`` on the items of ``targets``.
 
-    It is kept in the file that stands beside the target.
+    The report of each target goes to the file that stands beside it.
     """
     with tempfile.TemporaryDirectory() as folder:
         files = []

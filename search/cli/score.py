@@ -20,19 +20,19 @@ from climbstream.loader.core.console import text_table
     multiple=True,
     required=True,
     shell_complete=complete_targets,
-    help="As of climb search.",
+    help="Target, as of climb search; may be used several times.",
 )
 @click.option(
     "--half",
     type=click.Choice(["validation", "test"]),
     default="test",
     show_default=True,
-    help="Half of each target; searches look at validation alone.",
+    help="Half of each target; searches see only validation.",
 )
 @click.option(
     "--seq-len",
     type=click.IntRange(min=1),
-    help="Tokens of a row.  [default: what the model reads, at most 2048]",
+    help="Tokens in a row.  [default: what the model can read, at most 2048]",
 )
 @json_option
 def score(
@@ -45,11 +45,11 @@ def score(
 ) -> None:
     """Score the Hugging Face model in the folder MODEL on targets; less is better.
 
-    Any causal language model will do, of OUT/model of climb train or of others. A target is what
-    climb search takes: label=NAME or cluster=NAME of the held-out text of the shards in DIRECTORY,
-    a file of text, or a multiple-choice task. Text and right answers are scored in bits per byte,
-    which can be compared between models with different tokenizers; error=FILE is the part of wrong
-    answers.
+    Any causal language model will do, such as OUT/model of climb train. Targets are those of climb
+    search: label=NAME or cluster=NAME of the held-out text of the shards in DIRECTORY, a file of
+    text, or a multiple-choice task. Text and right answers are scored in bits per byte, which can
+    be compared between models with different tokenizers; error=FILE is scored by the fraction of
+    wrong answers.
     """
     from climbstream.search.experiments.model_score import score_model  # noqa: PLC0415 - torch
 

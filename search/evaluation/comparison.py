@@ -1,7 +1,7 @@
-"""Comparison: scores of several mixtures; mean gain, its standard error, and the verdict.
+"""Comparison: scores of several mixtures, their mean gains with standard errors, and the verdict.
 
-Runs of one seed share the fresh weights, so mixtures are compared in pairs, which cancels part of
-the noise.
+Runs with the same seed start from the same weights. So mixtures are compared seed by seed, which
+cancels part of the noise.
 """
 
 import math
@@ -17,14 +17,15 @@ class Comparison:
     """Scores of several mixtures on one target, lower is better."""
 
     scores: dict[str, list[float]]
-    """By name of mixture: one score a seed, in the same order of seeds."""
+    """Scores by name of mixture, one for each seed, in the same order of seeds."""
     unit: str = "bits per byte"
     scored_on: str = ""
     """What scores the target: ``7 documents, 21 kB of text``; or ""."""
     item_sds: dict[tuple[str, str], float] = field(default_factory=dict)
-    """By two names: the sd of the gain of one over the other by the choice of items."""
+    """For two names of mixtures, the sd of the gain of the first over the second that is due to the
+    choice of items."""
     warning: str = ""
-    """That too few items score it, and the remedy; or ""."""
+    """A warning that too few items score the target, with the remedy; or ""."""
 
     def mean(self, name: str) -> tuple[float, float]:
         """Mean score of a mixture and its standard error."""
@@ -33,14 +34,17 @@ class Comparison:
     def gain(self, name: str, over: str) -> tuple[float, float]:
         """Mean paired gain of one mixture over another, positive if better, and its error.
 
-        The error is that over seeds, and over items where it is known.
+        The error is that over seeds, joined with that over items if it is known.
         """
         pairs = zip(self.scores[over], self.scores[name], strict=True)
         gain, error = mean_and_error([theirs - ours for theirs, ours in pairs])
         return gain, math.hypot(error, self.item_sds.get((name, over), 0.0))
 
     def verdict(self, name: str) -> tuple[bool, str]:
-        """Whether ``name`` beats all others by more than two errors of the gain, in a sentence."""
+        """Return whether ``name`` beats all others, and a sentence.
+
+        It does if each gain is more than two errors of the gain.
+        """
         others = [other for other in self.scores if other != name]
         gains = {other: self.gain(name, other) for other in others}
         holds = all(gain > 2 * error for gain, error in gains.values())
@@ -72,6 +76,6 @@ class Comparison:
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard error; the error of a single value is not known, so infinite."""
+    """Return mean and standard error; the error of a single value is infinite."""
     error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
     return fmean(values), error

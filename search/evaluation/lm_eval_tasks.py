@@ -69,7 +69,7 @@ def _read_kept(path: Path) -> list[Question]:
 
 
 def _load(name: str, *, bundled: bool) -> Any:
-    """Load one task; ``bundled``: it is one that comes with lm-eval."""
+    """Load one task, which comes with lm-eval if it is ``bundled``."""
     from lm_eval.tasks import TaskManager  # noqa: PLC0415 - an extra, of several seconds
 
     manager = TaskManager(include_defaults=bundled)

@@ -1,4 +1,4 @@
-"""N-grams: what their counts say of a mixture before any proxy has run.
+"""N-grams: an estimate of a mixture's score from counts, before any proxy has run.
 
 The counts of a mixture are the weighted sum of the counts of its clusters. So one pass over a
 sample of the tokens gives, for any mixture, the bits that an interpolated trigram model needs for a
@@ -26,7 +26,7 @@ from .targets import load_target
 _PLACES = 2_000
 """Tokens of a target that are used: 8,000 rank mixtures no better."""
 _SAMPLE = 20_000_000
-"""Tokens that are counted over all clusters, in equal parts,"""
+"""Tokens that are counted in all clusters together, with equal parts of each,"""
 _MOST = 1_000_000
 """and at most in one cluster."""
 _SHORTER = 2e-4
@@ -43,7 +43,7 @@ take three times as long."""
 
 
 class NgramLoss:
-    """Bits a token that n-gram counts need for a target: mixtures ``[m, K]`` to ``[m]``.
+    """Bits per token of a target by n-gram counts: mixtures ``[m, K]`` to ``[m]``.
 
     Args:
         rates: Share of the tokens of each cluster that end an n-gram, float32 ``[K, n-grams]``.
@@ -60,7 +60,7 @@ class NgramLoss:
         self._vocab_size = vocab_size
 
     def __call__(self, weights: Floats) -> Floats:
-        """Return the bits a token of ``weights``."""
+        """Return the bits per token with the mixtures ``weights``."""
         parts = np.split(weights, range(_AT_ONCE, len(weights), _AT_ONCE))
         return np.concatenate([self._bits(part) for part in parts])
 

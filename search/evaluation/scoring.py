@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _ROWS = 16
 """Rows that are scored at once: the logits of more do not fit into the cache of a CPU core."""
 _LOGITS = 1 << 28
-"""Logits that are computed at once, 1 GiB of float32, unless a single row has more."""
+"""Logits that are computed at once: 1 GiB of float32. A single row may have more."""
 _IGNORED = -100
 
 
@@ -137,7 +137,7 @@ def score_items(
     end: int | None,
     seq_len: int,
 ) -> Score:
-    """Score ``model`` as `score` does; return what each item costs too."""
+    """Score ``model`` as `score` does, and return the score of each item too."""
     items = getattr(target, half)
     if target.measure == "error":
         wrong = errors(model, items, tokenizer, end, seq_len)
@@ -175,7 +175,7 @@ def errors(
     end: int | None,
     seq_len: int,
 ) -> list[bool]:
-    """Return to which of ``questions`` ``model`` gives another answer than the right one.
+    """Return which of ``questions`` the model answers wrongly.
 
     Its answer is the one with the fewest bits per byte; of equal ones the first.
     """

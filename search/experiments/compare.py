@@ -110,7 +110,7 @@ def _comparison(items: TargetItems, target: str, runs: Mapping[str, Sequence[_Ru
 def _run_all(
     tasks: Sequence[ProxyTask], targets: Sequence[str], log: Path, workers: int | None
 ) -> dict[tuple[str, int], _Run]:
-    """Return the runs by mixture and seed, those in ``log`` and those still to do.
+    """Return all runs by mixture and seed, after training those that ``log`` lacks.
 
     Raises:
         ClimbError: A run failed.

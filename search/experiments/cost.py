@@ -1,4 +1,4 @@
-"""CostPlan: what a search or a run will cost, said before it costs it."""
+"""CostPlan: models, tokens, FLOPs, time and disk of a search or a run, before it begins."""
 
 import shutil
 from collections.abc import Sequence
@@ -21,28 +21,28 @@ from .items import target_items
 from .settings import SearchSettings
 
 MEASURED_FROM = 2_000
-"""Steps in all from which on a search measures one first: it takes a second or two."""
+"""A search of this many steps or more measures one step first, which takes a second or two."""
 _FORWARD = 1 / 3
-"""Of the FLOPs of a step, those of a prediction."""
+"""Fraction of the FLOPs of a training step that a prediction takes."""
 _BYTES_PER_TOKEN = 3
-"""UTF-8 bytes that a token stands for, about, where text is not encoded to know."""
+"""Typical number of UTF-8 bytes in a token, for text that is not encoded."""
 _TRIAL_BYTES = 400
 _WEIGHT_BYTES, _COST_BYTES = 36, 9
-"""Of a weight and of the cost of an item, in the logs of a search."""
+"""Bytes that a weight, and the score of an item, take in the logs of a search."""
 _CHECKPOINT_COPIES = 4
-"""Weights, two moments of Adam, and room for the copy that takes the place of the last one."""
+"""Arrays as large as the weights in a checkpoint: weights, two moments of Adam, mean weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostPlan:
-    """What is to be trained, and what that takes."""
+    """The models to train, and what they cost."""
 
     models: int
-    """Models to train in all."""
+    """Number of models."""
     done: int
-    """Models that are trained already."""
+    """Number of models that are trained already."""
     confirm: int
-    """Models that only confirm the answer, at most."""
+    """Largest number of models that only confirm the answer."""
     steps: int
     """Steps of each model."""
     tokens: int
@@ -57,7 +57,7 @@ class CostPlan:
     seconds: float
     """Seconds for the models that are left."""
     disk_bytes: int
-    """Bytes that the folder takes on disk."""
+    """Bytes on disk of the folder."""
     targets: dict[str, str] = field(default_factory=dict)
     """What scores each target: ``7 documents, 21 kB of text``."""
     warnings: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class CostPlan:
         return asdict(self)
 
     def text(self, out: Path) -> str:
-        """Lay the plan out for a terminal; ``out`` is the folder that will be filled."""
+        """Lay out the plan for a terminal; ``out`` is the folder that will be filled."""
         what = f"{self.models:,}"
         if self.confirm:
             what += f", of which at most {self.confirm} confirm the answer"
@@ -100,7 +100,7 @@ def plan_search(
 ) -> CostPlan:
     """Count what a search costs, and measure a step of its proxies where they will be trained.
 
-    Nothing is written. ``engine`` has the processes that train them.
+    ``engine`` runs the processes that train them. Nothing is written.
     """
     workers = engine.workers
     manifest = Manifest.load(directory)
@@ -170,7 +170,7 @@ def _step_cost(proxy: TrainSettings, manifest: Manifest, engine: Engine) -> Step
 
 
 def _scoring_steps(scored: dict[str, TargetItems], proxy: TrainSettings) -> float:
-    """Return how many steps of training cost what scoring a proxy does, about."""
+    """Estimate how many training steps cost as much as scoring one proxy."""
     tokens = sum(float(each.sizes.sum()) for each in scored.values()) / _BYTES_PER_TOKEN
     return _FORWARD * tokens / (proxy.seq_len * proxy.batch_rows)
 
@@ -188,6 +188,6 @@ def _short(value: float) -> str:
 
 
 def _free(out: Path) -> str:
-    """Say how much room the disk of ``out`` has, or of the next folder above that exists."""
+    """Return the free bytes of the disk that ``out`` lies on, or will lie on."""
     place = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
     return f"{_short(shutil.disk_usage(place).free)}B"

@@ -52,7 +52,7 @@ class ModelTask:
     settings: TrainSettings
     seed: int
     out: Path
-    """Folder of the search."""
+    """Folder of the search that the model belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,8 @@ def run_doremi(
 def train_both(task: ModelTask) -> Mixture:
     """Train the reference and then the follower, from their checkpoints on; return its mixture.
 
-    It runs in a process of its own, so that a run that hangs is ended and tried once more.
+    It runs in a process of its own. If it hangs, that process is ended and the run is tried once
+    more.
     """
     with Progress("doremi", 2 * task.settings.steps, "steps") as bar:
         rule = DoReMi(_reference(task, bar), task.prior, every=_EVERY)

@@ -1,4 +1,4 @@
-"""Fit: the best mixture by a table of finished runs, whoever trained them."""
+"""Fit: the best mixture by a table of finished runs of any trainer."""
 
 from collections.abc import Mapping
 

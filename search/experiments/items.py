@@ -1,4 +1,4 @@
-"""Items of targets: how many score them, and what each run of a search cost on each."""
+"""Items of targets: how many there are, and the score of each run of a search on each item."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from climbstream.search.optimizer.items import ItemEvidence, TargetItems
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A line of the file: what one trial cost on each item of each target."""
+    """A line of the file: the scores of one trial on each item of each target."""
 
     trial: Count
     costs: dict[str, list[Finite]]
 
 
 def target_items(target: Target, half: Literal["validation", "test"] = "validation") -> TargetItems:
-    """Say what scores one half of ``target``."""
+    """Return the items that score one half of ``target``."""
     items = getattr(target, half)
     if target.measure == "error":
         sizes, unit = np.ones(len(items)), "of the answers wrong"
@@ -40,9 +40,9 @@ def target_items(target: Target, half: Literal["validation", "test"] = "validati
 
 
 def read_evidence(directory: Path, targets: Sequence[str], path: Path) -> ItemEvidence:
-    """Read what the trials of a search cost on each item, from the file that it leaves.
+    """Read the scores of the trials of a search on each item.
 
-    A search that an earlier version began has no such file, or one that lacks trials.
+    A search that an earlier version began has no file of them, or one that lacks trials.
 
     Raises:
         InvalidDataError: A line is none of these.
@@ -60,7 +60,7 @@ def read_evidence(directory: Path, targets: Sequence[str], path: Path) -> ItemEv
 
 
 def _remedy(spec: str) -> str:
-    """Say how a target gets more items."""
+    """Return the advice that gives a target more items."""
     kind, _, name = spec.removeprefix("error=").partition("=")
     if kind in ("label", "cluster") and name:
         return "build with a larger --holdout, or give a file with more text of that kind"

@@ -1,4 +1,4 @@
-"""Score a model of Hugging Face, of ours or of others, on the targets of a search."""
+"""Score any model in Hugging Face's format on the targets of a search."""
 
 import math
 from collections.abc import Sequence
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _SEQ_LEN = 2048
-"""Tokens that a model is given at once, unless it reads fewer."""
+"""Most tokens in a row that a model is given."""
 _OTHER_TOKENIZERS = ("tokenizer_config.json", "vocab.json", "tokenizer.model", "spiece.model")
-"""Files by which a folder has a tokenizer that is kept in another way than ours."""
+"""Files of a tokenizer that lies in a folder without ``tokenizer.json``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelScore:
-    """How good a model is at one target."""
+    """The score of a model on one target."""
 
     target: str
     score: float
     """Lower is better."""
     unit: str
     items: int
-    """Texts or questions that were scored."""
+    """Number of texts or questions that were scored."""
     bytes: int
     """UTF-8 bytes of the texts, or of the right answers."""
 
@@ -51,19 +51,20 @@ def score_model(
 ) -> list[ModelScore]:
     """Score the model in ``folder`` on one half of each target, on a GPU if there is one.
 
-    Its text is turned into tokens by the tokenizer that lies beside it, or else by that of the
-    shards. Bits per byte of models with different tokenizers can be compared.
+    The tokenizer is the one beside the model, or else that of the shards. Bits per byte of models
+    with different tokenizers can be compared.
 
     Args:
         folder: A causal language model as Hugging Face keeps it.
-        directory: Shards, of whose held-out text ``label=NAME`` and ``cluster=NAME`` are.
-        specs: Targets as `climb search` has them.
-        half: Of each target; a search looks at ``validation`` alone.
-        seq_len: Tokens of a row; default: what the model reads, at most 2,048.
+        directory: Shards whose held-out text ``label=NAME`` and ``cluster=NAME`` name.
+        specs: Targets, as `climb search` takes them.
+        half: Half of each target to score on; a search sees only ``validation``.
+        seq_len: Tokens in a row; default: what the model can read, at most 2,048.
 
     Raises:
-        UsageError: There is no such model or target, or the model cannot read so many tokens.
-        InvalidDataError: They cannot be read, or the score is not finite.
+        UsageError: There is no such model or target, or the model cannot read rows of ``seq_len``
+            tokens.
+        InvalidDataError: The model or a target cannot be read, or a score is not finite.
     """
     targets = [load_target(directory, spec) for spec in dict.fromkeys(specs)]
     model = load_model(folder).eval()
@@ -100,10 +101,10 @@ def _score(
 def _tokenizer(
     model: "PreTrainedModel", folder: Path, directory: Path
 ) -> tuple[Tokenizer, int | None]:
-    """Return the tokenizer of a model, and the token that documents begin with, if there is one.
+    """Return the tokenizer of a model, and the token that begins a document (None: no token does).
 
     Raises:
-        UsageError: The model does not know all of its tokens, or there is no tokenizer.
+        UsageError: There is no tokenizer, or the model has fewer tokens than it.
         InvalidDataError: It cannot be read.
     """
     config = model.config
@@ -126,7 +127,7 @@ def _tokenizer(
 
 
 def _convert_tokenizer(folder: Path) -> Tokenizer:
-    """Read a tokenizer that has no ``tokenizer.json``."""
+    """Read a tokenizer that is kept in other files than ``tokenizer.json``."""
     from transformers import AutoTokenizer  # noqa: PLC0415 - seconds, and few folders need it
 
     try:

@@ -36,13 +36,13 @@ class ProxyTask:
 
 @dataclass(frozen=True, slots=True)
 class ProxyResult:
-    """What a proxy scored, or why it did not."""
+    """The scores of a proxy, or why it has none."""
 
     scores: dict[str, float] | None
     """Scores by target; lower is better. See `scoring`."""
     why: str = ""
     costs: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    """By target, of each item: see `Score`."""
+    """Score of each item, by target: see `Score`."""
 
 
 def run_proxy(task: ProxyTask) -> ProxyResult:

@@ -42,9 +42,9 @@ logger = get_logger(__name__)
 
 _TRIALS = "trials.jsonl"
 _ITEMS = "items.jsonl"
-"""What each proxy scored on each item of the targets."""
+"""File of the scores of each proxy on each item of the targets."""
 _RESULTS = ("mixture.json", "answer.json", "report.html")
-"""Files that a search leaves at its end."""
+"""Files that a search writes at its end."""
 
 
 def run_search(
@@ -61,9 +61,9 @@ def run_search(
     """Search the mixture of ``directory`` that is best for ``targets``; continue if it was begun.
 
     ``engine`` is ``local``, processes of this machine, one a GPU if it has some; or ``ray``.
-    ``writers`` get, by the number of proxies done, the scores and weights of each proxy, and how
-    good the predictors were out of fold when it was proposed. ``check`` is called before a search
-    that has not ended begins or continues; it stops the search by raising.
+    ``writers`` get the scores and weights of each proxy, and how good the predictors were out of
+    fold when it was proposed; the step is the number of finished proxies. ``check`` is called
+    before a search that has not ended begins or continues; it stops the search by raising.
 
     Leaves ``trials.jsonl``, ``items.jsonl``, ``answer.json``, ``mixture.json`` and ``report.html``
     in ``out``.
@@ -103,9 +103,10 @@ def dry_search(
     *,
     workers: int | None = None,
 ) -> CostPlan:
-    """Return what `run_search` would cost on this machine; refuse what it refuses; write nothing.
+    """Return what `run_search` would cost on this machine; write nothing.
 
-    A step is measured. What is in ``out`` already counts as done.
+    It raises the errors that `run_search` raises before it begins. A step is measured. Proxies in
+    ``out`` count as done.
 
     Raises:
         UsageError: A target does not exist, or a setting cannot be.
@@ -143,7 +144,10 @@ class _SearchTask:
         }
 
     def open_search(self, *, dry: bool = False) -> Search:
-        """Open the search on its log of trials, or begin it; ``dry`` has no log, reads no text."""
+        """Open the search on its log of trials, or begin it.
+
+        With ``dry`` it has no log, and no n-grams are counted.
+        """
         settings, manifest = self.settings, self.shards.manifest
         features = {}
         if (preset := PRESETS.get(settings.preset)) and preset.features and not dry:
@@ -187,7 +191,7 @@ def _run_round(
     with Progress(stage, total, "proxies", done) as bar:
         for proxy, result in pool.run(run_proxy, proxies, hung_proxy):
             failed = result.scores is None
-            # First, so that no trial of the log lacks them.
+            # Items first: so each trial in the log has its items in the other file.
             append_line(
                 task.out / _ITEMS,
                 {

@@ -1,4 +1,4 @@
-"""The parts of a search's report: what came out, the way there, and what that is worth."""
+"""The sections of a search's report: the result, the trials, and how good predictions are."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ _CHOICES = {
     "predicted": "best predicted",
 }
 _HEAT_ROWS = 40
-"""Clusters of the heat map: those that had the largest weights."""
+"""Number of clusters in the heat map: those with the largest weights."""
 _TIP_CLUSTERS = 4
 
 
@@ -67,7 +67,7 @@ def comparison_sections(comparison: Comparison, name: str) -> list[str]:
 
 
 def search_sections(directory: Path, answer: Answer, trials: Sequence[Trial]) -> list[str]:
-    """Show what was measured round by round, the mixture, and how good the predictor was."""
+    """Show the scores by round, the mixture, and how good the predictor was."""
     shards = ShardDirectory(directory)
     words = {info.name: info.words for info in shards.clusters()}
     return _sections(shards.manifest.token_shares.weights, words, answer, trials)
@@ -76,7 +76,7 @@ def search_sections(directory: Path, answer: Answer, trials: Sequence[Trial]) ->
 def table_sections(
     shares: Mapping[str, float], answer: Answer, trials: Sequence[Trial]
 ) -> list[str]:
-    """Show what a table of finished runs says; ``shares`` are what the mixture is compared with."""
+    """Show the result of a fit; ``shares`` is the mixture that the answer is compared with."""
     return _sections(shares, {}, answer, trials)
 
 
@@ -98,7 +98,7 @@ def _sections(
 
 @dataclass(frozen=True, slots=True)
 class _Story:
-    """A search and what it led to."""
+    """A search, its trials and its answer."""
 
     shares: dict[str, float]
     words: dict[str, str]
@@ -122,11 +122,11 @@ class _Story:
         return sorted({trial.round for trial in self.trials})
 
     def is_again(self, number: int) -> bool:
-        """Whether round ``number`` only ran the best ones again."""
+        """Whether round ``number`` only repeats the best mixtures."""
         return self.answer.confirmation is not None and number == self.rounds[-1]
 
     def round_name(self, number: int) -> str:
-        """Name a round for people."""
+        """Name a round in the report."""
         return "run again" if self.is_again(number) else f"round {number}"
 
     def named(self, cluster: str) -> str:
@@ -152,7 +152,7 @@ def _outcome(answer: Answer) -> list[str]:
 
 
 def _paths(story: _Story) -> list[str]:
-    """One picture a target: score by trial, a colour a round."""
+    """Draw the scores of each target by trial; each round has a colour."""
     pictures = []
     for target in story.targets:
         series = []
@@ -181,14 +181,14 @@ def _paths(story: _Story) -> list[str]:
 
 
 def _tip(story: _Story, trial: Trial) -> str:
-    """Say what a trial was."""
+    """Describe a trial, for the text beside a point."""
     largest = sorted(trial.mixture.weights.items(), key=lambda pair: -pair[1])[:_TIP_CLUSTERS]
     listed = "\n".join(f"{weight:.0%} {story.named(name)}" for name, weight in largest)
     return f"proxy {trial.number}\n{listed}"
 
 
 def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answer) -> str:
-    """Weights of the clusters beside their shares of the tokens."""
+    """Show the weights of the clusters beside their token shares."""
     most = max(*shares.values(), *answer.mixture.weights.values())
     found = [(n, share, answer.mixture.weights.get(n, 0.0)) for n, share in shares.items()]
     largest = sorted(found, key=lambda row: -row[2])
@@ -216,7 +216,7 @@ def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answ
 
 
 def _front(answer: Answer) -> list[str]:
-    """Show the mixtures that are best for one way or another to weigh the targets."""
+    """Show the mixtures that no other beats on all targets."""
     if not answer.front:
         return []
     targets = list(answer.measured_best.scores)
@@ -240,13 +240,13 @@ def _front(answer: Answer) -> list[str]:
 
 
 def skills_text(skills: Sequence[Skill]) -> str:
-    """Lay out for a terminal what predictors are worth."""
+    """Lay out how good predictors are, for a terminal."""
     rows = [(s.target, s.predictor, f"{s.r2:.3f}", f"{s.spearman:.3f}", s.verdict) for s in skills]
     return text_table(("target", "predictor", "R²", "rank", "out of fold"), rows, left=2)
 
 
 def _confirmed(answer: Answer) -> list[str]:
-    """Scores of what was run again, side by side."""
+    """Show the scores of the repeated mixtures side by side."""
     if answer.confirmation is None:
         return []
     targets = list(answer.measured_best.scores)
@@ -277,7 +277,7 @@ def _confirmed(answer: Answer) -> list[str]:
 
 
 def _rounds(story: _Story) -> list[str]:
-    """Weights over the rounds, and how the scores go with the weight of each cluster."""
+    """Show weights by round, and scores by the weight of each cluster."""
     scored, names = story.scored, list(story.shares)
     if not scored:
         return []
@@ -319,7 +319,7 @@ def _rounds(story: _Story) -> list[str]:
 
 
 def _dependence(story: _Story) -> list[str]:
-    """Show what is predicted of each target for other weights of each cluster."""
+    """Show the predicted score of each target at several weights of each cluster."""
     parts = []
     for target, curves in story.answer.dependence.items():
         scores = [score for points in curves.values() for _, score in points]
@@ -349,7 +349,7 @@ def _dependence(story: _Story) -> list[str]:
 
 
 def _predicted(story: _Story) -> list[str]:
-    """What was predicted of each proxy from the others, against what it scored."""
+    """Show the prediction for each proxy from the others against its score."""
     answer, pairs = story.answer, story.answer.out_of_fold
     searched = [t for t in story.scored if not story.is_again(t.round)]
     scale, shift, unit = 1.0, 0.0, "sd"

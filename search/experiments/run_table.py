@@ -1,4 +1,4 @@
-"""Runs: a table of finished runs, whoever trained them.
+"""Runs: a table of finished runs of any trainer.
 
 A table is CSV: a row a run, a column a weight for each domain and a column a score for each target.
 Of two files, one of weights and one of scores, rows are joined on the column ``run`` or ``run_id``,
@@ -37,7 +37,7 @@ _UNEVEN = 1.01
 
 @dataclass(frozen=True, slots=True)
 class RunTable:
-    """Finished runs."""
+    """Finished runs, read from a table."""
 
     domains: list[str]
     trials: list[Trial]

@@ -29,41 +29,41 @@ from climbstream.loader.weights.request import has_begun
 from climbstream.search.optimizer.answer import Answer
 
 _ALIKE = 0.1
-"""Least part of the words that two clusters share to be shown as one another's counterpart."""
+"""Fraction of shared words from which on two clusters are shown as counterparts."""
 _SHOWN = 30
-"""Rows of a table that a terminal shows."""
+"""Most rows of a table that a terminal shows."""
 Row = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A table, for a terminal, a page and a program alike."""
+    """A table, shown on a terminal, on a page and as JSON."""
 
     title: str
     heads: Row
     rows: Sequence[Row]
     left: int = 1
-    """Columns that hold words, the first ones."""
+    """Number of first columns that hold words."""
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SideBySide:
-    """What several folders of one kind have in common, and in what they differ."""
+    """Several folders of one kind, compared in tables."""
 
     kind: str
     """``searches``, ``runs`` or ``shards``."""
     names: Row
     parts: list[Part]
     pictures: list[str] = field(default_factory=list)
-    """HTML, for the page alone."""
+    """Drawings as HTML, for the page alone."""
 
     def text(self) -> str:
-        """Lay it out for a terminal, long tables by their first rows."""
+        """Lay out the tables for a terminal; of a long one, the first rows."""
         return "\n\n".join(_part_text(part) for part in self.parts if part.rows)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values: a list of rows for each table."""
+        """Return the tables as JSON values, each as a list of rows."""
         tables = {
             part.title: [dict(zip(part.heads, row, strict=True)) for row in part.rows]
             for part in self.parts
@@ -71,7 +71,7 @@ class SideBySide:
         return {"kind": self.kind, "names": list(self.names), "tables": tables}
 
     def page(self) -> bytes:
-        """Lay it out as a page."""
+        """Lay out the tables and drawings as a page."""
         sections = [
             section(
                 part.title,
@@ -99,7 +99,7 @@ def side_by_side(folders: Sequence[Path]) -> SideBySide:
     """Put two or more searches, runs or shard directories side by side.
 
     Raises:
-        UsageError: They are of different kinds, or one is none of them.
+        UsageError: The folders are of different kinds, or one is none of these.
         InvalidDataError: A file in one of them cannot be read.
     """
     if len(folders) < 2:
@@ -114,7 +114,7 @@ def side_by_side(folders: Sequence[Path]) -> SideBySide:
 
 
 def _kind(folder: Path) -> str:
-    """Say what ``folder`` holds.
+    """Return ``searches``, ``runs`` or ``shards``, whichever ``folder`` is.
 
     Raises:
         UsageError: It holds nothing that can be compared.
@@ -132,7 +132,7 @@ def _kind(folder: Path) -> str:
 
 
 def _names(folders: Sequence[Path]) -> Row:
-    """Name folders by the last parts of their paths that tell them apart; else by number too."""
+    """Name folders by the end of their paths; folders with equal ends are numbered."""
     paths = [folder.absolute().parts for folder in folders]
     longest = max(map(len, paths))
     names = ["/".join(path[-1:]) for path in paths]
@@ -172,7 +172,7 @@ def _searches(folders: Mapping[str, Path]) -> SideBySide:
 
 
 def _result_rows(name: str, answer: Answer) -> list[Row]:
-    """Say what a search found, target by target; one of an earlier version knows less."""
+    """Return a row for each target of a search; a search of an earlier version has fewer facts."""
     rows = []
     for outcome in answer.outcomes:
         pairs = (
@@ -281,7 +281,7 @@ def _shards(folders: Mapping[str, Path]) -> SideBySide:
 
 
 def _domains(clusters: Sequence[ClusterInfo]) -> dict[str, float]:
-    """Share of the documents in each known domain, from 0 to 1."""
+    """Return the fraction of documents in each known domain."""
     counts: dict[str, int] = {}
     for info in clusters:
         for domain, count in info.labels.items():
@@ -291,7 +291,7 @@ def _domains(clusters: Sequence[ClusterInfo]) -> dict[str, float]:
 
 
 def _counterparts(infos: Mapping[str, Sequence[ClusterInfo]]) -> Part:
-    """Show for each cluster of the first directory the one of each other with most of its words."""
+    """Show each cluster of the first directory beside the most similar one of each other."""
     (first, ours), *others = infos.items()
     rows = []
     for info in ours:
@@ -311,7 +311,7 @@ def _counterparts(infos: Mapping[str, Sequence[ClusterInfo]]) -> Part:
 
 
 def _weights(title: str, weights: Mapping[str, Mapping[str, float]], what: str = "cluster") -> Part:
-    """Lay shares out, the largest difference first, and how far the sides are apart in all."""
+    """Lay out shares, the largest difference first, and the total difference of each side."""
     rows = []
     names = dict.fromkeys(name for of in weights.values() for name in of)
     for name in names:
@@ -332,7 +332,7 @@ def _weights(title: str, weights: Mapping[str, Mapping[str, float]], what: str =
 
 
 def _by_cluster(title: str, values: Mapping[str, Mapping[str, float]]) -> Part:
-    """Lay numbers of clusters out."""
+    """Lay out numbers of each cluster."""
     names = dict.fromkeys(name for of in values.values() for name in of)
     rows = [
         (name, *("" if name not in of else f"{of[name]:.4f}" for of in values.values()))
@@ -354,7 +354,7 @@ def _settings(paths: Mapping[str, Path]) -> Part:
 
 
 def _plan(path: Path) -> Any:
-    """Read the settings in a plan, or in a manifest; nothing where there are none."""
+    """Read the settings in a plan or a manifest; {} if there are none."""
     if not path.exists():
         return {}
     value = read_json(path)
@@ -363,7 +363,7 @@ def _plan(path: Path) -> Any:
 
 
 def _flat(value: Any, name: str = "") -> dict[str, str]:
-    """Give values one level of names: ``settings.proxy.tokens``."""
+    """Flatten nested values to one level of names, such as ``settings.proxy.tokens``."""
     if not isinstance(value, dict):
         return {name: json.dumps(value, ensure_ascii=False)[:80]}
     flat: dict[str, str] = {}

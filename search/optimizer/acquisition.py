@@ -12,7 +12,8 @@ from .presets import Preset
 from .surrogate import Surrogate
 
 HOPEFUL = 300
-"""Mixtures, from the pool and from a local search each, of which a round is chosen."""
+"""Number of mixtures from the pool, and of mixtures from a local search, of which a round is
+chosen."""
 AVERAGED = 100
 """Number of mixtures whose mean is the answer of one shot."""
 ELITE = 20
@@ -68,7 +69,7 @@ def find_best(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bootstrap:
-    """Searches for the best mixture, each after other scores that are as likely."""
+    """Searches for the best mixture, each on other scores that are equally likely."""
 
     best: Floats
     """The mixture that each search predicts to be best, ``[draws, K]``."""
@@ -87,7 +88,7 @@ def bootstrap(
     draws: int,
     rng: np.random.Generator,
 ) -> Bootstrap:
-    """Search ``draws`` times, each after other scores; gains are over ``base`` (``[K]``).
+    """Search ``draws`` times, each on other scores; gains are over ``base`` (``[K]``).
 
     Each time the predictors are fitted to the predicted scores of the trials plus `residuals` in
     another order (the residual bootstrap; Efron and Tibshirani, An Introduction to the Bootstrap,

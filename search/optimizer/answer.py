@@ -58,9 +58,10 @@ class Outcome:
 
     target: str
     unit: str
-    """As it follows a number: ``bits per byte``; "" if the search does not know it."""
+    """Unit of the scores, such as ``bits per byte``; "" if the search does not know it."""
     best: float | None
-    """Of the answer; of the best other mixture, where the answer is the token shares; or None."""
+    """Score of the answer. If the answer is the token shares, the score of the best other mixture,
+    or None."""
     best_sd: float | None
     """Its standard error over runs; None if unknown, as in all that follows."""
     baseline: float | None
@@ -70,13 +71,13 @@ class Outcome:
     gain_sd: float | None
     """Uncertainty of ``gain`` by runs and by items."""
     item_sd: float | None
-    """What of it is by the items: other documents or questions would give another gain."""
+    """The part of it that is due to the choice of documents or questions."""
     seeds: int
-    """Seeds in which both were run side by side; 0 if they were not."""
+    """Number of seeds with which both were run side by side; 0: they were not."""
     items: int | None
-    """Documents or questions that score the target."""
+    """Number of documents or questions that score the target."""
     scored_on: str
-    """How many there are and how much text: ``7 documents, 21 kB of text``; or ""."""
+    """Their number and amount of text, such as ``7 documents, 21 kB of text``; or ""."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +89,7 @@ class Answer:
     choice: str
     """``measured``, ``predicted``, or ``baseline``: nothing surely beats the token shares."""
     reason: str
-    """What came out, in a sentence in the target's unit, and the interval of the gain."""
+    """The result in a sentence, in the target's unit, with the interval of the gain."""
     measured_best: Pick
     predicted_best: Pick | None
     """The predicted best; None if predictions are no better than the mean of all scores."""
@@ -115,11 +116,11 @@ class Answer:
     """For each cluster, the weights between which the best mixture lies (`Search.spread`); or
     empty."""
     outcomes: list[Outcome] = field(default_factory=list)
-    """By target, in its own unit; what ``reason`` says."""
+    """The numbers behind ``reason``, by target, in the target's own unit."""
     dependence: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
     """By target and cluster: weights, and what is predicted with them (`Search.dependence`)."""
     warnings: list[str] = field(default_factory=list)
-    """Targets that too few items score, and the remedy."""
+    """A warning for each target that too few items score, with the remedy."""
 
     version = 1
 
@@ -148,7 +149,7 @@ class Answer:
 
 
 def _with_mixtures(value: Any) -> Any:
-    """Return ``value``, JSON, with each ``mixture`` in it read."""
+    """Return the JSON ``value`` with a `Mixture` in place of each ``mixture``."""
     if isinstance(value, dict):
         return {
             name: Mixture.from_json(inner) if name == "mixture" else _with_mixtures(inner)

@@ -138,6 +138,6 @@ def unmeasured(pool: Floats, measured: Floats) -> Floats:
 
 
 def from_top(pool: Floats, predicted: Floats, top: int, n: int, rng: np.random.Generator) -> Floats:
-    """Choose ``n`` random rows among the ``top`` rows of ``pool`` that are predicted lowest."""
+    """Choose ``n`` random rows among the ``top`` rows of ``pool`` with the lowest predictions."""
     best = np.argsort(predicted, kind="stable")[: max(top, n)]
     return pool[best[np.sort(rng.permutation(len(best))[:n])]]

@@ -87,7 +87,7 @@ def choose_mixture(
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """The measured and predicted scores of mixtures, and how far to believe them; in sd."""
+    """The measured and predicted scores of mixtures, in sd, and how reliable they are."""
 
     known: Observations
     base: Mixture

@@ -1,4 +1,4 @@
-"""Confirm: run the candidates for the answer again, side by side, before one is believed.
+"""Confirm: the candidates for the answer are run again, side by side, before one is chosen.
 
 The best of many mixtures is mostly lucky. So the candidates and the token shares are run again with
 new seeds, the same for all. Runs of one seed share part of their noise, and differences within a
@@ -31,7 +31,7 @@ def to_confirm(answer: Answer, base: Mixture) -> dict[str, Mixture]:
 
 
 def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Observations) -> Answer:
-    """Choose again, by ``trials`` of the mixtures of `to_confirm`.
+    """Choose the answer again, after ``trials`` of the mixtures of `to_confirm`.
 
     Args:
         answer: The answer of the search so far.
@@ -146,7 +146,8 @@ def _weigh(candidate: Candidate, gain: float, error: float | None) -> Candidate:
     if error is None or candidate.gain is None or candidate.gain_sd is None:
         return replace(candidate, gain=gain, gain_sd=error)
     if abs(gain - candidate.gain) > MIN_RAW_GAIN_SDS * math.hypot(candidate.gain_sd, error):
-        # They contradict each other, and the new runs were not chosen for their luck.
+        # The two gains contradict each other. Only the first was chosen as the best of many, so the
+        # second counts.
         return replace(candidate, gain=gain, gain_sd=error)
     # equal runs leave no doubt, and would divide by it
     one, other = (max(sd, 1e-9) ** -2 for sd in (candidate.gain_sd, error))

@@ -1,6 +1,6 @@
-"""WeightConstraints: limits of weights, and the nearest mixture within them, by water-filling.
+"""WeightConstraints: limits of weights, and the nearest mixture within them.
 
-Limits hold in every mixture that is asked for and in the answer. Mixtures are rows of float64
+Limits hold in every mixture that a search asks for and in its answer. Mixtures are rows of float64
 ``[n, K]`` here.
 """
 
@@ -19,7 +19,7 @@ _NOTHING = 1e-300
 """A weight up to this counts as 0: dividing by it would overflow."""
 _ROOM = 1e-12
 _LAST = 1e-9
-"""Part of its prior that a cluster outside of a mixture gets while others have room."""
+"""Fraction of its prior that a cluster outside of a mixture gets while others have room."""
 
 
 class Group(NamedTuple):
@@ -32,7 +32,7 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WeightConstraints:
-    """The least and the most of each weight, and of the sums of groups."""
+    """The smallest and largest value of each weight, and of the sum of each group."""
 
     low: Floats
     """Least weight of each cluster, ``[K]``."""
@@ -89,7 +89,7 @@ class WeightConstraints:
         return cls(low, high, prior, members, least, most)
 
     def project(self, weights: Floats) -> Floats:
-        """Bring rows (``[n, K]``, sum 1) within the limits, as water finds its level.
+        """Bring rows (``[n, K]``, sum 1) within the limits.
 
         Weight above a cluster's limit goes to the other clusters of the row in proportion, so that
         their ratios stay, and zeros too. If all of them are full, the rest goes to the other

@@ -1,8 +1,8 @@
-"""Items: the documents or questions that score a target, and what they leave open.
+"""Items: the documents or questions that score a target, and the error by their choice.
 
-A gain on seven documents says little of an eighth, however often it is trained anew. So the items
-are drawn again, with replacement, by the same draws for both mixtures: how far the gain moves is
-its error by the choice of items (the bootstrap; Efron and Tibshirani, chapter 8).
+A gain on seven documents says little about an eighth, however many seeds are run. So the items are
+drawn again, with replacement, by the same draws for both mixtures. The sd of the gain over these
+draws is its error by the choice of items (the bootstrap; Efron and Tibshirani, chapter 8).
 """
 
 import math
@@ -13,34 +13,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEW_ITEMS = 30
-"""Items from which on a bootstrap over them is to be trusted."""
+"""Number of items from which on a bootstrap over them is reliable."""
 _DRAWS = 1_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TargetItems:
-    """What one target is scored on."""
+    """The items that score one target."""
 
     sizes: NDArray[np.float64]
-    """``[items]``: bytes of each document or right answer; 1 each where errors are counted."""
+    """Bytes of each document or right answer, ``[items]``; 1 each if errors are counted."""
     noun: str = "items"
     """``documents`` or ``questions``."""
     unit: str = ""
-    """Of a score, as it follows the number: ``bits per byte``."""
+    """Unit of a score, such as ``bits per byte``."""
     bytes: int | None = None
     """UTF-8 bytes of text, None for questions."""
     remedy: str = "give it more items"
-    """What to do where they are few."""
+    """Advice that gives the target more items."""
 
     @property
     def text(self) -> str:
-        """How many there are, and how much text: ``7 documents, 21 kB of text``."""
+        """Number of items and amount of text, such as ``7 documents, 21 kB of text``."""
         count = len(self.sizes)
         text = f"{count:,} {self.noun if count != 1 else self.noun.removesuffix('s')}"
         return text if self.bytes is None else f"{text}, {_bytes_text(self.bytes)} of text"
 
     def warning(self, target: str) -> str:
-        """Say that they are few, and the remedy; "" if they are not."""
+        """Return a warning that items are few, with the remedy; "" if they are not."""
         if len(self.sizes) >= FEW_ITEMS:
             return ""
         return (
@@ -50,15 +50,15 @@ class TargetItems:
 
     @property
     def effective(self) -> float:
-        """Items of equal size that would say as much (Kish)."""
+        """Number of items of equal size that would give the same error (Kish)."""
         total = float(self.sizes.sum())
         return total**2 / max(float((self.sizes**2).sum()), 1e-300)
 
     def gain_sd(self, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
-        """Return the sd that the gain of ``ours`` over ``theirs`` has by the choice of items.
+        """Return the sd, due to the choice of items, of the gain of ``ours`` over ``theirs``.
 
-        Costs of each run on each item, both ``[runs, items]``. 0 for a single item, of which
-        nothing can be told.
+        Both are the scores of each run on each item, ``[runs, items]``. Of a single item the sd is
+        0: one item shows no spread.
         """
         gains, count = theirs.mean(axis=0) - ours.mean(axis=0), len(self.sizes)
         if count < 2:
@@ -73,16 +73,17 @@ class TargetItems:
 
 @dataclass(frozen=True, slots=True)
 class ItemEvidence:
-    """What runs scored on each item."""
+    """The scores of runs on each item of the targets."""
 
     targets: Mapping[str, TargetItems] = field(default_factory=dict)
     costs: Mapping[int, Mapping[str, Sequence[float]]] = field(default_factory=dict)
-    """By number of a trial and target: bits of each item, or 1 for a wrong answer and 0 else."""
+    """Bits of each item, or 1 for a wrong answer and 0 for a right one, by trial number and
+    target."""
 
     def gain_sd(self, target: str, ours: Sequence[int], theirs: Sequence[int]) -> float | None:
-        """Return the sd of the gain of trials ``ours`` over trials ``theirs`` by the items.
+        """Return the sd, due to the items, of the gain of trials ``ours`` over trials ``theirs``.
 
-        None if the costs of a trial are not known, or do not fit the target.
+        None if the scores of a trial by item are unknown, or do not fit the target.
         """
         items = self.targets.get(target)
         rows = [[self.costs.get(n, {}).get(target, ()) for n in side] for side in (ours, theirs)]

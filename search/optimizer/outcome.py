@@ -1,8 +1,8 @@
 """Outcome: the best mixture beside the token shares, target by target, in a sentence.
 
-All that is said is in the target's own unit. What a gain leaves open is by the runs (other seeds
-score otherwise) and by the items (other documents do): the search and its confirmation know the
-first, `ItemEvidence` the second, and both count before a gain is called sure.
+Scores are in the target's own unit. A gain is uncertain for two reasons: other seeds give other
+scores, and so do other items. The search and its confirmation know the first error, `ItemEvidence`
+the second. A gain is called sure only if it is larger than both together.
 """
 
 import math
@@ -32,14 +32,14 @@ def settle(
     again: Sequence[Trial] = (),
     evidence: ItemEvidence | None = None,
 ) -> Answer:
-    """Say what ``answer`` is worth; take its gain back if the items leave it in doubt.
+    """Put ``answer`` into words; answer the token shares if the items leave its gain in doubt.
 
     Args:
-        answer: What the search concluded, and confirmed if it did.
-        base: The token-share mixture, brought under the limits.
-        known: The evidence that ``answer`` was concluded from.
-        again: Trials that confirmed it.
-        evidence: What runs scored on each item; None if nobody knows.
+        answer: The answer of the search, after its confirmation if there was one.
+        base: The token shares, within the limits.
+        known: The trials that ``answer`` was chosen by.
+        again: The trials that confirmed it.
+        evidence: The scores of runs on each item; None if they are unknown.
     """
     evidence = evidence or ItemEvidence()
     best = _contender(answer)
@@ -55,14 +55,14 @@ def settle(
         if target in evidence.targets and (warning := evidence.targets[target].warning(target))
     ]
     answer = replace(answer, outcomes=outcomes, warnings=warnings)
-    # What the confirmation had to say stays.
+    # Keep what the confirmation said.
     return replace(answer, reason=f"{_reason(answer, best, known)}{answer.reason}")
 
 
 def _contender(answer: Answer) -> Candidate | None:
-    """Return the mixture to show beside the token shares: the answer, or the best other one.
+    """Return the mixture to show beside the token shares: the answer, or the best other mixture.
 
-    None if none scored better than the token shares.
+    None if no mixture scored better than the token shares.
     """
     runs = answer.confirmation.scores if answer.confirmation else None
     if runs is None and answer.choice == BASE and answer.measured_best == answer.baseline:
@@ -79,7 +79,7 @@ def _contender(answer: Answer) -> Candidate | None:
 def _with_items(
     answer: Answer, base: Mixture, known: Observations, outcomes: Sequence[Outcome]
 ) -> Answer:
-    """Let what the items leave open count; return the token shares if the gain is in doubt then."""
+    """Add the error by items; return the token shares if that puts the gain in doubt."""
     if answer.gain is None or answer.gain_sd is None:
         return answer
     parts = [
@@ -94,7 +94,7 @@ def _with_items(
 
 
 class _Side:
-    """The scores of ``best`` and of the token shares on one target."""
+    """The scores of ``best`` and of the token shares on one target, and the errors of both."""
 
     def __init__(
         self,
@@ -121,11 +121,12 @@ class _Side:
             [] if best is None else [t.number for t in trials if t.mixture == best.mixture]
         )
         if best is not None and not self._trials:
-            # Predicted and never run: what the items leave open is as of the best that was run.
+            # It was predicted and never run, so its error by items is taken from the best that was
+            # run.
             self._trials = answer.measured_best.trials
 
     def outcome(self) -> Outcome:
-        """Return them side by side."""
+        """Return both side by side."""
         items = self._evidence.targets.get(self._target)
         baseline, baseline_sd = self._scored(BASE)
         best, best_sd = (None, None) if self._best is None else self._scored(self._best.choice)
@@ -171,7 +172,7 @@ class _Side:
     def _gain(
         self, best: float | None, baseline: float | None
     ) -> tuple[float | None, float | None]:
-        """Return by how much the best is better, and the error of that over runs."""
+        """Return the gain of the best, and its error over runs."""
         if self._best is None or best is None or baseline is None:
             return None, None
         gain = (baseline - best) * math.copysign(1.0, self._scale)
@@ -180,7 +181,7 @@ class _Side:
             matrix = np.array([scores[self._target] for scores in by_choice.values()])
             return gain, seed_error(matrix, self._noise, self._repeats)
         if len(self._answer.measured_best.scores) == 1:
-            # The search has taken off what the best of many owes to luck.
+            # The search has subtracted the gain that the best of many has by luck.
             factor = abs(self._scale)
             gain = gain if self._best.gain is None else self._best.gain * factor
             sd = self._best.gain_sd
@@ -191,7 +192,7 @@ class _Side:
         return gain, self._noise * math.sqrt(sum(1 / count for count in runs))
 
     def _item_sd(self) -> float | None:
-        """Return the error of the gain by the choice of items; None if nobody knows it."""
+        """Return the error of the gain by the choice of items; None if it is unknown."""
         sd = self._evidence.gain_sd(self._target, self._trials, self._base_trials)
         if sd is None:
             return None
@@ -200,7 +201,7 @@ class _Side:
 
 
 def _reason(answer: Answer, best: Candidate | None, known: Observations) -> str:
-    """Say what came out in one sentence, and the interval of the gain in another."""
+    """Return the result in one sentence, and the interval of the gain in another."""
     parts = [_compared(outcome, alone=len(known.targets) == 1) for outcome in answer.outcomes]
     how = _how(answer, best)
     scored_on = _scored_on(answer.outcomes)
@@ -220,7 +221,7 @@ def _reason(answer: Answer, best: Candidate | None, known: Observations) -> str:
 
 
 def _compared(outcome: Outcome, *, alone: bool) -> str:
-    """Name the scores of one target and the gain."""
+    """Write the two scores on one target, and the gain."""
     unit = f" {outcome.unit}" if outcome.unit else ""
     name = "" if alone and unit else f"{outcome.target} "
     if outcome.best is None or outcome.baseline is None or outcome.gain is None:
@@ -236,7 +237,7 @@ def _compared(outcome: Outcome, *, alone: bool) -> str:
 
 
 def _how(answer: Answer, best: Candidate | None) -> str:
-    """Say of what runs the scores are."""
+    """Write which runs the scores come from."""
     if answer.confirmation is not None:
         count = len(answer.confirmation.seeds)
         return f" in {count} seed{'s' if count != 1 else ''}"
@@ -248,7 +249,7 @@ def _how(answer: Answer, best: Candidate | None) -> str:
 
 
 def _scored_on(outcomes: Sequence[Outcome]) -> str:
-    """Say how much text or how many items score the targets."""
+    """Write how much text, or how many items, score the targets."""
     parts = [
         f"{o.scored_on} score {'it' if len(outcomes) == 1 else o.target}"
         for o in outcomes
@@ -258,7 +259,7 @@ def _scored_on(outcomes: Sequence[Outcome]) -> str:
 
 
 def _interval(answer: Answer, best: Candidate | None, known: Observations) -> list[str]:
-    """Say between what the gain lies, as far as that is known."""
+    """Write the interval of the gain, as far as it is known."""
     if best is None or answer.baseline is None:
         return []
     if answer.choice == BASE and answer.confirmation is None:
@@ -279,7 +280,7 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
 
 
 def outcome_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
-    """Lay the paired table out, with the heads `OUTCOME_HEADS`."""
+    """Return the rows of the paired table, with the heads `OUTCOME_HEADS`."""
     rows = []
     for outcome in outcomes:
         values = [v for v in (outcome.best, outcome.baseline) if v is not None]

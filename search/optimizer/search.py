@@ -1,14 +1,14 @@
-"""Search: ask for mixtures, tell what they scored, get the answer. It knows no model.
+"""Search: ask for mixtures, tell their scores, get the answer. It knows no models.
 
-A search goes in rounds. The first holds the token-share mixture, more than once, so that the noise
-between runs is known, the uniform one, and draws around the token shares; a later one is taken
-from what predictors, fitted to all rounds before it, say may be best. A round depends
-on the settings and on the trials of the rounds before it alone, so a search that is opened again
-on its log, after any number of tells, asks for what it would have asked for. Where the log differs
-from what would be proposed now, the log is right.
+A search goes in rounds. The first round has three kinds of mixtures: the token shares, several
+times, which shows the noise between runs; equal weights; and random draws around the token shares.
+Each later round has mixtures that may be the best by predictors, which are fitted to all rounds
+before. A round depends only on the settings and on the trials of earlier rounds. So a search that
+is opened again on its log asks for the same mixtures as one that was never closed. If the log has
+other mixtures than would be proposed now, those in the log count.
 
-Inside, scores are standardised over the trials and signed so that less is better; several targets
-are a weighted mean of that. So differences of scores are in standard deviations ("sd").
+Inside, scores are standardised over the trials and signed so that less is better. The score on
+several targets is the weighted mean. So differences of scores are in standard deviations ("sd").
 """
 
 import itertools
@@ -44,7 +44,7 @@ _STARTS = 2_000
 _COPIES = 20
 """Number of searches of the bootstrap that tells how much of a gain is luck."""
 _CURVES, _CURVE_POINTS, _CURVE_ROWS = 24, 7, 40
-"""Clusters that `Search.dependence` tells of, weights of each, and mixtures in a mean."""
+"""For `Search.dependence`: number of clusters, of weights of each, and of mixtures in a mean."""
 
 
 class Search:
@@ -60,25 +60,25 @@ class Search:
     Args:
         clusters: Names, in the order of the manifest.
         targets: ``"min"`` or ``"max"`` by name of score; names alone are minimised.
-        budget: Trials in all, failed ones included.
-        preset: The recipe, a key of `PRESETS`.
+        budget: Number of trials, failed ones included.
+        preset: The method of search, a key of `PRESETS`.
         prior: Token shares, around which mixtures are drawn; None for equal ones. A cluster
             without weight here gets none anywhere.
-        max_weight: Largest weight of each cluster, or by name (1 where none is given). Even the
-            token-share and the uniform mixture are brought under it; so for all limits.
+        max_weight: Largest weight of each cluster, or by name (1 where none is given). Limits hold
+            in every mixture, the token shares and equal weights included.
         min_weight: Least weight by name, 0 where none is given.
-        pinned: Weights that are settled, by name.
-        groups: Clusters whose weights together have a least and a most, by a name for each group.
+        pinned: Fixed weights, by name.
+        groups: Groups of clusters, by a name for each; the sum of their weights has limits.
         allowed: By how much a target may be worse than with the token shares, in its own units:
             ``{"arc": 0.01}`` loses at most 0.01 on arc.
-        features: What is known of a target before any trial, from mixtures ``[m, K]`` to
-            ``[m]``; used where cross-validation says that it helps.
-        seed: Of all that is random, and of the proxies.
-        log: Where to keep the trials; a search on a log that exists goes on from there.
+        features: By target, an estimate of the score before any trial, from mixtures ``[m, K]`` to
+            ``[m]``; used if cross-validation says that it helps.
+        seed: Seed of all random choices, and of the proxies.
+        log: File of the trials; if it exists, the search continues from them.
         rounds: Ratio in which the rounds share the budget; None for the preset's.
         importance: Weight of each target in the mean of several, 1 where none is given.
-        confirm: Seeds with which the candidates for the answer and the token shares are run again
-            when the budget is spent, beside it; 0 for none. See `confirm`.
+        confirm: Number of seeds with which the candidates for the answer and the token shares are
+            run again after the budget is spent; 0: they are not. See `confirm`.
 
     Raises:
         UsageError: A setting cannot be, or the log is of a search with other settings.
@@ -159,7 +159,9 @@ class Search:
         }
 
     def ask(self) -> list[Mixture]:
-        """Return what is left of the round, or the next one; [] when there is nothing to run.
+        """Return the mixtures of this round that have no score yet, or those of the next round.
+
+        At the end of the search that is [].
 
         The ``about`` of each mixture says its ``trial`` number, its ``round`` and the ``seed`` for
         its proxy. Mixtures share one seed, so that they differ in nothing else; repeats of a
@@ -170,11 +172,11 @@ class Search:
     def tell(
         self, mixture: Mixture, outcome: Mapping[str, float | None] | BaseException | None
     ) -> Trial:
-        """Record what became of a mixture that `ask` returned.
+        """Record the scores of a mixture that `ask` returned, or that its trial failed.
 
         A trial failed if the score of a target is NaN, infinite or None, or if there is an
-        exception or None instead of scores: it is kept and spends budget, and never enters
-        a fit. Scores that are no target are kept beside the others.
+        exception or None instead of scores: it is kept and counts in the budget, but no predictor
+        is fitted to it. Scores that are not targets are kept too.
 
         Raises:
             UsageError: The mixture was not asked for, or told before, or a target is missing.
@@ -202,7 +204,7 @@ class Search:
         """Choose a mixture by the trials so far: see `choose_mixture`, `confirm` and `settle`.
 
         Args:
-            evidence: What trials scored on each item of the targets, if that is known.
+            evidence: The scores of trials on each item of the targets, if they are known.
 
         Raises:
             UsageError: No trial has scores yet.
@@ -221,10 +223,10 @@ class Search:
         return settle(answer, base, known, again, evidence)
 
     def spread(self, draws: int = _COPIES) -> dict[str, tuple[float, float]]:
-        """Say between which weights the best mixture lies: 10th and 90th percentile, by cluster.
+        """Return the 10th and 90th percentile of each cluster's weight in the best mixture.
 
-        Of ``draws`` searches for it, each after scores that might as well have come out
-        (`bootstrap`); empty if nothing can be predicted. A cluster whose weight may be anything
+        The percentiles are those of ``draws`` searches, each on other scores that are equally
+        likely (`bootstrap`). Empty if nothing can be predicted. A cluster with a wide interval
         matters little.
         """
         forecast = self._forecast(self._evidence(self._searched()))
@@ -235,11 +237,12 @@ class Search:
         return dict(zip(self.clusters, pairs, strict=True))
 
     def dependence(self, most: int = _CURVES) -> dict[str, dict[str, list[tuple[float, float]]]]:
-        """Predict each target at several weights of each cluster, the others in their ratio.
+        """Predict each target at several weights of each cluster, with the others in their ratio.
 
-        The mean over measured mixtures in which that cluster alone is changed (partial dependence;
-        Friedman 2001): weight and score in the target's unit, by target and cluster, for the
-        ``most`` clusters whose weights differed most. Empty if nothing can be predicted.
+        Returns pairs of weight and score, in the target's unit, by target and cluster, for the
+        ``most`` clusters whose weights differed most. A score is the mean prediction over measured
+        mixtures in which only the weight of that cluster is changed (partial dependence; Friedman
+        2001). Empty if nothing can be predicted.
         """
         forecast = self._forecast(self._evidence(self._searched()))
         if forecast is None or not forecast.useful:
@@ -251,7 +254,7 @@ class Search:
         for k in sorted(chosen.tolist()):
             for weight in np.linspace(0.0, known.weights[:, k].max(), _CURVE_POINTS).tolist():
                 rest = np.delete(rows, k, axis=1)
-                # Nothing is known of what the others would be beside a cluster that was alone.
+                # Skip mixtures of this cluster alone: they give no ratio for the others.
                 rest = rest[rest.sum(axis=1) > 1e-6]
                 rest *= (1 - weight) / rest.sum(axis=1, keepdims=True)
                 mean = forecast.scores(np.insert(rest, k, weight, axis=1)).mean(axis=0)
@@ -261,7 +264,7 @@ class Search:
         return curves
 
     def _open_trials(self) -> list[Mixture]:
-        """Return the mixtures that are not told yet, after proposing a round if there are none.
+        """Return the mixtures without scores; propose the next round if all have scores.
 
         A search that is opened on a log takes the rounds of the log first.
         """
@@ -274,10 +277,10 @@ class Search:
         return rest
 
     def _begin_round(self) -> list[Mixture]:
-        """Return the mixtures of the round: those of the log, and what is proposed beside them.
+        """Return the mixtures of the round: those in the log, and proposed ones for the rest.
 
-        The log is right where the two differ: another machine, or another version, may have
-        proposed other mixtures under these numbers, and what was measured is theirs.
+        If the log has another mixture under a number, that one counts, as it was measured: another
+        machine or version may have proposed it.
         """
         trials = self.log.trials
         logged = {trial.number: _asked(trial) for trial in trials if trial.round == self._round}
@@ -293,7 +296,7 @@ class Search:
         return [trial for trial in self.log.trials if trial.round <= len(self._sizes)]
 
     def _repeated(self) -> list[Trial]:
-        """List the trials beside the budget, which confirm."""
+        """List the confirming trials, which are beside the budget."""
         return [trial for trial in self.log.trials if trial.round > len(self._sizes)]
 
     def _conclude(self, known: Observations) -> Answer:
@@ -307,7 +310,7 @@ class Search:
     def _predict_best(self, known: Observations, forecast: Surrogate) -> Mixture | None:
         """Return the mixture that is predicted best; None if nothing can be predicted.
 
-        Once it is being run again, it is the one that the log has.
+        After it was run again, it is the one in the log.
         """
         if not forecast.useful:
             return None
@@ -325,7 +328,7 @@ class Search:
         if (key := (forecast, draws)) not in self._copies:
             rng = propose.generator(self.seed, len(self._sizes) + 2)
             pool = self._draw(min(self.preset.pool, _STARTS), rng)
-            # Only of the last forecast: others are of fewer trials.
+            # Keep that of the last forecast alone: earlier ones know fewer trials.
             self._copies = {key: bootstrap(forecast, self._base, pool, self._limits, draws, rng)}
         return self._copies[key]
 
@@ -379,7 +382,7 @@ class Search:
         return asked
 
     def _repeat(self) -> list[Mixture]:
-        """Make the mixtures to confirm, each with every seed."""
+        """Return the mixtures of the confirming round, each with every seed."""
         known = self._evidence(self._searched())
         if not known.trials:
             return []

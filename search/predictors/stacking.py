@@ -1,7 +1,7 @@
 """Stacking: several predictors as one, each weighted by its out-of-fold error.
 
 Shares are proportional to the inverse fourth power of the mean squared error, after the noise of a
-run is taken off it, which no predictor can know. Shares are not fitted, as the rows are few
+run, which no predictor can know, is subtracted. Shares are not fitted, as the rows are few
 (docs/decisions/predictors.md). Several targets have the same shares, by the error of their joint
 score: there noise averages out, and an error that a predictor makes on all of them does not. A
 predictor that is no better than the mean has no share. If no predictor is better, the stack
@@ -75,7 +75,7 @@ class Stack:
         self.rivals = out_of_fold[self._rivals]
         """Predictions out of fold of those that may have a share, the process first, ``[m, n]``."""
         self.constant = constant[self._rivals]
-        """Which of them predict the same of all mixtures, ``[m]``."""
+        """Which of them predict the same score for all mixtures, ``[m]``."""
         self._doubt = np.zeros(n) if self._process is None else doubt[self._process]
         share_by_error([self], np.ones(1))
 

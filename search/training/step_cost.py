@@ -12,9 +12,9 @@ from .online_mixing import row_means
 from .settings import TrainSettings
 
 _ENOUGH = 1.0
-"""Seconds that a measurement takes, and"""
+"""Seconds of a measurement, and"""
 _STEPS = 3
-"""the least steps; the first is not counted, as it makes buffers."""
+"""least number of steps; the first is not counted, as it allocates buffers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,18 +31,19 @@ class StepCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepTask:
-    """A step to count and to measure, as a task of an engine."""
+    """The settings of a step to measure, as a task of an engine."""
 
     settings: TrainSettings
     vocab_size: int
     threads: int | None = None
-    """Of torch; None leaves them."""
+    """Number of threads of torch; None: as it is."""
 
 
 def measure_step(task: StepTask) -> StepCost:
-    """Count what a step costs, and time some on rows of random tokens, on the device of this one.
+    """Count the FLOPs of a step, and time some steps on rows of random tokens.
 
-    Reading the shards is not in it; the loader is many times as fast as any model.
+    Steps run on the device of this process. The time includes no reading of shards: the loader is
+    many times as fast as any model.
     """
     before = torch.get_num_threads()
     if task.threads is not None:

@@ -43,9 +43,10 @@ logger = get_logger(__name__)
 
 _METRICS_EVERY = 100
 _MOST_HELDOUT = 1 << 20
-"""Tokens of held-out text that the loss is measured on: more say little more."""
+"""Most tokens of held-out text that the loss is measured on: more tokens change the loss little."""
 _HELDOUT_PART = 16
-"""At most one held-out token for so many that are trained on; it takes a third of the time."""
+"""Least number of training tokens for each held-out token. A held-out token costs a third of a
+training token."""
 HELDOUT_EVERY = 500
 """Steps between measurements of the held-out loss, by default."""
 SAVE_EVERY = 500
@@ -207,7 +208,7 @@ class _Training:
         self._heldout = self._open_heldout()
 
     def _open_heldout(self) -> HeldOutBatches | None:
-        """Return the held-out text that the loss is measured on, if there is any, and a use for it.
+        """Return the held-out text to measure the loss on; None: no loss is measured.
 
         It is the same for every seed and mixture.
         """

@@ -50,7 +50,7 @@ class WeightAverage:
             weight.copy_(mean)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the mean and the number of steps in it."""
+        """Return the mean, and the number of steps that it is over."""
         return {"count": self._count, "means": self._means}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

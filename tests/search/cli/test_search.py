@@ -93,7 +93,7 @@ def test_each_setting_of_a_search_has_an_option_of_its_name_and_default():
     options = {parameter.name: parameter for parameter in search.params}
     ours = {field.name: field.default for field in fields(SearchSettings)}
     assert {*ours} - {*options} == {"proxy"}
-    plain = ("preset", "budget", "max_epochs", "seed", "final_tokens", "prior")
+    plain = ("preset", "budget", "max_epochs", "seed")
     assert {name: options[name].get_default(click.Context(search)) for name in plain} == {
         name: ours[name] for name in plain
     }
