@@ -291,7 +291,8 @@ def search(
     one proxy follow its excess loss over a reference (arXiv 2305.10429), and the targets are only
     scored.
 
-    A search that was interrupted continues when the same command is run again.
+    A search that was interrupted continues when the same command is run again. A finished one
+    continues from its proxies when --budget is larger, or the limits of weights are others.
     """
     of_model = {name: options.pop(name) for name in _OF_MODEL}
     proxy = _train_settings(proxy_tokens, average=average, **of_model)

@@ -9,10 +9,10 @@ from typing import Any
 from climbstream.loader import Manifest, Mixture, MixtureLoader
 from climbstream.loader.core.console import duration, text_table
 from climbstream.loader.core.engines.engine import Engine
-from climbstream.loader.core.files import read_lines
 from climbstream.loader.weights.schedule import Schedule
 from climbstream.search.evaluation.targets import load_target
 from climbstream.search.optimizer.items import TargetItems
+from climbstream.search.optimizer.trials import TrialLog
 from climbstream.search.training.base_model import check_base
 from climbstream.search.training.settings import TrainSettings
 from climbstream.search.training.step_cost import StepCost, StepTask, measure_step
@@ -107,9 +107,11 @@ def plan_search(
     proxy = settings.rehearsal()
     # The token shares, the best measured and the best predicted, with each seed.
     confirm = 3 * settings.confirm
-    models = settings.budget + confirm
+    path = out / "trials.jsonl"
+    log = TrialLog.open(path) if path.exists() else TrialLog({})
+    models = settings.budget + confirm + log.beside(settings.budget)
     scored = {spec: target_items(load_target(directory, spec)) for spec in targets}
-    done = max(0, len(read_lines(out / "trials.jsonl")) - 1)
+    done = len(log.trials)
     cost = _step_cost(proxy, manifest, engine)
     left = max(0, models - done)
     steps = proxy.steps + _scoring_steps(scored, proxy)

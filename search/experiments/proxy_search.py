@@ -12,6 +12,7 @@ from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.core.errors import ClimbError, InvalidDataError
 from climbstream.loader.core.files import (
     append_line,
+    hash_json,
     lock,
     read_json,
     write_bytes,
@@ -20,6 +21,7 @@ from climbstream.loader.core.files import (
 from climbstream.loader.core.html_page import page
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import located
+from climbstream.loader.core.workdir import check_same_config, read_plan
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.outputs import SEARCH
 from climbstream.loader.monitoring.metrics import Writer, write_metrics
@@ -60,6 +62,10 @@ def run_search(
 ) -> Answer:
     """Search the mixture of ``directory`` that is best for ``targets``; continue if it was begun.
 
+    A search goes on from its proxies with another budget, preset, prior, limits, importance or
+    confirmation, and with fewer targets. What decides a proxy must stay: the shards, the targets'
+    text, the seed, ``final_tokens``, and the settings of proxies.
+
     ``engine`` is ``local``, processes of this machine, one a GPU if it has some; or ``ray``.
     ``writers`` get the scores and weights of each proxy, and how good the predictors were out of
     fold when it was proposed; the step is the number of finished proxies. ``check`` is called
@@ -77,7 +83,9 @@ def run_search(
     text_hashes = target_hashes(directory, targets)
     check_base(settings.proxy.base, directory, settings.proxy.seq_len)
     with lock(out):
-        if SEARCH.begin(out, task.plan(text_hashes)):
+        plan = task.plan(text_hashes)
+        task.adopt(plan)
+        if SEARCH.begin(out, plan):
             if all((out / name).exists() for name in _RESULTS):
                 logger.info(f"the search in {out} had ended; this is its answer")
                 path = out / "answer.json"
@@ -88,8 +96,8 @@ def run_search(
             check()
         with open_engine(engine, workers, out / SEARCH.plan, gpus=True, preload=PRELOAD) as pool:
             if settings.budget * task.proxy.steps >= MEASURED_FROM:
-                plan = plan_search(directory, targets, out, settings, pool)
-                logger.info(f"{plan.text(out)}\n")
+                cost = plan_search(directory, targets, out, settings, pool)
+                logger.info(f"{cost.text(out)}\n")
             while mixtures := search.ask():
                 _run_round(search, task, mixtures, pool, writers)
         return _write_results(search, task)
@@ -143,6 +151,30 @@ class _SearchTask:
             "settings": self.settings.to_json(),
         }
 
+    def adopt(self, plan: Mapping[str, Any]) -> None:
+        """Let a search that was begun with another plan go on with ``plan``.
+
+        Raises:
+            InvalidDataError: Its proxies were trained with other settings.
+            UsageError: A setting cannot be.
+        """
+        path = self.out / SEARCH.plan
+        if not SEARCH.has(self.out) or hash_json(there := read_plan(path)) == hash_json(plan):
+            return
+        check_same_config(
+            _proxy_plan(there, self.targets), _proxy_plan(plan, self.targets), self.out
+        )
+        self.open_search(dry=True)
+        old, new = there["settings"], plan["settings"]
+        changed = [name for name in new if hash_json(old.get(name)) != hash_json(new[name])]
+        logger.info(
+            f"the search in {self.out} goes on from its trials with other "
+            f"{', '.join(changed) or 'targets'}"
+        )
+        # A search without its report has not ended; answer and mixture stay until it has.
+        (self.out / "report.html").unlink(missing_ok=True)
+        write_json(path, plan)
+
     def open_search(self, *, dry: bool = False) -> Search:
         """Open the search on its log of trials, or begin it.
 
@@ -172,6 +204,16 @@ class _SearchTask:
         )
 
 
+def _proxy_plan(plan: Mapping[str, Any], targets: Sequence[str]) -> dict[str, Any]:
+    """Return what of ``plan`` decides a proxy and its scores on ``targets``."""
+    settings = plan.get("settings", {})
+    return {
+        "shards": plan.get("shards"),
+        "targets": {name: plan.get("targets", {}).get(name, "absent") for name in targets},
+        "settings": {name: settings.get(name) for name in ("seed", "final_tokens", "proxy")},
+    }
+
+
 def _run_round(
     search: Search,
     task: _SearchTask,
@@ -185,8 +227,8 @@ def _run_round(
     errors = {f"{skill.target}/{skill.predictor}": skill.nmse for skill in search.table}
     proxies = [task.proxy_task(mixture) for mixture in mixtures]
     done = len(search.log.trials)
-    stage, total = "search", task.settings.budget
-    if done >= task.settings.budget:
+    stage, total = "search", search.planned
+    if done >= total:
         stage, total = "confirm", done + len(proxies)
     with Progress(stage, total, "proxies", done) as bar:
         for proxy, result in pool.run(run_proxy, proxies, hung_proxy):

@@ -7,6 +7,10 @@ before. A round depends only on the settings and on the trials of earlier rounds
 is opened again on its log asks for the same mixtures as one that was never closed. If the log has
 other mixtures than would be proposed now, those in the log count.
 
+A search that is opened on its log with other settings, such as a larger budget, continues from
+these trials. Mixtures of the last round without scores are not asked for again; the rest of the
+budget is shared by new rounds.
+
 Inside, scores are standardised over the trials and signed so that less is better. The score on
 several targets is the weighted mean. So differences of scores are in standard deviations ("sd").
 """
@@ -38,6 +42,9 @@ from .trials import Trial, TrialLog, read_outcome
 
 FEWEST = 8
 """Number of scored trials below which no predictor is fitted."""
+
+PROXY_SETTINGS = ("clusters", "seed")
+"""Settings that decide what a trial scores; a search does not go on with others."""
 
 _STARTS = 2_000
 """Number of mixtures with which each search of a bootstrap begins."""
@@ -74,7 +81,8 @@ class Search:
         features: By target, an estimate of the score before any trial, from mixtures ``[m, K]`` to
             ``[m]``; used if cross-validation says that it helps.
         seed: Seed of all random choices, and of the proxies.
-        log: File of the trials; if it exists, the search continues from them.
+        log: File of the trials; if it exists, the search continues from them. Only clusters and
+            seed must be the same.
         rounds: Ratio in which the rounds share the budget; None for the preset's.
         importance: Weight of each target in the mean of several, 1 where none is given.
         confirm: Number of seeds with which the candidates for the answer and the token shares are
@@ -113,10 +121,7 @@ class Search:
         self.targets, self.seed = _directions(targets), seed
         rounds = list(rounds or self.preset.rounds)
         check_settings(self.clusters, self.targets, budget, seed, rounds, confirm)
-        self._sizes = propose.split_budget(budget, rounds)
         self._repeats = 1 if budget < 8 else min(6, 2 + budget // 16)
-        self._seeds = range(seed + budget, seed + budget + confirm)
-        """Seeds of the confirming runs; no repeat within the budget has one of them."""
 
         self._prior = _shares(prior, self.clusters)
         self._limits = WeightConstraints.of(
@@ -136,14 +141,19 @@ class Search:
         self._fitted: tuple[list[int], Surrogate] | None = None
         """The last surrogate, and the numbers of the trials that it was fitted to."""
         self._copies: dict[tuple[Surrogate, int], Bootstrap] = {}
-        self._asked: list[Mixture] = []
-        self._round = 0
 
-        settings = self._settings(preset, budget, rounds)
-        self.log = TrialLog(settings) if log is None else TrialLog.open(Path(log), settings)
+        settings = self._settings(preset, budget, rounds, confirm)
+        self.log = (
+            TrialLog(settings)
+            if log is None
+            else TrialLog.open(Path(log), settings, PROXY_SETTINGS)
+        )
+        self._plan_rounds(budget, rounds, confirm)
 
-    def _settings(self, preset: str, budget: int, rounds: Sequence[int]) -> dict[str, object]:
-        """Return the settings that a log of trials must agree with, as JSON values."""
+    def _settings(
+        self, preset: str, budget: int, rounds: Sequence[int], confirm: int
+    ) -> dict[str, object]:
+        """Return the settings that the log keeps, as JSON values."""
         return {
             "clusters": self.clusters,
             "targets": self.targets,
@@ -155,8 +165,30 @@ class Search:
             **self._limits.to_json(self.clusters),
             "allowed": self._allowed,
             "seed": self.seed,
-            "confirm": len(self._seeds),
+            "confirm": confirm,
         }
+
+    def _plan_rounds(self, budget: int, rounds: Sequence[int], confirm: int) -> None:
+        """Share the budget among rounds, after those of the trials under other settings."""
+        earlier = self.log.earlier
+        self._first = max((trial.round for trial in earlier), default=0)
+        """Last round under other settings, and the number of its last trial:"""
+        self._first_number = max((trial.number for trial in earlier), default=0)
+        if sum(trial.scores is not None for trial in earlier) >= FEWEST and any(rounds[1:]):
+            rounds = rounds[1:]  # the first is large because nothing is known then
+        self._sizes = propose.split_budget(max(0, budget - self.log.spent), rounds)
+        self._last = self._first + len(self._sizes)
+        """Last round of the budget."""
+        seed = max([self.seed + budget, *(trial.seed + 1 for trial in earlier)])
+        self._seeds = range(seed, seed + confirm)
+        """Seeds of the confirming runs; no other run has one of them."""
+        self._asked: list[Mixture] = []
+        self._round = self._first
+
+    @property
+    def planned(self) -> int:
+        """Number of the last trial of the budget."""
+        return self._first_number + sum(self._sizes)
 
     def ask(self) -> list[Mixture]:
         """Return the mixtures of this round that have no score yet, or those of the next round.
@@ -199,6 +231,38 @@ class Search:
         )
         self.log.append(trial)
         return trial
+
+    def enqueue(self, mixture: Mixture | Mapping[str, float]) -> None:
+        """Let the next round try ``mixture`` in place of one of its own; `ask` will return it.
+
+        Raises:
+            UsageError: It lies outside of the limits, was asked for already, or the rounds that are
+                left have no place for it.
+            InvalidDataError: It is no mixture of the clusters.
+        """
+        row = _shares(mixture, self.clusters)
+        (nearest,) = self._limits.project(row[None])
+        if not np.allclose(row, nearest, rtol=0, atol=1e-9):
+            weights, within = (self._mixture(each).weights for each in (row, nearest))
+            raise UsageError(
+                f"the mixture {short(weights)} lies outside of the limits of weights; the nearest "
+                f"within them is {short(within)}"
+            )
+        own, before = self._mixture(row), self.log.trials
+        # A search that was opened on its log may not have got to the round of its last trial yet.
+        begun = max([self._round, *(trial.round for trial in before)])
+        for other in [*self._asked, *map(_asked, before)]:
+            if other == own:
+                raise UsageError(f"this mixture is trial {other.about['trial']} already")
+        waiting = self._enqueued(self._last, [*before, *self._asked])
+        if own in waiting:
+            raise UsageError("this mixture is enqueued already")
+        if len(waiting) >= (places := sum(self._sizes[begun - self._first :])):
+            raise UsageError(
+                f"the rounds that are left have {places} places, and {len(waiting)} mixtures wait "
+                "for them; open the search with a larger budget"
+            )
+        self.log.enqueue(own, begun + 1)
 
     def result(self, evidence: ItemEvidence | None = None) -> Answer:
         """Choose a mixture by the trials so far: see `choose_mixture`, `confirm` and `settle`.
@@ -270,7 +334,7 @@ class Search:
         """
         told = {trial.number for trial in self.log.trials}
         while not (rest := [m for m in self._asked if m.about["trial"] not in told]):
-            if self._round == len(self._sizes) + bool(self._seeds):
+            if self._round == self._last + bool(self._seeds):
                 return []
             self._round += 1
             self._asked += self._begin_round()
@@ -282,22 +346,22 @@ class Search:
         If the log has another mixture under a number, that one counts, as it was measured: another
         machine or version may have proposed it.
         """
-        trials = self.log.trials
+        trials = [trial for trial in self.log.trials if trial.round > self._first]
         logged = {trial.number: _asked(trial) for trial in trials if trial.round == self._round}
-        earlier = [trial.number for trial in trials if trial.round <= self._round]
-        if len(earlier) < len(trials) and earlier[-1:] == [len(earlier)]:
+        begun = [trial.number for trial in trials if trial.round <= self._round]
+        if len(begun) < len(trials) and begun[-1:] == [self._first_number + len(begun)]:
             return list(logged.values())  # a later round has begun, so this one is whole
-        last = self._round > len(self._sizes)
-        proposed = self._repeat() if last else self._propose(self._round)
+        confirming = self._round > self._last
+        proposed = self._repeat() if confirming else self._propose(self._round)
         return [logged.get(mixture.about["trial"], mixture) for mixture in proposed]
 
     def _searched(self) -> list[Trial]:
-        """List the trials within the budget."""
-        return [trial for trial in self.log.trials if trial.round <= len(self._sizes)]
+        """List the trials within the budget, and all that were told under other settings."""
+        return [trial for trial in self.log.trials if trial.round <= self._last]
 
     def _repeated(self) -> list[Trial]:
         """List the confirming trials, which are beside the budget."""
-        return [trial for trial in self.log.trials if trial.round > len(self._sizes)]
+        return [trial for trial in self.log.trials if trial.round > self._last]
 
     def _conclude(self, known: Observations) -> Answer:
         forecast = self._forecast(known)
@@ -318,7 +382,7 @@ class Search:
         for trial in self._repeated():
             if trial.mixture.fingerprint not in measured:
                 return trial.mixture
-        rng = propose.generator(self.seed, len(self._sizes) + 1)
+        rng = propose.generator(self.seed, self._last + 1)
         pool = propose.unmeasured(self._draw(self.preset.pool, rng), known.weights)
         if not len(pool):
             return None
@@ -326,7 +390,7 @@ class Search:
 
     def _bootstrap(self, forecast: Surrogate, draws: int) -> Bootstrap:
         if (key := (forecast, draws)) not in self._copies:
-            rng = propose.generator(self.seed, len(self._sizes) + 2)
+            rng = propose.generator(self.seed, self._last + 2)
             pool = self._draw(min(self.preset.pool, _STARTS), rng)
             # Keep that of the last forecast alone: earlier ones know fewer trials.
             self._copies = {key: bootstrap(forecast, self._base, pool, self._limits, draws, rng)}
@@ -357,8 +421,12 @@ class Search:
         """Make the mixtures of a round from the trials before it."""
         known = self._evidence(before := [t for t in self.log.trials if t.round < round_])
         tried = [trial.mixture.array(self.clusters) for trial in before]
-        anchors = self._anchors()[: self._sizes[0]] if round_ == 1 else []
-        size = self._sizes[round_ - 1] - len(anchors)
+        size = self._sizes[round_ - self._first - 1]
+        anchors = [mixture.array(self.clusters) for mixture in self._enqueued(round_, before)]
+        if round_ == self._first + 1:
+            anchors += self._anchors(before)
+        anchors = anchors[:size]
+        size -= len(anchors)
         rng = propose.generator(self.seed, round_)
         forecast = self._forecast(known)
         pool = self._draw(4 * size if forecast is None else self.preset.pool, rng)
@@ -370,14 +438,14 @@ class Search:
             rows = propose.from_top(pool, total, self.preset.top * size, size, rng)
         else:
             rows = thompson_sample(forecast, pool, self._rows(tried), size, self._limits, rng)
+        runs = [(trial.mixture, trial.seed) for trial in before]
+        number = self._first_number + len(self._asked)
         asked: list[Mixture] = []
         for row in [*anchors, *rows]:
             mixture = self._mixture(row)
-            about = {
-                "trial": len(self._asked) + len(asked) + 1,
-                "round": round_,
-                "seed": self.seed + asked.count(mixture),
-            }
+            seed = next(s for s in itertools.count(self.seed) if (mixture, s) not in runs)
+            runs.append((mixture, seed))
+            about = {"trial": number + len(asked) + 1, "round": round_, "seed": seed}
             asked.append(Mixture(mixture.weights, about))
         return asked
 
@@ -390,16 +458,29 @@ class Search:
         return [
             Mixture(mixture.weights, {"trial": number, "round": self._round, "seed": seed})
             for number, (seed, mixture) in enumerate(
-                itertools.product(self._seeds, mixtures.values()), len(self._asked) + 1
+                itertools.product(self._seeds, mixtures.values()),
+                self._first_number + len(self._asked) + 1,
             )
         ]
 
-    def _anchors(self) -> list[Floats]:
-        """Return the mixtures that a search measures first: token shares, repeated, and uniform."""
+    def _anchors(self, before: Sequence[Trial]) -> list[Floats]:
+        """Return what a search measures first: token shares, repeated, and the uniform mixture.
+
+        What is among the trials ``before`` is left out.
+        """
         live = (self._prior > 0).astype(np.float64)
         (uniform,) = self._limits.project(live[None] / live.sum())
-        anchors = [self._base] * self._repeats
-        return anchors if np.allclose(uniform, self._base) else [*anchors, uniform]
+        base, even = self._mixture(self._base), self._mixture(uniform)
+        mixtures = [trial.mixture for trial in before]
+        anchors = [self._base] * max(0, self._repeats - mixtures.count(base))
+        if np.allclose(uniform, self._base) or even in mixtures:
+            return anchors
+        return [*anchors, uniform]
+
+    def _enqueued(self, round_: int, before: Sequence[Trial | Mixture]) -> list[Mixture]:
+        """List the mixtures of the user that wait for a place up to ``round_``."""
+        mixtures = [each.mixture if isinstance(each, Trial) else each for each in before]
+        return [m for first, m in self.log.enqueued if first <= round_ and m not in mixtures]
 
     def _draw(self, n: int, rng: np.random.Generator) -> Floats:
         """Draw ``n`` candidates: ``[n, K]``."""

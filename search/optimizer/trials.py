@@ -1,7 +1,9 @@
 """Trials: one proxy run is a `Trial`, and all of a search are a `TrialLog`.
 
 The log is an append-only file of JSON lines. Its first line holds the settings of the search, so
-that another search which is given the same file by mistake is told what differs.
+that another search which is given the same file by mistake is told what differs. A search that goes
+on with other settings writes them in a line of their own, and what follows is of them. A mixture
+that a user wants to be tried is a line, too.
 """
 
 import math
@@ -89,13 +91,42 @@ class TrialLog(Tabular):
         trials: tuple[Trial, ...] = (),
         path: Path | None = None,
     ) -> None:
+        self.path = path
+        self.enqueued: list[tuple[int, Mixture]] = []
+        """Mixtures that a user wants to be tried, each with the round from which on it is asked
+        for."""
+        self._trials: dict[int, Trial] = {}
+        self._settings: dict[str, dict[str, Any]] = {}
+        self._begin(settings)
+        for trial in trials:
+            self._add(trial)
+
+    def _begin(self, settings: Mapping[str, Any]) -> None:
+        """Let the trials from here on be of ``settings``."""
+        self.earlier = self.trials
+        """Trials that were told under other settings."""
+        self.spent = sum(self._is_of_budget(trial) for trial in self.earlier)
+        """Number of these that spent budget; the others confirmed an answer."""
         self.settings = dict(settings)
         self.config = hash_json(self.settings)
-        self.path = path
-        self._trials: dict[int, Trial] = {}
-        for trial in trials:
-            self._check(trial)
-            self._trials[trial.number] = trial
+        self._settings[self.config] = self.settings
+        for trial in self.earlier:
+            self._check_targets(trial)
+
+    def _is_of_budget(self, trial: Trial) -> bool:
+        """Whether ``trial`` spent budget: the seeds of confirmations are larger than others."""
+        settings = self._settings[trial.config]
+        seed, budget = settings.get("seed"), settings.get("budget")
+        if not isinstance(seed, int) or not isinstance(budget, int):
+            return True
+        return trial.seed < seed + budget
+
+    def beside(self, budget: int) -> int:
+        """Count the trials that confirmed the answer of a search with another ``budget``."""
+        return sum(
+            not self._is_of_budget(trial) and self._settings[trial.config]["budget"] != budget
+            for trial in self.trials
+        )
 
     def to_rows(self) -> list[dict[str, Any]]:
         """Return a row a trial: number, round, seed, status, weights as ``w_CLUSTER``, scores.
@@ -118,13 +149,21 @@ class TrialLog(Tabular):
         ]
 
     @classmethod
-    def open(cls, path: str | Path, settings: Mapping[str, Any] | None = None) -> Self:
+    def open(
+        cls,
+        path: str | Path,
+        settings: Mapping[str, Any] | None = None,
+        fixed: Sequence[str] | None = None,
+    ) -> Self:
         """Read the log at ``path``, or begin it with ``settings`` (plain JSON values).
 
-        Without ``settings`` the log must exist, and is taken as it is.
+        Without ``settings`` the log must exist, and is taken as it is. ``fixed`` names the settings
+        that must be those of the log; where others differ, the log goes on with ``settings``. None:
+        all must be.
 
         Raises:
-            InvalidDataError: A line is no trial, or the log is of a search with other settings.
+            InvalidDataError: A line is no trial, the log is of a search with other settings, or its
+                trials lack a target.
             UsageError: The log is not there.
         """
         path = Path(path)
@@ -137,16 +176,43 @@ class TrialLog(Tabular):
         there = lines[0].get("settings") if isinstance(lines[0], dict) else None
         if not isinstance(there, dict):
             raise InvalidDataError(f"{path}, line 1, holds no settings of a search")
-        if settings is not None:
-            check_same_config(there, settings, path)
+        log = cls(there, path=path)
         try:
-            trials = tuple(
-                located(Trial.from_json, line, f"line {number}")
-                for number, line in enumerate(lines[1:], start=2)
-            )
-            return cls(there, trials, path)
+            for number, line in enumerate(lines[1:], start=2):
+                located(log._read, line, f"line {number}")
         except (InvalidDataError, UsageError) as error:
             raise InvalidDataError(f"{path}: {error}") from None
+        if settings is not None:
+            log._go_on(settings, fixed)
+        return log
+
+    def _read(self, line: Any) -> None:
+        """Take one line of the file."""
+        if isinstance(line, dict) and isinstance(line.get("settings"), dict):
+            self._begin(line["settings"])
+        elif isinstance(line, dict) and "enqueued" in line:
+            fields = convert(line, _Enqueued, "enqueued mixture")
+            self.enqueued.append((fields.round, Mixture.from_json(fields.enqueued)))
+        else:
+            self._add(Trial.from_json(line))
+
+    def _go_on(self, settings: Mapping[str, Any], fixed: Sequence[str] | None) -> None:
+        """Continue with ``settings``, of which those that are ``fixed`` must not have changed."""
+        assert self.path is not None
+
+        def held(values: Mapping[str, Any]) -> Mapping[str, Any]:
+            return values if fixed is None else {n: values.get(n, "absent") for n in fixed}
+
+        check_same_config(held(self.settings), held(settings), self.path)
+        if hash_json(settings) == self.config:
+            return
+        try:
+            self._begin(settings)
+        except UsageError as error:
+            raise InvalidDataError(
+                f"{self.path}: {error}; search for targets without scores in another folder"
+            ) from None
+        append_line(self.path, {"version": Trial.version, "settings": settings})
 
     @property
     def trials(self) -> list[Trial]:
@@ -165,6 +231,18 @@ class TrialLog(Tabular):
             append_line(self.path, trial.to_json())
         self._trials[trial.number] = trial
 
+    def enqueue(self, mixture: Mixture, round_: int) -> None:
+        """Append that ``mixture`` shall be tried in the first round from ``round_`` on."""
+        if self.path is not None:
+            line = {"version": Trial.version, "enqueued": mixture.to_json(), "round": round_}
+            append_line(self.path, line)
+        self.enqueued.append((round_, mixture))
+
+    def _add(self, trial: Trial) -> None:
+        """Take ``trial``, which the file has."""
+        self._check(trial)
+        self._trials[trial.number] = trial
+
     def _check(self, trial: Trial) -> None:
         """Raise `UsageError` unless ``trial`` can be added."""
         if (before := self._trials.get(trial.number)) is not None:
@@ -176,6 +254,10 @@ class TrialLog(Tabular):
                 f"trial {trial.number} is of the search {trial.config or '(none)'}, "
                 f"and this log of {self.config}"
             )
+        self._check_targets(trial)
+
+    def _check_targets(self, trial: Trial) -> None:
+        """Raise `UsageError` if ``trial`` has scores and lacks that of a target."""
         targets = self.settings.get("targets")
         if trial.scores is None or not isinstance(targets, dict):
             return
@@ -184,6 +266,15 @@ class TrialLog(Tabular):
                 f"the scores {', '.join(trial.scores) or '(none)'} of trial {trial.number} "
                 f"lack the targets {', '.join(missing)}"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Enqueued:
+    """A line of the log: a mixture that a user wants to be tried."""
+
+    enqueued: dict[str, Any]
+    round: Count
+    version: Count = 1
 
 
 def read_outcome(

@@ -1,11 +1,11 @@
 """Stacking: several predictors as one, each weighted by its out-of-fold error.
 
-Shares are proportional to the inverse fourth power of the mean squared error, after the noise of a
-run, which no predictor can know, is subtracted. Shares are not fitted, as the rows are few
-(docs/decisions/predictors.md). Several targets have the same shares, by the error of their joint
-score: there noise averages out, and an error that a predictor makes on all of them does not. A
-predictor that is no better than the mean has no share. If no predictor is better, the stack
-predicts the mean, and says so.
+Shares are not fitted, as the rows are few (docs/decisions/predictors.md). Those of one target are
+proportional to the inverse square of the mean squared error. Several targets have the same shares,
+by the error of their joint score: there noise averages out, and an error that a predictor makes on
+all of them does not. So what is left of the noise is subtracted, and the shares are proportional to
+the inverse fourth power of the rest. A predictor that is no better than the mean has no share. If
+no predictor is better, the stack predicts the mean, and says so.
 """
 
 import math
@@ -17,8 +17,12 @@ from .base import Floats, Make, Predictor, folds, judge
 from .gaussian_process import GaussianProcess
 
 FOLDS = 5
-POWER = 4
-"""Of the squared error without noise, by whose inverse predictors are trusted."""
+POWER = 2
+"""Of the squared error, by whose inverse predictors are trusted. Of one target noise is not taken
+off: only the process knows of it, and it takes the steps of a loss that it cannot bend to for
+noise."""
+JOINT_POWER = 4
+"""The same of the joint error of several targets, without noise."""
 
 
 class Stack:
@@ -177,17 +181,20 @@ def share_by_error(stacks: Sequence[Stack], importance: Floats) -> None:
             [stack.rivals for stack in stacks],
         )
     )
-    noise = float((importance**2) @ np.array([stack.noise**2 for stack in stacks]))
     variance = float(((scores - base) ** 2).mean())
     errors = ((scores - rivals) ** 2).mean(axis=1)
-    # What is left without noise is not known better than the error itself, a mean of n squares.
-    excess = np.maximum(errors - noise, errors * math.sqrt(2 / len(scores)))
+    excess, power = errors, POWER
+    if len(stacks) > 1:
+        noise = float((importance**2) @ np.array([stack.noise**2 for stack in stacks]))
+        # What is left without noise is not known better than the error itself, a mean of n squares.
+        excess = np.maximum(errors - noise, errors * math.sqrt(2 / len(scores)))
+        power = JOINT_POWER
     constant = np.all([stack.constant for stack in stacks], axis=0)
     useful = (errors < variance) & ~constant
     worth = np.zeros(len(errors))
     if useful.any():
         least = max(float(excess[useful].min()), 1e-12 * variance)
-        worth[useful] = (np.maximum(excess[useful], least) / least) ** -POWER
+        worth[useful] = (np.maximum(excess[useful], least) / least) ** -power
         worth /= worth.sum()
     for stack in stacks:
         stack.trust(worth)

@@ -15,8 +15,9 @@ from climbstream.loader.cli.main import run
 from climbstream.loader.core.engines.task_timeout import TIMEOUT
 from climbstream.loader.core.errors import InvalidDataError, LockedError, UsageError
 from climbstream.loader.core.files import lock
-from climbstream.search.experiments.proxy_search import run_search
+from climbstream.search.experiments.proxy_search import dry_search, run_search
 from climbstream.search.experiments.settings import SearchSettings
+from climbstream.search.optimizer.trials import TrialLog
 from climbstream.search.training.settings import TrainSettings
 from climbstream.search.training.trainer import train_model
 
@@ -80,13 +81,65 @@ def test_an_answer_that_is_none_is_refused(searched, shards, tmp_path, text):
     ("other", "named"),
     [
         ({"seed": 1}, "settings.seed was 0 and is 1"),
-        ({"budget": 9}, "settings.budget was 8 and is 9"),
+        ({"final_tokens": 10**6}, "settings.final_tokens was None and is 1000000"),
         ({"proxy": TrainSettings(tokens=4096)}, "settings.proxy.tokens was 2048 and is 4096"),
     ],
 )
-def test_other_settings_are_refused_by_name(searched, shards, other, named):
+def test_what_decides_a_proxy_is_refused_by_name(searched, shards, other, named):
     with pytest.raises(InvalidDataError, match=f"begun differently: {named}"):
         run_search(shards, TARGETS, searched[0], replace(SETTINGS, **other))
+
+
+def test_a_finished_search_goes_on_with_a_larger_budget_and_other_limits(
+    searched, shards, tmp_path
+):
+    out = shutil.copytree(searched[0], tmp_path / "out")
+    before = (out / "trials.jsonl").read_bytes()
+    settings = replace(SETTINGS, budget=11, max_weight={"c00": 0.2}, confirm=1)
+    answer = run_search(shards, TARGETS, out, settings, workers=1)
+    assert (out / "trials.jsonl").read_bytes().startswith(before)
+    trials = TrialLog.open(out / "trials.jsonl").trials
+    assert len(answer.out_of_fold) == 11
+    assert [t.number for t in trials] == list(range(1, len(trials) + 1))
+    assert max(t.mixture.weights["c00"] for t in trials[8:]) <= 0.2
+    assert {t.seed for t in trials[11:]} <= {11}
+    assert answer.mixture == Mixture.load(out / "mixture.json")
+    assert json.loads((out / "search.json").read_text())["settings"]["budget"] == 11
+    # It has ended: the same command again gives the same.
+    bytes_of = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert run_search(shards, TARGETS, out, settings) == answer
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == bytes_of
+
+
+def test_until_a_longer_search_has_ended_the_answer_of_the_shorter_one_stays(
+    searched, shards, tmp_path, monkeypatch
+):
+    out = shutil.copytree(searched[0], tmp_path / "out")
+    longer = replace(SETTINGS, budget=9)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("climbstream.search.experiments.proxy_search._run_round", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_search(shards, TARGETS, out, longer)
+    assert Mixture.load(out / "mixture.json") == searched[1].mixture
+    assert len(run_search(shards, TARGETS, out, longer, workers=1).out_of_fold) == 9
+
+
+def test_a_setting_that_cannot_be_leaves_a_finished_search_as_it_is(searched, shards, tmp_path):
+    out = shutil.copytree(searched[0], tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(UsageError, match="max_weight"):
+        run_search(shards, TARGETS, out, replace(SETTINGS, max_weight={"c99": 0.1}))
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_the_cost_of_a_longer_search_counts_what_is_trained_already(searched, shards, tmp_path):
+    out = shutil.copytree(searched[0], tmp_path / "out")
+    plan = dry_search(shards, TARGETS, out, replace(SETTINGS, budget=20, confirm=2))
+    assert (plan.models, plan.done, plan.confirm) == (26, 8, 6)
 
 
 def test_other_targets_are_refused_by_name(searched, shards):

@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 
 from climbstream.loader.core.errors import UsageError
 from climbstream.search.optimizer import candidates as propose
-from climbstream.search.optimizer.constraints import Group, WeightConstraints, epoch_caps
+from climbstream.search.optimizer.constraints import (
+    Group,
+    WeightConstraints,
+    by_name,
+    epoch_caps,
+    fill,
+)
 
 
 def limits_of(prior, **settings):
@@ -125,3 +131,102 @@ def test_caps_follow_from_epochs():
     caps = epoch_caps({"a": 100, "b": 1000}, final_tokens=2000, max_epochs=4)
     assert caps == {"a": 0.2, "b": 1.0}
     assert epoch_caps({"a": 100}, None, 4) == {"a": 1.0}
+
+
+def test_mixtures_at_their_limits_are_not_touched(monkeypatch):
+    limits = limits_of(
+        [0.25] * 4,
+        min_weight={"c0": 0.25},
+        max_weight={"c1": 0.5},
+        groups={"some": Group(["c2", "c3"], 0.125, 0.25)},
+    )
+    monkeypatch.delattr("climbstream.search.optimizer.constraints.fill")
+    rows = np.array([[0.375, 0.5, 0.125, 0.0], [0.25, 0.5, 0.125, 0.125], [0.375, 0.5, 0, 0.125]])
+    assert (limits.project(rows) == rows).all()
+
+
+def test_a_cap_within_a_group_sends_the_rest_to_the_group():
+    limits = limits_of(
+        [0.25] * 4, max_weight={"c0": 0.3}, groups={"code": Group(["c0", "c1"], 0.0, 1.0)}
+    )
+    rows = limits.project(np.array([[0.5, 0.1, 0.3, 0.1], [0.2, 0.2, 0.3, 0.3]]))
+    assert rows[0] == pytest.approx([0.3, 0.3, 0.3, 0.1])
+    assert rows[1].tolist() == [0.2, 0.2, 0.3, 0.3]
+
+
+def test_what_a_group_must_have_is_taken_from_the_others_in_their_ratio():
+    limits = limits_of([0.1, 0.3, 0.3, 0.3], groups={"code": Group(["c0", "c1"], least=0.2)})
+    (row,) = limits.project(np.array([[0.0, 0.0, 0.6, 0.4]]))
+    # A group that has nothing is filled by the prior.
+    assert row == pytest.approx([0.05, 0.15, 0.48, 0.32])
+
+
+def test_a_group_without_numbers_has_from_nothing_to_all():
+    assert Group(["c0"]) == (["c0"], 0.0, 1.0)
+
+
+def test_limits_as_json_name_the_groups_of_several_clusters():
+    limits = limits_of(
+        [0.25] * 4,
+        min_weight={"c3": 0.1},
+        max_weight={"c0": 0.5},
+        groups={"code": Group(["c0", "c2"], 0.1, 0.3)},
+    )
+    names = ["c0", "c1", "c2", "c3"]
+    assert limits.to_json(names) == {
+        "min_weight": {"c0": 0.0, "c1": 0.0, "c2": 0.0, "c3": 0.1},
+        "max_weight": {"c0": 0.5, "c1": 1.0, "c2": 1.0, "c3": 1.0},
+        "groups": {"c0,c2": [0.1, 0.3]},
+    }
+
+
+def test_the_limits_of_a_group_are_no_wider_than_those_of_its_clusters():
+    limits = limits_of(
+        [0.25] * 4,
+        min_weight={"c0": 0.1, "c1": 0.05},
+        max_weight={"c0": 0.2, "c1": 0.3},
+        groups={"a": Group(["c0", "c1"], 0.0, 1.0), "b": Group(["c2", "c3"], 0.3, 0.6)},
+    )
+    assert limits.members[0] == limits.members[1] != limits.members[2] == limits.members[3]
+    assert limits.least[limits.members[[0, 2]]] == pytest.approx([0.15, 0.3])
+    assert limits.most[limits.members[[0, 2]]] == pytest.approx([0.5, 0.6])
+
+
+@given(st.integers(0, 10**6))
+def test_filling_finds_the_level_that_a_search_for_it_finds(seed):
+    from scipy.optimize import brentq
+
+    rng = np.random.default_rng(seed)
+    k = int(rng.integers(1, 7))
+    weights = rng.dirichlet(np.full(k, 0.7), 1) * (rng.random(k) < 0.8)
+    low = rng.uniform(0, 0.1, k)
+    high = low + rng.uniform(0, 1, k)
+    most = np.where(weights[0] > 0, high, low).sum()
+    total = rng.uniform(low.sum(), most)
+
+    def over(log):
+        return np.clip(np.exp(log) * weights[0], low, high).sum() - total
+
+    expected = np.where(weights[0] > 0, high, low)
+    if over(-40.0) < 0 < over(40.0):
+        expected = np.clip(np.exp(brentq(over, -40.0, 40.0, xtol=1e-13)) * weights[0], low, high)
+    elif over(-40.0) >= 0:
+        expected = low
+    (row,) = fill(weights, low, high, np.array([total]))
+    assert row == pytest.approx(expected, abs=1e-7)
+    assert row.sum() == pytest.approx(total)
+
+
+@pytest.mark.parametrize("number", [-0.1, float("nan")])
+def test_numbers_by_name_are_none_below_zero(number):
+    assert by_name("caps", {"b": 0.0}, ["a", "b"]).tolist() == [1, 0]
+    with pytest.raises(UsageError, match="caps is made of numbers of 0 or more"):
+        by_name("caps", {"b": number}, ["a", "b"])
+
+
+def test_a_cap_above_one_is_one_and_sums_that_are_just_enough_are_taken():
+    limits = limits_of([0.5, 0.5, 0.0], max_weight=3.0)
+    assert limits.high.tolist() == [1, 1, 0]
+    even = limits_of([0.5, 0.5], max_weight=0.5)
+    assert even.project(np.array([[0.9, 0.1]]))[0] == pytest.approx([0.5, 0.5])
+    assert limits_of([0.5, 0.5], min_weight={"c0": 0.4, "c1": 0.6}).low.tolist() == [0.4, 0.6]

@@ -58,6 +58,13 @@ def play(s, score=loss, most=1000):
     return asked
 
 
+def play_round(s):
+    """Tell the scores of one round; return it."""
+    for mixture in (asked := s.ask()):
+        s.tell(mixture, {"loss": loss(mixture)})
+    return asked
+
+
 def same(some, others):
     """Whether two lists hold equal mixtures, with equal numbers, rounds and seeds."""
     return [(m.weights, m.about) for m in some] == [(m.weights, m.about) for m in others]
@@ -370,17 +377,178 @@ def test_a_log_keeps_numbers_seeds_and_mixtures(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"budget": 17}, "budget was 16 and is 17"),
-        ({"seed": 3}, "seed was 0 and is 3"),
-        ({"targets": {"loss": "max"}}, "targets.loss was 'min' and is 'max'"),
-        ({"max_weight": {"c04": 0.5}}, r"max_weight.c04 was 1.0 and is 0.5"),
-        ({"preset": "climb"}, "preset was 'quick' and is 'climb'"),
+        ({"seed": 3}, "begun differently: seed was 0 and is 3. Use"),
+        ({"clusters": [*NAMES[:5], "c9"], "prior": None}, "clusters.5 was 'c05' and is 'c9'. Use"),
     ],
 )
-def test_the_log_of_another_search_is_refused(tmp_path, change, words):
+def test_a_log_of_other_proxies_is_refused_by_what_differs(tmp_path, change, words):
     search(log=tmp_path / "trials.jsonl")
     with pytest.raises(InvalidDataError, match=words):
-        search(**change, log=tmp_path / "trials.jsonl")
+        Search(
+            **{"clusters": NAMES, "targets": ["loss"], "prior": SHARES, "budget": 16} | change,
+            log=tmp_path / "trials.jsonl",
+        )
+
+
+# Going on with other settings.
+
+
+def test_a_larger_budget_goes_on_from_the_trials_of_the_smaller_one(tmp_path):
+    log = tmp_path / "trials.jsonl"
+    first = play(search(16, log=log))
+    more = play(search(28, log=log))
+    assert [m.about["trial"] for m in first + more] == list(range(1, 29))
+    assert min(m.about["round"] for m in more) == 1 + max(m.about["round"] for m in first)
+    # Nothing is measured twice, and 28 proxies repeat the token shares no more often than 16.
+    assert len({m.fingerprint for m in first + more}) == 26
+    # They are evidence: what is asked for now is better than a first round.
+    assert np.mean([loss(m) for m in more]) < np.mean([loss(m) for m in first])
+    again = search(28, log=log)
+    assert not again.ask()
+    assert len(again.result().out_of_fold) == 28
+
+
+def test_a_search_that_goes_on_does_so_after_a_crash_too(tmp_path):
+    path = tmp_path / "whole.jsonl"
+    play(search(10, log=path), most=4)  # in the middle of a round
+    begun = len(path.read_bytes().splitlines())
+    whole = play(search(16, log=path))
+    assert [m.about["trial"] for m in whole] == list(range(5, 17))
+    lines = path.read_bytes().splitlines(keepends=True)
+    for told in range(13):
+        log = tmp_path / f"{told}.jsonl"
+        log.write_bytes(b"".join(lines[: begun + 1 + told]))
+        assert same(play(search(16, log=log)), whole[told:])
+
+
+def test_the_token_shares_are_repeated_as_often_as_the_larger_budget_needs(tmp_path):
+    log = tmp_path / "trials.jsonl"
+    first = play(search(16, log=log))
+    more = play(search(48, log=log))
+    runs = [m for m in first + more if m == Mixture.of(SHARES)]
+    assert [m.about["seed"] for m in runs] == [0, 1, 2, 3, 4]
+    assert first.count(Mixture.of(SHARES)) == 3
+
+
+def test_what_confirmed_an_answer_spends_no_budget_and_is_evidence_later(tmp_path):
+    log = tmp_path / "trials.jsonl"
+    first = play(search(10, confirm=2, log=log))
+    beside = [m.about["seed"] for m in first if m.about["seed"] >= 10]
+    assert len(first) == 10 + len(beside) > 10
+    more = play(search(16, confirm=2, log=log))
+    assert sum(m.about["seed"] < 12 for m in more) == 6
+    # No run has the mixture and the seed of another one.
+    runs = [(m.fingerprint, m.about["seed"]) for m in first + more]
+    assert len(set(runs)) == len(runs)
+    assert {m.about["seed"] for m in more if m.about["seed"] >= 12} == {16, 17}
+    answer = search(16, confirm=2, log=log).result()
+    assert answer.confirmation.seeds == [16, 17]
+    assert len(answer.out_of_fold) == 16 + len(beside)
+
+
+def test_limits_importance_and_direction_may_change_and_hold_from_then_on(tmp_path):
+    log, two = tmp_path / "trials.jsonl", {"loss": "min", "other": "min"}
+
+    def score(mixture):
+        return {"loss": loss(mixture), "other": mixture.weights["c00"]}
+
+    first = play(search(16, two, log=log), score)
+    assert max(m.weights["c03"] for m in first) > 0.3
+    more = play(search(22, {"other": "max"}, max_weight={"c03": 0.3}, log=log), score)
+    assert len(more) == 6
+    assert max(m.weights["c03"] for m in more) <= 0.3
+    answer = search(22, {"other": "max"}, max_weight={"c03": 0.3}, log=log).result()
+    assert [*answer.measured_best.scores] == ["other"]
+    assert answer.measured_best.score == min(score for _, score in answer.out_of_fold)
+
+
+def test_a_target_that_no_trial_scored_is_refused_and_changes_nothing(tmp_path):
+    log = tmp_path / "trials.jsonl"
+    play(search(log=log), most=3)
+    before = log.read_bytes()
+    with pytest.raises(InvalidDataError, match=r"the scores loss of trial 1 lack the targets arc"):
+        search(targets=["loss", "arc"], log=log)
+    assert log.read_bytes() == before
+
+
+def test_a_budget_that_is_spent_already_asks_for_nothing(tmp_path):
+    log = tmp_path / "trials.jsonl"
+    play(search(16, log=log))
+    smaller = search(12, log=log)
+    assert not smaller.ask()
+    assert len(smaller.result().out_of_fold) == 16
+
+
+def test_the_log_tells_which_trials_are_of_which_settings(tmp_path):
+    log = tmp_path / "trials.jsonl"
+    play(search(10, log=log))
+    play(search(12, log=log))
+    read = TrialLog.open(log)
+    assert (read.settings["budget"], len(read.earlier), read.spent) == (12, 10, 10)
+    assert [len({t.config for t in part}) for part in (read.trials[:10], read.trials[10:])] == [
+        1,
+        1,
+    ]
+
+
+# Mixtures of one's own.
+
+
+OWN = {"c00": 0.1, "c03": 0.5, "c05": 0.4}
+
+
+def test_an_enqueued_mixture_is_asked_for_with_the_next_round_within_the_budget(tmp_path):
+    log = tmp_path / "trials.jsonl"
+    s = search(log=log)
+    first = play_round(s)
+    s.enqueue(OWN)
+    lines = log.read_bytes()
+    second = s.ask()
+    assert second[0] == Mixture.of({**dict.fromkeys(NAMES, 0.0), **OWN})
+    assert [m.about["trial"] for m in second] == list(range(10, 15))
+    assert len(first + play(s)) == 16
+    # A search that is opened again knows of it.
+    log.write_bytes(lines)
+    assert same(search(log=log).ask(), second)
+
+
+def test_an_enqueued_mixture_is_in_the_first_round_if_nothing_was_asked_yet():
+    s = search()
+    s.enqueue(Mixture.of(OWN))
+    first = s.ask()
+    assert len(first) == 9
+    assert first[0].weights["c03"] == 0.5
+    assert first.count(Mixture.of(SHARES)) == 3
+
+
+def test_a_mixture_waits_for_a_round_that_has_a_place(tmp_path):
+    log = tmp_path / "trials.jsonl"
+    s = search(log=log)
+    play_round(s)
+    own = [{"c00": part, "c01": 1 - part} for part in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)]
+    for mixture in own:
+        s.enqueue(mixture)
+    asked = play(s)
+    assert [m.weights["c00"] for m in asked] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+    with pytest.raises(UsageError, match="have 0 places, and 0 mixtures"):
+        s.enqueue({"c00": 0.95, "c01": 0.05})
+    more = search(20, log=log)
+    more.enqueue({"c00": 0.95, "c01": 0.05})
+    assert more.ask()[0].weights["c00"] == 0.95
+
+
+def test_a_mixture_that_cannot_be_tried_is_refused_with_what_can():
+    s = search(max_weight={"c03": 0.4})
+    with pytest.raises(UsageError, match=r"'c03': 0.5.*outside of the limits.*'c03': 0.4"):
+        s.enqueue(OWN)
+    with pytest.raises(InvalidDataError, match="c9"):
+        s.enqueue({"c9": 1.0})
+    s.ask()
+    with pytest.raises(UsageError, match="this mixture is trial 1 already"):
+        s.enqueue(SHARES)
+    s.enqueue({"c01": 1.0})
+    with pytest.raises(UsageError, match="enqueued already"):
+        s.enqueue({"c01": 1.0})
 
 
 # Mistakes.

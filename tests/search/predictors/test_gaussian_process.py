@@ -192,3 +192,15 @@ def test_features_that_are_all_the_same_do_not_break_a_fit():
     model.fit(weights, np.arange(8.0))
     assert model.predict(weights) == pytest.approx(np.full(8, 3.5), abs=0.5)
     assert np.isfinite(model.sd(mixtures(3, 4))).all()
+
+
+def test_its_name_says_whether_it_has_a_feature():
+    assert GaussianProcess().name == "gaussian process"
+    assert GaussianProcess(lambda w: w[:, 0]).name == "gaussian process on prior"
+
+
+def test_equal_scores_are_a_constant_without_noise():
+    model = GaussianProcess()
+    model.fit(mixtures(9, 4), np.full(9, 2.5))
+    assert model.noise == 0.0
+    assert model.predict(mixtures(3, 4, seed=1)).tolist() == [2.5, 2.5, 2.5]

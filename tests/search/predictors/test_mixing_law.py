@@ -32,37 +32,43 @@ def test_an_exponential_has_bounds():
     assert _values(np.array([[1.0, 0.0]]), law) == pytest.approx([np.exp(5)])
 
 
-@pytest.mark.parametrize("penalty", [0.1, 10.0])
-def test_a_fit_is_the_least_of_squares_and_penalty(penalty):
+@pytest.mark.parametrize(
+    ("rows", "clusters", "noise", "steep", "penalty"),
+    [(40, 4, 0.3, 1, 0.1), (40, 4, 0.3, 1, 10.0), (12, 8, 1.0, 1, 0.1), (30, 6, 0.0, 5, 0.1)],
+)
+def test_a_fit_is_the_least_of_squares_and_penalty(rows, clusters, noise, steep, penalty):
     from scipy.optimize import minimize
 
-    weights = mixtures(40, 4)
-    y = curve(weights) + np.random.default_rng(0).normal(0, 0.3, 40)
+    weights = mixtures(rows, clusters)
+    y = np.exp(steep * weights[:, 0]) + np.random.default_rng(1).normal(0, noise, rows)
     y = (y - y.mean()) / y.std()
-    start = np.array([-2.0, np.log(2), 0, 0, 0, 0])
-    held = penalty * np.array([0.1, 0.1, 1, 1, 1, 1])
+    start = np.array([-2.0, np.log(2), *np.zeros(clusters)])
+    held = penalty * np.array([0.1, 0.1, *np.ones(clusters)])
 
     def loss(law):
         return ((_values(weights, law) - y) ** 2).sum() + held @ (law - start) ** 2
 
     law, error = _fit(weights, y, penalty)
     best = minimize(loss, start, method="BFGS")
-    assert loss(law) <= best.fun * (1 + 1e-4)
+    assert loss(law) <= best.fun * (1 + 1e-5)
     slopes = _slopes(weights, law)
     used = np.trace(np.linalg.solve(slopes.T @ slopes + np.diag(held), slopes.T @ slopes))
     rest = ((_values(weights, law) - y) ** 2).sum()
-    assert error == pytest.approx(rest / (40 - used) ** 2)
+    assert error == pytest.approx(rest / (rows - used) ** 2)
 
 
-def test_the_penalty_is_that_of_the_least_error():
-    weights, fresh = mixtures(40, 4), mixtures(9, 4, seed=1)
-    y = curve(weights) + np.random.default_rng(0).normal(0, 1.0, 40)
+@pytest.mark.parametrize(
+    ("noise", "best"), [(0.3, 0.1), (1.0, 1.0), (8.0, 10.0)], ids=["weak", "middle", "strong"]
+)
+def test_the_penalty_is_that_of_the_least_error(noise, best):
+    weights, fresh = mixtures(30, 5), mixtures(9, 5, seed=1)
+    y = curve(weights) + np.random.default_rng(2).normal(0, noise, 30)
     model = MixingLaw()
     model.fit(weights, y)
     mean, sd = y.mean(), y.std()
-    tried = [_fit(weights, (y - mean) / sd, penalty) for penalty in (0.1, 1.0, 10.0)]
-    law, _ = min(tried, key=lambda pair: pair[1])
-    assert model.predict(fresh) == pytest.approx(_values(fresh, law) * sd + mean)
+    tried = {penalty: _fit(weights, (y - mean) / sd, penalty) for penalty in (0.1, 1.0, 10.0)}
+    assert min(tried, key=lambda penalty: tried[penalty][1]) == best
+    assert model.predict(fresh) == pytest.approx(_values(fresh, tried[best][0]) * sd + mean)
 
 
 @pytest.mark.parametrize("rows", [3, 4])

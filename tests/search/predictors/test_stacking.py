@@ -113,10 +113,10 @@ def shifted(*sizes):
     return [lambda size=size: Shifted(size) for size in sizes]
 
 
-def test_shares_are_the_inverse_fourth_powers_of_squared_errors():
+def test_shares_of_one_target_are_the_inverse_squares_of_squared_errors():
     weights = mixtures(50)
     model = stack(shifted(0.1, 0.15), weights, curve(weights))
-    ratio = (0.15 / 0.1) ** 8
+    ratio = (0.15 / 0.1) ** 4
     assert model.shares == pytest.approx([ratio / (1 + ratio), 1 / (1 + ratio)])
     expected = model.shares @ np.stack([m().predict(weights) for m in shifted(0.1, 0.15)])
     assert model.predict(weights) == pytest.approx(expected)
@@ -163,17 +163,23 @@ def as_if(scores, base, rivals, noise=0.0, constant=None):
     return told
 
 
-def test_the_noise_of_a_run_is_taken_off_every_error():
+def test_the_noise_of_one_target_is_not_taken_off():
     ones = np.tile([1.0, -1.0], 50)
-    # Squared errors .5 and 1, of which .25 is noise: .25 and .75 are left.
     told = as_if(2 * ones, 0 * ones, [(2 - 0.5**0.5) * ones, ones], noise=0.5)
     share_by_error([told], np.ones(1))
-    assert told.shares == pytest.approx([81 / 82, 1 / 82])
-    # As much noise as error leaves what a mean of 100 squares is uncertain by.
-    told = as_if(2 * ones, 0 * ones, [(2 - 0.5**0.5) * ones, ones], noise=0.5**0.5)
-    share_by_error([told], np.ones(1))
+    assert told.shares == pytest.approx([4 / 5, 1 / 5])
+
+
+def test_as_much_noise_as_error_leaves_what_a_mean_of_squares_is_uncertain_by():
+    ones = np.tile([1.0, -1.0], 50)
+    pair = [
+        as_if(2 * ones, 0 * ones, [(2 - 0.5**0.5) * ones, ones], noise=noise)
+        for noise in (1.0, 1.0)
+    ]
+    share_by_error(pair, np.array([0.5, 0.5]))
+    # Squared errors .5 and 1, the noise of the mean .5.
     ratio = (0.5 / (0.5 * 0.02**0.5)) ** 4
-    assert told.shares == pytest.approx([ratio / (1 + ratio), 1 / (1 + ratio)])
+    assert pair[0].shares == pytest.approx([ratio / (1 + ratio), 1 / (1 + ratio)])
 
 
 def test_of_several_targets_the_error_of_the_joint_score_decides_for_all():

@@ -92,3 +92,10 @@ def test_there_are_about_as_many_trees_as_are_best_out_of_fold():
     data = lightgbm.Dataset(weights, y, params=settings, free_raw_data=False)
     errors = lightgbm.cv(settings, data, 400, folds=folds(weights, 5, 2))["valid l2-mean"]
     assert errors[model._trees.current_iteration() - 1] < 1.02 * min(errors) < 0.7 * errors[20]
+
+
+def test_equal_scores_are_predicted_as_they_are_and_the_seed_is_0_by_default():
+    model = LightGBM()
+    model.fit(mixtures(12), np.full(12, 3.0))
+    assert model.predict(mixtures(2, seed=1)).tolist() == [3.0, 3.0]
+    assert model._settings(12)["seed"] == 0
