@@ -123,10 +123,10 @@ def _samples(samples: Mapping[str, Sequence[Any]]) -> str:
     return table(heads, rows, numbers=tuple(range(3, 3 + len(SCORES))), texts=(2,))
 
 
-def _sample(sample: Mapping[str, Any]) -> tuple[str, ...]:
+def _sample(sample: Mapping[str, Any]) -> tuple[str | tuple[str, str], ...]:
     # Text from right to left keeps its direction, whatever text surrounds it.
     text = f'<span dir="auto">{escape(sample["text"])}</span>'
-    return (escape(sample["id"]), text, *(f"{sample[name]:.1f}" for name in SCORES))
+    return (('class="id"', escape(sample["id"])), text, *(f"{sample[name]:.1f}" for name in SCORES))
 
 
 def _pruned(why: Mapping[int, str], samples: Mapping[str, Sequence[Any]]) -> str:

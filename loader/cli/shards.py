@@ -9,7 +9,7 @@ from climbstream.loader.core.console import text_table
 from climbstream.loader.core.errors import ClimbError, IntegrityError, UsageError
 from climbstream.loader.formats.cluster_tables import clusters_text
 from climbstream.loader.formats.clusters import load_clusters
-from climbstream.loader.formats.manifest import AXES, Manifest
+from climbstream.loader.formats.manifest import AXES, PULL, Manifest
 from climbstream.loader.formats.mixture import Mixture, some_names
 from climbstream.loader.tools.doctor import diagnose
 
@@ -84,7 +84,9 @@ def verify(directory: str, as_json: bool) -> None:
         text += f"\nnot of the manifest, so neither published nor pulled: {names}"
     show(asdict(verdict), text, as_json=as_json)
     if verdict.faults:
-        raise IntegrityError(f"{len(verdict.faults)} faults in {directory}")
+        pulled = (Path(directory) / PULL).is_file()
+        remedy = "; climb pull without --mixture fetches what is missing" if pulled else ""
+        raise IntegrityError(f"{len(verdict.faults)} faults in {directory}{remedy}")
 
 
 @click.command()

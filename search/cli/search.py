@@ -47,7 +47,7 @@ _FROM_BASE = 3e-3
 """Best learning rate of proxies that start from trained weights: docs/decisions/proxies.md."""
 _OF_DOREMI = frozenset(
     "directory targets out preset proxy_tokens average workers as_json seed base model seq_len "
-    "batch_rows learning_rate task_timeout strict skip_check".split()
+    "batch_rows learning_rate task_timeout strict skip_check dry_run".split()
 )
 """Arguments and options that count with the preset doremi."""
 _OF_MODEL = ("learning_rate", "batch_rows", "seq_len", "base", "model")
@@ -301,8 +301,15 @@ def search(
     check = None if skip_check else partial(check_targets, directory, targets, strict=strict)
     if preset == DOREMI:
         _refuse_options_of_search()
-        from climbstream.search.experiments.doremi_search import run_doremi  # noqa: PLC0415
+        from climbstream.search.experiments.doremi_search import (  # noqa: PLC0415
+            dry_doremi,
+            run_doremi,
+        )
 
+        if dry_run:
+            plan = dry_doremi(directory, targets, out, proxy, workers=workers)
+            show(plan.to_json(), plan.text(out), as_json=as_json)
+            return
         result = run_doremi(directory, targets, out, proxy, seed, workers=workers, check=check)
         show(result, _doremi_text(directory, targets, result, out), as_json=as_json)
         return

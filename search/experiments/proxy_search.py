@@ -82,6 +82,7 @@ def run_search(
     task = _SearchTask(directory, ShardDirectory(directory), tuple(targets), settings, out)
     text_hashes = target_hashes(directory, targets)
     check_base(settings.proxy.base, directory, settings.proxy.seq_len)
+    task.open_search(dry=True)  # a setting that cannot be leaves no folder that was begun with it
     with lock(out):
         plan = task.plan(text_hashes)
         task.adopt(plan)
@@ -271,8 +272,6 @@ def _write_results(search: Search, task: _SearchTask) -> Answer:
     about = {"targets": list(task.targets), **manifest.found_on, "reason": answer.reason}
     Mixture(answer.mixture.weights, about).save(out / "mixture.json")
     write_json(out / "answer.json", answer.to_json())
-    for warning in answer.warnings:
-        logger.warning(warning)
     sections = search_sections(task.directory, answer, trials)
     names = ", ".join(task.targets)
     lead = f"{len(trials)} proxies of {task.proxy.tokens:,} tokens for {names}."

@@ -54,6 +54,22 @@ def test_a_log_gets_a_line_every_ten_seconds_and_one_at_the_end(clock):
     assert lines[-1] == "read: 240/240 files · 8/s · 30.0 s"
 
 
+def test_a_log_does_not_get_the_same_line_twice(clock):
+    log = io.StringIO()
+    with Progress("embed", 541, "documents", stream=log) as bar:
+        clock[0] += 20
+        bar.add(541)
+    assert log.getvalue().splitlines() == ["embed: 541/541 documents · 27.1/s · 20.0 s"]
+
+
+def test_work_that_ended_says_no_time_left_even_if_less_was_done_than_planned(clock):
+    log = io.StringIO()
+    with Progress("verify", 100, "tokens", stream=log) as bar:
+        clock[0] += 9
+        bar.add(90)
+    assert log.getvalue().splitlines()[-1] == "verify: 90/100 tokens · 10/s · 9.0 s"
+
+
 def test_a_terminal_has_one_line_that_is_rewritten(clock):
     screen = Terminal()
     with Progress("read", 100, "files", stream=screen) as bar:

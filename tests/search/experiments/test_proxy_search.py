@@ -149,12 +149,21 @@ def test_other_targets_are_refused_by_name(searched, shards):
 
 def test_a_target_whose_text_has_changed_is_refused(shards, tmp_path, write_jsonl):
     file = write_jsonl(tmp_path / "texts.jsonl", [{"text": "a"}, {"text": "b"}])
-    failing = replace(SETTINGS, final_tokens=10**9)
-    with pytest.raises(UsageError):
-        run_search(shards, [str(file)], tmp_path / "out", failing)
+
+    def stop():
+        raise UsageError("no further")
+
+    with pytest.raises(UsageError, match="no further"):
+        run_search(shards, [str(file)], tmp_path / "out", SETTINGS, check=stop)
     write_jsonl(file, [{"text": "a"}, {"text": "c"}])
     with pytest.raises(InvalidDataError, match=r"begun differently: targets\..*texts\.jsonl was"):
-        run_search(shards, [str(file)], tmp_path / "out", failing)
+        run_search(shards, [str(file)], tmp_path / "out", SETTINGS)
+
+
+def test_a_setting_that_cannot_be_leaves_the_folder_to_be_begun_with_another(shards, tmp_path):
+    with pytest.raises(UsageError, match="max_weight names c99"):
+        run_search(shards, TARGETS, tmp_path / "out", replace(SETTINGS, max_weight={"c99": 0.2}))
+    assert not list(tmp_path.glob("out/*.json*"))
 
 
 def test_two_searches_at_once_are_refused(shards, tmp_path):
