@@ -153,7 +153,7 @@ class _SearchTask:
         }
 
     def adopt(self, plan: Mapping[str, Any]) -> None:
-        """Let a search that was begun with another plan go on with ``plan``.
+        """Continue a search that was begun with another plan with ``plan``.
 
         Raises:
             InvalidDataError: Its proxies were trained with other settings.
@@ -206,7 +206,7 @@ class _SearchTask:
 
 
 def _proxy_plan(plan: Mapping[str, Any], targets: Sequence[str]) -> dict[str, Any]:
-    """Return what of ``plan`` decides a proxy and its scores on ``targets``."""
+    """Return the part of ``plan`` that decides a proxy and its scores on ``targets``."""
     settings = plan.get("settings", {})
     return {
         "shards": plan.get("shards"),

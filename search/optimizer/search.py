@@ -464,9 +464,9 @@ class Search:
         ]
 
     def _anchors(self, before: Sequence[Trial]) -> list[Floats]:
-        """Return what a search measures first: token shares, repeated, and the uniform mixture.
+        """Return the mixtures to measure first: the token shares, repeated, and equal weights.
 
-        What is among the trials ``before`` is left out.
+        Mixtures among the trials ``before`` are left out.
         """
         live = (self._prior > 0).astype(np.float64)
         (uniform,) = self._limits.project(live[None] / live.sum())

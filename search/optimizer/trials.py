@@ -102,7 +102,7 @@ class TrialLog(Tabular):
             self._add(trial)
 
     def _begin(self, settings: Mapping[str, Any]) -> None:
-        """Let the trials from here on be of ``settings``."""
+        """Begin trials with ``settings``; all earlier ones had other settings."""
         self.earlier = self.trials
         """Trials that were told under other settings."""
         self.spent = sum(self._is_of_budget(trial) for trial in self.earlier)
