@@ -35,7 +35,8 @@ def look_for_items(task: ContaminationTask) -> int:
     if not partition.has("contaminated"):
         index = load_index(task.index)
         names = []
-        for text in partition.column("text"):
+        texts = (t for _, table in partition.row_groups("text") for t in table["text"].to_pylist())
+        for text in texts:
             matches = index.find(text)
             best = max(matches, key=lambda match: (match.share, -match.item), default=None)
             names.append("" if best is None else index.name(best.item))

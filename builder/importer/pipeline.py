@@ -147,7 +147,7 @@ class _Import:
         selection, vocabulary = self._tokens(partitions, report, plan["end"]["id"])
         dtype = token_dtype(vocabulary.size)
         written = write_clusters(self._engine, partitions, self._out, [*names.values()], dtype)
-        write_catalogue(self._engine, self._out, selection, written)
+        parts = write_catalogue(self._engine, self._out, selection, written)
         path = self._out / TOKENIZER
         manifest = Manifest(
             clusters=tuple(with_licenses(self._engine, partitions, [w.entry for w in written])),
@@ -159,12 +159,12 @@ class _Import:
             license=_license(cards, self._settings.license, report),
             provenance=plan,
             conservation=(report.stage(), *selection.stages),
-            parts=len(partitions),
+            parts=len(parts),
         )
         self._describe(manifest, names, sizes)
         if report.listed:
             write_json(self._out / BAD_RECORDS, report.listed)
-        replace(manifest, files=hash_files(self._out, range(len(partitions)))).save(self._out)
+        replace(manifest, files=hash_files(self._out) | parts).save(self._out)
 
     def _tokens(
         self, partitions: Sequence[Partition], report: IntakeReport, end: int | None

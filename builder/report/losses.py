@@ -85,11 +85,12 @@ def near_copies(out: Path, partitions: Sequence[Partition]) -> list[tuple[Docume
         return {"id": table["id"][0].as_py(), "text": opening(text, _PAIR_LENGTH)}
 
     pairs: list[tuple[Document, Document]] = []
-    for number, path in enumerate(part_paths(out)):
+    first = 0
+    for path in part_paths(out):
         originals = read_parquet(path, ["copy_of"])["copy_of"]
-        for row in np.flatnonzero(np.array(originals.is_valid()))[: _PAIRS - len(pairs)].tolist():
-            first = ends[number] - len(partitions[number])
-            pairs.append((read(first + row), read(originals[row].as_py())))
+        rows = np.flatnonzero(np.array(originals.is_valid()))[: _PAIRS - len(pairs)].tolist()
+        pairs += [(read(first + row), read(originals[row].as_py())) for row in rows]
+        first += len(originals)
         if len(pairs) == _PAIRS:
             break
     return pairs

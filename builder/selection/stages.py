@@ -22,7 +22,7 @@ from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.permutation import derive_key
 
 from .by_license import Counts, check_names, count_licenses, most_frequent, tell_licenses
-from .dedup import HashTask, Seen, find_repeated, repeated_in
+from .dedup import HashTask, Seen, find_repeated, least_agreement, repeated_in
 from .exchange import Source, cut_blocks, starts_of
 from .few import count_languages, is_of_few, languages_of_few
 from .language_groups import Group, good_groups, is_in, sum_groups
@@ -160,7 +160,8 @@ def drop_copies(selection: Selection, settings: BuildSettings, seen: Seen = _NOT
         blocks = cut_blocks([*seen.near, *selection.partitions], counts)
         worth = partial(original_worth, before=seen.total)
         folder = selection.work / "near"
-        find_near(selection.engine, blocks, folder, worth, settings.near_duplicates, seen.total)
+        least = least_agreement(settings.near_duplicates)
+        find_near(selection.engine, blocks, folder, worth, least, seen.total)
         if not settings.keep_duplicates:
             selection.drop(Rule("deduplicate nearly", (NEAR,), _nearly_the_same))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,21 +76,38 @@ def tokenize_partition(task: TokenTask) -> int:
     ``[m]``; and their ``tokens``, one after the other.
     """
     partition = task.partition
-    # `tokens` is written last.
     if not partition.has("tokens"):
         changed = task.tokenizer.stat().st_mtime_ns
         encoder, dtype = _load(str(task.tokenizer), changed, task.fastokens)
         clusters = partition.read("clusters")
+        lengths, ids = np.zeros(len(clusters), np.int64), [np.empty(0, dtype)]
+        for rows, table in partition.row_groups("text"):
+            kept = np.flatnonzero(clusters[rows] >= 0)
+            tokens = encoder.encode(table["text"].take(kept).to_pylist())
+            if task.end is not None:
+                tokens = tokens.end_with(task.end)
+            lengths[kept + rows.start] = tokens.lengths
+            ids.append(tokens.ids.astype(dtype))
         order = np.argsort(clusters, kind="stable")
-        order = order[clusters[order] >= 0]
-        tokens = encoder.encode(partition.columns("text")["text"].take(order).to_pylist())
-        if task.end is not None:
-            tokens = tokens.end_with(task.end)
         # A document of no token cannot be stored.
-        partition.write("order", order[tokens.lengths > 0])
-        partition.write("lengths", tokens.lengths[tokens.lengths > 0])
-        partition.write("tokens", tokens.ids.astype(dtype))
+        order = order[(clusters[order] >= 0) & (lengths[order] > 0)]
+        partition.write_arrays(
+            {
+                "order": order,
+                "lengths": lengths[order],
+                "tokens": _reordered(np.concatenate(ids), lengths, order),
+            }
+        )
     return int(partition.read("lengths").sum())
+
+
+def _reordered(
+    ids: NDArray[Any], lengths: NDArray[np.int64], order: NDArray[np.int64]
+) -> NDArray[Any]:
+    """Return the tokens of documents ``order``; ``ids`` are those of all, one after the other."""
+    ends = np.cumsum(lengths)[order]
+    parts = zip((ends - lengths[order]).tolist(), ends.tolist(), strict=True)
+    return np.concatenate([ids[:0], *(ids[begin:end] for begin, end in parts)])
 
 
 def _tokenize_without(task: TokenTask, _: ClimbError) -> int:

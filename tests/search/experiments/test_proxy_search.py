@@ -359,7 +359,7 @@ def test_a_proxy_that_is_stopped_or_killed_fails_with_its_reason_and_the_search_
     shards, tmp_path, monkeypatch, capsys, signal_workers, number, why
 ):
     monkeypatch.setenv(TIMEOUT, "3")
-    longer = SearchSettings(budget=4, confirm=0, proxy=TrainSettings(tokens=1 << 17))
+    longer = SearchSettings(budget=4, confirm=0, proxy=TrainSettings(tokens=1 << 16))
     with signal_workers(number, 2) as stopped:  # a task is tried twice
         run_search(shards, TARGETS, tmp_path, longer, workers=1)
     trials = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()[1:]]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from climbstream.loader.core.errors import UsageError
@@ -192,6 +192,7 @@ def test_the_limits_of_a_group_are_no_wider_than_those_of_its_clusters():
     assert limits.most[limits.members[[0, 2]]] == pytest.approx([0.5, 0.6])
 
 
+@settings(deadline=None)  # it imports scipy
 @given(st.integers(0, 10**6))
 def test_filling_finds_the_level_that_a_search_for_it_finds(seed):
     from scipy.optimize import brentq
