@@ -82,8 +82,9 @@ def run_search(
     task = _SearchTask(directory, ShardDirectory(directory), tuple(targets), settings, out)
     text_hashes = target_hashes(directory, targets)
     check_base(settings.proxy.base, directory, settings.proxy.seq_len)
-    task.open_search(dry=True)  # a setting that cannot be leaves no folder that was begun with it
     with lock(out):
+        if not SEARCH.has(out):
+            task.open_search(dry=True)  # a refused setting must leave no search that is begun
         plan = task.plan(text_hashes)
         task.adopt(plan)
         if SEARCH.begin(out, plan):

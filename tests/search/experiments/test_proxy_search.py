@@ -166,6 +166,14 @@ def test_a_setting_that_cannot_be_leaves_the_folder_to_be_begun_with_another(sha
     assert not list(tmp_path.glob("out/*.json*"))
 
 
+def test_a_search_that_was_begun_differently_is_said_before_its_new_settings_are_judged(
+    searched, shards
+):
+    settings = replace(SETTINGS, seed=5, max_weight={"c99": 0.2})
+    with pytest.raises(InvalidDataError, match=r"begun differently: settings\.seed was"):
+        run_search(shards, TARGETS, searched[0], settings)
+
+
 def test_two_searches_at_once_are_refused(shards, tmp_path):
     with lock(tmp_path / "out"), pytest.raises(LockedError, match="another process works on"):
         run_search(shards, TARGETS, tmp_path / "out", SETTINGS)
