@@ -13,7 +13,7 @@ from climbstream.loader.core.permutation import sample_indices
 from .partition import Partition
 
 _CHARS = 20_000
-"""Of each document of the sample, what is looked at."""
+"""Characters of each sampled document that are read."""
 
 
 def draw_places(

@@ -133,11 +133,13 @@ def _choose_encoder(engine: Engine, partitions: Sequence[Partition], tokenizer: 
         logger.info(f"tokenizers encodes: {SWITCH} is 0")
         return ""
     if not version:
-        logger.info("tokenizers encodes; pip install fastokens makes that many times as fast")
+        logger.info("tokenizers encodes; pip install fastokens to encode many times as fast")
         return ""
     sizes = accumulate(int(partition.read("sizes").sum()) for partition in partitions)
     if all(size < _WORTH for size in sizes):
-        logger.info(f"tokenizers encodes: fastokens pays from {_WORTH >> 20} MiB of text on")
+        logger.info(
+            f"tokenizers encodes: fastokens saves time only from {_WORTH >> 20} MiB of text on"
+        )
         return ""
     task = _CompareTask(partitions[:: -(-len(partitions) // _COMPARED_PARTITIONS)], tokenizer)
     [(_, difference)] = engine.run(_compare, [task], lambda _, error: f"ends its process: {error}")

@@ -154,11 +154,11 @@ class _SearchTask:
         }
 
     def adopt(self, plan: Mapping[str, Any]) -> None:
-        """Continue a search that was begun with another plan with ``plan``.
+        """Continue with ``plan`` a search that was begun with another plan.
 
         Raises:
             InvalidDataError: Its proxies were trained with other settings.
-            UsageError: A setting cannot be.
+                        UsageError: A setting is impossible.
         """
         path = self.out / SEARCH.plan
         if not SEARCH.has(self.out) or hash_json(there := read_plan(path)) == hash_json(plan):
