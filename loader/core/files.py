@@ -185,7 +185,7 @@ def disk_error(
     temporary: Path | None = None,
     size: int | None = None,
 ) -> ClimbError | None:
-    """Return the error of ours for a disk problem behind ``error``; None if there is none.
+    """Return our error for the disk problem that caused ``error``; None if none did.
 
     ``path`` was to have ``size`` bytes; ``temporary`` is the file that was being written.
     """
