@@ -46,7 +46,7 @@ BESIDE = (
 """Files of a shard directory beside its shards and its catalogue; not every directory has each."""
 KEPT_BACK = (HELDOUT, BAD_RECORDS)
 """Files of these that a publisher may keep back."""
-AXES = ("topic", "language", "tier")
+AXES = ("topic", "micro", "language", "tier")
 """Axes that cells may differ by."""
 Folder = TypeVar("Folder", Path, Store)
 MOST_BYTES = 1 << 26
