@@ -29,6 +29,7 @@ NEXT_FILES = ".build/aside"
 DOCUMENTS = "documents"
 """Folder of the catalogue."""
 CLUSTERS = "clusters.json"
+CENTROIDS = "centroids.npy"
 HELDOUT = "heldout.jsonl.zst"
 BAD_RECORDS = "bad_records.json"
 CONTAMINATION = "contamination.npz"
@@ -36,7 +37,7 @@ CONTAMINATION = "contamination.npz"
 BESIDE = (
     TOKENIZER,
     CLUSTERS,
-    "centroids.npy",
+    CENTROIDS,
     "model.npz",
     CONTAMINATION,
     "report.html",
