@@ -261,7 +261,7 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
     engine, plan = begun.engine, begun.plan
     report, partitions, kmeans, clusters, selection = _decide(begun, out, settings, strict=strict)
     cells = None
-    if settings.tiers is not None:
+    if settings.has_cells:
         cells = fit_cells(engine, partitions, clusters, settings)
         place_in_cells(engine, partitions, clusters, cells)
     sample = out / WORK / SAMPLE

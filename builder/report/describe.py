@@ -61,9 +61,13 @@ def describe_clusters(
     terms = name_terms([[document["text"] for document in group] for group in documents])
     if cells is not None:
         documents = summary.examples.read(engine, partitions)
-    members = [np.flatnonzero(clusters.cluster == k).tolist() for k in range(clusters.count)]
+    of_topic = [np.flatnonzero(clusters.cluster == k).tolist() for k in range(clusters.count)]
+    micro: Sequence[int | None] = [None] * count if cells is None else cells.micro
+    members = [
+        of_topic[topic] if own is None else [own] for topic, own in zip(topics, micro, strict=True)
+    ]
     return [
-        sums.describe(k, entry, terms[topics[k]], members[topics[k]], show_some(documents[k]))
+        sums.describe(k, entry, terms[topics[k]], members[k], show_some(documents[k]))
         for k, entry in enumerate(entries)
     ]
 

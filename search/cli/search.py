@@ -53,7 +53,7 @@ _OF_DOREMI = frozenset(
 _OF_MODEL = ("learning_rate", "batch_rows", "seq_len", "base", "model")
 _GROUPS = {
     "What to be good at": "targets importance allowed",
-    "The search": "preset budget confirm final_tokens max_epochs seed out",
+    "The search": "preset budget confirm final_tokens max_epochs seed earlier out",
     "Limits of weights": "prior min_weight max_weight pinned groups",
     "Proxies": "proxy_tokens average base model seq_len batch_rows learning_rate",
     "How it runs": "strict skip_check engine workers task_timeout dry_run tensorboard as_json",
@@ -185,6 +185,12 @@ def _search_options(command: F) -> F:
             show_default=True,
             help="Seeds with which the best mixtures are trained again, beside the budget.",
         ),
+        click.option(
+            "--from",
+            "earlier",
+            type=click.Path(path_type=Path),
+            help="Folder of an earlier search on the same cells, whose trials count too.",
+        ),
         _setting("--max-epochs", help="Most epochs of a cluster in the final run."),
         click.option(
             "--final-tokens",
@@ -263,6 +269,7 @@ def search(
     dry_run: bool,
     tensorboard: bool,
     prior: str | None,
+    earlier: Path | None,
     seed: int,
     as_json: bool,
     **options: Any,
@@ -292,7 +299,9 @@ def search(
     scored.
 
     A search that was interrupted continues when the same command is run again. A finished one
-    continues from its proxies when --budget is larger, or the limits of weights are others.
+    continues from its proxies when --budget is larger, or the limits of weights are others. After
+    climb regroup, or climb build --append, name the earlier search with --from: its trials count
+    from the start, and --budget is the number of new proxies.
     """
     of_model = {name: options.pop(name) for name in _OF_MODEL}
     proxy = _train_settings(proxy_tokens, average=average, **of_model)
@@ -318,7 +327,7 @@ def search(
     from climbstream.search.experiments.proxy_search import dry_search, run_search  # noqa: PLC0415
 
     if dry_run:
-        plan = dry_search(directory, targets, out, settings, workers=workers)
+        plan = dry_search(directory, targets, out, settings, workers=workers, earlier=earlier)
         show(plan.to_json(), plan.text(out), as_json=as_json)
         return
     answer = run_search(
@@ -330,6 +339,7 @@ def search(
         engine=engine,
         writers=_writers(out, tensorboard),
         check=check,
+        earlier=earlier,
     )
     show(answer.to_json(), _answer_text(directory, answer, out), as_json=as_json)
 

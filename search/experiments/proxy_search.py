@@ -9,7 +9,7 @@ from climbstream.loader import Mixture
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine, open_engine
 from climbstream.loader.core.engines.local import LocalEngine
-from climbstream.loader.core.errors import ClimbError, InvalidDataError
+from climbstream.loader.core.errors import ClimbError, InvalidDataError, UsageError
 from climbstream.loader.core.files import (
     append_line,
     hash_json,
@@ -35,6 +35,7 @@ from climbstream.search.training.settings import TrainSettings
 from climbstream.search.training.trainer import default_mixture
 
 from .cost import MEASURED_FROM, CostPlan, plan_search
+from .evidence import CELLS, ITEMS, TRIALS, Evidence, read_earlier, save_cells
 from .items import read_evidence
 from .proxy import PRELOAD, ProxyTask, hung_proxy, run_proxy
 from .report import search_sections, skills_text
@@ -42,9 +43,6 @@ from .settings import SearchSettings
 
 logger = get_logger(__name__)
 
-_TRIALS = "trials.jsonl"
-_ITEMS = "items.jsonl"
-"""File of the scores of each proxy on each item of the targets."""
 _RESULTS = ("mixture.json", "answer.json", "report.html")
 """Files that a search writes at its end."""
 
@@ -59,6 +57,7 @@ def run_search(
     engine: str = "local",
     writers: Sequence[Writer] = (),
     check: Callable[[], None] | None = None,
+    earlier: Path | None = None,
 ) -> Answer:
     """Search the mixture of ``directory`` that is best for ``targets``; continue if it was begun.
 
@@ -70,12 +69,14 @@ def run_search(
     ``writers`` get the scores and weights of each proxy, and how good the predictors were out of
     fold when it was proposed; the step is the number of finished proxies. ``check`` is called
     before a search that has not ended begins or continues; it stops the search by raising.
+    ``earlier`` is the folder of a search whose trials count from the start, beside the budget: see
+    `read_earlier`.
 
-    Leaves ``trials.jsonl``, ``items.jsonl``, ``answer.json``, ``mixture.json`` and ``report.html``
-    in ``out``.
+    Leaves ``trials.jsonl``, ``items.jsonl``, ``cells.json``, ``answer.json``, ``mixture.json`` and
+    ``report.html`` in ``out``.
 
     Raises:
-        UsageError: A target does not exist, or a setting cannot be.
+        UsageError: A target does not exist, a setting cannot be, or ``earlier`` tells nothing.
         InvalidDataError: ``out`` holds another search, or no proxy could be trained.
         LockedError: Another process works on ``out``.
     """
@@ -83,11 +84,16 @@ def run_search(
     text_hashes = target_hashes(directory, targets)
     check_base(settings.proxy.base, directory, settings.proxy.seq_len)
     with lock(out):
-        if not SEARCH.has(out):
-            task.open_search(dry=True)  # a refused setting must leave no search that is begun
         plan = task.plan(text_hashes)
         task.adopt(plan)
-        if SEARCH.begin(out, plan):
+        # A refused setting must leave no search that is begun.
+        evidence = task.read_earlier(earlier, plan)
+        resumed = SEARCH.begin(out, plan)
+        if not (out / CELLS).exists():
+            save_cells(task.shards, out)
+        if evidence is not None:
+            evidence.begin(out, task.shared_settings())
+        if resumed:
             if all((out / name).exists() for name in _RESULTS):
                 logger.info(f"the search in {out} had ended; this is its answer")
                 path = out / "answer.json"
@@ -112,6 +118,7 @@ def dry_search(
     settings: SearchSettings,
     *,
     workers: int | None = None,
+    earlier: Path | None = None,
 ) -> CostPlan:
     """Return what `run_search` would cost on this machine; write nothing.
 
@@ -122,9 +129,10 @@ def dry_search(
         UsageError: A target does not exist, or a setting cannot be.
     """
     task = _SearchTask(directory, ShardDirectory(directory), tuple(targets), settings, out)
-    target_hashes(directory, targets)
+    text_hashes = target_hashes(directory, targets)
     check_base(settings.proxy.base, directory, settings.proxy.seq_len)
-    task.open_search(dry=True)
+    if evidence := task.read_earlier(earlier, task.plan(text_hashes)):
+        logger.info(evidence.text())
     with LocalEngine(workers, gpus=True, preload=PRELOAD) as pool:
         return plan_search(directory, targets, out, settings, pool)
 
@@ -177,6 +185,31 @@ class _SearchTask:
         (self.out / "report.html").unlink(missing_ok=True)
         write_json(path, plan)
 
+    def read_earlier(self, folder: Path | None, plan: Mapping[str, Any]) -> Evidence | None:
+        """Read the trials of the search in ``folder``; None: there is no such search.
+
+        Raises:
+            UsageError: A setting of this search cannot be; or as of `read_earlier`.
+            InvalidDataError: As of `read_earlier`.
+        """
+        search = self.open_search(dry=True)
+        if folder is None:
+            return None
+        if folder.resolve() == self.out.resolve():
+            raise UsageError(
+                f"--from {folder} is the folder of this search; name another one with --out, or "
+                "leave --from out to continue it"
+            )
+        return read_earlier(folder, self.shards, plan, self.targets, search.base)
+
+    def shared_settings(self) -> dict[str, Any]:
+        """Return the settings that trials of an earlier search must share with this one."""
+        return {
+            "clusters": self.shards.names,
+            "targets": dict.fromkeys(sorted(self.targets), "min"),
+            "seed": self.settings.seed,
+        }
+
     def open_search(self, *, dry: bool = False) -> Search:
         """Open the search on its log of trials, or begin it.
 
@@ -192,7 +225,7 @@ class _SearchTask:
             **settings.search_arguments(manifest),
             prior=settings.prior or default_mixture(self.shards, self.proxy),
             features=features,
-            log=None if dry else self.out / _TRIALS,
+            log=None if dry else self.out / TRIALS,
         )
 
     def proxy_task(self, mixture: Mixture) -> ProxyTask:
@@ -237,7 +270,7 @@ def _run_round(
             failed = result.scores is None
             # Items first: so each trial in the log has its items in the other file.
             append_line(
-                task.out / _ITEMS,
+                task.out / ITEMS,
                 {
                     "trial": proxy.mixture.about["trial"],
                     "costs": {t: [round(c, 4) for c in of] for t, of in result.costs.items()},
@@ -266,7 +299,7 @@ def _write_results(search: Search, task: _SearchTask) -> Answer:
         raise InvalidDataError(
             f"none of {len(trials)} proxies could be trained; the first: {trials[0].why}"
         )
-    evidence = read_evidence(task.directory, task.targets, out / _ITEMS)
+    evidence = read_evidence(task.directory, task.targets, out / ITEMS)
     answer = replace(
         search.result(evidence), spread=search.spread(), dependence=search.dependence()
     )
@@ -276,5 +309,8 @@ def _write_results(search: Search, task: _SearchTask) -> Answer:
     sections = search_sections(task.directory, answer, trials)
     names = ", ".join(task.targets)
     lead = f"{len(trials)} proxies of {task.proxy.tokens:,} tokens for {names}."
+    if (origin := search.log.origin) is not None:
+        carried = sum(map(search.log.is_carried, trials))
+        lead += f" {carried} of them were trained by an earlier search, {origin['search']}."
     write_bytes(out / "report.html", page("Search", lead, sections))
     return answer
