@@ -484,8 +484,8 @@ class Search:
     def _anchors(self, before: Sequence[Trial]) -> list[Floats]:
         """Return the mixtures to measure first: the token shares, repeated, and equal weights.
 
-        Mixtures among the trials ``before`` are left out. After trials that were carried over, equal
-        weights are too: they would tell little more.
+        Mixtures among the trials ``before`` are left out. After trials that were carried over,
+        equal weights are too: they would tell little more.
         """
         live = (self._prior > 0).astype(np.float64)
         (uniform,) = self._limits.project(live[None] / live.sum())
