@@ -86,7 +86,9 @@ def main() -> None:
     parser.add_argument("--modules", default="optimizer,predictors", help="under search/")
     parser.add_argument("--sample", type=int, default=0, help="changes of a module, 0 for all")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--seconds", type=float, default=120.0, help="of CPU that the tests may take")
+    parser.add_argument(
+        "--seconds", type=float, default=120.0, help="of CPU that the tests may take"
+    )
     parser.add_argument("--marks", default="not slow", help="tests to run, as pytest -m")
     parser.add_argument("--only", default="", help="tests to run, as pytest -k")
     options, _ = parser.parse_known_args()
