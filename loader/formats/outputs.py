@@ -75,6 +75,7 @@ SEARCH = RunFolder(
         "mixture.json",
         "answer.json",
         "report.html",
+        "proxies",
     ),
     more=("events",),
 )
