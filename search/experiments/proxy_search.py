@@ -99,12 +99,18 @@ def run_search(
     kept = retarget and task.retarget(retarget)
     if kept and earlier:
         raise UsageError("--from and --retarget both say where a search begins; give one of them")
+    if earlier and earlier.resolve() == out.resolve():
+        raise UsageError(
+            f"--from {earlier} is the folder of this search; name another one with --out, or "
+            "leave --from out to continue it"
+        )
     if kept:
         kept.check(plan)
+    # What is refused must leave no folder.
+    task.check_begun(plan)
+    evidence = task.read_earlier(earlier, plan)
     with lock(out):
         task.adopt(plan)
-        # A refused setting must leave no search that is begun.
-        evidence = task.read_earlier(earlier, plan)
         resumed = SEARCH.begin(out, plan, folders=(FOLDER,))
         if not (out / CELLS).exists():
             save_cells(task.shards, out)
@@ -184,20 +190,28 @@ class _SearchTask:
             "settings": self.settings.to_json(),
         }
 
+    def check_begun(self, plan: Mapping[str, Any]) -> None:
+        """Check that a search that was begun in ``out`` trains the same proxies as ``plan``.
+
+        Raises:
+            InvalidDataError: Its proxies were trained with other settings.
+        """
+        if SEARCH.has(self.out):
+            there = read_plan(self.out / SEARCH.plan)
+            check_same_config(
+                _proxy_plan(there, self.targets), _proxy_plan(plan, self.targets), self.out
+            )
+
     def adopt(self, plan: Mapping[str, Any]) -> None:
         """Continue a search that was begun with another plan with ``plan``.
 
         Raises:
             InvalidDataError: Its proxies were trained with other settings.
-            UsageError: A setting cannot be.
         """
         path = self.out / SEARCH.plan
         if not SEARCH.has(self.out) or hash_json(there := read_plan(path)) == hash_json(plan):
             return
-        check_same_config(
-            _proxy_plan(there, self.targets), _proxy_plan(plan, self.targets), self.out
-        )
-        self.open_search(dry=True)
+        self.check_begun(plan)
         old, new = there["settings"], plan["settings"]
         changed = [name for name in new if hash_json(old.get(name)) != hash_json(new[name])]
         logger.info(
@@ -218,11 +232,6 @@ class _SearchTask:
         search = self.open_search(dry=True)
         if folder is None:
             return None
-        if folder.resolve() == self.out.resolve():
-            raise UsageError(
-                f"--from {folder} is the folder of this search; name another one with --out, or "
-                "leave --from out to continue it"
-            )
         return read_earlier(folder, self.shards, plan, self.targets, search.base)
 
     def shared_settings(self) -> dict[str, Any]:
