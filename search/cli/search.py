@@ -308,8 +308,8 @@ def search(
     A search that was interrupted continues when the same command is run again. A finished one
     continues from its proxies when --budget is larger, or the limits of weights are others.
 
-    Another target needs no new proxies if a search kept the weights of its own with --keep-proxies:
-    run its command again with another --target, another --out and --retarget FOLDER of that search.
+    Another target needs no new proxies if a search kept the weights of its own (--keep-proxies).
+    Run its command again with that target, a new folder, and --retarget the folder of that search.
     """
     of_model = {name: options.pop(name) for name in _OF_MODEL}
     proxy = _train_settings(proxy_tokens, average=average, **of_model)
