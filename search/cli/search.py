@@ -239,8 +239,8 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
 @click.option(
     "--retarget",
     type=click.Path(path_type=Path),
-    help="Folder of a search with kept proxies: score these, and train none unless --budget or "
-    "--confirm asks for more.",
+    help="Folder of a search that kept its proxies, with which this one begins; it trains none of "
+    "its own unless it is told a budget.",
 )
 @click.option(
     "--workers",
@@ -308,8 +308,8 @@ def search(
     A search that was interrupted continues when the same command is run again. A finished one
     continues from its proxies when --budget is larger, or the limits of weights are others.
 
-    Another target needs no new proxies if a search kept the weights of its own (--keep-proxies).
-    Run its command again with that target, a new folder, and --retarget the folder of that search.
+    Another target needs no new proxies if a search kept the weights of its own, for which it has
+    the option --keep-proxies: give the folder of that search as --retarget, and a new one as --out.
     """
     of_model = {name: options.pop(name) for name in _OF_MODEL}
     proxy = _train_settings(proxy_tokens, average=average, **of_model)
