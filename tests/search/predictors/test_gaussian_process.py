@@ -204,3 +204,25 @@ def test_equal_scores_are_a_constant_without_noise():
     model.fit(mixtures(9, 4), np.full(9, 2.5))
     assert model.noise == 0.0
     assert model.predict(mixtures(3, 4, seed=1)).tolist() == [2.5, 2.5, 2.5]
+
+
+def test_the_search_for_parameters_begins_at_the_priors_and_is_held_by_them(monkeypatch):
+    import scipy.optimize
+
+    weights, seen = mixtures(12, 4), {}
+    original = scipy.optimize.minimize
+
+    def record(loss, start, **options):
+        seen.update(options, start=start, there=loss(start + 0.3)[0])
+        return original(loss, start, **options)
+
+    monkeypatch.setattr(scipy.optimize, "minimize", record)
+    model = GaussianProcess()
+    model.fit(weights, curve(weights))
+    center = np.log([*[3.5 * 4**0.5] * 4, 0.3, 0.1, 0.01, 0.2])
+    width = np.array([*[0.8] * 4, 1.5, 1.5, 1.5, 1.2])
+    y = (curve(weights) - curve(weights).mean()) / curve(weights).std()
+    assert seen["start"] == pytest.approx(center)
+    assert seen["there"] == pytest.approx(model._loss(center + 0.3, y, center, width)[0])
+    assert np.array(seen["bounds"]) == pytest.approx(np.stack([center - 6, center + 6], axis=1))
+    assert (seen["jac"], seen["options"]) == (True, {"maxiter": 25})
