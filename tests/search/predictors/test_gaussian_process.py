@@ -171,19 +171,26 @@ def test_curves_that_are_sampled_vary_together_as_a_process_says(fitted):
     assert curves.mean(axis=0) == pytest.approx(np.zeros(3), abs=0.03)
 
 
+def test_curves_are_sampled_at_equal_mixtures_too(fitted):
+    model, _, _, _ = fitted
+    fresh = np.repeat(mixtures(3, 5, seed=1), 4, axis=0)
+    curves = model.draw(fresh, 200, np.random.default_rng(0)).reshape(200, 3, 4)
+    assert np.ptp(curves, axis=2).max() < 0.05 * curves.std()
+
+
 @pytest.mark.parametrize("rows", [2, 3])
 def test_under_three_rows_a_process_knows_the_mean_alone(rows):
     weights, fresh = mixtures(rows, 4), mixtures(5, 4, seed=1)
-    scores = np.arange(rows) * 2.0 + 1
+    scores = np.arange(rows) * 4.0 + 1
     model = GaussianProcess()
     model.fit(weights, scores)
     assert (np.ptp(model.predict(fresh)) == 0) == (rows < 3)
     if rows < 3:
-        assert model.predict(fresh) == pytest.approx(np.full(5, 2.0))
-        assert model.sd(fresh) == pytest.approx(np.full(5, 1.0))
-        assert model.covariance(fresh) == pytest.approx(np.eye(5))
+        assert model.predict(fresh) == pytest.approx(np.full(5, 3.0))
+        assert model.sd(fresh) == pytest.approx(np.full(5, 2.0))
+        assert model.covariance(fresh) == pytest.approx(4 * np.eye(5))
         drawn = model.draw(fresh, 5000, np.random.default_rng(0))
-        assert drawn.std(axis=0) == pytest.approx(np.ones(5), rel=0.05)
+        assert drawn.std(axis=0) == pytest.approx(np.full(5, 2.0), rel=0.05)
 
 
 def test_features_that_are_all_the_same_do_not_break_a_fit():
