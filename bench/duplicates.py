@@ -96,10 +96,14 @@ def make(folder: Path, number: int) -> None:
         signatures[:, rows] = np.where(changed, signatures[:, rows], first[:, copied])
         hashes[rows[NEAR:]] = first_hashes[copied[NEAR:]]
     rng = np.random.default_rng([number, 2])
-    partition.write("signatures", signatures)
-    partition.write("text_hashes", hashes)
-    partition.write("sizes", rng.integers(200, 6000, EACH))
-    partition.write("scores", rng.uniform(0, 5, (EACH, 4)).astype(np.float32))
+    partition.write_arrays(
+        {
+            "signatures": signatures,
+            "text_hashes": hashes,
+            "sizes": rng.integers(200, 6000, EACH),
+            "scores": rng.uniform(0, 5, (EACH, 4)).astype(np.float32),
+        }
+    )
     partition.write_documents([Document(id=str(row), text="") for row in range(EACH)])
 
 

@@ -33,6 +33,7 @@ import pyarrow.parquet as pq
 from measure import report
 
 from builder import COPIES, read
+from climbstream.builder.features.words import fold
 from climbstream.builder.report.describe import label_agreement
 
 CORPUS = Path(__file__).parents[2] / "shared" / "languages"
@@ -158,7 +159,7 @@ def alike(one: Record, other: Record) -> float:
 
 
 def five_characters(text: str) -> set[str]:
-    plain = "".join(character for character in text.casefold() if character.isalnum())
+    plain = "".join(character for character in fold(text).casefold() if character.isalnum())
     return {plain[at : at + 5] for at in range(max(len(plain) - 4, 1))}
 
 

@@ -17,7 +17,7 @@ from climbstream.builder.clustering.cells import Cells, place_in_cells
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.fit import MODEL
 from climbstream.builder.contamination.stage import find_contaminated
-from climbstream.builder.corpus.ingest import BAD_RECORDS, ReadReport, read_corpus
+from climbstream.builder.corpus.ingest import BAD_RECORDS, ReadReport, read_corpus, usual_groups
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.read_report import check_losses
 from climbstream.builder.corpus.sources import Places, as_places, survey
@@ -74,6 +74,7 @@ def append(
     workers: int | None = None,
     engine: str = "local",
     strict: bool = False,
+    partition_mib: int | None = None,
 ) -> Manifest:
     """Add documents to a shard directory that `build` made, and return its new manifest.
 
@@ -86,6 +87,7 @@ def append(
         workers: Processes, by default one a core.
         engine: ``local``, processes of this machine, or ``ray``; the bytes are the same.
         strict: Whether a record, file or folder that cannot be used is an error.
+        partition_mib: That of `build`.
 
     Example::
 
@@ -130,9 +132,16 @@ def append(
         with open_engine(engine, workers, work / "plan.json") as opened:
             settings = BuildSettings.from_json(complete_settings(manifest.provenance["settings"]))
             report = read_corpus(
-                opened, files, work / "units", settings, least=1, left_out=left_out
+                opened,
+                files,
+                work / "units",
+                settings,
+                least=1,
+                left_out=left_out,
+                partition_mib=partition_mib,
             )
-            _Append(opened, out, manifest, settings, report).run(plan, strict=strict)
+            run = _Append(opened, out, manifest, settings, report, usual_groups(files))
+            run.run(plan, strict=strict)
         finish_commit(out)
     return Manifest.load(out)
 
@@ -167,9 +176,14 @@ class _Append:
         manifest: Manifest,
         settings: BuildSettings,
         report: ReadReport,
+        groups: int,
     ) -> None:
         self._engine, self._out, self._report = engine, out, report
         self._manifest, self._settings = manifest, settings
+        self._groups = groups
+        """Row groups of a part of the catalogue."""
+        self._parts: dict[str, str] = {}
+        """Hash of each new part of the catalogue, by path."""
         self._partitions = [Partition(out / WORK / "units" / name) for name in report.units]
         self._first = manifest.parts or 0
         """Number of the first new part of the catalogue."""
@@ -202,8 +216,7 @@ class _Append:
         grown = self._grow(plan, selection, written, added)
         self._describe(grown, clusters, cells, added, description)
         files = manifest.files or hash_files(out, range(self._first))
-        files = files | hash_files(out, range(self._first, grown.parts or 0))
-        replace(grown, files=files | hash_files(self._next)).save(out)
+        replace(grown, files=files | self._parts | hash_files(self._next)).save(out)
 
     def _select(self, clusters: ClusterMap, *, strict: bool) -> Selection:
         """Decide which new documents stay, and their clusters."""
@@ -231,7 +244,15 @@ class _Append:
         written = write_clusters(
             self._engine, self._partitions, out, manifest.names, manifest.dtype, before=manifest
         )
-        write_catalogue(self._engine, out, selection, written, keep=keep, first=self._first)
+        self._parts = write_catalogue(
+            self._engine,
+            out,
+            selection,
+            written,
+            keep=keep,
+            first=self._first,
+            groups=self._groups,
+        )
         write_heldout(self._next, selection, clusters, manifest.names)
         self._join_heldout()
         if self._report.listed:
@@ -255,6 +276,7 @@ class _Append:
             "tokens": sum(cluster.tokens for cluster in added),
         }
         appended = [*manifest.provenance.get("appended", []), entry]
+        licenses = name_licenses(self._engine, self._partitions)
         provenance = {**manifest.provenance, "appended": appended}
         entries = [
             replace(w.entry, axes=old.axes)
@@ -265,10 +287,10 @@ class _Append:
             manifest,
             clusters=tuple(with_licenses(self._engine, self._partitions, entries, before=manifest)),
             build=hash_json(provenance),
-            license=_joined_licenses(manifest.license, name_licenses(self._partitions)),
+            license=_joined_licenses(manifest.license, licenses),
             provenance=provenance,
             conservation=tuple(_sum(old, new) for old, new in stages),
-            parts=self._first + len(self._partitions),
+            parts=self._first + len(self._parts),
         )
 
     def _describe(
@@ -281,7 +303,7 @@ class _Append:
     ) -> None:
         """Write the description of the clusters, which was ``before``, and the report."""
         kmeans, dropped = before.get("kmeans"), before.get("dropped", {})
-        new = describe_clusters(self._partitions, clusters, added, cells)
+        new = describe_clusters(self._engine, self._partitions, clusters, added, cells)
         infos = [join_described(*pair) for pair in zip(load_clusters(self._out), new, strict=True)]
         agreement = label_agreement([info.labels for info in by_topic(infos)])
         save_clusters(

@@ -145,6 +145,8 @@ class ExportContents:
     """The files, in words."""
     configs: Mapping[str, str] = field(default_factory=dict)
     """Patterns of the tables that `datasets` loads, by the name of their configuration."""
+    drawn: Mapping[str, int] | None = None
+    """Tokens of each cluster that were drawn; None: all of the shards."""
 
 
 def write_beside(shards: ShardDirectory, out: Path, contents: ExportContents) -> None:
@@ -162,15 +164,23 @@ def write_beside(shards: ShardDirectory, out: Path, contents: ExportContents) ->
             {"config_name": name, "data_files": pattern}
             for name, pattern in contents.configs.items()
         ]
-    columns = {
-        "documents": [f"{c.documents:,}" for c in manifest.clusters],
-        "tokens": [f"{c.tokens:,}" for c in manifest.clusters],
-        **license_column(manifest),
-    }
-    rows = cluster_rows(manifest, columns)
+    rows = cluster_rows(manifest, _size_columns(manifest, contents.drawn))
+    tokens = manifest.tokens if contents.drawn is None else sum(contents.drawn.values())
     body = (
-        f"{manifest.tokens:,} tokens in {len(manifest.clusters)} clusters. "
+        f"{tokens:,} tokens in {len(manifest.clusters)} clusters. "
         f"Licence: {manifest.license}.\n\nFiles: {contents.files}.\n\n" + "\n".join(rows)
     )
     metadata["climbstream"] = our_metadata(manifest, manifest.license)
     write_bytes(out / CARD, write_card("Clusters of tokens", metadata, body))
+
+
+def _size_columns(manifest: Manifest, drawn: Mapping[str, int] | None) -> dict[str, list[str]]:
+    """Columns of the size of each cluster, by their heads: of the shards, or of what is drawn."""
+    tokens = [f"{cluster.tokens:,}" for cluster in manifest.clusters]
+    if drawn is not None:
+        return {
+            "tokens here": [f"{drawn[name]:,}" for name in manifest.names],
+            "tokens of the shards": tokens,
+        }
+    documents = [f"{cluster.documents:,}" for cluster in manifest.clusters]
+    return {"documents": documents, "tokens": tokens, **license_column(manifest)}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from climbstream.builder.corpus.partition import ArrayName, Partition
 from climbstream.loader.core.files import write_json
 from climbstream.loader.core.workdir import read_plan
 from climbstream.loader.formats.outputs import WORK
@@ -19,10 +20,10 @@ DRY = "dry"
 EXCHANGE = "exchange"
 """Folder of the files that tasks exchange to find copies."""
 MODEL = "model.npz"
-_READ = ("sizes", "id_hashes", "given_scores", "given_vectors", "languages")
-"""Arrays of a unit that follow from reading alone."""
-_DECIDED = ("why", "original", "clusters", "contaminated")
-"""Arrays of a unit that follow from what stays, and from tasks."""
+_FITTED: tuple[ArrayName, ...] = ("scores", "text_hashes", "signatures", "micro", "alike")
+"""Arrays of a partition that follow from the embedding, or are written with those that do."""
+_DECIDED: tuple[ArrayName, ...] = ("why", "original", "clusters", "contaminated")
+"""Arrays of a partition that follow from what stays, and from tasks."""
 
 
 def unbind(out: Path, plan: Mapping[str, Any]) -> None:
@@ -40,10 +41,9 @@ def unbind(out: Path, plan: Mapping[str, Any]) -> None:
         for path in sorted((work / "units").rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
     for folder in units:
-        for path in folder.glob("*.npy"):
-            fitted = change == "the embedding and the centroids" and path.stem not in _READ
-            if fitted or path.stem in _DECIDED:
-                path.unlink()
+        Partition(folder).remove(
+            *_DECIDED, *(_FITTED if change == "the embedding and the centroids" else ())
+        )
     if change in ("what is read", "the embedding and the centroids"):
         (out / MODEL).unlink(missing_ok=True)
     write_json(work / "plan.json", dict(plan))

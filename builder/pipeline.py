@@ -19,9 +19,16 @@ from climbstream.builder.clustering.fit import MODEL, fit_model, read_fit
 from climbstream.builder.contamination.index import ItemIndex
 from climbstream.builder.contamination.stage import find_contaminated
 from climbstream.builder.contamination.tasks import Task, read_tasks
-from climbstream.builder.corpus.ingest import BAD_RECORDS, NoColumnError, ReadReport, read_corpus
+from climbstream.builder.corpus.ingest import (
+    BAD_RECORDS,
+    NoColumnError,
+    ReadReport,
+    read_corpus,
+    usual_groups,
+)
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.read_report import BadFile, check_losses
+from climbstream.builder.corpus.sample import SAMPLE
 from climbstream.builder.corpus.sources import Places, Source, as_places, survey
 from climbstream.builder.report.cells import by_topic
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
@@ -64,6 +71,7 @@ def build(
     workers: int | None = None,
     engine: str = "local",
     strict: bool = False,
+    partition_mib: int | None = None,
 ) -> Manifest:
     """Build a shard directory from a corpus, and return its manifest.
 
@@ -77,6 +85,8 @@ def build(
         workers: Processes, by default one a core.
         engine: ``local``, processes of this machine, or ``ray``; the bytes are the same.
         strict: Whether a record, file or folder that cannot be used is an error.
+        partition_mib: MiB of text that a task works on, by default 4 to 128, by the size of the
+            corpus. The bytes are the same; large partitions make fewer files.
 
     Example::
 
@@ -94,6 +104,7 @@ def build(
     sources, out = as_places(sources), Path(out).resolve()  # as processes elsewhere know it
     with _begun(sources, out, settings, workers, engine) as begun:
         if begun:
+            begun = replace(begun, partition_mib=partition_mib)
             _run(begun, out, settings, strict=strict)
             remove_work(out / WORK)
         else:
@@ -110,6 +121,7 @@ def dry_run(
     workers: int | None = None,
     engine: str = "local",
     strict: bool = False,
+    partition_mib: int | None = None,
 ) -> dict[str, Any]:
     """Return what `build` would leave out and why, without writing shards.
 
@@ -129,6 +141,7 @@ def dry_run(
     with _begun(sources, out, settings, workers, engine, dry=True) as begun:
         if not begun:
             raise UsageError(f"{out} is built already; name a new folder for a dry run")
+        begun = replace(begun, partition_mib=partition_mib)
         _, _, _, clusters, selection = _decide(begun, out, settings, strict=strict)
         return preview(clusters, selection)
 
@@ -144,6 +157,7 @@ class _Begun:
     plan: dict[str, Any]
     tasks: Sequence[Task]
     """Tasks whose items no document may hold."""
+    partition_mib: int | None = None
 
 
 @contextmanager
@@ -207,7 +221,12 @@ def _decide(
     work = out / WORK
     try:
         report = read_corpus(
-            begun.engine, begun.sources, work / "units", settings, left_out=begun.left_out
+            begun.engine,
+            begun.sources,
+            work / "units",
+            settings,
+            left_out=begun.left_out,
+            partition_mib=begun.partition_mib,
         )
     except NoColumnError:
         remove_work(work)  # so that the call can be repeated with the right name
@@ -224,7 +243,7 @@ def _decide(
         ItemIndex.of(begun.tasks).save(out / CONTAMINATION)
         find_contaminated(begun.engine, partitions, out / CONTAMINATION)
     model = out / MODEL
-    fit_model(partitions, model, settings)
+    fit_model(begun.engine, partitions, model, work / SAMPLE, settings)
     look_at(begun.engine, partitions, model, settings)
     centroids, kmeans = read_fit(model)
     clusters, selection = select_documents(selection, centroids, settings)
@@ -242,29 +261,32 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
     engine, plan = begun.engine, begun.plan
     report, partitions, kmeans, clusters, selection = _decide(begun, out, settings, strict=strict)
     cells = None
-    if settings.tiers is not None:
+    if settings.has_cells:
         cells = fit_cells(engine, partitions, clusters, settings)
         place_in_cells(engine, partitions, clusters, cells)
-    tokenizer = fit_tokenizer(partitions, out / "tokenizer.json", settings)
+    sample = out / WORK / SAMPLE
+    tokenizer = fit_tokenizer(engine, partitions, out / "tokenizer.json", sample, settings)
     end = begun.plan["end"]["id"]
     tokenize_all(engine, selection, out / "tokenizer.json", end)
     dtype = token_dtype(tokenizer.get_vocab_size())
     names = cells.names if cells else topic_names(clusters.count)
     written = write_clusters(engine, partitions, out, names, dtype)
-    write_catalogue(engine, out, selection, written, keep=settings.keep)
+    groups = usual_groups(begun.sources)
+    parts = write_catalogue(engine, out, selection, written, keep=settings.keep, groups=groups)
     entries = [w.entry for w in written]
     if cells:
         entries = [replace(e, axes=axes) for e, axes in zip(entries, cells.axes, strict=True)]
     entries = with_licenses(engine, partitions, entries)
-    infos = describe_clusters(partitions, clusters, entries, cells)
+    infos = describe_clusters(engine, partitions, clusters, entries, cells)
     agreement = label_agreement([info.labels for info in by_topic(infos)])
+    dropped = sample_dropped(selection)
     save_clusters(
         out,
         infos,
         map=clusters.to_json(),
         agreement=agreement,
         kmeans=kmeans,
-        dropped=sample_dropped(selection),
+        dropped=dropped,
         **({"cells": cells.to_json()} if cells else {}),
     )
     with atomic_path(out / "centroids.npy") as path, path.open("wb") as file:
@@ -279,16 +301,16 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
         eos_id=end,
         tokenizer_hash=hash_file(out / "tokenizer.json"),
         build=hash_json(plan),
-        license=name_licenses(partitions),
+        license=name_licenses(engine, partitions),
         provenance=plan,
         conservation=(report.stage(), *selection.stages),
-        parts=len(partitions),
+        parts=len(parts),
     )
     extra = loss_sections(
         counts_of(manifest),
-        sample_dropped(selection),
+        dropped,
         clusters.why,
-        near_copies(out, partitions),
+        near_copies(engine, out, partitions),
     )
     write_report(out, manifest, infos, agreement, clusters.centroids, kmeans, extra, clusters.why)
-    replace(manifest, files=hash_files(out, range(len(partitions)))).save(out)
+    replace(manifest, files=hash_files(out) | parts).save(out)

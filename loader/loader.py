@@ -325,7 +325,8 @@ class MixtureLoader:
         if (end := self._end[1]) is None:
             raise TypeError(
                 "this MixtureLoader is endless: by its weights no max_epochs ends it; count steps "
-                "by loader.steps_per_epoch, or give max_epochs for every cluster"
+                "by loader.steps_per_epoch, or give max_epochs for every cluster. A DataLoader "
+                "takes MixtureDataset(loader), with batch_size=None"
             )
         return end
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import zstandard
 from climb_command import run_climb
+from forkserver_preload import BUILD, preload
 from hypothesis import settings
 
 # As many test processes as cores, with as many threads each, would wait for each other.
@@ -126,6 +127,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     from climbstream.builder.pipeline import build
     from climbstream.builder.settings import BuildSettings
 
+    preload(BUILD)
     records = _make_records()
     copies = [{**record, "id": f"copy of {record['id']}"} for record in records[5:10]]
     twins = [{**record, "text": f"{record['text']} So it was."} for record in records[20:23]]

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from climbstream.builder.settings import IDS, SCORES, THRESHOLDS, TIER_SCORES, BuildSettings
+from climbstream.builder.settings import CELLS, IDS, SCORES, THRESHOLDS, TIER_SCORES, BuildSettings
 from climbstream.loader.cli.completion import SOURCE
 from climbstream.loader.cli.main import task_timeout_option
 from climbstream.loader.cli.options import COUNT, json_option, show
@@ -25,6 +25,7 @@ _SCORE = "SCORE=column:NAME or SCORE=FILE, a fastText model; of " + ", ".join(SC
 _IDS = "Scope in which an identifier names one document.  [default: source]"
 _TEXT_LINES = "Each line of a .txt file is a document.  [default: each file]"
 _LANGUAGES = "Languages to keep, as de,fr,code.  [default: *, all]"
+_CELLS = "Store each cluster whole or in --tiers, or each micro-cluster.  [default: topic]"
 _TIERS = "Number of tiers of quality; each cluster is stored in cells by tier and language."
 _TIER_SCORE = "Score that decides tiers.  [default: mean]"
 _LICENSES = "Licences to keep, as NAME,NAME or FILE with a name on each line; !NAME: to leave out."
@@ -37,6 +38,7 @@ _LEAST = "SCORE=N: leave out documents below; overall, educational, informationa
 _LEAST_MEAN = "SCORE=N: leave out micro-clusters whose mean is below."
 _DECONTAMINATE = "TASK: leave out documents with its questions; a file, or lm-eval=NAME."
 _CONFIG = "JSON file of settings, as --print-config prints; options go before it."
+_PARTITION_MIB = "MiB of text that a task works on.  [default: 4 to 128, by the corpus]"
 _KEEP_IDS = "File of identifiers, a line each: these documents stay."
 
 
@@ -100,6 +102,7 @@ def _require(sources: tuple[str, ...], out: Path | None) -> None:
 @click.argument("sources", nargs=-1, type=SOURCE, metavar="SOURCES...")
 @click.option("--out", type=click.Path(path_type=Path), help="Shard directory.  [required]")
 @click.option("--clusters", type=int, help="Clusters after merging.  [default: 20]")
+@click.option("--cells", type=click.Choice(CELLS), help=_CELLS)
 @click.option("--tiers", type=int, help=_TIERS)
 @click.option("--tier-score", type=click.Choice(TIER_SCORES), help=_TIER_SCORE)
 @click.option("--text", help="Column of the text.  [default: text]")
@@ -149,6 +152,7 @@ def _require(sources: tuple[str, ...], out: Path | None) -> None:
 @click.option("--strict", is_flag=True, help="Refuse records and files that cannot be used.")
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where tasks run.")
 @click.option("--workers", type=click.IntRange(min=1), help="Tasks at a time.  [default: cores]")
+@click.option("--partition-mib", type=click.IntRange(4, 4096), help=_PARTITION_MIB)
 @task_timeout_option
 @click.option("--append", is_flag=True, help="Add to the clusters of a finished directory.")
 @click.option(
@@ -162,6 +166,7 @@ def build(
     print_config: bool,
     engine: str,
     workers: int | None,
+    partition_mib: int | None,
     append: bool,
     dry_run: bool,
     strict: bool,
@@ -202,20 +207,26 @@ def build(
         click.echo(json.dumps(asdict(checked), indent=1, ensure_ascii=False))
         return
     assert out is not None  # it is required
+    how: dict[str, Any] = {
+        "workers": workers,
+        "engine": engine,
+        "strict": strict,
+        "partition_mib": partition_mib,
+    }
     if dry_run:
         from climbstream.builder.pipeline import dry_run as run_dry  # noqa: PLC0415
         from climbstream.builder.selection.preview import preview_text  # noqa: PLC0415
 
-        found = run_dry(sources, out, checked, workers=workers, engine=engine, strict=strict)
+        found = run_dry(sources, out, checked, **how)
         show(found, preview_text(found), as_json=as_json)
         return
     if append:
         from climbstream.builder.appender import append as run_append  # noqa: PLC0415
 
-        manifest = run_append(sources, out, workers=workers, engine=engine, strict=strict)
+        manifest = run_append(sources, out, **how)
     else:
         from climbstream.builder.pipeline import build as run_build  # noqa: PLC0415
 
-        manifest = run_build(sources, out, checked, workers=workers, engine=engine, strict=strict)
+        manifest = run_build(sources, out, checked, **how)
     text = clusters_text(manifest, load_clusters(out))
     show(manifest.to_json(), f"{text}\n\n{out} · report: {out / 'report.html'}", as_json=as_json)

@@ -14,6 +14,8 @@ from .word_hashes import hash_points
 
 SEED = 15
 """Least cost of a seed: that of five words, or of eight characters in scripts without spaces."""
+SHORT_SEED = 9
+"""The same for items of few words: three words, or five characters."""
 WORD, CHARACTER = 3, 2
 """Cost of a word, and of a character of a script without spaces."""
 CHUNK = 64
@@ -25,26 +27,51 @@ _POWERS = np.array([pow(int(_BASE), n, 1 << 64) for n in range(SEED // CHARACTER
 
 
 @njit(cache=True, nogil=True)
-def hash_seeds(words: Any, alone: Any) -> Any:
+def hash_seeds(words: Any, alone: Any, least: Any) -> Any:
     """Hash the seed that begins at each word, uint64 ``[s]``; none begins at the last words.
 
-    ``alone``, bool ``[w]``, says which words are characters of a script without spaces.
+    ``alone``, bool ``[w]``, says which words are characters of a script without spaces. A seed
+    costs ``least`` or more.
     """
-    n = len(words)
-    hashes, prefix = np.empty(n, np.uint64), np.zeros(n + 1, np.uint64)
+    return _hash_seeds(hash_prefixes(words), alone, least)
+
+
+@njit(cache=True, nogil=True)
+def hash_prefixes(words: Any) -> Any:
+    """Hash the words before each place, and all of them: uint64 ``[w + 1]``."""
+    prefix = np.empty(len(words) + 1, np.uint64)
+    prefix[0] = 0
+    for n in range(len(words)):
+        prefix[n + 1] = prefix[n] * _BASE + words[n]
+    return prefix
+
+
+@njit(cache=True, nogil=True)
+def _hash_seeds(prefix: Any, alone: Any, least: Any) -> Any:
+    hashes = np.empty(len(alone), np.uint64)
+    if not alone.any():  # the common case, in half the time: all seeds are of as many words
+        length = -(-least // WORD)
+        for begin in range(len(alone) - length + 1):
+            hashes[begin] = _hash_run(prefix, begin, begin + length)
+        return hashes[: max(0, len(alone) - length + 1)]
     end = cost = 0
-    for begin in range(n):
-        while end < n and cost < SEED:
-            prefix[end + 1] = prefix[end] * _BASE + words[end]
+    for begin in range(len(alone)):
+        while end < len(alone) and cost < least:
             cost += CHARACTER if alone[end] else WORD
             end += 1
-        if cost < SEED:
+        if cost < least:
             return hashes[:begin]
-        value = prefix[end] - prefix[begin] * _POWERS[end - begin]
-        value = (value ^ (value >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
-        hashes[begin] = value ^ (value >> np.uint64(29))
+        hashes[begin] = _hash_run(prefix, begin, end)
         cost -= CHARACTER if alone[begin] else WORD
-    return hashes[:n]
+    return hashes
+
+
+@njit(cache=True, nogil=True)
+def _hash_run(prefix: Any, begin: Any, end: Any) -> Any:
+    """Hash the words from ``begin`` to ``end``."""
+    value = prefix[end] - prefix[begin] * _POWERS[end - begin]
+    value = (value ^ (value >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
+    return value ^ (value >> np.uint64(29))
 
 
 @njit(cache=True, nogil=True)
@@ -56,13 +83,22 @@ def filter_mask(seed: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def align(document: Any, words: Any, weights: Any, diagonal: Any, row: Any) -> Any:
+def filter_shift(size: Any) -> Any:
+    """Return by how many bits a seed is shifted to find its word of a filter of ``size`` words."""
+    shift = 64
+    while size > 1:
+        size >>= 1
+        shift -= 1
+    return np.uint64(shift)
+
+
+@njit(cache=True, nogil=True)
+def align(document: Any, words: Any, weights: Any, diagonal: Any, row: Any, reach: Any) -> Any:
     """Return the weight of those ``words`` that stand in ``document`` in order, near a diagonal.
 
-    Word ``q`` is expected at ``q + diagonal`` of the document, give or take `band` words. ``row``
-    is float32, memory for the sums.
+    Word ``q`` is expected at ``q + diagonal`` of the document, give or take ``reach`` words.
+    ``row`` is float32, memory for the sums.
     """
-    reach = band(len(words))
     width = 2 * reach + 1
     row[: width + 1] = 0
     for q in range(len(words)):
@@ -94,38 +130,99 @@ def find_items(points: Any, table: Any, index: Any, state: Any) -> Any:
     ``state`` are `IndexArrays` and `State` of `ItemIndex`.
     """
     document, alone = hash_points(points, table)
-    seeds = hash_seeds(document, alone)
-    touched = 0
-    for at in range(len(seeds)):
-        seed = seeds[at]
-        # Most seeds are in no item, and cost one read here.
-        mask = filter_mask(seed)
-        if index.bits[seed >> index.shift[0]] & mask != mask:
-            continue
-        key = np.searchsorted(index.seeds, seed)
-        if key == len(index.seeds) or index.seeds[key] != seed:
-            continue
-        for n in range(index.first[key], index.first[key + 1]):
-            touched = _try_chunk(document, at, n, index, state, touched)
+    prefix = hash_prefixes(document)
+    long = _hash_seeds(prefix, alone, SEED)
+    short = _hash_seeds(prefix, alone, SHORT_SEED)
+    touched = _look_up(document, long, index.bits, index, state, 0)
+    touched = _look_up(document, short, index.short_bits, index, state, touched)
     return _sum_up(touched, index, state), document
 
 
 @njit(cache=True, nogil=True)
-def _try_chunk(document: Any, at: Any, n: Any, index: Any, state: Any, touched: Any) -> Any:
-    """Align the chunk of posting ``n``, whose seed is at ``at``, unless that was done."""
-    chunk = index.chunk[n]
+def which_hold(points: Any, ends: Any, table: Any, index: Any, state: Any) -> Any:
+    """Return which of several documents hold an item, bool ``[d]``.
+
+    ``points`` are the code points of all, one after the other; each ends before its one of
+    ``ends``. Other arguments are those of `find_items`.
+    """
+    holds = np.zeros(len(ends), np.bool_)
+    begin = 0
+    for number in range(len(ends)):
+        count, _ = find_items(points[begin : ends[number]], table, index, state)
+        holds[number] = count > 0
+        begin = ends[number]
+    return holds
+
+
+@njit(cache=True, nogil=True)
+def _look_up(document: Any, seeds: Any, bits: Any, index: Any, state: Any, touched: Any) -> Any:
+    """Try the chunks that share one of ``seeds``, of which ``bits`` is the filter.
+
+    ``touched`` is the number of chunks that were tried before; the new number is returned.
+    """
+    shift = filter_shift(len(bits))
+    for at in range(len(seeds)):
+        seed = seeds[at]
+        # Most seeds are in no item, and cost one read here.
+        mask = filter_mask(seed)
+        if bits[seed >> shift] & mask != mask:
+            continue
+        key = _find(index.seeds, seed)
+        if key < 0:
+            continue
+        for n in range(index.first[key], index.first[key + 1]):
+            chunk = index.chunk[n]
+            diagonal = at - (index.place[n] - index.begin[chunk])
+            touched = _try_chunk(document, chunk, diagonal, index, state, touched)
+    return touched
+
+
+@njit(cache=True, nogil=True)
+def _find(seeds: Any, seed: Any) -> Any:
+    """Return the index of ``seed`` in ``seeds``, which are sorted, or -1.
+
+    Seeds are hashes, so it is near where its size says; that reads less memory than halving does.
+    """
+    count = len(seeds)
+    reach = 2 * int(np.sqrt(count)) + 1
+    guess = int(np.float64(seed) / 2.0**64 * count)
+    low, high = max(0, guess - reach), min(count, guess + reach)
+    if (low > 0 and seeds[low] > seed) or (high < count and seeds[high] <= seed):
+        low, high = 0, count
+    key = low + np.searchsorted(seeds[low:high], seed)
+    return key if key < count and seeds[key] == seed else -1
+
+
+@njit(cache=True, nogil=True)
+def _try_chunk(
+    document: Any, chunk: Any, diagonal: Any, index: Any, state: Any, touched: Any
+) -> Any:
+    """Align a chunk that shares a seed with ``document``, unless that was done."""
     begin, end = index.begin[chunk], index.end[chunk]
-    diagonal = at - (index.place[n] - begin)
-    if state.best[chunk] >= 0 and abs(diagonal - state.diagonal[chunk]) <= band(end - begin):
+    reach = band(end - begin)
+    if state.best[chunk] >= 0 and abs(diagonal - state.diagonal[chunk]) <= reach:
         return touched
     words = index.words[begin:end]
-    if _count_equal(document, words, diagonal) * _PART < len(words):
+    equal = _count_equal(document, words, diagonal)
+    least = index.proof[index.item[chunk]]
+    if least > 0 and equal < len(words) - 1:
+        # Where a word was put in or left out, the words behind it stand one place on.
+        before = _count_equal(document, words, diagonal - 1)
+        equal += max(before, _count_equal(document, words, diagonal + 1))
+        if equal < len(words) - 1:
+            return touched
+    elif equal * _PART < len(words):
         return touched
     if state.best[chunk] < 0:
         state.touched[touched] = chunk
         touched += 1
     state.diagonal[chunk] = diagonal
-    weight = align(document, words, index.weights[begin:end], diagonal, state.row)
+    weights = index.weights[begin:end]
+    weight = align(document, words, weights, diagonal, state.row, reach)
+    if least > 0:
+        evidence = index.evidence[begin:end]
+        proof = align(document, words, evidence, diagonal, state.row, 1) >= least
+        state.proven[chunk] = state.proven[chunk] or proof
     if weight > state.best[chunk]:
         state.best[chunk] = weight
         state.begin[chunk] = diagonal
@@ -151,15 +248,18 @@ def _sum_up(touched: Any, index: Any, state: Any) -> Any:
         if state.sum[item] == 0:
             state.item[items] = item
             state.at[items] = state.begin[chunk]
+            state.by_proof[items] = state.proven[chunk]
             items += 1
         state.sum[item] += state.best[chunk]
         state.best[chunk] = -1
+        state.proven[chunk] = False
     kept = 0
     for n in range(items):
         item = state.item[n]
         share = state.sum[item] / index.total[item]
         state.sum[item] = 0
-        if share >= index.least[item]:
+        if share >= index.least[item] or state.by_proof[n]:
             state.item[kept], state.share[kept], state.at[kept] = item, share, state.at[n]
+            state.by_proof[kept] = state.by_proof[n]
             kept += 1
     return kept

@@ -4,9 +4,9 @@ The index holds hashes of words, not the text of the questions.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -14,10 +14,23 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.builder.features.words import fold
+from climbstream.builder.features.words import code_points, find_words, fold
 from climbstream.loader.core.files import atomic_path, reading
 
-from .alignment import CHARACTER, CHUNK, SEED, WORD, align, filter_mask, find_items, hash_seeds
+from .alignment import (
+    CHARACTER,
+    CHUNK,
+    SEED,
+    SHORT_SEED,
+    WORD,
+    align,
+    band,
+    filter_mask,
+    filter_shift,
+    find_items,
+    hash_seeds,
+    which_hold,
+)
 from .tasks import Item, Task
 from .word_hashes import TABLE, hash_words, points_of
 
@@ -28,7 +41,10 @@ LEAST_SHORT = 0.85
 SHORT = 13 * WORD
 """Cost of 13 words."""
 TINY = 8 * WORD
-"""Cost of eight words: shorter items must stand there whole, with their answer near them."""
+"""Cost of eight words: of shorter items, the answer must stand near them."""
+LEAST_PROOF = 20.0
+"""Evidence from which an item of fewer than `SHORT` words is there though it lacks one of them: the
+sum of the logarithms of how rare the other words are."""
 LEAST_ANSWER = 0.8
 """Least share of an answer that must stand near its question."""
 LEAST_WEIGHT = 3.0
@@ -38,15 +54,27 @@ _NUMBER = np.float32(2)
 """Weight of a number: an exercise with other numbers is another exercise."""
 _NEAR = 100
 """Number of words after a question in which its answer is looked for."""
+_APART = 3
+"""Most words between the places of two short items that are taken for one."""
+_MISSING, _MISSING_NUMBER = np.float32(200), np.float32(2000)
+"""Evidence that a word and that a number is there at all: more than the rarity of all words of a
+short item, so that of those none but one word may be missing."""
+_BELIEF, _COMMON_LETTERS = 10, 3
+"""How many items what is believed of a word beforehand counts for: that one of ten holds it if it
+has so few letters, else one of a thousand."""
+_RAREST = 1 / 4000
+"""Part of the items that is taken to hold a word at the least."""
 _COMMON = 16
 """A seed of more chunks than this is skipped, as long as a chunk keeps `_FEW` other seeds."""
 _FEW = 4
+_AT_ONCE = 1 << 18
+"""Characters that one call of compiled code gets: a call takes as long as 500 characters."""
 _BITS = 16
 """Bits of the filter for each seed."""
 
 
 class IndexArrays(NamedTuple):
-    """The arrays that compiled code reads."""
+    """The arrays that compiled code reads; each costs some time for each document."""
 
     seeds: NDArray[np.uint64]
     """Hashes of seeds, sorted, each once, ``[k]``."""
@@ -57,11 +85,15 @@ class IndexArrays(NamedTuple):
     place: NDArray[np.int32]
     """Index of its seed in ``words``."""
     bits: NDArray[np.uint64]
-    """Filter: word ``seed >> shift`` has the bits of `filter_mask` of each seed."""
-    shift: NDArray[np.uint64]
+    """Filter of the seeds of five words: word ``seed >> filter_shift`` has the bits of
+    `filter_mask` of each."""
+    short_bits: NDArray[np.uint64]
+    """The same of those of three words, which items of fewer than `SHORT` have."""
     words: NDArray[np.uint64]
     """Words of all items; ``weights``, float32, has the weight of each."""
     weights: NDArray[np.float32]
+    evidence: NDArray[np.float32]
+    """Of items of fewer than `SHORT` words, what each word counts towards ``proof``."""
     begin: NDArray[np.int64]
     """First word and end of each chunk in ``words``."""
     end: NDArray[np.int64]
@@ -71,6 +103,8 @@ class IndexArrays(NamedTuple):
     """Sum of the weights of each item."""
     least: NDArray[np.float32]
     """Least share of each item that a document must hold."""
+    proof: NDArray[np.float32]
+    """Evidence of each item that is enough where it lacks a word; 0 for items of more words."""
 
 
 class State(NamedTuple):
@@ -79,12 +113,14 @@ class State(NamedTuple):
     best: NDArray[np.float32]
     diagonal: NDArray[np.int64]
     begin: NDArray[np.int64]
+    proven: NDArray[np.bool_]
     touched: NDArray[np.int32]
     row: NDArray[np.float32]
     sum: NDArray[np.float32]
     item: NDArray[np.int32]
     share: NDArray[np.float32]
     at: NDArray[np.int64]
+    by_proof: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,16 +187,45 @@ class ItemIndex:
         count, words = find_items(points_of(text), TABLE, self.arrays, self.state)
         return [] if not count else self._matches(words, count)
 
+    def find_all(self, texts: Sequence[str]) -> list[list[Match]]:
+        """Find the items that each of ``texts`` holds; a call for many costs less than one each."""
+        plain = [n for n, text in enumerate(texts) if text.isascii()]
+        others = [n for n, text in enumerate(texts) if not text.isascii()]
+        found: list[list[Match]] = [[] for _ in texts]
+        for kind in (plain, others):
+            for some in _batches(kind, texts):
+                folded = [fold(texts[n]) for n in some]
+                ends = np.cumsum(list(map(len, folded)), dtype=np.int64)
+                joined = points_of("".join(folded))
+                holds = which_hold(joined, ends, TABLE, self.arrays, self.state)
+                for row in np.flatnonzero(holds).tolist():
+                    found[some[row]] = self.find(texts[some[row]])
+        return found
+
     def _matches(self, words: NDArray[np.uint64], count: int) -> list[Match]:
         state = self.state
-        matches = []
+        candidates = []
         for n in range(count):
             item, at = int(state.item[n]), int(state.at[n])
-            share = min(float(state.share[n]), self._plain_share(words, item, at))
-            answer = self._answered(words, item, max(at, 0))
-            if share >= self.arrays.least[item] and (answer or not self.strict[item]):
-                matches.append(Match(item, min(1.0, share), answer, max(at, 0)))
-        return matches
+            plain = self._plain_share(words, item, at)
+            share = min(1.0, float(state.share[n]), plain)
+            if share >= self.arrays.least[item] or state.by_proof[n]:
+                candidates.append((item, share, max(at, 0)))
+        return [
+            Match(item, share, answer, at)
+            for item, share, at in candidates
+            if not self._is_another(item, share, at, candidates)
+            and ((answer := self._answered(words, item, at)) or not self.strict[item])
+        ]
+
+    def _is_another(
+        self, item: int, share: float, at: int, candidates: Sequence[tuple[int, float, int]]
+    ) -> bool:
+        """Whether more of another item stands in the place of a short one."""
+        return bool(self.arrays.proof[item]) and any(
+            other_share > share and abs(other - at) <= _APART
+            for _, other_share, other in candidates
+        )
 
     def _plain_share(self, words: NDArray[np.uint64], item: int, at: int) -> float:
         """Share of an item in one chunk, with equal weights: rare words alone are not enough."""
@@ -168,8 +233,8 @@ class ItemIndex:
         if after - chunk > 1:
             return 1.0
         own = self.arrays.words[self.arrays.begin[chunk] : self.arrays.end[chunk]]
-        row = np.zeros(4 * CHUNK, np.float32)
-        return float(align(words, own, np.ones(len(own), np.float32), at, row)) / len(own)
+        row, ones = np.zeros(4 * CHUNK, np.float32), np.ones(len(own), np.float32)
+        return float(align(words, own, ones, at, row, band(len(own)))) / len(own)
 
     def _answered(self, words: NDArray[np.uint64], item: int, at: int) -> bool:
         """Whether the answer of ``item`` stands after its question, which begins at ``at``."""
@@ -180,8 +245,10 @@ class ItemIndex:
         ones = np.ones(len(answer), np.float32)
         row = np.zeros(4 * CHUNK, np.float32)
         starts = np.flatnonzero(np.isin(near, answer[:4]))
+        reach = band(len(answer))
         most = max(
-            (align(near, answer, ones, int(start), row) for start in starts), default=np.float32(0)
+            (align(near, answer, ones, int(start), row, reach) for start in starts),
+            default=np.float32(0),
         )
         return bool(most >= LEAST_ANSWER * len(answer))
 
@@ -200,7 +267,7 @@ class ItemIndex:
             InvalidDataError: The file holds no index.
         """
         with reading(path, "index of tasks"), np.load(path, allow_pickle=False) as file:
-            arrays = IndexArrays(*(file[name] for name in IndexArrays._fields))
+            arrays = _loaded_arrays(file)
             return cls(
                 tasks=tuple(file["tasks"].tolist()),
                 ids=tuple(file["ids"].tolist()),
@@ -208,6 +275,30 @@ class ItemIndex:
                 arrays=arrays,
                 state=_state(arrays),
             )
+
+
+def _loaded_arrays(file: Mapping[str, Any]) -> IndexArrays:
+    """Read arrays; a file of an earlier version has none for short items that lack a word."""
+    later: dict[str, Any] = {
+        "short_bits": _filter(np.empty(0, np.uint64)),
+        "evidence": np.zeros(len(file["words"]), np.float32),
+        "proof": np.zeros(len(file["total"]), np.float32),
+    }
+    return IndexArrays(**{n: file[n] if n in file else later[n] for n in IndexArrays._fields})
+
+
+def _batches(numbers: Sequence[int], texts: Sequence[str]) -> Iterator[list[int]]:
+    """Split the ``numbers`` of texts into lists of some `_AT_ONCE` characters."""
+    some: list[int] = []
+    size = 0
+    for number in numbers:
+        some.append(number)
+        size += len(texts[number])
+        if size >= _AT_ONCE:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
 
 
 _SAVED = ("task", "strict", "missing", "answers", "answer_ends", "lengths")
@@ -230,36 +321,71 @@ class _Laid:
     words: NDArray[np.uint64]
     alone: NDArray[np.bool_]
     weights: NDArray[np.float32]
+    evidence: NDArray[np.float32]
     answer: NDArray[np.uint64]
     least: float
+    proof: float
     strict: bool
     missing: bool
 
 
+_WordTable = tuple[NDArray[np.uint64], NDArray[np.float32]]
+"""Words, sorted, and a number for each."""
+
+
 def _lay_task(task: Task) -> list[_Laid]:
     """Prepare the items of a task; words that many of them hold get little weight."""
-    questions = [hash_words(item.question)[0] for item in task.items]
-    held = [np.unique(words) for words in questions]
+    letters: dict[int, int] = {}
+    held = []
+    for item in task.items:
+        words, begins, ends, _ = find_words(code_points(item.question))
+        letters |= zip(words.tolist(), (ends - begins).tolist(), strict=True)
+        held.append(np.unique(words))
     distinct, holders = np.unique(np.concatenate(held), return_counts=True)
     most = holders.max(initial=1)
     weights = (np.log1p(most / holders) / np.log1p(most)).astype(np.float32)
-    return [_lay(item, distinct, weights) for item in task.items]
+    common = np.array([letters[word] <= _COMMON_LETTERS for word in distinct.tolist()], np.bool_)
+    believed = _BELIEF * np.where(common, 1 / 10, 1 / 1000)
+    # Of the other items, how many hold the word.
+    part = (holders - 1 + believed) / (len(held) - 1 + _BELIEF)
+    rarity = -np.log(np.maximum(part, _RAREST)).astype(np.float32)
+    return [_lay(item, (distinct, weights), (distinct, rarity)) for item in task.items]
 
 
-def _lay(item: Item, distinct: NDArray[np.uint64], weights: NDArray[np.float32]) -> _Laid:
-    """Prepare an item; ``weights`` are those of the words ``distinct``, which are sorted."""
+def _lay(item: Item, weight: _WordTable, rarity: _WordTable) -> _Laid:
+    """Prepare an item, by the weights that words have in its task, and how rare they are."""
     words, alone = hash_words(item.question)
-    own = weights[np.searchsorted(distinct, words)]
+    own = _by_word(words, weight)
     numbers, _ = hash_words(" ".join(re.findall(r"\d+", fold(item.question))))
-    own = np.where(np.isin(words, numbers), _NUMBER * own, own)
+    is_number = np.isin(words, numbers)
+    own = np.where(is_number, _NUMBER * own, own)
     answer, answer_alone = hash_words(item.answer)
+    # Without one of its words, as much is left as the shortest item has.
+    short = (SEED + WORD if len(answer) else TINY) <= _cost(alone) < SHORT
+    there = np.where(is_number, _MISSING_NUMBER, _MISSING)
+    evidence = np.where(is_number, there, there + _by_word(words, rarity)).astype(np.float32)
+    enough = float(there.sum()) - float(_MISSING) + LEAST_PROOF if short else 0.0
     asks = len(answer) > 0 and (_cost(alone) < TINY or own.sum() < LEAST_WEIGHT)
     if _cost(alone) < SEED:  # too little by itself, but perhaps enough with its answer
         words, alone = np.append(words, answer), np.append(alone, answer_alone)
         own = np.append(own, np.ones(len(answer), np.float32))
     cost = _cost(alone)
     least = 0.999 if cost < TINY else LEAST_SHORT if cost < SHORT else LEAST
-    return _Laid(words, alone, own, answer, least, asks, cost < SEED)
+    return _Laid(
+        words=words,
+        alone=alone,
+        weights=own,
+        evidence=evidence if short else np.zeros(len(words), np.float32),
+        answer=answer,
+        least=least,
+        proof=enough,
+        strict=asks,
+        missing=cost < SEED,
+    )
+
+
+def _by_word(words: NDArray[np.uint64], table: _WordTable) -> NDArray[np.float32]:
+    return table[1][np.searchsorted(table[0], words)]
 
 
 def _cost(alone: NDArray[np.bool_]) -> int:
@@ -272,43 +398,84 @@ def _arrays(laid: Sequence[_Laid]) -> IndexArrays:
     begins: list[int] = []
     ends: list[int] = []
     items: list[int] = []
-    seeds, chunks, places = [], [], []
+    long, short = _Seeds(), _Seeds()
     for number, entry in enumerate(laid):
         start = int(starts[number])
         pieces = -(-len(entry.words) // CHUNK)
         edges = np.linspace(0, len(entry.words), pieces + 1).astype(int).tolist()
         for low, high in pairwise(edges):
-            hashes = hash_seeds(entry.words[low:high], entry.alone[low:high])
-            seeds.append(hashes)
-            chunks.append(np.full(len(hashes), len(begins), np.int32))
-            places.append(np.arange(start + low, start + low + len(hashes), dtype=np.int32))
+            words, alone = entry.words[low:high], entry.alone[low:high]
+            seeds, hashes = long, hash_seeds(words, alone, SEED)
+            places = np.arange(len(hashes), dtype=np.int64)
+            if entry.proof and not len(places := _apart(hashes, entry)):
+                seeds, hashes = short, hash_seeds(words, alone, SHORT_SEED)
+                places = _apart(hashes, entry)
+                places = places if len(places) else np.array([0, len(hashes) - 1])
+            seeds.add(hashes[places], len(begins), start + low + places)
             begins.append(start + low)
             ends.append(start + high)
             items.append(number)
-    empty = np.empty(0, np.int32)
-    postings = _rare(
-        np.concatenate([np.empty(0, np.uint64), *seeds]),
-        np.concatenate([empty, *chunks]),
-        np.concatenate([empty, *places]),
-    )
-    keys, first = np.unique(postings[0], return_index=True)
-    bits, shift = _filter(keys)
+    bits, short_bits = (_filter(np.unique(seeds.kept[0])) for seeds in (long, short))
+    pairs = zip(long.kept, short.kept, strict=True)
+    postings: list[NDArray[Any]] = [np.concatenate(pair) for pair in pairs]
+    order = np.argsort(postings[0], kind="stable")
+    keys, first = np.unique(postings[0][order], return_index=True)
     flat = np.empty(0, np.float32)
     return IndexArrays(
         seeds=keys,
-        first=np.append(first, len(postings[0])).astype(np.int64),
-        chunk=postings[1],
-        place=postings[2],
+        first=np.append(first, len(order)).astype(np.int64),
+        chunk=postings[1][order],
+        place=postings[2][order],
         bits=bits,
-        shift=shift,
+        short_bits=short_bits,
         words=np.concatenate([np.empty(0, np.uint64), *(entry.words for entry in laid)]),
         weights=np.concatenate([flat, *(entry.weights for entry in laid)]),
+        evidence=np.concatenate([flat, *(entry.evidence for entry in laid)]),
         begin=np.array(begins, np.int64),
         end=np.array(ends, np.int64),
         item=np.array(items, np.int32),
         total=np.array([max(entry.weights.sum(), 1e-6) for entry in laid], np.float32),
         least=np.array([entry.least for entry in laid], np.float32),
+        proof=np.array([entry.proof for entry in laid], np.float32),
     )
+
+
+def _apart(hashes: NDArray[np.uint64], entry: _Laid) -> NDArray[np.int64]:
+    """Return the places of two seeds of a short item that share no word; none if there are none.
+
+    One of the two stands where one word is another. They are those of the rarest words, as seeds of
+    common words are in many documents.
+    """
+    count = len(hashes)
+    width = len(entry.words) - count + 1
+    rare = np.convolve(entry.evidence, np.ones(width), "valid")
+    pairs = [(n, m) for n in range(count) for m in range(n + width, count)]
+    best = max(pairs, key=lambda pair: min(rare[pair[0]], rare[pair[1]]), default=())
+    return np.array(best, np.int64)
+
+
+class _Seeds:
+    """Collects seeds and where they stand."""
+
+    def __init__(self) -> None:
+        self._hashes = [np.empty(0, np.uint64)]
+        self._chunks = [np.empty(0, np.int32)]
+        self._places = [np.empty(0, np.int32)]
+
+    def add(self, hashes: NDArray[np.uint64], chunk: int, places: NDArray[np.int64]) -> None:
+        """Add seeds of a chunk, by the places of their first words among those of all items."""
+        self._hashes.append(hashes)
+        self._chunks.append(np.full(len(hashes), chunk, np.int32))
+        self._places.append(places.astype(np.int32))
+
+    @cached_property
+    def kept(self) -> tuple[Any, Any, Any]:
+        """Seeds, their chunks and places, without seeds that are in many items."""
+        return _rare(
+            np.concatenate(self._hashes),
+            np.concatenate(self._chunks),
+            np.concatenate(self._places),
+        )
 
 
 def _rare(seeds: Any, chunks: Any, places: Any) -> tuple[Any, Any, Any]:
@@ -322,12 +489,11 @@ def _rare(seeds: Any, chunks: Any, places: Any) -> tuple[Any, Any, Any]:
     return seeds[kept], chunks[kept], places[kept]
 
 
-def _filter(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    size = max(6, int(_BITS * max(len(keys), 1) // 64).bit_length())
-    shift = np.uint64(64 - size)
-    bits = np.zeros(1 << size, np.uint64)
-    np.bitwise_or.at(bits, keys >> shift, filter_mask(keys))
-    return bits, np.array([shift], np.uint64)
+def _filter(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    size = 1 << max(6, int(_BITS * max(len(keys), 1) // 64).bit_length())
+    bits = np.zeros(size, np.uint64)
+    np.bitwise_or.at(bits, keys >> filter_shift(size), filter_mask(keys))
+    return bits
 
 
 def _state(arrays: IndexArrays) -> State:
@@ -336,10 +502,12 @@ def _state(arrays: IndexArrays) -> State:
         best=np.full(chunks, -1, np.float32),
         diagonal=np.zeros(chunks, np.int64),
         begin=np.zeros(chunks, np.int64),
+        proven=np.zeros(chunks, np.bool_),
         touched=np.zeros(chunks, np.int32),
         row=np.zeros(4 * CHUNK, np.float32),
         sum=np.zeros(items, np.float32),
         item=np.zeros(items, np.int32),
         share=np.zeros(items, np.float32),
         at=np.zeros(items, np.int64),
+        by_proof=np.zeros(items, np.bool_),
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from climbstream.loader.core.log import get_logger
 
 from .document import Document, take_given
 from .installed import installed_documents
-from .partition import UNIT_BYTES, Partition
+from .partition import UNIT_BYTES, Partition, PartitionWriter, groups_for
 from .read_report import LISTED, BadFile, BadRecord, Report
 from .records import MISSING, Columns, look_up, read_records
 from .sources import Source, megabytes_of
@@ -37,6 +38,8 @@ logger = get_logger(__name__)
 BAD_RECORDS = "bad_records.json"
 _LARGE = 4 * SPAN_BYTES
 """Size from which on it is logged that one worker reads a whole file."""
+_SIZE = "partitions.json"
+"""File beside the partitions that notes how large they are, so that all are of one size."""
 _NAMED = 24
 """Number of known domains, and of columns, that a message names."""
 
@@ -80,10 +83,12 @@ def read_corpus(
     settings: BuildSettings,
     least: int = 2,
     left_out: Sequence[BadFile] = (),
+    partition_mib: int | None = None,
 ) -> ReadReport:
     """Write all ``sources`` to partitions under ``directory``; return one report of all of them.
 
-    ``left_out``, files that were not read, are added to the report.
+    ``left_out``, files that were not read, are added to the report. A partition has about
+    ``partition_mib`` MiB of text, by default as many as `usual_groups` says.
 
     Raises:
         NoColumnError: No record has a column that is asked for.
@@ -92,7 +97,8 @@ def read_corpus(
     whole = ReadReport()
     for bad in left_out:
         whole.lose(bad)
-    for report in _read_all(engine, sources, directory, settings):
+    groups = _fixed_groups(sources, directory, partition_mib)
+    for report in _read_all(engine, sources, directory, settings, groups):
         whole.add(report)
     _tell_text_files(sources, settings)
     logger.info(f"  took {whole.taken()}")
@@ -104,6 +110,24 @@ def read_corpus(
             f"needed{lost}"
         )
     return whole
+
+
+def usual_groups(sources: Sequence[Source]) -> int:
+    """Return the row groups of a partition of ``sources``, and of a part of their catalogue."""
+    return groups_for(sum(source.size or 0 for source in sources))
+
+
+def _fixed_groups(sources: Sequence[Source], directory: Path, mib: int | None) -> int:
+    """Return the row groups of a partition; in a folder that was begun, as many as there."""
+    path = directory / _SIZE
+    asked = None if mib is None else max(1, (mib << 20) // UNIT_BYTES)
+    if not path.exists():
+        write_json(path, {"row_groups": asked or usual_groups(sources)})
+    groups = int(read_json(path)["row_groups"])
+    if asked not in (None, groups):
+        size = groups * UNIT_BYTES >> 20
+        logger.info(f"  partitions have {size} MiB of text, with which this work was begun")
+    return groups
 
 
 def _tell_text_files(sources: Sequence[Source], settings: BuildSettings) -> None:
@@ -150,6 +174,8 @@ class _Reading:
     part: int = 0
     span: Span | None = None
     """Number ``part`` of the source's parts; None: all of it."""
+    groups: int = 1
+    """Row groups of a partition."""
 
     @property
     def name(self) -> str:
@@ -158,14 +184,20 @@ class _Reading:
 
 
 def _read_all(
-    engine: Engine, sources: Sequence[Source], directory: Path, settings: BuildSettings
+    engine: Engine,
+    sources: Sequence[Source],
+    directory: Path,
+    settings: BuildSettings,
+    groups: int,
 ) -> Iterator[ReadReport]:
     """Read ``sources`` into partitions, large ones in parts; yield the report of each, in order."""
     fresh = {n: s for n, s in enumerate(sources) if not (directory / f"{n:05d}.json").exists()}
-    spans = cut_sources(engine, fresh, text_lines=settings.text_lines)
+    # By the corpus alone: the parts of the catalogue end where spans do.
+    usual = usual_groups(sources)
+    spans = cut_sources(engine, fresh, usual, text_lines=settings.text_lines)
     _tell_undivided([source for n, source in fresh.items() if n not in spans])
     tasks = [
-        _Reading(n, source, part, span)
+        _Reading(n, source, part, span, groups)
         for n, source in enumerate(sources)
         for part, span in enumerate(spans.get(n, [None]))
     ]
@@ -236,6 +268,23 @@ def _write_partitions(
     task: _Reading, directory: Path, settings: BuildSettings, report: ReadReport
 ) -> None:
     """Write the documents of ``task`` to partitions, and count them in ``report``."""
+    units = _units(task, settings, report)
+    for first in units:
+        partition = Partition(directory / f"{task.name}-{len(report.units):05d}")
+        with PartitionWriter.open(partition) as writer:
+            for documents, sizes in chain([first], islice(units, task.groups - 1)):
+                writer.add("sizes", np.array(sizes, np.int64))
+                writer.add("id_hashes", hash_texts([document.id for document in documents]))
+                writer.write(documents)
+                report.documents += len(documents)
+                report.bytes += sum(sizes)
+        report.units.append(partition.name)
+
+
+def _units(
+    task: _Reading, settings: BuildSettings, report: ReadReport
+) -> Iterator[tuple[list[Document], list[int]]]:
+    """Give the documents of ``task``, those of a row group together, and the bytes of each."""
     waiting: list[Document] = []
     sizes: list[int] = []
     size = 0
@@ -248,10 +297,10 @@ def _write_partitions(
         size += sizes[-1]
         report.labels[record.label] += sizes[-1]
         if size >= UNIT_BYTES:
-            _lay_down(waiting, sizes, task.name, directory, report)
+            yield waiting, sizes
             waiting, sizes, size = [], [], 0
     if waiting:
-        _lay_down(waiting, sizes, task.name, directory, report)
+        yield waiting, sizes
 
 
 def _with_equal_vectors(
@@ -271,22 +320,6 @@ def _with_equal_vectors(
                 yield BadRecord(record.origin, reason)
                 continue
         yield record
-
-
-def _lay_down(
-    documents: Sequence[Document],
-    sizes: Sequence[int],
-    name: str,
-    directory: Path,
-    report: ReadReport,
-) -> None:
-    unit = Partition(directory / f"{name}-{len(report.units):05d}")
-    unit.write("sizes", np.array(sizes, np.int64))
-    unit.write("id_hashes", hash_texts([document.id for document in documents]))
-    unit.write_documents(documents)
-    report.units.append(unit.name)
-    report.documents += len(documents)
-    report.bytes += sum(sizes)
 
 
 def _documents(

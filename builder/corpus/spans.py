@@ -20,7 +20,10 @@ from .sources import Source, unreadable
 from .unpack import DAMAGE, opened_plain
 
 SPAN_BYTES = 64 << 20
-"""Bytes of a span, in a Parquet file before compression; a file of no more is read whole."""
+"""Bytes of a span, in a Parquet file before compression; a file of no more is read whole. Where
+partitions are larger, spans are too."""
+_GROUPS = 16
+"""Row groups of the partitions that a span of so many bytes fills."""
 
 _BLOCK = 1 << 20
 
@@ -38,14 +41,16 @@ class Span:
 
 
 def cut_sources(
-    engine: Engine, sources: Mapping[int, Source], *, text_lines: bool
+    engine: Engine, sources: Mapping[int, Source], groups: int = 1, *, text_lines: bool
 ) -> dict[int, list[Span]]:
     """Return the spans of those of ``sources`` that are large and can be cut; all numbered.
 
-    ``text_lines`` says whether each line of a text file is a document.
+    ``groups`` are the row groups of a partition of such a corpus. ``text_lines`` says whether each
+    line of a text file is a document.
     """
-    large = [(n, s) for n, s in sources.items() if s.size is not None and s.size > SPAN_BYTES]
-    cut = partial(_cut_numbered, size=SPAN_BYTES, text_lines=text_lines)
+    size = SPAN_BYTES * max(groups // _GROUPS, 1)
+    large = [(n, s) for n, s in sources.items() if s.size is not None and s.size > size]
+    cut = partial(_cut_numbered, size=size, text_lines=text_lines)
     spans = {task[0]: parts for task, parts in engine.run(cut, large) if len(parts) > 1}
     of_lines = [n for n in spans if sources[n].format != "parquet"]
     tasks = [(n, i, sources[n], span) for n in of_lines for i, span in enumerate(spans[n])]

@@ -132,6 +132,7 @@ def export_mixture(
             contents = ExportContents(
                 files=f"`{pattern}`, documents drawn by a mixture and shuffled",
                 configs={"default": pattern},
+                drawn=counts,
             )
             write_beside(job.shards, job.out, contents)
             write_json(job.out / DONE, {**plan, "tokens": counts})

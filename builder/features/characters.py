@@ -85,57 +85,41 @@ def is_digit(point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def is_capital(point: Any) -> Any:
-    """Whether a code point is a capital of the Latin, Greek, Cyrillic or Armenian script."""
+    """Whether a code point is a capital, of any script that has them."""
     return lower(point) != point
+
+
+_CASED = 0x2E00
+"""Scripts with a case have their letters below this code point, but for a few."""
+
+
+def _small_letters() -> Any:
+    """Return the small letter of each code point below `_CASED`, by Unicode."""
+    small = np.arange(_CASED, dtype=np.uint32)
+    for point in range(_CASED):
+        letter = chr(point).lower()
+        # Cherokee is written in capitals alone, as a script without case.
+        if len(letter) == 1 and ord(letter) < _CASED:
+            small[point] = ord(letter)
+    small[0x130] = 0x69
+    return small
+
+
+_SMALL = _small_letters()
 
 
 @njit(cache=True, nogil=True)
 def lower(point: Any) -> Any:
     """Return the small letter of a capital; other code points are returned as they are."""
-    if point < 0x100:
-        capital = 0x41 <= point <= 0x5A or (0xC0 <= point <= 0xDE and point != 0xD7)
-        return point + np.uint32(32) if capital else point
-    if point < 0x180:
-        if point == 0x130:
-            return np.uint32(0x69)
-        if point == 0x178:
-            return np.uint32(0xFF)
-        odd = 0x139 <= point <= 0x148 or 0x179 <= point <= 0x17E
-        pairs = odd or not (0x131 <= point <= 0x138 or point == 0x149 or point == 0x17F)
-        return point + np.uint32(1) if pairs and point % 2 == odd else point
-    if 0x391 <= point <= 0x3AB or 0x410 <= point <= 0x42F:
-        return point + np.uint32(32)
-    if 0x386 <= point <= 0x38F:
-        return _lower_accented(point)
-    if 0x400 <= point <= 0x40F:
-        return point + np.uint32(80)
-    if 0x531 <= point <= 0x556:
-        return point + np.uint32(48)
-    if point == 0x1AF:
-        return np.uint32(0x1B0)
-    pairs = (
-        0x1A0 <= point <= 0x1A5
-        or 0x1E00 <= point <= 0x1E95
-        or 0x1EA0 <= point <= 0x1EFF
-        or 0x460 <= point <= 0x481
-        or 0x48A <= point <= 0x4BF
-        or 0x4D0 <= point <= 0x52F
-        or 0x1DE <= point <= 0x1EF
-        or 0x218 <= point <= 0x21F
-    )
-    return point + np.uint32(1) if pairs and point % 2 == 0 else point
-
-
-@njit(cache=True, nogil=True)
-def _lower_accented(point: Any) -> Any:
-    """Return the small letter of a Greek capital with an accent."""
-    if point == 0x386:
-        return np.uint32(0x3AC)
-    if 0x388 <= point <= 0x38A:
-        return point + np.uint32(37)
-    if point == 0x38C:
-        return np.uint32(0x3CC)
-    return point + np.uint32(63) if point >= 0x38E else point
+    if point < _CASED:
+        return _SMALL[point]
+    if 0xA640 <= point <= 0xA66D or 0xA680 <= point <= 0xA69B or 0xA722 <= point <= 0xA76F:
+        return point + np.uint32(1 - point % 2)
+    if 0x10400 <= point <= 0x10427:  # Deseret
+        return point + np.uint32(40)
+    if 0x1E900 <= point <= 0x1E921:  # Adlam
+        return point + np.uint32(34)
+    return point
 
 
 @njit(cache=True, nogil=True)

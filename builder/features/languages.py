@@ -7,6 +7,7 @@ whatever its comments are written in.
 
 import importlib.util
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -39,6 +40,8 @@ _OF_SCRIPT = dict(
 """Scripts that hardly more than one language uses, with that language."""
 _SURE = 0.25
 """Least probability for the model's answer to count."""
+_SURE_OF_ENGLISH = 0.4
+"""The same for English, which is judged by its words: rare languages are taken for it."""
 _ASKED = 1_000
 """Characters that the model gets."""
 _ASCII = re.compile("[\x00-\x7f]+")
@@ -64,9 +67,10 @@ def _identify(text: str) -> tuple[str, str]:
     # A text in another script may have terms, names and code in Latin letters.
     asked = text.replace("\n", " ") if script == "Latn" else _ASCII.sub(" ", text)
     labels, sure = _model().predict(asked[:_ASKED])
-    if not labels or sure[0] < _SURE:
+    name = labels[0].removeprefix(_LABEL) if labels else UNDETERMINED
+    if not labels or sure[0] < (_SURE_OF_ENGLISH if name == "en" else _SURE):
         return UNDETERMINED, script
-    return labels[0].removeprefix(_LABEL), script
+    return name, script
 
 
 @lru_cache(maxsize=1)
@@ -86,12 +90,13 @@ def _model() -> Any:
 def is_code(text: str) -> bool:
     """Whether ``text`` is a program: many marks, and lines indented or ended like statements.
 
+    Programs without such marks have short lines that begin alike and do not end as sentences do.
     Prose with blocks of code between fences is prose, and so is mathematics in TeX.
     """
     if _FENCE in text:
         return False
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    marks, foreign, lines, indented, ended, closed = _count_form(points)
+    marks, foreign, lines, indented, ended, closed, stopped = _count_form(points)
     solid = len(points) - text.count(" ") - text.count("\n") - text.count("\t")
     if lines < 4 or marks < 0.08 * solid or foreign > 0.1 * solid:
         return False
@@ -99,16 +104,34 @@ def is_code(text: str) -> bool:
         return False
     if closed >= 0.15 * lines or indented >= 0.6 * lines:
         return True
-    return bool(indented >= 0.3 * lines and ended >= 0.2 * lines)
+    if indented >= 0.3 * lines and ended >= 0.2 * lines:
+        return True
+    short = lines >= _LINES and solid <= _COLUMNS * lines and stopped <= 0.25 * lines
+    return short and _repeat_starts(text)
+
+
+_LINES, _COLUMNS = 8, 50
+"""Least lines of a program without marks at their ends, and their mean length but for spaces."""
+_BULLETS = "-*+>|#=~_."
+
+
+def _repeat_starts(text: str) -> bool:
+    """Whether lines begin with the same words, or with the mark of a comment."""
+    firsts = [line.split(maxsplit=1)[0] for line in text.splitlines() if line.strip()]
+    words, marks = Counter(firsts), Counter(word[0] for word in firsts if not word[0].isalnum())
+    repeated = sum(count for word, count in words.items() if count > 2 and word not in _BULLETS)
+    marked = max((count for mark, count in marks.items() if mark not in _BULLETS), default=0)
+    return repeated >= 0.4 * len(firsts) or marked >= 0.25 * len(firsts)
 
 
 @njit(cache=True, nogil=True)
 def _count_form(points: Any) -> Any:
-    r"""Count marks of code, letters that are not ASCII, lines, and those of three forms.
+    r"""Count marks of code, letters that are not ASCII, lines, and those of four forms.
 
-    Lines that are indented; that end in one of ``;{}()[]:,=\``; and in one of ``;{}(`` alone.
+    Lines that are indented; that end in one of ``;{}()[]:,=\``; in one of ``;{}(`` alone; and that
+    end as prose does, in one of ``.!?:,``.
     """
-    marks = foreign = lines = indented = ended = closed = np.int64(0)
+    marks = foreign = lines = indented = ended = closed = stopped = np.int64(0)
     first = last = np.uint32(0)
     start = True
     for at in range(len(points) + 1):
@@ -121,6 +144,7 @@ def _count_form(points: Any) -> Any:
                 closed += strong
                 ended += strong or last == 41 or last == 58 or last == 44 or last == 61
                 ended += last == 92 or last == 91
+                stopped += last == 46 or last == 33 or last == 63 or last == 58 or last == 44
             first = last = np.uint32(0)
             start = True
             continue
@@ -133,4 +157,4 @@ def _count_form(points: Any) -> Any:
         mark = 32 < point < 48 or 57 < point < 65 or 90 < point < 97 or 122 < point < 127
         prose = point == 33 or point == 44 or point == 45 or point == 46 or point == 63
         marks += mark and not prose
-    return marks, foreign, lines, indented, ended, closed
+    return marks, foreign, lines, indented, ended, closed, stopped

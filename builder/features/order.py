@@ -65,14 +65,14 @@ def count_sentence_starts(points: Any) -> Any:
             if is_letter(start) and is_letter(points[at - 1]) and is_letter(points[at - 2]):
                 upper = is_capital(start)
                 capital += upper
-                small += not upper and _has_case(start)
+                small += not upper and has_case(start)
     return small, capital
 
 
 @njit(cache=True, nogil=True)
-def _has_case(point: Any) -> Any:
-    """Whether a letter is of the Latin, Greek, Cyrillic or Armenian script."""
-    return point < 0x590 or 0x1E00 <= point < 0x2000
+def has_case(point: Any) -> Any:
+    """Whether a letter is of a script with capitals, as Latin and Cyrillic are."""
+    return point < 0x590 or 0x1E00 <= point < 0x2000 or 0x2C00 <= point < 0x2D00
 
 
 @njit(cache=True, nogil=True)

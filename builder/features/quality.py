@@ -29,6 +29,7 @@ from .order import (
     count_letter_order,
     count_sentence_starts,
     count_word_order,
+    has_case,
 )
 from .quality_words import (
     ARTICLE,
@@ -57,6 +58,8 @@ from .words import (
 
 HEAD = 8_000
 """Characters that are looked at."""
+_FRAGMENT = 24
+"""Columns, but for spaces, of the longest line that may be an item of a list."""
 _LETTERS = 2_000
 """Characters whose order is looked at."""
 
@@ -136,7 +139,7 @@ def score_counts(counts: NDArray[np.float64], languages: NDArray[np.str_]) -> ND
     sold = (
         (c["sell"] + 3 * c["shout"] + 4 * c["sell_phrases"] + 4 * c["terms"])
         / (n + 20)
-        * (english | (languages == UNDETERMINED))
+        * (english | code | (languages == UNDETERMINED))
         + 0.05 * _ramp(c["bangs"] / (n + 20), 0.01, 0.05) * ~code
         + 0.10 * _ramp(c["shouted"] / (n + 10), 0.05, 0.4) * ~code
     )
@@ -160,9 +163,9 @@ def _losses(
     lines = np.maximum(c["lines"], 1)
     length, solid = np.maximum(c["length"], 1), np.maximum(c["solid"], 1)
     return (
-        _ramp(c["letters"] / solid, 0.65, 0.30),
+        _ramp(c["letters"] / solid, np.where(code, 0.55, 0.65), np.where(code, 0.25, 0.30)),
         _ramp(c["digits"] / length, 0.12, 0.30),
-        _ramp(c["mangled"] / length, 0.004, 0.02),
+        _ramp(c["mangled"] / length, 0.001, 0.006),
         _ramp(c["long"] / length, 0.10, 0.50),
         _ramp(np.maximum(n, solid / 6), 60, 25) * 0.95,
         # Code repeats itself more than prose, and words of other languages are not in the lists.
@@ -170,7 +173,9 @@ def _losses(
         _ramp(c["again"] / lines, np.where(english, 0.25, 0.45), np.where(english, 0.8, 0.95)),
         # Dialogues repeat up to .25 of their letters, pages of notices .25 and more.
         _ramp(c["sentences"] / np.maximum(c["letters"], 1), 0.20, 0.28) * ~code,
-        _ramp(c["distinct"] / n**0.65, 2.0, 1.55) * ~code * ~english,
+        # English is often simple: rhymes and dialogues have few different words.
+        _ramp(c["distinct"] / n**0.65, np.where(english, 1.4, 2.0), np.where(english, 1.0, 1.55))
+        * ~code,
         _disorder(counts) * ~code,
         _ramp(c["top"] / (n + 10), 0.08, 0.18) * ~code,
         _ramp((c["broken"] - 2) / lines, 0.10, 0.38) * ~code,
@@ -192,7 +197,10 @@ def _disorder(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     c = dict(zip(COUNTS, np.maximum(counts.T, 0), strict=True))
     one_way = (c["pairs"] - c["pairs_back"]) / np.maximum(c["spaced"], 1)
-    by_words = _ramp(one_way, 0.02, 0.006) * _ramp(c["spaced"], 80, 170)
+    # The more pairs, the less is left to chance.
+    many = _ramp(c["spaced"], 250, 450)
+    by_words = _ramp(one_way, 0.02 + 0.025 * many, 0.006 + 0.019 * many)
+    by_words *= _ramp(c["spaced"], 80, 170)
     one_way_characters = (c["unspaced_pairs"] - c["unspaced_back"]) / np.maximum(c["unspaced"], 1)
     by_characters = _ramp(one_way_characters, 0.12, 0.05) * _ramp(c["unspaced"], 60, 120)
     by_letters = _ramp(
@@ -220,11 +228,18 @@ def _count_characters(points: Any) -> Any:
     """Count characters by kind, those of words of more than 30, and exclamation marks."""
     solid = letters = digits = capitals = long = bangs = 0
     run = 0
-    linked = False
+    waiting = 0
+    linked = begun = False
     before = np.uint32(0)
     for point in points:
         solid += point > 0x20
-        bangs += point == 0x21
+        if point == 0x21:
+            waiting += begun
+        else:
+            # In programs and mark-up, "!" begins a line or stands before what it negates.
+            bangs += waiting * _ends_shout(point)
+            waiting = 0
+        begun = point > 0x20 or (begun and point != 0x0A)
         letters += is_letter(point)
         digits += is_digit(point)
         capitals += is_capital(point)
@@ -236,7 +251,14 @@ def _count_characters(points: Any) -> Any:
             run = 0
         else:
             run += 1
-    return solid, letters, digits, capitals, long + run * (run > 30), bangs
+    return solid, letters, digits, capitals, long + run * (run > 30), bangs + waiting
+
+
+@njit(cache=True, nogil=True)
+def _ends_shout(after: Any) -> Any:
+    """Whether "!" before a code point is one of prose: that is no word, and none of ``=$([``."""
+    operand = after == 0x3D or after == 0x24 or after == 0x28 or after == 0x5B
+    return not (operand or is_letter(after) or is_digit(after))
 
 
 @njit(cache=True, nogil=True)
@@ -357,19 +379,21 @@ def _count_lines(points: Any) -> Any:
 
     A fragment ends in a letter, has no colon, and the next line begins with a capital in the same
     column: so a list, but not prose that is wrapped, headings with blank lines around them, names
-    with values, nor terms with what they mean further to the right.
+    with values, nor terms with what they mean further to the right. Where letters have no case,
+    both lines have at most `_FRAGMENT` columns and end in letters.
     """
     seen = np.empty(len(points) + 1, np.uint64)
     lines = fragments = bullets = 0
     first, last, value = -1, -1, np.uint64(0)
-    begin = column = 0
-    open_end = colon = False
+    begin = column = columns = 0
+    open_end = colon = short = False
     for at in range(len(points) + 1):
         if at < len(points) and points[at] != 0x0A:
             if points[at] > 0x20:
                 first = at if first < 0 else first
                 last = at
                 colon |= points[at] == 0x3A
+                columns += 1 + is_unspaced(points[at])
                 value = (value ^ np.uint64(points[at])) * np.uint64(1099511628211)
             continue
         begin, indent = at + 1, first - begin
@@ -377,10 +401,13 @@ def _count_lines(points: Any) -> Any:
             open_end = False
             continue
         head, tail = points[first], points[last]
-        fragments += open_end and is_capital(head) and indent == column
-        column = indent
+        open_start = is_letter(head) and not has_case(head)
+        now_open, now_short = is_letter(tail) and not colon, columns <= _FRAGMENT
+        item = open_start and short and now_open and now_short
+        fragments += open_end and (is_capital(head) or item) and indent == column
+        column, columns = indent, 0
         bullets += head == 0x2D or head == 0x2A or head == 0x2B or head == 0x2022 or head == 0xB7
-        open_end = is_letter(tail) and not colon
+        open_end, short = now_open, now_short
         seen[lines] = value
         lines += 1
         first, last, value, colon = -1, -1, np.uint64(0), False

@@ -32,16 +32,17 @@ SELL = (
     "investment investors opportunity refund affordable satisfaction savings promotion "
     "promotional marketing advertisement advertising advertisers wholesale pills adult order "
     "ordering customers toll prize money insurance affiliate premium reviews exclusive hurry "
-    "instantly amazing dollars website online internet"
+    "instantly amazing dollars website online internet click"
 )
 SHOUT = (
-    "click subscribe unsubscribe viagra casino cookie cookies consent newsletter buy removed "
+    "subscribe unsubscribe viagra casino cookie cookies consent newsletter buy removed "
     "webcam porn xxx sex sexy nude lottery millionaire optin mlm"
 )
 SELL_PHRASES = (
     "order now,limited time,act now,call now,best price,save up,money back,sign up,log in,"
-    "follow us,share this,read more,learn more,click here,click below,"
-    "click on,opt out,opt in,no obligation,risk free,mailing list,email address,e mail,"
+    "follow us,share this,read more,learn more,click here,click below,please click,"
+    "simply click,click this,"
+    "opt out,opt in,no obligation,risk free,mailing list,email address,e mail,"
     "email addresses,remove me,be removed,to unsubscribe,this email,this message,our customers,"
     "dear friend,dear sir,near me,for sale,free trial,skip to,toll free,no cost,get started,"
     "credit card,home page,special offer,legitimate interest,our partners"

@@ -70,14 +70,31 @@ def find_words(points: Any) -> Any:
             value, shape, at = _mix(_START, point), LETTERS | UNSPACED, at + 1
         else:
             value, shape, at = _read_word(points, at)
-        # FNV leaves the high bits of short words almost unchanged.
-        hashes[count] = (value ^ (value >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+        hashes[count] = _spread(value)
         begins[count], ends[count], shapes[count] = begin, at, shape
         count += 1
     return hashes[:count], begins[:count], ends[:count], shapes[:count]
 
 
+@njit(cache=True, nogil=True)
+def find_characters(points: Any) -> Any:
+    """Hash each letter and digit of ``points`` as `find_words` hashes a word of that alone."""
+    hashes = np.empty(len(points), np.uint64)
+    count = 0
+    for point in points:
+        if is_letter(point) or is_digit(point):
+            hashes[count] = _spread(_mix(_START, point))
+            count += 1
+    return hashes[:count]
+
+
 _START = np.uint64(14695981039346656037)
+
+
+@njit(cache=True, nogil=True)
+def _spread(value: Any) -> Any:
+    # FNV leaves the high bits of short words almost unchanged.
+    return (value ^ (value >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
 
 
 @njit(cache=True, nogil=True)

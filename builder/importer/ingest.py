@@ -139,9 +139,13 @@ def _write_partition(rows: Sequence[UsableRow], task: IntakeTask, report: Intake
         # Clusters are numbered in the natural order of their labels, when all files are read.
         order = sorted(range(len(rows)), key=lambda i: natural(documents[i].label))
         tokens = [_ended(rows[i].tokens, task.vocabulary) for i in order]
-        partition.write("order", np.array(order, np.int64))
-        partition.write("lengths", np.array([len(ids) for ids in tokens], np.int64))
-        partition.write("tokens", np.concatenate(tokens))
+        partition.write_arrays(
+            {
+                "order": np.array(order, np.int64),
+                "lengths": np.array([len(ids) for ids in tokens], np.int64),
+                "tokens": np.concatenate(tokens),
+            }
+        )
     partition.write_documents(documents)
     report.units.append(partition.name)
     report.documents += len(documents)

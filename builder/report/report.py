@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from climbstream.builder.corpus.read_report import losses
 from climbstream.loader.core.files import write_bytes
-from climbstream.loader.core.html_page import page, paragraph, section, table
+from climbstream.loader.core.html_page import facts, page, paragraph, section, table
 from climbstream.loader.formats.cluster_tables import cluster_table
 from climbstream.loader.formats.clusters import ClusterInfo
 from climbstream.loader.formats.manifest import Manifest
@@ -50,7 +50,7 @@ def write_report(
             f" The clusters agree with the known domains by NMI {agreement['nmi']:.2f}, "
             f"purity {agreement['purity']:.2f}."
         )
-    sections = []
+    sections = [facts(_figures(manifest, topics))]
     if centroids is not None and (plot := plot_clusters(centroids, topics, pruned or {})):
         sections.append(section("Map", paragraph(_map_note(kmeans, pruned)), plot))
     sections.append(section("Clusters", cluster_table(topics)))
@@ -64,6 +64,20 @@ def write_report(
     sections += more
     sections.append(section("Stages", _stages(manifest)))
     write_bytes(out / REPORT, page("What the shards hold", lead, sections))
+
+
+def _figures(manifest: Manifest, topics: Sequence[ClusterInfo]) -> list[tuple[str, str]]:
+    """Return the figures of the build at a glance, each with what it is."""
+    documents = sum(cluster.documents for cluster in topics)
+    figures = [
+        (f"{manifest.tokens:,}", "tokens"),
+        (f"{documents:,}", "documents"),
+        (f"{len(topics):,}", "clusters"),
+    ]
+    read = manifest.conservation[0]["in"]["documents"] if manifest.conservation else 0
+    if read:
+        figures.append((f"{documents / read:.0%}", f"of {read:,} documents read were kept"))
+    return figures
 
 
 def _map_note(kmeans: Mapping[str, Any] | None, pruned: Mapping[int, str] | None) -> str:

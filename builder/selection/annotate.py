@@ -6,12 +6,13 @@ A stage may run again: arrays that exist stay as they are.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.builder.clustering.kmeans import nearest
-from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.corpus.partition import ArrayName, Partition
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.features.encoder import (
     read_encoder,
@@ -36,7 +37,8 @@ def tell_languages(engine: Engine, partitions: Sequence[Partition]) -> None:
 def name_languages(partition: Partition) -> int:
     """Do `tell_languages` for one partition; return its number of documents."""
     if not partition.has("languages"):
-        partition.write("languages", identify(partition.column("text")))
+        groups = [identify(table["text"].to_pylist()) for _, table in partition.row_groups("text")]
+        partition.write("languages", np.concatenate(groups))
     return len(partition)
 
 
@@ -65,38 +67,50 @@ def annotate(task: LookTask) -> int:
     `nearest` alone needs them.
     """
     partition = task.partition
-    # `micro` is written last.
     if not partition.has("micro"):
         encoder, centroids = read_encoder(task.model)
-        texts = partition.column("text")
-        partition.write("scores", _scores(partition, texts, task.settings))
-        partition.write("text_hashes", hash_texts(texts))
-        partition.write("signatures", sign_texts(texts))
-        vectors = read_vectors(partition, slice(None)) if encoder is None else encoder.embed(texts)
         means = read_language_means(task.model, centroids.shape[1])
-        if vectors.shape[1] != centroids.shape[1]:
-            raise InvalidDataError(
-                f"{partition.column('origin')[0]} has vectors of {vectors.shape[1]} numbers, the "
-                f"centroids have {centroids.shape[1]}; embed all documents with one model"
-            )
-        vectors = means.centre(vectors, partition.read("languages")[:, 0].tolist())
-        micro, alike = nearest(vectors, centroids)
-        partition.write("alike", alike)
-        partition.write("micro", micro)
+        languages = partition.read("languages")[:, 0].tolist()
+        groups: dict[ArrayName, list[NDArray[Any]]] = {}
+        for rows, table in partition.row_groups("text"):
+            texts = table["text"].to_pylist()
+            vectors = read_vectors(partition, rows) if encoder is None else encoder.embed(texts)
+            if vectors.shape[1] != centroids.shape[1]:
+                raise InvalidDataError(
+                    f"{partition.column('origin')[0]} has vectors of {vectors.shape[1]} numbers, "
+                    f"the centroids have {centroids.shape[1]}; embed all documents with one model"
+                )
+            micro, alike = nearest(means.centre(vectors, languages[rows]), centroids)
+            arrays: dict[ArrayName, NDArray[Any]] = {
+                "scores": _scores(partition, rows, texts, languages[rows], task.settings),
+                "text_hashes": hash_texts(texts),
+                "signatures": sign_texts(texts),
+                "micro": micro,
+                "alike": alike,
+            }
+            for name, array in arrays.items():
+                groups.setdefault(name, []).append(array)
+        partition.write_arrays(
+            {n: np.concatenate(a, -1 if n == "signatures" else 0) for n, a in groups.items()}
+        )
     return len(partition)
 
 
 def _scores(
-    partition: Partition, texts: Sequence[str], settings: BuildSettings
+    partition: Partition,
+    rows: slice,
+    texts: Sequence[str],
+    languages: Sequence[str],
+    settings: BuildSettings,
 ) -> NDArray[np.float32]:
-    """Score ``texts``, ``[n, 4]``, with the scorer that the settings name for each score."""
+    """Score ``texts``, ``rows`` of a partition, as the settings say for each score: ``[m, 4]``."""
     columns = list(settings.score_columns)
     scores = np.zeros((len(texts), len(SCORES)), np.float32)
     if len(settings.scores) < len(SCORES):
-        scores = score_documents(texts, partition.read("languages")[:, 0].tolist())
+        scores = score_documents(texts, languages)
     for name, place in settings.scores.items():
         scores[:, SCORES.index(name)] = (
-            partition.read("given_scores")[:, columns.index(name)]
+            partition.read("given_scores")[rows, columns.index(name)]
             if name in columns
             else classify(place, texts)
         )

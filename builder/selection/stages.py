@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.ward import Micros, merge_clusters
 from climbstream.builder.corpus.partition import ArrayName, Partition
+from climbstream.builder.corpus.passes import in_order
 from climbstream.builder.corpus.sample import has_license, in_languages
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.settings import CONTAMINATED, EVERY, SCORES, BuildSettings
@@ -22,7 +23,7 @@ from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.permutation import derive_key
 
 from .by_license import Counts, check_names, count_licenses, most_frequent, tell_licenses
-from .dedup import HashTask, Seen, find_repeated, repeated_in
+from .dedup import HashTask, Seen, find_repeated, least_agreement, repeated_in
 from .exchange import Source, cut_blocks, starts_of
 from .few import count_languages, is_of_few, languages_of_few
 from .language_groups import Group, good_groups, is_in, sum_groups
@@ -38,7 +39,7 @@ from .reasons import (
     stays,
     stays_until,
 )
-from .selection import Loss, Rule, Selection, drop_by_rules, in_order, size_of
+from .selection import Loss, Rule, Selection, drop_by_rules, size_of
 
 logger = get_logger(__name__)
 
@@ -160,7 +161,8 @@ def drop_copies(selection: Selection, settings: BuildSettings, seen: Seen = _NOT
         blocks = cut_blocks([*seen.near, *selection.partitions], counts)
         worth = partial(original_worth, before=seen.total)
         folder = selection.work / "near"
-        find_near(selection.engine, blocks, folder, worth, settings.near_duplicates, seen.total)
+        least = least_agreement(settings.near_duplicates)
+        find_near(selection.engine, blocks, folder, worth, least, seen.total)
         if not settings.keep_duplicates:
             selection.drop(Rule("deduplicate nearly", (NEAR,), _nearly_the_same))
 

@@ -1,7 +1,8 @@
 """The catalogue of a build: each document, its place or why it was dropped; and held-out text."""
 
 import json
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,15 @@ from numpy.typing import NDArray
 from climbstream.builder.clustering.cells import unit_of
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.corpus.passes import in_order
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.selection.dedup import SIGNATURE, Seen
 from climbstream.builder.selection.reasons import HELD_OUT, REASONS, REPEATED, why_of
-from climbstream.builder.selection.selection import Selection, in_order
+from climbstream.builder.selection.selection import Selection
 from climbstream.builder.settings import CONTAMINATED, SCORES
+from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine, run_stage
-from climbstream.loader.core.files import atomic_path, write_bytes
+from climbstream.loader.core.files import atomic_path, hash_file, write_bytes
 from climbstream.loader.formats.catalogue import read_parquet
 from climbstream.loader.formats.manifest import HELDOUT, part_name
 
@@ -68,14 +71,23 @@ class ShardRun:
         return self.first + shard, numbers - self.starts[shard]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartTask:
-    """Write a part of the catalogue: the documents of ``partition``."""
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Documents ``first`` to ``stop`` of a partition, those of a part of the catalogue."""
 
     partition: Partition
-    path: Path
+    first: int
+    stop: int
     places: dict[int, ShardRun]
-    """The shards that its documents of each cluster went to."""
+    """The shards that the documents of the partition went to, by cluster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartTask:
+    """Write a part of the catalogue: the documents of ``pieces``."""
+
+    pieces: tuple[Piece, ...]
+    path: Path
     names: tuple[str, ...]
     keep: tuple[str, ...]
     """Columns of the corpus that the catalogue keeps."""
@@ -89,65 +101,106 @@ def write_catalogue(
     *,
     keep: Sequence[str] = (),
     first: int = 0,
-) -> None:
-    """Write ``documents/part-*.parquet``, one part a partition, numbered from ``first``.
+    groups: int = 1,
+) -> dict[str, str]:
+    """Write ``documents/part-*.parquet``, numbered from ``first``; return their hashes by path.
 
+    A part has ``groups`` row groups of partitions, and ends where what was read at once does: so
+    parts are the same whatever the size of partitions.
     A dropped document has a reason, ``why``, and no ``cluster``, ``shard``, ``row`` or ``tokens``.
     ``copy_of`` is the number, over all parts in order, of the document that it nearly repeats. By
     ``signature`` an append finds near duplicates; documents that repeat another have none. Columns
     that an import cannot fill (bytes of tokens, scores, hashes) are empty.
     """
-    for _ in selection.each(_count_clusters):
-        pass
-    tasks = _plan(out, selection, written, keep, first)
-    run_stage(engine, "write catalogue", "documents", write_part, tasks)
+    places = _follow(selection, written)
+    names = tuple(cluster.entry.name for cluster in written)
+    tasks = (
+        PartTask(pieces=pieces, path=out / part_name(number), names=names, keep=tuple(keep))
+        for number, pieces in enumerate(_cut_parts(selection, places, groups), start=first)
+    )
+    hashes: dict[str, str] = {}
+    with Progress("write catalogue", None, "documents") as progress:
+        for number, (count, digest) in enumerate(in_order(engine, write_part, tasks), start=first):
+            hashes[part_name(number)] = digest
+            progress.add(count)
+    return hashes
 
 
-def _plan(
-    out: Path,
-    selection: Selection,
-    written: Sequence[WrittenCluster],
-    keep: Sequence[str],
-    first_part: int,
-) -> Iterator[PartTask]:
+def _follow(
+    selection: Selection, written: Sequence[WrittenCluster]
+) -> Iterator[tuple[Partition, dict[int, ShardRun]]]:
     """Follow the documents of each cluster through its shards, partition by partition."""
     ends = [np.cumsum(cluster.shard_samples, dtype=np.int64) for cluster in written]
     starts = [np.concatenate([[0], end]) for end in ends]
     served = np.zeros(len(written), np.int64)
-    for part, partition in enumerate(selection.partitions):
+    counts = [*selection.each(_count_clusters)]
+    for partition, (clusters, numbers) in zip(selection.partitions, counts, strict=True):
         places = {}
-        for k, n in partition.read("counts").T.tolist():
+        for k, n in zip(clusters.tolist(), numbers.tolist(), strict=True):
             first, last = np.searchsorted(ends[k], [served[k], served[k] + n - 1], side="right")
             places[k] = ShardRun(
                 int(written[k].first + first), starts[k][first : last + 1] - served[k]
             )
             served[k] += n
-        yield PartTask(
-            partition=partition,
-            path=out / part_name(first_part + part),
-            places=places,
-            names=tuple(cluster.entry.name for cluster in written),
-            keep=tuple(keep),
-        )
+        yield partition, places
 
 
-def _count_clusters(partition: Partition) -> None:
-    """Write ``counts`` int64 ``[2, k]``: clusters whose shards hold documents, and how many."""
+def _count_clusters(partition: Partition) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return the clusters whose shards hold documents, ``[k]``, and how many."""
     clusters = partition.read("clusters")[partition.read("order")]
-    partition.write("counts", np.stack(np.unique(clusters, return_counts=True)))
+    return np.unique(clusters, return_counts=True)
 
 
-def write_part(task: PartTask) -> int:
-    """Write one part, unless it exists; return the number of its documents."""
-    partition = task.partition
-    if task.path.exists():
-        return int(pq.read_metadata(task.path).num_rows)
+def _cut_parts(
+    selection: Selection,
+    places: Iterable[tuple[Partition, dict[int, ShardRun]]],
+    groups: int,
+) -> Iterator[tuple[Piece, ...]]:
+    """Cut the documents into parts of ``groups`` row groups, and where a reading ends."""
+    pieces: list[Piece] = []
+    reading, held = "", 0
+    rows = [*selection.each(_rows_of_groups)]
+    for (partition, runs), counts in zip(places, rows, strict=True):
+        if partition.reading != reading or held == groups:
+            if pieces:
+                yield tuple(pieces)
+            pieces, held, reading = [], 0, partition.reading
+        ends = np.cumsum(counts)
+        group = 0
+        while group < len(counts):
+            if held == groups:
+                yield tuple(pieces)
+                pieces, held = [], 0
+            more = min(groups - held, len(counts) - group)
+            first, stop = int(ends[group] - counts[group]), int(ends[group + more - 1])
+            pieces.append(Piece(partition, first, stop, runs))
+            group, held = group + more, held + more
+    if pieces:
+        yield tuple(pieces)
+
+
+def _rows_of_groups(partition: Partition) -> NDArray[np.int64]:
+    return partition.group_rows()
+
+
+def write_part(task: PartTask) -> tuple[int, str]:
+    """Write one part, unless it exists; return the number of its documents, and its hash."""
+    if not task.path.exists():
+        table = pa.concat_tables([_rows(piece, task) for piece in task.pieces])
+        with atomic_path(task.path) as path:
+            pq.write_table(table.combine_chunks(), path, compression="zstd")
+    return int(pq.read_metadata(task.path).num_rows), hash_file(task.path)
+
+
+def _rows(piece: Piece, task: PartTask) -> Any:
+    """Return the rows of a piece, as an Arrow table."""
+    partition = piece.partition
     why = why_of(partition)
     dropped = why > 0
     cluster, order = partition.read("clusters"), partition.read("order")
     tokens, shard, row = np.full((3, len(cluster)), -1, np.int32)
     tokens[order] = partition.read("lengths")
-    for k, run in task.places.items():
+    for k, run in piece.places.items():
         ours = order[cluster[order] == k]
         shard[ours], row[ours] = run.places(len(ours))
     original = (
@@ -189,9 +242,7 @@ def write_part(task: PartTask) -> int:
         items = partition.read(CONTAMINATED)
         schema = schema.append(pa.field(CONTAMINATED, pa.string()))
         columns[CONTAMINATED] = pa.array(items, mask=items == "")
-    with atomic_path(task.path) as path:
-        pq.write_table(pa.table(columns, schema=schema), path, compression="zstd")
-    return len(dropped)
+    return pa.table(columns, schema=schema).slice(piece.first, piece.stop - piece.first)
 
 
 def _binary(rows: NDArray[Any]) -> Any:
@@ -263,16 +314,21 @@ def write_heldout(
         return
     folder = selection.work / "heldout"
     function = partial(_write_heldout_lines, folder=folder, clusters=clusters, names=tuple(names))
+    parts = [lines for lines in selection.each(function) if lines is not None]
+    for _ in selection.engine.run(_join_lines, [(parts, out / HELDOUT)]):
+        shutil.rmtree(folder)
+
+
+def _join_lines(task: tuple[Sequence[Path], Path]) -> None:
+    """Pack files of lines, one after the other, into one."""
+    parts, whole = task
     with (
-        atomic_path(out / HELDOUT) as path,
+        atomic_path(whole) as path,
         path.open("wb") as file,
         zstandard.ZstdCompressor(level=3).stream_writer(file) as packed,
     ):
-        # Files, as text that waits for its turn would be held in memory.
-        for lines in selection.each(function):
-            if lines is not None:
-                packed.write(lines.read_bytes())
-                lines.unlink()
+        for part in parts:
+            packed.write(part.read_bytes())
 
 
 def _write_heldout_lines(

@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,13 +37,17 @@ def tokenize_all(engine: Engine, selection: Selection, tokenizer: Path, end: int
 
     Token ``end`` is added to each document, unless it is None.
     """
-    waiting = [partition for partition in selection.partitions if not partition.has("tokens")]
-    fastokens = _choose_encoder(engine, waiting, tokenizer) if waiting else ""
+    waits = not all(list(selection.each(_has_tokens)))
+    fastokens = _choose_encoder(engine, selection, tokenizer) if waits else ""
     tasks = (TokenTask(partition, tokenizer, end, fastokens) for partition in selection.partitions)
     instead = _tokenize_without if fastokens else None
     run_stage(engine, "tokenise", "tokens", tokenize_partition, tasks, instead)
     selection.drop(Rule("tokenise", (WITHOUT_TOKENS,), _without_tokens))
-    selection.stages[-1]["out"]["tokens"] = sum(selection.each(_count_tokens))
+    selection.stages[-1]["out"]["tokens"] = sum(selection.each(count_tokens))
+
+
+def _has_tokens(partition: Partition) -> bool:
+    return partition.has("tokens")
 
 
 def _without_tokens(partition: Partition) -> NDArray[np.str_]:
@@ -52,7 +56,8 @@ def _without_tokens(partition: Partition) -> NDArray[np.str_]:
     return np.where(without, WITHOUT_TOKENS, "")
 
 
-def _count_tokens(partition: Partition) -> int:
+def count_tokens(partition: Partition) -> int:
+    """Return the number of tokens of a partition."""
     return int(partition.read("lengths").sum())
 
 
@@ -75,21 +80,38 @@ def tokenize_partition(task: TokenTask) -> int:
     ``[m]``; and their ``tokens``, one after the other.
     """
     partition = task.partition
-    # `tokens` is written last.
     if not partition.has("tokens"):
         changed = task.tokenizer.stat().st_mtime_ns
         encoder, dtype = _load(str(task.tokenizer), changed, task.fastokens)
         clusters = partition.read("clusters")
+        lengths, ids = np.zeros(len(clusters), np.int64), [np.empty(0, dtype)]
+        for rows, table in partition.row_groups("text"):
+            kept = np.flatnonzero(clusters[rows] >= 0)
+            tokens = encoder.encode(table["text"].take(kept).to_pylist())
+            if task.end is not None:
+                tokens = tokens.end_with(task.end)
+            lengths[kept + rows.start] = tokens.lengths
+            ids.append(tokens.ids.astype(dtype))
         order = np.argsort(clusters, kind="stable")
-        order = order[clusters[order] >= 0]
-        tokens = encoder.encode(partition.columns("text")["text"].take(order).to_pylist())
-        if task.end is not None:
-            tokens = tokens.end_with(task.end)
         # A document of no token cannot be stored.
-        partition.write("order", order[tokens.lengths > 0])
-        partition.write("lengths", tokens.lengths[tokens.lengths > 0])
-        partition.write("tokens", tokens.ids.astype(dtype))
+        order = order[(clusters[order] >= 0) & (lengths[order] > 0)]
+        partition.write_arrays(
+            {
+                "order": order,
+                "lengths": lengths[order],
+                "tokens": _reordered(np.concatenate(ids), lengths, order),
+            }
+        )
     return int(partition.read("lengths").sum())
+
+
+def _reordered(
+    ids: NDArray[Any], lengths: NDArray[np.int64], order: NDArray[np.int64]
+) -> NDArray[Any]:
+    """Return the tokens of documents ``order``; ``ids`` are those of all, one after the other."""
+    ends = np.cumsum(lengths)[order]
+    parts = zip((ends - lengths[order]).tolist(), ends.tolist(), strict=True)
+    return np.concatenate([ids[:0], *(ids[begin:end] for begin, end in parts)])
 
 
 def _tokenize_without(task: TokenTask, _: ClimbError) -> int:
@@ -104,10 +126,10 @@ def _load(path: str, _changed: int, fastokens: str) -> tuple[Encoder, str]:
     return open_encoder(tokenizer, fastokens), token_dtype(tokenizer.get_vocab_size())
 
 
-def _choose_encoder(engine: Engine, partitions: Sequence[Partition], tokenizer: Path) -> str:
+def _choose_encoder(engine: Engine, selection: Selection, tokenizer: Path) -> str:
     """Return the version of `fastokens` if it gives the same ids as `tokenizers`, else "".
 
-    Both encode texts of ``partitions`` and hostile texts, in a process of the engine. The result
+    Both encode texts of the corpus and hostile texts, in a process of the engine. The result
     holds for all processes. The tokens are the same in either case.
     """
     version = installed_version()
@@ -117,17 +139,21 @@ def _choose_encoder(engine: Engine, partitions: Sequence[Partition], tokenizer: 
     if not version:
         logger.info("tokenizers encodes; pip install fastokens makes that many times as fast")
         return ""
-    sizes = accumulate(int(partition.read("sizes").sum()) for partition in partitions)
-    if all(size < _WORTH for size in sizes):
+    if sum(selection.each(_bytes_of_text)) < _WORTH:
         logger.info(f"tokenizers encodes: fastokens pays from {_WORTH >> 20} MiB of text on")
         return ""
-    task = _CompareTask(partitions[:: -(-len(partitions) // _COMPARED_PARTITIONS)], tokenizer)
+    step = -(-len(selection.partitions) // _COMPARED_PARTITIONS)
+    task = _CompareTask(selection.partitions[::step], tokenizer)
     [(_, difference)] = engine.run(_compare, [task], lambda _, error: f"ends its process: {error}")
     if difference:
         logger.info(f"tokenizers encodes, and not fastokens {version}, which {difference}")
         return ""
     logger.info(f"fastokens {version} encodes: it gives the ids of tokenizers")
     return version
+
+
+def _bytes_of_text(partition: Partition) -> int:
+    return int(partition.read("sizes").sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +175,8 @@ def _sample(partitions: Sequence[Partition]) -> Iterator[str]:
     """Yield texts of all ``partitions``, `_COMPARED` characters together."""
     for partition in partitions:
         left = _COMPARED // len(partitions)
-        for text in partition.columns("text")["text"]:
+        _, table = next(partition.row_groups("text"))
+        for text in table["text"]:
             yield text.as_py()[:left]
             if (left := left - len(text.as_py())) <= 0:
                 break

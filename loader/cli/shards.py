@@ -9,7 +9,7 @@ from climbstream.loader.core.console import text_table
 from climbstream.loader.core.errors import ClimbError, IntegrityError, UsageError
 from climbstream.loader.formats.cluster_tables import clusters_text
 from climbstream.loader.formats.clusters import load_clusters
-from climbstream.loader.formats.manifest import AXES, Manifest
+from climbstream.loader.formats.manifest import AXES, PULL, Manifest
 from climbstream.loader.formats.mixture import Mixture, some_names
 from climbstream.loader.tools.doctor import diagnose
 
@@ -84,7 +84,9 @@ def verify(directory: str, as_json: bool) -> None:
         text += f"\nnot of the manifest, so neither published nor pulled: {names}"
     show(asdict(verdict), text, as_json=as_json)
     if verdict.faults:
-        raise IntegrityError(f"{len(verdict.faults)} faults in {directory}")
+        pulled = (Path(directory) / PULL).is_file()
+        remedy = "; climb pull without --mixture fetches what is missing" if pulled else ""
+        raise IntegrityError(f"{len(verdict.faults)} faults in {directory}{remedy}")
 
 
 @click.command()
@@ -92,16 +94,16 @@ def verify(directory: str, as_json: bool) -> None:
 @click.option(
     "--by",
     required=True,
-    help='topic, tier, language or several, as topic,tier; or a JSON file of the groups: {"sea": '
-    '["c00", "c07"], "food": ["c01"]}.',
+    help="topic, micro, tier, language or several, as topic,tier; or a JSON file of the groups: "
+    '{"sea": ["c00", "c07"], "food": ["c01"]}.',
 )
 @click.option("--name", help="Name of the grouping.  [default: as topic-tier; of a file, its own]")
 @json_option
 def regroup(directory: Path, by: str, name: str | None, as_json: bool) -> None:
     """Put the clusters of DIRECTORY together into fewer groups, without writing a shard anew.
 
-    Cells, as climb build --tiers makes them, have axes to go by: topic, tier, and language if there
-    are several.
+    Cells, as climb build --tiers or --cells micro makes them, have axes to go by: topic, tier, and
+    language if there are several; micro, if they are micro-clusters.
 
     The grouping lies in DIRECTORY/groupings/NAME. Name that folder wherever shards are read, in
     inspect, train, search and export: the groups are its clusters, and weights name them. Within a

@@ -17,7 +17,7 @@ def say(message: str) -> None:
 
 
 class Progress:
-    """Shows ``done/total``, rate and time left for work of ``total`` units.
+    """Shows ``done/total``, rate, time elapsed and time left for work of ``total`` units.
 
     On a terminal one line is rewritten; elsewhere a line is written every ten seconds, so that
     logs stay readable. Work that was done before (a resumed run) counts in ``done`` but not in
@@ -35,6 +35,7 @@ class Progress:
         self._live = self._stream.isatty()
         self._period = 0.2 if self._live else 10.0
         self._start = self._shown = time.monotonic()
+        self._line = ""
 
     def __enter__(self) -> Self:
         return self
@@ -45,7 +46,7 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._show(ending="" if kind is None else " · stopped", end="\n")
+        self._show(ending="" if kind is None else " · stopped", end="\n", ended=kind is None)
 
     def skip(self, units: int) -> None:
         """Count ``units`` more as done before this run."""
@@ -60,7 +61,7 @@ class Progress:
             self._shown = now
             self._show(note and f" · {note}", end="" if self._live else "\n")
 
-    def _show(self, ending: str, end: str) -> None:
+    def _show(self, ending: str, end: str, *, ended: bool = False) -> None:
         seconds = time.monotonic() - self._start
         rate = (self._done - self._before) / max(seconds, 1e-9)
         parts = [f"{self._what}: {_number(self._done)}"]
@@ -68,14 +69,16 @@ class Progress:
             parts[0] += f"/{_number(self._total)}"
         parts[0] += f" {self._unit}"
         parts.append(f"{_number(rate)}/s" if rate >= 1 or not rate else f"{1 / rate:.1f} s each")
-        if self._total is not None and self._done < self._total and rate:
+        ended = ended or self._done == self._total
+        parts.append(f"in {duration(seconds)}" if ended else f"{duration(seconds)} elapsed")
+        if self._total is not None and self._done < self._total and rate and not ended:
             parts.append(f"{duration((self._total - self._done) / rate)} left")
-        else:
-            parts.append(duration(seconds))
         start = "\r\x1b[K" if self._live else ""
         line = visible_cell(" · ".join(parts) + ending)
-        self._stream.write(start + line + end)
-        self._stream.flush()
+        if self._live or line != self._line:  # a log does not need the same line twice
+            self._stream.write(start + line + end)
+            self._stream.flush()
+        self._line = line
 
 
 def duration(seconds: float) -> str:

@@ -79,6 +79,15 @@ def subheading(title: str) -> str:
     return f"<h3>{escape(title)}</h3>"
 
 
+def facts(entries: Sequence[tuple[str, str]]) -> str:
+    """Show figures at a glance: ``entries`` are (figure, what it is)."""
+    items = "".join(
+        f'<div class="fact"><b>{escape(figure)}</b><span>{escape(what)}</span></div>'
+        for figure, what in entries
+    )
+    return f'<div class="facts">{items}</div>'
+
+
 def legend(entries: Sequence[tuple[str, str, bool]]) -> str:
     """Explain colours: ``entries`` are (name, colour, whether its marks are hollow)."""
     items = "".join(
@@ -291,8 +300,8 @@ def heat_map(
     ``groups`` are (title, number of columns), in the order of the columns.
     """
     rows, count = len(names), len(columns)
-    size, left, top = max(3.0, min(14.0, 860 / max(count, 1))), 200, 24
-    high = 14
+    size, left, top = max(3.0, min(28.0, 860 / max(count, 1))), 200, 24
+    high = 18
     paths: dict[int, list[str]] = {}
     for i, column in enumerate(columns):
         for k, value in enumerate(column):
@@ -305,7 +314,7 @@ def heat_map(
         for level, some in sorted(paths.items())
     ]
     marks += [
-        f'<text x="{left - 6}" y="{top + k * high + 11}" text-anchor="end">{escape(name)}</text>'
+        f'<text x="{left - 6}" y="{top + k * high + 13}" text-anchor="end">{escape(name)}</text>'
         for k, name in enumerate(names)
     ]
     begin = 0
@@ -320,6 +329,6 @@ def heat_map(
         begin += wide
     width, height = left + count * size + 90, top + rows * high + 4
     return (
-        f'<div class="plot"><svg viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" role="img" '
-        f'aria-label="{escape(label)}">{"".join(marks)}</svg></div>'
+        f'<div class="plot fixed"><svg viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" '
+        f'role="img" aria-label="{escape(label)}">{"".join(marks)}</svg></div>'
     )

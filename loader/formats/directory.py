@@ -1,5 +1,6 @@
 """ShardDirectory: a shard directory, opened once and passed to whoever reads from it."""
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -18,8 +19,9 @@ from climbstream.loader.storage.store import Store
 from .clusters import ClusterInfo, load_clusters
 from .documents import documents_of
 from .grouping import base_of
-from .heldout import HeldOutDocument, read_heldout
+from .heldout import HeldOutDocument, parse_heldout, read_heldout
 from .manifest import (
+    HELDOUT,
     TOKENIZER,
     ClusterEntry,
     Manifest,
@@ -226,17 +228,24 @@ class ShardDirectory(Tabular):
         return self._tokenizer
 
     def heldout(self) -> Iterator[HeldOutDocument]:
-        """Yield the documents that the build held out; none if there are none, or behind a URL.
+        """Yield the documents that the build held out; none if there are none.
+
+        Behind a URL they are fetched at the first call, and kept in memory, compressed.
 
         Raises:
             InvalidDataError: A line is no such document.
-            IntegrityError: The file cannot be decompressed.
+            IntegrityError: The file cannot be decompressed, or is not the one of the manifest.
+            RemoteError: The store did not give it.
         """
-        if self.base.folder is None:
-            return
         groups = {m.name: group for group, ms in self.manifest.members.items() for m in ms}
-        for document in read_heldout(self.base.folder):
+        folder = self.base.folder
+        documents = self._remote_heldout() if folder is None else read_heldout(folder)
+        for document in documents:
             yield replace(document, cluster=groups.get(document.cluster, document.cluster))
+
+    def _remote_heldout(self) -> Iterator[HeldOutDocument]:
+        if data := self._heldout_bytes:
+            yield from parse_heldout(io.BytesIO(data), self.base / HELDOUT)
 
     def read(self, name: str) -> bytes:
         """Return the bytes of file ``name``, which lies beside the shards, checked by their hash.
@@ -247,6 +256,13 @@ class ShardDirectory(Tabular):
             RemoteError: The store did not give it.
         """
         return read_file(self.store, self.manifest, name)
+
+    @cached_property
+    def _heldout_bytes(self) -> bytes:
+        try:
+            return self.read(HELDOUT)
+        except FileNotFoundError:
+            return b""  # none was held out, or it was not published
 
     @cached_property
     def _clusters(self) -> list[ClusterInfo]:

@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import zstandard
 
@@ -37,15 +38,25 @@ def read_heldout(directory: Path) -> Iterator[HeldOutDocument]:
     if not path.exists():
         return
     with open_regular(path) as file:
-        # Each append adds a frame.
-        packed = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-        try:
-            for number, line in enumerate(io.BufferedReader(packed), start=1):
-                where = f"{path}, line {number}"
-                value = parse_json(line, where)
-                yield located(_read, value, where)
-        except zstandard.ZstdError as error:
-            raise IntegrityError(f"{path} cannot be decompressed: {error}") from None
+        yield from parse_heldout(file, path)
+
+
+def parse_heldout(file: BinaryIO, place: object) -> Iterator[HeldOutDocument]:
+    """Read the held-out documents in ``file``, which lies at ``place``.
+
+    Raises:
+        InvalidDataError: A line is no such document.
+        IntegrityError: The file cannot be decompressed.
+    """
+    # Each append adds a frame.
+    packed = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+    try:
+        for number, line in enumerate(io.BufferedReader(packed), start=1):
+            where = f"{place}, line {number}"
+            value = parse_json(line, where)
+            yield located(_read, value, where)
+    except zstandard.ZstdError as error:
+        raise IntegrityError(f"{place} cannot be decompressed: {error}") from None
 
 
 def _read(value: object) -> HeldOutDocument:

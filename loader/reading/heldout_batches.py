@@ -55,8 +55,8 @@ class HeldOutChoice:
         every = [d for d in shards.heldout() if d.cluster in shards.names]
         if not every:
             raise UsageError(
-                f"{shards} holds no held-out text here; build it with --holdout 0.05, and pull it "
-                "to a folder if it lies behind a URL"
+                f"{shards} holds no held-out text; build it with --holdout 0.05, and publish it "
+                "with --heldout where it is on the Hub"
             )
         labels = sorted({d.label for d in every} - {""})
         cluster, label = self.cluster, self.label

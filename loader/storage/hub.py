@@ -172,6 +172,12 @@ def _stumble(error: Exception) -> Exception | None:
 
 def _check_refusal(what: str, error: Exception, reason: str) -> None:
     """Raise `RemoteError` if another try would be refused as well."""
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    if isinstance(error, RevisionNotFoundError):
+        raise RemoteError(f"the Hub refused to {what}: it has no such branch, tag or commit")
+    if isinstance(error, RepositoryNotFoundError):
+        reason = "it has no such data set, or it is private"
     status = status_of(error)
     if status in (401, 403, 404):
         raise RemoteError(

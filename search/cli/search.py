@@ -47,13 +47,13 @@ _FROM_BASE = 3e-3
 """Best learning rate of proxies that start from trained weights: docs/decisions/proxies.md."""
 _OF_DOREMI = frozenset(
     "directory targets out preset proxy_tokens average workers as_json seed base model seq_len "
-    "batch_rows learning_rate task_timeout strict skip_check".split()
+    "batch_rows learning_rate task_timeout strict skip_check dry_run".split()
 )
 """Arguments and options that count with the preset doremi."""
 _OF_MODEL = ("learning_rate", "batch_rows", "seq_len", "base", "model")
 _GROUPS = {
     "What to be good at": "targets importance allowed",
-    "The search": "preset budget confirm final_tokens max_epochs seed out retarget",
+    "The search": "preset budget confirm final_tokens max_epochs seed earlier retarget out",
     "Limits of weights": "prior min_weight max_weight pinned groups",
     "Proxies": "proxy_tokens average base model seq_len batch_rows learning_rate keep_proxies",
     "How it runs": "strict skip_check engine workers task_timeout dry_run tensorboard as_json",
@@ -185,6 +185,12 @@ def _search_options(command: F) -> F:
             show_default=True,
             help="Seeds with which the best mixtures are trained again, beside the budget.",
         ),
+        click.option(
+            "--from",
+            "earlier",
+            type=click.Path(path_type=Path),
+            help="Folder of an earlier search on the same cells, whose trials count too.",
+        ),
         _setting("--max-epochs", help="Most epochs of a cluster in the final run."),
         click.option(
             "--final-tokens",
@@ -275,6 +281,7 @@ def search(
     dry_run: bool,
     tensorboard: bool,
     prior: str | None,
+    earlier: Path | None,
     seed: int,
     keep_proxies: int | None,
     retarget: Path | None,
@@ -306,7 +313,9 @@ def search(
     scored.
 
     A search that was interrupted continues when the same command is run again. A finished one
-    continues from its proxies when --budget is larger, or the limits of weights are others.
+    continues from its proxies when --budget is larger, or the limits of weights are others. After
+    climb regroup, or climb build --append, name the earlier search with --from: its trials count
+    from the start, and --budget is the number of new proxies.
 
     Another target needs no new proxies if a search kept the weights of its own, for which it has
     the option --keep-proxies: give the folder of that search as --retarget, and a new one as --out.
@@ -318,8 +327,15 @@ def search(
     check = None if skip_check else partial(check_targets, directory, targets, strict=strict)
     if preset == DOREMI:
         _refuse_options_of_search()
-        from climbstream.search.experiments.doremi_search import run_doremi  # noqa: PLC0415
+        from climbstream.search.experiments.doremi_search import (  # noqa: PLC0415
+            dry_doremi,
+            run_doremi,
+        )
 
+        if dry_run:
+            plan = dry_doremi(directory, targets, out, proxy, workers=workers)
+            show(plan.to_json(), plan.text(out), as_json=as_json)
+            return
         result = run_doremi(directory, targets, out, proxy, seed, workers=workers, check=check)
         show(result, _doremi_text(directory, targets, result, out), as_json=as_json)
         return
@@ -331,7 +347,13 @@ def search(
 
     if dry_run:
         plan = dry_search(
-            directory, targets, out, settings, workers=workers, keep_proxies=keep_proxies or 0
+            directory,
+            targets,
+            out,
+            settings,
+            workers=workers,
+            earlier=earlier,
+            keep_proxies=keep_proxies or 0,
         )
         show(plan.to_json(), plan.text(out), as_json=as_json)
         return
@@ -344,6 +366,7 @@ def search(
         engine=engine,
         writers=_writers(out, tensorboard),
         check=check,
+        earlier=earlier,
         keep_proxies=keep_proxies or 0,
         retarget=retarget,
     )

@@ -138,6 +138,43 @@ def plan_search(
     )
 
 
+def plan_doremi(
+    directory: Path,
+    targets: Sequence[str],
+    settings: TrainSettings,
+    engine: Engine,
+    *,
+    done: bool = False,
+) -> CostPlan:
+    """Count what DoReMi costs, and measure a step where its models will be trained.
+
+    The models are the reference, the follower, which needs the losses of the reference too, and
+    two proxies that are scored on ``targets``, side by side. ``done``: all are trained already.
+    """
+    manifest = Manifest.load(directory)
+    scored = {spec: target_items(load_target(directory, spec)) for spec in targets}
+    cost = _step_cost(settings, manifest, engine)
+    both = settings.steps * (2 + _FORWARD)
+    proxy = settings.steps + _scoring_steps(scored, settings) if targets else 0.0
+    models = 4 if targets else 2
+    workers = min(engine.workers, 2) if targets else 1
+    return CostPlan(
+        models=models,
+        done=models if done else 0,
+        confirm=0,
+        steps=settings.steps,
+        tokens=models * settings.steps * settings.seq_len * settings.batch_rows,
+        parameters=cost.parameters,
+        flops=(both + 2 * proxy) * cost.flops,
+        step_seconds=cost.seconds,
+        workers=workers,
+        seconds=0.0 if done else cost.seconds * (both + 2 / workers * proxy),
+        disk_bytes=0 if done else 4 * cost.parameters * 2 * _CHECKPOINT_COPIES,
+        targets={spec: each.text for spec, each in scored.items()},
+        warnings=tuple(w for spec, each in scored.items() if (w := each.warning(spec))),
+    )
+
+
 def plan_train(
     directory: str | Path, mixture: Mixture | Schedule | None, settings: TrainSettings
 ) -> CostPlan:

@@ -26,6 +26,7 @@ from climbstream.search.training.learner import first_model
 from climbstream.search.training.settings import TrainSettings
 from climbstream.search.training.trainer import default_mixture, train_model
 
+from .cost import CostPlan, plan_doremi
 from .proxy import PRELOAD, ProxyTask, run_proxy
 
 logger = get_logger(__name__)
@@ -87,12 +88,7 @@ def run_doremi(
     shards = ShardDirectory(directory)
     manifest = shards.manifest
     texts = target_hashes(directory, targets)
-    check_base(settings.base, directory, settings.seq_len)
-    if settings.steps < _EVERY:
-        raise UsageError(
-            f"{settings.tokens:,} tokens make {settings.steps} steps, and DoReMi chooses weights "
-            f"every {_EVERY}; give {_EVERY * settings.seq_len * settings.batch_rows:,} or more"
-        )
+    _check_settings(directory, settings)
     plan = {
         "doremi": 1,
         "shards": manifest.fingerprint,
@@ -119,6 +115,37 @@ def run_doremi(
         for name in _BEGUN:
             (out / name).unlink(missing_ok=True)
     return result
+
+
+def dry_doremi(
+    directory: Path,
+    targets: Sequence[str],
+    out: Path,
+    settings: TrainSettings,
+    *,
+    workers: int | None = None,
+) -> CostPlan:
+    """Return what `run_doremi` would cost on this machine; refuse what it refuses; write nothing.
+
+    A step is measured.
+
+    Raises:
+        UsageError: A target does not exist, or there are too few steps to choose weights.
+    """
+    target_hashes(directory, targets)
+    _check_settings(directory, settings)
+    with LocalEngine(workers, gpus=True, preload=PRELOAD) as pool:
+        return plan_doremi(directory, targets, settings, pool, done=(out / _RESULT).exists())
+
+
+def _check_settings(directory: Path, settings: TrainSettings) -> None:
+    """Raise `UsageError` if no model can be trained by ``settings``."""
+    check_base(settings.base, directory, settings.seq_len)
+    if settings.steps < _EVERY:
+        raise UsageError(
+            f"{settings.tokens:,} tokens make {settings.steps} steps, and DoReMi chooses weights "
+            f"every {_EVERY}; give {_EVERY * settings.seq_len * settings.batch_rows:,} or more"
+        )
 
 
 def train_both(task: ModelTask) -> Mixture:

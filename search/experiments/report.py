@@ -14,6 +14,7 @@ from climbstream.loader.core.html_page import (
     Series,
     bar,
     claim,
+    facts,
     heat_cell,
     heat_map,
     paragraph,
@@ -31,6 +32,8 @@ from climbstream.search.optimizer.outcome import OUTCOME_HEADS, outcome_rows
 from climbstream.search.optimizer.trials import Trial
 from climbstream.search.predictors.base import Skill, spearman
 
+from .mixture_plots import AXES, DrawnMixture, DrawnMixtures
+
 _CHOICES = {
     BASE: "token shares",
     "measured": "best measured",
@@ -39,6 +42,8 @@ _CHOICES = {
 _HEAT_ROWS = 40
 """Number of clusters in the heat map: those with the largest weights."""
 _TIP_CLUSTERS = 4
+_FIGURES = 3
+"""Targets whose gain is shown at a glance."""
 
 
 def comparison_sections(comparison: Comparison, name: str) -> list[str]:
@@ -85,10 +90,12 @@ def _sections(
 ) -> list[str]:
     story = _Story(dict(shares), dict(words), answer, list(trials))
     return [
+        facts(_figures(story)),
         section("The answer", *_outcome(answer)),
         section("The mixture", _weights(shares, words, answer)),
         section("The search", *_paths(story)),
         section("Rounds", *_rounds(story)),
+        *_mixtures(story),
         *_confirmed(answer),
         *_front(answer),
         *_dependence(story),
@@ -129,6 +136,10 @@ class _Story:
         """Name a round in the report."""
         return "run again" if self.is_again(number) else f"round {number}"
 
+    def color(self, number: int) -> str:
+        """Return the colour of round ``number``, a name of page.css."""
+        return f"r{(number - 1) % ROUNDS}"
+
     def named(self, cluster: str) -> str:
         """Name a cluster with its first words."""
         words = self.words.get(cluster, "").split(", ")
@@ -137,6 +148,21 @@ class _Story:
     def weights(self) -> NDArray[np.float64]:
         """Return the weights of the scored trials: ``[n, K]``."""
         return np.array([trial.mixture.array(list(self.shares)) for trial in self.scored])
+
+
+def _figures(story: _Story) -> list[tuple[str, str]]:
+    """Return the figures of the search at a glance, each with what it is."""
+    name, weight = max(story.answer.mixture.weights.items(), key=lambda pair: pair[1])
+    gains = [
+        (row[3], f"better by, {row[4]} · {row[0]}")
+        for row in outcome_rows(story.answer.outcomes)[:_FIGURES]
+    ]
+    rounds = [number for number in story.rounds if not story.is_again(number)]
+    return [
+        *gains,
+        (f"{weight:.0%}", f"of {story.named(name)}, the largest weight"),
+        (f"{len(story.trials):,}", f"mixtures measured, in {len(rounds)} rounds"),
+    ]
 
 
 def _outcome(answer: Answer) -> list[str]:
@@ -162,7 +188,7 @@ def _paths(story: _Story) -> list[str]:
                 series.append(
                     Series(
                         name=story.round_name(number),
-                        color=f"r{(number - 1) % ROUNDS}",
+                        color=story.color(number),
                         points=[(float(t.number), (t.scores or {})[target]) for t in trials],
                         tips=[_tip(story, trial) for trial in trials],
                         hollow=story.is_again(number),
@@ -316,6 +342,38 @@ def _rounds(story: _Story) -> list[str]:
     )
     right = range(2, len(heads))
     return [paragraph(lead), picture, table(heads, rows, numbers=right, texts=(1,))]
+
+
+def _mixtures(story: _Story) -> list[str]:
+    """Draw all mixtures at once."""
+    names = list(story.shares)
+    mixtures = DrawnMixtures(
+        names=[story.named(name) for name in names],
+        trials=[
+            DrawnMixture(
+                weights=trial.mixture.array(names).tolist(),
+                color=story.color(trial.round),
+                tip=f"{_tip(story, trial)}\n{_scores(trial)}",
+            )
+            for trial in story.scored
+        ],
+        best=story.answer.mixture.array(names).tolist(),
+        shares=list(story.shares.values()),
+        rounds=[(story.round_name(n), story.color(n), False) for n in story.rounds],
+    )
+    if not story.scored or not (picture := mixtures.draw()):
+        return []
+    lead = "A line is a mixture; where it crosses the axis of a cluster is that cluster's weight."
+    if len(names) == 3:
+        lead = "A point is a mixture; the nearer to the corner of a cluster, the more of it."
+    elif len(names) > AXES:
+        lead += f" Of {len(names):,} clusters these {AXES} had the largest weights."
+    return [section("The mixtures tried", paragraph(lead), picture)]
+
+
+def _scores(trial: Trial) -> str:
+    """Say what a trial scored."""
+    return ", ".join(f"{target} {score:.5g}" for target, score in (trial.scores or {}).items())
 
 
 def _dependence(story: _Story) -> list[str]:

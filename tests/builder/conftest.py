@@ -6,7 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forkserver_preload import BUILD, preload
 from serial_pool import SerialPool
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _preloaded() -> None:
+    """Import what a build needs once for all its processes."""
+    preload(BUILD)
 
 
 @pytest.fixture(scope="session")

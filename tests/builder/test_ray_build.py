@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.pipeline import build
 from climbstream.builder.settings import BuildSettings
 
@@ -31,11 +32,15 @@ def test_a_build_that_loses_a_node_ends_with_the_bytes_of_a_local_build(
     sources = [str(write_jsonl(tmp_path / "in" / f"{i}.jsonl", records[i::8])) for i in range(8)]
     lost = []
 
+    def annotated():
+        units = (tmp_path / "ray").glob(".build/units/*-*/")
+        return sum(Partition(unit).has("micro") for unit in units)
+
     def lose_a_node():
-        while not any((tmp_path / "ray").glob(".build/units/*/micro.npy")):
+        while not annotated():
             time.sleep(0.01)
         cluster.remove_node(cluster.second, allow_graceful=False)
-        lost.append(len([*(tmp_path / "ray").glob(".build/units/*/micro.npy")]))
+        lost.append(annotated())
 
     watcher = threading.Thread(target=lose_a_node, daemon=True)
     watcher.start()

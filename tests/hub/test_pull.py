@@ -181,9 +181,9 @@ def test_a_running_job_keeps_to_the_commit_that_it_began_with(web, directory, tm
 
 
 def test_a_revision_that_is_not_there_is_named(web, tmp_path):
-    with pytest.raises(RemoteError, match=r"the Hub refused to find v9 of someone/web"):
+    with pytest.raises(RemoteError, match=r"v9 of someone/web: it has no such branch, tag"):
         pull(f"{REPO}@v9", tmp_path / "pulled")
-    with pytest.raises(RemoteError, match=r"the Hub refused to find main of someone/else"):
+    with pytest.raises(RemoteError, match=r"main of someone/else: it has no such data set,"):
         opened("hf://someone/else", tmp_path / "cache")
     with pytest.raises(UsageError, match="ends where a revision should be named"):
         pull(f"{REPO}@", tmp_path / "pulled")
@@ -487,6 +487,9 @@ def test_the_command_trains_on_the_hub(hub, run, directory, tmp_path):
     done = run("pull", REPO, tmp_path / "pulled", "--mixture", tmp_path / "mixture.json", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["clusters"] == ["c00", "c01"]
+    verified = run("verify", tmp_path / "pulled")
+    assert verified.returncode == 4
+    assert "climb pull without --mixture fetches what is missing" in verified.stderr
     train = f"train hf://{REPO} --tokens 4096 --seq-len 32 --batch-rows 4 --json --out"
     trained = run(*train.split(), tmp_path / "run")
     assert trained.returncode == 0, trained.stderr

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from climb_command import ClimbProcess
+from forkserver_preload import SEARCH, preload
 
 from climbstream.loader import Manifest, Mixture
 from climbstream.search.experiments.proxy_search import run_search
@@ -38,7 +39,8 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def shards(built) -> Path:
-    """A shard directory with held-out text of six topics."""
+    """A shard directory with held-out text of six topics, and processes ready to train on it."""
+    preload(SEARCH)
     return built.directory
 
 

@@ -2,6 +2,7 @@
 
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,11 +95,56 @@ def test_the_answer_is_told_apart_from_the_question():
     assert not index.find(ANSWER.join(AROUND))
 
 
-def test_a_short_question_counts_whole_and_with_its_answer():
+def test_a_question_of_five_to_seven_words_counts_with_its_answer_and_may_have_one_other_word():
     index = index_of(Item("q", SHORT, "gallium"))
     assert not index.find(SHORT.join(AROUND))
     assert index.find(f"{SHORT} Gallium does.".join(AROUND))
-    assert not index.find("Which metal melts in a cold hand? Gallium does.".join(AROUND))
+    assert index.find("Which metal melts in a cold hand? Gallium does.".join(AROUND))
+    assert not index.find("Which metal melts in a cold hand? Mercury does.".join(AROUND))
+    assert not index.find("Which metal melts in a cold oven? Gallium does.".join(AROUND))
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Why did the lame donkey leave the mill?",
+        "How long do newborn foals sleep in a quiet stable at night?",
+        "Почему хромой осёл не захотел вернуться на мельницу?",
+        "农夫为什么不想回到河边的老磨坊去",
+    ],
+)
+def test_a_short_question_is_found_whichever_of_its_words_is_another(question):
+    index = index_of(Item("q", question))
+    words = list(question) if " " not in question else question.split()
+    for place in range(len(words)):
+        other = [*words]
+        other[place] = "x"
+        text = ("" if " " not in question else " ").join(other)
+        assert index.find(text.join(AROUND)), text
+
+
+def test_a_short_question_with_another_number_is_another_question():
+    index = index_of(Item("q", "How many goats did the farmer sell in 1912?", "seven goats"))
+    text = "How many goats did the farmer sell in 1913? She sold seven goats."
+    assert not index.find(text.join(AROUND))
+
+
+def test_a_question_that_differs_in_a_word_is_not_found_where_the_other_stands_whole():
+    index = index_of(
+        Item("ears", "To make the monkeys ears on the monkey cupcake use chocolate"),
+        Item("mouth", "To make the monkeys mouth on the monkey cupcake use chocolate"),
+    )
+    for item, noun in enumerate(("ears", "mouth")):
+        text = f"To make the monkeys {noun} on the monkey cupcake use chocolate"
+        assert [match.item for match in index.find(text.join(AROUND))] == [item]
+
+
+def test_an_index_of_an_earlier_version_finds_what_it_found(tmp_path):
+    index_of(Item("q", QUESTION), Item("r", SHORT)).save(tmp_path / "new.npz")
+    with np.load(tmp_path / "new.npz") as file:
+        former = {k: v for k, v in file.items() if k not in ("short_bits", "evidence", "proof")}
+    np.savez_compressed(tmp_path / "old.npz", **former)
+    assert ItemIndex.load(tmp_path / "old.npz").find(QUESTION.join(AROUND))
 
 
 def test_a_short_text_without_an_answer_counts_whole():

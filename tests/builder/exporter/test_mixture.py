@@ -99,6 +99,16 @@ def test_each_cluster_has_its_share_to_within_half_a_document(
         assert max(times) - min(times) <= 1
 
 
+def test_the_card_counts_what_was_drawn_and_not_the_shards(directory, manifest, tmp_path):
+    out = tmp_path / "out"
+    counts = export_mixture(job_of(str(directory), out, "jsonl"), Mixture.of({"c00": 1}), 700)
+    card = (out / "README.md").read_text()
+    assert f"{counts['c00']:,} tokens in {len(manifest.clusters)} clusters" in card
+    assert f"| c00 | {counts['c00']:,} | {manifest.clusters[0].tokens:,} |" in card
+    assert f"| c01 | 0 | {manifest.clusters[1].tokens:,} |" in card
+    assert "part_*.jsonl" in card
+
+
 def test_documents_are_shuffled_over_all_files(directory, manifest, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "_FILE_TOKENS", 8_000)
     export_mixture(job_of(directory, tmp_path / "out", "jsonl"))

@@ -76,3 +76,35 @@ def test_nothing_is_loaded_that_downloads():
 
 def test_wide_letters_have_a_script():
     assert script_of("ＦＵＬＬ ＷＩＤＴＨ ＬＥＴＴＥＲＳ ＡＲＥ ＬＡＴＩＮ") == "Latn"
+
+
+VIM = """\
+" Vim syntax file
+" Language: the rules of a made-up tool
+syn keyword ruleTodo contained TODO FIXME
+syn keyword ruleType Integer Float String
+syn match ruleName /\\<[a-z]\\+\\>/ contained
+syn match ruleNumber "\\<\\d\\+\\>"
+syn region ruleText start=/"/ end=/"/ skip=/\\./
+hi def link ruleTodo Todo
+hi def link ruleType Type
+hi def link ruleName Identifier
+hi def link ruleNumber Number
+let b:current_syntax = "rule"
+"""
+LINKS = "".join(f"- [page {i}](https://example.org/page/{i}) says what it is\n" for i in range(20))
+
+
+def test_a_program_without_brackets_is_code_by_its_lines_that_begin_alike():
+    assert identify([VIM])[0, 0] == "code"
+    assert identify([LINKS])[0, 0] != "code"
+
+
+def test_a_language_that_the_model_hardly_takes_for_english_is_not_judged_by_english_words():
+    ashaninka = (
+        "Maaroni atziri, tecatsi thañaapithatyaarine ocaratzi ipampithashiryaayetari. Ari "
+        "oncantaque iñaaventayetero tsicarica opaita icovayetziri. Iro osanquinatantari iroñaaca "
+        "iroca, ocantya eero imaimanetantari pashine atziri tsicarica ompaitya "
+        "ipampithashiryaayetari."
+    )
+    assert identify([ashaninka])[0, 0] == "und"

@@ -1,5 +1,6 @@
 """Quality scores: text that is worth reading scores above what is not."""
 
+import random
 import re
 
 import numpy as np
@@ -8,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from climbstream.builder.features.languages import identify
-from climbstream.builder.features.quality import score_documents
+from climbstream.builder.features.quality import (
+    COUNTS,
+    count_text,
+    score_counts,
+    score_documents,
+)
 from climbstream.builder.settings import SCORES, BuildSettings
 
 PROSE = """\
@@ -325,3 +331,63 @@ end
 def test_code_of_a_programming_language_whose_words_are_not_known_stays():
     assert identify([RUBY])[0, 0] == "code"
     assert overall(RUBY, "code") > 3
+
+
+MANUAL = """\
+Open the Activities overview and start typing Settings. Click on Settings. Click Sound to open the
+panel. In the Alert Sound section, select an alert sound. Each sound will play when you click on it,
+so you can hear how it sounds. Click None to turn it off. To change the volume of one application,
+click Volume Levels and move the slider of that application to the left or to the right.
+"""
+
+
+def test_a_manual_that_says_what_to_click_is_no_advertisement():
+    assert scores(MANUAL)["advertisement"] >= BuildSettings().min_cluster_score["advertisement"]
+
+
+@pytest.mark.parametrize(
+    "item",
+    ["用户登录 联系我们 产品中心 公司新闻 人才招聘 网站地图 下载专区 常见问题 售后服务 关于我们",
+     "მთავარი სიახლეები კონტაქტი გალერეა პროდუქცია მომსახურება ვაკანსიები პარტნიორები რუკა არქივი",
+     "דף־הבית חדשות צור־קשר מוצרים שירותים גלריה שותפים משרות מפה ארכיון"],
+)  # fmt: skip
+def test_short_lines_are_fragments_of_a_list_where_letters_have_no_case(item):
+    words = item.split()
+    lines = [f"{words[i % len(words)]} {words[i * 7 % len(words)]}"[:20] for i in range(60)]
+    counts = dict(zip(COUNTS, count_text("\n".join(lines)).tolist(), strict=True))
+    assert counts["broken"] == 59
+
+
+def test_headings_right_above_their_paragraphs_are_no_fragments():
+    articles = [
+        f"第{i}條\n{'人人有權享受法律的平等保護，不受任何歧視。' * (i % 3 + 1)}" for i in range(12)
+    ]
+    counts = dict(zip(COUNTS, count_text("\n\n".join(articles)).tolist(), strict=True))
+    assert counts["broken"] == 0
+
+
+def test_a_few_english_words_again_and_again_fall():
+    words = "stick where navigate moved read will select more items they files when copy".split()
+    chance = random.Random(0)
+    lines = [" ".join(chance.choices(words, k=14)) + "." for _ in range(15)]
+    assert scores("\n".join(lines))["overall"] < BuildSettings().min_document_score["overall"]
+
+
+def test_a_text_of_few_accents_falls_too_if_they_are_mangled():
+    text = "Llapan nunakunapa derëchunkunam kanman mey markachowpis leykuna, kanqannow kananpaq. "
+    rest = "Runakunaqa huk yachaywan kawsanku, wakinkunata yanapaspa llapan watakunapi. "
+    whole = text + rest + rest.title() + text.upper().replace("Ë", "E")
+    mangled = whole.encode().decode("latin-1")
+    counts = np.array([count_text(whole), count_text(mangled)])
+    plain, low = score_counts(counts, np.array(["qu", "qu"]))[:, 0]
+    assert len(mangled) == len(whole) + 1
+    assert low < 0.2 * plain
+
+
+def test_an_exclamation_mark_of_a_program_is_no_shout():
+    text = "".join(
+        f"!!$ step {i} of the solver\n  if (x(i) != 0) call add(x, {i})\n" for i in range(40)
+    )
+    counts = dict(zip(COUNTS, count_text(text).tolist(), strict=True))
+    shouts = dict(zip(COUNTS, count_text("Buy it now!!! It is good!").tolist(), strict=True))
+    assert (counts["bangs"], shouts["bangs"]) == (0, 4)

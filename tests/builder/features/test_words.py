@@ -14,6 +14,7 @@ from climbstream.builder.features.words import (
     JUMBLED,
     LETTERS,
     code_points,
+    find_characters,
     find_words,
     hash_word,
     join_characters,
@@ -81,6 +82,9 @@ def test_marks_of_a_script_part_words_and_its_digits_are_digits(text, words):
         ("ĐƯỜNG", "đường"),
         ("ŁÓDŹ", "łódź"),
         ("ΆΝΘΡΩΠΟΣ", "άνθρωποσ"),
+        ("MOƆLƐŊƁƊ", "moɔlɛŋɓɗ"),
+        ("ᲧᲝᲕᲔᲚ", "ყოველ"),
+        ("ⰀⰁ", "ⰰⰱ"),
     ],
 )
 def test_what_is_written_in_two_ways_is_one_word(one, other):
@@ -133,3 +137,9 @@ def test_any_text_can_be_looked_at(text):
 def test_there_is_a_run_for_each_place_but_at_least_one(words, length):
     found = runs(np.array(words, np.uint64), length)
     assert len(found) == max(1, len(words) - length + 1)
+
+
+def test_a_character_alone_is_the_word_that_it_is_in_a_script_without_spaces():
+    points = code_points("猫である。")
+    assert find_characters(points).tolist() == find_words(points)[0].tolist()
+    assert find_characters(code_points("日Ab 1")).tolist() == [hash_word(c) for c in "日ab1"]

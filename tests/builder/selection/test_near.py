@@ -12,13 +12,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from serial_pool import SerialPool
 
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.selection import exchange, near
-from climbstream.builder.selection.dedup import BANDS, SIGNATURE, SPAN, sign_texts
+from climbstream.builder.selection.dedup import (
+    BANDS,
+    SIGNATURE,
+    SPAN,
+    least_agreement,
+    sign_texts,
+)
 from climbstream.builder.selection.exchange import cut_blocks
 from climbstream.builder.selection.near import find_near
 from climbstream.builder.selection.stages import original_worth
@@ -94,6 +101,17 @@ JAPANESE = (
 VIETNAMESE = (
     "Trăm năm trong cõi người ta, chữ tài chữ mệnh khéo là ghét nhau, trải qua một cuộc bể dâu 12"
 )
+
+
+def test_characters_that_differ_in_code_within_text_without_spaces_leave_it_a_near_copy():
+    names = "useState createContext dispatch reducer initialState onClick render component".split()
+    parts = [
+        f"{names[i % 8]}を{names[i * 5 % 7]}に渡すと{JAPANESE[i * 3 : i * 3 + 9]}"
+        for i in range(40)
+    ]
+    text = "".join(parts)
+    copy = "".join("q" if i % 40 == 7 else character for i, character in enumerate(text))
+    assert originals([text, copy]) == [-1, 0]
 
 
 @pytest.mark.parametrize(
@@ -329,3 +347,11 @@ def test_a_search_that_is_stopped_again_and_again_ends_with_the_same(
             stops += 1
     assert stops > 4
     assert found_in(partitions) == expected_of(partitions)
+
+
+@pytest.mark.parametrize("alike", [0.5, 0.8, 0.95, 1.0])
+def test_a_copy_at_the_bar_is_found_five_times_of_six_and_a_bar_of_1_is_exact(alike):
+    least = least_agreement(alike)
+    found = scipy.stats.binom.sf(np.ceil(least * SIGNATURE) - 1, SIGNATURE, alike)
+    assert found == 1 if alike == 1 else 0.8 < found < 0.95
+    assert (least == 1) == (alike == 1)

@@ -75,9 +75,8 @@ def unit_of(folder, number, documents):
     order = np.array(sorted(range(len(documents)), key=lambda i: documents[i][0]), np.int64)
     order = order[[documents[i][0] >= 0 for i in order]]
     lengths = np.array([documents[i][1] for i in order], np.int64)
-    partition.write("order", order)
-    partition.write("lengths", lengths)
-    partition.write("tokens", np.arange(1, lengths.sum() + 1, dtype=np.uint16))
+    tokens = np.arange(1, lengths.sum() + 1, dtype=np.uint16)
+    partition.write_arrays({"order": order, "lengths": lengths, "tokens": tokens})
     return partition
 
 

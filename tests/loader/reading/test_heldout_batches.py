@@ -128,8 +128,16 @@ def test_shards_without_held_out_text_say_how_to_build_them(
 ):
     shards = make_shards(tmp_path, counted_documents({"c00": [64] * 8}))
     loader = MixtureLoader(shards.directory, seq_len=8, batch_rows=8)
-    with pytest.raises(UsageError, match="no held-out text here; build it with --holdout"):
+    with pytest.raises(UsageError, match="no held-out text; build it with --holdout"):
         loader.heldout()
+
+
+def test_held_out_text_behind_a_url_gives_the_batches_that_it_gives_in_a_folder(
+    open_loader, directory, tmp_path, serve
+):
+    loader = MixtureLoader(serve(directory).url, seq_len=16, batch_rows=8, cache_dir=tmp_path)
+    assert rows(loader.heldout()) == rows(open_loader().heldout())
+    assert len(rows(loader.heldout(max_tokens=64))) <= 4
 
 
 def test_a_batch_is_read_back_as_text_by_one_call(open_loader):

@@ -8,6 +8,7 @@ import torch
 
 from climbstream.loader.cli.main import run
 from climbstream.loader.core.errors import UsageError
+from climbstream.search.experiments.doremi_search import dry_doremi
 from climbstream.search.experiments.proxy_search import dry_search
 from climbstream.search.experiments.settings import SearchSettings
 from climbstream.search.training.settings import TrainSettings
@@ -52,11 +53,22 @@ def test_a_dry_search_refuses_what_a_search_refuses(shards, tmp_path, targets, s
         dry_search(shards, targets, tmp_path / "out", settings, workers=1)
 
 
+def test_a_dry_doremi_counts_its_four_models_and_refuses_what_doremi_refuses(shards, tmp_path):
+    out, settings = tmp_path / "out", TrainSettings(tokens=20_480)
+    plan = dry_doremi(shards, ["label=sea"], out, settings, workers=2)
+    assert (plan.models, plan.steps, plan.tokens) == (4, 40, 4 * 40 * 512)
+    assert plan.seconds > 3 * 40 * plan.step_seconds
+    with pytest.raises(UsageError, match="DoReMi chooses weights every 10"):
+        dry_doremi(shards, ["label=sea"], out, replace(settings, tokens=2048))
+    assert not out.exists()
+
+
 def test_dry_runs_of_the_commands_print_the_plan_and_write_nothing(shards, tmp_path, capfd):
     out = tmp_path / "out"
     search = f"search {shards} --target label=sea --budget 8 --proxy-tokens 2048 --workers 1"
     train = f"train {shards} --tokens 1e5"
-    for command in (search, train):
+    doremi = f"search {shards} --target label=sea --preset doremi --proxy-tokens 20k"
+    for command in (doremi, search, train):
         arguments = [*command.split(), "--out", str(out), "--dry-run"]
         assert run(arguments) == 0
         assert "measured on this machine" in capfd.readouterr().out

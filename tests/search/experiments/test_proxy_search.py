@@ -31,7 +31,7 @@ RESULTS = ("answer.json", "mixture.json")
 
 def test_a_search_leaves_trials_answer_mixture_and_report(searched, shards):
     out, answer = searched
-    names = {"search.json", "trials.jsonl", "items.jsonl"}
+    names = {"search.json", "trials.jsonl", "items.jsonl", "cells.json"}
     assert {path.name for path in out.iterdir()} == {*names, *RESULTS, "report.html"}
     assert json.loads((out / "answer.json").read_text()) == json.loads(json.dumps(answer.to_json()))
     mixture = Mixture.load(out / "mixture.json")
@@ -149,12 +149,29 @@ def test_other_targets_are_refused_by_name(searched, shards):
 
 def test_a_target_whose_text_has_changed_is_refused(shards, tmp_path, write_jsonl):
     file = write_jsonl(tmp_path / "texts.jsonl", [{"text": "a"}, {"text": "b"}])
-    failing = replace(SETTINGS, final_tokens=10**9)
-    with pytest.raises(UsageError):
-        run_search(shards, [str(file)], tmp_path / "out", failing)
+
+    def stop():
+        raise UsageError("no further")
+
+    with pytest.raises(UsageError, match="no further"):
+        run_search(shards, [str(file)], tmp_path / "out", SETTINGS, check=stop)
     write_jsonl(file, [{"text": "a"}, {"text": "c"}])
     with pytest.raises(InvalidDataError, match=r"begun differently: targets\..*texts\.jsonl was"):
-        run_search(shards, [str(file)], tmp_path / "out", failing)
+        run_search(shards, [str(file)], tmp_path / "out", SETTINGS)
+
+
+def test_a_setting_that_cannot_be_leaves_the_folder_to_be_begun_with_another(shards, tmp_path):
+    with pytest.raises(UsageError, match="max_weight names c99"):
+        run_search(shards, TARGETS, tmp_path / "out", replace(SETTINGS, max_weight={"c99": 0.2}))
+    assert not list(tmp_path.glob("out/*.json*"))
+
+
+def test_a_search_that_was_begun_differently_is_said_before_its_new_settings_are_judged(
+    searched, shards
+):
+    settings = replace(SETTINGS, seed=5, max_weight={"c99": 0.2})
+    with pytest.raises(InvalidDataError, match=r"begun differently: settings\.seed was"):
+        run_search(shards, TARGETS, searched[0], settings)
 
 
 def test_two_searches_at_once_are_refused(shards, tmp_path):
@@ -342,7 +359,7 @@ def test_a_proxy_that_is_stopped_or_killed_fails_with_its_reason_and_the_search_
     shards, tmp_path, monkeypatch, capsys, signal_workers, number, why
 ):
     monkeypatch.setenv(TIMEOUT, "3")
-    longer = SearchSettings(budget=4, confirm=0, proxy=TrainSettings(tokens=1 << 17))
+    longer = SearchSettings(budget=4, confirm=0, proxy=TrainSettings(tokens=1 << 16))
     with signal_workers(number, 2) as stopped:  # a task is tried twice
         run_search(shards, TARGETS, tmp_path, longer, workers=1)
     trials = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()[1:]]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from climb_command import ClimbProcess, run_climb
 from transformers import AutoModelForCausalLM
 
 from climbstream.loader.audit.ledger import LEDGER
@@ -32,20 +33,24 @@ def alone(shards, shares, tmp_path_factory):
     return out, train_run(shards, shares, SETTINGS, 3, out)
 
 
+def arguments(shards, out):
+    """Return the arguments of ``climb`` for the run of `SETTINGS`."""
+    command = ["train", shards, "--out", out, f"--tokens={SETTINGS.tokens}", "--seq-len=32"]
+    command += ["--batch-rows=4", "--seed=3", f"--learning-rate={SETTINGS.learning_rate}"]
+    return [*map(str, command), "--json"]
+
+
 @pytest.fixture
 def begin(shards):
-    """Begin the same run on so many ranks; it is stopped in the end if it still runs."""
+    """Begin that run by torchrun on so many ranks; it is stopped in the end if it still runs."""
     begun = []
 
     def begin_(ranks, out):
-        climb = Path(sys.executable).with_name("climb")
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
-        command += [f"--nproc-per-node={ranks}", climb, "train", shards, "--out", out]
-        command += [f"--tokens={SETTINGS.tokens}", "--seq-len=32", "--batch-rows=4", "--seed=3"]
-        command += [f"--learning-rate={SETTINGS.learning_rate}"]
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
+        torchrun += [f"--nproc-per-node={ranks}", str(Path(sys.executable).with_name("climb"))]
         begun.append(
             subprocess.Popen(
-                [*map(str, command), "--json"],
+                [*torchrun, *arguments(shards, out)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -85,7 +90,7 @@ def test_two_ranks_serve_the_batches_of_one_and_one_of_them_speaks(begin, alone,
         assert line["cluster_loss"] == pytest.approx(other["cluster_loss"], rel=1e-4)
 
 
-def test_a_run_goes_on_with_another_number_of_ranks(begin, alone, tmp_path):
+def test_a_run_goes_on_with_another_number_of_ranks(begin, alone, shards, tmp_path):
     process = begin(2, tmp_path)
     deadline = time.monotonic() + 240
     while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline:
@@ -94,10 +99,9 @@ def test_a_run_goes_on_with_another_number_of_ranks(begin, alone, tmp_path):
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert not (tmp_path / "result.json").exists()
-    process = begin(1, tmp_path)
-    out, said = process.communicate(timeout=240)
-    assert process.returncode == 0, said
-    assert_same_run(tmp_path, json.loads(out), alone[1])
+    done = run_climb(*arguments(shards, tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert_same_run(tmp_path, json.loads(done.stdout), alone[1])
     assert run(["audit", str(tmp_path), "--json"]) == 0
 
 
@@ -110,12 +114,11 @@ def free_port():
 def begin_ranks(shards, out, started, *more, ranks=2):
     """Begin some ranks of a job without torchrun, so that the end of each is seen."""
     job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
-    climb = str(Path(sys.executable).with_name("climb"))
-    command = [climb, "train", str(shards), "--out", str(out), f"--tokens={128 * 100_000}"]
+    command = ["train", shards, "--out", out, f"--tokens={128 * 100_000}"]
     command += ["--seq-len=32", "--batch-rows=4", *more]
     return [
-        subprocess.Popen(
-            command,
+        ClimbProcess(
+            *command,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **job, "RANK": str(rank), "WORLD_SIZE": str(ranks)},

@@ -1,0 +1,161 @@
+"""Good text out of unpacked packages, in whatever languages they hold it.
+
+A package is a folder: what ``dpkg -x``, ``tar -x`` or a checkout gave. Manuals (``help/LANGUAGE``),
+man pages (``man/LANGUAGE``), messages (``locale/LANGUAGE``), pages with a ``lang``, fortunes and
+plain text are read; of programs, files as they are.
+"""
+
+import gettext
+import gzip
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+
+LEAST, MOST = 300, 4_000
+"""Characters of a document: what is longer is cut into several at the ends of paragraphs."""
+EACH = 30
+"""Documents of one language, or programming language, in a package."""
+_OF_FILE = 6
+"""Documents of one file."""
+_SENTENCE = 60
+"""Characters of the shortest message of a program that counts as prose."""
+_LOCALE = r"[a-z]{2,3}(?:[-_][A-Za-z]{2,4})?(?:@[a-z]+)?"
+_PARENTS = re.compile(rf"(?:help|man|locale)/({_LOCALE})/")
+_SUFFIX = re.compile(rf"[._]({_LOCALE})\.(?:html|txt|xml)$")
+_HTML_LANGUAGE = re.compile(r'<html[^>]*\slang="([^"]+)"')
+_TEXT = {".txt", ".md", ".rst", ""}
+_DATA = set(".png .jpg .svg .gif .ico .pdf .dat .so .o .a .pyc .ttf .json .csv .pot".split())
+_NO_PROGRAM = _TEXT | set(".html .info .log .output .crt .key .pem .3tcl .Debian".split())
+
+
+@dataclass(frozen=True, slots=True)
+class GoodText:
+    """One document of a package."""
+
+    name: str
+    text: str
+    group: str
+    """Language, or suffix of a program."""
+
+
+def read_package(folder: Path, *, code: bool) -> Iterator[GoodText]:
+    """Give the documents of a package, at most `EACH` of a language, from many files."""
+    counts: Counter[str] = Counter()
+    seen = set()
+    # Not in order of names: one subject would be all that there is of a language.
+    files = sorted(
+        (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()),
+        key=lambda path: (len(path.name), path.name[::-1], path),
+    )
+    for path in files:
+        name = path.name.removesuffix(".gz")
+        suffix = name[name.rfind(".") :] if "." in name else ""
+        group = suffix if code else _language(path, folder)
+        if suffix in _DATA or (code and suffix in _NO_PROGRAM) or counts[group] >= EACH:
+            continue
+        text = _read(path, code=code)
+        if not code and path.suffix == ".html" and group == folder.name:
+            named = _HTML_LANGUAGE.search(path.read_bytes()[:2000].decode("utf-8", "ignore"))
+            group = named[1] if named else group
+        pieces = [text[:MOST]] if code else list(cut(text))
+        for number, piece in enumerate(pieces[:_OF_FILE]):
+            if len(piece.strip()) >= LEAST and piece not in seen and counts[group] < EACH:
+                seen.add(piece)
+                counts[group] += 1
+                yield GoodText(f"{path.relative_to(folder)}#{number}", piece.strip(), group)
+
+
+def _language(path: Path, folder: Path) -> str:
+    """Name the language of a file by its path; the name of the folder if that names none."""
+    named = _PARENTS.search(str(path)) or _SUFFIX.search(path.name)
+    return named[1] if named else folder.name
+
+
+def _read(path: Path, *, code: bool) -> str:
+    """Return the text of a file; nothing if it holds none that is read here."""
+    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    if code:
+        return _decode(data)
+    if path.suffix == ".mo":
+        with path.open("rb") as file:
+            messages = gettext.GNUTranslations(file)._catalog.items()
+        # A message that is not translated is one of another language.
+        prose = [t for m, t in messages if len(t) >= _SENTENCE and t != m and isinstance(m, str)]
+        return "\n\n".join(prose)
+    if path.suffix == ".gz" and "/man/" in str(path):
+        command = ["man", "--nh", "--nj", "-l", str(path)]
+        done = subprocess.run(command, capture_output=True, check=False, env=_MAN)
+        return _decode(done.stdout)
+    if path.suffix in (".html", ".htm", ".xhtml", ".page"):
+        return _strip(_decode(data))
+    if path.suffix in _TEXT:
+        return _decode(data)
+    return ""
+
+
+_MAN = {"MANWIDTH": "78", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
+
+
+def _decode(data: bytes) -> str:
+    """Decode UTF-8; what is something else gives nothing."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return ""
+
+
+def cut(text: str) -> Iterator[str]:
+    """Cut ``text`` into documents: fortunes at their marks, long texts at paragraphs."""
+    if text.count("\n%\n") > 5:
+        text = text.replace("\n%\n", "\n\n")
+    piece = ""
+    for paragraph in re.split(r"\n\s*\n", text):
+        if piece and len(piece) + len(paragraph) > MOST:
+            yield piece[:MOST]
+            piece = ""
+        piece += paragraph + "\n\n"
+    if piece:
+        yield piece[:MOST]
+
+
+_BLOCKS = set("p div li h1 h2 h3 h4 h5 tr title article section item dt dd pre page note".split())
+_HIDDEN = set("script style head info guideitem".split())
+
+
+class _Text(HTMLParser):
+    """Collects the text of a page, blocks apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self.hidden = 0
+
+    def handle_starttag(self, tag: str, _: object) -> None:
+        self.hidden += tag in _HIDDEN
+        if tag in _BLOCKS:
+            self.parts.append("\n\n")
+
+    def handle_startendtag(self, tag: str, _: object) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        self.hidden -= tag in _HIDDEN
+        if tag in _BLOCKS:
+            self.parts.append("\n\n")
+
+    def handle_data(self, data: str) -> None:
+        if not self.hidden:
+            self.parts.append(re.sub(r"\s+", " ", data))
+
+
+def _strip(page: str) -> str:
+    """Return the text of a page without its marks."""
+    parser = _Text()
+    parser.feed(page)
+    parser.close()
+    lines = (line.strip() for line in "".join(parser.parts).splitlines())
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
