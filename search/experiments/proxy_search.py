@@ -10,7 +10,13 @@ from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine, open_engine
 from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.core.errors import ClimbError, InvalidDataError, UsageError
-from climbstream.loader.core.files import hash_json, lock, read_json, write_bytes, write_json
+from climbstream.loader.core.files import (
+    hash_json,
+    lock,
+    read_json,
+    write_bytes,
+    write_json,
+)
 from climbstream.loader.core.html_page import page
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import located
@@ -78,8 +84,8 @@ def run_search(
     ``report.html`` in ``out``.
 
     Raises:
-        UsageError: A target does not exist, a setting cannot be, ``earlier`` tells nothing, or
-            ``retarget`` keeps no proxies.
+        UsageError: A target does not exist, a setting cannot be, ``earlier`` tells nothing,
+            ``retarget`` keeps no proxies, or both are given.
         InvalidDataError: ``out`` holds another search, the proxies of ``retarget`` were trained
             otherwise, or no proxy could be trained.
         LockedError: Another process works on ``out``.
@@ -90,9 +96,10 @@ def run_search(
     text_hashes = target_hashes(directory, targets)
     check_base(settings.proxy.base, directory, settings.proxy.seq_len)
     plan = task.plan(text_hashes)
-    if retarget and earlier:
-        raise UsageError("--from and --retarget both say which trials a search begins with")
-    if kept := retarget and task.retarget(retarget):
+    kept = retarget and task.retarget(retarget)
+    if kept and earlier:
+        raise UsageError("--from and --retarget both say where a search begins; give one of them")
+    if kept:
         kept.check(plan)
     with lock(out):
         task.adopt(plan)
@@ -219,7 +226,7 @@ class _SearchTask:
         return read_earlier(folder, self.shards, plan, self.targets, search.base)
 
     def shared_settings(self) -> dict[str, Any]:
-        """Return the settings that trials of an earlier search must share with this one."""
+        """Return the settings that trials from another search must share with this one."""
         return {
             "clusters": self.shards.names,
             "targets": dict.fromkeys(sorted(self.targets), "min"),
@@ -268,8 +275,8 @@ class _SearchTask:
 
     def tell_kept(self, search: Search) -> None:
         """Warn if the weights of some proxies should be kept, and are not."""
-        log = search.log
-        scored = {t.number for t in log.trials if t.scores is not None and not log.is_carried(t)}
+        own = (trial for trial in search.log.trials if not search.log.is_carried(trial))
+        scored = {trial.number for trial in own if trial.scores is not None}
         kept = scored & kept_files(self.out).keys()
         if self.keep and len(kept) < len(scored):
             logger.warning(
@@ -280,7 +287,7 @@ class _SearchTask:
 
 
 def _proxy_plan(plan: Mapping[str, Any], targets: Sequence[str]) -> dict[str, Any]:
-    """Return what of ``plan`` decides a proxy and its scores on ``targets``."""
+    """Return the part of ``plan`` that decides a proxy and its scores on ``targets``."""
     hashes = plan.get("targets", {})
     return {**proxy_plan(plan), "targets": {name: hashes.get(name, "absent") for name in targets}}
 

@@ -121,9 +121,9 @@ class TrialLog(Tabular):
 
     def _is_of_budget(self, trial: Trial) -> bool:
         """Whether ``trial`` spent budget: the seeds of confirmations are larger than others."""
-        settings = self._settings[trial.config]
-        if FROM in settings:
+        if self.is_carried(trial):
             return False
+        settings = self._settings[trial.config]
         seed, budget = settings.get("seed"), settings.get("budget")
         if not isinstance(seed, int) or not isinstance(budget, int):
             return True
