@@ -228,6 +228,22 @@ def test_what_confirmed_an_answer_is_what_is_told_of_it(ways):
     assert outcome.seeds == 3
 
 
+def test_items_of_a_confirmed_answer_are_those_of_the_runs_that_confirmed_it():
+    known = known_of()
+    again = again_of(AGAIN_BASE, AGAIN_BEST)
+    for number, trial in enumerate(again, start=90):
+        again[number - 90] = replace(trial, number=number)
+    failed = [replace(again[0], number=98, seed=60), replace(again[3], number=99, seed=61)]
+    answer = confirmed_by(choose_mixture(known, BASE, None), BASE, again, known)
+    about = costs_of(known.trials, 3.0, 1.0)
+    more = costs_of([*again, *failed], 2.0, 3.0)
+    evidence = ItemEvidence(about.targets, {**about.costs, **more.costs})
+    (outcome,) = settle(answer, BASE, known, [*again, *failed], evidence).outcomes
+    expected = more.gain_sd("loss", [93, 94, 95], [90, 91, 92])
+    assert outcome.item_sd == pytest.approx(upper_confidence_sd(expected, 39))
+    assert expected > 2 * about.gain_sd("loss", [3, 4], [1, 2])
+
+
 def test_one_seed_that_confirms_has_no_sd_of_its_own():
     known = known_of()
     again = again_of(AGAIN_BASE[:1], AGAIN_BEST[:1])
