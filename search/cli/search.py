@@ -245,8 +245,8 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
 @click.option(
     "--retarget",
     type=click.Path(path_type=Path),
-    help="Folder of a search with kept proxies: score these, and train none unless --budget or "
-    "--confirm asks for more.",
+    help="Folder of a search that kept its proxies, with which this one begins; it trains none of "
+    "its own unless it is told a budget.",
 )
 @click.option(
     "--workers",

@@ -106,7 +106,7 @@ def run_search(
         )
     if kept:
         kept.check(plan)
-    # What is refused must leave no folder.
+    # A refused setting must leave no folder, and no search that is begun.
     task.check_begun(plan)
     evidence = task.read_earlier(earlier, plan)
     with lock(out):
