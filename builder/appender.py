@@ -276,6 +276,7 @@ class _Append:
             "tokens": sum(cluster.tokens for cluster in added),
         }
         appended = [*manifest.provenance.get("appended", []), entry]
+        licenses = name_licenses(self._engine, self._partitions)
         provenance = {**manifest.provenance, "appended": appended}
         entries = [
             replace(w.entry, axes=old.axes)
@@ -286,7 +287,7 @@ class _Append:
             manifest,
             clusters=tuple(with_licenses(self._engine, self._partitions, entries, before=manifest)),
             build=hash_json(provenance),
-            license=_joined_licenses(manifest.license, name_licenses(self._partitions)),
+            license=_joined_licenses(manifest.license, licenses),
             provenance=provenance,
             conservation=tuple(_sum(old, new) for old, new in stages),
             parts=self._first + len(self._parts),
@@ -302,7 +303,7 @@ class _Append:
     ) -> None:
         """Write the description of the clusters, which was ``before``, and the report."""
         kmeans, dropped = before.get("kmeans"), before.get("dropped", {})
-        new = describe_clusters(self._partitions, clusters, added, cells)
+        new = describe_clusters(self._engine, self._partitions, clusters, added, cells)
         infos = [join_described(*pair) for pair in zip(load_clusters(self._out), new, strict=True)]
         agreement = label_agreement([info.labels for info in by_topic(infos)])
         save_clusters(

@@ -29,6 +29,7 @@ NEXT_FILES = ".build/aside"
 DOCUMENTS = "documents"
 """Folder of the catalogue."""
 CLUSTERS = "clusters.json"
+CENTROIDS = "centroids.npy"
 HELDOUT = "heldout.jsonl.zst"
 BAD_RECORDS = "bad_records.json"
 CONTAMINATION = "contamination.npz"
@@ -36,7 +37,7 @@ CONTAMINATION = "contamination.npz"
 BESIDE = (
     TOKENIZER,
     CLUSTERS,
-    "centroids.npy",
+    CENTROIDS,
     "model.npz",
     CONTAMINATION,
     "report.html",
@@ -46,7 +47,7 @@ BESIDE = (
 """Files of a shard directory beside its shards and its catalogue; not every directory has each."""
 KEPT_BACK = (HELDOUT, BAD_RECORDS)
 """Files of these that a publisher may keep back."""
-AXES = ("topic", "language", "tier")
+AXES = ("topic", "micro", "language", "tier")
 """Axes that cells may differ by."""
 Folder = TypeVar("Folder", Path, Store)
 MOST_BYTES = 1 << 26

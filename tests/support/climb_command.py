@@ -24,9 +24,10 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 CLIMB = str(Path(sys.executable).with_name("climb"))
 PRELOAD = (
@@ -38,17 +39,24 @@ PRELOAD = (
     "transformers.models.llama.modeling_llama",
 )
 MAX_REQUEST = 1 << 20
+Variables = tuple[tuple[str, str], ...]
 READ_AT_START = ("PYTHON", "LD_", "FAKETIME", "OMP_", "NUMBA_", "HF_")
 """Variables that the interpreter, the loader of shared objects or a library reads as it starts.
 
-Where one of them differs from that of the tests, a fork is too late: the command starts afresh.
+Where one of them differs from that of the tests, a fork of their server is too late. The command
+then starts afresh. After `AFRESH` commands with the same variables, commands with them are forked
+from a server that was started with them.
 """
+AFRESH = 3
+"""Commands that cost less than the imports of a server for them."""
 
 
 class ClimbProcess(subprocess.Popen[Any]):
     """``climb`` with these arguments, as `subprocess.Popen` would start it."""
 
-    _server: "socket.socket | None" = None
+    _servers: ClassVar[dict[Variables, socket.socket]] = {}
+    _processes: ClassVar[list[subprocess.Popen[bytes]]] = []
+    _uses: ClassVar[Counter[Variables]] = Counter()
 
     def __init__(self, *arguments: object, **options: Any) -> None:
         self._status: socket.socket | None = None
@@ -58,7 +66,8 @@ class ClimbProcess(subprocess.Popen[Any]):
         parent = super()._execute_child
         given = inspect.signature(parent).bind(*arguments).arguments
         environment = given["env"] if given["env"] is not None else dict(os.environ)
-        if given["preexec_fn"] or _at_start(environment) != _at_start(dict(os.environ)):
+        variables = _at_start(environment)
+        if given["preexec_fn"] or not self._has_server(variables):
             parent(*arguments)
             return
         request = {
@@ -75,7 +84,7 @@ class ClimbProcess(subprocess.Popen[Any]):
         ]
         self._status, theirs = socket.socketpair()
         with theirs:
-            server = self._running_server()
+            server = self._running_server(variables)
             socket.send_fds(server, [pickle.dumps(request)], [*files, theirs.fileno()])
         (self.pid,) = struct.unpack("i", self._status.recv(4))
         self._child_created = True
@@ -107,15 +116,27 @@ class ClimbProcess(subprocess.Popen[Any]):
         return self.returncode
 
     @classmethod
-    def _running_server(cls) -> socket.socket:
-        if cls._server is None:
-            cls._server, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def _has_server(cls, variables: Variables) -> bool:
+        cls._uses[variables] += 1
+        return cls._uses[variables] > AFRESH or variables == _at_start(dict(os.environ))
+
+    @classmethod
+    def _running_server(cls, variables: Variables) -> socket.socket:
+        if variables not in cls._servers:
+            cls._servers[variables], theirs = socket.socketpair(
+                socket.AF_UNIX, socket.SOCK_SEQPACKET
+            )
+            own = {k: v for k, v in os.environ.items() if not k.startswith(READ_AT_START)}
             with theirs:
-                command = [sys.executable, __file__, str(theirs.fileno())]
-                cls._process = subprocess.Popen(
-                    command, pass_fds=[theirs.fileno()], start_new_session=True
+                cls._processes.append(
+                    subprocess.Popen(
+                        [sys.executable, __file__, str(theirs.fileno())],
+                        pass_fds=[theirs.fileno()],
+                        start_new_session=True,
+                        env=own | dict(variables),
+                    )
                 )
-        return cls._server
+        return cls._servers[variables]
 
 
 def run_climb(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -134,8 +155,9 @@ def run_climb(*arguments: object, **options: Any) -> subprocess.CompletedProcess
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
-def _at_start(environment: dict[Any, Any]) -> dict[Any, Any]:
-    return {k: v for k, v in environment.items() if os.fsdecode(k).startswith(READ_AT_START)}
+def _at_start(environment: dict[Any, Any]) -> Variables:
+    pairs = ((os.fsdecode(k), os.fsdecode(v)) for k, v in environment.items())
+    return tuple(sorted((k, v) for k, v in pairs if k.startswith(READ_AT_START)))
 
 
 def serve(server: socket.socket) -> dict[str, Any]:

@@ -31,7 +31,7 @@ RESULTS = ("answer.json", "mixture.json")
 
 def test_a_search_leaves_trials_answer_mixture_and_report(searched, shards):
     out, answer = searched
-    names = {"search.json", "trials.jsonl", "items.jsonl"}
+    names = {"search.json", "trials.jsonl", "items.jsonl", "cells.json"}
     assert {path.name for path in out.iterdir()} == {*names, *RESULTS, "report.html"}
     assert json.loads((out / "answer.json").read_text()) == json.loads(json.dumps(answer.to_json()))
     mixture = Mixture.load(out / "mixture.json")
@@ -164,6 +164,14 @@ def test_a_setting_that_cannot_be_leaves_the_folder_to_be_begun_with_another(sha
     with pytest.raises(UsageError, match="max_weight names c99"):
         run_search(shards, TARGETS, tmp_path / "out", replace(SETTINGS, max_weight={"c99": 0.2}))
     assert not list(tmp_path.glob("out/*.json*"))
+
+
+def test_a_search_that_was_begun_differently_is_said_before_its_new_settings_are_judged(
+    searched, shards
+):
+    settings = replace(SETTINGS, seed=5, max_weight={"c99": 0.2})
+    with pytest.raises(InvalidDataError, match=r"begun differently: settings\.seed was"):
+        run_search(shards, TARGETS, searched[0], settings)
 
 
 def test_two_searches_at_once_are_refused(shards, tmp_path):
