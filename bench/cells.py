@@ -2,7 +2,8 @@
 
 Both are made up: 1,000 cells of one shard, 20 topics of 50 tiers, and 20 clusters of 50 such
 shards. By the same weights, from a warm cache, rows [8, 2048], taking turns: CPU-seconds a batch,
-and how far any group ever was from its share, in rows. Prints JSON lines, as run.py reads them.
+and how far any group ever was from its share, in rows. Then what a search gains from the trials of
+an earlier one on other groups: see evidence.py. Prints JSON lines, as run.py reads them.
 What is not measured: a cold cache, several ranks, clusters of very different size within a group.
 """
 
@@ -14,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import evidence
 import numpy as np
 from corpus import SEQ_LEN, save_manifest, write_shard
 from measure import cpu_seconds, in_turn, report
@@ -30,6 +32,7 @@ ROWS, BATCHES, STEPS = 8, 2000, 3000
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7, help="rounds that count")
+    parser.add_argument("--seeds", type=int, default=5, help="searches of each kind")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
@@ -43,6 +46,7 @@ def main() -> None:
         for what, place in places.items():
             report(f"{what}: furthest from a share", furthest(place, weights), "rows", "")
         measure(places, weights, options.rounds)
+    evidence.measure(options.seeds)
 
 
 def write_clusters(directory: Path, shards: dict[str, int]) -> None:

@@ -22,7 +22,7 @@ from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.read_report import check_losses
 from climbstream.builder.corpus.sources import Places, as_places, survey
 from climbstream.builder.features.encoder import check_shape
-from climbstream.builder.report.cells import by_topic, join_described
+from climbstream.builder.report.cells import by_topic, join_described, small_cells
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
 from climbstream.builder.report.losses import counts_of, loss_sections
 from climbstream.builder.report.report import write_report
@@ -277,6 +277,7 @@ class _Append:
             "tokens": sum(cluster.tokens for cluster in added),
         }
         appended = [*manifest.provenance.get("appended", []), entry]
+        licenses = name_licenses(self._engine, self._partitions)
         provenance = {**manifest.provenance, "appended": appended}
         entries = [
             replace(w.entry, axes=old.axes)
@@ -287,7 +288,7 @@ class _Append:
             manifest,
             clusters=tuple(with_licenses(self._engine, self._partitions, entries, before=manifest)),
             build=hash_json(provenance),
-            license=_joined_licenses(manifest.license, name_licenses(self._partitions)),
+            license=_joined_licenses(manifest.license, licenses),
             provenance=provenance,
             conservation=tuple(_sum(old, new) for old, new in stages),
             parts=self._first + len(self._parts),
@@ -303,8 +304,10 @@ class _Append:
     ) -> None:
         """Write the description of the clusters, which was ``before``, and the report."""
         kmeans, dropped = before.get("kmeans"), before.get("dropped", {})
-        new = describe_clusters(self._partitions, clusters, added, cells)
+        new = describe_clusters(self._engine, self._partitions, clusters, added, cells)
         infos = [join_described(*pair) for pair in zip(load_clusters(self._out), new, strict=True)]
+        if small := small_cells(infos):
+            logger.warning(f"  {small}")
         agreement = label_agreement([info.labels for info in by_topic(infos)])
         save_clusters(
             self._next,

@@ -28,8 +28,9 @@ from climbstream.builder.corpus.ingest import (
 )
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.read_report import BadFile, check_losses
+from climbstream.builder.corpus.sample import SAMPLE
 from climbstream.builder.corpus.sources import Places, Source, as_places, survey
-from climbstream.builder.report.cells import by_topic
+from climbstream.builder.report.cells import by_topic, small_cells
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
 from climbstream.builder.report.losses import counts_of, loss_sections, near_copies
 from climbstream.builder.report.report import write_report
@@ -242,7 +243,7 @@ def _decide(
         ItemIndex.of(begun.tasks).save(out / CONTAMINATION)
         find_contaminated(begun.engine, partitions, out / CONTAMINATION)
     model = out / MODEL
-    fit_model(partitions, model, settings)
+    fit_model(begun.engine, partitions, model, work / SAMPLE, settings)
     look_at(begun.engine, partitions, model, settings)
     centroids, kmeans = read_fit(model)
     clusters, selection = select_documents(selection, centroids, settings)
@@ -260,10 +261,11 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
     engine, plan = begun.engine, begun.plan
     report, partitions, kmeans, clusters, selection = _decide(begun, out, settings, strict=strict)
     cells = None
-    if settings.tiers is not None:
+    if settings.has_cells:
         cells = fit_cells(engine, partitions, clusters, settings)
         place_in_cells(engine, partitions, clusters, cells)
-    tokenizer = fit_tokenizer(partitions, out / "tokenizer.json", settings)
+    sample = out / WORK / SAMPLE
+    tokenizer = fit_tokenizer(engine, partitions, out / "tokenizer.json", sample, settings)
     end = begun.plan["end"]["id"]
     tokenize_all(engine, selection, out / "tokenizer.json", end)
     dtype = token_dtype(tokenizer.get_vocab_size())
@@ -275,15 +277,18 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
     if cells:
         entries = [replace(e, axes=axes) for e, axes in zip(entries, cells.axes, strict=True)]
     entries = with_licenses(engine, partitions, entries)
-    infos = describe_clusters(partitions, clusters, entries, cells)
+    infos = describe_clusters(engine, partitions, clusters, entries, cells)
+    if small := small_cells(infos):
+        logger.warning(f"  {small}")
     agreement = label_agreement([info.labels for info in by_topic(infos)])
+    dropped = sample_dropped(selection)
     save_clusters(
         out,
         infos,
         map=clusters.to_json(),
         agreement=agreement,
         kmeans=kmeans,
-        dropped=sample_dropped(selection),
+        dropped=dropped,
         **({"cells": cells.to_json()} if cells else {}),
     )
     with atomic_path(out / "centroids.npy") as path, path.open("wb") as file:
@@ -298,16 +303,16 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
         eos_id=end,
         tokenizer_hash=hash_file(out / "tokenizer.json"),
         build=hash_json(plan),
-        license=name_licenses(partitions),
+        license=name_licenses(engine, partitions),
         provenance=plan,
         conservation=(report.stage(), *selection.stages),
         parts=len(parts),
     )
     extra = loss_sections(
         counts_of(manifest),
-        sample_dropped(selection),
+        dropped,
         clusters.why,
-        near_copies(out, partitions),
+        near_copies(engine, out, partitions),
     )
     write_report(out, manifest, infos, agreement, clusters.centroids, kmeans, extra, clusters.why)
     replace(manifest, files=hash_files(out) | parts).save(out)

@@ -52,6 +52,7 @@ DECIDES = {
     ),
     "what stays, and its clusters": (
         "clusters",
+        "cells",
         "tiers",
         "tier_score",
         "min_cluster_score",
@@ -71,11 +72,13 @@ DECIDES = {
 }
 """Settings by the first stage that they decide; later stages follow from it."""
 
-_LATER = ("licenses", "tiers", "tier_score")
+_LATER = ("licenses", "cells", "tiers", "tier_score")
 """Settings that plans leave out if they have their default, as in earlier versions."""
 
 TIER_SCORES = ("mean", *SCORES)
 """Scores that may decide tiers; ``mean`` is the mean of all."""
+CELLS = ("topic", "micro")
+"""What a cell may be a part of: a cluster after merging, or a micro-cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +157,9 @@ class BuildSettings:
     """Ward height up to which clusters are merged (1.5 in the paper), instead of to a number."""
     balanced: bool = False
     """Whether the largest clusters are split first, for clusters of more even sizes."""
+    cells: str = "topic"
+    """What is cut into cells: ``topic``, each cluster, if ``tiers`` are set; ``micro``, each
+    micro-cluster, by language too, and by ``tiers`` if they are set."""
     tiers: int | None = None
     """Number of tiers of quality that divide each cluster into cells; if the corpus has several
     languages, cells are also divided by language. None: clusters are stored whole."""
@@ -216,6 +222,8 @@ class BuildSettings:
     def _check_names(self) -> None:
         """Check settings that are names: of languages, licences, an embedding, scores."""
         check_licenses(self.licenses)
+        if self.cells not in CELLS:
+            raise InvalidDataError(f"cells is {self.cells!r}; it must be one of {', '.join(CELLS)}")
         if self.tier_score not in TIER_SCORES:
             raise InvalidDataError(
                 f"tier_score is {self.tier_score!r}; it must be one of {', '.join(TIER_SCORES)}"
@@ -267,6 +275,16 @@ class BuildSettings:
             for name, place in sorted(self.scores.items())
             if place.startswith(_COLUMN)
         }
+
+    @property
+    def has_cells(self) -> bool:
+        """Whether clusters are stored in cells."""
+        return self.tiers is not None or self.by_micro
+
+    @property
+    def by_micro(self) -> bool:
+        """Whether a cell is a part of a micro-cluster, not of a cluster after merging."""
+        return self.cells == "micro"
 
     @property
     def vector_column(self) -> str | None:

@@ -1,6 +1,9 @@
 """What mkdocs calls: pages of the reference, which are made from the commands and public names."""
 
 import importlib
+import inspect
+import types
+from collections.abc import Iterator
 
 import click
 
@@ -32,10 +35,16 @@ def commands() -> str:
 
 
 def names() -> str:
-    """Return the documentation of every public name."""
+    """Return the documentation of every public name.
+
+    Raises:
+        LookupError: A public name says nothing of itself.
+    """
     parts = []
     for package in PACKAGES:
         module = importlib.import_module(f"climbstream.{package}")
+        if silent := list(undocumented(module)):
+            raise LookupError(f"{module.__name__}: no docstring of {', '.join(silent)}")
         parts.append(
             f"::: climbstream.{package}\n    options: {{members: false, heading_level: 2}}\n"
         )
@@ -46,3 +55,17 @@ def names() -> str:
             )
             parts.append(f"::: {where or f'climbstream.{package}.{name}'}\n")
     return "\n".join(parts)
+
+
+def undocumented(module: types.ModuleType) -> Iterator[str]:
+    """Yield the public names of ``module``, and their methods, that have no docstring."""
+    for name in module.__all__:
+        thing = getattr(module, name)
+        # A dataclass without a docstring is given its signature.
+        if (thing.__doc__ or f"{name}(").startswith(f"{name}("):
+            yield name
+        if inspect.isclass(thing):
+            for member, value in vars(thing).items():
+                called = isinstance(value, property | classmethod | staticmethod) or callable(value)
+                if called and not member.startswith("_") and not value.__doc__:
+                    yield f"{name}.{member}"

@@ -5,22 +5,33 @@ share of tokens, is divided by the mean number of tokens of the cluster's docume
 average: an epoch with few documents of a cluster may be far from them.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.formats.directory import ShardDirectory
-from climbstream.loader.formats.mixture import Mixture
+from climbstream.loader.formats.mixture import Mixture, read_weights
 
 
 def as_streams(
-    directory: str | Path | ShardDirectory, mixture: Mixture, local: str | Path
+    directory: str | Path | ShardDirectory,
+    mixture: Mixture | Mapping[str, float] | str | Path,
+    local: str | Path,
 ) -> list[Any]:
-    """Make the ``streams`` of a ``streaming.StreamingDataset``; see `stream_arguments`.
+    """Make the ``streams`` of a ``streaming.StreamingDataset``: one a cluster that has weight.
+
+    A sample is a document, and a weight is a share of tokens. Shares hold on average: an epoch
+    with few documents of a cluster may be far from them.
+
+    Args:
+        directory: A shard directory: a folder, or a URL that mosaicml-streaming reads.
+        mixture: Weights over its clusters that sum to 1, or the file of a mixture.
+        local: Folder for decompressed shards, which is not ``directory``.
 
     Raises:
-        UsageError: mosaicml-streaming is not installed.
-        InvalidDataError: The mixture is for other clusters.
+        UsageError: mosaicml-streaming is not installed, or the weights do not sum to 1.
+        InvalidDataError: The mixture is for other clusters, or weights one without documents.
     """
     try:
         from streaming import Stream  # noqa: PLC0415 - an extra
@@ -28,7 +39,12 @@ def as_streams(
         raise UsageError(
             f"mosaicml-streaming cannot be imported: {error}; pip install 'climbstream[mosaic]'"
         ) from None
-    return [Stream(**arguments) for arguments in stream_arguments(directory, mixture, local)]
+    read = (
+        Mixture.load(mixture)
+        if isinstance(mixture, str | Path)
+        else read_weights(mixture, None, {})
+    )
+    return [Stream(**arguments) for arguments in stream_arguments(directory, read, local)]
 
 
 def stream_arguments(

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from climbstream.builder.settings import IDS, SCORES, THRESHOLDS, TIER_SCORES, BuildSettings
+from climbstream.builder.settings import CELLS, IDS, SCORES, THRESHOLDS, TIER_SCORES, BuildSettings
 from climbstream.loader.cli.completion import SOURCE
 from climbstream.loader.cli.main import task_timeout_option
 from climbstream.loader.cli.options import COUNT, json_option, show
@@ -25,6 +25,7 @@ _SCORE = "SCORE=column:NAME or SCORE=FILE, a fastText model; of " + ", ".join(SC
 _IDS = "Scope in which an identifier names one document.  [default: source]"
 _TEXT_LINES = "Each line of a .txt file is a document.  [default: each file]"
 _LANGUAGES = "Languages to keep, as de,fr,code.  [default: *, all]"
+_CELLS = "Store each cluster whole or in --tiers, or each micro-cluster.  [default: topic]"
 _TIERS = "Number of tiers of quality; each cluster is stored in cells by tier and language."
 _TIER_SCORE = "Score that decides tiers.  [default: mean]"
 _LICENSES = "Licences to keep, as NAME,NAME or FILE with a name on each line; !NAME: to leave out."
@@ -101,6 +102,7 @@ def _require(sources: tuple[str, ...], out: Path | None) -> None:
 @click.argument("sources", nargs=-1, type=SOURCE, metavar="SOURCES...")
 @click.option("--out", type=click.Path(path_type=Path), help="Shard directory.  [required]")
 @click.option("--clusters", type=int, help="Clusters after merging.  [default: 20]")
+@click.option("--cells", type=click.Choice(CELLS), help=_CELLS)
 @click.option("--tiers", type=int, help=_TIERS)
 @click.option("--tier-score", type=click.Choice(TIER_SCORES), help=_TIER_SCORE)
 @click.option("--text", help="Column of the text.  [default: text]")

@@ -1,5 +1,7 @@
 """Cells: each topic, which is a cluster after merging, cut by language and tier of quality.
 
+Where a build asks for it, each micro-cluster is cut in place of each topic.
+
 A cell is stored like a cluster. Languages, and the scores between tiers, are computed once from the
 documents that stay. They are kept in ``clusters.json``, and an append uses the same ones.
 """
@@ -30,14 +32,14 @@ _HIGHEST = 60_000.0
 """Largest score. Scores are compared as float16, which holds thousandths of a point up to here."""
 
 Group = tuple[int, str]
-"""Topic and language."""
+"""Topic, or micro-cluster, and language."""
 Histogram = tuple[NDArray[np.float16], NDArray[np.int64]]
 """Scores, sorted, and the number of documents with each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellGroup:
-    """The cells of one topic in one language."""
+    """The cells of one topic, or one micro-cluster of it, in one language."""
 
     topic: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
     language: str
@@ -46,6 +48,13 @@ class CellGroup:
     """Least score of each tier except the lowest."""
     tiers: tuple[Annotated[int, Meta(ge=0, le=1000)], ...]
     """Tiers with documents: only these have cells."""
+    micro: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)] | None = None
+    """Micro-cluster; None: the whole topic."""
+
+    @property
+    def unit(self) -> int:
+        """What documents are put here by: the micro-cluster, or else the topic."""
+        return self.topic if self.micro is None else self.micro
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +81,15 @@ class Cells:
                 )
 
     @classmethod
-    def fit(cls, histograms: Mapping[Group, Histogram], settings: BuildSettings) -> Self:
+    def fit(
+        cls,
+        histograms: Mapping[Group, Histogram],
+        settings: BuildSettings,
+        home: NDArray[np.int32] | None = None,
+    ) -> Self:
         """Cut topics into cells by the scores of the documents in each topic and language.
 
+        With ``home``, the topic of each micro-cluster, micro-clusters are cut, not topics.
         Documents with equal scores are in the same tier. So tiers have equal sizes as far as scores
         differ, and a tier without documents has no cell.
         """
@@ -85,12 +100,14 @@ class Cells:
         for group, histogram in histograms.items():
             parts.setdefault((group[0], ranks[group]), []).append(histogram)
         groups = []
-        for (topic, rank), some in sorted(parts.items(), key=lambda item: item[0]):
+        topics = {unit: unit if home is None else int(home[unit]) for unit, _ in parts}
+        for (unit, rank), some in sorted(parts.items(), key=lambda it: (topics[it[0][0]], it[0])):
             scores, counts = _joined(some)
             borders = _borders(scores, counts, tiers)
             groups.append(
                 CellGroup(
-                    topic=topic,
+                    topic=topics[unit],
+                    micro=None if home is None else unit,
                     language=languages[rank] if languages else "",
                     borders=tuple(borders.astype(np.float64).tolist()),
                     tiers=tuple(np.unique(np.searchsorted(borders, scores, "right")).tolist()),
@@ -100,14 +117,19 @@ class Cells:
 
     @property
     def axes(self) -> list[dict[str, str]]:
-        """Topic of each cell, its language if there are several, and its tier."""
+        """Topic of each cell, its micro-cluster, its language if there are several, and its tier.
+
+        Cells of whole topics have no micro-cluster, and micro-clusters of one tier no tier.
+        """
         topics = topic_names(self.groups[-1].topic + 1)
         digits = len(str(self.tiers - 1))
+        width = max(2, len(str(max(group.unit for group in self.groups))))
         return [
             {
                 "topic": topics[group.topic],
+                **({"micro": f"m{group.micro:0{width}d}"} if group.micro is not None else {}),
                 **({"language": group.language} if group.language else {}),
-                "tier": f"t{tier:0{digits}d}",
+                **({"tier": f"t{tier:0{digits}d}"} if self.tiers > 1 or not self.by_micro else {}),
             }
             for group in self.groups
             for tier in group.tiers
@@ -115,7 +137,7 @@ class Cells:
 
     @property
     def names(self) -> list[str]:
-        """Name of each cell, made of its topic, language and tier."""
+        """Name of each cell, made of its axes."""
         return ["-".join(axes.values()) for axes in self.axes]
 
     @property
@@ -123,34 +145,48 @@ class Cells:
         """Topic of each cell, ``[K]``."""
         return np.array([group.topic for group in self.groups for _ in group.tiers], np.int64)
 
+    @property
+    def by_micro(self) -> bool:
+        """Whether each cell is of one micro-cluster."""
+        return self.groups[0].micro is not None
+
+    @property
+    def micro(self) -> list[int | None]:
+        """Micro-cluster of each cell; None: all of the topic."""
+        return [group.micro for group in self.groups for _ in group.tiers]
+
     def place(
-        self, topics: NDArray[np.int32], languages: NDArray[np.str_], scores: NDArray[np.float16]
+        self, units: NDArray[np.int32], languages: NDArray[np.str_], scores: NDArray[np.float16]
     ) -> NDArray[np.int32]:
         """Return the cell of each document, ``[n]``, by its topic, language and score.
 
+        If cells are of micro-clusters, ``units`` are those, and else topics.
         If the tier has no cell, the document goes to the nearest tier with one, the lower of two.
         If the language has no cells in the topic, it goes to `OTHER` there, or else to the most
         frequent language of the topic.
         """
         first = np.cumsum([0, *(len(group.tiers) for group in self.groups)])
-        cells = np.empty(len(topics), np.int32)
-        for topic, language in {*zip(topics.tolist(), languages.tolist(), strict=True)}:
-            rows = np.flatnonzero((topics == topic) & (languages == language))
-            number = self._group(topic, language)
+        numbers: dict[int, dict[str, int]] = {}
+        for number, group in enumerate(self.groups):
+            numbers.setdefault(group.unit, {})[group.language] = number
+        cells = np.empty(len(units), np.int32)
+        for unit, language in {*zip(units.tolist(), languages.tolist(), strict=True)}:
+            rows = np.flatnonzero((units == unit) & (languages == language))
+            own = numbers[unit]
+            number = own.get(language, own.get(OTHER, min(own.values())))
             group = self.groups[number]
             tier = np.searchsorted(np.array(group.borders, np.float16), scores[rows], "right")
             apart = np.abs(np.array(group.tiers) - tier[:, None])
             cells[rows] = first[number] + np.argmin(apart, axis=1)
         return cells
 
-    def _group(self, topic: int, language: str) -> int:
-        """Return the number of the group for documents of a topic and language."""
-        mine = {g.language: number for number, g in enumerate(self.groups) if g.topic == topic}
-        return mine.get(language, mine.get(OTHER, min(mine.values())))
-
     def to_json(self) -> dict[str, Any]:
         """Return the cells as JSON values."""
-        return {"version": self.version, **asdict(self)}
+        value = {"version": self.version, **asdict(self)}
+        if not self.by_micro:
+            for group in value["groups"]:
+                del group["micro"]
+        return value
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -219,6 +255,7 @@ class CellTask:
     partition: Partition
     clusters: ClusterMap
     score: str
+    by_micro: bool
     cells: Cells | None = None
 
 
@@ -227,12 +264,16 @@ def fit_cells(
 ) -> Cells:
     """Fit the cells of a build to the documents that stay."""
     parts: dict[Group, list[Histogram]] = {}
-    tasks = (CellTask(partition, clusters, settings.tier_score) for partition in partitions)
+    tasks = (
+        CellTask(partition, clusters, settings.tier_score, settings.by_micro)
+        for partition in partitions
+    )
     for _, histograms in engine.run(count_scores, tasks):
         for group, histogram in histograms.items():
             # Each result is added at once, so that memory does not grow with the corpus.
             parts[group] = [_joined([*parts.get(group, []), histogram])]
-    return Cells.fit({group: histogram for group, (histogram,) in parts.items()}, settings)
+    joined = {group: histogram for group, (histogram,) in parts.items()}
+    return Cells.fit(joined, settings, clusters.home if settings.by_micro else None)
 
 
 def count_scores(task: CellTask) -> dict[Group, Histogram]:
@@ -254,7 +295,10 @@ def place_in_cells(
 
     ``clusters`` becomes the cell of a document too; for a dropped document it stays below 0.
     """
-    tasks = (CellTask(partition, clusters, cells.score, cells) for partition in partitions)
+    tasks = (
+        CellTask(partition, clusters, cells.score, cells.by_micro, cells)
+        for partition in partitions
+    )
     run_stage(engine, "put into cells", "documents", place_documents, tasks)
 
 
@@ -275,10 +319,22 @@ def unit_of(partition: Partition, clusters: ClusterMap) -> NDArray[np.int32]:
     return np.asarray(clusters.home[partition.read("micro")], np.int32)
 
 
+def _units(task: CellTask) -> NDArray[np.int64] | NDArray[np.int32]:
+    """Return what the documents of each micro-cluster are put into cells by, ``[M]``.
+
+    By micro-clusters, one without cells stands with the most similar that has some.
+    """
+    if not task.by_micro:
+        return task.clusters.home
+    if task.cells is None:
+        return task.clusters.nearest(task.clusters.kept)
+    return task.clusters.nearest(np.unique([group.unit for group in task.cells.groups]))
+
+
 def _facts(task: CellTask) -> tuple[NDArray[np.int32], NDArray[np.str_], NDArray[np.float16]]:
     """Return topic, language and score of each document of a partition, all ``[n]``."""
     partition, scores = task.partition, task.partition.read("scores")
     score = scores[:, SCORES.index(task.score)] if task.score in SCORES else scores.mean(axis=1)
     score = np.clip(score, -_HIGHEST, _HIGHEST).astype(np.float16)
-    topics = np.asarray(task.clusters.home[partition.read("micro")], np.int32)
-    return topics, np.asarray(partition.read("languages")[:, 0], np.str_), score
+    units = _units(task)[partition.read("micro")].astype(np.int32)
+    return units, np.asarray(partition.read("languages")[:, 0], np.str_), score

@@ -72,9 +72,18 @@ class ClusterMap:
     @property
     def home(self) -> NDArray[np.int32]:
         """Cluster of each micro-cluster, ``[M]``; of a pruned one, that of the most similar one."""
-        kept = self.kept
-        nearest = kept[np.argmax(self.centroids @ self.centroids[kept].T, axis=1)]
-        return np.where(self.cluster < 0, self.cluster[nearest], self.cluster).astype(np.int32)
+        return self.cluster[self.nearest(self.kept)]
+
+    def nearest(self, micro: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return each micro-cluster that is in ``micro``, and for others the most similar, ``[M]``.
+
+        ``micro`` int64 ``[m]`` are the numbers of some micro-clusters.
+        """
+        nearest: NDArray[np.int64] = micro[
+            np.argmax(self.centroids @ self.centroids[micro].T, axis=1)
+        ]
+        nearest[micro] = micro
+        return nearest
 
     def without(self, why: dict[int, str]) -> Self:
         """Prune the micro-clusters that ``why`` names."""

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.builder.corpus.partition import Partition
-from climbstream.builder.corpus.sample import draw_places, sample_languages, sample_texts
-from climbstream.builder.features.encoder import FITTED, load_model, read_vectors
+from climbstream.builder.corpus.sample import Sample, draw_sample
+from climbstream.builder.features.encoder import FITTED, load_model
 from climbstream.builder.features.language_means import LanguageMeans
-from climbstream.builder.features.tfidf import TfidfEncoder
+from climbstream.builder.features.tfidf import TfidfEncoder, unit_length
 from climbstream.builder.settings import BuildSettings
-from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.files import atomic_path, reading
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import Count, Finite, convert, parse_json
@@ -40,43 +40,47 @@ class _Quality:
     empty: Count
 
 
-def sample_vectors(units: Sequence[Partition], settings: BuildSettings) -> NDArray[np.float32]:
-    """Return the corpus's own vectors of the sampled documents, ``[n, dims]``.
+def fit_model(
+    engine: Engine,
+    partitions: Sequence[Partition],
+    path: Path,
+    folder: Path,
+    settings: BuildSettings,
+) -> None:
+    """Fit the embedder and the centroids, and write both to ``path``, unless that is there.
 
-    Raises:
-        InvalidDataError: They are not of one length.
+    A task fits, on a sample that others write to ``folder``.
     """
-    parts = {unit: read_vectors(unit, rows) for unit, rows in draw_places(units, settings)}
-    first = next(iter(parts))
-    for unit, vectors in parts.items():
-        if vectors.shape[1] != parts[first].shape[1]:
-            raise InvalidDataError(
-                f"{unit.column('origin')[0]} has vectors of {vectors.shape[1]} numbers, "
-                f"{first.column('origin')[0]} of {parts[first].shape[1]}; "
-                "embed all documents with one model"
-            )
-    return np.concatenate(list(parts.values()))
-
-
-def fit_model(units: Sequence[Partition], path: Path, settings: BuildSettings) -> None:
-    """Fit the embedder and the centroids, and write both to ``path``, unless that is there."""
     if path.exists():
         return
+    sample = draw_sample(engine, partitions, folder, settings)
+    what = "centroids" if settings.vector_column is not None else "embedding and the centroids"
+    unit = "vectors" if settings.vector_column is not None else "documents"
+    logger.info(f"fit the {what} on {sample.documents:,} {unit}")
+    for _, line in engine.run(fit_sample, [FitTask(sample, path, settings)]):
+        logger.info(line)
+
+
+@dataclass(frozen=True, slots=True)
+class FitTask:
+    """Fit a model on ``sample``, and write it to ``path``."""
+
+    sample: Sample
+    path: Path
+    settings: BuildSettings
+
+
+def fit_sample(task: FitTask) -> str:
+    """Fit the embedder and the centroids; return a line that says how good they are."""
+    settings, sample = task.settings, task.sample
     parts: dict[str, Any] = {}
     if settings.vector_column is not None:
-        vectors = sample_vectors(units, settings)
-        logger.info(f"fit the centroids on {len(vectors):,} vectors")
+        vectors = unit_length(sample.vectors())
     else:
-        texts = sample_texts(units, settings)
-        logger.info(f"fit the embedding and the centroids on {len(texts):,} documents")
-        vectors, parts = _embed(texts, sample_languages(units, settings), settings)
+        vectors, parts = _embed(sample.texts(), sample.languages(), settings)
     count = settings.micro_clusters or automatic_count(len(vectors), settings.clusters)
     solution = fit_centroids(vectors, count, settings.seed, settings.restarts)
-    logger.info(
-        f"  {len(solution.vectors):,} micro-clusters, {solution.empty} of them empty; "
-        f"mean similarity {solution.objective:.4f}, starts from {min(solution.tried):.4f}"
-    )
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
+    with atomic_path(task.path) as temporary, temporary.open("wb") as file:
         quality = np.array(json.dumps(solution.to_json()))
         np.savez(
             file,
@@ -85,6 +89,10 @@ def fit_model(units: Sequence[Partition], path: Path, settings: BuildSettings) -
             kmeans=quality,
             **parts,
         )
+    return (
+        f"  {len(solution.vectors):,} micro-clusters, {solution.empty} of them empty; "
+        f"mean similarity {solution.objective:.4f}, starts from {min(solution.tried):.4f}"
+    )
 
 
 def _embed(

@@ -139,6 +139,22 @@ def find_items(points: Any, table: Any, index: Any, state: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
+def which_hold(points: Any, ends: Any, table: Any, index: Any, state: Any) -> Any:
+    """Return which of several documents hold an item, bool ``[d]``.
+
+    ``points`` are the code points of all, one after the other; each ends before its one of
+    ``ends``. Other arguments are those of `find_items`.
+    """
+    holds = np.zeros(len(ends), np.bool_)
+    begin = 0
+    for number in range(len(ends)):
+        count, _ = find_items(points[begin : ends[number]], table, index, state)
+        holds[number] = count > 0
+        begin = ends[number]
+    return holds
+
+
+@njit(cache=True, nogil=True)
 def _look_up(document: Any, seeds: Any, bits: Any, index: Any, state: Any, touched: Any) -> Any:
     """Try the chunks that share one of ``seeds``, of which ``bits`` is the filter.
 

@@ -128,8 +128,10 @@ def check_shard(task: CheckTask) -> CheckedShard:
     for start in range(0, len(documents), _BATCH):
         batch = documents[start : start + _BATCH]
         texts = tokenizer.decode_batch([document.tolist() for document in batch])
-        for row, (text, document) in enumerate(zip(texts, batch, strict=True), start):
-            matches = index.find(text)
+        found = index.find_all(texts)
+        for row, (text, document, matches) in enumerate(
+            zip(texts, batch, found, strict=True), start
+        ):
             findings += [_finding(task, row, len(document), text, match) for match in matches]
     return CheckedShard(len(documents), sum(map(len, documents)), findings)
 

@@ -35,10 +35,9 @@ def look_for_items(task: ContaminationTask) -> int:
     if not partition.has("contaminated"):
         index = load_index(task.index)
         names = []
-        texts = (t for _, table in partition.row_groups("text") for t in table["text"].to_pylist())
-        for text in texts:
-            matches = index.find(text)
-            best = max(matches, key=lambda match: (match.share, -match.item), default=None)
-            names.append("" if best is None else index.name(best.item))
+        for _, table in partition.row_groups("text"):
+            for matches in index.find_all(table["text"].to_pylist()):
+                best = max(matches, key=lambda match: (match.share, -match.item), default=None)
+                names.append("" if best is None else index.name(best.item))
         partition.write("contaminated", np.array(names, np.str_))
     return len(partition)

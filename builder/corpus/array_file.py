@@ -5,6 +5,7 @@ byte, counted from the end of that line. Then come the arrays, in C order.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.loader.core.files import atomic_path, naming, open_regular
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.files import atomic_path, naming, open_regular, reading
+from climbstream.loader.core.typed import Count, convert, parse_json
 
 _ALIGNMENT = 64
 """Each array begins at a multiple of so many bytes."""
+_LONGEST = 1 << 16
+"""Bytes of a first line, at most; ours have a thousand."""
+_WHAT = "file of arrays"
+_REMEDY = "remove the working folder that it lies in, and run the command again"
+
+_Head = dict[str, tuple[str, tuple[Count, ...], Count]]
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -53,26 +62,35 @@ def read_array(path: Path, name: str, *, mapped: bool = False) -> NDArray[Any]:
 
     Raises:
         FileNotFoundError: There is no such file, or it holds no such array.
+        InvalidDataError: The file is damaged, or cut short.
     """
     head, start = _head(path)
     if name not in head:
         raise FileNotFoundError(f"{path} holds no array {name}")
     kind, shape, begin = head[name]
-    dtype = np.dtype(kind)
-    count = int(np.prod(shape))
-    if not count:
-        return np.empty(shape, dtype)
-    with naming(path):
+    with reading(path, _WHAT), naming(path):
+        dtype = np.dtype(kind)
+        count = math.prod(shape)
+        end, size = start + begin + count * dtype.itemsize, path.stat().st_size
+        if size < end:
+            raise InvalidDataError(
+                f"{path} is cut short: it has {size:,} bytes, and {name} ends at {end:,}; {_REMEDY}"
+            )
+        if not count:
+            return np.empty(shape, dtype)
         if mapped:
-            return np.memmap(path, dtype, "r", start + begin, tuple(shape))
+            return np.memmap(path, dtype, "r", start + begin, shape)
         return np.fromfile(path, dtype, count, offset=start + begin).reshape(shape)
 
 
-def _head(path: Path) -> tuple[dict[str, Any], int]:
+def _head(path: Path) -> tuple[_Head, int]:
     """Return what the first line of ``path`` says, and its length."""
     with naming(path), open_regular(path) as file:
-        line = file.readline()
-    return json.loads(line), len(line)
+        line = file.readline(_LONGEST)
+    try:
+        return convert(parse_json(line, str(path)), _Head, f"the first line of {path}"), len(line)
+    except InvalidDataError as error:
+        raise InvalidDataError(f"{error}; {_REMEDY}") from error
 
 
 def _aligned(size: int) -> int:

@@ -1,34 +1,146 @@
 """A sample of the texts of a corpus, the same for the same seed."""
 
+import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from climbstream.builder.licenses import is_kept
 from climbstream.builder.settings import EVERY, BuildSettings
+from climbstream.loader.core.engines.engine import Engine
+from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.files import atomic_path
 from climbstream.loader.core.permutation import sample_indices
 
+from .array_file import names_in, read_array, write_arrays
 from .partition import Partition
+from .passes import batches, each
 
+SAMPLE = "sample"
+"""Folder of a sample, among the work in progress."""
 _CHARS = 20_000
 """Characters of each sampled document that are read."""
 
 
-def draw_places(
-    partitions: Sequence[Partition], settings: BuildSettings
-) -> Iterator[tuple[Partition, NDArray[np.int64]]]:
-    """Sample documents of the languages and licences asked for; yield rows by partition."""
-    # Rows are looked up again: of all partitions they are 8 bytes a document.
-    counts = [np.count_nonzero(_is_wanted(partition, settings)) for partition in partitions]
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Documents of a corpus, drawn for fits; tasks wrote them to files of ``folder``."""
+
+    folder: Path
+    documents: int
+
+    def texts(self) -> list[str]:
+        """Read how the texts begin, in the order of the corpus."""
+        return self._column("text")
+
+    def languages(self) -> list[str]:
+        """Read the languages of the documents."""
+        return self._column("language")
+
+    def vectors(self) -> NDArray[np.float32]:
+        """Read the vectors that the corpus brings, ``[n, dims]``.
+
+        Raises:
+            InvalidDataError: They are not of one length.
+        """
+        parts = []
+        for path in self._files("vectors"):
+            parts += [(name, read_array(path, name)) for name in names_in(path)]
+        first, vectors = parts[0]
+        for origin, more in parts:
+            if more.shape[1] != vectors.shape[1]:
+                raise InvalidDataError(
+                    f"{origin} has vectors of {more.shape[1]} numbers, {first} of "
+                    f"{vectors.shape[1]}; embed all documents with one model"
+                )
+        return np.concatenate([vectors for _, vectors in parts])
+
+    def _column(self, name: str) -> list[str]:
+        parts = (pq.read_table(path)[name].to_pylist() for path in self._files("parquet"))
+        return [value for part in parts for value in part]
+
+    def _files(self, kind: str) -> list[Path]:
+        return sorted(self.folder.glob(f"[!.]*.{kind}"), key=lambda path: int(path.stem))
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """Documents ``rows`` of partitions, those of each together; the first is ``number``."""
+
+    number: int
+    partitions: tuple[Partition, ...]
+    rows: tuple[NDArray[np.int64], ...]
+    """Places among the documents that are wanted."""
+
+
+def draw_sample(
+    engine: Engine, partitions: Sequence[Partition], folder: Path, settings: BuildSettings
+) -> Sample:
+    """Sample documents of the languages and licences asked for, and write them to ``folder``."""
+    counts = np.array(
+        [*each(engine, partitions, partial(_count_wanted, settings=settings))], np.int64
+    )
     ends = np.cumsum(counts)
     chosen = np.sort(sample_indices(int(ends[-1]), settings.sample, settings.seed, "sample"))
-    for partition, count, end in zip(partitions, counts, ends.tolist(), strict=True):
-        begin = end - count
-        mine = chosen[np.searchsorted(chosen, begin) : np.searchsorted(chosen, end)]
-        if len(mine):
-            yield partition, np.flatnonzero(_is_wanted(partition, settings))[mine - begin]
+    shutil.rmtree(folder, ignore_errors=True)
+    tasks = _cut(partitions, chosen, ends - counts, ends)
+    for _ in engine.run(partial(_write_sample, folder=folder, settings=settings), tasks):
+        pass
+    return Sample(folder, len(chosen))
+
+
+def _cut(
+    partitions: Sequence[Partition],
+    chosen: NDArray[np.int64],
+    begins: NDArray[np.int64],
+    ends: NDArray[np.int64],
+) -> Iterator[_Drawn]:
+    """Cut the documents ``chosen``, which rise, by batches of partitions."""
+    for batch in batches(partitions):
+        places = slice(batch.first, batch.first + len(batch.partitions))
+        rows = [
+            chosen[slice(*np.searchsorted(chosen, [begin, end]))] - begin
+            for begin, end in zip(begins[places], ends[places], strict=True)
+        ]
+        drawn = [i for i, part in enumerate(rows) if len(part)]
+        if drawn:
+            taken = tuple(batch.partitions[i] for i in drawn)
+            yield _Drawn(batch.first, taken, tuple(rows[i] for i in drawn))
+
+
+def _count_wanted(partition: Partition, settings: BuildSettings) -> int:
+    return int(np.count_nonzero(_is_wanted(partition, settings)))
+
+
+def _write_sample(task: _Drawn, folder: Path, settings: BuildSettings) -> None:
+    """Write the documents of a task: their texts and languages, or their vectors."""
+    texts: list[str] = []
+    languages: list[str] = []
+    vectors: dict[str, NDArray[Any]] = {}
+    for partition, places in zip(task.partitions, task.rows, strict=True):
+        rows = np.flatnonzero(_is_wanted(partition, settings))[places]
+        if settings.vector_column is not None:
+            origin = partition.take(rows[:1], "origin")["origin"][0].as_py()
+            vectors[origin] = partition.read("given_vectors", mapped=True)[rows]
+        column = partition.take(rows, "text")["text"]
+        texts += pc.utf8_slice_codeunits(column, 0, _CHARS).to_pylist()
+        if partition.has("languages"):
+            languages += partition.read("languages")[rows, 0].tolist()
+    table = pa.table({"text": texts})
+    if languages:
+        table = table.append_column("language", pa.array(languages))
+    with atomic_path(folder / f"{task.number}.parquet") as path:
+        pq.write_table(table, path, compression="zstd")
+    if vectors:
+        write_arrays(folder / f"{task.number}.vectors", vectors)
 
 
 def _is_wanted(partition: Partition, settings: BuildSettings) -> NDArray[np.bool_]:
@@ -47,21 +159,3 @@ def has_license(partition: Partition, settings: BuildSettings) -> NDArray[np.boo
     if not settings.licenses:
         return np.ones(len(partition), np.bool_)
     return is_kept(partition.column("license"), settings.licenses)
-
-
-def sample_languages(partitions: Sequence[Partition], settings: BuildSettings) -> list[str]:
-    """Return the languages of the documents drawn."""
-    parts = [
-        partition.read("languages")[rows, 0].tolist()
-        for partition, rows in draw_places(partitions, settings)
-    ]
-    return [name for part in parts for name in part]
-
-
-def sample_texts(partitions: Sequence[Partition], settings: BuildSettings) -> list[str]:
-    """Return how the texts of the documents drawn begin."""
-    texts: list[str] = []
-    for partition, rows in draw_places(partitions, settings):
-        column = partition.columns("text")["text"].take(rows)
-        texts += pc.utf8_slice_codeunits(column, 0, _CHARS).to_pylist()
-    return texts

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from climbstream.builder.cluster_names import cluster_names
 from climbstream.builder.corpus.ingest import BAD_RECORDS
 from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.corpus.passes import each
+from climbstream.builder.corpus.sample import SAMPLE
 from climbstream.builder.corpus.sources import Places, as_places
 from climbstream.builder.dataset_card import CARD, Card, read_beside
 from climbstream.builder.end_token import (
@@ -34,7 +37,7 @@ from climbstream.builder.workdir import open_workdir
 from climbstream.builder.writers.catalogue import write_catalogue
 from climbstream.builder.writers.license_counts import with_licenses
 from climbstream.builder.writers.shards import write_clusters
-from climbstream.builder.writers.tokenization import tokenize_all
+from climbstream.builder.writers.tokenization import count_tokens, tokenize_all
 from climbstream.builder.writers.tokenizer import fit_tokenizer, load_tokenizer, token_dtype
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine, open_engine
@@ -173,7 +176,7 @@ class _Import:
         selection = Selection(self._engine, partitions, self._work)
         if self._vocabulary is None:
             return selection, self._tokenize(selection, end)
-        count = sum(int(partition.read("lengths").sum()) for partition in partitions)
+        count = sum(selection.each(count_tokens))
         read = report.stage()["out"]
         stage = {"stage": "shard", "in": read, "out": {**read, "tokens": count}, "dropped": {}}
         selection.stages.append(stage)
@@ -224,13 +227,8 @@ class _Import:
         """
         number = {label: k for k, label in enumerate(labels)}
         micro = np.array(_micro(labels), np.int32)
-        sizes = np.zeros(len(labels), np.int64)
-        for partition in partitions:
-            clusters = np.array([number[label] for label in partition.column("label")], np.int32)
-            partition.write("clusters", clusters)
-            partition.write("micro", micro[clusters])
-            if self._vocabulary is None:
-                np.add.at(sizes, clusters, partition.read("sizes"))
+        function = partial(_number_clusters, number=number, micro=micro)
+        sizes = sum(each(self._engine, partitions, function), np.zeros(len(labels), np.int64))
         return [int(size) for size in sizes]
 
     def _tokenize(self, selection: Selection, end: int | None) -> Vocabulary:
@@ -238,9 +236,27 @@ class _Import:
         settings = BuildSettings(seed=self._settings.seed)
         if self._settings.vocab_size is not None:
             settings = replace(settings, vocab_size=self._settings.vocab_size)
-        tokenizer = fit_tokenizer(selection.partitions, self._out / TOKENIZER, settings)
+        tokenizer = fit_tokenizer(
+            self._engine,
+            selection.partitions,
+            self._out / TOKENIZER,
+            self._work / SAMPLE,
+            settings,
+        )
         tokenize_all(self._engine, selection, self._out / TOKENIZER, end)
         return Vocabulary(size=tokenizer.get_vocab_size(), eos_id=end)
+
+
+def _number_clusters(
+    partition: Partition, number: Mapping[str, int], micro: NDArray[np.int32]
+) -> NDArray[np.int64]:
+    """Number the clusters of a partition; return the bytes of text of each, ``[K]``."""
+    clusters = np.array([number[label] for label in partition.column("label")], np.int32)
+    partition.write_arrays({"clusters": clusters, "micro": micro[clusters]})
+    sizes = np.zeros(len(micro), np.int64)
+    if partition.has("sizes"):
+        np.add.at(sizes, clusters, partition.read("sizes"))
+    return sizes
 
 
 def _micro(labels: Sequence[str]) -> list[int]:

@@ -5,9 +5,13 @@ from dataclasses import replace
 from functools import reduce
 from html import escape
 
-from climbstream.loader.core.html_page import paragraph, section, table
+from climbstream.loader.core.html_page import paragraph, section, table, warning
 from climbstream.loader.formats.clusters import ClusterInfo
 
+ROW = 2_048
+"""Tokens of a row, for which a cell may be too small."""
+_NAMED = 8
+"""Most cells that a message names."""
 _SHOWN = 4
 """Number of documents that are shown for a topic, from different cells."""
 
@@ -33,6 +37,7 @@ def by_topic(cells: Sequence[ClusterInfo]) -> list[ClusterInfo]:
 def join_described(old: ClusterInfo, new: ClusterInfo) -> ClusterInfo:
     """Join two descriptions; the words are those of ``old``."""
     documents = old.documents + new.documents
+    micro = _joined_micro(old, new)
     labels = {n: old.labels.get(n, 0) + new.labels.get(n, 0) for n in {**old.labels, **new.labels}}
     return replace(
         old,
@@ -46,11 +51,21 @@ def join_described(old: ClusterInfo, new: ClusterInfo) -> ClusterInfo:
             for name, value in old.quality.items()
         },
         labels=dict(sorted(labels.items(), key=lambda item: -item[1])),
-        micro_documents=_added(old.micro_documents, new.micro_documents),
+        micro=tuple(micro),
+        micro_documents=tuple(micro.values()) if old.micro_documents else (),
         spread={name: _added(n, new.spread[name]) for name, n in old.spread.items()},
         copies=old.copies + new.copies,
         effective_tokens=old.effective_tokens + new.effective_tokens,
     )
+
+
+def _joined_micro(old: ClusterInfo, new: ClusterInfo) -> dict[int, int]:
+    """Return how many documents of each micro-cluster both have; 0 where that is not known."""
+    joined = dict.fromkeys((*old.micro, *new.micro), 0)
+    for info in (old, new):
+        for micro, documents in zip(info.micro, info.micro_documents, strict=False):
+            joined[micro] += documents
+    return joined
 
 
 def _added(old: Sequence[int], new: Sequence[int]) -> tuple[int, ...]:
@@ -62,23 +77,42 @@ def cell_sections(clusters: Sequence[ClusterInfo]) -> list[str]:
     cells = {tuple(c.axes.values()): c for c in clusters if c.axes}
     if not cells:
         return []
-    tiers = sorted({cell.axes["tier"] for cell in cells.values()})
-    heads = [axis for axis in next(iter(cells.values())).axes if axis != "tier"]
-    places = dict.fromkeys(place[:-1] for place in cells)
+    first = next(iter(cells.values())).axes
+    heads = [axis for axis in first if axis != "tier"]
+    tiers: list[str] = sorted({cell.axes["tier"] for cell in cells.values() if "tier" in cell.axes})
+    places = dict.fromkeys(place[: len(heads)] for place in cells)
+    ends: list[tuple[str, ...]] = [(tier,) for tier in tiers] or [()]
     rows = [
         (
             *(f"<code>{escape(part)}</code>" for part in place),
-            *(_tokens(cells.get((*place, tier))) for tier in tiers),
+            *(_tokens(cells.get((*place, *tier))) for tier in ends),
         )
         for place in places
     ]
-    numbers = range(len(heads), len(heads) + len(tiers))
-    head = tuple(heads) + tuple(tiers)
+    numbers = range(len(heads), len(heads) + len(ends))
+    head = (*heads, *(tiers or ["tokens"]))
     note = (
-        "Tokens of each cell. A cell is a part of a topic, by quality and by language if there are "
-        f"several; {tiers[-1]} is the best. Point at one to read its name, documents and scores."
+        "Tokens of each cell. A cell is a part of a topic, by the axes of this table; of tiers of "
+        "quality, the last is the best. Point at one to read its name, documents and scores."
     )
-    return [section("Cells", paragraph(note), table(head, rows, numbers))]
+    small = [warning(text)] if (text := small_cells(clusters)) else []
+    return [section("Cells", paragraph(note), *small, table(head, rows, numbers))]
+
+
+def small_cells(clusters: Sequence[ClusterInfo]) -> str:
+    """Say which cells are too small to be served, the smallest first; "" if none is."""
+    cells = [cluster for cluster in clusters if cluster.axes]
+    small = sorted((c for c in cells if c.tokens < ROW), key=lambda c: (c.tokens, c.name))
+    if not small:
+        return ""
+    names = ", ".join(f"{c.name} ({c.tokens:,})" for c in small[:_NAMED])
+    more = f" and {len(small) - _NAMED:,} more" if len(small) > _NAMED else ""
+    return (
+        f"{len(small):,} of {len(cells):,} cells hold fewer tokens than one row of {ROW:,}, so "
+        f"rows of that length serve none of them: {names}{more}. Together they hold "
+        f"{sum(c.tokens for c in small):,} tokens. Build with fewer tiers, languages or "
+        "micro-clusters, or read shorter rows"
+    )
 
 
 def _tokens(cell: ClusterInfo | None) -> str:

@@ -3,6 +3,9 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Self
 
 import numpy as np
 import pyarrow.compute as pc
@@ -11,8 +14,10 @@ from numpy.typing import NDArray
 from climbstream.builder.clustering.cells import Cells, unit_of
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.corpus.passes import Batch, batches, each, in_order
 from climbstream.builder.features.words import opening
 from climbstream.builder.settings import SCORES
+from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.permutation import derive_key
 from climbstream.loader.formats.clusters import ClusterInfo
 from climbstream.loader.formats.manifest import ClusterEntry
@@ -35,35 +40,34 @@ _BINS = 10
 
 
 def describe_clusters(
+    engine: Engine,
     partitions: Sequence[Partition],
     clusters: ClusterMap,
     entries: Sequence[ClusterEntry],
     cells: Cells | None = None,
 ) -> list[ClusterInfo]:
-    """Describe each cluster; memory holds only sums and a few documents.
+    """Describe each cluster; this process holds only sums and a few documents.
 
     A cell has the words of its topic, and its own examples.
     """
     count = len(entries)
     topics = np.arange(count) if cells is None else cells.topics
-    sums = _Sums(clusters, count)
-    sample = _Sample(clusters.count)
-    examples = None if cells is None else _Sample(count, SHOWN)
-    for number, partition in enumerate(partitions):
-        rows = partition.read("order")
-        cluster = partition.read("clusters")[rows]
-        sums.add(partition, rows, cluster)
-        hashes = partition.read("id_hashes")[rows, 0]
-        sample.add(number, rows, topics[cluster], hashes)
-        if examples is not None:
-            examples.add(number, rows, cluster, hashes)
-    documents = sample.read(partitions)
+    summary = _Summary.of(topics, clusters.count)
+    summarize = partial(_summarize, clusters=clusters, topics=topics)
+    for part in in_order(engine, summarize, batches(partitions)):
+        summary.merge(part)
+    sums = summary.sums
+    documents = summary.sample.read(engine, partitions)
     terms = name_terms([[document["text"] for document in group] for group in documents])
-    if examples is not None:
-        documents = examples.read(partitions)
-    members = [np.flatnonzero(clusters.cluster == k).tolist() for k in range(clusters.count)]
+    if cells is not None:
+        documents = summary.examples.read(engine, partitions)
+    of_topic = [np.flatnonzero(clusters.cluster == k).tolist() for k in range(clusters.count)]
+    micro: Sequence[int | None] = [None] * count if cells is None else cells.micro
+    members = [
+        of_topic[topic] if own is None else [own] for topic, own in zip(topics, micro, strict=True)
+    ]
     return [
-        sums.describe(k, entry, terms[topics[k]], members[topics[k]], show_some(documents[k]))
+        sums.describe(k, entry, terms[topics[k]], members[k], show_some(documents[k]))
         for k, entry in enumerate(entries)
     ]
 
@@ -71,8 +75,8 @@ def describe_clusters(
 class _Sums:
     """Sums over the documents of each of ``count`` clusters."""
 
-    def __init__(self, clusters: ClusterMap, count: int) -> None:
-        self._clusters, self._count = clusters, count
+    def __init__(self, count: int) -> None:
+        self._count = count
         self._bytes = np.zeros(count, np.int64)
         self._scores = np.zeros((count, len(SCORES)))
         self._spread = np.zeros((len(SCORES), count, _BINS), np.int64)
@@ -81,7 +85,11 @@ class _Sums:
         self._copies, self._effective = np.zeros((2, count), np.int64)
 
     def add(
-        self, partition: Partition, rows: NDArray[np.int64], cluster: NDArray[np.int32]
+        self,
+        partition: Partition,
+        rows: NDArray[np.int64],
+        cluster: NDArray[np.int32],
+        clusters: ClusterMap,
     ) -> None:
         """Add the documents ``rows`` of ``partition``, which lie in ``cluster``, both ``[m]``."""
         count = self._count
@@ -96,10 +104,25 @@ class _Sums:
         names = partition.columns("label")["label"].take(rows).to_pylist()
         for k, name in zip(cluster.tolist(), names, strict=True):
             self._labels[k][name] += 1
-        self._add_copies(partition, rows, cluster)
+        self._add_copies(partition, rows, cluster, clusters)
+
+    def merge(self, other: Self) -> None:
+        """Add the sums over the documents that follow."""
+        self._bytes += other._bytes
+        self._scores += other._scores
+        self._spread += other._spread
+        self._copies += other._copies
+        self._effective += other._effective
+        self._micro.update(other._micro)
+        for ours, theirs in zip(self._labels, other._labels, strict=True):
+            ours.update(theirs)
 
     def _add_copies(
-        self, partition: Partition, rows: NDArray[np.int64], cluster: NDArray[np.int32]
+        self,
+        partition: Partition,
+        rows: NDArray[np.int64],
+        cluster: NDArray[np.int32],
+        clusters: ClusterMap,
     ) -> None:
         """Count near duplicates, and the tokens of all other documents."""
         copy = (
@@ -107,8 +130,8 @@ class _Sums:
             if partition.has("original")
             else np.zeros(len(partition), bool)
         )
-        in_cluster = copy & (self._clusters.cluster[partition.read("micro")] >= 0)
-        units = unit_of(partition, self._clusters)[in_cluster]
+        in_cluster = copy & (clusters.cluster[partition.read("micro")] >= 0)
+        units = unit_of(partition, clusters)[in_cluster]
         self._copies += np.bincount(units, minlength=self._count)
         alone = ~copy[rows]
         lengths = partition.read("lengths")[alone]
@@ -165,41 +188,87 @@ class _Sample:
         for k in np.unique(cluster[near]).tolist():
             mine = near[cluster[near] == k]
             found = zip(hashes[mine].tolist(), rows[mine].tolist(), strict=True)
-            best = sorted([*self._best[k], *((h, partition, row) for h, row in found)])[
-                : self._most
-            ]
-            self._best[k] = best
-            if len(best) == self._most:
-                self._limit[k] = best[-1][0]
+            self._keep(k, [(h, partition, row) for h, row in found])
 
-    def read(self, partitions: Sequence[Partition]) -> list[list[dict[str, str]]]:
+    def merge(self, other: Self) -> None:
+        """Consider the documents of another sample."""
+        for k, places in enumerate(other._best):
+            self._keep(k, places)
+
+    def _keep(self, k: int, places: Sequence[tuple[int, int, int]]) -> None:
+        best = sorted([*self._best[k], *places])[: self._most]
+        self._best[k] = best
+        if len(best) == self._most:
+            self._limit[k] = best[-1][0]
+
+    def read(self, engine: Engine, partitions: Sequence[Partition]) -> list[list[dict[str, str]]]:
         """Read ``id`` and ``text`` of the documents of each cluster, in the order of the hashes."""
         wanted: dict[int, list[int]] = {}
         for _, partition, row in sorted(place for best in self._best for place in best):
             wanted.setdefault(partition, []).append(row)
+        tasks = [(number, partitions[number], rows) for number, rows in wanted.items()]
         found = {
-            (partition, row): document
-            for partition, rows in sorted(wanted.items())
-            for row, document in zip(rows, _beginnings(partitions[partition], rows), strict=True)
+            (number, row): document
+            for (number, _, rows), documents in engine.run(_beginnings, tasks)
+            for row, document in zip(rows, documents, strict=True)
         }
         return [[found[partition, row] for _, partition, row in best] for best in self._best]
 
 
-def name_licenses(partitions: Sequence[Partition]) -> str:
+@dataclass(slots=True)
+class _Summary:
+    """What is said of clusters, before it is put into words."""
+
+    sums: _Sums
+    sample: _Sample
+    """Documents that words are taken from, by topic."""
+    examples: _Sample
+    """Documents that are shown, by cell or cluster."""
+
+    @classmethod
+    def of(cls, topics: NDArray[np.int64], count: int) -> Self:
+        """Begin with no documents; ``topics`` are those of all clusters, ``count`` in number."""
+        return cls(_Sums(len(topics)), _Sample(count), _Sample(len(topics), SHOWN))
+
+    def merge(self, other: Self) -> None:
+        """Add the documents that follow."""
+        self.sums.merge(other.sums)
+        self.sample.merge(other.sample)
+        self.examples.merge(other.examples)
+
+
+def _summarize(batch: Batch, clusters: ClusterMap, topics: NDArray[np.int64]) -> _Summary:
+    summary = _Summary.of(topics, clusters.count)
+    for number, partition in enumerate(batch.partitions, start=batch.first):
+        rows = partition.read("order")
+        cluster = partition.read("clusters")[rows]
+        summary.sums.add(partition, rows, cluster, clusters)
+        hashes = partition.read("id_hashes")[rows, 0]
+        summary.sample.add(number, rows, topics[cluster], hashes)
+        summary.examples.add(number, rows, cluster, hashes)
+    return summary
+
+
+def name_licenses(engine: Engine, partitions: Sequence[Partition]) -> str:
     """Name the licences of the documents that stay, the most frequent first."""
     found: Counter[str] = Counter()
-    for partition in partitions:
-        found.update(
-            partition.columns("license")["license"].take(partition.read("order")).to_pylist()
-        )
+    for counts in each(engine, partitions, _count_licenses):
+        found.update(counts)
     names = [name for name, _ in found.most_common() if name]
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return ", ".join(names[:10]) + more or "unknown"
 
 
-def _beginnings(partition: Partition, rows: list[int]) -> list[dict[str, str]]:
-    """Read ``id`` of documents, and the beginning of their ``text``."""
-    table = partition.columns("id", "text").take(rows)
+def _count_licenses(partition: Partition) -> Counter[str]:
+    """Count the licences of the documents that stay, in the order of the corpus."""
+    rows = np.sort(partition.read("order"))
+    return Counter(partition.columns("license")["license"].take(rows).to_pylist())
+
+
+def _beginnings(task: tuple[int, Partition, list[int]]) -> list[dict[str, str]]:
+    """Read ``id`` of documents of a partition, and the beginning of their ``text``."""
+    _, partition, rows = task
+    table = partition.take(np.array(rows), "id", "text")
     texts = pc.utf8_slice_codeunits(table["text"], 0, _CHARS).to_pylist()
     return [
         {"id": name, "text": text}

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from html import escape
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,10 @@ import numpy as np
 import pyarrow.compute as pc
 
 from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.corpus.passes import each, in_order
 from climbstream.builder.features.words import opening
 from climbstream.builder.settings import SCORES
+from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.html_page import paragraph, section, table
 from climbstream.loader.formats.catalogue import read_parquet
 from climbstream.loader.formats.manifest import Manifest, part_paths
@@ -73,27 +74,38 @@ def _kept(what: str, names: Mapping[str, Any]) -> str:
     return table(heads, rows, numbers=(1, 2, 3, 4))
 
 
-def near_copies(out: Path, partitions: Sequence[Partition]) -> list[tuple[Document, Document]]:
-    """Read some near copies and their originals, by the catalogue in ``out``."""
-    ends = list(accumulate(len(partition) for partition in partitions))
-
-    def read(place: int) -> Document:
-        number = int(np.searchsorted(ends, place, side="right"))
-        row = place - (ends[number] - len(partitions[number]))
-        table = partitions[number].columns("id", "text").take([row])
-        text = pc.utf8_slice_codeunits(table["text"], 0, 2 * _PAIR_LENGTH)[0].as_py()
-        return {"id": table["id"][0].as_py(), "text": opening(text, _PAIR_LENGTH)}
-
-    pairs: list[tuple[Document, Document]] = []
+def near_copies(
+    engine: Engine, out: Path, partitions: Sequence[Partition]
+) -> list[tuple[Document, Document]]:
+    """Read some near copies and their originals, by the catalogue in ``out``; tasks read."""
+    ends = np.cumsum([*each(engine, partitions, len)])
+    numbers: list[int] = []
     first = 0
-    for path in part_paths(out):
-        originals = read_parquet(path, ["copy_of"])["copy_of"]
-        rows = np.flatnonzero(np.array(originals.is_valid()))[: _PAIRS - len(pairs)].tolist()
-        pairs += [(read(first + row), read(originals[row].as_py())) for row in rows]
-        first += len(originals)
-        if len(pairs) == _PAIRS:
-            break
-    return pairs
+    for count, pairs in in_order(engine, _find_copies, part_paths(out)):
+        for row, original in pairs[: _PAIRS - len(numbers) // 2]:
+            numbers += [first + row, original]
+        first += count
+    found = np.searchsorted(ends, numbers, side="right").tolist()
+    begins = np.concatenate([[0], ends])[found]
+    rows = (np.array(numbers, np.int64) - begins).tolist()
+    places = [(partitions[i], row) for i, row in zip(found, rows, strict=True)]
+    documents = [*in_order(engine, _read_opening, places)]
+    return [*zip(documents[::2], documents[1::2], strict=True)]
+
+
+def _find_copies(part: Path) -> tuple[int, list[tuple[int, int]]]:
+    """Return the rows of a part of the catalogue, and the first near copies: row and original."""
+    originals = read_parquet(part, ["copy_of"])["copy_of"]
+    rows = np.flatnonzero(np.array(originals.is_valid()))[:_PAIRS]
+    return len(originals), [*zip(rows.tolist(), originals.take(rows).to_pylist(), strict=True)]
+
+
+def _read_opening(place: tuple[Partition, int]) -> Document:
+    """Read how a document of a partition begins."""
+    partition, row = place
+    table = partition.take(np.array([row]), "id", "text")
+    text = pc.utf8_slice_codeunits(table["text"], 0, 2 * _PAIR_LENGTH)[0].as_py()
+    return {"id": table["id"][0].as_py(), "text": opening(text, _PAIR_LENGTH)}
 
 
 def _pair(copy: Document, original: Document) -> str:

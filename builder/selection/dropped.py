@@ -1,13 +1,13 @@
 """Dropped documents: samples with scores; and how much each language keeps."""
 
 from collections import Counter
-from collections.abc import Iterator
-from itertools import chain, islice
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.corpus.passes import in_order
 from climbstream.builder.features.words import opening
 from climbstream.builder.settings import SCORES
 
@@ -23,24 +23,25 @@ logged."""
 
 def sample_dropped(selection: Selection, shown: int = EXAMPLES) -> dict[str, list[dict[str, Any]]]:
     """Return samples for each reason: ``id``, beginning of ``text``, ``micro`` and scores."""
-    return {
-        reason: list(
-            islice(chain.from_iterable(_dropped(p, reason, shown) for p in partitions), shown)
-        )
-        for reason in selection.reasons
-        for partitions in [selection.examples[reason]]
-    }
+    tasks = [(reason, selection.examples[reason], shown) for reason in selection.reasons]
+    return dict(zip(selection.reasons, in_order(selection.engine, _dropped, tasks), strict=True))
 
 
-def _dropped(partition: Partition, reason: str, shown: int) -> Iterator[dict[str, Any]]:
-    """Return the first documents of a partition that are dropped for ``reason``."""
-    rows = np.flatnonzero(why_of(partition) == REASONS.index(reason))[:shown]
-    scores, micro = partition.read("scores")[rows], partition.read("micro")[rows]
-    documents = partition.columns("id", "text").take(rows).to_pylist()
-    for i, document in enumerate(documents):
-        numbers = dict(zip(SCORES, scores[i].round(2).tolist(), strict=True))
-        text = opening(document["text"], _LENGTH)
-        yield {"id": document["id"], "text": text, "micro": int(micro[i]), **numbers}
+def _dropped(task: tuple[str, Sequence[Partition], int]) -> list[dict[str, Any]]:
+    """Return the first documents of some partitions that are dropped for a reason."""
+    reason, partitions, shown = task
+    found: list[dict[str, Any]] = []
+    for partition in partitions:
+        rows = np.flatnonzero(why_of(partition) == REASONS.index(reason))[: shown - len(found)]
+        if not len(rows):
+            continue
+        scores, micro = partition.read("scores")[rows], partition.read("micro")[rows]
+        documents = partition.take(rows, "id", "text").to_pylist()
+        for i, document in enumerate(documents):
+            numbers = dict(zip(SCORES, scores[i].round(2).tolist(), strict=True))
+            text = opening(document["text"], _LENGTH)
+            found.append({"id": document["id"], "text": text, "micro": int(micro[i]), **numbers})
+    return found
 
 
 Counts = dict[str, dict[str, dict[str, int]]]

@@ -15,16 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.corpus.passes import each
 from climbstream.loader.core.engines.engine import Engine
 
 from .reasons import REASONS, stays_until, why_of
 
 EXAMPLES = 12
 """Number of documents of each reason whose partitions are remembered."""
-_BATCH = 64
-"""Most partitions of one task."""
 
-T = TypeVar("T")
+
 R = TypeVar("R")
 
 
@@ -74,14 +73,8 @@ class Selection:
     _met: Counter[str] = field(default_factory=Counter)
 
     def each(self, function: Callable[[Partition], R]) -> Iterator[R]:
-        """Yield what ``function`` returns for each partition, in order; tasks call it."""
-        size = min(max(len(self.partitions) // 1024, 1), _BATCH)
-        batches = [
-            _Batch(tuple(self.partitions[i : i + size]), function)
-            for i in range(0, len(self.partitions), size)
-        ]
-        for results in in_order(self.engine, _go_through, batches):
-            yield from results
+        """Give what ``function`` returns for each partition, in their order; tasks call it."""
+        return each(self.engine, self.partitions, function)
 
     def drop(self, *rules: Rule) -> None:
         """Go through the stages of ``rules``."""
@@ -118,33 +111,6 @@ def _stage(name: str, loss: Loss) -> dict[str, Any]:
         "dropped": {reason: dict(loss.dropped[reason]) for reason in sorted(loss.dropped)},
         **({"examples": dict(sorted(loss.examples.items()))} if loss.examples else {}),
     }
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Call ``function`` with each of ``partitions``."""
-
-    partitions: tuple[Partition, ...]
-    function: Callable[[Partition], Any]
-
-
-def _go_through(batch: _Batch) -> list[Any]:
-    return [batch.function(partition) for partition in batch.partitions]
-
-
-def in_order(engine: Engine, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
-    """Yield the results of ``tasks`` in order; early ones wait."""
-    early: dict[int, R] = {}
-    following = 0
-    for (number, _), result in engine.run(partial(_do_numbered, function), enumerate(tasks)):
-        early[number] = result
-        while following in early:
-            yield early.pop(following)
-            following += 1
-
-
-def _do_numbered(function: Callable[[T], R], task: tuple[int, T]) -> R:
-    return function(task[1])
 
 
 def drop_by_rules(partition: Partition, rules: Sequence[Rule], spared: Sequence[str]) -> list[Loss]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.ward import Micros, merge_clusters
 from climbstream.builder.corpus.partition import ArrayName, Partition
+from climbstream.builder.corpus.passes import in_order
 from climbstream.builder.corpus.sample import has_license, in_languages
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.settings import CONTAMINATED, EVERY, SCORES, BuildSettings
@@ -38,7 +39,7 @@ from .reasons import (
     stays,
     stays_until,
 )
-from .selection import Loss, Rule, Selection, drop_by_rules, in_order, size_of
+from .selection import Loss, Rule, Selection, drop_by_rules, size_of
 
 logger = get_logger(__name__)
 

@@ -1,6 +1,7 @@
 """The catalogue of a build: each document, its place or why it was dropped; and held-out text."""
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +18,11 @@ from numpy.typing import NDArray
 from climbstream.builder.clustering.cells import unit_of
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.corpus.passes import in_order
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.selection.dedup import SIGNATURE, Seen
 from climbstream.builder.selection.reasons import HELD_OUT, REASONS, REPEATED, why_of
-from climbstream.builder.selection.selection import Selection, in_order
+from climbstream.builder.selection.selection import Selection
 from climbstream.builder.settings import CONTAMINATED, SCORES
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine, run_stage
@@ -312,16 +314,21 @@ def write_heldout(
         return
     folder = selection.work / "heldout"
     function = partial(_write_heldout_lines, folder=folder, clusters=clusters, names=tuple(names))
+    parts = [lines for lines in selection.each(function) if lines is not None]
+    for _ in selection.engine.run(_join_lines, [(parts, out / HELDOUT)]):
+        shutil.rmtree(folder)
+
+
+def _join_lines(task: tuple[Sequence[Path], Path]) -> None:
+    """Pack files of lines, one after the other, into one."""
+    parts, whole = task
     with (
-        atomic_path(out / HELDOUT) as path,
+        atomic_path(whole) as path,
         path.open("wb") as file,
         zstandard.ZstdCompressor(level=3).stream_writer(file) as packed,
     ):
-        # Files, as text that waits for its turn would be held in memory.
-        for lines in selection.each(function):
-            if lines is not None:
-                packed.write(lines.read_bytes())
-                lines.unlink()
+        for part in parts:
+            packed.write(part.read_bytes())
 
 
 def _write_heldout_lines(

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +37,17 @@ def tokenize_all(engine: Engine, selection: Selection, tokenizer: Path, end: int
 
     Token ``end`` is added to each document, unless it is None.
     """
-    waiting = [partition for partition in selection.partitions if not partition.has("tokens")]
-    fastokens = _choose_encoder(engine, waiting, tokenizer) if waiting else ""
+    waits = not all(list(selection.each(_has_tokens)))
+    fastokens = _choose_encoder(engine, selection, tokenizer) if waits else ""
     tasks = (TokenTask(partition, tokenizer, end, fastokens) for partition in selection.partitions)
     instead = _tokenize_without if fastokens else None
     run_stage(engine, "tokenise", "tokens", tokenize_partition, tasks, instead)
     selection.drop(Rule("tokenise", (WITHOUT_TOKENS,), _without_tokens))
-    selection.stages[-1]["out"]["tokens"] = sum(selection.each(_count_tokens))
+    selection.stages[-1]["out"]["tokens"] = sum(selection.each(count_tokens))
+
+
+def _has_tokens(partition: Partition) -> bool:
+    return partition.has("tokens")
 
 
 def _without_tokens(partition: Partition) -> NDArray[np.str_]:
@@ -53,7 +56,8 @@ def _without_tokens(partition: Partition) -> NDArray[np.str_]:
     return np.where(without, WITHOUT_TOKENS, "")
 
 
-def _count_tokens(partition: Partition) -> int:
+def count_tokens(partition: Partition) -> int:
+    """Return the number of tokens of a partition."""
     return int(partition.read("lengths").sum())
 
 
@@ -122,10 +126,10 @@ def _load(path: str, _changed: int, fastokens: str) -> tuple[Encoder, str]:
     return open_encoder(tokenizer, fastokens), token_dtype(tokenizer.get_vocab_size())
 
 
-def _choose_encoder(engine: Engine, partitions: Sequence[Partition], tokenizer: Path) -> str:
+def _choose_encoder(engine: Engine, selection: Selection, tokenizer: Path) -> str:
     """Return the version of `fastokens` if it gives the same ids as `tokenizers`, else "".
 
-    Both encode texts of ``partitions`` and hostile texts, in a process of the engine. The result
+    Both encode texts of the corpus and hostile texts, in a process of the engine. The result
     holds for all processes. The tokens are the same in either case.
     """
     version = installed_version()
@@ -135,19 +139,23 @@ def _choose_encoder(engine: Engine, partitions: Sequence[Partition], tokenizer: 
     if not version:
         logger.info("tokenizers encodes; pip install fastokens to encode many times as fast")
         return ""
-    sizes = accumulate(int(partition.read("sizes").sum()) for partition in partitions)
-    if all(size < _WORTH for size in sizes):
+    if sum(selection.each(_bytes_of_text)) < _WORTH:
         logger.info(
             f"tokenizers encodes: fastokens saves time only from {_WORTH >> 20} MiB of text on"
         )
         return ""
-    task = _CompareTask(partitions[:: -(-len(partitions) // _COMPARED_PARTITIONS)], tokenizer)
+    step = -(-len(selection.partitions) // _COMPARED_PARTITIONS)
+    task = _CompareTask(selection.partitions[::step], tokenizer)
     [(_, difference)] = engine.run(_compare, [task], lambda _, error: f"ends its process: {error}")
     if difference:
         logger.info(f"tokenizers encodes, and not fastokens {version}, which {difference}")
         return ""
     logger.info(f"fastokens {version} encodes: it gives the ids of tokenizers")
     return version
+
+
+def _bytes_of_text(partition: Partition) -> int:
+    return int(partition.read("sizes").sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +177,8 @@ def _sample(partitions: Sequence[Partition]) -> Iterator[str]:
     """Yield texts of all ``partitions``, `_COMPARED` characters together."""
     for partition in partitions:
         left = _COMPARED // len(partitions)
-        for text in partition.columns("text")["text"]:
+        _, table = next(partition.row_groups("text"))
+        for text in table["text"]:
             yield text.as_py()[:left]
             if (left := left - len(text.as_py())) <= 0:
                 break

@@ -7,9 +7,10 @@ from huggingface_hub import try_to_load_from_cache
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from climbstream.builder.corpus.partition import Partition
-from climbstream.builder.corpus.sample import sample_texts
+from climbstream.builder.corpus.sample import Sample, draw_sample
 from climbstream.builder.end_token import EOS
 from climbstream.builder.settings import BuildSettings
+from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.errors import InvalidDataError, RemoteError
 from climbstream.loader.core.files import write_bytes
 from climbstream.loader.core.log import get_logger
@@ -72,14 +73,30 @@ def token_dtype(vocab_size: int) -> str:
 
 
 def fit_tokenizer(
-    partitions: Sequence[Partition], path: Path, settings: BuildSettings
+    engine: Engine,
+    partitions: Sequence[Partition],
+    path: Path,
+    folder: Path,
+    settings: BuildSettings,
 ) -> Tokenizer:
-    """Return the tokenizer in ``path``; load or train it first if the file does not exist."""
-    if not path.exists():
-        if settings.tokenizer:
-            tokenizer = load_tokenizer(settings.tokenizer)
-        else:
-            logger.info(f"train a tokenizer of {settings.vocab_size:,} tokens")
-            tokenizer = train_tokenizer(sample_texts(partitions, settings), settings.vocab_size)
-        write_bytes(path, tokenizer.to_str(pretty=True).encode())
+    """Return the tokenizer in ``path``; load or train it first if the file does not exist.
+
+    A task trains it, on a sample that others write to ``folder``.
+    """
+    if not path.exists() and settings.tokenizer:
+        _write(load_tokenizer(settings.tokenizer), path)
+    elif not path.exists():
+        logger.info(f"train a tokenizer of {settings.vocab_size:,} tokens")
+        sample = draw_sample(engine, partitions, folder, settings)
+        for _ in engine.run(_train, [(sample, path, settings.vocab_size)]):
+            pass
     return Tokenizer.from_file(str(path))
+
+
+def _train(task: tuple[Sample, Path, int]) -> None:
+    sample, path, vocab_size = task
+    _write(train_tokenizer(sample.texts(), vocab_size), path)
+
+
+def _write(tokenizer: Tokenizer, path: Path) -> None:
+    write_bytes(path, tokenizer.to_str(pretty=True).encode())

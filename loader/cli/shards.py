@@ -94,8 +94,8 @@ def verify(directory: str, as_json: bool) -> None:
 @click.option(
     "--by",
     required=True,
-    help='topic, tier, language or several, as topic,tier; or a JSON file of the groups: {"sea": '
-    '["c00", "c07"], "food": ["c01"]}.',
+    help="topic, micro, tier, language or several, as topic,tier; or a JSON file of the groups: "
+    '{"sea": ["c00", "c07"], "food": ["c01"]}.',
 )
 @click.option(
     "--name",
@@ -105,8 +105,8 @@ def verify(directory: str, as_json: bool) -> None:
 def regroup(directory: Path, by: str, name: str | None, as_json: bool) -> None:
     """Put the clusters of DIRECTORY together into fewer groups, without writing a shard anew.
 
-    Cells, as climb build --tiers makes them, can be grouped by axes: topic, tier, and language if
-    the corpus has several.
+    Cells, as climb build --tiers or --cells micro makes them, can be grouped by axes: topic, tier,
+    and language if there are several; micro, if they are micro-clusters.
 
     The grouping lies in DIRECTORY/groupings/NAME. Name that folder wherever shards are read, in
     inspect, train, search and export: the groups are its clusters, and weights name them. Within a

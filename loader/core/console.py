@@ -17,7 +17,7 @@ def say(message: str) -> None:
 
 
 class Progress:
-    """Shows ``done/total``, rate and time left for work of ``total`` units.
+    """Shows ``done/total``, rate, time elapsed and time left for work of ``total`` units.
 
     On a terminal one line is rewritten; elsewhere a line is written every ten seconds, so that
     logs stay readable. Work that was done before (a resumed run) counts in ``done`` but not in
@@ -69,10 +69,10 @@ class Progress:
             parts[0] += f"/{_number(self._total)}"
         parts[0] += f" {self._unit}"
         parts.append(f"{_number(rate)}/s" if rate >= 1 or not rate else f"{1 / rate:.1f} s each")
+        ended = ended or self._done == self._total
+        parts.append(f"in {duration(seconds)}" if ended else f"{duration(seconds)} elapsed")
         if self._total is not None and self._done < self._total and rate and not ended:
             parts.append(f"{duration((self._total - self._done) / rate)} left")
-        else:
-            parts.append(duration(seconds))
         start = "\r\x1b[K" if self._live else ""
         line = visible_cell(" · ".join(parts) + ending)
         if self._live or line != self._line:  # a log does not need the same line twice

@@ -68,7 +68,15 @@ SEARCH = RunFolder(
     command="climb search",
     plan="search.json",
     keys=frozenset({"search", "shards", "targets"}),
-    leaves=("trials.jsonl", "items.jsonl", "mixture.json", "answer.json", "report.html"),
+    leaves=(
+        "trials.jsonl",
+        "items.jsonl",
+        "cells.json",
+        "mixture.json",
+        "answer.json",
+        "report.html",
+        "proxies",
+    ),
     more=("events",),
 )
 DOREMI = RunFolder(

@@ -69,7 +69,7 @@ def groups_of(manifest: Manifest, axes: Sequence[str]) -> Grouping:
     if not there:
         raise UsageError(
             f"the clusters have no axes to regroup by {', '.join(axes)}: they are no cells. "
-            "climb build --tiers N makes cells; or write the groups to a file"
+            "climb build --tiers N or --cells micro makes cells; or write the groups to a file"
         )
     if lacking := [axis for axis in axes if axis not in there]:
         raise UsageError(

@@ -53,9 +53,9 @@ _OF_DOREMI = frozenset(
 _OF_MODEL = ("learning_rate", "batch_rows", "seq_len", "base", "model")
 _GROUPS = {
     "What to be good at": "targets importance allowed",
-    "The search": "preset budget confirm final_tokens max_epochs seed out",
+    "The search": "preset budget confirm final_tokens max_epochs seed earlier retarget out",
     "Limits of weights": "prior min_weight max_weight pinned groups",
-    "Proxies": "proxy_tokens average base model seq_len batch_rows learning_rate",
+    "Proxies": "proxy_tokens average base model seq_len batch_rows learning_rate keep_proxies",
     "How it runs": "strict skip_check engine workers task_timeout dry_run tensorboard as_json",
 }
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
@@ -185,6 +185,12 @@ def _search_options(command: F) -> F:
             show_default=True,
             help="Seeds with which the best mixtures are trained again; not part of the budget.",
         ),
+        click.option(
+            "--from",
+            "earlier",
+            type=click.Path(path_type=Path),
+            help="Folder of an earlier search on the same cells, whose trials count too.",
+        ),
         _setting("--max-epochs", help="Most epochs of a cluster in the final run."),
         click.option(
             "--final-tokens",
@@ -231,6 +237,18 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
 )
 @_search_options
 @click.option(
+    "--keep-proxies",
+    type=COUNT,
+    help="Most bytes of weights of proxies to keep in OUT/proxies, such as 1G; see --retarget.  "
+    "[default: none are kept]",
+)
+@click.option(
+    "--retarget",
+    type=click.Path(path_type=Path),
+    help="Folder of a search that kept its proxies, with which this one begins; it trains none of "
+    "its own unless it is told a budget.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
     help="Proxies trained at a time.  [default: one a GPU, or one a core]",
@@ -263,7 +281,10 @@ def search(
     dry_run: bool,
     tensorboard: bool,
     prior: str | None,
+    earlier: Path | None,
     seed: int,
+    keep_proxies: int | None,
+    retarget: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -292,7 +313,12 @@ def search(
     reference (arXiv 2305.10429), and the targets are only scored.
 
     A search that was interrupted continues when the same command is run again. A finished search
-    continues from its proxies if --budget is larger or the limits of weights differ.
+    continues from its proxies if --budget is larger or the limits of weights differ. After climb
+    regroup, or climb build --append, name the earlier search with --from: its trials count from the
+    start, and --budget is the number of new proxies.
+
+    Another target needs no new proxies if a search kept the weights of its own with --keep-proxies:
+    run its command again with another --target, another --out and --retarget FOLDER of that search.
     """
     of_model = {name: options.pop(name) for name in _OF_MODEL}
     proxy = _train_settings(proxy_tokens, average=average, **of_model)
@@ -313,12 +339,22 @@ def search(
         result = run_doremi(directory, targets, out, proxy, seed, workers=workers, check=check)
         show(result, _doremi_text(directory, targets, result, out), as_json=as_json)
         return
+    if retarget is not None:
+        _count_kept(retarget, dry_run, options)
     mixture = Mixture.load(prior) if prior else None
     settings = SearchSettings(preset=preset, proxy=proxy, prior=mixture, seed=seed, **options)
     from climbstream.search.experiments.proxy_search import dry_search, run_search  # noqa: PLC0415
 
     if dry_run:
-        plan = dry_search(directory, targets, out, settings, workers=workers)
+        plan = dry_search(
+            directory,
+            targets,
+            out,
+            settings,
+            workers=workers,
+            earlier=earlier,
+            keep_proxies=keep_proxies or 0,
+        )
         show(plan.to_json(), plan.text(out), as_json=as_json)
         return
     answer = run_search(
@@ -330,6 +366,9 @@ def search(
         engine=engine,
         writers=_writers(out, tensorboard),
         check=check,
+        earlier=earlier,
+        keep_proxies=keep_proxies or 0,
+        retarget=retarget,
     )
     show(answer.to_json(), _answer_text(directory, answer, out), as_json=as_json)
 
@@ -439,6 +478,21 @@ def _refuse_options_of_search() -> None:
     ]
     if unused:
         raise UsageError(f"doremi searches nothing, so leave out {', '.join(unused)}")
+
+
+def _count_kept(old: Path, dry_run: bool, options: dict[str, Any]) -> None:
+    """Let a search that begins with the proxies of ``old`` train none, unless it is asked to.
+
+    Raises:
+        UsageError: It keeps none; or the cost of training was asked for.
+    """
+    if dry_run:
+        raise UsageError("--retarget scores proxies that are trained; leave out --dry-run")
+    from climbstream.search.experiments.kept_proxies import kept_trials  # noqa: PLC0415
+
+    known = {"budget": len(kept_trials(old)), "confirm": 0}
+    source = click.get_current_context().get_parameter_source
+    options |= {n: v for n, v in known.items() if source(n) is not ParameterSource.COMMANDLINE}
 
 
 def _train_settings(tokens: int, **options: Any) -> TrainSettings:

@@ -29,6 +29,8 @@ _BYTES_PER_TOKEN = 3
 _TRIAL_BYTES = 400
 _WEIGHT_BYTES, _COST_BYTES = 36, 9
 """Bytes that a weight, and the score of an item, take in the logs of a search."""
+_KEPT_BYTES = 2
+"""Bytes of a weight that is kept."""
 _CHECKPOINT_COPIES = 4
 """Arrays as large as the weights in a checkpoint: weights, two moments of Adam, mean weights."""
 
@@ -97,10 +99,12 @@ def plan_search(
     out: Path,
     settings: SearchSettings,
     engine: Engine,
+    keep_proxies: int = 0,
 ) -> CostPlan:
     """Count what a search costs, and measure a step of its proxies where they will be trained.
 
-    ``engine`` runs the processes that train them. Nothing is written.
+    ``engine`` runs the processes that train them, ``keep_proxies`` are the bytes that weights may
+    take. Nothing is written.
     """
     workers = engine.workers
     manifest = Manifest.load(directory)
@@ -128,7 +132,7 @@ def plan_search(
         step_seconds=cost.seconds,
         workers=min(workers, left) or 1,
         seconds=cost.seconds * steps * -(-left // workers),
-        disk_bytes=2 * models * a_trial,
+        disk_bytes=2 * models * a_trial + min(keep_proxies, _KEPT_BYTES * models * cost.parameters),
         targets={spec: each.text for spec, each in scored.items()},
         warnings=tuple(w for spec, each in scored.items() if (w := each.warning(spec))),
     )

@@ -1,13 +1,13 @@
 """Items of targets: how many there are, and the score of each run of a search on each item."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from climbstream.loader.core.files import read_lines
+from climbstream.loader.core.files import append_line, read_lines
 from climbstream.loader.core.typed import Count, Finite, convert, located
 from climbstream.search.evaluation.targets import Target, load_target, scored_texts
 from climbstream.search.optimizer.items import ItemEvidence, TargetItems
@@ -37,6 +37,12 @@ def target_items(target: Target, half: Literal["validation", "test"] = "validati
         bytes=int(sizes.sum()) if is_text else None,
         remedy=_remedy(target.name),
     )
+
+
+def append_costs(path: Path, trial: int, costs: Mapping[str, Sequence[float]]) -> None:
+    """Write the scores of a trial on each item, by target."""
+    rounded = {target: [round(cost, 4) for cost in of] for target, of in costs.items()}
+    append_line(path, {"trial": trial, "costs": rounded}, sync=False)
 
 
 def read_evidence(directory: Path, targets: Sequence[str], path: Path) -> ItemEvidence:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -12,8 +12,14 @@ from climbstream.loader.core.errors import ClimbError, NoSpaceError, OpenFilesEr
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.search.evaluation.scoring import score_items
 from climbstream.search.evaluation.targets import load_target
+from climbstream.search.optimizer.trials import Trial
 from climbstream.search.training.settings import TrainSettings
 from climbstream.search.training.trainer import train_model
+
+from .kept_proxies import keep_weights, load_weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 PRELOAD = ("transformers.models.llama.modeling_llama",)
 """Modules that take seconds to import, which a `LocalEngine` imports once for all proxies."""
@@ -32,6 +38,20 @@ class ProxyTask:
     """Targets, as `load_target` reads them."""
     half: Literal["validation", "test"] = "validation"
     """Half of the targets to score on: the search on one, the report on the other."""
+    keep: Path | None = None
+    """File to keep the weights in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreTask:
+    """A proxy that was kept, to score on other targets."""
+
+    directory: Path
+    trial: Trial
+    weights: Path
+    """File of its weights."""
+    settings: TrainSettings
+    targets: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +75,31 @@ def run_proxy(task: ProxyTask) -> ProxyResult:
         raise  # not the mixture's fault: the search ends, and may be resumed
     except ClimbError as error:
         return ProxyResult(None, str(error))
-    tokenizer = shards.tokenizer()
+    result = _score(trained.model, shards, task)
+    if task.keep is not None and result.scores is not None:
+        keep_weights(trained.model, task.keep)
+    return result
+
+
+def score_proxy(task: ScoreTask) -> ProxyResult:
+    """Score the weights of one proxy on one thread."""
+    torch.set_num_threads(1)
+    shards = ShardDirectory(task.directory)
+    model = load_weights(task.weights, task.settings, shards.manifest.vocab_size)
+    return _score(model, shards, task)
+
+
+def _score(
+    model: "PreTrainedModel", shards: ShardDirectory, task: ProxyTask | ScoreTask
+) -> ProxyResult:
+    """Score ``model`` on the targets of ``task``."""
+    half = task.half if isinstance(task, ProxyTask) else "validation"
+    tokenizer, end = shards.tokenizer(), shards.manifest.eos_id
+    model.eval()
     scores, costs = {}, {}
     for spec in task.targets:
-        target, model = load_target(task.directory, spec), trained.model.eval()
-        end, seq_len = shards.manifest.eos_id, task.settings.seq_len
-        scored = score_items(model, target, task.half, tokenizer, end, seq_len)
+        target = load_target(task.directory, spec)
+        scored = score_items(model, target, half, tokenizer, end, task.settings.seq_len)
         scores[spec], costs[spec] = scored.total, scored.costs
         if not math.isfinite(scores[spec]):
             return ProxyResult(None, f"the score on {spec} is not finite: {scores[spec]}")

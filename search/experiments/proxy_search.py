@@ -9,9 +9,8 @@ from climbstream.loader import Mixture
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine, open_engine
 from climbstream.loader.core.engines.local import LocalEngine
-from climbstream.loader.core.errors import ClimbError, InvalidDataError
+from climbstream.loader.core.errors import ClimbError, InvalidDataError, UsageError
 from climbstream.loader.core.files import (
-    append_line,
     hash_json,
     lock,
     read_json,
@@ -35,16 +34,16 @@ from climbstream.search.training.settings import TrainSettings
 from climbstream.search.training.trainer import default_mixture
 
 from .cost import MEASURED_FROM, CostPlan, plan_search
-from .items import read_evidence
+from .evidence import CELLS, ITEMS, TRIALS, Evidence, read_earlier, save_cells
+from .items import append_costs, read_evidence
+from .kept_proxies import FOLDER, kept_files, prune, weights_file
 from .proxy import PRELOAD, ProxyTask, hung_proxy, run_proxy
 from .report import search_sections, skills_text
+from .retarget import Retarget, proxy_plan
 from .settings import SearchSettings
 
 logger = get_logger(__name__)
 
-_TRIALS = "trials.jsonl"
-_ITEMS = "items.jsonl"
-"""File of the scores of each proxy on each item of the targets."""
 _RESULTS = ("mixture.json", "answer.json", "report.html")
 """Files that a search writes at its end."""
 
@@ -59,6 +58,9 @@ def run_search(
     engine: str = "local",
     writers: Sequence[Writer] = (),
     check: Callable[[], None] | None = None,
+    earlier: Path | None = None,
+    keep_proxies: int = 0,
+    retarget: Path | None = None,
 ) -> Answer:
     """Search the mixture of ``directory`` that is best for ``targets``; continue if it was begun.
 
@@ -70,38 +72,68 @@ def run_search(
     ``writers`` get the scores and weights of each proxy, and how good the predictors were out of
     fold when it was proposed; the step is the number of finished proxies. ``check`` is called
     before a search that has not ended begins or continues; it stops the search by raising.
+    ``earlier`` is the folder of a search whose trials count from the start, beside the budget: see
+    `read_earlier`.
 
-    Leaves ``trials.jsonl``, ``items.jsonl``, ``answer.json``, ``mixture.json`` and ``report.html``
-    in ``out``.
+    The weights of proxies are kept in ``out``, up to ``keep_proxies`` bytes in all; the first
+    ones stay (see `prune`). ``retarget`` is the folder of another search that kept them. This
+    search begins with those proxies, scored on ``targets``: they count in the budget, and what
+    decides a proxy must be the same in both.
+
+    Leaves ``trials.jsonl``, ``items.jsonl``, ``cells.json``, ``answer.json``, ``mixture.json`` and
+    ``report.html`` in ``out``.
 
     Raises:
-        UsageError: A target does not exist, or a setting cannot be.
-        InvalidDataError: ``out`` holds another search, or no proxy could be trained.
+        UsageError: A target does not exist, a setting cannot be, ``earlier`` tells nothing,
+            ``retarget`` keeps no proxies, or both are given.
+        InvalidDataError: ``out`` holds another search, the proxies of ``retarget`` were trained
+            otherwise, or no proxy could be trained.
         LockedError: Another process works on ``out``.
     """
-    task = _SearchTask(directory, ShardDirectory(directory), tuple(targets), settings, out)
+    task = _SearchTask(
+        directory, ShardDirectory(directory), tuple(targets), settings, out, keep_proxies
+    )
     text_hashes = target_hashes(directory, targets)
     check_base(settings.proxy.base, directory, settings.proxy.seq_len)
+    plan = task.plan(text_hashes)
+    kept = retarget and task.retarget(retarget)
+    if kept and earlier:
+        raise UsageError("--from and --retarget both say where a search begins; give one of them")
+    if earlier and earlier.resolve() == out.resolve():
+        raise UsageError(
+            f"--from {earlier} is the folder of this search; name another one with --out, or "
+            "leave --from out to continue it"
+        )
+    if kept:
+        kept.check(plan)
+    # A refused setting must leave no folder, and no search that is begun.
+    task.check_begun(plan)
+    evidence = task.read_earlier(earlier, plan)
     with lock(out):
-        if not SEARCH.has(out):
-            task.open_search(dry=True)  # a refused setting must leave no search that is begun
-        plan = task.plan(text_hashes)
         task.adopt(plan)
-        if SEARCH.begin(out, plan):
+        resumed = SEARCH.begin(out, plan, folders=(FOLDER,))
+        if not (out / CELLS).exists():
+            save_cells(task.shards, out)
+        if evidence is not None:
+            evidence.begin(out, task.shared_settings())
+        if resumed:
             if all((out / name).exists() for name in _RESULTS):
                 logger.info(f"the search in {out} had ended; this is its answer")
                 path = out / "answer.json"
                 return located(Answer.from_json, read_json(path), str(path))
             logger.info(f"going on with the search in {out}")
-        search = task.open_search()
         if check is not None:
             check()
         with open_engine(engine, workers, out / SEARCH.plan, gpus=True, preload=PRELOAD) as pool:
+            if kept:
+                kept.score(pool)
+            search = task.open_search()
             if settings.budget * task.proxy.steps >= MEASURED_FROM:
-                cost = plan_search(directory, targets, out, settings, pool)
+                cost = plan_search(directory, targets, out, settings, pool, keep_proxies)
                 logger.info(f"{cost.text(out)}\n")
             while mixtures := search.ask():
                 _run_round(search, task, mixtures, pool, writers)
+            task.tell_kept(search)
         return _write_results(search, task)
 
 
@@ -112,6 +144,8 @@ def dry_search(
     settings: SearchSettings,
     *,
     workers: int | None = None,
+    earlier: Path | None = None,
+    keep_proxies: int = 0,
 ) -> CostPlan:
     """Return what `run_search` would cost on this machine; write nothing.
 
@@ -122,11 +156,12 @@ def dry_search(
         UsageError: A target does not exist, or a setting cannot be.
     """
     task = _SearchTask(directory, ShardDirectory(directory), tuple(targets), settings, out)
-    target_hashes(directory, targets)
+    text_hashes = target_hashes(directory, targets)
     check_base(settings.proxy.base, directory, settings.proxy.seq_len)
-    task.open_search(dry=True)
+    if evidence := task.read_earlier(earlier, task.plan(text_hashes)):
+        logger.info(evidence.text())
     with LocalEngine(workers, gpus=True, preload=PRELOAD) as pool:
-        return plan_search(directory, targets, out, settings, pool)
+        return plan_search(directory, targets, out, settings, pool, keep_proxies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +173,8 @@ class _SearchTask:
     targets: tuple[str, ...]
     settings: SearchSettings
     out: Path
+    keep: int = 0
+    """Bytes of weights of proxies to keep."""
 
     @property
     def proxy(self) -> TrainSettings:
@@ -153,20 +190,28 @@ class _SearchTask:
             "settings": self.settings.to_json(),
         }
 
+    def check_begun(self, plan: Mapping[str, Any]) -> None:
+        """Check that a search that was begun in ``out`` trains the same proxies as ``plan``.
+
+        Raises:
+            InvalidDataError: Its proxies were trained with other settings.
+        """
+        if SEARCH.has(self.out):
+            there = read_plan(self.out / SEARCH.plan)
+            check_same_config(
+                _proxy_plan(there, self.targets), _proxy_plan(plan, self.targets), self.out
+            )
+
     def adopt(self, plan: Mapping[str, Any]) -> None:
         """Continue with ``plan`` a search that was begun with another plan.
 
         Raises:
             InvalidDataError: Its proxies were trained with other settings.
-                        UsageError: A setting is impossible.
         """
         path = self.out / SEARCH.plan
         if not SEARCH.has(self.out) or hash_json(there := read_plan(path)) == hash_json(plan):
             return
-        check_same_config(
-            _proxy_plan(there, self.targets), _proxy_plan(plan, self.targets), self.out
-        )
-        self.open_search(dry=True)
+        self.check_begun(plan)
         old, new = there["settings"], plan["settings"]
         changed = [name for name in new if hash_json(old.get(name)) != hash_json(new[name])]
         logger.info(
@@ -176,6 +221,26 @@ class _SearchTask:
         # A search without its report has not ended; answer and mixture stay until it has.
         (self.out / "report.html").unlink(missing_ok=True)
         write_json(path, plan)
+
+    def read_earlier(self, folder: Path | None, plan: Mapping[str, Any]) -> Evidence | None:
+        """Read the trials of the search in ``folder``; None: there is no such search.
+
+        Raises:
+            UsageError: A setting of this search cannot be; or as of `read_earlier`.
+            InvalidDataError: As of `read_earlier`.
+        """
+        search = self.open_search(dry=True)
+        if folder is None:
+            return None
+        return read_earlier(folder, self.shards, plan, self.targets, search.base)
+
+    def shared_settings(self) -> dict[str, Any]:
+        """Return the settings that trials from another search must share with this one."""
+        return {
+            "clusters": self.shards.names,
+            "targets": dict.fromkeys(sorted(self.targets), "min"),
+            "seed": self.settings.seed,
+        }
 
     def open_search(self, *, dry: bool = False) -> Search:
         """Open the search on its log of trials, or begin it.
@@ -192,7 +257,7 @@ class _SearchTask:
             **settings.search_arguments(manifest),
             prior=settings.prior or default_mixture(self.shards, self.proxy),
             features=features,
-            log=None if dry else self.out / _TRIALS,
+            log=None if dry else self.out / TRIALS,
         )
 
     def proxy_task(self, mixture: Mixture) -> ProxyTask:
@@ -203,17 +268,37 @@ class _SearchTask:
             seed=mixture.about["seed"],
             settings=self.proxy,
             targets=self.targets,
+            keep=weights_file(self.out, mixture.about["trial"]) if self.keep else None,
         )
+
+    def retarget(self, old: Path) -> Retarget:
+        """Return what scores the kept proxies of the search in ``old``."""
+        return Retarget(
+            old=old,
+            out=self.out,
+            directory=self.directory,
+            targets=self.targets,
+            proxy=self.proxy,
+            header=self.shared_settings(),
+        )
+
+    def tell_kept(self, search: Search) -> None:
+        """Warn if the weights of some proxies should be kept, and are not."""
+        own = (trial for trial in search.log.trials if not search.log.is_carried(trial))
+        scored = {trial.number for trial in own if trial.scores is not None}
+        kept = scored & kept_files(self.out).keys()
+        if self.keep and len(kept) < len(scored):
+            logger.warning(
+                f"the weights of {len(kept):,} of {len(scored):,} proxies are kept in "
+                f"{self.out / FOLDER}; a larger --keep-proxies keeps more of those that "
+                "are trained from now on"
+            )
 
 
 def _proxy_plan(plan: Mapping[str, Any], targets: Sequence[str]) -> dict[str, Any]:
     """Return the part of ``plan`` that decides a proxy and its scores on ``targets``."""
-    settings = plan.get("settings", {})
-    return {
-        "shards": plan.get("shards"),
-        "targets": {name: plan.get("targets", {}).get(name, "absent") for name in targets},
-        "settings": {name: settings.get(name) for name in ("seed", "final_tokens", "proxy")},
-    }
+    hashes = plan.get("targets", {})
+    return {**proxy_plan(plan), "targets": {name: hashes.get(name, "absent") for name in targets}}
 
 
 def _run_round(
@@ -236,14 +321,7 @@ def _run_round(
         for proxy, result in pool.run(run_proxy, proxies, hung_proxy):
             failed = result.scores is None
             # Items first: so each trial in the log has its items in the other file.
-            append_line(
-                task.out / _ITEMS,
-                {
-                    "trial": proxy.mixture.about["trial"],
-                    "costs": {t: [round(c, 4) for c in of] for t, of in result.costs.items()},
-                },
-                sync=False,
-            )
+            append_costs(task.out / ITEMS, proxy.mixture.about["trial"], result.costs)
             search.tell(proxy.mixture, ClimbError(result.why) if failed else result.scores)
             numbers = {
                 "step": len(search.log.trials),
@@ -252,6 +330,8 @@ def _run_round(
                 "nmse": errors,
             }
             write_metrics(numbers, *writers)
+            if task.keep:
+                prune(task.out, task.keep)
             bar.add(1, f"round {proxy.mixture.about['round']}")
 
 
@@ -266,7 +346,7 @@ def _write_results(search: Search, task: _SearchTask) -> Answer:
         raise InvalidDataError(
             f"none of {len(trials)} proxies could be trained; the first: {trials[0].why}"
         )
-    evidence = read_evidence(task.directory, task.targets, out / _ITEMS)
+    evidence = read_evidence(task.directory, task.targets, out / ITEMS)
     answer = replace(
         search.result(evidence), spread=search.spread(), dependence=search.dependence()
     )
@@ -276,5 +356,8 @@ def _write_results(search: Search, task: _SearchTask) -> Answer:
     sections = search_sections(task.directory, answer, trials)
     names = ", ".join(task.targets)
     lead = f"{len(trials)} proxies of {task.proxy.tokens:,} tokens for {names}."
+    if (origin := search.log.origin) is not None:
+        carried = sum(map(search.log.is_carried, trials))
+        lead += f" {carried} of them were trained by an earlier search, {origin['search']}."
     write_bytes(out / "report.html", page("Search", lead, sections))
     return answer

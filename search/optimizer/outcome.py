@@ -275,7 +275,7 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
         f"{scale * (answer.gain + times * answer.gain_sd):.3g} with {level} % confidence"
         for level, times in ((68, 1.0), (95, 1.96))
     ]
-    source = "With what the search knew" if answer.confirmation else "Without luck"
+    source = "Counting all proxies of the search," if answer.confirmation else "Without luck"
     return [f"{source} the gain is {scale * answer.gain:.3g}{unit}, {' and '.join(bounds)}."]
 
 

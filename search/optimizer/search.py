@@ -38,6 +38,7 @@ from .observations import Observations
 from .outcome import settle
 from .presets import PRESETS
 from .surrogate import Surrogate
+from .transfer import level
 from .trials import Trial, TrialLog, read_outcome
 
 FEWEST = 8
@@ -46,6 +47,9 @@ FEWEST = 8
 PROXY_SETTINGS = ("clusters", "seed")
 """Settings that decide what a trial scores; a search does not go on with others."""
 
+_SMALL_ROUNDS = (1,) * 8
+"""Ratio of the rounds after trials that were carried over: new proxies are few, and each round is
+chosen by all before (docs/decisions/groupings.md)."""
 _STARTS = 2_000
 """Number of mixtures with which each search of a bootstrap begins."""
 _COPIES = 20
@@ -176,6 +180,8 @@ class Search:
         self._first_number = max((trial.number for trial in earlier), default=0)
         if sum(trial.scores is not None for trial in earlier) >= FEWEST and any(rounds[1:]):
             rounds = rounds[1:]  # the first is large because nothing is known then
+            if self.log.origin is not None and self.preset.later == "explore":
+                rounds = _SMALL_ROUNDS
         self._sizes = propose.split_budget(max(0, budget - self.log.spent), rounds)
         self._last = self._first + len(self._sizes)
         """Last round of the budget."""
@@ -184,6 +190,11 @@ class Search:
         """Seeds of the confirming runs; no other run has one of them."""
         self._asked: list[Mixture] = []
         self._round = self._first
+
+    @property
+    def base(self) -> Mixture:
+        """The token shares within the limits, which mixtures are compared with."""
+        return self._mixture(self._base)
 
     @property
     def planned(self) -> int:
@@ -281,7 +292,7 @@ class Search:
             )
         answer = self._conclude(known)
         again = self._repeated()
-        base = self._mixture(self._base)
+        base = self.base
         if again:
             answer = confirm(answer, base, again, known)
         return settle(answer, base, known, again, evidence)
@@ -365,7 +376,7 @@ class Search:
 
     def _conclude(self, known: Observations) -> Answer:
         forecast = self._forecast(known)
-        base = self._mixture(self._base)
+        base = self.base
         if forecast is None or (found := self._predict_best(known, forecast)) is None:
             return choose_mixture(known, base, forecast)
         copies = self._bootstrap(forecast, _COPIES) if forecast.knows_gaps else None
@@ -398,13 +409,25 @@ class Search:
 
     def _evidence(self, trials: Sequence[Trial]) -> Observations:
         return Observations.of(
-            trials,
+            self._levelled(trials),
             self.clusters,
             self.targets,
             self._importance / self._importance.sum(),
             self._allowed,
-            self._mixture(self._base),
+            self.base,
         )
+
+    def _levelled(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Return ``trials``, with those from before the cells changed at the level of the others.
+
+        See `transfer.level`.
+        """
+        origin = self.log.origin
+        if origin is None or origin.get("same"):
+            return list(trials)
+        carried = [trial for trial in trials if self.log.is_carried(trial)]
+        own = [trial for trial in trials if not self.log.is_carried(trial)]
+        return [*level(carried, own, self.clusters, list(self.targets)), *own]
 
     def _forecast(self, known: Observations) -> Surrogate | None:
         """Fit the predictors, if there are some, to enough trials."""
@@ -431,7 +454,7 @@ class Search:
         forecast = self._forecast(known)
         pool = self._draw(4 * size if forecast is None else self.preset.pool, rng)
         pool = propose.unmeasured(pool, self._rows([*tried, *anchors]))
-        if forecast is None or not len(pool):
+        if forecast is None or not len(pool) or not size:
             rows = pool[:size]
         elif self.preset.later == "top":
             total = forecast.total(pool)
@@ -454,7 +477,7 @@ class Search:
         known = self._evidence(self._searched())
         if not known.trials:
             return []
-        mixtures = to_confirm(self._conclude(known), self._mixture(self._base))
+        mixtures = to_confirm(self._conclude(known), self.base)
         return [
             Mixture(mixture.weights, {"trial": number, "round": self._round, "seed": seed})
             for number, (seed, mixture) in enumerate(
@@ -466,14 +489,16 @@ class Search:
     def _anchors(self, before: Sequence[Trial]) -> list[Floats]:
         """Return the mixtures to measure first: the token shares, repeated, and equal weights.
 
-        Mixtures among the trials ``before`` are left out.
+        Mixtures among the trials ``before`` are left out. After trials that were carried over,
+        equal weights are too: they would tell little more.
         """
         live = (self._prior > 0).astype(np.float64)
         (uniform,) = self._limits.project(live[None] / live.sum())
-        base, even = self._mixture(self._base), self._mixture(uniform)
+        base, even = self.base, self._mixture(uniform)
         mixtures = [trial.mixture for trial in before]
         anchors = [self._base] * max(0, self._repeats - mixtures.count(base))
-        if np.allclose(uniform, self._base) or even in mixtures:
+        carried = self.log.origin is not None and bool(before)
+        if carried or np.allclose(uniform, self._base) or even in mixtures:
             return anchors
         return [*anchors, uniform]
 

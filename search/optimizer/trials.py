@@ -3,17 +3,19 @@
 The log is an append-only file of JSON lines. Its first line holds the settings of the search. So if
 another search gets the same file by mistake, the error can say what differs. A search that goes on
 with other settings writes them in a line of their own, and the trials after that line belong to
-them. A mixture that a user wants to be tried is a line, too.
+them. Trials that were carried over from another search come first, after settings that have a
+``from``. A mixture that a user wants to be tried is a line, too.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from climbstream.loader.core.errors import ClimbError, InvalidDataError, UsageError
-from climbstream.loader.core.files import append_line, hash_json, read_lines
+from climbstream.loader.core.files import append_line, hash_json, read_lines, write_bytes
 from climbstream.loader.core.tabular import Tabular
 from climbstream.loader.core.typed import Count, Finite, Whole, check_version, convert, located
 from climbstream.loader.core.workdir import check_same_config
@@ -82,6 +84,10 @@ class Trial:
         return convert(fields, cls, "trial")
 
 
+FROM = "from"
+"""Key in the settings of trials that were carried over from another search."""
+
+
 class TrialLog(Tabular):
     """The trials of one search, in memory and, if it has a path, in a file of JSON lines."""
 
@@ -115,6 +121,8 @@ class TrialLog(Tabular):
 
     def _is_of_budget(self, trial: Trial) -> bool:
         """Whether ``trial`` spent budget: the seeds of confirmations are larger than others."""
+        if self.is_carried(trial):
+            return False
         settings = self._settings[trial.config]
         seed, budget = settings.get("seed"), settings.get("budget")
         if not isinstance(seed, int) or not isinstance(budget, int):
@@ -122,11 +130,27 @@ class TrialLog(Tabular):
         return trial.seed < seed + budget
 
     def beside(self, budget: int) -> int:
-        """Count the trials that confirmed the answer of a search with another ``budget``."""
+        """Count the trials that confirmed the answer of a search with another ``budget``.
+
+        Those that were carried over from another search count too.
+        """
         return sum(
-            not self._is_of_budget(trial) and self._settings[trial.config]["budget"] != budget
+            not self._is_of_budget(trial) and self._settings[trial.config].get("budget") != budget
             for trial in self.trials
         )
+
+    @property
+    def origin(self) -> dict[str, Any] | None:
+        """Where the trials that were carried over are from; None: there are none.
+
+        ``search`` is the folder, and ``same`` says whether the cells have not changed since.
+        """
+        first: dict[str, Any] | None = next(iter(self._settings.values())).get(FROM)
+        return first
+
+    def is_carried(self, trial: Trial) -> bool:
+        """Whether ``trial`` was carried over from another search."""
+        return FROM in self._settings[trial.config]
 
     def to_rows(self) -> list[dict[str, Any]]:
         """Return a row a trial: number, round, seed, status, weights as ``w_CLUSTER``, scores.
@@ -185,6 +209,28 @@ class TrialLog(Tabular):
         if settings is not None:
             log._go_on(settings, fixed)
         return log
+
+    @classmethod
+    def begin_with(
+        cls,
+        path: Path,
+        trials: Sequence[Trial],
+        settings: Mapping[str, Any],
+        origin: Mapping[str, Any],
+    ) -> None:
+        """Begin the log at ``path`` with ``trials`` that were carried over, under their numbers.
+
+        Args:
+            path: Of the file, which must not be there.
+            trials: Trials of the clusters of this search.
+            settings: Clusters, targets and seed of this search.
+            origin: See `TrialLog.origin`.
+        """
+        there = {**settings, FROM: dict(origin)}
+        config = hash_json(there)
+        lines = [{"version": Trial.version, "settings": there}]
+        lines += [replace(trial, config=config).to_json() for trial in trials]
+        write_bytes(path, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
 
     def _read(self, line: Any) -> None:
         """Take one line of the file."""

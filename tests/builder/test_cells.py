@@ -130,6 +130,105 @@ def test_without_tiers_nothing_tells_of_cells(plain):
     assert '<section id="cells">' not in (plain / "report.html").read_text()
 
 
+def test_cells_with_less_than_a_row_are_named_on_the_console_and_in_the_report(
+    corpus, tmp_path, monkeypatch, caplog
+):
+    def built(name, length):
+        monkeypatch.setattr("climbstream.builder.report.cells.ROW", length)
+        caplog.clear()
+        out = tmp_path / name
+        build([corpus], out, BuildSettings(**SETTINGS), workers=1)
+        shown = [record.message for record in caplog.records if "than one row" in record.message]
+        return out, Manifest.load(out).clusters, shown
+
+    out, cells, _ = built("first", 1)
+    row = sorted(cell.tokens for cell in cells)[-2]
+    out, cells, (said,) = built("second", row)
+    small = sorted((cell for cell in cells if cell.tokens < row), key=lambda cell: cell.tokens)
+    assert 8 < len(small) < len(cells)
+    assert f"{len(small)} of {len(cells)} cells hold fewer tokens" in said
+    assert f"Together they hold {sum(cell.tokens for cell in small):,} tokens" in said
+    for cell in small[:8]:
+        assert f"{cell.name} ({cell.tokens:,})" in said
+    assert f"and {len(small) - 8} more" in said
+    assert said.strip() in (out / "report.html").read_text()
+    out, _, shown = built("third", 1)
+    assert not shown
+    assert "than one row" not in (out / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def micro(tmp_path_factory, corpus):
+    """The same corpus in cells by micro-cluster and language."""
+    out = tmp_path_factory.mktemp("micro") / "shards"
+    settings = {k: v for k, v in SETTINGS.items() if not k.startswith("tier")}
+    build([corpus], out, BuildSettings(**settings, cells="micro"), workers=1)
+    return out
+
+
+def test_cells_of_micro_clusters_hold_the_documents_of_one_each(micro, catalogue):
+    axes = axes_of(micro)
+    assert len({a["micro"] for a in axes.values()}) > len({a["topic"] for a in axes.values()}) == 3
+    home = read_json(micro / "clusters.json")["map"]["cluster"]
+    for row in stored(catalogue(micro)):
+        cell = axes[row["cluster"]]
+        assert cell == {
+            "topic": f"c{home[row['micro']]:02d}",
+            "micro": f"m{row['micro']:02d}",
+            "language": row["language"],
+        }
+    for info in load_clusters(micro):
+        assert info.micro == (int(info.axes["micro"][1:]),)
+        assert info.micro_documents == (info.documents,)
+    assert {document.cluster for document in read_heldout(micro)} <= axes.keys()
+    assert not verify_directory(micro).faults
+    report = (micro / "report.html").read_text()
+    assert f"{len(axes)} cells of 3 clusters" in report
+    assert all(f'data-tip="{name}: ' in report for name in axes)
+
+
+def test_cells_of_micro_clusters_are_put_together_to_the_clusters_of_the_merge(
+    micro, tmp_path, corpus, catalogue
+):
+    settings = {k: v for k, v in SETTINGS.items() if not k.startswith("tier")}
+    whole = tmp_path / "whole"
+    build([corpus], whole, BuildSettings(**settings), workers=1)
+    out = shutil.copytree(micro, tmp_path / "shards")
+    assert run(["regroup", str(out), "--by", "topic"]) == 0
+    assert run(["regroup", str(out), "--by", "micro"]) == 0
+    merged = Manifest.load(out / "groupings" / "topic")
+    assert [(c.name, c.tokens, c.documents) for c in merged.clusters] == [
+        (c.name, c.tokens, c.documents) for c in Manifest.load(whole).clusters
+    ]
+    names = {row["id"]: row["cluster"] for row in stored(catalogue(whole))}
+    for row in stored(catalogue(out)):
+        assert row["cluster"].startswith(names[row["id"]])
+    fine = Manifest.load(out / "groupings" / "micro")
+    assert {*fine.names} == {a["micro"] for a in axes_of(micro).values()}
+
+
+def test_cells_of_micro_clusters_take_tiers_and_appended_documents(
+    corpus, tmp_path, make_records, write_jsonl, catalogue
+):
+    out = tmp_path / "shards"
+    settings = BuildSettings(**SETTINGS, cells="micro")
+    build([corpus], out, settings, workers=1)
+    before, axes = len(catalogue(out)), axes_of(out)
+    assert {*next(iter(axes.values()))} == {"topic", "micro", "language", "tier"}
+    records = records_of(make_records, seed=5)
+    for record in records:
+        record["id"] = f"new {record['id']}"
+    append([str(write_jsonl(tmp_path / "more.jsonl", records))], out, workers=1)
+    assert axes_of(out) == axes
+    added = stored(catalogue(out)[before:])
+    assert len(added) > 50
+    with_cells = {a["micro"] for a in axes.values()}
+    for row in added:
+        micro = f"m{row['micro']:02d}"
+        assert axes[row["cluster"]]["micro"] == micro or micro not in with_cells
+    assert not verify_directory(out).faults
+
+
 @pytest.mark.slow
 def test_cells_are_the_same_bytes_by_several_processes(cells, corpus, tmp_path, all_bytes):
     build([corpus], tmp_path / "again", BuildSettings(**SETTINGS), workers=3)
@@ -191,9 +290,9 @@ def test_cells_are_regrouped_by_axes(cells, tmp_path, capsys, by, name, groups):
 
 def test_what_cannot_be_regrouped_by_is_told(cells, plain, tmp_path, capsys):
     assert run(["regroup", str(plain), "--by", "topic"]) == 2
-    assert "climb build --tiers N makes cells" in capsys.readouterr().err
+    assert "climb build --tiers N or --cells micro makes cells" in capsys.readouterr().err
     assert run(["regroup", str(cells), "--by", "quality"]) == 2
-    assert "the axes of cells are topic, language, tier" in capsys.readouterr().err
+    assert "the axes of cells are topic, micro, language, tier" in capsys.readouterr().err
     one = tmp_path / "one"
     shutil.copytree(cells, one)
     value = read_json(one / "manifest.json")

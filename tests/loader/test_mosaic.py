@@ -1,6 +1,7 @@
 """A mixture as streams of mosaicml-streaming; the real library is met in bench/interop.py."""
 
 import sys
+import types
 
 import pytest
 
@@ -38,6 +39,17 @@ def test_a_cluster_of_weight_zero_is_left_out(shards, tmp_path):
 def test_a_mixture_for_other_clusters_is_refused(shards, tmp_path):
     with pytest.raises(InvalidDataError, match="the mixture weights c09, but the clusters are c00"):
         stream_arguments(shards.directory, Mixture.of({"c09": 1}), tmp_path)
+
+
+@pytest.mark.parametrize("kind", [Mixture.of, dict, str], ids=["mixture", "weights", "file"])
+def test_a_mixture_is_given_as_the_loader_takes_it(shards, tmp_path, monkeypatch, kind):
+    # As the README calls it; here a stream is the arguments that it is made with.
+    monkeypatch.setitem(sys.modules, "streaming", types.SimpleNamespace(Stream=dict))
+    weights = {"c00": 0.25, "c01": 0.75}
+    given = kind(weights) if kind is not str else str(tmp_path / "mixture.json")
+    Mixture.of(weights).save(tmp_path / "mixture.json")
+    streams = as_streams(str(shards.directory), given, local=tmp_path / "cache")
+    assert streams == stream_arguments(shards.directory, Mixture.of(weights), tmp_path / "cache")
 
 
 def test_without_the_library_the_extra_is_named(shards, tmp_path, monkeypatch):

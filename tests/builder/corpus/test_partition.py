@@ -16,6 +16,7 @@ from climbstream.builder.corpus.partition import (
     PartitionWriter,
     groups_for,
 )
+from climbstream.loader.core.errors import InvalidDataError
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 documents = st.builds(Document, id=words, text=words, label=words, license=words, origin=words)
@@ -70,8 +71,50 @@ def test_an_array_that_could_not_be_written_is_not_there(tmp_path):
 
 def test_an_array_is_never_code(tmp_path):
     (tmp_path / "documents").write_bytes(b'{"scores": ["|O", [1], 0]}\n' + bytes(64))
-    with pytest.raises(ValueError, match="object"):
+    with pytest.raises(InvalidDataError, match="object"):
         Partition(tmp_path).read("scores")
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_file_that_was_cut_short_is_named(tmp_path, mapped):
+    partition = Partition(tmp_path)
+    partition.write_arrays({"lengths": np.arange(3), "tokens": np.arange(900)})
+    path = tmp_path / "tokens"
+    data = path.read_bytes()
+    path.write_bytes(data[:-8])
+    assert partition.read("lengths", mapped=mapped).tolist() == [0, 1, 2]
+    message = f"{path} is cut short: it has .* bytes, and tokens ends at .*; remove the working"
+    with pytest.raises(InvalidDataError, match=message):
+        partition.read("tokens", mapped=mapped)
+
+
+@pytest.mark.parametrize("size", [0, 1, 20])
+def test_a_file_without_a_whole_first_line_is_named(tmp_path, size):
+    partition = Partition(tmp_path)
+    partition.write("scores", np.arange(9))
+    path = tmp_path / "documents"
+    path.write_bytes(path.read_bytes()[:size])
+    for look in (partition.read, partition.has):
+        with pytest.raises(InvalidDataError, match=f"{path} is not JSON.*; remove the working"):
+            look("scores")
+
+
+@given(st.data())
+def test_a_damaged_file_is_an_array_or_an_error_that_names_it(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("damaged")
+    partition, path = Partition(folder), folder / "documents"
+    partition.write_arrays({"sizes": np.arange(9), "scores": np.ones((3, 4), np.float32)})
+    whole = path.read_bytes()
+    at = data.draw(st.integers(0, whole.index(b"}")))
+    path.write_bytes(whole[:at] + data.draw(st.binary(min_size=1, max_size=3)) + whole[at + 1 :])
+    named = True
+    try:
+        assert isinstance(partition.read("scores"), np.ndarray)
+    except FileNotFoundError:
+        assert not partition.has("scores")  # its name is damaged
+    except InvalidDataError as error:
+        named = str(path) in str(error)
+    assert named
 
 
 def test_all_arrays_of_a_partition_lie_in_three_files(tmp_path):

@@ -3,13 +3,16 @@
 import re
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import normalized_mutual_info_score
 
+from climbstream.builder.corpus.document import Document
+from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.features.words import opening
-from climbstream.builder.report.describe import label_agreement, name_terms
+from climbstream.builder.report.describe import label_agreement, name_licenses, name_terms
 
 
 def test_each_group_is_named_by_words_that_the_others_lack(make_records):
@@ -73,3 +76,19 @@ def test_words_are_whole_in_scripts_that_write_vowels_on_letters():
         set(bengali.split()),
         set(hindi.split()),
     ]
+
+
+@pytest.mark.parametrize("sizes", [[4], [2, 2], [1, 1, 1, 1]])
+def test_licences_as_frequent_are_named_in_the_order_of_the_corpus(tmp_path, serial, sizes):
+    documents = [
+        Document(id=str(n), text="", label="", license=name, origin="")
+        for n, name in enumerate(["MIT", "BSD-3-Clause", "BSD-3-Clause", "MIT"])
+    ]
+    partitions = []
+    for number, size in enumerate(sizes):
+        partition = Partition(tmp_path / f"00000-{number:05d}")
+        partition.write_documents(documents[:size])
+        partition.write("order", np.arange(size)[::-1])  # by cluster, the last one is first
+        partitions.append(partition)
+        documents = documents[size:]
+    assert name_licenses(serial, partitions) == "MIT, BSD-3-Clause"

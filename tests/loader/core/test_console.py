@@ -24,14 +24,14 @@ def clock(monkeypatch):
     return now
 
 
-def test_rate_and_time_left_are_of_what_was_done_here_and_not_before(clock):
+def test_rate_time_elapsed_and_time_left_are_of_what_was_done_here_and_not_before(clock):
     log = io.StringIO()
     with Progress("train", 1000, "tokens", 200, stream=log) as bar:
         bar.skip(300)
         clock[0] += 20
         bar.add(100, "loss 2.5")
     assert log.getvalue().splitlines()[0] == (
-        "train: 600/1000 tokens · 5/s · 1 min 20 s left · loss 2.5"
+        "train: 600/1000 tokens · 5/s · 20.0 s elapsed · 1 min 20 s left · loss 2.5"
     )
 
 
@@ -40,7 +40,7 @@ def test_slow_work_says_seconds_for_each(clock):
     with Progress("search", 4, "proxies", stream=log) as bar:
         clock[0] += 30
         bar.add(1)
-    assert "search: 1/4 proxies · 30.0 s each · 1 min 30 s left" in log.getvalue()
+    assert "search: 1/4 proxies · 30.0 s each · 30.0 s elapsed · 1 min 30 s left" in log.getvalue()
 
 
 def test_a_log_gets_a_line_every_ten_seconds_and_one_at_the_end(clock):
@@ -51,7 +51,7 @@ def test_a_log_gets_a_line_every_ten_seconds_and_one_at_the_end(clock):
             bar.add(1)
     lines = log.getvalue().splitlines()
     assert 3 <= len(lines) <= 4
-    assert lines[-1] == "read: 240/240 files · 8/s · 30.0 s"
+    assert lines[-1] == "read: 240/240 files · 8/s · in 30.0 s"
 
 
 def test_a_log_does_not_get_the_same_line_twice(clock):
@@ -59,7 +59,7 @@ def test_a_log_does_not_get_the_same_line_twice(clock):
     with Progress("embed", 541, "documents", stream=log) as bar:
         clock[0] += 20
         bar.add(541)
-    assert log.getvalue().splitlines() == ["embed: 541/541 documents · 27.1/s · 20.0 s"]
+    assert log.getvalue().splitlines() == ["embed: 541/541 documents · 27.1/s · in 20.0 s"]
 
 
 def test_work_that_ended_says_no_time_left_even_if_less_was_done_than_planned(clock):
@@ -67,7 +67,7 @@ def test_work_that_ended_says_no_time_left_even_if_less_was_done_than_planned(cl
     with Progress("verify", 100, "tokens", stream=log) as bar:
         clock[0] += 9
         bar.add(90)
-    assert log.getvalue().splitlines()[-1] == "verify: 90/100 tokens · 10/s · 9.0 s"
+    assert log.getvalue().splitlines()[-1] == "verify: 90/100 tokens · 10/s · in 9.0 s"
 
 
 def test_a_terminal_has_one_line_that_is_rewritten(clock):
@@ -87,7 +87,7 @@ def test_work_of_unknown_size_says_how_much_is_done(clock):
     with Progress("read", None, "documents", stream=log) as bar:
         clock[0] += 2
         bar.add(25_000)
-    assert log.getvalue() == "read: 25k documents · 12.5k/s · 2.0 s\n"
+    assert log.getvalue() == "read: 25k documents · 12.5k/s · in 2.0 s\n"
 
 
 def test_work_that_is_broken_off_says_so(clock):
@@ -101,4 +101,4 @@ def test_work_that_is_broken_off_says_so(clock):
 
     with pytest.raises(KeyboardInterrupt):
         read()
-    assert log.getvalue() == "read: 3/9 files · 3/s · 2.0 s left · stopped\n"
+    assert log.getvalue() == "read: 3/9 files · 3/s · 1.0 s elapsed · 2.0 s left · stopped\n"

@@ -31,7 +31,7 @@ RESULTS = ("answer.json", "mixture.json")
 
 def test_a_search_leaves_trials_answer_mixture_and_report(searched, shards):
     out, answer = searched
-    names = {"search.json", "trials.jsonl", "items.jsonl"}
+    names = {"search.json", "trials.jsonl", "items.jsonl", "cells.json"}
     assert {path.name for path in out.iterdir()} == {*names, *RESULTS, "report.html"}
     assert json.loads((out / "answer.json").read_text()) == json.loads(json.dumps(answer.to_json()))
     mixture = Mixture.load(out / "mixture.json")

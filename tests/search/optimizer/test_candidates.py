@@ -261,3 +261,17 @@ def test_the_concentration_lies_log_uniformly_between_its_bounds():
         if high > low:
             mean = np.log((high / (high + 1)) / (low / (low + 1))) / np.log(high / low)
         assert rows.var(axis=0) == pytest.approx(np.full(4, 3 / 16 * mean), rel=0.05)
+
+
+def test_a_draw_of_next_to_one_cluster_does_not_underflow():
+    limits = WeightConstraints.of(["a", "b", "c"], np.full(3, 1 / 3))
+    rows = propose.candidates(
+        50, [np.full(3, 1 / 3)], limits, (1e-3, 1e-3), np.random.default_rng(0)
+    )
+    assert rows.sum(axis=1) == pytest.approx(np.ones(50))
+    assert set(np.argmax(rows, axis=1)) == {0, 1, 2}
+
+
+def test_a_weight_of_a_thousandth_stays():
+    assert propose.snap(np.array([[0.001, 0.999]])).tolist() == [[0.001, 0.999]]
+    assert propose.snap(np.array([[0.0009999, 0.9990001]]))[0, 0] == 0

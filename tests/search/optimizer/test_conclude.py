@@ -166,6 +166,17 @@ def many(noise, gain):
     return evidence([*runs, (BEST, [-gain]), (OTHER, [gain])])
 
 
+def test_noise_counts_with_its_upper_end_at_95_percent():
+    known = many(1.0, 60.0)
+    answer = choose_mixture(known, BASE, None)
+    noise = math.sqrt(20 / 19) / float(known.scale[0])
+    assert answer.noise == pytest.approx(noise)
+    doubt = upper_confidence_sd(noise, 19, 1.6449)
+    assert doubt < 1
+    _, sd = shrink(answer.measured_best.score, 0.0, 1, doubt, 1.0)
+    assert answer.gain_sd == pytest.approx(math.hypot(sd, doubt / math.sqrt(20)))
+
+
 @pytest.mark.parametrize(("factor", "choice"), [(0.98, "baseline"), (1.02, "measured")])
 def test_a_raw_gain_counts_from_two_and_a_half_sd_on(factor, choice):
     known = many(1.0, 6.0)
@@ -242,6 +253,23 @@ def test_without_a_process_the_lead_is_over_what_luck_leaves_of_the_measured():
     sd = math.sqrt(max(0.9**2 - doubt**2, 0))
     assert predicted.gain == pytest.approx(0.8)
     assert predicted.gain_sd == pytest.approx(math.hypot(sd, doubt / math.sqrt(2)))
+
+
+@pytest.mark.parametrize(("above", "choice"), [(-0.1, "predicted"), (0.1, "measured")])
+def test_without_a_process_the_predicted_best_must_beat_what_luck_leaves(above, choice):
+    known = evidence([(OTHER, [4.0]), (OTHER, [4.2]), (OTHER, [3.8]), (BEST, [1.0])])
+    best = choose_mixture(known, BASE, None).measured_best.score
+    # Where all mixtures are expected to be alike, luck leaves a part of what lies between.
+    forecast = Forecast(known, (best + above, 0.0), error=0.9)
+    assert choose_mixture(known, BASE, forecast, PREDICTED).choice == choice
+
+
+def test_a_predicted_best_that_is_just_as_good_is_not_taken():
+    known = evidence([(OTHER, [4.0]), (OTHER, [4.2]), (BEST, [1.0])])
+    forecast = Forecast(known, (0.0, 0.0), knows_gaps=True)
+    assert choose_mixture(known, BASE, forecast, PREDICTED).choice == "measured"
+    better = Forecast(known, (0.0, 1e-6), knows_gaps=True)
+    assert choose_mixture(known, BASE, better, PREDICTED).choice == "predicted"
 
 
 def test_without_repeats_the_error_of_predictions_is_the_doubt():

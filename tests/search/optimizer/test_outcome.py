@@ -1,15 +1,21 @@
 """An answer is a sentence in the target's unit, and the items that score it count in its doubt."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from climbstream.loader import Mixture
 from climbstream.loader.core.console import with_error
-from climbstream.search import Search
+from climbstream.search import Search, Trial
+from climbstream.search.optimizer.answer import Confirmation, Outcome, Pick
+from climbstream.search.optimizer.conclude import choose_mixture, upper_confidence_sd
+from climbstream.search.optimizer.confirm import confirm as confirmed_by
+from climbstream.search.optimizer.confirm import seed_error
 from climbstream.search.optimizer.items import FEW_ITEMS, ItemEvidence, TargetItems
-from climbstream.search.optimizer.outcome import outcome_rows
+from climbstream.search.optimizer.observations import Observations
+from climbstream.search.optimizer.outcome import outcome_rows, settle
 
 NAMES = ["c00", "c01", "c02", "c03"]
 SHARES = {"c00": 0.5, "c01": 0.3, "c02": 0.15, "c03": 0.05}
@@ -72,7 +78,7 @@ def test_the_doubt_by_items_is_that_of_the_mean_of_their_gains():
 def test_the_answer_is_one_sentence_in_the_unit_of_the_target_with_what_scores_it():
     answer, _ = searched(40, spread=0.1)
     (outcome,) = answer.outcomes
-    first = answer.reason.split(" With what ")[0]
+    first = answer.reason.split(" Counting all ")[0]
     ours, theirs, gain = outcome_rows(answer.outcomes)[0][1:4]
     assert first == (
         f"Found {ours} against token shares {theirs} bits per byte, better by {gain} in 3 seeds; "
@@ -129,3 +135,346 @@ def test_numbers_are_written_as_tables_of_results_do():
     assert with_error(3.1149, 0.0031, 3) == "3.115 ± .003"
     assert with_error(-0.026, math.inf, 3) == "-.026"
     assert with_error(10.04, 0.5, 3) == "10.040 ± .500"
+
+
+# By hand: runs of a few mixtures, and what follows from them.
+
+BASE = Mixture.of({"a": 0.5, "b": 0.5})
+BEST = Mixture.of({"a": 0.2, "b": 0.8})
+OTHER = Mixture.of({"a": 0.9, "b": 0.1})
+RUNS = [(BASE, 4.0, 0.5), (BASE, 5.0, 0.6), (BEST, 1.0, 0.9), (BEST, 1.5, 0.8), (OTHER, 9.0, 0.1)]
+
+
+def known_of(runs=RUNS, ways=None, importance=None):
+    """Observations of ``runs``: a mixture, its loss and its accuracy."""
+    ways = ways or {"loss": "min"}
+    trials = [
+        Trial(number=n, round=1, mixture=m, seed=n, scores={"loss": loss, "acc": acc})
+        for n, (m, loss, acc) in enumerate(runs, start=1)
+    ]
+    share = np.full(len(ways), 1 / len(ways)) if importance is None else np.array(importance)
+    return Observations.of(trials, ["a", "b"], ways, share)
+
+
+BOTH = {"acc": "max", "loss": "min"}
+LOSS_NOISE = math.sqrt((0.5 + 0.125) / 2)
+ACC_NOISE = math.sqrt((0.005 + 0.005) / 2)
+"""Sd of a run: two pairs, each with the square of half its difference twice."""
+
+
+def test_a_single_target_has_the_gain_that_luck_leaves_in_its_unit():
+    known = known_of()
+    answer = choose_mixture(known, BASE, None)
+    (outcome,) = settle(answer, BASE, known).outcomes
+    assert (outcome.best, outcome.baseline) == pytest.approx((1.25, 4.5))
+    assert outcome.best_sd == pytest.approx(LOSS_NOISE / math.sqrt(2))
+    assert outcome.baseline_sd == pytest.approx(LOSS_NOISE / math.sqrt(2))
+    scale = float(known.scale[0])
+    assert outcome.gain == pytest.approx(answer.candidates[0].gain * scale)
+    assert outcome.gain_sd == pytest.approx(answer.candidates[0].gain_sd * scale)
+    assert 0 < outcome.gain < 3.25
+    assert (outcome.seeds, outcome.items, outcome.item_sd, outcome.unit) == (0, None, None, "")
+
+
+def test_several_targets_have_the_difference_of_means_and_the_sd_of_two_means():
+    known = known_of([*RUNS, (BEST, 1.1, 0.85)], BOTH)
+    answer = settle(choose_mixture(known, BASE, None), BASE, known)
+    accuracy, loss = answer.outcomes
+    assert (accuracy.target, loss.target) == ("acc", "loss")
+    assert accuracy.gain == pytest.approx(0.85 - 0.55)
+    assert loss.gain == pytest.approx(4.5 - 1.2)
+    noise = math.sqrt((0.5 + 0.2**2 + 0.3**2 + 0.1**2) / 3)
+    assert loss.gain_sd == pytest.approx(noise * math.sqrt(1 / 3 + 1 / 2))
+    assert loss.best_sd == pytest.approx(noise / math.sqrt(3))
+    assert loss.baseline_sd == pytest.approx(noise / math.sqrt(2))
+    noise = math.sqrt((0.005 + 0.005) / 3)
+    assert accuracy.gain_sd == pytest.approx(noise * math.sqrt(1 / 3 + 1 / 2))
+
+
+def test_without_repeats_the_doubt_of_several_targets_is_unknown():
+    known = known_of(RUNS[1:3], BOTH)
+    answer = settle(choose_mixture(known, BASE, None), BASE, known)
+    assert [(o.best_sd, o.baseline_sd, o.gain_sd) for o in answer.outcomes] == [(None,) * 3] * 2
+    assert answer.outcomes[1].gain == 4.0
+    assert "How much of that is luck is unknown: no mixture was run twice." in answer.reason
+
+
+def again_of(base, best):
+    """Confirming runs of two mixtures: a column of losses and accuracies each, a seed a row."""
+    return [
+        Trial(number=99 + seed, round=2, mixture=m, seed=50 + seed, scores=dict(row))
+        for m, column in ((BASE, base), (BEST, best))
+        for seed, row in enumerate(column)
+    ]
+
+
+AGAIN_BASE = [{"loss": 4.2, "acc": 0.5}, {"loss": 4.6, "acc": 0.7}, {"loss": 4.0, "acc": 0.6}]
+AGAIN_BEST = [{"loss": 1.4, "acc": 0.8}, {"loss": 1.6, "acc": 0.9}, {"loss": 1.3, "acc": 0.7}]
+
+
+@pytest.mark.parametrize("ways", [{"loss": "min"}, BOTH])
+def test_what_confirmed_an_answer_is_what_is_told_of_it(ways):
+    known = known_of(ways=ways)
+    again = again_of(AGAIN_BASE, AGAIN_BEST)
+    answer = confirmed_by(choose_mixture(known, BASE, None), BASE, again, known)
+    outcome = {o.target: o for o in settle(answer, BASE, known, again).outcomes}["loss"]
+    ours, theirs = ([row["loss"] for row in rows] for rows in (AGAIN_BEST, AGAIN_BASE))
+    assert (outcome.best, outcome.baseline) == pytest.approx((np.mean(ours), np.mean(theirs)))
+    assert outcome.best_sd == pytest.approx(np.std(ours, ddof=1) / math.sqrt(3))
+    assert outcome.baseline_sd == pytest.approx(np.std(theirs, ddof=1) / math.sqrt(3))
+    assert outcome.gain == pytest.approx(np.mean(theirs) - np.mean(ours))
+    expected = seed_error(np.array([theirs, ours]), LOSS_NOISE, 2)
+    assert outcome.gain_sd == pytest.approx(expected)
+    assert outcome.seeds == 3
+
+
+def test_items_of_a_confirmed_answer_are_those_of_the_runs_that_confirmed_it():
+    known = known_of()
+    again = again_of(AGAIN_BASE, AGAIN_BEST)
+    for number, trial in enumerate(again, start=90):
+        again[number - 90] = replace(trial, number=number)
+    failed = [replace(again[0], number=98, seed=60), replace(again[3], number=99, seed=61)]
+    answer = confirmed_by(choose_mixture(known, BASE, None), BASE, again, known)
+    about = costs_of(known.trials, 3.0, 1.0)
+    more = costs_of([*again, *failed], 2.0, 3.0)
+    evidence = ItemEvidence(about.targets, {**about.costs, **more.costs})
+    (outcome,) = settle(answer, BASE, known, [*again, *failed], evidence).outcomes
+    expected = more.gain_sd("loss", [93, 94, 95], [90, 91, 92])
+    assert outcome.item_sd == pytest.approx(upper_confidence_sd(expected, 39))
+    assert expected > 2 * about.gain_sd("loss", [3, 4], [1, 2])
+
+
+def test_one_seed_that_confirms_has_no_sd_of_its_own():
+    known = known_of()
+    again = again_of(AGAIN_BASE[:1], AGAIN_BEST[:1])
+    answer = confirmed_by(choose_mixture(known, BASE, None), BASE, again, known)
+    settled = settle(answer, BASE, known, again)
+    assert settled.outcomes[0].best_sd is None
+    assert " in 1 seed." in settled.reason
+    three = again_of(AGAIN_BASE, AGAIN_BEST)
+    answer = confirmed_by(choose_mixture(known, BASE, None), BASE, three, known)
+    assert " in 3 seeds." in settle(answer, BASE, known, three).reason
+
+
+def costs_of(trials, gain, spread, count=40):
+    """Bits of ``count`` documents of 10 bytes; those of `BEST` are fewer by a gain that differs."""
+    taste = spread * np.random.default_rng(0).normal(size=count)
+    base = np.full(count, 30.0)
+    about = TargetItems(np.full(count, 10.0), "documents", "bits per byte")
+    costs = {
+        t.number: {"loss": (base - (gain + taste) * 10 if t.mixture == BEST else base).tolist()}
+        for t in trials
+    }
+    return ItemEvidence({"loss": about}, costs)
+
+
+def test_the_doubt_by_items_is_its_upper_end_and_adds_to_that_by_runs():
+    known = known_of()
+    evidence = costs_of(known.trials, 3.0, 1.0)
+    answer = choose_mixture(known, BASE, None)
+    plain, settled = settle(answer, BASE, known), settle(answer, BASE, known, (), evidence)
+    raw = evidence.gain_sd("loss", [3, 4], [1, 2])
+    item_sd = upper_confidence_sd(raw, 39)
+    (outcome,) = settled.outcomes
+    assert outcome.item_sd == pytest.approx(item_sd)
+    assert outcome.gain_sd == pytest.approx(math.hypot(plain.outcomes[0].gain_sd, item_sd))
+    assert (outcome.items, outcome.scored_on) == (40, "40 documents")
+    assert settled.choice == "baseline"
+
+
+def sure(importance=(0.25, 0.75)):
+    """Runs of two targets that leave no doubt, and the answer."""
+    runs = [(BASE, 4.0 + 0.01 * i, 0.5 + 0.001 * i) for i in range(4)]
+    runs += [(BEST, 1.0 + 0.01 * i, 0.9 + 0.001 * i) for i in range(4)]
+    known = known_of([*runs, (OTHER, 5.0, 0.4)], BOTH, importance)
+    answer = choose_mixture(known, BASE, None)
+    assert answer.choice == "measured"
+    return known, answer
+
+
+def test_the_doubt_by_items_of_each_target_counts_by_its_importance():
+    known, answer = sure()
+    evidence = costs_of(known.trials, 3.0, 0.5)
+    settled = settle(answer, BASE, known, (), evidence)
+    item_sd = settled.outcomes[1].item_sd
+    assert settled.outcomes[0].item_sd is None
+    assert settled.gain_sd == pytest.approx(
+        math.hypot(answer.gain_sd, 0.75 * item_sd / float(known.scale[1]))
+    )
+    assert settled.choice == "measured"
+
+
+@pytest.mark.parametrize(("factor", "choice"), [(0.99, "measured"), (1.01, "baseline")])
+def test_a_gain_of_less_than_two_and_a_half_joint_sd_is_not_answered(factor, choice):
+    known, answer = sure()
+    scale = float(known.scale[1])
+    most = math.sqrt((answer.gain / 2.5) ** 2 - answer.gain_sd**2) * scale / 0.75
+    one = settle(answer, BASE, known, (), costs_of(known.trials, 3.0, 1.0)).outcomes[1].item_sd
+    evidence = costs_of(known.trials, 3.0, factor * most / one)
+    settled = settle(answer, BASE, known, (), evidence)
+    assert settled.outcomes[1].item_sd == pytest.approx(factor * most)
+    assert settled.choice == choice
+    assert settled.mixture == (BASE if choice == "baseline" else BEST)
+
+
+def test_items_that_are_all_alike_change_nothing():
+    known, answer = sure()
+    settled = settle(answer, BASE, known, (), costs_of(known.trials, 3.0, 0.0))
+    assert (settled.choice, settled.gain_sd) == (answer.choice, answer.gain_sd)
+
+
+def test_of_a_mixture_that_never_ran_the_items_are_those_of_the_best_that_did():
+    known = known_of()
+    answer = choose_mixture(known, BASE, None)
+    predicted = Mixture.of({"a": 0.1, "b": 0.9})
+    candidate = replace(answer.candidates[0], choice="predicted", mixture=predicted)
+    pick = Pick(mixture=predicted, score=-2.0, sd=0.3, scores={"loss": 1.0}, trials=[])
+    answer = replace(
+        answer,
+        choice="predicted",
+        mixture=predicted,
+        candidates=[candidate],
+        predicted_best=pick,
+    )
+    evidence = costs_of(known.trials, 3.0, 0.1)
+    (outcome,) = settle(answer, BASE, known, (), evidence).outcomes
+    assert outcome.item_sd == pytest.approx(
+        upper_confidence_sd(evidence.gain_sd("loss", [3, 4], [1, 2]), 39)
+    )
+    assert outcome.best == 1.0
+    assert outcome.best_sd == pytest.approx(0.3 * float(known.scale[0]))
+    unsure = replace(answer, predicted_best=replace(pick, sd=None))
+    assert settle(unsure, BASE, known).outcomes[0].best_sd is None
+
+
+# The sentence.
+
+
+def test_the_sentence_without_scores_of_the_token_shares_names_the_best_trial():
+    known = known_of(RUNS[2:])
+    answer = settle(choose_mixture(known, BASE, None), BASE, known)
+    assert answer.reason == "The best is trial 1 (loss 1.25); the token-share mixture has no score."
+
+
+def test_where_the_token_shares_are_best_no_other_is_shown():
+    known = known_of([(BASE, 1.0, 0.5), (BASE, 1.5, 0.5), (OTHER, 9.0, 0.1)])
+    answer = settle(choose_mixture(known, BASE, None), BASE, known)
+    assert answer.reason == "No gain over the token-share mixture: none scored better (loss 1.25)."
+
+
+def test_a_prediction_beside_token_shares_that_measured_best_is_shown_once_it_was_run():
+    known = known_of([(BASE, 1.0, 0.5), (BASE, 1.5, 0.5), (OTHER, 9.0, 0.1)])
+    answer = choose_mixture(known, BASE, None)
+    candidate = replace(
+        choose_mixture(known_of(), BASE, None).candidates[0], choice="predicted", mixture=BEST
+    )
+    pick = Pick(mixture=BEST, score=-2.0, sd=0.3, scores={"loss": 1.0}, trials=[])
+    answer = replace(answer, candidates=[candidate], predicted_best=pick)
+    assert settle(answer, BASE, known).outcomes[0].best is None
+    scores = {"baseline": {"loss": [1.4]}, "predicted": {"loss": [1.3]}}
+    confirmed = replace(answer, confirmation=Confirmation(seeds=[50], scores=scores))
+    assert settle(confirmed, BASE, known).outcomes[0].best == 1.3
+
+
+def test_items_change_nothing_where_the_token_shares_are_the_answer():
+    known = known_of()
+    answer = replace(choose_mixture(known, BASE, None), choice="baseline")
+    settled = settle(answer, BASE, known, (), costs_of(known.trials, 3.0, 1.0))
+    assert settled.gain_sd == answer.gain_sd
+
+
+def test_a_gain_in_doubt_is_told_beside_the_token_shares():
+    known = known_of()
+    answer = settle(choose_mixture(known, BASE, None), BASE, known)
+    row = outcome_rows(answer.outcomes)[0]
+    assert answer.reason == (
+        f"No gain over the token-share mixture: the best other one scored loss {row[1]} "
+        f"against token shares {row[2]}, better by {row[3]} (trial 3, luck allowed for)."
+    )
+    again = again_of(AGAIN_BASE, AGAIN_BASE)
+    checked = confirmed_by(choose_mixture(known, BASE, None), BASE, again, known)
+    said = settle(checked, BASE, known, again).reason
+    assert said.startswith("No gain over the token-share mixture is sure: the best other one")
+    assert "Counting all proxies of the search, the gain is" in said
+
+
+def test_a_gain_has_its_interval_of_68_and_95_percent():
+    runs = [(BASE, 4.0 + 0.01 * i, 0.5) for i in range(4)]
+    runs += [(BEST, 1.0 + 0.01 * i, 0.5) for i in range(4)]
+    known = known_of([*runs, (OTHER, 5.0, 0.4)])
+    answer = settle(choose_mixture(known, BASE, None), BASE, known)
+    gain, sd = (x * float(known.scale[0]) for x in (answer.gain, answer.gain_sd))
+    row = outcome_rows(answer.outcomes)[0]
+    assert answer.reason == (
+        f"Found loss {row[1]} against token shares {row[2]}, better by {row[3]} (trial 5, luck "
+        f"allowed for). Without luck the gain is {gain:.3g} loss, between {gain - sd:.3g} and "
+        f"{gain + sd:.3g} with 68 % confidence and between {gain - 1.96 * sd:.3g} and "
+        f"{gain + 1.96 * sd:.3g} with 95 % confidence."
+    )
+
+
+def test_the_interval_of_several_targets_is_that_of_their_joint_score():
+    known, answer = sure()
+    said = settle(answer, BASE, known).reason
+    gain, sd = answer.gain, answer.gain_sd
+    assert (
+        f"Without luck the gain is {gain:.3g} sd of the joint score, between {gain - sd:.3g}"
+        in (said)
+    )
+    assert "(trial 5)." in said
+
+
+def test_a_loss_is_told_as_one():
+    known, again = known_of(), again_of(AGAIN_BEST, AGAIN_BASE)
+    answer = confirmed_by(choose_mixture(known, BASE, None), BASE, again, known)
+    settled = settle(answer, BASE, known, again)
+    assert settled.outcomes[0].gain == pytest.approx((4.3 - 12.8) / 3)
+    assert "worse by 2.8" in settled.reason
+
+
+def test_a_table_row_has_what_is_known():
+    outcome = Outcome(
+        target="loss",
+        unit="bits per byte",
+        best=1.25,
+        best_sd=0.0312,
+        baseline=4.5,
+        baseline_sd=None,
+        gain=None,
+        gain_sd=None,
+        item_sd=None,
+        seeds=0,
+        items=None,
+        scored_on="7 documents",
+    )
+    (row,) = outcome_rows([outcome])
+    assert row == ("loss", "1.250 ± .031", "4.500", "", "bits per byte", "7 documents")
+
+
+def test_a_candidate_that_no_seed_confirmed_is_not_shown():
+    known = known_of()
+    answer = choose_mixture(known, BASE, None)
+    better = replace(answer.candidates[0], choice="predicted", mixture=OTHER, gain=9.0, gain_sd=0.1)
+    scores = {"baseline": {"loss": [4.0]}, "measured": {"loss": [2.0]}}
+    answer = replace(
+        answer,
+        choice="baseline",
+        candidates=[*answer.candidates, better],
+        confirmation=Confirmation(seeds=[50], scores=scores),
+    )
+    assert settle(answer, BASE, known).outcomes[0].best == 2.0
+
+
+def test_of_two_candidates_in_doubt_the_one_of_larger_gain_is_shown():
+    known = known_of()
+    answer = choose_mixture(known, BASE, None)
+    scores = {c: {"loss": [x]} for c, x in (("baseline", 4), ("measured", 2), ("predicted", 3))}
+    for gain, shown in ((9.0, 3), (-9.0, 2), (None, 2)):
+        other = replace(answer.candidates[0], choice="predicted", mixture=OTHER, gain=gain)
+        both = replace(
+            answer,
+            choice="baseline",
+            candidates=[*answer.candidates, other],
+            confirmation=Confirmation(seeds=[50], scores=scores),
+        )
+        assert settle(both, BASE, known).outcomes[0].best == shown

@@ -1,6 +1,7 @@
 """A surrogate joins what is predicted of every target as the scores themselves are joined."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,3 +118,29 @@ def test_what_is_known_of_a_target_is_tried_beside_the_process_without_it():
     for makes, given in (([Linear], features), ([GaussianProcess], {}), ([GaussianProcess], None)):
         table = Surrogate(known, makes, 0, given).table
         assert "gaussian process on prior" not in {skill.predictor for skill in table}
+
+
+class AsGoodAsTheMean:
+    """Predicts twice the score of the first eight of ``WEIGHTS``, and 0 for all others."""
+
+    name = "twice"
+
+    def fit(self, weights, scores):
+        """There is nothing to learn."""
+
+    def predict(self, weights):
+        """Predict 2 and -2 in turn, and 0 from the ninth on."""
+        twice = dict(zip(map(bytes, WEIGHTS[:8]), [2.0, -2.0] * 4, strict=True))
+        return np.array([twice.get(bytes(row), 0.0) for row in weights])
+
+
+def test_predictions_that_are_as_good_as_the_mean_are_useless():
+    known = replace(
+        evidence(targets=1, weights=WEIGHTS[:16]),
+        weights=WEIGHTS[:16],
+        scores=np.array([[1.0], [-1.0]] * 8),
+        total=np.array([1.0, -1.0] * 8),
+    )
+    surrogate = Surrogate(known, [AsGoodAsTheMean], 0)
+    assert surrogate.error == known.total.std() == 1.0
+    assert not surrogate.useful

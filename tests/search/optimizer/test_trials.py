@@ -135,6 +135,116 @@ def test_a_damaged_log_names_the_file(tmp_path):
         TrialLog.open(path)
 
 
+# A log that goes on with other settings.
+
+FIXED = ("clusters", "seed")
+
+
+def longer(tmp_path, told, **changes):
+    """A log with trials of the seeds ``told``, opened again with a budget of 12."""
+    log = TrialLog.open(tmp_path / "trials.jsonl", SETTINGS | changes)
+    for number, seed in enumerate(told, start=1):
+        log.append(a_trial(log, number, seed=seed))
+    return TrialLog.open(log.path, SETTINGS | changes | {"budget": 12}, FIXED)
+
+
+def test_trials_of_seeds_beyond_the_budget_confirmed_and_spent_nothing(tmp_path):
+    # Of a budget of 8 and seed 0, confirmations have the seeds from 8 on.
+    log = longer(tmp_path, [0, 7, 8, 9])
+    assert (len(log.earlier), log.spent) == (4, 2)
+    assert [log.beside(budget) for budget in (8, 12)] == [0, 2]
+    log.append(a_trial(log, 5, seed=12))
+    assert [log.beside(budget) for budget in (8, 12)] == [1, 2]
+
+
+def test_seeds_count_from_that_of_the_search(tmp_path):
+    log = longer(tmp_path, [5, 12, 13], seed=5)
+    assert log.spent == 2
+
+
+@pytest.mark.parametrize("changes", [{"budget": None}, {"seed": None}])
+def test_without_a_budget_or_a_seed_all_trials_spent_budget(tmp_path, changes):
+    log = TrialLog.open(tmp_path / "trials.jsonl", SETTINGS | changes)
+    log.append(a_trial(log, 1, seed=99))
+    again = TrialLog.open(log.path, SETTINGS | changes | {"confirm": 1}, ())
+    assert again.spent == 1
+
+
+def test_the_same_settings_add_no_line_and_others_add_one(tmp_path):
+    log = longer(tmp_path, [0])
+    lines = log.path.read_bytes().splitlines()
+    assert len(lines) == 3
+    again = TrialLog.open(log.path, log.settings, FIXED)
+    assert log.path.read_bytes().splitlines() == lines
+    assert again.earlier == log.earlier == log.trials
+    with pytest.raises(InvalidDataError, match="seed was 0 and is 1"):
+        TrialLog.open(log.path, SETTINGS | {"seed": 1}, FIXED)
+
+
+def test_other_targets_need_scores_of_the_trials_that_have_some(tmp_path):
+    log = TrialLog.open(tmp_path / "trials.jsonl", SETTINGS)
+    log.append(a_trial(log, 1, scores=None))
+    other = SETTINGS | {"targets": {"arc": "max"}}
+    log = TrialLog.open(log.path, other, FIXED)
+    log.append(a_trial(log, 2, scores={"arc": 0.5}))
+    with pytest.raises(InvalidDataError, match="lack the targets loss; search for targets"):
+        TrialLog.open(log.path, SETTINGS, FIXED)
+    assert TrialLog.open(log.path).settings == other
+
+
+def test_settings_without_targets_ask_for_no_scores():
+    log = TrialLog({"targets": None})
+    log.append(a_trial(log, 1, scores={"anything": 1.0}))
+    assert len(log.trials) == 1
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_mixture_of_a_user_is_a_line_of_the_log(tmp_path, kept):
+    log = TrialLog.open(tmp_path / "trials.jsonl", SETTINGS) if kept else TrialLog(SETTINGS)
+    log.enqueue(MIXTURE, 3)
+    assert log.enqueued == [(3, MIXTURE)]
+    if kept:
+        assert TrialLog.open(log.path).enqueued == [(3, MIXTURE)]
+        line = {"enqueued": MIXTURE.to_json(), "round": 4}
+        with log.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        assert TrialLog.open(log.path).enqueued[1:] == [(4, MIXTURE)]
+
+
+def test_a_trial_says_whether_it_has_scores():
+    log = TrialLog(SETTINGS)
+    assert [a_trial(log, 1, scores=scores).status for scores in ({"loss": 1.0}, None)] == [
+        "ok",
+        "failed",
+    ]
+
+
+def test_the_rows_of_a_log_have_all_weights_and_scores():
+    log = TrialLog(SETTINGS)
+    log.append(a_trial(log, 1, scores=None, mixture=Mixture({"c00": 1.0})))
+    log.append(a_trial(log, 2, round=2, seed=3))
+    assert log.to_rows() == [
+        {
+            "run": 1,
+            "round": 1,
+            "seed": 0,
+            "status": "failed",
+            "w_c00": 1.0,
+            "w_c01": 0.0,
+            "loss": None,
+        },
+        {
+            "run": 2,
+            "round": 2,
+            "seed": 3,
+            "status": "ok",
+            "w_c00": 0.25,
+            "w_c01": 0.75,
+            "loss": 1.5,
+        },
+    ]
+
+
 # What was told.
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mixture_curves import curve, mixtures, nmse
 
-from climbstream.search.predictors.base import folds, judge, spearman, standardised
+from climbstream.search.predictors.base import folds, judge, one_thread, spearman, standardised
 from climbstream.search.predictors.gaussian_process import GaussianProcess
 from climbstream.search.predictors.mixing_law import MixingLaw
 from climbstream.search.predictors.ridge import Ridge
@@ -94,6 +94,7 @@ def test_rank_correlation_shares_ranks_among_ties():
     a, b = rng.integers(0, 5, 50).astype(float), rng.normal(size=50)
     assert spearman(a, b) == pytest.approx(float(spearmanr(a, b).statistic))
     assert spearman(np.ones(5), np.arange(5.0)) == 0
+    assert spearman(np.array([1.0, 2]), np.array([7.0, 8])) == pytest.approx(1)
 
 
 # Real runs.
@@ -129,6 +130,8 @@ def test_skill_is_the_error_by_that_of_the_mean_of_what_was_seen():
     same = judge("some", base, predicted, base, constant=False)
     assert (same.nmse, same.verdict) == (1.0, "no better than the mean")
     assert judge("some", scores, predicted * np.inf, base, constant=False).nmse == np.inf
+    small = judge("some", scores / 9, predicted / 9, base / 9, constant=False)
+    assert small.nmse == pytest.approx(5 / 6)
 
 
 def test_scores_are_standardised_unless_they_differ_by_rounding_alone():
@@ -142,6 +145,19 @@ def test_scores_are_standardised_unless_they_differ_by_rounding_alone():
     assert standardised(np.array([1.0, 1.0 + 1.5e-12]))[2] == 0.0
     assert standardised(np.array([1.0, 1.0 + 3e-12]))[2] > 0.0
     assert standardised(np.array([-1.0, -1.0 - 1.5e-12]))[2] == 0.0
+
+
+def test_zeros_are_equal_and_so_are_large_numbers_that_differ_by_rounding():
+    assert standardised(np.zeros(3))[0].tolist() == [0, 0, 0]
+    assert standardised(np.array([1e6, 1e6 + 2e-7]))[2] == 0.0
+
+
+def test_linear_algebra_has_one_thread():
+    from threadpoolctl import threadpool_info
+
+    with one_thread():
+        pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    assert {pool["num_threads"] for pool in pools} == {1}
 
 
 def test_there_are_as_many_folds_as_asked_and_no_more_than_mixtures():

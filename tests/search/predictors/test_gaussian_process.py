@@ -171,19 +171,26 @@ def test_curves_that_are_sampled_vary_together_as_a_process_says(fitted):
     assert curves.mean(axis=0) == pytest.approx(np.zeros(3), abs=0.03)
 
 
+def test_curves_are_sampled_at_equal_mixtures_too(fitted):
+    model, _, _, _ = fitted
+    fresh = np.repeat(mixtures(3, 5, seed=1), 4, axis=0)
+    curves = model.draw(fresh, 200, np.random.default_rng(0)).reshape(200, 3, 4)
+    assert np.ptp(curves, axis=2).max() < 0.05 * curves.std()
+
+
 @pytest.mark.parametrize("rows", [2, 3])
 def test_under_three_rows_a_process_knows_the_mean_alone(rows):
     weights, fresh = mixtures(rows, 4), mixtures(5, 4, seed=1)
-    scores = np.arange(rows) * 2.0 + 1
+    scores = np.arange(rows) * 4.0 + 1
     model = GaussianProcess()
     model.fit(weights, scores)
     assert (np.ptp(model.predict(fresh)) == 0) == (rows < 3)
     if rows < 3:
-        assert model.predict(fresh) == pytest.approx(np.full(5, 2.0))
-        assert model.sd(fresh) == pytest.approx(np.full(5, 1.0))
-        assert model.covariance(fresh) == pytest.approx(np.eye(5))
+        assert model.predict(fresh) == pytest.approx(np.full(5, 3.0))
+        assert model.sd(fresh) == pytest.approx(np.full(5, 2.0))
+        assert model.covariance(fresh) == pytest.approx(4 * np.eye(5))
         drawn = model.draw(fresh, 5000, np.random.default_rng(0))
-        assert drawn.std(axis=0) == pytest.approx(np.ones(5), rel=0.05)
+        assert drawn.std(axis=0) == pytest.approx(np.full(5, 2.0), rel=0.05)
 
 
 def test_features_that_are_all_the_same_do_not_break_a_fit():
@@ -204,3 +211,25 @@ def test_equal_scores_are_a_constant_without_noise():
     model.fit(mixtures(9, 4), np.full(9, 2.5))
     assert model.noise == 0.0
     assert model.predict(mixtures(3, 4, seed=1)).tolist() == [2.5, 2.5, 2.5]
+
+
+def test_the_search_for_parameters_begins_at_the_priors_and_is_held_by_them(monkeypatch):
+    import scipy.optimize
+
+    weights, seen = mixtures(12, 4), {}
+    original = scipy.optimize.minimize
+
+    def record(loss, start, **options):
+        seen.update(options, start=start, there=loss(start + 0.3)[0])
+        return original(loss, start, **options)
+
+    monkeypatch.setattr(scipy.optimize, "minimize", record)
+    model = GaussianProcess()
+    model.fit(weights, curve(weights))
+    center = np.log([*[3.5 * 4**0.5] * 4, 0.3, 0.1, 0.01, 0.2])
+    width = np.array([*[0.8] * 4, 1.5, 1.5, 1.5, 1.2])
+    y = (curve(weights) - curve(weights).mean()) / curve(weights).std()
+    assert seen["start"] == pytest.approx(center)
+    assert seen["there"] == pytest.approx(model._loss(center + 0.3, y, center, width)[0])
+    assert np.array(seen["bounds"]) == pytest.approx(np.stack([center - 6, center + 6], axis=1))
+    assert (seen["jac"], seen["options"]) == (True, {"maxiter": 25})

@@ -79,3 +79,41 @@ def test_under_four_rows_the_law_is_their_mean(rows):
     assert (np.ptp(model.predict(mixtures(5, seed=1))) == 0) == (rows < 4)
     if rows < 4:
         assert model.predict(weights) == pytest.approx(np.full(rows, curve(weights).mean()))
+
+
+def levenberg_marquardt(weights, y, penalty):
+    """Fit by least squares on the residuals of data, penalty and damping below each other."""
+    k = weights.shape[1]
+    start = np.array([-2.0, np.log(2), *np.zeros(k)])
+    root = np.sqrt(penalty * np.array([0.1, 0.1, *np.ones(k)]))
+
+    def residuals(law):
+        return np.concatenate([_values(weights, law) - y, root * (law - start)])
+
+    law, damping, refused = start, 1e-3, 0
+    for _ in range(40):
+        jacobian = np.vstack([_slopes(weights, law), np.diag(root)])
+        damped = np.sqrt(damping) * np.diag(np.linalg.norm(jacobian, axis=0))
+        rows = np.concatenate([residuals(law), np.zeros(k + 2)])
+        step, *_ = np.linalg.lstsq(np.vstack([jacobian, damped]), rows)
+        before, after = (np.sum(residuals(each) ** 2) for each in (law, law - step))
+        if after >= before:
+            damping, refused = 8 * damping, refused + 1
+            continue
+        law, damping = law - step, damping / 4
+        if before - after < 1e-6 * before:
+            break
+    return law, refused
+
+
+@pytest.mark.parametrize(
+    ("seed", "noise", "steep", "scale"),
+    [(0, 0.3, 1, 1), (1, 0.0, 5, 1), (2, 1.0, 9, 1), (3, 0.1, 30, 9)],
+)
+def test_steps_are_those_of_levenberg_and_marquardt(seed, noise, steep, scale):
+    weights = mixtures(30, 5, seed=seed)
+    y = np.exp(steep * weights[:, 0]) + noise * np.random.default_rng(1).normal(size=30)
+    y = scale * (y - y.mean()) / y.std()
+    law, refused = levenberg_marquardt(weights, y, 0.1)
+    assert bool(refused) == (seed > 0)
+    assert _fit(weights, y, 0.1)[0] == pytest.approx(law, rel=1e-6, abs=1e-8)

@@ -208,15 +208,32 @@ def test_noise_of_several_targets_averages_out():
 def test_what_is_constant_for_every_target_has_no_share():
     ones = np.tile([1.0, -1.0], 50)
     pair = [
-        as_if(2 * ones, 0 * ones, [1.5 * ones, ones], constant=[True, first])
+        as_if(2 * ones, 0 * ones, [1.5 * ones, ones, ones], constant=[True, first, not first])
         for first in (True, False)
     ]
     share_by_error(pair, np.array([0.5, 0.5]))
-    assert pair[0].shares.tolist() == [0, 1]
+    assert pair[0].shares.tolist() == [0, 0.5, 0.5]
+
+
+def test_a_process_doubts_out_of_fold_what_each_fold_leaves_in_doubt():
+    weights = mixtures(40)
+    scores = curve(weights) + np.random.default_rng(3).standard_t(1.5, 40)
+    model = stack([GaussianProcess], weights, scores)
+    squares = []
+    for train, test in folds(weights, 5, 0):
+        process = GaussianProcess()
+        process.fit(weights[train], scores[train])
+        errors = scores[test] - process.predict(weights[test])
+        squares += ((errors**2) / (process.sd(weights[test]) ** 2 + process.noise**2)).tolist()
+    if not model.shares.any():
+        pytest.fail("the process has no share, so its errors are not those of the stack")
+    assert model._stretch == pytest.approx(max(1.0, np.sqrt(np.mean(squares))))
+    assert model._stretch > 1
 
 
 def test_the_doubt_is_stretched_to_the_errors_and_never_shrunk():
     assert _stretch(np.array([3.0, -1]), np.array([1.0, 1])) == pytest.approx(np.sqrt(5))
+    assert _stretch(np.array([6.0, -2]), np.array([2.0, 2])) == pytest.approx(np.sqrt(5))
     assert _stretch(np.array([0.3, -0.1]), np.array([1.0, 1])) == 1.0
     assert _stretch(np.array([3.0, -1]), np.array([1.0, 0])) == 1.0
 

@@ -99,3 +99,27 @@ def test_equal_scores_are_predicted_as_they_are_and_the_seed_is_0_by_default():
     model.fit(mixtures(12), np.full(12, 3.0))
     assert model.predict(mixtures(2, seed=1)).tolist() == [3.0, 3.0]
     assert model._settings(12)["seed"] == 0
+
+
+def test_there_are_as_many_trees_as_five_folds_find_best_with_a_patience_of_twenty():
+    import lightgbm
+
+    weights = mixtures(48)
+    scores = curve(weights) + np.random.default_rng(0).normal(0, 0.3, 48)
+    model = LightGBM(seed=2)
+    model.fit(weights, scores)
+    y = (scores - scores.mean()) / scores.std()
+    settings = model._settings(48)
+    errors = np.zeros(400)
+    for train, test in folds(weights, 5, 2):
+        whole = lightgbm.Dataset(weights, y, params=settings, free_raw_data=False)
+        trees = lightgbm.train(settings, whole.subset(train.tolist()), 400)
+        for n in range(400):
+            predicted = trees.predict(weights[test], num_iteration=n + 1)
+            errors[n] += ((y[test] - predicted) ** 2).mean() / 5
+    best, since = 0, 0
+    for n in range(1, 400):
+        best, since = (n, 0) if errors[n] < errors[best] else (best, since + 1)
+        if since == 20:
+            break
+    assert model._trees.num_trees() == best + 1

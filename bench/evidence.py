@@ -1,0 +1,190 @@
+"""How many new proxies a search needs that begins from the trials of an earlier one.
+
+Losses are made up, another one for each seed. There are 30 topics of 8 cells each; a cell has
+tokens and a quality. A loss falls with the logarithm of the weight of six topics, each with a knee
+of its own, where a cell counts by its quality; four topics do harm. The earlier search has 112
+proxies on 20 groups: ten of one topic, ten of two. Then
+
+* 20 -> 30 groups: the same shards, one group a topic;
+* 30 -> 20 groups: the same the other way, so that groups of one topic are joined;
+* +20 % data: every cell grows by a factor of its own, 1.2 in the mean, and its quality with it; how
+  much a topic is worth changes by 5 %, and all losses by half a standard deviation.
+
+Regret 0 is the optimum and 1 the median of the prior, over the new groups and the new loss. Regret
+of a fresh search of 112 proxies is compared with that of searches of fewer that have the trials.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measure import report
+
+from climbstream.loader.core.console import say
+from climbstream.loader.core.engines.local import LocalEngine
+from climbstream.search import Search, TrialLog
+from climbstream.search.optimizer.candidates import candidates, descend
+from climbstream.search.optimizer.constraints import WeightConstraints
+from climbstream.search.optimizer.transfer import Parts, carry_trials
+from climbstream.search.predictors.base import Floats
+
+TOPICS, CELLS, BUDGET = 30, 8, 112
+BUDGETS = (14, 28, 42)
+CASES = ("20 -> 30 groups", "30 -> 20 groups", "+20 % data")
+TARGETS = ["loss"]
+
+
+class Loss:
+    """A loss over cells, and the same after data were added."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = rng = np.random.default_rng([21, seed])
+        order = rng.permutation(TOPICS)
+        self._worth = np.zeros(TOPICS)
+        self._worth[order[:6]] = rng.uniform(0.4, 1.5, 6)
+        self._harm = np.zeros(TOPICS)
+        self._harm[order[6:10]] = 0.8
+        self._knees = rng.uniform(0.02, 0.2, TOPICS)
+        self.tokens = np.outer(rng.dirichlet(np.full(TOPICS, 2.0)), np.ones(CELLS))
+        self.tokens *= rng.uniform(0.5, 1.5, self.tokens.shape)
+        self._quality = rng.uniform(0.5, 1.5, self.tokens.shape)
+        self._level = 0.0
+
+    def grow(self, sd: float) -> None:
+        """Add 20 % of data."""
+        added = self._rng.uniform(0.0, 0.4, self.tokens.shape)
+        others = self._rng.uniform(0.5, 1.5, self.tokens.shape)
+        self._quality = (self._quality + added * others) / (1 + added)
+        self.tokens = self.tokens * (1 + added)
+        self._worth = self._worth * np.exp(0.05 * self._rng.standard_normal(TOPICS))
+        self._level += 0.5 * sd
+
+    def parts(self, groups: int) -> Parts:
+        """Return the tokens of the cells of each group; of 20, the last ten are of two topics."""
+        whole = [[t] for t in range(TOPICS)]
+        joined = [*whole[:10], *([t, t + 10] for t in range(10, 20))]
+        return {
+            f"g{number:02d}": {f"{t}-{c}": self.tokens[t, c] for t in topics for c in range(CELLS)}
+            for number, topics in enumerate(whole if groups == TOPICS else joined)
+        }
+
+    def over(self, parts: Parts) -> "GroupLoss":
+        """Return the loss of mixtures of groups."""
+        shares = np.zeros((len(parts), TOPICS, CELLS))
+        for number, cells in enumerate(parts.values()):
+            for name, tokens in cells.items():
+                topic, cell = map(int, name.split("-"))
+                shares[number, topic, cell] = tokens
+        total = shares.sum(axis=(1, 2))
+        return GroupLoss(self, shares / total[:, None, None], total / total.sum())
+
+    def of_cells(self, weights: Floats) -> Floats:
+        """Return the loss of weights over cells ``[n, topics, cells]``: ``[n]``."""
+        topics = (weights * self._quality).sum(axis=2)
+        gain = np.log1p(topics / self._knees) @ self._worth
+        return np.asarray(self._level - gain + topics @ self._harm)
+
+
+class GroupLoss:
+    """The loss over groups, and how far a mixture is from the best."""
+
+    def __init__(self, loss: Loss, shares: Floats, prior: Floats) -> None:
+        self._loss, self._shares, self.prior = loss, shares, prior
+        limits = WeightConstraints.of([f"g{i}" for i in range(len(prior))], prior)
+        mixtures = candidates(4000, [prior], limits, (2, 50), np.random.default_rng(3))
+        losses = self(mixtures)
+        self.sd, self._middle = float(losses.std()), float(np.median(losses))
+        starts = np.concatenate([mixtures, np.eye(len(prior))])
+        _, values = descend(self, starts, limits, np.random.default_rng(0), keep=200, steps=40)
+        self._least = values[0]
+
+    def __call__(self, weights: Floats) -> Floats:
+        """Return the loss of mixtures of groups ``[n, K]``: ``[n]``."""
+        return self._loss.of_cells(np.tensordot(weights, self._shares, 1))
+
+    def regret(self, weights: Floats) -> float:
+        """Return 0 for the optimum, 1 for the median of the prior."""
+        return float((self(weights[None])[0] - self._least) / (self._middle - self._least))
+
+
+def measure(seeds: int, noises: tuple[float, ...] = (10.0, 2.0)) -> None:
+    """Print the regret of fresh searches, and of those that begin from an earlier one."""
+    os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    tasks = [(case, ratio, seed) for seed in range(seeds) for ratio in noises for case in CASES]
+    done: dict[tuple[str, float], list[dict[int, float]]] = {}
+    with LocalEngine() as pool:
+        for (case, ratio, seed), regrets in pool.run(compare, tasks):
+            some = ", ".join(f"{budget or BUDGET}: {r:.4f}" for budget, r in regrets.items())
+            say(f"{case}, signal/noise {ratio:g}, seed {seed}: regret by proxies {some}")
+            done.setdefault((case, ratio), []).append(regrets)
+    for (case, ratio), some in sorted(done.items()):
+        what = f"{case}, signal/noise {ratio:g}"
+        fresh = float(np.median([regrets[0] for regrets in some]))
+        report(f"{what}: fresh, {BUDGET} proxies", round(fresh, 3), "regret", f"{seeds} seeds")
+        enough = None
+        for budget in BUDGETS:
+            median = float(np.median([regrets[budget] for regrets in some]))
+            report(f"{what}: from the trials, {budget} proxies", round(median, 3), "regret", "")
+            if enough is None and median <= fresh:
+                enough = budget
+        note = "bar 0.25" if enough else f"more than {max(BUDGETS)}; bar 0.25"
+        share = enough and round(enough / BUDGET, 3)
+        report(f"{what}: new proxies to the regret of a fresh search", share, "part", note)
+
+
+def compare(task: tuple[str, float, int]) -> dict[int, float]:
+    """Return the regret of a fresh search, under 0, and of those of `BUDGETS` with the trials."""
+    case, ratio, seed = task
+    loss = Loss(seed)
+    groups = (30, 20) if case.startswith("30") else (20, 30) if "->" in case else (20, 20)
+    old_parts = loss.parts(groups[0])
+    old = loss.over(old_parts)
+    with tempfile.TemporaryDirectory() as name:
+        trials = search(old, BUDGET, ratio, seed, Path(name) / "old.jsonl").log.trials
+        if "data" in case:
+            loss.grow(old.sd)
+        parts = loss.parts(groups[1])
+        new = loss.over(parts)
+        # Another seed: the noise of the new proxies is not that of the old ones.
+        regrets = {0: regret(new, search(new, BUDGET, ratio, seed + 1000))}
+        for budget in BUDGETS:
+            path = Path(name) / f"{budget}.jsonl"
+            begun = plan(new, budget, seed + 1000)
+            carried, _ = carry_trials(trials, old_parts, parts, begun.base)
+            shared = {"clusters": begun.clusters, "targets": begun.targets, "seed": begun.seed}
+            TrialLog.begin_with(path, carried, shared, {"search": "", "same": "data" not in case})
+            regrets[budget] = regret(new, search(new, budget, ratio, seed + 1000, path))
+    return regrets
+
+
+def plan(loss: GroupLoss, budget: int, seed: int, path: Path | None = None) -> Search:
+    """Open a search over groups."""
+    names = [f"g{number:02d}" for number in range(len(loss.prior))]
+    prior = dict(zip(names, loss.prior.tolist(), strict=True))
+    return Search(names, TARGETS, budget=budget, prior=prior, seed=seed, log=path)
+
+
+def search(
+    loss: GroupLoss, budget: int, ratio: float, seed: int, path: Path | None = None
+) -> Search:
+    """Search once; a score is the loss and noise."""
+    begun = plan(loss, budget, seed, path)
+    for mixture in asked(begun):
+        rng = np.random.default_rng([seed, 11, mixture.about["trial"]])
+        score = float(loss(mixture.array(begun.clusters)[None])[0])
+        begun.tell(mixture, {"loss": score + rng.normal() * loss.sd / ratio})
+    return begun
+
+
+def asked(begun: Search) -> Iterator[Any]:
+    """Give all mixtures that a search asks for."""
+    while mixtures := begun.ask():
+        yield from mixtures
+
+
+def regret(loss: GroupLoss, begun: Search) -> float:
+    """Return the regret of the answer of a search."""
+    return loss.regret(begun.result().mixture.array(begun.clusters))

@@ -1,0 +1,281 @@
+"""Evidence: what clusters of a search are made of, so that its trials count in a later search.
+
+A search keeps in ``cells.json`` which cells its clusters have. A later one, on another grouping of
+the same shards, after an append, or on shards that were merged otherwise from the same
+micro-clusters, finds there what its own clusters have in common with them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.files import append_line, read_json, read_lines, write_json
+from climbstream.loader.core.log import get_logger
+from climbstream.loader.core.typed import Count, check_version, convert, located
+from climbstream.loader.core.workdir import check_same_config, read_plan
+from climbstream.loader.formats.clusters import load_clusters
+from climbstream.loader.formats.directory import ShardDirectory
+from climbstream.loader.formats.manifest import CENTROIDS, Manifest
+from climbstream.loader.formats.mixture import Mixture
+from climbstream.loader.formats.outputs import SEARCH
+from climbstream.search.optimizer.transfer import MOST_LOST, Parts, carry_trials
+from climbstream.search.optimizer.trials import Trial, TrialLog
+
+logger = get_logger(__name__)
+
+CELLS, TRIALS, ITEMS = "cells.json", "trials.jsonl", "items.jsonl"
+"""Files of a search: what its clusters are made of, its trials, and the scores of each proxy on
+each item of the targets."""
+_PARTS_OF_MICRO = ("language", "tier")
+"""Axes by which cells of one micro-cluster differ."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A cell of a search: a cluster of its shards, which a grouping may have joined to others."""
+
+    tokens: Count
+    hash: str
+    """Hash of its index: another one holds other documents."""
+    axes: dict[str, str] = field(default_factory=dict)
+    micro: dict[str, Count] = field(default_factory=dict)
+    """Number of documents by micro-cluster; empty: unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchCells:
+    """The cells of each cluster of a search."""
+
+    shards: str
+    """Fingerprint of the shard directory, without a grouping."""
+    model: str
+    """Hash of the centroids of its micro-clusters; empty: unknown."""
+    clusters: dict[str, dict[str, Cell]]
+
+    version = 1
+
+    @classmethod
+    def of(cls, shards: ShardDirectory) -> Self:
+        """Describe the clusters of a shard directory or of a grouping."""
+        manifest = shards.manifest
+        whole = Manifest.load(shards.base) if manifest.members else manifest
+        infos = {info.name: info for info in load_clusters(shards.base)}
+
+        def micro(name: str) -> dict[str, int]:
+            if (info := infos.get(name)) is None or len(info.micro_documents) != len(info.micro):
+                return {}
+            return dict(zip(map(str, info.micro), info.micro_documents, strict=True))
+
+        return cls(
+            shards=whole.fingerprint,
+            model=whole.hash_of(CENTROIDS) or "",
+            clusters={
+                cluster.name: {
+                    cell.name: Cell(
+                        tokens=cell.tokens,
+                        hash=cell.index_hash,
+                        axes=cell.axes,
+                        micro=micro(cell.name),
+                    )
+                    for cell in manifest.members.get(cluster.name, (cluster,))
+                }
+                for cluster in manifest.clusters
+            },
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the cells as JSON values."""
+        return {"version": self.version, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read what `to_json` gave.
+
+        Raises:
+            InvalidDataError: It is no such description.
+        """
+        return convert(check_version(value, cls.version, "cells of a search"), cls, "cells")
+
+    def by_cell(self) -> Parts:
+        """Return the tokens of each cell of each cluster."""
+        return {
+            name: {cell: float(each.tokens) for cell, each in cells.items()}
+            for name, cells in self.clusters.items()
+        }
+
+    def by_micro(self, axes: Sequence[str]) -> Parts:
+        """Return the tokens of each part of each cluster; a part is of one micro-cluster.
+
+        It is told apart by ``axes`` too. A cell's tokens are shared by numbers of documents.
+        """
+        parts: dict[str, dict[str, float]] = {}
+        for name, cells in self.clusters.items():
+            mine = parts.setdefault(name, {})
+            for cell in cells.values():
+                ends = [cell.axes.get(axis, "") for axis in axes]
+                documents = sum(cell.micro.values()) or 1
+                for micro, count in cell.micro.items():
+                    part = "-".join([micro, *ends])
+                    mine[part] = mine.get(part, 0.0) + cell.tokens * count / documents
+        return parts
+
+    @property
+    def axes(self) -> set[str]:
+        """Axes that some cell has."""
+        return {axis for cells in self.clusters.values() for c in cells.values() for axis in c.axes}
+
+    def hashes(self) -> dict[str, str]:
+        """Return the hash of each cell, by name."""
+        return {name: c.hash for cells in self.clusters.values() for name, c in cells.items()}
+
+
+def save_cells(shards: ShardDirectory, out: Path) -> None:
+    """Keep in ``out``, the folder of a search that begins, what its clusters are made of."""
+    write_json(out / CELLS, SearchCells.of(shards).to_json())
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Trials of an earlier search, told as trials of the clusters of this one."""
+
+    search: Path
+    trials: list[Trial]
+    lost: int
+    """Number of scored trials of that search that tell nothing of these clusters."""
+    same: bool
+    """Whether cells and targets have not changed since."""
+
+    def begin(self, out: Path, settings: Mapping[str, Any]) -> None:
+        """Begin the log of the search in ``out`` with these trials; do nothing if it has begun.
+
+        Args:
+            out: Folder of the search.
+            settings: Clusters, targets and seed of the search.
+
+        Raises:
+            UsageError: The search was begun without trials of an earlier one.
+        """
+        if (out / TRIALS).exists():
+            if TrialLog.open(out / TRIALS).origin is None:
+                raise UsageError(
+                    f"the search in {out} was begun without --from; name a new folder to begin "
+                    f"from the trials of {self.search}"
+                )
+            return
+        if self.same:  # the items have the same numbers
+            (out / ITEMS).unlink(missing_ok=True)
+            kept = {trial.number for trial in self.trials}
+            for line in read_lines(self.search / ITEMS):
+                if isinstance(line, dict) and line.get("trial") in kept:
+                    append_line(out / ITEMS, line, sync=False)
+        origin = {"search": str(self.search), "same": self.same}
+        TrialLog.begin_with(out / TRIALS, self.trials, settings, origin)
+        logger.info(self.text())
+
+    def text(self) -> str:
+        """Say how many trials count, and why others do not."""
+        said = f"{len(self.trials)} trials of {self.search} count from the start"
+        if self.lost:
+            said += (
+                f"; {self.lost} do not, as more than {MOST_LOST:.0%} of their tokens are of other "
+                "cells than by any mixture of these clusters"
+            )
+        return said
+
+
+def read_earlier(
+    search: Path,
+    shards: ShardDirectory,
+    plan: Mapping[str, Any],
+    targets: Sequence[str],
+    base: Mixture,
+) -> Evidence:
+    """Read the trials of the search in the folder ``search`` as trials of the clusters of another.
+
+    Args:
+        search: Folder of a search, finished or not.
+        shards: Shards of the search that begins.
+        plan: What decides a proxy of it: the targets by fingerprint, and settings.
+        targets: Its targets.
+        base: Its token shares.
+
+    Raises:
+        UsageError: There is no search, or none of its trials tells something of the clusters.
+        InvalidDataError: Its proxies or targets were others, or its clusters have nothing in common
+            with those of ``shards``.
+    """
+    if not SEARCH.has(search):
+        raise UsageError(f"--from {search}: it holds no search; name the --out of climb search")
+    grown = _check_proxies(read_plan(search / SEARCH.plan), plan, targets, search)
+    here, there = SearchCells.of(shards), _read_cells(search, shards)
+    old, new = _common(there, here, shards, search)
+    trials = TrialLog.open(search / TRIALS).trials if (search / TRIALS).exists() else []
+    carried, lost = carry_trials(trials, old, new, base)
+    if not carried:
+        raise UsageError(
+            f"--from {search}: none of its {len(trials)} trials tells something of these clusters; "
+            "leave --from out"
+        )
+    hashes = here.hashes()
+    same = not grown and all(hashes.get(name) == was for name, was in there.hashes().items())
+    return Evidence(search, carried, lost, same)
+
+
+def _check_proxies(
+    there: Mapping[str, Any], here: Mapping[str, Any], targets: Sequence[str], search: Path
+) -> bool:
+    """Check that proxies of both searches are the same but for their clusters.
+
+    Held-out text that an append has added to is still the same target. Returns whether there is
+    some.
+    """
+    texts: Mapping[str, str] = there.get("targets", {})
+    if missing := [name for name in targets if name not in texts]:
+        raise UsageError(
+            f"--from {search}: it has no scores of {', '.join(missing)}, but of "
+            f"{', '.join(texts)}; search for targets that both have, or leave --from out"
+        )
+    grown = [name for name in targets if texts[name] != here["targets"][name]]
+    if others := [name for name in grown if not name.startswith(("label=", "cluster="))]:
+        raise InvalidDataError(
+            f"--from {search}: the text of {', '.join(others)} has changed since, so its scores "
+            "are of another target; leave --from out"
+        )
+    names = ("final_tokens", "proxy")
+    was, now = ({n: p.get("settings", {}).get(n) for n in names} for p in (there, here))
+    check_same_config(was, now, search)
+    return bool(grown)
+
+
+def _read_cells(search: Path, shards: ShardDirectory) -> SearchCells:
+    """Read what the clusters of an earlier search are made of.
+
+    A search of an earlier version does not say it. If it was on these clusters, they are known.
+    """
+    path = search / CELLS
+    if path.exists():
+        return located(SearchCells.from_json, read_json(path), str(path))
+    if read_plan(search / SEARCH.plan).get("shards") == shards.manifest.fingerprint:
+        return SearchCells.of(shards)
+    raise InvalidDataError(
+        f"--from {search}: it has no {CELLS}, as an earlier version began it, and is of other "
+        "shards; run the same climb search again on its shards, which writes it"
+    )
+
+
+def _common(
+    there: SearchCells, here: SearchCells, shards: ShardDirectory, search: Path
+) -> tuple[Parts, Parts]:
+    """Return the clusters of two searches as parts with names that mean the same in both."""
+    whole = Manifest.load(shards.base) if shards.manifest.members else shards.manifest
+    if there.shards in (here.shards, *whole.earlier):
+        return there.by_cell(), here.by_cell()
+    if there.model and there.model == here.model:
+        axes = [axis for axis in _PARTS_OF_MICRO if axis in there.axes & here.axes]
+        return there.by_micro(axes), here.by_micro(axes)
+    raise InvalidDataError(
+        f"--from {search}: it was on shards {there.shards}, and these, {here.shards}, have neither "
+        "grown from them nor the same micro-clusters; leave --from out"
+    )

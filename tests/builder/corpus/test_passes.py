@@ -1,0 +1,80 @@
+"""Passes over partitions: tasks read them, and the process that plans gets what they return."""
+
+import json
+
+import pytest
+
+from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.corpus.passes import batches, each, in_order
+from climbstream.builder.pipeline import build
+from climbstream.builder.settings import BuildSettings
+
+SETTINGS = BuildSettings(
+    clusters=3,
+    micro_clusters=9,
+    vocab_size=400,
+    min_cluster_score={},
+    min_document_score={},
+    near_duplicates=None,
+)
+
+
+class Backwards:
+    """An engine that ends tasks in the reverse of their order."""
+
+    def run(self, function, tasks):
+        """Give (task, result) for each task."""
+        yield from reversed([(task, function(task)) for task in tasks])
+
+
+def partitions_of(folder, count):
+    return [Partition(folder / f"00000-{number:05d}") for number in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 3, 2049])
+def test_each_gives_results_in_the_order_of_the_corpus(tmp_path, count):
+    partitions = partitions_of(tmp_path, count)
+    found = [*each(Backwards(), partitions, lambda partition: partition.name)]
+    assert found == [partition.name for partition in partitions]
+
+
+def test_a_result_is_given_as_soon_as_those_before_it_are_there(serial):
+    started = []
+    results = in_order(serial, lambda task: started.append(task) or task, range(9))
+    assert next(results) == 0
+    assert started == [0]
+
+
+@pytest.mark.parametrize(("count", "tasks"), [(5, 5), (2048, 1024), (10**6, 15_625)])
+def test_a_task_takes_more_partitions_where_there_are_many(tmp_path, count, tasks):
+    found = [*batches([Partition(tmp_path)] * count)]
+    assert len(found) == tasks
+    assert [batch.first for batch in found[:2]] == [0, len(found[0].partitions)]
+    assert sum(len(batch.partitions) for batch in found) == count
+
+
+def test_the_process_that_plans_reads_no_text(tmp_path, make_records, monkeypatch):
+    """It looks at the clusters and lengths of documents, to plan the shards, and at nothing else.
+
+    Processes of the engine import the modules anew, so what is patched here holds for this one.
+    """
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for number, record in enumerate(make_records(each=8)):
+        (folder / f"{number:03d}.jsonl").write_text(json.dumps({**record, "license": "MIT"}) + "\n")
+    looked = set()
+    read = Partition.read
+
+    def note(partition, name, **options):
+        looked.add(name)
+        return read(partition, name, **options)
+
+    def refuse(*_):
+        raise AssertionError("the process that plans reads text")
+
+    monkeypatch.setattr(Partition, "read", note)
+    for name in ("columns", "take", "row_groups", "group_rows", "__len__"):
+        monkeypatch.setattr(Partition, name, refuse)
+    manifest = build([str(folder)], tmp_path / "shards", SETTINGS, workers=1)
+    assert manifest.license == "MIT"
+    assert looked == {"clusters", "order", "lengths"}

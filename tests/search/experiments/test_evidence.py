@@ -1,0 +1,202 @@
+"""A search begins from the trials of an earlier one on other groups of the same cells."""
+
+import json
+import shutil
+
+import pytest
+
+from climbstream.builder import build
+from climbstream.builder.settings import BuildSettings
+from climbstream.loader import Manifest, Mixture
+from climbstream.loader.cli.main import run
+from climbstream.loader.core.files import read_json
+from climbstream.search.experiments.evidence import SearchCells
+from climbstream.search.optimizer.trials import TrialLog
+
+PROXY = ["--proxy-tokens", "2048", "--skip-check", "--confirm", "0", "--workers", "1"]
+BUILD = {"dims": 16, "vocab_size": 600, "no_prune": True, "holdout": 0.1}
+
+
+def search(place, out, *more, budget="8", target="label=sea"):
+    words = ["search", str(place), "--target", target, "--out", str(out), "--budget", budget]
+    return run([*words, *PROXY, *map(str, more)])
+
+
+def log_of(out):
+    return TrialLog.open(out / "trials.jsonl")
+
+
+def carried_and_own(out):
+    log = log_of(out)
+    carried = [trial for trial in log.trials if log.is_carried(trial)]
+    return carried, [trial for trial in log.trials if not log.is_carried(trial)]
+
+
+@pytest.fixture(scope="module")
+def directory(shards, tmp_path_factory):
+    """The six clusters, and two groups of them."""
+    directory = shutil.copytree(shards, tmp_path_factory.mktemp("cells") / "shards")
+    names = Manifest.load(directory).names
+    groups = directory.parent / "halves.json"
+    groups.write_text(json.dumps({"a": names[:3], "b": names[3:]}))
+    assert run(["regroup", str(directory), "--by", str(groups)]) == 0
+    return directory
+
+
+@pytest.fixture(scope="module")
+def coarse(directory, tmp_path_factory):
+    """A search over the two groups."""
+    out = tmp_path_factory.mktemp("coarse") / "out"
+    assert search(directory / "groupings" / "halves", out) == 0
+    return out
+
+
+def test_a_search_keeps_which_cells_its_clusters_have(coarse, directory):
+    cells = SearchCells.from_json(read_json(coarse / "cells.json"))
+    manifest = Manifest.load(directory)
+    assert [*cells.clusters] == ["a", "b"]
+    assert cells.shards == manifest.fingerprint
+    assert cells.hashes() == {c.name: c.index_hash for c in manifest.clusters}
+
+
+def test_after_regrouping_all_trials_count_and_the_new_proxies_are_beside_them(
+    coarse, directory, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    assert search(directory, out, "--from", coarse, budget="3") == 0
+    shown = capsys.readouterr()
+    assert f"8 trials of {coarse} count from the start" in shown.err
+    carried, own = carried_and_own(out)
+    assert ([t.number for t in carried], len(own)) == ([*range(1, 9)], 3)
+    halves = read_json(directory / "groupings" / "halves" / "grouping.json")["groups"]
+    tokens = {c.name: c.tokens for c in Manifest.load(directory).clusters}
+    for old, told in zip(log_of(coarse).trials, carried, strict=True):
+        assert (told.scores, told.seed) == (old.scores, old.seed)
+        for group, names in halves.items():
+            total = sum(tokens[name] for name in names)
+            for name in names:
+                share = old.mixture.weights[group] * tokens[name] / total
+                assert told.mixture.weights[name] == pytest.approx(share, abs=1e-9)
+    # The token shares are the same mixture in both, so they are not measured again.
+    base = Manifest.load(directory).token_shares
+    measured = [t for t in carried if t.mixture.weights == pytest.approx(base.weights, abs=1e-3)]
+    assert measured
+    assert not any(t.mixture == measured[0].mixture for t in own)
+    answer = read_json(out / "answer.json")
+    assert len(answer["out_of_fold"]) == 11
+    assert str(coarse) in (out / "report.html").read_text()
+    lines = [json.loads(line) for line in (out / "items.jsonl").read_text().splitlines()]
+    assert sorted(line["trial"] for line in lines) == [*range(1, 12)]
+
+
+def test_a_search_from_trials_is_continued_and_ended_like_any_other(coarse, directory, tmp_path):
+    out = tmp_path / "out"
+    assert search(directory, out, "--from", coarse, budget="2") == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert search(directory, out, "--from", coarse, budget="2") == 0
+    assert search(directory, out, budget="2") == 0
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert search(directory, out, budget="4") == 0
+    assert [len(some) for some in carried_and_own(out)] == [8, 4]
+
+
+def test_groups_that_join_clusters_count_the_trials_that_are_near_and_say_how_many_are_not(
+    coarse, directory, tmp_path, capsys
+):
+    fine, out = tmp_path / "fine", tmp_path / "out"
+    assert search(directory, fine) == 0
+    assert search(directory / "groupings" / "halves", out, "--from", fine, budget="2") == 0
+    carried, own = carried_and_own(out)
+    assert 0 < len(carried) < 8
+    assert len(own) == 2
+    said = f"{len(carried)} trials of {fine} count from the start; {8 - len(carried)} do not"
+    assert said in capsys.readouterr().err
+
+
+def test_after_an_append_the_trials_count_at_the_level_of_the_new_ones(
+    coarse, directory, tmp_path, make_records, write_jsonl
+):
+    grown = shutil.copytree(directory, tmp_path / "shards")
+    records = [{**r, "id": f"new {r['id']}"} for r in make_records(each=12, seed=9)]
+    more = write_jsonl(tmp_path / "more.jsonl", records)
+    assert run(["build", str(more), "--out", str(grown), "--append"]) == 0
+    out = tmp_path / "out"
+    assert search(grown / "groupings" / "halves", out, "--from", coarse, budget="9") == 0
+    carried, own = carried_and_own(out)
+    assert (len(carried), len(own)) == (8, 9)
+    assert log_of(out).origin == {"search": str(coarse), "same": False}
+    for old, told in zip(log_of(coarse).trials, carried, strict=True):
+        assert told.mixture.weights == pytest.approx(old.mixture.weights)
+    # Held-out text has grown too, so scores of items are those of the new proxies alone.
+    lines = [json.loads(line) for line in (out / "items.jsonl").read_text().splitlines()]
+    assert sorted(line["trial"] for line in lines) == [t.number for t in own]
+
+
+def test_after_merging_otherwise_the_micro_clusters_are_what_both_have(built, tmp_path):
+    four, nine = tmp_path / "four", tmp_path / "nine"
+    for out, clusters in ((four, 4), (nine, 9)):
+        settings = BuildSettings(**BUILD, micro_clusters=24, clusters=clusters)
+        build([str(built.source)], out, settings, workers=1)
+    assert search(four, tmp_path / "old") == 0
+    assert search(nine, tmp_path / "new", "--from", tmp_path / "old", budget="2") == 0
+    carried, _ = carried_and_own(tmp_path / "new")
+    # Merging goes on from nine to four, so none of the nine is in two of the four.
+    assert len(carried) == 8
+    both = [SearchCells.from_json(read_json(tmp_path / n / "cells.json")) for n in ("old", "new")]
+    inside = {m: name for name, part in both[0].by_micro([]).items() for m in part}
+    for old, told in zip(log_of(tmp_path / "old").trials, carried, strict=True):
+        back = dict.fromkeys(old.mixture.weights, 0.0)
+        for name, part in both[1].by_micro([]).items():
+            back[inside[next(iter(part))]] += told.mixture.weights[name]
+        assert back == pytest.approx(old.mixture.weights, abs=1e-9)
+
+
+def test_what_tells_nothing_is_refused_by_name(coarse, directory, built, tmp_path, capsys):
+    text = tmp_path / "target.txt"
+    text.write_text("One harbour.\n\nAnother reef.\n")
+    other = tmp_path / "other"
+    settings = BuildSettings(**BUILD, micro_clusters=9, clusters=3)
+    build([str(built.source)], other, settings, workers=1)
+    for words, said in [
+        ((directory, tmp_path / "a", "--from", tmp_path), "holds no search"),
+        ((directory, coarse, "--from", coarse), "is the folder of this search"),
+        ((other, tmp_path / "b", "--from", coarse), "nor the same micro-clusters"),
+        ((directory, tmp_path / "c", "--from", coarse, "--model", "mini"), "proxy.model"),
+    ]:
+        capsys.readouterr()
+        assert search(*words) in (2, 3)
+        assert said in capsys.readouterr().err
+        assert words[1] == coarse or not words[1].exists()
+    assert search(directory, tmp_path / "d", "--from", coarse, target=str(text)) == 2
+    assert "it has no scores of" in capsys.readouterr().err
+    old = tmp_path / "old"
+    assert search(directory, old, target=str(text)) == 0
+    text.write_text("One harbour.\n\nAnother sail.\n")
+    assert search(directory, tmp_path / "e", "--from", old, target=str(text)) == 3
+    assert "has changed since" in capsys.readouterr().err
+    assert search(directory, tmp_path / "f", budget="2") == 0
+    assert search(directory, tmp_path / "f", "--from", coarse, budget="2") == 2
+    assert "was begun without --from" in capsys.readouterr().err
+
+
+def test_a_search_of_an_earlier_version_counts_on_its_own_shards(
+    coarse, directory, tmp_path, capsys
+):
+    old = shutil.copytree(coarse, tmp_path / "old")
+    (old / "cells.json").unlink()
+    halves = directory / "groupings" / "halves"
+    assert search(halves, tmp_path / "same", "--from", old, budget="2") == 0
+    assert len(carried_and_own(tmp_path / "same")[0]) == 8
+    assert search(directory, tmp_path / "other", "--from", old, budget="2") == 3
+    assert "it has no cells.json" in capsys.readouterr().err
+    assert search(halves, old) == 0  # which writes it
+    assert search(directory, tmp_path / "other", "--from", old, budget="2") == 0
+    assert Mixture.load(tmp_path / "other" / "mixture.json")
+
+
+def test_a_dry_run_says_how_many_trials_count_and_writes_nothing(
+    coarse, directory, tmp_path, capsys
+):
+    assert search(directory, tmp_path / "out", "--from", coarse, "--dry-run") == 0
+    assert "8 trials" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
