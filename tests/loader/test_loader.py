@@ -296,8 +296,8 @@ def test_all_ranks_save_the_same_state(open_ranks, serve):
         ({"seq_len": "64"}, "seq_len is '64'; it must be a whole number, 1 or more"),
         ({"batch_rows": 8.0}, "batch_rows is 8.0; it must be a whole number, 1 or more"),
         ({"rank": None}, "rank None of 1; ranks are 0 to 0"),
-        ({"batch_rows": -4}, "batch_rows is -4; it must be 1 or more"),
-        ({"lanes": 0}, "lanes is 0; it must be 1 or more"),
+        ({"batch_rows": -4}, "batch_rows is -4; it must be a whole number, 1 or more"),
+        ({"lanes": 0}, "lanes is 0; it must be a whole number, 1 or more"),
         ({"pack": "tight"}, "no packing 'tight'; choose one of concat"),
     ],
 )
