@@ -79,7 +79,8 @@ def append(
     """Add documents to a shard directory that `build` made, and return its new manifest.
 
     Settings, clusters and tokenizer are those of the build. The directory is whole at any moment:
-    as it was before, or with all new documents. The same call ends an append that was interrupted.
+    as it was before, or with all new documents. If an append was interrupted, the same call
+    continues it.
 
     Args:
         sources: Files, folders, globs or ``hub:NAME``.
@@ -126,8 +127,8 @@ def append(
             logger.info(f"going on with the append to {out}")
         if "languages" not in manifest.provenance["settings"]:
             logger.warning(
-                f"  {out} was built by an earlier version, which took text without spaces for one "
-                "word; of such text, near copies of its documents are not found"
+                f"  {out} was built by an earlier version, which took text without spaces for "
+                f"one word; so near copies of such documents in it are not found"
             )
         with open_engine(engine, workers, work / "plan.json") as opened:
             settings = BuildSettings.from_json(complete_settings(manifest.provenance["settings"]))
@@ -231,8 +232,8 @@ class _Append:
         look_at(self._engine, partitions, out / MODEL, settings)
         selection = select_appended(selection, clusters, settings, seen)
         check_losses(selection.stages[1:], strict=False)
-        # A directory of an earlier version counts no languages: those of new documents alone
-        # would be taken for all.
+        # A directory of an earlier version has no counts of languages; counts of the new documents
+        # alone would look like counts of all.
         if counts_of(self._manifest):
             selection.stages[0]["kept"] = count_kept(selection)
         return selection

@@ -62,7 +62,7 @@ class Card:
         names = [value.get("license_name", one) if one == "other" else one for one in names]
         words = {key: value[key] for key in ("license", "license_name") if key in value}
         if ours.get("license") and words == license_metadata(str(ours["license"])):
-            names = []  # we wrote them for our own, in the words of the Hub
+            names = []  # climbstream wrote them, in the Hub's words for its own field
         licenses = {str(one).casefold(): str(one) for one in [*names, ours.get("license")] if one}
         return cls(licenses=tuple(licenses.values()), ours=ours)
 
@@ -85,7 +85,7 @@ def license_metadata(name: str) -> dict[str, Any]:
 
 
 def language_metadata(manifest: Manifest) -> dict[str, Any]:
-    """Return the metadata that says the languages of the documents that stay; {}: not known."""
+    """Return the metadata that names the languages of the documents that stay; {}: unknown."""
     counts: dict[str, Any] = next(
         (stage["kept"] for stage in manifest.conservation if "kept" in stage), {}
     )
@@ -105,7 +105,7 @@ def cluster_rows(manifest: Manifest, columns: Mapping[str, Sequence[str]]) -> li
 
 
 def license_column(manifest: Manifest) -> dict[str, list[str]]:
-    """Return a column of the table of clusters: what each holds by licence; {}: not known."""
+    """Return a column of the table of clusters: what each holds by licence; {}: unknown."""
     if not any(cluster.licenses for cluster in manifest.clusters):
         return {}
     texts = (licenses_text(cluster.licenses) for cluster in manifest.clusters)

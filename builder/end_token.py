@@ -1,7 +1,7 @@
 """The token that ends a document: what the user names, else what the tokenizer's own files say.
 
-A ``tokenizer.json`` does not say which of its tokens that is. Hugging Face keeps it beside it, as
-``eos_token`` in ``tokenizer_config.json`` or, in older models, in ``special_tokens_map.json``.
+A ``tokenizer.json`` does not say which of its tokens that is. A file beside it does: Hugging Face
+has ``eos_token`` in ``tokenizer_config.json`` or, in older models, in ``special_tokens_map.json``.
 """
 
 import difflib
@@ -96,8 +96,8 @@ def find_end_token(
         name = tokenizer.id_to_token(choice.eos_id) if 0 <= choice.eos_id < 1 << 32 else None
         if name is None:
             raise UsageError(
-                f"{what} has no token {choice.eos_id}, but {tokenizer.get_vocab_size():,} of them "
-                "from 0 on; correct --eos-id"
+                f"{what} has no token {choice.eos_id}: its {tokenizer.get_vocab_size():,} tokens "
+                "are numbered from 0; correct --eos-id"
             )
         return EndToken(choice.eos_id, name, "--eos-id")
     if choice.eos_token is not None:

@@ -76,7 +76,7 @@ def build(
     """Build a shard directory from a corpus, and return its manifest.
 
     A build that was interrupted goes on when the same call is made again, and ends with the same
-    bytes. Where it is finished, nothing is done.
+    bytes. If it is finished, nothing is done.
 
     Args:
         sources: Files, folders, globs or ``hub:NAME``.

@@ -33,8 +33,9 @@ THRESHOLDS: dict[str, dict[str, float]] = {
     "recipe": {"overall": 2.0, "educational": 1.0, "informational": 1.0, "advertisement": 1.0},
 }
 """Means below which CLIMB drops a cluster, by arXiv 2504.13161, section 3.1, and by NVIDIA's recipe
-(its fifth score, cultural value, is none of ours). They are on the scale of its classifiers, 0 to 5
-by a language model's judgement; the bundled scorers count, and have thresholds of their own."""
+(its fifth score, cultural value, does not exist here). They are on the scale of its classifiers, 0
+to 5 by a language model's judgement; the bundled scorers count, and have thresholds of their own.
+"""
 
 DECIDES = {
     "what is read": ("text", "id", "label", "license", "keep", "max_bytes", "text_lines"),
@@ -147,21 +148,21 @@ class BuildSettings:
     for what cannot be told; ``*``: all."""
     licenses: list[str] = field(default_factory=list)
     """Licences that are kept, or, each after a ``!``, left out; ``unknown`` stands for documents
-    that state none; none: every licence is kept."""
+    that state none. An empty list keeps every licence."""
     keep_duplicates: bool = False
-    """Keep duplicates; they are counted all the same."""
+    """Whether duplicates stay; they are counted in any case."""
     near_duplicates: float | None = 0.8
-    """Similarity, 0 to 1, from which on texts are duplicates; null: only equal texts are."""
+    """Least similarity, 0 to 1, of texts that are duplicates; null: only equal texts are."""
     merge_height: float | None = None
-    """Merge up to this Ward height, the paper's 1.5 say, and not to a number of clusters."""
+    """Ward height up to which clusters are merged (1.5 in the paper), instead of to a number."""
     balanced: bool = False
     """Whether the largest clusters are split first, for clusters of more even sizes."""
     cells: str = "topic"
     """What is cut into cells: ``topic``, each cluster, if ``tiers`` are set; ``micro``, each
     micro-cluster, by language too, and by ``tiers`` if they are set."""
     tiers: int | None = None
-    """Number of tiers of quality that each cluster is stored in; these cells are also by language
-    if the corpus has several. None: clusters are stored whole."""
+    """Number of tiers of quality that divide each cluster into cells; if the corpus has several
+    languages, cells are also divided by language. None: clusters are stored whole."""
     tier_score: str = "mean"
     """Score that decides tiers: one of the four, or ``mean`` of all."""
     holdout: float = 0.0
@@ -249,8 +250,8 @@ class BuildSettings:
         """Check settings that depend on each other."""
         if taken := [name for name in self.keep if name in CATALOGUE or self.keep.count(name) > 1]:
             raise InvalidDataError(
-                f"keep names {', '.join(dict.fromkeys(taken))}, which documents/*.parquet has "
-                "already, or twice"
+                f"keep names {', '.join(dict.fromkeys(taken))} twice, or documents/*.parquet "
+                "has such a column already"
             )
         if self.decontaminate and CONTAMINATED in self.keep:
             raise InvalidDataError(
@@ -292,7 +293,7 @@ class BuildSettings:
 
     @property
     def columns(self) -> list[str]:
-        """Columns of the corpus that are used, or their paths, if they are there."""
+        """Columns of the corpus, or their paths, that are used if they exist."""
         return [getattr(self, name) for name in _DEFAULTS] + [
             column for _, column in self.asked_columns
         ]

@@ -2,12 +2,13 @@
 
     data = DataLoader(MixtureDataset(loader), batch_size=None)
 
-``batch_size=None``, because the loader returns whole batches; a `DataLoader` that would stack
-them is refused. The Trainer of transformers makes such a one, unless a subclass makes another.
+``batch_size=None`` is needed because the loader returns whole batches. A `DataLoader` that would
+stack them is refused. The Trainer of transformers makes a stacking one, unless a subclass makes
+another.
 
-No batch is fetched ahead, so the state is that of the last batch returned. A library between
-trainer and `DataLoader` may fetch ahead, and then the state is ahead too: accelerate's ``prepare``
-does, by one batch.
+No batch is fetched ahead, so the state is that of the last batch returned. If a library between
+trainer and `DataLoader` fetches ahead, the state is ahead too: accelerate's ``prepare`` fetches one
+batch ahead.
 """
 
 import sys
@@ -37,7 +38,7 @@ class MixtureDataset(IterableDataset[Batch]):
         return f"MixtureDataset({self.loader!r})"
 
     def __len__(self) -> int:
-        """Return the batches of the whole run, as `MixtureLoader.__len__` does.
+        """Return the number of batches of the whole run, as `MixtureLoader.__len__` does.
 
         Raises:
             TypeError: The run does not end.
@@ -82,9 +83,10 @@ class MixtureDataset(IterableDataset[Batch]):
 
 
 def _is_stacked(frame: FrameType | None) -> bool:
-    """Whether a `DataLoader` that stacks what it gets is among those who ask.
+    """Whether a `DataLoader` that stacks what it gets is among the callers.
 
-    Nothing else says so to a data set, and what fails later fails deep in a model.
+    A data set can learn this only from the call stack. Without the check, the error would come
+    later, deep in a model.
     """
     while frame is not None:
         if getattr(frame.f_locals.get("self"), "__dict__", {}).get("auto_collation"):
@@ -95,7 +97,7 @@ def _is_stacked(frame: FrameType | None) -> bool:
 
 def _refuse_workers() -> NoReturn:
     raise UsageError(
-        "a MixtureDataset was given to worker processes, where nothing is to be gained: rows are "
-        "gathered in this process faster than a worker can hand them over; "
-        "make the DataLoader with num_workers=0"
+        "a MixtureDataset was given to worker processes, which gains nothing: this process "
+        "gathers rows faster than a worker can hand them over; make the DataLoader with "
+        "num_workers=0"
     )

@@ -3,7 +3,8 @@
 A row is ``seq_len`` tokens of one cluster. A global batch is ``batch_rows`` rows for one optimizer
 step. Every rank plans the same whole batches (`Lookahead`) and copies only its own rows of them. So
 ranks agree without messages, and a state from one world size resumes on another. Rows are copied
-only when a batch is asked for: a change of weights discards a plan, which is cheap, but no batch.
+only when a batch is asked for. So a change of weights discards only a plan, which is cheap, and no
+batch.
 """
 
 import functools
@@ -165,7 +166,7 @@ class MixtureLoader:
                 ``hf://``, ``https://``).
             weights: A mixture, weights by name, the file of a mixture, or a `Schedule` of several;
                 default: the weights of ``weights_log`` if it has begun, else token shares.
-            others: How weights by name are completed that do not sum to 1. ``scale``: they are
+            others: How to complete weights by name that do not sum to 1. ``scale``: they are
                 scaled, and clusters that are not named get nothing. ``keep``: they are shares of
                 all tokens, and the others share the rest in the proportion of their tokens.
             seq_len: Tokens of a row.
@@ -189,10 +190,11 @@ class MixtureLoader:
             weights_log: File of the weights log; default: it is kept in memory and in the state.
             ledger: File of the ledger of what is served, which `climb audit` recomputes; rank 0
                 writes it, in blocks of steps.
-            weights_file: File in which other weights may be asked for during the run, as
-                `climb weights` does; rank 0 reads it every `Agreement.every` steps.
-            weights_function: Function of the next step that returns other weights, or None to keep
-                the present ones; rank 0 calls it every `Agreement.every` steps.
+            weights_file: File through which a running job gets other weights, as `climb weights`
+                writes it; rank 0 reads it every `Agreement.every` steps.
+            weights_function: Function that gets the number of the next step and returns other
+                weights, or None to keep the present ones; rank 0 calls it every
+                `Agreement.every` steps.
             agreement: Lets several ranks change weights at the same step; with more than one rank
                 it is needed for a file or a function, and for `set_weights` on rank 0 alone.
             cache_dir: Folder for decompressed shards; default: the user's cache folder.
@@ -314,10 +316,10 @@ class MixtureLoader:
 
     @_one_at_a_time
     def __len__(self) -> int:
-        """Return the batches of the whole run, where ``max_epochs`` ends it by these weights.
+        """Return the number of batches of the run, if ``max_epochs`` ends it with these weights.
 
         Raises:
-            TypeError: It does not end.
+            TypeError: The run does not end.
         """
         head = self._weights.log.head
         if self._end is None or self._end[0] != head:
@@ -414,10 +416,10 @@ class MixtureLoader:
     @property
     @_one_at_a_time
     def steps_per_epoch(self) -> int:
-        """Batches with as many rows as an epoch of all clusters that have weight now, 1 or more.
+        """Number of batches, 1 or more, with as many rows as all clusters that have weight now.
 
-        By token shares each cluster is gone through once in so many batches; by other weights some
-        more often, and some in part: `epochs` says how often.
+        With token shares as weights, each cluster is served once in this number of batches. With
+        other weights, some are served more often and some in part: `epochs` says how often.
         """
         rows = sum(self._epoch_rows[name] for name in self._weights.log.mixture(self.step).weights)
         return max(1, rows // self.batch_rows)
@@ -428,7 +430,7 @@ class MixtureLoader:
 
     @property
     def joined(self) -> int:
-        """Number of this rank's documents beyond the ``max_segments`` that ``cu_seqlens`` holds."""
+        """Number of documents that ``cu_seqlens`` joined to others, because of ``max_segments``."""
         return self._collator.joined
 
     def heldout(
@@ -440,14 +442,14 @@ class MixtureLoader:
     ) -> HeldOutBatches:
         """Return batches of the text that the build kept out, packed as those of training are.
 
-        They are finite, and may be gone through again and again; nothing of them is served by the
-        loader itself. Each rank gets its part of the rows, equally many batches each.
+        They end, and can be iterated any number of times. The loader itself never serves this text.
+        Each rank gets its part of the rows, in the same number of batches.
 
         Args:
-            cluster: Name of a cluster, or of a label where no cluster has that name; default: all.
+            cluster: Name of a cluster, or of a label if no cluster has that name; default: all.
             label: Known domain of the documents; default: all.
-            max_tokens: At most so many in all, spread evenly over the clusters; the same ones for
-                every seed.
+            max_tokens: Largest number of tokens in all, spread evenly over the clusters; the same
+                tokens for every seed.
 
         Raises:
             UsageError: There is no such text, or less than a row of it; the message says what
@@ -541,8 +543,8 @@ class MixtureLoader:
             The first step that uses the new weights.
 
         Raises:
-            UsageError: ``at_step`` has been served, lies before a change that is logged, or must
-                be left out; or the weights do not sum to 1 and ``others`` is not set.
+            UsageError: ``at_step`` has been served, lies before a change that is logged, or is
+                given with an `Agreement`; or the weights do not sum to 1 and ``others`` is not set.
             InvalidDataError: The weights do not fit the clusters.
         """
         last = self._weights.log.records[-1]
@@ -687,7 +689,7 @@ def _check_numbers(seq_len: int, batch_rows: int, rank: int, world_size: int, la
         ("lanes", lanes),
     ):
         if not hasattr(value, "__index__") or operator.index(value) < 1:
-            raise UsageError(f"{name} is {short(value)}; it must be 1 or more, and whole")
+            raise UsageError(f"{name} is {short(value)}; it must be a whole number, 1 or more")
     valid = _divisors(int(np.gcd(lanes, batch_rows)))
     if world_size not in valid:
         raise UsageError(

@@ -32,10 +32,10 @@ _MOST_ROWS = 4096
 """Most rows, and most weights of clusters, that are planned at once, so that planning takes under 1
 ms."""
 _COUNTED_STEPS = 1 << 16
-"""Steps of which only the rows of each cluster are counted, at once."""
+"""Steps that are planned at once if only the rows of each cluster are counted."""
 _FIRST_STEPS = 16
-"""Steps of the first plan after a change, whose batch waits for it; each later plan has twice as
-many as the one before."""
+"""Steps of the first plan after a change, for which the next batch waits; each later plan has twice
+as many as the one before."""
 
 
 @dataclass(slots=True)
@@ -122,7 +122,7 @@ class Lookahead:
         return self._planner.plan(cursor.start, cursor.weights, done, room).after
 
     def end(self) -> int | None:
-        """Say before which step the data ends by the weights that are logged; None: it does not."""
+        """Return the step before which the data ends with the logged weights; None: no end."""
         position, weights = self.position(), self._weights.rehearsal()
         step: int = position.step
         credit, room = position.credit.copy(), self._limits.room(position)
@@ -151,8 +151,8 @@ class Lookahead:
         """Raise `UsageError` if the caller is the function for weights."""
         if self._planning:
             raise UsageError(
-                f"the function for weights of step {self.step} moves the loader on; it may return "
-                "weights and look at the loader, no more"
+                f"the function for weights of step {self.step} moves the loader on; it may only "
+                f"return weights and read the loader"
             )
 
     def extend(self) -> Cursor:

@@ -1,4 +1,4 @@
-"""mosaicml-streaming: each cluster of a mixture becomes a ``Stream``, as our shards are MDS too.
+"""mosaicml-streaming: each cluster of a mixture becomes a ``Stream``; our shards are MDS too.
 
 That library takes proportions of samples, and here a sample is a document. So a weight, which is a
 share of tokens, is divided by the mean number of tokens of the cluster's documents. Shares hold on
@@ -60,7 +60,8 @@ def stream_arguments(
         local: Folder for decompressed shards, which is not ``directory``.
 
     Raises:
-        InvalidDataError: The mixture is for other clusters, or weights one without documents.
+        InvalidDataError: The mixture is for other clusters, or gives weight to one without
+            documents.
     """
     shards = ShardDirectory.open(directory)
     manifest = shards.manifest

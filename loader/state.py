@@ -15,7 +15,7 @@ from climbstream.loader.sampling.planner import Position, RunSettings
 from climbstream.loader.weights.log import WeightsLog, WeightsRecord, check_chain
 
 _MOST_OWED = 4
-"""Largest credit or debt of a cluster, in rows for each cluster there is."""
+"""Largest credit or debt of a cluster, in rows, divided by the number of clusters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ _PRESETS = "Least mean scores of clusters, as in CLIMB; for scores of its classi
 
 
 AD_FREE = "ad-free"
-"""Other name of the score advertisement, of which 5 means none."""
+"""Other name of the score advertisement, in which 5 means no advertising."""
 _LEAST = "SCORE=N: leave out documents below; overall, educational, informational, ad-free."
 _LEAST_MEAN = "SCORE=N: leave out micro-clusters whose mean is below."
 _DECONTAMINATE = "TASK: leave out documents with its questions; a file, or lm-eval=NAME."
@@ -140,7 +140,9 @@ def _require(sources: tuple[str, ...], out: Path | None) -> None:
 @click.option("--score", "scores", multiple=True, callback=_pairs, help=_SCORE)
 @click.option("--tokenizer", help="Hugging Face tokenizer.  [default: train a BPE]")
 @click.option("--vocab-size", type=COUNT, help="Tokens of a trained tokenizer.  [default: 32768]")
-@click.option("--eos-token", help="Name of the token that ends a document.  [default: its files']")
+@click.option(
+    "--eos-token", help="Name of the token that ends a document.  [default: what its files say]"
+)
 @click.option("--eos-id", type=int, help="Number of that token.")
 @click.option("--no-eos", is_flag=True, default=None, help="End documents with no token.")
 @click.option("--holdout", type=float, help="Fraction held out for evaluation.  [default: 0]")
@@ -176,11 +178,11 @@ def build(
 ) -> None:
     """Turn SOURCES into clusters and token shards.
 
-    A source is a file, folder, glob or URL of jsonl, json, txt, csv, parquet or arrow (also packed:
-    .gz, .zst, .bz2, .xz), a data set of the Hub (hub:NAME), or the text that installed packages
-    bring (python:). A column may lie in another: --label meta.domain. After reading, records and
-    files that are not used are listed, one line for each reason. A build that was interrupted
-    continues when the same command is run again.
+    A source is a file, folder, glob or URL of jsonl, json, txt, csv, parquet or arrow (also
+    compressed: .gz, .zst, .bz2, .xz), a data set of the Hub (hub:NAME), or the text that installed
+    packages bring (python:). A column may lie in another: --label meta.domain. After reading,
+    records and files that are not used are listed, one line for each reason. A build that was
+    interrupted continues when the same command is run again.
     """
     if not print_config:
         _require(sources, out)
@@ -195,9 +197,7 @@ def build(
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given) or (
             "--config" if config else "--dry-run"
         )
-        raise UsageError(
-            f"--append goes by the settings that {out} was built with; leave out {names}"
-        )
+        raise UsageError(f"--append uses the settings that {out} was built with; leave out {names}")
     settings = read_json(config) if config else {}
     if not isinstance(settings, dict):
         raise InvalidDataError(f"{config} holds no object of settings")

@@ -22,11 +22,12 @@ from climbstream.loader.core.files import write_json
 def contamination(
     directory: str, tasks: tuple[str, ...], out: Path | None, workers: int | None, as_json: bool
 ) -> None:
-    """Say which documents of the shards in DIRECTORY, a folder or URL, hold items of TASKS.
+    """List the documents of the shards in DIRECTORY, a folder or URL, that hold items of TASKS.
 
-    A task is a file of JSON lines, a question a line, as the usual data sets have them or as
-    lm-eval --log_samples writes them; a file of text, an item a paragraph; lm-eval=NAME, a task of
-    that harness; or label=NAME or cluster=NAME, held-out documents of DIRECTORY. The shards are
+    A task is one of these: a file of JSON lines with one question per line, in the format of a
+    usual data set or of lm-eval --log_samples; a file of text with one item per paragraph;
+    lm-eval=NAME, a task of that harness; or label=NAME or cluster=NAME, held-out documents of
+    DIRECTORY. The shards are
     decoded by their tokenizer.
 
     An item counts as found if 80 % of its words stand in a document in their order. For an item of

@@ -48,8 +48,8 @@ def dropped(
 ) -> None:
     """Show what the build of DIRECTORY left out: counts, samples, or all documents.
 
-    To bring documents back, write their identifiers to a file, remove the lines of documents that
-    should stay out, and build a new directory with --keep-ids FILE.
+    To bring documents back, write identifiers to a file with --ids, delete the lines of documents
+    that should stay out, and build a new directory with --keep-ids FILE.
     """
     rows = [
         row

@@ -102,7 +102,7 @@ def export(
     """Write the shard directory DIRECTORY, a folder or URL, as other trainers read it.
 
     parquet is the layout of ClimbLab and jsonl that of ClimbMix; megatron writes .bin and .idx, and
-    the words of --data-path for a mixture; mosaic writes the YAML of streams for a mixture alone.
+    for a mixture the value of --data-path; mosaic writes only the YAML of streams for a mixture.
     With --tokens, parquet and jsonl hold documents drawn by the mixture, shuffled, as ClimbMix is.
     """
     weights = Mixture.load(mixture) if mixture else None
@@ -189,7 +189,7 @@ def publish(
             f"{directory} has {len(faults)} faults, so it is not published; the first: {faults[0]}"
         )
     if verdict.unexpected:
-        say(f"not of the manifest, so not published: {some_names(verdict.unexpected)}")
+        say(f"not in the manifest, so not published: {some_names(verdict.unexpected)}")
     with tempfile.TemporaryDirectory(prefix="climbstream-") as temporary:
         publication = collect(directory, repo, work or Path(temporary), settings)
         if dry_run:

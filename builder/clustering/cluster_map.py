@@ -44,7 +44,7 @@ class ClusterMap:
     cluster: NDArray[np.int32]
     """Cluster of each micro-cluster, ``[M]``, or `PRUNED`."""
     why: dict[int, str]
-    """Why each pruned micro-cluster was."""
+    """Reason for each pruned micro-cluster."""
 
     version = 1
 

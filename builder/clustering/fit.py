@@ -98,7 +98,7 @@ def fit_sample(task: FitTask) -> str:
 def _embed(
     texts: Sequence[str], languages: Sequence[str], settings: BuildSettings
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Embed ``texts``, with a model fitted on them or one that is named; its arrays, if fitted."""
+    """Embed ``texts`` by a named model, or by one fitted on them, whose arrays come second."""
     if settings.embed == FITTED:
         embedder = TfidfEncoder.fit(texts, settings.dims, settings.seed)
         vectors = embedder.embed(texts)

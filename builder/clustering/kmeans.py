@@ -51,7 +51,7 @@ def fit_centroids(
 ) -> Centroids:
     """Find at most ``count`` centroids of ``vectors``, float32 ``[n, dims]``, the best of restarts.
 
-    A vector of zeros takes no part. On a GPU where FAISS has one.
+    A vector of zeros takes no part. FAISS computes on a GPU if it finds one.
     """
     used = np.ascontiguousarray(vectors[np.any(vectors, axis=1)])
     used = used if len(used) else np.ascontiguousarray(vectors[:1])

@@ -1,9 +1,10 @@
 """Ward: micro-clusters are merged to few clusters by Ward linkage.
 
-Ward, because single, average and centroid linkage at the paper's distance of 1.5 put everything
-into one cluster. For a target count, a micro-cluster is what its documents are: their mean, with
-their number as weight, so that merges cost what they add to the variance of documents. A height is
-the paper's: one of unit centroids that count alike (arXiv 2504.13161, section 3.1; its value 1.5).
+Ward linkage is used because single, average and centroid linkage at the paper's distance of 1.5 put
+everything into one cluster. To reach a number of clusters, a micro-cluster is the mean of its
+documents, weighted by their number, so a merge costs what it adds to the variance of documents. To
+reach a height, as in the paper, centroids have unit length and equal weights (arXiv 2504.13161,
+section 3.1; its height is 1.5).
 """
 
 from collections.abc import Sequence

@@ -43,8 +43,8 @@ SHORT = 13 * WORD
 TINY = 8 * WORD
 """Cost of eight words: of shorter items, the answer must stand near them."""
 LEAST_PROOF = 20.0
-"""Evidence from which an item of fewer than `SHORT` words is there though it lacks one of them: the
-sum of the logarithms of how rare the other words are."""
+"""Least evidence for an item of fewer than `SHORT` words that lacks one of them: the sum of the
+logarithms of how rare its other words are."""
 LEAST_ANSWER = 0.8
 """Least share of an answer that must stand near its question."""
 LEAST_WEIGHT = 3.0
@@ -57,13 +57,13 @@ _NEAR = 100
 _APART = 3
 """Most words between the places of two short items that are taken for one."""
 _MISSING, _MISSING_NUMBER = np.float32(200), np.float32(2000)
-"""Evidence that a word and that a number is there at all: more than the rarity of all words of a
-short item, so that of those none but one word may be missing."""
+"""Evidence that each word, and each number, adds by being present: more than the rarity of all
+words of a short item together. So no number may be missing, and at most one word."""
 _BELIEF, _COMMON_LETTERS = 10, 3
-"""How many items what is believed of a word beforehand counts for: that one of ten holds it if it
-has so few letters, else one of a thousand."""
+"""How much the assumed frequency of a word counts, in items; and the largest number of letters of a
+common word. One item in ten is assumed to hold a common word, one in a thousand any other."""
 _RAREST = 1 / 4000
-"""Part of the items that is taken to hold a word at the least."""
+"""Least share of the items that a word is assumed to be in."""
 _COMMON = 16
 """A seed of more chunks than this is skipped, as long as a chunk keeps `_FEW` other seeds."""
 _FEW = 4
@@ -104,7 +104,7 @@ class IndexArrays(NamedTuple):
     least: NDArray[np.float32]
     """Least share of each item that a document must hold."""
     proof: NDArray[np.float32]
-    """Evidence of each item that is enough where it lacks a word; 0 for items of more words."""
+    """Least evidence for each item that lacks a word; 0 for longer items."""
 
 
 class State(NamedTuple):
@@ -360,7 +360,7 @@ def _lay(item: Item, weight: _WordTable, rarity: _WordTable) -> _Laid:
     is_number = np.isin(words, numbers)
     own = np.where(is_number, _NUMBER * own, own)
     answer, answer_alone = hash_words(item.answer)
-    # Without one of its words, as much is left as the shortest item has.
+    # An item may lack a word only if the rest is no shorter than the shortest item.
     short = (SEED + WORD if len(answer) else TINY) <= _cost(alone) < SHORT
     there = np.where(is_number, _MISSING_NUMBER, _MISSING)
     evidence = np.where(is_number, there, there + _by_word(words, rarity)).astype(np.float32)
@@ -443,8 +443,8 @@ def _arrays(laid: Sequence[_Laid]) -> IndexArrays:
 def _apart(hashes: NDArray[np.uint64], entry: _Laid) -> NDArray[np.int64]:
     """Return the places of two seeds of a short item that share no word; none if there are none.
 
-    One of the two stands where one word is another. They are those of the rarest words, as seeds of
-    common words are in many documents.
+    If one word was changed, one of the two is still whole. They are the seeds with the rarest
+    words, because seeds of common words are in many documents.
     """
     count = len(hashes)
     width = len(entry.words) - count + 1

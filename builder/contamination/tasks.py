@@ -1,8 +1,8 @@
 """Tasks: questions with their answers, read from files.
 
-A file of JSON lines (or one JSON array) holds one question a line, with the field names of any
-common data set, or as ``lm-eval --log_samples`` writes them. In any other file, which is text, a
-block between empty lines is an item. Packed files are unpacked.
+A file of JSON lines (or one JSON array) holds one question per line, with the field names of any
+common data set, or as ``lm-eval --log_samples`` writes them. In any other file, which is text, each
+block between empty lines is an item. Compressed files are decompressed.
 """
 
 import json

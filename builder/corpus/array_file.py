@@ -1,7 +1,7 @@
 """Array files: several NumPy arrays in one file, each of which can be mapped into memory.
 
-The first line is a JSON object: by name of an array its type, its shape, and the byte behind that
-line where it begins. Then come the arrays, in C order.
+The first line is a JSON object. It has, by name of each array, the type, the shape, and the first
+byte, counted from the end of that line. Then come the arrays, in C order.
 """
 
 import json

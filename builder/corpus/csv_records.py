@@ -21,8 +21,9 @@ def read_csv_records(
 ) -> Iterator[tuple[str, Any]]:
     """Yield the rows below the header, numbered, as objects of text; broken rows are bad records.
 
-    A quote that is opened and not closed, or closed within a field, costs the line that it stands
-    in, as far as ``longest`` bytes tell; the next row begins with the next line.
+    If a quote is opened and not closed, or is closed within a field, only the line that it stands
+    in is lost, and the next row begins with the next line. At most ``longest`` bytes are read to
+    tell.
     """
     csv.field_size_limit(_LONGEST_FIELD)
     rows = _Rows(stream, longest, delimiter)
@@ -125,7 +126,7 @@ class _Rows:
         self.count = 0
         try:
             cells = next(self._reader)
-        except (csv.Error, _TooLongError):  # the former also of a line that is none
+        except (csv.Error, _TooLongError):  # csv.Error: also a None among the lines
             return None
         self.count = self._begun + self._reader.line_num - self._before - self._row
         return cells

@@ -218,8 +218,9 @@ def _tell_undivided(sources: Sequence[Source]) -> None:
         first = max(large, key=lambda source: source.size or 0)
         logger.info(
             f"  one worker each reads {len(large):,} large {'files' if large[1:] else 'file'} "
-            f"({first.place}, {(first.size or 0) / 1e6:,.0f} MB): only Parquet of several row "
-            "groups, and JSON or text of a record a line that is not packed, is read by several"
+            f"({first.place}, {(first.size or 0) / 1e6:,.0f} MB): several workers read only "
+            f"Parquet with several row groups, and uncompressed JSON or text with one record "
+            f"per line"
         )
 
 

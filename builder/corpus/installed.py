@@ -8,8 +8,8 @@ licences and vendored modules are there many times over: a builder must cope wit
 
     every file -> its kind -> keyed order -> cut into documents, up to the kind's budget -> mixed
 
-Every file is of one kind at most, the first whose pattern finds its origin. 30 MB take some 5 s;
-the chosen documents, and no others, are held in memory.
+A file is of one kind at most: the first whose pattern matches its origin. 30 MB take some 5 s; the
+chosen documents, and no others, are held in memory.
 """
 
 import ast

@@ -18,7 +18,7 @@ _TOO_LONG = "a number of thousands of digits"
 _TOO_DEEP = "nested too deeply"
 
 _DECODE = msgspec.json.Decoder().decode
-"""Twice as fast as Python's parser; of whatever it takes it makes the same."""
+"""Twice as fast as Python's parser; whatever it accepts, it reads like that parser."""
 _CHUNK = 1 << 16
 _BETWEEN = re.compile(r"[\s,\[\]\ufeff\x1e]*")
 """Text between the values of a file: arrays are opened, so that their items are values."""
@@ -82,7 +82,7 @@ def _parse(line: bytes, origin: str) -> Any:
 
 
 def _parse_slowly(line: bytes, origin: str) -> Any:
-    """Parse what msgspec refuses, of which Python's parser takes NaN, large numbers and more."""
+    """Parse what msgspec refuses: Python's parser accepts NaN, large numbers and more."""
     try:
         return json.loads(line.decode())
     except UnicodeDecodeError:

@@ -72,11 +72,12 @@ def read_records(
 ) -> Iterator[tuple[str, Any]]:
     """Yield the place of each record of ``source``, and its value, a `BadRecord` or a `BadFile`.
 
-    A text file, or a line of one, is a string. What is damaged in a file costs what follows in it.
+    A text file, or a line of one, is a string. If a file is damaged, what follows the damage is
+    lost too.
 
     Args:
         source: A file, or a data set of the Hub.
-        wanted: Columns, or their paths; a table need not give others.
+        wanted: Columns, or their paths; a table may leave out all others.
         columns: Takes note of the columns that there are.
         longest_row: Bytes of a row of CSV.
         values: Gives the values of an Arrow array.

@@ -27,7 +27,7 @@ from .passes import batches, each
 SAMPLE = "sample"
 """Folder of a sample, among the work in progress."""
 _CHARS = 20_000
-"""Of each document of the sample, what is looked at."""
+"""Characters of each sampled document that are read."""
 
 
 @dataclass(frozen=True, slots=True)

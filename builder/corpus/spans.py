@@ -1,4 +1,4 @@
-"""Spans: the parts of a large file that are read each for itself, so that all workers read it.
+"""Spans: parts of a large file that are read separately, so that all workers can read the file.
 
 A span is a range of bytes of a file of lines, or of row groups of a Parquet file. Where they begin
 follows from the file alone. So documents, their order, identifiers and partitions are the same
@@ -33,7 +33,7 @@ class Span:
     """A part of a file."""
 
     begin: int
-    """Its first byte, or row group; of lines, those that begin in it are its own."""
+    """Its first byte, or row group; a span of lines owns the lines that begin in it."""
     end: int
     """The byte, or row group, after its last."""
     before: int = 0
@@ -43,7 +43,7 @@ class Span:
 def cut_sources(
     engine: Engine, sources: Mapping[int, Source], groups: int = 1, *, text_lines: bool
 ) -> dict[int, list[Span]]:
-    """Return the spans of those of ``sources`` that are large and can be cut; all numbered.
+    """Return the spans, by number of the source, of ``sources`` that are large and can be cut.
 
     ``groups`` are the row groups of a partition of such a corpus. ``text_lines`` says whether each
     line of a text file is a document.
@@ -68,7 +68,7 @@ def _cut_numbered(task: tuple[int, Source], size: int, *, text_lines: bool) -> l
 def cut_source(source: Source, size: int, *, text_lines: bool) -> list[Span]:
     """Cut ``source`` into spans of about ``size`` bytes; [] if it can only be read as a whole.
 
-    Those of lines do not know yet what comes before them.
+    Spans of lines do not have their ``before`` yet.
     """
     if source.format not in ("jsonl", "parquet", "txt") or (
         source.format == "txt" and not text_lines

@@ -36,7 +36,7 @@ def read_parquet_records(
 ) -> Iterator[tuple[str, Any]]:
     """Give the rows of a Parquet file, or of the row groups of ``span``.
 
-    Of a row group that is damaged, those before the damage.
+    Of a damaged row group, the rows before the damage are given.
     """
     file = pq.ParquetFile(stream)
     names = file.schema_arrow.names
@@ -112,8 +112,8 @@ def _rows(batch: Any, values: Values) -> Iterator[dict[str, Any]]:
 def column_values(column: Any) -> list[Any]:
     """Return the values of an Arrow array.
 
-    Bytes are taken as UTF-8; those that are none become lone surrogates. A value that Python has
-    none for is text.
+    Bytes are read as UTF-8, and invalid ones become lone surrogates. A value without a type in
+    Python becomes text.
     """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()

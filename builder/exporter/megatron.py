@@ -6,7 +6,7 @@ The index, little-endian, after ``megatron/core/datasets/indexed_dataset.py``::
     | i32 tokens of each document [n] | i64 its first byte in the .bin [n] | i64 0..n [n + 1]
 
 A document is one sequence, with its end token, as Megatron's own ``--append-eod`` writes it. Within
-a sample, that token is all by which Megatron knows where documents end.
+a sample, only that token tells Megatron where documents end.
 """
 
 from collections.abc import Iterable, Sequence
@@ -76,12 +76,13 @@ def blend_words(manifest: Manifest, mixture: Mixture, folder: Path) -> str:
 
     Raises:
         UsageError: The path of ``folder`` has a space, at which Megatron would split it.
-        InvalidDataError: The mixture is for other clusters, or weights one without documents.
+        InvalidDataError: The mixture is for other clusters, or gives weight to one without
+            documents.
     """
     if len(str(folder).split()) != 1:
         raise UsageError(
-            f"{str(folder)!r} has a space in its path, where Megatron parts the words of "
-            "--data-path; export to a folder without one"
+            f"{str(folder)!r} has a space in its path, at which Megatron splits the value of "
+            f"--data-path; export to a folder without one"
         )
     words = []
     weights = mixture.array(manifest.names).tolist()

@@ -98,11 +98,12 @@ def export_mixture(
     Args:
         job: What is exported where; ``to`` is ``parquet`` or ``jsonl``.
         mixture: By default the token shares.
-        tokens: By default all, so that every document is there once; needed with a mixture.
+        tokens: How many; by default all, with every document once. Required with a mixture.
         seed: Decides the choice and the order.
 
     Raises:
-        UsageError: There is no such layout, a mixture without ``tokens``, or no text to be had.
+        UsageError: The layout is unknown, a mixture is given without ``tokens``, or the shards have
+            no text.
         InvalidDataError: ``job.out`` holds something else, or the mixture is for other clusters.
         IntegrityError: A shard does not have its hash, or a document has no end.
         LockedError: Another process works on ``job.out``.

@@ -114,7 +114,7 @@ def rows_of(shards: ShardDirectory, to: str, *, text: bool) -> Rows:
     """Return how documents of ``shards`` become rows of the layout ``to``.
 
     Raises:
-        UsageError: There is no text in that layout, or no tokenizer to have it from.
+        UsageError: The layout cannot hold text, or there is no tokenizer to decode it.
     """
     if text and to not in ("parquet", "jsonl"):
         raise UsageError(f"--to {to} holds tokens; export text to parquet or jsonl")

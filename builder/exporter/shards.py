@@ -68,7 +68,7 @@ def export_shards(
     """Write a shard directory in the format of another trainer, and return its mixture there.
 
     The mixture is a string: for Megatron the words of ``--data-path``, for mosaicml-streaming a
-    YAML of streams. Both are written to ``out`` too, there with paths below it. It is None for
+    YAML of streams. Both are also written to ``out``, with paths relative to it. It is None for
     ``parquet`` and ``jsonl``, which have no place for one.
 
     Args:

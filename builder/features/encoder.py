@@ -108,8 +108,8 @@ def read_language_means(path: Path, dims: int) -> LanguageMeans:
 def check_shape(path: Path, name: str, array: NDArray[Any], *shape: int | None) -> None:
     """Raise `InvalidDataError` unless ``array`` is float32 of ``shape``; None: any size but 0.
 
-    What is computed with it is compiled, and would read beyond its end. Numbers whose squares are
-    too large for float32 are none of ours either.
+    Compiled code uses the array, and would read beyond the end of a smaller one. Numbers whose
+    squares are too large for float32 are refused too, because a build never writes them.
     """
     sizes = zip(array.shape, shape, strict=False)
     fits = array.ndim == len(shape) and all(size == (wanted or size) > 0 for size, wanted in sizes)

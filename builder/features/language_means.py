@@ -31,7 +31,7 @@ class LanguageMeans:
     def fit(cls, vectors: NDArray[np.float32], languages: Sequence[str]) -> Self:
         """Find the means of ``vectors``, ``[n, dims]``, in ``languages``, ``[n]``.
 
-        With one language there is nothing to take off; code and what is undetermined stay.
+        With one language nothing is subtracted. Code and undetermined texts stay as they are.
         """
         counts = Counter(name for name in languages if name not in (CODE, UNDETERMINED))
         names = sorted(name for name, count in counts.items() if count >= _LEAST)

@@ -41,7 +41,7 @@ _OF_SCRIPT = dict(
 _SURE = 0.25
 """Least probability for the model's answer to count."""
 _SURE_OF_ENGLISH = 0.4
-"""The same for English, which is judged by its words: rare languages are taken for it."""
+"""The same for English, which is judged by its words: rare languages are often taken for it."""
 _ASKED = 1_000
 """Characters that the model gets."""
 _ASCII = re.compile("[\x00-\x7f]+")

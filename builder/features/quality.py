@@ -1,7 +1,7 @@
 """Quality: four scores of a document by counting, 0 to 5, higher is better; no model is needed.
 
 CLIMB scores with fastText models (arXiv 2504.13161, section 3.1). These stand-ins look at the first
-`HEAD` characters and take off for what junk has and good text lacks:
+`HEAD` characters, and subtract for what junk has and good text lacks:
 
 * overall: few letters, repeated phrases, sentences and lines, few different words, words or letters
   in an order as by chance, mangled encoding, lists of fragments, long strings that are no words,
@@ -192,10 +192,10 @@ def _losses(
 def _disorder(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return what random order of words or letters subtracts from the score, as fractions, ``[n]``.
 
-    By chance, runs come again backward as often as forward. Of three letters, .45 to .95 of those
-    that come again do so in one direction alone, of 400 words in order some 50 pairs, and of pairs
-    of characters without spaces .2 of all at least. By chance, most sentences begin with a small
-    letter; where few pairs of words tell the order, that decides.
+    In random order, runs repeat backward as often as forward. In text they do not: of the runs of
+    three letters that repeat, .45 to .95 repeat in one direction only; in 400 words, some 50 pairs
+    do; and in scripts without spaces, at least .2 of all pairs of characters. In random order, most
+    sentences begin with a small letter; this decides if there are few pairs of words.
     """
     c = dict(zip(COUNTS, np.maximum(counts.T, 0), strict=True))
     one_way = (c["pairs"] - c["pairs_back"]) / np.maximum(c["spaced"], 1)
@@ -262,7 +262,7 @@ def _count_characters(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _ends_shout(after: Any) -> Any:
-    """Whether "!" before a code point is one of prose: that is no word, and none of ``=$([``."""
+    """Whether "!" is one of prose: the next code point is in no word, and none of ``=$([``."""
     operand = after == 0x3D or after == 0x24 or after == 0x28 or after == 0x5B
     return not (operand or is_letter(after) or is_digit(after))
 
@@ -384,9 +384,9 @@ def _count_lines(points: Any) -> Any:
     """Count lines that are not blank, lines that repeat, fragments, and bullets.
 
     A fragment ends in a letter, has no colon, and the next line begins with a capital in the same
-    column: so a list, but not prose that is wrapped, headings with blank lines around them, names
-    with values, nor terms with what they mean further to the right. Where letters have no case,
-    both lines have at most `_FRAGMENT` columns and end in letters.
+    column. So items of a list are fragments. These are not: wrapped prose, headings with blank
+    lines around them, names with values, and terms whose meaning stands further to the right. Where
+    letters have no case, both lines have at most `_FRAGMENT` columns and end in letters.
     """
     seen = np.empty(len(points) + 1, np.uint64)
     lines = fragments = bullets = 0

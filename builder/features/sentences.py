@@ -1,8 +1,8 @@
 """Sentences: how much of a text repeats earlier sentences of it.
 
-Boilerplate does: a page holds the same notices more than once, in any order, so that neither its
-lines nor long runs of its words need come again. A refrain is a line of its own, and so are the
-steps of a list; of those nothing is counted.
+Boilerplate repeats itself: a page holds the same notices more than once, in any order, so neither
+whole lines nor long runs of words need to repeat. Lines of one sentence, as in a refrain or a list
+of steps, do not count.
 """
 
 from typing import Any
@@ -20,8 +20,8 @@ _LEAST = 6
 def count_repeated_sentences(points: Any) -> Any:
     """Count the letters of sentences that occurred before, in lines of two sentences and more.
 
-    A sentence ends with a full stop, ! or ?, of any script that has them; case and what is no
-    letter make no difference. One sentence alone that comes again is no boilerplate.
+    A sentence ends with a full stop, ! or ?, of any script that has them; case, and all that is no
+    letter, make no difference. If only one sentence repeats, it is no boilerplate.
     """
     hashes, sizes = np.zeros(len(points) + 1, np.uint64), np.zeros(len(points) + 1, np.int64)
     n = first = pieces = size = 0

@@ -2,10 +2,9 @@
 
 The words are those of Unicode's segmentation (UAX 29), as far as it needs no dictionary: a word is
 a run of letters and digits, whatever its case; an apostrophe within joins. In scripts that put no
-spaces between words each character is a word (Chinese, Japanese, Thai, Khmer and the like), so that
-what is done with words in a row is done with n-grams of characters there. Texts are folded first
-(NFKC), for comparison alone: accents are one with their letters, wide and presentation forms are
-the plain ones.
+spaces between words (Chinese, Japanese, Thai, Khmer and the like), each character is a word, so a
+run of words is an n-gram of characters there. Texts are folded first (NFKC), for comparison alone:
+accents are one with their letters, wide and presentation forms are the plain ones.
 """
 
 import unicodedata
@@ -141,7 +140,7 @@ def _joins(points: Any, at: Any) -> Any:
 def join_characters(hashes: Any, begins: Any, ends: Any, shapes: Any) -> Any:
     """Join each character of a script without spaces with the character right after it.
 
-    So that pairs of characters stand where other scripts have words: hashes uint64 ``[w]``.
+    Then pairs of characters stand where other scripts have words. Returns hashes, uint64 ``[w]``.
     """
     joined = hashes.copy()
     for i in range(len(hashes) - 1):

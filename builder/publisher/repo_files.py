@@ -65,7 +65,7 @@ class PublishSettings:
     text: bool = False
     """Whether tables hold text in place of tokens."""
     heldout: bool = False
-    """Whether the held-out text is published. Who gathers text to train on may find it there."""
+    """Whether the held-out text is published. People who gather training text may find it there."""
     license: str | None = None
     """Licence of shards that state none. A licence that shards state is never changed."""
 

@@ -123,8 +123,8 @@ class Publisher:
         changes = bool(stale or _missing(hashes, remote))
         if tag in tags and (tags[tag] != head or changes):
             raise UsageError(
-                f"the tag {tag} of {self.repo} is set on {tags[tag][:12]}, which holds something "
-                "else; choose another, a tag stays where it is"
+                f"the tag {tag} of {self.repo} is set on {tags[tag][:12]}, which holds "
+                f"something else; choose another tag, as a tag is never moved"
             )
         branch = _BRANCH + hash_json(sorted(hashes.items()))[:12]
         sent = 0
@@ -150,8 +150,8 @@ class Publisher:
         """Raise `UsageError` if the data set holds a folder of ours that the card leaves out."""
         if left := sorted({path.partition("/")[0] for path in remote} & {*others}):
             raise UsageError(
-                f"{self.repo} holds {', '.join(left)}/ too, of which the card would no more speak; "
-                "publish those as well (--what all), or to another data set"
+                f"{self.repo} holds {', '.join(left)}/ too, which the new card would not "
+                f"describe; publish those as well (--what all), or to another data set"
             )
 
     def _set_tag(self, tag: str, commit: str) -> None:
@@ -167,7 +167,7 @@ class Publisher:
     ) -> int:
         """Do `_stage`, unless another publication of the same files ends before it does.
 
-        That one removes the branch, which is that of both.
+        The other one then removes the branch, which both use.
         """
         try:
             return self._stage(branch, files, hashes)

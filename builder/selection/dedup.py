@@ -146,9 +146,9 @@ def repeated(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
 
 
 def least_agreement(alike: float) -> float:
-    """Return what part of two signatures agrees, at least, if texts are ``alike`` by so much.
+    """Return the least part of two signatures that agrees if texts are ``alike`` by so much.
 
-    That is an estimate: one standard error below, five of six copies at the bar are found.
+    That is an estimate, lowered by one standard error: so five of six copies at the bar are found.
     """
     error: float = np.sqrt(alike * (1 - alike) / SIGNATURE)
     return alike - error

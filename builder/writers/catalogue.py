@@ -105,8 +105,8 @@ def write_catalogue(
 ) -> dict[str, str]:
     """Write ``documents/part-*.parquet``, numbered from ``first``; return their hashes by path.
 
-    A part has ``groups`` row groups of partitions, and ends where what was read at once does: so
-    parts are the same whatever the size of partitions.
+    A part has ``groups`` row groups, and never crosses the end of a source or of a span. So parts
+    do not depend on the size of partitions.
     A dropped document has a reason, ``why``, and no ``cluster``, ``shard``, ``row`` or ``tokens``.
     ``copy_of`` is the number, over all parts in order, of the document that it nearly repeats. By
     ``signature`` an append finds near duplicates; documents that repeat another have none. Columns
@@ -156,7 +156,7 @@ def _cut_parts(
     places: Iterable[tuple[Partition, dict[int, ShardRun]]],
     groups: int,
 ) -> Iterator[tuple[Piece, ...]]:
-    """Cut the documents into parts of ``groups`` row groups, and where a reading ends."""
+    """Cut the documents into parts of ``groups`` row groups, and where a source or span ends."""
     pieces: list[Piece] = []
     reading, held = "", 0
     rows = [*selection.each(_rows_of_groups)]
@@ -288,7 +288,7 @@ class SeenPart:
 
 
 def read_seen(engine: Engine, out: Path, parts: int, work: Path | None) -> Seen:
-    """Return what tells copies of the documents in the first ``parts`` of the catalogue.
+    """Return what finds copies of the documents in the first ``parts`` of the catalogue.
 
     ``work`` is the folder for their signatures; None: signatures are not needed.
     """

@@ -1,8 +1,8 @@
-"""Encoders: texts to token ids, by `tokenizers` or, as fast as memory, by `fastokens`.
+"""Encoders: texts to token ids, by `tokenizers` or, many times as fast, by `fastokens`.
 
-Hugging Face's `tokenizers` says which ids are right, and takes every tokenizer. `fastokens` takes
-most byte-pair encodings, and computes the same ids many times as fast. `compare_encoders` tries
-that it does, before a build relies on it.
+Hugging Face's `tokenizers` says which ids are right, and supports every tokenizer. `fastokens`
+supports most byte-pair encodings. Before a build relies on it, `compare_encoders` tests that it
+gives the same ids.
 """
 
 import os
@@ -54,8 +54,8 @@ class Tokens(NamedTuple):
 class Encoder(Protocol):
     """Turns texts into token ids.
 
-    Special tokens are text like all else: none is added, and a document may speak of them. A text
-    is never cut or filled up, whatever the tokenizer's file says.
+    Special tokens are plain text: none is added, and a document may contain their names. A text is
+    never cut or filled up, whatever the tokenizer's file says.
     """
 
     def encode(self, texts: Sequence[str]) -> Tokens:

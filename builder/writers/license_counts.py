@@ -28,9 +28,9 @@ def with_licenses(
 ) -> list[ClusterEntry]:
     """Return ``entries`` with what each cluster holds by licence.
 
-    Nothing is noted where no document states a licence, and nothing where documents are added to a
-    directory that an earlier version wrote without counts: those of new documents alone would be
-    taken for all.
+    Nothing is noted if no document states a licence. Nothing is noted either if documents are added
+    to a directory that an earlier version wrote without counts: counts of the new documents alone
+    would look like counts of all.
 
     Args:
         engine: Runs the tasks that count.

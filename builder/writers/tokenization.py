@@ -137,10 +137,12 @@ def _choose_encoder(engine: Engine, selection: Selection, tokenizer: Path) -> st
         logger.info(f"tokenizers encodes: {SWITCH} is 0")
         return ""
     if not version:
-        logger.info("tokenizers encodes; pip install fastokens makes that many times as fast")
+        logger.info("tokenizers encodes; pip install fastokens to encode many times as fast")
         return ""
     if sum(selection.each(_bytes_of_text)) < _WORTH:
-        logger.info(f"tokenizers encodes: fastokens pays from {_WORTH >> 20} MiB of text on")
+        logger.info(
+            f"tokenizers encodes: fastokens saves time only from {_WORTH >> 20} MiB of text on"
+        )
         return ""
     step = -(-len(selection.partitions) // _COMPARED_PARTITIONS)
     task = _CompareTask(selection.partitions[::step], tokenizer)

@@ -1,8 +1,8 @@
 """Audit: compare the ledger of a run with the steps that its weights log implies.
 
-Every step in the ledger is planned again, by the record of weights that its block names; records
-never leave the log. Steps that were replaced, because the run was resumed before them, are checked
-too. For all other steps the named record must be the one in force by the log.
+Every step in the ledger is planned again, with the record of weights that its block names; no
+record is ever removed from the log. Steps that were replaced, because the run was resumed before
+them, are checked too. For all other steps the named record must be the one in force by the log.
 """
 
 import sys
@@ -117,8 +117,9 @@ class _Auditor:
             place = next((p for p in places if p.same(start)), places[-1] if places else None)
         if place is not None and not place.same(start):
             raise IntegrityError(
-                f"step {start.step:,}: the run went on from another position than it had come to; "
-                "it went on from a state of another run, or the ledger was changed"
+                f"step {start.step:,}: the run continued from another position than the one it "
+                f"had reached; it continued from a state of another run, or the ledger was "
+                f"changed"
             )
         if place is None:
             self._places, self.base = {}, start
@@ -129,26 +130,27 @@ class _Auditor:
         step, log = self._here.position.step, self._replay.log
         if block.step != step:
             raise IntegrityError(
-                f"step {step:,}: it does not stand in the ledger, which goes on at {block.step:,}"
+                f"step {step:,}: it is missing in the ledger, which continues at step "
+                f"{block.step:,}"
             )
         record = log.records[block.v] if block.v < len(log.records) else None
         if record is None or record.hash != block.weights or record.at_step > step:
             raise IntegrityError(
                 f"step {step:,}: it was served by weights {block.v} ({block.weights:.8}), which "
-                "the weights log does not hold for it"
+                "the weights log does not have at this step"
             )
         counts = min(block.end, again)
         if step < counts:
             following = next((r for r in log.since(step)[1:]), None)
             if log.at(step).v != block.v:
                 raise IntegrityError(
-                    f"step {step:,}: it was served by weights {block.v}, and by the weights log "
-                    f"weights {log.at(step).v} hold"
+                    f"step {step:,}: it was served by weights {block.v}, but by the weights "
+                    f"log, weights {log.at(step).v} are in force"
                 )
             if following is not None and following.at_step < counts:
                 raise IntegrityError(
-                    f"step {following.at_step:,}: it was served by weights {block.v}, and by the "
-                    f"weights log weights {following.v} hold"
+                    f"step {following.at_step:,}: it was served by weights {block.v}, but by the "
+                    f"weights log, weights {following.v} are in force"
                 )
         self._advance(block.end, WeightsLog((record,)), block)
 

@@ -242,8 +242,8 @@ def read_ledger(path: Path) -> list[Line]:
         lines.append(line)
     if not lines or not isinstance(lines[0], Opening):
         raise InvalidDataError(
-            f"{path} says of no step what was served; name the folder of a run that writes it, "
-            "as climb train and MixtureLoader(ledger=...) do"
+            f"{path} lists no step; name the folder of a run that writes a ledger, as climb "
+            f"train and MixtureLoader(ledger=...) do"
         )
     return lines
 

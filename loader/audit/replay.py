@@ -41,8 +41,8 @@ class Replay:
         self.shards = ShardDirectory(shards if shards is not None else first.shards)
         if self.shards.manifest.fingerprint != state.data:
             raise InvalidDataError(
-                f"{self.shards} holds shards {self.shards.manifest.fingerprint:.8}, and the run "
-                f"was served shards {state.data:.8}; name theirs with --shards"
+                f"{self.shards} holds shards {self.shards.manifest.fingerprint:.8}, but the run "
+                f"was served from shards {state.data:.8}; name those with --shards"
             )
         shard_rows = {name: epoch_rows(self.shards, name, state.run) for name in self.names}
         self.epoch_rows = np.array([sum(rows) for rows in shard_rows.values()], np.int64)

@@ -19,7 +19,7 @@ from climbstream.loader.weights.request import open_weights_log, read_clusters
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
-class Place(click.ParamType):  # type: ignore[type-arg] # generic in later releases alone
+class Place(click.ParamType):  # type: ignore[type-arg] # generic only in later releases
     """A folder or file of this machine, whose path is completed, or a URL."""
 
     name = "text"

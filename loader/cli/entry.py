@@ -14,7 +14,8 @@ def main() -> None:
     run()
 
 
-# Not in `main`: only the command imports this module, and each line later is one to interrupt.
+# At import and not in `main`, so that a signal finds its handler as early as possible. Only the
+# command imports this module.
 for _number in (signal.SIGINT, signal.SIGTERM):
     if signal.getsignal(_number) != signal.SIG_IGN:
         signal.signal(_number, lambda number, _: os._exit(128 + number))

@@ -22,7 +22,7 @@ _NUMBER = re.compile(r"([+-]?[\d_,]*\.?\d*(?:e[+-]?\d+)?)\s*([a-z]*)", re.IGNORE
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Count(click.ParamType):  # type: ignore[type-arg] # generic in later releases alone
+class Count(click.ParamType):  # type: ignore[type-arg] # generic only in later releases
     """A whole number as people write it: ``1000000``, ``1_000_000``, ``1e6``, ``10M``, ``4GiB``."""
 
     name = "count"

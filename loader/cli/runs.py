@@ -120,8 +120,8 @@ def explain(run: Path, step: int, row: int | None, shards: str | None, as_json: 
 def monitor(run: Path, port: int, as_json: bool) -> None:
     """Show the job in the folder RUN on a local web page, and change its weights there.
 
-    A run that has not begun is waited for. The address that is printed is good for this machine
-    only, and holds a token: whoever has it may change the weights.
+    If the run has not begun, the command waits for it. The printed address works only on this
+    machine, and contains a token: whoever has the address can change the weights.
     """
     if not as_json:
         _wait_for_run(run)
@@ -149,7 +149,7 @@ def _wait_for_run(run: Path) -> None:
     """
     if has_begun(run) or (run.exists() and not (run / TRAIN.plan).exists()):
         return
-    say(f"no run has begun in {run.absolute()}; it is waited for; Ctrl-C ends")
+    say(f"no run has begun in {run.absolute()}; waiting for it; Ctrl-C ends")
     while not has_begun(run):
         time.sleep(_LOOK_EVERY)
 
@@ -172,13 +172,13 @@ def weights(
 ) -> None:
     """Show the weights of the job in the folder RUN, or ask it for others.
 
-    Named clusters get the share of tokens that is said (c03=0.4), the others share the rest as they
-    do now. The job takes them up by itself.
+    Each named cluster gets the given share of the tokens (c03=0.4); the others share the rest in
+    their present proportion. The job follows the new weights by itself.
     """
     log = open_weights_log(run)
     if not named:
         if only or ramp is not None or why:
-            raise UsageError("--only, --ramp and --why go with weights; name some, as c03=0.4")
+            raise UsageError("--only, --ramp and --why need new weights; name some, as in c03=0.4")
         show(_log_value(run, log), _log_text(run, log), as_json=as_json)
         return
     mixture = with_named_weights(log, _shares(named), only=only, clusters=read_clusters(run))

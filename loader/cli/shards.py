@@ -22,7 +22,7 @@ from .options import json_option, show
 @click.argument("directory", type=PLACE)
 @json_option
 def inspect(directory: str, as_json: bool) -> None:
-    """Say what the shard directory DIRECTORY holds, a folder or a URL."""
+    """Show what the shard directory DIRECTORY, a folder or a URL, holds."""
     manifest, clusters = Manifest.load(directory), load_clusters(directory)
     text = (
         f"{directory}: {manifest.tokens:,} tokens of {manifest.vocab_size:,} kinds in "
@@ -45,7 +45,7 @@ def inspect(directory: str, as_json: bool) -> None:
 @timeout_option("Give up a file that has not come for so long.  [default: 240]")
 @json_option
 def pull(source: str, directory: Path, mixture: str | None, dry_run: bool, as_json: bool) -> None:
-    """Bring the shards SOURCE to DIRECTORY: OWNER/NAME[@REVISION] of the Hub, or a URL.
+    """Fetch the shards SOURCE, OWNER/NAME[@REVISION] of the Hub or a URL, into DIRECTORY.
 
     Of a cluster without weight in the mixture, only the index is fetched. A pull that was
     interrupted continues when the same command is run again. A later pull with another mixture
@@ -97,13 +97,16 @@ def verify(directory: str, as_json: bool) -> None:
     help="topic, micro, tier, language or several, as topic,tier; or a JSON file of the groups: "
     '{"sea": ["c00", "c07"], "food": ["c01"]}.',
 )
-@click.option("--name", help="Name of the grouping.  [default: as topic-tier; of a file, its own]")
+@click.option(
+    "--name",
+    help="Name of the grouping.  [default: its axes, as in topic-tier, or the file's name]",
+)
 @json_option
 def regroup(directory: Path, by: str, name: str | None, as_json: bool) -> None:
     """Put the clusters of DIRECTORY together into fewer groups, without writing a shard anew.
 
-    Cells, as climb build --tiers or --cells micro makes them, have axes to go by: topic, tier, and
-    language if there are several; micro, if they are micro-clusters.
+    Cells, as climb build --tiers or --cells micro makes them, can be grouped by axes: topic, tier,
+    and language if there are several; micro, if they are micro-clusters.
 
     The grouping lies in DIRECTORY/groupings/NAME. Name that folder wherever shards are read, in
     inspect, train, search and export: the groups are its clusters, and weights name them. Within a
@@ -118,7 +121,7 @@ def regroup(directory: Path, by: str, name: str | None, as_json: bool) -> None:
         grouping = read_groups(Path(by))
     else:
         raise UsageError(
-            f"--by {by} is no file, and no axis; the axes of cells are {', '.join(AXES)}"
+            f"--by {by} is neither a file nor an axis; the axes of cells are {', '.join(AXES)}"
         )
     folder = write_grouping(directory, name or "-".join(axes or [Path(by).stem]), grouping)
     manifest = Manifest.load(folder)

@@ -105,7 +105,7 @@ def _number(value: float) -> str:
 
 
 def decimals(sds: Sequence[float], values: Sequence[float]) -> int:
-    """Return the decimals that ``values`` with errors ``sds`` are worth: 3 or more below 100."""
+    """Return how many decimals to show of ``values`` with errors ``sds``: 3 or more below 100."""
     least = 3 if max(map(abs, values), default=0) < 100 else 1
     least_sd = min((sd for sd in sds if 0 < sd < math.inf), default=1.0)
     return min(6, max(least, math.ceil(-math.log10(least_sd))))

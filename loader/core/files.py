@@ -43,7 +43,7 @@ _FULL_WORDS = (
     "os error 28",
     " requested and ",
 )
-"""Words for a full disk in errors without a number: of numpy, safetensors, pyarrow, sqlite."""
+"""Words that mean a full disk in errors without a number: numpy, safetensors, pyarrow, sqlite."""
 _REFUSED = (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
 _NO_FILES = (errno.EMFILE, errno.ENFILE)
 
@@ -185,7 +185,7 @@ def disk_error(
     temporary: Path | None = None,
     size: int | None = None,
 ) -> ClimbError | None:
-    """Return the error of ours for a disk problem behind ``error``; None if there is none.
+    """Return our error for the disk problem that caused ``error``; None if none did.
 
     ``path`` was to have ``size`` bytes; ``temporary`` is the file that was being written.
     """
@@ -314,7 +314,7 @@ def read_lines(path: Path) -> list[Any]:
 def is_temporary(path: Path, name: str = "") -> bool:
     """Whether ``path`` is a temporary file of `atomic_path`, of the file ``name`` if that is given.
 
-    A link or a folder is none, whatever its name.
+    A link or a folder never is one, whatever its name.
     """
     match = _TEMPORARY.fullmatch(path.name)
     if match is None or name not in ("", match["name"]):
@@ -349,8 +349,8 @@ def check_regular(path: Path, root: Path) -> None:
         mode = place.lstat().st_mode
         if stat.S_ISLNK(mode):
             raise InvalidDataError(
-                f"{place} is a link to {place.readlink()}; only what lies in {root} itself is "
-                "taken: put the file there"
+                f"{place} is a link to {place.readlink()}; only files in {root} itself are "
+                f"accepted: put the file there"
             )
     if not stat.S_ISREG(mode):
         raise InvalidDataError(f"{place} is no regular file; remove it, or put the file there")

@@ -1,6 +1,6 @@
 """Typed: convert JSON from outside to the types of a format, or raise an error that says where.
 
-Files are not trusted: one may be no JSON, nest without end, hold numbers that no machine has, or
+Files are not trusted: a file may hold no JSON, endless nesting, numbers too large for any type, or
 text instead of a number. `parse_json` returns plain JSON values, `convert` the type of a format;
 both raise only `InvalidDataError`.
 """

@@ -8,8 +8,8 @@ import json
 import re
 from typing import Any
 
-# Controls but tab and line feed, DEL, C1, marks that reorder a line, line separators, and halves
-# of characters, which could not be encoded.
+# Control characters except tab and line feed, DEL, C1, marks that reorder a line, line separators,
+# and halves of characters, which could not be encoded.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 

@@ -50,8 +50,8 @@ def wait_for(call: Callable[[], T], what: str, timeout: float) -> T:
         result: T = value
         return result
     raise RemoteError(
-        f"waited {duration(timeout)} for {what}; run the same command again, it goes on where it "
-        "was, or give it longer with --task-timeout SECONDS"
+        f"waited {duration(timeout)} for {what}; run the same command again to continue where "
+        f"it was, or allow more time with --task-timeout SECONDS"
     )
 
 

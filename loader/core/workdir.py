@@ -1,4 +1,4 @@
-"""Plan: the settings that decide a result are kept beside it, so that no others continue it."""
+"""Plan: the settings that decide a result are kept beside it; no other settings may continue it."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -64,7 +64,7 @@ def read_plan(path: Path) -> dict[str, Any]:
     """
     plan = read_json(path)
     if not isinstance(plan, dict):
-        raise InvalidDataError(f"{path} holds no plan, an object; name a new folder")
+        raise InvalidDataError(f"{path} holds no plan, which is a JSON object; name a new folder")
     return plan
 
 
@@ -91,7 +91,7 @@ def check_same_config(old: object, new: object, place: Path, effect: str = "") -
         more = f" and {len(differences) - _NAMED} more" if len(differences) > _NAMED else ""
         raise InvalidDataError(
             f"{place} was begun differently: {'; '.join(differences[:_NAMED])}{more}{effect}. "
-            "Use what it was begun with, or name another place"
+            "Use the settings it was begun with, or name another place"
         )
 
 

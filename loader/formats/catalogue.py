@@ -1,4 +1,4 @@
-"""Parquet: read a file without threads of Arrow's own.
+"""Parquet: read a file without Arrow's own threads.
 
 `pyarrow.parquet.read_table` reads ahead in threads that may still be ending when Python is, and
 then the whole process is aborted: seen in one of twenty runs of ``climb verify`` on busy cores.

@@ -31,10 +31,10 @@ class ClusterInfo:
     samples: tuple[dict[str, str], ...]
     """A few documents: ``id``, and how its ``text`` begins."""
     micro: tuple[Count, ...]
-    """Micro-clusters that it was merged from, as rows of ``centroids.npy``; after an import, its
-    number in the source."""
+    """Micro-clusters that it was merged from, as rows of ``centroids.npy``; after an import, the
+    number of the cluster in the source."""
     micro_documents: tuple[Count, ...] = ()
-    """Number of documents of each of them; empty: unknown."""
+    """Number of documents of each of these micro-clusters; empty: unknown."""
     spread: dict[str, tuple[Count, ...]] = field(default_factory=dict)
     """Histogram of each quality score: number of documents from 0, from 0.5, … up to 5."""
     copies: Count = 0

@@ -117,9 +117,9 @@ class ShardDirectory(Tabular):
         return base_of(self.store) if self.manifest.members else self.store
 
     def locate(self, name: str) -> list[tuple[str, int]]:
-        """Return the folder's cluster of each shard of cluster ``name``, and its number there.
+        """Return where each shard of cluster ``name`` lies: the folder's cluster, and a number.
 
-        They differ from ``name`` and the position of the shard only in a grouping.
+        These differ from ``name`` and the position of the shard only in a grouping.
         """
         return [
             (entry.name, number)
@@ -161,7 +161,7 @@ class ShardDirectory(Tabular):
     def load_indexes(self, names: Sequence[str]) -> None:
         """Read and check the indexes of the clusters ``names``; see `index`.
 
-        Behind a URL many are read at once, as each takes the time of a request.
+        Behind a URL many are read at once, because each takes the time of a request.
 
         Raises:
             IntegrityError: As of `index`.

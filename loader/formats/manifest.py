@@ -180,7 +180,7 @@ class Manifest:
 
     @property
     def found_on(self) -> dict[str, Any]:
-        """Facts about the clusters that a mixture found on them keeps, for `misfit`."""
+        """Facts about these clusters that a mixture for them keeps, for `misfit`."""
         hashes = {c.name: c.index_hash for c in self.clusters}
         return {"shards": self.fingerprint, "clusters": hashes}
 

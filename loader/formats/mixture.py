@@ -207,13 +207,13 @@ def read_weights(
         weights: A mixture, which stays as it is, or weights by name.
         others: ``scale``: these are ratios, and every other cluster gets nothing. ``keep``: these
             are shares of all tokens, and the others share the rest in the proportion of ``now``.
-            None: the weights sum to 1, within 0.0001; or they are whole numbers of two clusters or
-            more, which cannot be shares, and are ratios, as 3 to 1.
+            None: the weights sum to 1, within 0.0001; or they are whole numbers for two clusters or
+            more. Whole numbers cannot be shares, so they are ratios, such as 3 to 1.
         now: Weights of all clusters that may share the rest.
 
     Raises:
         UsageError: The weights do not sum to 1 and ``others`` does not say what that means; or
-            they leave a rest that nobody can have.
+            no cluster can have the rest that they leave.
         InvalidDataError: A weight is no weight.
     """
     if others not in (None, *OTHERS):

@@ -45,10 +45,11 @@ _RECORDS = 50
 class RunStatus:
     """Looks at the run in a folder.
 
-    A line of ``metrics.jsonl`` is what `MixtureLoader.metrics` gives, and what a job adds:
-    ``loss``, ``cluster_loss`` and ``heldout_loss`` (by name of cluster), and ``time``, in seconds
-    of `time.time`, without which there is no throughput; `append_metrics` writes it. All but
-    ``step``, ``tokens`` and ``served`` may be left out. Threads may look at the same time.
+    A line of ``metrics.jsonl`` has the values of `MixtureLoader.metrics`, and those that a job
+    adds: ``loss``, and ``cluster_loss`` and ``heldout_loss`` by name of cluster. It also has
+    ``time``, in seconds of `time.time`; without it no throughput is shown. `append_metrics` writes
+    such lines. All but ``step``, ``tokens`` and ``served`` may be left out. Several threads may
+    look at the same time.
     """
 
     def __init__(self, run: Path) -> None:

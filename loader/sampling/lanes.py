@@ -216,9 +216,8 @@ def assign_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret
         for _ in range(quotas[k]):
             best, lane = -1, first
             part, whole = np.int64(1), np.int64(0)  # (consumed + 1) and rows of `best`
-            # The index wraps without a division or a branch: a division, or a wrong guess of the
-            # branch,
-            # costs more than all else here.
+            # The index wraps without a division or a branch: a division, or a wrongly predicted
+            # branch, costs more than all else here.
             for _ in range(lanes):
                 its_part, its_whole = done[lane] + 1, owned[lane]
                 # The parts are compared by cross multiplication.

@@ -71,9 +71,9 @@ def pin(place: str) -> str:
 
 
 def check_contact() -> None:
-    """See that the Hub can be reached, before a library is asked that would try for longer.
+    """Check that the Hub can be reached, before calling a library that would try for longer.
 
-    It is asked nothing once it has answered, nor where ``HF_HUB_OFFLINE`` keeps all to the cache.
+    The Hub is not asked if it has answered before, or if ``HF_HUB_OFFLINE`` allows only the cache.
 
     Raises:
         RemoteError: It cannot be reached.

@@ -17,8 +17,8 @@ from .contact import FIRST_SECONDS, has_answered, is_unreachable, note_answer
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 _PASSING = (408, 416, 425, 429)
-"""HTTP statuses below 500 that may pass. 416 is about a range of bytes, which is never asked for: a
-proxy sends it that has cached another answer."""
+"""HTTP statuses below 500 after which another try may succeed. 416 is about a range of bytes, and
+no range is ever asked for: a proxy that has cached another answer sends it."""
 _MOST_SAID = 300
 _SECRETS = re.compile(r"(?<=://)[^\s/@'\"]+@|\?[^\s'\"]*")
 """Parts of a URL that no message shows: user names, passwords and signatures."""

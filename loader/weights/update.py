@@ -31,7 +31,7 @@ class WeightsUpdate:
             )
         if not isinstance(self.why, str) or len(self.why) > _WHY:
             raise InvalidDataError(f"'why' is a text of at most {_WHY} characters")
-        # It may come from the arguments of a command, which need not be UTF-8.
+        # The reason may come from the arguments of a command, which need not be UTF-8.
         object.__setattr__(self, "why", valid_text(self.why))
 
     def to_json(self) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class _Demo:
 @click.option("--label", default="source", show_default=True, help="Column of a known domain.")
 @click.option(
     "--target",
-    help="Target, as of climb search.  [default: the kind of held-out text of middle size]",
+    help="Target, as in climb search.  [default: the kind of held-out text of middle size]",
 )
 @click.option(
     "--out",

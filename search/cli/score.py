@@ -20,7 +20,7 @@ from climbstream.loader.core.console import text_table
     multiple=True,
     required=True,
     shell_complete=complete_targets,
-    help="Target, as of climb search; may be used several times.",
+    help="Target, as in climb search; may be used several times.",
 )
 @click.option(
     "--half",

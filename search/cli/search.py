@@ -132,8 +132,8 @@ def _model_options(command: F) -> F:
         _setting("--seq-len", help="Tokens in a row."),
         click.option(
             "--base",
-            help="Trained model to continue from, a folder as OUT/model of climb train; "
-            "it sets the size instead of --model.",
+            help="Folder of a trained model to continue from, such as OUT/model of climb train; "
+            "it sets the size, not --model.",
         ),
         _setting(
             "--model",
@@ -152,7 +152,7 @@ def _search_options(command: F) -> F:
             "allowed",
             multiple=True,
             callback=_weights,
-            help="TARGET=BY how much its score may get worse.",
+            help="TARGET=NUMBER: how much worse its score may get, in its own unit.",
         ),
         click.option(
             "--importance",
@@ -183,7 +183,7 @@ def _search_options(command: F) -> F:
             type=click.IntRange(min=0),
             default=3,
             show_default=True,
-            help="Seeds with which the best mixtures are trained again, beside the budget.",
+            help="Seeds with which the best mixtures are trained again; not part of the budget.",
         ),
         click.option(
             "--from",
@@ -233,7 +233,7 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
     type=click.FloatRange(0, 1),
     default=0.2,
     show_default=True,
-    help="Fraction of the steps, at the end of a proxy, whose weights are averaged.",
+    help="Fraction of a proxy's steps, the last ones, whose weights are averaged.",
 )
 @_search_options
 @click.option(
@@ -260,7 +260,7 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
     show_default=True,
     help="Where proxies are trained.",
 )
-@click.option("--strict", is_flag=True, help="Refuse a target that stands in the shards.")
+@click.option("--strict", is_flag=True, help="Refuse a target whose items stand in the shards.")
 @click.option("--skip-check", is_flag=True, help="Do not look for the targets in the shards.")
 @_dry_run_option
 @task_timeout_option
@@ -302,20 +302,20 @@ def search(
     best predicted, and the token shares. The answer is the one that surely beats the token shares;
     if none does, the answer is the token shares.
 
-    Between proxies of few tokens, differences by chance are larger than those by the mixture. Train
-    one model for longer on the token shares, and start all proxies from it: climb train DIRECTORY
+    Proxies that are trained on few tokens differ more by chance than by their mixture. So train one
+    model for longer on the token shares, and start all proxies from it: climb train DIRECTORY
     --tokens 4000000 --out BASE, then climb search with --base BASE/model.
 
-    Take the preset robust. climb is the method of the paper (arXiv 2504.13161). regmix draws once
-    and answers the mean of the 100 mixtures that are predicted best (arXiv 2407.01492). random
-    answers the best mixture that was measured. doremi uses no targets and no budget: the weights of
-    one proxy follow its excess loss over a reference (arXiv 2305.10429), and the targets are only
-    scored.
+    Use the preset robust. The preset climb is the method of the paper (arXiv 2504.13161). regmix
+    draws mixtures only once; its answer is the mean of the 100 mixtures that are predicted best
+    (arXiv 2407.01492). random draws all mixtures at random; its answer is the best measured one.
+    doremi uses no targets and no budget: the weights of one proxy follow its excess loss over a
+    reference (arXiv 2305.10429), and the targets are only scored.
 
-    A search that was interrupted continues when the same command is run again. A finished one
-    continues from its proxies when --budget is larger, or the limits of weights are others. After
-    climb regroup, or climb build --append, name the earlier search with --from: its trials count
-    from the start, and --budget is the number of new proxies.
+    A search that was interrupted continues when the same command is run again. A finished search
+    continues from its proxies if --budget is larger or the limits of weights differ. After climb
+    regroup, or climb build --append, name the earlier search with --from: its trials count from the
+    start, and --budget is the number of new proxies.
 
     Another target needs no new proxies if a search kept the weights of its own with --keep-proxies:
     run its command again with another --target, another --out and --retarget FOLDER of that search.

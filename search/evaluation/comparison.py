@@ -43,7 +43,7 @@ class Comparison:
     def verdict(self, name: str) -> tuple[bool, str]:
         """Return whether ``name`` beats all others, and a sentence.
 
-        It does if each gain is more than two errors of the gain.
+        It does if each gain is more than twice its standard error.
         """
         others = [other for other in self.scores if other != name]
         gains = {other: self.gain(name, other) for other in others}
@@ -70,7 +70,7 @@ class Comparison:
 
     @property
     def digits(self) -> int:
-        """Decimals that the scores are worth."""
+        """How many decimals of the scores to show."""
         values = [score for scores in self.scores.values() for score in scores]
         return decimals([self.mean(name)[1] for name in self.scores], values)
 

@@ -111,8 +111,8 @@ def _question(task: Any, document: Any, split: str, where: str) -> Question:
     asked, choices = task.doc_to_text(document), task.doc_to_choice(document)
     gold, between = task.doc_to_target(document), task.config.target_delimiter
     if task.multiple_input:
-        # Several beginnings compete, each with the same end; the field of the text has the right
-        # one.
+        # Several beginnings compete, each with the same end. What is the text of other tasks is
+        # the number of the right beginning here.
         end, gold, asked, choices = gold, asked, "", list(choices)
         choices = [f"{begin}{between}{end}" for begin in choices]
     elif isinstance(gold, str) and gold in choices:

@@ -41,7 +41,7 @@ class ScoredText:
     bytes: int
     """UTF-8 bytes of the text."""
     owners: torch.Tensor
-    """Number of the document or answer that each of ``targets`` is of, int64 ``[n, seq_len]``."""
+    """Number of the document or answer of each of ``targets``, int64 ``[n, seq_len]``."""
 
     @classmethod
     def of(cls, texts: Sequence[str], tokenizer: Tokenizer, end: int | None, seq_len: int) -> Self:

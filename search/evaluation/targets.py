@@ -47,8 +47,8 @@ def load_target(directory: Path, spec: str) -> Target:
     """Load a target: ``label=NAME`` or ``cluster=NAME`` of the held-out text, a file, or a task.
 
     A file is text, in which a paragraph is a document, or JSON lines with a column ``text``; it may
-    be packed as .zst. JSON lines with ``query``, ``choices`` and ``gold`` are a task: ``FILE`` is
-    scored by the bits per byte of the right answers, ``error=FILE`` by the fraction of wrong
+    be compressed (.zst). JSON lines with ``query``, ``choices`` and ``gold`` are a task: ``FILE``
+    is scored by the bits per byte of the right answers, ``error=FILE`` by the fraction of wrong
     answers. If they have a ``split``, validation or test, these are the halves. ``lm-eval=TASK`` is
     a task of the harness.
 

@@ -181,7 +181,7 @@ def plan_train(
     """Count what a run of `train_run` costs on this machine, and measure a step; write nothing.
 
     Raises:
-        UsageError: A setting cannot be.
+        UsageError: A setting is impossible.
         InvalidDataError: The mixture does not fit the shards.
     """
     manifest = Manifest.load(directory)

@@ -24,7 +24,7 @@ class DrawnMixture:
     color: str
     """A name of page.css: ``r3``."""
     tip: str
-    """What is shown when it is pointed at."""
+    """Text that is shown when the mouse points at the mixture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

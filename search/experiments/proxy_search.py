@@ -203,7 +203,7 @@ class _SearchTask:
             )
 
     def adopt(self, plan: Mapping[str, Any]) -> None:
-        """Continue a search that was begun with another plan with ``plan``.
+        """Continue with ``plan`` a search that was begun with another plan.
 
         Raises:
             InvalidDataError: Its proxies were trained with other settings.

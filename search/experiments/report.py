@@ -414,7 +414,7 @@ def _predicted(story: _Story) -> list[str]:
     if len(story.targets) == 1 and len(searched) == len(pairs):
         (target,) = story.targets
         scores = np.array([(t.scores or {})[target] for t in searched])
-        # Scores are standardised so; a sign tells whether more is better.
+        # This undoes the standardisation; its sign tells whether more is better.
         away = np.array([measured for _, measured in pairs])
         scale = float(scores.std()) * (1.0 if away @ (scores - scores.mean()) >= 0 else -1.0)
         shift, unit = float(scores.mean()), answer.outcomes[0].unit if answer.outcomes else target

@@ -71,8 +71,8 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
     Args:
         paths: One file or two; or the ``trials.jsonl`` of a search.
         targets: Columns of scores; of two files, those of the second come first.
-        weights: Pattern of the columns of weights; None for ``w_*`` of one file, or for all
-            columns of the first of two but those that tell runs apart.
+        weights: Pattern of the columns of weights. None: in one file, ``w_*``; of two files, all
+            columns of the first but those that name the runs.
 
     Raises:
         UsageError: A column is not there, or too few runs have scores.

@@ -135,7 +135,8 @@ def seed_error(scores: NDArray[np.float64], noise: float | None, repeats: int) -
     squares = float((rest**2).sum())
     sds = [upper_confidence_sd(math.sqrt(squares / freedom), freedom)] if freedom else []
     if noise is not None:
-        # That of single runs is no less; a few pairs say less of it than all repeats together.
+        # Single runs have at least this noise, and all repeats together estimate it better than a
+        # few pairs.
         pooled = (squares + repeats * noise**2) / (freedom + repeats)
         sds += [upper_confidence_sd(math.sqrt(pooled), freedom + repeats)]
     return min(sds) * math.sqrt(2 / scores.shape[1]) if sds else None

@@ -23,7 +23,7 @@ _LAST = 1e-9
 
 
 class Group(NamedTuple):
-    """Clusters whose summed weight has a least and a most."""
+    """Clusters whose summed weight has a lower and an upper limit."""
 
     clusters: Sequence[str]
     least: float = 0.0

@@ -29,7 +29,7 @@ class Preset:
     """How a later round is chosen: at random from the ``top`` candidates that are predicted best,
     or by Thompson sampling (`thompson_sample`)."""
     top: int = 2
-    """Size of that top, in sizes of the round."""
+    """Number of these ``top`` candidates, as a multiple of the size of the round."""
     features: bool = False
     """Whether predictors may use n-gram counts (`ngrams`), if there are any."""
     answer: Literal["measured", "predicted", "average", "search"]
@@ -41,7 +41,7 @@ ALL: tuple[Make, ...] = (GaussianProcess, MixingLaw, Ridge, LightGBM)
 """Every predictor there is."""
 
 DOREMI = "doremi"
-"""Name of what is asked for like a preset but is no search: see `doremi_search`."""
+"""Name of a method that is chosen like a preset but does not search: see `doremi_search`."""
 
 PRESETS = {
     "robust": Preset(

@@ -93,7 +93,7 @@ class Search:
             run again after the budget is spent; 0: they are not. See `confirm`.
 
     Raises:
-        UsageError: A setting cannot be, or the log is of a search with other settings.
+        UsageError: A setting is impossible, or the log is of a search with other settings.
         InvalidDataError: The prior is no mixture of the clusters, or the log is damaged.
     """
 
@@ -371,7 +371,7 @@ class Search:
         return [trial for trial in self.log.trials if trial.round <= self._last]
 
     def _repeated(self) -> list[Trial]:
-        """List the confirming trials, which are beside the budget."""
+        """List the confirming trials, which are not part of the budget."""
         return [trial for trial in self.log.trials if trial.round > self._last]
 
     def _conclude(self, known: Observations) -> Answer:
@@ -570,7 +570,7 @@ def check_settings(
     rounds: Sequence[int],
     confirm: int,
 ) -> None:
-    """Raise `UsageError` for the first setting that cannot be."""
+    """Raise `UsageError` for the first impossible setting."""
     if confirm < 0:
         raise UsageError(f"confirm is a number of seeds, 0 or more, not {confirm}")
     if not clusters or len(set(clusters)) < len(clusters):

@@ -1,10 +1,10 @@
 """Trials: one proxy run is a `Trial`, and all of a search are a `TrialLog`.
 
-The log is an append-only file of JSON lines. Its first line holds the settings of the search, so
-that another search which is given the same file by mistake is told what differs. A search that goes
-on with other settings writes them in a line of their own, and what follows is of them. Trials that
-were carried over from another search come first, after settings that have a ``from``. A mixture
-that a user wants to be tried is a line, too.
+The log is an append-only file of JSON lines. Its first line holds the settings of the search. So if
+another search gets the same file by mistake, the error can say what differs. A search that goes on
+with other settings writes them in a line of their own, and the trials after that line belong to
+them. Trials that were carried over from another search come first, after settings that have a
+``from``. A mixture that a user wants to be tried is a line, too.
 """
 
 import json
@@ -182,8 +182,8 @@ class TrialLog(Tabular):
         """Read the log at ``path``, or begin it with ``settings`` (plain JSON values).
 
         Without ``settings`` the log must exist, and is taken as it is. ``fixed`` names the settings
-        that must be those of the log; where others differ, the log goes on with ``settings``. None:
-        all must be.
+        that must be equal to those of the log; None: all of them. If other settings differ, the log
+        goes on with ``settings``.
 
         Raises:
             InvalidDataError: A line is no trial, the log is of a search with other settings, or its

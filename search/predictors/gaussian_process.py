@@ -104,7 +104,8 @@ class GaussianProcess:
     def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
         """Draw ``n`` curves that agree with the scores, at ``weights``: float64 ``[n, m]``.
 
-        Only their deviations from the predictions, so that another mean may be added.
+        Returns only the deviations of the curves from the predictions, so that another mean may be
+        added.
         """
         if self._constant:
             return self._sd * rng.standard_normal((n, len(weights)))

@@ -18,9 +18,9 @@ from .gaussian_process import GaussianProcess
 
 FOLDS = 5
 POWER = 2
-"""Of the squared error, by whose inverse predictors are trusted. Of one target noise is not taken
-off: only the process knows of it, and it takes the steps of a loss that it cannot bend to for
-noise."""
+"""Shares are proportional to the inverse of this power of the mean squared error. For one target,
+noise is not subtracted from the error: only the Gaussian process estimates noise, and it takes
+steps of a loss that it cannot follow for noise."""
 JOINT_POWER = 4
 """The same of the joint error of several targets, without noise."""
 
@@ -186,7 +186,7 @@ def share_by_error(stacks: Sequence[Stack], importance: Floats) -> None:
     excess, power = errors, POWER
     if len(stacks) > 1:
         noise = float((importance**2) @ np.array([stack.noise**2 for stack in stacks]))
-        # What is left without noise is not known better than the error itself, a mean of n squares.
+        # The error without noise is known no better than the whole error, a mean of n squares.
         excess = np.maximum(errors - noise, errors * math.sqrt(2 / len(scores)))
         power = JOINT_POWER
     constant = np.all([stack.constant for stack in stacks], axis=0)

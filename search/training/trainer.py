@@ -328,8 +328,8 @@ class _Training:
     def _follow(self, rule: OnlineRule) -> None:
         """Apply the weights that ``rule`` chooses from the next step on, unless they hold already.
 
-        After a resume the log may be ahead of the checkpoint: then it has them for this step
-        already.
+        After a resume the log may be ahead of the checkpoint: then it already has weights for this
+        step.
         """
         if (weights := rule.follow(self._rule_losses.take())) is not None:
             mixture = Mixture.of(weights)

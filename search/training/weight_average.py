@@ -23,7 +23,7 @@ class _State:
 class WeightAverage:
     """The running mean of the weights over the last steps: it varies less than the last weights.
 
-    How much less between runs of one mixture stands in docs/decisions/proxies.md.
+    docs/decisions/proxies.md says how much less it varies between runs of one mixture.
     """
 
     def __init__(self, model: "PreTrainedModel", settings: TrainSettings) -> None:
@@ -57,7 +57,7 @@ class WeightAverage:
         """Go to the state that `state_dict` gave.
 
         Raises:
-            InvalidDataError: It is none.
+            InvalidDataError: ``state`` is no such state.
             ValueError: It is of another model.
         """
         saved = convert(state, _State, "mean of weights")

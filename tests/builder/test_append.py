@@ -279,7 +279,7 @@ def test_a_directory_that_lacks_the_model_is_refused(before, tmp_path, sources, 
 def test_settings_are_those_of_the_directory(before, sources, climb):
     done = climb("build", sources[1], "--out", before, "--append", "--clusters", 7)
     assert done.returncode == 2
-    assert "goes by the settings that" in done.stderr
+    assert "uses the settings that" in done.stderr
     assert done.stderr.strip().endswith("leave out --clusters")
 
 

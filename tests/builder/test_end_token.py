@@ -108,7 +108,7 @@ def test_no_end_token_is_an_error_that_says_how_to_name_one_or_do_without():
 
 @pytest.mark.parametrize("number", [-2, 10**6, 10**30])
 def test_a_number_outside_of_the_vocabulary_is_refused(number):
-    with pytest.raises(UsageError, match=rf"it has no token {number}, but \d+ of them"):
+    with pytest.raises(UsageError, match=rf"it has no token {number}: its \d+ tokens are numbered"):
         find(tokenizer_of(), eos_id=number)
 
 

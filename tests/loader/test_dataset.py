@@ -166,7 +166,7 @@ def test_worker_processes_are_refused(shards, tmp_path, start):
     )
     assert done.returncode == 1
     assert "UsageError" in done.stderr
-    assert "nothing is to be gained: rows are gathered in this process faster" in done.stderr
+    assert "gains nothing: this process gathers rows faster" in done.stderr
     assert "make the DataLoader with num_workers=0" in done.stderr
 
 

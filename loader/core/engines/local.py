@@ -330,8 +330,9 @@ class LocalEngine:
 def _cpu_time(pid: int | None) -> float:
     """Return the CPU time that process ``pid`` has used, in seconds; 0 if it is gone.
 
-    The kernel counts it, so nothing that the process does can hold it back. Only Linux tells it of
-    another process: elsewhere each look counts as a sign of life, and no deadline ends a task.
+    The kernel counts it, so nothing that the process does can hold it back. Only Linux tells the
+    CPU time of another process. Elsewhere each look counts as a sign of life, and no deadline ends
+    a task.
     """
     if sys.platform != "linux":
         return time.monotonic()

@@ -41,7 +41,7 @@ _MOST = 256
 _LOOK = 5.0
 """Seconds between two looks at the number of slots, and at slow batches."""
 _SLOW = 60.0
-"""A batch is run a second time after so many seconds and twice the time of the longest one."""
+"""A batch is run a second time after so many seconds, if it takes twice as long as the longest."""
 _SOON = 1.0
 """Seconds that a call which is not needed any more has to end by itself."""
 _GRACE = 5.0
@@ -246,7 +246,8 @@ class _Stage:
     def _cancel(self, calls: list[Any]) -> None:
         """End ``calls``, by force if need be.
 
-        Ray may crash where it ends a call that is just ending. So what ends soon is left alone.
+        Ray may crash if it ends a call that is just ending. So a call that will end soon is left
+        alone.
         """
         left = self._left(calls, _SOON)
         for call in left:
@@ -264,10 +265,10 @@ class _Stage:
     def _lose(
         self, batch: _Batch, why: str, instead: Callable[[Any, ClimbError], Any] | None
     ) -> Iterator[tuple[Any, Any]]:
-        """Give what stands for a task that was lost; hand over those of a larger batch singly.
+        """Give the substitute result of a lost task; hand over the tasks of a larger batch singly.
 
         Raises:
-            ClimbError: Nothing stands for it.
+            ClimbError: There is no substitute result.
         """
         if len(batch.tasks) > 1:
             self._suspects.extend(batch.tasks)

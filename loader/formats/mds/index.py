@@ -29,7 +29,7 @@ COLUMN = "tokens"
 SHARD_BYTES = 1 << 24
 """A raw shard is closed before it passes this (16 MiB): a first batch touches many shards."""
 MOST_BYTES = 1 << 30
-"""No shard is larger, so none is read that says so; a document is never cut, so one may fill it."""
+"""Largest raw shard: readers refuse a larger one. A document is never cut; one may fill a shard."""
 LEAST_BYTES = 8
 """A shard without documents: their count, and the end of the table of offsets."""
 ZSTD_LEVEL = 3
@@ -150,7 +150,7 @@ class _File(msgspec.Struct):
 
 
 class _Shard(msgspec.Struct):
-    """A shard in an index; of its config what is checked."""
+    """A shard in an index; of its config only the fields that are checked."""
 
     raw_data: _File
     zip_data: _File
@@ -160,7 +160,7 @@ class _Shard(msgspec.Struct):
 
 
 class _Ours(msgspec.Struct):
-    """What is ours alone."""
+    """Fields of the index that only climbstream has."""
 
     lengths: list[tuple[tuple[Count, Count], ...]]
 

@@ -52,8 +52,8 @@ def parse_shard(
 ) -> ShardView:
     """Find the documents in a raw shard, uint8 ``[bytes]``.
 
-    ``again`` says that the same bytes were parsed before: then the table of offsets is enough, and
-    the documents, which memory is slow to give, are not touched.
+    ``again`` says that the same bytes were parsed before. Then the table of offsets is enough, and
+    the documents are not touched, because reading them from memory is slow.
 
     Raises:
         IntegrityError: Offsets or counts contradict the index.
@@ -81,9 +81,9 @@ def parse_shard(
 def _find(data: Any, offsets: Any, size: Any, look: Any) -> Any:
     """Find the documents; return what is `_WRONG`, or 0, then starts and lengths of `ShardView`.
 
-    Last come documents and tokens by length, as in `ShardEntry`. A document says in 1, 2, 4 or 8
-    bytes how long it is; unless ``look``, these are taken for the fewest that will do. If one has
-    more than that, more tokens are counted than there are.
+    Last come documents and tokens by length, as in `ShardEntry`. A document states its length in 1,
+    2, 4 or 8 bytes. Without ``look``, the smallest possible number of these bytes is assumed. If a
+    document has more of them, the count of tokens is too large.
     """
     n = len(offsets) - 1
     starts, lengths = np.empty(n, np.uint32), np.empty(n, np.int64)

@@ -1,4 +1,4 @@
-"""Documents to the bytes of a shard, and the entry of it in the index."""
+"""Documents to the bytes of a shard, and its entry in the index."""
 
 import json
 from collections.abc import Sequence

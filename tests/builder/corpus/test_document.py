@@ -156,7 +156,7 @@ def test_what_is_kept_is_text_or_json():
 def test_columns_of_the_catalogue_cannot_be_kept():
     assert list(CATALOGUE) == _SCHEMA.names
     for keep in (["url", "id"], ["url", "url"]):
-        with pytest.raises(InvalidDataError, match=f"keep names {keep[1]}, which documents"):
+        with pytest.raises(InvalidDataError, match=f"keep names {keep[1]} twice, or documents"):
             BuildSettings(keep=keep)
 
 

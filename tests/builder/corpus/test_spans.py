@@ -188,9 +188,8 @@ def test_a_large_file_that_cannot_be_cut_is_named(read, tmp_path, monkeypatch, c
     monkeypatch.setattr(ingest, "_LARGE", 10)
     (tmp_path / "a.jsonl").write_bytes(gzip.compress(b'{"text": "one"}\n' * 9))
     read(tmp_path / "a.jsonl", span=10)
-    assert "one worker each reads 1 large file (a.jsonl, 0 MB): only Parquet" in (
-        capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert "one worker each reads 1 large file (a.jsonl, 0 MB): several workers read only" in said
 
 
 @pytest.mark.slow

@@ -347,7 +347,7 @@ def test_a_record_that_was_not_followed_is_found(open_loader, tmp_path, served):
     log.append(log.mixture(0), 30, "nobody knew")
     with pytest.raises(
         IntegrityError,
-        match="step 30: it was served by weights 1, and by the weights log weights 2",
+        match="step 30: it was served by weights 1, but by the weights log, weights 2",
     ):
         audit(served)
 
@@ -357,7 +357,9 @@ def test_a_missing_block_is_found(served):
     lines = path.read_text().splitlines(keepends=True)
     path.write_text(lines[0] + lines[2])
     change(path, 0)
-    with pytest.raises(IntegrityError, match="step 0: it does not stand in the ledger, which goes"):
+    with pytest.raises(
+        IntegrityError, match="step 0: it is missing in the ledger, which continues"
+    ):
         audit(served)
 
 
@@ -369,7 +371,7 @@ def test_a_state_of_another_run_is_found(open_loader, served):
     loader.load_state_dict(state.state_dict() | {"weights": records[-1:]})
     serve(loader, 1)
     loader.flush()
-    with pytest.raises(IntegrityError, match="step 20: the run went on from another position"):
+    with pytest.raises(IntegrityError, match="step 20: the run continued from another position"):
         audit(served)
 
 
@@ -380,13 +382,13 @@ def test_a_ledger_of_another_run_is_not_gone_on_with(open_loader, served):
 
 def test_other_shards_are_refused(served, tmp_path_factory, make_shards, counted_documents):
     other = make_shards(tmp_path_factory.mktemp("other"), counted_documents({"c00": [8] * 99}))
-    with pytest.raises(InvalidDataError, match="and the run was served shards"):
+    with pytest.raises(InvalidDataError, match="but the run was served from shards"):
         audit(served, shards=other.directory)
 
 
 def test_a_run_without_a_ledger_is_refused(open_loader, tmp_path):
     serve(open_loader(ledger=None), 1)
-    with pytest.raises(InvalidDataError, match=r"says of no step .*as climb train and MixtureLoad"):
+    with pytest.raises(InvalidDataError, match=r"lists no step.*as climb train and MixtureLoad"):
         audit(tmp_path)
 
 

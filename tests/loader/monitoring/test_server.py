@@ -316,7 +316,7 @@ def test_a_run_that_has_not_begun_is_waited_for(tmp_path):
     with ClimbProcess(
         "monitor", out, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert "it is waited for; Ctrl-C ends" in process.stderr.readline()
+        assert "waiting for it; Ctrl-C ends" in process.stderr.readline()
         WeightsLog.open(out / LOG, write=True).append(Mixture.of({"c00": 1}), 0, "start")
         assert process.stdout.readline().startswith("http://127.0.0.1:")
         process.send_signal(signal.SIGINT)

@@ -184,7 +184,7 @@ def test_what_is_asked_is_shown_until_it_is_followed(climb, run):
         (["c00=much"], "'c00=much' is no weight; say CLUSTER=WEIGHT"),
         (["=1"], "'=1' is no weight"),
         (["c00=0.1", "c00=0.2"], "cluster c00 is named twice; name it once"),
-        (["--ramp", "5"], "--only, --ramp and --why go with weights; name some, as c03=0.4"),
+        (["--ramp", "5"], "--only, --ramp and --why need new weights; name some, as in c03=0.4"),
         (["c02=1"], "c02 has used up its epochs and would get nothing; leave it out"),
     ],
 )
