@@ -226,7 +226,8 @@ def _disorder(counts: NDArray[np.float64]) -> NDArray[np.float64]:
         * _ramp(one_way_characters, 0.12, 0.05)
     )
     losses = (by_words, by_characters, by_letters, by_sentences, by_brackets)
-    return np.max(np.stack(losses), axis=0)
+    worst: NDArray[np.float64] = np.max(np.stack(losses), axis=0)
+    return worst
 
 
 def _ramp(value: NDArray[np.float64], start: Any, end: Any) -> NDArray[np.float64]:
