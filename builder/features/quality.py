@@ -25,6 +25,7 @@ from .characters import is_capital, is_digit, is_letter, is_unspaced
 from .languages import CODE, UNDETERMINED
 from .mangled import count_mangled
 from .order import (
+    count_brackets,
     count_character_order,
     count_letter_order,
     count_sentence_starts,
@@ -101,7 +102,7 @@ COUNTS = (
     "length solid letters digits capitals long mangled words shouted jumbled common explain sell "
     "shout sell_phrases terms joints disorder distinct repeats top lines again broken bullets "
     "bangs spaced pairs pairs_back unspaced unspaced_pairs unspaced_back threes threes_back "
-    "small_starts capital_starts sentences"
+    "small_starts capital_starts sentences formulas brackets unmatched"
 ).split()
 """What is counted in a text, in this order."""
 
@@ -164,8 +165,10 @@ def _losses(
     n = np.maximum(c["words"], 1)
     lines = np.maximum(c["lines"], 1)
     length, solid = np.maximum(c["length"], 1), np.maximum(c["solid"], 1)
+    # Mathematics has fewer letters, and says its commands again and again.
+    formal = code | (c["formulas"] > 0.08 * n)
     return (
-        _ramp(c["letters"] / solid, np.where(code, 0.55, 0.65), np.where(code, 0.25, 0.30)),
+        _ramp(c["letters"] / solid, np.where(formal, 0.55, 0.65), np.where(formal, 0.25, 0.30)),
         _ramp(c["digits"] / length, 0.12, 0.30),
         _ramp(c["mangled"] / length, 0.001, 0.006),
         _ramp(c["long"] / length, 0.10, 0.50),
@@ -179,7 +182,7 @@ def _losses(
         _ramp(c["distinct"] / n**0.65, np.where(english, 1.4, 2.0), np.where(english, 1.0, 1.55))
         * ~code,
         _disorder(counts) * ~code,
-        _ramp(c["top"] / (n + 10), 0.08, 0.18) * ~code,
+        _ramp(c["top"] / (n + 10), 0.08, 0.18) * ~formal,
         _ramp((c["broken"] - 2) / lines, 0.10, 0.38) * ~code,
         _ramp(c["bullets"] / (lines + 3), 0.5, 1.0) * 0.5 * ~code,
         _ramp(c["shouted"] / (n + 10), 0.25, 0.8) * ~code,
@@ -195,7 +198,8 @@ def _disorder(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     In random order, runs repeat backward as often as forward. In text they do not: of the runs of
     three letters that repeat, .45 to .95 repeat in one direction only; in 400 words, some 50 pairs
     do; and in scripts without spaces, at least .2 of all pairs of characters. In random order, most
-    sentences begin with a small letter; this decides if there are few pairs of words.
+    sentences begin with a small letter, and brackets lack their partners; these decide if there are
+    few pairs of words.
     """
     c = dict(zip(COUNTS, np.maximum(counts.T, 0), strict=True))
     one_way = (c["pairs"] - c["pairs_back"]) / np.maximum(c["spaced"], 1)
@@ -216,7 +220,15 @@ def _disorder(counts: NDArray[np.float64]) -> NDArray[np.float64]:
         # Some texts have no capitals.
         * _ramp(c["capitals"] / np.maximum(c["letters"], 1), 0.01, 0.02)
     )
-    return np.maximum(np.maximum(by_words, by_characters), np.maximum(by_letters, by_sentences))
+    by_brackets = (
+        _ramp(c["unmatched"] / (c["brackets"] + 2), 0.28, 0.45)
+        * _ramp(c["brackets"], 2, 4)
+        * _ramp(one_way, 0.05, 0.02)
+        * _ramp(one_way_characters, 0.12, 0.05)
+    )
+    losses = (by_words, by_characters, by_letters, by_sentences, by_brackets)
+    worst: NDArray[np.float64] = np.max(np.stack(losses), axis=0)
+    return worst
 
 
 def _ramp(value: NDArray[np.float64], start: Any, end: Any) -> NDArray[np.float64]:
@@ -227,8 +239,11 @@ def _ramp(value: NDArray[np.float64], start: Any, end: Any) -> NDArray[np.float6
 
 @njit(cache=True, nogil=True)
 def _count_characters(points: Any) -> Any:
-    """Count characters by kind, those of words of more than 30, and exclamation marks."""
-    solid = letters = digits = capitals = long = bangs = 0
+    """Count characters by kind, those of words of more than 30, exclamation marks, and formulas.
+
+    Formulas are counted by their dollar signs and the commands of TeX.
+    """
+    solid = letters = digits = capitals = long = bangs = formulas = 0
     run = waiting = addresses = 0
     linked = begun = colon = False
     before = np.uint32(0)
@@ -248,16 +263,24 @@ def _count_characters(points: Any) -> Any:
         colon = point == 0x3A or (colon and point == 0x2F)
         address = colon and before == point == 0x2F
         addresses += address
+        formulas += point == 0x24 or (before == 0x5C and is_letter(point))
         linked = (linked and point > 0x20 and point != 0x29) or (
             (before == 0x5D and point == 0x28) or (address and addresses <= _ADDRESSES)
         )
         before = point
-        if point <= 0x20 or linked or is_unspaced(point):
+        if point <= 0x20 or linked or is_unspaced(point) or _parts(point):
             long += run * (run > 30)
             run = 0
         else:
             run += 1
-    return solid, letters, digits, capitals, long + run * (run > 30), bangs + waiting
+    long += run * (run > 30)
+    return solid, letters, digits, capitals, long, bangs + waiting, formulas
+
+
+@njit(cache=True, nogil=True)
+def _parts(point: Any) -> Any:
+    """Whether a mark parts words as spaces do: of Tibetan, of Ethiopic, the backslash of TeX."""
+    return point == 0x0F0B or point == 0x1361 or point == 0x5C
 
 
 @njit(cache=True, nogil=True)
@@ -310,7 +333,7 @@ def _count(
     phrase_sets: Any,
 ) -> Any:
     """Count as `COUNTS` says; words are those of letters alone, unless they are jumbled."""
-    solid, letters, digits, capitals, long, bangs = _count_characters(points)
+    solid, letters, digits, capitals, long, bangs, formulas = _count_characters(points)
     plain, counts = _count_words(points, segments, joined, words, word_sets)
     shouted, jumbled, common, explain, sell, shout, joints, disorder = counts
     n = len(plain)
@@ -325,6 +348,7 @@ def _count(
     unspaced, unspaced_again, unspaced_back = count_character_order(points, segments)
     small_starts, capital_starts = count_sentence_starts(points)
     threes_again, threes_back = count_letter_order(points[:_LETTERS])
+    brackets, unmatched = count_brackets(points)
     return np.array(
         [
             len(points),
@@ -364,6 +388,9 @@ def _count(
             small_starts,
             capital_starts,
             count_repeated_sentences(points),
+            formulas,
+            brackets,
+            unmatched,
         ],
         np.float64,
     )

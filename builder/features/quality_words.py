@@ -32,10 +32,10 @@ SELL = (
     "investment investors opportunity refund affordable satisfaction savings promotion "
     "promotional marketing advertisement advertising advertisers wholesale pills adult order "
     "ordering customers toll prize money insurance affiliate premium reviews exclusive hurry "
-    "instantly amazing dollars website online internet click"
+    "instantly amazing dollars website online internet click cookie cookies"
 )
 SHOUT = (
-    "subscribe unsubscribe viagra casino cookie cookies consent newsletter buy removed "
+    "subscribe unsubscribe viagra casino consent newsletter buy removed "
     "webcam porn xxx sex sexy nude lottery millionaire optin mlm"
 )
 SELL_PHRASES = (
@@ -45,7 +45,10 @@ SELL_PHRASES = (
     "opt out,opt in,no obligation,risk free,mailing list,email address,e mail,"
     "email addresses,remove me,be removed,to unsubscribe,this email,this message,our customers,"
     "dear friend,dear sir,near me,for sale,free trial,skip to,toll free,no cost,get started,"
-    "credit card,home page,special offer,legitimate interest,our partners"
+    "credit card,home page,special offer,legitimate interest,our partners,"
+    "use cookies,uses cookies,using cookies,accept cookies,accept all,reject all,"
+    "cookie policy,cookie settings,cookie consent,cookie notice,cookie preferences,"
+    "our cookies,necessary cookies,cookies on,party cookies,analytics cookies"
 )
 TERMS_PHRASES = (
     "privacy policy,terms of,personal information,personal data,our services,the services,"

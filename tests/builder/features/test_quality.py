@@ -400,3 +400,43 @@ def test_a_few_addresses_in_a_message_are_no_fault_and_many_are():
         for n in (4, 8)
     )
     assert (few["long"], many["long"]) == (0, 4 * len(address))
+
+
+def counted(text):
+    return dict(zip(COUNTS, count_text(text).tolist(), strict=True))
+
+
+def test_cookies_that_are_baked_sell_nothing_and_those_of_a_site_do():
+    baked = (
+        "Ann is baking cookies. She bakes three dozen oatmeal raisin cookies, two dozen sugar "
+        "cookies, and four dozen chocolate chip ones. Ann gives away two dozen of the first kind, "
+        "and a few of each other kind. How many cookies does she keep, and who ate the rest?"
+    )
+    site = "We use cookies and accept all partners; see our cookie policy and cookie settings. " * 3
+    (_, _, _, kitchen), (_, _, _, notice) = score_documents([baked, site], ["en", "en"])
+    assert notice < 1.5 < 2.5 < kitchen
+
+
+def test_a_short_problem_of_mathematics_stays_for_its_formulas():
+    problem = (
+        r"Problem: If $\sqrt{5 + x} + \sqrt{20 - x} = 7$, what is the value of $(5 + x)(20 - x)$? "
+        r"Solution: Square both sides of the equation to obtain \[ (5+x)+2\sqrt{5+x}\sqrt{20-x}"
+        r"+(20-x)=49. \]This equation simplifies to \[ 2\sqrt{(5+x)(20-x)}=24, \]so "
+        r"$(5+x)(20-x)=(24/2)^2=\boxed{144}$."
+    )
+    assert score_documents([problem], ["en"])[0, 0] > 1
+
+
+def test_tibetan_has_words_between_its_marks():
+    assert counted("འཛམ་གླིང་འདི་ནང་མི་ག་ར་དབང་ཆ་འདྲ་མཉམ་ཡོདཔ་ཨིན་པས་ཟེར་བཤདཔ་ཨིན།" * 4)["long"] == 0
+
+
+def test_brackets_that_lost_their_partners_tell_shuffled_text_where_letters_have_no_case():
+    words = [f"[{a}ב ג{a}ד](ל{a} {a}מ)" for a in "אבגדהוזחטיכלמנסעפצקרשת"]
+    ordered = " ".join(f"{word} {word[1:3]}ם {word[4:6]}ן" for word in words)
+    shuffled = ordered.split()
+    random.Random(3).shuffle(shuffled)
+    good, junk = counted(ordered), counted(" ".join(shuffled))
+    assert (good["brackets"], good["unmatched"]) == (44, 0)
+    assert junk["unmatched"] > 0.45 * junk["brackets"]
+    assert score_documents([" ".join(shuffled)], ["he"])[0, 0] < 1

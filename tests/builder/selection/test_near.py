@@ -114,6 +114,17 @@ def test_characters_that_differ_in_code_within_text_without_spaces_leave_it_a_ne
     assert originals([text, copy]) == [-1, 0]
 
 
+def test_a_long_text_without_spaces_that_says_much_again_stays_a_near_copy():
+    sentences = [JAPANESE[i % 60 : i % 60 + 24] for i in range(0, 300, 7)]
+    text = "".join(sentences * 3)
+    changed = random.Random(5).sample(range(len(text)), len(text) // 40)
+    letters = random.Random(6)
+    copy = list(text)
+    for at in changed:
+        copy[at] = letters.choice("山川空海花鳥風月雪雨火木金土石田町村道橋")
+    assert originals([text, "".join(copy)]) == [-1, 0]
+
+
 @pytest.mark.parametrize(
     ("text", "copy"),
     [
