@@ -101,10 +101,11 @@ def run_search(
         raise UsageError("--from and --retarget both say where a search begins; give one of them")
     if kept:
         kept.check(plan)
-    # A refused setting must leave no folder, and no search that is begun.
-    evidence = task.read_earlier(earlier, plan)
+    if not SEARCH.has(out):
+        task.read_earlier(earlier, plan)  # what it refuses must leave no folder
     with lock(out):
         task.adopt(plan)
+        evidence = task.read_earlier(earlier, plan)
         resumed = SEARCH.begin(out, plan, folders=(FOLDER,))
         if not (out / CELLS).exists():
             save_cells(task.shards, out)
