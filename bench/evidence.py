@@ -32,7 +32,7 @@ from climbstream.search.optimizer.transfer import Parts, carry_trials
 from climbstream.search.predictors.base import Floats
 
 TOPICS, CELLS, BUDGET = 30, 8, 112
-BUDGETS = (7, 14, 28)
+BUDGETS = (14, 28, 42)
 CASES = ("20 -> 30 groups", "30 -> 20 groups", "+20 % data")
 TARGETS = ["loss"]
 

@@ -81,8 +81,11 @@ def _read(path: Path, *, code: bool) -> str:
     if code:
         return _decode(data)
     if path.suffix == ".mo":
-        with path.open("rb") as file:
-            messages = gettext.GNUTranslations(file)._catalog.items()
+        try:
+            with path.open("rb") as file:
+                messages = gettext.GNUTranslations(file)._catalog.items()
+        except UnicodeDecodeError:
+            return ""
         # A message that is not translated is one of another language.
         prose = [t for m, t in messages if len(t) >= _SENTENCE and t != m and isinstance(m, str)]
         return "\n\n".join(prose)

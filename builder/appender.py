@@ -22,7 +22,7 @@ from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.read_report import check_losses
 from climbstream.builder.corpus.sources import Places, as_places, survey
 from climbstream.builder.features.encoder import check_shape
-from climbstream.builder.report.cells import by_topic, join_described
+from climbstream.builder.report.cells import by_topic, join_described, small_cells
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
 from climbstream.builder.report.losses import counts_of, loss_sections
 from climbstream.builder.report.report import write_report
@@ -305,6 +305,8 @@ class _Append:
         kmeans, dropped = before.get("kmeans"), before.get("dropped", {})
         new = describe_clusters(self._engine, self._partitions, clusters, added, cells)
         infos = [join_described(*pair) for pair in zip(load_clusters(self._out), new, strict=True)]
+        if small := small_cells(infos):
+            logger.warning(f"  {small}")
         agreement = label_agreement([info.labels for info in by_topic(infos)])
         save_clusters(
             self._next,

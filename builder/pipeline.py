@@ -30,7 +30,7 @@ from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.read_report import BadFile, check_losses
 from climbstream.builder.corpus.sample import SAMPLE
 from climbstream.builder.corpus.sources import Places, Source, as_places, survey
-from climbstream.builder.report.cells import by_topic
+from climbstream.builder.report.cells import by_topic, small_cells
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
 from climbstream.builder.report.losses import counts_of, loss_sections, near_copies
 from climbstream.builder.report.report import write_report
@@ -278,6 +278,8 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
         entries = [replace(e, axes=axes) for e, axes in zip(entries, cells.axes, strict=True)]
     entries = with_licenses(engine, partitions, entries)
     infos = describe_clusters(engine, partitions, clusters, entries, cells)
+    if small := small_cells(infos):
+        logger.warning(f"  {small}")
     agreement = label_agreement([info.labels for info in by_topic(infos)])
     dropped = sample_dropped(selection)
     save_clusters(

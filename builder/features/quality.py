@@ -58,6 +58,8 @@ from .words import (
 
 HEAD = 8_000
 """Characters that are looked at."""
+_ADDRESSES = 4
+"""Addresses whose length counts for nothing: signatures of mail have some, lists of links more."""
 _FRAGMENT = 24
 """Columns, but for spaces, of the longest line that may be an item of a list."""
 _LETTERS = 2_000
@@ -227,9 +229,8 @@ def _ramp(value: NDArray[np.float64], start: Any, end: Any) -> NDArray[np.float6
 def _count_characters(points: Any) -> Any:
     """Count characters by kind, those of words of more than 30, and exclamation marks."""
     solid = letters = digits = capitals = long = bangs = 0
-    run = 0
-    waiting = 0
-    linked = begun = False
+    run = waiting = addresses = 0
+    linked = begun = colon = False
     before = np.uint32(0)
     for point in points:
         solid += point > 0x20
@@ -243,8 +244,13 @@ def _count_characters(points: Any) -> Any:
         letters += is_letter(point)
         digits += is_digit(point)
         capitals += is_capital(point)
-        # The target of a link, between "](" and ")", is no text.
-        linked = (linked and point > 0x20 and point != 0x29) or (before == 0x5D and point == 0x28)
+        # The target of a link, between "](" and ")", is no text, nor are a few addresses.
+        colon = point == 0x3A or (colon and point == 0x2F)
+        address = colon and before == point == 0x2F
+        addresses += address
+        linked = (linked and point > 0x20 and point != 0x29) or (
+            (before == 0x5D and point == 0x28) or (address and addresses <= _ADDRESSES)
+        )
         before = point
         if point <= 0x20 or linked or is_unspaced(point):
             long += run * (run > 30)

@@ -30,6 +30,9 @@ class RepoCard:
     configs: Mapping[str, str]
     """Folder of the tables of each configuration."""
     mixture: Mixture | None
+    """Weights of the clusters."""
+    grouping: str | None
+    """Grouping whose groups the published mixture weighs; None: the clusters."""
     counts: Mapping[str, int] | None
     """Tokens of each cluster in the shuffled tables, if those are a sample by the mixture."""
     has_shards: bool
@@ -82,12 +85,15 @@ class RepoCard:
     def _loading_shards(self) -> list[str]:
         if not self.has_shards:
             return []
+        place = f"hf://{self.repo}"
+        if self.grouping:
+            place += f"/{GROUPINGS}/{self.grouping}"
         argument = f", Mixture.from_hub({self.repo!r})" if self.mixture else ""
         return [
             "```python",
             f"from climbstream.loader import {'Mixture, ' if self.mixture else ''}MixtureLoader",
             "",
-            f'loader = MixtureLoader("hf://{self.repo}"{argument}, seq_len=2048, batch_rows=512)',
+            f'loader = MixtureLoader("{place}"{argument}, seq_len=2048, batch_rows=512)',
             "```",
             f"`climb pull {self.repo} DIR` fetches it; mosaicml-streaming reads each folder below "
             "`clusters/` as a stream (MDS v2, zstd, column `tokens`).",

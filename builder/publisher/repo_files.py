@@ -29,6 +29,7 @@ from climbstream.loader.formats.manifest import (
     Manifest,
     cluster_folder,
     grouping_file,
+    grouping_of,
     list_groupings,
     load_index,
     part_name,
@@ -41,9 +42,9 @@ from .card import RepoCard
 
 WHAT = {
     "shards": ("clusters", DOCUMENTS, GROUPINGS),
-    "parquet": ("parquet", "shuffled"),
-    "drawn": ("shuffled",),
-    "mixture": (),
+    "parquet": ("parquet", "shuffled", GROUPINGS),
+    "drawn": ("shuffled", GROUPINGS),
+    "mixture": (GROUPINGS,),
     "all": ("clusters", DOCUMENTS, GROUPINGS, "parquet", "shuffled"),
 }
 """What may be published, and the folders that it fills."""
@@ -138,9 +139,10 @@ def collect(
     license_ = _license(manifest, settings.license)
     files: dict[str, Path | bytes] = {}
     groupings: dict[str, tuple[Path, Manifest]] = {}
-    mixture = None
+    mixture, by_grouping = None, None
     if settings.mixture is not None:
-        mixture, of_mixture = _mixture(settings.mixture, manifest)
+        groups = _groupings(directory, manifest)
+        mixture, by_grouping, of_mixture = _mixture(settings.mixture, manifest, groups)
         files |= of_mixture
     if "clusters" in folders:
         files |= _shards(directory, manifest, heldout=settings.heldout)
@@ -161,6 +163,7 @@ def collect(
         license=license_,
         configs=configs,
         mixture=mixture,
+        grouping=by_grouping,
         counts=counts if settings.sampled else None,
         has_shards="clusters" in folders,
         groupings={path.parent.name: groups for path, groups in groupings.values()},
@@ -209,20 +212,31 @@ def _add_tables(
     }
 
 
-def _mixture(place: Path, manifest: Manifest) -> tuple[Mixture, dict[str, Path | bytes]]:
-    """Read a mixture from a file or a search, and list the files of it that are published."""
+def _mixture(
+    place: Path, manifest: Manifest, groupings: Mapping[str, tuple[Path, Manifest]]
+) -> tuple[Mixture, str | None, dict[str, Path | bytes]]:
+    """Read a mixture from a file or a search, and list the files of it that are published.
+
+    Returns it as a mixture of clusters, and the name of the grouping that it was made for, whose
+    file is published with it. None: it is of the clusters themselves.
+    """
     folder = place if place.is_dir() else None
     file = folder / MIXTURE if folder else place
     mixture = Mixture.load(file)
-    mixture.array(manifest.names)
-    if said := manifest.misfit(mixture):
+    by_name = {path.parent.name: groups for path, groups in groupings.values()}
+    name = grouping_of(mixture, manifest, by_name)
+    clusters = manifest if name is None else by_name[name]
+    spread = clusters.spread(mixture)
+    if said := clusters.misfit(mixture):
         raise InvalidDataError(f"{file}: {said}; publish it with those, or search again")
     files: dict[str, Path | bytes] = {MIXTURE: file}
+    if name is not None:
+        files[grouping_file(name)] = groupings[grouping_file(name)][0]
     if folder:
         check_regular(file, folder)
         of_search = _regular(folder, _OF_SEARCH)
         files |= {f"search/{name}": path for name, path in of_search.items()}
-    return mixture, files
+    return spread, name, files
 
 
 def _license(manifest: Manifest, stated: str | None) -> str:

@@ -5,9 +5,13 @@ from dataclasses import replace
 from functools import reduce
 from html import escape
 
-from climbstream.loader.core.html_page import paragraph, section, table
+from climbstream.loader.core.html_page import paragraph, section, table, warning
 from climbstream.loader.formats.clusters import ClusterInfo
 
+ROW = 2_048
+"""Tokens of a row, for which a cell may be too small."""
+_NAMED = 8
+"""Most cells that a message names."""
 _SHOWN = 4
 """Number of documents that are shown for a topic, from different cells."""
 
@@ -91,7 +95,24 @@ def cell_sections(clusters: Sequence[ClusterInfo]) -> list[str]:
         "Tokens of each cell. A cell is a part of a topic, by the axes of this table; of tiers of "
         "quality, the last is the best. Point at one to read its name, documents and scores."
     )
-    return [section("Cells", paragraph(note), table(head, rows, numbers))]
+    small = [warning(text)] if (text := small_cells(clusters)) else []
+    return [section("Cells", paragraph(note), *small, table(head, rows, numbers))]
+
+
+def small_cells(clusters: Sequence[ClusterInfo]) -> str:
+    """Say which cells are too small to be served, the smallest first; "" if none is."""
+    cells = [cluster for cluster in clusters if cluster.axes]
+    small = sorted((c for c in cells if c.tokens < ROW), key=lambda c: (c.tokens, c.name))
+    if not small:
+        return ""
+    names = ", ".join(f"{c.name} ({c.tokens:,})" for c in small[:_NAMED])
+    more = f" and {len(small) - _NAMED:,} more" if len(small) > _NAMED else ""
+    return (
+        f"{len(small):,} of {len(cells):,} cells hold fewer tokens than one row of {ROW:,}, so "
+        f"rows of that length serve none of them: {names}{more}. Together they hold "
+        f"{sum(c.tokens for c in small):,} tokens. Build with fewer tiers, languages or "
+        "micro-clusters, or read shorter rows"
+    )
 
 
 def _tokens(cell: ClusterInfo | None) -> str:

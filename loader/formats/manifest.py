@@ -214,6 +214,27 @@ class Manifest:
         """Hash of the file ``name`` beside the shards; None: the manifest has none."""
         return self.files.get(name) or (self.tokenizer_hash if name == TOKENIZER else "") or None
 
+    def spread(self, mixture: Mixture) -> Mixture:
+        """Return the mixture of single clusters that ``mixture`` is, if these are groups.
+
+        Within a group each token is as likely as any other.
+
+        Raises:
+            InvalidDataError: It weighs other clusters than these.
+        """
+        weights = dict(zip(self.names, mixture.array(self.names).tolist(), strict=True))
+        if not self.members:
+            return Mixture(weights, mixture.about)
+        totals = {group.name: max(1, group.tokens) for group in self.clusters}
+        return Mixture.of(
+            {
+                cell.name: weights[name] * cell.tokens / totals[name]
+                for name, cells in self.members.items()
+                for cell in cells
+            },
+            mixture.about,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON values; of a grouping, with ``members``."""
         fields = asdict(self)
@@ -423,6 +444,21 @@ def list_groupings(directory: Path | None, manifest: Manifest) -> list[str]:
     folders = [] if directory is None else (directory / GROUPINGS).glob(f"*/{GROUPING}")
     here = {path.parent.name for path in folders if _NAME.fullmatch(path.parent.name)}
     return sorted(here | {*manifest.groupings})
+
+
+def grouping_of(
+    mixture: Mixture, manifest: Manifest, groupings: Mapping[str, Manifest]
+) -> str | None:
+    """Return the name of the one of ``groupings`` whose groups ``mixture`` weighs.
+
+    None: it weighs the clusters of ``manifest``, or nothing of either.
+    """
+    ours: list[tuple[str | None, Manifest]] = [(None, manifest), *groupings.items()]
+    weighed = {name for name, weight in mixture.weights.items() if weight}
+    fitting = [(name, each) for name, each in ours if weighed <= {*each.names}]
+    found_on = mixture.about.get("shards")
+    exact = [name for name, each in fitting if each.fingerprint == found_on]
+    return next(iter([*exact, *(name for name, _ in fitting)]), None)
 
 
 def part_name(number: int) -> str:

@@ -32,6 +32,7 @@ from climbstream.loader.formats.manifest import (
     Manifest,
     cluster_folder,
     grouping_file,
+    grouping_of,
     list_groupings,
     part_name,
     read_file,
@@ -89,9 +90,7 @@ def pull(
         place = pin(hub_url(source))
     shards = ShardDirectory(Store.of(place, all_seconds=task_timeout(ALL_SECONDS)).without_links())
     refuse_grouping(shards.manifest, place, "pull")
-    if mixture and (misfit := shards.manifest.misfit(mixture)):
-        logger.warning(misfit)
-    clusters = _weighed(shards, mixture)
+    clusters = tuple(shards.names) if mixture is None else _weighed(shards, mixture)
     shards.load_indexes(clusters)
     wanted = [(name, shard) for name in clusters for shard in shards.index(name).shards]
     missing = [
@@ -118,12 +117,21 @@ def pull(
     return result
 
 
-def _weighed(shards: ShardDirectory, mixture: Mixture | None) -> tuple[str, ...]:
-    """Return the names of the clusters that ``mixture`` weighs; without a mixture, all."""
-    if mixture is None:
-        return tuple(shards.names)
-    weights = mixture.array(shards.names)
-    return tuple(name for name, weight in zip(shards.names, weights, strict=True) if weight > 0)
+def _weighed(shards: ShardDirectory, mixture: Mixture) -> tuple[str, ...]:
+    """Return the names of the clusters that ``mixture`` weighs, itself or by a group of them."""
+    groups = _fitting(shards.store, shards.manifest, mixture)
+    if misfit := groups.misfit(mixture):
+        logger.warning(misfit)
+    weights = groups.spread(mixture).weights
+    return tuple(name for name in shards.names if weights[name] > 0)
+
+
+def _fitting(store: Store, manifest: Manifest, mixture: Mixture) -> Manifest:
+    """Return the manifest of those groups that ``mixture`` weighs, or else of the clusters."""
+    names = list_groupings(store.folder, manifest)
+    groupings = {name: Manifest.load(store / GROUPINGS / name) for name in names}
+    name = grouping_of(mixture, manifest, groupings)
+    return manifest if name is None else groupings[name]
 
 
 def _check_room(out: Path, size: int, count: int) -> None:
@@ -243,7 +251,9 @@ def _copy_grouping(store: Store, out: Path, manifest: Manifest, name: str) -> No
 
 
 def _copy_mixture(store: Store, out: Path, manifest: Manifest) -> None:
-    """Copy the mixture that was published with the shards, if there is one for their clusters.
+    """Copy the mixture that was published with the shards, if there is one.
+
+    It is of their clusters, or of the groups of a grouping that lies beside them.
 
     Raises:
         InvalidDataError: It is no mixture, or a mixture of other clusters.
@@ -254,7 +264,9 @@ def _copy_mixture(store: Store, out: Path, manifest: Manifest) -> None:
         return
     path = store / MIXTURE
     try:
-        Mixture.from_json(parse_json(data, str(path))).array(manifest.names)
+        mixture = Mixture.from_json(parse_json(data, str(path)))
+        groups = _fitting(store, manifest, mixture)
+        mixture.array(groups.names)
     except InvalidDataError as error:
         raise InvalidDataError(f"{path}: {error}") from None
     write_bytes(out / MIXTURE, data)

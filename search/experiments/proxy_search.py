@@ -99,10 +99,16 @@ def run_search(
     kept = retarget and task.retarget(retarget)
     if kept and earlier:
         raise UsageError("--from and --retarget both say where a search begins; give one of them")
+    if earlier and earlier.resolve() == out.resolve():
+        raise UsageError(
+            f"--from {earlier} is the folder of this search; name another one with --out, or "
+            "leave --from out to continue it"
+        )
     if kept:
         kept.check(plan)
-    if not SEARCH.has(out):
-        task.read_earlier(earlier, plan)  # what it refuses must leave no folder
+    # A refused setting must leave no folder, and no search that is begun.
+    task.check_begun(plan)
+    evidence = task.read_earlier(earlier, plan)
     with lock(out):
         task.adopt(plan)
         evidence = task.read_earlier(earlier, plan)
@@ -185,20 +191,28 @@ class _SearchTask:
             "settings": self.settings.to_json(),
         }
 
+    def check_begun(self, plan: Mapping[str, Any]) -> None:
+        """Check that a search that was begun in ``out`` trains the same proxies as ``plan``.
+
+        Raises:
+            InvalidDataError: Its proxies were trained with other settings.
+        """
+        if SEARCH.has(self.out):
+            there = read_plan(self.out / SEARCH.plan)
+            check_same_config(
+                _proxy_plan(there, self.targets), _proxy_plan(plan, self.targets), self.out
+            )
+
     def adopt(self, plan: Mapping[str, Any]) -> None:
         """Continue a search that was begun with another plan with ``plan``.
 
         Raises:
             InvalidDataError: Its proxies were trained with other settings.
-            UsageError: A setting cannot be.
         """
         path = self.out / SEARCH.plan
         if not SEARCH.has(self.out) or hash_json(there := read_plan(path)) == hash_json(plan):
             return
-        check_same_config(
-            _proxy_plan(there, self.targets), _proxy_plan(plan, self.targets), self.out
-        )
-        self.open_search(dry=True)
+        self.check_begun(plan)
         old, new = there["settings"], plan["settings"]
         changed = [name for name in new if hash_json(old.get(name)) != hash_json(new[name])]
         logger.info(
@@ -219,11 +233,6 @@ class _SearchTask:
         search = self.open_search(dry=True)
         if folder is None:
             return None
-        if folder.resolve() == self.out.resolve():
-            raise UsageError(
-                f"--from {folder} is the folder of this search; name another one with --out, or "
-                "leave --from out to continue it"
-            )
         return read_earlier(folder, self.shards, plan, self.targets, search.base)
 
     def shared_settings(self) -> dict[str, Any]:

@@ -47,6 +47,9 @@ FEWEST = 8
 PROXY_SETTINGS = ("clusters", "seed")
 """Settings that decide what a trial scores; a search does not go on with others."""
 
+_SMALL_ROUNDS = (1,) * 8
+"""Ratio of the rounds after trials that were carried over: new proxies are few, and each round is
+chosen by all before (docs/decisions/groupings.md)."""
 _STARTS = 2_000
 """Number of mixtures with which each search of a bootstrap begins."""
 _COPIES = 20
@@ -177,6 +180,8 @@ class Search:
         self._first_number = max((trial.number for trial in earlier), default=0)
         if sum(trial.scores is not None for trial in earlier) >= FEWEST and any(rounds[1:]):
             rounds = rounds[1:]  # the first is large because nothing is known then
+            if self.log.origin is not None and self.preset.later == "explore":
+                rounds = _SMALL_ROUNDS
         self._sizes = propose.split_budget(max(0, budget - self.log.spent), rounds)
         self._last = self._first + len(self._sizes)
         """Last round of the budget."""

@@ -19,7 +19,7 @@ from .trials import Trial
 Parts = Mapping[str, Mapping[str, float]]
 """Tokens of each cell of each cluster, by the names of both."""
 
-MOST_LOST = 0.25
+MOST_LOST = 0.1
 """Largest fraction of the tokens of a trial that may come from other cells by the new mixture."""
 _FEWEST = 8
 """Number of trials of each kind from which on their levels are compared by a fit."""

@@ -130,6 +130,33 @@ def test_without_tiers_nothing_tells_of_cells(plain):
     assert '<section id="cells">' not in (plain / "report.html").read_text()
 
 
+def test_cells_with_less_than_a_row_are_named_on_the_console_and_in_the_report(
+    corpus, tmp_path, monkeypatch, caplog
+):
+    def built(name, length):
+        monkeypatch.setattr("climbstream.builder.report.cells.ROW", length)
+        caplog.clear()
+        out = tmp_path / name
+        build([corpus], out, BuildSettings(**SETTINGS), workers=1)
+        shown = [record.message for record in caplog.records if "than one row" in record.message]
+        return out, Manifest.load(out).clusters, shown
+
+    out, cells, _ = built("first", 1)
+    row = sorted(cell.tokens for cell in cells)[-2]
+    out, cells, (said,) = built("second", row)
+    small = sorted((cell for cell in cells if cell.tokens < row), key=lambda cell: cell.tokens)
+    assert 8 < len(small) < len(cells)
+    assert f"{len(small)} of {len(cells)} cells hold fewer tokens" in said
+    assert f"Together they hold {sum(cell.tokens for cell in small):,} tokens" in said
+    for cell in small[:8]:
+        assert f"{cell.name} ({cell.tokens:,})" in said
+    assert f"and {len(small) - 8} more" in said
+    assert said.strip() in (out / "report.html").read_text()
+    out, _, shown = built("third", 1)
+    assert not shown
+    assert "than one row" not in (out / "report.html").read_text()
+
+
 @pytest.fixture(scope="module")
 def micro(tmp_path_factory, corpus):
     """The same corpus in cells by micro-cluster and language."""

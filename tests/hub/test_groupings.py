@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from climbstream.builder.publisher.repo_files import collect
-from climbstream.loader import Manifest, MixtureLoader
+from climbstream.builder.publisher.repo_files import PublishSettings, collect
+from climbstream.loader import Manifest, Mixture, MixtureLoader
 from climbstream.loader.core.errors import ClimbError, IntegrityError, InvalidDataError, UsageError
 from climbstream.loader.core.files import hash_bytes
 from climbstream.loader.formats.grouping import Grouping
@@ -181,3 +181,84 @@ def test_a_name_that_was_published_stands_for_that_grouping_alone(site, tmp_path
 def test_a_folder_gives_the_groupings_that_its_manifest_does_not_list(shards, tmp_path):
     pull(str(shards), tmp_path / "pulled")
     assert (tmp_path / "pulled" / FILE).read_bytes() == (shards / FILE).read_bytes()
+
+
+@pytest.fixture
+def mixture(shards, tmp_path):
+    """A mixture of the groups, of which one has no weight, as a search leaves it."""
+    groups = Manifest.load(shards / "groupings" / "halves")
+    path = tmp_path / "found" / "mixture.json"
+    Mixture({"one": 1.0, "two": 0.0}, groups.found_on).save(path)
+    return path
+
+
+def publish_to(site, shards, work, **settings):
+    shutil.rmtree(site, ignore_errors=True)
+    files = collect(shards, REPO, work, PublishSettings(**settings)).files
+    for name, content in files.items():
+        path = site / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+    return files
+
+
+def test_a_mixture_of_groups_is_published_and_pulled_with_its_grouping(
+    client, shards, mixture, tmp_path
+):
+    publish_to(tmp_path / "out", shards, tmp_path / "work", mixture=mixture)
+    client.upload(REPO, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f'MixtureLoader("hf://{REPO}/groupings/halves", Mixture.from_hub({REPO!r})' in card
+    pulled = tmp_path / "pulled"
+    pull(REPO, pulled)
+    assert Mixture.load(pulled / "mixture.json") == Mixture.load(mixture)
+    batches = [
+        next(
+            MixtureLoader(
+                f"{place}/groupings/halves",
+                Mixture.load(mixture),
+                seq_len=32,
+                batch_rows=8,
+                cache_dir=tmp_path / "c",
+            )
+        )["input_ids"].tolist()
+        for place in (shards, pulled, f"hf://{REPO}")
+    ]
+    assert batches[0] == batches[1] == batches[2]
+
+
+def test_a_pull_by_a_mixture_of_groups_fetches_the_clusters_of_those_with_weight(
+    client, shards, mixture, tmp_path
+):
+    publish_to(tmp_path / "out", shards, tmp_path / "work", mixture=mixture)
+    client.upload(REPO, tmp_path / "out")
+    result = pull(REPO, tmp_path / "pulled", Mixture.from_hub(REPO))
+    groups = Manifest.load(shards / "groupings" / "halves").members
+    assert result.clusters == tuple(cell.name for cell in groups["one"])
+
+
+def test_a_mixture_of_groups_alone_brings_its_grouping_and_the_card_its_weights_by_cluster(
+    shards, mixture, tmp_path
+):
+    files = publish_to(tmp_path / "out", shards, tmp_path / "work", mixture=mixture, what="mixture")
+    assert {*files} == {"README.md", "mixture.json", FILE}
+    manifest = Manifest.load(shards)
+    one = Manifest.load(shards / "groupings" / "halves").clusters[0]
+    card = (tmp_path / "out" / "README.md").read_text()
+    for number, cluster in enumerate(manifest.clusters):
+        weight = cluster.tokens / one.tokens if number < 2 else 0.0
+        (row,) = [line for line in card.splitlines() if line.startswith(f"| {cluster.name}")]
+        assert f"{weight:.6f}" in row
+
+
+def test_tables_drawn_by_a_mixture_of_groups_hold_its_clusters(shards, mixture, tmp_path):
+    settings = PublishSettings(what="drawn", mixture=mixture, tokens=2000)
+    publication = collect(shards, REPO, tmp_path / "work", settings)
+    assert any(name.startswith("shuffled/") for name in publication.files)
+    assert FILE in publication.files
+
+
+def test_a_mixture_of_no_clusters_and_no_groups_is_refused(shards, mixture, tmp_path):
+    Mixture({"three": 1.0}).save(mixture)
+    with pytest.raises(InvalidDataError, match="the mixture weights three"):
+        collect(shards, REPO, tmp_path / "work", PublishSettings(mixture=mixture))

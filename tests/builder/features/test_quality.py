@@ -391,3 +391,12 @@ def test_an_exclamation_mark_of_a_program_is_no_shout():
     counts = dict(zip(COUNTS, count_text(text).tolist(), strict=True))
     shouts = dict(zip(COUNTS, count_text("Buy it now!!! It is good!").tolist(), strict=True))
     assert (counts["bangs"], shouts["bangs"]) == (0, 4)
+
+
+def test_a_few_addresses_in_a_message_are_no_fault_and_many_are():
+    address = "https://lists.example.org/archives/developers/2024-March/thread-0012345.html"
+    few, many = (
+        dict(zip(COUNTS, count_text(f"{PROSE}\n{address}\n" * n).tolist(), strict=True))
+        for n in (4, 8)
+    )
+    assert (few["long"], many["long"]) == (0, 4 * len(address))

@@ -63,7 +63,7 @@ def test_trials_keep_number_seed_and_scores_and_repeats_stay_repeats():
     assert told[1].mixture == told[2].mixture
 
 
-def test_trials_that_lose_a_quarter_of_their_tokens_are_left_out_and_counted():
+def test_trials_that_lose_a_tenth_of_their_tokens_are_left_out_and_counted():
     near, far = {"p": 0.3, "q": 0.7, "r": 0}, {"p": 1, "q": 0, "r": 0}
     trials = [trial(1, near, loss=1.0), trial(2, far, loss=2.0)]
     told, lost = carry_trials(trials, FINE, COARSE, Mixture.of({"a": 2, "b": 1}))
