@@ -111,7 +111,6 @@ def run_search(
     evidence = task.read_earlier(earlier, plan)
     with lock(out):
         task.adopt(plan)
-        evidence = task.read_earlier(earlier, plan)
         resumed = SEARCH.begin(out, plan, folders=(FOLDER,))
         if not (out / CELLS).exists():
             save_cells(task.shards, out)
