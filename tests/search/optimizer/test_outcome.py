@@ -251,6 +251,9 @@ def test_one_seed_that_confirms_has_no_sd_of_its_own():
     settled = settle(answer, BASE, known, again)
     assert settled.outcomes[0].best_sd is None
     assert " in 1 seed." in settled.reason
+    two = again_of(AGAIN_BASE[:2], AGAIN_BEST[:2])
+    answer = confirmed_by(choose_mixture(known, BASE, None), BASE, two, known)
+    assert settle(answer, BASE, known, two).outcomes[0].best_sd == pytest.approx(0.1)
     three = again_of(AGAIN_BASE, AGAIN_BEST)
     answer = confirmed_by(choose_mixture(known, BASE, None), BASE, three, known)
     assert " in 3 seeds." in settle(answer, BASE, known, three).reason
