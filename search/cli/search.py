@@ -315,7 +315,7 @@ def search(
     A search that was interrupted continues when the same command is run again. A finished one
     continues from its proxies when --budget is larger, or the limits of weights are others. After
     climb regroup, or climb build --append, name the earlier search with --from: its trials count
-    from the start, and --budget is the number of new proxies.
+    from the start, and the budget is that of new proxies.
 
     Another target needs no new proxies if a search kept the weights of its own, for which it has
     the option --keep-proxies: give the folder of that search as --retarget, and a new one as --out.
