@@ -315,10 +315,10 @@ def search(
     A search that was interrupted continues when the same command is run again. A finished search
     continues from its proxies if --budget is larger or the limits of weights differ. After climb
     regroup, or climb build --append, name the earlier search with --from: its trials count from the
-    start, and --budget is the number of new proxies.
+    start, and the budget counts new proxies alone.
 
-    Another target needs no new proxies if a search kept the weights of its own with --keep-proxies:
-    run its command again with another --target, another --out and --retarget FOLDER of that search.
+    Another target needs no new proxies if a search kept the weights of its own, for which it has
+    the option --keep-proxies: give the folder of that search as --retarget, and a new one as --out.
     """
     of_model = {name: options.pop(name) for name in _OF_MODEL}
     proxy = _train_settings(proxy_tokens, average=average, **of_model)

@@ -236,8 +236,8 @@ def test_items_of_a_confirmed_answer_are_those_of_the_runs_that_confirmed_it():
     failed = [replace(again[0], number=98, seed=60), replace(again[3], number=99, seed=61)]
     answer = confirmed_by(choose_mixture(known, BASE, None), BASE, again, known)
     about = costs_of(known.trials, 3.0, 1.0)
-    more = costs_of([*again, *failed], 2.0, 3.0)
-    evidence = ItemEvidence(about.targets, {**about.costs, **more.costs})
+    more, other = costs_of(again, 2.0, 3.0), costs_of(failed, 2.0, 9.0)
+    evidence = ItemEvidence(about.targets, {**about.costs, **more.costs, **other.costs})
     (outcome,) = settle(answer, BASE, known, [*again, *failed], evidence).outcomes
     expected = more.gain_sd("loss", [93, 94, 95], [90, 91, 92])
     assert outcome.item_sd == pytest.approx(upper_confidence_sd(expected, 39))
@@ -251,6 +251,9 @@ def test_one_seed_that_confirms_has_no_sd_of_its_own():
     settled = settle(answer, BASE, known, again)
     assert settled.outcomes[0].best_sd is None
     assert " in 1 seed." in settled.reason
+    two = again_of(AGAIN_BASE[:2], AGAIN_BEST[:2])
+    answer = confirmed_by(choose_mixture(known, BASE, None), BASE, two, known)
+    assert settle(answer, BASE, known, two).outcomes[0].best_sd == pytest.approx(0.1)
     three = again_of(AGAIN_BASE, AGAIN_BEST)
     answer = confirmed_by(choose_mixture(known, BASE, None), BASE, three, known)
     assert " in 3 seeds." in settle(answer, BASE, known, three).reason

@@ -181,16 +181,16 @@ def test_curves_are_sampled_at_equal_mixtures_too(fitted):
 @pytest.mark.parametrize("rows", [2, 3])
 def test_under_three_rows_a_process_knows_the_mean_alone(rows):
     weights, fresh = mixtures(rows, 4), mixtures(5, 4, seed=1)
-    scores = np.arange(rows) * 4.0 + 1
+    scores = np.arange(rows) * 6.0 + 1
     model = GaussianProcess()
     model.fit(weights, scores)
     assert (np.ptp(model.predict(fresh)) == 0) == (rows < 3)
     if rows < 3:
-        assert model.predict(fresh) == pytest.approx(np.full(5, 3.0))
-        assert model.sd(fresh) == pytest.approx(np.full(5, 2.0))
-        assert model.covariance(fresh) == pytest.approx(4 * np.eye(5))
+        assert model.predict(fresh) == pytest.approx(np.full(5, 4.0))
+        assert model.sd(fresh) == pytest.approx(np.full(5, 3.0))
+        assert model.covariance(fresh) == pytest.approx(9 * np.eye(5))
         drawn = model.draw(fresh, 5000, np.random.default_rng(0))
-        assert drawn.std(axis=0) == pytest.approx(np.full(5, 2.0), rel=0.05)
+        assert drawn.std(axis=0) == pytest.approx(np.full(5, 3.0), rel=0.05)
 
 
 def test_features_that_are_all_the_same_do_not_break_a_fit():
