@@ -111,7 +111,7 @@ def small_cells(clusters: Sequence[ClusterInfo]) -> str:
         f"{len(small):,} of {len(cells):,} cells hold fewer tokens than one row of {ROW:,}, so "
         f"rows of that length serve none of them: {names}{more}. Together they hold "
         f"{sum(c.tokens for c in small):,} tokens. Build with fewer tiers, languages or "
-        "micro-clusters, or read shorter rows"
+        "micro-clusters, or read shorter rows."
     )
 
 

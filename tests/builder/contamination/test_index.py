@@ -219,3 +219,20 @@ def test_words_are_those_that_documents_are_compared_by_elsewhere(text):
     hashes, alone = hash_words(text)
     assert hashes.tolist() == words.tolist()
     assert alone.tolist() == (shapes & UNSPACED > 0).tolist()
+
+
+def test_many_texts_at_once_give_what_each_gives_alone(monkeypatch):
+    monkeypatch.setattr("climbstream.builder.contamination.index._AT_ONCE", 300)
+    rng = random.Random(4)
+    words = [f"word{n}" for n in range(400)]
+    questions = [" ".join(rng.sample(words, 14)) for _ in range(6)]
+    index = index_of(*(Item(f"q{n}", question) for n, question in enumerate(questions)))
+    texts = [" ".join(rng.sample(words, 40)) for _ in range(30)]
+    texts[3] += f" {questions[0]} and {questions[1]}."
+    texts[7] = f"Été … ﬁne {questions[2].upper()}"
+    texts[8] = ""
+    texts[29] += f" {questions[5]}"
+    found = index.find_all(texts)
+    assert found == [index.find(text) for text in texts]
+    assert [n for n, matches in enumerate(found) if matches] == [3, 7, 29]
+    assert index.find_all([]) == []
