@@ -17,6 +17,8 @@ from climbstream.loader.formats.clusters import ClusterInfo
 _WIDTH, _HEIGHT, _MARGIN = 960, 600, 40
 _NAMED = 24
 """Number of clusters with a name on the map: the largest ones, if there is room."""
+_ROOM = 130
+"""Width that a name needs."""
 
 
 def plot_clusters(
@@ -91,8 +93,10 @@ def _written(names: Sequence[tuple[float, float, str]]) -> str:
     taken: list[tuple[float, float]] = []
     texts = []
     for x, y, text in names:
-        if any(abs(y - b) < 15 and abs(x - a) < 130 for a, b in taken):
+        if any(abs(y - b) < 15 and abs(x - a) < _ROOM for a, b in taken):
             continue
         taken.append((x, y))
-        texts.append(f'<text x="{x + 5:.1f}" y="{y + 4:.1f}">{text}</text>')
+        # At the right edge a name stands to the left of its dot.
+        place, anchor = (x - 5, ' text-anchor="end"') if x > _WIDTH - _ROOM else (x + 5, "")
+        texts.append(f'<text x="{place:.1f}" y="{y + 4:.1f}"{anchor}>{text}</text>')
     return "".join(texts)

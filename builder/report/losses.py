@@ -46,7 +46,7 @@ def loss_sections(
     if samples:
         note = (
             "Some documents for each reason, with scores from 0 to 5; higher is better in all, and "
-            "5 in advertisement means none. `climb dropped` lists them, and --keep-ids keeps some."
+            "5 in advertisement means none. climb dropped lists them, and --keep-ids keeps some."
         )
         sections.append(section("Left out", paragraph(note), _samples(samples)))
     if pairs:

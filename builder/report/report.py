@@ -13,7 +13,7 @@ from climbstream.loader.core.files import write_bytes
 from climbstream.loader.core.html_page import facts, page, paragraph, section, table
 from climbstream.loader.formats.cluster_tables import cluster_table
 from climbstream.loader.formats.clusters import ClusterInfo
-from climbstream.loader.formats.manifest import Manifest
+from climbstream.loader.formats.manifest import Manifest, join_licenses
 
 from .cells import by_topic, cell_sections
 from .cluster_plot import plot_clusters
@@ -22,6 +22,10 @@ from .licenses import license_sections
 REPORT = "report.html"
 _DRAWN = 300
 """Most clusters with a histogram: those of a thousand clusters would be half of the page."""
+
+
+_LICENSES = 3
+"""Most licences that are named in the lead."""
 
 
 def write_report(
@@ -43,7 +47,7 @@ def write_report(
     of_cells = f"{len(clusters):,} cells of " if len(topics) < len(clusters) else ""
     lead = (
         f"{manifest.tokens:,} tokens in {of_cells}{len(topics)} clusters, "
-        f"{sum(c.documents for c in clusters):,} documents. Licence: {manifest.license}."
+        f"{sum(c.documents for c in clusters):,} documents. {_license(manifest)}"
     )
     if agreement:
         lead += (
@@ -78,6 +82,14 @@ def _figures(manifest: Manifest, topics: Sequence[ClusterInfo]) -> list[tuple[st
     if read:
         figures.append((f"{documents / read:.0%}", f"of {read:,} documents read were kept"))
     return figures
+
+
+def _license(manifest: Manifest) -> str:
+    """Name the licence, or count the licences if they are many: the page lists them."""
+    count = len(join_licenses(cluster.licenses for cluster in manifest.clusters))
+    if count > _LICENSES:
+        return f"{count} licences."
+    return f"Licence: {manifest.license}."
 
 
 def _map_note(kmeans: Mapping[str, Any] | None, pruned: Mapping[int, str] | None) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.loader.core.console import text_table, with_error
+from climbstream.loader.core.console import decimals, text_table, with_error
 from climbstream.loader.core.html_page import (
     ROUNDS,
     Series,
@@ -154,7 +154,7 @@ def _figures(story: _Story) -> list[tuple[str, str]]:
     """Return the figures of the search at a glance, each with what it is."""
     name, weight = max(story.answer.mixture.weights.items(), key=lambda pair: pair[1])
     gains = [
-        (row[3], f"better by, {row[4]} · {row[0]}")
+        (row[3], f"better by{row[4] and f', {row[4]}'} · {row[0]}")
         for row in outcome_rows(story.answer.outcomes)[:_FIGURES]
     ]
     rounds = [number for number in story.rounds if not story.is_again(number)]
@@ -284,8 +284,10 @@ def _confirmed(answer: Answer) -> list[str]:
             pairs = zip(scores[target], base[target], strict=True)
             mean, error = mean_and_error(scores[target])
             less, doubt = mean_and_error([ours - theirs for ours, theirs in pairs])
-            cells += [f"{mean:.5g} ± {error:.2g}"]
-            cells += ["" if choice == BASE else f"{less:+.5g} ± {doubt:.2g}"]
+            digits = decimals([error, doubt], [mean])
+            sign = "+" if less > 0 else ""
+            cells += [with_error(mean, error, digits)]
+            cells += ["" if choice == BASE else sign + with_error(less, doubt, digits)]
         rows.append(cells)
     heads = ["mixture"]
     for target in targets:
@@ -417,12 +419,13 @@ def _predicted(story: _Story) -> list[str]:
         # This undoes the standardisation; its sign tells whether more is better.
         away = np.array([measured for _, measured in pairs])
         scale = float(scores.std()) * (1.0 if away @ (scores - scores.mean()) >= 0 else -1.0)
-        shift, unit = float(scores.mean()), answer.outcomes[0].unit if answer.outcomes else target
+        shift, unit = float(scores.mean()), answer.outcomes[0].unit if answer.outcomes else ""
     points = [(shift + scale * x, shift + scale * y) for x, y in pairs]
     sds = [] if answer.noise is None else [abs(scale) * answer.noise] * len(points)
     tips = [f"predicted {x:.5g}" for x, _ in points]
     series = Series(name="proxy", color="blue", points=points, sds=sds, tips=tips)
-    picture = scatter_plot([series], f"predicted, {unit}", f"measured, {unit}", diagonal=True)
+    unit = unit and f", {unit}"
+    picture = scatter_plot([series], f"predicted{unit}", f"measured{unit}", diagonal=True)
     if not picture:
         return []
     note = "Each proxy by what the other proxies predict of it; on the dotted line both agree."

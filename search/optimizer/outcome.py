@@ -270,13 +270,14 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
     if len(known.targets) == 1:
         (outcome,) = answer.outcomes
         scale, unit = abs(float(known.scale[0])), f" {outcome.unit or outcome.target}"
+    digits = decimals([scale * answer.gain_sd], [scale * answer.gain])
     bounds = [
-        f"between {scale * (answer.gain - times * answer.gain_sd):.3g} and "
-        f"{scale * (answer.gain + times * answer.gain_sd):.3g} with {level} % confidence"
+        f"between {scale * (answer.gain - times * answer.gain_sd):.{digits}f} and "
+        f"{scale * (answer.gain + times * answer.gain_sd):.{digits}f} with {level} % confidence"
         for level, times in ((68, 1.0), (95, 1.96))
     ]
     source = "Counting all proxies of the search," if answer.confirmation else "Without luck"
-    return [f"{source} the gain is {scale * answer.gain:.3g}{unit}, {' and '.join(bounds)}."]
+    return [f"{source} the gain is {scale * answer.gain:.{digits}f}{unit}, {' and '.join(bounds)}."]
 
 
 def outcome_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from climbstream.builder.pipeline import build
-from climbstream.builder.report.cluster_plot import plot_clusters
+from climbstream.builder.report.cluster_plot import _written, plot_clusters
 from climbstream.builder.report.losses import _pair
 from climbstream.builder.report.report import write_report
 from climbstream.builder.settings import BuildSettings
@@ -187,3 +187,9 @@ def test_the_parts_of_a_cluster_add_up(built):
         assert sum(info.micro_documents) == info.documents
         assert all(sum(counts) == info.documents for counts in info.spread.values())
         assert info.effective_tokens == info.tokens
+
+
+def test_a_name_at_the_right_edge_of_the_map_stands_to_the_left_of_its_dot():
+    assert _written([(40.0, 40.0, "c00"), (900.0, 90.0, "c01")]) == (
+        '<text x="45.0" y="44.0">c00</text><text x="895.0" y="94.0" text-anchor="end">c01</text>'
+    )

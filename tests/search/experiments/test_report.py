@@ -51,6 +51,13 @@ def test_the_search_is_shown_with_its_numbers(shards, shares, read_page):
             assert value in shown.text
 
 
+def test_a_target_without_a_unit_leaves_no_comma_behind(shards, shares, read_page):
+    answer, trials = searched(shares)
+    shown = read_page(page("Search", "", search_sections(shards, answer, trials))).text
+    assert "better by · loss" in shown
+    assert [words for words in ("better by,", "predicted,") if words in shown] == []
+
+
 def test_several_targets_have_a_front_and_the_weights_their_spread(shards, shares, read_page):
     search = Search(list(shares.weights), {"a": "min", "b": "min"}, budget=14, prior=shares)
     while mixtures := search.ask():
