@@ -31,7 +31,8 @@ def contamination(
     decoded by their tokenizer.
 
     An item counts as found if 80 % of its words stand in a document in their order. For an item of
-    fewer than 13 words it is 85 %; for fewer than 8 words, all words and the answer near them.
+    fewer than 13 words it is 85 %, or all words but one if the others are rare in the task; with
+    fewer than 8 words, the answer must stand near them too.
     Words that many items of the task share count less. Letter case, punctuation and line breaks
     make no difference.
     """
