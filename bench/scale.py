@@ -1,7 +1,7 @@
 """Measure `climb build` as the corpus grows; prints JSON lines for run.py.
 
-What is measured: builds of 1, 3 and 10 times a base of ``--megabytes`` of the text that the
-installed packages bring, by the real command with 2 workers. Copies differ from the base: each has
+What is measured: builds of ``--times`` a base of ``--megabytes`` of the text that the installed
+packages bring, by the real command with 2 workers. Copies differ from the base: each has
 identifiers of its own, and three words in ten are rng from elsewhere in the same document, so
 none is dropped as a duplicate. Time is CPU-seconds of all processes, wall-clock beside it. Memory
 is the sum of the proportional set sizes (PSS) of all processes, looked at five times a second; of
@@ -35,7 +35,6 @@ from measure import (
 
 from climbstream.builder.corpus.installed import installed_documents
 
-TIMES = (1, 3, 10)
 CHANGED = 0.3
 WORKERS = 2
 SETTINGS = {
@@ -50,21 +49,25 @@ SETTINGS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--megabytes", type=float, default=12)
+    parser.add_argument("--times", type=int, nargs="+", default=[1, 3, 10])
     options, _ = parser.parse_known_args()
     base = list(installed_documents(megabytes=options.megabytes, seed=17))
     with tempfile.TemporaryDirectory() as folder:
-        found = {times: measure(Path(folder), base, times) for times in TIMES}
-    least, most = found[TIMES[0]], found[TIMES[-1]]
+        found = {times: measure(Path(folder), base, times) for times in options.times}
+    last = options.times[-1]
+    least, most = found[options.times[0]], found[last]
     for times, run in found.items():
         what = f"build, {times} times {least['megabytes']:.1f} MB"
         rate = run["megabytes"] / run["cpu"]
         note = f"{run['documents']:,} documents, {run['cpu']:.0f} CPU-s, {run['wall']:.0f} s"
         report(what, rate, "MB/CPU-s", note)
         report(f"  memory, {times} times", run["peak"] / 1e6, "MB", f"in {run['stage']}")
-        note = f"the most it held; {100 * run['own'] / run['cpu']:.0f} % of the CPU-seconds"
+        own = run["own"]
+        share = f"{100 * own / run['cpu']:.1f} % of the CPU-s, {100 * own / run['wall']:.1f} % of"
+        note = f"the most it held; {own:.1f} CPU-s, {share} the wall-clock"
         report(f"  memory of the process that plans, {times} times", run["held"] / 1e6, "MB", note)
     growth = 100 * (most["peak"] / least["peak"] - 1)
-    report(f"memory grows, {TIMES[-1]} times the corpus", growth, "%", "asked for: below 20")
+    report(f"memory grows, {last} times the corpus", growth, "%", "asked for: below 20")
     grown = (most["cpu"] / least["cpu"]) / (most["megabytes"] / least["megabytes"])
     report("time per megabyte grows", 100 * (grown - 1), "%", "below 0: fits are shared by more")
     for stage, seconds in most["stages"].items():
