@@ -2,7 +2,7 @@
 
 What is measured: builds of ``--times`` a base of ``--megabytes`` of the text that the installed
 packages bring, by the real command with 2 workers. Copies differ from the base: each has
-identifiers of its own, and three words in ten are rng from elsewhere in the same document, so
+identifiers of its own, and three words in ten are from elsewhere in the same document, so
 none is dropped as a duplicate. Time is CPU-seconds of all processes, wall-clock beside it. Memory
 is the sum of the proportional set sizes (PSS) of all processes, looked at five times a second; of
 the process that plans, also the most that it held (VmHWM). What is fitted is fitted on 400
