@@ -65,6 +65,7 @@ from climbstream.loader.weights.update import WeightsUpdate
 from climbstream.search import Search
 from climbstream.search.cli import fit as fit_cli
 from climbstream.search.evaluation.targets import load_target
+from climbstream.search.experiments.evidence import load_cells, save_cells
 
 PRELOAD = (
     "climbstream.builder.cli.build",
@@ -158,6 +159,13 @@ def search() -> None:
     """Go on with a search."""
     found = Search(["c00", "c01", "c02"], {"a": "min"}, budget=12, log="search/trials.jsonl")
     found.ask()
+
+
+def read_cells() -> None:
+    """Read what the clusters of a search are made of."""
+    cells = load_cells(Path("search"))
+    cells.by_cell()
+    cells.by_micro([])
 
 
 def read_state() -> None:
@@ -276,6 +284,7 @@ FORMATS: dict[str, Format] = {
         "schedule.json shards",
     ),
     "trials": Format("search/trials.jsonl", mutate.change_lines, (search,), "search", "search"),
+    "search cells": Format("search/cells.json", mutate.change_json, (read_cells,), "search"),
     "tasks": Format(
         "tasks.jsonl",
         mutate.change_lines,
@@ -436,6 +445,7 @@ def make_run(base: Path) -> None:
     )
     for number, mixture in enumerate(found.ask()[:4]):
         found.tell(mixture, {"a": 1.0 + number / 10})
+    save_cells(ShardDirectory(base / "shards"), base / "search")
 
 
 def make_tables(base: Path) -> None:

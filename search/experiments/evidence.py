@@ -131,6 +131,16 @@ class SearchCells:
         return {name: c.hash for cells in self.clusters.values() for name, c in cells.items()}
 
 
+def load_cells(search: Path) -> SearchCells:
+    """Read what `save_cells` wrote to the folder of a search.
+
+    Raises:
+        InvalidDataError: The file does not describe cells.
+    """
+    path = search / CELLS
+    return located(SearchCells.from_json, read_json(path), str(path))
+
+
 def save_cells(shards: ShardDirectory, out: Path) -> None:
     """Keep in ``out``, the folder of a search that begins, what its clusters are made of."""
     write_json(out / CELLS, SearchCells.of(shards).to_json())
@@ -254,9 +264,8 @@ def _read_cells(search: Path, shards: ShardDirectory) -> SearchCells:
 
     A search of an earlier version does not say it. If it was on these clusters, they are known.
     """
-    path = search / CELLS
-    if path.exists():
-        return located(SearchCells.from_json, read_json(path), str(path))
+    if (search / CELLS).exists():
+        return load_cells(search)
     if read_plan(search / SEARCH.plan).get("shards") == shards.manifest.fingerprint:
         return SearchCells.of(shards)
     raise InvalidDataError(
