@@ -410,9 +410,9 @@ def test_a_gain_has_its_interval_of_68_and_95_percent():
     row = outcome_rows(answer.outcomes)[0]
     assert answer.reason == (
         f"Found loss {row[1]} against token shares {row[2]}, better by {row[3]} (trial 5, luck "
-        f"allowed for). Without luck the gain is {gain:.3g} loss, between {gain - sd:.3g} and "
-        f"{gain + sd:.3g} with 68 % confidence and between {gain - 1.96 * sd:.3g} and "
-        f"{gain + 1.96 * sd:.3g} with 95 % confidence."
+        f"allowed for). Without luck the gain is {gain:.3f} loss, between {gain - sd:.3f} and "
+        f"{gain + sd:.3f} with 68 % confidence and between {gain - 1.96 * sd:.3f} and "
+        f"{gain + 1.96 * sd:.3f} with 95 % confidence."
     )
 
 
@@ -421,7 +421,7 @@ def test_the_interval_of_several_targets_is_that_of_their_joint_score():
     said = settle(answer, BASE, known).reason
     gain, sd = answer.gain, answer.gain_sd
     assert (
-        f"Without luck the gain is {gain:.3g} sd of the joint score, between {gain - sd:.3g}"
+        f"Without luck the gain is {gain:.3f} sd of the joint score, between {gain - sd:.3f}"
         in (said)
     )
     assert "(trial 5)." in said
