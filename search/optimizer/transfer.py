@@ -53,7 +53,8 @@ def carry(mixtures: Floats, old: Parts, new: Parts) -> tuple[Floats, Floats]:
 
 def _shares(parts: Parts, cells: Sequence[str]) -> Floats:
     """Return the share of each of ``cells`` in each cluster, ``[K, C]``, rows of sum 1 or 0."""
-    tokens = np.array([[part.get(cell, 0.0) for cell in cells] for part in parts.values()])
+    rows = [[part.get(cell, 0.0) for cell in cells] for part in parts.values()]
+    tokens = np.array(rows, np.float64)
     total = tokens.sum(axis=1, keepdims=True)
     return np.asarray(np.divide(tokens, total, out=np.zeros_like(tokens), where=total > 0))
 

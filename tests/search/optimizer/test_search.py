@@ -624,7 +624,7 @@ def test_a_clear_gain_is_answered_with_its_numbers():
     scale = np.std([t.scores["loss"] for t in s.log.trials])
     low, high = ((answer.gain + sign * answer.gain_sd) * scale for sign in (-1, 1))
     assert f"Without luck the gain is {answer.gain * scale:.3f} loss, " in answer.reason
-    assert f"between {low:.3g} and {high:.3g} with 68 % confidence" in answer.reason
+    assert f"between {low:.3f} and {high:.3f} with 68 % confidence" in answer.reason
 
 
 def test_no_gain_is_the_answer_to_pure_noise():
