@@ -71,5 +71,5 @@ def test_its_json_is_alone_on_stdout_and_agrees(demonstrated, climb):
 def test_other_settings_are_refused_by_name(demonstrated, capsys, monkeypatch):
     arguments, out, _ = demonstrated
     monkeypatch.setenv("CLIMBSTREAM_CACHE", str(out / "cache"))
-    assert run([*map(str, arguments), "--proxy-tokens", "4096"]) == 3
+    assert run([*map(str, arguments), "--proxy-tokens", "6144"]) == 3
     assert "settings.proxy.tokens was " in capsys.readouterr().err
