@@ -162,9 +162,9 @@ def test_what_was_run_again_is_shown_in_pairs(shards, shares, read_page):
     scores = answer.confirmation.scores
     for choice, name in (("baseline", "token shares"), ("predicted", "best predicted")):
         assert name in shown.text
-        assert f"{sum(scores[choice]['loss']) / 2:.5g} ± " in shown.text
+        assert f"{sum(scores[choice]['loss']) / 2:.3f} ± " in shown.text
     gap = (sum(scores["predicted"]["loss"]) - sum(scores["baseline"]["loss"])) / 2
-    assert f"{gap:+.5g} ± " in shown.text
+    assert f"{gap:+.3f} ± ".replace("0.", ".", 1) in shown.text
 
 
 def test_weights_by_round_and_how_scores_go_with_them_are_shown(shards, shares, read_page):
