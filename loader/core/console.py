@@ -105,9 +105,15 @@ def _number(value: float) -> str:
 
 
 def decimals(sds: Sequence[float], values: Sequence[float]) -> int:
-    """Return how many decimals to show of ``values`` with errors ``sds``: 3 or more below 100."""
-    least = 3 if max(map(abs, values), default=0) < 100 else 1
-    least_sd = min((sd for sd in sds if 0 < sd < math.inf), default=1.0)
+    """Return how many decimals to show of ``values`` with errors ``sds``: 3 or more below 100.
+
+    >>> decimals([0.0031], [3.1149]), decimals([1e-17], [3.1149])
+    (3, 3)
+    """
+    largest = max(map(abs, values), default=0)
+    least = 3 if largest < 100 else 1
+    # An error that is all rounding asks for no decimals.
+    least_sd = min((sd for sd in sds if 1e-9 * largest < sd < math.inf), default=1.0)
     return min(6, max(least, math.ceil(-math.log10(least_sd))))
 
 
