@@ -37,6 +37,7 @@ from climbstream.loader.formats.manifest import (
     refuse_grouping,
 )
 from climbstream.loader.formats.mixture import MIXTURE, Mixture
+from climbstream.loader.formats.outputs import TRIALS
 
 from .card import RepoCard
 
@@ -49,7 +50,7 @@ WHAT = {
 }
 """What may be published, and the folders that it fills."""
 
-_OF_SEARCH = ("trials.jsonl", "answer.json", "report.html")
+_OF_SEARCH = (TRIALS, "answer.json", "report.html")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,19 +64,15 @@ class RunFolder:
         return begin_or_resume(out, self.plan, plan, leaves=self.leaves, folders=folders)
 
 
+TRIALS, ITEMS, CELLS, PROXIES = "trials.jsonl", "items.jsonl", "cells.json", "proxies"
+"""Of a search: its trials, the scores of each on each item of the targets, the cells of its
+clusters, and the folder of the weights of proxies."""
+
 SEARCH = RunFolder(
     command="climb search",
     plan="search.json",
     keys=frozenset({"search", "shards", "targets"}),
-    leaves=(
-        "trials.jsonl",
-        "items.jsonl",
-        "cells.json",
-        "mixture.json",
-        "answer.json",
-        "report.html",
-        "proxies",
-    ),
+    leaves=(TRIALS, ITEMS, CELLS, "mixture.json", "answer.json", "report.html", PROXIES),
     more=("events",),
 )
 DOREMI = RunFolder(

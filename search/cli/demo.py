@@ -17,7 +17,7 @@ from climbstream.loader.core.files import lock, write_bytes
 from climbstream.loader.core.html_page import page, section
 from climbstream.loader.formats.cluster_tables import cluster_table
 from climbstream.loader.formats.directory import ShardDirectory
-from climbstream.loader.formats.outputs import DEMO
+from climbstream.loader.formats.outputs import DEMO, TRIALS
 from climbstream.search.evaluation.comparison import Comparison
 from climbstream.search.evaluation.targets import choose_target
 from climbstream.search.experiments.report import comparison_sections, search_sections
@@ -178,9 +178,7 @@ def _write_report(
     """Write the report of comparison, search and clusters; return its path."""
     sections = [
         *comparison_sections(comparison, FOUND),
-        *search_sections(
-            out / "shards", answer, TrialLog.open(out / "search" / "trials.jsonl").trials
-        ),
+        *search_sections(out / "shards", answer, TrialLog.open(out / "search" / TRIALS).trials),
         section("The clusters", cluster_table(shards.clusters())),
     ]
     report = out / "report.html"
@@ -199,7 +197,7 @@ def _summary(shards: Path, out: Path, target: str, answer: Answer, comparison: C
     places = (
         ("shards", shards),
         ("mixture", out / "search" / "mixture.json"),
-        ("trials", out / "search" / "trials.jsonl"),
+        ("trials", out / "search" / TRIALS),
         ("report", out / "report.html"),
     )
     return "\n\n".join(

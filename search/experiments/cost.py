@@ -9,6 +9,7 @@ from typing import Any
 from climbstream.loader import Manifest, Mixture, MixtureLoader
 from climbstream.loader.core.console import duration, text_table
 from climbstream.loader.core.engines.engine import Engine
+from climbstream.loader.formats.outputs import TRIALS
 from climbstream.loader.weights.schedule import Schedule
 from climbstream.search.evaluation.targets import load_target
 from climbstream.search.optimizer.items import TargetItems
@@ -111,7 +112,7 @@ def plan_search(
     proxy = settings.rehearsal()
     # The token shares, the best measured and the best predicted, with each seed.
     confirm = 3 * settings.confirm
-    path = out / "trials.jsonl"
+    path = out / TRIALS
     log = TrialLog.open(path) if path.exists() else TrialLog({})
     models = settings.budget + confirm + log.beside(settings.budget)
     scored = {spec: target_items(load_target(directory, spec)) for spec in targets}

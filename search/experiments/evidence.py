@@ -19,15 +19,12 @@ from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import CENTROIDS, Manifest
 from climbstream.loader.formats.mixture import Mixture
-from climbstream.loader.formats.outputs import SEARCH
+from climbstream.loader.formats.outputs import CELLS, ITEMS, SEARCH, TRIALS
 from climbstream.search.optimizer.transfer import MOST_LOST, Parts, carry_trials
 from climbstream.search.optimizer.trials import Trial, TrialLog
 
 logger = get_logger(__name__)
 
-CELLS, TRIALS, ITEMS = "cells.json", "trials.jsonl", "items.jsonl"
-"""Files of a search: what its clusters are made of, its trials, and the scores of each proxy on
-each item of the targets."""
 _PARTS_OF_MICRO = ("language", "tier")
 """Axes by which cells of one micro-cluster differ."""
 

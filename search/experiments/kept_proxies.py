@@ -13,6 +13,7 @@ import torch
 from climbstream.loader.core.engines.local import own_device
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import reading
+from climbstream.loader.formats.outputs import PROXIES, TRIALS
 from climbstream.search.optimizer.trials import Trial, TrialLog
 from climbstream.search.training.checkpoint import load_tensors, save_tensors
 from climbstream.search.training.learner import first_model
@@ -21,13 +22,10 @@ from climbstream.search.training.settings import TrainSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FOLDER = "proxies"
-"""Folder of the weights in that of a search."""
-
 
 def weights_file(out: Path, trial: int) -> Path:
     """Return where the weights of a trial of the search in ``out`` lie."""
-    return out / FOLDER / f"{trial:04d}.pt"
+    return out / PROXIES / f"{trial:04d}.pt"
 
 
 def keep_weights(model: "PreTrainedModel", path: Path) -> None:
@@ -57,7 +55,7 @@ def load_weights(path: Path, settings: TrainSettings, vocab_size: int) -> "PreTr
 
 def kept_files(out: Path) -> dict[int, Path]:
     """Return the files of weights of the search in ``out`` by number of the trial, in order."""
-    files = (out / FOLDER).glob("[0-9]*.pt")
+    files = (out / PROXIES).glob("[0-9]*.pt")
     return dict(sorted((int(path.stem), path) for path in files if path.stem.isdecimal()))
 
 
@@ -84,9 +82,7 @@ def kept_trials(old: Path) -> list[Trial]:
         UsageError: There is no search, or it keeps no weights.
         InvalidDataError: Its log is damaged.
     """
-    trials = [
-        trial for trial in TrialLog.open(old / "trials.jsonl").trials if trial.scores is not None
-    ]
+    trials = [trial for trial in TrialLog.open(old / TRIALS).trials if trial.scores is not None]
     files = kept_files(old)
     kept = [trial for trial in trials if trial.number in files]
     if not kept:

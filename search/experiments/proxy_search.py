@@ -22,7 +22,7 @@ from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import located
 from climbstream.loader.core.workdir import check_same_config, read_plan
 from climbstream.loader.formats.directory import ShardDirectory
-from climbstream.loader.formats.outputs import SEARCH
+from climbstream.loader.formats.outputs import CELLS, ITEMS, PROXIES, SEARCH, TRIALS
 from climbstream.loader.monitoring.metrics import Writer, write_metrics
 from climbstream.search.evaluation.ngrams import ngram_losses
 from climbstream.search.evaluation.targets import target_hashes
@@ -34,9 +34,9 @@ from climbstream.search.training.settings import TrainSettings
 from climbstream.search.training.trainer import default_mixture
 
 from .cost import MEASURED_FROM, CostPlan, plan_search
-from .evidence import CELLS, ITEMS, TRIALS, Evidence, read_earlier, save_cells
+from .evidence import Evidence, read_earlier, save_cells
 from .items import append_costs, read_evidence
-from .kept_proxies import FOLDER, kept_files, prune, weights_file
+from .kept_proxies import kept_files, prune, weights_file
 from .proxy import PRELOAD, ProxyTask, hung_proxy, run_proxy
 from .report import search_sections, skills_text
 from .retarget import Retarget, proxy_plan
@@ -111,7 +111,7 @@ def run_search(
     evidence = task.read_earlier(earlier, plan)
     with lock(out):
         task.adopt(plan)
-        resumed = SEARCH.begin(out, plan, folders=(FOLDER,))
+        resumed = SEARCH.begin(out, plan, folders=(PROXIES,))
         if not (out / CELLS).exists():
             save_cells(task.shards, out)
         if evidence is not None:
@@ -290,7 +290,7 @@ class _SearchTask:
         if self.keep and len(kept) < len(scored):
             logger.warning(
                 f"the weights of {len(kept):,} of {len(scored):,} proxies are kept in "
-                f"{self.out / FOLDER}; a larger --keep-proxies keeps more of those that "
+                f"{self.out / PROXIES}; a larger --keep-proxies keeps more of those that "
                 "are trained from now on"
             )
 

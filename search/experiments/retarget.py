@@ -16,7 +16,7 @@ from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import hash_json, read_lines
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.workdir import check_same_config, read_plan
-from climbstream.loader.formats.outputs import SEARCH
+from climbstream.loader.formats.outputs import ITEMS, SEARCH, TRIALS
 from climbstream.search.optimizer.trials import TrialLog
 from climbstream.search.training.settings import TrainSettings
 
@@ -63,7 +63,7 @@ class Retarget:
             raise UsageError(f"{self.old} holds no search; name the folder of one, its --out")
         check_same_config(proxy_plan(read_plan(self.old / SEARCH.plan)), proxy_plan(plan), self.old)
         kept_trials(self.old)
-        lines = read_lines(self.out / "trials.jsonl")
+        lines = read_lines(self.out / TRIALS)
         if lines and hash_json(lines[0].get("settings")) != hash_json(self._header()):
             raise InvalidDataError(
                 f"the search in {self.out} did not begin with the proxies of {self.old}; name a "
@@ -72,12 +72,12 @@ class Retarget:
 
     def score(self, pool: Engine) -> None:
         """Score the kept proxies of the old search, and write them to the log of the new one."""
-        path = self.out / "trials.jsonl"
+        path = self.out / TRIALS
         if any("settings" in line for line in read_lines(path)[1:]):
             return  # the search goes on from them already
         log = TrialLog.open(path, self._header())
         done = {trial.number for trial in log.trials}
-        kept, every = kept_trials(self.old), TrialLog.open(self.old / "trials.jsonl").trials
+        kept, every = kept_trials(self.old), TrialLog.open(self.old / TRIALS).trials
         if len(kept) < len(every):
             logger.warning(
                 f"{len(kept):,} of {len(every):,} proxies of {self.old} are kept; the others are "
@@ -98,12 +98,12 @@ class Retarget:
             for task, result in pool.run(score_proxy, tasks):
                 trial = task.trial
                 # Items first: so each trial in the log has its items in the other file.
-                append_costs(self.out / "items.jsonl", trial.number, result.costs)
+                append_costs(self.out / ITEMS, trial.number, result.costs)
                 scored = replace(trial, scores=result.scores, why=result.why, config=log.config)
                 log.append(scored)
                 bar.add(1, f"trial {trial.number}")
 
     def _header(self) -> dict[str, Any]:
         """Return the settings of the trials that are scored, as JSON values."""
-        (first, *_) = read_lines(self.old / "trials.jsonl")
+        (first, *_) = read_lines(self.old / TRIALS)
         return {**self.header, "retargeted": hash_json(first)}
