@@ -52,14 +52,14 @@ def describe_clusters(
     """
     count = len(entries)
     topics = np.arange(count) if cells is None else cells.topics
-    summary = _Summary.of(topics, clusters.count)
-    summarize = partial(_summarize, clusters=clusters, topics=topics)
+    summarize = partial(_summarize, clusters=clusters, topics=topics, shown=cells is not None)
+    summary = summarize(Batch(0, ()))
     for part in in_order(engine, summarize, batches(partitions)):
         summary.merge(part)
     sums = summary.sums
     documents = summary.sample.read(engine, partitions)
     terms = name_terms([[document["text"] for document in group] for group in documents])
-    if cells is not None:
+    if summary.examples is not None:
         documents = summary.examples.read(engine, partitions)
     of_topic = [np.flatnonzero(clusters.cluster == k).tolist() for k in range(clusters.count)]
     micro: Sequence[int | None] = [None] * count if cells is None else cells.micro
@@ -222,30 +222,31 @@ class _Summary:
     sums: _Sums
     sample: _Sample
     """Documents that words are taken from, by topic."""
-    examples: _Sample
-    """Documents that are shown, by cell or cluster."""
-
-    @classmethod
-    def of(cls, topics: NDArray[np.int64], count: int) -> Self:
-        """Begin with no documents; ``topics`` are those of all clusters, ``count`` in number."""
-        return cls(_Sums(len(topics)), _Sample(count), _Sample(len(topics), SHOWN))
+    examples: _Sample | None
+    """Documents that are shown of each cell; None: there are no cells, and ``sample`` is shown."""
 
     def merge(self, other: Self) -> None:
         """Add the documents that follow."""
         self.sums.merge(other.sums)
         self.sample.merge(other.sample)
-        self.examples.merge(other.examples)
+        if self.examples is not None and other.examples is not None:
+            self.examples.merge(other.examples)
 
 
-def _summarize(batch: Batch, clusters: ClusterMap, topics: NDArray[np.int64]) -> _Summary:
-    summary = _Summary.of(topics, clusters.count)
+def _summarize(
+    batch: Batch, clusters: ClusterMap, topics: NDArray[np.int64], *, shown: bool
+) -> _Summary:
+    """Sum up the partitions of ``batch``; ``shown`` says whether cells have their own examples."""
+    examples = _Sample(len(topics), SHOWN) if shown else None
+    summary = _Summary(_Sums(len(topics)), _Sample(clusters.count), examples)
     for number, partition in enumerate(batch.partitions, start=batch.first):
         rows = partition.read("order")
         cluster = partition.read("clusters")[rows]
         summary.sums.add(partition, rows, cluster, clusters)
         hashes = partition.read("id_hashes")[rows, 0]
         summary.sample.add(number, rows, topics[cluster], hashes)
-        summary.examples.add(number, rows, cluster, hashes)
+        if summary.examples is not None:
+            summary.examples.add(number, rows, cluster, hashes)
     return summary
 
 

@@ -84,6 +84,8 @@ def near_copies(
     for count, pairs in in_order(engine, _find_copies, part_paths(out)):
         for row, original in pairs[: _PAIRS - len(numbers) // 2]:
             numbers += [first + row, original]
+        if len(numbers) == 2 * _PAIRS:
+            break  # no need to read the other parts
         first += count
     found = np.searchsorted(ends, numbers, side="right").tolist()
     begins = np.concatenate([[0], ends])[found]
