@@ -99,11 +99,7 @@ def run_search(
     kept = retarget and task.retarget(retarget)
     if kept and earlier:
         raise UsageError("--from and --retarget both say where a search begins; give one of them")
-    if earlier and earlier.resolve() == out.resolve():
-        raise UsageError(
-            f"--from {earlier} is the folder of this search; name another one with --out, or "
-            "leave --from out to continue it"
-        )
+    task.check_apart(earlier)
     if kept:
         kept.check(plan)
     # A refused setting must leave no folder, and no search that is begun.
@@ -158,6 +154,7 @@ def dry_search(
     task = _SearchTask(directory, ShardDirectory(directory), tuple(targets), settings, out)
     text_hashes = target_hashes(directory, targets)
     check_base(settings.proxy.base, directory, settings.proxy.seq_len)
+    task.check_apart(earlier)
     if evidence := task.read_earlier(earlier, task.plan(text_hashes)):
         logger.info(evidence.text())
     with LocalEngine(workers, gpus=True, preload=PRELOAD) as pool:
@@ -189,6 +186,18 @@ class _SearchTask:
             "targets": text_hashes,
             "settings": self.settings.to_json(),
         }
+
+    def check_apart(self, earlier: Path | None) -> None:
+        """Check that ``earlier`` is not the folder of this search.
+
+        Raises:
+            UsageError: It is.
+        """
+        if earlier and earlier.resolve() == self.out.resolve():
+            raise UsageError(
+                f"--from {earlier} is the folder of this search; name another one with --out, or "
+                "leave --from out to continue it"
+            )
 
     def check_begun(self, plan: Mapping[str, Any]) -> None:
         """Check that a search that was begun in ``out`` trains the same proxies as ``plan``.

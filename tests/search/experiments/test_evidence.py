@@ -200,3 +200,8 @@ def test_a_dry_run_says_how_many_trials_count_and_writes_nothing(
     assert search(directory, tmp_path / "out", "--from", coarse, "--dry-run") == 0
     assert "8 trials" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_refuses_the_folder_of_the_search_itself(coarse, directory, capsys):
+    assert search(directory, coarse, "--from", coarse, "--dry-run") == 2
+    assert "is the folder of this search" in capsys.readouterr().err
