@@ -186,5 +186,5 @@ def asked(begun: Search) -> Iterator[Any]:
 
 
 def regret(loss: GroupLoss, begun: Search) -> float:
-    """Return the regret of the answer of a search."""
+    """Return the regret of the mixture that a search answers with."""
     return loss.regret(begun.result().mixture.array(begun.clusters))

@@ -129,7 +129,7 @@ class Serial:
         pass
 
     def run(self, function: Callable[[Any], Any], tasks: Any, *_: Any) -> Iterator[Any]:
-        """Give (task, result) for each task."""
+        """Yield each task with its result."""
         for task in tasks:
             yield task, function(task)
 

@@ -16,11 +16,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 LEAST, MOST = 300, 4_000
-"""Characters of a document: what is longer is cut into several at the ends of paragraphs."""
+"""Fewest and most characters of a document; longer text is cut at the ends of paragraphs."""
 EACH = 30
-"""Documents of one language, or programming language, in a package."""
+"""Most documents that a package gives of one language or programming language."""
 _OF_FILE = 6
-"""Documents of one file."""
+"""Most documents that a file gives."""
 _SENTENCE = 60
 """Characters of the shortest message of a program that counts as prose."""
 _LOCALE = r"[a-z]{2,3}(?:[-_][A-Za-z]{2,4})?(?:@[a-z]+)?"
@@ -156,7 +156,7 @@ class _Text(HTMLParser):
 
 
 def _strip(page: str) -> str:
-    """Return the text of a page without its marks."""
+    """Return the text of a page without its HTML tags."""
     parser = _Text()
     parser.feed(page)
     parser.close()

@@ -21,7 +21,7 @@ class Serial:
     """An engine of this process alone."""
 
     def run(self, function, tasks):
-        """Give (task, result) for each task."""
+        """Yield each task with its result."""
         for task in tasks:
             yield task, function(task)
 

@@ -179,9 +179,10 @@ def _look_up(document: Any, seeds: Any, bits: Any, index: Any, state: Any, touch
 
 @njit(cache=True, nogil=True)
 def _find(seeds: Any, seed: Any) -> Any:
-    """Return the index of ``seed`` in ``seeds``, which are sorted, or -1.
+    """Return the index of ``seed`` in the sorted ``seeds``; -1 if it is not among them.
 
-    Seeds are hashes, so it is near where its size says; that reads less memory than halving does.
+    Seeds are hashes, spread evenly, so the value of a seed says about where it stands. Looking
+    there first reads less memory than a binary search of all.
     """
     count = len(seeds)
     reach = 2 * int(np.sqrt(count)) + 1
@@ -197,7 +198,7 @@ def _find(seeds: Any, seed: Any) -> Any:
 def _try_chunk(
     document: Any, chunk: Any, diagonal: Any, index: Any, state: Any, touched: Any
 ) -> Any:
-    """Align a chunk that shares a seed with ``document``, unless that was done."""
+    """Align ``document`` with a chunk of an item, unless they are aligned already."""
     begin, end = index.begin[chunk], index.end[chunk]
     reach = band(end - begin)
     if state.best[chunk] >= 0 and abs(diagonal - state.diagonal[chunk]) <= reach:

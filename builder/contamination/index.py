@@ -188,7 +188,7 @@ class ItemIndex:
         return [] if not count else self._matches(words, count)
 
     def find_all(self, texts: Sequence[str]) -> list[list[Match]]:
-        """Find the items that each of ``texts`` holds; a call for many costs less than one each."""
+        """Find the items that each of ``texts`` holds; it takes less time than `find` for each."""
         plain = [n for n, text in enumerate(texts) if text.isascii()]
         others = [n for n, text in enumerate(texts) if not text.isascii()]
         found: list[list[Match]] = [[] for _ in texts]
@@ -221,7 +221,7 @@ class ItemIndex:
     def _is_another(
         self, item: int, share: float, at: int, candidates: Sequence[tuple[int, float, int]]
     ) -> bool:
-        """Whether more of another item stands in the place of a short one."""
+        """Whether the short ``item`` is part of another one that has a larger share near ``at``."""
         return bool(self.arrays.proof[item]) and any(
             other_share > share and abs(other - at) <= _APART
             for _, other_share, other in candidates

@@ -82,7 +82,7 @@ def _parse(line: bytes, origin: str) -> Any:
 
 
 def _parse_slowly(line: bytes, origin: str) -> Any:
-    """Parse what msgspec refuses: Python's parser accepts NaN, large numbers and more."""
+    """Parse a line that msgspec refuses: Python's parser accepts NaN and large numbers too."""
     try:
         return json.loads(line.decode())
     except UnicodeDecodeError:

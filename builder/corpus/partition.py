@@ -116,7 +116,7 @@ class Partition:
         return read_parquet(self._text, names)
 
     def row_groups(self, *names: str) -> Iterator[tuple[slice, Any]]:
-        """Read columns one row group at a time: its rows in the partition, and an Arrow table."""
+        """Yield the rows of each row group, and its columns ``names`` as an Arrow table."""
         with pq.ParquetFile(self._text) as file:
             begin = 0
             for number in range(file.num_row_groups):

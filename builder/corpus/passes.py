@@ -36,7 +36,7 @@ def batches(partitions: Sequence[Partition]) -> Iterator[Batch]:
 def each(
     engine: Engine, partitions: Sequence[Partition], function: Callable[[Partition], R]
 ) -> Iterator[R]:
-    """Give what ``function`` returns for each partition, in their order; tasks call it."""
+    """Yield what ``function`` returns for each partition, in their order; tasks call it."""
     for results in in_order(engine, partial(_call_each, function=function), batches(partitions)):
         yield from results
 
@@ -46,7 +46,7 @@ def _call_each(batch: Batch, function: Callable[[Partition], Any]) -> list[Any]:
 
 
 def in_order(engine: Engine, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
-    """Yield the results of ``tasks`` in order; early ones wait."""
+    """Yield the results in the order of ``tasks``; a result that comes too early waits."""
     early: dict[int, R] = {}
     following = 0
     for (number, _), result in engine.run(partial(_call_numbered, function), enumerate(tasks)):

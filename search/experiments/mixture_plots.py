@@ -20,7 +20,7 @@ class DrawnMixture:
     """A mixture on a picture."""
 
     weights: Sequence[float]
-    """A weight a cluster, 0 to 1."""
+    """The weight of each cluster, 0 to 1."""
     color: str
     """A name of page.css: ``r3``."""
     tip: str

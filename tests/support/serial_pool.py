@@ -14,6 +14,6 @@ class SerialPool:
         pass
 
     def run(self, function: Callable[[Any], Any], tasks: Iterable[Any], *_: Any) -> Iterator[Any]:
-        """Give (task, result) for each task."""
+        """Yield each task with its result."""
         for task in tasks:
             yield task, function(task)

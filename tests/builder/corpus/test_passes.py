@@ -1,4 +1,4 @@
-"""Passes over partitions: tasks read them, and the process that plans gets what they return."""
+"""Passes over partitions: tasks read the partitions, and the main process gets the results."""
 
 import json
 
@@ -23,7 +23,7 @@ class Backwards:
     """An engine that ends tasks in the reverse of their order."""
 
     def run(self, function, tasks):
-        """Give (task, result) for each task."""
+        """Yield each task with its result."""
         yield from reversed([(task, function(task)) for task in tasks])
 
 

@@ -129,7 +129,7 @@ class AsGoodAsTheMean:
         """There is nothing to learn."""
 
     def predict(self, weights):
-        """Predict 2 and -2 in turn, and 0 from the ninth on."""
+        """Predict 2 and -2 in turn for the first eight mixtures, and 0 for all others."""
         twice = dict(zip(map(bytes, WEIGHTS[:8]), [2.0, -2.0] * 4, strict=True))
         return np.array([twice.get(bytes(row), 0.0) for row in weights])
 
