@@ -22,9 +22,10 @@ from climbstream.loader.core.errors import ClimbError, InvalidDataError, UsageEr
 from climbstream.loader.core.log import get_logger
 
 from .batches import BatchQueue
+from .packed import unpack
 from .slurm_jobs import Jobs, PrintedJobs, SubmittedJobs
 from .slurm_worker import BATCH, MEMORY
-from .task_folder import Answer, Facts, Heartbeat, Pulse, TaskFolder, Work, unpack
+from .task_folder import Answer, Facts, Heartbeat, Pulse, TaskFolder, Work
 from .task_timeout import Patience, task_name
 from .versions import versions_here
 

@@ -19,7 +19,8 @@ from climbstream.loader.core.streams import keep_streams
 
 from .batches import run_batch
 from .local import LocalEngine
-from .task_folder import Answer, Facts, TaskFolder, Work, pack, unpack
+from .packed import pack, unpack
+from .task_folder import Answer, Facts, TaskFolder, Work
 from .versions import version_differences, versions_here
 
 logger = get_logger(__name__)

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,18 +20,10 @@ from typing import Any, Self
 from climbstream.loader.core.files import read_json, write_json
 from climbstream.loader.core.typed import convert
 
+from .packed import pack, unpack
+
 _PRIVATE = 0o700
 """Nobody else may write here: who writes a task runs code as this user."""
-
-
-def pack(value: object) -> bytes:
-    """Return ``value`` as bytes, as processes send it to each other."""
-    return bytes(ForkingPickler.dumps(value))
-
-
-def unpack(data: bytes) -> Any:
-    """Return what `pack` packed."""
-    return ForkingPickler.loads(data)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
