@@ -85,8 +85,8 @@ def append(
     Args:
         sources: Files, folders, globs or ``hub:NAME``.
         out: The shard directory.
-        workers: Processes, by default one a core.
-        engine: ``local``, processes of this machine, or ``ray``; the bytes are the same.
+        workers: Tasks at a time, by default one a core; SLURM has no default.
+        engine: ``local``, processes of this machine, ``ray`` or ``slurm``; the bytes are the same.
         strict: Whether a record, file or folder that cannot be used is an error.
         partition_mib: That of `build`.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from climbstream.builder.corpus.partition import ArrayName, Partition
+from climbstream.builder.corpus.sample import SAMPLE
 from climbstream.loader.core.files import write_json
 from climbstream.loader.core.workdir import read_plan
 from climbstream.loader.formats.outputs import WORK
@@ -35,7 +36,8 @@ def unbind(out: Path, plan: Mapping[str, Any]) -> None:
     if before == plan:
         return
     change = first_change(before, plan)
-    shutil.rmtree(work / EXCHANGE, ignore_errors=True)
+    for name in (EXCHANGE, SAMPLE):
+        shutil.rmtree(work / name, ignore_errors=True)
     units = [folder for folder in (work / "units").glob("*") if folder.is_dir()]
     if change == "what is read":
         for path in sorted((work / "units").rglob("*"), reverse=True):

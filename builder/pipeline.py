@@ -82,8 +82,8 @@ def build(
         sources: Files, folders, globs or ``hub:NAME``.
         out: Folder of the shard directory; it is made if need be.
         settings: What decides the result, by default `BuildSettings()`.
-        workers: Processes, by default one a core.
-        engine: ``local``, processes of this machine, or ``ray``; the bytes are the same.
+        workers: Tasks at a time, by default one a core; SLURM has no default.
+        engine: ``local``, processes of this machine, ``ray`` or ``slurm``; the bytes are the same.
         strict: Whether a record, file or folder that cannot be used is an error.
         partition_mib: MiB of text that a task works on, by default 4 to 128, by the size of the
             corpus. The bytes are the same; large partitions make fewer files.
@@ -106,7 +106,6 @@ def build(
         if begun:
             begun = replace(begun, partition_mib=partition_mib)
             _run(begun, out, settings, strict=strict)
-            remove_work(out / WORK)
         else:
             check_losses(Manifest.load(out).conservation[:2], strict=strict)
             logger.info(f"{out} is built already, from these sources with these settings")
@@ -201,6 +200,9 @@ def _begun(
         end.tell()
         with open_engine(engine, workers, out / WORK / "plan.json") as opened:
             yield _Begun(opened, found, left_out, plan, tasks)
+        # Only now: jobs of an engine may write to the folder until it has ended.
+        if not dry:
+            remove_work(out / WORK)
 
 
 def _end_token(settings: BuildSettings) -> EndToken:

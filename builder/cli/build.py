@@ -13,7 +13,7 @@ import click
 
 from climbstream.builder.settings import CELLS, IDS, SCORES, THRESHOLDS, TIER_SCORES, BuildSettings
 from climbstream.loader.cli.completion import SOURCE
-from climbstream.loader.cli.main import task_timeout_option
+from climbstream.loader.cli.main import slurm_print_option, task_timeout_option
 from climbstream.loader.cli.options import COUNT, json_option, show
 from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import InvalidDataError, UsageError
@@ -155,6 +155,7 @@ def _require(sources: tuple[str, ...], out: Path | None) -> None:
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where tasks run.")
 @click.option("--workers", type=click.IntRange(min=1), help="Tasks at a time.  [default: cores]")
 @click.option("--partition-mib", type=click.IntRange(4, 4096), help=_PARTITION_MIB)
+@slurm_print_option
 @task_timeout_option
 @click.option("--append", is_flag=True, help="Add to the clusters of a finished directory.")
 @click.option(

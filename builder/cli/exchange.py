@@ -20,7 +20,7 @@ from climbstream.builder.publisher.repo_files import (
 )
 from climbstream.builder.publisher.upload import Publisher
 from climbstream.loader.cli.completion import PLACE, SOURCE
-from climbstream.loader.cli.main import task_timeout_option, timeout_option
+from climbstream.loader.cli.main import slurm_print_option, task_timeout_option, timeout_option
 from climbstream.loader.cli.options import COUNT, json_option, show
 from climbstream.loader.core.console import say, text_table
 from climbstream.loader.core.engines.engine import ENGINES
@@ -53,6 +53,7 @@ from climbstream.loader.tools.verify import verify_directory
 @click.option("--license", help="Licence, noted beside those that the corpus states.")
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where tasks run.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@slurm_print_option
 @task_timeout_option
 @json_option
 def import_(

@@ -3,9 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from os import SEEK_END
+from pathlib import Path
+from tempfile import TemporaryFile, gettempdir
+from typing import IO, Any, TypeVar
 
 from climbstream.loader.core.engines.engine import Engine
+from climbstream.loader.core.engines.packed import pack, unpack
+from climbstream.loader.core.files import writing
 
 from .partition import Partition
 
@@ -13,6 +18,8 @@ _BATCHES = 1024
 """Number of batches from which on they grow."""
 _MOST = 64
 """Partitions of a batch, at most."""
+_HELD = 64
+"""Results that wait in memory, at most."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -47,13 +54,49 @@ def _call_each(batch: Batch, function: Callable[[Partition], Any]) -> list[Any]:
 
 def in_order(engine: Engine, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
     """Yield the results in the order of ``tasks``; a result that comes too early waits."""
-    early: dict[int, R] = {}
     following = 0
-    for (number, _), result in engine.run(partial(_call_numbered, function), enumerate(tasks)):
-        early[number] = result
-        while following in early:
-            yield early.pop(following)
-            following += 1
+    with TemporaryFile() as file:
+        early = EarlyResults(file)
+        for (number, _), result in engine.run(partial(_call_numbered, function), enumerate(tasks)):
+            early.add(number, result)
+            while following in early:
+                yield early.take(following)
+                following += 1
+
+
+class EarlyResults:
+    """Results that wait for earlier ones: `_HELD` in memory, others in ``file``."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._held: dict[int, Any] = {}
+        self._stored: dict[int, tuple[int, int]] = {}
+        """Place and length in the file, by number."""
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._held or number in self._stored
+
+    def add(self, number: int, result: Any) -> None:
+        """Keep a result."""
+        if len(self._held) < _HELD:
+            self._held[number] = result
+            return
+        data = pack(result)
+        with writing(Path(gettempdir()) / "results of tasks", size=len(data)):
+            place = self._file.seek(0, SEEK_END)
+            self._file.write(data)
+        self._stored[number] = place, len(data)
+
+    def take(self, number: int) -> Any:
+        """Take out a result."""
+        if number in self._held:
+            return self._held.pop(number)
+        place, length = self._stored.pop(number)
+        self._file.seek(place)
+        result = unpack(self._file.read(length))
+        if not self._stored:
+            self._file.truncate(0)
+        return result
 
 
 def _call_numbered(function: Callable[[T], R], task: tuple[int, T]) -> R:

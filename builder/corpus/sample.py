@@ -17,7 +17,7 @@ from climbstream.builder.licenses import is_kept
 from climbstream.builder.settings import EVERY, BuildSettings
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.errors import InvalidDataError
-from climbstream.loader.core.files import atomic_path
+from climbstream.loader.core.files import atomic_path, hash_json, read_json, write_json
 from climbstream.loader.core.permutation import sample_indices
 
 from .array_file import names_in, read_array, write_arrays
@@ -26,6 +26,8 @@ from .passes import batches, each
 
 SAMPLE = "sample"
 """Folder of a sample, among the work in progress."""
+_DRAWN = "drawn.json"
+"""File of a sample that is complete: what it was drawn by, and its documents."""
 _CHARS = 20_000
 """Characters of each sampled document that are read."""
 
@@ -84,7 +86,15 @@ class _Drawn:
 def draw_sample(
     engine: Engine, partitions: Sequence[Partition], folder: Path, settings: BuildSettings
 ) -> Sample:
-    """Sample documents of the languages and licences asked for, and write them to ``folder``."""
+    """Sample documents of the languages and licences asked for, and write them to ``folder``.
+
+    A sample that was drawn before with these settings is not drawn again.
+    """
+    done = folder / _DRAWN
+    drawn_by = [settings.sample, settings.seed, settings.languages, settings.licenses]
+    drawn_by += [settings.vector_column, hash_json([p.name for p in partitions])]
+    if done.exists() and (note := read_json(done))["by"] == drawn_by:
+        return Sample(folder, note["documents"])
     counts = np.array(
         [*each(engine, partitions, partial(_count_wanted, settings=settings))], np.int64
     )
@@ -94,6 +104,7 @@ def draw_sample(
     tasks = _cut(partitions, chosen, ends - counts, ends)
     for _ in engine.run(partial(_write_sample, folder=folder, settings=settings), tasks):
         pass
+    write_json(done, {"by": drawn_by, "documents": len(chosen)})
     return Sample(folder, len(chosen))
 
 

@@ -76,8 +76,8 @@ def import_corpus(
         sources: Files, folders, globs, URLs, ``hub:NAME`` or ``hub:NAME@CONFIG``.
         out: Folder of the shard directory; it is made if need be.
         settings: What decides the result, by default `ImportSettings()`.
-        workers: Processes, by default one a core.
-        engine: ``local``, processes of this machine, or ``ray``; the bytes are the same.
+        workers: Tasks at a time, by default one a core; SLURM has no default.
+        engine: ``local``, processes of this machine, ``ray`` or ``slurm``; the bytes are the same.
 
     Example::
 

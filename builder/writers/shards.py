@@ -1,11 +1,12 @@
 """MDS shards of the tokenised documents of each cluster.
 
-The lengths of documents alone decide which of them a shard takes. So shards are planned one
-partition at a time, and each is written by a task of its own.
+The lengths of documents alone decide which of them a shard takes. So shards are planned before they
+are written: one task a cluster cuts its documents into shards, and one task a shard writes it.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.corpus.passes import Batch, batches, in_order
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.files import hash_bytes, read_json, write_bytes, write_json
@@ -37,6 +39,15 @@ from climbstream.loader.formats.outputs import WORK
 
 _HEADER = 512
 """Bytes kept free for the head of a shard, beside its documents and their offsets."""
+
+_RUN = np.dtype(
+    [("partition", "<u4"), ("cluster", "<i4"), ("first", "<i8"), ("stop", "<i8"), ("bytes", "<i8")]
+)
+"""Documents of a partition in one cluster: their places in its ``order``, and bytes in shards."""
+_PART = np.dtype(
+    [("cluster", "<i4"), ("shard", "<i4"), ("partition", "<u4"), ("first", "<i8"), ("stop", "<i8")]
+)
+"""Documents of a run that go to one shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +106,22 @@ def write_clusters(
         old = [load_index(out, before, cluster).shards for cluster in before.clusters]
     folders = [cluster_folder(out, name) for name in names]
     new: list[dict[int, ShardEntry]] = [{} for _ in folders]
-    tasks = _plan(
-        partitions, folders, [len(shards) for shards in old], out / WORK / "shards", dtype
-    )
+    done = out / WORK / "shards"
+
+    def task_of(parts: NDArray[Any]) -> ShardTask:
+        k = int(parts["cluster"][0])
+        number = len(old[k]) + int(parts["shard"][0])
+        ranges = parts[["partition", "first", "stop"]].tolist()
+        return ShardTask(
+            cluster=k,
+            number=number,
+            folder=folders[k],
+            dtype=dtype,
+            ranges=tuple(DocumentRange(partitions[n].folder, i, j) for n, i, j in ranges),
+            done=done / f"{folders[k].name}-{number:05d}.json",
+        )
+
+    tasks = map(task_of, _plan(engine, partitions, len(folders), dtype))
     with Progress("write shards", None, "tokens") as progress:
         for task, entry in engine.run(write_shard, tasks):
             new[task.cluster][task.number] = entry
@@ -124,51 +148,83 @@ def write_shard(task: ShardTask) -> ShardEntry:
 
 
 def _plan(
-    partitions: Sequence[Partition],
-    folders: Sequence[Path],
-    begin: Sequence[int],
-    done: Path,
-    dtype: str,
-) -> Iterator[ShardTask]:
-    """Assign documents to shards, in their order; yield the task of a shard when it is full."""
-    ranges: list[list[DocumentRange]] = [[] for _ in folders]
-    sizes = [_HEADER] * len(folders)
-    numbers = [*begin]
+    engine: Engine, partitions: Sequence[Partition], clusters: int, dtype: str
+) -> list[NDArray[Any]]:
+    """Assign documents to shards, in their order; return the ranges, `_PART`, of each shard.
 
-    def close(k: int) -> ShardTask:
-        task = ShardTask(
-            cluster=k,
-            number=numbers[k],
-            folder=folders[k],
-            dtype=dtype,
-            ranges=tuple(ranges[k]),
-            done=done / f"{folders[k].name}-{numbers[k]:05d}.json",
-        )
-        ranges[k], sizes[k] = [], _HEADER
-        numbers[k] += 1
-        return task
+    Tasks read the lengths of documents. This process holds only runs of documents.
+    """
+    width = np.dtype(dtype).itemsize
+    measure = partial(_measure_runs, width=width)
+    runs = np.concatenate([np.empty(0, _RUN), *in_order(engine, measure, batches(partitions))])
+    runs = runs[np.argsort(runs["cluster"], kind="stable")]
+    borders = np.searchsorted(runs["cluster"], np.arange(clusters + 1)).tolist()
+    tasks = (
+        _PlanTask(tuple(partitions[n] for n in runs["partition"][part].tolist()), runs[part], width)
+        for part in map(slice, borders, borders[1:])
+    )
+    parts = np.concatenate([np.empty(0, _PART), *in_order(engine, _cut_runs, tasks)])
+    differ = (np.diff(parts["cluster"]) != 0) | (np.diff(parts["shard"]) != 0)
+    shards = np.split(parts, np.flatnonzero(differ) + 1) if len(parts) else []
+    # Shards that end in the same partition are written together, while its tokens are in memory.
+    return sorted(shards, key=lambda shard: int(shard["partition"][-1]))
 
-    for partition in partitions:
+
+def _measure_runs(batch: Batch, width: int) -> NDArray[Any]:
+    """Return the runs of a batch, `_RUN`, by partition: the documents of each cluster."""
+    found = [np.empty(0, _RUN)]
+    for number, partition in enumerate(batch.partitions, start=batch.first):
         clusters = partition.read("clusters")[partition.read("order")]
-        # The head of a shard has an offset of four bytes for each document.
-        sample = sample_bytes(partition.read("lengths"), np.dtype(dtype).itemsize) + 4
-        ends = np.concatenate([[0], np.cumsum(sample)])
-        for k in np.unique(clusters).tolist():
-            first, last = np.searchsorted(clusters, [k, k + 1]).tolist()
-            while first < last:
-                room = ends[first] + SHARD_BYTES - sizes[k]
-                stop = min(last, int(np.searchsorted(ends, room, "right")) - 1)
-                if not ranges[k]:
-                    stop = max(stop, first + 1)  # a document may be longer than a shard
-                if stop > first:
-                    ranges[k].append(DocumentRange(partition.folder, first, stop))
-                    sizes[k] += int(ends[stop] - ends[first])
-                    first = stop
-                if first < last:
-                    yield close(k)
-    for k in range(len(folders)):
-        if ranges[k]:
-            yield close(k)
+        sizes = _sizes(partition.read("lengths"), width)
+        names, first = np.unique(clusters, return_index=True)
+        runs = np.empty(len(names), _RUN)
+        runs["partition"], runs["cluster"] = number, names
+        runs["first"], runs["stop"] = first, np.append(first[1:], len(clusters))
+        runs["bytes"] = np.add.reduceat(sizes, first) if len(first) else 0
+        found.append(runs)
+    return np.concatenate(found)
+
+
+def _sizes(lengths: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+    """Return the bytes that documents take in a shard, which has an offset of four for each."""
+    return sample_bytes(lengths, width) + 4
+
+
+@dataclass(frozen=True, slots=True)
+class _PlanTask:
+    """Cut the runs of a cluster into shards."""
+
+    partitions: tuple[Partition, ...]
+    """The partition of each run."""
+    runs: NDArray[Any]
+    width: int
+
+
+def _cut_runs(task: _PlanTask) -> NDArray[Any]:
+    """Return the ranges of documents, `_PART`, of the shards of a cluster, in their order."""
+    parts: list[tuple[int, int, int, int, int]] = []
+    shard, size = 0, _HEADER
+    fields = ["partition", "cluster", "first", "stop", "bytes"]
+    for partition, run in zip(task.partitions, task.runs[fields].tolist(), strict=True):
+        number, k, first, last, total = run
+        if size + total <= SHARD_BYTES:
+            parts.append((k, shard, number, first, last))
+            size += total
+            continue
+        lengths = np.asarray(partition.read("lengths", mapped=True)[first:last])
+        ends = np.concatenate([[0], np.cumsum(_sizes(lengths, task.width))])
+        begin = 0
+        while begin < last - first:
+            stop = int(np.searchsorted(ends, ends[begin] + SHARD_BYTES - size, "right")) - 1
+            if size == _HEADER:
+                stop = max(stop, begin + 1)  # a document may be longer than a shard
+            if stop > begin:
+                parts.append((k, shard, number, first + begin, first + stop))
+                size += int(ends[stop] - ends[begin])
+                begin = stop
+            if begin < last - first:
+                shard, size = shard + 1, _HEADER
+    return np.array(parts, _PART)
 
 
 def _documents(part: DocumentRange) -> Iterator[NDArray[Any]]:

@@ -237,14 +237,31 @@ def timeout_option(meaning: str) -> Callable[[F], F]:
 
 
 def _set_timeout(context: click.Context, _option: click.Parameter, value: float | None) -> None:
-    """Set the environment variable for as long as the command runs."""
-    if value is None:
-        return
-    before = os.environ.get(TIMEOUT, "")
-    os.environ[TIMEOUT] = str(value)
-    context.call_on_close(lambda: os.environ.update({TIMEOUT: before}))
+    if value is not None:
+        _set_variable(context, TIMEOUT, str(value))
+
+
+def _print_jobs(context: click.Context, _option: click.Parameter, value: bool) -> None:
+    if value:
+        from climbstream.loader.core.engines.slurm import PRINT
+
+        _set_variable(context, PRINT, "1")
+
+
+def _set_variable(context: click.Context, name: str, value: str) -> None:
+    """Set an environment variable for as long as the command runs."""
+    before = os.environ.get(name, "")
+    os.environ[name] = value
+    context.call_on_close(lambda: os.environ.update({name: before}))
 
 
 task_timeout_option = timeout_option(
     "End a process that computes nothing for so long.  [default: 600]"
+)
+slurm_print_option = click.option(
+    "--slurm-print",
+    is_flag=True,
+    expose_value=False,
+    callback=_print_jobs,
+    help="With --engine slurm: print the jobs' script for you to submit.",
 )

@@ -20,7 +20,7 @@ from climbstream.loader.cli.completion import (
     complete_targets,
     complete_weights,
 )
-from climbstream.loader.cli.main import task_timeout_option, timeout_option
+from climbstream.loader.cli.main import slurm_print_option, task_timeout_option, timeout_option
 from climbstream.loader.cli.options import COUNT, GroupedCommand, json_option, show, split_number
 from climbstream.loader.core.console import text_table
 from climbstream.loader.core.engines.engine import ENGINES
@@ -56,7 +56,8 @@ _GROUPS = {
     "The search": "preset budget confirm final_tokens max_epochs seed earlier retarget out",
     "Limits of weights": "prior min_weight max_weight pinned groups",
     "Proxies": "proxy_tokens average base model seq_len batch_rows learning_rate keep_proxies",
-    "How it runs": "strict skip_check engine workers task_timeout dry_run tensorboard as_json",
+    "How it runs": "strict skip_check engine workers slurm_print task_timeout dry_run tensorboard "
+    "as_json",
 }
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 _tensorboard_option = click.option(
@@ -263,6 +264,7 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
 @click.option("--strict", is_flag=True, help="Refuse a target whose items stand in the shards.")
 @click.option("--skip-check", is_flag=True, help="Do not look for the targets in the shards.")
 @_dry_run_option
+@slurm_print_option
 @task_timeout_option
 @_tensorboard_option
 @_model_options

@@ -68,7 +68,8 @@ def run_search(
     confirmation, and with fewer targets. What decides a proxy must stay: the shards, the targets'
     text, the seed, ``final_tokens``, and the settings of proxies.
 
-    ``engine`` is ``local``, processes of this machine, one a GPU if it has some; or ``ray``.
+    ``engine`` is ``local``, processes of this machine, one a GPU if it has some; ``ray`` or
+    ``slurm``.
     ``writers`` get the scores and weights of each proxy, and how good the predictors were out of
     fold when it was proposed; the step is the number of finished proxies. ``check`` is called
     before a search that has not ended begins or continues; it stops the search by raising.

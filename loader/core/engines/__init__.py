@@ -1,1 +1,1 @@
-"""Engines: tasks in processes of this machine, or on a Ray cluster."""
+"""Engines: tasks in processes of this machine, on a Ray cluster, or in SLURM jobs."""

@@ -1,4 +1,4 @@
-"""Engine: where tasks run, in processes of this machine or on a Ray cluster.
+"""Engine: where tasks run: in processes of this machine, on a Ray cluster, or in SLURM jobs.
 
 A task is a picklable function of one argument. It may be run twice: it writes each file whole or
 not at all. So every engine gives the same bytes.
@@ -14,8 +14,9 @@ from climbstream.loader.core.errors import ClimbError
 
 from .local import LocalEngine
 from .ray import RayEngine
+from .slurm import SlurmEngine
 
-ENGINES = ("local", "ray")
+ENGINES = ("local", "ray", "slurm")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,11 +52,13 @@ def open_engine(
 ) -> Engine:
     """Open the engine named ``name``, one of `ENGINES`; it runs ``workers`` tasks at a time.
 
-    The default is one task a core; with ``gpus``, one a GPU if the machine has some. ``shared`` is
-    a file that every machine must see; ``preload`` is that of `LocalEngine`.
+    The default is one task a core; with ``gpus``, one a GPU if the machine has some. SLURM has no
+    default. ``shared`` is a file that every machine must see; ``preload`` is that of `LocalEngine`.
     """
     if name == "ray":
         return RayEngine(workers, shared, gpus=gpus)
+    if name == "slurm":
+        return SlurmEngine(workers, shared, gpus=gpus, preload=preload)
     return LocalEngine(workers, gpus=gpus, preload=preload)
 
 

@@ -187,15 +187,23 @@ class LocalEngine:
     """
 
     def __init__(
-        self, workers: int | None = None, *, gpus: bool = False, preload: Sequence[str] = ()
+        self,
+        workers: int | None = None,
+        *,
+        gpus: bool = False,
+        preload: Sequence[str] = (),
+        remedy: str = "",
     ) -> None:
         """Make a pool of ``workers`` processes.
 
         The default is one a core; with ``gpus``, one a GPU if the machine has some. ``preload``
-        names modules that tasks import: a helper imports them once for all processes.
+        names modules that tasks import: a helper imports them once for all processes. ``remedy``
+        says what to do if memory runs out, by default to use fewer workers.
         """
         self.workers = workers or (gpus and _gpus()) or cores()
         self._preload = preload
+        fewer = f"run the same command again with fewer than {self.workers} workers"
+        self._remedy = remedy or fewer
         self._context = multiprocessing.get_context("forkserver")
         self._workers: list[_Worker] = []
         self._answers: queue.SimpleQueue[tuple[_Worker, _Answer]] = queue.SimpleQueue()
@@ -309,8 +317,7 @@ class LocalEngine:
             )
         return (
             f"{worker.name} was killed, most likely because memory ran out",
-            f"run the same command again with fewer than {self.workers} workers; it continues "
-            "where it stopped",
+            f"{self._remedy}; it continues where it stopped",
         )
 
     def _result(self, answer: _Answer) -> Any:

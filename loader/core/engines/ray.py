@@ -12,11 +12,9 @@ result that comes first counts.
 import os
 import platform
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -25,6 +23,7 @@ from climbstream.loader.core.console import duration
 from climbstream.loader.core.errors import ClimbError, UsageError
 from climbstream.loader.core.log import get_logger
 
+from .batches import BatchQueue, run_batch
 from .task_timeout import TIMEOUT, Patience, task_name, task_timeout
 
 logger = get_logger(__name__)
@@ -36,8 +35,6 @@ _RETRIES = 5
 """Number of times a task is tried again whose process or node was lost."""
 _BATCH = 0.2
 """Seconds that a batch should take. After that, a worker begins no other task of it."""
-_MOST = 256
-"""Tasks of a batch, at most."""
 _LOOK = 5.0
 """Seconds between two looks at the number of slots, and at slow batches."""
 _SLOW = 60.0
@@ -113,8 +110,9 @@ class RayEngine:
             return remote.options(**how).remote(function, tasks, self._shared)
 
         name = partial(task_name, function)
-        yield from _Stage(self._ray, start, name, self._slots, short=not self._gpus).run(
-            tasks, instead
+        queue = BatchQueue(tasks, _BATCH, short=not self._gpus)
+        yield from _Stage(self._ray, start, name, self._slots, queue, twice=not self._gpus).run(
+            instead
         )
 
     @property
@@ -155,45 +153,30 @@ class _Stage:
         start: Callable[..., Any],
         name: Callable[[Any], str],
         slots: Callable[[], int],
+        queue: BatchQueue,
         *,
-        short: bool,
+        twice: bool,
     ) -> None:
         self._ray, self._start, self._name, self._slots = ray, start, name, slots
-        self._short = short
-        """Whether tasks may be short, and may be run twice."""
-        self._size = 1
-        """Tasks of the next batch."""
+        self._queue = queue
+        self._twice = twice
+        """Whether slow tasks may be run twice."""
         self._longest = 0.0
         """Seconds of the longest batch."""
         self._waiting: dict[Any, _Batch] = {}
         """Batches by their calls, in the order in which they were handed over."""
-        self._again: deque[Any] = deque()
-        """Tasks that were handed over, but not begun."""
-        self._suspects: deque[Any] = deque()
-        """Tasks of batches that were lost, to be handed over singly."""
 
-    def run(
-        self, tasks: Iterable[Any], instead: Callable[[Any, ClimbError], Any] | None
-    ) -> Iterator[tuple[Any, Any]]:
-        fresh = iter(tasks)
+    def run(self, instead: Callable[[Any, ClimbError], Any] | None) -> Iterator[tuple[Any, Any]]:
         try:
             while True:
                 # Few are handed over at a time, and nodes may come and go meanwhile.
-                while len(self._waiting) < 2 * self._slots() and (batch := self._next(fresh)):
+                while len(self._waiting) < 2 * self._slots() and (batch := self._queue.next()):
                     self._hand_over(_Batch(batch, time.monotonic(), []))
                 if not self._waiting:
                     return
                 yield from self._ended(instead)
         finally:
             self._cancel([*self._waiting])
-
-    def _next(self, fresh: Iterator[Any]) -> list[Any]:
-        """Return the tasks of the next batch; [] if none is left."""
-        if self._suspects:
-            return [self._suspects.popleft()]
-        if self._again:
-            return [self._again.popleft() for _ in range(min(self._size, len(self._again)))]
-        return [*islice(fresh, self._size)]
 
     def _hand_over(self, batch: _Batch, **how: Any) -> None:
         call = self._start(batch.tasks, **how)
@@ -231,10 +214,7 @@ class _Stage:
             return
         self._take_out(batch, ready)
         self._longest = max(self._longest, seconds)
-        if self._short:
-            fitting = int(_BATCH * len(results) / max(seconds, 1e-6))
-            self._size = max(1, min(fitting, 4 * self._size, _MOST))
-        self._again.extend(batch.tasks[len(results) :])
+        self._queue.note_end(batch.tasks, len(results), seconds)
         yield from zip(batch.tasks, results, strict=False)
 
     def _take_out(self, batch: _Batch, ended: Any = None) -> None:
@@ -271,7 +251,7 @@ class _Stage:
             ClimbError: There is no substitute result.
         """
         if len(batch.tasks) > 1:
-            self._suspects.extend(batch.tasks)
+            self._queue.note_loss(batch.tasks)
             return
         if instead is None:
             raise ClimbError(why)
@@ -301,7 +281,7 @@ class _Stage:
         """Hand over slow batches a second time, to slots for which no other task is left."""
         slow = time.monotonic() - _SLOW - 2 * self._longest
         for batch in [*self._waiting.values()]:
-            if not self._short or len(self._waiting) >= self._slots():
+            if not self._twice or len(self._waiting) >= self._slots():
                 return
             if len(batch.calls) == 1 and batch.begun < slow:
                 logger.warning(
@@ -313,25 +293,10 @@ class _Stage:
 
 
 def _call(function: Callable[[T], R], tasks: Sequence[T], shared: Path) -> tuple[list[R], float]:
-    """Run tasks on a node of the cluster; return results and seconds.
-
-    After `_BATCH` seconds none is begun any more. A task other than the first that fails has no
-    result: it will be the first of another batch, and fail there.
-    """
+    """Run a batch on a node of the cluster; return results and seconds."""
     if not shared.exists():
         raise UsageError(
             f"node {platform.node()} does not see {shared}: all nodes of a Ray cluster must mount "
             "the file system of --out under the same path"
         )
-    begun = time.monotonic()
-    results: list[R] = []
-    for task in tasks:
-        try:
-            results.append(function(task))
-        except Exception:
-            if not results:
-                raise
-            break
-        if time.monotonic() - begun > _BATCH:
-            break
-    return results, time.monotonic() - begun
+    return run_batch(function, tasks, _BATCH)

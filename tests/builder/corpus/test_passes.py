@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from climbstream.builder.corpus import passes
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.passes import batches, each, in_order
 from climbstream.builder.pipeline import build
@@ -45,6 +46,21 @@ def test_a_result_is_given_as_soon_as_those_before_it_are_there(serial):
     assert started == [0]
 
 
+def test_results_that_come_early_wait_on_disk_once_they_are_many(monkeypatch):
+    held = []
+    add = passes.EarlyResults.add
+
+    def note(early, number, result):
+        add(early, number, result)
+        held.append((len(early._held), len(early._stored)))
+
+    monkeypatch.setattr(passes.EarlyResults, "add", note)
+    # The first task ends last, and all others wait for it.
+    found = [*in_order(Backwards(), lambda task: {task: [task] * 100}, range(500))]
+    assert found == [{task: [task] * 100} for task in range(500)]
+    assert max(held) == (passes._HELD, 500 - passes._HELD)
+
+
 @pytest.mark.parametrize(("count", "tasks"), [(5, 5), (2048, 1024), (10**6, 15_625)])
 def test_a_task_takes_more_partitions_where_there_are_many(tmp_path, count, tasks):
     found = [*batches([Partition(tmp_path)] * count)]
@@ -53,8 +69,8 @@ def test_a_task_takes_more_partitions_where_there_are_many(tmp_path, count, task
     assert sum(len(batch.partitions) for batch in found) == count
 
 
-def test_the_process_that_plans_reads_no_text(tmp_path, make_records, monkeypatch):
-    """It looks at the clusters and lengths of documents, to plan the shards, and at nothing else.
+def test_the_process_that_plans_reads_nothing_of_documents(tmp_path, make_records, monkeypatch):
+    """Tasks do it.
 
     Processes of the engine import the modules anew, so what is patched here holds for this one.
     """
@@ -70,11 +86,11 @@ def test_the_process_that_plans_reads_no_text(tmp_path, make_records, monkeypatc
         return read(partition, name, **options)
 
     def refuse(*_):
-        raise AssertionError("the process that plans reads text")
+        raise AssertionError("the process that plans reads documents")
 
     monkeypatch.setattr(Partition, "read", note)
     for name in ("columns", "take", "row_groups", "group_rows", "__len__"):
         monkeypatch.setattr(Partition, name, refuse)
     manifest = build([str(folder)], tmp_path / "shards", SETTINGS, workers=1)
     assert manifest.license == "MIT"
-    assert looked == {"clusters", "order", "lengths"}
+    assert looked == set()

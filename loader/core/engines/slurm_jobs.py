@@ -1,0 +1,175 @@
+"""Jobs of a SLURM array: submitted, counted and cancelled by the commands of SLURM.
+
+All jobs of a task folder have one name, by which they are found: so none is missed, even if this
+process ended before it was told their number.
+"""
+
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Protocol
+
+from climbstream.loader.core.errors import ClimbError, UsageError
+from climbstream.loader.core.log import get_logger
+
+from .task_folder import TaskFolder
+
+logger = get_logger(__name__)
+
+_ARRAY = 1000
+"""Jobs of an array, at most: SLURM's own limit is 1,001 unless it is told otherwise."""
+_TIMEOUT = 120.0
+"""Seconds that a command of SLURM may take."""
+_GRACE = 20.0
+"""Seconds that cancelled jobs have to end."""
+_LOOK = 0.5
+_WORKER = "climbstream.loader.core.engines.slurm_worker"
+
+
+class Jobs(Protocol):
+    """The jobs of a task folder."""
+
+    def check(self) -> None:
+        """Raise `UsageError` if jobs cannot be submitted from here."""
+
+    def submit(self, name: str, count: int) -> None:
+        """Let ``count`` jobs called ``name`` begin."""
+
+    def left(self, name: str) -> dict[str, str] | None:
+        """Return the state of each job that waits or runs, by its number; None: it is not known."""
+
+    def cancel(self, name: str) -> None:
+        """End all jobs."""
+
+
+class SubmittedJobs:
+    """Jobs that this process submits with ``sbatch``."""
+
+    def __init__(self, folder: TaskFolder) -> None:
+        self._folder = folder
+
+    def check(self) -> None:
+        """Raise `UsageError` if SLURM's commands are not here."""
+        for command in ("sbatch", "squeue", "scancel"):
+            if shutil.which(command) is None:
+                raise UsageError(
+                    f"--engine slurm needs SLURM's command {command}, which is not on the PATH of "
+                    "this machine; run this command where it is, or add --slurm-print to submit "
+                    "the jobs yourself"
+                )
+
+    def submit(self, name: str, count: int) -> None:
+        """Submit ``count`` jobs.
+
+        Raises:
+            UsageError: SLURM refuses them.
+        """
+        for first in range(0, count, _ARRAY):
+            part = min(_ARRAY, count - first)
+            script = _write_script(self._folder, name, part)
+            done = _call("sbatch", "--parsable", script)
+            if done.returncode:
+                raise UsageError(
+                    f"sbatch refuses {part} jobs: {done.stderr.strip()}; give it options by its "
+                    "variables, as SBATCH_PARTITION=NAME and SBATCH_TIMELIMIT=12:00:00"
+                )
+            logger.info(f"SLURM: array {done.stdout.strip()} of {part} jobs, called {name}")
+
+    def left(self, name: str) -> dict[str, str] | None:
+        """Return the state of each job that waits or runs; None if SLURM does not answer."""
+        done = _call("squeue", "--noheader", "--array", f"--name={name}", "--format=%i %T %r")
+        if done.returncode:
+            logger.warning(f"squeue does not answer: {done.stderr.strip()}")
+            return None
+        lines = (
+            line.strip().removesuffix(" None").split(" ", 1) for line in done.stdout.split("\n")
+        )
+        states = {line[0]: line[1] for line in lines if len(line) > 1}
+        return {job: state for job, state in states.items() if not state.startswith("COMPLET")}
+
+    def cancel(self, name: str) -> None:
+        """Cancel all jobs, and wait until they have ended."""
+        done = _call("scancel", f"--name={name}")
+        last = time.monotonic() + _GRACE
+        while not done.returncode and self.left(name):
+            if time.monotonic() > last:
+                break
+            time.sleep(_LOOK)
+        else:
+            if not done.returncode:
+                return
+        logger.warning(
+            f"jobs of SLURM may be left: {done.stderr.strip() or 'they have not ended'}; "
+            f"scancel --name={name} cancels them"
+        )
+
+
+class PrintedJobs:
+    """Jobs that the user submits, with a script that is printed."""
+
+    def __init__(self, folder: TaskFolder) -> None:
+        self._folder = folder
+
+    def check(self) -> None:
+        """Accept any machine."""
+
+    def submit(self, name: str, count: int) -> None:
+        """Print the script of ``count`` jobs."""
+        arrays = -(-count // _ARRAY)
+        script = _write_script(self._folder, name, min(count, _ARRAY))
+        text = Path(script).read_text(encoding="utf-8")
+        times = "" if arrays == 1 else f", {arrays} times"
+        logger.info(f"submit this script{times}: sbatch {script}\n\n{text}")
+
+    def left(self, name: str) -> dict[str, str] | None:
+        """Return None: this machine need not know SLURM."""
+        del name
+        return None
+
+    def cancel(self, name: str) -> None:
+        """Leave it to the jobs, which end when their folder is gone."""
+        del name
+
+
+def _write_script(folder: TaskFolder, name: str, count: int) -> str:
+    """Write the script of an array of ``count`` jobs; return its path."""
+    output = str(folder.logs).replace("%", "%%") + "/%A_%a.log"
+    command = [sys.executable, "-P", "-m", _WORKER, str(folder.path)]
+    script = folder.path / "job.sh"
+    script.write_text(
+        "#!/bin/bash\n"
+        f"#SBATCH --job-name={name}\n"
+        f"#SBATCH --array=0-{count - 1}\n"
+        "#SBATCH --ntasks=1\n"
+        "#SBATCH --cpus-per-task=1\n"
+        "#SBATCH --mem-per-cpu=2G\n"
+        "#SBATCH --open-mode=append\n"
+        f"#SBATCH --output={shlex.quote(output)}\n"
+        f"exec {shlex.join(command)}\n"
+    )
+    return str(script)
+
+
+def _call(*command: str) -> subprocess.CompletedProcess[str]:
+    """Call a command of SLURM; Ctrl-C in the terminal does not reach it.
+
+    Raises:
+        ClimbError: It does not end.
+    """
+    try:
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TIMEOUT,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        raise ClimbError(
+            f"{command[0]} has not ended after {_TIMEOUT:.0f} s; see the state of SLURM (sinfo)"
+        ) from None

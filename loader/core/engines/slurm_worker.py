@@ -1,0 +1,117 @@
+"""The program of a SLURM job: takes tasks from a folder until the command that fills it ends.
+
+``python -m climbstream.loader.core.engines.slurm_worker FOLDER``. Tasks run in a process of a
+`LocalEngine` of one worker, so a task that hangs or takes too much memory ends that process alone.
+"""
+
+import os
+import platform
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from climbstream.loader.core.console import duration
+from climbstream.loader.core.log import get_logger, show_messages
+from climbstream.loader.core.signals import Stopped, unwind_on_signals
+from climbstream.loader.core.streams import keep_streams
+
+from .batches import run_batch
+from .local import LocalEngine
+from .packed import pack, unpack
+from .task_folder import Answer, Facts, TaskFolder, Work
+from .versions import version_differences, versions_here
+
+logger = get_logger(__name__)
+
+BATCH = 2.0
+"""Seconds that a batch should take. After that, no other task of it is begun."""
+_PAUSES = 0.05, 2.0
+"""Shortest and longest pause between two looks for tasks, in seconds."""
+MEMORY = "give the jobs more memory, as SBATCH_MEM_PER_CPU=4G, and run the same command again"
+
+
+def main() -> None:
+    """Work on the folder that is the argument of this process, and exit."""
+    keep_streams()
+    unwind_on_signals()
+    show_messages()
+    try:
+        code = work(TaskFolder(Path(sys.argv[1])))
+    except Stopped as stopped:
+        code = stopped.exit_code
+    os._exit(code)  # no thread may hold it up
+
+
+def work(folder: TaskFolder) -> int:
+    """Run tasks of ``folder`` until there is no command that fills it; return the exit code."""
+    if not folder.driver.exists():
+        logger.error(
+            f"node {platform.node()} does not see {folder.path}; either the command that made it "
+            "has ended, or this node does not mount the file system of --out under the same path"
+        )
+        return 2
+    job, facts = _name(), folder.facts()
+    if different := version_differences(facts.versions, versions_here()):
+        folder.refuse(
+            job, f"job {job} on node {platform.node()} has other versions: {', '.join(different)}"
+        )
+        return 2
+    os.environ.update(facts.environment)
+    try:
+        with (
+            folder.enter(job, facts.beat),
+            LocalEngine(1, preload=facts.preload, remedy=MEMORY) as engine,
+        ):
+            for batch, tasks in _batches(folder, job, facts):
+                try:
+                    answer = _run(engine, tasks)
+                except BaseException:  # this job is ended
+                    folder.put_back(batch, job)
+                    raise
+                folder.answer(batch, job, answer)
+    except FileNotFoundError:
+        logger.info(f"{folder.path} is gone: the command has ended, and so does this job")
+    return 0
+
+
+def _name() -> str:
+    """Name this job; one that SLURM starts again gets another name."""
+    number = os.environ.get("SLURM_ARRAY_JOB_ID", platform.node())
+    place = os.environ.get("SLURM_ARRAY_TASK_ID", os.getpid())
+    return f"{number}_{place}-{secrets.token_hex(3)}"
+
+
+def _batches(folder: TaskFolder, job: str, facts: Facts) -> Iterator[tuple[str, Work]]:
+    """Yield batches as they come, until the command gives no sign of life."""
+    command = folder.command()
+    pause = _PAUSES[0]
+    while (silent := command.silent()) < facts.patience:
+        if taken := folder.take(job):
+            yield taken
+            pause = _PAUSES[0]
+        else:
+            time.sleep(pause)
+            pause = min(2 * pause, _PAUSES[1])
+    logger.warning(f"the command has given no sign of life for {duration(silent)}; this job ends")
+
+
+def _run(engine: LocalEngine, tasks: Work) -> Answer:
+    """Run a batch in the process of ``engine``."""
+    try:
+        [(_, answer)] = engine.run(run_packed, [tasks], lambda _, error: Answer(lost=str(error)))
+    except Exception as error:  # that of a task
+        return Answer(error=error)
+    return answer
+
+
+def run_packed(tasks: Work) -> Answer:
+    """Run a batch in this process."""
+    function, parts = unpack(tasks.packed)
+    results, seconds = run_batch(function, parts, BATCH)
+    return Answer(pack(results), seconds)
+
+
+if __name__ == "__main__":
+    main()
