@@ -34,8 +34,22 @@ _PRESETS = "Least mean scores of clusters, as in CLIMB; for scores of its classi
 
 AD_FREE = "ad-free"
 """Other name of the score advertisement, in which 5 means no advertising."""
-_LEAST = "SCORE=N: leave out documents below; overall, educational, informational, ad-free."
-_LEAST_MEAN = "SCORE=N: leave out micro-clusters whose mean is below."
+
+
+def _default(least: dict[str, float]) -> str:
+    """Write thresholds as the options take them."""
+    names = {"advertisement": AD_FREE}
+    pairs = (f"{names.get(name, name)}={low:g}" for name, low in least.items())
+    return f"  [default: {', '.join(pairs)}]"
+
+
+_LEAST = (
+    "SCORE=N: leave out documents below; overall, educational, informational, ad-free."
+    + _default(BuildSettings().min_document_score)
+)
+_LEAST_MEAN = "SCORE=N: leave out micro-clusters whose mean is below." + _default(
+    BuildSettings().min_cluster_score
+)
 _DECONTAMINATE = "TASK: leave out documents with its questions; a file, or lm-eval=NAME."
 _CONFIG = "JSON file of settings, as --print-config prints; options go before it."
 _PARTITION_MIB = "MiB of text that a task works on.  [default: 4 to 128, by the corpus]"
