@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,10 @@ def main() -> None:
     groups = defaultdict(list)
     for record in records:
         groups[record["group"]].append(record)
+    missed = []
     for name, members in sorted(groups.items()):
-        report_group(f"{name}{' (tuned on)' if name in TUNED else ''}", members)
+        missed += report_group(f"{name}{' (tuned on)' if name in TUNED else ''}", members)
+    report("bars missed by a language", len(missed), "", "; ".join(missed) or "none")
     report_group("all that was tuned on", [r for r in records if is_tuned(r)])
     report_group("all the rest", [r for r in records if not is_tuned(r)])
     report_group("all", records)
@@ -114,32 +116,31 @@ def is_found(record: Record) -> bool:
     return any(r["outcome"]["why"] in COPIES for r in pair)
 
 
-def share(records: Iterable[Record], holds: Callable[[Record], bool]) -> str:
-    values = [holds(record) for record in records]
+def share(values: list[bool]) -> str:
     return f"{np.mean(values):.3f} of {len(values):,}" if values else "none"
 
 
-def report_group(name: str, records: list[Record]) -> None:
-    ok = [r for r in records if is_natural(r)]
-    low = [r for r in records if r["quality"] == "low"]
-    copies = [r for r in records if r["copy_of"]]
-    note = (
-        f"low dropped {share(low, lambda r: not r['stays'])}; copies {share(copies, is_found)}"
-        f"; ok of {len(ok):,}"
-    )
-    report(f"ok kept, {name}", float(np.mean([lives(r) for r in ok])), "", note)
+def report_group(name: str, records: list[Record]) -> list[str]:
+    """Report the figures with a bar, and return those below it."""
+    ok = [lives(r) for r in records if is_natural(r)]
+    low = [not r["stays"] for r in records if r["quality"] == "low"]
+    copies = [is_found(r) for r in records if r["copy_of"]]
+    note = f"low dropped {share(low)}; copies {share(copies)}; ok of {len(ok):,}"
+    report(f"ok kept, {name}", float(np.mean(ok)), "", note)
+    bars = (("ok", ok, 0.97), ("low", low, 0.70), ("copies", copies, 0.95))
+    return [f"{name}: {what} {share(v)}" for what, v, bar in bars if v and np.mean(v) < bar]
 
 
 def report_kinds(records: list[Record]) -> None:
     for kind in sorted({r["why"] for r in records if r["why"]}):
         low = [r for r in records if r["why"] == kind]
-        tuned = share((r for r in low if is_tuned(r)), lambda r: not r["stays"])
+        tuned = share([not r["stays"] for r in low if is_tuned(r)])
         fallen = float(np.mean([not r["stays"] for r in low]))
         report(f"low dropped: {kind}", fallen, "", f"{len(low)} documents; tuned on {tuned}")
     for edit in sorted({r["edit"] for r in records if r["edit"]}):
         copies = [r for r in records if r["edit"] == edit]
         recall = float(np.mean([is_found(r) for r in copies]))
-        report(f"copies found: {edit}", recall, "", f"{len(copies)} pairs")
+        report(f"copies found: {edit}", recall, "", f"bar .95; {len(copies)} pairs")
     lost = Counter(r["outcome"]["why"] for r in records if is_natural(r) and not lives(r))
     for why, count in lost.most_common():
         report(f"  ok lost: {why}", count, "documents", "")

@@ -4,7 +4,8 @@ Each FOLDER is a package that was unpacked (``dpkg -x``, ``tar -x``): manuals, m
 declarations, fortunes, plain text, in the languages that it has; ``packages.py`` reads it.
 ``--code`` names folders of programs. Nothing else is known of the text, so junk is made here of
 every third document of prose, the kinds in turn (`JUNK`), and copies of every fifth one of 600
-characters and more (`EDITS`). All of it is built into a temporary folder.
+characters and more (`EDITS`). A text that several packages bring counts once, in the first of them.
+All of it is built into a temporary folder.
 
 Languages, and programming languages, are in two halves, by a hash of their names. Bars may be set
 on the ``first``; the ``second`` is looked at when all is done. Figures are given by package and by
@@ -61,6 +62,8 @@ def main() -> None:
     records = [record for folder in options.folders for record in read(folder, code=False)]
     records += [record for folder in options.code for record in read(folder, code=True)]
     records = [r for r in records if options.half in (None, half_of(r["group"]))]
+    once = {" ".join(record["text"].split()): record for record in reversed(records)}
+    records = [*reversed(once.values())]
     prose = [record for record in records if not record["code"]]
     records += [*make_junk(prose), *make_copies(prose)]
     join(records, build(records))

@@ -29,6 +29,22 @@ def test_every_command_is_named_in_the_readme():
     assert [name for name in COMMANDS if not re.search(rf"climb {name}|make {name}", README)] == []
 
 
+OF_SELECTION = (
+    "--languages --licenses --min-document-score --min-cluster-score --thresholds --no-prune "
+    "--near-duplicates --keep-duplicates --keep-ids --dry-run --text-lines"
+).split()
+HOWTO = "".join(page.read_text() for page in (ROOT / "docs" / "howto").glob("*.md"))
+
+
+@pytest.mark.parametrize("option", OF_SELECTION)
+def test_an_option_that_decides_which_documents_stay_is_in_readme_how_to_and_help(option):
+    build = root.get_command(click.Context(root), "build")
+    (found,) = [o for o in build.params if isinstance(o, click.Option) and option in o.opts]
+    assert found.help
+    for text in (README, HOWTO):
+        assert re.search(rf"`[^`]*{option}\b", text)
+
+
 def test_every_make_target_of_the_readme_exists():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"make ([a-z-]+)", README)) <= targets

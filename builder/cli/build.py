@@ -19,7 +19,7 @@ from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import read_json
 from climbstream.loader.formats.cluster_tables import clusters_text
-from climbstream.loader.formats.clusters import load_clusters
+from climbstream.loader.formats.clusters import AD_FREE, ADVERTISEMENT, load_clusters, score_title
 
 _SCORE = "SCORE=column:NAME or SCORE=FILE, a fastText model; of " + ", ".join(SCORES) + "."
 _IDS = "Scope in which an identifier names one document.  [default: source]"
@@ -32,10 +32,19 @@ _LICENSES = "Licences to keep, as NAME,NAME or FILE with a name on each line; !N
 _PRESETS = "Least mean scores of clusters, as in CLIMB; for scores of its classifiers."
 
 
-AD_FREE = "ad-free"
-"""Other name of the score advertisement, in which 5 means no advertising."""
-_LEAST = "SCORE=N: leave out documents below; overall, educational, informational, ad-free."
-_LEAST_MEAN = "SCORE=N: leave out micro-clusters whose mean is below."
+def _default(least: dict[str, float]) -> str:
+    """Write thresholds as the options take them."""
+    pairs = (f"{score_title(name)}={low:g}" for name, low in least.items())
+    return f"  [default: {', '.join(pairs)}]"
+
+
+_LEAST = (
+    "SCORE=N: leave out documents below; overall, educational, informational, ad-free."
+    + _default(BuildSettings().min_document_score)
+)
+_LEAST_MEAN = "SCORE=N: leave out micro-clusters whose mean is below." + _default(
+    BuildSettings().min_cluster_score
+)
 _DECONTAMINATE = "TASK: leave out documents with its questions; a file, or lm-eval=NAME."
 _CONFIG = "JSON file of settings, as --print-config prints; options go before it."
 _PARTITION_MIB = "MiB of text that a task works on.  [default: 4 to 128, by the corpus]"
@@ -47,7 +56,7 @@ def _least(_context: click.Context, _option: click.Parameter, value: tuple[str, 
     for pair in value:
         name, _, number = pair.partition("=")
         try:
-            least["advertisement" if name == AD_FREE else name] = float(number)
+            least[ADVERTISEMENT if name == AD_FREE else name] = float(number)
         except ValueError:
             raise click.BadParameter(f"{pair}: say SCORE=NUMBER, as overall=1.5") from None
     return least or None

@@ -14,6 +14,7 @@ from climbstream.loader.cli.options import json_option, show
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import read_json
 from climbstream.loader.formats.catalogue import read_parquet
+from climbstream.loader.formats.clusters import score_title
 from climbstream.loader.formats.manifest import Manifest, part_paths
 
 _COLUMNS = ("id", "why", "label", "bytes", "origin", *SCORES)
@@ -89,7 +90,9 @@ def read_dropped(directory: Path) -> list[Row]:
 
 
 def _line(row: Row) -> str:
-    scores = " ".join(f"{name} {row[name]:.1f}" for name in SCORES if row[name] is not None)
+    scores = " ".join(
+        f"{score_title(name)} {row[name]:.1f}" for name in SCORES if row[name] is not None
+    )
     return f"{row['id']}\t{_why(row)}\t{row['language'] or '-'}\t{scores}\t{row['origin']}"
 
 

@@ -47,6 +47,8 @@ _ASKED = 1_000
 _ASCII = re.compile("[\x00-\x7f]+")
 _LABEL = "__label__"
 _FENCE = "```"
+_CALL = re.compile(r"^[ \t]*[A-Za-z_]\w*\(", re.MULTILINE)
+"""A line that begins like a call: ``set(NAME value)``."""
 _TEX = re.compile(r"\\[A-Za-z]{3,}")
 
 
@@ -90,8 +92,9 @@ def _model() -> Any:
 def is_code(text: str) -> bool:
     """Whether ``text`` is a program: many marks, and lines indented or ended like statements.
 
-    Programs without such marks have short lines that begin alike and do not end as sentences do.
-    Prose with blocks of code between fences is prose, and so is mathematics in TeX.
+    Or lines that begin like calls. Programs without such marks have short lines that begin alike
+    and do not end as sentences do. Prose with blocks of code between fences is prose, and so is
+    mathematics in TeX.
     """
     if _FENCE in text:
         return False
@@ -105,6 +108,8 @@ def is_code(text: str) -> bool:
     if closed >= 0.15 * lines or indented >= 0.6 * lines:
         return True
     if indented >= 0.3 * lines and ended >= 0.2 * lines:
+        return True
+    if len(_CALL.findall(text)) >= 0.4 * lines:
         return True
     short = lines >= _LINES and solid <= _COLUMNS * lines and stopped <= 0.25 * lines
     return short and _repeat_starts(text)

@@ -61,6 +61,8 @@ HEAD = 8_000
 """Characters that are looked at."""
 _ADDRESSES = 4
 """Addresses whose length counts for nothing: signatures of mail have some, lists of links more."""
+_LONG, _ENDLESS = 30, 60
+"""Characters without a space of the longest word, and of the longest names that marks join."""
 _FRAGMENT = 24
 """Columns, but for spaces, of the longest line that may be an item of a list."""
 _LETTERS = 2_000
@@ -99,10 +101,10 @@ _PHRASES = _table(
     for phrase in phrases.split(",")
 )
 COUNTS = (
-    "length solid letters digits capitals long mangled words shouted jumbled common explain sell "
-    "shout sell_phrases terms joints disorder distinct repeats top lines again broken bullets "
-    "bangs spaced pairs pairs_back unspaced unspaced_pairs unspaced_back threes threes_back "
-    "small_starts capital_starts sentences formulas brackets unmatched"
+    "length solid letters digits capitals long endless mangled words shouted jumbled common "
+    "explain sell shout sell_phrases terms joints disorder distinct repeats top lines again "
+    "broken bullets bangs spaced pairs pairs_back unspaced unspaced_pairs unspaced_back "
+    "threes threes_back small_starts capital_starts sentences formulas brackets unmatched"
 ).split()
 """What is counted in a text, in this order."""
 
@@ -171,7 +173,8 @@ def _losses(
         _ramp(c["letters"] / solid, np.where(formal, 0.55, 0.65), np.where(formal, 0.25, 0.30)),
         _ramp(c["digits"] / length, 0.12, 0.30),
         _ramp(c["mangled"] / length, 0.001, 0.006),
-        _ramp(c["long"] / length, 0.10, 0.50),
+        # Names in programs are joined by marks; what is packed or encoded goes on and on.
+        _ramp(np.where(code, c["endless"], c["long"]) / length, 0.10, 0.50),
         _ramp(np.maximum(n, solid / 6), 60, 25) * 0.95,
         # Code repeats itself more than prose, and words of other languages are not in the lists.
         _ramp(c["repeats"] / n, np.where(code, 0.5, 0.3), np.where(code, 0.85, 0.7)),
@@ -239,11 +242,11 @@ def _ramp(value: NDArray[np.float64], start: Any, end: Any) -> NDArray[np.float6
 
 @njit(cache=True, nogil=True)
 def _count_characters(points: Any) -> Any:
-    """Count characters by kind, those of words of more than 30, exclamation marks, and formulas.
+    """Count characters by kind, those of long and endless words, exclamation marks, and formulas.
 
     Formulas are counted by their dollar signs and the commands of TeX.
     """
-    solid = letters = digits = capitals = long = bangs = formulas = 0
+    solid = letters = digits = capitals = long = endless = bangs = formulas = 0
     run = waiting = addresses = 0
     linked = begun = colon = False
     before = np.uint32(0)
@@ -269,12 +272,14 @@ def _count_characters(points: Any) -> Any:
         )
         before = point
         if point <= 0x20 or linked or is_unspaced(point) or _parts(point):
-            long += run * (run > 30)
+            long += run * (run > _LONG)
+            endless += run * (run > _ENDLESS)
             run = 0
         else:
             run += 1
-    long += run * (run > 30)
-    return solid, letters, digits, capitals, long, bangs + waiting, formulas
+    long += run * (run > _LONG)
+    endless += run * (run > _ENDLESS)
+    return solid, letters, digits, capitals, long, endless, bangs + waiting, formulas
 
 
 @njit(cache=True, nogil=True)
@@ -333,7 +338,7 @@ def _count(
     phrase_sets: Any,
 ) -> Any:
     """Count as `COUNTS` says; words are those of letters alone, unless they are jumbled."""
-    solid, letters, digits, capitals, long, bangs, formulas = _count_characters(points)
+    solid, letters, digits, capitals, long, endless, bangs, formulas = _count_characters(points)
     plain, counts = _count_words(points, segments, joined, words, word_sets)
     shouted, jumbled, common, explain, sell, shout, joints, disorder = counts
     n = len(plain)
@@ -357,6 +362,7 @@ def _count(
             digits,
             capitals,
             long,
+            endless,
             0,
             n,
             shouted,

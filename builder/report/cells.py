@@ -6,7 +6,7 @@ from functools import reduce
 from html import escape
 
 from climbstream.loader.core.html_page import paragraph, section, table, warning
-from climbstream.loader.formats.clusters import ClusterInfo
+from climbstream.loader.formats.clusters import ClusterInfo, score_title
 
 ROW = 2_048
 """Tokens of a row, for which a cell may be too small."""
@@ -118,6 +118,6 @@ def small_cells(clusters: Sequence[ClusterInfo]) -> str:
 def _tokens(cell: ClusterInfo | None) -> str:
     if cell is None:
         return ""
-    scores = ", ".join(f"{name} {value:.1f}" for name, value in cell.quality.items())
+    scores = ", ".join(f"{score_title(name)} {value:.1f}" for name, value in cell.quality.items())
     title = escape(f"{cell.name}: {cell.documents:,} documents, {scores}")
     return f'<span data-tip="{title}" tabindex="0">{cell.tokens:,}</span>'

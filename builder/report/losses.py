@@ -1,6 +1,7 @@
 """Losses in the report: what is kept of each language, and samples of what was left out."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from html import escape
@@ -15,8 +16,16 @@ from climbstream.builder.corpus.passes import each, in_order
 from climbstream.builder.features.words import opening
 from climbstream.builder.settings import SCORES
 from climbstream.loader.core.engines.engine import Engine
-from climbstream.loader.core.html_page import paragraph, section, table
+from climbstream.loader.core.html_page import (
+    direction,
+    isolated,
+    paragraph,
+    quotation,
+    section,
+    table,
+)
 from climbstream.loader.formats.catalogue import read_parquet
+from climbstream.loader.formats.clusters import score_title
 from climbstream.loader.formats.manifest import Manifest, part_paths
 
 Document = dict[str, str]
@@ -45,8 +54,8 @@ def loss_sections(
         sections.append(section("Languages", *tables))
     if samples:
         note = (
-            "Some documents for each reason, with scores from 0 to 5; higher is better in all, and "
-            "5 in advertisement means none. climb dropped lists them, and --keep-ids keeps some."
+            "Some documents for each reason, with scores from 0 to 5 (higher is better); "
+            "ad-free is advertisement. climb dropped lists them, and --keep-ids keeps some."
         )
         sections.append(section("Left out", paragraph(note), _samples(samples)))
     if pairs:
@@ -110,21 +119,28 @@ def _read_opening(place: tuple[Partition, int]) -> Document:
     return {"id": table["id"][0].as_py(), "text": opening(text, _PAIR_LENGTH)}
 
 
+_ALONE = "\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_ALONE}]\s*|[^\s{_ALONE}]+\s*|\s+")
+"""A word; or a character of Chinese or Japanese, which put no spaces between words."""
+
+
 def _pair(copy: Document, original: Document) -> str:
-    """Show two documents, and mark the words that only one of them has."""
-    words = [re.findall(r"\S+\s*", document["text"]) for document in (copy, original)]
-    matcher = SequenceMatcher(None, words[0], words[1], autojunk=False)
+    """Show two documents, and mark the words that only one of them has.
+
+    Accents that are written in another way make no difference, nor does where a text is cut off.
+    """
+    words = [_WORD.findall(document["text"]) for document in (copy, original)]
+    one, other = ([unicodedata.normalize("NFC", word) for word in own] for own in words)
+    matcher = SequenceMatcher(None, one, other, autojunk=False)
     blocks = matcher.get_matching_blocks()
     sides = []
     for side, (document, own) in enumerate(zip((copy, original), words, strict=True)):
         same = {block[side] + i for block in blocks for i in range(block.size)}
         text = "".join(
-            escape(word) if i in same else f"<mark>{escape(word)}</mark>"
+            escape(word) if i in same or word.endswith("…") else f"<mark>{escape(word)}</mark>"
             for i, word in enumerate(own)
         )
-        sides.append(
-            f'<blockquote dir="auto"><b>{escape(document["id"])}</b><br>{text}</blockquote>'
-        )
+        sides.append(quotation(document["id"], document["text"], text))
     return "".join(sides)
 
 
@@ -134,19 +150,23 @@ def _samples(samples: Mapping[str, Sequence[Any]]) -> str:
         for reason, some in sorted(samples.items())
         for sample in some[:4]
     ]
-    heads = ("reason", "document", "text", *SCORES)
+    heads = ("reason", "document", "text", *map(score_title, SCORES))
     return table(heads, rows, numbers=tuple(range(3, 3 + len(SCORES))), texts=(2,))
 
 
 def _sample(sample: Mapping[str, Any]) -> tuple[str | tuple[str, str], ...]:
-    # Text from right to left keeps its direction, whatever text surrounds it.
-    text = f'<span dir="auto">{escape(sample["text"])}</span>'
-    return (('class="id"', escape(sample["id"])), text, *(f"{sample[name]:.1f}" for name in SCORES))
+    name = ('class="id"', isolated(sample["id"]))
+    return (name, _shown(sample["text"]), *(f"{sample[score]:.1f}" for score in SCORES))
+
+
+def _shown(text: str) -> str:
+    """Show text of any direction in a cell."""
+    return f"<div{direction(text)}>{escape(text)}</div>"
 
 
 def _pruned(why: Mapping[int, str], samples: Mapping[str, Sequence[Any]]) -> str:
     shown: dict[int, str] = {}
     for sample in samples.get("pruned cluster", ()):
-        shown.setdefault(sample["micro"], f'<span dir="auto">{escape(sample["text"])}</span>')
+        shown.setdefault(sample["micro"], _shown(sample["text"]))
     rows = [(f"{micro}", escape(reason), shown.get(micro, "")) for micro, reason in why.items()]
     return table(("micro-cluster", "reason", "a document of it"), rows, texts=(1, 2))

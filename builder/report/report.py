@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from climbstream.builder.corpus.read_report import losses
 from climbstream.loader.core.files import write_bytes
-from climbstream.loader.core.html_page import facts, page, paragraph, section, table
+from climbstream.loader.core.html_page import facts, listed, page, paragraph, section, table
 from climbstream.loader.formats.cluster_tables import cluster_table
-from climbstream.loader.formats.clusters import ClusterInfo
+from climbstream.loader.formats.clusters import ClusterInfo, score_title
 from climbstream.loader.formats.manifest import Manifest, join_licenses
 
 from .cells import by_topic, cell_sections
@@ -115,14 +115,14 @@ def _quality(clusters: Sequence[ClusterInfo]) -> str:
     rows: list[tuple[str | tuple[str, str], ...]] = [
         (
             f"<code>{escape(c.name)}</code>",
-            escape(", ".join(c.terms[:3])),
+            listed(c.terms[:3]),
             *(_histogram(c.spread.get(name, ())) for name in scores),
             f"{c.copies:,}",
             f"{c.effective_tokens:,}",
         )
         for c in clusters
     ]
-    heads = ("cluster", "words", *scores, "near duplicates", "effective tokens")
+    heads = ("cluster", "words", *map(score_title, scores), "near duplicates", "effective tokens")
     numbers = (2 + len(scores), 3 + len(scores))
     return table(heads, rows, numbers=numbers, clusters=[c.name for c in clusters])
 

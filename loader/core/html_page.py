@@ -10,6 +10,8 @@ import base64
 import hashlib
 import math
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -135,6 +137,47 @@ def table(
     return (
         f'<div class="wide"><table class="data"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def direction(text: str) -> str:
+    """Return the attribute of an element with ``text``: its direction, if that is right to left.
+
+    Not by the first letter: text in Arabic may begin with a Latin name, or hold code.
+
+    >>> direction("React: مكتبة لبناء الواجهات"), direction("the word مكتبة means library")
+    (' dir="rtl"', '')
+    """
+    right, left = _directions(text)
+    return ' dir="rtl"' if right > _FROM_RIGHT * (right + left) else ""
+
+
+_FROM_RIGHT = 1 / 3
+"""Part of the letters from which on a text is one from right to left."""
+
+
+def _directions(text: str) -> tuple[int, int]:
+    """Count the letters that are written from right to left, and from left to right."""
+    counts = Counter(map(unicodedata.bidirectional, text))
+    return counts["R"] + counts["AL"], counts["L"]
+
+
+def isolated(text: str) -> str:
+    """Make plain text whose direction changes nothing around it: a name or word in a line."""
+    right, _ = _directions(text)
+    return f"<bdi>{escape(text)}</bdi>" if right else escape(text)
+
+
+def listed(words: Sequence[str]) -> str:
+    """Join words of any direction with commas; the first stands on the left."""
+    return ", ".join(map(isolated, words))
+
+
+def quotation(name: str, text: str, html: str = "") -> str:
+    """Quote the document ``name``: its ``text``, or ``html`` that shows the same text."""
+    return (
+        f"<blockquote{direction(text)}><b>{isolated(name)}</b><br>"
+        f"{html or escape(text)}</blockquote>"
     )
 
 

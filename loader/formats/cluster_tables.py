@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from climbstream.loader.core.console import text_table
-from climbstream.loader.core.html_page import bar, table
+from climbstream.loader.core.html_page import bar, isolated, listed, quotation, table
 
-from .clusters import ClusterInfo
+from .clusters import ClusterInfo, score_title
 from .manifest import Manifest, Size
 from .mixture import some_names
 
@@ -62,17 +62,14 @@ def cluster_table(clusters: Sequence[ClusterInfo]) -> str:
     each = max(1, _SAMPLES // max(len(clusters), 1))
     rows: list[tuple[str | tuple[str, str], ...]] = []
     for c in clusters:
-        samples = "".join(
-            f"<blockquote><b>{escape(s['id'])}</b><br>{escape(s['text'])}</blockquote>"
-            for s in c.samples[:each]
-        )
+        samples = "".join(quotation(s["id"], s["text"]) for s in c.samples[:each])
         documents = sum(c.labels.values()) or 1
         labels = ", ".join(
-            f"{escape(name)} {count / documents:.0%}"
+            f"{isolated(name)} {count / documents:.0%}"
             for name, count in list(c.labels.items())[:3]
             if count / documents >= 0.01
         )
-        words = f"<b>{escape(', '.join(c.terms[:4]))}</b> {escape(', '.join(c.terms[4:]))}"
+        words = f"<b>{listed(c.terms[:4])}</b> {listed(c.terms[4:])}"
         rows.append(
             (
                 f"<code>{escape(c.name)}</code>",
@@ -88,7 +85,15 @@ def cluster_table(clusters: Sequence[ClusterInfo]) -> str:
             )
         )
     scores = list(clusters[0].quality if clusters else ())
-    heads = ("cluster", "words", "documents", "tokens", "share", *scores, *known_domains)
+    heads = (
+        "cluster",
+        "words",
+        "documents",
+        "tokens",
+        "share",
+        *map(score_title, scores),
+        *known_domains,
+    )
     return table(
         heads,
         rows,

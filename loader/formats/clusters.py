@@ -11,6 +11,14 @@ from climbstream.loader.storage.store import Store
 
 from .manifest import CLUSTERS
 
+ADVERTISEMENT, AD_FREE = "advertisement", "ad-free"
+"""A score as files name it, and as people read it: 5 means no advertising."""
+
+
+def score_title(score: str) -> str:
+    """Return the name by which people read a score; higher is better in all."""
+    return AD_FREE if score == ADVERTISEMENT else score
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterInfo:

@@ -333,6 +333,24 @@ def test_code_of_a_programming_language_whose_words_are_not_known_stays():
     assert overall(RUBY, "code") > 3
 
 
+CALLS = (
+    "".join(
+        f'set(PLATFORM_SHARED_{what}_FLAGS_{kind} "-{flag}{what.lower()}")\n'
+        for what in ("LIBRARY", "MODULE", "OBJECT", "ARCHIVE")
+        for kind, flag in (("C_RELEASE", "O2 "), ("CXX_RELEASE", "O3 "), ("FORTRAN_DEBUG", "g "))
+    )
+    + "include(Platform/UnixPaths)\nenable_language(CXX OPTIONAL)\n"
+)
+
+
+def test_lines_of_calls_with_names_that_marks_join_are_code_and_stay():
+    assert identify([CALLS])[0, 0] == "code"
+    assert overall(CALLS, "code") > 3
+    # What is packed goes on for longer than any name.
+    packed = f"{CALLS}data({'q8Zk/v3R+' * 120})\n" * 2
+    assert overall(packed, "code") < BuildSettings().min_document_score["overall"]
+
+
 MANUAL = """\
 Open the Activities overview and start typing Settings. Click on Settings. Click Sound to open the
 panel. In the Alert Sound section, select an alert sound. Each sound will play when you click on it,

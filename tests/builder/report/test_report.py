@@ -1,6 +1,7 @@
 """The report of a build: one page that says what is there, and loads and runs nothing."""
 
 import re
+import unicodedata
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -9,9 +10,9 @@ import pytest
 
 from climbstream.builder.pipeline import build
 from climbstream.builder.report.cluster_plot import _written, plot_clusters
-from climbstream.builder.report.losses import _pair
+from climbstream.builder.report.losses import _pair, loss_sections
 from climbstream.builder.report.report import write_report
-from climbstream.builder.settings import BuildSettings
+from climbstream.builder.settings import SCORES, BuildSettings
 from climbstream.loader.core.files import read_json
 from climbstream.loader.core.html_page import SCRIPT, script_hash
 from climbstream.loader.formats.clusters import load_clusters
@@ -155,6 +156,85 @@ def test_the_words_of_a_pair_are_marked_where_they_differ():
     assert html.count("<mark>") == 2
     assert "<mark>blue </mark>&lt;i&gt; green" in html
     assert "<b>a&lt;</b>" in html
+
+
+def marked(one, other):
+    html = _pair({"id": "a", "text": one}, {"id": "b", "text": other})
+    return re.findall("<mark>(.*?)</mark>", html)
+
+
+def test_of_a_pair_without_spaces_the_characters_are_marked_that_differ():
+    assert marked("皆さんが部品を見る。", "皆さんが製品を見る。") == ["部", "製"]
+
+
+def test_accents_that_are_written_another_way_are_no_difference_nor_is_the_cut():
+    text = "proclamação à noite"
+    assert marked(f"{text} em d…", f"{unicodedata.normalize('NFD', text)} em depois e d…") == [
+        "depois ",
+        "e ",
+    ]
+
+
+ARABIC = (
+    "React: مكتبة لبناء واجهات المستخدم من مكونات صغيرة، وكل مكون دالة تعيد ما يظهر على الشاشة. "
+)
+HEBREW = "כל בני האדם נולדו בני חורין ושווים בערכם ובזכויותיהם, וכולם חוננו בתבונה ובמצפון. "
+ENGLISH = "Everyone is born free and equal in dignity and rights, and has a conscience. "
+
+
+@pytest.fixture
+def from_right_to_left(built, tmp_path):
+    """A report on clusters in Arabic, Hebrew and English, as a file."""
+    texts = {"ar": ARABIC, "he": HEBREW, "en": ENGLISH}
+    clusters = [
+        replace(
+            info,
+            terms=tuple(text.replace(",", "").replace(".", "").split()[1:9]),
+            labels={language: info.documents},
+            samples=({"id": f"{language}-0001", "text": text * 3},),
+        )
+        for info, (language, text) in zip(
+            load_clusters(built.directory) * 2, texts.items(), strict=False
+        )
+    ]
+    dropped = [
+        {"id": f"{language}-0002", "text": text, "micro": number} | dict.fromkeys(SCORES, 1.0)
+        for number, (language, text) in enumerate(texts.items())
+    ]
+    one, other = ({"id": f"ar-000{n}", "text": f"{ARABIC} {n}"} for n in (3, 4))
+    why = dict.fromkeys(range(3), "cluster scores 1.0 in overall, below 2")
+    more = loss_sections({}, {"pruned cluster": dropped}, why, [(one, other)])
+    centroids = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    manifest = Manifest.load(built.directory)
+    write_report(tmp_path, manifest, clusters, None, centroids, more=more, pruned=why)
+    return tmp_path / "report.html"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 768, 390])
+def test_text_from_right_to_left_is_shown_so_in_a_page_from_left_to_right(
+    from_right_to_left, browser, width
+):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(from_right_to_left.as_uri())
+    browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    styles = browser.execute_script(
+        "return [...document.querySelectorAll('blockquote, td div')].map(e => {"
+        "const s = getComputedStyle(e); return [e.textContent, s.direction, s.textAlign]; })"
+    )
+    assert len(styles) == 3 + 2 + 3 + 3
+    for text, direction, align in styles:
+        right = "Everyone" not in text
+        assert direction == ("rtl" if right else "ltr"), text
+        assert align == ("right" if right else "left"), text
+    # The strongest word of a cluster stands first, on the left.
+    places = browser.execute_script(
+        "return [...document.querySelector('#clusters td.t').querySelectorAll('bdi')].slice(0, 2)"
+        ".map(e => [e.getBoundingClientRect().top, e.getBoundingClientRect().left])"
+    )
+    assert sorted(places) == places
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
 
 def test_a_thousand_clusters_make_a_page_of_two_megabytes_at_most(built, tmp_path):
