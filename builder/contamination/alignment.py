@@ -100,19 +100,36 @@ def align(document: Any, words: Any, weights: Any, diagonal: Any, row: Any, reac
     ``row`` is float32, memory for the sums.
     """
     width = 2 * reach + 1
-    row[: width + 1] = 0
+    row[:width] = 0
+    first = 0  # sums of this word are row[first : first + width]; they never fall
     for q in range(len(words)):
-        left = np.float32(0)
-        for k in range(width):
-            at = q + diagonal + k - reach
-            value = row[k]
-            if 0 <= at < len(document) and document[at] == words[q]:
-                value += weights[q]
-            if k + 1 < width and row[k + 1] > value:
-                value = row[k + 1]
-            value = max(value, left)
-            row[k] = left = value
-    return row[width - 1]
+        begin = q + diagonal - reach
+        low, high = max(begin, 0), min(begin + width, len(document))
+        if _holds(document[low:high], words[q]):
+            left = np.float32(0)
+            for k in range(width):
+                at = begin + k
+                value = row[first + k]
+                if low <= at < high and document[at] == words[q]:
+                    value += weights[q]
+                if k + 1 < width and row[first + k + 1] > value:
+                    value = row[first + k + 1]
+                value = max(value, left)
+                row[first + k] = left = value
+        else:
+            # As sums never fall, each is now that of the place behind: they all move by one.
+            first += 1
+            row[first + width - 1] = row[first + width - 2]
+    return row[first + width - 1]
+
+
+@njit(cache=True, nogil=True)
+def _holds(words: Any, word: Any) -> Any:
+    """Whether ``word`` is one of ``words``; it compares several at a time."""
+    count = 0
+    for other in words:
+        count += other == word
+    return count > 0
 
 
 @njit(cache=True, nogil=True)
@@ -161,13 +178,15 @@ def _look_up(document: Any, seeds: Any, bits: Any, index: Any, state: Any, touch
     ``touched`` is the number of chunks that were tried before; the new number is returned.
     """
     shift = filter_shift(len(bits))
+    hits, count = np.empty(len(seeds), np.int32), np.uint32(0)
+    # Most seeds are in no item, and cost one read here. Without a branch, many are read at once.
     for at in range(len(seeds)):
+        mask = filter_mask(seeds[at])
+        hits[count] = at
+        count += np.uint32(bits[seeds[at] >> shift] & mask == mask)
+    for at in hits[:count]:
         seed = seeds[at]
-        # Most seeds are in no item, and cost one read here.
-        mask = filter_mask(seed)
-        if bits[seed >> shift] & mask != mask:
-            continue
-        key = _find(index.seeds, seed)
+        key = _find(index, seed)
         if key < 0:
             continue
         for n in range(index.first[key], index.first[key + 1]):
@@ -178,20 +197,13 @@ def _look_up(document: Any, seeds: Any, bits: Any, index: Any, state: Any, touch
 
 
 @njit(cache=True, nogil=True)
-def _find(seeds: Any, seed: Any) -> Any:
-    """Return the index of ``seed`` in the sorted ``seeds``; -1 if it is not among them.
-
-    Seeds are hashes, spread evenly, so the value of a seed says about where it stands. Looking
-    there first reads less memory than a binary search of all.
-    """
-    count = len(seeds)
-    reach = 2 * int(np.sqrt(count)) + 1
-    guess = int(np.float64(seed) / 2.0**64 * count)
-    low, high = max(0, guess - reach), min(count, guess + reach)
-    if (low > 0 and seeds[low] > seed) or (high < count and seeds[high] <= seed):
-        low, high = 0, count
-    key = low + np.searchsorted(seeds[low:high], seed)
-    return key if key < count and seeds[key] == seed else -1
+def _find(index: Any, seed: Any) -> Any:
+    """Return the number of ``seed`` among ``index.seeds``; -1 if it is not among them."""
+    part = seed >> filter_shift(len(index.parts) - 1)
+    for key in range(index.parts[part], index.parts[part + 1]):
+        if index.seeds[key] == seed:
+            return key
+    return -1
 
 
 @njit(cache=True, nogil=True)

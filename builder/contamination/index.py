@@ -78,6 +78,9 @@ class IndexArrays(NamedTuple):
 
     seeds: NDArray[np.uint64]
     """Hashes of seeds, sorted, each once, ``[k]``."""
+    parts: NDArray[np.int32]
+    """Number of the first seed with each value of the highest bits, and ``k``: about one seed has
+    the same bits. It is not saved, as the seeds tell it."""
     first: NDArray[np.int64]
     """First posting of each seed, and the end of the last, ``[k + 1]``."""
     chunk: NDArray[np.int32]
@@ -184,7 +187,7 @@ class ItemIndex:
 
     def find(self, text: str) -> list[Match]:
         """Find the items that ``text`` holds."""
-        count, words = find_items(points_of(text), TABLE, self.arrays, self.state)
+        count, words = find_items(points_of(fold(text)), TABLE, self.arrays, self.state)
         return [] if not count else self._matches(words, count)
 
     def find_all(self, texts: Sequence[str]) -> list[list[Match]]:
@@ -257,7 +260,9 @@ class ItemIndex:
         arrays: dict[str, Any] = {name: getattr(self, name) for name in _SAVED}
         arrays |= {"tasks": np.array(self.tasks, np.str_), "ids": np.array(self.ids, np.str_)}
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays, **self.arrays._asdict())
+            kept = self.arrays._asdict()
+            del kept["parts"]
+            np.savez_compressed(file, **arrays, **kept)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -280,6 +285,7 @@ class ItemIndex:
 def _loaded_arrays(file: Mapping[str, Any]) -> IndexArrays:
     """Read arrays; a file of an earlier version has none for short items that lack a word."""
     later: dict[str, Any] = {
+        "parts": _parts(file["seeds"]),
         "short_bits": _filter(np.empty(0, np.uint64)),
         "evidence": np.zeros(len(file["words"]), np.float32),
         "proof": np.zeros(len(file["total"]), np.float32),
@@ -423,6 +429,7 @@ def _arrays(laid: Sequence[_Laid]) -> IndexArrays:
     flat = np.empty(0, np.float32)
     return IndexArrays(
         seeds=keys,
+        parts=_parts(keys),
         first=np.append(first, len(order)).astype(np.int64),
         chunk=postings[1][order],
         place=postings[2][order],
@@ -494,6 +501,13 @@ def _filter(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
     bits = np.zeros(size, np.uint64)
     np.bitwise_or.at(bits, keys >> filter_shift(size), filter_mask(keys))
     return bits
+
+
+def _parts(seeds: NDArray[np.uint64]) -> NDArray[np.int32]:
+    """Return where the seeds of each part begin, and their number: ``[2 ** bits + 1]``."""
+    bits = max(1, len(seeds).bit_length())
+    edges = np.arange(1 << bits, dtype=np.uint64) << np.uint64(64 - bits)
+    return np.append(np.searchsorted(seeds, edges), len(seeds)).astype(np.int32)
 
 
 def _state(arrays: IndexArrays) -> State:

@@ -16,7 +16,7 @@ from climbstream.builder.features.characters import (
     is_unspaced,
     lower,
 )
-from climbstream.builder.features.words import code_points
+from climbstream.builder.features.words import fold
 
 _SEPARATOR = np.uint32(0)
 _ALONE = np.uint32(1 << 30)
@@ -32,15 +32,15 @@ def hash_words(text: str) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
 
     In scripts without spaces, each character is a word.
     """
-    hashes, alone = hash_points(points_of(text), TABLE)
+    hashes, alone = hash_points(points_of(fold(text)), TABLE)
     return hashes, alone
 
 
 def points_of(text: str) -> NDArray[Any]:
-    """Return the code points of ``text``, folded: of plain ASCII uint8 ``[n]``, else uint32."""
+    """Return the code points of a folded ``text``: of plain ASCII uint8 ``[n]``, else uint32."""
     if text.isascii():
         return np.frombuffer(text.encode(), np.uint8)
-    return code_points(text)
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 @njit(cache=True)
