@@ -9,6 +9,10 @@ the process that plans, also the most that it held (VmHWM). What is fitted is fi
 documents in all three, and 200 of each of 3 clusters are described: so few that the base has as
 many.
 
+With ``--files``, the base alone is built, cut into so many files in turn. Each file is a partition,
+and all else is equal: so the growth of the time of the process that plans is what partitions cost.
+A shard's part is measured by handing over tasks like those of shards that do nothing.
+
 Stages are told apart by the lines that the command writes as each ends; what is not a stage of its
 own (decisions, describing) counts to the next line. Megabytes are those of the corpus.
 """
@@ -21,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -34,6 +39,9 @@ from measure import (
 )
 
 from climbstream.builder.corpus.installed import installed_documents
+from climbstream.builder.writers.shards import DocumentRange, ShardTask
+from climbstream.loader.core.engines.local import LocalEngine
+from climbstream.loader.formats.mds.index import SHARD_BYTES
 
 CHANGED = 0.3
 WORKERS = 2
@@ -44,14 +52,21 @@ SETTINGS = {
     "vocab_size": 8_000,
     "min_cluster_score": {},
 }
+PLANNED = {"bytes": 10e12, "partition": 128 << 20, "shard_bytes": 0.5}
+"""A corpus of 10 TB, its partitions, and bytes of tokens for a byte of text: 4 bytes of text make a
+token of 2."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--megabytes", type=float, default=12)
     parser.add_argument("--times", type=int, nargs="+", default=[1, 3, 10])
+    parser.add_argument("--files", type=int, nargs=2, metavar=("FEW", "MANY"))
     options, _ = parser.parse_known_args()
     base = list(installed_documents(megabytes=options.megabytes, seed=17))
+    if options.files:
+        measure_planner(base, *options.files)
+        return
     with tempfile.TemporaryDirectory() as folder:
         found = {times: measure(Path(folder), base, times) for times in options.times}
     last = options.times[-1]
@@ -77,17 +92,73 @@ def main() -> None:
         report(f"  {stage}", rate, "MB/CPU-s", note)
 
 
+def measure_planner(base: list[Any], few: int, many: int) -> None:
+    """Report what the process that plans spends on a partition, on a shard, and at 10 TB."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for count in (few, many):
+            sources = Path(folder) / f"files-{count}"
+            size = write_files(sources, base, count)
+            found[count] = run = build(Path(folder), sources, size)
+            note = (
+                f"of {run['cpu']:.0f} in all; {run['wall']:.0f} s, {run['held'] / 1e6:.0f} MB held"
+            )
+            report(f"planner, {count:,} files of {size / 1e6:.0f} MB", run["own"], "CPU-s", note)
+    more = many - few
+    partition = (found[many]["own"] - found[few]["own"]) / more
+    memory = (found[many]["held"] - found[few]["held"]) / more
+    fixed = found[few]["own"] - few * partition
+    report("  planner, fixed", fixed, "CPU-s", "imports, and what is done once")
+    report("  planner, a partition", 1e3 * partition, "ms", f"{memory / 1e3:.1f} kB of memory")
+    shard = seconds_of_a_shard()
+    report("  planner, a shard", 1e3 * shard, "ms", "handed over, and its result taken")
+    parts = PLANNED["bytes"] / PLANNED["partition"]
+    shards = PLANNED["bytes"] * PLANNED["shard_bytes"] / SHARD_BYTES
+    derived = fixed + parts * partition + shards * shard
+    note = f"derived: {fixed:.0f} + {parts:,.0f} partitions + {shards:,.0f} shards"
+    report("  planner, 10 TB", derived, "CPU-s", note)
+    report("  memory of the planner, 10 TB", parts * memory / 1e6, "MB more", "derived")
+
+
+def seconds_of_a_shard(count: int = 20_000) -> float:
+    """Return the CPU-seconds of this process for a task of a shard and its entry."""
+    ranges = tuple(DocumentRange(Path(f"units/{n:05d}-00000-00000"), 0, 9) for n in range(6))
+    task = ShardTask(
+        cluster=0, number=0, folder=Path("c00"), dtype="uint16", ranges=ranges, done=Path("done")
+    )
+    with LocalEngine(WORKERS) as engine:
+        list(engine.run(asdict, [task]))
+        begin = time.process_time()
+        for _ in engine.run(asdict, (replace(task, number=n) for n in range(count))):
+            pass
+        return (time.process_time() - begin) / count
+
+
+def write_files(folder: Path, base: list[Any], count: int) -> int:
+    """Write ``base`` to ``count`` files in turn; return the bytes of its texts."""
+    folder.mkdir()
+    for n in range(count):
+        with (folder / f"{n:05d}.jsonl").open("w", encoding="utf-8") as file:
+            for document in base[n::count]:
+                file.write(json.dumps({"id": document.id, "text": document.text}) + "\n")
+    return sum(len(document.text.encode()) for document in base)
+
+
 def measure(folder: Path, base: list[Any], times: int) -> dict[str, Any]:
     """Build ``times`` times the ``base``; return what it took."""
     sources = folder / f"corpus-{times}"
-    size = write_corpus(sources, base, times)
+    return build(folder, sources, write_corpus(sources, base, times))
+
+
+def build(folder: Path, sources: Path, size: int) -> dict[str, Any]:
+    """Build ``sources``, ``size`` bytes of text; return what it took."""
     settings = folder / "settings.json"
     settings.write_text(json.dumps(SETTINGS))
     command = [
         str(Path(sys.executable).with_name("climb")),
         "build",
         str(sources),
-        f"--out={folder / f'shards-{times}'}",
+        f"--out={folder / f'shards-{sources.name}'}",
         f"--config={settings}",
         f"--workers={WORKERS}",
         "--json",
@@ -97,12 +168,12 @@ def measure(folder: Path, base: list[Any], times: int) -> dict[str, Any]:
     stages: dict[str, float] = {}
     ended = threading.Event()
     begin, first = time.monotonic(), seconds_of_children()
-    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as build:
-        watcher = threading.Thread(target=watch, args=(build.pid, held, spent, planner, ended))
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
+        watcher = threading.Thread(target=watch, args=(process.pid, held, spent, planner, ended))
         watcher.start()
         before = first
         said = []
-        for line in build.stderr:
+        for line in process.stderr:
             said.append(line)
             stage, _, rest = line.partition(": ")
             # The line that ends a stage names its rate; those on the way are of the same stage.
@@ -110,10 +181,10 @@ def measure(folder: Path, base: list[Any], times: int) -> dict[str, Any]:
                 stages[stage] = stages.get(stage, 0.0) + seconds_of_children() - before
                 before = seconds_of_children()
                 peaks[stage], held[:] = max(held), [0]
-        manifest = json.load(build.stdout)
+        manifest = json.load(process.stdout)
     ended.set()
     watcher.join()
-    if build.returncode:
+    if process.returncode:
         sys.exit("".join(said))
     # The time of workers that have ended is nowhere to be read.
     cpu = max(spent) - first

@@ -14,6 +14,7 @@ from climbstream.builder.importer.settings import ImportSettings
 from climbstream.builder.publisher.repo_files import (
     WHAT,
     PublishSettings,
+    check_limits,
     check_links,
     collect,
     size_of,
@@ -205,7 +206,9 @@ def publish(
             size = f"{len(files)} files, {publication.bytes:,} bytes"
             about = f"{size} · licence: {publication.license} · nothing was sent"
             show(value, f"{table}\n\n{about}", as_json=as_json)
+            check_limits(publication.files)
             return
+        check_limits(publication.files)
         published = publisher.publish(publication, private=private, tag=tag)
     summary = (
         f"{repo}: {published.files} files, {published.bytes:,} bytes, {published.sent} files sent "

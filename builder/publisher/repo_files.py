@@ -6,8 +6,10 @@ shuffled one. ``drawn`` is the shuffled configuration alone, with so many tokens
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 
 from climbstream.builder.cluster_names import cluster_labels, table_folder
@@ -50,6 +52,8 @@ WHAT = {
 }
 """What may be published, and the folders that it fills."""
 
+MOST_FILES, MOST_IN_FOLDER = 100_000, 10_000
+"""Files that a data set of the Hub, and a folder of it, should have at most, as the Hub states."""
 _OF_SEARCH = (TRIALS, "answer.json", "report.html")
 
 
@@ -96,6 +100,22 @@ class Publication:
     def bytes(self) -> int:
         """Size of all files."""
         return sum(size_of(content) for content in self.files.values())
+
+
+def check_limits(files: Iterable[str]) -> None:
+    """See that the Hub takes so many files, in all and in each folder.
+
+    Raises:
+        UsageError: There are too many; the message names the fullest folder.
+    """
+    folders = Counter(path.rpartition("/")[0] for path in files)
+    folder, most = max(folders.items(), key=itemgetter(1))
+    if folders.total() > MOST_FILES or most > MOST_IN_FOLDER:
+        raise UsageError(
+            f"the Hub takes {MOST_FILES:,} files in a data set and {MOST_IN_FOLDER:,} in a folder; "
+            f"this would be {folders.total():,} files, {most:,} of them in {folder or 'the root'}. "
+            "Publish a part: --what drawn --tokens 300B makes 8,941 files"
+        )
 
 
 def size_of(content: Path | bytes) -> int:

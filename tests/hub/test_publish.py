@@ -10,14 +10,17 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from climb_command import ClimbProcess, run_climb
 from hub_double import TOKEN, File, Repo
 from huggingface_hub.utils import _http
 
 from climbstream.builder.dataset_card import Card
-from climbstream.builder.publisher.repo_files import PublishSettings, collect
+from climbstream.builder.publisher import repo_files
+from climbstream.builder.publisher.repo_files import PublishSettings, check_limits, collect
 from climbstream.builder.publisher.upload import Publisher
 from climbstream.loader import Mixture
+from climbstream.loader.cli.main import root
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, RemoteError, UsageError
 from climbstream.loader.formats.manifest import Manifest
 from climbstream.loader.storage import hub, retry
@@ -382,6 +385,26 @@ def test_a_dry_run_says_what_would_be_sent_and_asks_nothing(hub, run, directory)
     about = f"{len(files)} files, {size:,} bytes · licence: CC0-1.0 · nothing was sent"
     assert about in done.stdout
     assert all(path in done.stdout for path in files)
+
+
+def test_so_many_files_as_a_corpus_of_1_6_tb_has_are_refused_before_the_hub_is_asked():
+    """Shards of 16 MB, in 20 clusters of equal size."""
+    shards = [f"clusters/c{n % 20:02d}/shard.{n // 20:05d}.mds.zstd" for n in range(100_001)]
+    with pytest.raises(
+        UsageError, match=r"100,001 files, 5,001 of them in clusters/c00\. Publish a part: --what"
+    ):
+        check_limits(shards)
+    check_limits(shards[:100_000])
+    with pytest.raises(UsageError, match="10,001 of them in clusters/c00"):
+        check_limits(f"clusters/c00/{n}" for n in range(10_001))
+
+
+def test_a_publication_with_too_many_files_is_shown_and_refused(hub, run, directory, monkeypatch):
+    monkeypatch.setattr(repo_files, "MOST_IN_FOLDER", 1)
+    told = CliRunner().invoke(root, ["publish", str(directory), REPO, "--dry-run"])
+    assert "nothing was sent" in told.output
+    assert isinstance(told.exception, UsageError)
+    assert not hub.asked
 
 
 @pytest.mark.slow

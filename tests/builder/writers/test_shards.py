@@ -14,6 +14,7 @@ from climbstream.builder.writers import shards
 from climbstream.builder.writers.shards import write_clusters
 from climbstream.loader.formats.manifest import Manifest, load_index
 from climbstream.loader.formats.mds.index import Index
+from climbstream.loader.formats.mds.writer import sample_bytes
 from climbstream.loader.tools.verify import verify_directory
 
 
@@ -117,6 +118,29 @@ def test_shards_are_full_and_none_is_too_large(write, parts):
                 assert shard.raw_bytes <= 2_000 or shard.samples == 1
                 # The next document would not have fitted: none has more than 1,811 bytes.
                 assert after is None or shard.raw_bytes + 1_811 + 512 > 2_000
+
+
+def filled_one_by_one(lengths, most):
+    """Documents of each shard, if each goes to the last shard when it fits there."""
+    counts, size = [], most
+    for n in lengths:
+        more = int(sample_bytes(np.array([n]), 2)[0]) + 4
+        if not counts or size + more > most:
+            counts.append(0)
+            size = 512
+        counts[-1] += 1
+        size += more
+    return tuple(counts)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(documents, max_size=12), min_size=1, max_size=6))
+def test_runs_of_documents_are_cut_where_single_documents_would_be(write, parts):
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "SHARD_BYTES", 2_000)
+        for k, written in enumerate(write(Path(folder), parts, count=3)):
+            lengths = [n for part in parts for c, n in part if c == k]
+            assert written.shard_samples == filled_one_by_one(lengths, 2_000)
 
 
 def test_what_was_written_is_not_written_again(tmp_path, write):
