@@ -174,7 +174,8 @@ def _losses(
         _ramp(c["digits"] / length, 0.12, 0.30),
         _ramp(c["mangled"] / length, 0.001, 0.006),
         # Names in programs are joined by marks; what is packed or encoded goes on and on.
-        _ramp(np.where(code, c["endless"], c["long"]) / length, 0.10, 0.50),
+        _ramp(c["long"] / length, 0.10, 0.50) * ~code,
+        _ramp(c["endless"] / length, 0.05, 0.25) * code,
         _ramp(np.maximum(n, solid / 6), 60, 25) * 0.95,
         # Code repeats itself more than prose, and words of other languages are not in the lists.
         _ramp(c["repeats"] / n, np.where(code, 0.5, 0.3), np.where(code, 0.85, 0.7)),

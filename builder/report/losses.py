@@ -54,8 +54,8 @@ def loss_sections(
         sections.append(section("Languages", *tables))
     if samples:
         note = (
-            "Some documents for each reason, with scores from 0 to 5 (higher is better); "
-            "ad-free is advertisement. climb dropped lists them, and --keep-ids keeps some."
+            "Some documents for each reason, with scores from 0 to 5; higher is better, "
+            "also of ad-free. climb dropped lists them, and --keep-ids keeps some."
         )
         sections.append(section("Left out", paragraph(note), _samples(samples)))
     if pairs:
