@@ -26,6 +26,7 @@ from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.renamed import renamed_attribute, renamed_parameters
 from climbstream.loader.core.typed import short
 from climbstream.loader.formats.directory import ShardDirectory
+from climbstream.loader.formats.grouping import folder_of
 from climbstream.loader.formats.manifest import Manifest
 from climbstream.loader.formats.mixture import ONE, Mixture, read_weights
 from climbstream.loader.reading.collator import Batch, Collator
@@ -136,6 +137,7 @@ class MixtureLoader:
         directory: str | Path | Store | ShardDirectory,
         weights: Weights = None,
         *,
+        grouping: str | None = None,
         others: str | None = None,
         seq_len: int,
         batch_rows: int,
@@ -166,6 +168,8 @@ class MixtureLoader:
                 ``hf://``, ``https://``).
             weights: A mixture, weights by name, the file of a mixture, or a `Schedule` of several;
                 default: the weights of ``weights_log`` if it has begun, else token shares.
+            grouping: Name of a grouping of ``directory``, whose groups are taken for clusters, as
+                `climb regroup` makes it.
             others: How to complete weights by name that do not sum to 1. ``scale``: they are
                 scaled, and clusters that are not named get nothing. ``keep``: they are shares of
                 all tokens, and the others share the rest in the proportion of their tokens.
@@ -222,6 +226,9 @@ class MixtureLoader:
             fraction=float(fraction),
         )
         self.rank, self.world_size, self.on_exhausted = rank, world_size, on_exhausted
+        if grouping is not None:
+            shards = directory.store if isinstance(directory, ShardDirectory) else directory
+            directory = folder_of(shards, grouping)
         # A name on the Hub is pinned to its present commit, also for later reads.
         self.shards = ShardDirectory.open(
             pin(directory) if isinstance(directory, str) else directory

@@ -22,7 +22,7 @@ from climbstream.builder.publisher.repo_files import (
 from climbstream.builder.publisher.upload import Publisher
 from climbstream.loader.cli.completion import PLACE, SOURCE
 from climbstream.loader.cli.main import slurm_print_option, task_timeout_option, timeout_option
-from climbstream.loader.cli.options import COUNT, json_option, show
+from climbstream.loader.cli.options import COUNT, grouping_option, json_option, show
 from climbstream.loader.core.console import say, text_table
 from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import IntegrityError
@@ -89,6 +89,7 @@ def import_(
     "--text", is_flag=True, help="Write text, decoded by the tokenizer, in place of tokens."
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@grouping_option
 @task_timeout_option
 @json_option
 def export(

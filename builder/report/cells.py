@@ -1,5 +1,6 @@
 """Cells in the report: topics, which join cells, and the tokens of each cell."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
@@ -27,11 +28,21 @@ def by_topic(cells: Sequence[ClusterInfo]) -> list[ClusterInfo]:
         else replace(
             reduce(join_described, members),
             name=name,
+            terms=_joined_terms(members),
             axes={},
             samples=tuple(c.samples[0] for c in reversed(members) if c.samples)[:_SHOWN],
         )
         for name, members in topics.items()
     ]
+
+
+def _joined_terms(cells: Sequence[ClusterInfo]) -> tuple[str, ...]:
+    """Return the words that most documents are named by; the first ones of a cell count more."""
+    counts: Counter[str] = Counter()
+    for cell in cells:
+        for place, term in enumerate(cell.terms):
+            counts[term] += (len(cell.terms) - place) * max(cell.documents, 1)
+    return tuple(term for term, _ in counts.most_common(max(len(c.terms) for c in cells)))
 
 
 def join_described(old: ClusterInfo, new: ClusterInfo) -> ClusterInfo:
@@ -82,21 +93,33 @@ def cell_sections(clusters: Sequence[ClusterInfo]) -> list[str]:
     tiers: list[str] = sorted({cell.axes["tier"] for cell in cells.values() if "tier" in cell.axes})
     places = dict.fromkeys(place[: len(heads)] for place in cells)
     ends: list[tuple[str, ...]] = [(tier,) for tier in tiers] or [()]
+    words = _words_of_micro(clusters)
     rows = [
         (
             *(f"<code>{escape(part)}</code>" for part in place),
+            *([words[place[:2]]] if words else []),
             *(_tokens(cells.get((*place, *tier))) for tier in ends),
         )
         for place in places
     ]
-    numbers = range(len(heads), len(heads) + len(ends))
-    head = (*heads, *(tiers or ["tokens"]))
+    names = [*heads, "words"] if words else heads
+    numbers = range(len(names), len(names) + len(ends))
+    head = (*names, *(tiers or ["tokens"]))
     note = (
         "Tokens of each cell. A cell is a part of a topic, by the axes of this table; of tiers of "
         "quality, the last is the best. Point at one to read its name, documents and scores."
     )
     small = [warning(text)] if (text := small_cells(clusters)) else []
     return [section("Cells", paragraph(note), *small, table(head, rows, numbers))]
+
+
+def _words_of_micro(clusters: Sequence[ClusterInfo]) -> dict[tuple[str, ...], str]:
+    """Return the words of each micro-cluster, by topic and micro-cluster; {} without these."""
+    return {
+        (cell.axes["topic"], cell.axes["micro"]): escape(", ".join(cell.terms[:4]))
+        for cell in clusters
+        if "micro" in cell.axes
+    }
 
 
 def small_cells(clusters: Sequence[ClusterInfo]) -> str:

@@ -31,6 +31,8 @@ _MARKS = "".join(
 letters."""
 _READ = 200
 """Number of documents of a cluster that its words are taken from."""
+_READ_ALL, _READ_LEAST = 20_000, 20
+"""The same of all micro-clusters together, and the least number of each."""
 _CHARS = 4_000
 """Characters of each of them that are read."""
 SHOWN = 4
@@ -48,11 +50,16 @@ def describe_clusters(
 ) -> list[ClusterInfo]:
     """Describe each cluster; this process holds only sums and a few documents.
 
-    A cell has the words of its topic, and its own examples.
+    A cell has the words of its topic, or of its micro-cluster if it is part of one, and its own
+    examples.
     """
     count = len(entries)
     topics = np.arange(count) if cells is None else cells.topics
-    summarize = partial(_summarize, clusters=clusters, topics=topics, shown=cells is not None)
+    micro: Sequence[int | None] = [None] * count if cells is None else cells.micro
+    named, most = _named(topics, micro, clusters.count)
+    summarize = partial(
+        _summarize, clusters=clusters, named=named, most=most, shown=cells is not None
+    )
     summary = summarize(Batch(0, ()))
     for part in in_order(engine, summarize, batches(partitions)):
         summary.merge(part)
@@ -62,14 +69,29 @@ def describe_clusters(
     if summary.examples is not None:
         documents = summary.examples.read(engine, partitions)
     of_topic = [np.flatnonzero(clusters.cluster == k).tolist() for k in range(clusters.count)]
-    micro: Sequence[int | None] = [None] * count if cells is None else cells.micro
     members = [
         of_topic[topic] if own is None else [own] for topic, own in zip(topics, micro, strict=True)
     ]
     return [
-        sums.describe(k, entry, terms[topics[k]], members[k], show_some(documents[k]))
+        sums.describe(k, entry, terms[named[k]], members[k], show_some(documents[k]))
         for k, entry in enumerate(entries)
     ]
+
+
+def _named(
+    topics: NDArray[np.int64], micro: Sequence[int | None], count: int
+) -> tuple[NDArray[np.int64], list[int]]:
+    """Group the cells that have the same words: those of a topic, or of a micro-cluster.
+
+    Returns:
+        The group of each cell, ``[K]``, and the most documents that are read of each group:
+        micro-clusters are many, so fewer are read of each.
+    """
+    if None in micro:
+        return topics, [_READ] * count
+    distinct, named = np.unique(np.array(micro, np.int64), return_inverse=True)
+    most = min(_READ, max(_READ_LEAST, _READ_ALL // len(distinct)))
+    return named.ravel(), [most] * len(distinct)
 
 
 class _Sums:
@@ -221,7 +243,7 @@ class _Summary:
 
     sums: _Sums
     sample: _Sample
-    """Documents that words are taken from, by topic."""
+    """Documents that words are taken from, by topic or micro-cluster."""
     examples: _Sample | None
     """Documents that are shown of each cell; None: there are no cells, and ``sample`` is shown."""
 
@@ -234,17 +256,26 @@ class _Summary:
 
 
 def _summarize(
-    batch: Batch, clusters: ClusterMap, topics: NDArray[np.int64], *, shown: bool
+    batch: Batch,
+    clusters: ClusterMap,
+    named: NDArray[np.int64],
+    most: Sequence[int],
+    *,
+    shown: bool,
 ) -> _Summary:
-    """Sum up the partitions of ``batch``; ``shown`` says whether cells have their own examples."""
-    examples = _Sample(len(topics), SHOWN) if shown else None
-    summary = _Summary(_Sums(len(topics)), _Sample(clusters.count), examples)
+    """Sum up the partitions of ``batch``; ``shown`` says whether cells have their own examples.
+
+    ``named`` and ``most`` are those of `_named`.
+    """
+    examples = _Sample(len(named), SHOWN) if shown else None
+    sample = _Sample(len(most), max(most, default=0))
+    summary = _Summary(_Sums(len(named)), sample, examples)
     for number, partition in enumerate(batch.partitions, start=batch.first):
         rows = partition.read("order")
         cluster = partition.read("clusters")[rows]
         summary.sums.add(partition, rows, cluster, clusters)
         hashes = partition.read("id_hashes")[rows, 0]
-        summary.sample.add(number, rows, topics[cluster], hashes)
+        summary.sample.add(number, rows, named[cluster], hashes)
         if summary.examples is not None:
             summary.examples.add(number, rows, cluster, hashes)
     return summary

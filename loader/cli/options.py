@@ -1,5 +1,6 @@
 """Options that commands share: ``--json``, numbers, NAME=NUMBER; and results on stdout."""
 
+import functools
 import re
 from collections.abc import Callable
 from decimal import Decimal
@@ -89,6 +90,25 @@ def json_option(command: F) -> F:
         "--json", "as_json", is_flag=True, help="Write the result as JSON."
     )
     return decorate(command)
+
+
+def grouping_option(command: F) -> F:
+    """Give ``command`` the option ``--grouping``: it gets the folder of that as ``directory``."""
+
+    @functools.wraps(command)
+    def grouped(*, directory: Any, grouping: str | None, **others: Any) -> Any:
+        # Imported here, so that help does not wait for it.
+        from climbstream.loader.formats.grouping import folder_of
+
+        place = directory if grouping is None else folder_of(directory, grouping)
+        return command(directory=place, **others)
+
+    decorate = click.option(
+        "--grouping",
+        metavar="NAME",
+        help="Take its groups for clusters: DIRECTORY/groupings/NAME, as climb regroup made it.",
+    )
+    return decorate(grouped)  # type: ignore[return-value] # the same parameters but for one
 
 
 def show(value: Any, text: str, *, as_json: bool) -> None:

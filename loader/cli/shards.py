@@ -15,11 +15,12 @@ from climbstream.loader.tools.doctor import diagnose
 
 from .completion import PLACE, SOURCE
 from .main import timeout_option
-from .options import json_option, show
+from .options import grouping_option, json_option, show
 
 
 @click.command()
 @click.argument("directory", type=PLACE)
+@grouping_option
 @json_option
 def inspect(directory: str, as_json: bool) -> None:
     """Show what the shard directory DIRECTORY, a folder or a URL, holds."""
@@ -108,9 +109,9 @@ def regroup(directory: Path, by: str, name: str | None, as_json: bool) -> None:
     Cells, as climb build --tiers or --cells micro makes them, can be grouped by axes: topic, tier,
     and language if there are several; micro, if they are micro-clusters.
 
-    The grouping lies in DIRECTORY/groupings/NAME. Name that folder wherever shards are read, in
-    inspect, train, search and export: the groups are its clusters, and weights name them. Within a
-    group every token is as likely as any other.
+    The grouping lies in DIRECTORY/groupings/NAME. Name that folder wherever shards are read, or
+    give inspect, train, search and export --grouping NAME: the groups are its clusters, and weights
+    name them. Within a group every token is as likely as any other.
     """
     from climbstream.loader.tools.regroup import axes_of, groups_of, read_groups
     from climbstream.loader.tools.regroup import regroup as write_grouping

@@ -30,11 +30,41 @@ def licenses_text(licenses: Mapping[str, Size], most: int = _LICENSES) -> str:
     return "; ".join([*parts, *([f"{more} more"] if more > 0 else [])])
 
 
+_LISTED = 40
+"""Most clusters of a table in a terminal."""
+
+
+def largest(sizes: Mapping[str, float], most: int = _LISTED) -> list[str]:
+    """Return all names in their order; of more than ``most`` only the largest, by size."""
+    if len(sizes) <= most:
+        return [*sizes]
+    return sorted(sizes, key=lambda name: -sizes[name])[:most]
+
+
+def others_text(sizes: Mapping[str, float], where: str) -> str:
+    r"""Say what `largest` leaves out, and ``where`` all are listed; "" if it leaves out nothing.
+
+    >>> others_text({f"c{n}": 1 for n in range(50)}, "mixture.json lists all")
+    '\n40 of 50 are listed, the largest; the other 10 have 20.0% together. mixture.json lists all.'
+    """
+    names = largest(sizes)
+    rest = len(sizes) - len(names)
+    if not rest:
+        return ""
+    share = 1 - sum(sizes[name] for name in names) / (sum(sizes.values()) or 1)
+    return (
+        f"\n{len(names):,} of {len(sizes):,} are listed, the largest; the other {rest:,} have "
+        f"{share:.1%} together. {where}."
+    )
+
+
 def clusters_text(manifest: Manifest, clusters: Sequence[ClusterInfo]) -> str:
     """Lay out the clusters of ``manifest`` and their descriptions for a terminal."""
     about = {info.name: info for info in clusters}
+    sizes = {cluster.name: cluster.tokens for cluster in manifest.clusters}
+    entries = {cluster.name: cluster for cluster in manifest.clusters}
     rows = []
-    for cluster in manifest.clusters:
+    for cluster in map(entries.__getitem__, largest(sizes)):
         info = about.get(cluster.name)
         members = some_names([member.name for member in manifest.members.get(cluster.name, ())])
         rows.append(
@@ -47,7 +77,8 @@ def clusters_text(manifest: Manifest, clusters: Sequence[ClusterInfo]) -> str:
                 f"{info.quality['overall']:.1f}" if info and info.quality else "",
             )
         )
-    return text_table(("cluster", "words", "documents", "tokens", "share", "quality"), rows, left=2)
+    heads = ("cluster", "words", "documents", "tokens", "share", "quality")
+    return text_table(heads, rows, left=2) + others_text(sizes, "climb inspect --json lists all")
 
 
 _SAMPLES = 600

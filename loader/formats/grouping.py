@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import write_json
 from climbstream.loader.core.typed import check_version, convert, parse_json
 from climbstream.loader.storage.store import Store
@@ -22,6 +22,26 @@ from .mixture import some_names
 GROUPING = "grouping.json"
 GROUPINGS = "groupings"
 """Folder of the groupings of a shard directory."""
+
+
+def folder_of(directory: str | Path | Store, name: str) -> str | Path | Store:
+    """Return the folder, URL or store of the grouping ``name`` of a shard directory.
+
+    Raises:
+        UsageError: A folder of this machine has no such grouping; the message lists those it has.
+    """
+    if isinstance(directory, Store):
+        return directory / GROUPINGS / name
+    if isinstance(directory, str) and "://" in directory:
+        return f"{directory.rstrip('/')}/{GROUPINGS}/{name}"
+    folder = Path(directory) / GROUPINGS / name
+    if not (folder / GROUPING).is_file():
+        there = sorted(p.parent.name for p in Path(directory).glob(f"{GROUPINGS}/*/{GROUPING}"))
+        raise UsageError(
+            f"{directory} has no grouping {name!r}; it has {some_names(there) or 'none'}. "
+            f"climb regroup {directory} --by AXES makes one"
+        )
+    return type(directory)(folder)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,18 @@ from climbstream.loader.cli.completion import (
     complete_weights,
 )
 from climbstream.loader.cli.main import slurm_print_option, task_timeout_option, timeout_option
-from climbstream.loader.cli.options import COUNT, GroupedCommand, json_option, show, split_number
+from climbstream.loader.cli.options import (
+    COUNT,
+    GroupedCommand,
+    grouping_option,
+    json_option,
+    show,
+    split_number,
+)
 from climbstream.loader.core.console import text_table
 from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import UsageError
+from climbstream.loader.formats.cluster_tables import largest, others_text
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.monitoring.metrics import TensorBoardWriter, Writer
 from climbstream.loader.weights.schedule import Schedule
@@ -47,14 +55,14 @@ _FROM_BASE = 3e-3
 """Best learning rate of proxies that start from trained weights: docs/decisions/proxies.md."""
 _OF_DOREMI = frozenset(
     "directory targets out preset proxy_tokens average workers as_json seed base model seq_len "
-    "batch_rows learning_rate task_timeout strict skip_check dry_run".split()
+    "batch_rows learning_rate task_timeout strict skip_check dry_run grouping".split()
 )
 """Arguments and options that count with the preset doremi."""
 _OF_MODEL = ("learning_rate", "batch_rows", "seq_len", "base", "model")
 _GROUPS = {
     "What to be good at": "targets importance allowed",
     "The search": "preset budget confirm final_tokens max_epochs seed earlier retarget out",
-    "Limits of weights": "prior min_weight max_weight pinned groups",
+    "Limits of weights": "grouping prior min_weight max_weight pinned groups",
     "Proxies": "proxy_tokens average base model seq_len batch_rows learning_rate keep_proxies",
     "How it runs": "strict skip_check engine workers slurm_print task_timeout dry_run tensorboard "
     "as_json",
@@ -263,6 +271,7 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
 )
 @click.option("--strict", is_flag=True, help="Refuse a target whose items stand in the shards.")
 @click.option("--skip-check", is_flag=True, help="Do not look for the targets in the shards.")
+@grouping_option
 @_dry_run_option
 @slurm_print_option
 @task_timeout_option
@@ -407,6 +416,7 @@ def search(
     show_default=True,
     help="Lanes: a multiple of every number of processes that the run will have.",
 )
+@grouping_option
 @timeout_option("Seconds to wait for the other ranks before the run ends.  [default: 600]")
 @_dry_run_option
 @_tensorboard_option
@@ -542,8 +552,10 @@ def mixture_text(directory: Path, mixture: Mixture) -> str:
     shards = ShardDirectory(directory)
     words = {info.name: info.words for info in shards.clusters()}
     shares = shards.manifest.token_shares.weights
+    weights = {name: mixture.weights.get(name, 0.0) for name in shares}
     rows = [
-        (name, words.get(name, ""), f"{share:.1%}", f"{mixture.weights.get(name, 0.0):.1%}")
-        for name, share in shares.items()
+        (name, words.get(name, ""), f"{shares[name]:.1%}", f"{weights[name]:.1%}")
+        for name in largest(weights)
     ]
-    return text_table(("cluster", "words", "token share", "weight"), rows, left=2)
+    table = text_table(("cluster", "words", "token share", "weight"), rows, left=2)
+    return table + others_text(weights, "mixture.json lists all")

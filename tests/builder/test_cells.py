@@ -1,6 +1,7 @@
 """Cells from end to end: stored as clusters, told apart by axes, and put together by groupings."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from itertools import pairwise
@@ -185,6 +186,20 @@ def test_cells_of_micro_clusters_hold_the_documents_of_one_each(micro, catalogue
     report = (micro / "report.html").read_text()
     assert f"{len(axes)} cells of 3 clusters" in report
     assert all(f'data-tip="{name}: ' in report for name in axes)
+
+
+def test_a_micro_cluster_has_words_of_its_own_documents_and_a_topic_those_of_all(micro):
+    topics: dict = {}
+    for info in load_clusters(micro):
+        topics.setdefault(info.axes["topic"], {}).setdefault(info.axes["micro"], info.terms)
+    assert any(len({*words.values()}) > 1 for words in topics.values())
+    report = (micro / "report.html").read_text()
+    shown = re.findall(r"<td class=t><b>([^<]*)</b>", report)
+    assert len(shown) == len(topics)
+    for heading, words in zip(shown, topics.values(), strict=True):
+        assert {*heading.split(", ")} <= {term for terms in words.values() for term in terms}
+        for terms in words.values():
+            assert f"<td>{', '.join(terms[:4])}</td>" in report
 
 
 def test_cells_of_micro_clusters_are_put_together_to_the_clusters_of_the_merge(

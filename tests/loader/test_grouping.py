@@ -5,6 +5,7 @@ import os
 import shutil
 from dataclasses import replace
 
+import click
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,8 +16,9 @@ from climbstream.loader import Mixture, MixtureLoader
 from climbstream.loader.audit.auditor import audit_run
 from climbstream.loader.audit.explain import explain_step
 from climbstream.loader.audit.replay import Replay
-from climbstream.loader.cli.main import run
+from climbstream.loader.cli.main import root, run
 from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.formats.cluster_tables import clusters_text
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.grouping import Grouping
 from climbstream.loader.formats.manifest import Manifest
@@ -221,3 +223,51 @@ def test_a_mixture_of_groups_knows_its_shards(folder):
     manifest = Manifest.load(folder)
     assert manifest.misfit(Mixture({"sea": 1.0}, manifest.found_on)) == ""
     assert read_groups(folder / "grouping.json") == Grouping(GROUPS)
+
+
+def test_a_grouping_is_named_beside_its_shards(shards, folder, tmp_path, capsys):
+    place = str(shards.directory)
+    assert run(["inspect", place, "--grouping", "topics", "--json"]) == 0
+    named = json.loads(capsys.readouterr().out)
+    assert run(["inspect", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == named
+    assert [cluster["name"] for cluster in named["clusters"]] == [*GROUPS]
+    weights = {"sea": 0.7, "food": 0.3}
+    one = load(folder, tmp_path / "c", weights)
+    others = [
+        load(directory, tmp_path / "c", weights, grouping="topics")
+        for directory in (place, shards.directory, ShardDirectory(place))
+    ]
+    for _ in range(20):
+        expected = rows(next(one))
+        assert all(rows(next(other)) == expected for other in others)
+
+
+def test_a_grouping_that_is_not_there_is_told_with_those_that_are(shards, capsys):
+    place = str(shards.directory)
+    assert run(["inspect", place, "--grouping", "topics"]) == 2
+    assert f"{place} has no grouping 'topics'; it has none" in capsys.readouterr().err
+    regroup(shards.directory, "topics", Grouping(GROUPS))
+    with pytest.raises(UsageError, match="no grouping 'tiers'; it has topics"):
+        load(place, None, grouping="tiers")
+
+
+@pytest.mark.parametrize("command", ["inspect", "search", "train", "export"])
+def test_what_reads_shards_takes_a_grouping(command):
+    found = root.get_command(click.Context(root), command)
+    assert "grouping" in {parameter.name for parameter in found.params}
+
+
+def test_of_many_clusters_a_terminal_lists_the_largest_and_counts_the_others(shards, capsys):
+    one = shards.manifest.clusters[0]
+    many = [replace(one, name=f"c{n:03d}", tokens=100 + n) for n in range(1_000)]
+    manifest = replace(shards.manifest, clusters=tuple(many))
+    lines = clusters_text(manifest, []).splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == [f"c{n:03d}" for n in range(999, 959, -1)]
+    rest = sum(cluster.tokens for cluster in many[:960]) / manifest.tokens
+    assert lines[-1] == (
+        f"40 of 1,000 are listed, the largest; the other 960 have {rest:.1%} together. "
+        "climb inspect --json lists all."
+    )
+    few = clusters_text(replace(manifest, clusters=tuple(many[:40])), []).splitlines()
+    assert [line.split()[0] for line in few[1:]] == [f"c{n:03d}" for n in range(40)]
