@@ -172,7 +172,11 @@ def build(folder: Path, sources: Path, size: int) -> dict[str, Any]:
     stages: dict[str, float] = {}
     ended = threading.Event()
     begin, first = time.monotonic(), seconds_of_children()
-    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
+    result = folder / f"{sources.name}.json"
+    with (
+        result.open("w") as file,  # a pipe would be full while stderr is read
+        subprocess.Popen(command, stdout=file, stderr=PIPE, text=True) as process,
+    ):
         watcher = threading.Thread(target=watch, args=(process.pid, held, spent, planner, ended))
         watcher.start()
         before = first
@@ -185,11 +189,11 @@ def build(folder: Path, sources: Path, size: int) -> dict[str, Any]:
                 stages[stage] = stages.get(stage, 0.0) + seconds_of_children() - before
                 before = seconds_of_children()
                 peaks[stage], held[:] = max(held), [0]
-        manifest = json.load(process.stdout)
     ended.set()
     watcher.join()
     if process.returncode:
         sys.exit("".join(said))
+    manifest = json.loads(result.read_text())
     # The time of workers that have ended is nowhere to be read.
     cpu = max(spent) - first
     stages["finish"], peaks["finish"] = cpu - sum(stages.values()), max(held)
