@@ -52,9 +52,10 @@ SETTINGS = {
     "vocab_size": 8_000,
     "min_cluster_score": {},
 }
-PLANNED = {"bytes": 10e12, "partition": 128 << 20, "shard_bytes": 0.5}
-"""A corpus of 10 TB, its partitions, and bytes of tokens for a byte of text: 4 bytes of text make a
-token of 2."""
+PARTITION = 128 << 20
+"""Bytes of text of a partition of a large corpus."""
+TOKEN_BYTES = 0.5
+"""Bytes of tokens for a byte of text: 4 bytes of text make a token of 2."""
 
 
 def main() -> None:
@@ -112,12 +113,15 @@ def measure_planner(base: list[Any], few: int, many: int) -> None:
     report("  planner, a partition", 1e3 * partition, "ms", f"{memory / 1e3:.1f} kB of memory")
     shard = seconds_of_a_shard()
     report("  planner, a shard", 1e3 * shard, "ms", "handed over, and its result taken")
-    parts = PLANNED["bytes"] / PLANNED["partition"]
-    shards = PLANNED["bytes"] * PLANNED["shard_bytes"] / SHARD_BYTES
-    derived = fixed + parts * partition + shards * shard
-    note = f"derived: {fixed:.0f} + {parts:,.0f} partitions + {shards:,.0f} shards"
-    report("  planner, 10 TB", derived, "CPU-s", note)
-    report("  memory of the planner, 10 TB", parts * memory / 1e6, "MB more", "derived")
+    for terabytes in (1, 10, 45):
+        size = terabytes * 1e12
+        parts, shards = size / PARTITION, size * TOKEN_BYTES / SHARD_BYTES
+        note = (
+            f"derived: {parts:,.0f} partitions and parts of the catalogue, {5 * parts:,.0f} files "
+            f"and folders in .build, {shards:,.0f} shards, {parts * memory / 1e6:,.0f} MB more"
+        )
+        seconds = fixed + parts * partition + shards * shard
+        report(f"  planner, {terabytes} TB", seconds, "CPU-s", note)
 
 
 def seconds_of_a_shard(count: int = 20_000) -> float:
@@ -168,7 +172,11 @@ def build(folder: Path, sources: Path, size: int) -> dict[str, Any]:
     stages: dict[str, float] = {}
     ended = threading.Event()
     begin, first = time.monotonic(), seconds_of_children()
-    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
+    result = folder / f"{sources.name}.json"
+    with (
+        result.open("w") as file,  # a pipe would be full while stderr is read
+        subprocess.Popen(command, stdout=file, stderr=PIPE, text=True) as process,
+    ):
         watcher = threading.Thread(target=watch, args=(process.pid, held, spent, planner, ended))
         watcher.start()
         before = first
@@ -181,11 +189,11 @@ def build(folder: Path, sources: Path, size: int) -> dict[str, Any]:
                 stages[stage] = stages.get(stage, 0.0) + seconds_of_children() - before
                 before = seconds_of_children()
                 peaks[stage], held[:] = max(held), [0]
-        manifest = json.load(process.stdout)
     ended.set()
     watcher.join()
     if process.returncode:
         sys.exit("".join(said))
+    manifest = json.loads(result.read_text())
     # The time of workers that have ended is nowhere to be read.
     cpu = max(spent) - first
     stages["finish"], peaks["finish"] = cpu - sum(stages.values()), max(held)
