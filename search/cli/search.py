@@ -62,6 +62,7 @@ _OF_MODEL = ("learning_rate", "batch_rows", "seq_len", "base", "model")
 _GROUPS = {
     "What to be good at": "targets importance allowed",
     "The search": "preset budget confirm final_tokens max_epochs seed earlier retarget out",
+    "Other models": "prior_runs",
     "Limits of weights": "grouping prior min_weight max_weight pinned groups",
     "Proxies": "proxy_tokens average base model seq_len batch_rows learning_rate keep_proxies",
     "How it runs": "strict skip_check engine workers slurm_print task_timeout dry_run tensorboard "
@@ -258,6 +259,13 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
     "its own unless it is told a budget.",
 )
 @click.option(
+    "--prior-runs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Table of runs of other models, or folder of a search, that tells where to look; may be "
+    "used several times, the cheapest models first.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
     help="Proxies trained at a time.  [default: one a GPU, or one a core]",
@@ -296,6 +304,7 @@ def search(
     seed: int,
     keep_proxies: int | None,
     retarget: Path | None,
+    prior_runs: tuple[Path, ...],
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -330,6 +339,11 @@ def search(
 
     Another target needs no new proxies if a search kept the weights of its own, for which it has
     the option --keep-proxies: give the folder of that search as --retarget, and a new one as --out.
+
+    Runs of smaller models tell where a search of larger ones should look: give a table of them as
+    --prior-runs, with a column w_CLUSTER for each cluster and one for each target, or the folder of
+    a search. The answer says how far they rank the new proxies; where they do not, it warns, and
+    they are not used.
     """
     of_model = {name: options.pop(name) for name in _OF_MODEL}
     proxy = _train_settings(proxy_tokens, average=average, **of_model)
@@ -351,7 +365,7 @@ def search(
         show(result, _doremi_text(directory, targets, result, out), as_json=as_json)
         return
     if retarget is not None:
-        _count_kept(retarget, dry_run, options)
+        _count_kept(retarget, options)
     mixture = Mixture.load(prior) if prior else None
     settings = SearchSettings(preset=preset, proxy=proxy, prior=mixture, seed=seed, **options)
     from climbstream.search.experiments.proxy_search import dry_search, run_search  # noqa: PLC0415
@@ -365,6 +379,8 @@ def search(
             workers=workers,
             earlier=earlier,
             keep_proxies=keep_proxies or 0,
+            retarget=retarget,
+            prior_runs=prior_runs,
         )
         show(plan.to_json(), plan.text(out), as_json=as_json)
         return
@@ -380,6 +396,7 @@ def search(
         earlier=earlier,
         keep_proxies=keep_proxies or 0,
         retarget=retarget,
+        prior_runs=prior_runs,
     )
     show(answer.to_json(), _answer_text(directory, answer, out), as_json=as_json)
 
@@ -492,14 +509,12 @@ def _refuse_options_of_search() -> None:
         raise UsageError(f"doremi searches nothing, so leave out {', '.join(unused)}")
 
 
-def _count_kept(old: Path, dry_run: bool, options: dict[str, Any]) -> None:
+def _count_kept(old: Path, options: dict[str, Any]) -> None:
     """Let a search that begins with the proxies of ``old`` train none, unless it is asked to.
 
     Raises:
-        UsageError: It keeps none; or the cost of training was asked for.
+        UsageError: It keeps none.
     """
-    if dry_run:
-        raise UsageError("--retarget scores proxies that are trained; leave out --dry-run")
     from climbstream.search.experiments.kept_proxies import kept_trials  # noqa: PLC0415
 
     known = {"budget": len(kept_trials(old)), "confirm": 0}

@@ -44,6 +44,8 @@ class CostPlan:
     """Number of models."""
     done: int
     """Number of models that are trained already."""
+    scored: int = 0
+    """Number of models that another search has kept, which are only scored."""
     confirm: int
     """Largest number of models that only confirm the answer."""
     steps: int
@@ -76,6 +78,8 @@ class CostPlan:
             what += f", of which at most {self.confirm} confirm the answer"
         if self.done:
             what += f"; {self.done:,} are trained already"
+        if self.scored:
+            what += f"; {self.scored:,} are kept by another search, and only scored"
         at_once = f", {self.workers} at a time" if self.workers > 1 else ""
         left = (
             f"about {duration(self.seconds)}{at_once}, by a step of "
@@ -101,11 +105,12 @@ def plan_search(
     settings: SearchSettings,
     engine: Engine,
     keep_proxies: int = 0,
+    kept: int = 0,
 ) -> CostPlan:
     """Count what a search costs, and measure a step of its proxies where they will be trained.
 
     ``engine`` runs the processes that train them, ``keep_proxies`` are the bytes that weights may
-    take. Nothing is written.
+    take. The first ``kept`` proxies are of another search and only scored. Nothing is written.
     """
     workers = engine.workers
     manifest = Manifest.load(directory)
@@ -118,22 +123,26 @@ def plan_search(
     scored = {spec: target_items(load_target(directory, spec)) for spec in targets}
     done = len(log.trials)
     cost = _step_cost(proxy, manifest, engine)
-    left = max(0, models - done)
-    steps = proxy.steps + _scoring_steps(scored, proxy)
+    trained = max(0, models - kept)
+    left, unscored = max(0, models - max(done, kept)), max(0, kept - done)
+    scoring = _scoring_steps(scored, proxy)
+    turns = (proxy.steps + scoring) * -(-left // workers) + scoring * -(-unscored // workers)
     items = sum(len(each.sizes) for each in scored.values())
     a_trial = _TRIAL_BYTES + _WEIGHT_BYTES * len(manifest.clusters) + _COST_BYTES * items
     return CostPlan(
         models=models,
         done=done,
+        scored=unscored,
         confirm=confirm,
         steps=proxy.steps,
-        tokens=models * proxy.steps * proxy.seq_len * proxy.batch_rows,
+        tokens=trained * proxy.steps * proxy.seq_len * proxy.batch_rows,
         parameters=cost.parameters,
-        flops=models * steps * cost.flops,
+        flops=(trained * proxy.steps + models * scoring) * cost.flops,
         step_seconds=cost.seconds,
-        workers=min(workers, left) or 1,
-        seconds=cost.seconds * steps * -(-left // workers),
-        disk_bytes=2 * models * a_trial + min(keep_proxies, _KEPT_BYTES * models * cost.parameters),
+        workers=min(workers, left or unscored) or 1,
+        seconds=cost.seconds * turns,
+        disk_bytes=2 * models * a_trial
+        + min(keep_proxies, _KEPT_BYTES * trained * cost.parameters),
         targets={spec: each.text for spec, each in scored.items()},
         warnings=tuple(w for spec, each in scored.items() if (w := each.warning(spec))),
     )

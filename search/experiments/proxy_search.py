@@ -1,9 +1,9 @@
 """A search over trained proxies: `Search` proposes, proxies measure, until the budget is spent."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from climbstream.loader import Mixture
 from climbstream.loader.core.console import Progress
@@ -29,6 +29,7 @@ from climbstream.search.evaluation.targets import target_hashes
 from climbstream.search.optimizer.answer import Answer
 from climbstream.search.optimizer.presets import PRESETS
 from climbstream.search.optimizer.search import Search
+from climbstream.search.predictors.gaussian_process import Feature
 from climbstream.search.training.base_model import check_base
 from climbstream.search.training.settings import TrainSettings
 from climbstream.search.training.trainer import default_mixture
@@ -37,6 +38,7 @@ from .cost import MEASURED_FROM, CostPlan, plan_search
 from .evidence import Evidence, read_earlier, save_cells
 from .items import append_costs, read_evidence
 from .kept_proxies import kept_files, prune, weights_file
+from .prior_runs import PriorRuns
 from .proxy import PRELOAD, ProxyTask, hung_proxy, run_proxy
 from .report import search_sections, skills_text
 from .retarget import Retarget, proxy_plan
@@ -61,6 +63,7 @@ def run_search(
     earlier: Path | None = None,
     keep_proxies: int = 0,
     retarget: Path | None = None,
+    prior_runs: Sequence[Path] = (),
 ) -> Answer:
     """Search the mixture of ``directory`` that is best for ``targets``; continue if it was begun.
 
@@ -81,28 +84,25 @@ def run_search(
     search begins with those proxies, scored on ``targets``: they count in the budget, and what
     decides a proxy must be the same in both.
 
+    ``prior_runs`` are tables of runs of other models, or folders of searches on these shards, the
+    cheapest models first. They tell where to look, and spend no budget: see `PriorRuns`.
+
     Leaves ``trials.jsonl``, ``items.jsonl``, ``cells.json``, ``answer.json``, ``mixture.json`` and
     ``report.html`` in ``out``.
 
     Raises:
         UsageError: A target does not exist, a setting cannot be, ``earlier`` tells nothing,
-            ``retarget`` keeps no proxies, or both are given.
+            ``retarget`` keeps no proxies, both are given, or ``prior_runs`` have no scores of a
+            target.
         InvalidDataError: ``out`` holds another search, the proxies of ``retarget`` were trained
             otherwise, or no proxy could be trained.
         LockedError: Another process works on ``out``.
     """
-    task = _SearchTask(
-        directory, ShardDirectory(directory), tuple(targets), settings, out, keep_proxies
-    )
+    task = _SearchTask.of(directory, targets, settings, out, keep_proxies, prior_runs)
     text_hashes = target_hashes(directory, targets)
     check_base(settings.proxy.base, directory, settings.proxy.seq_len)
     plan = task.plan(text_hashes)
-    kept = retarget and task.retarget(retarget)
-    if kept and earlier:
-        raise UsageError("--from and --retarget both say where a search begins; give one of them")
-    task.check_apart(earlier)
-    if kept:
-        kept.check(plan)
+    kept = task.check_start(earlier, retarget, plan)
     # A refused setting must leave no folder, and no search that is begun.
     task.check_begun(plan)
     evidence = task.read_earlier(earlier, plan)
@@ -126,7 +126,8 @@ def run_search(
                 kept.score(pool)
             search = task.open_search()
             if settings.budget * task.proxy.steps >= MEASURED_FROM:
-                cost = plan_search(directory, targets, out, settings, pool, keep_proxies)
+                count = kept.count if kept else 0
+                cost = plan_search(directory, targets, out, settings, pool, keep_proxies, count)
                 logger.info(f"{cost.text(out)}\n")
             while mixtures := search.ask():
                 _run_round(search, task, mixtures, pool, writers)
@@ -143,6 +144,8 @@ def dry_search(
     workers: int | None = None,
     earlier: Path | None = None,
     keep_proxies: int = 0,
+    retarget: Path | None = None,
+    prior_runs: Sequence[Path] = (),
 ) -> CostPlan:
     """Return what `run_search` would cost on this machine; write nothing.
 
@@ -152,14 +155,16 @@ def dry_search(
     Raises:
         UsageError: A target does not exist, or a setting cannot be.
     """
-    task = _SearchTask(directory, ShardDirectory(directory), tuple(targets), settings, out)
+    task = _SearchTask.of(directory, targets, settings, out, prior_runs=prior_runs)
     text_hashes = target_hashes(directory, targets)
     check_base(settings.proxy.base, directory, settings.proxy.seq_len)
-    task.check_apart(earlier)
-    if evidence := task.read_earlier(earlier, task.plan(text_hashes)):
+    plan = task.plan(text_hashes)
+    kept = task.check_start(earlier, retarget, plan)
+    if evidence := task.read_earlier(earlier, plan):
         logger.info(evidence.text())
     with LocalEngine(workers, gpus=True, preload=PRELOAD) as pool:
-        return plan_search(directory, targets, out, settings, pool, keep_proxies)
+        count = kept.count if kept else 0
+        return plan_search(directory, targets, out, settings, pool, keep_proxies, count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +178,35 @@ class _SearchTask:
     out: Path
     keep: int = 0
     """Bytes of weights of proxies to keep."""
+    prior: PriorRuns = field(default_factory=lambda: PriorRuns({}, {}))
+
+    @classmethod
+    def of(
+        cls,
+        directory: Path,
+        targets: Sequence[str],
+        settings: SearchSettings,
+        out: Path,
+        keep: int = 0,
+        prior_runs: Sequence[Path] = (),
+    ) -> Self:
+        """Open the shards, and read ``prior_runs``.
+
+        Raises:
+            UsageError: The preset uses no runs of other models; or as of `PriorRuns.read`.
+            InvalidDataError: As of `PriorRuns.read`.
+        """
+        shards = ShardDirectory(directory)
+        preset = PRESETS.get(settings.preset)
+        if prior_runs and preset and not preset.features:
+            able = ", ".join(name for name, each in PRESETS.items() if each.features)
+            raise UsageError(
+                f"the preset {settings.preset} learns from its own proxies alone; leave out "
+                f"--prior-runs, or use {able}"
+            )
+        fingerprint = shards.manifest.fingerprint
+        prior = PriorRuns.read(prior_runs, shards.names, targets, fingerprint)
+        return cls(directory, shards, tuple(targets), settings, out, keep, prior)
 
     @property
     def proxy(self) -> TrainSettings:
@@ -186,19 +220,33 @@ class _SearchTask:
             "shards": self.shards.manifest.fingerprint,
             "targets": text_hashes,
             "settings": self.settings.to_json(),
+            **({"prior_runs": self.prior.hashes} if self.prior.hashes else {}),
         }
 
-    def check_apart(self, earlier: Path | None) -> None:
-        """Check that ``earlier`` is not the folder of this search.
+    def check_start(
+        self, earlier: Path | None, old: Path | None, plan: Mapping[str, Any]
+    ) -> Retarget | None:
+        """Check where the search of ``plan`` begins; return what scores kept proxies of ``old``.
 
         Raises:
-            UsageError: It is.
+            UsageError: It has two beginnings, ``earlier`` is its own folder, or as of
+                `Retarget.check`.
+            InvalidDataError: As of `Retarget.check`.
         """
+        if earlier and old:
+            raise UsageError(
+                "--from and --retarget both say where a search begins; give one of them"
+            )
         if earlier and earlier.resolve() == self.out.resolve():
             raise UsageError(
                 f"--from {earlier} is the folder of this search; name another one with --out, or "
                 "leave --from out to continue it"
             )
+        if old is None:
+            return None
+        kept = self.retarget(old)
+        kept.check(plan)
+        return kept
 
     def check_begun(self, plan: Mapping[str, Any]) -> None:
         """Check that a search that was begun in ``out`` trains the same proxies as ``plan``.
@@ -222,7 +270,9 @@ class _SearchTask:
         if not SEARCH.has(self.out) or hash_json(there := read_plan(path)) == hash_json(plan):
             return
         self.check_begun(plan)
-        old, new = there["settings"], plan["settings"]
+        old, new = (
+            {**each["settings"], "prior runs": each.get("prior_runs", {})} for each in (there, plan)
+        )
         changed = [name for name in new if hash_json(old.get(name)) != hash_json(new[name])]
         logger.info(
             f"the search in {self.out} goes on from its trials with other "
@@ -258,15 +308,16 @@ class _SearchTask:
         With ``dry`` it has no log, and no n-grams are counted.
         """
         settings, manifest = self.settings, self.shards.manifest
-        features = {}
+        features: dict[str, Feature] = {}
         if (preset := PRESETS.get(settings.preset)) and preset.features and not dry:
-            features = ngram_losses(self.directory, self.targets, self.proxy.seq_len)
+            features = {**ngram_losses(self.directory, self.targets, self.proxy.seq_len)}
         return Search(
             manifest.names,
             dict.fromkeys(self.targets, "min"),
             **settings.search_arguments(manifest),
             prior=settings.prior or default_mixture(self.shards, self.proxy),
             features=features,
+            earlier_runs={} if dry else self.prior.by_target(features),
             log=None if dry else self.out / TRIALS,
         )
 
@@ -360,6 +411,10 @@ def _write_results(search: Search, task: _SearchTask) -> Answer:
     answer = replace(
         search.result(evidence), spread=search.spread(), dependence=search.dependence()
     )
+    told, warnings = task.prior.told(search.earlier_runs, trials, search.clusters, search.table)
+    for line in told:
+        logger.info(line)
+    answer = replace(answer, warnings=[*answer.warnings, *warnings])
     about = {"targets": list(task.targets), **manifest.found_on, "reason": answer.reason}
     Mixture(answer.mixture.weights, about).save(out / "mixture.json")
     write_json(out / "answer.json", answer.to_json())
@@ -369,5 +424,6 @@ def _write_results(search: Search, task: _SearchTask) -> Answer:
     if (origin := search.log.origin) is not None:
         carried = sum(map(search.log.is_carried, trials))
         lead += f" {carried} of them were trained by an earlier search, {origin['search']}."
+    lead = " ".join([lead, *told])
     write_bytes(out / "report.html", page("Search", lead, sections))
     return answer

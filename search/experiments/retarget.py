@@ -17,7 +17,7 @@ from climbstream.loader.core.files import hash_json, read_lines
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.workdir import check_same_config, read_plan
 from climbstream.loader.formats.outputs import ITEMS, SEARCH, TRIALS
-from climbstream.search.optimizer.trials import TrialLog
+from climbstream.search.optimizer.trials import Trial, TrialLog
 from climbstream.search.training.settings import TrainSettings
 
 from .items import append_costs
@@ -63,19 +63,24 @@ class Retarget:
             raise UsageError(f"{self.old} holds no search; name the folder of one, its --out")
         check_same_config(proxy_plan(read_plan(self.old / SEARCH.plan)), proxy_plan(plan), self.old)
         kept_trials(self.old)
-        lines = read_lines(self.out / TRIALS)
-        if lines and hash_json(lines[0].get("settings")) != hash_json(self._header()):
+        begun = self._begun()
+        if begun and hash_json(begun.begun_with) != hash_json(self._header()):
             raise InvalidDataError(
                 f"the search in {self.out} did not begin with the proxies of {self.old}; name a "
                 "new folder, or leave out --retarget"
             )
 
+    @property
+    def count(self) -> int:
+        """Number of proxies that the old search kept."""
+        return len(kept_trials(self.old))
+
     def score(self, pool: Engine) -> None:
         """Score the kept proxies of the old search, and write them to the log of the new one."""
-        path = self.out / TRIALS
-        if any("settings" in line for line in read_lines(path)[1:]):
+        header, begun = self._header(), self._begun()
+        if begun and begun.config != hash_json(header):
             return  # the search goes on from them already
-        log = TrialLog.open(path, self._header())
+        log = TrialLog.open(self.out / TRIALS, header)
         done = {trial.number for trial in log.trials}
         kept, every = kept_trials(self.old), TrialLog.open(self.old / TRIALS).trials
         if len(kept) < len(every):
@@ -103,7 +108,12 @@ class Retarget:
                 log.append(scored)
                 bar.add(1, f"trial {trial.number}")
 
+    def _begun(self) -> TrialLog | None:
+        """Return the log of the new search; None if it has not begun, or its first line was cut."""
+        path = self.out / TRIALS
+        return TrialLog.open(path) if read_lines(path) else None
+
     def _header(self) -> dict[str, Any]:
         """Return the settings of the trials that are scored, as JSON values."""
-        (first, *_) = read_lines(self.old / TRIALS)
+        first = {"version": Trial.version, "settings": TrialLog.open(self.old / TRIALS).begun_with}
         return {**self.header, "retargeted": hash_json(first)}

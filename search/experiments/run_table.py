@@ -106,13 +106,30 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
     return RunTable(domains, trials, (*omissions.lines(), *_uneven(sheets[0], sums)))
 
 
+def score_names(path: Path) -> list[str]:
+    """Name the columns of a table that hold no weights; of the log of a search, its scores.
+
+    Raises:
+        UsageError: There is no such file.
+        InvalidDataError: It is damaged.
+    """
+    if path.suffix == ".jsonl":
+        return _scored(TrialLog.open(path))
+    return [head for head in Sheet.read(path).heads if not fnmatchcase(head, "w_*")]
+
+
+def _scored(log: TrialLog) -> list[str]:
+    """Name the scores of the trials of a log."""
+    return list(dict.fromkeys(name for trial in log.trials for name in trial.scores or {}))
+
+
 def _read_log(path: Path, targets: Sequence[str]) -> RunTable:
     """Read the trials of a search."""
     log = TrialLog.open(path)
-    scores = dict.fromkeys(name for trial in log.trials for name in trial.scores or {})
+    scores = _scored(log)
     if missing := [target for target in targets if target not in scores]:
         raise UsageError(
-            f"{path} has no scores {', '.join(missing)}; there are {some_names(list(scores))}"
+            f"{path} has no scores {', '.join(missing)}; there are {some_names(scores)}"
         )
     omissions = _Omissions()
     trials = []

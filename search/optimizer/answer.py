@@ -120,7 +120,8 @@ class Answer:
     dependence: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
     """By target and cluster: weights, and what is predicted with them (`Search.dependence`)."""
     warnings: list[str] = field(default_factory=list)
-    """A warning for each target that too few items score, with the remedy."""
+    """A warning for each target that too few items score, with the remedy, and for each that runs
+    of other models do not tell."""
 
     version = 1
 

@@ -25,6 +25,7 @@ from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.typed import short
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.search.predictors.base import Floats, Skill
+from climbstream.search.predictors.earlier_runs import EARLIER, EarlierRuns
 from climbstream.search.predictors.gaussian_process import Feature
 
 from . import candidates as propose
@@ -84,6 +85,7 @@ class Search:
             ``{"arc": 0.01}`` loses at most 0.01 on arc.
         features: By target, an estimate of the score before any trial, from mixtures ``[m, K]`` to
             ``[m]``; used if cross-validation says that it helps.
+        earlier_runs: By target, an estimate of the score by runs of other models; used likewise.
         seed: Seed of all random choices, and of the proxies.
         log: File of the trials; if it exists, the search continues from them. Only clusters and
             seed must be the same.
@@ -111,6 +113,7 @@ class Search:
         groups: Mapping[str, Group] | None = None,
         allowed: Mapping[str, float] | None = None,
         features: Mapping[str, Feature] | None = None,
+        earlier_runs: Mapping[str, EarlierRuns] | None = None,
         seed: int = 0,
         log: str | Path | None = None,
         rounds: Sequence[int] | None = None,
@@ -140,7 +143,15 @@ class Search:
         self._importance = importance_by_target(importance or {}, list(self.targets))
         self._allowed = dict(allowed or {})
         by_name("allowed", self._allowed, list(self.targets))
-        self._features = dict(features or {})
+        self.earlier_runs = dict(earlier_runs or {})
+        kinds: dict[str, Mapping[str, Feature]] = {
+            EARLIER: self.earlier_runs,
+            "prior": features or {},
+        }
+        self._features = {
+            target: {on: some[target] for on, some in kinds.items() if target in some}
+            for target in self.targets
+        }
         self.table: list[Skill] = []
         self._fitted: tuple[list[int], Surrogate] | None = None
         """The last surrogate, and the numbers of the trials that it was fitted to."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -20,8 +21,8 @@ class Surrogate:
         known: Scored trials, at least one.
         makes: Predictors to stack.
         seed: Seed of the folds.
-        features: Feature by target; the Gaussian process has it as its mean where cross-validation
-            says that it helps.
+        features: Features by target and by their own name. The Gaussian process has one of them as
+            its mean where cross-validation says that it helps.
     """
 
     def __init__(
@@ -29,13 +30,13 @@ class Surrogate:
         known: Observations,
         makes: Sequence[Make],
         seed: int,
-        features: Mapping[str, Feature] | None = None,
+        features: Mapping[str, Mapping[str, Feature]] | None = None,
     ) -> None:
         self.known = known
         self._makes, self._seed = makes, seed
         self.stacks: list[Stack] = []
         for target, column in zip(known.targets, known.scores.T, strict=True):
-            stack = Stack(_with(makes, (features or {}).get(target)), seed)
+            stack = Stack(_with(makes, (features or {}).get(target, {})), seed)
             stack.fit(known.weights, column)
             self.stacks.append(stack)
         share_by_error(self.stacks, known.importance)
@@ -99,8 +100,8 @@ class Surrogate:
         return np.stack([self.known.joined(each) for each in samples])
 
 
-def _with(makes: Sequence[Make], feature: Feature | None) -> list[Make]:
-    """Add to ``makes`` a Gaussian process with ``feature``, beside the one without."""
-    if feature is None or GaussianProcess not in makes:
+def _with(makes: Sequence[Make], features: Mapping[str, Feature]) -> list[Make]:
+    """Add to ``makes`` a Gaussian process with each of ``features``, beside the one without."""
+    if GaussianProcess not in makes:
         return list(makes)
-    return [lambda: GaussianProcess(feature), *makes]
+    return [*(partial(GaussianProcess, each, on) for on, each in features.items()), *makes]

@@ -145,8 +145,13 @@ class TrialLog(Tabular):
 
         ``search`` is the folder, and ``same`` says whether the cells have not changed since.
         """
-        first: dict[str, Any] | None = next(iter(self._settings.values())).get(FROM)
+        first: dict[str, Any] | None = self.begun_with.get(FROM)
         return first
+
+    @property
+    def begun_with(self) -> dict[str, Any]:
+        """Settings of the first line of the log; ``settings`` are those it goes on with."""
+        return next(iter(self._settings.values()))
 
     def is_carried(self, trial: Trial) -> bool:
         """Whether ``trial`` was carried over from another search."""

@@ -40,14 +40,15 @@ class GaussianProcess:
     Args:
         feature: A guess at the scores before any trial, from ``[m, K]`` to ``[m]``. The mean of the
             process is the feature times a fitted factor.
+        on: Name of the feature.
     """
 
     name = "gaussian process"
 
-    def __init__(self, feature: Feature | None = None) -> None:
+    def __init__(self, feature: Feature | None = None, on: str = "prior") -> None:
         self._feature = feature
         if feature is not None:
-            self.name = "gaussian process on prior"
+            self.name = f"gaussian process on {on}"
         self.noise = 0.0
         """Sd of a score between runs of one mixture, as fitted."""
 

@@ -72,7 +72,7 @@ class Stack:
             self._models.append(make())
             self._models[-1].fit(weights, scores)
         processes = [i for i, model in enumerate(self._models) if _is_process(model)]
-        # Of two processes, with and without the feature, only the better one counts.
+        # Of several processes, with a feature or without, only the best one counts.
         self._process = min(processes, key=lambda i: self._skills[i].nmse, default=None)
         others = [i for i in range(members) if i not in processes]
         self._rivals = others if self._process is None else [self._process, *others]

@@ -228,6 +228,45 @@ def test_the_command_trains_nothing_unless_it_is_asked_to(kept, shards, tmp_path
     command = f"search {shards} --target label=law --proxy-tokens 2048 --workers 1 --skip-check"
     assert run([*command.split(), "--retarget", old, "--out", out]) == 0
     assert len(trials(tmp_path / "out")) == 8
-    dry = [*command.split(), "--retarget", old, "--out", out, "--dry-run"]
-    assert run(dry) != 0
-    assert "leave out --dry-run" in capfd.readouterr().err
+
+
+def test_a_dry_run_counts_what_is_only_scored(kept, shards, tmp_path, capfd, untrained):
+    out = tmp_path / "out"
+    command = f"search {shards} --target label=law --proxy-tokens 2048 --workers 1 --skip-check"
+    dry = [*command.split(), "--retarget", str(kept), "--out", str(out), "--dry-run"]
+    assert run(dry) == 0
+    assert "8; 8 are kept by another search, and only scored" in capfd.readouterr().out
+    assert not out.exists()
+    assert run([*dry, "--json"]) == 0
+    plan = json.loads(capfd.readouterr().out)
+    assert (plan["models"], plan["scored"], plan["tokens"]) == (8, 8, 0)
+    more = retargeted_plan(shards, kept, out, replace(SETTINGS, budget=11))
+    alone = retargeted_plan(shards, None, out, replace(SETTINGS, budget=11))
+    assert (more.scored, alone.scored, more.models) == (8, 0, 11)
+    assert (more.tokens, alone.tokens) == (3 * 2048, 11 * 2048)
+    assert alone.flops - more.flops == pytest.approx(alone.flops / 11 * 8, rel=0.2)
+    retargeted(shards, kept, out)
+    again = retargeted_plan(shards, kept, out, SETTINGS)
+    assert (again.done, again.scored, again.seconds) == (8, 0, 0.0)
+
+
+def retargeted_plan(shards, old, out, settings):
+    return dry_search(shards, ["label=law"], out, settings, workers=1, retarget=old)
+
+
+def test_a_dry_run_refuses_what_the_search_refuses(kept, shards, tmp_path):
+    other = replace(SETTINGS, proxy=TrainSettings(tokens=4096, average=0.2))
+    with pytest.raises(InvalidDataError, match=r"settings\.proxy\.tokens was 2048 and is 4096"):
+        retargeted_plan(shards, kept, tmp_path / "out", other)
+
+
+@pytest.mark.parametrize("line", ["7", "null", '["settings"]', '{"settings": 1}'])
+def test_a_log_that_begins_with_no_settings_is_named(kept, shards, tmp_path, line):
+    for name in ("old", "out"):
+        old, out = tmp_path / f"{name}-old", tmp_path / f"{name}-out"
+        shutil.copytree(kept, old)
+        retargeted(shards, old, out)
+        log = (old if name == "old" else out) / "trials.jsonl"
+        log.write_text("\n".join([line, *log.read_text().splitlines()[1:]]) + "\n")
+        with pytest.raises(InvalidDataError, match="line 1, holds no settings of a search"):
+            retargeted(shards, old, out)

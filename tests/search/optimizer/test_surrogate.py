@@ -111,13 +111,30 @@ def test_fitted_again_to_other_scores_it_predicts_these():
 
 def test_what_is_known_of_a_target_is_tried_beside_the_process_without_it():
     known = evidence(targets=1)
-    features = {"a": lambda w: 3 * w[:, 0] - w[:, 1]}
+    features = {"a": {"prior": lambda w: 3 * w[:, 0] - w[:, 1]}}
     informed = Surrogate(known, [GaussianProcess, Linear], 0, features)
     names = [skill.predictor for skill in informed.table]
     assert names[:3] == ["gaussian process on prior", "gaussian process", "linear"]
     for makes, given in (([Linear], features), ([GaussianProcess], {}), ([GaussianProcess], None)):
         table = Surrogate(known, makes, 0, given).table
         assert "gaussian process on prior" not in {skill.predictor for skill in table}
+
+
+def test_of_several_guesses_the_one_that_helps_is_used_and_a_bad_one_spoils_nothing():
+    known, fresh = evidence(targets=1), mixtures(20, 3, seed=1)
+
+    def good(w):
+        return 3 * w[:, 0] - w[:, 1]
+
+    def bad(w):
+        return np.sin(1e4 * w[:, 2])
+
+    features = {"a": {"earlier runs": bad, "prior": good}}
+    both = Surrogate(known, [GaussianProcess], 0, features)
+    names = ["gaussian process on earlier runs", "gaussian process on prior", "gaussian process"]
+    assert [skill.predictor for skill in both.table][:3] == names
+    alone = Surrogate(known, [GaussianProcess], 0, {"a": {"prior": good}})
+    assert both.total(fresh) == pytest.approx(alone.total(fresh))
 
 
 class AsGoodAsTheMean:

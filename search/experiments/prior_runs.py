@@ -1,0 +1,149 @@
+"""Prior runs: finished runs of other models on the same clusters, from which a search learns.
+
+They come from tables as `climb fit` reads them, or from folders of searches. Unlike trials that
+``--from`` carries over, they are of proxies of another size or of longer training, so they are not
+trials of this search. They tell where to look, as far as they rank its own proxies
+(`EarlierRuns`), and the search says how far that is for each target.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from climbstream.loader.core.errors import InvalidDataError, UsageError
+from climbstream.loader.core.files import hash_file
+from climbstream.loader.core.workdir import read_plan
+from climbstream.loader.formats.mixture import some_names
+from climbstream.loader.formats.outputs import SEARCH, TRIALS
+from climbstream.search.optimizer.trials import Trial
+from climbstream.search.predictors.base import Floats, Skill, spearman
+from climbstream.search.predictors.earlier_runs import EARLIER, EarlierRuns
+from climbstream.search.predictors.gaussian_process import Feature
+
+from .run_table import read_runs, score_names
+
+_COLUMN = "w_"
+"""What the name of a column of weights begins with."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriorRuns:
+    """Runs of other models, by target."""
+
+    hashes: dict[str, str]
+    """Hash of each table by its path."""
+    swarms: dict[str, list[tuple[Floats, Floats]]]
+    """Weights and scores of each table that has scores of a target."""
+
+    @classmethod
+    def read(
+        cls,
+        paths: Sequence[Path],
+        clusters: Sequence[str],
+        targets: Sequence[str],
+        shards: str = "",
+    ) -> Self:
+        """Read tables and folders of searches, those of the cheapest models first.
+
+        Args:
+            paths: CSV files with a column ``w_CLUSTER`` for each cluster, or folders of searches.
+            clusters: Names of the clusters.
+            targets: Names of the columns of scores; a table may lack some.
+            shards: Fingerprint of the shards that a search in a folder must have been on; "": any.
+
+        Raises:
+            UsageError: A table has no scores of any target, weights of other clusters, or too few
+                runs.
+            InvalidDataError: A table is damaged, or a folder holds a search on other shards.
+        """
+        hashes: dict[str, str] = {}
+        swarms: dict[str, list[tuple[Floats, Floats]]] = {target: [] for target in targets}
+        for place in paths:
+            path = _table(place, shards)
+            hashes[str(place)] = hash_file(path)
+            names = score_names(path)
+            if not (shared := [target for target in targets if target in names]):
+                raise UsageError(
+                    f"--prior-runs {place}: it has no scores of {', '.join(targets)}; there are "
+                    f"{some_names(names)}"
+                )
+            for target in shared:
+                swarms[target].append(_swarm(path, place, clusters, target))
+        return cls(hashes, {target: some for target, some in swarms.items() if some})
+
+    def by_target(self, features: Mapping[str, Feature] | None = None) -> dict[str, EarlierRuns]:
+        """Learn from the runs of each target; ``features`` are guesses before any run."""
+        features = features or {}
+        return {t: EarlierRuns(swarms, features.get(t)) for t, swarms in self.swarms.items()}
+
+    def told(
+        self,
+        earlier: Mapping[str, EarlierRuns],
+        trials: Sequence[Trial],
+        clusters: Sequence[str],
+        table: Sequence[Skill],
+    ) -> tuple[list[str], list[str]]:
+        """Say how far the runs tell what ``trials`` scored: sentences, and warnings.
+
+        ``table`` are the skills of the predictors of the search; without any, too few trials have
+        scores, and nothing can be said.
+        """
+        errors = {(skill.target, skill.predictor): skill.nmse for skill in table}
+        scored = [trial for trial in trials if trial.scores is not None]
+        weights = np.array([trial.mixture.array(clusters) for trial in scored])
+        told, warnings = [], []
+        for target, runs in earlier.items():
+            before = errors.get((target, "gaussian process"))
+            after = errors.get((target, f"gaussian process on {EARLIER}"))
+            if before is None or after is None:
+                continue
+            scores = np.array([(trial.scores or {})[target] for trial in scored])
+            rank = abs(spearman(runs(weights), scores))
+            what = (
+                f"{runs.rows:,} prior runs rank the {len(scored):,} proxies by {rank:.2f} on "
+                f"{target}; the error of predictions is {after:.2f} of the variance with them, "
+                f"{before:.2f} without"
+            )
+            if after <= before:
+                told.append(f"{what}.")
+            else:
+                warnings.append(f"{what}, so they are not used: {target} does not transfer")
+        return told, warnings
+
+
+def _table(place: Path, shards: str) -> Path:
+    """Return the file of runs at ``place``, which may be the folder of a search on ``shards``."""
+    if not place.is_dir():
+        return place
+    if not SEARCH.has(place):
+        raise UsageError(f"--prior-runs {place}: it holds no search; name its --out, or a table")
+    on = read_plan(place / SEARCH.plan).get("shards")
+    if shards and on != shards:
+        raise InvalidDataError(
+            f"--prior-runs {place}: that search was on shards {on}, and these are {shards}, so its "
+            "clusters are others; --from carries trials over to other clusters of the same cells"
+        )
+    return place / TRIALS
+
+
+def _swarm(path: Path, place: Path, clusters: Sequence[str], target: str) -> tuple[Floats, Floats]:
+    """Read the runs of a table that have scores of ``target``."""
+    table = read_runs([path], [target], None)
+    begins = _COLUMN if all(name.startswith(_COLUMN) for name in table.domains) else ""
+    columns = [begins + name for name in clusters]
+    if missing := [name for name in columns if name not in table.domains]:
+        raise UsageError(
+            f"--prior-runs {place}: it has no weights {some_names(missing)}; there are "
+            f"{some_names(table.domains)}"
+        )
+    if others := [name for name in table.domains if name not in columns]:
+        raise UsageError(
+            f"--prior-runs {place}: its weights {some_names(others)} are of no cluster of this "
+            f"search, which has {some_names(list(clusters))}"
+        )
+    scored = [trial for trial in table.trials if trial.scores is not None]
+    weights = np.array([trial.mixture.array(columns) for trial in scored])
+    return weights, np.array([(trial.scores or {})[target] for trial in scored])
