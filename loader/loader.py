@@ -700,9 +700,9 @@ def _check_numbers(seq_len: int, batch_rows: int, rank: int, world_size: int, la
     valid = _divisors(int(np.gcd(lanes, batch_rows)))
     if world_size not in valid:
         raise UsageError(
-            f"{_remedy(batch_rows, world_size, lanes)} would do: {world_size} ranks cannot share "
-            f"{batch_rows} rows a batch in {lanes} lanes evenly; "
-            f"world_size may be {', '.join(map(str, valid))}"
+            f"{world_size} ranks cannot share {batch_rows} rows a batch in {lanes} lanes evenly; "
+            f"world_size may be {', '.join(map(str, valid))}, or for {world_size} ranks say "
+            f"{_remedy(batch_rows, world_size, lanes)}"
         )
     if not hasattr(rank, "__index__") or not 0 <= rank < world_size:
         raise UsageError(f"rank {short(rank)} of {world_size}; ranks are 0 to {world_size - 1}")

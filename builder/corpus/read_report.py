@@ -108,7 +108,7 @@ def losses(stages: Iterable[Mapping[str, Any]]) -> list[str]:
 
     >>> stage = {"dropped": {"empty text": {"documents": 2}}, "examples": {"empty text": "a:7"}}
     >>> losses([stage])
-    ['2 documents: empty text (a:7)']
+    ['2 documents: empty text (the first: a:7)']
     """
     lines = []
     for stage in stages:
@@ -118,7 +118,7 @@ def losses(stages: Iterable[Mapping[str, Any]]) -> list[str]:
         ]
         for n, what, reason in sorted(counts, key=lambda count: -count[0]):
             example = stage.get("examples", {}).get(reason)
-            place = f" ({example})" if example else ""
+            place = f" ({'the first: ' if n > 1 else ''}{example})" if example else ""
             lines.append(f"{n:,} {what}{'s' if n != 1 else ''}: {reason}{place}")
     return lines
 

@@ -51,7 +51,8 @@ def loss_sections(
     sections = []
     if counts.get("language"):
         tables = [_kept(what, counts[what]) for what in ("language", "script")]
-        sections.append(section("Languages", *tables))
+        note = "und is text whose language was not found, and code are programs."
+        sections.append(section("Languages", paragraph(note), *tables))
     if samples:
         note = (
             "Some documents for each reason, with scores from 0 to 5; higher is better, "

@@ -51,8 +51,10 @@ def write_report(
     )
     if agreement:
         lead += (
-            f" The clusters agree with the known domains by NMI {agreement['nmi']:.2f}, "
-            f"purity {agreement['purity']:.2f}."
+            f" {agreement['purity']:.0%} of the documents are of the most frequent known domain of "
+            f"their cluster (purity {agreement['purity']:.2f}). Normalised mutual information of "
+            f"clusters and known domains (NMI): {agreement['nmi']:.2f}; 0 is chance, and 1 says "
+            "that each tells the other."
         )
     sections = [facts(_figures(manifest, topics))]
     if centroids is not None and (plot := plot_clusters(centroids, topics, pruned or {})):
@@ -99,7 +101,7 @@ def _map_note(kmeans: Mapping[str, Any] | None, pruned: Mapping[int, str] | None
         "lies near is alike. Point at a dot, or at a row of the next table, to see its cluster."
     )
     if pruned:
-        note += f" A cross is one of {len(pruned):,} that were pruned."
+        note += f" A cross is a micro-cluster that was pruned; there are {len(pruned):,} of these."
     if kmeans:
         note += (
             f" k-means found {kmeans['centroids']:,} micro-clusters, {kmeans['empty']:,} of "

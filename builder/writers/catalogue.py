@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,11 +28,18 @@ from climbstream.builder.settings import CONTAMINATED, SCORES
 from climbstream.loader.core.console import Progress
 from climbstream.loader.core.engines.engine import Engine, run_stage
 from climbstream.loader.core.files import atomic_path, hash_file, write_bytes
+from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.catalogue import read_parquet
 from climbstream.loader.formats.manifest import HELDOUT, part_name
 
 from .shards import WrittenCluster
 
+logger = get_logger(__name__)
+
+_LABELS = 10
+"""Most known domains of held-out text that are named."""
+_FEW = 60
+"""Fewer held-out documents judge a mixture with doubt: a search reads half of them."""
 _SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -309,14 +317,35 @@ def _count_rows(path: Path) -> int:
 def write_heldout(
     out: Path, selection: Selection, clusters: ClusterMap, names: Sequence[str]
 ) -> None:
-    """Write the documents that were held out, with their clusters, for evaluation."""
+    """Write the documents that were held out, with their clusters, for evaluation.
+
+    Logs how many there are of each known domain.
+    """
     if HELD_OUT not in selection.reasons:
         return
     folder = selection.work / "heldout"
     function = partial(_write_heldout_lines, folder=folder, clusters=clusters, names=tuple(names))
-    parts = [lines for lines in selection.each(function) if lines is not None]
+    parts, labels = [], Counter[str]()
+    for lines, some in selection.each(function):
+        parts += [lines] if lines is not None else []
+        labels += some
+    if labels:
+        _say_heldout(labels)
     for _ in selection.engine.run(_join_lines, [(parts, out / HELDOUT)]):
         shutil.rmtree(folder)
+
+
+def _say_heldout(labels: Counter[str]) -> None:
+    """Log how many documents were held out of each known domain, the most frequent ones."""
+    listed = ", ".join(f"{name} {count:,}" for name, count in labels.most_common(_LABELS))
+    more = f", {len(labels) - _LABELS:,} more" if len(labels) > _LABELS else ""
+    least = min(labels.values())
+    logger.info(f"  held out, by known domain: {listed}{more}")
+    if least < _FEW:
+        logger.info(
+            f"  a search for a domain with fewer than {_FEW} of these warns of doubt, as it scores "
+            "half of them; a larger --holdout keeps more"
+        )
 
 
 def _join_lines(task: tuple[Sequence[Path], Path]) -> None:
@@ -333,11 +362,14 @@ def _join_lines(task: tuple[Sequence[Path], Path]) -> None:
 
 def _write_heldout_lines(
     partition: Partition, folder: Path, clusters: ClusterMap, names: Sequence[str]
-) -> Path | None:
-    """Write the held-out documents of a partition, a line of JSON each; None: it has none."""
+) -> tuple[Path | None, Counter[str]]:
+    """Write the held-out documents of a partition, a line of JSON each; None: it has none.
+
+    Returns also how many there are of each known domain.
+    """
     rows = np.flatnonzero(why_of(partition) == REASONS.index(HELD_OUT))
     if not len(rows):
-        return None
+        return None, Counter()
     homes = unit_of(partition, clusters)[rows].tolist()
     documents = partition.columns("id", "text", "label").take(rows).to_pylist()
     lines = folder / f"{partition.name}.jsonl"
@@ -348,4 +380,4 @@ def _write_heldout_lines(
             for document, k in zip(documents, homes, strict=True)
         ),
     )
-    return lines
+    return lines, Counter(document["label"] for document in documents if document["label"])

@@ -228,8 +228,9 @@ def _log_text(run: Path, log: WeightsLog) -> str:
         for r in log.records
     ]
     holds = last.at_step + last.steps
+    records = "1 record" if len(rows) == 1 else f"{len(rows):,} records"
     return (
-        f"{run}: {len(rows)} records; from step {holds:,} on hold\n\n"
+        f"{run}: {records}; these weights hold from step {holds:,}\n\n"
         f"{_mixture_table(log.mixture(holds))}\n\n"
         + (f"used up: {', '.join(last.capped)}\n\n" if last.capped else "")
         + text_table(("record", "at step", "kind", "steps", "hash", "why"), rows, left=6)

@@ -296,9 +296,10 @@ def integer_weights(weights: NDArray[np.float64]) -> NDArray[np.int64]:
 def check_weights(weights: object) -> None:
     """Raise `InvalidDataError` unless ``weights`` maps names to usable numbers."""
     if not isinstance(weights, Mapping) or not weights:
+        remedy = "; Mixture.load(FILE) reads one from a file" if isinstance(weights, str) else ""
         raise InvalidDataError(
             "a mixture is an object of cluster names and weights, not empty, as "
-            f'{{"c00": 0.7, "c01": 0.3}}; this is {short(weights)}'
+            f'{{"c00": 0.7, "c01": 0.3}}; this is {short(weights)}{remedy}'
         )
     for name, weight in weights.items():
         # What JSON gives first: asking for the abstract Real is slow.

@@ -67,9 +67,10 @@ def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> Non
 
 def _leak(name: str, part: dict[str, Any]) -> str:
     clusters = ", ".join(f"{cluster} {count:,}" for cluster, count in part["clusters"].items())
+    documents = part["documents"]
     return (
         f"target {name}: {part['found']:,} of its {part['items']:,} items stand in "
-        f"{part['documents']:,} documents of the shards ({clusters})"
+        f"{documents:,} document{'s' if documents != 1 else ''} of the shards ({clusters})"
     )
 
 

@@ -83,7 +83,7 @@ class CostPlan:
         at_once = f", {self.workers} at a time" if self.workers > 1 else ""
         left = (
             f"about {duration(self.seconds)}{at_once}, by a step of "
-            f"{self.step_seconds * 1e3:.3g} ms, measured on this machine"
+            f"{_step(self.step_seconds)}, measured on this machine"
         )
         rows = [
             ("models", what),
@@ -226,6 +226,15 @@ def _scoring_steps(scored: dict[str, TargetItems], proxy: TrainSettings) -> floa
     """Estimate how many training steps cost as much as scoring one proxy."""
     tokens = sum(float(each.sizes.sum()) for each in scored.values()) / _BYTES_PER_TOKEN
     return _FORWARD * tokens / (proxy.seq_len * proxy.batch_rows)
+
+
+def _step(seconds: float) -> str:
+    """Write the time of a step.
+
+    >>> _step(2.19), _step(0.149), _step(0.00052)
+    ('2.2 s', '149 ms', '0.52 ms')
+    """
+    return duration(seconds) if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
 def _short(value: float) -> str:

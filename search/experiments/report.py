@@ -283,19 +283,19 @@ def _confirmed(answer: Answer) -> list[str]:
         for target in targets:
             pairs = zip(scores[target], base[target], strict=True)
             mean, error = mean_and_error(scores[target])
-            less, doubt = mean_and_error([ours - theirs for ours, theirs in pairs])
+            gain, doubt = mean_and_error([theirs - ours for ours, theirs in pairs])
             digits = decimals([error, doubt], [mean])
-            sign = "+" if less > 0 else ""
             cells += [with_error(mean, error, digits)]
-            cells += ["" if choice == BASE else sign + with_error(less, doubt, digits)]
+            cells += ["" if choice == BASE else with_error(gain, doubt, digits)]
         rows.append(cells)
     heads = ["mixture"]
     for target in targets:
-        heads += [target, "against the token shares"]
+        heads += [target, "better than the token shares by"]
     seeds = len(answer.confirmation.seeds)
     lead = (
         f"Runs with {seeds} new seeds, the same for all; mean ± standard error over the seeds, in "
-        "pairs. What the items leave open comes on top: the first table has it."
+        "pairs. A gain below 0 is a loss. What the items leave open comes on top: the first table "
+        "has it."
     )
     return [
         section(

@@ -60,7 +60,7 @@ class SideBySide:
 
     def text(self) -> str:
         """Lay out the tables for a terminal; of a long one, the first rows."""
-        return "\n\n".join(_part_text(part) for part in self.parts if part.rows)
+        return "\n\n".join(_part_text(part) for part in self.parts if part.rows or part.note)
 
     def to_json(self) -> dict[str, Any]:
         """Return the tables as JSON values, each as a list of rows."""
@@ -77,19 +77,24 @@ class SideBySide:
                 part.title,
                 *([paragraph(part.note)] if part.note else []),
                 *(self.pictures if not number else []),
-                table(
-                    part.heads,
-                    [[escape(cell) for cell in row] for row in part.rows],
-                    numbers=range(part.left, len(part.heads)),
-                ),
+                *([_part_table(part)] if part.rows else []),
             )
-            for number, part in enumerate(part for part in self.parts if part.rows)
+            for number, part in enumerate(part for part in self.parts if part.rows or part.note)
         ]
         return page(f"Comparison of {self.kind}", " · ".join(self.names), sections)
 
 
+def _part_table(part: Part) -> str:
+    rows = [[escape(cell) for cell in row] for row in part.rows]
+    return table(part.heads, rows, numbers=range(part.left, len(part.heads)))
+
+
 def _part_text(part: Part) -> str:
-    text = f"{part.title}\n{text_table(part.heads, part.rows[:_SHOWN], left=part.left)}"
+    text = f"{part.title}\n"
+    if part.rows:
+        text += text_table(part.heads, part.rows[:_SHOWN], left=part.left)
+    if part.note:
+        text += "\n" * bool(part.rows) + textwrap.fill(part.note, 100)
     if (more := len(part.rows) - _SHOWN) > 0:
         text += f"\nand {more:,} more; --out writes a page of all, --json lists them"
     return text
@@ -220,10 +225,14 @@ def _runs(folders: Mapping[str, Path]) -> SideBySide:
         name: {n: c["target"] if c["served"] is None else c["served"] for n, c in of.items()}
         for name, of in clusters.items()
     }
-    losses = {
-        name: {n: c["loss"] for n, c in of.items() if c["loss"] is not None}
-        for name, of in clusters.items()
-    }
+    losses, heldout = (
+        {
+            name: {n: c[field] for n, c in of.items() if c[field] is not None}
+            for name, of in clusters.items()
+        }
+        for field in ("loss", "heldout_loss")
+    )
+    words = {n: c["words"] for of in clusters.values() for n, c in of.items() if c["words"]}
     series = [
         Series(name=name, color=f"r{number % ROUNDS}", points=state["curves"]["loss"])
         for number, (name, state) in enumerate(states.items())
@@ -233,8 +242,9 @@ def _runs(folders: Mapping[str, Path]) -> SideBySide:
         tuple(folders),
         [
             Part("Results", ("run", "steps", "tokens", "loss, nats a token"), results),
-            _weights("Shares of tokens served", served),
-            _by_cluster("Loss by cluster", losses),
+            _weights("Shares of tokens served", served, words=words),
+            _by_cluster("Loss by cluster", losses, words),
+            _by_cluster("Loss on held-out text by cluster", heldout, words),
             _settings({n: folder / TRAIN.plan for n, folder in folders.items()}),
         ],
         [scatter_plot(series, "step", "loss, nats a token")],
@@ -273,7 +283,7 @@ def _shards(folders: Mapping[str, Path]) -> SideBySide:
         [
             Part("Results", heads, results, left=2),
             Part("Left out", ("documents, by reason", *folders), lost),
-            _weights("Known domains", domains, what="domain"),
+            _weights("Known domains", domains, what="domain", of="documents"),
             _counterparts(infos),
             _settings({n: folder / "manifest.json" for n, folder in folders.items()}),
         ],
@@ -303,42 +313,63 @@ def _counterparts(infos: Mapping[str, Sequence[ClusterInfo]]) -> Part:
             ]
             part, best = max(shared, key=lambda pair: pair[0], default=(0.0, None))
             named = best is not None and part >= _ALIKE
-            cells += [f"{best.name} {best.words} ({part:.0%})" if named and best else ""]
+            cells += [f"{best.name} {best.words} ({part:.0%})" if named and best else "none"]
         rows.append((info.name, info.words, *cells))
     heads = ("cluster", f"words in {first}", *(f"most like it in {name}" for name, _ in others))
-    note = "In brackets the part of the words that two clusters share."
+    note = (
+        "In brackets the part of the words that two clusters share; none: no cluster shares "
+        f"{_ALIKE:.0%} of them."
+    )
     return Part("Clusters", heads, rows, left=len(heads), note=note)
 
 
-def _weights(title: str, weights: Mapping[str, Mapping[str, float]], what: str = "cluster") -> Part:
-    """Lay out shares, the largest difference first, and the total difference of each side."""
+def _weights(
+    title: str,
+    weights: Mapping[str, Mapping[str, float]],
+    *,
+    what: str = "cluster",
+    of: str = "tokens",
+    words: Mapping[str, str] | None = None,
+) -> Part:
+    """Lay out shares, the largest difference first, and the total difference of each side.
+
+    They are shares ``of`` something; ``words`` stand beside the clusters.
+    """
     rows = []
-    names = dict.fromkeys(name for of in weights.values() for name in of)
+    names = dict.fromkeys(name for shares in weights.values() for name in shares)
     for name in names:
-        values = [of.get(name, 0.0) for of in weights.values()]
-        rows.append((max(values) - min(values), (name, *(f"{value:.2%}" for value in values))))
+        values = [shares.get(name, 0.0) for shares in weights.values()]
+        head = (name, words.get(name, "")) if words else (name,)
+        rows.append((max(values) - min(values), (*head, *(f"{value:.2%}" for value in values))))
     rows.sort(key=lambda row: -row[0])
     cells = [(*row, f"{100 * apart:.2f}") for apart, row in rows]
-    first, *others = weights.values()
-    moved = [
-        sum(abs(first.get(name, 0.0) - other.get(name, 0.0)) for name in names) / 2
-        for other in others
-    ]
+    (first, ours), *others = weights.items()
     note = ""
     if all(weights.values()):  # a side without any has nothing to move
-        parts = ", ".join(f"{part:.1%}" for part in moved)
-        note = f"Of the whole, {parts} would have to move to make the others like the first."
-    return Part(title, (what, *weights, "points apart"), cells, note=note)
+        parts = ", ".join(
+            f"{sum(abs(ours.get(n, 0.0) - theirs.get(n, 0.0)) for n in names) / 2:.1%} in {name}"
+            for name, theirs in others
+        )
+        note = f"Share of {of} that would be of another {what} with the shares of {first}: {parts}."
+    heads = (what, "words") if words else (what,)
+    return Part(title, (*heads, *weights, "points apart"), cells, left=len(heads), note=note)
 
 
-def _by_cluster(title: str, values: Mapping[str, Mapping[str, float]]) -> Part:
-    """Lay out numbers of each cluster."""
+def _by_cluster(
+    title: str, values: Mapping[str, Mapping[str, float]], words: Mapping[str, str]
+) -> Part:
+    """Lay out losses of each cluster."""
     names = dict.fromkeys(name for of in values.values() for name in of)
+    heads = ("cluster", "words") if words else ("cluster",)
     rows = [
-        (name, *("" if name not in of else f"{of[name]:.4f}" for of in values.values()))
+        (
+            *((name, words.get(name, "")) if words else (name,)),
+            *("" if name not in of else f"{of[name]:.4f}" for of in values.values()),
+        )
         for name in names
     ]
-    return Part(title, ("cluster", *values), rows)
+    note = "Nats a token, when it was last measured." if rows else ""
+    return Part(title, (*heads, *values), rows, left=len(heads), note=note)
 
 
 def _settings(paths: Mapping[str, Path]) -> Part:
@@ -350,7 +381,10 @@ def _settings(paths: Mapping[str, Path]) -> Part:
         values = [plan.get(key, "") for plan in plans.values()]
         if len(set(values)) > 1:
             rows.append((key, *values))
-    return Part("Settings that differ", ("setting", *paths), rows, left=1 + len(paths))
+    note = "" if rows else "None differs."
+    if unknown := [name for name, plan in plans.items() if not plan]:
+        note = f"None are noted in {', '.join(unknown)}."
+    return Part("Settings that differ", ("setting", *paths), rows, left=1 + len(paths), note=note)
 
 
 def _plan(path: Path) -> Any:

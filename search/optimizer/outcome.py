@@ -266,18 +266,21 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
         return []  # the sentence has all that is known of the best other one
     if answer.gain is None or answer.gain_sd is None:
         return ["How much of that is luck is unknown: no mixture was run twice."]
-    scale, unit = 1.0, " sd of the joint score"
+    scale, unit = 1.0, "sd of the joint score"
     if len(known.targets) == 1:
         (outcome,) = answer.outcomes
-        scale, unit = abs(float(known.scale[0])), f" {outcome.unit or outcome.target}"
+        scale = abs(float(known.scale[0]))
+        unit = outcome.unit or f"in the unit of {outcome.target}"
     digits = decimals([scale * answer.gain_sd], [scale * answer.gain])
+    gain, sd = (scale * value for value in (answer.gain, answer.gain_sd))
     bounds = [
-        f"between {scale * (answer.gain - times * answer.gain_sd):.{digits}f} and "
-        f"{scale * (answer.gain + times * answer.gain_sd):.{digits}f} with {level} % confidence"
+        f"between {with_error(gain - times * sd, None, digits)} and "
+        f"{with_error(gain + times * sd, None, digits)} with {level} % confidence"
         for level, times in ((68, 1.0), (95, 1.96))
     ]
     source = "Counting all proxies of the search," if answer.confirmation else "Without luck"
-    return [f"{source} the gain is {scale * answer.gain:.{digits}f}{unit}, {' and '.join(bounds)}."]
+    shown = with_error(gain, None, digits)
+    return [f"{source} the gain is {shown} {unit}, {' and '.join(bounds)}."]
 
 
 def outcome_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:

@@ -11,7 +11,7 @@ from climbstream.loader.core.files import read_json
 from climbstream.loader.tools.verify import verify_directory
 
 LINES = [
-    "2 files: of an unknown format (README.md)",
+    "2 files: of an unknown format (the first: README.md)",
     "1 file: without a record (empty.jsonl)",
     "1 document: not JSON (f0.jsonl:61)",
     "1 document: identifier seen before (t1, f0.jsonl:62)",
@@ -88,7 +88,7 @@ def test_strictly_anything_that_is_not_used_is_an_error_before_anything_is_fitte
 def test_identifiers_of_the_whole_corpus_are_told_apart_only_if_asked(build, capsys):
     assert build("--ids", "global", "--dry-run") == 0
     assert (
-        "left out 121 documents: identifier seen before (t1, f0.jsonl:62)"
+        "left out 121 documents: identifier seen before (the first: t1, f0.jsonl:62)"
         in capsys.readouterr().err
     )
     assert build("--ids", "none", "--dry-run", out="other") == 0

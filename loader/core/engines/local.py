@@ -31,7 +31,7 @@ from climbstream.loader.core.errors import ClimbError, UsageError
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.streams import keep_streams
 
-from .task_timeout import Patience, task_name, task_timeout
+from .task_timeout import Patience, function_name, task_name, task_timeout
 
 logger = get_logger(__name__)
 
@@ -82,6 +82,11 @@ class _Job:
 
     def __str__(self) -> str:
         return f"task {self.number}, {task_name(self.function, self.task)}"
+
+    @property
+    def name(self) -> str:
+        """What it does, without what on: for a message on many jobs."""
+        return f"task {self.number}, {function_name(self.function)}"
 
 
 @dataclass(slots=True)
@@ -293,9 +298,10 @@ class LocalEngine:
             if hanging := [worker for worker in busy if worker.hangs(passed)]:
                 return hanging[0], None
             if patience.over(now - begun):
+                jobs = [worker.job.name for worker in busy if worker.job]
                 logger.warning(
-                    f"no task has ended for {duration(now - begun)}; {len(busy)} at work, among "
-                    f"them {busy[0].job}, in {busy[0].name}"
+                    f"no task has ended for {duration(now - begun)}; {len(jobs)} at work, the "
+                    f"first {jobs[0]}, in {busy[0].name}; they go on while they compute"
                 )
 
     def _hung(self, worker: _Worker) -> tuple[str, str]:

@@ -49,6 +49,10 @@ def task_timeout(default: float = _DEFAULT) -> float:
 
 def task_name(function: Callable[..., Any], task: object) -> str:
     """Name a task in one line: its function, and the beginning of its argument."""
+    return f"{function_name(function)}({textwrap.shorten(repr(task), 100, placeholder=' …')})"
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """Name what tasks do: the function, without what is bound to it."""
     called = getattr(function, "func", function)
-    name = getattr(called, "__name__", type(called).__name__)
-    return f"{name}({textwrap.shorten(repr(task), 100, placeholder=' …')})"
+    return getattr(called, "__name__", type(called).__name__)

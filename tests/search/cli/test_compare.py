@@ -8,6 +8,7 @@ import pytest
 from climbstream.loader import Manifest, Mixture
 from climbstream.loader.cli.main import run
 from climbstream.loader.core.files import append_line
+from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.weights.log import WeightsLog
 
 
@@ -87,6 +88,33 @@ def test_runs_are_compared_by_loss_and_by_what_they_served(tmp_path, compare):
     }
     assert compare(*runs, "--out", tmp_path / "page.html")[0] == 0
     assert (tmp_path / "page.html").read_text().count("<circle") == 4
+
+
+def test_runs_are_compared_with_the_words_of_clusters_and_losses_on_held_out_text(
+    shards, tmp_path, compare
+):
+    first, *others = Manifest.load(shards).names
+    weights = {first: 0.75, **dict.fromkeys(others, 0.25 / len(others))}
+    runs = [make_run(tmp_path / name, weights, loss) for name, loss in (("one", 3), ("two", 2))]
+    for run_ in runs:
+        append_line(run_ / "served.jsonl", {"shards": str(shards)})
+        line = {"step": 300, "tokens": 1, "served": weights, "heldout_loss": {first: 2.5}}
+        append_line(run_ / "metrics.jsonl", line)
+    tables = json.loads(compare(*runs, "--json")[1])["tables"]
+    assert tables["Loss on held-out text by cluster"][0]["one"] == "2.5000"
+    words = {info.name: info.words for info in load_clusters(shards)}
+    for row in tables["Shares of tokens served"]:
+        assert row["words"] == words[row["cluster"]]
+    text = compare(*runs)[1]
+    assert "with the shares of one: 0.0% in two." in text
+    assert "Nats a token, when it was last measured." in text
+
+
+def test_runs_without_notes_of_their_settings_are_named(tmp_path, compare):
+    runs = [make_run(tmp_path / name, {"a": 1.0}, 2) for name in ("one", "two")]
+    assert "Settings that differ\nNone differs.\n" in compare(*runs)[1]
+    (runs[1] / "run.json").unlink()
+    assert "None are noted in two." in compare(*runs)[1]
 
 
 def test_shards_are_compared_by_what_they_hold_and_left_out(shards, compare):

@@ -37,7 +37,7 @@ def leaky(tmp_path, monkeypatch):
 def test_a_target_in_the_shards_is_told_with_its_counts(leaky, caplog):
     caplog.set_level("WARNING", logger="climbstream")
     check_targets(leaky / "shards", [str(leaky / "task.jsonl")], strict=False)
-    assert "1 of its 4 items stand in 1 documents of the shards (c01 1)" in caplog.text
+    assert "1 of its 4 items stand in 1 document of the shards (c01 1)" in caplog.text
 
 
 def test_the_part_of_wrong_answers_is_looked_for_as_its_task(leaky, caplog):

@@ -410,7 +410,8 @@ def test_a_gain_has_its_interval_of_68_and_95_percent():
     row = outcome_rows(answer.outcomes)[0]
     assert answer.reason == (
         f"Found loss {row[1]} against token shares {row[2]}, better by {row[3]} (trial 5, luck "
-        f"allowed for). Without luck the gain is {gain:.3f} loss, between {gain - sd:.3f} and "
+        f"allowed for). Without luck the gain is {gain:.3f} in the unit of loss, "
+        f"between {gain - sd:.3f} and "
         f"{gain + sd:.3f} with 68 % confidence and between {gain - 1.96 * sd:.3f} and "
         f"{gain + 1.96 * sd:.3f} with 95 % confidence."
     )

@@ -181,6 +181,7 @@ def test_a_wait_is_told_of_after_a_minute_then_after_two(monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "is ended after 6.0 s" in said
     assert "no task has ended for" in said
+    assert "1 at work, the first task 1, eval, in process" in said
 
 
 def test_a_worker_whose_parent_is_ending_ends_without_a_word(capfd):
