@@ -15,6 +15,7 @@ Bar: 16 with earlier runs are at least as good as 48 alone.
 import argparse
 import os
 from collections import defaultdict
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def predict(task: tuple[str, int, str, tuple[int, ...]]) -> dict[str, list[float
         for arm, (n, feature) in zip(
             ARMS, ((16, None), (48, None), (16, earlier), (16, stranger)), strict=True
         ):
-            more = [] if feature is None else [lambda f=feature: GaussianProcess(f, EARLIER)]
+            more = [] if feature is None else [partial(GaussianProcess, feature, EARLIER)]
             stack = Stack([*more, *members])
             stack.fit(weights[own[:n]], scores[own[:n]])
             error = ((stack.predict(weights[test]) - scores[test]) ** 2).mean()
