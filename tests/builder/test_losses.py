@@ -1,10 +1,12 @@
 """Losses: whatever a build does not use is said, stands in its record, and can be forbidden."""
 
 import json
+from collections import Counter
 
 import pytest
 
 from climbstream.builder import appender, pipeline
+from climbstream.builder.writers import catalogue
 from climbstream.loader import Manifest
 from climbstream.loader.cli.main import run
 from climbstream.loader.core.files import read_json
@@ -107,3 +109,13 @@ def test_a_column_that_no_record_has_is_an_error_with_those_that_there_are(build
     # The same folder can be used for the right name.
     assert build("--label", "meta.topic", "--dry-run") == 0
     assert "no known domain" in capsys.readouterr().err
+
+
+def test_held_out_documents_are_counted_by_known_domain_and_too_few_are_told(caplog):
+    catalogue._say_heldout(Counter({f"d{n:02d}": 90 - n for n in range(12)}))
+    assert "held out, by known domain: d00 90, d01 89, " in caplog.text
+    assert "d09 81, 2 more" in caplog.text
+    assert "a larger --holdout" not in caplog.text
+    catalogue._say_heldout(Counter({"perl": 74, "doc": 59}))
+    assert "held out, by known domain: perl 74, doc 59\n" in caplog.text
+    assert "fewer than 60 of these warns of doubt" in caplog.text

@@ -78,6 +78,15 @@ def test_the_report_says_how_good_the_best_start_of_k_means_was(built, report):
     assert said in " ".join(report.words)
 
 
+def test_the_report_explains_how_clusters_agree_with_known_domains_and_what_und_is(built, report):
+    text = " ".join(report.words)
+    purity = read_json(built.directory / "clusters.json")["agreement"]["purity"]
+    most = "of the documents are of the most frequent known domain of their cluster"
+    assert f"{purity:.0%} {most} (purity {purity:.2f})" in text
+    assert "Normalised mutual information of clusters and known domains (NMI)" in text
+    assert "und is text whose language was not found" in text
+
+
 def test_the_report_is_whole_needs_no_network_and_runs_its_own_script_alone(built, report):
     assert report.open == []
     assert not report.tags & {"link", "img", "iframe"}
