@@ -48,9 +48,10 @@ FEWEST = 8
 PROXY_SETTINGS = ("clusters", "seed")
 """Settings that decide what a trial scores; a search does not go on with others."""
 
-_SMALL_ROUNDS = (1,) * 8
-"""Ratio of the rounds after trials that were carried over: new proxies are few, and each round is
-chosen by all before (docs/decisions/groupings.md)."""
+_SMALL_ROUNDS, _DRAWN_ROUNDS = (1,) * 8, 2
+"""Ratio of the rounds after trials that were carried over, and how many of them are drawn around
+the token shares. New proxies are few, so each later round is chosen by all before. Drawn mixtures
+show what clusters are worth that were one before (docs/decisions/groupings.md)."""
 _STARTS = 2_000
 """Number of mixtures with which each search of a bootstrap begins."""
 _COPIES = 20
@@ -186,13 +187,15 @@ class Search:
     def _plan_rounds(self, budget: int, rounds: Sequence[int], confirm: int) -> None:
         """Share the budget among rounds, after those of the trials under other settings."""
         earlier = self.log.earlier
+        self._drawn = 0
+        """Number of first rounds for which nothing is predicted, though trials are known."""
         self._first = max((trial.round for trial in earlier), default=0)
         """Last round under other settings, and the number of its last trial:"""
         self._first_number = max((trial.number for trial in earlier), default=0)
         if sum(trial.scores is not None for trial in earlier) >= FEWEST and any(rounds[1:]):
             rounds = rounds[1:]  # the first is large because nothing is known then
             if self.log.origin is not None and self.preset.later == "explore":
-                rounds = _SMALL_ROUNDS
+                rounds, self._drawn = _SMALL_ROUNDS, _DRAWN_ROUNDS
         self._sizes = propose.split_budget(max(0, budget - self.log.spent), rounds)
         self._last = self._first + len(self._sizes)
         """Last round of the budget."""
@@ -462,7 +465,8 @@ class Search:
         anchors = anchors[:size]
         size -= len(anchors)
         rng = propose.generator(self.seed, round_)
-        forecast = self._forecast(known)
+        drawn = round_ <= self._first + self._drawn
+        forecast = None if drawn else self._forecast(known)
         pool = self._draw(4 * size if forecast is None else self.preset.pool, rng)
         pool = propose.unmeasured(pool, self._rows([*tried, *anchors]))
         if forecast is None or not len(pool) or not size:
