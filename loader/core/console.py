@@ -120,15 +120,16 @@ def decimals(sds: Sequence[float], values: Sequence[float]) -> int:
 def with_error(value: float, sd: float | None, digits: int) -> str:
     """Write ``value ± sd`` as tables of results do.
 
-    >>> with_error(3.1149, 0.0031, 3), with_error(0.026, None, 3)
-    ('3.115 ± .003', '.026')
+    >>> with_error(3.1149, 0.0031, 3), with_error(0.026, None, 3), with_error(-1e-9, None, 3)
+    ('3.115 ± .003', '.026', '.000')
     """
     text = _plain(value, digits)
     return text if sd is None or math.isinf(sd) else f"{text} ± {_plain(sd, digits)}"
 
 
 def _plain(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.{digits}f}"
+    text = f"{value:z.{digits}f}"
+    return text.replace("0.", ".", 1) if abs(value) < 1 else text
 
 
 def text_table(heads: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> str:

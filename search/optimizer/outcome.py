@@ -266,11 +266,12 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
         return []  # the sentence has all that is known of the best other one
     if answer.gain is None or answer.gain_sd is None:
         return ["How much of that is luck is unknown: no mixture was run twice."]
-    scale, unit = 1.0, "sd of the joint score"
+    scale, unit, name = 1.0, " sd of the joint score", "gain"
     if len(known.targets) == 1:
         (outcome,) = answer.outcomes
         scale = abs(float(known.scale[0]))
-        unit = outcome.unit or f"in the unit of {outcome.target}"
+        unit = f" {outcome.unit}" if outcome.unit else ""
+        name = "gain" if outcome.unit else f"gain in {outcome.target}"
     digits = decimals([scale * answer.gain_sd], [scale * answer.gain])
     gain, sd = (scale * value for value in (answer.gain, answer.gain_sd))
     bounds = [
@@ -280,7 +281,7 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
     ]
     source = "Counting all proxies of the search," if answer.confirmation else "Without luck"
     shown = with_error(gain, None, digits)
-    return [f"{source} the gain is {shown} {unit}, {' and '.join(bounds)}."]
+    return [f"{source} the {name} is {shown}{unit}, {' and '.join(bounds)}."]
 
 
 def outcome_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:

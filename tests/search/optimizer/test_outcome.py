@@ -398,7 +398,7 @@ def test_a_gain_in_doubt_is_told_beside_the_token_shares():
     checked = confirmed_by(choose_mixture(known, BASE, None), BASE, again, known)
     said = settle(checked, BASE, known, again).reason
     assert said.startswith("No gain over the token-share mixture is sure: the best other one")
-    assert "Counting all proxies of the search, the gain is" in said
+    assert "Counting all proxies of the search, the gain in loss is" in said
 
 
 def test_a_gain_has_its_interval_of_68_and_95_percent():
@@ -410,7 +410,7 @@ def test_a_gain_has_its_interval_of_68_and_95_percent():
     row = outcome_rows(answer.outcomes)[0]
     assert answer.reason == (
         f"Found loss {row[1]} against token shares {row[2]}, better by {row[3]} (trial 5, luck "
-        f"allowed for). Without luck the gain is {gain:.3f} in the unit of loss, "
+        f"allowed for). Without luck the gain in loss is {gain:.3f}, "
         f"between {gain - sd:.3f} and "
         f"{gain + sd:.3f} with 68 % confidence and between {gain - 1.96 * sd:.3f} and "
         f"{gain + 1.96 * sd:.3f} with 95 % confidence."

@@ -623,9 +623,7 @@ def test_a_clear_gain_is_answered_with_its_numbers():
     assert " sd " not in answer.reason
     scale = np.std([t.scores["loss"] for t in s.log.trials])
     low, high = ((answer.gain + sign * answer.gain_sd) * scale for sign in (-1, 1))
-    assert (
-        f"Without luck the gain is {answer.gain * scale:.3f} in the unit of loss, " in answer.reason
-    )
+    assert f"Without luck the gain in loss is {answer.gain * scale:.3f}, " in answer.reason
     assert f"between {low:.3f} and {high:.3f} with 68 % confidence" in answer.reason
 
 
