@@ -2,9 +2,9 @@
 
 Errors: of RegMix's 64 mixtures with models of 1 billion parameters, 16 are left out, and their
 losses are predicted from others of them (NMSE, as in predictors.py): from 16 alone, from 48 alone,
-and from 16 with 1M runs, of the same loss or, as a check, of another one. These runs are not in
-``../shared``: ``--large`` takes ``data/test_mixture_1B.csv,data/test_pile_loss_1B.csv`` of RegMix's
-repository. Without them this part is left out.
+and from 16 with 1M runs, of the same loss or, as a check, of another one. ``--large`` takes the
+tables of the large runs, ``data/test_mixture_1B.csv,data/test_pile_loss_1B.csv`` of RegMix's
+repository; without it this part is left out.
 
 Regret: made-up losses (surrogates.py) are searched at signal/noise 2 with 16 proxies alone, with 48
 alone, and with 16 and 112 earlier runs, at the same noise, of that loss plus a part of another one.

@@ -16,7 +16,7 @@ from climbstream.builder.features.characters import (
     is_unspaced,
     lower,
 )
-from climbstream.builder.features.words import fold
+from climbstream.builder.features.words import fold, plain_points
 
 _SEPARATOR = np.uint32(0)
 _ALONE = np.uint32(1 << 30)
@@ -40,7 +40,7 @@ def points_of(text: str) -> NDArray[Any]:
     """Return the code points of a folded ``text``: of plain ASCII uint8 ``[n]``, else uint32."""
     if text.isascii():
         return np.frombuffer(text.encode(), np.uint8)
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    return plain_points(text)
 
 
 @njit(cache=True)

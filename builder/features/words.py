@@ -39,7 +39,12 @@ def fold(text: str) -> str:
 
 def code_points(text: str) -> NDArray[np.uint32]:
     """Code points of ``text``, folded: uint32 ``[n]``."""
-    return np.frombuffer(fold(text).encode("utf-32-le", "surrogatepass"), np.uint32)
+    return plain_points(fold(text))
+
+
+def plain_points(text: str) -> NDArray[np.uint32]:
+    """Code points of ``text`` as it stands: uint32 ``[n]``."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 def hash_word(word: str) -> int:

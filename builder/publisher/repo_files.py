@@ -114,7 +114,7 @@ def check_limits(files: Iterable[str]) -> None:
         raise UsageError(
             f"the Hub takes {MOST_FILES:,} files in a data set and {MOST_IN_FOLDER:,} in a folder; "
             f"this would be {folders.total():,} files, {most:,} of them in {folder or 'the root'}. "
-            "Publish a part: --what drawn --tokens 300B makes 8,941 files"
+            "Publish a part: --what drawn with fewer --tokens makes fewer files"
         )
 
 

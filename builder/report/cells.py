@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import reduce
 from html import escape
 
-from climbstream.loader.core.html_page import paragraph, section, table, warning
+from climbstream.loader.core.html_page import listed, paragraph, section, table, warning
 from climbstream.loader.formats.clusters import ClusterInfo, score_title
 
 ROW = 2_048
@@ -116,7 +116,7 @@ def cell_sections(clusters: Sequence[ClusterInfo]) -> list[str]:
 def _words_of_micro(clusters: Sequence[ClusterInfo]) -> dict[tuple[str, ...], str]:
     """Return the words of each micro-cluster, by topic and micro-cluster; {} without these."""
     return {
-        (cell.axes["topic"], cell.axes["micro"]): escape(", ".join(cell.terms[:4]))
+        (cell.axes["topic"], cell.axes["micro"]): listed(cell.terms[:4])
         for cell in clusters
         if "micro" in cell.axes
     }

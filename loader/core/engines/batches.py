@@ -2,9 +2,14 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, TypeVar
+
+from climbstream.loader.core.errors import ClimbError
+from climbstream.loader.core.log import get_logger
+
+logger = get_logger(__name__)
 
 _MOST = 256
 """Tasks of a batch, at most."""
@@ -46,6 +51,22 @@ class BatchQueue:
     def note_loss(self, tasks: Sequence[Any]) -> None:
         """Queue the tasks of a batch that was lost, to find the one at fault."""
         self._suspects.extend(tasks)
+
+    def give_up(
+        self, tasks: Sequence[Any], why: str, instead: Callable[[Any, ClimbError], Any] | None
+    ) -> Iterator[tuple[Any, Any]]:
+        """Yield the substitute result of a lost task; queue the tasks of a larger batch singly.
+
+        Raises:
+            ClimbError: There is no substitute result.
+        """
+        if len(tasks) > 1:
+            self.note_loss(tasks)
+            return
+        if instead is None:
+            raise ClimbError(why)
+        logger.warning(why)
+        yield tasks[0], instead(tasks[0], ClimbError(why))
 
 
 def run_batch(

@@ -188,8 +188,8 @@ class _Stage:
         if (ready := self._ready()) is None:
             batch = next(iter(self._waiting.values()))  # they were handed over in this order
             self._take_out(batch)
-            yield from self._lose(
-                batch,
+            yield from self._queue.give_up(
+                batch.tasks,
                 f"{self._name(batch.tasks[0])} was not done {duration(task_timeout())} after the "
                 "task before it; see its node, or give more time with --task-timeout SECONDS",
                 instead,
@@ -204,8 +204,8 @@ class _Stage:
             del self._waiting[ready]
             batch.calls.remove(ready)
             if not batch.calls:
-                yield from self._lose(
-                    batch,
+                yield from self._queue.give_up(
+                    batch.tasks,
                     f"a task was lost on the Ray cluster, and {_RETRIES} times again: "
                     f"{str(error).splitlines()[0]} Most often a node has too little memory; run "
                     "the same command again with fewer --workers; it continues where it stopped",
@@ -241,22 +241,6 @@ class _Stage:
             return []
         left: list[Any] = self._ray.wait(calls, num_returns=len(calls), timeout=seconds)[1]
         return left
-
-    def _lose(
-        self, batch: _Batch, why: str, instead: Callable[[Any, ClimbError], Any] | None
-    ) -> Iterator[tuple[Any, Any]]:
-        """Give the substitute result of a lost task; hand over the tasks of a larger batch singly.
-
-        Raises:
-            ClimbError: There is no substitute result.
-        """
-        if len(batch.tasks) > 1:
-            self._queue.note_loss(batch.tasks)
-            return
-        if instead is None:
-            raise ClimbError(why)
-        logger.warning(why)
-        yield batch.tasks[0], instead(batch.tasks[0], ClimbError(why))
 
     def _ready(self) -> Any | None:
         """Return the call of a batch that has ended; None when that takes too long."""

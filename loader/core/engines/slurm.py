@@ -346,14 +346,9 @@ class _Stage:
         """
         if answer.error is not None:
             raise answer.error
-        if not answer.lost:
-            results = unpack(answer.results)
-            self._queue.note_end(batch.tasks, len(results), answer.seconds)
-            yield from zip(batch.tasks, results, strict=False)
-        elif len(batch.tasks) > 1:
-            self._queue.note_loss(batch.tasks)
-        elif instead is None:
-            raise ClimbError(answer.lost)
-        else:
-            logger.warning(answer.lost)
-            yield batch.tasks[0], instead(batch.tasks[0], ClimbError(answer.lost))
+        if answer.lost:
+            yield from self._queue.give_up(batch.tasks, answer.lost, instead)
+            return
+        results = unpack(answer.results)
+        self._queue.note_end(batch.tasks, len(results), answer.seconds)
+        yield from zip(batch.tasks, results, strict=False)
