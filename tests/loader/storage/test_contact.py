@@ -41,9 +41,10 @@ def test_so_it_does_with_the_hub(monkeypatch):
     assert time.monotonic() - begun < 5
 
 
-def test_a_place_that_has_answered_is_waited_for_also_by_processes_started_later():
+def test_a_place_that_has_answered_is_waited_for_also_by_processes_started_later(monkeypatch):
+    monkeypatch.setattr("random.uniform", lambda low, high: low)  # The shortest pauses.
     note_answer(CLOSED)
-    with pytest.raises(RemoteError, match=r"could not be read in [3-6]\.\d s"):
+    with pytest.raises(RemoteError, match=r"could not be read in (3\.[7-9]|[45]\.\d) s"):
         Store.of(CLOSED, all_seconds=6).read("file")
 
 

@@ -254,7 +254,7 @@ def test_a_true_gain_is_confirmed_and_said_with_its_scores():
     assert outcome.gain == pytest.approx(outcome.baseline - outcome.best)
     assert answer.reason.startswith("Found loss ")
     assert f", better by {outcome.gain:.3f} ± " in answer.reason
-    assert " in 3 seeds. Counting all proxies of the search, the gain is " in answer.reason
+    assert " in 3 seeds. Counting all proxies of the search, the gain in loss is " in answer.reason
     by_choice = answer.confirmation.scores
     assert by_choice.keys() >= {"baseline", answer.choice}
     assert {len(of["loss"]) for of in by_choice.values()} == {3}
