@@ -34,7 +34,10 @@ def fold(text: str) -> str:
     >>> fold("ﬁne cafe\u0301")
     'fine café'
     """
-    return text if text.isascii() else unicodedata.normalize("NFKC", text)
+    if unicodedata.is_normalized("NFKC", text):  # of ASCII it only looks at a flag
+        return text
+    # No character joins one of another line. Most lines are folded already, which costs a glance.
+    return "\n".join([unicodedata.normalize("NFKC", line) for line in text.split("\n")])
 
 
 def code_points(text: str) -> NDArray[np.uint32]:

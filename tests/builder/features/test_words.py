@@ -16,6 +16,7 @@ from climbstream.builder.features.words import (
     code_points,
     find_characters,
     find_words,
+    fold,
     hash_word,
     join_characters,
     runs,
@@ -31,6 +32,15 @@ def words_of(text):
 @given(st.text("abzAZ09 .,-_\n", max_size=80))
 def test_words_are_those_of_a_pattern(text):
     assert words_of(text) == re.findall(r"[a-zA-Z0-9]+", text)
+
+
+@given(
+    st.text(
+        st.one_of(st.sampled_from("a \n\r\u0301\u0323\u1100\u1161\u11a8\uff11"), st.characters())
+    )
+)
+def test_a_text_is_folded_as_unicode_folds_it(text):
+    assert fold(text) == unicodedata.normalize("NFKC", text)
 
 
 @pytest.mark.parametrize(
