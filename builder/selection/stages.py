@@ -25,7 +25,7 @@ from climbstream.loader.core.permutation import derive_key
 from .by_license import Counts, check_names, count_licenses, most_frequent, tell_licenses
 from .dedup import HashTask, Seen, find_repeated, least_agreement, repeated_in
 from .exchange import Source, cut_blocks, starts_of
-from .few import count_languages, is_of_few, languages_of_few
+from .few import JUDGED_ALWAYS, count_languages, is_of_few, languages_of_few
 from .language_groups import Group, good_groups, is_in, sum_groups
 from .near import find_near
 from .reasons import (
@@ -103,12 +103,7 @@ def select_documents(
     _decontaminate(selection, settings)
     drop_copies(selection, settings)
     clusters = ClusterMap.of(centroids)
-    few = {} if settings.no_prune else languages_of_few(selection.each(count_languages))
-    if few:
-        names = ", ".join(
-            f"{n:,} in {language} ({script})" for (language, script), n in few.items()
-        )
-        logger.info(f"  too few documents to judge, so none of them is pruned: {names}")
+    few = _languages_of_few(selection, settings)
     if not settings.no_prune:
         _, means = _means(selection, "scores", len(centroids), few)
         clusters = prune_clusters(clusters, means, settings.min_cluster_score)
@@ -124,10 +119,30 @@ def select_appended(
     """Do `select_documents` for appended documents, whose ``clusters`` are decided already."""
     _decontaminate(selection, settings)
     drop_copies(selection, settings, seen)
-    few = {} if settings.no_prune else languages_of_few(selection.each(count_languages))
+    few = _languages_of_few(selection, settings)
     _drop_poor(selection, settings, clusters, few)
     _write_clusters(selection, clusters)
     return selection
+
+
+def _languages_of_few(selection: Selection, settings: BuildSettings) -> dict[tuple[str, str], int]:
+    """Count the documents of languages that are not pruned, and say how all are judged."""
+    if settings.no_prune:
+        return {}
+    counts = sum(selection.each(count_languages), Counter[tuple[str, str]]())
+    few = languages_of_few(counts)
+    others = sum(n for (language, _), n in counts.items() if language not in JUDGED_ALWAYS)
+    if others := others - sum(few.values()):
+        logger.info(
+            f"  words are judged in English only; {others:,} documents of other languages are "
+            "judged by their form"
+        )
+    if few:
+        names = ", ".join(
+            f"{n:,} in {language} ({script})" for (language, script), n in few.items()
+        )
+        logger.info(f"  too few documents to judge, so none of them is pruned: {names}")
+    return few
 
 
 def _decontaminate(selection: Selection, settings: BuildSettings) -> None:

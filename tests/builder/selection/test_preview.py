@@ -111,3 +111,19 @@ def test_only_languages_asked_for_stay(tmp_path, make_records, write_jsonl, cata
     report = (out / "report.html").read_text()
     assert "language not asked for" in report
     assert "<div>Все люди" in report
+
+
+def test_a_build_says_that_words_are_judged_in_english_only(
+    tmp_path, make_records, write_jsonl, capsys
+):
+    russian = "Все люди рождаются свободными и равными в своем достоинстве и правах, и это так. "
+    more = [{"id": f"ru {n}", "text": russian * 2 + f"И номер {n}."} for n in range(20)]
+    two = write_jsonl(tmp_path / "two.jsonl", [*make_records(each=10), *more])
+    one = write_jsonl(tmp_path / "one.jsonl", make_records(each=10))
+    said = {}
+    for source in (one, two):
+        build([str(source)], tmp_path / source.stem, settings(near_duplicates=None), workers=1)
+        said[source.stem] = capsys.readouterr().err
+    line = "words are judged in English only; 20 documents of other languages are judged by their"
+    assert line in said["two"]
+    assert "English only" not in said["one"]
