@@ -1,6 +1,6 @@
 """Job: the processes that train one model together: those torchrun starts, or a single process.
 
-All ranks have access to the same shards and to the same folder of the run. Rank 0 writes the folder.
+All ranks read the same shards, and see the same folder of the run, to which rank 0 writes.
 """
 
 import os

@@ -333,7 +333,7 @@ class _Training:
         return bool(stopping)
 
     def _follow(self, rule: OnlineRule) -> None:
-        """Let ``rule`` choose weights, and set them from the next step, unless they are set already.
+        """Let ``rule`` choose weights, and set them from the next step if they differ.
 
         After a resume the weights log may be ahead of the checkpoint: then the log already has the
         weights for this step.
