@@ -1,7 +1,7 @@
-"""Rows from litdata: CombinedStreamingDataset over token chunks, TokensLoader.
+"""Serve rows from litdata: CombinedStreamingDataset of token chunks, read by TokensLoader.
 
-When one data set has been gone through, CombinedStreamingDataset by weights ends; then it is begun
-again.
+With weights, CombinedStreamingDataset ends when one of its data sets is used up; then this program
+iterates over it again.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
-"""Rows from mosaicml-streaming: StreamingDataset over Streams with proportions.
+"""Serve rows from mosaicml-streaming: StreamingDataset over Streams with proportions.
 
-Our shards hold documents and it packs none, so it reads MDS shards of its own, raw, with a row a
-sample: that spares it the packing.
+mosaicml-streaming does not pack documents, which climbstream's shards contain. So it reads separate
+uncompressed MDS shards with one row per sample, and so has no packing to do.
 """
 
 from collections.abc import Iterator

@@ -157,7 +157,7 @@ class _Evidence:
         )
 
     def lead(self, predicted: Pick, best: Pick) -> float:
-        """Return the gain of ``predicted`` over the measured ``best``, corrected for luck, in sd."""
+        """Return the gain, in sd, of ``predicted`` over ``best``, corrected for luck."""
         if self.process:
             return self.process.gain(self._row(predicted.mixture), self._row(best.mixture))[0]
         return self._believe(best)[0] - predicted.score
