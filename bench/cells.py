@@ -1,11 +1,11 @@
 """Compare a grouping of 1,000 cells into 20 groups by topic with 20 clusters of as many tokens.
 
 The data is synthetic: 1,000 cells of one shard each, in 20 topics with 50 tiers; and 20 clusters of
-50 such shards. Both are served with equal weights, from a warm cache, in batches [8, 2048], and in
-turn. Measured are the CPU time per batch, and the largest distance, in rows, of any group from its
-share. Then evidence.py measures how much a search gains from the trials of an earlier search on
-other groups. Prints JSON lines for run.py. Not measured: a cold cache, several ranks, and clusters
-of very different sizes within a group.
+50 such shards. The groups and the clusters have the same skewed weights, and are served in turn,
+from a warm cache, in batches [8, 2048]. Measured are the CPU time per batch, and the largest
+distance, in rows, of any group or cluster from its share. Then evidence.py measures how much a
+search gains from the trials of an earlier search on other groups. Prints JSON lines for run.py. Not
+measured: a cold cache, several ranks, and clusters of very different sizes within a group.
 """
 
 import argparse

@@ -219,7 +219,7 @@ def no_arithmetic(tree: ast.Module) -> set[int]:
         elif isinstance(node, ast.JoinedStr | ast.Assert | ast.Raise):
             parts = [node]
         elif isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp):
-            # A type: ``Floats | None``.
+            # A union of types: ``Floats | None``.
             parts = [node.value] if isinstance(node.value.op, ast.BitOr) else []
         elif isinstance(node, ast.ClassDef):
             parts = [*node.decorator_list]
@@ -238,7 +238,7 @@ def changes(node: ast.AST) -> Iterator[Any]:
         for other in SWAPS[type(node.ops[0])]:
             yield lambda n, other=other: n.ops.__setitem__(0, other())
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Not):
-        # +x for -x, and the opposite of not x.
+        # Replace -x by +x, and ``not x`` by its opposite.
         minus = isinstance(node.op, ast.USub)
         yield (
             lambda n: (

@@ -15,7 +15,7 @@ import torch
 from worker import Corpus, batches_of, run
 
 COMPRESSION: str | None = None
-CHUNK_ROWS = 4096  # 16 MiB of uint16, as large as ours
+CHUNK_ROWS = 4096  # 16 MiB of uint16, as large as climbstream's shards
 
 
 def convert(corpus: Corpus, folder: Path) -> None:

@@ -343,8 +343,8 @@ def search(
 
     Runs of smaller models show where a search for a larger model should look. Give them as
     --prior-runs: a table of runs, with a column w_CLUSTER for each cluster and a column for each
-    target, or the folder of a search. The answer reports how well those runs rank the new proxies;
-    where they do not rank them, a warning is shown, and the runs are not used.
+    target, or the folder of a search. The answer reports for each target how well those runs rank
+    the new proxies. Where they make predictions worse, they are not used, and a warning is shown.
     """
     of_model = {name: options.pop(name) for name in _OF_MODEL}
     proxy = _train_settings(proxy_tokens, average=average, **of_model)

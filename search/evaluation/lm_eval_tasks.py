@@ -80,7 +80,7 @@ def _load(name: str, *, bundled: bool) -> Any:
         raise UsageError(f"lm-eval has no task {name!r}; lm-eval ls tasks lists those there are")
     try:
         tasks = list(manager.load(name)["tasks"].values())
-    except Exception as error:  # a task may run any code
+    except Exception as error:  # the code of a task may raise any error
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise InvalidDataError(f"lm-eval={name} cannot be loaded: {reason}") from None
     if len(tasks) != 1:

@@ -30,10 +30,11 @@ _SAMPLE = 20_000_000
 _MOST = 1_000_000
 """Greatest number of tokens that are counted in one cluster."""
 _SHORTER = 2e-4
-"""Share of all tokens at which a context's own counts weigh as much as those of the context that is
-one token shorter."""
+"""Frequency of a context, as a share of all tokens, at which its own counts have as much influence
+on a likelihood as the counts of the context that is one token shorter."""
 _UNSEEN = 1e-5
-"""Share of all tokens that is added to each token of the vocabulary, so that no token has none."""
+"""Share of all tokens that is added to the share of each token of the vocabulary, so that no token
+has probability 0."""
 _KINDS = 5
 """Number of kinds of n-grams: a token alone; a context of one token, without and with the token
 after it; a context of two tokens, without and with the token after it."""
@@ -128,7 +129,7 @@ def _count(shards: ShardDirectory, keys: NDArray[np.uint64], seq_len: int) -> ND
     seen = np.zeros(len(manifest.names), np.int64)
     batch_rows = max(1, 65_536 // seq_len)
     loader = MixtureLoader(shards, seq_len=seq_len, batch_rows=batch_rows)
-    # By default a cluster without one row has no weight.
+    # By default, a cluster that does not fill one row has weight 0.
     live = [c for c in manifest.clusters if loader.mixture.weights[c.name] > 0]
     tokens = {c.name: min(c.tokens, wanted) for c in live}
     loader.set_weights(tokens)

@@ -88,7 +88,7 @@ def _check_characters(spec: str, items: Sequence[Any]) -> None:
 
 
 def _items(directory: Path, spec: str, asked: str) -> list[Any]:
-    """Return the texts or questions that ``asked`` names; it is ``spec`` without ``error=``."""
+    """Return the texts or questions of ``asked``, which is ``spec`` without ``error=``."""
     kind, _, name = asked.partition("=")
     if kind in ("label", "cluster") and name:
         documents = _heldout(directory)
@@ -148,7 +148,7 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
     halves: tuple[list[Any], list[Any]] = ([], [])
     sizes = [0, 0]
     for text in texts:
-        # Halves of equal size, so that one long document does not empty the other half.
+        # Balance the sizes of the halves, as one long document may be as large as many others.
         smaller = int(sizes[1] < sizes[0])
         halves[smaller].append(text)
         sizes[smaller] += len(_text(text))

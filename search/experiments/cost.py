@@ -22,7 +22,8 @@ from .items import target_items
 from .settings import SearchSettings
 
 MEASURED_FROM = 2_000
-"""Number of steps from which a search first measures one step, which takes a second or two."""
+"""Least number of steps of all proxies together with which a search first shows its cost. For that,
+it measures a step, which takes a second or two."""
 _FORWARD = 1 / 3
 """FLOPs of a forward pass, as a fraction of those of a training step."""
 _BYTES_PER_TOKEN = 3

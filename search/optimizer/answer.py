@@ -110,9 +110,10 @@ class Answer:
     noise: float | None
     """Sd of the scores of repeated runs of one mixture, in sd; None without repeats."""
     gain: float | None
-    """Gain over ``baseline`` in sd, corrected for luck; negative if ``baseline`` is better."""
+    """Gain over ``baseline`` in sd, corrected for luck; negative if ``baseline`` is better. None if
+    ``baseline`` is None."""
     gain_sd: float | None
-    """Standard error of ``gain``, in sd; None without repeats."""
+    """Standard error of ``gain``, in sd; None if unknown."""
     table: list[Skill]
     """How well the predictors of each target predict mixtures that they were not fitted on."""
     out_of_fold: list[tuple[float, float]]
@@ -135,8 +136,8 @@ class Answer:
     """By target and cluster, pairs of a weight and the score predicted with it
     (`Search.dependence`)."""
     warnings: list[str] = field(default_factory=list)
-    """A warning, with the remedy, for each target that too few items score, and a warning for each
-    target whose scores runs of other models do not rank."""
+    """A warning, with the remedy, for each target that too few items score; and a warning for each
+    target whose predictions become worse by the runs of other models."""
 
     version = 1
 
@@ -165,7 +166,7 @@ class Answer:
 
 
 def _with_mixtures(value: Any) -> Any:
-    """Return the JSON ``value`` with a `Mixture` in place of each ``mixture``."""
+    """Return the JSON ``value`` with the value of each key ``mixture`` converted to a `Mixture`."""
     if isinstance(value, dict):
         return {
             name: Mixture.from_json(inner) if name == "mixture" else _with_mixtures(inner)

@@ -1,7 +1,8 @@
-"""Candidates: mixtures to try, drawn around a prior within limits; pure functions.
+"""Candidates: pure functions that draw mixtures to try, around a prior and within limits.
 
-Mixtures are rows of float64 ``[n, K]`` here. All random numbers come from a generator that the
-caller keys by (seed, round), so a pool differs between rounds and never between two runs.
+In this module, mixtures are the rows of a float64 array ``[n, K]``. All random numbers come from a
+generator that the caller seeds by (seed, round). So the pool of candidates differs between rounds,
+but if a search is run again with the same seed, each round has the same pool.
 """
 
 from collections.abc import Callable, Sequence

@@ -44,9 +44,11 @@ def choose_mixture(
     process does so by the scores of similar mixtures; without a process, a score is shrunk towards
     its prediction from the other trials (`shrink`). The predicted best mixture is taken if it is
     better than the measured best mixture after this correction. The gain of the taken mixture over
-    the token shares must exceed `MIN_GAIN_SDS` times its sd, after the part of the gain that comes
-    from choosing among thousands of mixtures (by `bootstrap`) is subtracted. `settle` writes the
-    ``reason`` of the answer.
+    the token shares must exceed `MIN_GAIN_SDS` times its sd, after `bootstrap` has estimated how
+    much of the gain comes from choosing among thousands of mixtures, and this optimism is
+    subtracted; without this estimate, it must exceed `MIN_RAW_GAIN_SDS` times its sd. If the gain
+    is smaller, the answer is the token shares. The ``reason`` of the answer is left empty; `settle`
+    writes it.
 
     Args:
         known: The scored trials.

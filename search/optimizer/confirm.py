@@ -79,15 +79,15 @@ class _Runs:
     seeds: list[int]
     """Seeds with which no run failed."""
     scores: dict[str, dict[str, list[float]]]
-    """Scores by choice and target, one for each seed."""
+    """Scores by choice and target, one score for each of ``seeds``."""
     totals: dict[str, NDArray[np.float64]]
-    """By choice, the joined score of each seed, in sd."""
+    """By choice, the joint score over all targets for each of ``seeds``, in sd."""
 
     @classmethod
     def of(
         cls, mixtures: Mapping[str, Mixture], trials: Sequence[Trial], known: Observations
     ) -> Self:
-        """Collect ``trials`` of ``mixtures``, joined as the scores in ``known`` are."""
+        """Collect the ``trials`` of ``mixtures``; scores of targets are joined as in ``known``."""
         # Some mixtures may have no trial: the log may be from a machine whose arithmetic differs
         # in the last bit, or from another version.
         names = [n for n, mixture in mixtures.items() if any(mixture == t.mixture for t in trials)]
@@ -148,7 +148,10 @@ def seed_error(scores: NDArray[np.float64], noise: float | None, repeats: int) -
 
 
 def _weigh(candidate: Candidate, gain: float, error: float | None) -> Candidate:
-    """Combine the earlier gain of ``candidate`` with the ``gain`` of its new runs."""
+    """Return ``candidate`` with its earlier gain combined with the ``gain`` of its new runs.
+
+    ``error`` is the sd of ``gain``; None if unknown.
+    """
     if error is None or candidate.gain is None or candidate.gain_sd is None:
         return replace(candidate, gain=gain, gain_sd=error)
     if abs(gain - candidate.gain) > MIN_RAW_GAIN_SDS * math.hypot(candidate.gain_sd, error):

@@ -3,10 +3,10 @@
 Models of different sizes rank mixtures much alike, so finished runs of a small model show where the
 search for a larger model should look. A swarm is a set of runs of one model. Swarms are chained,
 the cheapest first: each swarm has a Gaussian process, and the mean of each later process is the
-prediction of the process before, times a factor that is fitted. The later process so learns only
-the difference between the two swarms. Levels, units and even signs of scores may therefore differ
-between swarms (Le Gratiet and Garnier 2014, Recursive co-kriging model for design of computer
-experiments with multiple levels of fidelity).
+prediction of the process before, times a factor that is fitted. So the later process learns only
+the difference between the two swarms, and levels, units and even signs of scores may differ between
+swarms (Le Gratiet and Garnier 2014, Recursive co-kriging model for design of computer experiments
+with multiple levels of fidelity).
 """
 
 from collections.abc import Sequence

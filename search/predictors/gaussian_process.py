@@ -162,7 +162,7 @@ class GaussianProcess:
         inverse, _ = dpotri(root, lower=1)
         inverse = np.tril(inverse) + np.tril(inverse, -1).T
         alpha = inverse @ y
-        # d loss / d K; each gradient is its product with d K / d parameter.
+        # d loss / d K. A gradient is the sum of its products with d K / d parameter.
         outer = 0.5 * (inverse - np.outer(alpha, alpha))
         m = outer * (curved * fall * (1 + distance) * (5 / 3))
         # d loss / d z of the Matérn part: sum_b M_ab (z_a - z_b), without an array of n x n x K.

@@ -6,7 +6,7 @@ all targets have the same shares, which follow from the error of their joint sco
 score noise averages out, but not an error that a predictor makes on all targets. So the remaining
 noise is subtracted from the error, and a share is proportional to the inverse fourth power of the
 difference. A predictor that is no better than the mean has share 0. If no predictor is better than
-the mean, the stack predicts the mean, and `Skill.verdict` is ``constant``.
+the mean, the stack predicts the mean, and the verdict on the stack is ``constant`` (`Skill`).
 """
 
 import math
@@ -153,7 +153,7 @@ class Stack:
         return math.sqrt(max(a + b - 2 * c, 0.0)) * self._stretch
 
     def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
-        """Draw ``n`` possible errors of the predictions for ``weights``: float64 ``[n, m]``."""
+        """Draw ``n`` random errors of the predictions for ``weights``: float64 ``[n, m]``."""
         if (process := self._gaussian_process()) is not None:
             return process.draw(weights, n, rng) * self._stretch
         return self.error * rng.standard_normal((n, len(weights)))

@@ -27,7 +27,7 @@ class StepCost:
     """FLOPs of a step: 6 per token and parameter, and those of attention (Chowdhery et al., arXiv
     2204.02311, appendix B)."""
     seconds: float
-    """Median time of a step, measured."""
+    """Measured time of a step, in seconds: the median of several steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

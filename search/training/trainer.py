@@ -138,9 +138,9 @@ def train_model(
         every: Steps between checkpoints.
         weights_log: File of the weights log.
         ledger: File of the ledger, which records the served rows.
-        metrics: File to which a line is appended every 100 steps: `MixtureLoader.metrics`, the
-            total loss and the loss by cluster. If it is given, a message names the clusters that
-            will be used up before the end.
+        metrics: File to which a line is appended every 100 steps, with `MixtureLoader.metrics`, the
+            loss of the step, and the mean loss by cluster since the last line. If it is given, a
+            message names the clusters that will be used up before the end.
         writers: Writers that receive the numbers of each line of ``metrics``.
         max_epochs: Most epochs of a cluster; then its weight is shared by the other clusters.
         weights_file: File in which new weights can be requested during the run, as `climb weights`
@@ -370,7 +370,7 @@ class _Training:
         return step // every > max(0, step - _METRICS_EVERY) // every
 
     def _save(self) -> None:
-        """Write the checkpoint, if the run has one."""
+        """Write the checkpoint on rank 0, if the run has a checkpoint file."""
         if self._files.checkpoint is None or self._job.rank != 0:
             return
         rule = self._rule
