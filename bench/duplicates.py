@@ -85,7 +85,10 @@ def measure(folder: Path, count: int) -> None:
 
 
 def make(folder: Path, number: int) -> None:
-    """Write partition ``number``; it has copies from the first of its family, if it is another."""
+    """Write partition ``number``.
+
+    Unless the partition is the first of its family, some documents are copies from the first.
+    """
     partition = Partition(folder / f"00000-{number:05d}")
     signatures, hashes = made(number)
     if number % FAMILY:

@@ -9,9 +9,9 @@ in proportion to its quality. The earlier search has 112 proxies. There are thre
   search uses the same shards with one group per topic;
 * 30 -> 20 groups: the earlier search has one group per topic; in the new search, twenty of these
   groups are joined in pairs;
-* +20 % data: the groups stay, and the data grow: every cell by its own factor, 1.2 on average, by
-  which its quality changes; the effect of each topic changes by 5 %, and all losses by half a
-  standard deviation of the losses of mixtures.
+* +20 % data: the groups stay the same, and every cell grows by its own factor, 1.2 on average. Its
+  quality becomes the mean over old and new data, the effect of each topic changes by about 5 %, and
+  all losses increase by half a standard deviation of the losses of mixtures.
 
 Regret is 0 for the optimum and 1 for the median of the prior, over the new groups and the new loss.
 The regret of a fresh search of 112 proxies is compared with the regret of searches that have fewer

@@ -283,7 +283,7 @@ def program(contender: Contender, python: Path, step: str, work: Path) -> list[s
 
 
 def environ(work: Path) -> dict[str, str]:
-    """Return environment variables that keep files of libraries in ``work``, and Hub calls off."""
+    """Return environment variables that keep files of libraries in ``work`` and disable the Hub."""
     return {
         **os.environ,
         "PYTHONPATH": str(HERE),

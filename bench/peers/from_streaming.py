@@ -1,7 +1,8 @@
 """Serve rows from mosaicml-streaming: StreamingDataset over Streams with proportions.
 
-mosaicml-streaming does not pack documents, which climbstream's shards contain. So it reads separate
-uncompressed MDS shards with one row per sample, and so has no packing to do.
+climbstream's shards contain documents, which mosaicml-streaming does not pack into rows. So this
+program converts the tokens to uncompressed MDS shards with one row per sample. The rate therefore
+includes no packing.
 """
 
 from collections.abc import Iterator

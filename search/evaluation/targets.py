@@ -188,7 +188,7 @@ def _heldout(directory: Path) -> list[HeldOutDocument]:
 
 
 def _text(item: Any) -> str:
-    """Return the document, or the query and choices of the question, which identify an item."""
+    """Return text that identifies an item: the document, or the query and choices of a question."""
     return item if isinstance(item, str) else "\n".join((item.query, *item.choices))
 
 

@@ -304,9 +304,10 @@ def _domains(clusters: Sequence[ClusterInfo]) -> dict[str, float]:
 
 
 def _counterparts(infos: Mapping[str, Sequence[ClusterInfo]]) -> Part:
-    """Return a table of the first directory's clusters and the most similar one of each other.
+    """Return a table of the first directory's clusters with their counterparts.
 
-    Clusters are similar if they share words.
+    A counterpart is, in each of the other directories, the cluster with the largest fraction of
+    shared words.
     """
     (first, ours), *others = infos.items()
     rows = []
@@ -339,11 +340,13 @@ def _weights(
 ) -> Part:
     """Return a table of shares, sorted by their largest difference between the folders.
 
+    Its note states how much the shares of each folder differ in total from those of the first.
+
     Args:
         title: Title of the table.
         weights: Shares by folder and name.
-        what: What has a share, such as a cluster.
-        of: What is shared, such as tokens; the note states how much of it differs in total.
+        what: Singular noun for the names, such as ``cluster``.
+        of: Plural noun for the unit of the shares, such as ``tokens``.
         words: Words to show in a column beside the names.
     """
     rows = []

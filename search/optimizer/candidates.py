@@ -45,7 +45,7 @@ def candidates(
     concentration: tuple[float, float],
     rng: np.random.Generator,
 ) -> Floats:
-    """Draw ``n`` mixtures around each of ``priors`` (``[K]``, sum 1) in turn, within ``limits``.
+    """Draw ``n`` mixtures in all, around ``priors`` (each ``[K]``, sum 1) in turn.
 
     Each mixture is drawn from its own Dirichlet distribution. The sum of the distribution's
     parameters is drawn log-uniformly between the two numbers of ``concentration``: with a sum of 2,
@@ -53,7 +53,7 @@ def candidates(
     with prior weight 0 has weight 0.
 
     Returns:
-        float64 ``[n, K]``, rows of sum 1.
+        float64 ``[n, K]``, rows of sum 1 within ``limits``.
     """
     live = np.flatnonzero(priors[0] > 0)
     low, high = np.log(concentration)
@@ -67,7 +67,7 @@ def candidates(
 
 
 def temper(prior: Floats, power: float) -> Floats:
-    """Return ``prior`` (``[K]``) to ``power`` where it is positive, scaled to sum 1.
+    """Return ``prior`` (``[K]``) raised to ``power`` where it is positive, and scaled to sum 1.
 
     Power 1 keeps the prior; power 0 makes it uniform over clusters with prior weight.
     """

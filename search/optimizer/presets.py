@@ -25,8 +25,8 @@ class Preset:
     """Powers of the token shares around which mixtures are drawn: 1 is the token shares, 0 is
     uniform."""
     pool: int = 50_000
-    """Number of candidates from which each round is chosen. The predicted mixture is chosen from as
-    many candidates, unless ``answer`` is ``search``."""
+    """Number of candidates from which each round is chosen, and also the predicted mixture; with
+    ``answer="search"``, a local search for the predicted mixture starts from them."""
     later: Literal["top", "explore"] = "top"
     """How the rounds after the first are chosen: at random from the ``top`` candidates that are
     predicted best, or by Thompson sampling (`thompson_sample`)."""

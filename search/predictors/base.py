@@ -65,7 +65,7 @@ def judge(
     Args:
         predictor: Name of the predictor.
         scores: Measured scores, ``[n]``.
-        predicted: Predictions, ``[n]``, each from a fit without that mixture.
+        predicted: Predictions, ``[n]``, each from a fit without the mixture that it predicts.
         base: Mean of the scores that each prediction was fitted on, ``[n]``.
         constant: Whether the predictor returned one score for all mixtures in every fold. Such
             scores differ between folds, which would look like a rank correlation.

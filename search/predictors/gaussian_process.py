@@ -26,12 +26,12 @@ _STEPS = 25
 
 # Priors of the logarithms of the parameters, as (mean, sd). Scores and features have variance 1.
 _LENGTH = 3.5
-"""Prior length scale of each cluster, to be multiplied by the square root of their number."""
+"""Length scale of each cluster, to be multiplied by the square root of the number of clusters."""
 _LENGTH_SD = 0.8
 _CURVED = (math.log(0.3), 1.5)
 _LINEAR = (math.log(0.1), 1.5)
 _KNEE = (math.log(0.01), 1.5)
-"""Weight above which the effect of a weight is logarithmic; below it, the effect is linear."""
+"""The knee: above this weight the effect of a weight is logarithmic, below it about linear."""
 _NOISE = (math.log(0.2), 1.2)
 
 

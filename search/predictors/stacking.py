@@ -115,9 +115,10 @@ class Stack:
         return self._joined(self._models, self._mean, weights)
 
     def again(self, weights: Floats, scores: Floats) -> Callable[[Floats], Floats]:
-        """Fit the predictors to other ``scores`` (``[n]``) of ``weights``, with the same shares.
+        """Fit new copies of the predictors to ``scores`` (``[n]``) of ``weights`` (``[n, K]``).
 
-        Returns the new predictions as a function from ``[m, K]`` to ``[m]``.
+        The shares of the predictors stay as they are. Returns the new predictions as a function
+        from mixtures ``[m, K]`` to scores ``[m]``.
         """
         models = [make() for make in self._makes]
         for share, model in zip(self.shares, models, strict=True):
