@@ -311,7 +311,7 @@ def is_bad(records: list[Record]) -> bool:
 
 
 def outcomes_of(records: list[Record]) -> tuple[list[bool], list[bool], list[bool]]:
-    """Return whether each good document is kept, each junk dropped, and each copy found."""
+    """Return, as three lists, whether good documents are kept, junk dropped, and copies found."""
     good = [r["lives"] for r in records if not r["kind"] and not r["edit"]]
     low = [not r["stays"] for r in records if r["kind"]]
     return good, low, [r["found"] for r in records if r["edit"]]
