@@ -1,24 +1,29 @@
-"""What a build decides, against what is known of the corpus: clusters, quality, duplicates.
+"""Compare the decisions of a build with the truth about a corpus: clusters, quality, duplicates.
 
-``--corpus FOLDER`` holds ``corpus/*.jsonl.zst`` with the fields ``id, text, source, quality,
-kind`` and ``truth/near_duplicates.tsv`` (its README describes them). They are built with ``--label
-source`` into a temporary folder, or ``--built DIR`` names what was built of them. The build never
-reads ``quality`` or ``kind``, and ``source`` for its report only.
+``--corpus FOLDER`` is a folder with ``corpus/*.jsonl.zst``, whose documents have the fields ``id,
+text, source, quality, kind``, and with ``truth/near_duplicates.tsv``; its README describes them.
+The bench builds the documents with ``--label source`` into a temporary folder; ``--built DIR``
+names shards that were built from them before, and skips the build. The build never reads
+``quality`` or ``kind``, and it uses ``source`` only for its report.
 
-* clusters: NMI and purity with ``source``, over the documents that are ``ok`` and stay;
-* quality: AUC of each score, and of the lower of the two that prune by default, ``ok`` above
-  ``low``;
-* pruned: what is ``low`` and gets into no shard, for whatever reason, by kind; what is ``ok`` and
-  stays, as it is, and counting an original that was left out for a copy of it that stays. A planted
-  copy whose original is in none of the files is the only one there is, and no junk; the figure that
-  counts it as junk is given too;
-* the same by files and by domain: bars of what judges form were set on `TUNED`, never on the other
-  files. All domains are in both, and all have been seen: for text that has not, see ``unseen.py``.
-  Domains that miss a bar (ok .97, a copy of which stays counts; junk .70) are listed;
-* duplicates: planted pairs of which one is left out as a copy (recall); of the documents left out
-  as near copies, those whose sets of three words in a row are alike by .7 or more (Jaccard, counted
-  out) with the document that they are called a copy of (precision). The truth is a lower bound, so
-  it gives no precision.
+* clusters: NMI and purity with ``source``, over the ``ok`` documents that are kept;
+* quality: AUC with which each score ranks ``ok`` above ``low``, and the AUC of the lower of the two
+  scores that prune by default;
+* pruned: the share of ``low`` documents that get into no shard, for whatever reason, by kind; the
+  share of ``ok`` text that is kept; and the same share if an ``ok`` document also counts as kept
+  when a copy of it is kept. A planted copy whose original is in none of the files is the only
+  version of its text, so it does not count as junk; the share with such copies as junk is printed
+  as well;
+* the shares of kept and dropped documents by domain, separately for the files in `TUNED` and the
+  other files: the thresholds that judge the form of text were set on `TUNED`, never on the other
+  files. All domains are in both sets of files, so no domain is unseen: for unseen text, see
+  ``unseen.py``. Domains that miss a bar are listed (.97 of ``ok`` documents, where a kept copy
+  counts; .70 of junk);
+* duplicates: the recall is the share of planted pairs of which one document is left out as a copy.
+  The precision is the share of documents left out as near copies that share enough three-word
+  sequences with the document of which they are called a copy (Jaccard similarity .7 or more,
+  computed exactly). The list of planted pairs is a lower bound of all pairs, so no precision can be
+  computed from it.
 """
 
 import argparse
@@ -45,7 +50,7 @@ CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
 ALIKE = 0.7
 COPIES = {"text seen before", "nearly the same as another"}
 TUNED = {"part-000", "part-001"}
-"""Files that bars were set on."""
+"""Files on which the thresholds were set."""
 
 
 def main() -> None:
@@ -146,7 +151,7 @@ def report_pruned(records: list[dict[str, Any]], outcomes: dict[str, Any]) -> No
 
 
 def report_split(records: list[dict[str, Any]], outcomes: dict[str, Any]) -> None:
-    """What stays and falls of files that bars were set on, and of the others, by domain."""
+    """Report kept and dropped documents by domain, for the files in `TUNED` and for the others."""
     alive = {name for name, row in outcomes.items() if row["cluster"]}
     alive |= {name for name, row in outcomes.items() if row["copy_of"] in alive}
     for name, is_tuned in (("tuned on", True), ("blind", False)):
@@ -194,7 +199,7 @@ def report_duplicates(
 
 
 def alike(one: str, other: str) -> float:
-    """Jaccard of the sets of three words in a row, whatever capitals and marks."""
+    """Return the Jaccard similarity of the sets of three-word sequences, by letters and digits."""
     some, others = three_words(one), three_words(other)
     return len(some & others) / len(some | others) if some | others else 1.0
 

@@ -1,16 +1,17 @@
-"""Measure what the cache adds to bare decompression; prints JSON lines for run.py.
+"""Measure the CPU time that the cache adds to bare decompression; print JSON lines for run.py.
 
-Shards of 16 MiB, made up, lie compressed on the local disk. Measured, in megabytes of raw shards a
-CPU-second of the process, all its threads:
+Synthetic shards of 16 MiB are compressed and stored on the local disk. Speeds are in megabytes of
+raw shards per CPU-second, where CPU-seconds are those of all threads of the process:
 
-* zstd decompression, from memory to memory: the most there can be;
-* a cold cache: every shard is wanted, then got (fetched, checked, decompressed, written, mapped);
-* the steps of that, one by one, and those that were decided against: to hash the raw bytes too, to
-  sync each file, to leave the blocks of a file to the disk, and to decompress into the mapped file;
-* a warm cache: every shard is found and hashed, as each process does once.
+* zstd decompression from memory to memory, which is the upper bound;
+* a cold cache: every shard is requested, then fetched, checked, decompressed, written and mapped;
+* each of these steps alone, and steps that were decided against: hashing the raw bytes as well,
+  syncing each file, writing without allocating the blocks of a file first, and decompressing into
+  the mapped file;
+* a warm cache: every shard is found in the cache and hashed, as each process does once.
 
-Contenders take turns; each number is the median of the rounds. What is not measured: remote
-stores, a cold disk, and the time that the disk needs after the process has ended.
+Contenders run in turn; each number is the median over the rounds. Not measured: remote stores, a
+cold disk, and the time in which the disk writes after the process has ended.
 """
 
 import argparse
@@ -102,7 +103,7 @@ def measure(work: Path, shards: int, rounds: int) -> None:
 
 
 def make_shard(number: int) -> bytes:
-    """A raw shard of documents of about 1,000 tokens, log-uniform ids, as in loader.py."""
+    """Return a raw shard of documents of about 1,000 tokens, with log-uniform token ids."""
     random = np.random.default_rng(number)
     samples, held = [], 0
     while held < SHARD_BYTES - (1 << 19):
@@ -114,7 +115,7 @@ def make_shard(number: int) -> bytes:
 
 
 def each(work: Callable[[int, Any], object], items: Iterable[tuple[int, Any]]) -> None:
-    """Do the work for each item; nothing is kept, so memory is used again."""
+    """Call ``work`` for each item; results are discarded, so that their memory is reused."""
     for number, item in items:
         work(number, item)
 

@@ -1,10 +1,11 @@
-"""Measure a grouping of 1,000 cells by topic, in 20 groups, beside 20 clusters of the same tokens.
+"""Compare a grouping of 1,000 cells into 20 groups by topic with 20 clusters of as many tokens.
 
-Both are made up: 1,000 cells of one shard, 20 topics of 50 tiers, and 20 clusters of 50 such
-shards. By the same weights, from a warm cache, rows [8, 2048], taking turns: CPU-seconds a batch,
-and how far any group ever was from its share, in rows. Then what a search gains from the trials of
-an earlier one on other groups: see evidence.py. Prints JSON lines, as run.py reads them.
-What is not measured: a cold cache, several ranks, clusters of very different size within a group.
+The data is synthetic: 1,000 cells of one shard each, in 20 topics with 50 tiers; and 20 clusters of
+50 such shards. The groups and the clusters have the same skewed weights, and are served in turn,
+from a warm cache, in batches [8, 2048]. Measured are the CPU time per batch, and the largest
+distance, in rows, of any group or cluster from its share. Then evidence.py measures how much a
+search gains from the trials of an earlier search on other groups. Prints JSON lines for run.py. Not
+measured: a cold cache, several ranks, and clusters of very different sizes within a group.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def main() -> None:
 
 
 def write_clusters(directory: Path, shards: dict[str, int]) -> None:
-    """Write a shard directory with so many shards of each cluster."""
+    """Write a shard directory; ``shards`` is the number of shards of each cluster by name."""
     random = np.random.default_rng(3)
     clusters = {}
     for name, count in shards.items():
@@ -65,7 +66,7 @@ def write_clusters(directory: Path, shards: dict[str, int]) -> None:
 
 
 def note_axes(directory: Path) -> Manifest:
-    """Note in the manifest what each cell is, by its name, and return the manifest."""
+    """Write the topic and tier of each cell to the manifest, by the cell's name; return it."""
     manifest = Manifest.load(directory)
     axes = [dict(zip(("topic", "tier"), name.split("-"), strict=True)) for name in manifest.names]
     noted = zip(manifest.clusters, axes, strict=True)
@@ -75,7 +76,7 @@ def note_axes(directory: Path) -> Manifest:
 
 
 def furthest(place: Path, weights: dict[str, int]) -> float:
-    """Serve many steps, and return how far a group ever was from its share, in rows."""
+    """Serve `STEPS` batches; return the largest distance of a group from its share, in rows."""
     loader = open_loader(place, weights)
     shares = np.array([*loader.mixture.weights.values()])
     shares /= shares.sum()
@@ -87,10 +88,10 @@ def furthest(place: Path, weights: dict[str, int]) -> float:
 
 
 def measure(places: dict[str, Path], weights: dict[str, int], rounds: int) -> None:
-    """Print the CPU time of a batch of each, and their ratio."""
+    """Print the CPU time per batch for each of ``places``, and the ratio of the two times."""
     loaders = {what: open_loader(place, weights) for what, place in places.items()}
     times: dict[str, list[float]] = {what: [] for what in loaders}
-    for loader in loaders.values():  # every shard goes into the cache
+    for loader in loaders.values():  # so that every shard is in the cache
         serve(loader, BATCHES)
     for number in range(rounds):
         for what in in_turn(loaders, number):
@@ -104,13 +105,13 @@ def measure(places: dict[str, Path], weights: dict[str, int], rounds: int) -> No
 
 
 def open_loader(place: Path, weights: dict[str, int]) -> MixtureLoader:
-    """Open a loader whose cache lies among the files of its shards."""
+    """Open a loader whose cache is in the folder of its shards."""
     cache = place / "cache"
     return MixtureLoader(place, weights, seq_len=SEQ_LEN, batch_rows=ROWS, cache_dir=cache)
 
 
 def serve(loader: MixtureLoader, batches: int) -> Any:
-    """Serve so many batches."""
+    """Serve ``batches`` batches; return the last one."""
     for _ in range(batches):
         batch = next(loader)
     return batch

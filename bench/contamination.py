@@ -1,21 +1,22 @@
-"""How many leaked questions are found in documents, how many findings are wrong, and what it costs.
+"""Measure recall, precision and cost of the search for leaked questions in documents.
 
-``--corpus FOLDER`` holds English documents (``corpus/*.jsonl.zst``, ``text`` and ``source``) and
-tasks (``tasks/*.jsonl.zst``); ``--languages FOLDER`` holds ``text.jsonl.zst`` with ``text`` and
-``lang``. What is planted is written by `plant`: a question, every second time with its answer, goes
-between two words of a document,
+``--corpus FOLDER`` is a folder of English documents (``corpus/*.jsonl.zst`` with ``text`` and
+``source``) and tasks (``tasks/*.jsonl.zst``); ``--languages FOLDER`` is a folder with
+``text.jsonl.zst``, whose documents have ``text`` and ``lang``. Questions are planted into documents
+(the hosts), some of them with their answers. `plant` writes a question in one of these ways:
 
 * verbatim;
-* re-wrapped: in lines of other lengths, with marks of quotation before them;
-* re-cased: in capitals, or each word with one;
-* with other punctuation: none, or other quotes, dashes and stops;
-* changed: one word in ten is another one (in scripts without spaces, one character);
+* re-wrapped: in lines of other lengths, which may begin with a mark of quotation;
+* re-cased: in capitals, in lower case, or with a capital for each word;
+* with other punctuation: without any, or with other quotes, dashes and stops;
+* changed: one word in ten is replaced (one character in ten in scripts without spaces).
 
-and other questions of the same tasks, which are not looked for, are planted as they are. Questions
-are those of tasks, and of the languages passages of 6 to 60 words of documents that are no hosts.
-What was tuned on is one half of the domains and languages; the other half is reported apart.
-A finding is right if it shares 13 words in a row with the question that was planted there, or all
-its words if it has fewer. Passages that stand in a host before anything is planted are left out.
+Other questions of the same tasks, which are not searched for, are planted verbatim. English
+questions are those of the tasks; in other languages, passages of 6 to 60 words of documents that
+are not hosts are used as questions. The search was tuned on one half of the domains and languages;
+the other half is reported separately. A finding is right if it shares 13 consecutive words with the
+question that was planted in the document, or all words of a shorter question. Passages that are in
+a host before anything is planted are left out.
 """
 
 import argparse
@@ -79,7 +80,10 @@ def records(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def english(corpus: Path, documents: int, rng: random.Random) -> Iterator[Any]:
-    """Give hosts and items of two halves: every second domain, every second task."""
+    """Yield hosts, items, language and whether it is the tuned half, for each of two halves.
+
+    A half has every second domain and every second task.
+    """
     hosts = defaultdict(list)
     for path in sorted((corpus / "corpus").glob("*.jsonl.zst"))[:2]:
         for record in records(path):
@@ -93,14 +97,17 @@ def english(corpus: Path, documents: int, rng: random.Random) -> Iterator[Any]:
 
 
 def in_languages(folder: Path, rng: random.Random) -> Iterator[Any]:
-    """Give hosts and passages of other documents by language; no passage stands in a host."""
+    """Yield hosts, passages as items, language and whether it was tuned on, for each language.
+
+    Passages are from documents that are not hosts, and no passage is part of a host.
+    """
     texts = defaultdict(list)
     for record in records(folder / "text.jsonl.zst"):
         if record["quality"] == "ok" and record["copy_of"] is None:
             texts[record["lang"]].append(record["text"])
     for mine in texts.values():
         rng.shuffle(mine)
-    # Of all languages: what is not translated yet stands in several.
+    # Compare with hosts of all languages: text that is not yet translated occurs in several.
     hosts = {name: [t for n, t in enumerate(mine) if n % 3] for name, mine in texts.items()}
     every = [text for some in hosts.values() for text in some]
     whole, runs = plain("\n".join(every)), set().union(*map(thirteens, every))
@@ -119,7 +126,7 @@ def plain(text: str) -> str:
 
 
 def passages_of(text: str, language: str, rng: random.Random) -> list[str]:
-    """Return a passage of each third of a text, as far as they are long enough."""
+    """Return a random passage of each third of a text, if the third is long enough for it."""
     unspaced = language in UNSPACED
     words = list(text) if unspaced else text.split()
     third, passages = len(words) // 3, []
@@ -133,7 +140,7 @@ def passages_of(text: str, language: str, rng: random.Random) -> list[str]:
 
 
 def plant(text: str, kind: str, others: Sequence[str], rng: random.Random) -> str:
-    """Write a question as a leak of that kind has it."""
+    """Return a question changed as a leak of that ``kind`` is."""
     if kind == "re-wrapped":
         return rewrap(text, rng)
     if kind == "re-cased":
@@ -149,7 +156,7 @@ def rewrap(text: str, rng: random.Random) -> str:
     width, mark = rng.randint(20, 70), rng.choice(["", "", "> ", "    ", "* ", "# "])
     words, lines = re.findall(r"\S+", text), [""]
     for word in words:
-        # A word longer than a line is of a script without spaces, and is cut.
+        # Cut words that are longer than a line: they are from scripts without spaces.
         pieces = [word[n : n + width] for n in range(0, len(word), width)]
         for piece in pieces:
             if len(lines[-1]) + len(piece) > width:
@@ -168,7 +175,10 @@ def repunctuate(text: str, rng: random.Random) -> str:
 
 
 def change(text: str, others: Sequence[str], rng: random.Random) -> str:
-    """Replace one word in ten, at least one; of scripts without spaces characters."""
+    """Return ``text`` with one word in ten, at least one, replaced by a word from ``others``.
+
+    In scripts without spaces, characters are replaced instead of words.
+    """
     unspaced = " " not in text or len(text) / len(text.split()) > 20
     parts = list(text) if unspaced else re.split(r"(\s+)", text)
     places = [n for n, part in enumerate(parts) if part.strip()]
@@ -185,7 +195,10 @@ def insert(host: str, leak: str, rng: random.Random) -> str:
 
 
 def measure_half(name: str, groups: Sequence[Any], rng: random.Random, show: int) -> None:
-    """Plant, look, and report recall of each kind and precision of one half."""
+    """Plant questions, search for them, and report recall by kind and precision for one half.
+
+    The first ``show`` wrong findings are printed.
+    """
     looked_for, documents = [], []
     for hosts, items, language in groups:
         known, unknown = items[: 4 * len(items) // 5], items[4 * len(items) // 5 :]
@@ -232,7 +245,7 @@ def measure_half(name: str, groups: Sequence[Any], rng: random.Random, show: int
 
 
 def thirteens(text: str) -> set[int]:
-    """Return hashes of the runs of 13 words of a text; of a shorter one of all its words."""
+    """Return a hash of each run of 13 words of a text; of a shorter text, a hash of all words."""
     words = hash_words(text)[0]
     return {hash(words[n : n + 13].tobytes()) for n in range(max(1, len(words) - 12))}
 
@@ -244,7 +257,11 @@ def planted(
     language: str,
     rng: random.Random,
 ) -> Iterator[tuple[str, Item | None, str, str]]:
-    """Give documents: some with a question that is looked for, some with another, some plain."""
+    """Yield hosts, each with the planted question (or None), its kind and the language.
+
+    In turn, a host has a question of ``known`` in each of `KINDS`, a question of ``unknown``, and
+    no question.
+    """
     kinds = [*KINDS, OTHER, ""]
     for number, host in enumerate(hosts):
         kind = kinds[number % len(kinds)]
@@ -253,14 +270,14 @@ def planted(
             continue
         item = rng.choice(unknown if kind == OTHER else known)
         leak = plant(item.question, kind, hosts, rng)
-        # What says something with its answer alone leaks with it.
+        # A short question means little without its answer, so it is always planted with it.
         if item.answer and (rng.random() < 0.5 or len(hash_words(item.question)[0]) < 8):
             leak += rng.choice(["\n", " ", "\nAnswer: "]) + plant(item.answer, kind, hosts, rng)
         yield insert(host, leak, rng), item, kind, language
 
 
 def measure_cost(corpus: Path) -> None:
-    """Report microseconds of a document of 3,000 bytes, and memory for one and three times many."""
+    """Report the time to index tasks and to search a document, and the growth of memory."""
     tasks = read_tasks([str(path) for path in sorted((corpus / "tasks").glob("*.jsonl.zst"))])
     begin = time.process_time()
     index = ItemIndex.of(tasks)
@@ -277,7 +294,7 @@ def measure_cost(corpus: Path) -> None:
             index.find_all(group)
             best[number] = min(best[number], time.process_time() - begin)
     cost = round(sum(best) / len(documents) * 1e6, 1)
-    # What else runs on the machine slows a group down now and then, and not nine times.
+    # Other processes may slow a group down in some rounds, but hardly in all nine.
     note = f"best of 9 for each 100 of {len(documents):,} documents of 3,000 characters; bar 34"
     report("a document", cost, "µs of one core", note)
     before = resident()
@@ -291,7 +308,7 @@ def measure_cost(corpus: Path) -> None:
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds."""
+    """Return the resident memory of this process, in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 

@@ -1,9 +1,10 @@
-"""The tokens of the benches: clusters of skewed size, made up from a seed, and skewed weights.
+"""The synthetic tokens of the benches, in clusters of skewed sizes, and skewed weights.
 
-Tokens are drawn at random, small ids more often. Clusters hold about a third to a hundredth of
-them, in documents of about 1,000 tokens. The first token of each document and every 512th after
-it is a mark that says the cluster: ``FIRST_MARK`` plus its number. So each row of 512 tokens or
-more tells where it came from, however it was packed.
+Token ids are drawn from a fixed seed, small ids more often. A cluster has between about a third and
+a hundredth of all tokens, in documents of about 1,000 tokens. The first token of each document and
+every 512th token after it is a mark that identifies the cluster: ``FIRST_MARK`` plus the number of
+the cluster. So the cluster of each row of 512 tokens or more can be read from the row, however rows
+are packed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +28,10 @@ MARKED = 512
 
 
 def make_documents(tokens: int) -> Iterator[tuple[str, Iterator[Any]]]:
-    """Make each cluster's name and documents, uint16 ``[n]``; take them in this order."""
+    """Yield the name and an iterator over the documents, uint16 ``[n]``, of each cluster.
+
+    Documents share one random generator, so read all documents of a cluster before the next one.
+    """
     random = np.random.default_rng(17)
     shares = (1 + np.arange(CLUSTERS)) ** -1.1
     for number, (name, share) in enumerate(zip(WEIGHTS, shares / shares.sum(), strict=True)):
@@ -36,7 +40,7 @@ def make_documents(tokens: int) -> Iterator[tuple[str, Iterator[Any]]]:
 
 
 def make_shards(directory: Path, tokens: int) -> None:
-    """Write a shard directory of about so many ``tokens``."""
+    """Write a shard directory with about ``tokens`` tokens."""
     clusters = {
         name: tuple(_write_shards(cluster_folder(directory, name), documents))
         for name, documents in make_documents(tokens)
@@ -47,7 +51,7 @@ def make_shards(directory: Path, tokens: int) -> None:
 def save_manifest(
     directory: Path, clusters: Mapping[str, tuple[ShardEntry, ...]], vocab_size: int
 ) -> None:
-    """Write the indexes and the manifest of ``clusters``, whose shards are there."""
+    """Write the indexes and the manifest of ``clusters``, whose shards are written already."""
     entries = []
     for name, shards in clusters.items():
         index = Index("uint16", shards)
@@ -73,7 +77,7 @@ def save_manifest(
 
 
 def _make_document(random: np.random.Generator, length: int, mark: int) -> Any:
-    # Log-uniform ids: about as often as words are in a text.
+    # Log-uniform ids, whose frequencies are about those of words in a text.
     document = np.exp(random.random(length) * np.log(FIRST_MARK)).astype(np.uint16)
     document[::MARKED] = mark
     return document
@@ -97,7 +101,7 @@ def _write_shards(folder: Path, documents: Iterator[Any]) -> Iterator[Any]:
 def write_shard(
     folder: Path, number: int, documents: list[bytes], lengths: list[int]
 ) -> ShardEntry:
-    """Write shard ``number`` of encoded documents, and return its entry."""
+    """Write encoded documents as shard ``number``, and return the entry of the shard."""
     raw = encode_shard(documents, "uint16")
     packed = compress(raw)
     entry = describe_shard(f"shard.{number:05d}.mds", lengths, raw, packed)

@@ -1,12 +1,13 @@
-"""Measure the search for copies on made-up documents: ``duplicates.py --documents 1e6,1e7``.
+"""Measure the search for copies on synthetic documents: ``duplicates.py --documents 1e6,1e7``.
 
-What is measured is the search of a build, with 2 workers and a limit of 256 open files: exact
-copies, then near ones. The documents are hashes and signatures alone, without text, in partitions
-of 1,400, as 4 MiB of text hold. One in 50 is an exact copy, one in 20 a copy of which up to 30 % of
-the signature has changed, both of documents of an earlier partition.
+The bench runs the search of a build for exact copies and then for near copies, with 2 workers and a
+limit of 256 open files. The documents have only hashes and signatures, no text. A partition has
+1,400 documents, as many as 4 MiB of text typically have. One document in 50 is an exact copy, and
+one in 20 is a near copy, in which up to 30 % of the signature has changed; the originals are in
+an earlier partition.
 
-CPU-seconds are those of all processes. Memory of a process is the most that it held (VmHWM). Files
-and bytes are the most that lay in the folder of the search, looked at twice a second.
+CPU-seconds are those of all processes. The memory of a process is its peak (VmHWM). Files and bytes
+are the peaks in the folder of the search, sampled twice a second.
 """
 
 import argparse
@@ -35,10 +36,10 @@ from climbstream.loader.core.engines.local import LocalEngine
 
 WORKERS = 2
 EACH = 1400
-"""Documents of a partition."""
+"""Number of documents per partition."""
 NEAR, EXACT = EACH // 20, EACH // 50
 FAMILY = 10
-"""Partitions of which the first is copied by the others."""
+"""Number of partitions in a family; all but the first copy documents of the first."""
 
 
 def main() -> None:
@@ -54,7 +55,7 @@ def main() -> None:
 
 
 def measure(folder: Path, count: int) -> None:
-    """Make ``count`` documents, or a few more, and search them."""
+    """Make ``count`` documents, rounded up to whole partitions; search them and report."""
     with LocalEngine(WORKERS) as engine:
         numbers = range(-(-count // EACH))
         for _ in engine.run(partial(make, folder / "units"), numbers):
@@ -84,7 +85,10 @@ def measure(folder: Path, count: int) -> None:
 
 
 def make(folder: Path, number: int) -> None:
-    """Write partition ``number``, with copies of documents of the first of its family."""
+    """Write partition ``number``.
+
+    Unless the partition is the first of its family, some documents are copies from the first.
+    """
     partition = Partition(folder / f"00000-{number:05d}")
     signatures, hashes = made(number)
     if number % FAMILY:
@@ -108,7 +112,7 @@ def make(folder: Path, number: int) -> None:
 
 
 def made(number: int) -> tuple[Any, Any]:
-    """Return the signatures and hashes of the documents of a partition, without its copies."""
+    """Return the signatures and hashes of the documents of a partition before copies are put in."""
     rng = np.random.default_rng([number, 0])
     signatures = rng.integers(0, 256, (SIGNATURE, EACH), dtype=np.uint8)
     return signatures, rng.integers(0, 2**64, (EACH, 2), dtype=np.uint64)
@@ -120,7 +124,7 @@ def seconds() -> float:
 
 @dataclass
 class Most:
-    """The most that there was at a time."""
+    """Peaks of memory (of the planning process and of a worker), number of files and bytes."""
 
     driver: int = 0
     worker: int = 0
@@ -130,9 +134,12 @@ class Most:
 
 @contextmanager
 def watched(folder: Path) -> Iterator[Most]:
-    """Look at the processes and at ``folder`` twice a second."""
+    """Sample the memory of the processes and the files in ``folder``, twice a second.
+
+    Yields the peaks so far, which are updated in place.
+    """
     most, ended = Most(), threading.Event()
-    Path("/proc/self/clear_refs").write_text("5")  # what was held before does not count
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak, so that it starts from here
 
     def watch() -> None:
         while not ended.wait(0.5):
@@ -151,7 +158,7 @@ def watched(folder: Path) -> Iterator[Most]:
 def look(most: Most, folder: Path) -> None:
     most.driver = max(most.driver, most_bytes(os.getpid()))
     most.worker = max([most.worker, *map(most_bytes, processes_of(os.getpid()))])
-    # Unlike glob, walk passes over folders that have gone meanwhile.
+    # Unlike glob, walk skips folders that are removed in the meantime.
     sizes = [size_of(Path(at, name)) for at, _, names in os.walk(folder) for name in names]
     most.files = max(most.files, len(sizes))
     most.bytes = max(most.bytes, sum(sizes))
@@ -160,7 +167,7 @@ def look(most: Most, folder: Path) -> None:
 def size_of(path: Path) -> int:
     try:
         return path.stat().st_size if path.is_file() else 0
-    except OSError:  # it has gone
+    except OSError:  # the file was removed
         return 0
 
 

@@ -1,17 +1,21 @@
-"""How many new proxies a search needs that begins from the trials of an earlier one.
+"""Measure how many new proxies a search needs if it begins from the trials of an earlier search.
 
-Losses are made up, another one for each seed. There are 30 topics of 8 cells each; a cell has
-tokens and a quality. A loss falls with the logarithm of the weight of six topics, each with a knee
-of its own, where a cell counts by its quality; four topics do harm. The earlier search has 112
-proxies on 20 groups: ten of one topic, ten of two. Then
+Losses are synthetic, and differ between seeds. There are 30 topics of 8 cells each; a cell has a
+number of tokens and a quality. A loss decreases with the logarithm of the weights of six topics,
+each with its own knee, and increases with the weights of four topics; the weight of a cell counts
+in proportion to its quality. The earlier search has 112 proxies. There are three cases:
 
-* 20 -> 30 groups: the same shards, one group a topic;
-* 30 -> 20 groups: the same the other way, so that groups of one topic are joined;
-* +20 % data: every cell grows by a factor of its own, 1.2 in the mean, and its quality with it; how
-  much a topic is worth changes by 5 %, and all losses by half a standard deviation.
+* 20 -> 30 groups: the earlier search has ten groups of one topic and ten of two topics; the new
+  search uses the same shards with one group per topic;
+* 30 -> 20 groups: the earlier search has one group per topic; in the new search, twenty of these
+  groups are joined in pairs;
+* +20 % data: the groups stay the same, and every cell grows by its own factor, 1.2 on average. Its
+  quality becomes the mean over old and new data, the effect of each topic changes by about 5 %, and
+  all losses increase by half a standard deviation of the losses of mixtures.
 
-Regret 0 is the optimum and 1 the median of the prior, over the new groups and the new loss. Regret
-of a fresh search of 112 proxies is compared with that of searches of fewer that have the trials.
+Regret is 0 for the optimum and 1 for the median of the prior, over the new groups and the new loss.
+The regret of a fresh search of 112 proxies is compared with the regret of searches that have fewer
+proxies and the trials of the earlier search.
 """
 
 import os
@@ -38,7 +42,7 @@ TARGETS = ["loss"]
 
 
 class Loss:
-    """A loss over cells, and the same after data were added."""
+    """A synthetic loss over cells, which `grow` changes as added data would."""
 
     def __init__(self, seed: int) -> None:
         self._rng = rng = np.random.default_rng([21, seed])
@@ -54,7 +58,7 @@ class Loss:
         self._level = 0.0
 
     def grow(self, sd: float) -> None:
-        """Add 20 % of data."""
+        """Add 20 % of data; ``sd`` is the sd of the losses of mixtures."""
         added = self._rng.uniform(0.0, 0.4, self.tokens.shape)
         others = self._rng.uniform(0.5, 1.5, self.tokens.shape)
         self._quality = (self._quality + added * others) / (1 + added)
@@ -63,7 +67,10 @@ class Loss:
         self._level += 0.5 * sd
 
     def parts(self, groups: int) -> Parts:
-        """Return the tokens of the cells of each group; of 20, the last ten are of two topics."""
+        """Return the tokens of the cells of each group, for 20 or 30 groups.
+
+        With 20 groups, the last ten have two topics each.
+        """
         whole = [[t] for t in range(TOPICS)]
         joined = [*whole[:10], *([t, t + 10] for t in range(10, 20))]
         return {
@@ -72,7 +79,7 @@ class Loss:
         }
 
     def over(self, parts: Parts) -> "GroupLoss":
-        """Return the loss of mixtures of groups."""
+        """Return this loss as a function of mixtures of the groups in ``parts``."""
         shares = np.zeros((len(parts), TOPICS, CELLS))
         for number, cells in enumerate(parts.values()):
             for name, tokens in cells.items():
@@ -82,14 +89,14 @@ class Loss:
         return GroupLoss(self, shares / total[:, None, None], total / total.sum())
 
     def of_cells(self, weights: Floats) -> Floats:
-        """Return the loss of weights over cells ``[n, topics, cells]``: ``[n]``."""
+        """Return the loss ``[n]`` of mixtures of cells ``[n, topics, cells]``."""
         topics = (weights * self._quality).sum(axis=2)
         gain = np.log1p(topics / self._knees) @ self._worth
         return np.asarray(self._level - gain + topics @ self._harm)
 
 
 class GroupLoss:
-    """The loss over groups, and how far a mixture is from the best."""
+    """A loss as a function of mixtures of groups, and the regret of a mixture."""
 
     def __init__(self, loss: Loss, shares: Floats, prior: Floats) -> None:
         self._loss, self._shares, self.prior = loss, shares, prior
@@ -102,16 +109,16 @@ class GroupLoss:
         self._least = values[0]
 
     def __call__(self, weights: Floats) -> Floats:
-        """Return the loss of mixtures of groups ``[n, K]``: ``[n]``."""
+        """Return the loss ``[n]`` of mixtures of groups ``[n, K]``."""
         return self._loss.of_cells(np.tensordot(weights, self._shares, 1))
 
     def regret(self, weights: Floats) -> float:
-        """Return 0 for the optimum, 1 for the median of the prior."""
+        """Return the regret of one mixture: 0 for the optimum, 1 for the median of the prior."""
         return float((self(weights[None])[0] - self._least) / (self._middle - self._least))
 
 
 def measure(seeds: int, noises: tuple[float, ...] = (10.0, 2.0)) -> None:
-    """Print the regret of fresh searches, and of those that begin from an earlier one."""
+    """Report the regret of fresh searches, and of searches that begin from earlier trials."""
     os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     tasks = [(case, ratio, seed) for seed in range(seeds) for ratio in noises for case in CASES]
     done: dict[tuple[str, float], list[dict[int, float]]] = {}
@@ -136,7 +143,7 @@ def measure(seeds: int, noises: tuple[float, ...] = (10.0, 2.0)) -> None:
 
 
 def compare(task: tuple[str, float, int]) -> dict[int, float]:
-    """Return the regret of a fresh search, under 0, and of those of `BUDGETS` with the trials."""
+    """Return regrets by budget: of `BUDGETS` with earlier trials, and under 0 of a fresh search."""
     case, ratio, seed = task
     loss = Loss(seed)
     groups = (30, 20) if case.startswith("30") else (20, 30) if "->" in case else (20, 20)
@@ -148,7 +155,7 @@ def compare(task: tuple[str, float, int]) -> dict[int, float]:
             loss.grow(old.sd)
         parts = loss.parts(groups[1])
         new = loss.over(parts)
-        # Another seed: the noise of the new proxies is not that of the old ones.
+        # Use another seed, so that the noise of new proxies differs from that of old proxies.
         regrets = {0: regret(new, search(new, BUDGET, ratio, seed + 1000))}
         for budget in BUDGETS:
             path = Path(name) / f"{budget}.jsonl"
@@ -161,7 +168,7 @@ def compare(task: tuple[str, float, int]) -> dict[int, float]:
 
 
 def plan(loss: GroupLoss, budget: int, seed: int, path: Path | None = None) -> Search:
-    """Open a search over groups."""
+    """Open a search over the groups of ``loss``, without asking for mixtures yet."""
     names = [f"g{number:02d}" for number in range(len(loss.prior))]
     prior = dict(zip(names, loss.prior.tolist(), strict=True))
     return Search(names, TARGETS, budget=budget, prior=prior, seed=seed, log=path)
@@ -170,7 +177,10 @@ def plan(loss: GroupLoss, budget: int, seed: int, path: Path | None = None) -> S
 def search(
     loss: GroupLoss, budget: int, ratio: float, seed: int, path: Path | None = None
 ) -> Search:
-    """Search once; a score is the loss and noise."""
+    """Run a search to its end, where scores are losses plus noise, and return it.
+
+    ``ratio`` is the sd of losses divided by the sd of the noise.
+    """
     begun = plan(loss, budget, seed, path)
     for mixture in asked(begun):
         rng = np.random.default_rng([seed, 11, mixture.about["trial"]])
@@ -180,11 +190,11 @@ def search(
 
 
 def asked(begun: Search) -> Iterator[Any]:
-    """Give all mixtures that a search asks for."""
+    """Yield all mixtures that a search proposes."""
     while mixtures := begun.ask():
         yield from mixtures
 
 
 def regret(loss: GroupLoss, begun: Search) -> float:
-    """Return the regret of the mixture that a search answers with."""
+    """Return the regret of the mixture that is the answer of a search."""
     return loss.regret(begun.result().mixture.array(begun.clusters))

@@ -1,4 +1,4 @@
-"""Promises of docs/reliability.md, and their tests run: ``make faults``."""
+"""Run the tests that docs/reliability.md names for each of its promises: ``make faults``."""
 
 import re
 import subprocess
@@ -14,24 +14,25 @@ PAGE = ROOT / "docs" / "reliability.md"
 
 
 class Promise(NamedTuple):
-    """A row of the page."""
+    """A row of the table in docs/reliability.md."""
 
     kind: str
     text: str
     tests: tuple[str, ...]
-    """``file::test``, below ``tests/``."""
+    """Names of its tests as ``file::test``, relative to ``tests/``."""
 
 
 class Outcome(NamedTuple):
-    """What came of the tests of a promise."""
+    """The outcome of one test, or of all tests of a promise."""
 
     verdict: str
     """``pass``, ``FAIL`` or ``skip``."""
     reason: str
+    """Why the verdict is not ``pass``; else ""."""
 
 
 def read_promises(page: Path = PAGE) -> list[Promise]:
-    """Read the rows of the table, in their order."""
+    """Return the promises in the table of ``page``, in order."""
     rows = [
         [cell.strip() for cell in line.strip().strip("|").split(" | ")]
         for line in page.read_text().splitlines()
@@ -41,7 +42,10 @@ def read_promises(page: Path = PAGE) -> list[Promise]:
 
 
 def collect(tests: list[str]) -> set[str]:
-    """Say which of ``tests`` pytest finds, parameters left out."""
+    """Return the names of all tests that pytest collects in the files of ``tests``.
+
+    Parameters are removed from the names.
+    """
     done = _pytest(sorted({test.partition("::")[0] for test in tests}), "--collect-only", "-q")
     return {
         line.removeprefix("tests/").partition("[")[0]
@@ -51,7 +55,7 @@ def collect(tests: list[str]) -> set[str]:
 
 
 def run(tests: list[str]) -> dict[str, list[Outcome]]:
-    """Run ``tests``; give the outcomes of each, one for each set of parameters."""
+    """Run ``tests``; return the outcomes of each test, one for each set of its parameters."""
     outcomes = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "results.xml"
@@ -73,7 +77,10 @@ def run(tests: list[str]) -> dict[str, list[Outcome]]:
 
 
 def judge(promise: Promise, outcomes: dict[str, list[Outcome]]) -> Outcome:
-    """Say whether ``promise`` holds: a test that did not run is a failure, a skipped one is not."""
+    """Return the outcome of ``promise``: the worst outcome of its tests.
+
+    A test that did not run counts as ``FAIL``, a skipped test as ``skip``.
+    """
     if missing := [test for test in promise.tests if not outcomes.get(test)]:
         return Outcome("FAIL", f"did not run: {', '.join(missing)}")
     if not promise.tests:

@@ -1,10 +1,10 @@
-"""Mangle each format that climbstream reads, and see that it says so: ``--minutes N --seed S``.
+"""Damage files of each format and check that errors are clear: ``--minutes N --seed S``.
 
-A case changes one file of a small build, run or corpus, and calls a command or reader on it in a
-process of its own. A failure is: exit 1, a traceback, an escape sequence in what is said, a wait
-over 10 s, growth over 1 GB, death by a signal, or another file that changed. Its input is kept,
-with the line that repeats it. A case depends on seed, format and number alone; number 0 is the
-file as it was, which must be read.
+A case changes one file of a small build, run or corpus, and calls a command or reader on that file
+in a separate process. A case fails if the process exits with 1, prints a traceback or an escape
+sequence, takes more than 10 s, grows by more than 1 GB, is ended by a signal, or changes a file
+that it should not change. The input of a failed case is kept. A case depends only on seed, format
+and number. Case 0 of a format leaves the file unchanged, and must succeed.
 """
 
 import argparse
@@ -77,7 +77,7 @@ PRELOAD = (
     "climbstream.loader.audit.explain",
     "climbstream.loader.tools.verify",
 )
-"""What commands import when they are called: here once, not in each case."""
+"""Modules that commands import when they are called; they are imported once, not in each case."""
 SECONDS = 10
 GROWTH = 1 << 30
 SETTINGS: dict[str, Any] = {
@@ -97,30 +97,33 @@ WORDS = (
 
 
 class Format(NamedTuple):
-    """A format, how it is changed, and what is called on it."""
+    """A format, the function that damages it, and the calls that read it."""
 
     files: str
-    """Pattern of the files of which one is changed, below the folder of the case."""
+    """Glob pattern, relative to the folder of the case; one matching file is changed."""
     change: mutate.Mutator
+    """Function that returns changed bytes of the file."""
     calls: tuple[str | Callable[[], object], ...]
-    """Arguments of ``climb``, or a function; one is chosen."""
+    """Arguments of ``climb``, or functions; one call is chosen for each case."""
     parts: str = "shards"
-    """What of the base the case needs."""
+    """Files and folders of the base that the case needs, separated by spaces."""
     writes: str = ""
-    """Files and folders that a call may change, beside the changed file."""
+    """Files and folders that a call may write, separated by spaces."""
 
 
 class Case(NamedTuple):
-    """What came of one case."""
+    """The outcome of one case."""
 
     fault: str
-    """Empty: none."""
+    """Description of the failure; empty if the case passed."""
     said: str
+    """Output of the process."""
     call: str
+    """The call, as text."""
 
 
 class Serial:
-    """Runs tasks in this process: a pool would cost a second a case."""
+    """An engine that runs tasks in this process, as a pool would add a second to each case."""
 
     def __enter__(self) -> "Serial":
         return self
@@ -141,14 +144,14 @@ def read_sources(*names: str) -> None:
 
 
 def serve(**more: Any) -> None:
-    """Serve three batches."""
+    """Serve three batches with a loader that has ``more`` arguments."""
     loader = MixtureLoader("shards", **LOADER, **more)
     for _ in range(3):
         next(loader)
 
 
 def resume() -> None:
-    """Load a state, and serve three batches after it."""
+    """Load the state of a run, and serve the three batches after it."""
     loader = MixtureLoader("shards", **LOADER)
     loader.load_state_dict(read_json(Path("run/state.json")))
     for _ in range(3):
@@ -156,20 +159,20 @@ def resume() -> None:
 
 
 def search() -> None:
-    """Go on with a search."""
+    """Open the log of a search, and ask for the next mixtures."""
     found = Search(["c00", "c01", "c02"], {"a": "min"}, budget=12, log="search/trials.jsonl")
     found.ask()
 
 
 def read_cells() -> None:
-    """Read what the clusters of a search are made of."""
+    """Read the cells of which the clusters of a search consist."""
     cells = load_cells(Path("search"))
     cells.by_cell()
     cells.by_micro([])
 
 
 def read_state() -> None:
-    """Read a state."""
+    """Read the state of a run."""
     LoaderState.from_json(read_json(Path("run/state.json")))
 
 
@@ -366,7 +369,7 @@ FORMATS: dict[str, Format] = {
 
 
 def make_base(base: Path) -> None:
-    """Write what cases begin with."""
+    """Write the intact files of all formats to ``base``, from which cases are copied."""
     rng = random.Random(0)
     records = [
         {
@@ -416,7 +419,7 @@ def make_base(base: Path) -> None:
 
 
 def make_run(base: Path) -> None:
-    """Write a run of a loader, and a search."""
+    """Write the folders of a loader's run and of a search."""
     run, names = base / "run", Manifest.load(base / "shards").names
     Mixture.uniform(names).save(base / "mixture.json")
     loader = MixtureLoader(
@@ -449,7 +452,7 @@ def make_run(base: Path) -> None:
 
 
 def make_tables(base: Path) -> None:
-    """Write tables of runs, and a task."""
+    """Write tables of runs, and a file of questions."""
     rng = random.Random(0)
     heads, rows = ["run", "w_a", "w_b", "loss"], []
     for number in range(12):
@@ -465,7 +468,7 @@ def make_tables(base: Path) -> None:
 
 
 def mend_hashes(folder: Path) -> None:
-    """Make hashes fit again what was changed below them, so that readers see it."""
+    """Recompute hashes of changed files, so that readers get past the hashes to the change."""
     manifest_file = folder / "shards" / "manifest.json"
     with suppress(Exception):
         manifest = json.loads(manifest_file.read_bytes())
@@ -504,7 +507,7 @@ def _mend_chain(file: Path) -> None:
 
 
 def make_case(base: Path, folder: Path, name: str, rng: random.Random, number: int) -> Path:
-    """Lay a case down in ``folder``; return the file that was changed."""
+    """Copy the files of a case to ``folder`` and change one; return the path of that file."""
     form = FORMATS[name]
     folder.mkdir(parents=True)
     for part in form.parts.split():
@@ -521,7 +524,7 @@ def make_case(base: Path, folder: Path, name: str, rng: random.Random, number: i
 
 
 def run_case(base: Path, folder: Path, seed: int, name: str, number: int) -> Case:
-    """Make a case, run it in a process of its own, and judge it."""
+    """Make a case in ``folder``, run its call in a separate process, and return the outcome."""
     rng = random.Random(f"{seed} {name} {number}")
     form = FORMATS[name]
     make_case(base, folder, name, rng, number)
@@ -554,7 +557,10 @@ def run_case(base: Path, folder: Path, seed: int, name: str, number: int) -> Cas
 
 
 def _wait(process: int) -> tuple[int, resource.struct_rusage]:
-    """Wait for a child; end it after `SECONDS`, those aside in which others had the processor."""
+    """Wait for a child process, and kill it after `SECONDS`; return its status and usage.
+
+    Time in which the child was ready but waited for a processor does not count.
+    """
     began, others = time.monotonic(), 0.0
     child = os.pidfd_open(process)
     try:
@@ -572,14 +578,14 @@ def _wait(process: int) -> tuple[int, resource.struct_rusage]:
 
 
 def _name(call: Any) -> str:
-    """Name a function that is called."""
+    """Return the name of a function, with the arguments of a `partial`."""
     if isinstance(call, partial):
         return f"{call.func.__name__}{call.args or ''}{call.keywords or ''}"
     return str(call.__name__)
 
 
 def _child(call: str | Callable[[], object], folder: Path) -> None:
-    """Run a call in this process, which is a copy, and end it."""
+    """Run a call in this process, a fork of the main process, and end the process."""
     code = 1
     try:
         os.chdir(folder)
@@ -618,7 +624,7 @@ def _call(call: str | Callable[[], object]) -> int:
         call = "build corpus.tsv --append --out shards"
     if isinstance(call, str):
         return cli.run(call.split())
-    # A reader is judged as the command line would end for what it raises.
+    # For an exception of a reader, exit as the command line does for that exception.
     function = call
 
     def read(_: object) -> int:
@@ -630,7 +636,7 @@ def _call(call: str | Callable[[], object]) -> int:
 
 
 def _hashes(folder: Path, writes: str) -> dict[str, str]:
-    """Hash every file of a case, but those that may change."""
+    """Return the hashes, by path, of all files of a case except those that may change."""
     mine = [folder / name for name in ("said", "cache", *writes.split())]
     return {
         str(path.relative_to(folder)): hashlib.sha1(path.read_bytes()).hexdigest()

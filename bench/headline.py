@@ -1,16 +1,19 @@
 """The counterpart of CLIMB's Table 1 (arXiv 2504.13161): presets against baselines on real text.
 
-Shards of ``../shared/corpus`` (about 20 clusters). Each preset has ``--budget`` proxies to find a
-mixture for PIQA, ARC-Easy and HellaSwag: gold-answer bits per byte of their validation items. All
-proxies go on from one base, of ``--base-tokens`` tokens of the token shares, as in the paper; each
-is scored by the mean of its weights over the last fifth of its steps. DoReMi begins with fresh
-weights and has the tokens of as many proxies, half for its reference, half for the model that
-follows it. Models of ``--model``, larger than the proxies and trained on more tokens, are then
-trained on each mixture with ``--seeds`` seeds, and scored on the test items of these tasks, and on
-tasks that no search saw: ARC-Challenge, WinoGrande, Social IQA. Printed is the mean over the tasks,
-its standard error over the seeds, and how much better that is than the token shares, seed by seed.
+``../shared/corpus`` is built into shards of about 20 clusters. Each preset has ``--budget`` proxies
+to find a mixture for PIQA, ARC-Easy and HellaSwag, scored by the bits per byte of the right answers
+of their validation items. As in the paper, all proxies continue from one base model, which was
+trained on ``--base-tokens`` tokens in the token shares; the parameters of a proxy are averaged over
+the last fifth of its steps before it is scored. DoReMi begins with random parameters, and trains on
+the number of tokens of ``--budget`` proxies: half of them for its reference, half for the follower.
 
-Everything is kept in ``--out``: stopped and run again, the bench continues where it stopped.
+Then models of the size ``--model``, which are larger than the proxies and trained on more tokens,
+are trained on each mixture with ``--seeds`` seeds. They are scored on the test items of these three
+tasks and of three tasks that no search used: ARC-Challenge, WinoGrande and Social IQA. For each
+mixture the bench prints the mean score over the tasks with its standard error over the seeds, and
+the mean difference, paired by seed, from the score of the token shares.
+
+All results are kept in ``--out``: if the bench is stopped and run again, it continues there.
 """
 
 import argparse
@@ -41,7 +44,7 @@ PRESETS = ("random", "regmix", "climb", "robust")
 
 @dataclass(frozen=True)
 class Sizes:
-    """What decides the whole bench."""
+    """The settings of the bench."""
 
     budget: int
     proxy: TrainSettings
@@ -110,7 +113,7 @@ def build(out: Path) -> Path:
 
 
 def find_mixtures(shards: Path, out: Path, sizes: Sizes) -> dict[str, Mixture]:
-    """Return the mixture of each method; those that were found are read."""
+    """Return the mixture of each method by name; searches that have ended are read from ``out``."""
     manifest = Manifest.load(shards)
     targets = [task(name) for name in SEARCHED]
     mixtures = {
@@ -121,7 +124,7 @@ def find_mixtures(shards: Path, out: Path, sizes: Sizes) -> dict[str, Mixture]:
         say(f"{preset}: {sizes.budget} proxies of {sizes.proxy.tokens:,} tokens")
         settings = SearchSettings(budget=sizes.budget, preset=preset, proxy=sizes.proxy)
         answer = run_search(shards, targets, out / preset, settings)
-        # What the method holds for best, also where it is not sure that it beats the shares.
+        # Take the best mixture of the method, even if its gain over the token shares is uncertain.
         best = answer.predicted_best or answer.measured_best
         mixtures[preset] = best.mixture
         if preset == "robust" and answer.mixture not in mixtures.values():

@@ -1,25 +1,26 @@
-"""Compare climbstream with the real mosaicml-streaming, both ways; have Megatron read an export.
+"""Check that climbstream and mosaicml-streaming read and write the same, and Megatron an export.
 
 Run it by ``make interop``.
 
-Each library stands in an environment of its own, and they talk through files of one folder:
+Each library is installed in a separate environment. The steps of the bench run in these
+environments, and exchange files through one folder:
 
-1. ``ours`` (climbstream) hashes the tokens of every document of a shard directory, as its own
-   reader gives them, and makes documents for step 2.
-2. ``theirs`` (mosaicml-streaming) reads every cluster, once in order with ``StreamingDataset``,
-   which checks the hashes of the index, and once by number with ``LocalDataset``. Each document
-   must have the tokens of step 1, and the cluster's folder must stay as it was. It reads one
-   epoch of a mixture of two clusters, of equal weight, as `stream_arguments` hands it over: each
-   must have half of the tokens, within two hundredths. Then it writes the documents of step 1 with
-   ``MDSWriter``.
-3. ``compare`` (climbstream) writes the same documents and compares bytes: shards raw and
-   compressed, and ``index.json``, which may differ by our own top-level key alone.
+1. ``ours`` (climbstream) reads every document of a shard directory with climbstream's reader,
+   writes the hashes of its tokens, and makes documents for step 2.
+2. ``theirs`` (mosaicml-streaming) reads every cluster twice: in order with ``StreamingDataset``,
+   which checks the hashes of the index, and by index with ``LocalDataset``. Each document must have
+   the hash of step 1, and the folder of the cluster must not change. Then it reads one epoch of a
+   mixture of two clusters with equal weights, by the arguments from `stream_arguments`: each
+   cluster must have half of the tokens, within two hundredths. Last, it writes the documents that
+   step 1 made with ``MDSWriter``.
+3. ``compare`` (climbstream) writes the documents that step 1 made, and compares the bytes with
+   those of step 2: raw shards, compressed shards, and ``index.json``, which may differ only by the
+   top-level key that climbstream adds.
+4. ``megatron`` (megatron-core) reads the output of ``climb export --to megatron`` with Megatron's
+   ``IndexedDataset``: its documents must have the hashes of step 1.
 
-4. ``megatron`` (megatron-core) reads what ``climb export --to megatron`` wrote, by its own
-   ``IndexedDataset``: documents and their tokens must be those of step 1.
-
-Which documents share a shard is taken from their index in step 3: where a shard ends is up to
-the writer, not to the format.
+In step 3, documents are split into shards as in the index that step 2 wrote: where a shard ends is
+up to the writer, not to the format.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ from typing import Any
 import numpy as np
 
 DTYPES = ("uint16", "uint32")
-LENGTHS = (1, 2, 255, 256, 65_535, 65_536)  # both sides of every width of a length
+LENGTHS = (1, 2, 255, 256, 65_535, 65_536)  # the limits of each integer width of a length
 SHARD_BYTES = 1 << 24
 
 
@@ -42,7 +43,8 @@ def ours(shards: Path, work: Path) -> list[str]:
     from climbstream.loader.reading.shard_cache import ShardCache  # noqa: PLC0415 - one environment has it
 
     manifest = Manifest.load(shards)
-    # Of the longest and the shortest documents: shares of documents would be far from equal.
+    # Mix the clusters with the longest and the shortest documents: if shares were wrongly counted
+    # in documents, they would be far from equal in tokens.
     by_length = sorted(manifest.clusters, key=lambda cluster: cluster.tokens / cluster.documents)
     mixture = Mixture.of({by_length[0].name: 1, by_length[-1].name: 1})
     save(work / "streams.json", stream_arguments(shards.absolute(), mixture, work / "mixed"))
@@ -79,7 +81,7 @@ def theirs(shards: Path, work: Path) -> list[str]:
             validate_hash="xxh3_128",
         )
         streamed = [check_type(sample["tokens"], known["dtype"]) for sample in dataset]
-        # By now every shard lies there decompressed, which is what LocalDataset wants.
+        # By now every shard is in ``local`` and decompressed, as LocalDataset requires.
         numbered = [
             check_type(sample["tokens"], known["dtype"])
             for sample in streaming.LocalDataset(str(local))
@@ -124,7 +126,7 @@ def mixed(work: Path, hashes: dict[str, list[str]]) -> list[str]:
     cluster_of = {digest: i for i, name in enumerate(names) for digest in hashes[name]}
     streams = [streaming.Stream(**arguments) for arguments in given]
     tokens = np.zeros(len(names), np.int64)
-    # Many times the documents that there are, so that which ones are drawn matters little.
+    # The epoch has many times as many documents as exist, so that chance matters little.
     dataset = streaming.StreamingDataset(
         streams=streams, epoch_size=100 * len(cluster_of), shuffle=True, batch_size=1
     )
@@ -170,7 +172,8 @@ def compare(work: Path) -> list[str]:
         if packed_differ:
             if zstd_here == zstd_there:
                 faults.append(f"{dtype}: {packed_differ} shards have other bytes when compressed")
-            # Sizes and hashes of the compressed bytes differ then; compare the rest.
+            # If compressed shards differ, so do their sizes and hashes in the index; compare the
+            # rest of the index.
             for shard in (*here["shards"], *index["shards"]):
                 shard["zip_data"] = shard["zip_data"]["basename"]
             same_index = here == index
@@ -193,7 +196,7 @@ def compare(work: Path) -> list[str]:
 def megatron(work: Path) -> list[str]:
     import warnings  # noqa: PLC0415
 
-    warnings.simplefilter("ignore")  # of what it would like to have for training
+    warnings.simplefilter("ignore")  # megatron-core warns of packages that only training needs
     from megatron.core import __version__  # noqa: PLC0415 - its environment has it
     from megatron.core.datasets.indexed_dataset import IndexedDataset  # noqa: PLC0415
 
@@ -217,7 +220,7 @@ def megatron(work: Path) -> list[str]:
 
 
 def make_documents(dtype: str) -> list[tuple[str, Any]]:
-    """Make documents of every width of a length, and enough of them for a second shard."""
+    """Return names and documents with lengths of every integer width, enough for two shards."""
     random = np.random.default_rng(17)
     enough = SHARD_BYTES // np.dtype(dtype).itemsize
     lengths = [*LENGTHS, *random.integers(1, 100_000, enough // 45_000).tolist()]
@@ -257,7 +260,8 @@ def main() -> None:
         faults = {"compare": compare, "megatron": megatron}[step](work)
     else:
         faults = {"ours": ours, "theirs": theirs}[step](shards, work)
-    # A fault of reading waits in a file: writing is compared all the same, and counted with it.
+    # Faults of earlier steps are kept in a file, so that the later steps run nevertheless, and all
+    # faults are counted in the end.
     path = work / "faults.json"
     if path.exists():
         faults = json.loads(path.read_text()) + faults

@@ -1,21 +1,27 @@
-"""What a build decides of text in many languages: what stays, what falls, copies, clusters.
+"""Measure the decisions of a build on text in many languages: quality, copies and clusters.
 
-``--corpus FOLDER`` holds ``text.jsonl.zst`` with the fields ``id, text, lang, script, source,
-topic, quality, parallel, copy_of, edit, why`` (its README describes them). It is built with
-``--clusters 12 --label lang`` into a temporary folder, or ``--built DIR`` names what was built of
-it. The build reads ``text``, ``id`` and ``license``, and ``lang`` for its report only.
+``--corpus FOLDER`` is a folder with ``text.jsonl.zst``, whose documents have the fields ``id, text,
+lang, script, source, topic, quality, parallel, copy_of, edit, why``; its README describes them. The
+bench builds it with ``--clusters 12 --label lang`` into a temporary folder; ``--built DIR`` names
+shards that were built from it before, and skips the build. The build reads ``text``, ``id`` and
+``license``, and it uses ``lang`` only for its report.
 
-Figures are given by language, and for two parts of the corpus: what bars are tuned on, the
-languages `TUNED` in the sources `SOURCES`, and the rest. The kinds of judge, and the first of their
-bars, were chosen with all in view (docs/decisions/selection.md): the rest is no blind test of them.
+Figures are reported by language and for two parts of the corpus. One part, on which thresholds were
+tuned, is the languages `TUNED` in the sources `SOURCES`; the other part is the rest. The kinds of
+judges and their first thresholds were chosen with the whole corpus in view
+(docs/decisions/selection.md), so the rest is no blind test of these.
 
-* ok: natural documents that stay, or of which a copy stays, bar .97 in every language;
-* low: planted junk that gets into no shard, for whatever reason, bar .70 in every language;
-* copies: planted pairs of which one is left out as a copy (recall, bar .95); of the documents left
-  out as near copies, those that are the copy of the same document, or share .7 or more of their
-  runs of five characters with the document that they are called a copy of (precision, bar .98);
-* NMI of the clusters, and of the micro-clusters, with topic and with language, over the natural
-  documents that stay; pairs of translations of a page that lie in one micro-cluster.
+* ok: the share of natural documents that are kept, or of which a copy is kept; the bar is .97 in
+  every language;
+* low: the share of planted junk that gets into no shard, for whatever reason; the bar is .70 in
+  every language;
+* copies: the recall is the share of planted pairs of which one document is left out as a copy (bar
+  .95). The precision is the share of documents left out as near copies that are right (bar .98): a
+  document is right if it and the document of which it is called a copy have the same original, or
+  if their sets of five-character sequences have a Jaccard similarity of .7 or more;
+* clusters: NMI of the clusters and of the micro-clusters with topic and with language, over the
+  natural documents that are kept; and the share of pairs of translations of one page that are in
+  the same micro-cluster.
 """
 
 import argparse
@@ -84,7 +90,12 @@ def is_tuned(record: Record) -> bool:
 
 
 def join(records: Iterable[Record], rows: list[Record]) -> list[Record]:
-    """Give each record what became of it: the row of the catalogue as ``outcome``."""
+    """Return the records with their row of the catalogue as ``outcome``, and keys derived from it.
+
+    ``found`` is the record of which the build calls it a copy, or None; ``group`` is the language,
+    with the script for Chinese; ``kin`` is the id of the original; ``stays`` is whether it is in a
+    shard; ``copies`` are all records with the same original.
+    """
     outcomes = {row["id"]: row for row in rows}
     joined = [{**record, "outcome": outcomes[record["id"]]} for record in records]
     by_id = {record["id"]: record for record in joined}
@@ -106,12 +117,12 @@ def is_natural(record: Record) -> bool:
 
 
 def lives(record: Record) -> bool:
-    """Whether a document stays, or a copy of it."""
+    """Return whether a document or a copy of it is in a shard."""
     return record["stays"] or any(copy["outcome"]["cluster"] for copy in record["copies"])
 
 
 def is_found(record: Record) -> bool:
-    """Whether a planted copy, or its original, is left out as a copy."""
+    """Return whether a planted copy or its original is left out as a copy."""
     pair = [r for r in record["copies"] if r["id"] in (record["id"], record["copy_of"])]
     return any(r["outcome"]["why"] in COPIES for r in pair)
 
@@ -121,7 +132,7 @@ def share(values: list[bool]) -> str:
 
 
 def report_group(name: str, records: list[Record]) -> list[str]:
-    """Report the figures with a bar, and return those below it."""
+    """Report the figures that have a bar for one group; return those that miss their bar."""
     ok = [lives(r) for r in records if is_natural(r)]
     low = [not r["stays"] for r in records if r["quality"] == "low"]
     copies = [is_found(r) for r in records if r["copy_of"]]
@@ -154,7 +165,7 @@ def report_precision(records: list[Record]) -> None:
 
 
 def alike(one: Record, other: Record) -> float:
-    """Jaccard of the sets of five characters in a row."""
+    """Return the Jaccard similarity of the sets of five-character sequences of two texts."""
     some, others = five_characters(one["text"]), five_characters(other["text"])
     return len(some & others) / len(some | others)
 
@@ -186,7 +197,7 @@ def report_clusters(records: list[Record]) -> None:
 
 
 def report_languages(records: list[Record]) -> None:
-    """Whether the catalogue names the language, of what is natural."""
+    """Report the share of natural documents whose language the catalogue names correctly."""
     if "language" not in records[0]["outcome"]:
         return
     right = [r["outcome"]["language"] == r["lang"] for r in records if is_natural(r)]

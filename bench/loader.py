@@ -1,26 +1,26 @@
-"""Measure MixtureLoader beside what this machine could do at most; prints JSON lines for run.py.
+"""Compare MixtureLoader with the limits of this machine; print JSON lines for run.py.
 
-What is measured, on a shard directory made up for it (16 clusters of skewed size, documents of
-about 1,000 tokens), by skewed weights, three of them zero, for one rank:
+Measured on one rank, with a synthetic shard directory (16 clusters of skewed sizes, documents of
+about 1,000 tokens) and skewed weights, three of which are zero:
 
-* tokens a second of ``next(loader)`` from a warm cache, at rows [8, 2048] and [64, 2048], beside
-  the limit: compiled code that widens as many rows from random places of one mapped file of bare
-  tokens, one call a batch; it plans nothing, and knows neither documents nor shards;
-* tokens a second from compressed shards with a cold cache, everything included: reading, hashes,
-  decompression, writing to the cache, packing, copying; beside zstd decompression alone, from
-  memory to memory, of the same shards;
-* microseconds to plan a step, and to change weights: `set_weights` and the next batch, with 16 and
-  with 1,000 clusters;
-* for this corpus and one of a tenth of the size, in processes of their own, after the imports:
-  seconds until a loader that was just made has given its first batch, the same with a state of step
-  1,000 loaded, what loading it took of that, bytes of that state as JSON, and how much the peak of
-  resident memory, without the mapped shards, lies above that after the imports.
+* tokens per second of ``next(loader)`` from a warm cache, in batches [8, 2048] and [64, 2048],
+  compared with a limit: compiled code that widens the same number of rows from random places of one
+  mapped file of bare tokens, with one call per batch, without planning, documents or shards;
+* tokens per second from compressed shards with a cold cache, including reading, hashing,
+  decompressing, writing to the cache, packing and copying; compared with zstd decompression alone,
+  from memory to memory, of the same shards;
+* microseconds to plan a step, with 16 and with 1,000 clusters; and microseconds of a change of
+  weights: of `set_weights` and of the next batch;
+* in separate processes after the imports, for this corpus and for a corpus a tenth of its size:
+  seconds from the creation of a loader to its first batch; these seconds if a state of step 1,000
+  is loaded, and the part of them that loading takes; the size of that state as JSON, in bytes; and
+  the growth of peak resident memory since the imports, without the mapped shards.
 
-All in one run, contenders taking turns; each number is the median of the rounds. Rates are by
-CPU-seconds of the process, all its threads; other seconds are by the clock.
+All of this is measured in one run, in which contenders take turns. Each number is the median over
+the rounds. Rates use CPU-seconds of all threads of the process; other seconds are wall time.
 
-What is not measured: a cold disk, several ranks, a training step beside it, other loaders
-(peers.py), and real text (tokens are drawn at random, small ids more often).
+Not measured: a cold disk, several ranks, a training step that runs at the same time, other loaders
+(see peers.py), and real text (token ids are drawn at random, small ids more often).
 """
 
 import argparse
@@ -46,8 +46,8 @@ from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.sampling.lanes import Lanes
 from climbstream.loader.sampling.planner import BatchPlanner, Position
 
-BATCHES = {8: 4000, 64: 500}  # rows a batch: batches a round
-BARS = {8: "50%", 64: "80%"}  # of the limit, by rows a batch
+BATCHES = {8: 4000, 64: 500}  # batches per round, by rows per batch
+BARS = {8: "50%", 64: "80%"}  # least share of the limit, by rows per batch
 COLD_BAR = "70%"
 STATE_STEP = 1000
 
@@ -79,7 +79,7 @@ def measure_batches(work: Path, rows: int, rounds: int) -> None:
     loader = open_loader(work, rows)
     bare = work / "bare"
     if not bare.exists():
-        for cluster in loader.names:  # every shard goes into the cache
+        for cluster in loader.names:  # so that every shard is in the cache
             while loader.epochs[cluster] < 1 and WEIGHTS[cluster]:
                 next(loader)
         with bare.open("wb") as file:
@@ -132,7 +132,7 @@ def widen_rows(tokens: Any, firsts: Any, out: Any) -> None:
 
 
 def measure_cold(work: Path, rounds: int) -> None:
-    """Serve about an epoch by token shares, the cache being empty; and decompress the same."""
+    """Measure serving about one epoch from an empty cache, and decompressing the same shards."""
     directory, cache = work / "shards", work / "cold"
     manifest = Manifest.load(directory)
     packed = [path.read_bytes() for path in sorted(directory.glob("clusters/*/*.zstd"))]
@@ -233,8 +233,8 @@ def in_a_process(work: Path, rows: int, state: Path | None) -> dict[str, float]:
 
 
 def child(work: str, rows: str, state: str) -> dict[str, float]:
-    """Measure what only a process that has just begun can tell."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    """Measure time to the first batch and memory, in a process that was just started."""
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak of resident memory
     imported = peak_memory()
     begin = time.perf_counter()
     loader = open_loader(Path(work), int(rows))
@@ -256,13 +256,13 @@ def open_loader(work: Path, rows: int) -> MixtureLoader:
 
 
 def peak_memory() -> int:
-    """Most bytes that were resident at once."""
+    """Return the peak of resident memory, in bytes."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def mapped_memory() -> int:
-    """Resident bytes that are shards, mapped from the cache; they never get fewer."""
+    """Return the resident bytes of shards mapped from the cache; they never decrease."""
     kib, shard = 0, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if not line.partition(" ")[0].endswith(":"):

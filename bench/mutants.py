@@ -1,17 +1,18 @@
-"""Mutants: how many small changes to a module its own tests notice.
+"""Mutation testing: count how many small changes to a module are detected by its tests.
 
-One operator, comparison or constant of a module is changed at a time, and the tests of that module
-alone are run: ``tests/search/optimizer/test_confirm.py`` for ``search/optimizer/confirm.py``. A
-change that no test notices is printed with its line. It is either the same program, or arithmetic
-that nothing checks.
+One operator, comparison or constant of a module is changed at a time, and only the tests of that
+module are run: ``tests/search/optimizer/test_confirm.py`` for ``search/optimizer/confirm.py``. A
+change that no test detects is printed with its line. Either the changed program is equivalent to
+the original, or no test checks this arithmetic.
 
     python bench/mutants.py --modules optimizer/confirm,predictors/base --sample 40 --seed 1
 
-Each change is tried in a copy of this process, which has imported numpy and scipy already; one that
-takes more processor time than ``--seconds``, or ten times as long by the clock, is stopped, and
-counts as noticed. Fixtures of ``conftest.py`` are not there: tests of arithmetic need no shards.
+Each change is tried in a fork of this process, which has imported numpy and scipy already. If the
+tests of a change take more than ``--seconds`` of CPU time, or more than ten times ``--seconds`` of
+wall time, they are stopped, and the change counts as detected. Fixtures of ``conftest.py`` are not
+available, as tests of arithmetic need no shards.
 
-Bar: nine of ten changes are noticed over search/optimizer and search/predictors.
+Bar: nine of ten changes in search/optimizer and search/predictors are detected.
 """
 
 import argparse
@@ -37,7 +38,7 @@ PRELOAD = (
     "numpy scipy.linalg scipy.optimize scipy.stats pytest hypothesis threadpoolctl torch "
     "climbstream.loader.loader climbstream.loader.cli.main"
 )
-"""What tests import, and no mutant changes."""
+"""Modules that tests import and that are never changed; they are imported before the forks."""
 SWAPS: Mapping[type, tuple[type, ...]] = {
     ast.Add: (ast.Sub,),
     ast.Sub: (ast.Add,),
@@ -67,13 +68,13 @@ class Mutant(NamedTuple):
     """One change to a module."""
 
     node: int
-    """Number of the node in the order of `ast.walk`."""
+    """Index of the changed node in the order of `ast.walk`."""
     line: int
     replace: Callable[[Any], None]
-    """Makes the change, given the node."""
+    """Function that changes the node in place."""
 
     def apply(self, source: ast.Module) -> tuple[ast.Module, str]:
-        """Return the changed module, and what was changed."""
+        """Return the changed copy of ``source``, and a description of the change."""
         tree = copy.deepcopy(source)
         node = next(node for i, node in enumerate(ast.walk(tree)) if i == self.node)
         before = ast.unparse(node)
@@ -93,7 +94,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="tests to run, as pytest -k")
     options, _ = parser.parse_known_args()
     os.chdir(ROOT)
-    # Threads of linear algebra would wait for each other, and do not outlive a fork.
+    # Threads of linear algebra would wait for each other, and do not survive a fork.
     os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = tempfile.mkdtemp()
     for name in PRELOAD.split():
@@ -106,7 +107,7 @@ def main() -> None:
 
 
 def modules(names: str) -> list[Path]:
-    """List the modules, or those of the folders, that are named."""
+    """Return the paths of the named modules, and of all modules in the named folders."""
     paths: list[Path] = []
     for name in names.split(","):
         path = Path("search") / name
@@ -116,7 +117,7 @@ def modules(names: str) -> list[Path]:
 
 
 def try_module(module: Path, options: argparse.Namespace) -> tuple[int, int]:
-    """Try changes of ``module``; return how many its tests noticed, and of how many."""
+    """Try changes of ``module``; return the number of detected changes and of all changes."""
     tests = Path("tests") / module.parent / f"test_{module.name}"
     source = ast.parse(module.read_text())
     every = mutants(source)
@@ -144,7 +145,7 @@ def try_module(module: Path, options: argparse.Namespace) -> tuple[int, int]:
 
 
 def passes(module: Path, tree: ast.Module, tests: Path, options: argparse.Namespace) -> bool:
-    """Whether ``tests`` pass with ``tree`` in place of ``module``, in a copy of this process."""
+    """Return whether ``tests`` pass, in a fork, with ``tree`` in place of ``module``."""
     if (pid := os.fork()) == 0:
         os._exit(run_tests(module, tree, tests, options))
     limit = time.monotonic() + 10 * options.seconds
@@ -153,7 +154,7 @@ def passes(module: Path, tree: ast.Module, tests: Path, options: argparse.Namesp
         if ended:
             return os.waitstatus_to_exitcode(status) == 0
         time.sleep(0.01)
-    # Its tests may have begun processes: all are of the group that it leads.
+    # The tests may have started processes; all of them are in the process group of the fork.
     os.killpg(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     return False
@@ -161,16 +162,16 @@ def passes(module: Path, tree: ast.Module, tests: Path, options: argparse.Namesp
 
 def run_tests(module: Path, tree: ast.Module, tests: Path, options: argparse.Namespace) -> int:
     """Run ``tests`` with ``tree`` as the code of ``module``; return the exit code of pytest."""
-    import pytest  # noqa: PLC0415  (it is imported before the copy is made)
+    import pytest  # noqa: PLC0415  (it is imported before the fork)
 
     os.setpgid(0, 0)
-    # A busy machine takes longer by the clock, and must not look like a change that is noticed.
+    # Limit CPU time: a busy machine takes more wall time, which must not count as a detection.
     resource.setrlimit(resource.RLIMIT_CPU, (int(options.seconds), resource.RLIM_INFINITY))
     sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
     install(module, tree)
-    # Plugins of pytest are imported already, which it warns of.
+    # pytest would warn that its plugins are imported already.
     quiet = ["-p", "no:cacheprovider", "--noconftest", "-W", "ignore:Module already imported"]
     try:
         return int(
@@ -181,7 +182,7 @@ def run_tests(module: Path, tree: ast.Module, tests: Path, options: argparse.Nam
 
 
 def install(module: Path, tree: ast.Module) -> None:
-    """Give whoever imports ``module`` the code of ``tree``."""
+    """Change the import system so that an import of ``module`` runs the code of ``tree``."""
     original = SourceFileLoader.get_code
     place = module.resolve()
 
@@ -193,7 +194,7 @@ def install(module: Path, tree: ast.Module) -> None:
 
 
 def mutants(tree: ast.Module) -> list[Mutant]:
-    """List every change to ``tree``."""
+    """Return all possible changes to ``tree``."""
     ignored = no_arithmetic(tree)
     return [
         Mutant(number, getattr(node, "lineno", 0), replace)
@@ -204,7 +205,7 @@ def mutants(tree: ast.Module) -> list[Mutant]:
 
 
 def no_arithmetic(tree: ast.Module) -> set[int]:
-    """Identify what is no arithmetic: annotations, text, and what only a type checker reads."""
+    """Return the ids of nodes that are not changed: annotations, text, assertions and the like."""
     out: set[int] = set()
     for node in ast.walk(tree):
         parts: list[ast.AST | None] = []
@@ -218,18 +219,18 @@ def no_arithmetic(tree: ast.Module) -> set[int]:
         elif isinstance(node, ast.JoinedStr | ast.Assert | ast.Raise):
             parts = [node]
         elif isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp):
-            # A type: ``Floats | None``.
+            # A union of types: ``Floats | None``.
             parts = [node.value] if isinstance(node.value.op, ast.BitOr) else []
         elif isinstance(node, ast.ClassDef):
             parts = [*node.decorator_list]
         elif isinstance(node, ast.keyword) and node.arg == "strict":
-            parts = [node.value]  # of zip: what it joins is of one length
+            parts = [node.value]  # of zip, whose arguments have equal lengths
         out |= {id(inner) for part in parts if part is not None for inner in ast.walk(part)}
     return out
 
 
 def changes(node: ast.AST) -> Iterator[Any]:
-    """Give functions that change a node like ``node``, each in one way."""
+    """Yield functions, each of which changes a copy of ``node`` in one way."""
     if isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign):
         for other in SWAPS.get(type(node.op), ()):
             yield lambda n, other=other: setattr(n, "op", other())
@@ -237,7 +238,7 @@ def changes(node: ast.AST) -> Iterator[Any]:
         for other in SWAPS[type(node.ops[0])]:
             yield lambda n, other=other: n.ops.__setitem__(0, other())
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Not):
-        # +x for -x, and the opposite of not x.
+        # Replace -x by +x, and ``not x`` by its opposite.
         minus = isinstance(node.op, ast.USub)
         yield (
             lambda n: (

@@ -1,7 +1,7 @@
-"""Changes to the bytes of a file that know its format: what remains is often nearly right.
+"""Functions that damage a file of a known format, so that the result is often nearly valid.
 
-Each function takes a `random.Random` and the bytes of a file, and returns other bytes; the same
-generator makes the same bytes.
+Each function takes a `random.Random` and the bytes of a file, and returns changed bytes. The result
+depends only on these arguments and the state of the generator.
 """
 
 import bz2
@@ -29,7 +29,7 @@ VALUES = (
     '"" "text" "1" "\\u0000" "\\ud800" "\\u001b[31mred" "\\n" "../../x" "/etc/passwd" "." '
     '{"a":1} [1,"a"]'
 ).split(" ")
-"""Values of JSON that a reader may not expect, as they are written,"""
+"""JSON texts of values that a reader may not expect."""
 VALUES += [
     "1" + "0" * 30,
     "9" * 5000,
@@ -42,16 +42,16 @@ VALUES += [
     "[" * 200_000 + "]" * 200_000,
     '{"a":' * 3000 + "1" + "}" * 3000,
 ]
-"""and those that are long or deep."""
+"""JSON texts of values that are very long or deeply nested."""
 CELLS = [
     *("", " ", "NA", "nan", "inf", "-1", "1e400", "001", "0x10", "9" * 5000, "é", "a\nb", '"', "'"),
     *("\x1b[31mred", "\x00", "true", "../x", "a" * 200_000, "=1+1", ",", "\ufeff"),
 ]
-"""Cells of a table."""
+"""Cells of a CSV table that a reader may not expect."""
 
 
 def change_bytes(rng: random.Random, data: bytes) -> bytes:
-    """Flip, cut, repeat, insert or encode anew, whatever the format is."""
+    """Flip, cut, repeat, insert or re-encode bytes, independently of the format."""
     at = rng.randrange(len(data) + 1)
     end = min(len(data), at + rng.choice([1, 4, 100, len(data)]))
     way = rng.randrange(11)
@@ -95,7 +95,7 @@ def change_json(rng: random.Random, data: bytes) -> bytes:
 
 
 def change_lines(rng: random.Random, data: bytes) -> bytes:
-    """Change, move, drop or repeat lines, each a JSON text."""
+    """Change, move, drop or repeat lines of a file of JSON lines."""
     lines = data.splitlines()
     at = rng.randrange(len(lines))
     way = rng.randrange(12)
@@ -119,7 +119,10 @@ def change_lines(rng: random.Random, data: bytes) -> bytes:
 
 
 def _edit(rng: random.Random, value: Any, raw: list[str]) -> Any:
-    """Change one place of ``value``, deeper with luck."""
+    """Change one random place of ``value``, mostly in a nested value; return the changed value.
+
+    A value that is replaced by a JSON text becomes a mark, and the text is appended to ``raw``.
+    """
     if isinstance(value, dict | list) and value and rng.random() < 0.85:
         keys = list(value) if isinstance(value, dict) else range(len(value))
         key = rng.choice(keys)
@@ -180,7 +183,7 @@ def change_table(rng: random.Random, data: bytes, delimiter: str = ",") -> bytes
 
 
 def _columns(rng: random.Random, n: int) -> list[Any]:
-    """Make columns of ``n`` values that a reader may not expect."""
+    """Return Arrow columns of ``n`` values, of types and values that a reader may not expect."""
     return [
         pa.nulls(n),
         pa.array([None if i % 3 else "x" for i in range(n)], "string"),
@@ -203,7 +206,7 @@ def _columns(rng: random.Random, n: int) -> list[Any]:
 
 
 def change_columns(rng: random.Random, table: pa.Table) -> pa.Table:
-    """Give a table other types, names, values or rows."""
+    """Return a table with other columns, column names, values or rows."""
     for _ in range(rng.choice([1, 1, 2])):
         if not table.num_columns:
             break
@@ -244,7 +247,7 @@ def change_arrow(rng: random.Random, data: bytes) -> bytes:
 
 
 def arrow_bytes(table: pa.Table, writer: Any = pa.ipc.new_file) -> bytes:
-    """Write an Arrow file, or a stream."""
+    """Return the bytes of an Arrow file, or of an Arrow stream, depending on ``writer``."""
     file = io.BytesIO()
     with writer(file, table.schema) as sink:
         sink.write_table(table)
@@ -252,7 +255,7 @@ def arrow_bytes(table: pa.Table, writer: Any = pa.ipc.new_file) -> bytes:
 
 
 def change_packed(rng: random.Random, data: bytes, inner: Mutator, suffix: str) -> bytes:
-    """Change the content of a packed file, or its packing."""
+    """Change the content of a compressed file by ``inner``, or change its compressed bytes."""
     pack, unpack = PACKINGS[suffix]
     way = rng.randrange(5)
     if way == 0:
@@ -277,7 +280,7 @@ PACKINGS: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] =
 
 
 def change_shard(rng: random.Random, data: bytes) -> bytes:
-    """Change the table, a sample or the frame of an MDS shard."""
+    """Change the offset table, a sample or the zstd frame of an MDS shard."""
     raw = bytearray(zstandard.decompress(data))
     if rng.random() < 0.2:
         return change_bytes(rng, data)
@@ -287,7 +290,7 @@ def change_shard(rng: random.Random, data: bytes) -> bytes:
         (before,) = struct.unpack_from("<I", raw, field)
         number = rng.choice([0, 1, 0xFFFFFFFF, 0x80000000, len(raw), before + 1, before - 1])
         if rng.random() < 0.3:
-            # A document's size, dimensions or length.
+            # Change the size, the dimensions or the length of a document instead.
             (field,) = struct.unpack_from("<I", raw, 4 * rng.randrange(1, samples + 1))
             field = min(field + rng.choice([0, 4, 5]), len(raw) - 4)
         struct.pack_into("<I", raw, field, number & 0xFFFFFFFF)
@@ -298,7 +301,7 @@ def change_shard(rng: random.Random, data: bytes) -> bytes:
 
 
 def change_npy(rng: random.Random, data: bytes) -> bytes:
-    """Change shape, type or values of an array."""
+    """Change the shape, type or values of an array in an .npy file, or its bytes."""
     if rng.random() < 0.4:
         return change_bytes(rng, data)
     array = np.atleast_1d(np.load(io.BytesIO(data), allow_pickle=False))
@@ -325,7 +328,7 @@ def change_npy(rng: random.Random, data: bytes) -> bytes:
 
 
 def change_npz(rng: random.Random, data: bytes) -> bytes:
-    """Change an array of several, or their archive."""
+    """Change or drop one array of an .npz file, or change the bytes of the archive."""
     if rng.random() < 0.3:
         return change_bytes(rng, data)
     file = io.BytesIO()

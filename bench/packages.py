@@ -1,8 +1,8 @@
-"""Good text out of unpacked packages, in whatever languages they hold it.
+"""Extract good text from unpacked packages, in all languages that the packages contain.
 
-A package is a folder: what ``dpkg -x``, ``tar -x`` or a checkout gave. Manuals (``help/LANGUAGE``),
-man pages (``man/LANGUAGE``), messages (``locale/LANGUAGE``), pages with a ``lang``, fortunes and
-plain text are read; of programs, files as they are.
+A package is a folder that was made by ``dpkg -x``, ``tar -x`` or a checkout. As text are read:
+manuals (``help/LANGUAGE``), man pages (``man/LANGUAGE``), messages (``locale/LANGUAGE``), HTML
+pages with a ``lang``, fortunes and plain text. As code, files of programs are read unchanged.
 """
 
 import gettext
@@ -18,11 +18,11 @@ from pathlib import Path
 LEAST, MOST = 300, 4_000
 """Fewest and most characters of a document; longer text is cut at the ends of paragraphs."""
 EACH = 30
-"""Most documents that a package gives of one language or programming language."""
+"""Most documents per package and language (or programming language)."""
 _OF_FILE = 6
-"""Most documents that a file gives."""
+"""Most documents per file."""
 _SENTENCE = 60
-"""Characters of the shortest message of a program that counts as prose."""
+"""Least number of characters of a message of a program that counts as prose."""
 _LOCALE = r"[a-z]{2,3}(?:[-_][A-Za-z]{2,4})?(?:@[a-z]+)?"
 _PARENTS = re.compile(rf"(?:help|man|locale)/({_LOCALE})/")
 _SUFFIX = re.compile(rf"[._]({_LOCALE})\.(?:html|txt|xml)$")
@@ -39,14 +39,17 @@ class GoodText:
     name: str
     text: str
     group: str
-    """Language, or suffix of a program."""
+    """Language of a text; for code, the suffix of the file."""
 
 
 def read_package(folder: Path, *, code: bool) -> Iterator[GoodText]:
-    """Give the documents of a package, at most `EACH` of a language, from many files."""
+    """Yield the documents of a package, at most `EACH` per language, from many of its files.
+
+    With ``code``, yield files of programs, else text.
+    """
     counts: Counter[str] = Counter()
     seen = set()
-    # Not in order of names: one subject would be all that there is of a language.
+    # Do not read files in the order of their names, in which one subject could fill a language.
     files = sorted(
         (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()),
         key=lambda path: (len(path.name), path.name[::-1], path),
@@ -70,13 +73,13 @@ def read_package(folder: Path, *, code: bool) -> Iterator[GoodText]:
 
 
 def _language(path: Path, folder: Path) -> str:
-    """Name the language of a file by its path; the name of the folder if that names none."""
+    """Return the language in the path of a file; the name of ``folder`` if the path has none."""
     named = _PARENTS.search(str(path)) or _SUFFIX.search(path.name)
     return named[1] if named else folder.name
 
 
 def _read(path: Path, *, code: bool) -> str:
-    """Return the text of a file; nothing if it holds none that is read here."""
+    """Return the text of a file; "" if the file is not UTF-8 or of a kind that is not read."""
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     if code:
         return _decode(data)
@@ -86,7 +89,7 @@ def _read(path: Path, *, code: bool) -> str:
                 messages = gettext.GNUTranslations(file)._catalog.items()
         except UnicodeDecodeError:
             return ""
-        # A message that is not translated is one of another language.
+        # Leave out messages that are not translated, as they are in another language.
         prose = [t for m, t in messages if len(t) >= _SENTENCE and t != m and isinstance(m, str)]
         return "\n\n".join(prose)
     if path.suffix == ".gz" and "/man/" in str(path):
@@ -104,7 +107,7 @@ _MAN = {"MANWIDTH": "78", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
 
 
 def _decode(data: bytes) -> str:
-    """Decode UTF-8; what is something else gives nothing."""
+    """Return ``data`` decoded as UTF-8; "" if it is not UTF-8."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -112,7 +115,7 @@ def _decode(data: bytes) -> str:
 
 
 def cut(text: str) -> Iterator[str]:
-    """Cut ``text`` into documents: fortunes at their marks, long texts at paragraphs."""
+    """Yield documents of ``text``, cut at the ends of paragraphs, or of fortunes, near `MOST`."""
     if text.count("\n%\n") > 5:
         text = text.replace("\n%\n", "\n\n")
     piece = ""
@@ -130,7 +133,7 @@ _HIDDEN = set("script style head info guideitem".split())
 
 
 class _Text(HTMLParser):
-    """Collects the text of a page, blocks apart."""
+    """Parser that collects the text of an HTML page, with blank lines between blocks."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,26 +1,27 @@
-"""Measure MixtureLoader beside other loaders of tokens; prints JSON lines for run.py.
+"""Compare the speed of MixtureLoader with that of other token loaders; print JSON lines for run.py.
 
-What is measured: tokens a second of batches of 8 rows of 2,048 tokens, int64, on the tokens and by
-the weights of corpus.py: 16 clusters of skewed size, three of weight zero. All on one rank and
-without worker processes, each in a process of its own, from files that were just written, so that
-the disk has no part in it. Each has the tokens in its own format, as its program in ``peers/``
-says, and shuffles. No DataLoader stands between, which spares up to a third of the time, but for
-one contender that says so, and rows are put into a batch with one copy. What happens before the
-first 10,000 rows are served is not in the rate: opening, planning the first epoch, the first
-decompression.
+Measured are tokens per second in int64 batches of 8 rows of 2,048 tokens. The tokens and weights
+are those of corpus.py: 16 clusters of skewed sizes, three of them of weight zero. Each contender
+runs on one rank, without worker processes, in a separate process, and reads files that were just
+written, so that the disk is not measured. Each contender has the tokens in its own format, as its
+program in ``peers/`` describes, and shuffles them. Batches are made without a DataLoader, which
+saves up to a third of the time, and with one copy of each row; one contender uses a DataLoader, as
+its name says. The time before the first 10,000 rows are served is not in the rate: opening files,
+planning the first epoch, the first decompression.
 
-Those rows are looked at: type and shape of each batch, that each row is of one cluster, and of
-which. So each row of the table "rows off" says how far the clusters' rows are from what the weights
-ask for: half the sum of all differences, in rows, and in the note the largest of one cluster.
-Rounds then take turns, each of as many rows as last about a CPU-second, and the last batch of each
-is looked at again. A contender whose turn it is not is stopped, so that it does nothing ahead. The
-rate is the median of the rounds, by CPU-seconds of the process, all its threads and processes.
+The first 10,000 rows are checked: the type and shape of each batch, and that each row is of one
+cluster, and which cluster that is. A line "rows off" of the table compares the number of rows of
+each cluster with the number that the weights ask for: it has half the sum of the absolute
+differences, and in its note the largest difference of a cluster. Then contenders run in turn; in
+each round a contender serves rows for about one CPU-second, and its last batch is checked. The
+processes of contenders that are not in turn are stopped, so that they cannot work ahead. The rate
+is the median over the rounds, by CPU-seconds of all threads and processes of the contender.
 
-Environments are made once, in ``.venv-peers`` (6 GB). 200 million tokens need 4 GB of disk while it
-runs, and twice as much memory lets the files stay in it.
+Environments are made once, in ``.venv-peers`` (6 GB). While it runs, the bench needs 4 GB of disk
+for 200 million tokens, and 8 GB of memory to keep these files in the page cache.
 
-What is not measured: worker processes, which cost more CPU for the same rows (each batch goes
-through a pipe), a cold disk, remote storage, several ranks.
+Not measured: worker processes, which use more CPU time for the same rows, as each batch is sent
+through a pipe; a cold disk, remote storage, and several ranks.
 """
 
 import argparse
@@ -46,23 +47,26 @@ from climbstream.loader import MixtureLoader
 BATCH_ROWS = 8
 LOOKED_AT = (1_000, 10_000)
 ROUND_SECONDS = 1.0
-TRIED = 512  # rows of the rounds that say how long a round may be
+TRIED = 512  # rows of the first measurement, by which the rows per round are chosen
 TORCH = "torch==2.13.0"
 HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A loader; ``lacks`` was found in the source of just this version."""
+    """A loader to measure, in one version."""
 
     name: str
     program: str
+    """Name of its program in ``peers/``, without suffix."""
     folder: str = ""
-    """Its environment; empty: the one that runs this."""
+    """Folder of its environment in ``.venv-peers``; empty for the environment of this bench."""
     requirements: tuple[str, ...] = ()
+    """Packages to install in its environment."""
     lacks: str = ""
+    """Why weights cannot change while it runs, according to the source of this version."""
     bar: int | None = None
-    """How many times as fast ours is to be."""
+    """Least ratio of climbstream's rate to its rate; None if there is no bar."""
 
 
 OURS = Contender("climbstream", "from_climbstream")
@@ -113,7 +117,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=200_000_000, help="tokens to make up")
     parser.add_argument("--rounds", type=int, default=7, help="rounds that count")
     options = parser.parse_args()
-    # Contenders that stand still would stay for ever.
+    # Exit normally on SIGTERM, as stopped contenders would otherwise never end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
@@ -129,7 +133,7 @@ def main() -> None:
 
 
 def make_work(work: Path, tokens: int) -> None:
-    """Make the tokens: once as our shards, once bare, for the others to convert."""
+    """Write the tokens as climbstream's shards, and as plain arrays for the peers to convert."""
     make_shards(work / "shards", tokens)
     (work / "tokens").mkdir()
     for name, documents in make_documents(tokens):
@@ -164,7 +168,7 @@ def start_all(work: Path) -> Iterator[tuple[Contender, "Process"]]:
 
 
 class Process:
-    """A contender at work; it stands still unless it is asked."""
+    """The process of a contender, which is stopped (SIGSTOP) except while it answers `ask`."""
 
     def __init__(self, contender: Contender, python: Path, work: Path) -> None:
         command = program(contender, python, "serve", work)
@@ -177,7 +181,7 @@ class Process:
         self._process.send_signal(signal.SIGSTOP)
 
     def ask(self, command: str, rows: int) -> Any:
-        """Let it obey one line, and return its answer."""
+        """Send a command with a number of rows to the contender, and return its answer."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.send_signal(signal.SIGCONT)
@@ -190,7 +194,7 @@ class Process:
         return json.loads(answer)
 
     def end(self) -> None:
-        """Let it end by itself, so that it cleans up, or make it."""
+        """Let the process end by itself, so that it cleans up; kill it after 30 s."""
         self._process.send_signal(signal.SIGCONT)
         try:
             self._process.communicate(timeout=30)
@@ -235,7 +239,10 @@ def measure_rates(running: dict[Contender, Process], rounds: int) -> None:
 
 
 def measure_live_weights(work: Path) -> None:
-    """Serve rows by the weights, then by other weights, and compare with what both ask for."""
+    """Report rows off after serving with two weights in turn, changed while the loader runs.
+
+    The rows of each cluster are compared with the sum of the rows that the two weights ask for.
+    """
     loader = MixtureLoader(
         work / "shards", WEIGHTS, seq_len=SEQ_LEN, batch_rows=BATCH_ROWS, cache_dir=work / "cache"
     )
@@ -276,7 +283,7 @@ def program(contender: Contender, python: Path, step: str, work: Path) -> list[s
 
 
 def environ(work: Path) -> dict[str, str]:
-    """Let what a library leaves behind go with the work folder, and nothing ask a network."""
+    """Return environment variables that keep files of libraries in ``work`` and disable the Hub."""
     return {
         **os.environ,
         "PYTHONPATH": str(HERE),

@@ -1,15 +1,16 @@
-"""Predictors: error on mixtures that they were not fitted on, of real trained models.
+"""Measure the errors of predictors on real trained models, for mixtures that were not fitted.
 
-Rows to fit on are drawn from ../shared/mixtures/regmix_1m_a512.csv, errors are on all of
-regmix_test_1m.csv: squared error by the variance of the score (NMSE), median over seeds. The
-mean of 13 is the mean of the errors on each of the 13 losses; the sum of 13 is the error of the
-summed predictions on the mean loss. Noisy targets are the same losses with noise added to the rows
-that are fitted, the test without. The joint of 13 is the mean of the standardised losses, all with
-noise; there the stacks of the search share their members' shares.
+The rows to fit on are drawn from ../shared/mixtures/regmix_1m_a512.csv; the rows to test on are all
+rows of regmix_test_1m.csv. An error is the mean squared error divided by the variance of the score
+(NMSE); reported is the median over seeds. There are 13 losses. "mean of 13" is the mean of the
+errors on the losses; "sum of 13" is the error of the mean of the 13 predictions on the mean loss.
+With "signal/noise", noise is added to the scores that are fitted, but not to the scores that are
+tested. "joint of 13" is the error on the mean of the standardised losses, all fitted with noise; it
+uses the stacks of the search, which have the same shares of predictors for all losses.
 
-Bars: the stack at 112 rows has at most .03 on Pile-CC and .06 on the mean of 13, at 64 rows .05 and
-.10; with noise it is never worse than ridge, and on the joint of 13 at most 5 % worse than its best
-member.
+Bars: with 112 rows, the error of the stack is at most .03 on Pile-CC and .06 on the mean of 13;
+with 64 rows, at most .05 and .10. With noise, the stack is never worse than ridge, and on the joint
+of 13 at most 5 % worse than its best predictor.
 """
 
 import argparse
@@ -33,17 +34,18 @@ from climbstream.search.predictors.stacking import Stack, share_by_error
 from climbstream.search.predictors.trees import LightGBM
 
 NOISY = (2.0, 1.0, 0.5)
-"""Signal/noise."""
+"""Ratios of the sd of the scores to the sd of the noise."""
 
 
 class PublishedLightGBM:
-    """LightGBM as CLIMB's recipe has it: a fifth of the rows says when to stop.
+    """LightGBM with CLIMB's published settings: a fifth of the rows decides when to stop.
 
-    Scores are standardised: the penalties of the recipe are for those, and hold back raw ones.
+    Scores are standardised: the published penalties suit standardised scores, and are too strong
+    for raw scores.
     """
 
     def fit(self, weights: Floats, scores: Floats) -> None:
-        """Fit four fifths of the rows."""
+        """Fit four fifths of the rows, and stop early by the error on the rest."""
         scores, self._mean, self._sd = standardised(scores)
         rows = np.random.default_rng(0).permutation(len(scores))
         held = rows[: max(1, len(rows) // 5)]
@@ -64,7 +66,7 @@ class PublishedLightGBM:
         self._trees: Any = lightgbm.train(settings, data, 1000, [check], callbacks=[stop])
 
     def predict(self, weights: Floats) -> Floats:
-        """Predict ``[m]``."""
+        """Return the predicted scores of ``weights`` (``[m, K]``): ``[m]``."""
         return np.asarray(self._trees.predict(weights) * self._sd + self._mean, np.float64)
 
 
@@ -87,7 +89,7 @@ def main() -> None:
     contenders = tuple(options.contenders.split(","))
     sizes = [int(n) for n in options.rows.split(",")]
     tasks = [(n, seed, contenders) for seed in range(options.seeds) for n in sizes]
-    # Threads of linear algebra would wait for each other.
+    # With more threads of linear algebra, the processes would wait for each other.
     os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     with LocalEngine() as pool:
         done = dict(pool.run(measure, tasks))
@@ -101,7 +103,7 @@ def main() -> None:
 
 
 def measure(task: tuple[int, int, tuple[str, ...]]) -> dict[str, float]:
-    """Fit contenders to one draw of rows."""
+    """Fit contenders to one random draw of rows; return their errors by name and target."""
     n, seed, contenders = task
     weights, losses = read_table("regmix_1m_a512.csv")
     fresh, there = read_table("regmix_test_1m.csv")
@@ -140,7 +142,10 @@ def measure_joint(
     there: Mapping[str, Floats],
     rng: np.random.Generator,
 ) -> dict[str, float]:
-    """Fit the stacks of the search to all losses, each with noise of its own."""
+    """Fit the stacks of the search to all losses, each with independent noise.
+
+    Returns the errors of the stacks and of each of their predictors on the joint of all losses.
+    """
     members = PRESETS["robust"].predictors
     sums: dict[str, Floats] = defaultdict(lambda: np.zeros(len(fresh)))
     stacks = []
@@ -156,7 +161,8 @@ def measure_joint(
     for stack in stacks:
         sums["stack"] += stack.predict(fresh)
     truth = sums.pop("truth")
-    # Levels differ by what noise and standardising leave of them; what counts is the order.
+    # Noise and standardising shift the level of the sums. Only the order of mixtures matters, so
+    # the means are subtracted.
     return {
         f"{name} of the search: joint of 13, signal/noise {NOISY[0]:g}": _nmse(
             truth - truth.mean(), total - total.mean()

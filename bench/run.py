@@ -1,8 +1,8 @@
-"""Run the benches and print one table: ``python bench/run.py --only loader --tokens N``.
+"""Run the benches and print their results as tables: ``python bench/run.py --only loader``.
 
-Each bench is a program beside this one that prints one JSON object a line:
-``{"what": ..., "value": ..., "unit": ..., "note": ...}``; its docstring says what is measured.
-Other arguments than ``--only`` are passed on to each.
+Each bench is a program in the folder of this file. It prints one JSON object per line:
+``{"what": ..., "value": ..., "unit": ..., "note": ...}``; its docstring describes what it measures.
+All arguments except ``--only`` are passed on to each bench: ``--only loader --tokens N``.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main() -> None:
         command = [sys.executable, str(Path(__file__).with_name(f"{bench}.py")), *passed_on]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         failed += [bench] if done.returncode else []
-        # What was measured before a failure is worth its line.
+        # Print the results of a bench that failed later as well.
         rows = [json.loads(line) for line in done.stdout.splitlines()]
         width = max((len(row["what"]) for row in rows), default=0)
         print(f"{bench}:")
@@ -55,14 +55,14 @@ def main() -> None:
 
 
 def in_words(value: float | None) -> str:
-    """Write three digits or more; ``-`` stands for no number."""
+    """Return ``value`` as text with at least three significant digits; ``-`` for None."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def processor() -> str:
-    """Name of the processor, where Linux tells it."""
+    """Return the name of the processor from /proc/cpuinfo, or else the machine type."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(": ")[2]

@@ -1,18 +1,21 @@
-"""Search: regret of what a preset finds on losses that are known everywhere (surrogates.py).
+"""Measure the regret of each preset on losses that are known for all mixtures (surrogates.py).
 
-Signal/noise is the sd of a loss over the prior by the sd of the noise of a run. Regret 0 is the
-optimum, 1 the median of the prior. Two answers of each search are scored: the one it gives, and the
-mixture that it predicts to be best, whatever it thinks of it. Searches that are done are kept in
-``--keep FILE``, so that a bench that was stopped goes on; ``--minutes`` stops it. Five seeds are a
-quarter of an hour on two cores; what is said in docs is said of 20, ``--seeds 20``.
+Signal/noise is the sd of the loss of mixtures drawn around the prior, divided by the sd of the
+noise of a run. Regret is 0 for the optimum and 1 for the median of the prior. Two mixtures of each
+search are scored: its answer, and the mixture that it predicts to be best, even if that is not the
+answer. Finished searches are kept in ``--keep FILE``; a bench that was stopped continues from this
+file. ``--minutes`` limits the time. Five seeds take a quarter of an hour on two cores; the figures
+in the documentation are from 20 seeds (``--seeds 20``).
 
-Coverage is how often the true gain over the token shares lies within the printed interval of the
-predicted pick, of 68 and of 95 %, and bias the mean of printed less true in sd of the interval. A
-false claim is an answer that is not the token shares, though it is no better.
+Coverage is the share of searches whose reported interval for the gain of the predicted best mixture
+over the token shares contains the true gain; it is measured for the 68 % and the 95 % interval.
+Bias is the mean of reported gain minus true gain, in sd of the interval. A false claim is an answer
+that is not the token shares, and is no better than the token shares.
 
-Bar: the answer of robust has at most half the regret of climb's predicted best, and less than
-regmix; with 48 proxies it is as good as climb with 112. Its intervals cover 63 to 73 and
-92 to 98 %, and of searches in noise at most 5 % claim a gain.
+Bar: the answer of ``robust`` has at most half the regret of the predicted best mixture of
+``climb``, and less regret than ``regmix``; with 48 proxies it is as good as ``climb`` with 112. The
+intervals of ``robust`` cover 63 to 73 % and 92 to 98 %, and of its searches on losses that are only
+noise, at most 5 % claim a gain.
 """
 
 import argparse
@@ -58,11 +61,11 @@ def main() -> None:
         )
     ]
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    # A seed of every case before the next, so that whatever is done so far can be compared.
+    # Run one seed of every case before the next seed, so that a stopped bench can be compared.
     tasks = [(*case, seed) for seed in seeds for case in cases]
     done = {tuple(line["task"]): line for line in read_lines(keep)}
     begin = time.monotonic()
-    # Threads of linear algebra would wait for each other.
+    # With more threads of linear algebra, the processes would wait for each other.
     os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     with LocalEngine() as pool:
         for task, line in pool.run(simulate, [task for task in tasks if task not in done]):
@@ -98,7 +101,7 @@ def main() -> None:
 
 
 def report_claims(what: str, lines: list[dict[str, Any]]) -> None:
-    """Print coverage, bias and false claims of searches, if there are some."""
+    """Report the coverage, bias and false claims of searches; nothing if ``lines`` is empty."""
     gains = np.array([line["gain"] for line in lines if line.get("gain")])
     if len(gains):
         printed, sd, true = gains.T
@@ -115,7 +118,7 @@ def report_claims(what: str, lines: list[dict[str, Any]]) -> None:
 
 
 def simulate(task: tuple[str, int, float, str, int]) -> dict[str, object]:
-    """Search once."""
+    """Run one search on a surrogate loss; return the line of its results."""
     name, budget, ratio, preset, seed = task
     begin = time.process_time()
     loss = Surrogate(name, seed)

@@ -1,11 +1,12 @@
-"""Losses of mixtures that are known everywhere, to search without training a model.
+"""Losses that are known for all mixtures, so that a search needs no training of models.
 
 `net` and `forest` are fitted to all 768 runs of ../shared/mixtures (RegMix, 1M parameters, 17
-domains): a small neural network to the losses on four of them, from the weights and their roots,
-and extremely randomised trees to one. `sparse` and `law` are made up, another one for each seed:
-24 domains, a few of which are worth something, each with a knee of its own, some replacing one
-another, some doing harm; as logarithms, and as a sum of two exponentials. None is of the family of
-a Gaussian process on the logarithm of the weights.
+domains). `net` is a small neural network that predicts the losses on four domains from the weights
+and their square roots. `forest` is a forest of extremely randomised trees that predicts the loss on
+one domain. `sparse` and `law` are synthetic, and differ between seeds: of 24 domains, six reduce
+the loss, and four increase it. `sparse` is a sum of logarithms, with a knee for each domain, and
+some domains can replace each other; `law` is a sum of two exponentials. None of these losses is of
+the form that a Gaussian process on the logarithm of the weights assumes.
 """
 
 import csv
@@ -26,14 +27,14 @@ TABLES = Path(__file__).parents[2] / "shared" / "mixtures"
 TARGETS = ("y_arxiv", "y_wikipedia_en", "y_pile_cc", "y_stackexchange")
 SURROGATES = ("net", "forest", "sparse", "law")
 HONEST = ("optimum", "near", "noise1", "noise4")
-"""Those that say whether a claim is true: the token shares are the optimum, are near it, or all
-mixtures are the same for one target or four."""
+"""Losses that test claims of a gain: the token shares are the optimum (``optimum``), or are near it
+(``near``), or all mixtures are equal on one target (``noise1``) or four targets (``noise4``)."""
 Loss = Callable[[Floats], Floats]
-"""From mixtures ``[n, K]`` to losses ``[n, T]``."""
+"""Function from mixtures ``[n, K]`` to losses ``[n, T]``."""
 
 
 def read_table(name: str) -> tuple[Floats, dict[str, Floats]]:
-    """Read weights ``[n, K]`` and losses ``[n]`` by name of a table of real runs."""
+    """Return the weights ``[n, K]`` of a table of real runs, and its losses ``[n]`` by name."""
     with (TABLES / name).open() as file:
         rows = list(csv.DictReader(file))
     columns = {key: np.array([float(row[key]) for row in rows]) for key in rows[0]}
@@ -42,7 +43,7 @@ def read_table(name: str) -> tuple[Floats, dict[str, Floats]]:
 
 
 class Surrogate:
-    """One loss to search: its prior, its losses, and how far a mixture is from the optimum."""
+    """One loss to search, with its prior and the regret of a mixture."""
 
     def __init__(self, name: str, seed: int) -> None:
         made = {"net": _net, "forest": _forest}
@@ -55,7 +56,8 @@ class Surrogate:
         mixtures = candidates(4000, [self.prior], limits, (2, 50), np.random.default_rng(3))
         losses = self.loss(mixtures)
         self.mean, self.sd = losses.mean(axis=0), losses.std(axis=0)
-        """``[T]``, over the prior: what is signal; 1 where there is none."""
+        """Sd of each loss over mixtures drawn around the prior, ``[T]``; 1 if the loss is
+        constant."""
         self.sd[self.sd == 0] = 1.0
         starts = np.concatenate([mixtures, np.eye(len(self.prior))])
         if name in made:
@@ -65,18 +67,18 @@ class Surrogate:
         self._least, self._middle = values[0], float(np.median(self.joint(mixtures)))
 
     def joint(self, weights: Floats) -> Floats:
-        """Mean of the standardised losses of ``weights`` (``[n, K]``): ``[n]``."""
+        """Return the mean of the standardised losses of ``weights`` (``[n, K]``): ``[n]``."""
         return np.asarray(((self.loss(weights) - self.mean) / self.sd).mean(axis=1))
 
     def regret(self, weights: Floats) -> float:
-        """Regret of ``weights`` (``[K]``): 0 is the optimum, 1 the median of the prior."""
+        """Return the regret of ``weights`` (``[K]``): 0 is the optimum, 1 the prior's median."""
         value = float(self.joint(weights[None])[0])
         return (value - self._least) / ((self._middle - self._least) or 1.0)
 
 
 @cache
 def _runs() -> tuple[Floats, dict[str, Floats]]:
-    """All runs of both tables."""
+    """Return the weights ``[768, K]`` and the losses by name of the runs of both tables."""
     (a, losses), (b, more) = map(read_table, ("regmix_1m_a512.csv", "regmix_test_1m.csv"))
     joined = {name: np.concatenate([losses[name], more[name]]) for name in losses}
     return np.concatenate([a, b]), joined
@@ -92,7 +94,7 @@ def _net() -> tuple[Loss, Floats]:
         return np.hstack([w, np.sqrt(w)])
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says that it could go on for longer
+        warnings.simplefilter("ignore")  # scikit-learn warns that the fit has not converged
         nets = [
             MLPRegressor(
                 hidden_layer_sizes=(48, 48),
@@ -118,7 +120,7 @@ def _forest() -> tuple[Loss, Floats]:
 
 
 def _made_up(name: str, seed: int, k: int = 24) -> tuple[Loss, Floats]:
-    """Make a sparse loss over ``k`` domains, and token shares."""
+    """Return the synthetic loss `sparse` or `law` over ``k`` domains, and its token shares."""
     rng = np.random.default_rng([7, seed])
     order = rng.permutation(k)
     live, harmful = order[:6], order[6:10]
@@ -144,7 +146,7 @@ def _made_up(name: str, seed: int, k: int = 24) -> tuple[Loss, Floats]:
 
 
 def _honest(name: str, seed: int, k: int = 24) -> tuple[Loss, Floats]:
-    """Make a loss whose optimum is known over ``k`` domains, or none, and token shares."""
+    """Return one of the losses in `HONEST` over ``k`` domains, and its token shares."""
     rng = np.random.default_rng([8, seed])
     prior = rng.dirichlet(np.full(k, 2.0))
     if name.startswith("noise"):

@@ -1,15 +1,17 @@
-"""Transfer: what runs of a small model are worth to a search of a larger one.
+"""Measure how much runs of a small model help the search for a larger model.
 
-Errors: of RegMix's 64 mixtures with models of 1 billion parameters, 16 are left out, and their
-losses are predicted from others of them (NMSE, as in predictors.py): from 16 alone, from 48 alone,
-and from 16 with 1M runs, of the same loss or, as a check, of another one. ``--large`` takes the
-tables of the large runs, ``data/test_mixture_1B.csv,data/test_pile_loss_1B.csv`` of RegMix's
-repository; without it this part is left out.
+Errors: RegMix has runs of 64 mixtures with models of 1 billion parameters (1B). The losses of 16 of
+them are predicted from other 1B runs (NMSE, as in predictors.py): from 16 runs alone, from 48 runs
+alone, and from 16 runs together with runs of 1 million parameters (1M). The 1M runs have the same
+loss or, as a check, another loss. ``--large`` names the tables of the 1B runs,
+``data/test_mixture_1B.csv,data/test_pile_loss_1B.csv`` of RegMix's repository; without ``--large``,
+errors are not measured.
 
-Regret: made-up losses (surrogates.py) are searched at signal/noise 2 with 16 proxies alone, with 48
-alone, and with 16 and 112 earlier runs, at the same noise, of that loss plus a part of another one.
+Regret: synthetic losses (surrogates.py) are searched at signal/noise 2: with 16 proxies alone, with
+48 proxies alone, and with 16 proxies together with 112 earlier runs. The loss of the earlier runs
+has the same noise, and is the sum of the searched loss and a multiple of another loss.
 
-Bar: 16 with earlier runs are at least as good as 48 alone.
+Bar: 16 runs or proxies with earlier runs are at least as good as 48 alone.
 """
 
 import argparse
@@ -37,7 +39,7 @@ from climbstream.search.predictors.stacking import Stack
 LOSSES = "arxiv freelaw pubmed_central wikipedia_en github stackexchange pile_cc".split()
 ARMS = ("16 alone", "48 alone", "16 with 1M runs", "16 with 1M runs of another loss")
 PARTS = (0.0, 0.4, 1.0)
-"""Sd of the other loss in the earlier runs, in sd of the loss that is searched."""
+"""Sd of the other loss in the earlier runs, as a multiple of the sd of the searched loss."""
 RATIO = 2.0
 
 
@@ -48,7 +50,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=512, help="1M runs")
     parser.add_argument("--large", default="", help="two files of 1B runs, with a comma between")
     options, _ = parser.parse_known_args()
-    # Threads of linear algebra would wait for each other.
+    # With more threads of linear algebra, the processes would wait for each other.
     os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     with LocalEngine() as pool:
@@ -70,7 +72,7 @@ def main() -> None:
 
 
 def report_errors(by_loss: list[dict[str, list[float]]]) -> None:
-    """Print the error of each loss, and the mean of all."""
+    """Report the errors of each arm on each loss, and their mean over all losses."""
     for name, errors in zip(LOSSES, by_loss, strict=True):
         report(f"1M ranks 1B, {name}", errors.pop("rank")[0], "rank correlation", "")
         for arm in ARMS:
@@ -82,7 +84,11 @@ def report_errors(by_loss: list[dict[str, list[float]]]) -> None:
 
 
 def predict(task: tuple[str, int, str, tuple[int, ...]]) -> dict[str, list[float]]:
-    """Predict one loss of 1B models, in several splits."""
+    """Predict one loss of 1B models in several random splits.
+
+    Returns the NMSE in each split by arm, and under ``rank`` the rank correlation of the losses
+    that the 1M runs predict with those of the 1B runs.
+    """
     loss, rows, files, seeds = task
     column = f"metric/the_pile_{loss}_val_loss"
     table = read_runs([Path(file) for file in files.split(",")], [column], None)
@@ -110,7 +116,7 @@ def predict(task: tuple[str, int, str, tuple[int, ...]]) -> dict[str, list[float
 
 
 def search(task: tuple[str, float, int]) -> dict[str, float]:
-    """Search one loss with and without earlier runs; return the regret of each."""
+    """Search one loss with and without earlier runs; return the regrets by arm."""
     name, part, seed = task
     loss, other = Surrogate(name, seed), Surrogate(name, seed + 1000)
     rng = np.random.default_rng([seed, 13])
@@ -125,7 +131,7 @@ def search(task: tuple[str, float, int]) -> dict[str, float]:
 
 
 def regret(loss: Surrogate, budget: int, seed: int, earlier: EarlierRuns | None = None) -> float:
-    """Return the regret of the mixture that is predicted best, or else of the answer."""
+    """Return the regret of a search's predicted best mixture; of its answer if there is none."""
     search = Search(
         loss.names,
         ["loss"],

@@ -1,20 +1,22 @@
-"""What a build decides of text that no bar was set on, in any human or programming language.
+"""Measure the decisions of a build on unseen text, in any human or programming language.
 
-Each FOLDER is a package that was unpacked (``dpkg -x``, ``tar -x``): manuals, man pages, messages,
-declarations, fortunes, plain text, in the languages that it has; ``packages.py`` reads it.
-``--code`` names folders of programs. Nothing else is known of the text, so junk is made here of
-every third document of prose, the kinds in turn (`JUNK`), and copies of every fifth one of 600
-characters and more (`EDITS`). A text that several packages bring counts once, in the first of them.
-All of it is built into a temporary folder.
+Each FOLDER is an unpacked package (``dpkg -x``, ``tar -x``) with manuals, man pages, messages,
+declarations, fortunes or plain text in any languages; ``packages.py`` reads it. ``--code`` names
+folders of programs. As the quality of the text is not labelled, the bench makes junk from every
+third document of prose, in the kinds of `JUNK` in turn, and copies of every fifth document of prose
+with 600 characters or more, in the edits of `EDITS` in turn. A text that is in several packages is
+used once, in the first of them. All documents are built into a temporary folder.
 
-Languages, and programming languages, are in two halves, by a hash of their names. Bars may be set
-on the ``first``; the ``second`` is looked at when all is done. Figures are given by package and by
-language:
+Languages and programming languages are split into two halves by a hash of their names. Thresholds
+may be set on the half ``first``; the half ``second`` is only for the final measurement. Figures are
+reported by package and by language:
 
-* ok: documents that stay, or of which a copy stays, bar .97;
-* low: junk that gets into no shard, for whatever reason, bar .70;
-* copies: pairs of which one is left out as a copy, bar .95; of the documents left out as near
-  copies, those of the same document, or that share .7 of their runs of five characters, bar .98.
+* ok: the share of documents that are kept, or of which a copy is kept; the bar is .97;
+* low: the share of junk that gets into no shard, for whatever reason; the bar is .70;
+* copies: the recall is the share of pairs of which one document is left out as a copy (bar .95).
+  The precision is the share of documents left out as near copies that are right (bar .98): they
+  have the same original as the document of which they are called a copy, or a Jaccard similarity
+  of .7 or more of the sets of five-character sequences.
 """
 
 import argparse
@@ -41,9 +43,9 @@ from builder import COPIES
 from climbstream.builder.features.characters import is_unspaced
 
 EACH, EACH_COPY = 3, 5
-"""Junk is made of one document in so many, and a copy of one in so many."""
+"""Junk is made of one document in `EACH`, and a copy of one long document in `EACH_COPY`."""
 LEAST_COPY = 600
-"""Characters of a document that is copied."""
+"""Least number of characters of a document that is copied."""
 
 Record = dict[str, Any]
 
@@ -74,7 +76,7 @@ def main() -> None:
 
 
 def half_of(group: str) -> str:
-    """Tell the half of a language; its regions and scripts are in the same one."""
+    """Return the half of a language; all regions and scripts of a language have the same half."""
     name = re.split(r"[-_@]", group)[0]
     return "second" if hashlib.sha256(name.encode()).digest()[0] % 2 else "first"
 
@@ -98,7 +100,7 @@ def make_junk(records: list[Record]) -> Iterator[Record]:
     for number, record in enumerate(records[::EACH]):
         kind = list(JUNK)[number % len(JUNK)]
         text = JUNK[kind](record["text"], chance)
-        # Of what is ASCII but for a few marks, nothing is mangled.
+        # Skip mojibake of text that is nearly all ASCII, in which almost nothing is changed.
         if "mojibake" not in kind or len(text) > 1.02 * len(record["text"]):
             name = f"{record['id']}#{kind}"
             yield {**record, "id": name, "text": text, "kind": kind, "of": record["id"]}
@@ -115,7 +117,7 @@ def make_copies(records: list[Record]) -> Iterator[Record]:
 
 
 def words_of(text: str) -> list[str]:
-    """Cut ``text`` into words; where there are no spaces, into two characters."""
+    """Return the words of ``text``; in scripts without spaces, pieces of two characters."""
     words = []
     for word in text.split():
         if sum(bool(is_unspaced(np.uint32(ord(c)))) for c in word) > len(word) / 2:
@@ -140,30 +142,30 @@ def repeat_line(text: str, chance: random.Random) -> str:
 
 
 def misread(text: str, _: random.Random) -> str:
-    """Read UTF-8 as Latin-1, which mangles what is no ASCII."""
+    """Return the UTF-8 bytes of ``text`` decoded as Latin-1, which garbles all but ASCII."""
     return text.encode().decode("latin-1")
 
 
 def misread_windows(text: str, _: random.Random) -> str:
-    """Read UTF-8 as Windows-1252."""
+    """Return the UTF-8 bytes of ``text`` decoded as Windows-1252, which garbles all but ASCII."""
     return text.encode().decode("cp1252", "replace")
 
 
 def list_words(text: str, chance: random.Random) -> str:
-    """List words as a menu does, one to three a line."""
+    """Return random words of ``text`` as in a menu, one to three per line."""
     words = words_of(text)
     lines = [" ".join(chance.choices(words, k=chance.randint(1, 3))) for _ in range(80)]
     return "\n".join(line[:1].upper() + line[1:] for line in lines)
 
 
 def list_numbers(text: str, chance: random.Random) -> str:
-    """Make a table of numbers with a heading of the text."""
+    """Return a table of random numbers, with the beginning of ``text`` as its heading."""
     rows = ("\t".join(str(chance.randint(0, 99_999)) for _ in range(6)) for _ in range(40))
     return "\n".join([text[:60].replace("\n", " "), *rows])
 
 
 def repeat_sentences(text: str, chance: random.Random) -> str:
-    """Say a few sentences again and again, in any order."""
+    """Return five paragraphs that consist of the same few sentences in random orders."""
     ends = "(?<=[.!?:;\u0964\u3002\u061f\u06d4\u0f0d\u104b\u1362\u17d4])\\s*"
     sentences = [s for s in re.split(ends, " ".join(text.split())) if len(s) > 20]
     chosen = chance.sample(sentences, min(5, len(sentences))) or [text[:100]]
@@ -171,7 +173,7 @@ def repeat_sentences(text: str, chance: random.Random) -> str:
 
 
 def repeat_words(text: str, chance: random.Random) -> str:
-    """Repeat a few words as pages for search engines do."""
+    """Return lines of a few repeated words, as pages made for search engines have."""
     words = [word for word in set(words_of(text)) if len(word) > 1]
     chosen = chance.sample(sorted(words), min(12, len(words)))
     return "\n".join(" ".join(chance.choices(chosen, k=14)) + "." for _ in range(15))
@@ -191,7 +193,10 @@ JUNK: dict[str, Callable[[str, random.Random], str]] = {
 
 
 def change_words(text: str, chance: random.Random) -> str:
-    """Replace a word in 40 by another of the text; a character where there are no spaces."""
+    """Replace one word in 40 by another word of the text.
+
+    In scripts without spaces, replace characters instead of words.
+    """
     characters = sum(bool(is_unspaced(np.uint32(ord(c)))) for c in text)
     pieces = list(text) if characters > len(text) / 4 else re.split(r"(\s+)", text)
     others = [piece for piece in pieces if piece.strip()]
@@ -206,19 +211,19 @@ def decompose(text: str, _: random.Random) -> str:
 
 
 def widen(text: str, _: random.Random) -> str:
-    """Write letters and digits of ASCII as full-width ones."""
+    """Replace ASCII letters and digits by their full-width forms."""
     return "".join(chr(ord(c) + 0xFEE0) if c.isascii() and c.isalnum() else c for c in text)
 
 
 def rewrap(text: str, chance: random.Random) -> str:
-    """Break lines elsewhere."""
+    """Break lines after every few words, in other places than before."""
     words, width = text.split(" "), chance.randint(5, 12)
     lines = [" ".join(words[at : at + width]) for at in range(0, len(words), width)]
     return "\n".join(lines)
 
 
 def without_marks(text: str, _: random.Random) -> str:
-    """Leave out the full stops and commas, in capitals where a script has them."""
+    """Remove punctuation, and convert to capitals if the script has capitals."""
     return re.sub("[.,;:!?\u3002\u3001\uff0c\u0964\u1362]", "", text).upper()
 
 
@@ -237,7 +242,7 @@ EDITS: dict[str, Callable[[str, random.Random], str]] = {
 
 
 def build(records: list[Record]) -> list[Record]:
-    """Build ``records``, and give their rows in the catalogue."""
+    """Build ``records`` with ``climb build``, and return the rows of the catalogue."""
     with tempfile.TemporaryDirectory() as folder:
         corpus, out = Path(folder) / "corpus.jsonl", Path(folder) / "shards"
         lines = (json.dumps({k: r[k] for k in ("id", "text", "group")}) for r in records)
@@ -251,7 +256,13 @@ def build(records: list[Record]) -> list[Record]:
 
 
 def join(records: list[Record], rows: list[Record]) -> None:
-    """Give each record its row as ``outcome``, and the document that it is called a copy of."""
+    """Add to each record its row of the catalogue as ``outcome``, and keys derived from it.
+
+    ``original`` is the record of which the build calls it a copy, or None; ``kin`` is the id of the
+    document it was made from if it is a planted copy, else its own id; ``stays`` is whether it is
+    in a shard; ``lives`` is whether it or a copy of it is; ``found`` is whether it or its planted
+    copy is left out as a copy.
+    """
     outcomes = {row["id"]: row for row in rows}
     by_id = {record["id"]: record for record in records}
     for record in records:
@@ -294,13 +305,13 @@ def report_all(records: list[Record], *, every: bool) -> None:
 
 
 def is_bad(records: list[Record]) -> bool:
-    """Whether a language misses a bar."""
+    """Return whether the records of a language miss a bar."""
     ok, low, copies = outcomes_of(records)
     return bool(np.mean(ok) < 0.97 or np.mean(low or [1]) < 0.7 or np.mean(copies or [1]) < 0.95)
 
 
 def outcomes_of(records: list[Record]) -> tuple[list[bool], list[bool], list[bool]]:
-    """Say what is right of the good documents, of the junk, and of the copies."""
+    """Return, as three lists, whether good documents are kept, junk dropped, and copies found."""
     good = [r["lives"] for r in records if not r["kind"] and not r["edit"]]
     low = [not r["stays"] for r in records if r["kind"]]
     return good, low, [r["found"] for r in records if r["edit"]]

@@ -1,19 +1,22 @@
-"""Measure what it takes to tokenise text and write shards; prints JSON lines for run.py.
+"""Measure the CPU time to tokenise text and write shards; print JSON lines for run.py.
 
-What is measured: megabytes of text a CPU-second, on the same texts with the same tokenizer (a
-byte-level BPE of 32,768 tokens, trained on them), one process each and one thread of the tokenizer.
-All read the texts from memory and write to a temporary folder.
+Measured are megabytes of text per CPU-second. All contenders have the same texts and the same
+tokenizer (a byte-level BPE of 32,768 tokens, trained on a quarter of the texts). Each contender
+runs in one process with one thread of the tokenizer, and writes to a temporary folder. The texts
+are in memory, except for climbstream.
 
-* tokenizers alone: batches of 1,000 texts, ids thrown away. It is the limit of the peers.
-* fastokens alone: all texts at once, ids thrown away. It is the limit of climbstream.
-* climbstream: the stages ``tokenise`` and ``write shards`` of a build, from partitions on the
-  disk that were read and annotated before; MDS, zstd, hashes, 8 clusters.
-* mosaicml-streaming: the tokenizer in the same batches, and ``MDSWriter`` with zstd and xxh3; one
-  folder, as it knows no clusters.
-* datatrove: its step ``DocumentTokenizer``; plain uint16 files, neither packed nor shuffled.
+* tokenizers alone: encode batches of 1,000 texts, and discard the ids; the upper limit of peers.
+* fastokens alone: encode all texts at once, and discard the ids; the upper limit of climbstream.
+* climbstream: the stages ``tokenise`` and ``write shards`` of a build, from partitions that were
+  written to disk before; the output has 8 clusters, as MDS with zstd and hashes.
+* mosaicml-streaming: the tokenizer on batches of 1,000 texts, and ``MDSWriter`` with zstd and xxh3;
+  the output is one folder, as MDSWriter has no clusters.
+* datatrove: its step ``DocumentTokenizer``; the output is uint16 files, neither compressed nor
+  shuffled.
 
-Peers have environments of their own in ``.venv-peers``, made once. What cannot be installed is left
-out, and the table says why. Rounds take turns; the figure is the median.
+Each peer has a separate environment in ``.venv-peers``, which is made once. A peer that cannot be
+installed is left out, and the table has the reason. Contenders run in turn; each figure is the
+median over the rounds.
 """
 
 import argparse
@@ -71,7 +74,7 @@ def main() -> None:
 
 
 def make_texts(work: Path, megabytes: float) -> int:
-    """Write the texts and the tokenizer; return the bytes of the texts."""
+    """Write the texts and the tokenizer to ``work``; return the UTF-8 bytes of the texts."""
     texts = [d.text for d in installed_documents(megabytes=megabytes, seed=17)]
     (work / "texts.json").write_text(json.dumps(texts))
     train_tokenizer(texts[::4], 32_768).save(str(work / "tokenizer.json"))
@@ -79,7 +82,7 @@ def make_texts(work: Path, megabytes: float) -> int:
 
 
 def peers() -> Iterator[tuple[str, tuple[str, str]]]:
-    """Give each peer's Python and program, once it is installed."""
+    """Install each peer, and yield its name with its Python and its program."""
     for name, (program, requirements) in PEERS.items():
         folder = HERE.parent / ".venv-peers" / program.replace("_", "-")
         try:
@@ -98,7 +101,7 @@ def peers() -> Iterator[tuple[str, tuple[str, str]]]:
 
 
 def measure(python: str, program: str, work: Path) -> float:
-    """CPU-seconds that ``program`` says it took."""
+    """Run ``program``, and return the CPU-seconds that it prints."""
     done = subprocess.run(
         [python, str(HERE / "peers" / f"{program}.py"), str(work)],
         stdout=PIPE,

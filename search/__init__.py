@@ -1,6 +1,6 @@
 """Find the mixture that is best for given targets.
 
-`Search` asks for mixtures and is told what they scored. Names load on first use.
+`Search` proposes mixtures, and is told their scores. Names are imported on first use.
 """
 
 from typing import TYPE_CHECKING

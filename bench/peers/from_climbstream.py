@@ -1,4 +1,4 @@
-"""Rows from MixtureLoader: the shards lie decompressed in a cache."""
+"""Serve rows from MixtureLoader, whose shards are decompressed in a cache."""
 
 from collections.abc import Iterator
 from pathlib import Path

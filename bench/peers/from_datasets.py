@@ -1,8 +1,9 @@
-"""Rows from Hugging Face datasets: interleave_datasets by probabilities over Arrow data sets.
+"""Serve rows from Hugging Face datasets: interleave_datasets by probabilities of Arrow data sets.
 
-They hold rows; map-style, shuffled, in numpy format, by ``iter``: of six ways tried this was the
-fastest, others reached 13 to 85 % of it. It goes on until every data set has been gone
-through, so those of weight zero are left out.
+Each data set has one row per example. The data sets are map-style, shuffled, in numpy format, and
+read by ``iter``: of six ways that were tried, this was the fastest; the others reached 13 to 85 %
+of its speed. An epoch ends when every data set was used up, so data sets of weight zero are left
+out.
 """
 
 from collections.abc import Iterator

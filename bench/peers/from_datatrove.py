@@ -1,7 +1,7 @@
-"""Rows from datatrove: a DatatroveFolderDataset a cluster.
+"""Serve rows from datatrove, with one DatatroveFolderDataset per cluster.
 
-datatrove mixes nothing. The rows are drawn here, ahead of time: clusters at random by weight, rows
-of a cluster in a random order.
+datatrove cannot mix data sets. So this program draws the rows, before they are served: clusters at
+random by weight, and rows of a cluster in random order.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from datatrove.utils.dataset import DatatroveFolderDataset
 from torch.utils.data import ConcatDataset
 from worker import Corpus, endless, run
 
-DRAWN = 400_000  # rows drawn ahead
+DRAWN = 400_000  # number of rows that are drawn before they are served
 
 
 def convert(corpus: Corpus, folder: Path) -> None:
@@ -24,7 +24,7 @@ def convert(corpus: Corpus, folder: Path) -> None:
 
 
 def open_batches(corpus: Corpus, folder: Path) -> Iterator[torch.Tensor]:
-    # It gives a token more than it is asked for, as a label.
+    # DatatroveFolderDataset returns one token more than its seq_len, for the labels.
     parts = [
         DatatroveFolderDataset(str(folder / name), corpus.seq_len - 1) for name in corpus.weights
     ]

@@ -1,7 +1,7 @@
-"""Rows from litdata: CombinedStreamingDataset over token chunks, TokensLoader.
+"""Serve rows from litdata: CombinedStreamingDataset of token chunks, read by TokensLoader.
 
-When one data set has been gone through, CombinedStreamingDataset by weights ends; then it is begun
-again.
+With weights, CombinedStreamingDataset ends when one of its data sets is used up; then this program
+iterates over it again.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ import torch
 from worker import Corpus, batches_of, run
 
 COMPRESSION: str | None = None
-CHUNK_ROWS = 4096  # 16 MiB of uint16, as large as ours
+CHUNK_ROWS = 4096  # 16 MiB of uint16, as large as climbstream's shards
 
 
 def convert(corpus: Corpus, folder: Path) -> None:

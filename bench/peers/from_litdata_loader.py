@@ -1,6 +1,7 @@
-"""Rows from litdata as in from_litdata, through its StreamingDataLoader, which keeps its state.
+"""Serve rows from litdata as from_litdata does, but through litdata's StreamingDataLoader.
 
-The last batch before it ends may lack rows, and is left out.
+The StreamingDataLoader tracks its position. The last batch of an iteration may be short, and is
+then left out.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
-"""Rows from litdata as in from_litdata, from chunks compressed with zstd.
+"""Serve rows from litdata as from_litdata does, but from chunks compressed with zstd.
 
-It decompresses a chunk once, when it first needs it, and puts it in the place of the packed one.
+litdata decompresses a chunk when it first needs the chunk, and replaces the compressed file.
 """
 
 import from_litdata

@@ -1,8 +1,8 @@
-"""Rows from megatron-core: GPTDatasets blended by weights, over indexed data sets of documents.
+"""Serve rows from megatron-core: GPTDatasets of indexed documents, blended by weights.
 
-It makes labels, a loss mask and positions of each row too, which cannot be turned off; they are
-left out of the batch, and attention masks are turned off. A blend has no weights of zero, so those
-are left out.
+For each row, GPTDataset also makes labels, a loss mask and positions, which cannot be turned off;
+they are left out of the batch. Attention masks are turned off. A blend must not have weights of
+zero, so clusters of weight zero are left out.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
 from megatron.core.datasets.indexed_dataset import IndexedDatasetBuilder
 from worker import Corpus, endless, run
 
-BLENDED = 400_000  # rows planned ahead
+BLENDED = 400_000  # number of rows that are planned before they are served
 
 
 def convert(corpus: Corpus, folder: Path) -> None:
@@ -51,7 +51,7 @@ def open_batches(corpus: Corpus, folder: Path) -> Iterator[torch.Tensor]:
 
 
 def tokenizer() -> Any:
-    """Answer what a GPTDataset asks of a tokenizer."""
+    """Return a stand-in with the attributes of a tokenizer that GPTDataset reads."""
     facts = {"class": "none"}
     return SimpleNamespace(vocab_size=1 << 16, eod=0, pad=-1, unique_identifiers=facts)
 

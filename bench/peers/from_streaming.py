@@ -1,7 +1,8 @@
-"""Rows from mosaicml-streaming: StreamingDataset over Streams with proportions.
+"""Serve rows from mosaicml-streaming: StreamingDataset over Streams with proportions.
 
-Our shards hold documents and it packs none, so it reads MDS shards of its own, raw, with a row a
-sample: that spares it the packing.
+climbstream's shards contain documents, which mosaicml-streaming does not pack into rows. So this
+program converts the tokens to uncompressed MDS shards with one row per sample. The rate therefore
+includes no packing.
 """
 
 from collections.abc import Iterator

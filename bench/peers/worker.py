@@ -1,11 +1,13 @@
-"""What the program of every contender does in the same way; it needs numpy and torch.
+"""The common part of the programs of all contenders of peers.py; it needs numpy and torch.
 
-``PROGRAM convert WORK`` writes the tokens of the work folder in the contender's own format.
-``PROGRAM serve WORK`` then obeys lines on standard input, and answers each with a line of JSON:
+``PROGRAM convert WORK`` converts the tokens in the folder WORK to the contender's own format.
+``PROGRAM serve WORK`` then reads commands, one per line, from standard input, and answers each
+command with one line of JSON:
 
-* ``look N``: serve N rows and look at every batch: its type, its shape, that every row is of one
-  cluster, of which. Answers how many rows came from each cluster.
-* ``time N``: serve N rows. Answers the CPU-seconds; then looks at the last batch.
+* ``look N``: serve N rows, and check the type and shape of every batch and that every row is of one
+  cluster. The answer is the number of rows of each cluster.
+* ``time N``: serve N rows, and check only the last batch. The answer is the CPU-seconds without
+  the check.
 """
 
 import json
@@ -22,7 +24,7 @@ from measure import cpu_seconds
 
 
 class Corpus:
-    """The tokens that are the same for all, and the weights; uint16 on disk, by cluster."""
+    """The weights and the tokens that all contenders serve; uint16 on disk, by cluster."""
 
     def __init__(self, work: Path) -> None:
         value = json.loads((work / "corpus.json").read_text())
@@ -34,16 +36,19 @@ class Corpus:
         self._work = work
 
     def tokens(self, name: str) -> Any:
-        """All tokens of a cluster, uint16 ``[n]``."""
+        """Return all tokens of a cluster, uint16 ``[n]``."""
         return np.load(self._work / "tokens" / f"{name}.npy")
 
     def documents(self, name: str) -> list[Any]:
-        """Documents of a cluster, each uint16 ``[n]``."""
+        """Return the documents of a cluster, each uint16 ``[n]``."""
         lengths = np.load(self._work / "tokens" / f"{name}.lengths.npy")
         return np.split(self.tokens(name), np.cumsum(lengths)[:-1])
 
     def rows(self, name: str) -> Any:
-        """Tokens of a cluster as rows, uint16 ``[n, seq_len]``; the rest is left out."""
+        """Return the tokens of a cluster as rows, uint16 ``[n, seq_len]``.
+
+        Tokens at the end that do not fill a row are left out.
+        """
         tokens = self.tokens(name)
         rows = len(tokens) // self.seq_len
         return tokens[: rows * self.seq_len].reshape(rows, self.seq_len)
@@ -54,11 +59,17 @@ Open = Callable[[Corpus, Path], Iterator[torch.Tensor]]
 
 
 def run(convert: Convert | None, open_batches: Open) -> None:
-    """Do what the command line says, with what one contender does in its own way."""
+    """Run the command line of a contender's program.
+
+    Args:
+        convert: Function that writes the corpus in the contender's format to a folder; None if the
+            contender converts nothing.
+        open_batches: Function that returns an iterator over int64 batches, given the folder.
+    """
     step, work = sys.argv[1], Path(sys.argv[2])
     corpus = Corpus(work)
     folder = work / Path(sys.argv[0]).stem
-    # Answers alone go to standard output, whatever a library may print.
+    # Only answers are written to standard output; output of libraries goes to standard error.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     if step == "convert":
@@ -66,7 +77,7 @@ def run(convert: Convert | None, open_batches: Open) -> None:
             folder.mkdir()
             convert(corpus, folder)
         return
-    # By CPU-seconds more threads are no gain for batches this small.
+    # For batches this small, more threads do not reduce the CPU-seconds.
     torch.set_num_threads(1)
     batches = open_batches(corpus, folder)
     for line in sys.stdin:
@@ -90,7 +101,10 @@ def serve(batches: Iterator[torch.Tensor], steps: int) -> torch.Tensor:
 
 
 def look(corpus: Corpus, batch: torch.Tensor) -> Any:
-    """Return the cluster of each row; fail unless the batch is what was asked for."""
+    """Return the cluster number of each row; fail if the batch has a wrong type or shape.
+
+    It also fails if a row has marks of several clusters.
+    """
     shape = (corpus.batch_rows, corpus.seq_len)
     assert tuple(batch.shape) == shape, f"a batch of {tuple(batch.shape)}, not {shape}"
     assert batch.dtype == torch.int64, f"a batch of {batch.dtype}, not int64"
@@ -102,7 +116,7 @@ def look(corpus: Corpus, batch: torch.Tensor) -> Any:
 
 
 def batches_of(corpus: Corpus, rows: Iterator[Any]) -> Iterator[torch.Tensor]:
-    """Make batches of rows of any integer type: one copy, which widens."""
+    """Yield int64 batches of rows of any integer type, with one copy of each row."""
     while True:
         yield widen(list(islice(rows, corpus.batch_rows)))
 
@@ -115,6 +129,6 @@ def widen(rows: list[Any]) -> torch.Tensor:
 
 
 def endless(dataset: Any) -> Iterator[Any]:
-    """Begin again whenever a data set has been gone through."""
+    """Yield the items of ``dataset``, and iterate over it again whenever it ends."""
     while True:
         yield from dataset

@@ -1,4 +1,4 @@
-"""Two stages of a build: tokenise, and write the shards of eight clusters."""
+"""Measure two stages of a climbstream build: tokenise, and write the shards of eight clusters."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ CLUSTERS = 8
 
 
 class Serial:
-    """An engine of this process alone."""
+    """An engine that runs tasks in this process."""
 
     def run(self, function, tasks):
         """Yield each task with its result."""

@@ -1,4 +1,4 @@
-"""datatrove: its DocumentTokenizer, with uint16 files."""
+"""Measure the DocumentTokenizer of datatrove, which writes uint16 files."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""fastokens alone: what climbstream must do at least."""
+"""Measure fastokens alone, the least work of climbstream."""
 
 import json
 import sys

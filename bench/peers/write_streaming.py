@@ -1,4 +1,4 @@
-"""mosaicml-streaming: the tokenizer in batches, and MDSWriter."""
+"""Measure mosaicml-streaming: the tokenizer on batches of texts, and MDSWriter."""
 
 import json
 import sys

@@ -1,1 +1,1 @@
-"""The commands that search, train and fit, and the demo."""
+"""The commands of ``climb`` that search for mixtures, train, score and compare, and the demo."""

@@ -16,11 +16,11 @@ _OURS = b"<!doctype html>"
 @click.option("--out", type=click.Path(path_type=Path), help="File of a page to write.")
 @json_option
 def compare(folders: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
-    """Show FOLDERS side by side: two or more searches, runs, or shard directories.
+    """Compare FOLDERS side by side: two or more searches, runs, or shard directories.
 
-    Of searches it shows results and mixtures; of runs, losses and served shares; of shards, sizes,
-    what was left out and why, known domains, and clusters with the same words. Of all three it
-    shows the settings that differ. No model is trained.
+    For searches it shows results and mixtures; for runs, losses and served shares; for shards,
+    sizes, the documents left out and why, known domains, and clusters with the same words. For all
+    of them it shows the settings that differ. No model is trained.
     """
     # Numerical libraries take a second to load, and --help should not wait for them.
     from climbstream.search.experiments.side_by_side import side_by_side  # noqa: PLC0415

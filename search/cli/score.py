@@ -45,11 +45,11 @@ def score(
 ) -> None:
     """Score the Hugging Face model in the folder MODEL on targets; less is better.
 
-    Any causal language model will do, such as OUT/model of climb train. Targets are those of climb
-    search: label=NAME or cluster=NAME of the held-out text of the shards in DIRECTORY, a file of
-    text, or a multiple-choice task. Text and right answers are scored in bits per byte, which can
-    be compared between models with different tokenizers; error=FILE is scored by the fraction of
-    wrong answers.
+    MODEL may hold any causal language model, such as OUT/model of climb train. A target is given as
+    in climb search: label=NAME or cluster=NAME of the held-out text of the shards in DIRECTORY, a
+    file of text, or a multiple-choice task. Text and right answers are scored in bits per byte,
+    which can be compared between models with different tokenizers; error=FILE is scored by the
+    fraction of wrong answers.
     """
     from climbstream.search.experiments.model_score import score_model  # noqa: PLC0415 - torch
 

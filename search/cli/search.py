@@ -1,7 +1,7 @@
 """The commands ``climb search`` and ``climb train``.
 
 Modules that train are imported where they are called. Torch takes seconds to load, and neither
-``--help`` nor an error in the options should wait for it.
+``--help`` nor an error in the options should wait for torch.
 """
 
 from collections.abc import Callable
@@ -50,14 +50,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 _DEFAULT = {
     field.name: field.default for field in (*fields(TrainSettings), *fields(SearchSettings))
 }
-"""Defaults of options that are settings, from the settings themselves."""
+"""Default of each option that sets a field of `TrainSettings` or `SearchSettings`, by field."""
 _FROM_BASE = 3e-3
-"""Best learning rate of proxies that start from trained weights: docs/decisions/proxies.md."""
+"""Best learning rate of proxies that start from a base model: docs/decisions/proxies.md."""
 _OF_DOREMI = frozenset(
     "directory targets out preset proxy_tokens average workers as_json seed base model seq_len "
     "batch_rows learning_rate task_timeout strict skip_check dry_run grouping".split()
 )
-"""Arguments and options that count with the preset doremi."""
+"""Parameters of the command that have an effect with the preset doremi."""
 _OF_MODEL = ("learning_rate", "batch_rows", "seq_len", "base", "model")
 _GROUPS = {
     "What to be good at": "targets importance allowed",
@@ -86,7 +86,7 @@ _dry_run_option = click.option(
 
 
 def _setting(*names: str, **options: Any) -> Callable[[F], F]:
-    """Make the option of a setting; its default is that of the settings, and is shown."""
+    """Make the option of a setting; its default, which help shows, is that of the setting."""
     name = names[-1].removeprefix("--").replace("-", "_")
     return click.option(*names, default=_DEFAULT[name], show_default=True, **options)
 
@@ -94,7 +94,7 @@ def _setting(*names: str, **options: Any) -> Callable[[F], F]:
 def _weights(
     _context: click.Context, option: click.Parameter, words: tuple[str, ...]
 ) -> dict[str, float]:
-    """Read ``NAME=NUMBER``, one for each use of ``option``."""
+    """Return the numbers by name of all uses of ``option``, each ``NAME=NUMBER``."""
     weights = {}
     for word in words:
         try:
@@ -108,7 +108,7 @@ def _weights(
 def _groups(
     _context: click.Context, option: click.Parameter, words: tuple[str, ...]
 ) -> dict[str, Group]:
-    """Read ``CLUSTER,CLUSTER=LEAST:MOST``, one for each use of ``option``."""
+    """Return the groups of all uses of ``option``, each ``CLUSTER,CLUSTER=LEAST:MOST``."""
     groups = {}
     for word in words:
         names, _, bounds = word.rpartition("=")
@@ -121,14 +121,14 @@ def _groups(
 
 
 def _by_cluster(*names: str, help: str) -> Callable[[F], F]:  # noqa: A002
-    """Make an option ``CLUSTER=WEIGHT``, which may be used several times."""
+    """Make an option that is given as ``CLUSTER=WEIGHT`` and may be repeated."""
     return click.option(
         *names, multiple=True, shell_complete=complete_weights, callback=_weights, help=help
     )
 
 
 def _model_options(command: F) -> F:
-    """Give ``command`` the options that say how a model is trained."""
+    """Add to ``command`` the options that decide how a model is trained."""
     return _together(
         command,
         click.option("--seed", default=0, show_default=True, help="Seed of weights and order."),
@@ -154,7 +154,7 @@ def _model_options(command: F) -> F:
 
 
 def _search_options(command: F) -> F:
-    """Give ``command`` an option for each field of `SearchSettings`, under its name."""
+    """Add to ``command`` the options that set fields of `SearchSettings`, and ``--from``."""
     return _together(
         command,
         click.option(
@@ -311,20 +311,20 @@ def search(
     """Find the mixture of the shards in DIRECTORY that is best for the targets.
 
     A target is held-out text or a multiple-choice task. Held-out text is label=NAME or cluster=NAME
-    of what the build kept out, or a file of text or JSON lines; it is scored in bits per byte. A
-    task is a file of JSON lines with query, choices and gold, or lm-eval=TASK, which is a task of
-    lm-eval or a .yaml file of one: FILE is scored in bits per byte of the right answers, error=FILE
-    by the fraction of wrong answers. The search sees half of a target, or its validation split.
-    First the targets are looked for in the shards. Items that stand there are listed; with --strict
-    they are an error.
+    of the documents that the build held out, or a file of text or JSON lines; it is scored in bits
+    per byte. A task is a file of JSON lines with query, choices and gold, or lm-eval=TASK, where
+    TASK is a task of lm-eval or a .yaml file that defines one: FILE is scored in bits per byte of
+    the right answers, error=FILE by the fraction of wrong answers. The search uses half of the
+    items of a target, or its validation split. First the shards are searched for the targets. Items
+    that are found in the shards are listed; with --strict they are an error.
 
     When the budget is spent, three mixtures are trained again side by side: the best measured, the
-    best predicted, and the token shares. The answer is the one that surely beats the token shares;
-    if none does, the answer is the token shares.
+    best predicted, and the token shares. The answer is a mixture whose gain over the token shares
+    is larger than chance; if neither has such a gain, the answer is the token shares.
 
     Proxies that are trained on few tokens differ more by chance than by their mixture. So train one
-    model for longer on the token shares, and start all proxies from it: climb train DIRECTORY
-    --tokens 4000000 --out BASE, then climb search with --base BASE/model.
+    model for longer on the token shares, and start all proxies from that model: climb train
+    DIRECTORY --tokens 4000000 --out BASE, then climb search with --base BASE/model.
 
     Use the preset robust. The preset climb is the method of the paper (arXiv 2504.13161). regmix
     draws mixtures only once; its answer is the mean of the 100 mixtures that are predicted best
@@ -334,16 +334,17 @@ def search(
 
     A search that was interrupted continues when the same command is run again. A finished search
     continues from its proxies if --budget is larger or the limits of weights differ. After climb
-    regroup, or climb build --append, name the earlier search with --from: its trials count from the
-    start, and the budget counts new proxies alone.
+    regroup, or climb build --append, name the earlier search with --from: the trials of the earlier
+    search are used from the start, and --budget counts only new proxies.
 
-    Another target needs no new proxies if a search kept the weights of its own, for which it has
-    the option --keep-proxies: give the folder of that search as --retarget, and a new one as --out.
+    A search for another target needs no new proxies if an earlier search kept its proxies by the
+    option --keep-proxies: give the folder of the earlier search as --retarget, and a new folder as
+    --out.
 
-    Runs of smaller models tell where a search of larger ones should look: give a table of them as
-    --prior-runs, with a column w_CLUSTER for each cluster and one for each target, or the folder of
-    a search. The answer says how far they rank the new proxies; where they do not, it warns, and
-    they are not used.
+    Runs of smaller models show where a search for a larger model should look. Give them as
+    --prior-runs: a table of runs, with a column w_CLUSTER for each cluster and a column for each
+    target, or the folder of a search. The answer reports for each target how well those runs rank
+    the new proxies. Where they make predictions worse, they are not used, and a warning is shown.
     """
     of_model = {name: options.pop(name) for name in _OF_MODEL}
     proxy = _train_settings(proxy_tokens, average=average, **of_model)
@@ -455,16 +456,17 @@ def train(
     as_json: bool,
     **model: Any,
 ) -> None:
-    """Train one model on the shards in DIRECTORY, a folder or URL; leave it in OUT/model.
+    """Train one model on the shards in DIRECTORY, a folder or URL; write it to OUT/model.
 
     A run that was interrupted continues from its last checkpoint when the same command is run
-    again; Ctrl-C and SIGTERM save a checkpoint before the run ends. Several processes train one
-    model: torchrun --no-python --nproc-per-node N climb train ..., one process a GPU where there
-    are some. N divides --lanes and the rows of a batch. It may change when the run continues.
+    again; Ctrl-C and SIGTERM save a checkpoint before the run ends. To train one model with N
+    processes, run torchrun --no-python --nproc-per-node N climb train ..., with one process per GPU
+    if the machine has GPUs. N must divide --lanes and the rows of a batch. N may change when the
+    run continues.
 
     A schedule is a file {"version": 1, "schedule": [{"step": 0, "weights": {...}}, {"step": 1000,
-    "weights": {...}, "ramp": 200}]}. In this one, weights begin to change at step 1000, and reach
-    the new ones 200 steps later.
+    "weights": {...}, "ramp": 200}]}. In this example, weights begin to change at step 1000, and
+    reach the new weights 200 steps later.
     """
     if mixture and schedule:
         raise UsageError("--mixture and --schedule both say what to train on; give one")
@@ -510,10 +512,12 @@ def _refuse_options_of_search() -> None:
 
 
 def _count_kept(old: Path, options: dict[str, Any]) -> None:
-    """Let a search that begins with the proxies of ``old`` train none, unless it is asked to.
+    """Set ``options`` so that a search that reuses the proxies of ``old`` trains no new ones.
+
+    A budget and a number of seeds to confirm that are given on the command line are kept.
 
     Raises:
-        UsageError: It keeps none.
+        UsageError: The search in ``old`` kept no proxies.
     """
     from climbstream.search.experiments.kept_proxies import kept_trials  # noqa: PLC0415
 
@@ -523,7 +527,7 @@ def _count_kept(old: Path, options: dict[str, Any]) -> None:
 
 
 def _train_settings(tokens: int, **options: Any) -> TrainSettings:
-    """Return the settings of a model by the options of `_model_options`."""
+    """Return the settings of a model from the values of the options of `_model_options`."""
     if options["learning_rate"] is None:
         from_base = options["base"] is not None
         options["learning_rate"] = _FROM_BASE if from_base else _DEFAULT["learning_rate"]
@@ -531,7 +535,7 @@ def _train_settings(tokens: int, **options: Any) -> TrainSettings:
 
 
 def _answer_text(directory: Path, answer: Answer, out: Path) -> str:
-    """Lay out the answer of a search, and where its files lie."""
+    """Return the answer of a search and the paths of its files, as text for a terminal."""
     return (
         f"{answer.reason}\n\n{outcomes_text(answer)}{mixture_text(directory, answer.mixture)}\n\n"
         f"{out / 'mixture.json'} · report: {out / 'report.html'}"
@@ -541,7 +545,7 @@ def _answer_text(directory: Path, answer: Answer, out: Path) -> str:
 def _doremi_text(
     directory: Path, targets: tuple[str, ...], result: dict[str, Any], out: Path
 ) -> str:
-    """Lay out what `run_doremi` returned."""
+    """Return the result of `run_doremi` as text for a terminal."""
     scores = result["scores"]
     rows = [(t, f"{scores['mixture'][t]:.4f}", f"{scores['token_shares'][t]:.4f}") for t in targets]
     table = text_table(("target", "doremi", "token shares"), rows)
@@ -550,10 +554,10 @@ def _doremi_text(
 
 
 def outcomes_text(answer: Answer) -> str:
-    """Lay out the best mixture beside the token shares, target by target; "" if it is not known.
+    """Return a table that compares the best mixture with the token shares on each target.
 
-    Where the answer is the token shares, the best other mixture is shown. An answer of an earlier
-    version does not say.
+    If the answer is the token shares, the table shows the best other mixture. The text is empty if
+    the answer has no outcomes, as answers of earlier versions.
     """
     if not answer.outcomes:
         return ""
@@ -563,7 +567,7 @@ def outcomes_text(answer: Answer) -> str:
 
 
 def mixture_text(directory: Path, mixture: Mixture) -> str:
-    """Lay out a mixture beside the token shares, for a terminal."""
+    """Return a table of the weights of a mixture and the token shares, for a terminal."""
     shards = ShardDirectory(directory)
     words = {info.name: info.words for info in shards.clusters()}
     shares = shards.manifest.token_shares.weights

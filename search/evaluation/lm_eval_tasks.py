@@ -1,8 +1,9 @@
 """Tasks of lm-eval, the language model evaluation harness, as questions.
 
-The harness brings data, prompts and right answers; we ask without examples, and score ourselves. It
-takes half a minute to read its list of tasks, and each proxy needs the questions. So the questions
-of a task are kept in the cache, under its name and the version of the harness.
+The harness provides data, prompts and right answers. Questions are asked without examples
+(zero-shot), and climbstream scores the answers. The harness takes half a minute to read its list of
+tasks, and each proxy needs the questions. So the questions of a task are cached under the name of
+the task and the version of the harness.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -21,14 +22,16 @@ _FILES = (".yaml", ".yml")
 
 
 def read_task(name: str) -> list[Question]:
-    """Return the questions of a multiple-choice task: one that lm-eval has, or a YAML file of one.
+    """Return the questions of a multiple-choice task of lm-eval.
 
-    If a task has answers for both its validation and its test split, each question names its split;
-    if for one only, no question does.
+    ``name`` is the name of a task in lm-eval, or the path of a YAML file that defines a task. If
+    the task has a validation and a test split, each question names its split; if the task has only
+    one of these splits, the split of each question is empty.
 
     Raises:
-        UsageError: lm-eval is not installed, or has no such task, or it is not multiple choice.
-        InvalidDataError: Its data cannot be loaded, or a question has no right answer.
+        UsageError: lm-eval is not installed, the task or file does not exist, or the task is not
+            multiple choice.
+        InvalidDataError: The data of the task cannot be loaded, or a question has no right answer.
     """
     try:
         release = version("lm_eval")
@@ -53,7 +56,7 @@ def _read_kept(path: Path) -> list[Question]:
     """Read the questions of a task from the cache.
 
     Raises:
-        InvalidDataError: The file holds no questions.
+        InvalidDataError: The file does not hold a JSON list of questions.
     """
     lines = read_json(path)
     if not isinstance(lines, list):
@@ -69,7 +72,7 @@ def _read_kept(path: Path) -> list[Question]:
 
 
 def _load(name: str, *, bundled: bool) -> Any:
-    """Load one task, which comes with lm-eval if it is ``bundled``."""
+    """Load one lm-eval task: a task that lm-eval contains if ``bundled``, else a YAML file."""
     from lm_eval.tasks import TaskManager  # noqa: PLC0415 - an extra, of several seconds
 
     manager = TaskManager(include_defaults=bundled)
@@ -77,7 +80,7 @@ def _load(name: str, *, bundled: bool) -> Any:
         raise UsageError(f"lm-eval has no task {name!r}; lm-eval ls tasks lists those there are")
     try:
         tasks = list(manager.load(name)["tasks"].values())
-    except Exception as error:  # a task may run any code
+    except Exception as error:  # the code of a task may raise any error
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise InvalidDataError(f"lm-eval={name} cannot be loaded: {reason}") from None
     if len(tasks) != 1:
@@ -93,7 +96,7 @@ def _load(name: str, *, bundled: bool) -> Any:
 
 
 def _questions(name: str, task: Any) -> list[Question]:
-    """Return the questions of a task."""
+    """Return the questions of the validation and test splits of an lm-eval task."""
     splits = {}
     if task.has_validation_docs():
         splits["validation"] = task.validation_docs()
@@ -107,12 +110,12 @@ def _questions(name: str, task: Any) -> list[Question]:
 
 
 def _question(task: Any, document: Any, split: str, where: str) -> Question:
-    """Make a question of a document, as the harness asks it without examples."""
+    """Convert a document of an lm-eval task to the question that the harness asks zero-shot."""
     asked, choices = task.doc_to_text(document), task.doc_to_choice(document)
     gold, between = task.doc_to_target(document), task.config.target_delimiter
     if task.multiple_input:
-        # Several beginnings compete, each with the same end. What is the text of other tasks is
-        # the number of the right beginning here.
+        # Several beginnings compete, each with the same end. In such a task, doc_to_text returns
+        # the number of the right beginning, and doc_to_target returns the end.
         end, gold, asked, choices = gold, asked, "", list(choices)
         choices = [f"{begin}{between}{end}" for begin in choices]
     elif isinstance(gold, str) and gold in choices:

@@ -1,10 +1,10 @@
 """N-grams: an estimate of a mixture's score from counts, before any proxy has run.
 
-The counts of a mixture are the weighted sum of the counts of its clusters. So one pass over a
-sample of the tokens gives, for any mixture, the bits that an interpolated trigram model needs for a
-target. These bits are not those of a proxy, but they rank mixtures much as proxies do. A Gaussian
-process with them as its mean needs far fewer trials (docs/decisions/predictors.md). They are used
-only where cross-validation finds that they help.
+The n-gram counts of a mixture are the weighted sum of the counts of its clusters. So one pass over
+a sample of the tokens is enough to compute, for any mixture, the bits that an interpolated trigram
+model needs for a target. These bits differ from the bits that a proxy needs, but they rank mixtures
+much as proxies do. A Gaussian process whose mean is these bits needs far fewer trials
+(docs/decisions/predictors.md). The bits are used only where cross-validation finds that they help.
 """
 
 from collections.abc import Sequence
@@ -24,30 +24,33 @@ from .scoring import lay_out
 from .targets import load_target
 
 _PLACES = 2_000
-"""Tokens of a target that are used: 8,000 rank mixtures no better."""
+"""Number of tokens of a target that are used: 8,000 rank mixtures no better."""
 _SAMPLE = 20_000_000
-"""Tokens that are counted in all clusters together, with equal parts of each,"""
+"""Number of tokens that are counted in all clusters together; each cluster has an equal part."""
 _MOST = 1_000_000
-"""and at most in one cluster."""
+"""Greatest number of tokens that are counted in one cluster."""
 _SHORTER = 2e-4
-"""Share of all tokens at which a context's own counts weigh as much as those of the context that is
-one token shorter."""
+"""Frequency of a context, as a share of all tokens, at which its own counts have as much influence
+on a likelihood as the counts of the context that is one token shorter."""
 _UNSEEN = 1e-5
-"""Share of all tokens that each token of the vocabulary gets without being seen."""
+"""Share of all tokens that is added to the share of each token of the vocabulary, so that no token
+has probability 0."""
 _KINDS = 5
-"""Kinds of n-grams: a token; a context of one, and with its token; a context of two, and with its
-token."""
+"""Number of kinds of n-grams: a token alone; a context of one token, without and with the token
+after it; a context of two tokens, without and with the token after it."""
 _AT_ONCE = 64
-"""Mixtures that are computed together: the numbers of 256 do not fit into the cache of a core, and
-take three times as long."""
+"""Mixtures that are computed together. The arrays of 256 mixtures exceed the cache of a core, and
+each mixture then takes three times as long."""
 
 
 class NgramLoss:
-    """Bits per token of a target by n-gram counts: mixtures ``[m, K]`` to ``[m]``.
+    """Function from mixtures ``[m, K]`` to bits per token of a target ``[m]``, by n-gram counts.
 
     Args:
-        rates: Share of the tokens of each cluster that end an n-gram, float32 ``[K, n-grams]``.
-        ngrams: The n-grams of each kind that end in tokens of the target, ``[kinds, tokens]``.
+        rates: For each cluster and n-gram, the share of the cluster's tokens at which the n-gram
+            ends, float32 ``[K, n-grams]``.
+        ngrams: For each token of the target, the n-gram of each kind that ends there, as a column
+            of ``rates``, ``[kinds, tokens]``.
         vocab_size: Number of different tokens.
     """
 
@@ -60,7 +63,7 @@ class NgramLoss:
         self._vocab_size = vocab_size
 
     def __call__(self, weights: Floats) -> Floats:
-        """Return the bits per token with the mixtures ``weights``."""
+        """Return the bits per token under each of the mixtures ``weights``: float64 ``[m]``."""
         parts = np.split(weights, range(_AT_ONCE, len(weights), _AT_ONCE))
         return np.concatenate([self._bits(part) for part in parts])
 
@@ -74,10 +77,10 @@ class NgramLoss:
 
 
 def ngram_losses(directory: Path, targets: Sequence[str], seq_len: int) -> dict[str, NgramLoss]:
-    """Count n-grams of all clusters of ``directory``, and return an `NgramLoss` for each target.
+    """Count n-grams of all clusters of ``directory``; return an `NgramLoss` for each target.
 
-    Rows have ``seq_len`` tokens, as those of the proxies. Only the half of a target is read that
-    proxies are scored on.
+    Rows have ``seq_len`` tokens, as the rows that proxies train on. Only the validation half of a
+    target is read, as the search scores proxies on that half.
     """
     shards = ShardDirectory(directory)
     manifest = shards.manifest
@@ -98,12 +101,13 @@ def ngram_losses(directory: Path, targets: Sequence[str], seq_len: int) -> dict[
 def _keys_of(inputs: Any, targets: Any, spec: str) -> NDArray[np.uint64]:
     """Return keys of the n-grams of each kind that end in tokens of a target, ``[kinds, tokens]``.
 
-    ``inputs`` and ``targets`` as of `ScoredText`.
+    ``inputs`` and ``targets`` are those of a `ScoredText`; at most `_PLACES` of its tokens are
+    sampled.
     """
     rows, columns = np.nonzero(targets >= 0)
     some = sample_indices(len(rows), _PLACES, spec)
     rows, columns = rows[some], columns[some]
-    # The token before a row is unknown: the first token of the row stands for it.
+    # The token before a row is unknown, so the first token of the row is used in its place.
     two_before = inputs[rows, np.maximum(columns - 1, 0)]
     tokens = np.stack([two_before, inputs[rows, columns], targets[rows, columns]])
     keys = np.empty((_KINDS, len(some)), np.uint64)
@@ -114,7 +118,10 @@ def _keys_of(inputs: Any, targets: Any, spec: str) -> NDArray[np.uint64]:
 
 
 def _count(shards: ShardDirectory, keys: NDArray[np.uint64], seq_len: int) -> NDArray[np.float32]:
-    """Count n-grams ``keys`` (``[n]``) in a sample of each cluster; float32 ``[K, n]``, a token."""
+    """Return how often n-grams ``keys`` (``[n]``) occur per token of a cluster: float32 ``[K, n]``.
+
+    They are counted in a sample of the rows of each cluster.
+    """
     manifest = shards.manifest
     wanted = min(_SAMPLE // len(manifest.clusters), _MOST)
     slots, owners = _make_table(keys, 1 << (4 * len(keys)).bit_length())
@@ -122,7 +129,7 @@ def _count(shards: ShardDirectory, keys: NDArray[np.uint64], seq_len: int) -> ND
     seen = np.zeros(len(manifest.names), np.int64)
     batch_rows = max(1, 65_536 // seq_len)
     loader = MixtureLoader(shards, seq_len=seq_len, batch_rows=batch_rows)
-    # By default a cluster without one row has no weight.
+    # By default, a cluster that does not fill one row has weight 0.
     live = [c for c in manifest.clusters if loader.mixture.weights[c.name] > 0]
     tokens = {c.name: min(c.tokens, wanted) for c in live}
     loader.set_weights(tokens)
@@ -137,7 +144,7 @@ def _count(shards: ShardDirectory, keys: NDArray[np.uint64], seq_len: int) -> ND
 def _key(kind: Any, a: Any, b: Any, c: Any) -> Any:
     """Return the key, a uint64, of the n-gram of ``kind`` that ends with ``a``, ``b``, ``c``.
 
-    60 bits hold a trigram, as no vocabulary has a million tokens.
+    A trigram fits into 60 bits, 20 per token, as no vocabulary has a million tokens.
     """
     bits, key = np.uint64(20), np.uint64(kind) << np.uint64(60)
     if kind == 0:
@@ -153,7 +160,11 @@ def _key(kind: Any, a: Any, b: Any, c: Any) -> Any:
 
 @njit(cache=True)
 def _make_table(keys: Any, size: Any) -> Any:
-    """Make a hash table of ``size``, a power of two: ``keys`` by slot, and their indexes."""
+    """Make a hash table of ``size`` slots, a power of two.
+
+    Returns:
+        For each slot its key, and the index of that key in ``keys``; -1 if the slot is empty.
+    """
     slots, owners = np.zeros(size, np.uint64), np.full(size, -1)
     for place in range(len(keys)):
         slot = mix(keys[place]) & np.uint64(size - 1)
@@ -165,7 +176,10 @@ def _make_table(keys: Any, size: Any) -> Any:
 
 @njit(cache=True)
 def _add(rows: Any, clusters: Any, slots: Any, owners: Any, counts: Any, seen: Any) -> None:
-    """Count the n-grams of the table that end in the third to the last token of each row."""
+    """Add to ``counts`` the table's n-grams in ``rows``, and to ``seen`` the tokens looked at.
+
+    N-grams are looked up at each token of a row from the third on.
+    """
     last = np.uint64(len(slots) - 1)
     for i in range(len(rows)):
         cluster = clusters[i]

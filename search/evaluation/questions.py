@@ -11,7 +11,7 @@ SPLITS = ("validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A query and answers to choose from; without a query, whole sentences compete."""
+    """A query and the answers to choose from; with an empty query, the answers are whole texts."""
 
     query: str
     choices: tuple[str, ...]
@@ -20,14 +20,16 @@ class Question:
     split: str = ""
     """One of `SPLITS`; empty if the task has no splits."""
     between: str = " "
-    """Text between query and answer."""
+    """Text that joins the query and an answer."""
 
     @classmethod
     def from_json(cls, record: Any, where: str) -> Self:
-        """Read a record: ``query``, ``choices``, ``gold``, perhaps ``split`` and ``between``.
+        """Make a question of a JSON object.
+
+        Its keys are ``query``, ``choices`` and ``gold``, and optionally ``split`` and ``between``.
 
         Raises:
-            InvalidDataError: It is none; the message begins with ``where``.
+            InvalidDataError: A value is missing or invalid; the message begins with ``where``.
         """
         query, choices = record.get("query"), record.get("choices")
         gold, split = record.get("gold"), record.get("split", "")
@@ -57,9 +59,9 @@ class Question:
         return cls(query, tuple(choices), gold, split, between)
 
     def to_json(self) -> list[Any]:
-        """Return the question as JSON values."""
+        """Return the values of all fields, in order, as a list for JSON."""
         return [self.query, list(self.choices), self.gold, self.split, self.between]
 
     def answer(self, choice: int) -> str:
-        """Return a choice as it follows the query."""
+        """Return the text of choice number ``choice`` as it is appended to the query."""
         return self.between + self.choices[choice] if self.query else self.choices[choice]

@@ -1,9 +1,9 @@
 """Scoring: how well a model predicts a target.
 
-Text, and the right answers of a task, are scored in bits per byte, so that scores do not depend on
-the tokenizer. The error of a task is the fraction of its questions for which another answer takes
-fewer bits per byte than the right one, which is 1 minus the accuracy that lm-eval calls
-``acc_norm``. On small models the error moves in steps that are mostly noise, so the bits of the
+Text and the right answers of a task are scored in bits per byte, so that scores do not depend on
+the tokenizer. The error of a task is the fraction of its questions for which a wrong answer takes
+fewer bits per byte than the right answer. The error is 1 minus the accuracy that lm-eval calls
+``acc_norm``. With small models the error changes in steps that are mostly noise, so the bits of the
 right answers guide a search better.
 """
 
@@ -24,28 +24,31 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _ROWS = 16
-"""Rows that are scored at once: the logits of more do not fit into the cache of a CPU core."""
+"""Most rows that are scored at once: the logits of more rows exceed the cache of a CPU core."""
 _LOGITS = 1 << 28
-"""Logits that are computed at once: 1 GiB of float32. A single row may have more."""
+"""Most logits that are computed at once: 1 GiB of float32. A single row may have more."""
 _IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredText:
-    """Text in rows, laid out so that each of its tokens is predicted once."""
+    """Text cut into rows, in which each token of the text is predicted once."""
 
     inputs: torch.Tensor
-    """int64 ``[n, seq_len]``."""
+    """Tokens that the model reads, int64 ``[n, seq_len]``."""
     targets: torch.Tensor
     """The token after each of ``inputs``, int64 ``[n, seq_len]``; -100 where none is scored."""
     bytes: int
-    """UTF-8 bytes of the text."""
+    """Number of UTF-8 bytes of the text."""
     owners: torch.Tensor
-    """Number of the document or answer of each of ``targets``, int64 ``[n, seq_len]``."""
+    """Index of the document or answer of each of ``targets``, int64 ``[n, seq_len]``."""
 
     @classmethod
     def of(cls, texts: Sequence[str], tokenizer: Tokenizer, end: int | None, seq_len: int) -> Self:
-        """Lay ``texts`` out in rows; ``end`` is the token that ends a document, if there is one."""
+        """Tokenise ``texts``, join them, and cut them into rows of ``seq_len`` tokens.
+
+        ``end`` is the token that ends a document; None if the tokenizer has no such token.
+        """
         begin = 0 if end is None else end
         inputs: list[int] = []
         targets: list[int] = []
@@ -53,7 +56,7 @@ class ScoredText:
         encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         for number, encoding in enumerate(encodings):
             inputs += [begin, *encoding.ids]
-            # The end token stands for no byte of the document.
+            # The end token represents no byte of the document, so it is not scored.
             targets += [*encoding.ids, _IGNORED]
             owners += [number] * (len(encoding.ids) + 1)
         missing = -len(inputs) % seq_len
@@ -70,13 +73,13 @@ class ScoredText:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredAnswers:
-    """Answers behind their queries, laid out so that each of their tokens is predicted once."""
+    """Answers after their queries, cut into rows, in which each answer token is predicted once."""
 
     rows: ScoredText
     owners: torch.Tensor
-    """Number of the answer that each row belongs to, int64 ``[n]``."""
+    """Index of the answer that each row belongs to, int64 ``[n]``."""
     sizes: tuple[int, ...]
-    """UTF-8 bytes of each answer."""
+    """Number of UTF-8 bytes of each answer."""
 
     @classmethod
     def of(
@@ -86,7 +89,11 @@ class ScoredAnswers:
         end: int | None,
         seq_len: int,
     ) -> Self:
-        """Lay out ``pairs`` of query and answer; a query that is too long loses its beginning."""
+        """Tokenise ``pairs`` of query and answer, and cut them into rows of ``seq_len`` tokens.
+
+        If a query is too long for the row, its beginning is cut off. ``end`` is the token that ends
+        a document; None if the tokenizer has no such token.
+        """
         begin = 0 if end is None else end
         columns = [
             [e.ids for e in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
@@ -106,12 +113,12 @@ class ScoredAnswers:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a model scored on one half of a target; lower is better."""
+    """The score of a model on one half of a target; lower is better."""
 
     total: float
-    """Bits per byte, or the part of questions with a wrong answer."""
+    """Bits per byte, or the fraction of questions that the model answers wrongly."""
     costs: tuple[float, ...]
-    """Of each item: the bits of a document or a right answer; or 1 for a wrong answer, else 0."""
+    """For each item, the bits of the document or right answer; or 1 if answered wrongly, else 0."""
 
 
 def score(
@@ -122,9 +129,10 @@ def score(
     end: int | None,
     seq_len: int,
 ) -> float:
-    """Score ``model`` on one half of a target; lower is better. For arguments see `ScoredText`.
+    """Score ``model`` on one half of a target; lower is better.
 
-    The score is in bits per byte, or the fraction of wrong answers if the target asks for that.
+    For ``end`` see `ScoredText.of`. The score is in bits per byte, or the fraction of questions
+    answered wrongly if the target's ``measure`` is ``error``.
     """
     return score_items(model, target, half, tokenizer, end, seq_len).total
 
@@ -137,7 +145,7 @@ def score_items(
     end: int | None,
     seq_len: int,
 ) -> Score:
-    """Score ``model`` as `score` does, and return the score of each item too."""
+    """Score ``model`` as `score` does; return the total and the cost of each item."""
     items = getattr(target, half)
     if target.measure == "error":
         wrong = errors(model, items, tokenizer, end, seq_len)
@@ -155,7 +163,7 @@ def lay_out(
     end: int | None,
     seq_len: int,
 ) -> ScoredText:
-    """Lay out the text of one half of a target, or the right answers of its questions."""
+    """Return the rows to score for one half of a target: its texts, or its right answers."""
     items = getattr(target, half)
     if isinstance(items[0], str):
         return ScoredText.of(items, tokenizer, end, seq_len)
@@ -164,7 +172,7 @@ def lay_out(
 
 
 def bits_per_byte(model: "PreTrainedModel", text: ScoredText) -> float:
-    """Return the bits that ``model`` needs for a byte of ``text``; lower is better."""
+    """Return the bits per byte that ``model`` needs for ``text``; lower is better."""
     return float(_nats(model, text)[0].sum()) / math.log(2) / text.bytes
 
 
@@ -175,9 +183,9 @@ def errors(
     end: int | None,
     seq_len: int,
 ) -> list[bool]:
-    """Return which of ``questions`` the model answers wrongly.
+    """Return, for each of ``questions``, whether the model answers it wrongly.
 
-    Its answer is the one with the fewest bits per byte; of equal ones the first.
+    The model's answer is the choice with the fewest bits per byte; the first of several that tie.
     """
     pairs = [(q.query, q.answer(choice)) for q in questions for choice in range(len(q.choices))]
     answers = ScoredAnswers.of(pairs, tokenizer, end, seq_len)
@@ -195,7 +203,10 @@ def errors(
 def _nats(
     model: "PreTrainedModel", text: ScoredText, items: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the nats of each row, and of each of ``items``: float64 ``[n]`` and ``[items]``."""
+    """Return the nats of each row (float64 ``[n]``) and of each item (float64 ``[items]``).
+
+    ``items`` is the number of documents or answers in ``text``; with 0, only rows are summed.
+    """
     of_rows, of_items = [], torch.zeros(items, dtype=torch.float64)
     rows = max(1, min(_ROWS, _LOGITS // (text.inputs.shape[1] * model.config.vocab_size)))
     batches = (part.split(rows) for part in (text.inputs, text.targets, text.owners))
@@ -216,10 +227,11 @@ def _nats(
 def _windows(
     before: list[int], answer: list[int], seq_len: int
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield rows of at most ``seq_len`` tokens, and the token to predict after each; -100: none.
+    """Yield rows of at most ``seq_len`` tokens, each with the tokens to predict after its tokens.
 
-    The last row ends with the last token of the answer. A long answer takes several rows; each
-    begins with as many earlier tokens as fit.
+    A token to predict is -100 where none is scored. Rows are yielded from the end of the answer to
+    its beginning. A long answer takes several rows; each row begins with as many earlier tokens as
+    fit.
     """
     stream = before + answer
     last = len(stream)

@@ -23,39 +23,41 @@ from .questions import SPLITS, Question
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A text or task in two halves without overlap: one to search on, one to report on."""
+    """A text or task in two disjoint halves: one that the search uses, one for the final report."""
 
     name: str
     validation: tuple[Any, ...]
-    """The items of the half for the search: texts, or each a `Question`."""
+    """The items of the half that the search uses: all texts, or all `Question` objects."""
     test: tuple[Any, ...]
+    """The items of the half for the final report, of the same type as ``validation``."""
     measure: Literal["bits", "error"] = "bits"
-    """Whether the score is the fraction of wrong answers, instead of bits per byte."""
+    """The score: ``bits`` is bits per byte, ``error`` is the fraction of wrong answers."""
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the content, so that other content under the same name is noticed."""
+        """Hash of the items, by which a change of content under the same name is detected."""
         return hash_json([[_value(item) for item in half] for half in (self.validation, self.test)])
 
 
 def scored_texts(items: Sequence[Any]) -> list[str]:
-    """Return the text of each item that is scored: a document, or a question's right answer."""
+    """Return the scored text of each item: the document, or the right answer of the question."""
     return [item if isinstance(item, str) else item.answer(item.gold) for item in items]
 
 
 def load_target(directory: Path, spec: str) -> Target:
     """Load a target: ``label=NAME`` or ``cluster=NAME`` of the held-out text, a file, or a task.
 
-    A file is text, in which a paragraph is a document, or JSON lines with a column ``text``; it may
-    be compressed (.zst). JSON lines with ``query``, ``choices`` and ``gold`` are a task: ``FILE``
-    is scored by the bits per byte of the right answers, ``error=FILE`` by the fraction of wrong
-    answers. If they have a ``split``, validation or test, these are the halves. ``lm-eval=TASK`` is
-    a task of the harness.
+    A file is plain text, in which each paragraph is a document, or JSON lines with a column
+    ``text``; it may be compressed (.zst). A file of JSON lines with ``query``, ``choices`` and
+    ``gold`` is a task: ``FILE`` is scored by the bits per byte of the right answers, ``error=FILE``
+    by the fraction of wrong answers. If the questions have a ``split``, which is ``validation`` or
+    ``test``, the two splits are the halves of the target. ``lm-eval=TASK`` is a task of lm-eval.
 
     Raises:
-        UsageError: There is no such text; or ``error=`` stands before text, or before a task whose
-            questions have one choice.
-        InvalidDataError: A line of the file has no text or is no question, or a half is empty.
+        UsageError: The text, file or task does not exist; or ``error=`` is put before a text, or
+            before a task with a question that has a single choice.
+        InvalidDataError: A line of the file has neither a text nor a valid question, or a half of
+            the target is empty.
     """
     asked = spec.removeprefix("error=")
     items = _items(directory, spec, asked)
@@ -86,7 +88,7 @@ def _check_characters(spec: str, items: Sequence[Any]) -> None:
 
 
 def _items(directory: Path, spec: str, asked: str) -> list[Any]:
-    """Return the texts or questions that ``asked`` names, in a target ``spec``."""
+    """Return the texts or questions of ``asked``, which is ``spec`` without ``error=``."""
     kind, _, name = asked.partition("=")
     if kind in ("label", "cluster") and name:
         documents = _heldout(directory)
@@ -108,18 +110,22 @@ def _items(directory: Path, spec: str, asked: str) -> list[Any]:
 
 
 def target_hashes(directory: Path, specs: Iterable[str]) -> dict[str, str]:
-    """Return the fingerprint of each target, after checking that its text can be tokenised.
+    """Return the fingerprint of each target, after checking that ``directory`` has a tokenizer.
 
     Raises:
         UsageError: A target does not exist, or ``directory`` has no tokenizer.
         InvalidDataError: A target or the tokenizer cannot be read.
     """
-    read_tokenizer(directory)  # else it fails only after the first model
+    read_tokenizer(directory)  # otherwise a missing tokenizer fails only after the first model
     return {spec: load_target(directory, spec).fingerprint for spec in sorted(specs)}
 
 
 def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
-    """Split items into two halves, always in the same way."""
+    """Split items into the validation and the test half, deterministically.
+
+    Questions with splits go to the half of their split. Other items are deduplicated, ordered by a
+    hash of their text, and dealt so that both halves have about the same number of characters.
+    """
     splits = [text.split if isinstance(text, Question) else "" for text in texts]
     if any(splits):
         parts = tuple(tuple(t for t in texts if t.split == split) for split in SPLITS)
@@ -130,7 +136,7 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
                 f"{none} of none; each must have one, and both splits some"
             )
         return parts
-    # Each text once, so that no text is in both halves.
+    # Keep each text once, so that no text is in both halves.
     unique = {_text(item): item for item in texts if _text(item).strip()}
     texts = [
         unique[text] for text in sorted(unique, key=lambda text: (derive_key("target", text), text))
@@ -142,7 +148,7 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
     halves: tuple[list[Any], list[Any]] = ([], [])
     sizes = [0, 0]
     for text in texts:
-        # Halves of equal size, so that one long document does not empty the other half.
+        # Balance the sizes of the halves, as one long document may be as large as many others.
         smaller = int(sizes[1] < sizes[0])
         halves[smaller].append(text)
         sizes[smaller] += len(_text(text))
@@ -150,10 +156,13 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
 
 
 def choose_target(directory: Path, least_bytes: int = 100_000) -> str:
-    """Choose a target for a demonstration: of the kinds of held-out text, one of middle size.
+    """Choose a target for a demonstration: the held-out label or cluster of median size.
 
-    Kinds are the known domains, or the clusters if the corpus has no labels. Kinds with less than
-    ``least_bytes`` are passed over, unless all have less.
+    Labels are used if the corpus has them, else clusters. A label or cluster with fewer than
+    ``least_bytes`` characters of held-out text is skipped, unless all have fewer.
+
+    Returns:
+        The target as ``label=NAME`` or ``cluster=NAME``.
 
     Raises:
         UsageError: There is no held-out text.
@@ -169,7 +178,7 @@ def choose_target(directory: Path, least_bytes: int = 100_000) -> str:
 
 
 def _heldout(directory: Path) -> list[HeldOutDocument]:
-    """Read the held-out documents of a shard directory; it must have some."""
+    """Return the held-out documents of a shard directory; raise `UsageError` if it has none."""
     documents = list(ShardDirectory(directory).heldout())
     if not documents:
         raise UsageError(
@@ -179,17 +188,17 @@ def _heldout(directory: Path) -> list[HeldOutDocument]:
 
 
 def _text(item: Any) -> str:
-    """Return text that is different for different items."""
+    """Return text that identifies an item: the document, or the query and choices of a question."""
     return item if isinstance(item, str) else "\n".join((item.query, *item.choices))
 
 
 def _value(item: Any) -> Any:
-    """Return an item as JSON values."""
+    """Return an item as JSON: a string for a text, a list for a question."""
     return item if isinstance(item, str) else item.to_json()
 
 
 def _read_file(path: Path) -> list[Any]:
-    """Read the texts or questions of a file: JSON lines, or one text."""
+    """Read the texts or questions of a file: JSON lines, or paragraphs of plain text."""
     data = read_regular(path)
     if path.suffix == ".zst":
         reader = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True)

@@ -1,1 +1,1 @@
-"""Searches over trained proxies, and over tables of finished runs."""
+"""Searches over trained proxies or over tables of finished runs, their costs and reports."""

@@ -1,6 +1,6 @@
-"""Compare mixtures: the same model, equal tokens, several seeds.
+"""Compare mixtures: train models that differ only in mixture and seed, and score them.
 
-Scores are on the half of the target that the search has not seen.
+Models are scored on the test half of each target, which a search does not use.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,18 +28,20 @@ from .items import target_items
 from .proxy import PRELOAD, ProxyTask, run_proxy
 
 _RUNS = "runs.jsonl"
-"""File of the scores of runs that have ended."""
+"""File with a line of scores for each finished run."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One line of that file."""
+    """One line of the file `_RUNS`."""
 
     mixture: str
+    """Name of the mixture."""
     seed: Whole
     scores: dict[str, Finite]
+    """Score on each target."""
     costs: dict[str, list[Finite]] = field(default_factory=dict)
-    """By target, of each item; a run by an earlier version has none."""
+    """By target, the score on each item; empty for a run by an earlier version."""
 
 
 def compare(
@@ -52,13 +54,16 @@ def compare(
     *,
     workers: int | None = None,
 ) -> dict[str, Comparison]:
-    """Train and score each of ``mixtures`` with each of ``seeds``; continue if it was begun.
+    """Train and score a model on each of ``mixtures`` with each of ``seeds``.
 
-    Returns a comparison for each of ``targets``.
+    Finished runs in ``out`` are not repeated.
+
+    Returns:
+        A comparison of the mixtures for each of ``targets``.
 
     Raises:
         ClimbError: A run failed.
-        InvalidDataError: ``out`` holds another comparison.
+        InvalidDataError: ``out`` holds a comparison with different arguments.
     """
     check_base(settings.base, directory, settings.seq_len)
     plan = {
@@ -94,7 +99,7 @@ def compare(
 
 
 def _comparison(items: TargetItems, target: str, runs: Mapping[str, Sequence[_Run]]) -> Comparison:
-    """Put the runs of each mixture side by side, on one target that ``items`` score."""
+    """Return the comparison of the runs of all mixtures on one target, which ``items`` score."""
     costs = {name: [run.costs.get(target, []) for run in of] for name, of in runs.items()}
     complete = all(len(row) == len(items.sizes) for rows in costs.values() for row in rows)
     pairs = permutations(runs, 2) if complete else ()
@@ -110,7 +115,7 @@ def _comparison(items: TargetItems, target: str, runs: Mapping[str, Sequence[_Ru
 def _run_all(
     tasks: Sequence[ProxyTask], targets: Sequence[str], log: Path, workers: int | None
 ) -> dict[tuple[str, int], _Run]:
-    """Return all runs by mixture and seed, after training those that ``log`` lacks.
+    """Train and score the ``tasks`` that are not in ``log``; return all runs by mixture and seed.
 
     Raises:
         ClimbError: A run failed.
@@ -134,10 +139,10 @@ def _run_all(
 
 
 def _read_runs(path: Path, targets: Sequence[str]) -> list[_Run]:
-    """Read the scores of the runs that have ended.
+    """Read the finished runs; an empty list if the file is missing.
 
     Raises:
-        InvalidDataError: A line holds no scores, or scores of other targets.
+        InvalidDataError: A line holds no scores, or scores of targets other than ``targets``.
     """
 
     def read(value: Any) -> _Run:

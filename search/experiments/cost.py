@@ -1,4 +1,4 @@
-"""CostPlan: models, tokens, FLOPs, time and disk of a search or a run, before it begins."""
+"""CostPlan: an estimate of the models, tokens, FLOPs, time and disk of a search or a run."""
 
 import shutil
 from collections.abc import Sequence
@@ -22,26 +22,29 @@ from .items import target_items
 from .settings import SearchSettings
 
 MEASURED_FROM = 2_000
-"""A search of this many steps or more measures one step first, which takes a second or two."""
+"""Least number of steps of all proxies together with which a search first shows its cost. For that,
+it measures a step, which takes a second or two."""
 _FORWARD = 1 / 3
-"""Fraction of the FLOPs of a training step that a prediction takes."""
+"""FLOPs of a forward pass, as a fraction of those of a training step."""
 _BYTES_PER_TOKEN = 3
-"""Typical number of UTF-8 bytes in a token, for text that is not encoded."""
+"""Typical number of UTF-8 bytes per token, to estimate the tokens of text."""
 _TRIAL_BYTES = 400
+"""Bytes of a trial in the logs of a search, without its weights and the scores of items."""
 _WEIGHT_BYTES, _COST_BYTES = 36, 9
-"""Bytes that a weight, and the score of an item, take in the logs of a search."""
+"""Bytes of one mixture weight, and of the score of one item, in the logs of a search."""
 _KEPT_BYTES = 2
-"""Bytes of a weight that is kept."""
+"""Bytes per model parameter of a proxy that is kept."""
 _CHECKPOINT_COPIES = 4
-"""Arrays as large as the weights in a checkpoint: weights, two moments of Adam, mean weights."""
+"""Number of arrays in a checkpoint that are as large as the model: the parameters, their mean and
+the two moments of Adam."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostPlan:
-    """The models to train, and what they cost."""
+    """The models that a search or a run trains, and their estimated cost."""
 
     models: int
-    """Number of models."""
+    """Number of models, including those that are only scored."""
     done: int
     """Number of models that are trained already."""
     scored: int = 0
@@ -49,30 +52,32 @@ class CostPlan:
     confirm: int
     """Largest number of models that only confirm the answer."""
     steps: int
-    """Steps of each model."""
+    """Training steps per model."""
     tokens: int
-    """Tokens that all models together are trained on."""
+    """Number of tokens that all models together are trained on."""
     parameters: int
+    """Number of parameters per model."""
     flops: float
     """Floating-point operations of training and scoring all models."""
     step_seconds: float
-    """Seconds of a training step, as measured."""
+    """Measured time of a training step, in seconds."""
     workers: int
-    """Models that are trained at a time."""
+    """Number of models that are trained at the same time."""
     seconds: float
-    """Seconds for the models that are left."""
+    """Estimated time, in seconds, for the models that are not yet done."""
     disk_bytes: int
-    """Bytes on disk of the folder."""
+    """Estimated size of the output folder, in bytes."""
     targets: dict[str, str] = field(default_factory=dict)
-    """What scores each target: ``7 documents, 21 kB of text``."""
+    """Number and size of the items of each target, such as ``7 documents, 21 kB of text``."""
     warnings: tuple[str, ...] = ()
+    """A warning for each target that has too few items."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON values."""
         return asdict(self)
 
     def text(self, out: Path) -> str:
-        """Lay out the plan for a terminal; ``out`` is the folder that will be filled."""
+        """Return the plan as text for a terminal; ``out`` is the output folder."""
         what = f"{self.models:,}"
         if self.confirm:
             what += f", of which at most {self.confirm} confirm the answer"
@@ -107,15 +112,16 @@ def plan_search(
     keep_proxies: int = 0,
     kept: int = 0,
 ) -> CostPlan:
-    """Count what a search costs, and measure a step of its proxies where they will be trained.
+    """Estimate the cost of a search by a measured step of its proxies; write nothing.
 
-    ``engine`` runs the processes that train them, ``keep_proxies`` are the bytes that weights may
-    take. The first ``kept`` proxies are of another search and only scored. Nothing is written.
+    The step is measured by ``engine``, which also runs the processes that will train the proxies.
+    ``keep_proxies`` is the most bytes that kept proxies may take. The first ``kept`` proxies are
+    those that another search kept, which are only scored.
     """
     workers = engine.workers
     manifest = Manifest.load(directory)
     proxy = settings.rehearsal()
-    # The token shares, the best measured and the best predicted, with each seed.
+    # Three mixtures (token shares, best measured, best predicted) are trained with each seed.
     confirm = 3 * settings.confirm
     path = out / TRIALS
     log = TrialLog.open(path) if path.exists() else TrialLog({})
@@ -156,10 +162,11 @@ def plan_doremi(
     *,
     done: bool = False,
 ) -> CostPlan:
-    """Count what DoReMi costs, and measure a step where its models will be trained.
+    """Estimate the cost of DoReMi by a step measured by ``engine``, which will train its models.
 
-    The models are the reference, the follower, which needs the losses of the reference too, and
-    two proxies that are scored on ``targets``, side by side. ``done``: all are trained already.
+    The models are the reference, the follower, which also computes the losses of the reference,
+    and, if there are ``targets``, two proxies that are trained side by side and scored on them.
+    ``done`` means that all models are trained already.
     """
     manifest = Manifest.load(directory)
     scored = {spec: target_items(load_target(directory, spec)) for spec in targets}
@@ -188,10 +195,10 @@ def plan_doremi(
 def plan_train(
     directory: str | Path, mixture: Mixture | Schedule | None, settings: TrainSettings
 ) -> CostPlan:
-    """Count what a run of `train_run` costs on this machine, and measure a step; write nothing.
+    """Estimate the cost of `train_run` on this machine by a measured step; write nothing.
 
     Raises:
-        UsageError: A setting is impossible.
+        UsageError: A setting is invalid.
         InvalidDataError: The mixture does not fit the shards.
     """
     manifest = Manifest.load(directory)
@@ -216,20 +223,20 @@ def plan_train(
 
 
 def _step_cost(proxy: TrainSettings, manifest: Manifest, engine: Engine) -> StepCost:
-    """Measure a step in one of the processes that will train."""
+    """Measure the cost of a step of ``proxy`` in a process of ``engine``."""
     task = StepTask(settings=proxy, vocab_size=manifest.vocab_size, threads=1)
     ((_, cost),) = engine.run(measure_step, [task])
     return cost
 
 
 def _scoring_steps(scored: dict[str, TargetItems], proxy: TrainSettings) -> float:
-    """Estimate how many training steps cost as much as scoring one proxy."""
+    """Estimate the cost of scoring one proxy on all targets, in training steps."""
     tokens = sum(float(each.sizes.sum()) for each in scored.values()) / _BYTES_PER_TOKEN
     return _FORWARD * tokens / (proxy.seq_len * proxy.batch_rows)
 
 
 def _step(seconds: float) -> str:
-    """Write the time of a step.
+    """Return the time of a step as text.
 
     >>> _step(2.19), _step(0.149), _step(0.00052)
     ('2.2 s', '149 ms', '0.52 ms')
@@ -238,7 +245,7 @@ def _step(seconds: float) -> str:
 
 
 def _short(value: float) -> str:
-    """Write a number with a prefix.
+    """Return a number as text with a metric prefix, ready for a unit.
 
     >>> _short(11_081_000), _short(999_936), _short(12)
     ('11.1 M', '1 M', '12 ')
@@ -250,6 +257,6 @@ def _short(value: float) -> str:
 
 
 def _free(out: Path) -> str:
-    """Return the free bytes of the disk that ``out`` lies on, or will lie on."""
+    """Return, as text, the free bytes of the file system on which ``out`` is or will be."""
     place = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
     return f"{_short(shutil.disk_usage(place).free)}B"

@@ -1,8 +1,8 @@
-"""Sheet: a CSV file from any program, with the line of each cell.
+"""Sheet: a CSV file from any program, with the line number of each row.
 
-The delimiter is the comma, semicolon or tab, whichever the first line has most; with semicolons a
-number may have a decimal comma. The text is UTF-8, or UTF-16 with a byte order mark, as
-spreadsheets save it.
+The delimiter is the comma, semicolon or tab, whichever is most frequent in the first line. With
+semicolons, numbers may have a decimal comma. The text is UTF-8, or UTF-16 with a byte order mark,
+as spreadsheets save it.
 """
 
 import codecs
@@ -17,17 +17,18 @@ from typing import NamedTuple, Self
 from climbstream.loader.core.errors import InvalidDataError
 
 _MOST_BYTES = 1 << 28
+"""Largest file that is read."""
 _LONGEST = 100_000
-"""Longest cell, in characters; the limit of `csv` is for the whole process, and others may raise
-it."""
+"""Longest cell, in characters. The limit of the module `csv` is not relied on: it applies to the
+whole process, and other code may raise it."""
 _SHOWN = 40
-"""Longest cell in a message, in characters."""
+"""Number of characters of a cell that a message shows."""
 _LARGEST = 1e100
-"""Largest number: sums and squares of such numbers are finite."""
+"""Largest absolute value of a number; sums and squares of such numbers are finite."""
 
 
 class Row(NamedTuple):
-    """The cells of a row, without spaces around them."""
+    """The cells of a row, without leading and trailing spaces."""
 
     line: int
     """Line on which the row begins, from 1."""
@@ -36,21 +37,24 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A table of text; every row has a cell for each column."""
+    """A table of text, in which every row has a cell for each column."""
 
     path: Path
     delimiter: str
     line: int
-    """Line of the heads."""
+    """Line number of the heads, from 1."""
     heads: list[str]
+    """Names of the columns."""
     rows: list[Row]
+    """Rows below the heads; empty lines are left out."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read the file at ``path``.
+        """Read the CSV file at ``path``.
 
         Raises:
-            InvalidDataError: It is no such table; the message has the line.
+            InvalidDataError: The file is not CSV, has no rows, or has a row whose number of cells
+                differs from the number of heads; the message names the line.
         """
         text = _text(path)
         delimiter = _delimiter(text)
@@ -80,7 +84,7 @@ class Sheet:
         return cls(path, delimiter, first, heads, rows)
 
     def check_unique(self, names: Iterable[str]) -> None:
-        """Raise `InvalidDataError` unless each of ``names`` is the head of one column."""
+        """Raise `InvalidDataError` unless each of ``names`` is the head of exactly one column."""
         for name in names:
             places = [n for n, head in enumerate(self.heads, start=1) if head == name]
             if len(places) != 1:
@@ -90,11 +94,11 @@ class Sheet:
                 )
 
     def cell(self, row: Row, name: str) -> str:
-        """Return the cell of ``row`` in the first column ``name``."""
+        """Return the cell of ``row`` in the first column that is named ``name``."""
         return row.cells[self.heads.index(name)]
 
     def number(self, row: Row, name: str) -> float:
-        """Return a cell as a number; NaN if it is no number, or one beyond -1e100 to 1e100."""
+        """Return a cell as a number; NaN if it is no number, or its absolute value is > 1e100."""
         cell = self.cell(row, name)
         if self.delimiter == ";" and "." not in cell:
             cell = cell.replace(",", ".")
@@ -105,12 +109,12 @@ class Sheet:
         return value if abs(value) <= _LARGEST else math.nan
 
     def differ(self, row: Row, other: Row, name: str) -> bool:
-        """Whether two rows differ in the column ``name``."""
+        """Return whether two rows differ in the column ``name``; equal numbers do not differ."""
         same = self.cell(row, name) == self.cell(other, name)
         return not same and self.number(row, name) != self.number(other, name)
 
     def shown(self, row: Row, name: str) -> str:
-        """Return the beginning of a cell for a message: a number as it is, other text in quotes."""
+        """Return a cell as a message shows it: a number unchanged, other text quoted and cut."""
         cell = self.cell(row, name)
         if math.isfinite(self.number(row, name)):
             return cell
@@ -122,7 +126,7 @@ class Sheet:
 
 
 def _text(path: Path) -> str:
-    """Decode the file at ``path``."""
+    """Return the text of the file at ``path``; raise `InvalidDataError` if it is not UTF-8."""
     with path.open("rb") as file:
         data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
@@ -142,6 +146,6 @@ def _text(path: Path) -> str:
 def _delimiter(text: str) -> str:
     """Return the delimiter of the first line; a comma if there is none."""
     first = text.lstrip("\r\n").partition("\n")[0]
-    # Delimiters in quotes do not count.
+    # Delimiters inside quotes are not counted.
     outside = "".join(first.split('"')[::2])
     return max(",;\t", key=outside.count)

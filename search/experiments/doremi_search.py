@@ -1,4 +1,7 @@
-"""DoReMi on shards: a reference learns the token shares, a proxy follows its excess loss."""
+"""DoReMi on shards: train a reference on the token shares, then a follower by excess loss.
+
+The follower is a model whose mixture weights are raised where its loss exceeds the reference's.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,11 +35,12 @@ from .proxy import PRELOAD, ProxyTask, run_proxy
 logger = get_logger(__name__)
 
 _EVERY = 10
+"""Steps between choices of weights."""
 _SAVED = 100
 """Steps between checkpoints."""
 _RESULT, _MIXTURE, _REFERENCE = "result.json", "mixture.json", "reference.pt"
 _BEGUN = ("reference.begun.pt", "follower.begun.pt")
-"""Checkpoint files of the two models while they train."""
+"""Checkpoint files of the reference and the follower while they are trained."""
 
 
 if TYPE_CHECKING:
@@ -45,15 +49,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTask:
-    """One of the two models to train: the reference or the follower."""
+    """The settings of the reference and the follower; the argument of `train_both`."""
 
     directory: Path
     """Folder or URL of the shards."""
     prior: Mixture
+    """The token shares."""
     settings: TrainSettings
     seed: int
     out: Path
-    """Folder of the search that the model belongs to."""
+    """Folder of the search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +77,18 @@ def run_doremi(
     workers: int | None = None,
     check: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """Find DoReMi's mixture of ``directory``; continue if it was begun.
+    """Find DoReMi's mixture for the shards in ``directory``; continue a search that was begun.
 
-    The method uses no targets. Targets are only scored, on a proxy of its mixture and on one of the
-    token shares, so that it can be compared. With reference and follower that makes four models;
-    without targets two. ``check`` is called before a search that has not ended begins or continues,
-    and ends it by raising. Leaves ``weights.jsonl`` of the follower, ``result.json`` and
-    ``mixture.json`` in ``out``.
+    The method uses no targets. If ``targets`` are given, a proxy on DoReMi's mixture and a proxy on
+    the token shares are scored on them, for comparison. So four models are trained with targets:
+    reference, follower and two proxies; without targets only the first two are trained. ``check``
+    is called before an unfinished search begins or continues; it stops the search by raising an
+    exception. The files ``weights.jsonl`` (of the follower), ``result.json`` and ``mixture.json``
+    are written to ``out``.
+
+    Returns:
+        As JSON values: ``mixture``; and ``scores``, by ``mixture`` or ``token_shares`` and by
+        target.
 
     Raises:
         UsageError: A target does not exist, or there are too few steps to choose weights.
@@ -125,9 +135,7 @@ def dry_doremi(
     *,
     workers: int | None = None,
 ) -> CostPlan:
-    """Return what `run_doremi` would cost on this machine; refuse what it refuses; write nothing.
-
-    A step is measured.
+    """Estimate the cost of `run_doremi` on this machine by a measured step; write nothing.
 
     Raises:
         UsageError: A target does not exist, or there are too few steps to choose weights.
@@ -139,7 +147,7 @@ def dry_doremi(
 
 
 def _check_settings(directory: Path, settings: TrainSettings) -> None:
-    """Raise `UsageError` if no model can be trained by ``settings``."""
+    """Raise `UsageError` if the base does not fit, or the steps are too few to choose weights."""
     check_base(settings.base, directory, settings.seq_len)
     if settings.steps < _EVERY:
         raise UsageError(
@@ -149,10 +157,10 @@ def _check_settings(directory: Path, settings: TrainSettings) -> None:
 
 
 def train_both(task: ModelTask) -> Mixture:
-    """Train the reference and then the follower, from their checkpoints on; return its mixture.
+    """Train the reference, then the follower; return the mean of the follower's mixtures.
 
-    It runs in a process of its own. If it hangs, that process is ended and the run is tried once
-    more.
+    Each model continues from its checkpoint, if there is one. The engine calls this function in a
+    separate process. If the process hangs, the engine ends it and calls the function once more.
     """
     with Progress("doremi", 2 * task.settings.steps, "steps") as bar:
         rule = DoReMi(_reference(task, bar), task.prior, every=_EVERY)
@@ -171,7 +179,7 @@ def train_both(task: ModelTask) -> Mixture:
 
 
 def _reference(task: ModelTask, bar: Progress) -> "PreTrainedModel":
-    """Train the reference, or load it if it has been trained."""
+    """Return the reference, on the device of this process; train it unless it is saved already."""
     path = task.out / _REFERENCE
     model = first_model(task.settings, Manifest.load(task.directory).vocab_size, task.seed)
     if path.exists():
@@ -196,7 +204,9 @@ def _reference(task: ModelTask, bar: Progress) -> "PreTrainedModel":
 def _score(
     pool: LocalEngine, task: ModelTask, mixture: Mixture, targets: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Score proxies of ``mixture`` and of the token shares on ``targets``, if there are any.
+    """Train proxies on ``mixture`` and on the token shares, and score both on ``targets``.
+
+    Returns the scores by ``mixture`` or ``token_shares`` and by target; empty without targets.
 
     Raises:
         InvalidDataError: A proxy could not be trained.
@@ -221,10 +231,10 @@ def _score(
 
 
 def _read_result(path: Path) -> dict[str, Any]:
-    """Read the result of a search that has ended.
+    """Read the result file of a finished search.
 
     Raises:
-        InvalidDataError: It is no such result.
+        InvalidDataError: The file does not hold a result of `run_doremi`.
     """
     value = located(_result_from_json, read_json(path), str(path))
     located(Mixture.from_json, value.mixture, f"{path}: mixture")

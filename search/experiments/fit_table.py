@@ -1,4 +1,4 @@
-"""Fit: the best mixture by a table of finished runs of any trainer."""
+"""Fit: find the best mixture from a table of finished runs of any trainer."""
 
 from collections.abc import Mapping
 
@@ -30,9 +30,9 @@ def fit(
 
     Args:
         table: Finished runs.
-        targets: ``"min"`` or ``"max"`` by name of score.
-        prior: Token shares; None for the mean of the runs' weights.
-        max_weight: Largest weight of every domain.
+        targets: By name of a score, ``"min"`` if less is better and ``"max"`` if more is better.
+        prior: Token shares; None uses the mean of the runs' weights.
+        max_weight: Largest weight of each domain; None means no limit.
         seed: Seed of folds and candidates.
 
     Raises:
@@ -56,6 +56,6 @@ def fit(
 
 
 def mean_weights(table: RunTable) -> Mixture:
-    """Mean of the weights of all runs; most sets of runs are drawn around it."""
+    """Return the mean of the weights of all runs, around which runs are usually drawn."""
     rows = np.stack([trial.mixture.array(table.domains) for trial in table.trials])
     return Mixture.of(dict(zip(table.domains, rows.mean(axis=0).tolist(), strict=True)))

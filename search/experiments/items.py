@@ -1,4 +1,4 @@
-"""Items of targets: how many there are, and the score of each run of a search on each item."""
+"""Items of targets: their number and sizes, and the file of the scores of trials on each item."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from climbstream.search.optimizer.items import ItemEvidence, TargetItems
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A line of the file: the scores of one trial on each item of each target."""
+    """A line of the file of costs: the scores of one trial on each item, by target."""
 
     trial: Count
     costs: dict[str, list[Finite]]
@@ -40,18 +40,18 @@ def target_items(target: Target, half: Literal["validation", "test"] = "validati
 
 
 def append_costs(path: Path, trial: int, costs: Mapping[str, Sequence[float]]) -> None:
-    """Write the scores of a trial on each item, by target."""
+    """Append to the file at ``path`` a line with the scores of a trial on each item, by target."""
     rounded = {target: [round(cost, 4) for cost in of] for target, of in costs.items()}
     append_line(path, {"trial": trial, "costs": rounded}, sync=False)
 
 
 def read_evidence(directory: Path, targets: Sequence[str], path: Path) -> ItemEvidence:
-    """Read the scores of the trials of a search on each item.
+    """Return the items of ``targets``, and the scores of trials on each item from ``path``.
 
-    A search that an earlier version began has no file of them, or one that lacks trials.
+    For a search that an earlier version began, the file may be missing or lack trials.
 
     Raises:
-        InvalidDataError: A line is none of these.
+        InvalidDataError: A line does not hold the scores of a trial.
     """
 
     def read(value: Any) -> _Line:
@@ -66,7 +66,7 @@ def read_evidence(directory: Path, targets: Sequence[str], path: Path) -> ItemEv
 
 
 def _remedy(spec: str) -> str:
-    """Return the advice that gives a target more items."""
+    """Return advice how to give the target ``spec`` more items."""
     kind, _, name = spec.removeprefix("error=").partition("=")
     if kind in ("label", "cluster") and name:
         return "build with a larger --holdout, or give a file with more text of that kind"

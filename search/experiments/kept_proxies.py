@@ -1,8 +1,9 @@
-"""Kept proxies: weights of the proxies of a search, with which other targets are scored.
+"""Kept proxies: the saved models of a search, which can be scored on other targets.
 
-The file ``proxies/0007.pt`` in the folder of a search has the weights of trial 7 in bfloat16, two
-bytes each: 0.5 MB for the smallest model with a vocabulary of 2,048. Scores change by less than
-a hundredth of what they differ by between proxies (docs/decisions/searching.md).
+The file ``proxies/0007.pt`` in the folder of a search has the model parameters of trial 7 in
+bfloat16, two bytes each: 0.5 MB for the smallest model with a vocabulary of 2,048. By rounding to
+bfloat16, scores change by less than a hundredth of the difference between proxies
+(docs/decisions/searching.md).
 """
 
 from pathlib import Path
@@ -24,25 +25,25 @@ if TYPE_CHECKING:
 
 
 def weights_file(out: Path, trial: int) -> Path:
-    """Return where the weights of a trial of the search in ``out`` lie."""
+    """Return the path of the model parameters of a trial of the search in ``out``."""
     return out / PROXIES / f"{trial:04d}.pt"
 
 
 def keep_weights(model: "PreTrainedModel", path: Path) -> None:
-    """Write the weights of ``model``, which become bfloat16.
+    """Convert ``model`` to bfloat16 in place, and write its parameters to ``path``.
 
     Raises:
-        NoSpaceError: The disk has no room for them.
+        NoSpaceError: The disk has too little free space for the file.
     """
     torch.nn.Module.to(model, dtype=torch.bfloat16)
     save_tensors(model.state_dict(), path)
 
 
 def load_weights(path: Path, settings: TrainSettings, vocab_size: int) -> "PreTrainedModel":
-    """Return the model whose weights `keep_weights` wrote, in float32.
+    """Return the model whose parameters `keep_weights` wrote, in float32.
 
     Raises:
-        InvalidDataError: The file holds no weights of such a model.
+        InvalidDataError: The file does not hold the parameters of a model with ``settings``.
     """
     device = torch.device(own_device())
     model = first_model(settings, vocab_size, 0)
@@ -54,16 +55,16 @@ def load_weights(path: Path, settings: TrainSettings, vocab_size: int) -> "PreTr
 
 
 def kept_files(out: Path) -> dict[int, Path]:
-    """Return the files of weights of the search in ``out`` by number of the trial, in order."""
+    """Return the files of kept proxies of the search in ``out`` by trial number, in order."""
     files = (out / PROXIES).glob("[0-9]*.pt")
     return dict(sorted((int(path.stem), path) for path in files if path.stem.isdecimal()))
 
 
 def prune(out: Path, most: int) -> int:
-    """Remove the weights of the latest trials until all have ``most`` bytes; return how many.
+    """Remove kept proxies until the rest take at most ``most`` bytes; return the number removed.
 
-    The first trials are spread widely, and have the token shares. The later ones stand close to
-    what was best for the targets of that search.
+    Later trials are removed first. The first trials are spread widely, and one is the token shares;
+    later trials are close to the mixture that was best for the targets of that search.
     """
     total = removed = 0
     for path in kept_files(out).values():
@@ -76,11 +77,11 @@ def prune(out: Path, most: int) -> int:
 
 
 def kept_trials(old: Path) -> list[Trial]:
-    """List the trials of the search in ``old`` whose weights are kept.
+    """Return the scored trials of the search in ``old`` whose proxies are kept.
 
     Raises:
-        UsageError: There is no search, or it keeps no weights.
-        InvalidDataError: Its log is damaged.
+        UsageError: ``old`` holds no search, or the search kept no proxies.
+        InvalidDataError: The log of trials is damaged.
     """
     trials = [trial for trial in TrialLog.open(old / TRIALS).trials if trial.scores is not None]
     files = kept_files(old)

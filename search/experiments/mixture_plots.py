@@ -1,4 +1,4 @@
-"""Pictures of many mixtures at once: a triangle for three clusters, parallel axes for others."""
+"""Plots of many mixtures: a triangle for three clusters, parallel axes for other numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,40 +9,41 @@ import numpy as np
 from climbstream.loader.core.html_page import legend
 
 AXES = 12
-"""Clusters that have an axis: those that had the largest weights."""
+"""Most clusters that have an axis; those with the largest weights in any mixture are chosen."""
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _LOW = 860, 300, 56, 36, 16, 48
 _SIDE, _EDGE = 380, 60
-"""Side of the triangle, and the room around it."""
+"""Side of the triangle, and the margin around it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnMixture:
-    """A mixture on a picture."""
+    """A mixture in a plot."""
 
     weights: Sequence[float]
     """The weight of each cluster, 0 to 1."""
     color: str
-    """A name of page.css: ``r3``."""
+    """Name of a color in page.css, such as ``r3``."""
     tip: str
     """Text that is shown when the mouse points at the mixture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnMixtures:
-    """What a picture shows."""
+    """The mixtures that a plot shows."""
 
     names: Sequence[str]
-    """Of the clusters."""
+    """Names of the clusters."""
     trials: Sequence[DrawnMixture]
+    """The measured mixtures."""
     best: Sequence[float]
     """Weights of the answer."""
     shares: Sequence[float]
     """Token shares."""
     rounds: Sequence[tuple[str, str, bool]]
-    """Legend of the trials, as `legend` takes it."""
+    """Entries of the legend for the trials, as `legend` expects them."""
 
     def draw(self) -> str:
-        """Return the picture that suits the number of clusters; "" for one cluster."""
+        """Return the plot with its legend as HTML; "" if there is a single cluster."""
         if len(self.names) < 2:
             return ""
         picture = _triangle(self) if len(self.names) == 3 else _parallel(self)
@@ -53,7 +54,7 @@ _MARKED = (("the answer", "ink", False), ("token shares", "soft", True))
 
 
 def _parallel(drawn: DrawnMixtures) -> str:
-    """Draw an axis a cluster, and a line a mixture."""
+    """Draw one axis per cluster and one line per mixture."""
     weights = np.array([*(t.weights for t in drawn.trials), drawn.best, drawn.shares])
     shown = np.sort(np.argsort(-weights.max(axis=0), kind="stable")[:AXES]).tolist()
     most = float(weights[:, shown].max()) or 1.0
@@ -80,7 +81,7 @@ def _parallel(drawn: DrawnMixtures) -> str:
 
 
 def _axis(name: str, x: float) -> str:
-    """Draw the axis of a cluster, its name and its first word below."""
+    """Draw the axis of a cluster, with the name and the first word of the cluster below."""
     cluster, _, words = name.partition(" ")
     word = words.partition(",")[0]
     word = word if len(word) <= 9 else f"{word[:8]}…"
@@ -97,7 +98,7 @@ def _height(part: float) -> float:
 
 
 def _triangle(drawn: DrawnMixtures) -> str:
-    """Draw a corner a cluster, and a point a mixture."""
+    """Draw a triangle with one corner per cluster and one point per mixture."""
     high = _SIDE * 0.75**0.5
     corners = np.array([[_SIDE / 2, 0.0], [0.0, high], [_SIDE, high]])
     corners += np.array([2 * _EDGE, _EDGE / 2])

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _SEQ_LEN = 2048
-"""Most tokens in a row that a model is given."""
+"""Most tokens per row by default."""
 _OTHER_TOKENIZERS = ("tokenizer_config.json", "vocab.json", "tokenizer.model", "spiece.model")
-"""Files of a tokenizer that lies in a folder without ``tokenizer.json``."""
+"""Files by which a tokenizer is found in a folder without ``tokenizer.json``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +33,12 @@ class ModelScore:
 
     target: str
     score: float
-    """Lower is better."""
+    """The score, in ``unit``; lower is better."""
     unit: str
     items: int
     """Number of texts or questions that were scored."""
     bytes: int
-    """UTF-8 bytes of the texts, or of the right answers."""
+    """Number of UTF-8 bytes of the texts, or of the right answers."""
 
 
 def score_model(
@@ -51,19 +51,22 @@ def score_model(
 ) -> list[ModelScore]:
     """Score the model in ``folder`` on one half of each target, on a GPU if there is one.
 
-    The tokenizer is the one beside the model, or else that of the shards. Bits per byte of models
-    with different tokenizers can be compared.
+    The tokenizer in ``folder`` is used; if there is none, the tokenizer of the shards is used. Bits
+    per byte can be compared between models with different tokenizers.
 
     Args:
-        folder: A causal language model as Hugging Face keeps it.
-        directory: Shards whose held-out text ``label=NAME`` and ``cluster=NAME`` name.
-        specs: Targets, as `climb search` takes them.
-        half: Half of each target to score on; a search sees only ``validation``.
-        seq_len: Tokens in a row; default: what the model can read, at most 2,048.
+        folder: Folder of a causal language model in Hugging Face's format.
+        directory: Shards, in whose held-out text ``label=NAME`` and ``cluster=NAME`` are looked up.
+        specs: Targets, written as for `climb search`.
+        half: Half of each target to score on; a search uses only ``validation``.
+        seq_len: Tokens per row; None uses the most that the model can read, up to 2,048.
+
+    Returns:
+        A score for each target; repeated targets are scored once.
 
     Raises:
-        UsageError: There is no such model or target, or the model cannot read rows of ``seq_len``
-            tokens.
+        UsageError: The model or a target does not exist, or the model cannot read rows of
+            ``seq_len`` tokens.
         InvalidDataError: The model or a target cannot be read, or a score is not finite.
     """
     targets = [load_target(directory, spec) for spec in dict.fromkeys(specs)]
@@ -101,11 +104,11 @@ def _score(
 def _tokenizer(
     model: "PreTrainedModel", folder: Path, directory: Path
 ) -> tuple[Tokenizer, int | None]:
-    """Return the tokenizer of a model, and the token that begins a document (None: no token does).
+    """Return the tokenizer of a model, and the token that begins a document; None if none does.
 
     Raises:
-        UsageError: There is no tokenizer, or the model has fewer tokens than it.
-        InvalidDataError: It cannot be read.
+        UsageError: There is no tokenizer, or the model has a smaller vocabulary than the tokenizer.
+        InvalidDataError: The tokenizer cannot be read.
     """
     config = model.config
     begin = config.bos_token_id if config.bos_token_id is not None else config.eos_token_id
@@ -127,7 +130,7 @@ def _tokenizer(
 
 
 def _convert_tokenizer(folder: Path) -> Tokenizer:
-    """Read a tokenizer that is kept in other files than ``tokenizer.json``."""
+    """Read a tokenizer from a folder that has no ``tokenizer.json``."""
     from transformers import AutoTokenizer  # noqa: PLC0415 - seconds, and few folders need it
 
     try:

@@ -1,9 +1,10 @@
 """Prior runs: finished runs of other models on the same clusters, from which a search learns.
 
-They come from tables as `climb fit` reads them, or from folders of searches. Unlike trials that
-``--from`` carries over, they are of proxies of another size or of longer training, so they are not
-trials of this search. They tell where to look, as far as they rank its own proxies
-(`EarlierRuns`), and the search says how far that is for each target.
+Prior runs are read from tables in the format of `climb fit`, or from folders of searches. Trials
+that ``--from`` carries over become trials of the new search. Prior runs do not, as their models
+have another size or were trained for longer. They guide the search only if cross-validation finds
+that they improve predictions (`EarlierRuns`), and the search reports for each target whether they
+do.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from climbstream.search.predictors.gaussian_process import Feature
 from .run_table import read_runs, score_names
 
 _COLUMN = "w_"
-"""What the name of a column of weights begins with."""
+"""Prefix of the names of columns of weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ class PriorRuns:
     hashes: dict[str, str]
     """Hash of each table by its path."""
     swarms: dict[str, list[tuple[Floats, Floats]]]
-    """Weights and scores of each table that has scores of a target."""
+    """By target, the weights ``[n, K]`` and scores ``[n]`` of each table that has scores of that
+    target."""
 
     @classmethod
     def read(
@@ -46,17 +48,19 @@ class PriorRuns:
         targets: Sequence[str],
         shards: str = "",
     ) -> Self:
-        """Read tables and folders of searches, those of the cheapest models first.
+        """Read tables and folders of searches.
 
         Args:
-            paths: CSV files with a column ``w_CLUSTER`` for each cluster, or folders of searches.
+            paths: CSV files with a column ``w_CLUSTER`` for each cluster, or folders of searches;
+                the runs of the cheapest models come first.
             clusters: Names of the clusters.
-            targets: Names of the columns of scores; a table may lack some.
-            shards: Fingerprint of the shards that a search in a folder must have been on; "": any.
+            targets: Names of the columns of scores; a table may lack some of them.
+            shards: Fingerprint of the shards that searches in folders must have used; "" allows any
+                shards.
 
         Raises:
-            UsageError: A table has no scores of any target, weights of other clusters, or too few
-                runs.
+            UsageError: A table has no scores of any target, lacks weights of ``clusters`` or has
+                weights of other clusters, or has too few runs.
             InvalidDataError: A table is damaged, or a folder holds a search on other shards.
         """
         hashes: dict[str, str] = {}
@@ -75,7 +79,11 @@ class PriorRuns:
         return cls(hashes, {target: some for target, some in swarms.items() if some})
 
     def by_target(self, features: Mapping[str, Feature] | None = None) -> dict[str, EarlierRuns]:
-        """Learn from the runs of each target; ``features`` are guesses before any run."""
+        """Return a prediction for each target, fitted to its runs.
+
+        ``features`` are predictions by target that need no run; they are the means of the first
+        processes.
+        """
         features = features or {}
         return {t: EarlierRuns(swarms, features.get(t)) for t, swarms in self.swarms.items()}
 
@@ -86,10 +94,14 @@ class PriorRuns:
         clusters: Sequence[str],
         table: Sequence[Skill],
     ) -> tuple[list[str], list[str]]:
-        """Say how far the runs tell what ``trials`` scored: sentences, and warnings.
+        """Report for each target how well the prior runs predict the scores of ``trials``.
 
-        ``table`` are the skills of the predictors of the search; without any, too few trials have
-        scores, and nothing can be said.
+        ``table`` has the skills of the predictors of the search. If it lacks the skills for a
+        target, as too few trials have scores, the target is not reported.
+
+        Returns:
+            A sentence for each target whose predictions the prior runs improve, and a warning for
+            each target whose predictions they make worse.
         """
         errors = {(skill.target, skill.predictor): skill.nmse for skill in table}
         scored = [trial for trial in trials if trial.scores is not None]
@@ -115,7 +127,12 @@ class PriorRuns:
 
 
 def _table(place: Path, shards: str) -> Path:
-    """Return the file of runs at ``place``, which may be the folder of a search on ``shards``."""
+    """Return the file of runs at ``place``: the table itself, or the log of trials of a search.
+
+    Raises:
+        UsageError: ``place`` is a folder that holds no search.
+        InvalidDataError: The search used shards with another fingerprint than ``shards``.
+    """
     if not place.is_dir():
         return place
     if not SEARCH.has(place):
@@ -130,7 +147,7 @@ def _table(place: Path, shards: str) -> Path:
 
 
 def _swarm(path: Path, place: Path, clusters: Sequence[str], target: str) -> tuple[Floats, Floats]:
-    """Read the runs of a table that have scores of ``target``."""
+    """Return weights ``[n, K]`` and scores ``[n]`` of the runs that have scores of ``target``."""
     table = read_runs([path], [target], None)
     begins = _COLUMN if all(name.startswith(_COLUMN) for name in table.domains) else ""
     columns = [begins + name for name in clusters]

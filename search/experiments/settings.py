@@ -18,13 +18,14 @@ class SearchSettings:
     proxy: TrainSettings
     seed: int = 0
     final_tokens: int | None = None
-    """Tokens of the final run, which the mixture is for. Each proxy then reads a smaller part of
-    each cluster, so that it repeats clusters as often as the final run will; and `max_epochs`
-    limits the weights. None: proxies read all of each cluster, and nothing limits the weights."""
+    """Number of tokens of the final run, for which the mixture is searched. If it is given, each
+    proxy reads a smaller part of each cluster, so that the proxy repeats clusters as often as the
+    final run will, and `max_epochs` limits the weights. If it is None, proxies read all of each
+    cluster, and `max_epochs` has no effect."""
     max_epochs: float = 4.0
     """Most epochs of a cluster in the final run."""
     confirm: int = 0
-    """This and the next fields are the arguments of `Search` with the same names."""
+    """This field and all fields after it are the arguments of `Search` with the same names."""
     prior: Mixture | None = None
     min_weight: Mapping[str, float] = field(default_factory=dict)
     max_weight: Mapping[str, float] = field(default_factory=dict)
@@ -34,7 +35,7 @@ class SearchSettings:
     allowed: Mapping[str, float] = field(default_factory=dict)
 
     def caps(self, manifest: Manifest) -> dict[str, float]:
-        """Return the largest weight of each cluster that has a limit."""
+        """Return the largest weight of each cluster, by `max_epochs` and `max_weight`."""
         tokens = {cluster.name: cluster.tokens for cluster in manifest.clusters}
         caps = epoch_caps(tokens, self.final_tokens, self.max_epochs)
         return caps | {n: min(w, caps.get(n, 1.0)) for n, w in self.max_weight.items()}
@@ -46,7 +47,7 @@ class SearchSettings:
         return replace(self.proxy, part=self.proxy.tokens / self.final_tokens)
 
     def search_arguments(self, manifest: Manifest) -> dict[str, Any]:
-        """Return the arguments of `Search` that these settings decide, but for the prior."""
+        """Return the arguments of `Search` that these settings decide, except the prior."""
         ours = ("proxy", "final_tokens", "max_epochs", "prior")
         shared = {name: getattr(self, name) for name in self.__slots__ if name not in ours}
         return shared | {"max_weight": self.caps(manifest)}

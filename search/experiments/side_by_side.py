@@ -1,4 +1,4 @@
-"""SideBySide: several searches, runs or shard directories in the same tables, and on one page."""
+"""SideBySide: a comparison of several searches, runs or shard directories in tables."""
 
 import json
 import textwrap
@@ -29,7 +29,7 @@ from climbstream.loader.weights.request import has_begun
 from climbstream.search.optimizer.answer import Answer
 
 _ALIKE = 0.1
-"""Fraction of shared words from which on two clusters are shown as counterparts."""
+"""Least fraction of shared words with which two clusters are shown as counterparts."""
 _SHOWN = 30
 """Most rows of a table that a terminal shows."""
 Row = tuple[str, ...]
@@ -37,14 +37,15 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A table, shown on a terminal, on a page and as JSON."""
+    """A table with a title, to be shown in a terminal, on an HTML page or as JSON."""
 
     title: str
     heads: Row
     rows: Sequence[Row]
     left: int = 1
-    """Number of first columns that hold words."""
+    """Number of columns, from the left, that hold words and are aligned to the left."""
     note: str = ""
+    """Text below the title or the table; "" if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,13 @@ class SideBySide:
     kind: str
     """``searches``, ``runs`` or ``shards``."""
     names: Row
+    """Names of the folders."""
     parts: list[Part]
     pictures: list[str] = field(default_factory=list)
-    """Drawings as HTML, for the page alone."""
+    """Plots as HTML, which only the page shows."""
 
     def text(self) -> str:
-        """Lay out the tables for a terminal; of a long one, the first rows."""
+        """Return the tables as text for a terminal; long tables are cut to their first rows."""
         return "\n\n".join(_part_text(part) for part in self.parts if part.rows or part.note)
 
     def to_json(self) -> dict[str, Any]:
@@ -71,7 +73,7 @@ class SideBySide:
         return {"kind": self.kind, "names": list(self.names), "tables": tables}
 
     def page(self) -> bytes:
-        """Lay out the tables and drawings as a page."""
+        """Return the tables and plots as an HTML page."""
         sections = [
             section(
                 part.title,
@@ -101,10 +103,11 @@ def _part_text(part: Part) -> str:
 
 
 def side_by_side(folders: Sequence[Path]) -> SideBySide:
-    """Put two or more searches, runs or shard directories side by side.
+    """Compare two or more searches, runs or shard directories.
 
     Raises:
-        UsageError: The folders are of different kinds, or one is none of these.
+        UsageError: The folders are of different kinds, or one is neither a search, nor a run, nor
+            a shard directory.
         InvalidDataError: A file in one of them cannot be read.
     """
     if len(folders) < 2:
@@ -119,10 +122,10 @@ def side_by_side(folders: Sequence[Path]) -> SideBySide:
 
 
 def _kind(folder: Path) -> str:
-    """Return ``searches``, ``runs`` or ``shards``, whichever ``folder`` is.
+    """Return the kind of ``folder``: ``searches``, ``runs`` or ``shards``.
 
     Raises:
-        UsageError: It holds nothing that can be compared.
+        UsageError: ``folder`` holds nothing that can be compared.
     """
     if is_shard_directory(folder):
         return "shards"
@@ -137,7 +140,7 @@ def _kind(folder: Path) -> str:
 
 
 def _names(folders: Sequence[Path]) -> Row:
-    """Name folders by the end of their paths; folders with equal ends are numbered."""
+    """Return short names of folders: the ends of their paths, with numbers where they are equal."""
     paths = [folder.absolute().parts for folder in folders]
     longest = max(map(len, paths))
     names = ["/".join(path[-1:]) for path in paths]
@@ -160,7 +163,7 @@ def _searches(folders: Mapping[str, Path]) -> SideBySide:
             raise UsageError(f"the search in {folder} has not ended; run it to its end first")
         value = read_json(path)
         if isinstance(value, dict):
-            value.pop("notes", None)  # of a fit
+            value.pop("notes", None)  # answers of climb fit have this key
         answers[name] = located(Answer.from_json, value, str(path))
     results = [row for name, answer in answers.items() for row in _result_rows(name, answer)]
     heads = ("search", "target", "unit", "best", "token shares", "better by", "answer")
@@ -177,7 +180,7 @@ def _searches(folders: Mapping[str, Path]) -> SideBySide:
 
 
 def _result_rows(name: str, answer: Answer) -> list[Row]:
-    """Return a row for each target of a search; a search of an earlier version has fewer facts."""
+    """Return a row for each target of a search; some cells are empty for an earlier version."""
     rows = []
     for outcome in answer.outcomes:
         pairs = (
@@ -301,7 +304,11 @@ def _domains(clusters: Sequence[ClusterInfo]) -> dict[str, float]:
 
 
 def _counterparts(infos: Mapping[str, Sequence[ClusterInfo]]) -> Part:
-    """Show each cluster of the first directory beside the most similar one of each other."""
+    """Return a table of the first directory's clusters with their counterparts.
+
+    A counterpart is, in each of the other directories, the cluster with the largest fraction of
+    shared words.
+    """
     (first, ours), *others = infos.items()
     rows = []
     for info in ours:
@@ -331,9 +338,16 @@ def _weights(
     of: str = "tokens",
     words: Mapping[str, str] | None = None,
 ) -> Part:
-    """Lay out shares, the largest difference first, and the total difference of each side.
+    """Return a table of shares, sorted by their largest difference between the folders.
 
-    They are shares ``of`` something; ``words`` stand beside the clusters.
+    Its note states how much the shares of each folder differ in total from those of the first.
+
+    Args:
+        title: Title of the table.
+        weights: Shares by folder and name.
+        what: Singular noun for the names, such as ``cluster``.
+        of: Plural noun for the unit of the shares, such as ``tokens``.
+        words: Words to show in a column beside the names.
     """
     rows = []
     names = dict.fromkeys(name for shares in weights.values() for name in shares)
@@ -345,7 +359,7 @@ def _weights(
     cells = [(*row, f"{100 * apart:.2f}") for apart, row in rows]
     (first, ours), *others = weights.items()
     note = ""
-    if all(weights.values()):  # a side without any has nothing to move
+    if all(weights.values()):  # without any shares, there is nothing to compare
         parts = ", ".join(
             f"{sum(abs(ours.get(n, 0.0) - theirs.get(n, 0.0)) for n in names) / 2:.1%} in {name}"
             for name, theirs in others
@@ -358,7 +372,7 @@ def _weights(
 def _by_cluster(
     title: str, values: Mapping[str, Mapping[str, float]], words: Mapping[str, str]
 ) -> Part:
-    """Lay out losses of each cluster."""
+    """Return a table of losses by cluster; ``values`` are losses by folder and cluster."""
     names = dict.fromkeys(name for of in values.values() for name in of)
     heads = ("cluster", "words") if words else ("cluster",)
     rows = [
@@ -373,7 +387,7 @@ def _by_cluster(
 
 
 def _settings(paths: Mapping[str, Path]) -> Part:
-    """List the settings that differ."""
+    """Return a table of the settings that differ between the plans or manifests in ``paths``."""
     plans = {name: _flat(_plan(path)) for name, path in paths.items()}
     keys = dict.fromkeys(key for plan in plans.values() for key in plan)
     rows = []
@@ -388,7 +402,7 @@ def _settings(paths: Mapping[str, Path]) -> Part:
 
 
 def _plan(path: Path) -> Any:
-    """Read the settings in a plan or a manifest; {} if there are none."""
+    """Return the settings in a plan or a manifest; {} if the file is missing."""
     if not path.exists():
         return {}
     value = read_json(path)

@@ -1,1 +1,1 @@
-"""Ask for mixtures, tell scores, get the answer; it knows no models."""
+"""Optimiser: proposes mixtures, is told their scores and chooses the answer; it trains nothing."""

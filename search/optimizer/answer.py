@@ -1,6 +1,7 @@
-"""Answer: the mixture of a search, and how sure its gain is.
+"""Answer: the mixture that a search chose, and how certain its gain is.
 
-Scores are in standard deviations over the trials ("sd"), and less is better.
+Unless a docstring states another unit, scores are in standard deviations of the scores of all
+trials ("in sd"), and less is better.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -11,7 +12,7 @@ from climbstream.loader.formats.mixture import Mixture
 from climbstream.search.predictors.base import Skill
 
 BASE = "baseline"
-"""The choice of the token shares."""
+"""Value of ``choice`` for the token shares."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +23,11 @@ class Pick:
     score: float
     """Score in sd; lower is better, 0 is the mean of all trials."""
     sd: float | None
-    """Uncertainty of ``score``; of a prediction, its error out of fold. None: unknown."""
+    """Standard error of ``score``; for a prediction, the out-of-fold error. None if unknown."""
     scores: dict[str, float]
-    """Scores by target, in the target's own units."""
+    """Scores by target, each in the unit of the target."""
     trials: list[int]
-    """Numbers of the trials whose mean it is; empty if predicted."""
+    """Numbers of the trials whose mean is ``score``; empty if ``score`` is predicted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,91 +38,106 @@ class Candidate:
     """``measured`` or ``predicted``."""
     mixture: Mixture
     gain: float | None
-    """Gain over the token shares in sd, after allowing for luck; negative if worse."""
+    """Gain over the token shares in sd, corrected for luck; negative if the candidate is worse.
+    None if unknown."""
     gain_sd: float | None
-    """Standard error of ``gain``: the true gain is within it with 68 % confidence; None:
-    unknown."""
+    """Standard error of ``gain``: with 68 % confidence, the true gain differs from ``gain`` by no
+    more. None if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """Scores of candidates and token shares that were run again with the same new seeds."""
+    """Scores of the candidates and the token shares, run again with new seeds common to all."""
 
     seeds: list[int]
+    """The new seeds."""
     scores: dict[str, dict[str, list[float]]]
-    """Scores by choice and target, one for each seed."""
+    """Scores by choice and target, one score for each of ``seeds``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Scores of the best mixture and of the token shares on one target, in its own unit."""
+    """Scores of the best mixture and of the token shares on one target, in the target's unit.
+
+    A number that is unknown is None.
+    """
 
     target: str
     unit: str
     """Unit of the scores, such as ``bits per byte``; "" if the search does not know it."""
     best: float | None
     """Score of the answer. If the answer is the token shares, the score of the best other mixture,
-    or None."""
+    or None if there is no other mixture."""
     best_sd: float | None
-    """Its standard error over runs; None if unknown, as in all that follows."""
+    """Standard error of ``best`` over runs."""
     baseline: float | None
+    """Score of the token shares."""
     baseline_sd: float | None
+    """Standard error of ``baseline`` over runs."""
     gain: float | None
-    """How much better the best is, negative if worse."""
+    """Gain of the best mixture over the token shares; negative if it is worse."""
     gain_sd: float | None
-    """Uncertainty of ``gain`` by runs and by items."""
+    """Standard error of ``gain``, due to runs and to items."""
     item_sd: float | None
-    """The part of it that is due to the choice of documents or questions."""
+    """The part of ``gain_sd`` that is due to the choice of documents or questions."""
     seeds: int
-    """Number of seeds with which both were run side by side; 0: they were not."""
+    """Number of seeds with which both mixtures were run side by side; 0 if they were not."""
     items: int | None
     """Number of documents or questions that score the target."""
     scored_on: str
-    """Their number and amount of text, such as ``7 documents, 21 kB of text``; or ""."""
+    """Number of items and amount of text, such as ``7 documents, 21 kB of text``; "" if
+    unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The mixture that a search chose, and how sure its gain is."""
+    """The mixture that a search chose, and how certain its gain is."""
 
     mixture: Mixture
     """The mixture to train on."""
     choice: str
-    """``measured``, ``predicted``, or ``baseline``: nothing surely beats the token shares."""
+    """``measured`` or ``predicted``; or ``baseline`` if no mixture certainly beats the token
+    shares."""
     reason: str
     """The result in a sentence, in the target's unit, with the interval of the gain."""
     measured_best: Pick
+    """The measured mixture with the best score."""
     predicted_best: Pick | None
-    """The predicted best; None if predictions are no better than the mean of all scores."""
+    """The mixture with the best predicted score; None if predictions are no better than the mean of
+    all scores."""
     baseline: Pick | None
     """The token shares, within the limits; None if no run of them has scores."""
     noise: float | None
-    """Sd of a score between runs of one mixture; None without repeats."""
+    """Sd of the scores of repeated runs of one mixture, in sd; None without repeats."""
     gain: float | None
-    """Gain over ``baseline`` in sd, after allowing for luck; negative if worse."""
+    """Gain over ``baseline`` in sd, corrected for luck; negative if ``baseline`` is better. None if
+    ``baseline`` is None."""
     gain_sd: float | None
-    """Uncertainty of ``gain``; None without repeats."""
+    """Standard error of ``gain``, in sd; None if unknown."""
     table: list[Skill]
-    """How good the predictor of each target is on mixtures that it was not fitted on."""
+    """How well the predictors of each target predict mixtures that they were not fitted on."""
     out_of_fold: list[tuple[float, float]]
-    """For each scored trial, its prediction from the others and its score, in sd."""
+    """For each scored trial, the score predicted from the other trials and the measured score, in
+    sd."""
     candidates: list[Candidate]
-    """The best measured and the best predicted, if they are not the token shares."""
+    """The best measured and the best predicted mixture, without a mixture that is the token
+    shares."""
     front: list[Pick]
-    """With several targets: the measured mixtures that no other beats on all of them, best
-    first."""
-    confirmation: Confirmation | None = None
-    """Scores of the candidates that were run again; None: nothing was."""
-    spread: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """For each cluster, the weights between which the best mixture lies (`Search.spread`); or
+    """With several targets, the measured mixtures that no other mixture dominates, best first; else
     empty."""
+    confirmation: Confirmation | None = None
+    """Scores of the candidates and the token shares that were run again; None if nothing was."""
+    spread: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """For each cluster, an 80 % interval of its weight in the best mixture (`Search.spread`); empty
+    if nothing can be predicted."""
     outcomes: list[Outcome] = field(default_factory=list)
-    """The numbers behind ``reason``, by target, in the target's own unit."""
+    """The numbers behind ``reason``, one `Outcome` for each target."""
     dependence: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
-    """By target and cluster: weights, and what is predicted with them (`Search.dependence`)."""
+    """By target and cluster, pairs of a weight and the score predicted with it
+    (`Search.dependence`)."""
     warnings: list[str] = field(default_factory=list)
-    """A warning for each target that too few items score, with the remedy, and for each that runs
-    of other models do not tell."""
+    """A warning, with the remedy, for each target that too few items score; and a warning for each
+    target whose predictions become worse by the runs of other models."""
 
     version = 1
 
@@ -140,17 +156,17 @@ class Answer:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read what `to_json` gave.
+        """Read an answer from the JSON values that `to_json` returned.
 
         Raises:
-            InvalidDataError: It is no such answer.
+            InvalidDataError: ``value`` is not an answer of this version.
         """
         fields = check_version(value, cls.version, "answer")
         return convert(_with_mixtures(fields), cls, "answer of a search")
 
 
 def _with_mixtures(value: Any) -> Any:
-    """Return the JSON ``value`` with a `Mixture` in place of each ``mixture``."""
+    """Return the JSON ``value`` with the value of each key ``mixture`` converted to a `Mixture`."""
     if isinstance(value, dict):
         return {
             name: Mixture.from_json(inner) if name == "mixture" else _with_mixtures(inner)

@@ -1,7 +1,8 @@
-"""Candidates: mixtures to try, drawn around a prior within limits; pure functions.
+"""Candidates: pure functions that draw mixtures to try, around a prior and within limits.
 
-Mixtures are rows of float64 ``[n, K]`` here. All random numbers come from a generator that the
-caller keys by (seed, round), so a pool differs between rounds and never between two runs.
+In this module, mixtures are the rows of a float64 array ``[n, K]``. All random numbers come from a
+generator that the caller seeds by (seed, round). So the pool of candidates differs between rounds,
+but if a search is run again with the same seed, each round has the same pool.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,9 +14,9 @@ from climbstream.search.predictors.base import Floats
 from .constraints import WeightConstraints
 
 TINY = 1e-3
-"""Smaller weights become 0, so that a proxy need not open a cluster for a row or two."""
+"""Weights below this become 0, so that a proxy need not open a cluster for a row or two."""
 SAME = 3
-"""Mixtures that agree to this many decimals count as one."""
+"""Number of decimals: mixtures whose weights agree to so many decimals count as equal."""
 
 
 def generator(seed: int, round_: int) -> np.random.Generator:
@@ -24,7 +25,7 @@ def generator(seed: int, round_: int) -> np.random.Generator:
 
 
 def split_budget(budget: int, rounds: Sequence[int]) -> list[int]:
-    """Share ``budget`` trials in the ratio ``rounds``, by largest remainder, without empty rounds.
+    """Split ``budget`` trials in the ratio ``rounds``, by largest remainder; omit empty rounds.
 
     >>> split_budget(112, (4, 2, 1)), split_budget(16, (4, 2, 1))
     ([64, 32, 16], [9, 5, 2])
@@ -44,20 +45,21 @@ def candidates(
     concentration: tuple[float, float],
     rng: np.random.Generator,
 ) -> Floats:
-    """Draw ``n`` mixtures around each of ``priors`` (``[K]``, sum 1) in turn, within ``limits``.
+    """Draw ``n`` mixtures in all, around ``priors`` (each ``[K]``, sum 1) in turn.
 
-    Each comes from a Dirichlet distribution of its own, whose parameters sum to a number between
-    the two of ``concentration``, drawn log-uniformly: at 2 a mixture is a few clusters, at 50 it is
-    the prior with changes. A cluster without prior weight gets none.
+    Each mixture is drawn from its own Dirichlet distribution. The sum of the distribution's
+    parameters is drawn log-uniformly between the two numbers of ``concentration``: with a sum of 2,
+    a mixture consists of a few clusters; with 50, it is the prior with small changes. A cluster
+    with prior weight 0 has weight 0.
 
     Returns:
-        float64 ``[n, K]``, rows of sum 1.
+        float64 ``[n, K]``, rows of sum 1 within ``limits``.
     """
     live = np.flatnonzero(priors[0] > 0)
     low, high = np.log(concentration)
     around = np.stack(priors)[:, live][np.arange(n) % len(priors)]
     alpha = np.exp(rng.uniform(low, high, (n, 1))) * around
-    # Gamma(a) = Gamma(a + 1) * U ** (1 / a), taken as logarithms: for small a it underflows.
+    # Gamma(a) = Gamma(a + 1) * U ** (1 / a), in logarithms, as for small a it underflows.
     logs = np.log(rng.standard_gamma(alpha + 1)) + np.log1p(-rng.random(alpha.shape)) / alpha
     weights = np.zeros((n, len(priors[0])))
     weights[:, live] = np.exp(logs - logs.max(axis=1, keepdims=True))
@@ -65,7 +67,10 @@ def candidates(
 
 
 def temper(prior: Floats, power: float) -> Floats:
-    """Raise ``prior`` (``[K]``) to ``power`` where positive: 1 keeps it, 0 makes it uniform."""
+    """Return ``prior`` (``[K]``) raised to ``power`` where it is positive, and scaled to sum 1.
+
+    Power 1 keeps the prior; power 0 makes it uniform over clusters with prior weight.
+    """
     raised = np.power(prior, power, where=prior > 0, out=np.zeros_like(prior))
     return np.asarray(raised / raised.sum(), np.float64)
 
@@ -81,8 +86,9 @@ def descend(
 ) -> tuple[Floats, Floats]:
     """Search locally from the best of ``starts`` (``[n, K]``) for mixtures with a lower ``score``.
 
-    A step changes each of the ``keep`` best in several ways: towards another one, by a factor for
-    each cluster, by moving weight between two clusters, by leaving one out.
+    A step makes four changed copies of each of the ``keep`` best mixtures: one moved towards (or
+    away from) another of them, one multiplied by a random factor for each cluster, one with weight
+    moved between two clusters, and one without one of its clusters.
 
     Returns:
         The ``keep`` best different mixtures, ``[≤ keep, K]``, and their scores, best first.
@@ -114,7 +120,7 @@ def descend(
 
 
 def _best(rows: Floats, values: Floats, keep: int) -> tuple[Floats, Floats]:
-    """Take the ``keep`` different ``rows`` of lowest ``values``, best first."""
+    """Return the ``keep`` different ``rows`` with the lowest ``values``, and these values."""
     order = np.argsort(values, kind="stable")
     _, first = np.unique(np.round(rows[order], SAME), axis=0, return_index=True)
     chosen = order[np.sort(first)[:keep]]
@@ -122,22 +128,22 @@ def _best(rows: Floats, values: Floats, keep: int) -> tuple[Floats, Floats]:
 
 
 def snap(weights: Floats) -> Floats:
-    """Set weights under `TINY` to 0 in ``[n, K]``, and scale the rows to sum 1 again.
+    """Set weights below `TINY` to 0 in ``[n, K]``, and scale the rows to sum 1 again.
 
-    Among more than a hundred clusters the threshold is a tenth of an equal share.
+    With more than a hundred clusters, the threshold is a tenth of an equal share instead of `TINY`.
     """
     kept = np.where(weights < min(TINY, 0.1 / weights.shape[1]), 0.0, weights)
     return np.asarray(kept / kept.sum(axis=1, keepdims=True), np.float64)
 
 
 def unmeasured(pool: Floats, measured: Floats) -> Floats:
-    """Drop from ``pool`` (``[n, K]``) repeated rows and rows of ``measured`` (``[m, K]``)."""
+    """Return ``pool`` (``[n, K]``) without repeated rows and without rows of ``measured``."""
     both = np.round(np.concatenate([measured, pool]), SAME)
     _, first = np.unique(both, axis=0, return_index=True)
     return pool[np.sort(first[first >= len(measured)]) - len(measured)]
 
 
 def from_top(pool: Floats, predicted: Floats, top: int, n: int, rng: np.random.Generator) -> Floats:
-    """Choose ``n`` random rows among the ``top`` rows of ``pool`` with the lowest predictions."""
+    """Return ``n`` random rows among the ``top`` rows of ``pool`` with the lowest ``predicted``."""
     best = np.argsort(predicted, kind="stable")[: max(top, n)]
     return pool[best[np.sort(rng.permutation(len(best))[:n])]]

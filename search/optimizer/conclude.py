@@ -1,4 +1,4 @@
-"""Conclude: choose the mixture to answer from measured and predicted scores."""
+"""Conclude: choose the answer of a search by measured and predicted scores."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,19 @@ from .observations import Observations
 from .surrogate import Surrogate
 
 MIN_GAIN_SDS = 2.0
-"""Least gain to be believed, in its sd, if the bootstrap corrected its optimism;"""
+"""Least gain that counts as certain, in multiples of its sd, if the gain was corrected for optimism
+by the bootstrap."""
 MIN_RAW_GAIN_SDS = 2.5
-"""the same if nothing corrected it (docs/decisions/searching.md has the false gains of both)."""
+"""Least gain that counts as certain, in multiples of its sd, if the gain was not corrected for
+optimism (docs/decisions/searching.md has the rate of false gains of both limits)."""
 OPTIMISM = 0.75
-"""Part of the bootstrap's optimism that is subtracted from a gain,"""
+"""Fraction of the optimism found by the bootstrap that is subtracted from a gain."""
 OPTIMISM_SD = 0.5
-"""and part of it that is added to the gain's sd."""
+"""Fraction of the optimism found by the bootstrap that is added to the sd of a gain."""
 NORMAL_80 = 0.8416
-"""Quantiles of the normal distribution."""
+"""The 80 % quantile of the normal distribution."""
 NORMAL_95 = 1.6449
+"""The 95 % quantile of the normal distribution."""
 
 
 def choose_mixture(
@@ -37,19 +40,23 @@ def choose_mixture(
 ) -> Answer:
     """Choose between the best measured mixture, the best predicted one and the token shares.
 
-    The best of a hundred noisy scores is mostly lucky, so scores are corrected for luck: by a
-    Gaussian process, which weighs a score against those of other mixtures; without one, by
-    shrinking the score towards the prediction from the other trials (`shrink`). The predicted best
-    is taken if it is better than the corrected measured best. The mixture that is taken must beat
-    the token shares by `MIN_GAIN_SDS` times the sd of its gain, after `bootstrap` has subtracted
-    the part of the gain that comes from choosing among thousands. `settle` puts it into words.
+    The best of a hundred noisy scores is mostly luck, so scores are corrected for luck. A Gaussian
+    process does so by the scores of similar mixtures; without a process, a score is shrunk towards
+    its prediction from the other trials (`shrink`). The predicted best mixture is taken if it is
+    better than the measured best mixture after this correction. The gain of the taken mixture over
+    the token shares must exceed `MIN_GAIN_SDS` times its sd, after `bootstrap` has estimated how
+    much of the gain comes from choosing among thousands of mixtures, and this optimism is
+    subtracted; without this estimate, it must exceed `MIN_RAW_GAIN_SDS` times its sd. If the gain
+    is smaller, the answer is the token shares. The ``reason`` of the answer is left empty; `settle`
+    writes it.
 
     Args:
         known: The scored trials.
         base: The token shares.
         forecast: Predictions from the trials; None if there are none.
         found: The mixture that is predicted best; None if predictions are useless.
-        copies: Shows how much of a gain comes from choosing among many; None: unknown.
+        copies: Estimate of the part of a gain that comes from choosing among many mixtures; None if
+            unknown.
     """
     evidence = _Evidence.of(known, base, forecast, copies)
     best = min(evidence.measured, key=lambda pick: pick.score)
@@ -92,21 +99,22 @@ class _Evidence:
     known: Observations
     base: Mixture
     measured: list[Pick]
-    """Every mixture that has scores."""
+    """All mixtures that have scores."""
     baseline: Pick | None
     """The token shares; None if they have no score."""
     noise: float | None
-    """Sd of a score between runs of one mixture; None without repeats."""
+    """Sd of the scores of repeated runs of one mixture; None without repeats."""
     doubt: float | None
-    """Sd of luck in one score; None if it is unknown."""
+    """Sd of one score due to luck, as an upper bound; None if unknown."""
     error: float
-    """Sd of scores around ``expected``."""
+    """Sd of measured scores around ``expected``."""
     expected: NDArray[np.float64]
-    """Total of each trial as predicted from the others, ``[n]``; zeros without predictions."""
+    """Joint score of each trial as predicted from the other trials, ``[n]``; zeros without
+    predictions."""
     process: Surrogate | None
-    """Gaussian processes, which can tell the sd of a gain; None if other predictors were used."""
+    """Gaussian processes, which estimate the sd of a gain; None if other predictors were used."""
     copies: Bootstrap | None
-    """Searches after other scores; None if there were none."""
+    """Searches on resampled scores, which estimate optimism; None if there were none."""
 
     @classmethod
     def of(
@@ -151,13 +159,16 @@ class _Evidence:
         )
 
     def lead(self, predicted: Pick, best: Pick) -> float:
-        """Return by how much ``predicted`` beats the measured ``best``, after allowing for luck."""
+        """Return the gain, in sd, of ``predicted`` over ``best``, corrected for luck."""
         if self.process:
             return self.process.gain(self._row(predicted.mixture), self._row(best.mixture))[0]
         return self._believe(best)[0] - predicted.score
 
     def gain(self, pick: Pick) -> tuple[float | None, float | None]:
-        """Return the gain of ``pick`` over the token shares and its sd; None if unknown."""
+        """Return the gain of ``pick`` over the token shares and the sd of the gain, both in sd.
+
+        A value that is unknown is None.
+        """
         if self.baseline is None:
             return None, None
         if self.process:
@@ -172,11 +183,11 @@ class _Evidence:
 
     @property
     def threshold(self) -> float:
-        """Number of sd of its gain by which a pick has to beat the token shares."""
+        """Least gain over the token shares that counts as certain, in multiples of its sd."""
         return MIN_RAW_GAIN_SDS if self.copies is None else MIN_GAIN_SDS
 
     def _optimism(self, pick: Pick) -> float:
-        """Return the part of the gain of ``pick`` that is due to choosing among many, in sd."""
+        """Return the part of the gain of ``pick`` that comes from choosing among many, in sd."""
         if self.copies is None or pick.mixture == self.base:
             return 0.0
         return self.copies.measured_optimism if pick.trials else self.copies.predicted_optimism
@@ -185,7 +196,7 @@ class _Evidence:
         return mixture.array(list(self.base.weights))
 
     def _believe(self, pick: Pick) -> tuple[float, float]:
-        """Return the score of a pick and its sd, after allowing for luck."""
+        """Return the score of a pick, corrected for luck, and the sd of that score."""
         rows = [i for i, trial in enumerate(self.known.trials) if trial.number in pick.trials]
         if self.doubt is None:
             return pick.score, 0.0
@@ -194,7 +205,7 @@ class _Evidence:
 
 
 def _candidates(evidence: _Evidence, best: Pick, predicted: Pick | None) -> list[Candidate]:
-    """Return the best measured and the best predicted, if they are not the token shares."""
+    """Return the best measured and best predicted mixtures that are not the token shares."""
     candidates = []
     for choice, pick in (("measured", best), ("predicted", predicted)):
         if pick is not None and pick.mixture != evidence.base:
@@ -204,9 +215,10 @@ def _candidates(evidence: _Evidence, best: Pick, predicted: Pick | None) -> list
 
 
 def front_of(picks: Sequence[Pick], targets: Mapping[str, str]) -> list[Pick]:
-    """Return those of ``picks`` that no other pick dominates over all targets.
+    """Return the ``picks`` that no other pick dominates, ordered by joint score, best first.
 
-    ``targets`` are ``"min"`` or ``"max"`` by name. The order is that of their joined scores.
+    A pick dominates another if it is no worse on every target and better on at least one.
+    ``targets`` has, by name, ``"min"`` if less is better and ``"max"`` if more is better.
     """
     signs = np.array([1.0 if way == "min" else -1.0 for way in targets.values()])
     losses = np.array([[pick.scores[name] for name in targets] for pick in picks]) * signs
@@ -226,11 +238,12 @@ def shrink(
         mean: Mean of the measured scores.
         expected: Prediction from the other trials.
         repeats: Number of measured scores; may be 0.
-        noise: Sd of one score.
-        error: Sd of scores around their prediction, noise included.
+        noise: Sd of one measured score due to luck.
+        error: Sd of measured scores around their prediction, which includes ``noise``.
 
     Returns:
-        Score and sd of the mixture itself: the posterior of a normal with a normal prior.
+        Mean and sd of the true score of the mixture: the posterior of a normal distribution with
+        ``expected`` as the mean of its normal prior.
     """
     doubt = max(error**2 - noise**2, 0.0)
     if not repeats:
@@ -241,19 +254,23 @@ def shrink(
 
 
 def upper_confidence_sd(sd: float, freedom: int, quantile: float = NORMAL_80) -> float:
-    """Return an upper bound, at 80 % confidence, of an ``sd`` with ``freedom`` degrees of freedom.
+    """Return an upper confidence bound of an ``sd`` with ``freedom`` degrees of freedom.
 
-    ``quantile``, of the normal distribution, sets another confidence. A few repeats often agree by
-    chance: with one degree of freedom the bound is 4 times ``sd``, with 5 it is 1.5 times.
+    ``quantile`` of the normal distribution sets the confidence, by default 80 %. A few repeats
+    often agree by chance: with one degree of freedom the bound is 4 times ``sd``, with five degrees
+    it is 1.5 times ``sd``.
     """
-    # Wilson and Hilferty's approximation of chi-squared at the lower quantile; with one degree of
-    # freedom it is negative at 95 %, where the true value is .004.
+    # Wilson and Hilferty's approximation of the lower quantile of chi-squared. At 95 % with one
+    # degree of freedom, the approximation is negative, and the true value is .004.
     part = 2 / (9 * freedom)
     return sd / math.sqrt(max(1 - part - quantile * math.sqrt(part), 0.158) ** 3)
 
 
 def measured_pick(known: Observations, rows: NDArray[np.int64], noise: float | None) -> Pick:
-    """Join ``rows``, the repeats of one mixture; ``noise`` is the sd of one score."""
+    """Return a mixture with its mean score over ``rows``, the repeated trials of the mixture.
+
+    ``noise`` is the sd of one score; None if unknown.
+    """
     return Pick(
         mixture=known.trials[rows[0]].mixture,
         score=float(known.joined(known.scores[rows].mean(axis=0, keepdims=True))[0]),

@@ -1,8 +1,9 @@
-"""Confirm: the candidates for the answer are run again, side by side, before one is chosen.
+"""Confirm: run the candidates for the answer again, side by side, before one is chosen.
 
-The best of many mixtures is mostly lucky. So the candidates and the token shares are run again with
-new seeds, the same for all. Runs of one seed share part of their noise, and differences within a
-seed are free of it. These differences are combined with the earlier results of the search.
+The best of many measured mixtures is mostly lucky. So the candidates and the token shares are run
+again with new seeds, which all mixtures have in common. Runs with one seed share part of their
+noise, and this part cancels in differences between mixtures within a seed. These differences are
+combined with the earlier results of the search.
 """
 
 import math
@@ -22,23 +23,24 @@ from .trials import Trial
 
 
 def to_confirm(answer: Answer, base: Mixture) -> dict[str, Mixture]:
-    """Return the mixtures to run again: ``baseline``, ``measured`` and ``predicted``, if different.
+    """Return the mixtures to run again, by choice: ``baseline``, ``measured`` and ``predicted``.
 
-    Empty if only the token shares are left.
+    A candidate that is the token shares is left out. The result is empty if no candidate is left.
     """
     mixtures = {BASE: base} | {c.choice: c.mixture for c in answer.candidates}
     return mixtures if len(mixtures) > 1 else {}
 
 
 def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Observations) -> Answer:
-    """Choose the answer again, after ``trials`` of the mixtures of `to_confirm`.
+    """Return the answer, chosen again by ``trials`` of the mixtures of `to_confirm`.
 
     Args:
         answer: The answer of the search so far.
         base: The token shares, within the limits.
-        trials: Runs of the candidates; a seed with which one run failed does not count, nor do
-            runs of other mixtures. A candidate without any run stays as it is, and is not chosen.
-        known: The scored trials behind ``answer``, which say how scores are joined.
+        trials: Runs of the candidates and the token shares. A seed is ignored if a run with it
+            failed, and so are runs of other mixtures. A candidate without any run keeps its gain,
+            and is not chosen.
+        known: The scored trials behind ``answer``, by which scores of targets are joined.
     """
     runs = _Runs.of(to_confirm(answer, base), trials, known)
     if not runs.seeds:
@@ -72,22 +74,22 @@ def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Obser
 
 @dataclass(frozen=True, slots=True)
 class _Runs:
-    """Runs of the candidates and of the token shares with the same seeds."""
+    """Runs of the candidates and of the token shares, with seeds that all of them have."""
 
     seeds: list[int]
     """Seeds with which no run failed."""
     scores: dict[str, dict[str, list[float]]]
-    """Scores by choice and target, one for each seed."""
+    """Scores by choice and target, one score for each of ``seeds``."""
     totals: dict[str, NDArray[np.float64]]
-    """By choice, the joined score of each seed, in sd."""
+    """By choice, the joint score over all targets for each of ``seeds``, in sd."""
 
     @classmethod
     def of(
         cls, mixtures: Mapping[str, Mixture], trials: Sequence[Trial], known: Observations
     ) -> Self:
-        """Collect ``trials`` of ``mixtures``, joined as the scores in ``known`` are."""
-        # Not all of them need be there: the log may be of another machine, whose arithmetic
-        # differs in the last bit, or of another version.
+        """Collect the ``trials`` of ``mixtures``; scores of targets are joined as in ``known``."""
+        # Some mixtures may have no trial: the log may be from a machine whose arithmetic differs
+        # in the last bit, or from another version.
         names = [n for n, mixture in mixtures.items() if any(mixture == t.mixture for t in trials)]
         by_seed: dict[int, dict[str, dict[str, float]]] = {}
         for trial in trials:
@@ -110,7 +112,7 @@ class _Runs:
         return cls([*whole], scores, totals)
 
     def gain(self, choice: str) -> float:
-        """Return by how much ``choice`` beats the token shares, in sd."""
+        """Return the mean gain of ``choice`` over the token shares, in sd; negative if worse."""
         return float((self.totals[BASE] - self.totals[choice]).mean())
 
     def error(self, noise: float | None, repeats: int) -> float | None:
@@ -122,42 +124,48 @@ class _Runs:
 
 
 def seed_error(scores: NDArray[np.float64], noise: float | None, repeats: int) -> float | None:
-    """Return the sd of a difference between means of rows of ``scores``, None if nothing is known.
+    """Return the sd of the difference between the means of two rows of ``scores``.
 
     Args:
         scores: ``[mixtures, seeds]``, runs side by side.
-        noise: Sd of single runs in the search, in the unit of ``scores``.
+        noise: Sd of single runs in the search, in the unit of ``scores``; None if unknown.
         repeats: Degrees of freedom of ``noise``.
+
+    Returns:
+        The sd; None if ``scores`` has a single seed or mixture and ``noise`` is unknown.
     """
-    # What is left without the means of mixtures and of seeds is noise.
+    # After the means of mixtures and of seeds are subtracted, the rest is noise.
     rest = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0) + scores.mean()
     freedom = (rest.shape[0] - 1) * (rest.shape[1] - 1)
     squares = float((rest**2).sum())
     sds = [upper_confidence_sd(math.sqrt(squares / freedom), freedom)] if freedom else []
     if noise is not None:
-        # Single runs have at least this noise, and all repeats together estimate it better than a
-        # few pairs.
+        # Single runs have at least this noise, and all repeats together give a better estimate
+        # than a few pairs do.
         pooled = (squares + repeats * noise**2) / (freedom + repeats)
         sds += [upper_confidence_sd(math.sqrt(pooled), freedom + repeats)]
     return min(sds) * math.sqrt(2 / scores.shape[1]) if sds else None
 
 
 def _weigh(candidate: Candidate, gain: float, error: float | None) -> Candidate:
-    """Combine the earlier gain of ``candidate`` with the ``gain`` of its new runs."""
+    """Return ``candidate`` with its earlier gain combined with the ``gain`` of its new runs.
+
+    ``error`` is the sd of ``gain``; None if unknown.
+    """
     if error is None or candidate.gain is None or candidate.gain_sd is None:
         return replace(candidate, gain=gain, gain_sd=error)
     if abs(gain - candidate.gain) > MIN_RAW_GAIN_SDS * math.hypot(candidate.gain_sd, error):
-        # The two gains contradict each other. Only the first was chosen as the best of many, so the
-        # second counts.
+        # The two gains contradict each other. The earlier gain was chosen as the best of many, the
+        # gain of the new runs was not, so only the new gain is used.
         return replace(candidate, gain=gain, gain_sd=error)
-    # equal runs leave no doubt, and would divide by it
+    # An sd may be 0, if all runs have equal scores; the floor avoids a division by 0.
     one, other = (max(sd, 1e-9) ** -2 for sd in (candidate.gain_sd, error))
     joined = (one * candidate.gain + other * gain) / (one + other)
     return replace(candidate, gain=joined, gain_sd=(one + other) ** -0.5)
 
 
 def _no_runs(trials: Sequence[Trial]) -> str:
-    """Say why ``trials`` confirm nothing."""
+    """Return a sentence that explains why ``trials`` confirm nothing."""
     failed = sum(trial.scores is None for trial in trials)
     if failed == len(trials):
         return "All runs to confirm that failed."

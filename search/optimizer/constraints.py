@@ -1,7 +1,7 @@
 """WeightConstraints: limits of weights, and the nearest mixture within them.
 
-Limits hold in every mixture that a search asks for and in its answer. Mixtures are rows of float64
-``[n, K]`` here.
+Every mixture that a search proposes, and its answer, is within the limits. In this module, mixtures
+are the rows of a float64 array ``[n, K]``.
 """
 
 import math
@@ -16,33 +16,38 @@ from climbstream.loader.core.errors import UsageError
 from climbstream.search.predictors.base import Floats
 
 _NOTHING = 1e-300
-"""A weight up to this counts as 0: dividing by it would overflow."""
+"""Weights up to this count as 0, as a division by such a weight would overflow."""
 _ROOM = 1e-12
+"""Tolerance of comparisons of sums of weights."""
 _LAST = 1e-9
-"""Fraction of its prior that a cluster outside of a mixture gets while others have room."""
+"""Start weight, as a fraction of the prior, of a cluster that is not in a mixture. It is so small
+that the cluster's weight grows only when all clusters of the mixture are at their limits."""
 
 
 class Group(NamedTuple):
-    """Clusters whose summed weight has a lower and an upper limit."""
+    """Clusters whose sum of weights has a lower and an upper limit."""
 
     clusters: Sequence[str]
+    """Names of the clusters."""
     least: float = 0.0
+    """Least sum of their weights."""
     most: float = 1.0
+    """Largest sum of their weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightConstraints:
-    """The smallest and largest value of each weight, and of the sum of each group."""
+    """The least and largest value of each weight, and of the sum of weights of each group."""
 
     low: Floats
     """Least weight of each cluster, ``[K]``."""
     high: Floats
     """Largest weight of each cluster, ``[K]``; 0 for clusters without tokens."""
     prior: Floats
-    """Shares, ``[K]``, sum 1, by which clusters take the rest that a mixture's own clusters cannot
-    hold."""
+    """Shares of the clusters, ``[K]``, sum 1. If the clusters of a mixture are all at their largest
+    weights, the rest of the weight goes to the other clusters by these shares."""
     members: NDArray[np.int64]
-    """Group of each cluster, ``[K]``; a cluster in no group has one of its own."""
+    """Index of the group of each cluster, ``[K]``; a cluster in no group is a group by itself."""
     least: Floats
     """Least sum of each group, ``[G]``."""
     most: Floats
@@ -62,7 +67,7 @@ class WeightConstraints:
         """Collect limits by name; see `Search` for their meaning.
 
         Raises:
-            UsageError: A name is unknown or in two groups, or no mixture keeps them.
+            UsageError: A name is unknown or in two groups, or no mixture is within the limits.
         """
         if isinstance(max_weight, int | float):
             max_weight = dict.fromkeys(names, float(max_weight))
@@ -89,11 +94,12 @@ class WeightConstraints:
         return cls(low, high, prior, members, least, most)
 
     def project(self, weights: Floats) -> Floats:
-        """Bring rows (``[n, K]``, sum 1) within the limits.
+        """Return rows (``[n, K]``, sum 1) changed so that they are within the limits.
 
-        Weight above a cluster's limit goes to the other clusters of the row in proportion, so that
-        their ratios stay, and zeros too. If all of them are full, the rest goes to the other
-        clusters by their prior. Rows within the limits stay as they are.
+        Weight above a cluster's limit is distributed over the other clusters of the row in
+        proportion to their weights, so that their ratios are kept and zeros stay zero. If all
+        clusters of the row reach their limits, the rest is distributed over clusters with weight 0
+        by their prior. Rows within the limits are not changed.
         """
         result = np.array(weights)
         within = (weights >= self.low).all(axis=1) & (weights <= self.high).all(axis=1)
@@ -102,7 +108,7 @@ class WeightConstraints:
         if within.all():
             return result
         rows = weights[~within]
-        # Other clusters get weight only if these are full.
+        # Clusters of weight 0 get weight only if the clusters of the row are at their limits.
         room = np.minimum(self._sums(np.where(rows > 0, self.high, self.low)), self.most)
         short = (room.sum(axis=1) < 1 - _ROOM) | (room < self.least).any(axis=1)
         rows[short] += np.where(rows[short] > 0, 0.0, _LAST * self.prior)
@@ -119,14 +125,14 @@ class WeightConstraints:
         return result
 
     def _sums(self, weights: Floats) -> Floats:
-        """Sum the weights of each group: ``[n, G]``."""
+        """Return the sum of the weights of each group: ``[n, G]``."""
         if len(self.least) == weights.shape[1]:
             return weights
         inside = self.members[:, None] == np.arange(len(self.least))
         return np.asarray(weights @ inside.astype(np.float64), np.float64)
 
     def to_json(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the limits as JSON values."""
+        """Return the limits by cluster and group as JSON values; ``names`` are the clusters'."""
         groups = {
             ",".join(np.array(names)[self.members == group]): [least, most]
             for group, (least, most) in enumerate(
@@ -142,7 +148,7 @@ class WeightConstraints:
 
 
 def _check_weights(names: Sequence[str], prior: Floats, low: Floats, high: Floats) -> None:
-    """Raise `UsageError` for the first weight whose least is above its most."""
+    """Raise `UsageError` for the first cluster whose least weight exceeds its largest weight."""
     if (wrong := low > high).any():
         i = int(np.argmax(wrong))
         why = "" if prior[i] > 0 else " as it has no tokens"
@@ -155,9 +161,9 @@ def _check_weights(names: Sequence[str], prior: Floats, low: Floats, high: Float
 def _group_members(
     names: Sequence[str], groups: Mapping[str, Group]
 ) -> tuple[NDArray[np.int64], list[int]]:
-    """Return the number of each cluster's group, ``[K]``, and that of each of ``groups``.
+    """Return the group index of each cluster, ``[K]``, and the group index of each of ``groups``.
 
-    A cluster that is in none of ``groups`` is a group of its own.
+    A cluster that is in none of ``groups`` is a group by itself.
 
     Raises:
         UsageError: A cluster is unknown or in two groups.
@@ -189,17 +195,26 @@ def _check_sums(least: Floats, most: Floats, live: int) -> None:
 
 
 def fill(weights: Floats, low: Floats, high: Floats, total: Floats) -> Floats:
-    """Return ``clip(level * weights, low, high)``, with one level a row: it sums to ``total``.
+    """Return ``clip(level * weights, low, high)``, with one level per row.
 
-    If no level is high enough, all clusters with weight are full. Shapes: ``[n, K]``, ``[K]``,
-    ``[K]`` or ``[n, K]``, ``[n]``.
+    The level of a row is chosen so that the result of the row sums to its ``total``. If no level is
+    high enough, all clusters with weight are at ``high``.
+
+    Args:
+        weights: ``[n, K]``.
+        low: ``[K]``.
+        high: ``[K]`` or ``[n, K]``.
+        total: ``[n]``.
+
+    Returns:
+        float64 ``[n, K]``.
     """
     some = weights > _NOTHING
     weights = np.where(some, weights, 0.0)
     high = np.broadcast_to(high, weights.shape)
     ends = np.divide(high, weights, out=np.zeros(weights.shape), where=some).max(axis=1)
-    # Logarithms of the level: at the lower all weights are at their least, at the upper at their
-    # most.
+    # Bounds of the logarithm of the level: at the lower bound all weights are at ``low``, at the
+    # upper bound all are at ``high``.
     below, above = np.full(len(weights), -60.0), np.log(ends + 1e-300)
     for _ in range(60):
         middle = (below + above) / 2
@@ -209,7 +224,7 @@ def fill(weights: Floats, low: Floats, high: Floats, total: Floats) -> Floats:
             np.where(sums < total, above, middle),
         )
     level = np.exp(above)[:, None] * weights
-    # When it is known which clusters are between their limits, the level follows exactly.
+    # Once it is known which clusters are between their limits, the level is computed exactly.
     full = some & (level >= high)
     open_ = some & (level > low) & ~full
     held = np.where(full, high, np.where(open_, 0.0, low)).sum(axis=1)
@@ -221,9 +236,10 @@ def fill(weights: Floats, low: Floats, high: Floats, total: Floats) -> Floats:
 def epoch_caps(
     tokens: Mapping[str, int], final_tokens: int | None, max_epochs: float
 ) -> dict[str, float]:
-    """Largest weight by name that serves a cluster ``max_epochs`` times in ``final_tokens``.
+    """Return by cluster the weight at which ``final_tokens`` serve it ``max_epochs`` times.
 
-    ``tokens`` has the tokens of each cluster; without ``final_tokens`` there are no caps.
+    ``tokens`` has the number of tokens of each cluster. No weight is above 1; all are 1 if
+    ``final_tokens`` is None.
     """
     if final_tokens is None:
         return dict.fromkeys(tokens, 1.0)
@@ -234,6 +250,8 @@ def by_name(
     what: str, numbers: Mapping[str, float], names: Sequence[str], default: float = 1.0
 ) -> Floats:
     """Return one number for each of ``names``, float64 ``[len(names)]``.
+
+    ``what`` names the numbers in errors. A name that is missing in ``numbers`` has ``default``.
 
     Raises:
         UsageError: A name is unknown, or a number is negative or NaN.

@@ -1,8 +1,9 @@
-"""Items: the documents or questions that score a target, and the error by their choice.
+"""Items: the documents or questions that score a target, and the error due to their choice.
 
-A gain on seven documents says little about an eighth, however many seeds are run. So the items are
-drawn again, with replacement, by the same draws for both mixtures. The sd of the gain over these
-draws is its error by the choice of items (the bootstrap; Efron and Tibshirani, chapter 8).
+A gain on seven documents says little about an eighth document, however many seeds are run. So the
+items are resampled with replacement, with the same draws for both mixtures. The sd of the gain over
+these draws is the error of the gain due to the choice of items (the bootstrap; Efron and
+Tibshirani, chapter 8).
 """
 
 import math
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEW_ITEMS = 30
-"""Number of items from which on a bootstrap over them is reliable."""
+"""Least number of items with which a bootstrap over items is reliable."""
 _DRAWS = 1_000
 
 
@@ -22,15 +23,15 @@ class TargetItems:
     """The items that score one target."""
 
     sizes: NDArray[np.float64]
-    """Bytes of each document or right answer, ``[items]``; 1 each if errors are counted."""
+    """UTF-8 bytes of each document or right answer, ``[items]``; all 1 if errors are counted."""
     noun: str = "items"
     """``documents`` or ``questions``."""
     unit: str = ""
     """Unit of a score, such as ``bits per byte``."""
     bytes: int | None = None
-    """UTF-8 bytes of text, None for questions."""
+    """UTF-8 bytes of all documents; None for questions."""
     remedy: str = "give it more items"
-    """Advice that gives the target more items."""
+    """Advice how to give the target more items, for the warning."""
 
     @property
     def text(self) -> str:
@@ -40,7 +41,7 @@ class TargetItems:
         return text if self.bytes is None else f"{text}, {_bytes_text(self.bytes)} of text"
 
     def warning(self, target: str) -> str:
-        """Return a warning that items are few, with the remedy; "" if they are not."""
+        """Return a warning, with the remedy, if the items are too few; else ""."""
         if len(self.sizes) >= FEW_ITEMS:
             return ""
         return (
@@ -57,8 +58,8 @@ class TargetItems:
     def gain_sd(self, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
         """Return the sd, due to the choice of items, of the gain of ``ours`` over ``theirs``.
 
-        Both are the scores of each run on each item, ``[runs, items]``. Of a single item the sd is
-        0: one item shows no spread.
+        ``ours`` and ``theirs`` are the costs of each run of a mixture on each item,
+        ``[runs, items]``. With a single item the sd is 0, as one item shows no variation.
         """
         gains, count = theirs.mean(axis=0) - ours.mean(axis=0), len(self.sizes)
         if count < 2:
@@ -73,17 +74,19 @@ class TargetItems:
 
 @dataclass(frozen=True, slots=True)
 class ItemEvidence:
-    """The scores of runs on each item of the targets."""
+    """The items of the targets, and the scores of trials on each item."""
 
     targets: Mapping[str, TargetItems] = field(default_factory=dict)
+    """The items by target."""
     costs: Mapping[int, Mapping[str, Sequence[float]]] = field(default_factory=dict)
-    """Bits of each item, or 1 for a wrong answer and 0 for a right one, by trial number and
-    target."""
+    """By trial number and target, the bits of each item, or 1 for a wrong answer and 0 for a right
+    answer."""
 
     def gain_sd(self, target: str, ours: Sequence[int], theirs: Sequence[int]) -> float | None:
         """Return the sd, due to the items, of the gain of trials ``ours`` over trials ``theirs``.
 
-        None if the scores of a trial by item are unknown, or do not fit the target.
+        Trials are given by number. The result is None if the scores of a trial by item are unknown,
+        or differ in number from the items of the target.
         """
         items = self.targets.get(target)
         rows = [[self.costs.get(n, {}).get(target, ()) for n in side] for side in (ours, theirs)]
@@ -95,7 +98,7 @@ class ItemEvidence:
 
 
 def _bytes_text(count: int) -> str:
-    """Write a number of bytes for people.
+    """Return a number of bytes as text with a unit.
 
     >>> _bytes_text(950), _bytes_text(20_600), _bytes_text(3_400_000)
     ('950 bytes', '21 kB', '3.4 MB')

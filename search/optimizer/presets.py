@@ -1,4 +1,4 @@
-"""Presets: the recipes of search."""
+"""Presets: named methods of search."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,33 +12,36 @@ from climbstream.search.predictors.trees import LightGBM
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """A recipe of search."""
+    """The settings of one method of search."""
 
     rounds: tuple[int, ...]
-    """Ratio in which the rounds share the budget."""
+    """Ratio in which the budget is split into rounds."""
     predictors: tuple[Make, ...]
-    """Names of the predictors; several are stacked. None: nothing is predicted."""
+    """Functions that make the predictors; several predictors are stacked. If empty, nothing is
+    predicted."""
     concentration: tuple[float, float]
-    """Concentration of the Dirichlet draws: least and most, log-uniform between."""
+    """Least and largest concentration of the Dirichlet draws; it is log-uniform between them."""
     tempers: tuple[float, ...] = (1.0,)
-    """Powers of the token shares to draw around: 1 is the shares, 0 is uniform."""
+    """Powers of the token shares around which mixtures are drawn: 1 is the token shares, 0 is
+    uniform."""
     pool: int = 50_000
-    """Number of candidates from which a round is chosen, and the answer if there is no local
-    search."""
+    """Number of candidates from which each round is chosen, and also the predicted mixture; with
+    ``answer="search"``, a local search for the predicted mixture starts from them."""
     later: Literal["top", "explore"] = "top"
-    """How a later round is chosen: at random from the ``top`` candidates that are predicted best,
-    or by Thompson sampling (`thompson_sample`)."""
+    """How the rounds after the first are chosen: at random from the ``top`` candidates that are
+    predicted best, or by Thompson sampling (`thompson_sample`)."""
     top: int = 2
-    """Number of these ``top`` candidates, as a multiple of the size of the round."""
+    """Number of best candidates for ``later="top"``, as a multiple of the size of the round."""
     features: bool = False
     """Whether predictors may use n-gram counts (`ngrams`), if there are any."""
     answer: Literal["measured", "predicted", "average", "search"]
-    """How the answer is predicted: the best candidate, the mean of the 100 best, or a local search
-    for the best prediction with its error added; or nothing is predicted."""
+    """How the predicted mixture is found: as the best candidate (``predicted``), as the mean of the
+    100 best candidates (``average``), or by a local search for the best sum of prediction and error
+    (``search``). With ``measured``, nothing is predicted."""
 
 
 ALL: tuple[Make, ...] = (GaussianProcess, MixingLaw, Ridge, LightGBM)
-"""Every predictor there is."""
+"""All predictors."""
 
 DOREMI = "doremi"
 """Name of a method that is chosen like a preset but does not search: see `doremi_search`."""
@@ -54,12 +57,14 @@ PRESETS = {
         features=True,
         answer="search",
     ),
-    # Rounds, draw and predictor of the paper (arXiv 2504.13161). Of pools from 3,000 to 50,000 the
-    # largest had the least regret in simulated searches, for dense and for sparse optima.
+    # Rounds, draw and predictor of the CLIMB paper (arXiv 2504.13161). Of pools of 3,000 to 50,000
+    # candidates, the largest had the least regret in simulated searches, for dense and for sparse
+    # optima.
     "climb": Preset(
         rounds=(4, 2, 1), predictors=(LightGBM,), concentration=(2, 50), answer="predicted"
     ),
-    # One shot and the mean of the 100 that are predicted best (RegMix, arXiv 2407.01492).
+    # One round, and the mean of the 100 mixtures that are predicted best (RegMix, arXiv
+    # 2407.01492).
     "regmix": Preset(rounds=(1,), predictors=(LightGBM,), concentration=(2, 50), answer="average"),
     "random": Preset(rounds=(1,), predictors=(), concentration=(2, 50), answer="measured"),
 }

@@ -1,1 +1,1 @@
-"""Predictors: mixtures in, scores out; and how several are stacked."""
+"""Predictors, which map mixtures to scores, and the stacking of several predictors into one."""

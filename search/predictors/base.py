@@ -1,9 +1,9 @@
-"""Predictors: mixtures in, scores out, learned from the few trials that a search can pay for.
+"""Predictors: functions from mixtures to scores, learned from the few trials of a search.
 
-Every predictor standardises its target, so that a target that spans 1e-4 is fitted like one that
-spans 10. Each target has predictors of its own: the error of a model of the mean of several targets
-is several times as large. A predictor is judged out of fold: it is fitted anew, with its own
-validation, without the trials that it then predicts.
+Every predictor standardises the scores of its target, so that scores that span 1e-4 are fitted like
+scores that span 10. Each target has its own predictors: one predictor of the mean score of several
+targets has an error several times as large. A predictor is judged out of fold: it is fitted again,
+including its own cross-validation, without the trials that it then predicts.
 """
 
 import math
@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Make = Callable[[], "Predictor"]
-"""Makes a predictor that has learned nothing yet."""
+"""A function that makes a predictor that is not yet fitted."""
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Indexes of the rows to fit on, and of the rows to test on."""
 
 
 class Predictor(Protocol):
-    """Learns one score from weights. Its randomness is fixed: equal rows give equal predictions."""
+    """Predicts one score from weights; fits to equal rows return equal predictions (fixed seed)."""
 
     name: str
 
@@ -36,12 +37,14 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skill:
-    """How good a predictor of a target is on mixtures that it was not fitted on."""
+    """How well a predictor of a target predicts mixtures that it was not fitted on."""
 
     predictor: str
+    """Name of the predictor."""
     rows: int
+    """Number of predictions that were compared with a measured score."""
     nmse: float
-    """Mean squared error, where 1 is that of predicting the mean of the other scores."""
+    """Mean squared error, divided by the error of predicting the mean of the other scores."""
     spearman: float
     """Rank correlation of predicted and measured scores; 0 if all predictions are the same."""
     verdict: str
@@ -50,7 +53,7 @@ class Skill:
 
     @property
     def r2(self) -> float:
-        """Explained part of the variance; negative if worse than the mean."""
+        """Explained share of the variance; negative if the predictor is worse than the mean."""
         return 1 - self.nmse
 
 
@@ -62,10 +65,10 @@ def judge(
     Args:
         predictor: Name of the predictor.
         scores: Measured scores, ``[n]``.
-        predicted: Predictions, ``[n]``, each without that mixture.
+        predicted: Predictions, ``[n]``, each from a fit without the mixture that it predicts.
         base: Mean of the scores that each prediction was fitted on, ``[n]``.
-        constant: Whether all predictions of a fold were the same. They differ between folds, which
-            would look like a rank correlation.
+        constant: Whether the predictor returned one score for all mixtures in every fold. Such
+            scores differ between folds, which would look like a rank correlation.
     """
     variance = float(((scores - base) ** 2).mean())
     error = float(((scores - predicted) ** 2).mean())
@@ -81,9 +84,9 @@ def judge(
 
 
 def folds(weights: Floats, k: int, seed: int) -> list[Fold]:
-    """Split rows into at most ``k`` folds: row numbers to fit on and to test on.
+    """Split rows into at most ``k`` folds; return indexes of rows to fit on and to test on.
 
-    Repeats of a mixture share a fold, so that none is predicted from another.
+    Rows of the same mixture are in the same fold, so that no row is predicted from its repeat.
     """
     _, group = np.unique(weights, axis=0, return_inverse=True)
     groups = np.random.default_rng(seed).permutation(int(group.max()) + 1)
@@ -92,14 +95,17 @@ def folds(weights: Floats, k: int, seed: int) -> list[Fold]:
 
 
 def one_thread() -> AbstractContextManager[object]:
-    """Limit linear algebra to one thread: more change the last bits, and so the proposals."""
+    """Return a context that limits linear algebra to one thread.
+
+    With more threads, results differ in their last bits, and so the proposed mixtures differ.
+    """
     held: AbstractContextManager[object] = _libraries().limit(limits=1)
     return held
 
 
 @cache
 def _libraries() -> Any:
-    """Find the libraries of linear algebra, those of scipy too; this takes 15 ms."""
+    """Find the BLAS libraries that numpy and scipy have loaded; the look-up takes 15 ms."""
     import scipy.linalg  # noqa: PLC0415  (late: it costs a second)
     from threadpoolctl import ThreadpoolController  # noqa: PLC0415
 
@@ -108,9 +114,10 @@ def _libraries() -> Any:
 
 
 def standardised(scores: Floats) -> tuple[Floats, float, float]:
-    """Return ``scores`` with mean 0 and sd 1, their mean and their sd; equal scores become 0.
+    """Return ``scores`` shifted and scaled to mean 0 and sd 1, with their mean and sd before.
 
-    Rounding gives equal scores an sd of an ulp or two, which is taken for 0.
+    Equal scores become 0, with sd 0. By rounding, the computed sd of equal scores may be an ulp or
+    two; such an sd is treated as 0.
     """
     mean, sd = float(scores.mean()), float(scores.std())
     if sd <= 1e-12 * abs(mean):
@@ -119,7 +126,10 @@ def standardised(scores: Floats) -> tuple[Floats, float, float]:
 
 
 def spearman(a: Floats, b: Floats) -> float:
-    """Rank correlation of ``a`` and ``b`` (``[n]``), ties sharing their mean rank."""
+    """Return the rank correlation of ``a`` and ``b`` (``[n]``); ties have their mean rank.
+
+    It is 0 if all values of ``a`` or of ``b`` are equal.
+    """
     x, y = _ranks(a), _ranks(b)
     x, y = x - x.mean(), y - y.mean()
     size = float(np.sqrt((x @ x) * (y @ y)))
@@ -127,6 +137,6 @@ def spearman(a: Floats, b: Floats) -> float:
 
 
 def _ranks(values: Floats) -> Floats:
-    """Rank ``values``: float64 ``[n]``."""
+    """Return the rank of each of ``values``, from 1, float64 ``[n]``; ties have their mean rank."""
     _, place, count = np.unique(values, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(count) - (count - 1) / 2)[place], np.float64)

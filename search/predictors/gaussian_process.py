@@ -1,13 +1,14 @@
 """Gaussian process on the logarithm of the weights: the predictor for few and noisy rows.
 
 The effect of a cluster is about logarithmic in its weight, so weights enter as log(1 + w / knee).
-They are scaled to a mean variance of 1 over the rows, so that one prior fits every knee. On raw
-weights the error is several times as large (docs/decisions/predictors.md). The covariance is a
-Matérn-5/2 with a length scale for each cluster plus a linear one (Rasmussen and Williams, Gaussian
-Processes for Machine Learning, chapters 2, 4 and 5). Its parameters, with the knee, are the most
-probable ones under wide priors. Where scores are mostly noise, the priors decide: the length scales
-stay long, and the rest counts as noise. The solution is exact. One fit takes time n^3: a tenth of a
-second with 112 rows and some seconds with 512.
+These features are scaled to a mean variance of 1 over the rows, so that one prior fits every knee.
+On raw weights the error is several times as large (docs/decisions/predictors.md). The covariance is
+the sum of a Matérn-5/2 kernel, with a length scale for each cluster, and a linear kernel (Rasmussen
+and Williams, Gaussian Processes for Machine Learning, chapters 2, 4 and 5). The parameters of the
+kernels and the knee are the most probable ones under wide priors. Where scores are mostly noise,
+the priors decide: the length scales stay long, and the remaining variance counts as noise. The
+solution is exact. The time of one fit grows with the cube of the number of rows: a tenth of a
+second with 112 rows, and some seconds with 512.
 """
 
 import math
@@ -18,19 +19,19 @@ import numpy as np
 from .base import Floats, one_thread, standardised
 
 Feature = Callable[[Floats], Floats]
-"""A guess at a score before any trial: from mixtures ``[m, K]`` to numbers ``[m]``."""
+"""A prediction of a score before any trial: from mixtures ``[m, K]`` to numbers ``[m]``."""
 _JITTER = 1e-8
 _STEPS = 25
-"""Starts of the optimiser; more of them do not change predictions."""
+"""Most iterations of the optimiser; more iterations do not change predictions."""
 
-# Priors of the logarithms, as mean and sd; scores have variance 1, features too.
+# Priors of the logarithms of the parameters, as (mean, sd). Scores and features have variance 1.
 _LENGTH = 3.5
-"""Length scale of each cluster, times the square root of the number of clusters."""
+"""Length scale of each cluster, to be multiplied by the square root of the number of clusters."""
 _LENGTH_SD = 0.8
 _CURVED = (math.log(0.3), 1.5)
 _LINEAR = (math.log(0.1), 1.5)
 _KNEE = (math.log(0.01), 1.5)
-"""Weight at which the logarithm sets in: below it, weights count about linearly."""
+"""The knee: above this weight the effect of a weight is logarithmic, below it about linear."""
 _NOISE = (math.log(0.2), 1.2)
 
 
@@ -38,8 +39,8 @@ class GaussianProcess:
     """A Gaussian process whose parameters are fitted to each target.
 
     Args:
-        feature: A guess at the scores before any trial, from ``[m, K]`` to ``[m]``. The mean of the
-            process is the feature times a fitted factor.
+        feature: A prediction of the scores before any trial, from ``[m, K]`` to ``[m]``. The mean
+            of the process is the feature times a fitted factor.
         on: Name of the feature.
     """
 
@@ -50,7 +51,7 @@ class GaussianProcess:
         if feature is not None:
             self.name = f"gaussian process on {on}"
         self.noise = 0.0
-        """Sd of a score between runs of one mixture, as fitted."""
+        """Fitted sd of the scores of repeated runs of one mixture, in the unit of the scores."""
 
     def fit(self, weights: Floats, scores: Floats) -> None:
         """Learn ``scores`` (``[n]``, finite) of ``weights`` (``[n, K]``)."""
@@ -85,7 +86,7 @@ class GaussianProcess:
             return np.asarray(cross @ self._alpha * self._sd + self._mean)
 
     def sd(self, weights: Floats) -> Floats:
-        """Uncertainty of predictions, without the noise of a run: float64 ``[m]``."""
+        """Return the sd of the error of each prediction, without run noise: float64 ``[m]``."""
         if self._constant:
             return np.full(len(weights), self._sd)
         with one_thread():
@@ -95,7 +96,7 @@ class GaussianProcess:
             return np.asarray(np.sqrt(np.maximum(own - (half * half).sum(axis=0), 0)) * self._sd)
 
     def covariance(self, weights: Floats) -> Floats:
-        """Covariance of predictions, without the noise of a run: float64 ``[m, m]``."""
+        """Return the covariance of prediction errors, without run noise: float64 ``[m, m]``."""
         if self._constant:
             return np.eye(len(weights)) * self._sd**2
         with one_thread():
@@ -103,10 +104,10 @@ class GaussianProcess:
             return np.asarray((self._between(z, basis, z, basis) - half.T @ half) * self._sd**2)
 
     def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
-        """Draw ``n`` curves that agree with the scores, at ``weights``: float64 ``[n, m]``.
+        """Draw ``n`` functions from the posterior, evaluated at ``weights``: float64 ``[n, m]``.
 
-        Returns only the deviations of the curves from the predictions, so that another mean may be
-        added.
+        Returns the deviations of the drawn functions from the predictions, so that the caller can
+        add another mean.
         """
         if self._constant:
             return self._sd * rng.standard_normal((n, len(weights)))
@@ -121,7 +122,8 @@ class GaussianProcess:
     def _most_probable(self, y: Floats) -> Floats:
         """Find the parameters that maximise the posterior.
 
-        They are logarithms: lengths, variances of the curved and the linear part, knee, noise.
+        Returns their logarithms: the length scales, the variances of the Matérn and the linear
+        kernel, the knee, and the variance of the noise, ``[K + 4]``.
         """
         from scipy.optimize import minimize  # noqa: PLC0415
 
@@ -141,7 +143,7 @@ class GaussianProcess:
     def _loss(
         self, theta: Floats, y: Floats, center: Floats, width: Floats
     ) -> tuple[float, Floats]:
-        """Negative logarithm of the posterior, and its gradient."""
+        """Return the negative logarithm of the posterior, and its gradient by ``theta``."""
         from scipy.linalg.lapack import dpotrf, dpotri  # noqa: PLC0415
 
         lengths = np.exp(theta[:-4])
@@ -160,12 +162,12 @@ class GaussianProcess:
         inverse, _ = dpotri(root, lower=1)
         inverse = np.tril(inverse) + np.tril(inverse, -1).T
         alpha = inverse @ y
-        # d loss / d K; each gradient is its product with d K / d parameter.
+        # d loss / d K. A gradient is the sum of its products with d K / d parameter.
         outer = 0.5 * (inverse - np.outer(alpha, alpha))
         m = outer * (curved * fall * (1 + distance) * (5 / 3))
-        # d loss / d z by the curved part: sum_b M_ab (z_a - z_b), without an array of n x n x K.
+        # d loss / d z of the Matérn part: sum_b M_ab (z_a - z_b), without an array of n x n x K.
         pulls = 2 * (z * m.sum(axis=1)[:, None] - m @ z) / lengths**2
-        # d z / d log knee: the features move, and their mean and variance with them.
+        # d z / d log knee: the features change, and so do their means and their common variance.
         moved = -self._weights / (knee + self._weights) / spread
         moved -= moved.mean(axis=0)
         moved -= z * (z * moved).mean()
@@ -182,11 +184,16 @@ class GaussianProcess:
         return math.exp(self._theta[-2])
 
     def _features(self, weights: Floats) -> Floats:
-        """Transform weights to features: ``[m, K]``."""
+        """Transform weights ``[m, K]`` to features ``[m, K]``, scaled as the fitted rows were."""
         return np.asarray((log_features(weights, self._knee) - self._center) / self._spread)
 
     def _project(self, weights: Floats) -> tuple[Floats, Floats, Floats]:
-        """Features of ``weights``, the basis of their mean, and how far rows explain them."""
+        """Project ``weights`` (``[m, K]``) on the fitted rows.
+
+        Returns:
+            The features ``[m, K]``, the basis of their mean ``[m, 1 or 2]``, and the covariance
+            with the rows, solved by the Cholesky factor of the rows, ``[n, m]``.
+        """
         import scipy.linalg  # noqa: PLC0415
 
         z, basis = self._features(weights), self._mean_basis(weights)
@@ -194,14 +201,18 @@ class GaussianProcess:
         return z, basis, scipy.linalg.solve_triangular(self._root, cross.T, lower=True)
 
     def _between(self, a: Floats, known_a: Floats, b: Floats, known_b: Floats) -> Floats:
-        """Covariance of features ``[n, K]`` with ``[m, K]``: ``[n, m]``."""
+        """Return the prior covariance of mixtures ``a`` and ``b``: ``[n, m]``.
+
+        ``a`` (``[n, K]``) and ``b`` (``[m, K]``) are features, ``known_a`` and ``known_b`` their
+        mean bases.
+        """
         curved, linear = np.exp(self._theta[-4:-2])
         distance = _distances(a / self._lengths, b / self._lengths)
         k = curved * np.exp(-distance) * (1 + distance + distance**2 / 3)
         return np.asarray(k + linear * (a @ b.T) / a.shape[1] + known_a @ known_b.T, np.float64)
 
     def _mean_basis(self, weights: Floats) -> Floats:
-        """Basis of the mean: ones, and the feature if there is one, ``[m, 1 or 2]``."""
+        """Return the basis of the mean: ones, and the feature if there is one, ``[m, 1 or 2]``."""
         ones = np.ones(len(weights))
         if self._feature is None:
             return ones[:, None]
@@ -215,10 +226,10 @@ def log_features(weights: Floats, knee: float) -> Floats:
 
 
 def _scaled(features: Floats) -> tuple[Floats, Floats, float]:
-    """Shift each of ``features`` to mean 0, and scale all together to variance 1.
+    """Shift each of ``features`` (``[n, K]``) to mean 0, and scale them by one sd to variance 1.
 
     Returns:
-        What came of them ``[n, K]``, the means ``[K]``, and the sd.
+        The scaled features ``[n, K]``, their means ``[K]``, and the common sd.
     """
     center = features.mean(axis=0)
     spread = float(np.sqrt(((features - center) ** 2).mean())) or 1.0
@@ -226,6 +237,6 @@ def _scaled(features: Floats) -> tuple[Floats, Floats, float]:
 
 
 def _distances(a: Floats, b: Floats) -> Floats:
-    """Euclidean distances between rows of ``[n, K]`` and ``[m, K]``, times the square root of 5."""
+    """Return Euclidean distances between rows of ``a`` and of ``b``, times the square root of 5."""
     squared = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * (a @ b.T)
     return np.asarray(np.sqrt(5 * np.maximum(squared, 0.0)), np.float64)

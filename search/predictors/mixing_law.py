@@ -1,7 +1,7 @@
 """Mixing law: a loss is a constant plus an exponential of a linear function of the weights.
 
-Ye et al., Data Mixing Laws (arXiv 2403.16952), equation 1. It assumes the shape of the loss, so it
-is strongest with few rows, and errs where clusters can replace each other.
+The law is equation 1 of Ye et al., Data Mixing Laws (arXiv 2403.16952). As it fixes the shape of
+the loss, it is strongest with few rows, and wrong where clusters can replace each other.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ _STEPS = 40
 
 
 class MixingLaw:
-    """``c + exp(a + w . t)``, fitted by least squares with a penalty on ``t``."""
+    """The law ``c + exp(a + w . t)``, fitted by least squares with a penalty, mainly on ``t``."""
 
     name = "mixing law"
 
@@ -42,15 +42,20 @@ class MixingLaw:
 
 
 def _fit(weights: Floats, y: Floats, penalty: float) -> tuple[Floats, float]:
-    """Fit the law with one ``penalty``; return it and its generalised cross-validation error."""
+    """Fit the law with ``penalty``.
+
+    Returns:
+        The parameters ``c``, ``a`` and ``t`` of the law, ``[K + 2]``, and the generalised
+        cross-validation error.
+    """
     n, k = weights.shape
     start = np.array([-2.0, np.log(2.0), *np.zeros(k)])
-    # The constant is penalised too, else it diverges when the exponential is nearly straight.
+    # c and a are penalised as well, as they diverge when the exponential is nearly a straight line.
     held = penalty * np.array([0.1, 0.1, *np.ones(k)])
     law, damping = start, 1e-3
     loss = np.inf
     for _ in range(_STEPS):
-        # Levenberg and Marquardt: a step is kept if the error falls, else the next step is shorter.
+        # Levenberg-Marquardt: keep a step if it reduces the error, else shorten the next step.
         slopes, errors = _slopes(weights, law), _values(weights, law) - y
         normal = slopes.T @ slopes + np.diag(held)
         loss = errors @ errors + held @ (law - start) ** 2
@@ -71,11 +76,11 @@ def _fit(weights: Floats, y: Floats, penalty: float) -> tuple[Floats, float]:
 
 
 def _values(weights: Floats, law: Floats) -> Floats:
-    """Losses that ``law`` gives for ``weights``: ``[n]``. Far from the rows they are unbounded."""
+    """Return the losses that ``law`` predicts for ``weights``: ``[n]``."""
     return np.asarray(law[0] + np.exp(np.minimum(law[1] + weights @ law[2:], 5.0)), np.float64)
 
 
 def _slopes(weights: Floats, law: Floats) -> Floats:
-    """Derivatives of `_values` by the parameters: ``[n, K + 2]``."""
+    """Return the derivatives of `_values` by the parameters of ``law``: ``[n, K + 2]``."""
     rise = (_values(weights, law) - law[0])[:, None]
     return np.hstack([np.ones_like(rise), rise, rise * weights])

@@ -1,4 +1,4 @@
-"""Ridge regression on the weights: the baseline for all other predictors."""
+"""Ridge regression on the weights: the baseline with which all other predictors are compared."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ _PENALTIES = np.logspace(-4, 3, 29)
 
 
 class Ridge:
-    """Least squares with a penalty that generalised cross-validation chooses (Golub 1979)."""
+    """Ridge regression; generalised cross-validation chooses the penalty (Golub 1979)."""
 
     name = "ridge"
 
@@ -25,7 +25,7 @@ class Ridge:
             shares = left.T @ y
             kept = sizes**2 / (sizes**2 + _PENALTIES[:, None])
             rest = y @ y - ((1 - (1 - kept) ** 2) * shares**2).sum(axis=1)
-            # One degree of freedom is the mean.
+            # Fitting the mean uses one degree of freedom.
             free = np.maximum(len(y) - 1 - kept.sum(axis=1), 1e-9)
             best = kept[int(np.argmin(rest / free**2))]
             sound = sizes > 1e-10

@@ -1,11 +1,12 @@
-"""Stacking: several predictors as one, each weighted by its out-of-fold error.
+"""Stacking: several predictors combined into one, each with a share by its out-of-fold error.
 
-Shares are not fitted, as the rows are few (docs/decisions/predictors.md). Those of one target are
-proportional to the inverse square of the mean squared error. Several targets have the same shares,
-by the error of their joint score: there noise averages out, and an error that a predictor makes on
-all of them does not. So what is left of the noise is subtracted, and the shares are proportional to
-the inverse fourth power of the rest. A predictor that is no better than the mean has no share. If
-no predictor is better, the stack predicts the mean, and says so.
+Shares are not fitted, as the rows are few (docs/decisions/predictors.md). With one target, a share
+is proportional to the inverse square of the predictor's mean squared error. With several targets,
+all targets have the same shares, which follow from the error of their joint score: in the joint
+score noise averages out, but not an error that a predictor makes on all targets. So the remaining
+noise is subtracted from the error, and a share is proportional to the inverse fourth power of the
+difference. A predictor that is no better than the mean has share 0. If no predictor is better than
+the mean, the stack predicts the mean, and the verdict on the stack is ``constant`` (`Skill`).
 """
 
 import math
@@ -18,19 +19,20 @@ from .gaussian_process import GaussianProcess
 
 FOLDS = 5
 POWER = 2
-"""Shares are proportional to the inverse of this power of the mean squared error. For one target,
-noise is not subtracted from the error: only the Gaussian process estimates noise, and it takes
-steps of a loss that it cannot follow for noise."""
+"""With one target, shares are proportional to the inverse of this power of the mean squared error.
+Noise is not subtracted from that error: only the Gaussian process estimates noise, and it mistakes
+steps of a loss that it cannot fit for noise."""
 JOINT_POWER = 4
-"""The same of the joint error of several targets, without noise."""
+"""With several targets, shares are proportional to the inverse of this power of the mean squared
+error of the joint score, from which noise is subtracted."""
 
 
 class Stack:
-    """Fits all of ``makes`` to one target, and weighs them by cross-validation.
+    """Predictor of one target that combines several predictors, with shares by cross-validation.
 
     Args:
-        makes: Functions that make the predictors.
-        seed: Seed of the folds.
+        makes: Functions, each of which makes one of the predictors.
+        seed: Seed of the split into folds.
     """
 
     name = "stack"
@@ -42,8 +44,8 @@ class Stack:
     def fit(self, weights: Floats, scores: Floats) -> None:
         """Learn ``scores`` (``[n]``, finite) of ``weights`` (``[n, K]``).
 
-        Sets ``skills`` (how good each predictor is), ``shares`` (how much each counts) and
-        ``out_of_fold`` (``[n]``, the out-of-fold predictions).
+        Sets ``skills`` (a `Skill` for each predictor and the stack), ``shares`` (the share of each
+        predictor) and ``out_of_fold`` (the out-of-fold predictions of the stack, ``[n]``).
         """
         n, members = len(scores), len(self._makes)
         self.scores, self._mean = scores, float(scores.mean())
@@ -72,19 +74,20 @@ class Stack:
             self._models.append(make())
             self._models[-1].fit(weights, scores)
         processes = [i for i, model in enumerate(self._models) if _is_process(model)]
-        # Of several processes, with a feature or without, only the best one counts.
+        # Of several Gaussian processes (with a feature and without), only the best one has a share.
         self._process = min(processes, key=lambda i: self._skills[i].nmse, default=None)
         others = [i for i in range(members) if i not in processes]
         self._rivals = others if self._process is None else [self._process, *others]
         self.rivals = out_of_fold[self._rivals]
-        """Predictions out of fold of those that may have a share, the process first, ``[m, n]``."""
+        """Out-of-fold predictions of the ``m`` predictors that may have a share, ``[m, n]``. The
+        Gaussian process is the first."""
         self.constant = constant[self._rivals]
-        """Which of them predict the same score for all mixtures, ``[m]``."""
+        """Whether each of these predictors returns one score for all mixtures, ``[m]``."""
         self._doubt = np.zeros(n) if self._process is None else doubt[self._process]
         share_by_error([self], np.ones(1))
 
     def trust(self, shares: Floats) -> None:
-        """Count each of ``rivals`` by its share: ``[m]``, sum 1 or all 0."""
+        """Set the shares (``[m]``) of the predictors in ``rivals``; they sum to 1, or are all 0."""
         self.shares = np.zeros(len(self._makes))
         self.shares[self._rivals] = shares
         self.out_of_fold = shares @ self.rivals + (1 - shares.sum()) * self.base
@@ -100,7 +103,10 @@ class Stack:
 
     @property
     def noise(self) -> float:
-        """Sd of a score between runs of one mixture, as the Gaussian process has it, else 0."""
+        """Sd of the scores of repeated runs of one mixture, estimated by the Gaussian process.
+
+        It is 0 if the stack has no Gaussian process.
+        """
         process = self._gaussian_process()
         return 0.0 if process is None else process.noise
 
@@ -109,9 +115,10 @@ class Stack:
         return self._joined(self._models, self._mean, weights)
 
     def again(self, weights: Floats, scores: Floats) -> Callable[[Floats], Floats]:
-        """Fit the predictors to other ``scores`` (``[n]``) of ``weights``, with the same shares.
+        """Fit new copies of the predictors to ``scores`` (``[n]``) of ``weights`` (``[n, K]``).
 
-        Returns the new predictions as a function from ``[m, K]`` to ``[m]``.
+        The shares of the predictors stay as they are. Returns the new predictions as a function
+        from mixtures ``[m, K]`` to scores ``[m]``.
         """
         models = [make() for make in self._makes]
         for share, model in zip(self.shares, models, strict=True):
@@ -121,10 +128,10 @@ class Stack:
         return lambda w: self._joined(models, mean, w)
 
     def sd(self, weights: Floats) -> Floats:
-        """Uncertainty of predictions: float64 ``[m]``.
+        """Return the sd of the error of each prediction: float64 ``[m]``.
 
-        It is that of the Gaussian process, scaled up to its out-of-fold errors; without a process,
-        it is the out-of-fold error.
+        It is the sd of the Gaussian process, scaled up where out-of-fold errors exceed it. Without
+        a process, it is the root mean square of the out-of-fold errors.
         """
         if (process := self._gaussian_process()) is not None:
             return process.sd(weights) * self._stretch
@@ -132,13 +139,14 @@ class Stack:
 
     @property
     def knows_gaps(self) -> bool:
-        """Whether `gap_sd` works: only a Gaussian process knows how errors correlate."""
+        """Whether `gap_sd` may be called: only a Gaussian process models how errors correlate."""
         return self._gaussian_process() is not None
 
     def gap_sd(self, weights: Floats) -> float:
-        """Uncertainty of the difference between the two mixtures ``weights`` (``[2, K]``).
+        """Return the sd of the predicted difference between two mixtures ``weights`` (``[2, K]``).
 
-        Errors of similar mixtures are correlated, so it is smaller than the two sd suggest.
+        Errors of similar mixtures are correlated, so this sd is smaller than that of two
+        independent errors.
         """
         process = self._gaussian_process()
         assert process is not None
@@ -146,13 +154,16 @@ class Stack:
         return math.sqrt(max(a + b - 2 * c, 0.0)) * self._stretch
 
     def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
-        """Draw ``n`` possible errors of the predictions for ``weights``: float64 ``[n, m]``."""
+        """Draw ``n`` random errors of the predictions for ``weights``: float64 ``[n, m]``."""
         if (process := self._gaussian_process()) is not None:
             return process.draw(weights, n, rng) * self._stretch
         return self.error * rng.standard_normal((n, len(weights)))
 
     def _joined(self, models: Sequence[Predictor], mean: float, weights: Floats) -> Floats:
-        """Join the predictions of ``models``; the rest of their shares goes to ``mean``."""
+        """Return the predictions of ``models`` summed by shares, for ``weights``: ``[m]``.
+
+        ``mean`` has the share that is missing to a sum of 1.
+        """
         rest = (1 - self.shares.sum()) * mean
         return np.asarray(
             rest
@@ -169,9 +180,9 @@ class Stack:
 
 
 def share_by_error(stacks: Sequence[Stack], importance: Floats) -> None:
-    """Let each of ``stacks``, one a target, trust its predictors by their joint error out of fold.
+    """Set the shares of all ``stacks``, one stack per target, by the joint out-of-fold errors.
 
-    ``importance`` (``[T]``) weighs the targets in the joint score.
+    ``importance`` (``[T]``) is the weight of each target in the joint score.
     """
     scores, base, rivals = (
         np.tensordot(importance, np.stack(parts), 1)
@@ -186,7 +197,8 @@ def share_by_error(stacks: Sequence[Stack], importance: Floats) -> None:
     excess, power = errors, POWER
     if len(stacks) > 1:
         noise = float((importance**2) @ np.array([stack.noise**2 for stack in stacks]))
-        # The error without noise is known no better than the whole error, a mean of n squares.
+        # The whole error, a mean of n squares, has a relative sd of sqrt(2 / n). The error without
+        # noise is not known more precisely, so that much of it is always kept.
         excess = np.maximum(errors - noise, errors * math.sqrt(2 / len(scores)))
         power = JOINT_POWER
     constant = np.all([stack.constant for stack in stacks], axis=0)
@@ -205,7 +217,7 @@ def _is_process(model: Predictor) -> bool:
 
 
 def _stretch(errors: Floats, doubt: Floats) -> float:
-    """Factor, 1 or more, by which out-of-fold errors exceed the sd of the process."""
+    """Return the factor, at least 1, by which ``errors`` exceed ``doubt``, the predicted sd."""
     if not doubt.all():
         return 1.0
     return max(1.0, float(np.sqrt(np.mean((errors / doubt) ** 2))))

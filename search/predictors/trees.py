@@ -1,4 +1,4 @@
-"""Trees: gradient-boosted trees as in CLIMB, with repairs."""
+"""Trees: gradient-boosted trees as in CLIMB, with settings corrected for few rows."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ PATIENCE = 20
 
 
 class LightGBM:
-    """CLIMB's gradient-boosted trees, with settings that work from 16 rows on.
+    """CLIMB's gradient-boosted trees, with settings that work with 16 rows or more.
 
-    The published recipe stops early on rows that are then lost to the fit, and regularises
-    the raw target, which leaves a constant when scores span 0.01. Here the number of trees comes
-    from cross-validation, all rows are fitted, and the target is standardised first.
+    The published recipe sets rows aside for early stopping, so they are missing from the fit, and
+    regularises raw scores, so its prediction is constant when scores span 0.01. Here the number of
+    trees comes from cross-validation, all rows are fitted, and scores are standardised first.
     """
 
     name = "lightgbm"
@@ -26,7 +26,10 @@ class LightGBM:
         self._trees: Any = None
 
     def fit(self, weights: Floats, scores: Floats) -> None:
-        """Learn ``scores``; fewer than 4 different mixtures, or equal scores, give their mean."""
+        """Learn ``scores`` (``[n]``, finite) of ``weights`` (``[n, K]``).
+
+        With fewer than 4 different mixtures, or equal scores, predictions are the mean score.
+        """
         self._trees = None
         y, self._mean, self._sd = standardised(scores)
         split = folds(weights, 5, self._seed)
@@ -41,7 +44,7 @@ class LightGBM:
         history: dict[str, Any] = lightgbm.cv(
             settings, data, MOST_TREES, folds=split, callbacks=[stop]
         )
-        # As many trees as had the least mean error over the folds, now fitted to all rows.
+        # The number of trees with the least mean error over the folds, now fitted to all rows.
         self._trees = lightgbm.train(settings, data, len(history["valid l2-mean"]))
 
     def predict(self, weights: Floats) -> Floats:
@@ -55,11 +58,11 @@ class LightGBM:
             "objective": "l2",
             "max_depth": 4,
             "num_leaves": 15,
-            # The paper has 5; with fewer than 40 rows that would not allow one good split.
+            # The paper uses 5; with fewer than 40 rows, 5 would not allow one good split.
             "min_data_in_leaf": min(5, max(1, rows // 8)),
             "min_data_in_bin": 1,
             "feature_pre_filter": False,
-            # Both are in units of a standardised target.
+            # Both penalties are in units of the standardised scores.
             "lambda_l1": 0.1,
             "lambda_l2": 1.0,
             "learning_rate": 0.1,
@@ -67,7 +70,7 @@ class LightGBM:
             "bagging_fraction": 0.8,
             "bagging_freq": 1,
             "seed": self._seed,
-            # The same trees in every run; more threads do not pay for a hundred rows.
+            # Make the same trees in every run. With a hundred rows, more threads save no time.
             "deterministic": True,
             "force_row_wise": True,
             "num_threads": 1,

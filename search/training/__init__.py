@@ -1,1 +1,1 @@
-"""One model on one mixture: settings, model, ranks, the training loop."""
+"""Training of one model on one mixture: settings, models, ranks and the training loop."""

@@ -1,7 +1,7 @@
-"""Base model: a trained model from which others continue, as the proxies of the paper do.
+"""Base model: a trained model from which other models continue, as the proxies of CLIMB do.
 
-What proxies have in common is then learned once. In the few tokens of each proxy the mixture then
-decides more than chance does: docs/decisions/proxies.md has the figures.
+What all proxies have in common is learned once, by the base model. In the few tokens of each proxy,
+the mixture then changes the score more than chance does: docs/decisions/proxies.md has the figures.
 """
 
 from pathlib import Path
@@ -17,31 +17,32 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size", "max_position")
-"""Beginnings of the names of numbers that decide the size of a model."""
+"""Prefixes of the names of the configuration values that decide the size of a model."""
 _LARGEST = 1 << 26
+"""Largest value that is accepted for such a name."""
 
 
 def load_model(folder: str | Path) -> "PreTrainedModel":
     """Load a causal language model in Hugging Face's format, as float32, on the CPU.
 
     Raises:
-        UsageError: There is none.
-        InvalidDataError: It cannot be loaded.
+        UsageError: ``folder`` has no ``config.json``.
+        InvalidDataError: The model cannot be loaded.
     """
     if not (Path(folder) / "config.json").is_file():
         raise UsageError(f"{folder} holds no model: name a folder with config.json and its weights")
     _check_config(Path(folder) / "config.json")
-    # Seconds, which whoever only asks for a hash need not wait for.
+    # These imports take seconds, which a caller that needs only `hash_model` should not wait for.
     import torch  # noqa: PLC0415
     from transformers import AutoModelForCausalLM  # noqa: PLC0415
     from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
 
-    disable_progress_bar()  # of the library: for each proxy it would say that it loads weights
+    disable_progress_bar()  # transformers would show one for each proxy
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True
         )
-    except Exception as error:  # a configuration may lead its library astray anywhere
+    except Exception as error:  # with an invalid configuration, the library may raise any error
         reason = str(error).strip().partition("\n")[0]
         raise InvalidDataError(f"the model in {folder} cannot be loaded: {reason}") from None
     model.config.use_cache = False
@@ -52,8 +53,8 @@ def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> "PreTrainedM
     """Load the model to continue from, as `load_model` does.
 
     Raises:
-        UsageError: There is none, or it does not fit shards with ``vocab_size`` ids or rows of
-            ``seq_len`` tokens.
+        UsageError: ``folder`` holds no model, or the model has fewer than ``vocab_size`` ids, or
+            it cannot read rows of ``seq_len`` tokens.
     """
     model = load_model(folder)
     if model.config.vocab_size < vocab_size:
@@ -71,11 +72,11 @@ def load_base(folder: str | Path, vocab_size: int, seq_len: int) -> "PreTrainedM
 
 
 def _check_config(path: Path) -> None:
-    """Check that a Hugging Face configuration is one of a model that may be loaded.
+    """Check that a Hugging Face configuration is safe to load.
 
     Raises:
-        InvalidDataError: It is no JSON object, or a number that decides the size of the model is
-            none, or larger than that of any model.
+        InvalidDataError: The file holds no JSON object, or a value that decides the size of the
+            model is not a whole number from 1 to `_LARGEST`.
     """
     config = read_json(path)
     if not isinstance(config, dict):
@@ -89,10 +90,13 @@ def _check_config(path: Path) -> None:
 
 
 def check_base(folder: str | Path | None, directory: str | Path, seq_len: int) -> None:
-    """Check early that a base model, if there is one, fits the shards.
+    """Check before training that the base model in ``folder`` fits the shards in ``directory``.
+
+    Nothing is checked if ``folder`` is None.
 
     Raises:
-        UsageError: It does not; or its tokenizer is another one, if one lies beside it.
+        UsageError: The model does not fit, or ``folder`` holds a tokenizer whose vocabulary differs
+            from that of the shards.
     """
     if folder is None:
         return
@@ -108,6 +112,6 @@ def check_base(folder: str | Path | None, directory: str | Path, seq_len: int) -
 
 
 def hash_model(folder: str | Path) -> str:
-    """Return a hash of the weights and the configuration in ``folder``."""
+    """Return a hash of the model parameters and the configuration in ``folder``."""
     kept = [p for p in Path(folder).iterdir() if p.suffix in (".safetensors", ".bin")]
     return hash_json([hash_file(path) for path in [Path(folder) / "config.json", *sorted(kept)]])

@@ -1,4 +1,4 @@
-"""Checkpoints: tensors and plain values in one file of torch, whole or not at all."""
+"""Checkpoints: tensors and plain values in one torch file, which is written atomically."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,33 +16,36 @@ class Checkpoint:
     """All state that a run needs to resume; the fields are the keys of the file."""
 
     run: dict[str, Any]
-    """Settings of the run, so that no other run resumes from it."""
+    """Settings of the run; a run with different settings refuses the checkpoint."""
     model: dict[str, Any]
     tail: dict[str, Any]
+    """State of the `WeightAverage`."""
     optimizer: dict[str, Any]
     schedule: dict[str, Any]
     loader: dict[str, Any]
     losses: list[Finite]
-    """Loss of each step so far, in nats a token."""
+    """Loss of each step so far, in nats per token."""
     rule: dict[str, Any] | None = None
+    """State of the `OnlineRule`; None if the run has no rule."""
     heard: dict[str, Any] | None = None
-    """Losses since the last choice of the rule, which it has yet to be told."""
+    """Losses since the last choice of the rule, which the rule has not received yet."""
 
     def save(self, path: Path) -> None:
         """Write the checkpoint to ``path``.
 
         Raises:
-            NoSpaceError: The disk has no room for it.
+            NoSpaceError: The disk has too little free space for the checkpoint.
         """
         values = {name: getattr(self, name) for name in self.__slots__}
         save_tensors({name: value for name, value in values.items() if value is not None}, path)
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> "Checkpoint":
-        """Read what `save` wrote.
+        """Read a checkpoint that `save` wrote; its tensors are put on ``device``.
 
         Raises:
-            InvalidDataError: It is no checkpoint; the message has the file and the field.
+            InvalidDataError: The file is not a valid checkpoint; the message names the file and the
+                invalid field.
         """
         return located(_from_values, load_tensors(path, device), str(path))
 
@@ -55,18 +58,18 @@ def save_tensors(state: Mapping[str, Any], path: Path) -> None:
     """Write ``state`` to ``path``.
 
     Raises:
-        NoSpaceError: The disk has no room for it.
+        NoSpaceError: The disk has too little free space for ``state``.
     """
-    # Python's file says why a write fails; torch's own does not.
+    # Errors of a Python file state why a write failed; errors of torch's own writer do not.
     with atomic_path(path, tensor_bytes(state)) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
 
 
 def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read what `save_tensors` wrote, to ``device``.
+    """Read a dictionary that `save_tensors` wrote; its tensors are put on ``device``.
 
     Raises:
-        InvalidDataError: It is no such file.
+        InvalidDataError: The file cannot be read by torch, or does not hold a dictionary.
     """
     with reading(path, "file of tensors"):
         state = torch.load(path, map_location=device, weights_only=True)
@@ -76,7 +79,7 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, An
 
 
 def tensor_bytes(state: object) -> int:
-    """Return the size in bytes of all tensors in ``state``, however deep."""
+    """Return the size in bytes of all tensors in ``state``, including nested containers."""
     if isinstance(state, torch.Tensor):
         return state.numel() * state.element_size()
     if isinstance(state, Mapping):

@@ -1,6 +1,6 @@
-"""Job: the processes that train one model together, as torchrun starts them; or a single one.
+"""Job: the processes that train one model together: those torchrun starts, or a single process.
 
-Every rank sees the same shards and the same folder of the run. Rank 0 writes there.
+All ranks read the same shards, and see the same folder of the run, to which rank 0 writes.
 """
 
 import os
@@ -22,17 +22,17 @@ from climbstream.loader.weights.agreement import Agreement
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The rank of this process in its job, and how it talks with the others."""
+    """The rank of this process in its job, and its communication with the other ranks."""
 
     rank: int = 0
     world_size: int = 1
 
     def agreement(self) -> Agreement | None:
-        """Return how ranks agree on changes of weights; None for a single rank."""
+        """Return the `Agreement` of the ranks on changes of weights; None for a single rank."""
         return Agreement(timeout=task_timeout()) if self.world_size > 1 else None
 
     def spread(self, model: nn.Module) -> nn.Module:
-        """Wrap ``model`` so that all ranks get the mean of their gradients."""
+        """Wrap ``model`` so that gradients are averaged over all ranks."""
         return nn.parallel.DistributedDataParallel(model) if self.world_size > 1 else model
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
@@ -43,7 +43,7 @@ class Job:
         return values
 
     def of_first(self, value: Any) -> Any:
-        """Return the ``value`` of rank 0 on every rank, after all ranks have come here."""
+        """Return the ``value`` of rank 0 on every rank, once all ranks have made this call."""
         if self.world_size == 1:
             return value
         values = [value]
@@ -53,19 +53,20 @@ class Job:
 
 
 ALONE = Job()
+"""The job of a single rank."""
 
 
 def is_first() -> bool:
-    """Whether this process is rank 0, or the only one: it alone logs."""
+    """Return whether this process is rank 0 or the only process; only such a process logs."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
 def join_job() -> Iterator[Job]:
-    """Join the job that torchrun's environment describes; without one, be a job of one rank.
+    """Join the job that torchrun's environment variables describe; else yield a job of one rank.
 
     Raises:
-        RemoteError: The other ranks did not come within the `task_timeout`, at the start or later.
+        RemoteError: Another rank did not start or did not respond within the `task_timeout`.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield ALONE

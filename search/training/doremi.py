@@ -26,11 +26,11 @@ class _State:
 
 
 class DoReMi(OnlineRule):
-    """Group DRO on the excess loss: exponentiated gradient, smoothed; the answer is the average.
+    """Group DRO on the excess loss, by smoothed exponentiated gradient; `average` is the result.
 
-    Two things differ from the paper. Weights decide which rows are served, as everywhere in this
-    loader, not how losses are weighed. And weights begin at the prior and are smoothed towards it,
-    not towards uniform weights: without excess they stay.
+    There are two differences from the paper. Weights decide which rows the loader serves; in the
+    paper they scale the losses. And weights start at the prior and are smoothed towards the prior,
+    while the paper uses uniform weights; so without excess loss, weights stay at the prior.
     """
 
     def __init__(
@@ -42,14 +42,16 @@ class DoReMi(OnlineRule):
         rate: float = 1.0,
         smoothing: float = 1e-3,
     ) -> None:
-        """Follow ``reference``, which was trained on ``prior``.
+        """Compare with ``reference``, a model that was trained on ``prior``.
 
         Args:
-            reference: Model with the same vocabulary, on the device of the training.
-            prior: Weights to begin with; a cluster of weight 0 keeps it.
-            every: Steps between choices; the paper chooses at each step, with larger batches.
+            reference: Model with the vocabulary of the trained model, on the device of the
+                training.
+            prior: Weights at the start; a cluster of weight 0 stays at 0.
+            every: Steps between choices of weights; the paper chooses at each step, with larger
+                batches.
             rate: Learning rate of the exponentiated gradient; 1 in the paper.
-            smoothing: Part of the prior in each choice; 1e-3 in the paper.
+            smoothing: Share of the prior in each choice; 1e-3 in the paper.
         """
         self.every = every
         self._reference = reference.eval()
@@ -62,14 +64,21 @@ class DoReMi(OnlineRule):
 
     @torch.no_grad()
     def measure(self, batch: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
-        """Return the excess loss of each row over the reference, clipped at 0 for each token."""
+        """Return each row's mean excess loss over the reference, ``[rows]``.
+
+        The excess of each token is clipped at 0.
+        """
         reference_losses = token_losses(self._reference(input_ids=batch).logits, batch)
         return row_means((losses.detach() - reference_losses).clamp(min=0))
 
     def follow(self, losses: dict[str, float]) -> Mapping[str, float]:
-        """Raise the weights of clusters with excess; without rows, the last excess counts."""
+        """Return weights that are raised for clusters with a high excess loss.
+
+        ``losses`` is the mean excess loss by cluster since the last choice. A cluster without rows
+        since then keeps its previous excess.
+        """
         self._excess |= losses
-        # A cluster that was never seen gets the mean excess.
+        # A cluster of which no row was ever served has the mean excess of the other clusters.
         unseen = math.fsum(self._excess.values()) / max(1, len(self._excess))
         powers = {name: self._rate * self._excess.get(name, unseen) for name in self._prior}
         largest = max(powers.values())
@@ -85,11 +94,11 @@ class DoReMi(OnlineRule):
 
     @property
     def average(self) -> Mixture:
-        """The mean of all choices; the prior if there was none."""
+        """The mean of all chosen weights; the prior if no weights were chosen yet."""
         return Mixture.of(self._total if self._choices else self._prior)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return weights, their sum and the excess last seen."""
+        """Return the weights, the sum and number of all chosen weights, and the last excess."""
         return {
             "weights": self._weights,
             "excess": dict(self._excess),
@@ -98,10 +107,11 @@ class DoReMi(OnlineRule):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to the state that `state_dict` gave.
+        """Restore a state that `state_dict` returned.
 
         Raises:
-            InvalidDataError: ``state`` is no such state, or is of other clusters.
+            InvalidDataError: ``state`` is not a state of DoReMi, or has other clusters than the
+                prior.
         """
         saved = convert(state, _State, "state of DoReMi")
         clusters = self._prior.keys()

@@ -1,4 +1,4 @@
-"""Learner: a model and its optimizer, which learns one batch at a time."""
+"""Learner: a model with its optimizer and schedule, which is trained batch by batch."""
 
 import math
 from collections.abc import Mapping
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 class Learner:
     """One model on the device of this process (`own_device`), with its optimizer and schedule.
 
-    On a GPU it computes in bfloat16; weights, sums of losses and the optimizer stay float32.
+    On a GPU the model computes in bfloat16; model parameters, sums of losses and the state of the
+    optimizer stay float32.
     """
 
     def __init__(self, settings: TrainSettings, vocab_size: int, seed: int, job: Job) -> None:
         self.device = torch.device(own_device())
         self.model = first_model(settings, vocab_size, seed)
-        # The wrapper of `to` in a pretrained model hides its arguments from the type checker.
+        # The method `to` of a pretrained model is wrapped, which hides its argument types.
         torch.nn.Module.to(self.model, self.device)
         self._spread = job.spread(self.model)
         self._average = WeightAverage(self.model, settings)
@@ -41,14 +42,17 @@ class Learner:
         self._schedule = LambdaLR(self._optimizer, settings.rate)
 
     def losses(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the nats of the token after each of ``batch``, float32 ``[rows, seq_len]``."""
+        """Return the loss in nats at each token of ``batch``, float32 ``[rows, seq_len]``.
+
+        See `token_losses`.
+        """
         with self._precision():
             logits = self._spread(input_ids=batch).logits
         return token_losses(logits, batch)
 
     @torch.no_grad()
     def measure(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return what `losses` does, without learning from it, and on this rank alone."""
+        """Return the losses that `losses` returns, without gradients and only on this rank."""
         self.model.eval()
         with self._precision():
             logits = self.model(input_ids=batch).logits
@@ -56,7 +60,7 @@ class Learner:
         return token_losses(logits, batch)
 
     def learn(self, loss: torch.Tensor, step: int) -> None:
-        """Make the optimizer step ``step``, from 0, for ``loss``."""
+        """Do optimizer step number ``step``, from 0, with the gradient of ``loss``."""
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self._optimizer.step()
@@ -65,12 +69,12 @@ class Learner:
         self._average.add(step)
 
     def finish(self) -> "PreTrainedModel":
-        """Return the model with the mean weights of its last steps."""
+        """Return the model; its parameters are averaged if ``settings.average`` is above 0."""
         self._average.put()
         return self.model
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all state that changes from step to step."""
+        """Return all state that changes from step to step, for `Checkpoint`."""
         return {
             "model": self.model.state_dict(),
             "tail": self._average.state_dict(),
@@ -79,10 +83,11 @@ class Learner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
-        """Go to the state that `state_dict` gave after ``step`` steps.
+        """Restore the state that `state_dict` returned after ``step`` steps.
 
         Raises:
-            ValueError: It is of another model, or contradicts itself; or another error of torch.
+            ValueError: The state belongs to another model, or its parts contradict each other.
+                torch may raise other errors.
         """
         self.model.load_state_dict(state["model"])
         self._average.load_state_dict(state["tail"])
@@ -95,7 +100,10 @@ class Learner:
         self._check_optimizer(before)
 
     def _check_optimizer(self, constants: list[dict[str, Any]]) -> None:
-        """Raise `ValueError` unless the optimizer's state is of this model and this step."""
+        """Raise `ValueError` unless the loaded optimizer state fits this model and this step.
+
+        ``constants`` are the `_constants` of the optimizer before the state was loaded.
+        """
         if _constants(self._optimizer) != constants:
             raise ValueError("its optimizer has other settings")
         for group, factor in zip(
@@ -116,10 +124,10 @@ class Learner:
 
 
 def first_model(settings: TrainSettings, vocab_size: int, seed: int) -> "PreTrainedModel":
-    """Make the model that a run begins with.
+    """Return the model at step 0: the base model, or a new model of the size in ``settings``.
 
     Raises:
-        UsageError: The base does not fit, or there is no such size.
+        UsageError: The base model does not fit, or no model size has the name in ``settings``.
     """
     if settings.base is not None:
         return load_base(settings.base, vocab_size, settings.seq_len)
@@ -127,7 +135,7 @@ def first_model(settings: TrainSettings, vocab_size: int, seed: int) -> "PreTrai
 
 
 def _constants(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """Return the settings of an optimizer that no step changes."""
+    """Return the settings of each parameter group of an optimizer that no step changes."""
     return [
         {name: value for name, value in group.items() if name not in ("params", "lr")}
         for group in optimizer.param_groups

@@ -1,8 +1,7 @@
-"""Online rules: weights that follow the losses of the clusters during training.
+"""Online rules: rules that change the weights during training by the losses of the clusters.
 
-The interface is small: every few steps a rule gets the loss of each cluster and returns weights.
-`train_model` passes them to the loader, so they are in the weights log and hold from the next step
-on.
+Every few steps a rule is given the loss of each cluster and returns weights. `train_model` passes
+the weights to the loader, which records them in the weights log and uses them from the next step.
 """
 
 from abc import ABC, abstractmethod
@@ -13,46 +12,49 @@ import torch
 
 
 class OnlineRule(ABC):
-    """Chooses weights from losses; your own rule overrides `follow`, and more if needed."""
+    """Chooses weights from losses; a subclass must override `follow`, and may override the rest."""
 
     every: int = 10
     """Steps between two choices."""
 
     def measure(self, batch: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
-        """Return one number a row for the rule, float ``[rows]``; default: its mean loss.
+        """Return one number per row for the rule, float ``[rows]``; by default the row's mean loss.
 
         Args:
             batch: Tokens, int64 ``[rows, seq_len]``.
-            losses: Nats of each next token, as `token_losses` returns them.
+            losses: Loss in nats at each token, as `token_losses` returns them.
         """
         del batch
         return row_means(losses)
 
     @abstractmethod
     def follow(self, losses: dict[str, float]) -> Mapping[str, float] | None:
-        """Return the weights from the next step on, or None to keep the present ones.
+        """Return the weights to use from the next step, or None to keep the present weights.
 
         Args:
-            losses: Mean of what `measure` returned since the last choice, by cluster; a cluster
-                without rows is left out.
+            losses: For each cluster, the mean of the values that `measure` returned since the last
+                choice; a cluster without rows since then is missing.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the memory of the rule as JSON values; default: nothing."""
+        """Return the state of the rule as JSON values; by default an empty dictionary."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to the state that `state_dict` gave; by default there is none."""
+        """Restore a state that `state_dict` returned; by default only an empty state is allowed."""
         if state:
             raise TypeError(f"{type(self).__name__} has a state: it must say how it is loaded")
 
 
 def token_losses(logits: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
-    """Return nats of the token after each, float32 ``[rows, seq_len]``; 0 for the last.
+    """Return the loss in nats at each token: of predicting the token after it.
 
     Args:
         logits: ``[rows, seq_len, vocabulary]``.
-        batch: The tokens that they are for, int64 ``[rows, seq_len]``.
+        batch: The tokens that the model read, int64 ``[rows, seq_len]``.
+
+    Returns:
+        float32 ``[rows, seq_len]``; 0 at the last token of a row, which has no next token.
     """
     following = torch.nn.functional.pad(batch[:, 1:], (0, 1), value=-100)
     losses = torch.nn.functional.cross_entropy(
@@ -62,5 +64,5 @@ def token_losses(logits: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
 
 
 def row_means(losses: torch.Tensor) -> torch.Tensor:
-    """Return the mean of each row of `token_losses`, ``[rows]``, without its last token."""
+    """Return the mean of each row of `token_losses`, ``[rows]``; the last token is not counted."""
     return losses.sum(dim=1) / (losses.shape[1] - 1)

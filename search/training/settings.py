@@ -1,6 +1,6 @@
-"""TrainSettings: the settings that decide a run.
+"""TrainSettings: the settings of a training run.
 
-It does not import torch, so that ``--help`` and errors come at once.
+This module does not import torch, so that ``--help`` and errors are shown immediately.
 """
 
 from dataclasses import asdict, dataclass
@@ -18,26 +18,28 @@ class TrainSettings:
     """The settings of a run, apart from shards, mixture and seed."""
 
     tokens: int
-    """Tokens of the run; the last whole step ends at or before it."""
+    """Number of tokens to train on; it is rounded down to whole steps."""
     model: str = "tiny"
     seq_len: int = 64
-    """Short rows, so that few tokens make many steps: see docs/decisions/proxies.md."""
+    """Tokens per row. Rows are short, so that few tokens suffice for many steps: see
+    docs/decisions/proxies.md."""
     batch_rows: int = 8
     learning_rate: float = 8e-3
     warmup: float = 0.05
-    """Fraction of the steps in which the learning rate rises."""
+    """Fraction of the steps, at the start, in which the learning rate rises."""
     decay: float = 0.4
-    """Fraction of the steps in which the learning rate falls to zero."""
+    """Fraction of the steps, at the end, in which the learning rate falls to zero."""
     average: float = 0.0
-    """Fraction of the steps, the last ones, whose weights are averaged; 0 keeps the last
-    weights."""
+    """Fraction of the steps, at the end, over which the model parameters are averaged; 0 keeps the
+    parameters of the last step."""
     part: float = 1.0
-    """Fraction of each cluster that the run serves, in every epoch; see `MixtureLoader`."""
+    """Fraction of each cluster that the run serves, in every epoch; see ``fraction`` of
+    `MixtureLoader`."""
     lanes: int = _LANES
     """Number of lanes of the loader; a multiple of every number of ranks that the run will have."""
     base: str | None = None
-    """Folder of a model in Hugging Face's format to continue from, which decides the size; None:
-    random weights."""
+    """Folder of a model in Hugging Face's format to continue from, whose size replaces ``model``;
+    None starts from random parameters."""
 
     def __post_init__(self) -> None:
         for name in ("seq_len", "batch_rows", "learning_rate", "lanes"):
@@ -53,18 +55,18 @@ class TrainSettings:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps."""
+        """Number of optimizer steps."""
         return self.tokens // (self.seq_len * self.batch_rows)
 
     def rate(self, step: int) -> float:
-        """Return the factor of the learning rate at step ``step``, from 0."""
+        """Return the factor, 0 to 1, of the learning rate at step ``step``, counted from 0."""
         rise = (step + 1) / max(1.0, self.warmup * self.steps)
         fall = (self.steps - step) / max(1.0, self.decay * self.steps)
         return min(1.0, rise, fall)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the settings as JSON values; a base model is given by its hash."""
+        """Return the settings as JSON values; a base model is represented by its hash."""
         values = asdict(self)
         if self.lanes == _LANES:
-            del values["lanes"]  # as it was noted before there was a choice
+            del values["lanes"]  # files from before this setting existed do not have it
         return values | {"base": None if self.base is None else hash_model(self.base)}

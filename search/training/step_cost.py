@@ -1,4 +1,4 @@
-"""StepCost: what one step of training costs, counted and measured on this machine."""
+"""StepCost: the FLOPs of one training step, and its time as measured on this machine."""
 
 import statistics
 import time
@@ -12,38 +12,39 @@ from .online_mixing import row_means
 from .settings import TrainSettings
 
 _ENOUGH = 1.0
-"""Seconds of a measurement, and"""
+"""Least time of a measurement, in seconds."""
 _STEPS = 3
-"""least number of steps; the first is not counted, as it allocates buffers."""
+"""Least number of steps of a measurement; the first step allocates buffers and is not counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCost:
-    """What a step costs."""
+    """The cost of one training step."""
 
     parameters: int
+    """Number of parameters of the model."""
     flops: float
-    """6 for each token and parameter, and those of attention (Chowdhery et al., arXiv 2204.02311,
-    appendix B)."""
+    """FLOPs of a step: 6 per token and parameter, and those of attention (Chowdhery et al., arXiv
+    2204.02311, appendix B)."""
     seconds: float
-    """Measured."""
+    """Measured time of a step, in seconds: the median of several steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepTask:
-    """The settings of a step to measure, as a task of an engine."""
+    """The settings of a step to measure; the argument of `measure_step` on an engine."""
 
     settings: TrainSettings
     vocab_size: int
     threads: int | None = None
-    """Number of threads of torch; None: as it is."""
+    """Number of threads of torch; None keeps the present number."""
 
 
 def measure_step(task: StepTask) -> StepCost:
-    """Count the FLOPs of a step, and time some steps on rows of random tokens.
+    """Count the FLOPs of a step, and time several steps on rows of random tokens.
 
-    Steps run on the device of this process. The time includes no reading of shards: the loader is
-    many times as fast as any model.
+    Steps run on the device of this process. Reading of shards is not timed: the loader is many
+    times as fast as any model.
     """
     before = torch.get_num_threads()
     if task.threads is not None:
@@ -56,7 +57,7 @@ def measure_step(task: StepTask) -> StepCost:
         while len(times) < _STEPS or sum(times) < _ENOUGH:
             start = time.perf_counter()
             loss = row_means(learner.losses(batch)).mean()
-            # A schedule has no more steps than its run.
+            # The schedule is defined only up to the last step of the run.
             learner.learn(loss, min(len(times), task.settings.steps - 1))
             loss.item()  # waits for the device
             times.append(time.perf_counter() - start)

@@ -1,9 +1,10 @@
 """Train a model on a mixture: a fixed number of tokens, through `MixtureLoader`.
 
-The learning rate rises over the first part of the steps, stays, and falls to zero at the last one,
-so that every run ends annealed (MiniCPM, arXiv 2404.06395). The schedule depends on tokens, never
-on time. Equal arguments give equal weights on one machine, also if a run was interrupted. Another
-number of ranks serves the same batches, but adds floats in another order.
+The learning rate rises in the first part of the steps, stays constant, and falls to zero at the
+last step, so that every run ends annealed (MiniCPM, arXiv 2404.06395). The schedule depends on
+tokens, never on time. On one machine, equal arguments result in equal model parameters, even if a
+run was interrupted. With a different number of ranks the batches are the same, but floats are added
+in a different order.
 """
 
 import math
@@ -43,10 +44,10 @@ logger = get_logger(__name__)
 
 _METRICS_EVERY = 100
 _MOST_HELDOUT = 1 << 20
-"""Most tokens of held-out text that the loss is measured on: more tokens change the loss little."""
+"""Most held-out tokens per measurement of the held-out loss: more tokens change the loss little."""
 _HELDOUT_PART = 16
-"""Least number of training tokens for each held-out token. A held-out token costs a third of a
-training token."""
+"""Least number of training tokens per held-out token. A held-out token costs a third of the compute
+of a training token."""
 HELDOUT_EVERY = 500
 """Steps between measurements of the held-out loss, by default."""
 SAVE_EVERY = 500
@@ -55,14 +56,15 @@ SAVE_EVERY = 500
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """The result of a run."""
+    """The trained model of a run, its loss, and what the loader served."""
 
     model: "PreTrainedModel"
     loss: float
-    """Mean loss of the last tenth of the steps, in nats a token."""
+    """Mean training loss of the last tenth of the steps, in nats per token."""
     served: dict[str, int]
-    """Tokens served of each cluster."""
+    """Number of tokens served of each cluster."""
     epochs: dict[str, float]
+    """Number of epochs of each cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,32 +126,37 @@ def train_model(
     on_step: Callable[[int, float], None] | None = None,
     stop: StopRequest | None = None,
 ) -> TrainedModel:
-    """Train one model on the device of this process; on a GPU in bfloat16.
+    """Train one model on the device of this process, on a GPU in bfloat16; return the result.
 
     Args:
         directory: Folder or URL of the shards.
-        mixture: Weights over its clusters, or a schedule of them.
+        mixture: Weights of the clusters in ``directory``, or a schedule of weights.
         settings: Model and schedule of the learning rate.
-        seed: Seed of the first weights and of the order of the data.
-        job: The ranks that train the model together; each has a part of every batch.
+        seed: Seed of the initial model parameters and of the order of the data.
+        job: The ranks that train the model together; each rank has a part of every batch.
         checkpoint: File to save to, and to resume from if it exists.
-        every: Steps between saves.
+        every: Steps between checkpoints.
         weights_log: File of the weights log.
-        ledger: File of the ledger of what is served.
-        metrics: File that gets a line every 100 steps: `MixtureLoader.metrics`, and the loss over
-            all and by cluster. A message then names clusters that will be used up before the end.
-        writers: Writers that get the same numbers at the same steps.
-        max_epochs: Most epochs of a cluster; after them the others share its weight.
-        weights_file: File in which other weights may be asked for, as `climb weights` does.
-        heldout_every: Steps between measurements of the loss on held-out text, which is in the same
-            lines as ``heldout_loss``, by cluster; 0 means never. The last step is measured too.
-        rule: Changes the weights during training; it begins with ``mixture``.
-        on_step: Called with the number of steps done and the last loss, in nats a token.
-        stop: A request to stop; if any rank has one, all ranks save after the same step and stop.
+        ledger: File of the ledger, which records the served rows.
+        metrics: File to which a line is appended every 100 steps, with `MixtureLoader.metrics`, the
+            loss of the step, and the mean loss by cluster since the last line. If it is given, a
+            message names the clusters that will be used up before the end.
+        writers: Writers that receive the numbers of each line of ``metrics``.
+        max_epochs: Most epochs of a cluster; then its weight is shared by the other clusters.
+        weights_file: File in which new weights can be requested during the run, as `climb weights`
+            does.
+        heldout_every: Steps between measurements of the loss on held-out text, also measured after
+            the last step; 0 means never. The lines of ``metrics`` have it by cluster as
+            ``heldout_loss``.
+        rule: Rule that changes the weights during training, starting from ``mixture``.
+        on_step: Called after each step with the number of steps done and the loss of that step, in
+            nats per token.
+        stop: Object through which a stop can be requested; if a stop is requested on any rank, all
+            ranks save after the same step and stop.
 
     Raises:
-        Stopped: ``stop`` asked for it.
-        InvalidDataError: The loss is not finite, or the checkpoint is of another run.
+        Stopped: A stop was requested through ``stop``.
+        InvalidDataError: The loss is not finite, or the checkpoint belongs to another run.
         UsageError: All clusters are used up before the end.
     """
     plan = _RunPlan(
@@ -176,13 +183,13 @@ def train_model(
 
 
 class _Training:
-    """The state of a run."""
+    """The state of one run of `train_model`."""
 
     def __init__(self, plan: _RunPlan, files: _RunFiles, job: Job) -> None:
         manifest = plan.shards.manifest
         self._plan, self._files, self._job = plan, files, job
         self._settings, self._rule = plan.settings, plan.rule
-        # A proxy has no checkpoint, and need not hash its base model for it.
+        # A proxy has no checkpoint, so the time to hash its base model is saved.
         self._config = plan.to_json() if files.checkpoint else {}
         self._learner = Learner(plan.settings, manifest.vocab_size, plan.seed, job)
         self._loader = MixtureLoader(
@@ -208,9 +215,9 @@ class _Training:
         self._heldout = self._open_heldout()
 
     def _open_heldout(self) -> HeldOutBatches | None:
-        """Return the held-out text to measure the loss on; None: no loss is measured.
+        """Return the held-out text on which the loss is measured; None if it is not measured.
 
-        It is the same for every seed and mixture.
+        The text does not depend on the seed or the mixture.
         """
         every, loader = self._files.heldout_every, self._loader
         if self._files.metrics is None or every == 0:
@@ -224,7 +231,7 @@ class _Training:
             return None
 
     def _heldout_loss(self) -> dict[str, float]:
-        """Return the loss on held-out text by cluster; every rank calls this at the same step."""
+        """Return the held-out loss by cluster; every rank must call this at the same step."""
         losses = ClusterLoss(self._loader.names)
         for batch in self._heldout or ():
             tokens = batch["input_ids"].to(self._learner.device)
@@ -235,7 +242,7 @@ class _Training:
         """Continue from the checkpoint, if there is one.
 
         Raises:
-            InvalidDataError: It is of another run, or is damaged.
+            InvalidDataError: The checkpoint belongs to another run, or is damaged.
         """
         path = self._files.checkpoint
         if path is None or not path.exists():
@@ -251,7 +258,7 @@ class _Training:
             )
 
     def _restore(self, saved: Checkpoint) -> None:
-        """Go to the position at which ``saved`` was made."""
+        """Restore the loader, model, optimizer, rule and losses from ``saved``."""
         self._loader.load_state_dict(saved.loader)
         if len(saved.losses) != self._loader.step:
             raise ValueError(f"it has {len(saved.losses)} losses at step {self._loader.step}")
@@ -267,7 +274,7 @@ class _Training:
     def run(
         self, on_step: Callable[[int, float], None] | None, stop: StopRequest | None
     ) -> TrainedModel:
-        """Train until the end, or until ``stop`` asks to stop."""
+        """Train to the last step, or raise `Stopped` when a stop is requested on any rank."""
         steps = self._settings.steps
         for step in range(self._loader.step, steps):
             if step % _METRICS_EVERY == 0:
@@ -310,7 +317,7 @@ class _Training:
             self._cluster_losses.add(clusters, of_rows)
         loss = of_rows.mean()
         self._learner.learn(loss, step)
-        # One sum for both, so that all ranks learn of a stop at the same step.
+        # One sum over ranks for loss and stop, so that all ranks stop after the same step.
         both = torch.stack([loss.detach(), loss.new_tensor(float(asked))])
         total, stopping = self._job.sum(both).tolist()
         self._losses.append(total / self._job.world_size)
@@ -326,10 +333,10 @@ class _Training:
         return bool(stopping)
 
     def _follow(self, rule: OnlineRule) -> None:
-        """Apply the weights that ``rule`` chooses from the next step on, unless they hold already.
+        """Let ``rule`` choose weights, and set them from the next step if they differ.
 
-        After a resume the log may be ahead of the checkpoint: then it already has weights for this
-        step.
+        After a resume the weights log may be ahead of the checkpoint: then the log already has the
+        weights for this step.
         """
         if (weights := rule.follow(self._rule_losses.take())) is not None:
             mixture = Mixture.of(weights)
@@ -346,7 +353,7 @@ class _Training:
         self._weights_version = int(metrics["weights"])
 
     def _write_metrics(self, *, last: bool) -> None:
-        """Write the numbers of the last steps; every rank calls this at the same step."""
+        """Write a line of metrics on rank 0; every rank must call this at the same step."""
         if self._files.metrics is None:
             return
         by_cluster = {"cluster_loss": self._cluster_losses.take(self._job.sum)}
@@ -358,12 +365,12 @@ class _Training:
             write_metrics({**metrics, "loss": loss, **by_cluster}, *self._files.writers)
 
     def _is_heldout_due(self) -> bool:
-        """Whether a multiple of ``heldout_every`` was passed since the last line of metrics."""
+        """Return whether a multiple of ``heldout_every`` was passed since the last metrics line."""
         every, step = self._files.heldout_every, self._loader.step
         return step // every > max(0, step - _METRICS_EVERY) // every
 
     def _save(self) -> None:
-        """Write the checkpoint, if the run has one."""
+        """Write the checkpoint on rank 0, if the run has a checkpoint file."""
         if self._files.checkpoint is None or self._job.rank != 0:
             return
         rule = self._rule
@@ -377,9 +384,9 @@ class _Training:
         ).save(self._files.checkpoint)
 
     def _stop(self, step: int, stop: StopRequest) -> None:
-        """Stop after ``step`` steps, once all is saved."""
+        """Raise `Stopped` after ``step`` steps, once rank 0 has saved the checkpoint."""
         self._loader.flush()
-        self._job.of_first(None)  # no rank ends before it is saved
+        self._job.of_first(None)  # wait, so that no rank ends before rank 0 has saved
         raise Stopped(
             stop.number or signal.SIGTERM,
             f"stopped after step {step:,} of {self._settings.steps:,}, saved in "
@@ -388,12 +395,12 @@ class _Training:
 
 
 def mixture_config(mixture: Mixture | Schedule) -> dict[str, Any]:
-    """Return what a run is trained on, for its plan."""
+    """Return the mixture or schedule of a run as JSON values, for its plan."""
     if isinstance(mixture, Schedule):
         return {"schedule": mixture.to_json()["schedule"]}
     return {"mixture": mixture.weights}
 
 
 def default_mixture(directory: str | Path | ShardDirectory, settings: TrainSettings) -> Mixture:
-    """Return the loader's default: token shares of clusters that have a row."""
+    """Return the loader's default mixture: the token shares of all clusters that fill a row."""
     return served_shares(ShardDirectory.open(directory), settings.seq_len)

@@ -1,4 +1,4 @@
-"""The mean of the weights over the last steps of a run."""
+"""WeightAverage: the mean of the model parameters over the last steps of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,9 +21,10 @@ class _State:
 
 
 class WeightAverage:
-    """The running mean of the weights over the last steps: it varies less than the last weights.
+    """The running mean of the model parameters over the last steps of a run.
 
-    docs/decisions/proxies.md says how much less it varies between runs of one mixture.
+    Scores of the mean model vary less between runs of one mixture than scores of the last model:
+    docs/decisions/proxies.md has the figures.
     """
 
     def __init__(self, model: "PreTrainedModel", settings: TrainSettings) -> None:
@@ -34,7 +35,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def add(self, step: int) -> None:
-        """Count the weights after ``step`` in, if it is one of the last."""
+        """Add the present parameters to the mean, if ``step`` is one of the steps to average."""
         if step < self._first:
             return
         self._count += 1
@@ -45,20 +46,20 @@ class WeightAverage:
 
     @torch.no_grad()
     def put(self) -> None:
-        """Put the mean into the model, if there is one."""
+        """Copy the mean into the model; without a mean, leave the model unchanged."""
         for mean, weight in zip(self._means, self._weights[: len(self._means)], strict=True):
             weight.copy_(mean)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the mean, and the number of steps that it is over."""
+        """Return the mean of each parameter, and the number of steps averaged."""
         return {"count": self._count, "means": self._means}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to the state that `state_dict` gave.
+        """Restore a state that `state_dict` returned.
 
         Raises:
-            InvalidDataError: ``state`` is no such state.
-            ValueError: It is of another model.
+            InvalidDataError: ``state`` is not a state that `state_dict` returns.
+            ValueError: The state belongs to a model with parameters of other shapes.
         """
         saved = convert(state, _State, "mean of weights")
         shapes = [mean.shape for mean in saved.means]
