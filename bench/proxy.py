@@ -33,7 +33,7 @@ class FromMemory:
 
     def __init__(self, batches: list[Any], names: list[str]) -> None:
         self.batches, self.names = batches, names
-        self.step, self.served, self.epochs = 0, {}, {}
+        self.step, self.tokens_served, self.epochs = 0, {}, {}
 
     def __next__(self) -> Any:
         self.step += 1

@@ -16,7 +16,7 @@ from climbstream.loader.core.files import write_json
 @click.option(
     "--out", type=click.Path(path_type=Path), help="File to write the result to, as JSON."
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one per core]")
 @task_timeout_option
 @json_option
 def contamination(

@@ -28,4 +28,4 @@ class ExportJob:
     text: bool = False
     """Whether rows hold text in place of tokens."""
     workers: int | None = None
-    """Processes, by default one a core."""
+    """Processes, by default one per core."""

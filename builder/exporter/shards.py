@@ -77,7 +77,7 @@ def export_shards(
         to: One of `LAYOUTS`: ``parquet``, ``jsonl``, ``megatron`` or ``mosaic``.
         mixture: By default the token shares.
         text: Whether rows hold text in place of tokens; for ``parquet`` and ``jsonl``.
-        workers: Processes, by default one a core.
+        workers: Processes, by default one per core.
 
     Example::
 

@@ -131,7 +131,12 @@ def _model_options(command: F) -> F:
     """Add to ``command`` the options that decide how a model is trained."""
     return _together(
         command,
-        click.option("--seed", default=0, show_default=True, help="Seed of weights and order."),
+        click.option(
+            "--seed",
+            default=0,
+            show_default=True,
+            help="Seed of the first parameters and the order.",
+        ),
         click.option(
             "--learning-rate",
             type=float,
@@ -243,13 +248,13 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
     type=click.FloatRange(0, 1),
     default=0.2,
     show_default=True,
-    help="Fraction of a proxy's steps, the last ones, whose weights are averaged.",
+    help="Fraction of a proxy's steps, the last ones, whose model parameters are averaged.",
 )
 @_search_options
 @click.option(
     "--keep-proxies",
     type=COUNT,
-    help="Most bytes of weights of proxies to keep in OUT/proxies, such as 1G; see --retarget.  "
+    help="Most bytes of trained proxies to keep in OUT/proxies, such as 1G; see --retarget.  "
     "[default: none are kept]",
 )
 @click.option(
@@ -268,7 +273,7 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="Proxies trained at a time.  [default: one a GPU, or one a core]",
+    help="Proxies trained at a time.  [default: one per GPU, or one per core]",
 )
 @click.option(
     "--engine",

@@ -155,11 +155,11 @@ def _halves(spec: str, texts: list[Any]) -> tuple[tuple[Any, ...], ...]:
     return tuple(map(tuple, halves))
 
 
-def choose_target(directory: Path, least_bytes: int = 100_000) -> str:
+def choose_target(directory: Path, least_characters: int = 100_000) -> str:
     """Choose a target for a demonstration: the held-out label or cluster of median size.
 
     Labels are used if the corpus has them, else clusters. A label or cluster with fewer than
-    ``least_bytes`` characters of held-out text is skipped, unless all have fewer.
+    ``least_characters`` characters of held-out text is skipped, unless all have fewer.
 
     Returns:
         The target as ``label=NAME`` or ``cluster=NAME``.
@@ -173,7 +173,7 @@ def choose_target(directory: Path, least_bytes: int = 100_000) -> str:
     for document in documents:
         sizes[getattr(document, kind)] += len(document.text)
     kinds = sorted((size, name) for name, size in sizes.items() if name)
-    large = [pair for pair in kinds if pair[0] >= least_bytes] or kinds[-1:]
+    large = [pair for pair in kinds if pair[0] >= least_characters] or kinds[-1:]
     return f"{kind}={large[len(large) // 2][1]}"
 
 

@@ -77,7 +77,7 @@ def _parallel(drawn: DrawnMixtures) -> str:
         marks.append(line(trial.weights, f'{look} data-tip="{escape(trial.tip)}"'))
     marks.append(line(drawn.shares, 'stroke="var(--soft)" stroke-width="2" stroke-dasharray="5 4"'))
     marks.append(line(drawn.best, 'stroke="var(--ink)" stroke-width="3"'))
-    return _picture(_WIDTH, _HEIGHT, "Weights of the mixtures, an axis a cluster", marks)
+    return _picture(_WIDTH, _HEIGHT, "Weights of the mixtures, one axis per cluster", marks)
 
 
 def _axis(name: str, x: float) -> str:
@@ -124,7 +124,7 @@ def _triangle(drawn: DrawnMixtures) -> str:
     marks.append(point(drawn.shares, 7, 'fill="none" stroke="var(--soft)" stroke-width="2"'))
     marks.append(point(drawn.best, 9, 'fill="none" stroke="var(--ink)" stroke-width="3"'))
     width, height = _SIDE + 4 * _EDGE, round(high) + 2 * _EDGE
-    return _picture(width, height, "Weights of the mixtures, a corner a cluster", marks)
+    return _picture(width, height, "Weights of the mixtures, one corner per cluster", marks)
 
 
 def _picture(width: int, height: int, label: str, marks: Sequence[str]) -> str:

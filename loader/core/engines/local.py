@@ -201,7 +201,7 @@ class LocalEngine:
     ) -> None:
         """Make a pool of ``workers`` processes.
 
-        The default is one a core; with ``gpus``, one a GPU if the machine has some. ``preload``
+        The default is one per core; with ``gpus``, one per GPU if the machine has some. ``preload``
         names modules that tasks import: a helper imports them once for all processes. ``remedy``
         says what to do if memory runs out, by default to use fewer workers.
         """
