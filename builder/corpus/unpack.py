@@ -23,8 +23,8 @@ _BUFFER = 1 << 16
 
 
 def _arrow(pack: str, stream: IO[bytes]) -> Any:
-    # Unlike the readers of zstandard and gzip, this one reads joined frames, and raises an error for
-    # half a frame.
+    # Unlike the readers of zstandard and gzip, this one reads joined frames, and raises an error
+    # for half a frame.
     return pa.CompressedInputStream(pa.PythonFile(stream), pack)
 
 
