@@ -1,11 +1,12 @@
 """Ward: merge micro-clusters into few clusters by Ward linkage.
 
 Ward linkage is used because single, average and centroid linkage, at the paper's distance of 1.5,
-put everything into one cluster. If clusters are merged until a number of them is left, the point of
-a micro-cluster is the mean of its documents, weighted by their number. So the cost of a merge is
-what it adds to the variance of the documents. If clusters are merged up to a height, as in the
-paper (arXiv 2504.13161, section 3.1; height 1.5), the point of a micro-cluster is its centroid,
-which has length 1, and all weights are equal.
+put everything into one cluster. The linkage needs a point and a weight for each micro-cluster:
+
+* If clusters are merged down to a number, they are the mean and the number of its documents. So the
+  cost of a merge is what the merge adds to the variance of the documents.
+* If clusters are merged up to a height, as in the paper (arXiv 2504.13161, section 3.1; height
+  1.5), the point is the centroid, which has length 1, and all weights are equal.
 """
 
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""Export of shards and mixtures for other trainers: Parquet, JSON lines, Megatron, streams."""
+"""Export of shards and mixtures for other trainers: Parquet, JSON lines, Megatron, MosaicML."""

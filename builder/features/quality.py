@@ -207,11 +207,11 @@ def _losses(
 def _disorder(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the fraction of the score that random order of words or letters subtracts: ``[n]``.
 
-    In random order, runs repeat backward as often as forward. In text they do not: of the runs of
-    three letters that repeat, .45 to .95 repeat in one direction only; in 400 words, about 50 pairs
-    do; and in scripts without spaces, at least .2 of all pairs of characters do. In random order,
-    most sentences begin with a lower-case letter, and brackets lack their partners; these two signs
-    count only if few pairs of words repeat in one direction only.
+    In random order, runs repeat backward as often as forward. In text, many repeat in one direction
+    only: .45 to .95 of the runs of three letters that repeat; about 50 pairs in 400 words; and, in
+    scripts without spaces, at least .2 of all pairs of characters. In random order, most sentences
+    begin with a lower-case letter, and brackets lack their partners. These two signs count only if
+    few pairs repeat in one direction only.
     """
     c = dict(zip(COUNTS, np.maximum(counts.T, 0), strict=True))
     one_way = (c["pairs"] - c["pairs_back"]) / np.maximum(c["spaced"], 1)

@@ -345,7 +345,7 @@ def advance(task: NearTask) -> int:
 
 
 def match(task: NearTask) -> int:
-    """Write the best head of each key in a range for the key's other heads; ask for its signature."""
+    """Write the best head of each key, in a range, for the other heads; request its signature."""
     if task.path("beaten").exists():
         return 0
     heads = read_whole_part(task.paths("heads", task.step), task.number, task.count, _HEAD)

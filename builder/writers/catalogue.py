@@ -75,7 +75,7 @@ class ShardRun:
     cluster; it is negative if the shard begins with documents of earlier partitions."""
 
     def places(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the shards and the rows of the partition's ``count`` documents, ``[count]`` each."""
+        """Return the shard and the row of each of ``count`` documents, both ``[count]``."""
         numbers = np.arange(count)
         shard = np.searchsorted(self.starts, numbers, side="right") - 1
         return self.first + shard, numbers - self.starts[shard]
