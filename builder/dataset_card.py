@@ -1,8 +1,8 @@
 """The card of a data set: a README whose YAML metadata names the licence.
 
 The format is that of the Hugging Face Hub: the file begins with metadata between two lines ``---``.
-The key ``climbstream`` holds what rows of tokens do not say: the size of the vocabulary and the end
-token.
+The key ``climbstream`` contains what rows of tokens do not state: the size of the vocabulary and
+the end token.
 """
 
 import re

@@ -62,7 +62,7 @@ class EndToken:
     """The token that every document ends with."""
 
     id: int | None
-    """None: documents have no end token."""
+    """Number of the token; None: documents have no end token."""
     name: str
     source: str
     """The option or file that names the token."""

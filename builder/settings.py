@@ -97,7 +97,7 @@ class BuildSettings:
     """
 
     clusters: int = 20
-    """Clusters after merging: the paper ends with 21."""
+    """Number of clusters after merging; the paper has 21."""
     micro_clusters: int | None = None
     """Clusters before pruning and merging; default: one per 32 documents of the sample, at most
     1,000."""
@@ -117,7 +117,7 @@ class BuildSettings:
     text_lines: bool = False
     """Whether each line of a plain text file is a document; if not, the whole file is one."""
     keep: list[str] = field(default_factory=list)
-    """Columns that are carried into ``documents/*.parquet``, as text."""
+    """Columns of the corpus that are copied to ``documents/*.parquet``, as text."""
     embed: str = "tfidf"
     """The embedding: ``tfidf``, fitted by the build; ``st:NAME``, a model of sentence-transformers;
     ``m2v:NAME``, a model of model2vec; ``column:NAME``, vectors in a column of the corpus."""
@@ -163,7 +163,7 @@ class BuildSettings:
     """Ward height up to which clusters are merged (1.5 in the paper); None: they are merged until
     ``clusters`` are left."""
     balanced: bool = False
-    """Whether the largest clusters are split first, for clusters of more even sizes."""
+    """Whether the largest cluster is always split next, so that sizes are more even."""
     cells: str = "topic"
     """What is cut into cells. ``topic``: each cluster, but only if ``tiers`` is set. ``micro``:
     each micro-cluster, by language, and also by tier if ``tiers`` is set."""
@@ -190,7 +190,7 @@ class BuildSettings:
     def __post_init__(self) -> None:
         self._check_types()
         self._check_ranges()
-        _ = self.end  # raises unless at most one of its three settings is given
+        _ = self.end  # raises an error if more than one of its three settings is given
         self._check_names()
         self._check_combinations()
 

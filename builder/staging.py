@@ -29,7 +29,7 @@ def finish_commit(out: Path) -> None:
         return
     manifest = Manifest.load(out)
     if read_plan(plan).get(BASE) == manifest.build:
-        return  # an append before its commit
+        return  # an append that is not committed yet
     for cluster in manifest.clusters:
         folder = cluster_folder(out, cluster.name)
         new = folder / NEXT_INDEX

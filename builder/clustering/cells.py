@@ -36,7 +36,7 @@ at 65,504."""
 Group = tuple[int, str]
 """Number of a topic or micro-cluster, and a language."""
 Histogram = tuple[NDArray[np.float16], NDArray[np.int64]]
-"""Scores, sorted, and the number of documents with each."""
+"""The different scores, sorted, and the number of documents with each score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +45,13 @@ class CellGroup:
 
     topic: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
     language: str
-    """The language; empty: cells are not cut by language."""
+    """The language; "" if cells are not cut by language."""
     borders: tuple[Finite, ...]
     """Least score of each tier except the lowest."""
     tiers: tuple[Annotated[int, Meta(ge=0, le=1000)], ...]
     """Tiers with documents: only these have cells."""
     micro: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)] | None = None
-    """Micro-cluster; None: the whole topic."""
+    """Number of the micro-cluster; None if the cells are of the whole topic."""
 
     @property
     def unit(self) -> int:

@@ -11,7 +11,8 @@ from threadpoolctl import threadpool_limits
 from climbstream.loader.core.permutation import derive_key
 
 _ITERATIONS = 50
-"""Iterations: the paper allows 300, but on these vectors the objective settles long before."""
+"""Number of iterations. The paper allows 300, but on these vectors the objective hardly changes
+after much fewer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,10 @@ def merge_clusters(clusters: ClusterMap, micros: Micros, settings: BuildSettings
 def count_by_height(
     clusters: ClusterMap, micros: Micros, heights: Sequence[float] = HEIGHTS
 ) -> list[tuple[float, int, float]]:
-    """For each height, return the number of clusters and the largest one's share of documents."""
+    """Return, for each height: the height, the number of clusters, and the largest cluster's share.
+
+    The share is that of the documents.
+    """
     full = clusters.kept[micros.documents[clusters.kept] > 0]
     if len(full) < 2:
         return [(height, len(full), 1.0) for height in heights]

@@ -73,7 +73,7 @@ _FEW = 4
 _AT_ONCE = 1 << 18
 """Characters per call of compiled code; the call itself takes as long as 500 characters."""
 _BITS = 16
-"""Bits of the filter for each seed."""
+"""Number of bits that the filter has per seed."""
 
 
 class IndexArrays(NamedTuple):
@@ -97,7 +97,7 @@ class IndexArrays(NamedTuple):
     short_bits: NDArray[np.uint64]
     """Filter of the seeds of three words, which only short items have."""
     words: NDArray[np.uint64]
-    """Words of all items; ``weights``, float32, has the weight of each."""
+    """Hashes of the words of all items; ``weights`` has the weight of each word."""
     weights: NDArray[np.float32]
     evidence: NDArray[np.float32]
     """Evidence that each word adds, to be compared with ``proof``; 0 for words of longer items."""
@@ -116,7 +116,7 @@ class IndexArrays(NamedTuple):
 
 
 class State(NamedTuple):
-    """Memory of compiled code; between documents ``best`` is -1 and ``sum`` 0."""
+    """Memory for compiled code. Between documents, ``best`` is -1 and ``sum`` is 0 everywhere."""
 
     best: NDArray[np.float32]
     diagonal: NDArray[np.int64]
@@ -348,7 +348,7 @@ class _Laid:
 
 
 _WordTable = tuple[NDArray[np.uint64], NDArray[np.float32]]
-"""Words, sorted, and a number for each."""
+"""Hashes of words, sorted, and a number for each word."""
 
 
 def _lay_task(task: Task) -> list[_Laid]:
@@ -384,7 +384,7 @@ def _lay(item: Item, weight: _WordTable, rarity: _WordTable) -> _Laid:
     evidence = np.where(is_number, there, there + _by_word(words, rarity)).astype(np.float32)
     enough = float(there.sum()) - float(_MISSING) + LEAST_PROOF if short else 0.0
     asks = len(answer) > 0 and (_cost(alone) < TINY or own.sum() < LEAST_WEIGHT)
-    if _cost(alone) < SEED:  # too little by itself, but perhaps enough with its answer
+    if _cost(alone) < SEED:  # too short alone, but perhaps long enough with its answer
         words, alone = np.append(words, answer), np.append(alone, answer_alone)
         own = np.append(own, np.ones(len(answer), np.float32))
     cost = _cost(alone)
@@ -490,7 +490,7 @@ class _Seeds:
 
     @cached_property
     def kept(self) -> tuple[Any, Any, Any]:
-        """Seeds, their chunks and places, without seeds that are in many items."""
+        """The seeds that were added, their chunks and places; seeds of many items are left out."""
         return _rare(
             np.concatenate(self._hashes),
             np.concatenate(self._chunks),

@@ -1,8 +1,9 @@
 """Tasks: questions with their answers, read from files.
 
-A file of JSON lines (or one JSON array) holds one question per line, with the field names of any
-common data set, or as ``lm-eval --log_samples`` writes them. In any other file, which is text, each
-block between empty lines is an item. Compressed files are decompressed.
+A file of JSON lines has one question per line, or a JSON file has an array of questions. Their
+fields are named as in any common data set, or as ``lm-eval --log_samples`` names them. Any other
+file is read as text, in which each block between empty lines is an item. Compressed files are
+decompressed.
 """
 
 import json

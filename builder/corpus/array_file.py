@@ -31,7 +31,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write ``arrays`` to ``path``, whole or not at all.
 
     Raises:
-        ValueError: An array holds Python objects.
+        ValueError: An array contains Python objects.
     """
     head: dict[str, tuple[str, tuple[int, ...], int]] = {}
     end = 0

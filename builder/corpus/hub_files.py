@@ -8,7 +8,7 @@ from climbstream.loader.storage.hub import check_contact
 _READ_ALIKE = ("json", "parquet")
 """Formats, as `datasets` names them, whose records climbstream reads as `datasets` does."""
 _ANY = ("data_dir", "data_files", "description", "name", "version")
-"""Settings of a data set that do not change its records."""
+"""Settings of a data set that do not change how its records are read."""
 
 
 def hub_files(name: str) -> list[str]:
@@ -29,7 +29,7 @@ def hub_files(name: str) -> list[str]:
     repository, _, config = name.removeprefix("hub:").partition("@")
     try:
         builder = datasets.load_dataset_builder(repository, config or None)
-    except Exception as error:  # of the network, the card, or a script that may not run
+    except Exception as error:  # errors of the network, the card, or a script that may not run
         raise RemoteError(f"{name} cannot be read: {error}") from None
     settings = builder.config
     plain = all(

@@ -69,7 +69,7 @@ def _docstrings(text: str) -> str:
 
 
 def _long_strings(text: str) -> str:
-    """Return the long strings in the Python source ``text``: pages that were kept as data."""
+    """Return the long strings in the Python source ``text``, such as pages of documentation."""
     nodes = (node for node in ast.walk(_parsed(text)) if isinstance(node, ast.Constant))
     values = (node.value for node in nodes if isinstance(node.value, str))
     return "\n\n".join(inspect.cleandoc(value) for value in values if len(value) >= MIN_CHARS)
@@ -212,7 +212,7 @@ def installed_documents(*, megabytes: float = 30.0, seed: int = 17) -> Iterator[
 def _take(kind: Kind, sources: list[_Source], *, budget: float) -> list[Document]:
     """Return documents of ``kind`` from ``sources``, until they have ``budget`` bytes in all."""
     taken: dict[str, Document] = {}
-    sizes: Counter[str] = Counter()  # bytes taken so far: of all, of a distribution, of a file
+    sizes: Counter[str] = Counter()  # bytes taken so far: in all, by distribution and by file
     for of_distribution, of_file in _CAPS:
         for source in sources:
             limits = {
@@ -253,7 +253,7 @@ def _size(document: Document) -> int:
 
 
 def _sources() -> Iterator[_Source]:
-    """Yield the files of the standard library and of every distribution but our own."""
+    """Yield the files of the standard library, and of every distribution except climbstream."""
     for folder, prefix in (("stdlib", "python"), ("include", "python/include")):
         root = Path(sysconfig.get_path(folder))
         for directory, folders, names in os.walk(root):

@@ -47,16 +47,16 @@ ArrayName = Literal[
     "signatures",  # uint8 [SIGNATURE, n]
     "micro",  # int32 [n], micro-cluster; in an import, the number of the cluster in the source
     "alike",  # float32 [n], similarity to the centroid
-    "contaminated",  # str [n], the task and item that a document holds, or ""
+    "contaminated",  # str [n], the task and item that a document contains, or ""
     # selection
-    "why",  # uint8 [n], place in REASONS of why a document is dropped; 0: it stays
+    "why",  # uint8 [n], index in REASONS of why a document is dropped; 0: it stays
     "clusters",  # int32 [n], below 0 for dropped documents
     "cells",  # int32 [n], where each document is stored, or would be; only in builds of cells
     "original",  # int64 [n], number of the document that this one copies, or -1
     # tokenisation, of the m documents that stay and have tokens
     "order",  # int64 [m], rows of documents, sorted by cluster
-    "lengths",  # int64 [m], tokens of each
-    "tokens",  # uint16 or uint32 [sum of lengths]
+    "lengths",  # int64 [m], number of tokens of each document
+    "tokens",  # uint16 or uint32 [sum of lengths], one document after the other
 ]
 """The arrays of a partition of n documents, in the order in which stages write them."""
 
@@ -83,7 +83,7 @@ def groups_for(corpus_bytes: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One partition: ``folder`` holds ``text.parquet`` and the arrays that stages add."""
+    """One partition: ``folder`` contains ``text.parquet`` and the arrays that stages add."""
 
     folder: Path
 
@@ -94,7 +94,7 @@ class Partition:
 
     @property
     def source(self) -> str:
-        """Number of the source that its documents were read from."""
+        """Number, as text, of the source that the documents of the partition were read from."""
         return self.name.partition("-")[0]
 
     @property

@@ -1,4 +1,4 @@
-"""Records: the contents of a source of any format; unreadable parts become bad records."""
+"""Records: read the contents of a source of any format; unreadable parts become `BadRecord`."""
 
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""A sample of the texts of a corpus, the same for the same seed."""
+"""Draw a sample of the texts of a corpus; with the same settings and seed, it is the same."""
 
 import shutil
 from collections.abc import Iterator, Sequence

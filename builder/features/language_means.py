@@ -57,7 +57,7 @@ class LanguageMeans:
         return unit_length(np.where(vectors.any(axis=1, keepdims=True), vectors - taken, 0))
 
     def to_arrays(self) -> dict[str, Any]:
-        """Return what `from_arrays` reads."""
+        """Return the arrays that `from_arrays` reads; {} if nothing is subtracted."""
         if self.offsets is None:
             return {}
         return {"languages": np.array(self.languages), "offsets": self.offsets}

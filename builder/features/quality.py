@@ -184,7 +184,7 @@ def _losses(
         _ramp(c["long"] / length, 0.10, 0.50) * ~code,
         _ramp(c["endless"] / length, 0.05, 0.25) * code,
         _ramp(np.maximum(n, solid / 6), 60, 25) * 0.95,
-        # Code repeats itself more than prose, and words of other languages are not in the lists.
+        # Limits are higher for code, which repeats itself more, and for languages but English.
         _ramp(c["repeats"] / n, np.where(code, 0.5, 0.3), np.where(code, 0.85, 0.7)),
         _ramp(c["again"] / lines, np.where(english, 0.25, 0.45), np.where(english, 0.8, 0.95)),
         # In dialogues, sentences that repeat have up to .25 of the letters; in pages of notices,
@@ -267,7 +267,7 @@ def _count_characters(points: Any) -> Any:
         if point == 0x21:
             waiting += begun
         else:
-            # In programs and mark-up, "!" begins a line or stands before what it negates.
+            # In programs and mark-up, "!" begins a line or is right before what it negates.
             bangs += waiting * _ends_shout(point)
             waiting = 0
         begun = point > 0x20 or (begun and point != 0x0A)

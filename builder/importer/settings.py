@@ -25,7 +25,7 @@ class ImportSettings:
     cluster: str | None = None
     """Column of the cluster; default: ``cluster_id`` or ``cluster``, else the name of a folder."""
     folders: bool = False
-    """Whether the folder of a file is the cluster of its rows."""
+    """Whether the name of a file's folder is the label of the cluster of all rows in the file."""
     use: str | None = None
     """What is imported, ``tokens`` or ``text``; default: tokens if the rows have tokens."""
     tokens: str = "tokens"
@@ -66,7 +66,7 @@ class ImportSettings:
                 f"eos_id is {self.eos_id}; it must be a token, or {NO_TOKEN} for none"
             )
 
-        _ = self.end  # raises unless at most one of its three settings is given
+        _ = self.end  # raises an error if more than one of its three settings is given
 
     @property
     def end(self) -> EndChoice:

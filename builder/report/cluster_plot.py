@@ -19,7 +19,7 @@ _WIDTH, _HEIGHT, _MARGIN = 960, 600, 40
 _NAMED = 24
 """Most clusters whose names are on the map: the first ones, as far as there is room."""
 _ROOM = 130
-"""Width that a name needs."""
+"""Width that a name needs, in units of the drawing."""
 
 
 def plot_clusters(

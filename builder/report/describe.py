@@ -148,7 +148,7 @@ class _Sums:
         cluster: NDArray[np.int32],
         clusters: ClusterMap,
     ) -> None:
-        """Count near duplicates, and the tokens of all other documents."""
+        """Count the near duplicates of each cluster, and the tokens of its other documents."""
         copy = (
             partition.read("original") >= 0
             if partition.has("original")
@@ -206,7 +206,7 @@ class _Sample:
         cluster: NDArray[np.int32],
         hashes: NDArray[np.uint64],
     ) -> None:
-        """Consider documents ``rows``, with their clusters and hashes, all ``[m]``."""
+        """Add those of the documents ``rows`` whose hashes are small enough; arrays are ``[m]``."""
         hashes = hashes ^ np.uint64(derive_key("describe"))
         near = np.flatnonzero(hashes <= self._limit[cluster])
         for k in np.unique(cluster[near]).tolist():
@@ -215,7 +215,7 @@ class _Sample:
             self._keep(k, [(h, partition, row) for h, row in found])
 
     def merge(self, other: Self) -> None:
-        """Consider the documents of another sample."""
+        """Add those documents of ``other`` whose hashes are small enough."""
         for k, places in enumerate(other._best):
             self._keep(k, places)
 

@@ -410,7 +410,10 @@ def _follow(task: NearTask, original: NDArray[np.int64]) -> int:
 
 
 def _ask(task: NearTask, numbers: NDArray[np.int64], askers: NDArray[Any]) -> None:
-    """Write requests for documents, with the asking block, to the blocks of those documents."""
+    """Write requests for the signatures of documents ``numbers``, by block of the documents.
+
+    ``askers`` has, for each document, the number of the block that needs its signature.
+    """
     order = np.argsort(numbers, kind="stable")
     rows = np.empty(len(numbers), _QUESTION)
     rows["number"], rows["asker"] = numbers[order], askers[order]

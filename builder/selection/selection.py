@@ -66,7 +66,7 @@ class Selection:
     reasons: list[str] = field(default_factory=list)
     """Reasons why documents were dropped, in the order in which they first occurred."""
     stages: list[dict[str, Any]] = field(default_factory=list)
-    """Documents and bytes that entered each stage, left it, and were dropped, by reason."""
+    """For each stage, the documents and bytes that entered it, left it, and were dropped in it."""
     examples: dict[str, list[Partition]] = field(default_factory=dict)
     """For each reason, the first partitions that together have `EXAMPLES` documents dropped for it,
     or all partitions that have any."""
@@ -146,5 +146,5 @@ def _name(partition: Partition, row: int) -> str:
 
 
 def size_of(sizes: NDArray[np.int64], mask: NDArray[np.bool_]) -> Counter[str]:
-    """Count the documents that ``mask`` marks, and their bytes."""
+    """Return the number of documents that ``mask`` marks, and the number of their bytes."""
     return Counter({"documents": int(mask.sum()), "bytes": int(sizes[mask].sum())})

@@ -133,7 +133,7 @@ class GuardedEncoder:
     def _encode_alone(self, text: str) -> NDArray[np.uint32]:
         tokens = _attempt(self._fast, [text])
         if isinstance(tokens, str):
-            if not self._told:  # there may be millions
+            if not self._told:  # only once, as there may be millions of such texts
                 logger.warning(
                     f"fastokens fails on {_show(text)}, {tokens}; tokenizers encodes such texts"
                 )
@@ -210,7 +210,7 @@ def _attempt(encoder: Encoder, texts: Sequence[str]) -> Tokens | str:
 
 
 def _first_difference(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> str:
-    """Return at which token ``one``, of `fastokens`, first differs from ``other``."""
+    """Say at which token ``one``, of `fastokens`, first differs from ``other``."""
     least = min(len(one), len(other))
     differ = np.flatnonzero(one[:least] != other[:least])
     at = int(differ[0]) if len(differ) else least
@@ -219,5 +219,5 @@ def _first_difference(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> str
 
 
 def _show(text: str) -> str:
-    """Return the beginning of a text, and its length."""
+    """Return a text for messages, with the beginning and the length of ``text``."""
     return f"{text[:_SHOWN]!r} ({len(text):,} characters)"
