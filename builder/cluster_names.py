@@ -15,10 +15,10 @@ from climbstream.loader.core.files import hash_bytes
 
 MOST_CLUSTERS = 10_000
 MOST_LABEL = 10_000
-"""Most characters of a label; a longer value is not a label but a text."""
+"""Maximum number of characters of a label; a longer value is not a label but a text."""
 _MOST_BYTES = 100
-"""Most bytes of a name. A file system allows 255 bytes, and file names contain more than the name
-of the cluster."""
+"""Maximum number of bytes of a name. A file system allows 255 bytes, and file names contain more
+than the name of the cluster."""
 _FORBIDDEN = re.compile(r"[^\w .-]")
 _RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])(\.|$)", re.IGNORECASE)
 """Names of Windows devices, alone or followed by a dot and any text."""

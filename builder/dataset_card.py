@@ -40,9 +40,9 @@ class Card:
 
     @classmethod
     def parse(cls, text: str, name: str) -> Self:
-        """Return the metadata of the card with content ``text``; no metadata gives an empty card.
+        """Return the metadata of the card whose content is ``text``; errors call it ``name``.
 
-        Errors call the card ``name``.
+        If the card has no metadata, all fields are empty.
 
         Raises:
             InvalidDataError: The metadata cannot be read.

@@ -89,8 +89,8 @@ def find_end_token(
 
     Raises:
         UsageError: The tokenizer lacks the token that the user names.
-        InvalidDataError: The tokenizer lacks the token that a file names, or its end token is
-            named nowhere and cannot be told by a usual name.
+        InvalidDataError: The tokenizer lacks the token that a file names; or no file names one, and
+            not exactly one token has a usual name.
     """
     if choice.no_eos:
         return EndToken(None, "", "--no-eos")

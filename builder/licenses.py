@@ -16,7 +16,8 @@ UNKNOWN = "unknown"
 NOT = "!"
 """Prefix of the name of a licence that is to be left out."""
 _LONGEST = 100
-"""Most characters of a name; some corpora have the text of a licence instead of its name."""
+"""Maximum number of characters of a name; some corpora have the text of a licence instead of its
+name."""
 
 
 def license_name(stated: str) -> str:

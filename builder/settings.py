@@ -9,7 +9,8 @@ from .end_token import EndChoice
 from .licenses import check_licenses
 
 SCORES = ("overall", "educational", "informational", "advertisement")
-"""Quality scores of a document, 0 to 5. Higher is always better: advertisement 5 means none."""
+"""Quality scores of a document, 0 to 5. Higher is always better: a score of 5 for advertisement
+means that the document has none."""
 
 IDS = ("source", "global", "none")
 """Scopes within which the identifier of a document may be unique."""
@@ -99,8 +100,8 @@ class BuildSettings:
     clusters: int = 20
     """Number of clusters after merging; the paper has 21."""
     micro_clusters: int | None = None
-    """Clusters before pruning and merging; default: one per 32 documents of the sample, at most
-    1,000."""
+    """Number of clusters before pruning and merging; default: one per 32 documents of the sample,
+    at most 1,000."""
     text: str = "text"
     """Column of the text."""
     id: str = "id"
@@ -113,7 +114,7 @@ class BuildSettings:
     license: str = "license"
     """Column of the licence."""
     max_bytes: int = 1_000_000
-    """Most bytes of a document; longer ones are left out, and counted."""
+    """Maximum number of bytes of a document; longer ones are left out, and counted."""
     text_lines: bool = False
     """Whether each line of a plain text file is a document; if not, the whole file is one."""
     keep: list[str] = field(default_factory=list)
@@ -134,11 +135,11 @@ class BuildSettings:
     min_cluster_score: dict[str, float] = field(
         default_factory=lambda: {"overall": 2.0, "advertisement": 2.5}
     )
-    """Least mean score of a micro-cluster that stays, by name of the score."""
+    """Minimum mean score of a micro-cluster that stays, by name of the score."""
     min_document_score: dict[str, float] = field(
         default_factory=lambda: {"overall": 1.0, "advertisement": 1.5}
     )
-    """Least score of a document that stays, by name of the score."""
+    """Minimum score of a document that stays, by name of the score."""
     keep_ids: list[str] = field(default_factory=list)
     """Identifiers of documents that stay whatever their scores, languages and licences, and even if
     they are duplicates."""
@@ -158,7 +159,7 @@ class BuildSettings:
     keep_duplicates: bool = False
     """Whether duplicates stay; they are counted in any case."""
     near_duplicates: float | None = 0.8
-    """Least similarity, 0.5 to 1, at which texts are duplicates; None: only equal texts are."""
+    """Minimum similarity, 0.5 to 1, at which texts are duplicates; None: only equal texts are."""
     merge_height: float | None = None
     """Ward height up to which clusters are merged (1.5 in the paper); None: they are merged until
     ``clusters`` are left."""

@@ -27,7 +27,7 @@ from .cluster_map import ClusterMap, topic_names
 OTHER = "other"
 """Name for all languages that have no cells of their own."""
 _LEAST = 0.01
-"""Least fraction of the documents for a language to have cells of its own; a language that the
+"""Minimum fraction of the documents for a language to have cells of its own; a language that the
 settings name always has them."""
 _HIGHEST = 60_000.0
 """Largest absolute score; scores beyond it are clipped. Scores are compared as float16, which ends
@@ -47,7 +47,7 @@ class CellGroup:
     language: str
     """The language; "" if cells are not cut by language."""
     borders: tuple[Finite, ...]
-    """Least score of each tier except the lowest."""
+    """Minimum score of each tier except the lowest."""
     tiers: tuple[Annotated[int, Meta(ge=0, le=1000)], ...]
     """Tiers with documents: only these have cells."""
     micro: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)] | None = None
@@ -67,7 +67,7 @@ class Cells:
     """The score that decides tiers, or ``mean``: the mean of all scores."""
     tiers: int
     groups: tuple[CellGroup, ...]
-    """Groups, sorted by topic, then by language; the most frequent in the corpus is first."""
+    """Groups, sorted by topic, then by language; the language most frequent in the corpus first."""
 
     version = 1
 

@@ -71,7 +71,10 @@ class ClusterMap:
 
     @property
     def home(self) -> NDArray[np.int32]:
-        """Cluster of each micro-cluster, ``[M]``; a pruned one has the most similar kept one's."""
+        """Cluster of each micro-cluster, ``[M]``.
+
+        A pruned micro-cluster has the cluster of the most similar micro-cluster that is kept.
+        """
         return self.cluster[self.nearest(self.kept)]
 
     def nearest(self, micro: NDArray[np.int64]) -> NDArray[np.int64]:

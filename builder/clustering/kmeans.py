@@ -12,7 +12,7 @@ from climbstream.loader.core.permutation import derive_key
 
 _ITERATIONS = 50
 """Number of iterations. The paper allows 300, but on these vectors the objective hardly changes
-after much fewer."""
+after far fewer iterations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def fit_centroids(
 def nearest(
     vectors: NDArray[np.float32], centroids: NDArray[np.float32]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return the nearest centroid of each vector, int32 ``[n]``, and the similarity of the two."""
+    """Return the nearest centroid of each vector, int32 ``[n]``, and the similarity, ``[n]``."""
     index = faiss.IndexFlatIP(centroids.shape[1])
     index.add(centroids)
     alike, indices = index.search(np.ascontiguousarray(vectors, np.float32), 1)

@@ -3,8 +3,9 @@
 Ward linkage is used because single, average and centroid linkage, at the paper's distance of 1.5,
 put everything into one cluster. The linkage needs a point and a weight for each micro-cluster:
 
-* If clusters are merged down to a number, they are the mean and the number of its documents. So the
-  cost of a merge is what the merge adds to the variance of the documents.
+* If clusters are merged until a number of them is left, the point is the mean of the
+  micro-cluster's documents, and the weight is their number. So the cost of a merge is what it adds
+  to the variance of the documents.
 * If clusters are merged up to a height, as in the paper (arXiv 2504.13161, section 3.1; height
   1.5), the point is the centroid, which has length 1, and all weights are equal.
 """
@@ -89,9 +90,10 @@ def merge_clusters(clusters: ClusterMap, micros: Micros, settings: BuildSettings
 def count_by_height(
     clusters: ClusterMap, micros: Micros, heights: Sequence[float] = HEIGHTS
 ) -> list[tuple[float, int, float]]:
-    """Return, for each height: the height, the number of clusters, and the largest cluster's share.
+    """Return, for each height, the number of clusters and the size of the largest cluster.
 
-    The share is that of the documents.
+    Each tuple has the height, the number of clusters, and the fraction of all documents that is in
+    the largest cluster.
     """
     full = clusters.kept[micros.documents[clusters.kept] > 0]
     if len(full) < 2:

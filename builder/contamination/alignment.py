@@ -13,13 +13,13 @@ from numba import njit
 from .word_hashes import hash_points
 
 SEED = 15
-"""Least cost of a seed: that of five words, or of eight characters in scripts without spaces."""
+"""Minimum cost of a seed: that of five words, or of eight characters in scripts without spaces."""
 SHORT_SEED = 9
-"""Least cost of a seed of an item of few words: that of three words, or of five characters."""
+"""Minimum cost of a seed of an item of few words: that of three words, or of five characters."""
 WORD, CHARACTER = 3, 2
 """Cost of a word, and of a character of a script without spaces."""
 CHUNK = 64
-"""Most words of an item that are aligned at a time."""
+"""Maximum number of words of an item that are aligned at a time."""
 _PART = 6
 """A chunk is aligned only if at least one in this many of its words is exactly where the seed says
 that it should be."""
@@ -135,7 +135,10 @@ def _holds(words: Any, word: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def band(length: Any) -> Any:
-    """Return how many words a match may be off its place, in an item of ``length`` words."""
+    """Return the maximum distance, in words, of a match from its expected place.
+
+    ``length`` is the number of words of the item.
+    """
     return 3 + length // 8
 
 
@@ -250,7 +253,7 @@ def _try_chunk(
 
 @njit(cache=True, nogil=True)
 def _count_equal(document: Any, words: Any, diagonal: Any) -> Any:
-    """Count the ``words`` that are in ``document`` exactly where ``diagonal`` says."""
+    """Count the ``words`` q that are word ``q + diagonal`` of ``document``."""
     count = 0
     for q in range(max(0, -diagonal), min(len(words), len(document) - diagonal)):
         count += document[q + diagonal] == words[q]

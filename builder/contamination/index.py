@@ -35,29 +35,29 @@ from .tasks import Item, Task
 from .word_hashes import TABLE, hash_words, points_of
 
 LEAST = 0.8
-"""Least share of an item that a document must contain. Words that are rare in the task weigh
+"""Minimum share of an item that a document must contain. Words that are rare in the task weigh
 more."""
 LEAST_SHORT = 0.85
-"""Least share of an item whose cost is below `SHORT` that a document must contain."""
+"""Minimum share of an item whose cost is below `SHORT` that a document must contain."""
 SHORT = 13 * WORD
 """Cost of 13 words; items of lower cost are called short."""
 TINY = 8 * WORD
 """Cost of eight words; an item of lower cost counts only if its answer is near it."""
 LEAST_PROOF = 20.0
-"""Least evidence for a short item of which one word is missing: the sum, over its other words, of
+"""Minimum evidence for a short item of which one word is missing: the sum, over its other words, of
 the negative logarithm of the share of items that contain the word."""
 LEAST_ANSWER = 0.8
-"""Least share of the words of an answer that must be near its question."""
+"""Minimum share of the words of an answer that must be near its question."""
 LEAST_WEIGHT = 3.0
-"""Least total weight of the words of a question. A question below it is a template ("Which of these
-is true?") and counts only with its answer."""
+"""Minimum total weight of the words of a question. A question below it is a template ("Which of
+these is true?") and counts only with its answer."""
 _NUMBER = np.float32(2)
 """Factor for the weight of a number, because an exercise with other numbers is another exercise."""
 _NEAR = 100
 """Number of words after a question in which its answer is looked for."""
 _APART = 3
-"""Most words between the places of two short items of which only the one with the larger share is
-reported."""
+"""Maximum number of words between the places of two short items of which only the one with the
+larger share is reported."""
 _MISSING, _MISSING_NUMBER = np.float32(200), np.float32(2000)
 """Evidence that each word, and each number, adds by being present: more than the rarity of all
 words of a short item together. So at most one word may be missing, and no number."""
@@ -65,7 +65,7 @@ _BELIEF, _COMMON_LETTERS = 10, 3
 """Number of items that the assumed frequency of a word counts as; and most letters of a common
 word. A common word is assumed to be in one item of ten, any other word in one of a thousand."""
 _RAREST = 1 / 4000
-"""Least share of the items that a word is assumed to be in."""
+"""Minimum share of the items that a word is assumed to be in."""
 _COMMON = 16
 """A seed that is in more chunks than this is left out, but each chunk keeps its `_FEW` rarest
 seeds."""
@@ -110,9 +110,9 @@ class IndexArrays(NamedTuple):
     total: NDArray[np.float32]
     """Sum of the weights of each item's words."""
     least: NDArray[np.float32]
-    """Least share of each item that a document must contain."""
+    """Minimum share of each item that a document must contain."""
     proof: NDArray[np.float32]
-    """Least evidence for each short item of which a word is missing; 0 for longer items."""
+    """Minimum evidence for each short item of which a word is missing; 0 for longer items."""
 
 
 class State(NamedTuple):
@@ -237,9 +237,9 @@ class ItemIndex:
         )
 
     def _plain_share(self, words: NDArray[np.uint64], item: int, at: int) -> float:
-        """Return the share of ``item`` at ``at`` if all words weigh the same; 1 for long items.
+        """Return the share of ``item`` that is present at ``at``, if all words weigh the same.
 
-        It ensures that a few rare words are not enough. A long item has more than one chunk.
+        With this share, a few rare words are not enough. For an item of several chunks it is 1.
         """
         chunk, after = np.searchsorted(self.arrays.item, [item, item + 1]).tolist()
         if after - chunk > 1:
@@ -499,7 +499,7 @@ class _Seeds:
 
 
 def _rare(seeds: Any, chunks: Any, places: Any) -> tuple[Any, Any, Any]:
-    """Return postings sorted by seed, without seeds that are in many items, as of a template."""
+    """Return postings sorted by seed, without seeds of many items, such as those of a template."""
     _, inverse, counts = np.unique(seeds, return_inverse=True, return_counts=True)
     often = counts[inverse]
     order = np.lexsort((places, often, chunks))

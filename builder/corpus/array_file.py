@@ -20,7 +20,7 @@ from climbstream.loader.core.typed import Count, convert, parse_json
 _ALIGNMENT = 64
 """Each array begins at a multiple of this number of bytes."""
 _LONGEST = 1 << 16
-"""Most bytes of a first line; `write_arrays` writes about a thousand."""
+"""Maximum number of bytes of a first line; `write_arrays` writes about a thousand."""
 _WHAT = "file of arrays"
 _REMEDY = "remove the working folder that it lies in, and run the command again"
 

@@ -1,4 +1,4 @@
-"""CSV records: every cell is text, and a broken row is lost without the rows around it."""
+"""CSV records: every cell is text, and a broken row does not affect the rows around it."""
 
 import csv
 import io

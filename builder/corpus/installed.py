@@ -33,19 +33,19 @@ from climbstream.loader.core.permutation import derive_key
 from .document import Document
 
 MIN_CHARS = 200
-"""Least number of characters of a document; shorter texts, such as empty ``__init__`` files, are
+"""Minimum number of characters of a document; shorter texts, such as empty ``__init__`` files, are
 dropped."""
 
 MAX_BYTES = 20_000
-"""Most bytes of UTF-8 in a document; longer texts are cut at ends of lines."""
+"""Maximum number of bytes of UTF-8 in a document; longer texts are cut at ends of lines."""
 
 _MAX_LINE = MAX_BYTES // 4
-"""Most characters of a line; longer lines (minified scripts) are broken. A character has at most 4
-bytes, so a line fits into a document."""
+"""Maximum number of characters of a line; longer lines (minified scripts) are broken. A character
+has at most 4 bytes, so a line fits into a document."""
 
 _CAPS = ((0.4, 0.1), (1.0, 1.0))
-"""Largest part of a kind's budget for one distribution and for one file: in a first pass, and in a
-second pass, which fills what the first leaves of the budget."""
+"""For a first and a second pass: the largest part of a kind's budget that one distribution, and one
+file, may fill. The second pass fills what the first one leaves."""
 
 _MAX_LICENSE = 60
 

@@ -181,7 +181,7 @@ class _Text:
         self._at = match.end()
 
     def _more(self) -> bool:
-        """Read about as much more text as is in memory; return False if the file has ended."""
+        """Read on, and so double the text in memory; return False if the file has ended."""
         if self._ended:
             return False
         held = self._held[self._at :]

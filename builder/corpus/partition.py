@@ -29,7 +29,7 @@ from .document import NOTHING, Document
 UNIT_BYTES = 4 << 20
 """Bytes of text in a row group, and in the smallest partitions: enough to compress well."""
 _MOST = 32
-"""Most row groups per partition that `groups_for` returns."""
+"""Maximum number of row groups per partition that `groups_for` returns."""
 _PARTITIONS = 2048
 """Number of partitions from which on partitions become larger, not more: this many are enough to
 keep a large cluster of machines busy."""

@@ -30,7 +30,7 @@ _DRAWN = "drawn.json"
 """File that only a complete sample has: the settings it was drawn with, and its number of
 documents."""
 _CHARS = 20_000
-"""Most characters of a document that the sample contains."""
+"""Maximum number of characters of a document that the sample contains."""
 
 
 @dataclass(frozen=True, slots=True)

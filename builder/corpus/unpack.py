@@ -39,7 +39,7 @@ _PACKS: dict[bytes, Callable[[IO[bytes]], Any]] = {
 
 @contextmanager
 def unpacked(name: str) -> Iterator[io.BufferedReader]:
-    """Open the file ``name``, a path or URL; decompress it if its first bytes require that."""
+    """Open the file ``name``, a path or URL; its first bytes decide whether it is decompressed."""
     with fsspec.open(name, "rb") as file:
         stream = io.BufferedReader(file, _BUFFER)
         reader = _reader_of(stream)

@@ -288,7 +288,7 @@ def spool(task: SpoolTask) -> int:
 
     The file ``.bin`` contains the tokens. The file ``.npz`` contains the ``lengths`` of documents,
     int64 ``[m]``, and ``ends``, int64 ``[files + 1]``: the number of the first document of each
-    output file, and m.
+    output file, and at the end m.
     """
     index = task.path.with_suffix(".npz")
     if index.exists():

@@ -41,7 +41,8 @@ BLENDS = {"megatron": "blend.txt", "mosaic": "streams.yaml"}
 """Name of the file with the mixture, by layout."""
 
 _MOST_FILES = 100
-"""Most files per cluster in ``parquet``, and in all in ``jsonl``; NVIDIA publishes as many."""
+"""Maximum number of files: per cluster in ``parquet``, in all in ``jsonl``. NVIDIA publishes as
+many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,8 @@ _BATCH = 64
 _LARGE = 1e9
 """Numbers of a fitted encoder are far below this."""
 _HEAD = 8_000
-"""Most characters of a text that a model gets; a model may also truncate the text, by tokens."""
+"""Maximum number of characters of a text that a model gets; a model may also truncate the text, by
+tokens."""
 
 
 class Encoder(Protocol):

@@ -16,7 +16,7 @@ from .languages import CODE, UNDETERMINED
 from .tfidf import unit_length
 
 _LEAST = 30
-"""Least number of sampled documents of a language for the language to have a mean."""
+"""Minimum number of sampled documents of a language for the language to have a mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class LanguageMeans:
 
     @classmethod
     def fit(cls, vectors: NDArray[np.float32], languages: Sequence[str]) -> Self:
-        """Compute the means of ``vectors``, ``[n, dims]``, whose ``languages`` are ``[n]``.
+        """Compute the mean of ``vectors``, ``[n, dims]``, for each of their ``languages``, ``[n]``.
 
         If there is only one language, nothing is subtracted. Code and texts of an undetermined
         language have no mean, so their vectors are not changed.

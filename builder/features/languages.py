@@ -39,12 +39,12 @@ _OF_SCRIPT = dict(
 )
 """Scripts that hardly more than one language uses, with that language."""
 _SURE = 0.25
-"""Least probability for the model's answer to count."""
+"""Minimum probability for the model's answer to count."""
 _SURE_OF_ENGLISH = 0.4
-"""Least probability for the answer English to count. It is higher because rare languages are often
-mistaken for English, and the quality of an English text is judged by its words."""
+"""Minimum probability for the answer English to count. It is higher because rare languages are
+often mistaken for English, and the quality of an English text is judged by its words."""
 _ASKED = 1_000
-"""Most characters of a text that the model gets."""
+"""Maximum number of characters of a text that the model gets."""
 _ASCII = re.compile("[\x00-\x7f]+")
 _LABEL = "__label__"
 _FENCE = "```"
@@ -118,8 +118,8 @@ def is_code(text: str) -> bool:
 
 
 _LINES, _COLUMNS = 8, 50
-"""Least number of lines of a program whose lines do not end like statements, and the most
-characters, without spaces, that they have on average."""
+"""For programs whose lines do not end like statements: the minimum number of lines, and the maximum
+mean number of characters, without spaces, of a line."""
 _BULLETS = "-*+>|#=~_."
 
 

@@ -101,7 +101,7 @@ def count_brackets(points: Any) -> Any:
 
 
 _DEPTH = 16
-"""Most brackets that are open at a time; further ones are ignored."""
+"""Maximum number of brackets that are open at a time; further ones are ignored."""
 
 
 @njit(cache=True, nogil=True)

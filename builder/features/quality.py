@@ -66,9 +66,10 @@ _ADDRESSES = 4
 """Number of web addresses whose length is ignored. Signatures of mails have a few addresses, lists
 of links have more."""
 _LONG, _ENDLESS = 30, 60
-"""Most characters, without a space, of a word, and of several names that are joined by marks."""
+"""Maximum number of characters without a space: in a word, and in names that are joined by
+marks."""
 _FRAGMENT = 24
-"""Most columns, without spaces, of a line that may be an item of a list."""
+"""Maximum number of columns, without spaces, of a line that may be an item of a list."""
 _LETTERS = 2_000
 """Number of characters, at the beginning of a text, in which the order of letters is examined."""
 
@@ -302,7 +303,10 @@ def _parts(point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _ends_shout(after: Any) -> Any:
-    """Whether "!" is a mark of prose: ``after``, the next code point, is in no word or ``=$([``."""
+    """Whether a "!" is a mark of prose, by the code point after it.
+
+    It is not if that code point is a letter, a digit, or one of ``=$([``.
+    """
     operand = after == 0x3D or after == 0x24 or after == 0x28 or after == 0x5B
     return not (operand or is_letter(after) or is_digit(after))
 

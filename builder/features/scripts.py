@@ -29,9 +29,9 @@ _NUMBER = np.array([_NAMES.index(name) for _, _, name in _PARTS])
 
 _LATIN = _NAMES.index("Latn")
 _LEAST = 20
-"""Least number of letters in a text whose script is named."""
+"""Minimum number of letters in a text whose script is named."""
 _BESIDE_LATIN = 0.15
-"""Least share of letters that are not Latin in a text of another script. Names, terms and code in
+"""Minimum share of letters that are not Latin in a text of another script. Names, terms and code in
 such a text are often Latin."""
 _SIMPLIFIED = frozenset("这们个来为说时会国对发经开现还动过学进种样点关应从两长问无实机东车见")
 _TRADITIONAL = frozenset("這們個來為說時會國對發經開現還動過學進種樣點關應從兩長問無實機東車見")

@@ -13,7 +13,7 @@ from numba import njit
 from .characters import is_letter, lower
 
 _LEAST = 6
-"""Least number of letters of a sentence that is counted."""
+"""Minimum number of letters of a sentence that is counted."""
 
 
 @njit(cache=True, nogil=True)

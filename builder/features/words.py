@@ -151,8 +151,8 @@ def _joins(points: Any, at: Any) -> Any:
 def join_characters(hashes: Any, begins: Any, ends: Any, shapes: Any) -> Any:
     """Join each character of a script without spaces with the character right after it.
 
-    So such scripts have pairs of characters for words. Returns the hashes of all words and pairs,
-    uint64 ``[w]``.
+    So pairs of characters take the place of words in such a script. Returns the hashes of all words
+    and pairs, uint64 ``[w]``.
     """
     joined = hashes.copy()
     for i in range(len(hashes) - 1):

@@ -15,13 +15,13 @@ from climbstream.loader.formats.documents import read_shard
 from climbstream.loader.formats.manifest import Manifest, cluster_folder, load_index
 
 _READ = 200
-"""Most documents that are read from a cluster."""
+"""Maximum number of documents that are read from a cluster."""
 _READ_OF_ALL = 20_000
-"""Most documents that are read from all clusters together."""
+"""Maximum number of documents that are read from all clusters together."""
 _SHARDS = 8
-"""Most shards of a cluster that documents are read from."""
+"""Maximum number of shards of a cluster that documents are read from."""
 _TOKENS = 1_000
-"""Most tokens of a document that are decoded."""
+"""Maximum number of tokens of a document that are decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,12 +41,13 @@ PARTITION_TOKENS = UNIT_BYTES
 
 _LICENSE = "license"
 _MOST_TEXT = 250_000_000
-"""Most bytes of a text: its tokens fit into one shard even if each token is one byte."""
+"""Maximum number of bytes of a text: its tokens fit into one shard even if each token is one
+byte."""
 _LOOK = 100
 """Number of rows that are examined to find the columns of a file; each row of JSON may have other
 columns."""
 _SHOWN = 40
-"""Most characters of an unexpected value that are shown."""
+"""Maximum number of characters of an unexpected value that are shown."""
 _WHOLE = re.compile(r"([0-9]+)\.0+")
 
 

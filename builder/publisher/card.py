@@ -17,7 +17,7 @@ from climbstream.loader.formats.manifest import Manifest
 from climbstream.loader.formats.mixture import Mixture
 
 _SIZES = ((10**6, "1M<n<10M"), (10**5, "100K<n<1M"), (10**4, "10K<n<100K"), (10**3, "1K<n<10K"))
-"""Least number of documents, and the Hub's name for that size."""
+"""Minimum number of documents, and the Hub's name for that size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

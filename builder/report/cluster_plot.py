@@ -1,9 +1,9 @@
 """A map of the micro-clusters in two dimensions, coloured by cluster.
 
-A micro-cluster is a dot; a pruned micro-cluster is a cross. Its two coordinates follow from the
-first two principal components of the centroids. Each coordinate is the mean of the value and the
-rank of the component, so that dense regions spread out and neighbours stay near. The area of a dot
-shows the number of documents.
+A micro-cluster is a dot; a pruned micro-cluster is a cross. Its coordinates follow from the first
+two principal components of the centroids: each coordinate is the mean of the value and the rank of
+one component, so that dense regions spread out and neighbours stay near. The area of a dot shows
+the number of documents.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,8 @@ from climbstream.loader.formats.clusters import ClusterInfo
 
 _WIDTH, _HEIGHT, _MARGIN = 960, 600, 40
 _NAMED = 24
-"""Most clusters whose names are on the map: the first ones, as far as there is room."""
+"""Maximum number of clusters whose names are on the map: the first ones, as far as there is
+room."""
 _ROOM = 130
 """Width that a name needs, in units of the drawing."""
 

@@ -30,12 +30,12 @@ _MARKS = "".join(
 """Marks that combine with letters, such as accents; a regular expression does not count them as
 letters."""
 _READ = 200
-"""Most documents of a cluster that its words are taken from."""
+"""Maximum number of documents of a cluster that its words are taken from."""
 _READ_ALL, _READ_LEAST = 20_000, 20
-"""Number of documents that the words of all micro-clusters are taken from, and the least number per
-micro-cluster."""
+"""Approximate number of documents that the words of all micro-clusters are taken from, and the
+minimum number for each micro-cluster."""
 _CHARS = 4_000
-"""Most characters of each of these documents that are read."""
+"""Maximum number of characters of each of these documents that are read."""
 SHOWN = 4
 """Number of documents of a cluster that are shown."""
 _BINS = 10

@@ -7,7 +7,7 @@ from climbstream.loader.formats.cluster_tables import licenses_text
 from climbstream.loader.formats.manifest import Manifest, join_licenses
 
 _SHOWN = 100
-"""Most licences, and most clusters, that are listed."""
+"""Maximum number of licences, and of clusters, that are listed."""
 
 
 def license_sections(manifest: Manifest) -> list[str]:

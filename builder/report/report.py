@@ -21,12 +21,12 @@ from .licenses import license_sections
 
 REPORT = "report.html"
 _DRAWN = 300
-"""Most clusters whose histograms are drawn; the histograms of a thousand clusters would be half of
-the page."""
+"""Maximum number of clusters whose histograms are drawn; the histograms of a thousand clusters
+would be half of the page."""
 
 
 _LICENSES = 3
-"""Most licences that the first paragraph names."""
+"""Maximum number of licences that the first paragraph names."""
 
 
 def write_report(

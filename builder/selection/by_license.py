@@ -17,7 +17,8 @@ from .reasons import LICENSE, REASONS, why_of
 logger = get_logger(__name__)
 
 _NAMED = 100
-"""Most licences that are counted by name; the less frequent ones are counted together."""
+"""Maximum number of licences that are counted by name; the less frequent ones are counted
+together."""
 _SHOWN = 5
 
 Counts = dict[str, Counter[str]]

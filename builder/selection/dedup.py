@@ -36,7 +36,7 @@ NOTHING = 0xFF
 """Byte that fills the signature of a text without words, or of a document that is not compared."""
 _IN_A_ROW = 3
 _FEW = 10
-"""Least number of words of a near duplicate. Shorter texts would be near duplicates of each other
+"""Minimum number of words of a near duplicate. Shorter texts would be near duplicates of each other
 if one had just one word more."""
 _UNSPACED = 0.1
 """A text is in a script without spaces if more than this share of its words are characters of such
@@ -92,7 +92,7 @@ def find_repeated(
 
 
 def deal_hashes(task: HashTask) -> None:
-    """Write the first row of each hash in a block, by range of hashes, for `compare_hashes`.
+    """Write the first row of each hash in a block, for `compare_hashes`, by range of hashes.
 
     The numbers of all other rows, which repeat a hash of the block, are written to another file.
     """

@@ -15,9 +15,9 @@ from .reasons import REASONS, stays, why_of
 from .selection import EXAMPLES, Selection
 
 _LENGTH = 200
-"""Most characters of each sample."""
+"""Maximum number of characters of each sample."""
 _MANY = 10
-"""Least number of documents of a language, script or label for a warning that more than half of
+"""Minimum number of documents of a language, script or label for a warning that more than half of
 them are dropped."""
 
 

@@ -15,7 +15,8 @@ from .reasons import stays
 JUDGED_ALWAYS = (ENGLISH, CODE, UNDETERMINED)
 """Languages that are judged however few documents they have."""
 LEAST = 20
-"""Least number of documents of a language, or of its script, for scores to drop documents of it."""
+"""Minimum number of documents of a language, or of its script, for scores to drop documents of
+it."""
 
 
 def count_languages(partition: Partition) -> Counter[tuple[str, str]]:

@@ -16,7 +16,7 @@ from climbstream.builder.settings import SCORES
 from .reasons import stays
 
 _LEAST = 5
-"""Least number of documents of a group for the group to be kept."""
+"""Minimum number of documents of a group for the group to be kept."""
 
 Group = tuple[int, str]
 """Micro-cluster and language."""

@@ -71,7 +71,7 @@ class NearTask:
     """Number of the first document of each block, ``[blocks + 1]``."""
     worth: Worth
     least: float
-    """Least similarity of a copy to its original, 0 to 1."""
+    """Minimum similarity of a copy to its original, 0 to 1."""
     before: int
     """Number of documents, at the beginning of the corpus, that others are compared with but that
     are not marked as copies."""
@@ -83,7 +83,7 @@ class NearTask:
         return self.block.number
 
     def path(self, name: str, number: int | None = None, step: int | None = None) -> Path:
-        """Return the path of the file ``name`` of a block and a step, by default of this task's."""
+        """Return the path of a file of block ``number`` and ``step``, by default the task's own."""
         folder = self.folder / f"step-{self.step if step is None else step:02d}"
         return folder / f"{name}-{self.number if number is None else number}"
 
@@ -107,10 +107,10 @@ def find_near(
 ) -> None:
     """Write ``original`` int64 ``[n]`` to each partition: the number of a copy's original, or -1.
 
-    Of documents with a similarity of ``least`` or more, the one with the highest ``worth`` is the
-    original and, of several, the first one. An original is not itself a copy. Others are compared
-    with the first ``before`` documents, for which nothing is written. A search that was interrupted
-    continues with the files in ``folder``.
+    Of documents with a similarity of ``least`` or more, the original is the one with the highest
+    ``worth``; if several have it, the first of them. An original is not itself a copy. The first
+    ``before`` documents can be originals, but nothing is written for them. A search that was
+    interrupted continues with the files in ``folder``.
     """
     starts = starts_of(blocks)
     tasks = [NearTask(block, folder, starts, worth, least, before) for block in blocks]

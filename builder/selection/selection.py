@@ -37,7 +37,7 @@ class Rule:
     find: Callable[[Partition], NDArray[np.str_]]
     """Returns the reason to drop each document of a partition, ``[n]``; it can be pickled."""
     spares: bool = True
-    """Whether the rule does not drop documents that the setting ``keep_ids`` names."""
+    """Whether the rule spares documents that the setting ``keep_ids`` names."""
 
 
 @dataclass(slots=True)

@@ -37,9 +37,9 @@ from .shards import WrittenCluster
 logger = get_logger(__name__)
 
 _LABELS = 10
-"""Most known domains of held-out text that a message names."""
+"""Maximum number of known domains of held-out text that a message names."""
 _FEW = 60
-"""Least number of held-out documents of a domain that judge a mixture reliably; a search scores
+"""Minimum number of held-out documents of a domain that judge a mixture reliably; a search scores
 half of them."""
 _SCHEMA = pa.schema(
     [

@@ -25,7 +25,7 @@ SWITCH = "CLIMBSTREAM_FASTOKENS"
 _BATCH = 128
 """Number of texts that are encoded at a time: an encoding takes 20 times the memory of its ids."""
 _SHOWN = 40
-"""Most characters of a text that a message shows."""
+"""Maximum number of characters of a text that a message shows."""
 
 
 class Tokens(NamedTuple):

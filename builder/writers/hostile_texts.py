@@ -73,7 +73,7 @@ _LONGEST = 1_000_000
 _BLOCK = 50
 """Number of consecutive code points in each text of `_all_scripts`."""
 _NAMES = 100
-"""Most of the tokenizer's own tokens whose names texts contain."""
+"""Maximum number of the tokenizer's own tokens whose names occur in texts."""
 
 
 def hostile_texts(tokenizer: Tokenizer) -> list[str]:

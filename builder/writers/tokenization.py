@@ -27,9 +27,9 @@ logger = get_logger(__name__)
 _WORTH = 4 << 20
 """Bytes of text from which on `fastokens` saves more time than the comparison takes."""
 _COMPARED = 1 << 20
-"""Most characters of the corpus on which `fastokens` is compared with `tokenizers`."""
+"""Maximum number of characters of the corpus on which `fastokens` is compared with `tokenizers`."""
 _COMPARED_PARTITIONS = 16
-"""Most partitions from which the compared characters are taken."""
+"""Maximum number of partitions from which the compared characters are taken."""
 
 
 def tokenize_all(engine: Engine, selection: Selection, tokenizer: Path, end: int | None) -> None:
