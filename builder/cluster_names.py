@@ -122,9 +122,9 @@ def make_unique(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _marked(name: str, label: str, used: set[str]) -> str:
-    """Return ``name``, shortened, with so much of the hash of ``label`` that it is not in ``used``.
+    """Return ``name``, shortened, and with enough of the hash of ``label`` to make it unique.
 
-    The folded result is added to ``used``.
+    ``used`` has the folded names that exist; the new one is added.
     """
     digest = hash_bytes(label.encode())
     for digits in range(8, len(digest) + 1, 8):

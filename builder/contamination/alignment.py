@@ -253,7 +253,7 @@ def _try_chunk(
 
 @njit(cache=True, nogil=True)
 def _count_equal(document: Any, words: Any, diagonal: Any) -> Any:
-    """Count the ``words`` q that are word ``q + diagonal`` of ``document``."""
+    """Count the q for which word q of ``words`` is word ``q + diagonal`` of ``document``."""
     count = 0
     for q in range(max(0, -diagonal), min(len(words), len(document) - diagonal)):
         count += document[q + diagonal] == words[q]

@@ -34,7 +34,7 @@ class Encoder(Protocol):
     """Turns texts into vectors."""
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed ``texts``: float32 ``[n, dims]`` of length 1, or of zeros."""
+        """Embed ``texts``: float32 ``[n, dims]``; each vector has length 1, or is all zeros."""
 
 
 class _Model:

@@ -226,7 +226,10 @@ class _Sample:
             self._limit[k] = best[-1][0]
 
     def read(self, engine: Engine, partitions: Sequence[Partition]) -> list[list[dict[str, str]]]:
-        """Return ``id`` and how ``text`` begins, of each cluster's documents in order of hashes."""
+        """Return the sample of each cluster: ``id`` and the beginning of ``text`` by document.
+
+        The documents are in the order of their hashes.
+        """
         wanted: dict[int, list[int]] = {}
         for _, partition, row in sorted(place for best in self._best for place in best):
             wanted.setdefault(partition, []).append(row)

@@ -170,7 +170,7 @@ class _Documents:
 
     @classmethod
     def open(cls, task: NearTask, step: int) -> Self:
-        """Open the files that `gather` wrote, as they were after ``step``."""
+        """Open the files that `gather` wrote, with the originals that were known after ``step``."""
         signatures = np.load(task.folder / f"signatures-{task.number}.npy", mmap_mode="r")
         worth = np.load(task.folder / f"worth-{task.number}.npy")
         documents = cls(task.block.start, signatures, worth)
@@ -345,7 +345,10 @@ def advance(task: NearTask) -> int:
 
 
 def match(task: NearTask) -> int:
-    """Write the best head of each key, in a range, for the other heads; request its signature."""
+    """Find the best head of each key in a range of keys, and request its signature.
+
+    For each other head of the key, the number of the best head is written, by block of the head.
+    """
     if task.path("beaten").exists():
         return 0
     heads = read_whole_part(task.paths("heads", task.step), task.number, task.count, _HEAD)
