@@ -1,8 +1,9 @@
 r"""Turn a corpus into clusters and token shards, and shards into other trainers' formats.
 
-`build` clusters a corpus, `dry_run` shows what it would leave out, and `append` adds documents to
-its shards. `import_corpus` takes a corpus that is clustered already. `export_shards` writes shards
-for other trainers. Names load on first use.
+`build` clusters a corpus and writes shards, `dry_run` shows what `build` would leave out, and
+`append` adds documents to shards of `build`. `import_corpus` writes shards of a corpus that is
+already clustered. `export_shards` converts shards for other trainers. A name is imported when it is
+first used.
 
 >>> import json, tempfile
 >>> from pathlib import Path

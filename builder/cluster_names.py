@@ -1,8 +1,8 @@
 """Names of clusters, from the labels that a corpus gives them.
 
-A label may be any text. A name is a folder on any operating system, so it is short, has no
-character that a system forbids, and differs from every other name in more than case. Labels are
-sorted in natural order: ``cluster_10`` after ``cluster_9``.
+A label may be any text. A name must be a valid folder name on any operating system, so it is short
+and has no character that a system forbids, and no two names differ only in case. Labels are sorted
+in natural order: ``cluster_10`` after ``cluster_9``.
 """
 
 import re
@@ -15,17 +15,18 @@ from climbstream.loader.core.files import hash_bytes
 
 MOST_CLUSTERS = 10_000
 MOST_LABEL = 10_000
-"""Most characters of a label; a longer one is a text."""
+"""Maximum number of characters of a label; a longer value is not a label but a text."""
 _MOST_BYTES = 100
-"""Most bytes of a name: a file system allows 255, and file names hold more than this name."""
+"""Maximum number of bytes of a name. A file system allows 255 bytes, and file names contain more
+than the name of the cluster."""
 _FORBIDDEN = re.compile(r"[^\w .-]")
 _RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])(\.|$)", re.IGNORECASE)
-"""Names of devices on Windows, with anything after the dot."""
+"""Names of Windows devices, alone or followed by a dot and any text."""
 Key = tuple[tuple[str | tuple[int, str], ...], str]
 
 
 def natural(text: str) -> Key:
-    """Sort key of natural order; different texts have different keys.
+    """Return a key that sorts texts in natural order; different texts have different keys.
 
     >>> sorted(["part_10", "part_9", "part", "part_09"], key=natural)
     ['part', 'part_09', 'part_9', 'part_10']
@@ -35,13 +36,18 @@ def natural(text: str) -> Key:
 
 
 def _number(digits: str) -> tuple[int, str]:
-    """Sort key of a number of any length: an `int` of thousands of digits is slow, or refused."""
+    """Return a sort key of a number of any length.
+
+    The key is not an `int`, because Python converts thousands of digits slowly or not at all.
+    """
     digits = digits.lstrip("0")
     return len(digits), digits
 
 
 def canonical(value: object) -> str | None:
-    """Label as a string, a whole float as an integer; None: ``value`` is no label.
+    """Return ``value`` as the text of a label; None if ``value`` cannot be a label.
+
+    A float that is a whole number is written as an integer.
 
     >>> canonical(3.0), canonical("3"), canonical(" law"), canonical(2.5), canonical("")
     ('3', '3', 'law', None, None)
@@ -60,8 +66,8 @@ def canonical(value: object) -> str | None:
 def cluster_names(labels: Iterable[str]) -> dict[str, str]:
     """Return the name of each label, in natural order: ``c03`` for 3, else the label itself.
 
-    Where labels would have the same folder on some system, the first keeps its name, and the names
-    of the others end with a part of their hash.
+    Where the names of several labels would be the same folder on some system, one of the labels
+    keeps its name, and the names of the other labels end with a part of the label's hash.
 
     >>> cluster_names(["10", "9"]), cluster_names(["law", "sci/fi"])
     ({'9': 'c09', '10': 'c10'}, {'law': 'law', 'sci/fi': 'sci_fi'})
@@ -69,7 +75,7 @@ def cluster_names(labels: Iterable[str]) -> dict[str, str]:
     {'Law': 'Law', 'con': '_con', 'law': 'law-e2cf3310'}
 
     Raises:
-        InvalidDataError: There are more than `MOST_CLUSTERS`.
+        InvalidDataError: There are more than `MOST_CLUSTERS` labels.
     """
     ordered = sorted(set(labels), key=natural)
     if len(ordered) > MOST_CLUSTERS:
@@ -85,7 +91,7 @@ def cluster_names(labels: Iterable[str]) -> dict[str, str]:
 
 
 def _portable(label: str) -> str:
-    """Return ``label`` as a folder name that every system allows."""
+    """Return ``label``, changed where necessary into a folder name that every system allows."""
     name = _FORBIDDEN.sub("_", label)
     if name[0] in ". " or _RESERVED.match(name):
         name = f"_{name}"
@@ -93,7 +99,7 @@ def _portable(label: str) -> str:
 
 
 def make_unique(names: Mapping[str, str]) -> dict[str, str]:
-    """Return ``names`` by label, made short, and different even where case is lost.
+    """Return ``names`` by label, shortened, and made unique even if letter case is ignored.
 
     >>> make_unique({"a": "x y", "b": "X Y"})
     {'a': 'x y', 'b': 'X Y-4b2212e3'}
@@ -101,7 +107,8 @@ def make_unique(names: Mapping[str, str]) -> dict[str, str]:
     alike = defaultdict(list)
     for label, name in names.items():
         alike[_folded(name) if len(name.encode()) <= _MOST_BYTES else ""].append(label)
-    # A label that is its own name keeps it; one with replaced characters does not.
+    # Of labels with the same name, one that equals its name keeps it, rather than one in which
+    # characters were replaced.
     kept = {
         min(same, key=lambda label: names[label] != label): key
         for key, same in alike.items()
@@ -115,7 +122,10 @@ def make_unique(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _marked(name: str, label: str, used: set[str]) -> str:
-    """Shorten ``name``, and end it with as much of the hash of ``label`` as makes it new."""
+    """Return ``name``, shortened, and with enough of the hash of ``label`` to make it unique.
+
+    ``used`` has the folded names that exist; the new one is added.
+    """
     digest = hash_bytes(label.encode())
     for digits in range(8, len(digest) + 1, 8):
         beginning = name.encode()[: _MOST_BYTES - 1 - digits].decode(errors="ignore")
@@ -127,17 +137,17 @@ def _marked(name: str, label: str, used: set[str]) -> str:
 
 
 def _folded(name: str) -> str:
-    """Name as systems compare it that ignore case and Unicode forms."""
+    """Return the form of ``name`` that a system compares if it ignores case and Unicode forms."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
 
 
 def table_folder(label: int | str) -> str:
-    """Name of the folder of a cluster's tables, as in ClimbLab or a mirror of it."""
+    """Return the folder of a cluster's tables: ``cluster_3``, or ``cluster_id=law`` for a text."""
     return f"cluster_{label}" if isinstance(label, int) else f"cluster_id={label}"
 
 
 def cluster_labels(names: Sequence[str]) -> tuple[int | str, ...]:
-    """Labels from which an import makes ``names`` again: numbers, if they are numbers.
+    """Return labels from which an import makes the same ``names``: numbers where that is possible.
 
     >>> cluster_labels(["c01", "c20"]), cluster_labels(["law", "sea"])
     ((1, 20), ('law', 'sea'))

@@ -1,8 +1,8 @@
 """The card of a data set: a README whose YAML metadata names the licence.
 
 The format is that of the Hugging Face Hub: the file begins with metadata between two lines ``---``.
-The key ``climbstream`` holds what rows of tokens do not say: the size of the vocabulary and the end
-token.
+The key ``climbstream`` contains what rows of tokens do not state: the size of the vocabulary and
+the end token.
 """
 
 import re
@@ -27,7 +27,7 @@ _OF_THE_HUB = frozenset(
     "cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0 gfdl gpl-2.0 gpl-3.0 "
     "lgpl-2.1 lgpl-3.0 mit mpl-2.0 odbl odc-by pddl unlicense".split()
 )
-"""Common licences of data, as the Hub writes them."""
+"""Common licences of data sets, as the Hub spells them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +36,13 @@ class Card:
 
     licenses: tuple[str, ...] = ()
     ours: dict[str, Any] = field(default_factory=dict)
-    """Fields under ``climbstream``, if `climb export` wrote the card."""
+    """Fields under the key ``climbstream``; {} if climbstream did not write the card."""
 
     @classmethod
     def parse(cls, text: str, name: str) -> Self:
-        """Return the metadata of the card ``name``; a card without metadata has no fields.
+        """Return the metadata of the card whose content is ``text``; errors call it ``name``.
+
+        If the card has no metadata, all fields are empty.
 
         Raises:
             InvalidDataError: The metadata cannot be read.
@@ -62,15 +64,15 @@ class Card:
         names = [value.get("license_name", one) if one == "other" else one for one in names]
         words = {key: value[key] for key in ("license", "license_name") if key in value}
         if ours.get("license") and words == license_metadata(str(ours["license"])):
-            names = []  # climbstream wrote them, in the Hub's words for its own field
+            names = []  # climbstream wrote these names itself, from its own field
         licenses = {str(one).casefold(): str(one) for one in [*names, ours.get("license")] if one}
         return cls(licenses=tuple(licenses.values()), ours=ours)
 
 
 def license_metadata(name: str) -> dict[str, Any]:
-    """Metadata of the licence ``name``, or of several with commas between.
+    """Return the metadata for the licence ``name``, or for several licences separated by commas.
 
-    A licence that the Hub does not know is ``other``, with a name.
+    A licence that the Hub does not know is stated as ``other``, with a ``license_name``.
 
     >>> license_metadata("MIT"), license_metadata("Crown Copyright")
     ({'license': 'mit'}, {'license': 'other', 'license_name': 'crown-copyright'})
@@ -85,7 +87,7 @@ def license_metadata(name: str) -> dict[str, Any]:
 
 
 def language_metadata(manifest: Manifest) -> dict[str, Any]:
-    """Return the metadata that names the languages of the documents that stay; {}: unknown."""
+    """Return the metadata that lists the languages of the kept documents; {} if unknown."""
     counts: dict[str, Any] = next(
         (stage["kept"] for stage in manifest.conservation if "kept" in stage), {}
     )
@@ -98,14 +100,14 @@ def language_metadata(manifest: Manifest) -> dict[str, Any]:
 
 
 def cluster_rows(manifest: Manifest, columns: Mapping[str, Sequence[str]]) -> list[str]:
-    """Lines of a table of Markdown with a row a cluster."""
+    """Return the lines of a Markdown table: the head, and one row per cluster."""
     heads = ("cluster", *columns)
     rows = zip(manifest.names, *columns.values(), strict=True)
     return [f"| {' | '.join(row)} |" for row in [heads, ["---"] * len(heads), *rows]]
 
 
 def license_column(manifest: Manifest) -> dict[str, list[str]]:
-    """Return a column of the table of clusters: what each holds by licence; {}: unknown."""
+    """Return the table column that states the size of each cluster by licence; {} if unknown."""
     if not any(cluster.licenses for cluster in manifest.clusters):
         return {}
     texts = (licenses_text(cluster.licenses) for cluster in manifest.clusters)
@@ -113,7 +115,7 @@ def license_column(manifest: Manifest) -> dict[str, list[str]]:
 
 
 def our_metadata(manifest: Manifest, license_: str) -> dict[str, Any]:
-    """Fields under ``climbstream``, which `Card` reads back."""
+    """Return the fields under the key ``climbstream``, which `Card.parse` reads."""
     return {
         "vocab_size": manifest.vocab_size,
         "eos_id": -1 if manifest.eos_id is None else manifest.eos_id,
@@ -123,7 +125,7 @@ def our_metadata(manifest: Manifest, license_: str) -> dict[str, Any]:
 
 
 def read_beside(folder: str, name: str) -> bytes | None:
-    """Content of the file ``name`` in ``folder``, a path or URL; None: it does not exist."""
+    """Return the content of the file ``name`` in ``folder``, a path or URL; None if missing."""
     system, place = fsspec.core.url_to_fs(f"{folder}/{name}")
     if not system.exists(place):
         return None
@@ -132,25 +134,25 @@ def read_beside(folder: str, name: str) -> bytes | None:
 
 
 def write_card(title: str, metadata: Mapping[str, Any], body: str) -> bytes:
-    """Content of a card."""
+    """Return the bytes of a card: YAML ``metadata``, ``title`` as a heading, and ``body``."""
     head = yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=True)
     return f"---\n{head}---\n\n# {title}\n\n{body}\n".encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportContents:
-    """What a card says of the files of an export."""
+    """What the card of an export says about its files."""
 
     files: str
-    """The files, in words."""
+    """A description of the files, in words."""
     configs: Mapping[str, str] = field(default_factory=dict)
     """Patterns of the tables that `datasets` loads, by the name of their configuration."""
     drawn: Mapping[str, int] | None = None
-    """Tokens of each cluster that were drawn; None: all of the shards."""
+    """Number of tokens that were drawn from each cluster; None if all tokens were exported."""
 
 
 def write_beside(shards: ShardDirectory, out: Path, contents: ExportContents) -> None:
-    """Write the card and, if the shards have one, the tokenizer to ``out``."""
+    """Write the card to ``out`` and, if the shards have a tokenizer, the tokenizer."""
     manifest = shards.manifest
     if manifest.tokenizer_hash:
         store = shards.store.without_links()
@@ -175,7 +177,10 @@ def write_beside(shards: ShardDirectory, out: Path, contents: ExportContents) ->
 
 
 def _size_columns(manifest: Manifest, drawn: Mapping[str, int] | None) -> dict[str, list[str]]:
-    """Columns of the size of each cluster, by their heads: of the shards, or of what is drawn."""
+    """Return the columns that give the size of each cluster, by head of the column.
+
+    With ``drawn``, these are the tokens that were drawn beside the tokens of the shards.
+    """
     tokens = [f"{cluster.tokens:,}" for cluster in manifest.clusters]
     if drawn is not None:
         return {

@@ -1,6 +1,6 @@
-"""Dry runs: a folder with only dry runs accepts other settings.
+"""Dry runs: an output folder that has had only dry runs accepts changed settings.
 
-Documents and embeddings there are kept if they are still valid with the new settings.
+Documents and embeddings in the folder are kept if they are still valid with the changed settings.
 """
 
 import shutil
@@ -17,18 +17,18 @@ from climbstream.loader.formats.outputs import WORK
 from .settings import first_change
 
 DRY = "dry"
-"""File among the work in progress that says so."""
+"""File in the working folder; it exists as long as the output folder has had only dry runs."""
 EXCHANGE = "exchange"
-"""Folder of the files that tasks exchange to find copies."""
+"""Folder of the files that tasks exchange to find duplicates."""
 MODEL = "model.npz"
 _FITTED: tuple[ArrayName, ...] = ("scores", "text_hashes", "signatures", "micro", "alike")
-"""Arrays of a partition that follow from the embedding, or are written with those that do."""
+"""Arrays of a partition that depend on the embedding, or are written together with such arrays."""
 _DECIDED: tuple[ArrayName, ...] = ("why", "original", "clusters", "contaminated")
-"""Arrays of a partition that follow from what stays, and from tasks."""
+"""Arrays of a partition that depend on which documents stay, or on the tasks to decontaminate."""
 
 
 def unbind(out: Path, plan: Mapping[str, Any]) -> None:
-    """Make ``plan`` the plan of ``out`` if only dry runs were there; remove invalid arrays."""
+    """Make ``plan`` the plan of ``out`` if it has had only dry runs; remove invalid files."""
     work = out / WORK
     if not (work / DRY).exists() or not (work / "plan.json").exists():
         return

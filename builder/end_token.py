@@ -1,7 +1,8 @@
 """The token that ends a document: what the user names, else what the tokenizer's own files say.
 
-A ``tokenizer.json`` does not say which of its tokens that is. A file beside it does: Hugging Face
-has ``eos_token`` in ``tokenizer_config.json`` or, in older models, in ``special_tokens_map.json``.
+A ``tokenizer.json`` does not say which of its tokens ends a document. Hugging Face writes that into
+a file beside it, as ``eos_token`` in ``tokenizer_config.json`` or, for older models, in
+``special_tokens_map.json``.
 """
 
 import difflib
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
-"""Files beside a tokenizer that may name its end token; the first that does counts."""
+"""Files beside a tokenizer that may name its end token; the first file that names one is used."""
 EOS = "<|endoftext|>"
 _USUAL = (
     EOS,
@@ -61,17 +62,17 @@ class EndToken:
     """The token that every document ends with."""
 
     id: int | None
-    """None: documents have no end token."""
+    """Number of the token; None: documents have no end token."""
     name: str
     source: str
-    """The option or file that names it."""
+    """The option or file that names the token."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return the fields as JSON values."""
         return asdict(self)
 
     def tell(self) -> None:
-        """Print which token it is."""
+        """Log which token ends documents, or warn that none does."""
         if self.id is None:
             logger.warning(f"documents have no end token ({self.source})")
         else:
@@ -84,11 +85,12 @@ def find_end_token(
 ) -> EndToken:
     """Return the end token of ``tokenizer``, which messages call ``what``.
 
-    ``configs`` are the existing files of `CONFIGS`, by name.
+    ``configs`` has the content of those files of `CONFIGS` that exist, by name of the file.
 
     Raises:
         UsageError: The tokenizer lacks the token that the user names.
-        InvalidDataError: It lacks the token that a file names; or nothing names one.
+        InvalidDataError: The tokenizer lacks the token that a file names; or no file names one, and
+            not exactly one token has a usual name.
     """
     if choice.no_eos:
         return EndToken(None, "", "--no-eos")
@@ -119,7 +121,11 @@ def find_end_token(
 
 
 def _usual(tokenizer: "Tokenizer", what: str) -> EndToken:
-    """Return the only token with a usual name, among special tokens first."""
+    """Return the only token that has a usual name; special tokens are searched before all others.
+
+    Raises:
+        InvalidDataError: No token has a usual name, or several tokens have one.
+    """
     specials = _specials(tokenizer)
     for names in (specials, tokenizer.get_vocab()):
         usual = [name for name in _USUAL if name in names]
@@ -140,19 +146,19 @@ def _specials(tokenizer: "Tokenizer") -> list[str]:
 
 
 def _named(config: Any) -> str | None:
-    """End token that a file names, as a string or as an object with its ``content``."""
+    """Return the end token that a file names, a string or an object with ``content``, or None."""
     token = config.get("eos_token") if isinstance(config, dict) else None
     token = token.get("content") if isinstance(token, dict) else token
     return token if isinstance(token, str) and token else None
 
 
 def read_configs(name: str) -> dict[str, Any]:
-    """Return the files of `CONFIGS` of the tokenizer ``name``, by name.
+    """Return the JSON of those files of `CONFIGS` that the tokenizer ``name`` has, by file name.
 
     ``name`` is a file, a folder or a name on the Hub.
 
     Raises:
-        InvalidDataError: A file is no JSON.
+        InvalidDataError: A file is not JSON.
     """
     path = Path(name)
     if path.exists():
@@ -162,7 +168,10 @@ def read_configs(name: str) -> dict[str, Any]:
 
 
 def parse_configs(read: Callable[[str], bytes | None], place: str) -> dict[str, Any]:
-    """Return the files of `CONFIGS` that exist; ``read`` gives None for the others."""
+    """Return the JSON of the files of `CONFIGS`, by file name.
+
+    ``read`` returns the content of a file, or None for a file that does not exist.
+    """
     contents = {file: read(file) for file in CONFIGS}
     return {f: parse_json(data, f"{place}/{f}") for f, data in contents.items() if data is not None}
 
@@ -182,7 +191,7 @@ def _of_hub(name: str, file: str) -> bytes | None:
 
 
 def trained_end_token(choice: EndChoice) -> EndToken:
-    """Return the end token of a tokenizer that is trained: `EOS`, its number 0.
+    """Return the end token of a tokenizer that a build trains: `EOS`, which has the number 0.
 
     Raises:
         UsageError: The user names another token.

@@ -1,6 +1,7 @@
 """Licences: the name of each, and which of them a build keeps.
 
-A document that states none is under ``unknown``. A document may state several, joined by commas.
+A document that states no licence counts as ``unknown``. A document may state several licences,
+joined by commas.
 """
 
 from collections.abc import Sequence
@@ -13,9 +14,10 @@ from climbstream.loader.core.errors import InvalidDataError
 UNKNOWN = "unknown"
 """Licence of a document that states none."""
 NOT = "!"
-"""Stands before the name of a licence that is left out."""
+"""Prefix of the name of a licence that is to be left out."""
 _LONGEST = 100
-"""Characters of a name; some corpora have the text of a licence in its place."""
+"""Maximum number of characters of a name; some corpora have the text of a licence instead of its
+name."""
 
 
 def license_name(stated: str) -> str:
@@ -32,7 +34,7 @@ def check_licenses(names: Sequence[str]) -> None:
     """Check that ``names`` are licences to keep, or, each after a ``!``, licences to leave out.
 
     Raises:
-        InvalidDataError: There are both, or a name is empty.
+        InvalidDataError: ``names`` has licences of both kinds, or an empty name.
     """
     left_out = [name for name in names if name.startswith(NOT)]
     if any(not name.removeprefix(NOT).strip() for name in names):
@@ -46,16 +48,17 @@ def check_licenses(names: Sequence[str]) -> None:
 
 
 def is_kept(stated: Sequence[str], names: Sequence[str]) -> NDArray[np.bool_]:
-    """Return which documents ``names`` keep, by the licences that they state, ``[n]``.
+    """Return which documents are kept, bool ``[n]``; ``stated`` has the licences of each document.
 
-    Letter case makes no difference. Of several licences of a document all must be among those to
-    keep, and none among those to leave out.
+    ``names`` are either licences to keep or, each after a ``!``, licences to leave out. Letter case
+    makes no difference. If a document states several licences, all of them must be among those to
+    keep, or none of them among those to leave out.
     """
     listed = {_folded(name.removeprefix(NOT)) for name in names}
     leaves_out = any(name.startswith(NOT) for name in names)
     keeps: dict[str, bool] = {}
     for one in set(stated):
-        # The whole first: a name may have a comma in it.
+        # The whole text is looked up first, because the name of one licence may contain a comma.
         whole = _folded(one) in listed
         parts = [_folded(part) in listed for part in one.split(", ")]
         keeps[one] = not (whole or any(parts)) if leaves_out else whole or all(parts)

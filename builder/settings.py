@@ -9,13 +9,14 @@ from .end_token import EndChoice
 from .licenses import check_licenses
 
 SCORES = ("overall", "educational", "informational", "advertisement")
-"""Quality scores of a document, 0 to 5; higher is better in all, so 5 has no advertisement."""
+"""Quality scores of a document, 0 to 5. Higher is always better: a score of 5 for advertisement
+means that the document has none."""
 
 IDS = ("source", "global", "none")
-"""Scopes in which an identifier may name only one document."""
+"""Scopes within which the identifier of a document may be unique."""
 
 EVERY = ["*"]
-"""Stands for all languages."""
+"""Value of the setting ``languages`` that stands for all languages."""
 _COLUMN = "column:"
 _DEFAULTS = ("text", "id", "label", "license")
 """Settings that name a column; by default the column has the name of the setting."""
@@ -26,15 +27,17 @@ CATALOGUE = (
 """Columns of ``documents/*.parquet``."""
 
 CONTAMINATED: Final = "contaminated"
-"""Column that a build with ``decontaminate`` adds: the task and item in a document, or null."""
+"""Column that a build with ``decontaminate`` adds: the task and item that a document contains, or
+null."""
 
 THRESHOLDS: dict[str, dict[str, float]] = {
     "paper": {"overall": 3.0},
     "recipe": {"overall": 2.0, "educational": 1.0, "informational": 1.0, "advertisement": 1.0},
 }
-"""Means below which CLIMB drops a cluster, by arXiv 2504.13161, section 3.1, and by NVIDIA's recipe
-(its fifth score, cultural value, does not exist here). They are on the scale of its classifiers, 0
-to 5 by a language model's judgement; the bundled scorers count, and have thresholds of their own.
+"""Mean scores below which CLIMB drops a cluster: in arXiv 2504.13161, section 3.1, and in NVIDIA's
+recipe, whose fifth score, cultural value, does not exist here. The thresholds are on the scale of
+CLIMB's classifiers, 0 to 5 by a language model's judgement. The bundled scorers count words and
+marks, and have thresholds of their own.
 """
 
 DECIDES = {
@@ -70,10 +73,11 @@ DECIDES = {
     ),
     "the tokens": ("tokenizer", "vocab_size", "eos_token", "eos_id", "no_eos"),
 }
-"""Settings by the first stage that they decide; later stages follow from it."""
+"""Settings, by the first stage that they change; all stages after that one change too."""
 
 _LATER = ("licenses", "cells", "tiers", "tier_score")
-"""Settings that plans leave out if they have their default, as in earlier versions."""
+"""Settings that did not exist in earlier versions. A plan leaves out those that have their default,
+so that it equals the plan of an earlier version."""
 
 TIER_SCORES = ("mean", *SCORES)
 """Scores that may decide tiers; ``mean`` is the mean of all."""
@@ -94,96 +98,100 @@ class BuildSettings:
     """
 
     clusters: int = 20
-    """Clusters after merging: the paper ends with 21."""
+    """Number of clusters after merging; the paper has 21."""
     micro_clusters: int | None = None
-    """Clusters before pruning and merging; default: one for 32 documents of the
-    sample, at most 1,000."""
+    """Number of clusters before pruning and merging; default: one per 32 documents of the sample,
+    at most 1,000."""
     text: str = "text"
     """Column of the text."""
     id: str = "id"
-    """Column of the identifier; a document without one is named by its place."""
+    """Column of the identifier; a document without an identifier gets its place as one."""
     ids: str = "source"
-    """Scope in which an identifier names one document: ``source``, in its file; ``global``, in the
-    whole corpus; ``none``: documents may share it."""
+    """Scope within which an identifier is unique: ``source``, its file; ``global``, the whole
+    corpus; ``none``: several documents may have the same identifier."""
     label: str = "label"
     """Column of a known domain, for the report only."""
     license: str = "license"
     """Column of the licence."""
     max_bytes: int = 1_000_000
-    """Longer documents are left out, and counted."""
+    """Maximum number of bytes of a document; longer ones are left out, and counted."""
     text_lines: bool = False
-    """Whether each line of a plain text file is a document, and not the whole file."""
+    """Whether each line of a plain text file is a document; if not, the whole file is one."""
     keep: list[str] = field(default_factory=list)
-    """Columns that are carried into ``documents/*.parquet``, as text."""
+    """Columns of the corpus that are copied to ``documents/*.parquet``, as text."""
     embed: str = "tfidf"
-    """The embedding: ``tfidf``, fitted here; ``st:NAME`` of sentence-transformers; ``m2v:NAME`` of
-    model2vec; ``column:NAME``, vectors that the corpus brings."""
+    """The embedding: ``tfidf``, fitted by the build; ``st:NAME``, a model of sentence-transformers;
+    ``m2v:NAME``, a model of model2vec; ``column:NAME``, vectors in a column of the corpus."""
     scores: dict[str, str] = field(default_factory=dict)
-    """Origin of a score: ``column:NAME``, numbers of the corpus, or the path of a fastText model.
-    The bundled scorers give all other scores."""
+    """Origin of a score, by name of the score: ``column:NAME``, a column of numbers in the corpus,
+    or the path of a fastText model. Scores that are not named here are computed by the bundled
+    scorers."""
     dims: int = 100
-    """Numbers in an embedding that is fitted here."""
+    """Dimensions of the embedding ``tfidf``."""
     restarts: int = 2
-    """Starts of k-means; the best is taken."""
+    """Number of starts of k-means; the best result is used."""
     sample: int = 32_000
-    """Documents that the embedding, the centroids and the tokenizer are fitted on."""
+    """Number of documents that the embedding, the centroids and the tokenizer are fitted on."""
     min_cluster_score: dict[str, float] = field(
         default_factory=lambda: {"overall": 2.0, "advertisement": 2.5}
     )
-    """Least mean score of a micro-cluster that stays."""
+    """Minimum mean score of a micro-cluster that stays, by name of the score."""
     min_document_score: dict[str, float] = field(
         default_factory=lambda: {"overall": 1.0, "advertisement": 1.5}
     )
-    """Least score of a document that stays."""
+    """Minimum score of a document that stays, by name of the score."""
     keep_ids: list[str] = field(default_factory=list)
-    """Identifiers of documents that stay, whatever their scores, languages and copies."""
+    """Identifiers of documents that stay whatever their scores, languages and licences, and even if
+    they are duplicates."""
     decontaminate: list[str] = field(default_factory=list)
-    """Tasks whose items no document shall hold: files, or ``lm-eval=NAME``."""
+    """Tasks, as files or ``lm-eval=NAME``; documents that contain an item of a task are dropped."""
     mark_contaminated: bool = False
-    """Whether documents that hold such an item stay, and are only marked in the catalogue."""
+    """Whether documents that contain an item of a task in ``decontaminate`` stay, and are only
+    marked in the catalogue."""
     no_prune: bool = False
     """Whether documents and micro-clusters stay, whatever their scores."""
     languages: list[str] = field(default_factory=lambda: list(EVERY))
-    """Languages that are kept, ISO 639 as the catalogue names them; ``code`` for programs, ``und``
-    for what cannot be told; ``*``: all."""
+    """Languages that are kept, as ISO 639 codes, which the catalogue uses; ``code`` for programs,
+    ``und`` for texts whose language is not recognised, ``*`` for all languages."""
     licenses: list[str] = field(default_factory=list)
-    """Licences that are kept, or, each after a ``!``, left out; ``unknown`` stands for documents
-    that state none. An empty list keeps every licence."""
+    """Licences that are kept or, if each is written after a ``!``, left out; ``unknown`` stands for
+    documents that state no licence. An empty list keeps every licence."""
     keep_duplicates: bool = False
     """Whether duplicates stay; they are counted in any case."""
     near_duplicates: float | None = 0.8
-    """Least similarity, 0 to 1, of texts that are duplicates; null: only equal texts are."""
+    """Minimum similarity, 0.5 to 1, at which texts are duplicates; None: only equal texts are."""
     merge_height: float | None = None
-    """Ward height up to which clusters are merged (1.5 in the paper), instead of to a number."""
+    """Ward height up to which clusters are merged (1.5 in the paper); None: they are merged until
+    ``clusters`` are left."""
     balanced: bool = False
-    """Whether the largest clusters are split first, for clusters of more even sizes."""
+    """Whether the largest cluster is always split next, so that sizes are more even."""
     cells: str = "topic"
-    """What is cut into cells: ``topic``, each cluster, if ``tiers`` are set; ``micro``, each
-    micro-cluster, by language too, and by ``tiers`` if they are set."""
+    """What is cut into cells. ``topic``: each cluster, but only if ``tiers`` is set. ``micro``:
+    each micro-cluster, by language, and also by tier if ``tiers`` is set."""
     tiers: int | None = None
     """Number of tiers of quality that divide each cluster into cells; if the corpus has several
     languages, cells are also divided by language. None: clusters are stored whole."""
     tier_score: str = "mean"
-    """Score that decides tiers: one of the four, or ``mean`` of all."""
+    """Score that decides the tier of a document: one of `SCORES`, or ``mean``, the mean of all."""
     holdout: float = 0.0
     """Fraction of the documents that is kept out of the shards, for evaluation."""
     tokenizer: str | None = None
     """A Hugging Face tokenizer: name, folder or tokenizer.json; default: train a byte-level BPE."""
     vocab_size: int = 32_768
-    """Tokens of a tokenizer that is trained."""
+    """Size of the vocabulary of a tokenizer that the build trains."""
     eos_token: str | None = None
     """Name of the token that ends a document; default: what the tokenizer's files say."""
     eos_id: int | None = None
-    """Number of that token, in place of its name."""
+    """Number of the token that ends a document, instead of its name."""
     no_eos: bool = False
     """Whether documents have no end token."""
     seed: int = 17
-    """Seed of all samples and starts."""
+    """Seed of all random samples, and of the starts of k-means."""
 
     def __post_init__(self) -> None:
         self._check_types()
         self._check_ranges()
-        _ = self.end  # raises unless at most one of its three settings is given
+        _ = self.end  # raises an error if more than one of its three settings is given
         self._check_names()
         self._check_combinations()
 
@@ -269,7 +277,7 @@ class BuildSettings:
 
     @property
     def score_columns(self) -> dict[str, str]:
-        """Columns of the corpus that are scores, by the score."""
+        """Columns of the corpus that contain scores, by name of the score."""
         return {
             name: place.removeprefix(_COLUMN)
             for name, place in sorted(self.scores.items())
@@ -288,19 +296,19 @@ class BuildSettings:
 
     @property
     def vector_column(self) -> str | None:
-        """Column of the corpus that is the embedding."""
+        """Column of the corpus that contains the embedding; None if no column does."""
         return self.embed.removeprefix(_COLUMN) if self.embed.startswith(_COLUMN) else None
 
     @property
     def columns(self) -> list[str]:
-        """Columns of the corpus, or their paths, that are used if they exist."""
+        """Names or paths of all columns of the corpus that a build uses if they exist."""
         return [getattr(self, name) for name in _DEFAULTS] + [
             column for _, column in self.asked_columns
         ]
 
     @property
     def asked_columns(self) -> list[tuple[str, str]]:
-        """Settings and the columns that they ask for: that of the text, and all that are named."""
+        """Pairs of a setting and a column that must exist: the text's, and each that is named."""
         named = [(name, getattr(self, name)) for name in _DEFAULTS]
         return [
             *((name, column) for name, column in named if name == "text" or column != name),
@@ -321,7 +329,7 @@ class BuildSettings:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read settings from an object of JSON; what it leaves out has its default.
+        """Read settings from a JSON object; settings that the object lacks have their defaults.
 
         Raises:
             InvalidDataError: A name or value is unknown.
@@ -336,14 +344,20 @@ class BuildSettings:
 
 
 def complete_settings(settings: Any) -> Any:
-    """Complete the settings of an earlier version, which read text files line by line."""
+    """Return the settings of an earlier version, which read text files line by line, completed.
+
+    A value that is not a dictionary is returned unchanged.
+    """
     if not isinstance(settings, dict):
         return settings
     return {**BuildSettings(text_lines=True).to_json(), **settings}
 
 
 def effect_of_change(old: Any, new: Any) -> str:
-    """Return the stages that a build must repeat if its plan changes from ``old`` to ``new``."""
+    """Return which stages a build must repeat if its plan changes from ``old`` to ``new``.
+
+    The result is the end of an error message, or "" if the sources differ or no stage changes.
+    """
     if old.get("sources") != new["sources"] or not isinstance(old.get("settings"), dict):
         return ""
     what = first_change(old, new)
@@ -351,7 +365,7 @@ def effect_of_change(old: Any, new: Any) -> str:
 
 
 def first_change(old: Any, new: Any) -> str:
-    """Return the first stage, a key of `DECIDES`, that two plans decide differently; "": none."""
+    """Return the first stage, a key of `DECIDES`, that differs between two plans; "" if none."""
     before = old.get("settings")
     if old.get("sources") != new["sources"] or not isinstance(before, dict):
         return next(iter(DECIDES))
@@ -369,7 +383,7 @@ def _default(name: str) -> Any:
 
 
 def _fits(value: object, kind: Any) -> bool:
-    """Whether ``value`` is of type ``kind``, as JSON has it: a whole number is a float too."""
+    """Whether ``value``, read from JSON, is of type ``kind``; an integer is also a float."""
     if get_origin(kind) is dict:
         of = get_args(kind)[1]
         return isinstance(value, dict) and all(_fits(v, of) for v in value.values())

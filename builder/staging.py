@@ -1,8 +1,8 @@
 """Stage and commit: files that an append has written and the manifest does not list yet.
 
-New indices lie beside the old ones, other files in a folder of the work in progress. Writing the
-manifest is the commit. After it, all files are moved to their places, by the next command if this
-one was killed.
+An append writes each new index beside the old one, and other files to a folder in the working
+folder. Writing the manifest is the commit. After the commit all files are moved to their places; if
+the append was killed before that, the next command moves them.
 """
 
 from pathlib import Path
@@ -23,17 +23,17 @@ from .workdir import is_work, remove_work
 
 
 def finish_commit(out: Path) -> None:
-    """Finish a build or an append of ``out`` that was killed after its manifest was written."""
+    """Finish a build or an append of ``out`` that was killed after its commit: move its files."""
     work, plan = out / WORK, out / WORK / "plan.json"
     if not is_work(work) or not (out / MANIFEST).exists():
         return
     manifest = Manifest.load(out)
     if read_plan(plan).get(BASE) == manifest.build:
-        return  # an append before its commit
+        return  # an append that is not committed yet
     for cluster in manifest.clusters:
         folder = cluster_folder(out, cluster.name)
         new = folder / NEXT_INDEX
-        # An append that was given up leaves an index with another hash.
+        # An abandoned append leaves an index whose hash is not the one in the manifest.
         if new.exists() and hash_file(new) == cluster.index_hash:
             new.replace(folder / INDEX)
     for path in sorted((out / NEXT_FILES).glob("[!.]*")):

@@ -1,1 +1,1 @@
-"""The commands that make shards, and those that exchange them with other tools."""
+"""The commands that make shards, and the commands that exchange shards with other tools."""

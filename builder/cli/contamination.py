@@ -22,18 +22,17 @@ from climbstream.loader.core.files import write_json
 def contamination(
     directory: str, tasks: tuple[str, ...], out: Path | None, workers: int | None, as_json: bool
 ) -> None:
-    """List the documents of the shards in DIRECTORY, a folder or URL, that hold items of TASKS.
+    """List the documents of the shards in DIRECTORY, a folder or URL, that contain items of TASKS.
 
     A task is one of these: a file of JSON lines with one question per line, in the format of a
     usual data set or of lm-eval --log_samples; a file of text with one item per paragraph;
     lm-eval=NAME, a task of that harness; or label=NAME or cluster=NAME, held-out documents of
-    DIRECTORY. The shards are
-    decoded by their tokenizer.
+    DIRECTORY. The shards are decoded by their tokenizer.
 
-    An item counts as found if 80 % of its words stand in a document in their order. For an item of
-    fewer than 13 words it is 85 %, or all words but one if the others are rare in the task; with
-    fewer than 8 words, the answer must stand near them too.
-    Words that many items of the task share count less. Letter case, punctuation and line breaks
+    An item counts as found if a document contains 80 % of the item's words in their order. For an
+    item of fewer than 13 words, 85 % are needed, or all words but one if the other words are rare
+    in the task. For an item of fewer than 8 words, the answer must also be near these words.
+    Words that are in many items of the task count less. Letter case, punctuation and line breaks
     make no difference.
     """
     from climbstream.builder.contamination.shards import (  # noqa: PLC0415

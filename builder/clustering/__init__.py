@@ -1,1 +1,1 @@
-"""Documents to clusters: k-means, Ward's merging, and the map of small clusters to large."""
+"""Documents to clusters: k-means, Ward linkage, cells, and the map of micro-clusters."""

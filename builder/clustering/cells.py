@@ -1,9 +1,10 @@
 """Cells: each topic, which is a cluster after merging, cut by language and tier of quality.
 
-Where a build asks for it, each micro-cluster is cut in place of each topic.
+If the settings say so, micro-clusters are cut instead of topics.
 
-A cell is stored like a cluster. Languages, and the scores between tiers, are computed once from the
-documents that stay. They are kept in ``clusters.json``, and an append uses the same ones.
+A cell is stored like a cluster. The languages, and the scores that separate tiers, are computed
+once, from the documents that stay. They are stored in ``clusters.json``, and an append uses them
+unchanged.
 """
 
 from collections import Counter
@@ -26,15 +27,16 @@ from .cluster_map import ClusterMap, topic_names
 OTHER = "other"
 """Name for all languages that have no cells of their own."""
 _LEAST = 0.01
-"""Fraction of the documents from which on a language has cells of its own; a requested language
-always has."""
+"""Minimum fraction of the documents for a language to have cells of its own; a language that the
+settings name always has them."""
 _HIGHEST = 60_000.0
-"""Largest score. Scores are compared as float16, which holds thousandths of a point up to here."""
+"""Largest absolute score; scores beyond it are clipped. Scores are compared as float16, which ends
+at 65,504."""
 
 Group = tuple[int, str]
-"""Topic, or micro-cluster, and language."""
+"""Number of a topic or micro-cluster, and a language."""
 Histogram = tuple[NDArray[np.float16], NDArray[np.int64]]
-"""Scores, sorted, and the number of documents with each."""
+"""The different scores, sorted, and the number of documents with each score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,17 +45,17 @@ class CellGroup:
 
     topic: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
     language: str
-    """The language; empty: cells are not cut by language."""
+    """The language; "" if cells are not cut by language."""
     borders: tuple[Finite, ...]
-    """Least score of each tier except the lowest."""
+    """Minimum score of each tier except the lowest."""
     tiers: tuple[Annotated[int, Meta(ge=0, le=1000)], ...]
     """Tiers with documents: only these have cells."""
     micro: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)] | None = None
-    """Micro-cluster; None: the whole topic."""
+    """Number of the micro-cluster; None if the cells are of the whole topic."""
 
     @property
     def unit(self) -> int:
-        """What documents are put here by: the micro-cluster, or else the topic."""
+        """Number of the micro-cluster or, if the cells are of a whole topic, of the topic."""
         return self.topic if self.micro is None else self.micro
 
 
@@ -65,7 +67,7 @@ class Cells:
     """The score that decides tiers, or ``mean``: the mean of all scores."""
     tiers: int
     groups: tuple[CellGroup, ...]
-    """Groups sorted by topic, then by language, the most frequent in the corpus first."""
+    """Groups, sorted by topic, then by language; the language most frequent in the corpus first."""
 
     version = 1
 
@@ -89,9 +91,9 @@ class Cells:
     ) -> Self:
         """Cut topics into cells by the scores of the documents in each topic and language.
 
-        With ``home``, the topic of each micro-cluster, micro-clusters are cut, not topics.
-        Documents with equal scores are in the same tier. So tiers have equal sizes as far as scores
-        differ, and a tier without documents has no cell.
+        If ``home``, the topic of each micro-cluster, is given, micro-clusters are cut instead of
+        topics. Documents with equal scores are in the same tier. So tiers have equal sizes only as
+        far as scores differ, and a tier without documents has no cell.
         """
         tiers = settings.tiers or 1
         languages = _languages(histograms, settings)
@@ -117,9 +119,10 @@ class Cells:
 
     @property
     def axes(self) -> list[dict[str, str]]:
-        """Topic of each cell, its micro-cluster, its language if there are several, and its tier.
+        """Names of the topic, the micro-cluster, the language and the tier of each cell.
 
-        Cells of whole topics have no micro-cluster, and micro-clusters of one tier no tier.
+        A cell of a whole topic has no micro-cluster. A cell has no language if cells are not cut by
+        language. A cell of a micro-cluster has no tier if there is only one tier.
         """
         topics = topic_names(self.groups[-1].topic + 1)
         digits = len(str(self.tiers - 1))
@@ -147,12 +150,12 @@ class Cells:
 
     @property
     def by_micro(self) -> bool:
-        """Whether each cell is of one micro-cluster."""
+        """Whether each cell is a part of one micro-cluster."""
         return self.groups[0].micro is not None
 
     @property
     def micro(self) -> list[int | None]:
-        """Micro-cluster of each cell; None: all of the topic."""
+        """Micro-cluster of each cell; None if the cell is of a whole topic."""
         return [group.micro for group in self.groups for _ in group.tiers]
 
     def place(
@@ -160,10 +163,10 @@ class Cells:
     ) -> NDArray[np.int32]:
         """Return the cell of each document, ``[n]``, by its topic, language and score.
 
-        If cells are of micro-clusters, ``units`` are those, and else topics.
-        If the tier has no cell, the document goes to the nearest tier with one, the lower of two.
-        If the language has no cells in the topic, it goes to `OTHER` there, or else to the most
-        frequent language of the topic.
+        ``units`` are micro-clusters if cells are parts of micro-clusters, else topics. A document
+        whose tier has no cell goes to the nearest tier that has one; of two, to the lower tier. A
+        document whose language has no cells in the topic goes to `OTHER` or, if the topic has no
+        `OTHER`, to the most frequent language of the topic.
         """
         first = np.cumsum([0, *(len(group.tiers) for group in self.groups)])
         numbers: dict[int, dict[str, int]] = {}
@@ -190,19 +193,19 @@ class Cells:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read what `to_json` gave.
+        """Read what `to_json` returned.
 
         Raises:
-            InvalidDataError: These are no cells.
+            InvalidDataError: ``value`` does not describe cells.
         """
         return convert(check_version(value, cls.version, "list of cells"), cls, "list of cells")
 
 
 def _rank(group: Group, languages: Sequence[str], groups: Iterable[Group]) -> int:
-    """Return the place in ``languages`` of the language whose cells hold a group.
+    """Return the index in ``languages`` of the language to whose cells ``group`` belongs.
 
-    Without languages it is 0. If there is no `OTHER` for rare languages, it is that of the most
-    frequent language of the topic.
+    If cells are not cut by language, the index is 0. A rare language belongs to `OTHER` or, if
+    there is no `OTHER`, to the most frequent language of its topic.
     """
     for name in (group[1], OTHER):
         if name in languages:
@@ -214,10 +217,10 @@ def _rank(group: Group, languages: Sequence[str], groups: Iterable[Group]) -> in
 def _languages(histograms: Mapping[Group, Histogram], settings: BuildSettings) -> list[str]:
     """Return the languages with cells of their own, the most frequent first, and `OTHER`.
 
-    These are the requested languages, or else those with the fraction `_LEAST` of the documents.
-    The other languages together are `OTHER` if they reach that fraction too; if not, they join the
-    most frequent language of their topic. None: there is one language, so cells are not cut by
-    language.
+    Languages with cells of their own are those that the settings name or, if they name none, those
+    with at least the fraction `_LEAST` of the documents. All other languages together are `OTHER`
+    if they have at least this fraction; if not, they belong to the most frequent language of their
+    topic. The list is empty if there is only one language: then cells are not cut by language.
     """
     documents: Counter[str] = Counter()
     for (_, language), (_, counts) in histograms.items():
@@ -250,7 +253,7 @@ def _borders(
 
 @dataclass(frozen=True, slots=True)
 class CellTask:
-    """A partition whose scores are counted, and whose documents go to ``cells`` if any."""
+    """A partition whose scores are counted or, with ``cells``, whose documents go to cells."""
 
     partition: Partition
     clusters: ClusterMap
@@ -262,7 +265,7 @@ class CellTask:
 def fit_cells(
     engine: Engine, partitions: Sequence[Partition], clusters: ClusterMap, settings: BuildSettings
 ) -> Cells:
-    """Fit the cells of a build to the documents that stay."""
+    """Return the cells of a build, fitted to the documents that stay."""
     parts: dict[Group, list[Histogram]] = {}
     tasks = (
         CellTask(partition, clusters, settings.tier_score, settings.by_micro)
@@ -277,7 +280,7 @@ def fit_cells(
 
 
 def count_scores(task: CellTask) -> dict[Group, Histogram]:
-    """Count the scores of the documents of a partition that stay, by topic and language."""
+    """Return the scores of a partition's documents that stay, counted by topic and language."""
     partition = task.partition
     stays = partition.read("clusters") >= 0
     topics, languages, scores = (array[stays] for array in _facts(task))
@@ -291,9 +294,10 @@ def count_scores(task: CellTask) -> dict[Group, Histogram]:
 def place_in_cells(
     engine: Engine, partitions: Sequence[Partition], clusters: ClusterMap, cells: Cells
 ) -> None:
-    """Write ``cells`` int32 ``[n]`` to each partition: the cell of each document, if it stays.
+    """Write ``cells`` int32 ``[n]`` to each partition: the cell that each document belongs to.
 
-    ``clusters`` becomes the cell of a document too; for a dropped document it stays below 0.
+    A dropped document has the cell that it would be in. ``clusters`` is replaced by the cell of
+    each document that stays; for a dropped document it remains below 0.
     """
     tasks = (
         CellTask(partition, clusters, cells.score, cells.by_micro, cells)
@@ -313,16 +317,20 @@ def place_documents(task: CellTask) -> int:
 
 
 def unit_of(partition: Partition, clusters: ClusterMap) -> NDArray[np.int32]:
-    """Return the cell or, without cells, the cluster of each document, dropped ones too."""
+    """Return the cell or, without cells, the cluster of each document, ``[n]``.
+
+    A dropped document has the cell or cluster that it would be in.
+    """
     if partition.has("cells"):
         return np.asarray(partition.read("cells"), np.int32)
     return np.asarray(clusters.home[partition.read("micro")], np.int32)
 
 
 def _units(task: CellTask) -> NDArray[np.int64] | NDArray[np.int32]:
-    """Return what the documents of each micro-cluster are put into cells by, ``[M]``.
+    """Return the number by which the documents of each micro-cluster are put into cells, ``[M]``.
 
-    By micro-clusters, one without cells stands with the most similar that has some.
+    It is the topic or, if cells are parts of micro-clusters, the micro-cluster. A micro-cluster
+    without cells has the number of the most similar one that has cells.
     """
     if not task.by_micro:
         return task.clusters.home
@@ -332,7 +340,7 @@ def _units(task: CellTask) -> NDArray[np.int64] | NDArray[np.int32]:
 
 
 def _facts(task: CellTask) -> tuple[NDArray[np.int32], NDArray[np.str_], NDArray[np.float16]]:
-    """Return topic, language and score of each document of a partition, all ``[n]``."""
+    """Return topic or micro-cluster, language and score of each document, all ``[n]``."""
     partition, scores = task.partition, task.partition.read("scores")
     score = scores[:, SCORES.index(task.score)] if task.score in SCORES else scores.mean(axis=1)
     score = np.clip(score, -_HIGHEST, _HIGHEST).astype(np.float16)

@@ -1,7 +1,7 @@
 """ClusterMap: which documents belong together.
 
-A document belongs to the micro-cluster whose centroid is nearest, and a micro-cluster to a cluster,
-or to none when it was pruned. Pruning and merging give a new map and leave the old as it was.
+A document belongs to the micro-cluster whose centroid is nearest. A micro-cluster belongs to a
+cluster, or to none if it was pruned. Pruning and merging return a new map; a map never changes.
 """
 
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ def topic_names(count: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _MapValue:
-    """A map as JSON has it."""
+    """The JSON form of a map."""
 
     cluster: list[Annotated[int, Meta(ge=PRUNED, le=(1 << 31) - 1)]]
     why: dict[str, str]
@@ -56,7 +56,7 @@ class ClusterMap:
 
     @classmethod
     def of(cls, centroids: NDArray[np.float32]) -> Self:
-        """Begin with each micro-cluster as a cluster of its own."""
+        """Return a map in which each micro-cluster is a cluster of its own."""
         return cls(centroids=centroids, cluster=np.arange(len(centroids), dtype=np.int32), why={})
 
     @property
@@ -66,18 +66,22 @@ class ClusterMap:
 
     @property
     def kept(self) -> NDArray[np.int64]:
-        """Micro-clusters that are not pruned."""
+        """Numbers of the micro-clusters that are not pruned, sorted."""
         return np.flatnonzero(self.cluster != PRUNED)
 
     @property
     def home(self) -> NDArray[np.int32]:
-        """Cluster of each micro-cluster, ``[M]``; of a pruned one, that of the most similar one."""
+        """Cluster of each micro-cluster, ``[M]``.
+
+        A pruned micro-cluster has the cluster of the most similar micro-cluster that is kept.
+        """
         return self.cluster[self.nearest(self.kept)]
 
     def nearest(self, micro: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return each micro-cluster that is in ``micro``, and for others the most similar, ``[M]``.
+        """Return, for each micro-cluster, the most similar one of ``micro``: int64 ``[M]``.
 
-        ``micro`` int64 ``[m]`` are the numbers of some micro-clusters.
+        ``micro``, int64 ``[m]``, are numbers of micro-clusters. For each of them, the result is the
+        micro-cluster itself.
         """
         nearest: NDArray[np.int64] = micro[
             np.argmax(self.centroids @ self.centroids[micro].T, axis=1)
@@ -86,13 +90,13 @@ class ClusterMap:
         return nearest
 
     def without(self, why: dict[int, str]) -> Self:
-        """Prune the micro-clusters that ``why`` names."""
+        """Return a map in which the micro-clusters in ``why`` are pruned for the reasons there."""
         cluster = self.cluster.copy()
         cluster[list(why)] = PRUNED
         return replace(self, cluster=cluster, why={**self.why, **why})
 
     def regrouped(self, cluster: NDArray[np.int32]) -> Self:
-        """Put the kept micro-clusters into clusters ``cluster``, int32 ``[len(kept)]``."""
+        """Return a map with the kept micro-clusters in ``cluster``, int32 ``[len(kept)]``."""
         whole = self.cluster.copy()
         whole[self.kept] = cluster
         return replace(self, cluster=whole)
@@ -107,10 +111,10 @@ class ClusterMap:
 
     @classmethod
     def from_json(cls, value: Any, centroids: NDArray[np.float32]) -> Self:
-        """Read what `to_json` gave.
+        """Read what `to_json` returned.
 
         Raises:
-            InvalidDataError: It is no such map, or one for other centroids.
+            InvalidDataError: ``value`` is not a cluster map, or not one for these centroids.
         """
         read = convert(check_version(value, cls.version, "cluster map"), _MapValue, "cluster map")
         micro = {str(number) for number in range(len(read.cluster))}

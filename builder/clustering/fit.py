@@ -1,6 +1,6 @@
-"""Fit: what is learned from a sample of the corpus: embedding, centroids, tokenizer.
+"""Fit: learn the embedding and the centroids from a sample of the corpus.
 
-The sample is as large for a large corpus as for a small one, and so is the memory that fits take.
+The size of the sample, and the memory that fitting needs, do not grow with the corpus.
 """
 
 import json
@@ -32,7 +32,7 @@ MODEL = "model.npz"
 
 @dataclass(frozen=True, slots=True)
 class _Quality:
-    """What `Centroids.to_json` gave."""
+    """What `Centroids.to_json` returned."""
 
     centroids: Count
     objective: Finite
@@ -47,9 +47,9 @@ def fit_model(
     folder: Path,
     settings: BuildSettings,
 ) -> None:
-    """Fit the embedder and the centroids, and write both to ``path``, unless that is there.
+    """Fit the encoder and the centroids and write them to ``path``, unless the file exists.
 
-    A task fits, on a sample that others write to ``folder``.
+    One task fits them to a sample; other tasks write the sample to ``folder``.
     """
     if path.exists():
         return
@@ -71,7 +71,7 @@ class FitTask:
 
 
 def fit_sample(task: FitTask) -> str:
-    """Fit the embedder and the centroids; return a line that says how good they are."""
+    """Fit the encoder and the centroids; return a line that says how good the centroids are."""
     settings, sample = task.settings, task.sample
     parts: dict[str, Any] = {}
     if settings.vector_column is not None:
@@ -98,7 +98,10 @@ def fit_sample(task: FitTask) -> str:
 def _embed(
     texts: Sequence[str], languages: Sequence[str], settings: BuildSettings
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Embed ``texts`` by a named model, or by one fitted on them, whose arrays come second."""
+    """Embed ``texts`` with a named model, or with one that is fitted on them.
+
+    Returns the vectors, ``[n, dims]``, and the arrays of the fitted model, {} for a named model.
+    """
     if settings.embed == FITTED:
         embedder = TfidfEncoder.fit(texts, settings.dims, settings.seed)
         vectors = embedder.embed(texts)

@@ -11,7 +11,8 @@ from threadpoolctl import threadpool_limits
 from climbstream.loader.core.permutation import derive_key
 
 _ITERATIONS = 50
-"""Iterations: the paper allows 300, but on these vectors the objective settles long before."""
+"""Number of iterations. The paper allows 300, but on these vectors the objective hardly changes
+after far fewer iterations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,11 @@ class Centroids:
     """Centroids, and how well they fit the vectors that they were fitted to."""
 
     vectors: NDArray[np.float32]
-    """``[count, dims]`` of length 1."""
+    """The centroids, ``[count, dims]``, each of length 1."""
     objective: float
     """Mean similarity of a vector to its centroid, 0 to 1."""
     tried: tuple[float, ...]
-    """Objective of each start; the best was taken."""
+    """Objective of each start of k-means; the centroids are those of the best start."""
     empty: int
     """Number of centroids that are nearest to no vector."""
 
@@ -38,7 +39,9 @@ class Centroids:
 
 
 def automatic_count(documents: int, least: int) -> int:
-    """Return the micro-clusters to fit on a sample: one for 32 documents, ``least`` to 1,000.
+    """Return how many micro-clusters to fit: one per 32 documents of the sample.
+
+    The number is at least ``least`` and, unless ``least`` is larger, at most 1,000.
 
     >>> automatic_count(6_400, 20), automatic_count(100, 20), automatic_count(10**9, 20)
     (200, 20, 1000)
@@ -49,9 +52,10 @@ def automatic_count(documents: int, least: int) -> int:
 def fit_centroids(
     vectors: NDArray[np.float32], count: int, seed: int, restarts: int = 1
 ) -> Centroids:
-    """Find at most ``count`` centroids of ``vectors``, float32 ``[n, dims]``, the best of restarts.
+    """Fit at most ``count`` centroids to ``vectors``, float32 ``[n, dims]``.
 
-    A vector of zeros takes no part. FAISS computes on a GPU if it finds one.
+    K-means runs from ``restarts`` different starts, and the best result is returned. Vectors of
+    zeros are ignored. FAISS computes on a GPU if there is one.
     """
     used = np.ascontiguousarray(vectors[np.any(vectors, axis=1)])
     used = used if len(used) else np.ascontiguousarray(vectors[:1])
@@ -82,7 +86,7 @@ def fit_centroids(
 def nearest(
     vectors: NDArray[np.float32], centroids: NDArray[np.float32]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return the nearest centroid of each vector, int32 ``[n]``, and how similar it is."""
+    """Return the nearest centroid of each vector, int32 ``[n]``, and the similarity, ``[n]``."""
     index = faiss.IndexFlatIP(centroids.shape[1])
     index.add(centroids)
     alike, indices = index.search(np.ascontiguousarray(vectors, np.float32), 1)

@@ -1,10 +1,13 @@
-"""Ward: micro-clusters are merged to few clusters by Ward linkage.
+"""Ward: merge micro-clusters into few clusters by Ward linkage.
 
-Ward linkage is used because single, average and centroid linkage at the paper's distance of 1.5 put
-everything into one cluster. To reach a number of clusters, a micro-cluster is the mean of its
-documents, weighted by their number, so a merge costs what it adds to the variance of documents. To
-reach a height, as in the paper, centroids have unit length and equal weights (arXiv 2504.13161,
-section 3.1; its height is 1.5).
+Ward linkage is used because single, average and centroid linkage, at the paper's distance of 1.5,
+put everything into one cluster. The linkage needs a point and a weight for each micro-cluster:
+
+* If clusters are merged until a number of them is left, the point is the mean of the
+  micro-cluster's documents, and the weight is their number. So the cost of a merge is what it adds
+  to the variance of the documents.
+* If clusters are merged up to a height, as in the paper (arXiv 2504.13161, section 3.1; height
+  1.5), the point is the centroid, which has length 1, and all weights are equal.
 """
 
 from collections.abc import Sequence
@@ -33,20 +36,20 @@ class Micros:
     """The facts about micro-clusters that merging needs."""
 
     documents: NDArray[np.int64]
-    """Number of documents, ``[M]``."""
+    """Number of documents in each micro-cluster, ``[M]``."""
     tightness: NDArray[np.float64]
-    """Mean similarity of the documents to the centroid, ``[M]``, which is the length of their
-    mean."""
+    """Mean similarity of each micro-cluster's documents to its centroid, ``[M]``. It is the length
+    of the mean of the documents' vectors."""
 
 
 def merge_clusters(clusters: ClusterMap, micros: Micros, settings: BuildSettings) -> ClusterMap:
-    """Merge the kept micro-clusters as ``settings`` say; the largest cluster comes first.
+    """Merge the kept micro-clusters as ``settings`` say; cluster 0 is the largest.
 
-    A micro-cluster without documents goes with the most similar that has some, so no cluster is
-    empty.
+    A micro-cluster without documents joins the cluster of the most similar one that has documents,
+    so no cluster is empty.
 
     Raises:
-        InvalidDataError: Nothing is left to merge, or nearly all falls into one cluster.
+        InvalidDataError: No document is left, or nearly all documents are in one cluster.
     """
     kept = clusters.kept
     full = kept[micros.documents[kept] > 0]
@@ -87,7 +90,11 @@ def merge_clusters(clusters: ClusterMap, micros: Micros, settings: BuildSettings
 def count_by_height(
     clusters: ClusterMap, micros: Micros, heights: Sequence[float] = HEIGHTS
 ) -> list[tuple[float, int, float]]:
-    """For each height, return the number of clusters and the largest one's share of documents."""
+    """Return, for each height, the number of clusters and the size of the largest cluster.
+
+    Each tuple has the height, the number of clusters, and the fraction of all documents that is in
+    the largest cluster.
+    """
     full = clusters.kept[micros.documents[clusters.kept] > 0]
     if len(full) < 2:
         return [(height, len(full), 1.0) for height in heights]
@@ -116,10 +123,11 @@ def _tree(
 
 @njit(cache=True)
 def _ward(points: Any, weights: Any) -> Any:
-    """Link by chains of nearest neighbours (Murtagh 1983); scipy's Ward knows no weights.
+    """Link points by chains of nearest neighbours (Murtagh 1983); scipy's Ward takes no weights.
 
-    Returns which two of ``points``, float64 ``[n, dims]``, stand for what is joined, int64
-    ``[n - 1, 2]``, and heights, ``[n - 1]``; ``points`` and ``weights`` are used up.
+    ``points`` is float64 ``[n, dims]``. Returns the merges, int64 ``[n - 1, 2]``, each as one point
+    of either cluster that is merged, and their heights, ``[n - 1]``. ``points`` and ``weights`` are
+    overwritten.
     """
     n = len(points)
     alive = np.ones(n, np.bool_)
@@ -153,7 +161,7 @@ def _ward(points: Any, weights: Any) -> Any:
 
 
 def _labelled(pairs: NDArray[np.int64], heights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Number the merges in order of height, as scipy does."""
+    """Return merges, which are in order of height, as a linkage matrix in the format of scipy."""
     n = len(pairs) + 1
     parent = list(range(n))
     label, size = list(range(n)), [1] * n
@@ -176,7 +184,10 @@ def _labelled(pairs: NDArray[np.int64], heights: NDArray[np.float64]) -> NDArray
 def _cut_largest(
     tree: NDArray[np.float64], documents: NDArray[np.int64], count: int
 ) -> NDArray[np.int64]:
-    """Undo the last merge of the largest cluster, until there are ``count``: ``[n]``."""
+    """Undo the last merge of the largest cluster, until there are ``count`` clusters.
+
+    Returns the cluster of each micro-cluster, ``[n]``.
+    """
     n = len(documents)
     children = tree[:, :2].astype(np.int64)
     weight = np.concatenate([documents, np.zeros(n - 1, np.int64)])

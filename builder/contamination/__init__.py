@@ -1,1 +1,1 @@
-"""Contamination: documents that hold questions of the tests for a model."""
+"""Contamination: find documents that contain questions of the tests a model will be scored on."""

@@ -1,8 +1,8 @@
 """Alignment: find items in the words of a document, in compiled code.
 
-A seed is a few consecutive words that an item and the document share; it shows where the item may
-stand. There the item is aligned with the document word by word. So a word that was changed, left
-out or inserted costs no more than that word.
+A seed is a few consecutive words that an item and the document have in common; it shows where in
+the document the item may be. At that place the item is aligned with the document word by word. So a
+changed, missing or inserted word lowers the result by the weight of that word only.
 """
 
 from typing import Any
@@ -13,32 +13,33 @@ from numba import njit
 from .word_hashes import hash_points
 
 SEED = 15
-"""Least cost of a seed: that of five words, or of eight characters in scripts without spaces."""
+"""Minimum cost of a seed: that of five words, or of eight characters in scripts without spaces."""
 SHORT_SEED = 9
-"""The same for items of few words: three words, or five characters."""
+"""Minimum cost of a seed of an item of few words: that of three words, or of five characters."""
 WORD, CHARACTER = 3, 2
 """Cost of a word, and of a character of a script without spaces."""
 CHUNK = 64
-"""Most words of an item that are aligned at a time."""
+"""Maximum number of words of an item that are aligned at a time."""
 _PART = 6
-"""A chunk is aligned only if one in this many of its words stands at the place of the seed."""
+"""A chunk is aligned only if at least one in this many of its words is exactly where the seed says
+that it should be."""
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _POWERS = np.array([pow(int(_BASE), n, 1 << 64) for n in range(SEED // CHARACTER + 2)], np.uint64)
 
 
 @njit(cache=True, nogil=True)
 def hash_seeds(words: Any, alone: Any, least: Any) -> Any:
-    """Hash the seed that begins at each word, uint64 ``[s]``; none begins at the last words.
+    """Return the hash of the seed that begins at each word, uint64 ``[s]``.
 
-    ``alone``, bool ``[w]``, says which words are characters of a script without spaces. A seed
-    costs ``least`` or more.
+    A seed costs ``least`` or more, so no seed begins at the last few words. ``alone``, bool
+    ``[w]``, says which words are characters of a script without spaces.
     """
     return _hash_seeds(hash_prefixes(words), alone, least)
 
 
 @njit(cache=True, nogil=True)
 def hash_prefixes(words: Any) -> Any:
-    """Hash the words before each place, and all of them: uint64 ``[w + 1]``."""
+    """Return the hash of the first 0, 1, 2 … w words: uint64 ``[w + 1]``."""
     prefix = np.empty(len(words) + 1, np.uint64)
     prefix[0] = 0
     for n in range(len(words)):
@@ -49,7 +50,7 @@ def hash_prefixes(words: Any) -> Any:
 @njit(cache=True, nogil=True)
 def _hash_seeds(prefix: Any, alone: Any, least: Any) -> Any:
     hashes = np.empty(len(alone), np.uint64)
-    if not alone.any():  # the common case, in half the time: all seeds are of as many words
+    if not alone.any():  # the common case, in half the time: all seeds have equally many words
         length = -(-least // WORD)
         for begin in range(len(alone) - length + 1):
             hashes[begin] = _hash_run(prefix, begin, begin + length)
@@ -68,7 +69,7 @@ def _hash_seeds(prefix: Any, alone: Any, least: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _hash_run(prefix: Any, begin: Any, end: Any) -> Any:
-    """Hash the words from ``begin`` to ``end``."""
+    """Return the hash of the words from ``begin`` to before ``end``."""
     value = prefix[end] - prefix[begin] * _POWERS[end - begin]
     value = (value ^ (value >> np.uint64(32))) * np.uint64(0xD6E8FEB86659FD93)
     return value ^ (value >> np.uint64(29))
@@ -76,7 +77,7 @@ def _hash_run(prefix: Any, begin: Any, end: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def filter_mask(seed: Any) -> Any:
-    """Return the bits of a seed in its word of the filter: three of 64."""
+    """Return the bits that a seed sets in its word of the filter: up to three of 64."""
     one, six = np.uint64(1), np.uint64(63)
     low, high = (seed >> np.uint64(6)) & six, (seed >> np.uint64(12)) & six
     return one << (seed & six) | one << low | one << high
@@ -84,7 +85,7 @@ def filter_mask(seed: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def filter_shift(size: Any) -> Any:
-    """Return by how many bits a seed is shifted to find its word of a filter of ``size`` words."""
+    """Return the right shift that turns a seed into its word in a filter of ``size`` words."""
     shift = 64
     while size > 1:
         size >>= 1
@@ -94,14 +95,14 @@ def filter_shift(size: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def align(document: Any, words: Any, weights: Any, diagonal: Any, row: Any, reach: Any) -> Any:
-    """Return the weight of those ``words`` that stand in ``document`` in order, near a diagonal.
+    """Return the weight of those ``words`` that occur in ``document`` in order, near a diagonal.
 
-    Word ``q`` is expected at ``q + diagonal`` of the document, give or take ``reach`` words.
-    ``row`` is float32, memory for the sums.
+    Word ``q`` is expected at word ``q + diagonal`` of the document, and may be up to ``reach``
+    words before or after it. ``row``, float32, is memory for the sums.
     """
     width = 2 * reach + 1
     row[:width] = 0
-    first = 0  # sums of this word are row[first : first + width]; they never fall
+    first = 0  # the sums up to word q are row[first : first + width], in ascending order
     for q in range(len(words)):
         begin = q + diagonal - reach
         low, high = max(begin, 0), min(begin + width, len(document))
@@ -117,7 +118,7 @@ def align(document: Any, words: Any, weights: Any, diagonal: Any, row: Any, reac
                 value = max(value, left)
                 row[first + k] = left = value
         else:
-            # As sums never fall, each is now that of the place behind: they all move by one.
+            # As sums ascend, each becomes the sum of the next place: all of them move by one.
             first += 1
             row[first + width - 1] = row[first + width - 2]
     return row[first + width - 1]
@@ -125,7 +126,7 @@ def align(document: Any, words: Any, weights: Any, diagonal: Any, row: Any, reac
 
 @njit(cache=True, nogil=True)
 def _holds(words: Any, word: Any) -> Any:
-    """Whether ``word`` is one of ``words``; it compares several at a time."""
+    """Whether ``word`` is one of ``words``; without a branch, several are compared at once."""
     count = 0
     for other in words:
         count += other == word
@@ -134,17 +135,21 @@ def _holds(words: Any, word: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def band(length: Any) -> Any:
-    """Most words between a match and its expected place, in an item of ``length`` words."""
+    """Return the maximum distance, in words, of a match from its expected place.
+
+    ``length`` is the number of words of the item.
+    """
     return 3 + length // 8
 
 
 @njit(cache=True, nogil=True)
 def find_items(points: Any, table: Any, index: Any, state: Any) -> Any:
-    """Find the items of ``index`` in a document; return their number, and the hashes of words.
+    """Find items in a document; return how many it contains, and the hashes of its words.
 
-    ``points`` are its code points, ``table`` is that of `hash_points`. The items' numbers, shares 0
-    to 1 and where they begin are the first of ``state.item``, ``share`` and ``at``. ``index`` and
-    ``state`` are `IndexArrays` and `State` of `ItemIndex`.
+    ``points`` are the code points of the document, ``table`` is that of `hash_points`, ``index``
+    and ``state`` are the `IndexArrays` and the `State` of an `ItemIndex`. The numbers of the items
+    that were found, their shares from 0 to 1 and the words at which they begin are written to the
+    beginnings of ``state.item``, ``state.share`` and ``state.at``.
     """
     document, alone = hash_points(points, table)
     prefix = hash_prefixes(document)
@@ -157,10 +162,10 @@ def find_items(points: Any, table: Any, index: Any, state: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def which_hold(points: Any, ends: Any, table: Any, index: Any, state: Any) -> Any:
-    """Return which of several documents hold an item, bool ``[d]``.
+    """Return which of several documents contain an item, bool ``[d]``.
 
-    ``points`` are the code points of all, one after the other; each ends before its one of
-    ``ends``. Other arguments are those of `find_items`.
+    ``points`` are the code points of all documents, one document after the other; ``ends`` has the
+    index after the last code point of each document. The other arguments are those of `find_items`.
     """
     holds = np.zeros(len(ends), np.bool_)
     begin = 0
@@ -173,13 +178,14 @@ def which_hold(points: Any, ends: Any, table: Any, index: Any, state: Any) -> An
 
 @njit(cache=True, nogil=True)
 def _look_up(document: Any, seeds: Any, bits: Any, index: Any, state: Any, touched: Any) -> Any:
-    """Try the chunks that share one of ``seeds``, of which ``bits`` is the filter.
+    """Align the chunks that have one of the document's ``seeds``; return how many are aligned now.
 
-    ``touched`` is the number of chunks that were tried before; the new number is returned.
+    ``bits`` is the filter of the seeds of the index. ``touched`` is the number of chunks that were
+    aligned before.
     """
     shift = filter_shift(len(bits))
     hits, count = np.empty(len(seeds), np.int32), np.uint32(0)
-    # Most seeds are in no item, and cost one read here. Without a branch, many are read at once.
+    # Most seeds are in no item, and cost one read here. Without a branch, several are read at once.
     for at in range(len(seeds)):
         mask = filter_mask(seeds[at])
         hits[count] = at
@@ -210,7 +216,10 @@ def _find(index: Any, seed: Any) -> Any:
 def _try_chunk(
     document: Any, chunk: Any, diagonal: Any, index: Any, state: Any, touched: Any
 ) -> Any:
-    """Align ``document`` with a chunk of an item, unless they are aligned already."""
+    """Align ``document`` with a chunk, unless that was done near ``diagonal`` before.
+
+    Return the number of chunks that are aligned now; ``touched`` is that number before.
+    """
     begin, end = index.begin[chunk], index.end[chunk]
     reach = band(end - begin)
     if state.best[chunk] >= 0 and abs(diagonal - state.diagonal[chunk]) <= reach:
@@ -219,7 +228,7 @@ def _try_chunk(
     equal = _count_equal(document, words, diagonal)
     least = index.proof[index.item[chunk]]
     if least > 0 and equal < len(words) - 1:
-        # Where a word was put in or left out, the words behind it stand one place on.
+        # After an inserted or missing word, all words are one place further on or back.
         before = _count_equal(document, words, diagonal - 1)
         equal += max(before, _count_equal(document, words, diagonal + 1))
         if equal < len(words) - 1:
@@ -244,7 +253,7 @@ def _try_chunk(
 
 @njit(cache=True, nogil=True)
 def _count_equal(document: Any, words: Any, diagonal: Any) -> Any:
-    """Count the words that stand in ``document`` at exactly that diagonal."""
+    """Count the q for which word q of ``words`` is word ``q + diagonal`` of ``document``."""
     count = 0
     for q in range(max(0, -diagonal), min(len(words), len(document) - diagonal)):
         count += document[q + diagonal] == words[q]
@@ -253,7 +262,7 @@ def _count_equal(document: Any, words: Any, diagonal: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _sum_up(touched: Any, index: Any, state: Any) -> Any:
-    """Sum up the chunks of each item, and reset the state for the next document."""
+    """Sum up the chunks of each item, and reset the state; return the number of items found."""
     items = 0
     for n in range(touched):
         chunk = state.touched[n]

@@ -1,6 +1,6 @@
-"""ItemIndex: all items of tasks in one index, so that a document is compared with all at once.
+"""ItemIndex: an index of all items of tasks; a document is compared with all of them in one pass.
 
-The index holds hashes of words, not the text of the questions.
+The index contains hashes of words, not the text of the questions.
 """
 
 import re
@@ -35,83 +35,88 @@ from .tasks import Item, Task
 from .word_hashes import TABLE, hash_words, points_of
 
 LEAST = 0.8
-"""Least share of an item that a document must hold; rare words of its task weigh more."""
+"""Minimum share of an item that a document must contain. Words that are rare in the task weigh
+more."""
 LEAST_SHORT = 0.85
-"""The same for an item of fewer than `SHORT` words."""
+"""Minimum share of an item whose cost is below `SHORT` that a document must contain."""
 SHORT = 13 * WORD
-"""Cost of 13 words."""
+"""Cost of 13 words; items of lower cost are called short."""
 TINY = 8 * WORD
-"""Cost of eight words: of shorter items, the answer must stand near them."""
+"""Cost of eight words; an item of lower cost counts only if its answer is near it."""
 LEAST_PROOF = 20.0
-"""Least evidence for an item of fewer than `SHORT` words that lacks one of them: the sum of the
-logarithms of how rare its other words are."""
+"""Minimum evidence for a short item of which one word is missing: the sum, over its other words, of
+the negative logarithm of the share of items that contain the word."""
 LEAST_ANSWER = 0.8
-"""Least share of an answer that must stand near its question."""
+"""Minimum share of the words of an answer that must be near its question."""
 LEAST_WEIGHT = 3.0
-"""Questions whose words weigh less than this are templates ("Which of these is true?"): they count
-only with their answer."""
+"""Minimum total weight of the words of a question. A question below it is a template ("Which of
+these is true?") and counts only with its answer."""
 _NUMBER = np.float32(2)
-"""Weight of a number: an exercise with other numbers is another exercise."""
+"""Factor for the weight of a number, because an exercise with other numbers is another exercise."""
 _NEAR = 100
 """Number of words after a question in which its answer is looked for."""
 _APART = 3
-"""Most words between the places of two short items that are taken for one."""
+"""Maximum number of words between the places of two short items of which only the one with the
+larger share is reported."""
 _MISSING, _MISSING_NUMBER = np.float32(200), np.float32(2000)
 """Evidence that each word, and each number, adds by being present: more than the rarity of all
-words of a short item together. So no number may be missing, and at most one word."""
+words of a short item together. So at most one word may be missing, and no number."""
 _BELIEF, _COMMON_LETTERS = 10, 3
-"""How much the assumed frequency of a word counts, in items; and the largest number of letters of a
-common word. One item in ten is assumed to hold a common word, one in a thousand any other."""
+"""Number of items that the assumed frequency of a word counts as; and most letters of a common
+word. A common word is assumed to be in one item of ten, any other word in one of a thousand."""
 _RAREST = 1 / 4000
-"""Least share of the items that a word is assumed to be in."""
+"""Minimum share of the items that a word is assumed to be in."""
 _COMMON = 16
-"""A seed of more chunks than this is skipped, as long as a chunk keeps `_FEW` other seeds."""
+"""A seed that is in more chunks than this is left out, but each chunk keeps its `_FEW` rarest
+seeds."""
 _FEW = 4
 _AT_ONCE = 1 << 18
-"""Characters that one call of compiled code gets: a call takes as long as 500 characters."""
+"""Characters per call of compiled code; the call itself takes as long as 500 characters."""
 _BITS = 16
-"""Bits of the filter for each seed."""
+"""Number of bits that the filter has per seed."""
 
 
 class IndexArrays(NamedTuple):
-    """The arrays that compiled code reads; each costs some time for each document."""
+    """The arrays that compiled code reads; to pass each of them costs some time per document."""
 
     seeds: NDArray[np.uint64]
-    """Hashes of seeds, sorted, each once, ``[k]``."""
+    """Hashes of all different seeds, sorted, ``[k]``."""
     parts: NDArray[np.int32]
-    """Number of the first seed with each value of the highest bits, and ``k``: about one seed has
-    the same bits. It is not saved, as the seeds tell it."""
+    """For each value of the highest bits, the index of the first seed with that value; and ``k`` at
+    the end. A value has about one seed. The array is not saved, because it follows from
+    ``seeds``."""
     first: NDArray[np.int64]
     """First posting of each seed, and the end of the last, ``[k + 1]``."""
     chunk: NDArray[np.int32]
-    """Chunk of each posting."""
+    """Chunk of each posting; a posting is one occurrence of a seed in a chunk."""
     place: NDArray[np.int32]
-    """Index of its seed in ``words``."""
+    """Index in ``words`` of the first word of each posting's seed."""
     bits: NDArray[np.uint64]
-    """Filter of the seeds of five words: word ``seed >> filter_shift`` has the bits of
-    `filter_mask` of each."""
+    """Filter of the seeds of five words: for each seed, the bits of `filter_mask` are set in word
+    ``seed >> filter_shift``."""
     short_bits: NDArray[np.uint64]
-    """The same of those of three words, which items of fewer than `SHORT` have."""
+    """Filter of the seeds of three words, which only short items have."""
     words: NDArray[np.uint64]
-    """Words of all items; ``weights``, float32, has the weight of each."""
+    """Hashes of the words of all items; ``weights`` has the weight of each word."""
     weights: NDArray[np.float32]
     evidence: NDArray[np.float32]
-    """Of items of fewer than `SHORT` words, what each word counts towards ``proof``."""
+    """Evidence that each word adds, to be compared with ``proof``; 0 for words of longer items."""
     begin: NDArray[np.int64]
-    """First word and end of each chunk in ``words``."""
+    """Index in ``words`` of the first word of each chunk."""
     end: NDArray[np.int64]
+    """Index in ``words`` after the last word of each chunk."""
     item: NDArray[np.int32]
     """Number of the item of each chunk."""
     total: NDArray[np.float32]
-    """Sum of the weights of each item."""
+    """Sum of the weights of each item's words."""
     least: NDArray[np.float32]
-    """Least share of each item that a document must hold."""
+    """Minimum share of each item that a document must contain."""
     proof: NDArray[np.float32]
-    """Least evidence for each item that lacks a word; 0 for longer items."""
+    """Minimum evidence for each short item of which a word is missing; 0 for longer items."""
 
 
 class State(NamedTuple):
-    """Memory of compiled code; between documents ``best`` is -1 and ``sum`` 0."""
+    """Memory for compiled code. Between documents, ``best`` is -1 and ``sum`` is 0 everywhere."""
 
     best: NDArray[np.float32]
     diagonal: NDArray[np.int64]
@@ -128,16 +133,16 @@ class State(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """An item that a document holds."""
+    """An item that a document contains."""
 
     item: int
     """Number of the item."""
     share: float
-    """Share of its question that the document holds, 0 to 1."""
+    """Share of the item's question that the document contains, 0 to 1."""
     answer: bool
-    """Whether its right answer stands near the question."""
+    """Whether the right answer of the item is near the question."""
     at: int
-    """Index of the document's word where it begins."""
+    """Index of the word of the document at which the item begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +155,14 @@ class ItemIndex:
     task: NDArray[np.int32]
     """Number of the task of each item."""
     strict: NDArray[np.bool_]
-    """Whether each item counts only with its answer near it."""
+    """Whether each item counts only if its answer is near it."""
     missing: NDArray[np.bool_]
-    """Items that are too short to look for."""
+    """Whether each item is too short to be looked for."""
     answers: NDArray[np.uint64]
-    """Words of all answers."""
+    """Hashes of the words of all answers, one answer after the other."""
     answer_ends: NDArray[np.int64]
-    """End of the answer of each item, after the begin of the first, ``[n + 1]``."""
+    """Index in ``answers`` at which the answer of each item begins, and the end of the last answer,
+    ``[n + 1]``."""
     lengths: NDArray[np.int32]
     """Number of words of each question."""
     arrays: IndexArrays
@@ -164,7 +170,7 @@ class ItemIndex:
 
     @classmethod
     def of(cls, tasks: Sequence[Task]) -> Self:
-        """Make the index of ``tasks``."""
+        """Return the index of ``tasks``."""
         laid = [entry for task in tasks for entry in _lay_task(task)]
         arrays = _arrays(laid)
         answers = [entry.answer for entry in laid]
@@ -182,16 +188,16 @@ class ItemIndex:
         )
 
     def name(self, item: int) -> str:
-        """Return the name of item number ``item``, after that of its task."""
+        """Return the name of item number ``item``, preceded by the name of its task."""
         return f"{self.tasks[self.task[item]]}: {self.ids[item]}"
 
     def find(self, text: str) -> list[Match]:
-        """Find the items that ``text`` holds."""
+        """Return the items that ``text`` contains."""
         count, words = find_items(points_of(fold(text)), TABLE, self.arrays, self.state)
         return [] if not count else self._matches(words, count)
 
     def find_all(self, texts: Sequence[str]) -> list[list[Match]]:
-        """Find the items that each of ``texts`` holds; it takes less time than `find` for each."""
+        """Return the items that each of ``texts`` contains; faster than `find` for each text."""
         plain = [n for n, text in enumerate(texts) if text.isascii()]
         others = [n for n, text in enumerate(texts) if not text.isascii()]
         found: list[list[Match]] = [[] for _ in texts]
@@ -224,14 +230,17 @@ class ItemIndex:
     def _is_another(
         self, item: int, share: float, at: int, candidates: Sequence[tuple[int, float, int]]
     ) -> bool:
-        """Whether the short ``item`` is part of another one that has a larger share near ``at``."""
+        """Whether ``item`` is short, and another item has a larger share near ``at``."""
         return bool(self.arrays.proof[item]) and any(
             other_share > share and abs(other - at) <= _APART
             for _, other_share, other in candidates
         )
 
     def _plain_share(self, words: NDArray[np.uint64], item: int, at: int) -> float:
-        """Share of an item in one chunk, with equal weights: rare words alone are not enough."""
+        """Return the share of ``item`` that is present at ``at``, if all words weigh the same.
+
+        With this share, a few rare words are not enough. For an item of several chunks it is 1.
+        """
         chunk, after = np.searchsorted(self.arrays.item, [item, item + 1]).tolist()
         if after - chunk > 1:
             return 1.0
@@ -240,7 +249,7 @@ class ItemIndex:
         return float(align(words, own, ones, at, row, band(len(own)))) / len(own)
 
     def _answered(self, words: NDArray[np.uint64], item: int, at: int) -> bool:
-        """Whether the answer of ``item`` stands after its question, which begins at ``at``."""
+        """Whether the answer of ``item`` is soon after its question, which begins at ``at``."""
         answer = self.answers[self.answer_ends[item] : self.answer_ends[item + 1]][:CHUNK]
         if not len(answer):
             return False
@@ -256,7 +265,7 @@ class ItemIndex:
         return bool(most >= LEAST_ANSWER * len(answer))
 
     def save(self, path: Path) -> None:
-        """Write the index to a file; equal indexes are equal bytes."""
+        """Write the index to a file; equal indexes give equal bytes."""
         arrays: dict[str, Any] = {name: getattr(self, name) for name in _SAVED}
         arrays |= {"tasks": np.array(self.tasks, np.str_), "ids": np.array(self.ids, np.str_)}
         with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -269,7 +278,7 @@ class ItemIndex:
         """Read an index that `save` wrote.
 
         Raises:
-            InvalidDataError: The file holds no index.
+            InvalidDataError: The file contains no index.
         """
         with reading(path, "index of tasks"), np.load(path, allow_pickle=False) as file:
             arrays = _loaded_arrays(file)
@@ -283,7 +292,10 @@ class ItemIndex:
 
 
 def _loaded_arrays(file: Mapping[str, Any]) -> IndexArrays:
-    """Read arrays; a file of an earlier version has none for short items that lack a word."""
+    """Return the arrays in ``file``; arrays that an earlier version did not write get defaults.
+
+    With the defaults, a short item of which a word is missing is not found.
+    """
     later: dict[str, Any] = {
         "parts": _parts(file["seeds"]),
         "short_bits": _filter(np.empty(0, np.uint64)),
@@ -294,7 +306,7 @@ def _loaded_arrays(file: Mapping[str, Any]) -> IndexArrays:
 
 
 def _batches(numbers: Sequence[int], texts: Sequence[str]) -> Iterator[list[int]]:
-    """Split the ``numbers`` of texts into lists of some `_AT_ONCE` characters."""
+    """Split the ``numbers`` of texts into lists whose texts have about `_AT_ONCE` characters."""
     some: list[int] = []
     size = 0
     for number in numbers:
@@ -311,7 +323,7 @@ _SAVED = ("task", "strict", "missing", "answers", "answer_ends", "lengths")
 
 
 def load_index(path: Path) -> ItemIndex:
-    """Read an index, once in a process as long as the file stays the same."""
+    """Return the index in ``path``; a process reads the file again only if it has changed."""
     return _load(path, path.stat().st_mtime_ns)
 
 
@@ -322,7 +334,7 @@ def _load(path: Path, _written: int) -> ItemIndex:
 
 @dataclass(frozen=True, slots=True)
 class _Laid:
-    """The words of one item."""
+    """One item, prepared for the index."""
 
     words: NDArray[np.uint64]
     alone: NDArray[np.bool_]
@@ -336,11 +348,11 @@ class _Laid:
 
 
 _WordTable = tuple[NDArray[np.uint64], NDArray[np.float32]]
-"""Words, sorted, and a number for each."""
+"""Hashes of words, sorted, and a number for each word."""
 
 
 def _lay_task(task: Task) -> list[_Laid]:
-    """Prepare the items of a task; words that many of them hold get little weight."""
+    """Prepare the items of a task; words that many items contain get little weight."""
     letters: dict[int, int] = {}
     held = []
     for item in task.items:
@@ -352,27 +364,27 @@ def _lay_task(task: Task) -> list[_Laid]:
     weights = (np.log1p(most / holders) / np.log1p(most)).astype(np.float32)
     common = np.array([letters[word] <= _COMMON_LETTERS for word in distinct.tolist()], np.bool_)
     believed = _BELIEF * np.where(common, 1 / 10, 1 / 1000)
-    # Of the other items, how many hold the word.
+    # The share of the other items that contain the word.
     part = (holders - 1 + believed) / (len(held) - 1 + _BELIEF)
     rarity = -np.log(np.maximum(part, _RAREST)).astype(np.float32)
     return [_lay(item, (distinct, weights), (distinct, rarity)) for item in task.items]
 
 
 def _lay(item: Item, weight: _WordTable, rarity: _WordTable) -> _Laid:
-    """Prepare an item, by the weights that words have in its task, and how rare they are."""
+    """Prepare an item; ``weight`` and ``rarity`` are those of the words in its task."""
     words, alone = hash_words(item.question)
     own = _by_word(words, weight)
     numbers, _ = hash_words(" ".join(re.findall(r"\d+", fold(item.question))))
     is_number = np.isin(words, numbers)
     own = np.where(is_number, _NUMBER * own, own)
     answer, answer_alone = hash_words(item.answer)
-    # An item may lack a word only if the rest is no shorter than the shortest item.
+    # One word of an item may be missing only if the rest is as long as an item must be.
     short = (SEED + WORD if len(answer) else TINY) <= _cost(alone) < SHORT
     there = np.where(is_number, _MISSING_NUMBER, _MISSING)
     evidence = np.where(is_number, there, there + _by_word(words, rarity)).astype(np.float32)
     enough = float(there.sum()) - float(_MISSING) + LEAST_PROOF if short else 0.0
     asks = len(answer) > 0 and (_cost(alone) < TINY or own.sum() < LEAST_WEIGHT)
-    if _cost(alone) < SEED:  # too little by itself, but perhaps enough with its answer
+    if _cost(alone) < SEED:  # too short alone, but perhaps long enough with its answer
         words, alone = np.append(words, answer), np.append(alone, answer_alone)
         own = np.append(own, np.ones(len(answer), np.float32))
     cost = _cost(alone)
@@ -448,10 +460,11 @@ def _arrays(laid: Sequence[_Laid]) -> IndexArrays:
 
 
 def _apart(hashes: NDArray[np.uint64], entry: _Laid) -> NDArray[np.int64]:
-    """Return the places of two seeds of a short item that share no word; none if there are none.
+    """Return the places of two seeds of a short item that have no word in common: int64 ``[2]``.
 
-    If one word was changed, one of the two is still whole. They are the seeds with the rarest
-    words, because seeds of common words are in many documents.
+    If one word was changed, one of the two seeds is still whole. Of all such pairs, the one with
+    the rarest words is chosen, because seeds of common words are in many documents. If there is no
+    such pair, the array is empty.
     """
     count = len(hashes)
     width = len(entry.words) - count + 1
@@ -462,7 +475,7 @@ def _apart(hashes: NDArray[np.uint64], entry: _Laid) -> NDArray[np.int64]:
 
 
 class _Seeds:
-    """Collects seeds and where they stand."""
+    """Collects seeds, with their chunks and places."""
 
     def __init__(self) -> None:
         self._hashes = [np.empty(0, np.uint64)]
@@ -470,14 +483,14 @@ class _Seeds:
         self._places = [np.empty(0, np.int32)]
 
     def add(self, hashes: NDArray[np.uint64], chunk: int, places: NDArray[np.int64]) -> None:
-        """Add seeds of a chunk, by the places of their first words among those of all items."""
+        """Add seeds of a chunk; ``places`` index their first words among the words of all items."""
         self._hashes.append(hashes)
         self._chunks.append(np.full(len(hashes), chunk, np.int32))
         self._places.append(places.astype(np.int32))
 
     @cached_property
     def kept(self) -> tuple[Any, Any, Any]:
-        """Seeds, their chunks and places, without seeds that are in many items."""
+        """The seeds that were added, their chunks and places; seeds of many items are left out."""
         return _rare(
             np.concatenate(self._hashes),
             np.concatenate(self._chunks),
@@ -486,7 +499,7 @@ class _Seeds:
 
 
 def _rare(seeds: Any, chunks: Any, places: Any) -> tuple[Any, Any, Any]:
-    """Sort postings by seed, without seeds that are in many items, as those of a template."""
+    """Return postings sorted by seed, without seeds of many items, such as those of a template."""
     _, inverse, counts = np.unique(seeds, return_inverse=True, return_counts=True)
     often = counts[inverse]
     order = np.lexsort((places, often, chunks))
@@ -504,7 +517,7 @@ def _filter(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _parts(seeds: NDArray[np.uint64]) -> NDArray[np.int32]:
-    """Return where the seeds of each part begin, and their number: ``[2 ** bits + 1]``."""
+    """Return the index of the first seed of each part, and of the end: ``[2 ** bits + 1]``."""
     bits = max(1, len(seeds).bit_length())
     edges = np.arange(1 << bits, dtype=np.uint64) << np.uint64(64 - bits)
     return np.append(np.searchsorted(seeds, edges), len(seeds)).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Tasks of lm-eval, the language model evaluation harness: their questions, of any type."""
+"""Read the questions of tasks of lm-eval, the language model evaluation harness."""
 
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -8,10 +8,10 @@ from climbstream.loader.core.errors import InvalidDataError, UsageError
 
 
 def read_lm_eval(name: str) -> list[dict[str, Any]]:
-    """Return the records of a task that lm-eval knows, or of a YAML file of one.
+    """Return the records of a task that lm-eval knows, or that a YAML file defines.
 
-    They come from its validation and test split. Each has ``query`` and ``answer``, as the harness
-    asks them without examples.
+    The records are those of the task's validation and test splits. Each has ``query`` and
+    ``answer``, as the harness writes them in a prompt without examples.
 
     Raises:
         UsageError: lm-eval is not installed, or has no such task.
@@ -49,10 +49,10 @@ def _documents(task: Any) -> list[Any]:
 
 
 def _record(task: Any, document: Any) -> dict[str, Any]:
-    """Make a record of a document, as the harness asks it without examples."""
+    """Return ``query`` and ``answer`` of a document, as in a prompt without examples."""
     asked, target = task.doc_to_text(document), task.doc_to_target(document)
     choices = task.doc_to_choice(document) if task.OUTPUT_TYPE == "multiple_choice" else []
-    if isinstance(asked, int):  # several beginnings, each with the same end
+    if isinstance(asked, int):  # the choices are beginnings, all with the same end
         return {"query": f"{choices[asked]}{task.config.target_delimiter}{target}"}
     if isinstance(target, int) and 0 <= target < len(choices):
         target = choices[target]

@@ -1,4 +1,4 @@
-"""Stage of a build: mark the documents that hold an item of tasks to keep out."""
+"""Stage of a build: find the documents that contain an item of the tasks to keep out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,16 +21,17 @@ class ContaminationTask:
 
 
 def find_contaminated(engine: Engine, partitions: Sequence[Partition], index: Path) -> None:
-    """Write ``contaminated`` str ``[n]`` to each partition: task and item in each document.
+    """Write ``contaminated`` str ``[n]`` to each partition: the task and item in each document.
 
-    A document without items has "". Of several items, the one with the largest share is named.
+    For a document without items it is "". Of several items, the one with the largest share is
+    named.
     """
     tasks = (ContaminationTask(partition, index) for partition in partitions)
     run_stage(engine, "look for test questions", "documents", look_for_items, tasks)
 
 
 def look_for_items(task: ContaminationTask) -> int:
-    """Like `find_contaminated`, for one partition; return its number of documents."""
+    """Do `find_contaminated` for one partition; return its number of documents."""
     partition = task.partition
     if not partition.has("contaminated"):
         index = load_index(task.index)

@@ -1,8 +1,9 @@
 """Tasks: questions with their answers, read from files.
 
-A file of JSON lines (or one JSON array) holds one question per line, with the field names of any
-common data set, or as ``lm-eval --log_samples`` writes them. In any other file, which is text, each
-block between empty lines is an item. Compressed files are decompressed.
+A file of JSON lines has one question per line, or a JSON file has an array of questions. Their
+fields are named as in any common data set, or as ``lm-eval --log_samples`` names them. Any other
+file is read as text, in which each block between empty lines is an item. Compressed files are
+decompressed.
 """
 
 import json
@@ -23,9 +24,10 @@ LM_EVAL = "lm-eval="
 _LABELS = re.compile(
     r"^\s*(question|q|goal|problem)\s*:\s+|\s+(answer|a|solution)\s*:\s*$", re.IGNORECASE
 )
-"""Words that prompts put around a question, and that a leak may lack."""
+"""Words that prompts put around a question, and that a copy of the question may lack."""
 _BEFORE = ("passage", "context", "article", "story", "support", "premise")
-"""Fields of a text that a question is about; without a question, the text is the question."""
+"""Fields with a text that a question is about; in a record without a question, the text is the
+question."""
 _QUESTION = (
     "query question question_stem ctx goal problem prompt sentence sentence1 input inputs "
     "instruction text"
@@ -51,7 +53,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The items of one task, under the name that was asked for."""
+    """The items of one task; ``name`` is the name by which the user asked for it."""
 
     name: str
     items: tuple[Item, ...]
@@ -65,12 +67,13 @@ class Task:
 def read_tasks(specs: Sequence[str], directory: str | Path | None = None) -> list[Task]:
     """Read tasks: each of ``specs`` is a file, or ``lm-eval=NAME``.
 
-    ``label=NAME`` and ``cluster=NAME`` are held-out documents of a shard ``directory``, if there is
-    one.
+    If a shard ``directory`` is given, ``label=NAME`` and ``cluster=NAME`` are the held-out
+    documents of that label or cluster.
 
     Raises:
-        UsageError: There is no such file, or lm-eval has no such task, or no document is held out.
-        InvalidDataError: A file cannot be read, a line is no question, or there are none.
+        UsageError: A file does not exist, lm-eval has no such task, or no such document is held
+            out.
+        InvalidDataError: A file cannot be read, a line is not a question, or there is no question.
     """
     return [Task(spec, tuple(_read(spec, directory))) for spec in dict.fromkeys(specs)]
 
@@ -118,7 +121,7 @@ def _text_items(data: bytes, spec: str) -> Iterator[Item]:
 
 
 def _json_items(data: bytes, spec: str) -> Iterator[Item]:
-    """Make an item of each line, or of each member of one array."""
+    """Yield an item for each line, or for each element of a JSON array."""
     if data.lstrip()[:1] == b"[":
         values = _parsed(data, spec)
         for number, value in enumerate(values, start=1):
@@ -144,7 +147,7 @@ def item_of(record: Any, where: str) -> Item:
     'He.'
 
     Raises:
-        InvalidDataError: It holds no question; the message begins with ``where``.
+        InvalidDataError: The record contains no question; the message begins with ``where``.
     """
     if not isinstance(record, dict):
         raise InvalidDataError(f"{where} is no object, and must be one that holds a question")
@@ -155,7 +158,7 @@ def item_of(record: Any, where: str) -> Item:
     question, answer = _question(record), _answer(record, choices)
     if not question and not answer and sample is not record:
         question, answer = _prompt(sample), _text(sample.get("target"))
-    if not question:  # whole sentences compete
+    if not question:  # the choices are whole sentences
         question, answer = answer or (choices[0] if choices else ""), ""
     if not question:
         raise InvalidDataError(
@@ -168,7 +171,7 @@ def item_of(record: Any, where: str) -> Item:
 
 
 def _question(record: dict[str, Any]) -> str:
-    """Join the text that a question is about with the question."""
+    """Return the question of a record, after the text that it is about; "" if it has neither."""
     asked = next((_text(record.get(key)) for key in _QUESTION if _text(record.get(key))), "")
     about = [_text(record.get(key)) for key in _BEFORE]
     return "\n".join(part for part in (*about, asked) if part)
@@ -190,7 +193,7 @@ def _choices(record: dict[str, Any]) -> list[str]:
 
 
 def _answer(record: dict[str, Any], choices: list[str]) -> str:
-    """Return the text of the right answer."""
+    """Return the text of the right answer; "" if the record has none."""
     if choices:
         keys = [record[key] for key in _RIGHT if key in record]
         for key in keys:
@@ -201,7 +204,7 @@ def _answer(record: dict[str, Any], choices: list[str]) -> str:
 
 
 def _place(key: Any, record: dict[str, Any], choices: list[str]) -> int | None:
-    """Return the index of the choice that a key names: by number from 0, letter, label or text."""
+    """Return the index of the choice that a key names by number, letter, label or text, or None."""
     labels = record["choices"].get("label") if isinstance(record.get("choices"), dict) else None
     if isinstance(key, str):
         if isinstance(labels, list) and key in labels:

@@ -1,6 +1,6 @@
-"""Word hashes: the words of `find_words` as hashes only, in half the time.
+"""Word hashes: the hashes of the words in a text, in half the time that `find_words` takes.
 
-A table has the class of each code point, and plain ASCII is read byte by byte.
+A table contains the class of each code point, and plain ASCII is read byte by byte.
 """
 
 from typing import Any
@@ -24,11 +24,11 @@ _ALONE = np.uint32(1 << 30)
 _INVISIBLE, _APOSTROPHE = np.uint32(1 << 31), np.uint32(1 << 31 | 1)
 _POINT = np.uint32((1 << 21) - 1)
 _KNOWN = 0x40000
-"""Code points from here on separate words."""
+"""From this code point on, all code points separate words."""
 
 
 def hash_words(text: str) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-    """Hash the words of ``text``: uint64 ``[w]``; and bool ``[w]``, whether each is a character.
+    """Return the hash of each word, uint64 ``[w]``, and which words are characters, bool ``[w]``.
 
     In scripts without spaces, each character is a word.
     """
@@ -37,7 +37,7 @@ def hash_words(text: str) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
 
 
 def points_of(text: str) -> NDArray[Any]:
-    """Return the code points of a folded ``text``: of plain ASCII uint8 ``[n]``, else uint32."""
+    """Return the code points of a folded ``text``, ``[n]``: uint8 if it is ASCII, else uint32."""
     if text.isascii():
         return np.frombuffer(text.encode(), np.uint8)
     return plain_points(text)
@@ -45,7 +45,7 @@ def points_of(text: str) -> NDArray[Any]:
 
 @njit(cache=True)
 def _tabulate() -> Any:
-    """Return what each code point adds to a word: its small letter, with the flags above."""
+    """Return what each code point adds to a word: its lower-case letter, with the flags above."""
     table = np.zeros(_KNOWN, np.uint32)
     for n in range(_KNOWN):
         point = np.uint32(n)
@@ -64,7 +64,7 @@ TABLE: NDArray[np.uint32] = _tabulate()
 
 @njit(cache=True, nogil=True)
 def hash_points(points: Any, table: Any) -> Any:
-    """Like `hash_words`, for the code points of a text and `TABLE`."""
+    """Do `hash_words` for the code points of a folded text; ``table`` is `TABLE`."""
     most = len(points)
     hashes, alone = np.empty(most, np.uint64), np.zeros(most, np.bool_)
     start, prime = np.uint64(14695981039346656037), np.uint64(1099511628211)
@@ -99,7 +99,7 @@ def hash_points(points: Any, table: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _joins(points: Any, table: Any, at: Any) -> Any:
-    """Whether an apostrophe stands between letters."""
+    """Whether the apostrophe at ``at`` is between letters."""
     if at + 1 >= len(points) or points[at - 1] >= _KNOWN or points[at + 1] >= _KNOWN:
         return False
     before, after = table[points[at - 1]], table[points[at + 1]]

@@ -1,1 +1,1 @@
-"""Sources to documents on disk, partition by partition, and the report of what was left out."""
+"""Corpus: read sources, write their documents as partitions, and report what was left out."""

@@ -1,7 +1,7 @@
 """Array files: several NumPy arrays in one file, each of which can be mapped into memory.
 
-The first line is a JSON object. It has, by name of each array, the type, the shape, and the first
-byte, counted from the end of that line. Then come the arrays, in C order.
+The first line is a JSON object. It maps the name of each array to the array's type, its shape, and
+its first byte, counted from the end of the line. The arrays follow, in C order.
 """
 
 import json
@@ -18,9 +18,9 @@ from climbstream.loader.core.files import atomic_path, naming, open_regular, rea
 from climbstream.loader.core.typed import Count, convert, parse_json
 
 _ALIGNMENT = 64
-"""Each array begins at a multiple of so many bytes."""
+"""Each array begins at a multiple of this number of bytes."""
 _LONGEST = 1 << 16
-"""Bytes of a first line, at most; ours have a thousand."""
+"""Maximum number of bytes of a first line; `write_arrays` writes about a thousand."""
 _WHAT = "file of arrays"
 _REMEDY = "remove the working folder that it lies in, and run the command again"
 
@@ -31,7 +31,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write ``arrays`` to ``path``, whole or not at all.
 
     Raises:
-        ValueError: An array holds Python objects.
+        ValueError: An array contains Python objects.
     """
     head: dict[str, tuple[str, tuple[int, ...], int]] = {}
     end = 0
@@ -50,7 +50,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def names_in(path: Path) -> tuple[str, ...]:
-    """Return the names of the arrays in ``path``; none if there is no such file."""
+    """Return the names of the arrays in ``path``; an empty tuple if the file does not exist."""
     try:
         return tuple(_head(path)[0])
     except FileNotFoundError:
@@ -58,10 +58,10 @@ def names_in(path: Path) -> tuple[str, ...]:
 
 
 def read_array(path: Path, name: str, *, mapped: bool = False) -> NDArray[Any]:
-    """Read an array, or map it into memory.
+    """Read the array ``name`` from ``path``; if ``mapped``, map it into memory instead.
 
     Raises:
-        FileNotFoundError: There is no such file, or it holds no such array.
+        FileNotFoundError: The file does not exist, or contains no array ``name``.
         InvalidDataError: The file is damaged, or cut short.
     """
     head, start = _head(path)
@@ -84,7 +84,7 @@ def read_array(path: Path, name: str, *, mapped: bool = False) -> NDArray[Any]:
 
 
 def _head(path: Path) -> tuple[_Head, int]:
-    """Return what the first line of ``path`` says, and its length."""
+    """Return the parsed first line of ``path``, and the length of that line in bytes."""
     with naming(path), open_regular(path) as file:
         line = file.readline(_LONGEST)
     try:

@@ -1,4 +1,4 @@
-"""CSV records: every cell is text, and a broken row loses only itself."""
+"""CSV records: every cell is text, and a broken row does not affect the rows around it."""
 
 import csv
 import io
@@ -19,11 +19,11 @@ _MARK = BYTE_ORDER_MARK.decode()
 def read_csv_records(
     stream: io.BufferedReader, place: str, longest: int, delimiter: str
 ) -> Iterator[tuple[str, Any]]:
-    """Yield the rows below the header, numbered, as objects of text; broken rows are bad records.
+    """Yield the place of each row below the header, with its cells by column or a `BadRecord`.
 
-    If a quote is opened and not closed, or is closed within a field, only the line that it stands
-    in is lost, and the next row begins with the next line. At most ``longest`` bytes are read to
-    tell.
+    If a quote is opened and not closed, or is closed within a field, only the line of the quote is
+    lost, and the next row begins with the next line. At most ``longest`` bytes are read to find out
+    whether a quote is closed. If the header is broken, a single `BadFile` is yielded.
     """
     csv.field_size_limit(_LONGEST_FIELD)
     rows = _Rows(stream, longest, delimiter)
@@ -44,14 +44,14 @@ def read_csv_records(
             return
         number += 1
         origin = f"{place}:{number} (line {rows.first:,})"
-        # Rows that a quote has joined have another number of fields.
+        # If a quote has joined several lines to one row, the row has the wrong number of fields.
         joined = cells is None or rows.count > 1
         yield origin, BadRecord(origin, OPEN_QUOTE if joined else _FIELDS)
         rows.return_all_but_first()
 
 
 def unique_names(names: list[str]) -> list[str]:
-    """Name each column once: the second ``text`` is ``text.1``.
+    """Return ``names`` made unique: the second ``text`` becomes ``text.1``.
 
     >>> unique_names(["text", "id", "text"])
     ['text', 'id', 'text.1']
@@ -67,40 +67,40 @@ def unique_names(names: list[str]) -> list[str]:
 
 
 class _TooLongError(Exception):
-    """A row has more bytes than it may."""
+    """A row has more bytes than the limit."""
 
 
 class _Rows:
-    """Yields the rows of a stream, None for a broken one, and knows the lines of the last row."""
+    """Iterator over the rows of a stream, None for a broken row; it keeps the last row's lines."""
 
     def __init__(self, stream: io.BufferedReader, longest: int, delimiter: str) -> None:
         self._blocks = _line_blocks(stream, longest)
         self._longest = longest
         self._delimiter = delimiter
         self._held: list[str | None] = []
-        """Lines from the beginning of the row on, or some before it."""
+        """Lines in memory: those of the current row, some after it, and perhaps some before it."""
         self._row = 0
-        """Where among them the row begins."""
+        """Index in ``_held`` of the first line of the current row."""
         self._size = 0
         self._before = 0
-        """Lines of the stream before them."""
+        """Number of lines of the stream before those in ``_held``."""
         self.count = 0
-        """Number of lines of the row, unless it is broken."""
+        """Number of lines of the current row; 0 if the row is broken."""
         self._begin()
 
     @property
     def first(self) -> int:
-        """Number of the line that the row begins with."""
+        """Number, from 1, of the line that the current row begins with."""
         return self._before + self._row + 1
 
     def return_all_but_first(self) -> None:
-        """Have all lines of the row but its first read again."""
+        """Go back, so that the next row begins with the second line of the current row."""
         self._row += 1
         self.count = 0
         self._begin()
 
     def _begin(self) -> None:
-        """Begin to read rows at the line that the row begins with."""
+        """Start a new CSV reader at the first line of the current row."""
         self._begun = self._before + self._row
         lines = chain.from_iterable(self._feed())
         self._reader = csv.reader(lines, delimiter=self._delimiter, strict=True)  # type: ignore[arg-type]
@@ -126,7 +126,7 @@ class _Rows:
         self.count = 0
         try:
             cells = next(self._reader)
-        except (csv.Error, _TooLongError):  # csv.Error: also a None among the lines
+        except (csv.Error, _TooLongError):  # a None among the lines also raises csv.Error
             return None
         self.count = self._begun + self._reader.line_num - self._before - self._row
         return cells

@@ -14,21 +14,24 @@ from .records import MISSING, look_up
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtraColumns:
-    """Values of a document from further columns of the corpus."""
+    """Values of a document from those columns of the corpus that only some builds use."""
 
     kept: tuple[str | None, ...] = ()
-    """Values of the columns to keep, as text; values that are no text, as JSON."""
+    """Values of the columns to keep; a value that is not text is written as JSON."""
     scores: tuple[float, ...] = ()
     """Values of the columns that are scores."""
     vector: NDArray[np.float32] | None = None
-    """Embedding of the document, ``[dims]``, of any length."""
+    """Embedding of the document, ``[dims]``, not normalised; None if no column contains one."""
 
 
 NOTHING = ExtraColumns()
 
 
 def take_given(record: dict[str, Any], settings: BuildSettings) -> ExtraColumns | str:
-    """Take the values that ``settings`` name from ``record``, or return why that fails."""
+    """Return the values of ``record`` in the columns that ``settings`` name.
+
+    If a value is of the wrong type, return a text that names the column and says so.
+    """
     scores = []
     for column in settings.score_columns.values():
         score = _number(_value(record, column))
@@ -53,7 +56,7 @@ def _value(record: dict[str, Any], path: str) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    """Return ``value`` as a finite number; in a table of text, numbers are text."""
+    """Return ``value``, a number or the text of one, as a float; None if it is not finite."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -85,11 +88,11 @@ class Document:
     """One text of the corpus."""
 
     id: str
-    """Unique within the corpus."""
+    """Identifier that the corpus states, or else ``origin``."""
     text: str
     label: str = ""
-    """Known domain, if the corpus says one; used to report, never to cluster."""
+    """Known domain, or "" if the corpus states none; used in reports, never for clustering."""
     license: str = ""
     origin: str = ""
-    """File or URL that it was read from, and its place there."""
+    """File or URL that the document was read from, and the document's place in that file."""
     extra: ExtraColumns = NOTHING

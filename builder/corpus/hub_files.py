@@ -1,4 +1,4 @@
-"""Files of a data set of the Hub; each is a source."""
+"""The files of a data set on the Hub; each file is a source."""
 
 from dataclasses import fields
 
@@ -6,19 +6,19 @@ from climbstream.loader.core.errors import RemoteError
 from climbstream.loader.storage.hub import check_contact
 
 _READ_ALIKE = ("json", "parquet")
-"""Formats that are read here as `datasets` reads them, by its names."""
+"""Formats, as `datasets` names them, whose records climbstream reads as `datasets` does."""
 _ANY = ("data_dir", "data_files", "description", "name", "version")
-"""Settings of a data set that do not change its records."""
+"""Settings of a data set that do not change how its records are read."""
 
 
 def hub_files(name: str) -> list[str]:
-    """Return the URLs of the files of ``hub:NAME`` or ``hub:NAME@CONFIG``, of its training split.
+    """Return the URLs of the files in the training split of ``hub:NAME`` or ``hub:NAME@CONFIG``.
 
-    They are [] where only `datasets` knows the records: it reads other formats too, and the card of
-    a data set may have settings for it.
+    The list is empty if only `datasets` can read the records, because of their format or because
+    the card of the data set has settings for reading them.
 
     Raises:
-        RemoteError: The Hub does not say which files there are.
+        RemoteError: The Hub cannot be reached, or does not list the files.
     """
     try:
         check_contact()
@@ -29,7 +29,7 @@ def hub_files(name: str) -> list[str]:
     repository, _, config = name.removeprefix("hub:").partition("@")
     try:
         builder = datasets.load_dataset_builder(repository, config or None)
-    except Exception as error:  # of the network, the card, or a script that may not run
+    except Exception as error:  # errors of the network, the card, or a script that may not run
         raise RemoteError(f"{name} cannot be read: {error}") from None
     settings = builder.config
     plain = all(

@@ -1,15 +1,16 @@
 """Installed corpus: texts that every machine with Python has, by kind.
 
-Library code, docstrings, licences, headers, tables, lists of files... each is a kind, and its name
-is the label of its documents. Nothing is downloaded, imported or run: files are read as text.
+Library code, docstrings, licences, headers, tables, lists of files... each is a kind, and the name
+of the kind is the label of its documents. Nothing is downloaded, imported or run: files are read as
+text.
 
-Nothing is cleaned. Lists of files with their hashes are junk, generated headers are nearly alike,
-licences and vendored modules are there many times over: a builder must cope with all of that.
+Nothing is cleaned. Lists of files with their hashes are junk, generated headers are nearly equal,
+and licences and vendored modules occur many times. A build must cope with all of these.
 
     every file -> its kind -> keyed order -> cut into documents, up to the kind's budget -> mixed
 
-A file is of one kind at most: the first whose pattern matches its origin. 30 MB take some 5 s; the
-chosen documents, and no others, are held in memory.
+The kind of a file is the first one whose pattern matches the origin of the file; a file without
+such a kind is not used. A sample of 30 MB takes about 5 s. Only the chosen documents are in memory.
 """
 
 import ast
@@ -32,17 +33,19 @@ from climbstream.loader.core.permutation import derive_key
 from .document import Document
 
 MIN_CHARS = 200
-"""Shorter texts are dropped, such as empty ``__init__`` files."""
+"""Minimum number of characters of a document; shorter texts, such as empty ``__init__`` files, are
+dropped."""
 
 MAX_BYTES = 20_000
-"""Longer texts are cut, at ends of lines; in bytes of UTF-8."""
+"""Maximum number of bytes of UTF-8 in a document; longer texts are cut at ends of lines."""
 
 _MAX_LINE = MAX_BYTES // 4
-"""Longer lines (minified scripts) are broken; in characters, which take 4 bytes at most."""
+"""Maximum number of characters of a line; longer lines (minified scripts) are broken. A character
+has at most 4 bytes, so a line fits into a document."""
 
 _CAPS = ((0.4, 0.1), (1.0, 1.0))
-"""Largest part of a kind from one distribution and from one file, at first, and if that is not
-enough."""
+"""For a first and a second pass: the largest part of a kind's budget that one distribution, and one
+file, may fill. The second pass fills what the first one leaves."""
 
 _MAX_LICENSE = 60
 
@@ -66,14 +69,14 @@ def _docstrings(text: str) -> str:
 
 
 def _long_strings(text: str) -> str:
-    """Return the long strings in the Python source ``text``: pages that were kept as data."""
+    """Return the long strings in the Python source ``text``, such as pages of documentation."""
     nodes = (node for node in ast.walk(_parsed(text)) if isinstance(node, ast.Constant))
     values = (node.value for node in nodes if isinstance(node.value, str))
     return "\n\n".join(inspect.cleandoc(value) for value in values if len(value) >= MIN_CHARS)
 
 
 def _parsed(text: str) -> ast.Module:
-    """Parse Python source; text that does not parse (test data, templates) gives nothing."""
+    """Parse Python source; return an empty module if it does not parse (test data, templates)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes in the code of others
         try:
@@ -91,14 +94,14 @@ class Kind:
     share: float
     """Share of the budget, relative to the other kinds."""
     pattern: str
-    """Regular expression, searched in the origin: ``<distribution>/<path>``, with "python" for the
-    standard library."""
+    """Regular expression that is searched in the origin of a file, ``<distribution>/<path>``. The
+    distribution of the standard library is "python"."""
     read: Callable[[str], str] = _whole
-    """Takes the wanted text out of the text of a file."""
+    """Returns the wanted part of the text of a file."""
 
 
-# Narrow and scarce kinds come first: their patterns are tried first, and the rest of their shares
-# goes to the kinds after them.
+# Narrow and scarce kinds come first: their patterns are tried first, and what they leave of their
+# budget goes to the kinds after them.
 KINDS = (
     Kind(
         "licences",
@@ -158,7 +161,7 @@ class _Source:
     path: Path
 
     def documents(self, kind: Kind) -> Iterator[Document]:
-        """Read the file and cut it; nothing if it is not UTF-8, or gone."""
+        """Yield the documents of the file; none if it is not UTF-8 or does not exist any more."""
         try:
             text = kind.read(self.path.read_text(encoding="utf-8"))
         except (UnicodeDecodeError, OSError):
@@ -177,12 +180,12 @@ class _Source:
 def installed_documents(*, megabytes: float = 30.0, seed: int = 17) -> Iterator[Document]:
     """Return a seeded, mixed sample of the installed texts, labelled by `KINDS`.
 
-    The same machine gives the same documents in the same order; another holds other files.
-    Duplicates and junk are left in, as in any corpus. The project itself and editable installs
-    are left out.
+    The documents and their order are the same in each call on one machine; another machine has
+    other files installed. Duplicates and junk are not removed. The project itself and editable
+    installs are left out.
 
     Args:
-        megabytes: Size of the sample, in 10^6 bytes of UTF-8; less if less is installed.
+        megabytes: Size of the sample in 10^6 bytes of UTF-8; it is smaller if less is installed.
         seed: Chooses the sample and its order.
 
     Raises:
@@ -207,9 +210,9 @@ def installed_documents(*, megabytes: float = 30.0, seed: int = 17) -> Iterator[
 
 
 def _take(kind: Kind, sources: list[_Source], *, budget: float) -> list[Document]:
-    """Return documents of ``kind`` until ``budget`` bytes are reached, or ``sources`` end."""
+    """Return documents of ``kind`` from ``sources``, until they have ``budget`` bytes in all."""
     taken: dict[str, Document] = {}
-    sizes: Counter[str] = Counter()  # bytes taken so far: of all, of a distribution, of a file
+    sizes: Counter[str] = Counter()  # bytes taken so far: in all, by distribution and by file
     for of_distribution, of_file in _CAPS:
         for source in sources:
             limits = {
@@ -218,7 +221,7 @@ def _take(kind: Kind, sources: list[_Source], *, budget: float) -> list[Document
                 source.origin: budget * of_file,
             }
             documents = source.documents(kind)
-            # No file is opened before the first `next`, as most files never are.
+            # A file is opened by the first `next`; most files are never opened.
             while all(sizes[name] < limit for name, limit in limits.items()):
                 document = next(documents, None)
                 if document is None:
@@ -250,7 +253,7 @@ def _size(document: Document) -> int:
 
 
 def _sources() -> Iterator[_Source]:
-    """Yield the files of the standard library and of every distribution but our own."""
+    """Yield the files of the standard library, and of every distribution except climbstream."""
     for folder, prefix in (("stdlib", "python"), ("include", "python/include")):
         root = Path(sysconfig.get_path(folder))
         for directory, folders, names in os.walk(root):
@@ -260,18 +263,18 @@ def _sources() -> Iterator[_Source]:
                 origin = f"{prefix}/{path.relative_to(root).as_posix()}"
                 yield _Source(origin, "python", "PSF-2.0", path)
     seen = {_OWN}
-    # Not all of sys.path: sources under development lie there too.
+    # Other folders of sys.path may contain sources under development.
     places = [place for place in sys.path if place.endswith(("site-packages", "dist-packages"))]
     for distribution in distributions(path=places):
         name = re.sub(r"[-_.]+", "-", "".join(distribution.metadata.get_all("Name", []))).lower()
         installed_from = distribution.read_text("direct_url.json") or ""
-        # If two distributions have one name, Python uses the first, and so does this.
+        # Of two distributions with the same name, the first is used, as Python does.
         if name in seen or re.search(r'"editable":\s*true', installed_from):
             continue
         seen.add(name)
         stated_license = _license(distribution)
         for file in distribution.files or ():
-            if ".." not in file.parts and not file.is_absolute():  # scripts lie elsewhere
+            if ".." not in file.parts and not file.is_absolute():  # scripts are in other folders
                 path = Path(str(distribution.locate_file(file)))
                 yield _Source(f"{name}/{file.as_posix()}", name, stated_license, path)
 
@@ -280,7 +283,8 @@ def _license(distribution: Distribution) -> str:
     """Return the licence that ``distribution`` states, on one short line; "" if none."""
     metadata = distribution.metadata
     stated = metadata.get_all("License-Expression", [])
-    # Some put the whole text into this header, and name the licence in a classifier.
+    # Some distributions put the whole text of their licence into this header, and name the licence
+    # in a classifier.
     stated += [text for text in metadata.get_all("License", []) if len(text) <= _MAX_LICENSE]
     for classifier in metadata.get_all("Classifier", []):
         if classifier.startswith("License ::"):

@@ -1,4 +1,4 @@
-"""JSON records: one a line, in arrays, over several lines, or one right after another."""
+"""JSON records: one per line, in arrays, over several lines, or one right after another."""
 
 import codecs
 import io
@@ -18,21 +18,25 @@ _TOO_LONG = "a number of thousands of digits"
 _TOO_DEEP = "nested too deeply"
 
 _DECODE = msgspec.json.Decoder().decode
-"""Twice as fast as Python's parser; whatever it accepts, it reads like that parser."""
+"""A parser twice as fast as Python's. It accepts less, but returns the same for what it accepts."""
 _CHUNK = 1 << 16
 _BETWEEN = re.compile(r"[\s,\[\]\ufeff\x1e]*")
-"""Text between the values of a file: arrays are opened, so that their items are values."""
+"""Text between two values. It includes brackets, so that the items of an array count as values."""
 _NEXT = re.compile(r"[}\]]\s*,?\s*(?=\{)|\n(?=\s*\{)")
-"""Places where a value may begin after a broken one."""
+"""Text after which the next value may begin, if a value is broken."""
 _CUT = 12
-"""An error this near to the end of the text read so far may vanish when more is read."""
+"""Number of characters: an error at most this far before the end of the text read so far may vanish
+when more text is read."""
 
 Value = tuple[str, Any]
 """Place of a record, and its value: JSON, or a `BadRecord`."""
 
 
 def read_json_records(stream: io.BufferedReader, place: str, longest: int) -> Iterator[Value]:
-    """Yield the records of ``stream``; one that is broken, or longer than ``longest``, is bad."""
+    """Yield the records of ``stream``.
+
+    A record that is broken, or longer than ``longest`` bytes, is a `BadRecord`.
+    """
     if has_lines(stream):
         yield from read_json_lines(lines_of(stream, longest), place, longest)
     else:
@@ -40,7 +44,7 @@ def read_json_records(stream: io.BufferedReader, place: str, longest: int) -> It
 
 
 def has_lines(stream: io.BufferedReader) -> bool:
-    """Whether ``stream``, a file at its beginning, holds one record a line."""
+    """Whether ``stream``, which is at the beginning of a file, has one record per line."""
     head = stream.peek(_CHUNK)
     text = head.removeprefix(BYTE_ORDER_MARK).lstrip()
     if not text.startswith(b"{"):
@@ -58,14 +62,20 @@ def has_lines(stream: io.BufferedReader) -> bool:
 
 
 def _is_cut(error: json.JSONDecodeError, text: str, near: int) -> bool:
-    """Whether ``text`` may be the beginning of a value that ends between two of its parts."""
+    """Whether ``error`` may mean that ``text`` ends within a value, but not within a string.
+
+    This is so if the error is at most ``near`` characters before the end of ``text``.
+    """
     return error.pos >= len(text) - near and not error.msg.startswith("Unterminated")
 
 
 def read_json_lines(
     lines: Iterable[bytes | None], place: str, longest: int, first: int = 1
 ) -> Iterator[Value]:
-    """Yield the record of each of ``lines``; ``first`` is the number of the first line."""
+    """Yield the record in each of ``lines``; ``first`` is the number of the first line.
+
+    A line that is None was longer than ``longest`` bytes. Empty lines are skipped.
+    """
     for number, line in enumerate(lines, start=first):
         origin = f"{place}:{number}"
         if line is None:
@@ -82,21 +92,27 @@ def _parse(line: bytes, origin: str) -> Any:
 
 
 def _parse_slowly(line: bytes, origin: str) -> Any:
-    """Parse a line that msgspec refuses: Python's parser accepts NaN and large numbers too."""
+    """Parse a line that msgspec refuses: Python's parser also accepts NaN and large numbers.
+
+    Returns a `BadRecord` if Python's parser refuses the line too.
+    """
     try:
         return json.loads(line.decode())
     except UnicodeDecodeError:
         return BadRecord(origin, NOT_UTF8)
     except json.JSONDecodeError:
         return BadRecord(origin, NOT_JSON)
-    except ValueError:  # Python refuses to read such numbers
+    except ValueError:  # a number with more digits than Python converts
         return BadRecord(origin, _TOO_LONG)
     except RecursionError:
         return BadRecord(origin, _TOO_DEEP)
 
 
 def _read_values(stream: io.BufferedReader, place: str, longest: int) -> Iterator[Value]:
-    """Yield values of any layout, numbered; at most about one value of the file is in memory."""
+    """Yield the place and the value of each record of a file in any layout.
+
+    At most about one value of the file is in memory at a time.
+    """
     text = _Text(stream)
     number = 0
     while text.skip():
@@ -133,7 +149,7 @@ class _Text:
                 return self._at < len(self._held)
 
     def take(self, longest: int) -> Any:
-        """Read the value that begins here; after a broken one, go to where the next may begin."""
+        """Return the value that begins here, or `_Broken`, and go to where the next may begin."""
         reason, behind = NOT_JSON, self._at + 1
         while True:
             try:
@@ -155,7 +171,7 @@ class _Text:
         return _Broken(reason)
 
     def _go_on(self, behind: int) -> None:
-        """Go to where a value may begin, at ``behind`` or later."""
+        """Go to the first place, at ``behind`` or later, where a value may begin."""
         self._at = behind
         while (match := _NEXT.search(self._held, self._at)) is None:
             self._at = max(self._at, len(self._held) - 64)
@@ -165,7 +181,7 @@ class _Text:
         self._at = match.end()
 
     def _more(self) -> bool:
-        """Read as much again as is in memory; return whether there was more."""
+        """Read on, and so double the text in memory; return False if the file has ended."""
         if self._ended:
             return False
         held = self._held[self._at :]

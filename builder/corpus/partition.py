@@ -1,12 +1,12 @@
 """Partition: the part of a corpus that one task works on, with the arrays of the stages so far.
 
-A partition is a folder in the working folder of a build: the text, and a few files of arrays, each
-of which is replaced whole when a stage adds to it. So an array that exists is complete, and a
-killed build goes on with the missing ones.
+A partition is a folder in the working folder of a build. It contains the text, and a few files of
+arrays. When a stage adds an array to a file, the file is replaced as a whole. So an array that
+exists is complete, and a build that was killed continues with the missing arrays.
 
-Text lies in row groups of about `UNIT_BYTES`. Where they end follows from the source alone, however
-many of them a partition has. Stages that read text hold one at a time: neither their memory nor
-what they compute depends on the size of partitions.
+The text is stored in row groups of about `UNIT_BYTES`. Where a row group ends depends on the source
+alone, not on the number of row groups in a partition. A stage that reads text has one row group in
+memory at a time. So neither its memory nor its result depends on the size of partitions.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,11 +27,12 @@ from .array_file import names_in, read_array, write_arrays
 from .document import NOTHING, Document
 
 UNIT_BYTES = 4 << 20
-"""Bytes of text of a row group, and of the smallest partitions: they compress well."""
+"""Bytes of text in a row group, and in the smallest partitions: enough to compress well."""
 _MOST = 32
-"""Row groups of a partition, at most, unless more are asked for."""
+"""Maximum number of row groups per partition that `groups_for` returns."""
 _PARTITIONS = 2048
-"""Partitions from which on they grow: so many keep a large cluster of machines at work."""
+"""Number of partitions from which on partitions become larger, not more: this many are enough to
+keep a large cluster of machines busy."""
 
 ArrayName = Literal[
     # reading a corpus
@@ -40,22 +41,22 @@ ArrayName = Literal[
     "given_scores",  # float32 [n, k], scores that the corpus brings
     "given_vectors",  # float32 [n, dims], embeddings that the corpus brings
     # annotation
-    "languages",  # str [n]
+    "languages",  # str [n, 2], language and script
     "scores",  # float32 [n, 4]
     "text_hashes",  # uint64 [n, 2]
     "signatures",  # uint8 [SIGNATURE, n]
     "micro",  # int32 [n], micro-cluster; in an import, the number of the cluster in the source
     "alike",  # float32 [n], similarity to the centroid
-    "contaminated",  # str [n], the task and item that a document holds, or ""
+    "contaminated",  # str [n], the task and item that a document contains, or ""
     # selection
-    "why",  # uint8 [n], place in REASONS of why a document is dropped; 0: it stays
+    "why",  # uint8 [n], index in REASONS of why a document is dropped; 0: it stays
     "clusters",  # int32 [n], below 0 for dropped documents
     "cells",  # int32 [n], where each document is stored, or would be; only in builds of cells
     "original",  # int64 [n], number of the document that this one copies, or -1
     # tokenisation, of the m documents that stay and have tokens
     "order",  # int64 [m], rows of documents, sorted by cluster
-    "lengths",  # int64 [m], tokens of each
-    "tokens",  # uint16 or uint32 [sum of lengths]
+    "lengths",  # int64 [m], number of tokens of each document
+    "tokens",  # uint16 or uint32 [sum of lengths], one document after the other
 ]
 """The arrays of a partition of n documents, in the order in which stages write them."""
 
@@ -66,10 +67,10 @@ _TEXT = pa.schema([(name, pa.string()) for name in ("id", "text", "label", "lice
 
 
 def groups_for(corpus_bytes: int) -> int:
-    """Return the row groups of a partition, for a corpus of so many bytes.
+    """Return the number of row groups per partition, for a corpus of ``corpus_bytes`` bytes.
 
-    Small corpora have small partitions, so that all cores have work; large ones have few, as each
-    costs files and memory of the process that plans.
+    A small corpus has small partitions, so that all cores have work. A large corpus has large
+    partitions, because each partition costs files, and memory of the process that plans.
 
     >>> [groups_for(size) * UNIT_BYTES >> 20 for size in (10**6, 10**10, 10**11, 10**13)]
     [4, 8, 64, 128]
@@ -82,7 +83,7 @@ def groups_for(corpus_bytes: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One partition: ``folder`` holds ``text.parquet`` and the arrays that stages add."""
+    """One partition: ``folder`` contains ``text.parquet`` and the arrays that stages add."""
 
     folder: Path
 
@@ -93,12 +94,12 @@ class Partition:
 
     @property
     def source(self) -> str:
-        """Number of the source that its documents were read from."""
+        """Number, as text, of the source that the documents of the partition were read from."""
         return self.name.partition("-")[0]
 
     @property
     def reading(self) -> str:
-        """Begins the names of all partitions of what was read at once: a source, or a span."""
+        """Common beginning of the names of all partitions of one source or, if cut, of one span."""
         return self.name.rpartition("-")[0]
 
     def write_documents(self, documents: Sequence[Document]) -> None:
@@ -107,16 +108,16 @@ class Partition:
             writer.write(documents)
 
     def column(self, name: str) -> list[str]:
-        """Read one column of the documents."""
+        """Return one column of the documents, as a list."""
         values: list[str] = self.columns(name)[name].to_pylist()
         return values
 
     def columns(self, *names: str) -> Any:
-        """Read columns of the documents, as an Arrow table."""
+        """Return columns of the documents, as an Arrow table."""
         return read_parquet(self._text, names)
 
     def row_groups(self, *names: str) -> Iterator[tuple[slice, Any]]:
-        """Yield the rows of each row group, and its columns ``names`` as an Arrow table."""
+        """Yield, for each row group, its rows as a slice, and its columns as an Arrow table."""
         with pq.ParquetFile(self._text) as file:
             begin = 0
             for number in range(file.num_row_groups):
@@ -125,7 +126,10 @@ class Partition:
                 begin += len(table)
 
     def take(self, rows: NDArray[np.int64], *names: str) -> Any:
-        """Read columns of documents ``rows``, which rise; only the row groups that hold them."""
+        """Return columns of the documents ``rows``, which are sorted, as an Arrow table.
+
+        Only the row groups that contain these documents are read.
+        """
         counts = self.group_rows()
         ends = np.cumsum(counts)
         groups = np.unique(np.searchsorted(ends, rows, side="right"))
@@ -144,22 +148,22 @@ class Partition:
         return int(pq.read_metadata(self._text).num_rows)
 
     def has(self, name: ArrayName) -> bool:
-        """Whether an array has been written."""
+        """Whether the array ``name`` has been written."""
         return name in names_in(self._file(name))
 
     def write(self, name: ArrayName, array: NDArray[Any]) -> None:
-        """Write an array."""
+        """Write one array."""
         self.write_arrays({name: array})
 
     def write_arrays(self, arrays: Mapping[ArrayName, NDArray[Any]]) -> None:
-        """Write arrays, those of a file together, beside the others that it holds."""
+        """Write arrays; each file is rewritten once, and keeps the arrays that are not replaced."""
         for path in {self._file(name) for name in arrays}:
             before = {name: read_array(path, name, mapped=True) for name in names_in(path)}
             ours = {name: array for name, array in arrays.items() if self._file(name) == path}
             write_arrays(path, before | ours)
 
     def remove(self, *names: ArrayName) -> None:
-        """Remove arrays, as far as they were written."""
+        """Remove those of the arrays ``names`` that have been written."""
         for path in {self._file(name) for name in names}:
             left = {n: read_array(path, n) for n in names_in(path) if n not in names}
             if left:
@@ -168,7 +172,7 @@ class Partition:
                 path.unlink(missing_ok=True)
 
     def read(self, name: ArrayName, *, mapped: bool = False) -> NDArray[Any]:
-        """Read an array, or map it into memory."""
+        """Return the array ``name``; if ``mapped``, map it into memory instead of reading it."""
         return read_array(self._file(name), name, mapped=mapped)
 
     @property
@@ -187,15 +191,16 @@ class PartitionWriter:
         self._path = path
         self._writer: pq.ParquetWriter | None = None
         self.arrays: dict[ArrayName, list[NDArray[Any]]] = {}
-        """What the corpus brings for the documents, by row group."""
+        """Parts of the arrays that the corpus brings, by name; one part per row group."""
 
     @classmethod
     @contextmanager
     def open(cls, partition: Partition) -> Iterator[Self]:
-        """Write ``partition`` whole when the block ends well.
+        """Open a writer; it completes ``partition`` if the ``with`` block ends without an error.
 
-        Beside its columns it has ``given_scores`` float32 ``[n, k]`` and ``given_vectors`` float32
-        ``[n, dims]``, if the corpus brings any, and ``kept_0``, ``kept_1`` … among the columns.
+        If the corpus brings scores or vectors, they are written as the arrays ``given_scores``
+        float32 ``[n, k]`` and ``given_vectors`` float32 ``[n, dims]``. Columns to keep are written
+        beside the text, as ``kept_0``, ``kept_1`` …
         """
         with atomic_path(partition.folder / "text.parquet") as path:
             writer = cls(path)
@@ -208,7 +213,7 @@ class PartitionWriter:
                 partition.write_arrays({n: np.concatenate(a) for n, a in writer.arrays.items()})
 
     def write(self, documents: Sequence[Document]) -> None:
-        """Write a row group."""
+        """Write ``documents`` as one row group."""
         columns = {name: [getattr(d, name) for d in documents] for name in _TEXT.names}
         table = pa.table(columns, schema=_TEXT)
         extras = [document.extra for document in documents]
@@ -225,5 +230,5 @@ class PartitionWriter:
         self._writer.write_table(table)
 
     def add(self, name: ArrayName, array: NDArray[Any]) -> None:
-        """Add the part of an array that is of the row group."""
+        """Add ``array``, the part of the array ``name`` that belongs to the current row group."""
         self.arrays.setdefault(name, []).append(array)

@@ -1,4 +1,4 @@
-"""Records: the contents of a source of any format; unreadable parts become bad records."""
+"""Records: read the contents of a source of any format; unreadable parts become `BadRecord`."""
 
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
@@ -14,22 +14,23 @@ from .unpack import BYTE_ORDER_MARK, DAMAGE, lines_of, opened_plain, seekable, u
 LONGEST = 1 << 28
 """Largest record in bytes: longer ones are not read into memory."""
 _LONGEST_ROW = 1 << 23
-"""Largest row of CSV in bytes: a quote that is not closed would take in all that follows."""
+"""Largest row of CSV in bytes. Without a limit, a quote that is not closed would make the rest of
+the file one row."""
 _MOST_NAMES = 1_000
 
 MISSING = object()
-"""Value that `look_up` returns if there is none."""
+"""What `look_up` returns if a record has no value at the path."""
 
 
 class Columns:
-    """Names of the columns that records have; columns within columns have paths."""
+    """Collects the names of the columns of records; a column within a column has a path."""
 
     def __init__(self) -> None:
         self.names: dict[str, None] = {}
         self._shapes: set[tuple[str, ...]] = set()
 
     def see(self, record: Any) -> None:
-        """Note the columns of a record, or their names."""
+        """Note the columns of ``record``, a dictionary or only the names of its columns."""
         shape = tuple(record)
         if shape in self._shapes or len(self.names) >= _MOST_NAMES:
             return
@@ -45,7 +46,9 @@ class Columns:
 
 
 def look_up(record: dict[str, Any], path: str) -> Any:
-    """Return the value of a column, or of one within columns: ``a.b`` is ``b`` of ``a``.
+    """Return the value of a column, or of a column within a column: ``a.b`` is ``b`` of ``a``.
+
+    If there is none, return `MISSING`.
 
     >>> look_up({"a": {"b": 1}}, "a.b"), look_up({"a.b": 2, "a": {"b": 1}}, "a.b")
     (1, 2)
@@ -70,23 +73,23 @@ def read_records(
     text_lines: bool = True,
     span: Span | None = None,
 ) -> Iterator[tuple[str, Any]]:
-    """Yield the place of each record of ``source``, and its value, a `BadRecord` or a `BadFile`.
+    """Yield the place of each record of ``source``, with its value, a `BadRecord` or a `BadFile`.
 
-    A text file, or a line of one, is a string. If a file is damaged, what follows the damage is
-    lost too.
+    The value of a text file, or of a line of it, is a string. If a file is damaged, all that
+    follows the damage is lost.
 
     Args:
-        source: A file, or a data set of the Hub.
-        wanted: Columns, or their paths; a table may leave out all others.
-        columns: Takes note of the columns that there are.
-        longest_row: Bytes of a row of CSV.
-        values: Gives the values of an Arrow array.
-        text_lines: Whether each line of a text file is a record, and not the whole file.
-        span: The part to read, one of `cut_source`; None: all.
+        source: A file, or a data set on the Hub.
+        wanted: Names or paths of columns; the records of a table may lack all other columns.
+        columns: Collects the columns that the records have.
+        longest_row: Most bytes of a row of CSV.
+        values: Returns the values of an Arrow array.
+        text_lines: Whether each line of a text file is a record; if not, the whole file is one.
+        span: The part of the source to read, one of `cut_source`; None: the whole source.
 
     Raises:
-        RemoteError: It is not on this machine, and cannot be read.
-        InvalidDataError: This machine cannot read it.
+        RemoteError: The source is not on this machine, and cannot be read.
+        InvalidDataError: The source is on this machine, and the system cannot read it.
     """
     try:
         if span is not None and source.format != "parquet":
@@ -136,7 +139,7 @@ def _read(
 
 
 def _read_span(source: Source, span: Span) -> Iterator[tuple[str, Any]]:
-    """Give the records of the lines in ``span``."""
+    """Yield the place and the record of each line that begins in ``span``."""
     with opened_plain(source.name) as stream:
         assert stream is not None
         lines = lines_of(stream, LONGEST, span.begin, span.end)

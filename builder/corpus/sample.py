@@ -1,4 +1,4 @@
-"""A sample of the texts of a corpus, the same for the same seed."""
+"""Draw a sample of the texts of a corpus; with the same settings and seed, it is the same."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -25,33 +25,34 @@ from .partition import Partition
 from .passes import batches, each
 
 SAMPLE = "sample"
-"""Folder of a sample, among the work in progress."""
+"""Name of the folder of a sample, in the working folder."""
 _DRAWN = "drawn.json"
-"""File of a sample that is complete: what it was drawn by, and its documents."""
+"""File that only a complete sample has: the settings it was drawn with, and its number of
+documents."""
 _CHARS = 20_000
-"""Characters of each sampled document that are read."""
+"""Maximum number of characters of a document that the sample contains."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Documents of a corpus, drawn for fits; tasks wrote them to files of ``folder``."""
+    """A sample of documents that models are fitted on, in files of ``folder``."""
 
     folder: Path
     documents: int
 
     def texts(self) -> list[str]:
-        """Read how the texts begin, in the order of the corpus."""
+        """Return the beginnings of the texts, in the order of the corpus."""
         return self._column("text")
 
     def languages(self) -> list[str]:
-        """Read the languages of the documents."""
+        """Return the language of each document."""
         return self._column("language")
 
     def vectors(self) -> NDArray[np.float32]:
-        """Read the vectors that the corpus brings, ``[n, dims]``.
+        """Return the vectors that the corpus brings, ``[n, dims]``.
 
         Raises:
-            InvalidDataError: They are not of one length.
+            InvalidDataError: Vectors have different numbers of dimensions.
         """
         parts = []
         for path in self._files("vectors"):
@@ -75,20 +76,20 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """Documents ``rows`` of partitions, those of each together; the first is ``number``."""
+    """The sampled documents of some partitions; the batch's first partition is ``number``."""
 
     number: int
     partitions: tuple[Partition, ...]
     rows: tuple[NDArray[np.int64], ...]
-    """Places among the documents that are wanted."""
+    """Sampled documents of each partition, counted among those that the settings want."""
 
 
 def draw_sample(
     engine: Engine, partitions: Sequence[Partition], folder: Path, settings: BuildSettings
 ) -> Sample:
-    """Sample documents of the languages and licences asked for, and write them to ``folder``.
+    """Draw a sample of documents in the wanted languages and licences, and write it to ``folder``.
 
-    A sample that was drawn before with these settings is not drawn again.
+    A sample that was drawn before with the same settings is not drawn again.
     """
     done = folder / _DRAWN
     drawn_by = [settings.sample, settings.seed, settings.languages, settings.licenses]
@@ -114,7 +115,7 @@ def _cut(
     begins: NDArray[np.int64],
     ends: NDArray[np.int64],
 ) -> Iterator[_Drawn]:
-    """Cut the documents ``chosen``, which rise, by batches of partitions."""
+    """Yield the documents ``chosen``, sorted numbers in the corpus, by batch of partitions."""
     for batch in batches(partitions):
         places = slice(batch.first, batch.first + len(batch.partitions))
         rows = [
@@ -132,7 +133,7 @@ def _count_wanted(partition: Partition, settings: BuildSettings) -> int:
 
 
 def _write_sample(task: _Drawn, folder: Path, settings: BuildSettings) -> None:
-    """Write the documents of a task: their texts and languages, or their vectors."""
+    """Write the texts of a task's documents, and their languages and vectors if there are any."""
     texts: list[str] = []
     languages: list[str] = []
     vectors: dict[str, NDArray[Any]] = {}
@@ -159,14 +160,14 @@ def _is_wanted(partition: Partition, settings: BuildSettings) -> NDArray[np.bool
 
 
 def in_languages(partition: Partition, settings: BuildSettings) -> NDArray[np.bool_]:
-    """Which documents of a partition are in a language that the settings ask for, ``[n]``."""
+    """Return which documents of a partition are in a wanted language, bool ``[n]``."""
     if settings.languages == EVERY:
         return np.ones(len(partition), np.bool_)
     return np.isin(partition.read("languages")[:, 0], settings.languages)
 
 
 def has_license(partition: Partition, settings: BuildSettings) -> NDArray[np.bool_]:
-    """Which documents of a partition have a licence that the settings keep, ``[n]``."""
+    """Return which documents of a partition have a licence that is kept, bool ``[n]``."""
     if not settings.licenses:
         return np.ones(len(partition), np.bool_)
     return is_kept(partition.column("license"), settings.licenses)

@@ -1,8 +1,8 @@
 """Spans: parts of a large file that are read separately, so that all workers can read the file.
 
-A span is a range of bytes of a file of lines, or of row groups of a Parquet file. Where they begin
-follows from the file alone. So documents, their order, identifiers and partitions are the same
-whoever reads the spans, and in whatever order.
+A span is a range of bytes of a file of lines, or of row groups of a Parquet file. Where spans begin
+depends on the corpus alone. So the documents, their order, their identifiers and their partitions
+do not depend on which worker reads which span, or in which order.
 """
 
 from collections.abc import Mapping
@@ -20,10 +20,10 @@ from .sources import Source, unreadable
 from .unpack import DAMAGE, opened_plain
 
 SPAN_BYTES = 64 << 20
-"""Bytes of a span, in a Parquet file before compression; a file of no more is read whole. Where
-partitions are larger, spans are too."""
+"""Bytes of a span; in a Parquet file, before compression. A file that is no larger is read whole.
+Where partitions have more than `_GROUPS` row groups, spans are larger in proportion."""
 _GROUPS = 16
-"""Row groups of the partitions that a span of so many bytes fills."""
+"""Number of row groups, of a partition, that `SPAN_BYTES` of text fill."""
 
 _BLOCK = 1 << 20
 
@@ -33,20 +33,20 @@ class Span:
     """A part of a file."""
 
     begin: int
-    """Its first byte, or row group; a span of lines owns the lines that begin in it."""
+    """First byte, or row group, of the span. A range of bytes has the lines that begin in it."""
     end: int
-    """The byte, or row group, after its last."""
+    """The byte, or row group, after the last one of the span."""
     before: int = 0
-    """Lines, or rows, of the file before it."""
+    """Number of lines, or rows, of the file before the span."""
 
 
 def cut_sources(
     engine: Engine, sources: Mapping[int, Source], groups: int = 1, *, text_lines: bool
 ) -> dict[int, list[Span]]:
-    """Return the spans, by number of the source, of ``sources`` that are large and can be cut.
+    """Return the spans of those ``sources`` that are large and can be cut, by number of the source.
 
-    ``groups`` are the row groups of a partition of such a corpus. ``text_lines`` says whether each
-    line of a text file is a document.
+    ``groups`` is the number of row groups per partition. ``text_lines`` says whether each line of a
+    text file is a document.
     """
     size = SPAN_BYTES * max(groups // _GROUPS, 1)
     large = [(n, s) for n, s in sources.items() if s.size is not None and s.size > size]
@@ -68,7 +68,7 @@ def _cut_numbered(task: tuple[int, Source], size: int, *, text_lines: bool) -> l
 def cut_source(source: Source, size: int, *, text_lines: bool) -> list[Span]:
     """Cut ``source`` into spans of about ``size`` bytes; [] if it can only be read as a whole.
 
-    Spans of lines do not have their ``before`` yet.
+    Spans of lines have ``before`` 0; `cut_sources` sets it.
     """
     if source.format not in ("jsonl", "parquet", "txt") or (
         source.format == "txt" and not text_lines
@@ -80,7 +80,7 @@ def cut_source(source: Source, size: int, *, text_lines: bool) -> list[Span]:
                 return []
             return _row_groups(stream, size) if source.format == "parquet" else _bytes(source, size)
     except DAMAGE:
-        return []  # what reads it will say what is wrong
+        return []  # the error is reported when the source is read
 
 
 def _bytes(source: Source, size: int) -> list[Span]:
@@ -110,9 +110,9 @@ def count_lines(source: Source, span: Span) -> int:
     """Count the lines of ``source`` that begin in ``span``.
 
     Raises:
-        ClimbError: It cannot be read.
+        ClimbError: The source cannot be read.
     """
-    # A line begins behind each newline, and at the beginning of the file.
+    # A line begins after each newline, and at the beginning of the file.
     at, last = max(span.begin - 1, 0), span.end - 1
     count = int(span.begin == 0)
     try:

@@ -1,4 +1,4 @@
-"""Records of Parquet and Arrow files: some columns, a bounded part at a time."""
+"""Records of Parquet and Arrow files: the wanted columns, a limited number of rows at a time."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import IO, Any
@@ -12,7 +12,7 @@ from .spans import Span
 from .unpack import DAMAGE
 
 Values = Callable[[Any], list[Any]]
-"""Gives the values of an Arrow array."""
+"""A function that returns the values of an Arrow array."""
 
 _BATCH = 128
 _TEXT = (
@@ -34,14 +34,15 @@ def read_parquet_records(
     values: Values,
     span: Span | None = None,
 ) -> Iterator[tuple[str, Any]]:
-    """Give the rows of a Parquet file, or of the row groups of ``span``.
+    """Yield the place and the content of each row of a Parquet file, or of ``span``.
 
-    Of a damaged row group, the rows before the damage are given.
+    Of a damaged row group, the rows before the damage are yielded, and one `BadRecord` for all
+    others. ``see`` is called with the names of all columns.
     """
     file = pq.ParquetFile(stream)
     names = file.schema_arrow.names
     see(names)
-    # Without a column, a reader gives no rows.
+    # A reader that is asked for no column returns no rows.
     columns = [name for name in names if _is_wanted(name, wanted)] or names[:1]
     span = span or Span(0, file.num_row_groups)
     number = span.before
@@ -67,7 +68,10 @@ def read_arrow_records(
     see: Callable[[Sequence[str]], None],
     values: Values,
 ) -> Iterator[tuple[str, Any]]:
-    """Give the rows of a file or stream of Arrow."""
+    """Yield the place and the content of each row of a file or stream of Arrow.
+
+    ``see`` is called with the names of all columns.
+    """
     is_file = stream.read(6) == b"ARROW1"
     stream.seek(0)
     reader = pa.ipc.open_file(stream) if is_file else pa.ipc.open_stream(stream)
@@ -86,9 +90,9 @@ def read_arrow_records(
 
 
 def _check(batch: Any) -> None:
-    """Raise `pa.ArrowInvalid` if values lie outside of the bytes of ``batch``: reading crashes.
+    """Raise `pa.ArrowInvalid` if values are outside the bytes of ``batch``: reading would crash.
 
-    Text that is not UTF-8 costs its row alone, later.
+    Text that is not UTF-8 raises nothing here; only its row is dropped, later.
     """
     for column in batch.columns:
         try:
@@ -99,7 +103,7 @@ def _check(batch: Any) -> None:
 
 
 def _is_wanted(name: str, wanted: Collection[str]) -> bool:
-    """Whether one of ``wanted`` is the column ``name``, or lies in it."""
+    """Whether one of the paths ``wanted`` is the column ``name``, or a column within it."""
     return any(path == name or path.startswith(f"{name}.") for path in wanted)
 
 
@@ -112,8 +116,8 @@ def _rows(batch: Any, values: Values) -> Iterator[dict[str, Any]]:
 def column_values(column: Any) -> list[Any]:
     """Return the values of an Arrow array.
 
-    Bytes are read as UTF-8, and invalid ones become lone surrogates. A value without a type in
-    Python becomes text.
+    Bytes are decoded as UTF-8, and invalid bytes become lone surrogates. A value that Python cannot
+    represent becomes the name of its type.
     """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()

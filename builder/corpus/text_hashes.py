@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 
 def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
-    """Hash texts without their spaces: uint64 ``[n, 2]``, the halves of an xxh3-128."""
+    """Return a hash of each text, the halves of an xxh3-128: uint64 ``[n, 2]``.
+
+    All white space between two words counts as one space.
+    """
     digests = [xxhash.xxh3_128_digest(" ".join(text.split()).encode()) for text in texts]
     return np.frombuffer(b"".join(digests), np.uint64).reshape(len(texts), 2)

@@ -1,4 +1,4 @@
-"""Unpack: the bytes of a file before compression; the content decides the format, not the name."""
+"""Unpack: decompress files; the first bytes of a file decide the format, not its name."""
 
 import bz2
 import io
@@ -16,14 +16,15 @@ import fsspec
 import pyarrow as pa
 
 DAMAGE = (OSError, ValueError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
-"""Errors of reading a damaged file."""
+"""Errors that reading a damaged file may raise."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _BUFFER = 1 << 16
 
 
 def _arrow(pack: str, stream: IO[bytes]) -> Any:
-    # Unlike those of zstandard and gzip, this reader takes joined frames, and refuses half a frame.
+    # Unlike the readers of zstandard and gzip, this one reads joined frames, and raises an error
+    # for half a frame.
     return pa.CompressedInputStream(pa.PythonFile(stream), pack)
 
 
@@ -33,12 +34,12 @@ _PACKS: dict[bytes, Callable[[IO[bytes]], Any]] = {
     rb"BZh[1-9](1AY&SY|\x17rE8P\x90)": bz2.BZ2File,
     rb"\xfd7zXZ\0": lzma.LZMAFile,
 }
-"""Readers by the first bytes of a file."""
+"""Readers of compressed files, by a pattern of the first bytes."""
 
 
 @contextmanager
 def unpacked(name: str) -> Iterator[io.BufferedReader]:
-    """Open the file ``name``, a path or URL; it is unpacked if its first bytes show a packing."""
+    """Open the file ``name``, a path or URL; its first bytes decide whether it is decompressed."""
     with fsspec.open(name, "rb") as file:
         stream = io.BufferedReader(file, _BUFFER)
         reader = _reader_of(stream)
@@ -47,7 +48,7 @@ def unpacked(name: str) -> Iterator[io.BufferedReader]:
 
 @contextmanager
 def opened_plain(name: str) -> Iterator[io.BufferedReader | None]:
-    """Open the file ``name``, a path or URL, as it is; None if it is packed, or cannot seek."""
+    """Open the file ``name``, a path or URL; yield None if it is compressed, or cannot seek."""
     with fsspec.open(name, "rb") as file:
         stream = io.BufferedReader(file, _BUFFER)
         yield stream if stream.seekable() and _reader_of(stream) is None else None
@@ -61,9 +62,10 @@ def _reader_of(stream: io.BufferedReader) -> Callable[[IO[bytes]], Any] | None:
 def lines_of(
     stream: IO[bytes], longest: int, begin: int = 0, end: int | None = None
 ) -> Iterator[bytes | None]:
-    r"""Yield the lines of ``stream``, split at ``\n`` alone; None for one of more bytes.
+    r"""Yield the lines of ``stream``, split at ``\n`` alone.
 
-    They are those that begin at byte ``begin`` or later and, if ``end`` is given, before ``end``.
+    Only lines that begin at byte ``begin`` or later and, if ``end`` is given, before ``end`` are
+    yielded. For a line of more than ``longest`` bytes, None is yielded.
     """
     read = partial(stream.readline, longest + 1)
     at = _seek_line(stream, begin, end) if begin else 0
@@ -80,7 +82,10 @@ def lines_of(
 
 
 def _seek_line(stream: IO[bytes], begin: int, end: int | None) -> int:
-    """Go to the first line that begins at ``begin`` or later, or to ``end``; return where it is."""
+    """Go to the first line that begins at ``begin`` or later, and return its position.
+
+    If no line begins before ``end``, the position is ``end`` or later.
+    """
     at = stream.seek(begin - 1)
     while (end is None or at < end) and (part := stream.readline(_BUFFER)):
         at += len(part)
@@ -91,7 +96,7 @@ def _seek_line(stream: IO[bytes], begin: int, end: int | None) -> int:
 
 @contextmanager
 def seekable(stream: io.BufferedReader) -> Iterator[IO[bytes]]:
-    """Return ``stream``, or a temporary file with its content if it cannot seek."""
+    """Yield ``stream`` or, if it cannot seek, a temporary file with its content."""
     if stream.seekable():
         yield stream
         return

@@ -1,1 +1,1 @@
-"""Shards and mixtures for other trainers: Parquet, JSON lines, Megatron."""
+"""Export of shards and mixtures for other trainers: Parquet, JSON lines, Megatron, MosaicML."""

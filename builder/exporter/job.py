@@ -1,4 +1,4 @@
-"""ExportJob: what is exported, and to where; every format takes it."""
+"""ExportJob: what is exported, and to which folder; the same for all formats."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +7,10 @@ from climbstream.loader.formats.directory import ShardDirectory
 
 
 def done_file(out: Path, name: str) -> Path:
-    """Return the file in ``out`` that says that an export is whole.
+    """Return the file in ``out`` whose existence says that an export is complete.
 
-    Its ``name`` begins with a dot, so that nobody takes it for data; that of an early export lacks
-    the dot.
+    Its ``name`` begins with a dot, so that nobody mistakes it for data. If an early version, which
+    wrote the name without the dot, made the export, the file without the dot is returned.
     """
     early = out / name.removeprefix(".")
     return early if early.exists() and not (out / name).exists() else out / name
@@ -26,6 +26,6 @@ class ExportJob:
     to: str
     """Layout of the files."""
     text: bool = False
-    """Whether rows hold text in place of tokens."""
+    """Whether rows contain text instead of tokens."""
     workers: int | None = None
-    """Processes, by default one per core."""
+    """Number of processes; None: one per core."""

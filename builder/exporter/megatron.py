@@ -1,12 +1,12 @@
-r"""Megatron's indexed data sets: ``NAME.bin``, all tokens, and ``NAME.idx``, where documents lie.
+r"""Megatron's indexed data sets: ``NAME.bin`` with all tokens, ``NAME.idx`` with document offsets.
 
-The index, little-endian, after ``megatron/core/datasets/indexed_dataset.py``::
+The format of the index, little-endian, from ``megatron/core/datasets/indexed_dataset.py``::
 
     MMIDIDX\0\0 | u64 version 1 | u8 type of a token | u64 n | u64 n + 1
     | i32 tokens of each document [n] | i64 its first byte in the .bin [n] | i64 0..n [n + 1]
 
 A document is one sequence, with its end token, as Megatron's own ``--append-eod`` writes it. Within
-a sample, only that token tells Megatron where documents end.
+a sample, Megatron can find the ends of documents only by this token.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,8 @@ from climbstream.loader.formats.mixture import Mixture
 
 _MAGIC = b"MMIDIDX\x00\x00"
 _TYPES = {"uint16": (8, "<u2"), "uint32": (4, "<i4")}
-"""Megatron's code and type for each of ours. It has no uint32; no id needs the 32nd bit."""
+"""Megatron's code and type for each type of token. Megatron has no uint32, but int32 is enough,
+because no id needs the 32nd bit."""
 
 
 def write_indexed(
@@ -33,10 +34,10 @@ def write_indexed(
     """Write ``prefix.bin`` and ``prefix.idx``; return the number of tokens.
 
     Args:
-        prefix: Path of both files, without ending.
-        parts: Lists of documents; one list is held in memory at a time.
-        dtype: ``uint16`` or ``uint32``.
-        end: Token that ends every document; None: documents have none.
+        prefix: Path of both files, without their endings.
+        parts: Lists of documents; one list at a time is in memory.
+        dtype: Type of the tokens, ``uint16`` or ``uint32``.
+        end: Token that ends every document; None: documents have no end token.
 
     Raises:
         IntegrityError: A document does not end with ``end``.
@@ -65,19 +66,19 @@ def write_indexed(
 
 
 def prefixes(names: Sequence[str]) -> list[str]:
-    """Prefix of the files of each cluster: its name, with underscores for spaces."""
+    """Return the prefix of each cluster's files: its name, with spaces replaced by underscores."""
     return [*make_unique({name: name.replace(" ", "_") for name in names}).values()]
 
 
 def blend_words(manifest: Manifest, mixture: Mixture, folder: Path) -> str:
-    """Return the words of ``--data-path``: weight and prefix of each cluster with weight.
+    """Return the value of ``--data-path``: weight and prefix of each cluster whose weight is not 0.
 
-    Megatron's weights are shares of samples of equally many tokens, as ours are.
+    Megatron's weights mean the same as those of a mixture: shares of samples of equal length.
 
     Raises:
         UsageError: The path of ``folder`` has a space, at which Megatron would split it.
-        InvalidDataError: The mixture is for other clusters, or gives weight to one without
-            documents.
+        InvalidDataError: The mixture is for other clusters, or a cluster without documents has a
+            weight above 0.
     """
     if len(str(folder).split()) != 1:
         raise UsageError(

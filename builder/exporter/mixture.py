@@ -1,11 +1,12 @@
-"""Export of a mixture: so many tokens by its weights, shuffled, as NVIDIA published ClimbMix.
+"""Export of a mixture: a number of tokens by its weights, shuffled, as NVIDIA published ClimbMix.
 
-Whole documents of each cluster are taken in a random order until its share is reached. A cluster
-with fewer tokens than its share is taken several times.
+Whole documents of each cluster are taken in a random order until the cluster's share is reached. A
+cluster with fewer tokens than its share is taken several times.
 
-There may be more documents than memory, so shuffling takes two passes. The first writes the
-documents of some shards to a spool, sorted by the output file that each goes to at random. The
-second reads the part of one output file from every spool, and shuffles it in memory.
+The documents may not fit into memory, so shuffling takes two passes. The first pass assigns each
+document to a random output file, and writes the documents of a few shards to a spool, sorted by
+output file. The second pass reads the documents of one output file from all spools, and shuffles
+them in memory.
 """
 
 import itertools
@@ -40,9 +41,9 @@ logger = get_logger(__name__)
 DONE = ".drawn.json"
 _LAYOUTS = {"parquet": "part_{}.parquet", "jsonl": "part_{}.jsonl"}
 _FILE_TOKENS = 1 << 25
-"""Tokens of an output file; it is shuffled in memory."""
+"""Number of tokens in an output file, which is shuffled in memory."""
 _SPOOL_SHARDS = 8
-"""Shards of a cluster that go into one spool."""
+"""Number of shards of a cluster whose documents are written to one spool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,25 +53,25 @@ class ChoiceTask:
     directory: ShardDirectory
     cluster: str
     due: int
-    """Tokens to choose."""
+    """Number of tokens to choose."""
     seed: int
     path: Path
-    """Output: how often each document is taken, uint32 ``[n]``."""
+    """File to write: how often each document is taken, uint32 ``[n]``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolTask:
-    """Write the documents that are taken of some shards of a cluster."""
+    """Write the documents that are taken from some shards of a cluster to a spool."""
 
     directory: ShardDirectory
     cluster: str
     shards: range
     picks: Path
-    """How often each document of the cluster is taken, uint32 ``[n]``."""
+    """File with how often each document of the cluster is taken, uint32 ``[n]``."""
     first: int
     """Number, in the cluster, of the first document of these shards."""
     files: int
-    """Output files."""
+    """Number of output files."""
     seed: int
     path: Path
 
@@ -81,7 +82,7 @@ class ShuffleTask:
 
     number: int
     spools: tuple[tuple[int, Path], ...]
-    """Number of the cluster, and the spool."""
+    """The spools, each with the number of its cluster."""
     dtype: str
     seed: int
     rows: Rows
@@ -91,21 +92,23 @@ class ShuffleTask:
 def export_mixture(
     job: ExportJob, mixture: Mixture | None = None, tokens: int | None = None, *, seed: int = 0
 ) -> dict[str, int]:
-    """Write so many tokens by a mixture, and return the tokens of each cluster by name.
+    """Write ``tokens`` tokens by a mixture; return the number of tokens of each cluster by name.
 
-    A cluster gets its share to within half a document. A dataset card is written beside the files.
+    Each cluster's share is exact to within half a document. A dataset card is written beside the
+    files.
 
     Args:
-        job: What is exported where; ``to`` is ``parquet`` or ``jsonl``.
-        mixture: By default the token shares.
-        tokens: How many; by default all, with every document once. Required with a mixture.
-        seed: Decides the choice and the order.
+        job: What is exported to which folder; its layout ``to`` is ``parquet`` or ``jsonl``.
+        mixture: Weights of the clusters; by default the token shares.
+        tokens: Number of tokens, required with a mixture; by default all, each document once.
+        seed: Decides which documents are chosen, and their order.
 
     Raises:
         UsageError: The layout is unknown, a mixture is given without ``tokens``, or the shards have
-            no text.
-        InvalidDataError: ``job.out`` holds something else, or the mixture is for other clusters.
-        IntegrityError: A shard does not have its hash, or a document has no end.
+            no tokenizer to decode text with.
+        InvalidDataError: ``job.out`` contains something else, or the mixture is for other clusters.
+        IntegrityError: A shard does not have the hash in its index, or a document has no end
+            token.
         LockedError: Another process works on ``job.out``.
     """
     if job.to not in _LAYOUTS:
@@ -141,7 +144,7 @@ def export_mixture(
 
 
 def _tokens_due(manifest: Manifest, mixture: Mixture, tokens: int | None) -> NDArray[np.int64]:
-    """Tokens to take of each cluster, int64 ``[K]``."""
+    """Return the number of tokens to take from each cluster, int64 ``[K]``."""
     tokens = manifest.tokens if tokens is None else tokens
     if tokens < 1:
         raise UsageError(f"{tokens} tokens are asked for; ask for 1 or more")
@@ -159,12 +162,12 @@ def _tokens_due(manifest: Manifest, mixture: Mixture, tokens: int | None) -> NDA
 
 
 def _read_tokens(finished: dict[str, Any]) -> dict[str, int]:
-    """Return the tokens of each cluster that were written."""
+    """Return how many tokens of each cluster a finished export wrote, by name of the cluster."""
     return convert(finished.get("tokens"), dict[str, Count], "count of tokens by cluster")
 
 
 def _finished_plan(out: Path) -> object | None:
-    """Return the plan of the finished export in ``out``; None: there is none."""
+    """Return the plan of the finished export in ``out``; None if there is no such export."""
     if not (done := done_file(out, DONE)).exists():
         return None
     return {key: value for key, value in read_plan(done).items() if key != "tokens"}
@@ -181,7 +184,7 @@ class _Writer:
     seed: int
 
     def run(self) -> dict[str, int]:
-        """Write all files; return the tokens of each cluster."""
+        """Write all files; return the number of tokens of each cluster by name."""
         with LocalEngine(self.job.workers) as engine:
             counts = self._choose(engine)
             total = sum(counts.values())
@@ -200,7 +203,7 @@ class _Writer:
 
     @property
     def _clusters(self) -> list[int]:
-        """Numbers of the clusters that are due any tokens."""
+        """Numbers of the clusters from which tokens are taken."""
         numbers: list[int] = np.flatnonzero(self.due).tolist()
         return numbers
 
@@ -208,7 +211,7 @@ class _Writer:
         return self.work / f"picks-{k}.npy"
 
     def _choose(self, engine: Engine) -> dict[str, int]:
-        """Choose the documents of each cluster; return their tokens by its name."""
+        """Choose documents of each cluster; return the number of their tokens by cluster name."""
         tasks = [
             ChoiceTask(
                 directory=self.job.shards,
@@ -261,7 +264,7 @@ class _Writer:
 
 
 def choose(task: ChoiceTask) -> int:
-    """Write how often each document of a cluster is taken; return the tokens that this makes."""
+    """Write how often each document of a cluster is taken; return the number of tokens taken."""
     lengths = np.concatenate(
         [
             np.array([len(document) for document in documents], np.int64)
@@ -271,7 +274,7 @@ def choose(task: ChoiceTask) -> int:
     whole, rest = divmod(task.due, int(lengths.sum()))
     order = _random(task.seed, task.cluster).permutation(len(lengths))
     ends = np.cumsum(lengths[order])
-    # Half a document too many is as good as half a document too few.
+    # Of two cuts, before and after a document, the one nearer to the share is used.
     more = order[: np.searchsorted(ends - lengths[order] / 2, rest)]
     picks = np.full(len(lengths), whole, np.uint32)
     picks[more] += 1
@@ -281,10 +284,11 @@ def choose(task: ChoiceTask) -> int:
 
 
 def spool(task: SpoolTask) -> int:
-    """Write a spool, sorted by output file, unless it is there; return its tokens.
+    """Write a spool, sorted by output file, unless it exists; return its number of tokens.
 
-    ``.bin`` holds the tokens. ``.npz`` holds ``lengths`` int64 ``[m]`` of documents, and ``ends``
-    int64 ``[files + 1]``, the number of the first document of each output file.
+    The file ``.bin`` contains the tokens. The file ``.npz`` contains the ``lengths`` of documents,
+    int64 ``[m]``, and ``ends``, int64 ``[files + 1]``: the number of the first document of each
+    output file, and at the end m.
     """
     index = task.path.with_suffix(".npz")
     if index.exists():
@@ -308,7 +312,7 @@ def spool(task: SpoolTask) -> int:
 
 
 def shuffle(task: ShuffleTask) -> int:
-    """Write an output file, unless it is there; return its tokens."""
+    """Write an output file; return its number of tokens, 0 if the file exists already."""
     if task.path.exists():
         return 0
     clusters: list[int] = []

@@ -1,6 +1,6 @@
-"""Rows of tables: documents as ClimbLab and ClimbMix have them, in Parquet or JSON lines.
+"""Rows of tables: documents in the layout of ClimbLab and ClimbMix, in Parquet or JSON lines.
 
-A row has ``tokens``, ``token_count`` and ``cluster_id``; or ``text`` in place of ``tokens``.
+A row has ``tokens`` or ``text``, and ``token_count`` and ``cluster_id``.
 """
 
 import json
@@ -23,7 +23,7 @@ from climbstream.loader.formats.manifest import TOKENIZER
 from climbstream.loader.formats.tokenizer import read_tokenizer
 
 Part = tuple[Sequence[int], Sequence[NDArray[Any]]]
-"""Number of the cluster of each document, and the documents."""
+"""Number of the cluster of each document, and the documents as arrays of tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,17 +31,19 @@ class Rows:
     """How documents become rows."""
 
     eos_id: int | None
-    """Token that ends documents; rows leave it out. None: documents have none."""
+    """Token that ends documents, and that rows leave out; None: documents have no end token."""
     labels: tuple[int | str, ...]
     """``cluster_id`` of each cluster."""
     text_of: str | None = None
-    """Shard directory whose tokenizer decodes the rows; None: rows hold tokens."""
+    """Shard directory whose tokenizer decodes the rows; None: rows contain tokens."""
 
     def write(self, path: Path, parts: Iterable[Part]) -> int:
-        """Write a ``.parquet`` or ``.jsonl``, whole or not at all; return the tokens of ``parts``.
+        """Write a ``.parquet`` or ``.jsonl`` file, whole or not at all.
+
+        Returns the number of tokens in ``parts``, with end tokens.
 
         Raises:
-            IntegrityError: A document has no end.
+            IntegrityError: A document does not end with the end token.
         """
         write = self._write_table if path.suffix == ".parquet" else self._write_lines
         with atomic_path(path) as partial:
@@ -84,10 +86,10 @@ class Rows:
         return written
 
     def _row(self, k: int, document: NDArray[Any]) -> NDArray[Any]:
-        """Tokens of a document as a row has them: without its end token.
+        """Return the tokens of ``document`` without its end token.
 
-        The end token stays where an import would not put it back: in a document of no other token,
-        and behind another end token.
+        An import adds the end token again. It would not do so if the row were empty or ended with
+        another end token; in these two cases the end token stays.
         """
         end = self.eos_id
         if end is None:
@@ -114,7 +116,7 @@ def rows_of(shards: ShardDirectory, to: str, *, text: bool) -> Rows:
     """Return how documents of ``shards`` become rows of the layout ``to``.
 
     Raises:
-        UsageError: The layout cannot hold text, or there is no tokenizer to decode it.
+        UsageError: The layout cannot contain text, or there is no tokenizer to decode tokens with.
     """
     if text and to not in ("parquet", "jsonl"):
         raise UsageError(f"--to {to} holds tokens; export text to parquet or jsonl")

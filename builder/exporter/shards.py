@@ -1,9 +1,9 @@
 """Export of all documents, in the layouts that other trainers read.
 
-``parquet`` is the layout of NVIDIA's ClimbLab and ``jsonl`` that of ClimbMix; `climb import` reads
-both back. ``megatron`` is the indexed data set of Megatron. mosaicml-streaming reads our shards as
-they are, so ``mosaic`` is only a YAML of streams. Each file is written whole or not at all, and a
-file that exists is not written again.
+``parquet`` is the layout of NVIDIA's ClimbLab, and ``jsonl`` is the layout of ClimbMix; `climb
+import` reads both layouts. ``megatron`` is the indexed data set of Megatron. mosaicml-streaming
+reads the shards of climbstream directly, so ``mosaic`` is only a YAML file of streams. Each file is
+written whole or not at all, and a file that exists is not written again.
 """
 
 import itertools
@@ -38,22 +38,23 @@ logger = get_logger(__name__)
 LAYOUTS = ("parquet", "jsonl", "megatron", "mosaic")
 DONE = ".export.json"
 BLENDS = {"megatron": "blend.txt", "mosaic": "streams.yaml"}
-"""File of the mixture, by layout."""
+"""Name of the file with the mixture, by layout."""
 
 _MOST_FILES = 100
-"""Files of a cluster in ``parquet``, and of all in ``jsonl``: as many as NVIDIA publishes."""
+"""Maximum number of files: per cluster in ``parquet``, in all in ``jsonl``. NVIDIA publishes as
+many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileTask:
-    """A file to write: some shards of some clusters."""
+    """A file to write, with the documents of some shards of some clusters."""
 
     directory: ShardDirectory
     path: Path
     shards: dict[int, range]
     """Numbers of the shards, by the number of the cluster."""
     rows: Rows
-    """How documents become rows; Megatron has none."""
+    """How documents become rows; not used for Megatron, whose files have no rows."""
 
 
 def export_shards(
@@ -65,28 +66,31 @@ def export_shards(
     text: bool = False,
     workers: int | None = None,
 ) -> str | None:
-    """Write a shard directory in the format of another trainer, and return its mixture there.
+    """Write a shard directory in the format of another trainer; return the mixture in that format.
 
-    The mixture is a string: for Megatron the words of ``--data-path``, for mosaicml-streaming a
-    YAML of streams. Both are also written to ``out``, with paths relative to it. It is None for
-    ``parquet`` and ``jsonl``, which have no place for one.
+    The returned mixture is a string: for Megatron the value of ``--data-path``, for
+    mosaicml-streaming a YAML document of streams. It is also written to a file in ``out``, with
+    paths relative to ``out``. For ``parquet`` and ``jsonl``, which cannot express a mixture, None
+    is returned.
 
     Args:
         directory: A shard directory, as a folder or URL.
-        out: Folder for the files; it is made if need be.
+        out: Folder for the files; it is created if it does not exist.
         to: One of `LAYOUTS`: ``parquet``, ``jsonl``, ``megatron`` or ``mosaic``.
-        mixture: By default the token shares.
-        text: Whether rows hold text in place of tokens; for ``parquet`` and ``jsonl``.
-        workers: Processes, by default one per core.
+        mixture: Weights of the clusters; by default the token shares.
+        text: Whether rows contain text instead of tokens; only for ``parquet`` and ``jsonl``.
+        workers: Number of processes; by default one per core.
 
     Example::
 
         export_shards("shards", Path("megatron"), "megatron", Mixture.load("mixture.json"))
 
     Raises:
-        UsageError: The layout has no place for a mixture, or for text, or no tokenizer is known.
-        InvalidDataError: ``out`` holds something else, or the mixture is for other clusters.
-        IntegrityError: A shard does not have its hash, or a document has no end.
+        UsageError: The layout cannot express a mixture, or cannot contain text, or there is no
+            tokenizer to decode text with.
+        InvalidDataError: ``out`` contains something else, or the mixture is for other clusters.
+        IntegrityError: A shard does not have the hash in its index, or a document has no end
+            token.
         LockedError: Another process works on ``out``.
     """
     out, shards = Path(out), ShardDirectory.open(directory)
@@ -122,7 +126,7 @@ def export_shards(
 
 
 def _finished_plan(out: Path) -> object | None:
-    """Return the plan of the finished export in ``out``; None: there is none."""
+    """Return the plan of the finished export in ``out``; None if there is no such export."""
     done = done_file(out, DONE)
     return read_plan(done) if done.exists() else None
 
@@ -152,7 +156,7 @@ def _write_files(job: ExportJob, rows: Rows) -> None:
 
 
 def _files(job: ExportJob, labels: Sequence[int | str]) -> Iterator[tuple[Path, dict[int, range]]]:
-    """Return the path of each file of the layout, and its shards by number of the cluster."""
+    """Yield the path of each file of the layout, and the file's shards by number of the cluster."""
     counts = [len(job.shards.index(name).shards) for name in job.shards.names]
     kind = "" if job.text else ".tokenized"
     if job.to == "parquet":
@@ -172,20 +176,20 @@ def _files(job: ExportJob, labels: Sequence[int | str]) -> Iterator[tuple[Path, 
 
 
 def _cut(count: int, parts: int) -> list[range]:
-    """Cut the numbers below ``count`` into ``parts`` runs whose lengths differ by one at most."""
+    """Cut the numbers below ``count`` into ``parts`` ranges whose lengths differ by at most one."""
     ends = [count * i // parts for i in range(parts + 1)]
     return [range(a, b) for a, b in itertools.pairwise(ends)]
 
 
 def _documents(task: FileTask) -> Iterator[tuple[int, list[NDArray[Any]]]]:
-    """Yield the number of the cluster and the documents of each shard of a file."""
+    """Yield, for each shard of a file, the number of its cluster, and its documents."""
     for k, numbers in task.shards.items():
         for documents in task.directory.documents(task.directory.names[k], numbers):
             yield k, documents
 
 
 def write_rows(task: FileTask) -> int:
-    """Write a file of ClimbLab or ClimbMix, unless it is there; return its tokens."""
+    """Write a file in the layout of ClimbLab or ClimbMix; return its tokens, 0 if it exists."""
     if task.path.exists():
         return 0
     parts = (([k] * len(documents), documents) for k, documents in _documents(task))
@@ -193,8 +197,8 @@ def write_rows(task: FileTask) -> int:
 
 
 def write_megatron(task: FileTask) -> int:
-    """Write a cluster for Megatron, unless it is there; return its tokens."""
-    # The index is written last.
+    """Write a cluster for Megatron; return its number of tokens, 0 if its files exist."""
+    # The index is written last: if it exists, both files are complete.
     if task.path.with_name(f"{task.path.name}.idx").exists():
         return 0
     parts = (documents for _, documents in _documents(task))
@@ -203,7 +207,7 @@ def write_megatron(task: FileTask) -> int:
 
 
 def _contents(job: ExportJob, labels: Sequence[int | str]) -> ExportContents:
-    """Say for the card which files an export has."""
+    """Return what the card says about the files of an export."""
     kind = "" if job.text else ".tokenized"
     if job.to == "parquet":
         folders = [table_folder(label) for label in labels]
@@ -229,7 +233,7 @@ def _contents(job: ExportJob, labels: Sequence[int | str]) -> ExportContents:
 
 
 def _blend(job: ExportJob, mixture: Mixture) -> str | None:
-    """Write a mixture as the layout has it; None: it has no place for one."""
+    """Return the mixture in the format of the layout; None if the layout cannot express one."""
     if job.to == "megatron":
         return blend_words(job.shards.manifest, mixture, job.out)
     if job.to == "mosaic":

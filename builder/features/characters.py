@@ -1,7 +1,7 @@
 """Characters: the class of a code point, in compiled code: letter, digit, case.
 
-Written as ranges, so that it compiles to comparisons. A code point that Unicode does not have yet
-counts as a letter of its block.
+The classes are written as ranges, which compile to comparisons. A code point that Unicode has not
+assigned yet counts as a letter of its block.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from numba import njit
 
 @njit(cache=True, nogil=True)
 def is_letter(point: Any) -> Any:
-    """Whether a code point is part of words and no digit; marks on letters count as letters."""
+    """Whether a code point is part of words and not a digit; combining marks count as letters."""
     if point < 0x80:
         return 0x41 <= point <= 0x5A or 0x61 <= point <= 0x7A
     return (
@@ -31,7 +31,7 @@ def is_letter(point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _is_mark(point: Any) -> Any:
-    """Whether a code point from 0xC0 to 0x1FFF is a mark between words."""
+    """Whether a code point from 0xC0 to 0x1FFF is a mark that separates words."""
     if point < 0x900:
         return (
             point == 0x37E
@@ -67,13 +67,13 @@ def _is_mark(point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def is_digit(point: Any) -> Any:
-    """Whether a code point is a decimal digit, of any script that writes numbers with its own."""
+    """Whether a code point is a decimal digit, of any script that has digits of its own."""
     if point < 0x660:
         return 0x30 <= point <= 0x39
     return (
         point <= 0x669
         or 0x6F0 <= point <= 0x6F9
-        # From Devanagari to Malayalam digits lie 128 apart.
+        # From Devanagari to Malayalam, the digits of one script are 128 after those of the last.
         or (0x966 <= point <= 0xDEF and (point - 0x966) % 0x80 < 10)
         or 0xE50 <= point <= 0xE59
         or 0xED0 <= point <= 0xED9
@@ -85,20 +85,20 @@ def is_digit(point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def is_capital(point: Any) -> Any:
-    """Whether a code point is a capital, of any script that has them."""
+    """Whether a code point is a capital letter, of any script that has capitals."""
     return lower(point) != point
 
 
 _CASED = 0x2E00
-"""Scripts with a case have their letters below this code point, but for a few."""
+"""Most letters of scripts with upper and lower case are below this code point."""
 
 
 def _small_letters() -> Any:
-    """Return the small letter of each code point below `_CASED`, by Unicode."""
+    """Return the lower-case letter of each code point below `_CASED`, as Unicode defines it."""
     small = np.arange(_CASED, dtype=np.uint32)
     for point in range(_CASED):
         letter = chr(point).lower()
-        # Cherokee is written in capitals alone, as a script without case.
+        # Cherokee is written in capitals alone, so it counts as a script without case.
         if len(letter) == 1 and ord(letter) < _CASED:
             small[point] = ord(letter)
     small[0x130] = 0x69
@@ -110,7 +110,7 @@ _SMALL = _small_letters()
 
 @njit(cache=True, nogil=True)
 def lower(point: Any) -> Any:
-    """Return the small letter of a capital; other code points are returned as they are."""
+    """Return the lower-case letter of a capital; other code points are returned unchanged."""
     if point < _CASED:
         return _SMALL[point]
     if 0xA640 <= point <= 0xA66D or 0xA680 <= point <= 0xA69B or 0xA722 <= point <= 0xA76F:

@@ -1,7 +1,8 @@
-"""Encoder: turns texts into unit vectors; it is fitted here, or a model by name.
+"""Encoder: turns texts into unit vectors; it is fitted on the corpus, or a model with a name.
 
-``st:NAME`` is a model of sentence-transformers (the paper's is NovaSearch/stella_en_400M_v5), on a
-GPU where there is one, and ``m2v:NAME`` one of model2vec; NAME is a folder or a name on the Hub.
+``st:NAME`` is a model of sentence-transformers, which runs on a GPU if there is one; the paper uses
+NovaSearch/stella_en_400M_v5. ``m2v:NAME`` is a model of model2vec. NAME is a folder or a name on
+the Hub.
 """
 
 from collections.abc import Sequence
@@ -25,18 +26,19 @@ _BATCH = 64
 _LARGE = 1e9
 """Numbers of a fitted encoder are far below this."""
 _HEAD = 8_000
-"""Characters of a text that a model gets; the model cuts further by its own tokens."""
+"""Maximum number of characters of a text that a model gets; a model may also truncate the text, by
+tokens."""
 
 
 class Encoder(Protocol):
     """Turns texts into vectors."""
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed ``texts``: float32 ``[n, dims]`` of length 1, or of zeros."""
+        """Embed ``texts``: float32 ``[n, dims]``; each vector has length 1, or is all zeros."""
 
 
 class _Model:
-    """A model of a library."""
+    """A model of sentence-transformers or model2vec."""
 
     def __init__(self, encode: Any) -> None:
         self._encode = encode
@@ -50,7 +52,7 @@ class _Model:
 
 @lru_cache(maxsize=1)
 def load_model(name: str) -> Encoder:
-    """Load the model ``name``, ``st:…`` or ``m2v:…``; a process keeps the last one.
+    """Load the model ``name``, ``st:…`` or ``m2v:…``; a process keeps the one it loaded last.
 
     Raises:
         InvalidDataError: There is no such model, or it cannot be loaded.
@@ -59,13 +61,13 @@ def load_model(name: str) -> Encoder:
     kind, _, place = name.partition(":")
     try:
         if kind == "st":
-            from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - seconds
+            from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - takes seconds
 
             model = SentenceTransformer(place, trust_remote_code=False)
             return _Model(
                 lambda texts: model.encode(texts, batch_size=_BATCH, show_progress_bar=False)
             )
-        from model2vec import StaticModel  # noqa: PLC0415 - only who names one has it
+        from model2vec import StaticModel  # noqa: PLC0415 - an optional library
 
         return _Model(StaticModel.from_pretrained(place).encode)
     except ModuleNotFoundError:
@@ -78,12 +80,15 @@ def load_model(name: str) -> Encoder:
 
 
 def read_vectors(partition: Partition, rows: Any) -> NDArray[np.float32]:
-    """Vectors of the corpus for ``rows`` of a partition, of length 1: float32 ``[m, dims]``."""
+    """Return the corpus's vectors for ``rows``, scaled to length 1: float32 ``[m, dims]``."""
     return unit_length(partition.read("given_vectors", mapped=True)[rows])
 
 
 def read_encoder(path: Path) -> tuple[Encoder | None, NDArray[np.float32]]:
-    """Read the encoder and the centroids from ``path``; None: the corpus brings vectors."""
+    """Read the encoder and the centroids from ``path``.
+
+    The encoder is None if the vectors are in a column of the corpus.
+    """
     with reading(path, "model of a build"), np.load(path, allow_pickle=False) as model:
         name = str(model["embed"])
         if name == FITTED:
@@ -106,10 +111,11 @@ def read_language_means(path: Path, dims: int) -> LanguageMeans:
 
 
 def check_shape(path: Path, name: str, array: NDArray[Any], *shape: int | None) -> None:
-    """Raise `InvalidDataError` unless ``array`` is float32 of ``shape``; None: any size but 0.
+    """Raise `InvalidDataError` unless ``array`` is float32 of ``shape``; None is any size but 0.
 
-    Compiled code uses the array, and would read beyond the end of a smaller one. Numbers whose
-    squares are too large for float32 are refused too, because a build never writes them.
+    Compiled code uses the array, and would read beyond the end of a smaller one. It is also an
+    error if the array contains numbers whose squares are too large for float32, because a build
+    never writes such numbers.
     """
     sizes = zip(array.shape, shape, strict=False)
     fits = array.ndim == len(shape) and all(size == (wanted or size) > 0 for size, wanted in sizes)

@@ -1,8 +1,8 @@
-"""fastText scorer: scores documents by a fastText model, like those that CLIMB prunes by.
+"""fastText scorer: scores documents with a fastText model, such as those that CLIMB uses.
 
-Its labels are numbers, ``__label__0`` to ``__label__5`` say, and the likeliest is the score. Text
-is made ready as NVIDIA's recipe does (NVIDIA-NeMo/Curator, nemotron-climb-data-curation): small
-letters, spaces around marks, ``<newline>`` between lines.
+The labels of the model are numbers, for example ``__label__0`` to ``__label__5``, and the most
+likely label is the score. Text is prepared as in NVIDIA's recipe (NVIDIA-NeMo/Curator,
+nemotron-climb-data-curation): lower case, spaces around marks, ``<newline>`` between lines.
 """
 
 import re
@@ -21,15 +21,15 @@ _MARKS = re.compile(r"([.!?,'/()])")
 
 
 def classify(place: str, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Score ``texts`` by the model in the file ``place``: float32 ``[n]``.
+    """Return the scores of ``texts`` by the model in the file ``place``: float32 ``[n]``.
 
     Raises:
-        InvalidDataError: There is no such model, or its labels are no numbers.
+        InvalidDataError: The file is missing or not a model, or the labels are not numbers.
         ClimbError: The library is not installed.
     """
     model = _load(place)
     predictions = [model.predict(prepared(text))[0] for text in texts]
-    # For a text without a known word the model returns no label: that is the lowest score.
+    # For a text without a known word the model returns no label; the text gets the lowest score.
     return np.array(
         [_number(labels[0], place) if labels else 0.0 for labels in predictions], np.float32
     )
@@ -47,9 +47,9 @@ def prepared(text: str) -> str:
 
 @lru_cache(maxsize=4)
 def _load(place: str) -> Any:
-    """Load a model, once a process."""
+    """Load a model, once per process."""
     try:
-        import fasttext  # noqa: PLC0415 - only who names a model has it
+        import fasttext  # noqa: PLC0415 - an optional library
     except ModuleNotFoundError:
         raise ClimbError(f"{place} needs fasttext; install climbstream[fasttext]") from None
     if not Path(place).is_file():

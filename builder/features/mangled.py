@@ -4,7 +4,7 @@ import re
 
 
 def _decode(first: int, last: int, *encodings: str) -> str:
-    """Return a character class for what bytes become in ``encodings``."""
+    """Return a character class of what the bytes ``first`` to ``last`` are in ``encodings``."""
     read = {bytes([byte]).decode(e, "ignore") for byte in range(first, last + 1) for e in encodings}
     return f"[{''.join(sorted(map(re.escape, read)))}]"
 
@@ -22,7 +22,7 @@ _SEQUENCES = re.compile(
 
 
 def count_mangled(text: str) -> int:
-    r"""Count the characters of ``text`` that were parts of UTF-8 letters before they were misread.
+    r"""Count the characters of ``text`` that come from misread UTF-8, and replacement characters.
 
     >>> count_mangled("caf\xc3\xa9"), count_mangled("caf\xe9")
     (2, 0)

@@ -1,10 +1,10 @@
-"""Order: whether words and letters follow each other as in text, or at random.
+"""Order: whether words and letters follow each other as in a language, or at random.
 
-In a text of a language some runs of words and letters come again and again, and hardly any of them
-backward: "of the", never "the of". In shuffled text both come equally often. And where letters have
-a case, a sentence begins with a capital; in shuffled text any word follows the end of one. Brackets
-have partners; in shuffled text many lose them. So the text is its own measure, whatever its
-language.
+In a language some pairs of words and runs of letters repeat again and again, and hardly any of them
+occur backward: "of the", never "the of". In shuffled text both directions are equally frequent. If
+letters have a case, a sentence begins with a capital; in shuffled text, any word may follow the end
+of a sentence. Brackets have partners; in shuffled text, many have none. A text is compared only
+with itself, so its language makes no difference.
 """
 
 from typing import Any
@@ -18,16 +18,17 @@ from .words import LETTERS, UNSPACED
 
 @njit(cache=True, nogil=True)
 def count_word_order(points: Any, words: Any) -> Any:
-    """Count words one space apart, their pairs that repeat, and those that repeat backward.
+    """Count pairs of words one space apart, pairs that repeat, and pairs that occur backward.
 
-    Characters of scripts without spaces are no words; `count_character_order` counts them.
+    Returns these three numbers. Characters of scripts without spaces are not counted as words;
+    `count_character_order` counts them.
     """
     return _count_pair_order(points, words, True)
 
 
 @njit(cache=True, nogil=True)
 def count_character_order(points: Any, words: Any) -> Any:
-    """Like `count_word_order`, for neighbouring characters of scripts without spaces."""
+    """Do what `count_word_order` does, for neighbouring characters of scripts without spaces."""
     return _count_pair_order(points, words, False)
 
 
@@ -53,10 +54,11 @@ def _count_pair_order(points: Any, words: Any, spaced: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def count_sentence_starts(points: Any) -> Any:
-    """Count sentences after another on a line that begin with a small letter, and with a capital.
+    """Count sentences that begin with a lower-case letter, and sentences that begin with a capital.
 
-    A word of one letter before the stop is an initial, and ends no sentence. Letters of scripts
-    without case count as neither.
+    Only a sentence after another sentence on the same line is counted. A single letter before a
+    full stop is an initial, and does not end a sentence. A sentence that begins with a letter
+    without case is not counted.
     """
     small = capital = 0
     for at in range(2, len(points) - 2):
@@ -72,10 +74,10 @@ def count_sentence_starts(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def count_brackets(points: Any) -> Any:
-    """Count round and square brackets, pairs as one, and those without a partner.
+    """Count round and square brackets, a pair as one, and those brackets that have no partner.
 
-    A partner stands in the same paragraph. A bracket that closes after a digit or a mark, as of an
-    item of a list or a smile, needs none.
+    A partner must be in the same paragraph. A closing bracket right after a digit or a mark, as in
+    the number of a list item or in a smiley, needs no partner.
     """
     closers = np.empty(_DEPTH, np.uint32)
     brackets = unmatched = depth = 0
@@ -99,20 +101,20 @@ def count_brackets(points: Any) -> Any:
 
 
 _DEPTH = 16
-"""Brackets that stand open at a time; more are not looked at."""
+"""Maximum number of brackets that are open at a time; further ones are ignored."""
 
 
 @njit(cache=True, nogil=True)
 def has_case(point: Any) -> Any:
-    """Whether a letter is of a script with capitals, as Latin and Cyrillic are."""
+    """Whether a letter is of a script with capitals, such as Latin and Cyrillic."""
     return point < 0x590 or 0x1E00 <= point < 0x2000 or 0x2C00 <= point < 0x2D00
 
 
 @njit(cache=True, nogil=True)
 def count_letter_order(points: Any) -> Any:
-    """Count the runs of three letters that repeat, and those that also occur backward.
+    """Count the runs of three letters that repeat, and the runs that occur backward.
 
-    Where a word begins or ends counts as a letter.
+    The beginning and the end of a word each count as a letter.
     """
     forward, backward = np.empty(len(points), np.uint64), np.empty(len(points), np.uint64)
     n = 0
@@ -129,7 +131,7 @@ def count_letter_order(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _count_again(forward: Any, backward: Any) -> Any:
-    """Count those of ``forward`` that occur twice, and of these, those of ``backward``."""
+    """Count the values that repeat in ``forward``, and the values of ``backward`` that it has."""
     size = 16
     while size < 2 * len(forward):
         size *= 2

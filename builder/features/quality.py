@@ -1,17 +1,20 @@
 """Quality: four scores of a document by counting, 0 to 5, higher is better; no model is needed.
 
-CLIMB scores with fastText models (arXiv 2504.13161, section 3.1). These stand-ins look at the first
-`HEAD` characters, and subtract for what junk has and good text lacks:
+CLIMB scores with fastText models (arXiv 2504.13161, section 3.1). The scorers here replace these
+models. They examine the first `HEAD` characters of a document:
 
-* overall: few letters, repeated phrases, sentences and lines, few different words, words or letters
-  in an order as by chance, mangled encoding, lists of fragments, long strings that are no words,
-  shouting, too few words; in English also few known words and words that cannot follow each other;
-* educational: words that explain, define, exemplify;
-* informational: many different words, with names and numbers among them;
-* advertisement: 5 without calls to buy, click, subscribe or consent, without terms and shouting.
+* overall: 5, reduced for few letters, repeated phrases, sentences and lines, few different words,
+  words or letters in random order, mangled encoding, lists of fragments, long strings that are not
+  words, shouting, too few words; in English also for few known words, and for words that cannot
+  follow each other;
+* educational: the overall score, reduced if few words explain, define or exemplify;
+* informational: the overall score, reduced for few different words, names and numbers;
+* advertisement: 5, reduced for calls to buy, click, subscribe or consent, for terms of use, and for
+  shouting.
 
-Form is judged in every language; words, in English alone. Code is judged as code, whatever the
-programming language: by what is mangled, repeated, too short, or no words at all.
+The form of a text is judged in every language, its words in English only. Code of any programming
+language is judged by how much of it is mangled, repeated, or not words, and by whether it is too
+short.
 """
 
 from collections.abc import Iterable, Sequence
@@ -58,15 +61,17 @@ from .words import (
 )
 
 HEAD = 8_000
-"""Characters that are looked at."""
+"""Number of characters, at the beginning of a text, that are examined."""
 _ADDRESSES = 4
-"""Addresses whose length counts for nothing: signatures of mail have some, lists of links more."""
+"""Number of web addresses whose length is ignored. Signatures of mails have a few addresses, lists
+of links have more."""
 _LONG, _ENDLESS = 30, 60
-"""Characters without a space of the longest word, and of the longest names that marks join."""
+"""Maximum number of characters without a space: in a word, and in names that are joined by
+marks."""
 _FRAGMENT = 24
-"""Columns, but for spaces, of the longest line that may be an item of a list."""
+"""Maximum number of columns, without spaces, of a line that may be an item of a list."""
 _LETTERS = 2_000
-"""Characters whose order is looked at."""
+"""Number of characters, at the beginning of a text, in which the order of letters is examined."""
 
 _SETS = (
     ARTICLE,
@@ -81,7 +86,10 @@ _SETS = (
 
 
 def _table(hashes: Iterable[tuple[int, int]]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Sort (hash, number of the set) to hashes, and bits of all sets that a hash is in."""
+    """Return the different hashes, sorted, and for each hash the bits of the sets that it is in.
+
+    ``hashes`` are pairs of a hash and the number of a set.
+    """
     sets: dict[int, int] = {}
     for value, number in hashes:
         sets[value] = sets.get(value, 0) | 1 << number
@@ -106,23 +114,23 @@ COUNTS = (
     "broken bullets bangs spaced pairs pairs_back unspaced unspaced_pairs unspaced_back "
     "threes threes_back small_starts capital_starts sentences formulas brackets unmatched"
 ).split()
-"""What is counted in a text, in this order."""
+"""Names of the counts of a text, in the order in which `count_text` returns them."""
 
 
 ENGLISH = "en"
 """The language whose words are in the lists."""
 _USUAL = 0.5
-"""Share of words that explain, assumed for languages without a word list."""
+"""Factor of the educational score in languages without a list of words that explain."""
 
 
 def score_documents(texts: Sequence[str], languages: Sequence[str]) -> NDArray[np.float32]:
-    """Score ``texts`` in ``languages``: float32 ``[n, 4]``, columns as in `SCORES`."""
+    """Return the scores of ``texts``, float32 ``[n, 4]``, with the columns of `SCORES`."""
     counts = np.array([count_text(text) for text in texts]).reshape(len(texts), len(COUNTS))
     return score_counts(counts, np.array(languages, np.str_))
 
 
 def count_text(text: str) -> NDArray[np.float64]:
-    """Count the features that scores are made of: float64 ``[len(COUNTS)]``."""
+    """Return the counts from which a text is scored: float64 ``[len(COUNTS)]``."""
     head = text[:HEAD]
     points = code_points(head)
     words = find_words(points)
@@ -135,7 +143,7 @@ _MANGLED = COUNTS.index("mangled")
 
 
 def score_counts(counts: NDArray[np.float64], languages: NDArray[np.str_]) -> NDArray[np.float32]:
-    """Score documents by their counts, float64 ``[n, len(COUNTS)]``."""
+    """Return scores, float32 ``[n, 4]``, for the ``counts``, float64 ``[n, len(COUNTS)]``."""
     c = dict(zip(COUNTS, np.maximum(counts.T, 0), strict=True))
     english, code = languages == ENGLISH, languages == CODE
     n = np.maximum(c["words"], 1)
@@ -162,25 +170,26 @@ def score_counts(counts: NDArray[np.float64], languages: NDArray[np.str_]) -> ND
 def _losses(
     counts: NDArray[np.float64], english: NDArray[np.bool_], code: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], ...]:
-    """Return what each fault subtracts from the overall score, as fractions, ``[n]`` each."""
+    """Return the fraction of the overall score that each fault subtracts: one ``[n]`` per fault."""
     c = dict(zip(COUNTS, np.maximum(counts.T, 0), strict=True))
     n = np.maximum(c["words"], 1)
     lines = np.maximum(c["lines"], 1)
     length, solid = np.maximum(c["length"], 1), np.maximum(c["solid"], 1)
-    # Mathematics has fewer letters, and says its commands again and again.
+    # Mathematics has fewer letters than prose, and repeats its commands.
     formal = code | (c["formulas"] > 0.08 * n)
     return (
         _ramp(c["letters"] / solid, np.where(formal, 0.55, 0.65), np.where(formal, 0.25, 0.30)),
         _ramp(c["digits"] / length, 0.12, 0.30),
         _ramp(c["mangled"] / length, 0.001, 0.006),
-        # Names in programs are joined by marks; what is packed or encoded goes on and on.
+        # Programs join names by marks; only packed or encoded data is longer without a space.
         _ramp(c["long"] / length, 0.10, 0.50) * ~code,
         _ramp(c["endless"] / length, 0.05, 0.25) * code,
         _ramp(np.maximum(n, solid / 6), 60, 25) * 0.95,
-        # Code repeats itself more than prose, and words of other languages are not in the lists.
+        # Limits are higher for code, which repeats itself more, and for languages but English.
         _ramp(c["repeats"] / n, np.where(code, 0.5, 0.3), np.where(code, 0.85, 0.7)),
         _ramp(c["again"] / lines, np.where(english, 0.25, 0.45), np.where(english, 0.8, 0.95)),
-        # Dialogues repeat up to .25 of their letters, pages of notices .25 and more.
+        # In dialogues, sentences that repeat have up to .25 of the letters; in pages of notices,
+        # .25 or more.
         _ramp(c["sentences"] / np.maximum(c["letters"], 1), 0.20, 0.28) * ~code,
         # English is often simple: rhymes and dialogues have few different words.
         _ramp(c["distinct"] / n**0.65, np.where(english, 1.4, 2.0), np.where(english, 1.0, 1.55))
@@ -197,17 +206,17 @@ def _losses(
 
 
 def _disorder(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what random order of words or letters subtracts from the score, as fractions, ``[n]``.
+    """Return the fraction of the score that random order of words or letters subtracts: ``[n]``.
 
-    In random order, runs repeat backward as often as forward. In text they do not: of the runs of
-    three letters that repeat, .45 to .95 repeat in one direction only; in 400 words, some 50 pairs
-    do; and in scripts without spaces, at least .2 of all pairs of characters. In random order, most
-    sentences begin with a small letter, and brackets lack their partners; these decide if there are
-    few pairs of words.
+    In random order, runs repeat backward as often as forward. In text, many repeat in one direction
+    only: .45 to .95 of the runs of three letters that repeat; about 50 pairs in 400 words; and, in
+    scripts without spaces, at least .2 of all pairs of characters. In random order, most sentences
+    begin with a lower-case letter, and brackets lack their partners. These two signs count only if
+    few pairs repeat in one direction only.
     """
     c = dict(zip(COUNTS, np.maximum(counts.T, 0), strict=True))
     one_way = (c["pairs"] - c["pairs_back"]) / np.maximum(c["spaced"], 1)
-    # The more pairs, the less is left to chance.
+    # The more pairs there are, the less their numbers depend on chance.
     many = _ramp(c["spaced"], 250, 450)
     by_words = _ramp(one_way, 0.02 + 0.025 * many, 0.006 + 0.019 * many)
     by_words *= _ramp(c["spaced"], 80, 170)
@@ -236,16 +245,19 @@ def _disorder(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _ramp(value: NDArray[np.float64], start: Any, end: Any) -> NDArray[np.float64]:
-    """0 up to ``start``, 1 from ``end`` on, straight between; ``end`` may be the lower one."""
+    """Return 0 up to ``start``, 1 from ``end`` on, and linear values between them.
+
+    If ``end`` is below ``start``, the result is 1 up to ``end``, and 0 from ``start`` on.
+    """
     part: NDArray[np.float64] = np.clip((value - start) / (end - start), 0, 1)
     return part
 
 
 @njit(cache=True, nogil=True)
 def _count_characters(points: Any) -> Any:
-    """Count characters by kind, those of long and endless words, exclamation marks, and formulas.
+    """Count characters by kind, those in long and endless words, exclamation marks, and formulas.
 
-    Formulas are counted by their dollar signs and the commands of TeX.
+    The number of formulas is that of dollar signs and of commands of TeX.
     """
     solid = letters = digits = capitals = long = endless = bangs = formulas = 0
     run = waiting = addresses = 0
@@ -256,14 +268,14 @@ def _count_characters(points: Any) -> Any:
         if point == 0x21:
             waiting += begun
         else:
-            # In programs and mark-up, "!" begins a line or stands before what it negates.
+            # In programs and mark-up, "!" begins a line or is right before what it negates.
             bangs += waiting * _ends_shout(point)
             waiting = 0
         begun = point > 0x20 or (begun and point != 0x0A)
         letters += is_letter(point)
         digits += is_digit(point)
         capitals += is_capital(point)
-        # The target of a link, between "](" and ")", is no text, nor are a few addresses.
+        # The target of a link, between "](" and ")", is not text, and neither are a few addresses.
         colon = point == 0x3A or (colon and point == 0x2F)
         address = colon and before == point == 0x2F
         addresses += address
@@ -285,20 +297,23 @@ def _count_characters(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _parts(point: Any) -> Any:
-    """Whether a mark parts words as spaces do: of Tibetan, of Ethiopic, the backslash of TeX."""
+    """Whether a mark separates words as a space does: of Tibetan, Ethiopic, or TeX (backslash)."""
     return point == 0x0F0B or point == 0x1361 or point == 0x5C
 
 
 @njit(cache=True, nogil=True)
 def _ends_shout(after: Any) -> Any:
-    """Whether "!" is one of prose: the next code point is in no word, and none of ``=$([``."""
+    """Whether a "!" is a mark of prose, by the code point after it.
+
+    It is not if that code point is a letter, a digit, or one of ``=$([``.
+    """
     operand = after == 0x3D or after == 0x24 or after == 0x28 or after == 0x5B
     return not (operand or is_letter(after) or is_digit(after))
 
 
 @njit(cache=True, nogil=True)
 def _count_words(points: Any, segments: Any, joined: Any, words: Any, word_sets: Any) -> Any:
-    """Return the words of letters alone, as ``joined`` hashes, and the counts of words."""
+    """Return the ``joined`` hashes of the words of letters alone, and the counts of words."""
     hashes, begins, ends, shapes = segments
     plain = np.empty(len(hashes), np.uint64)
     n = shouted = jumbled = common = explain = sell = shout = joints = disorder = 0
@@ -338,7 +353,7 @@ def _count(
     phrases: Any,
     phrase_sets: Any,
 ) -> Any:
-    """Count as `COUNTS` says; words are those of letters alone, unless they are jumbled."""
+    """Return the counts of `COUNTS`, float64; ``words`` counts only words of letters alone."""
     solid, letters, digits, capitals, long, endless, bangs, formulas = _count_characters(points)
     plain, counts = _count_words(points, segments, joined, words, word_sets)
     shouted, jumbled, common, explain, sell, shout, joints, disorder = counts
@@ -405,7 +420,7 @@ def _count(
 
 @njit(cache=True, nogil=True)
 def _stands_alone(points: Any, begin: Any, end: Any) -> Any:
-    """Whether a word is one of prose, not part of an identifier or call."""
+    """Whether a word is a word of prose, and not part of an identifier or a call."""
     before = points[begin - 1] if begin else 0x20
     after = points[end] if end < len(points) else 0x20
     # _ . - > / before; _ ( after
@@ -417,10 +432,11 @@ def _stands_alone(points: Any, begin: Any, end: Any) -> Any:
 def _count_lines(points: Any) -> Any:
     """Count lines that are not blank, lines that repeat, fragments, and bullets.
 
-    A fragment ends in a letter, has no colon, and the next line begins with a capital in the same
-    column. So items of a list are fragments. These are not: wrapped prose, headings with blank
-    lines around them, names with values, and terms whose meaning stands further to the right. Where
-    letters have no case, both lines have at most `_FRAGMENT` columns and end in letters.
+    A fragment is a line that ends in a letter and has no colon, if the next line begins with a
+    capital in the same column. So items of a list are fragments. These are not: wrapped prose,
+    headings with blank lines around them, names with values, and terms whose meaning is further to
+    the right. If letters have no case, then instead of the capital both lines must have at most
+    `_FRAGMENT` columns and end in letters.
     """
     seen = np.empty(len(points) + 1, np.uint64)
     lines = fragments = bullets = 0
@@ -456,7 +472,7 @@ def _count_lines(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _distinct(hashes: Any) -> Any:
-    """Count different ``hashes``, and how often the most frequent one occurs."""
+    """Return the number of different ``hashes``, and how often the most frequent one occurs."""
     ordered = np.sort(hashes)
     different = most = same = 0
     for i in range(len(ordered)):
@@ -468,6 +484,6 @@ def _distinct(hashes: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _sets_of(value: Any, hashes: Any, sets: Any) -> Any:
-    """Return the bits of the sets that hold ``value``."""
+    """Return the bits of the sets that contain ``value``; 0 if no set does."""
     at = np.searchsorted(hashes, value)
     return np.int64(sets[at]) if at < len(hashes) and hashes[at] == value else np.int64(0)

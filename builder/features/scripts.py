@@ -1,4 +1,4 @@
-"""Scripts: the script of a text by its letters, with its ISO 15924 name."""
+"""Scripts: find the script of a text from its letters; scripts have their ISO 15924 names."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,17 +29,18 @@ _NUMBER = np.array([_NAMES.index(name) for _, _, name in _PARTS])
 
 _LATIN = _NAMES.index("Latn")
 _LEAST = 20
-"""Least number of letters for a script."""
+"""Minimum number of letters in a text whose script is named."""
 _BESIDE_LATIN = 0.15
-"""Least part of the letters for the script of a text; names, terms and code are in Latin."""
+"""Minimum share of letters that are not Latin in a text of another script. Names, terms and code in
+such a text are often Latin."""
 _SIMPLIFIED = frozenset("这们个来为说时会国对发经开现还动过学进种样点关应从两长问无实机东车见")
 _TRADITIONAL = frozenset("這們個來為說時會國對發經開現還動過學進種樣點關應從兩長問無實機東車見")
 
 
 def script_of(text: str) -> str:
-    """Name the script of ``text``; `UNKNOWN` if it has too few letters.
+    """Return the name of the script of ``text``; `UNKNOWN` if it has too few letters.
 
-    Japanese is Jpan, Korean Kore, Chinese Hans or Hant.
+    Japanese is Jpan, Korean is Kore, Chinese is Hans or Hant.
 
     >>> script_of("Слово за слово, и не одно слово"), script_of("12 + 30 = 42")
     ('Cyrl', 'Zyyy')
@@ -60,7 +61,7 @@ def script_of(text: str) -> str:
 
 
 def count_scripts(text: str) -> NDArray[np.int64]:
-    """Count the letters of each script in this list."""
+    """Return the number of letters of ``text`` in each script, in the order of `_NAMES`."""
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     at = np.searchsorted(_BEGINS, points, side="right") - 1
     inside = (at >= 0) & (points <= _ENDS[at])

@@ -1,8 +1,8 @@
-"""Sentences: how much of a text repeats earlier sentences of it.
+"""Sentences: how much of a text repeats earlier sentences of the same text.
 
-Boilerplate repeats itself: a page holds the same notices more than once, in any order, so neither
-whole lines nor long runs of words need to repeat. Lines of one sentence, as in a refrain or a list
-of steps, do not count.
+Boilerplate repeats itself: a page contains the same notices more than once, in any order, so
+neither whole lines nor long runs of words need to repeat. Lines of only one sentence, as in a
+refrain or a list of steps, are not counted.
 """
 
 from typing import Any
@@ -13,15 +13,16 @@ from numba import njit
 from .characters import is_letter, lower
 
 _LEAST = 6
-"""Letters of the shortest sentence that counts."""
+"""Minimum number of letters of a sentence that is counted."""
 
 
 @njit(cache=True, nogil=True)
 def count_repeated_sentences(points: Any) -> Any:
-    """Count the letters of sentences that occurred before, in lines of two sentences and more.
+    """Count the letters of sentences that occurred before, in lines of two or more sentences.
 
-    A sentence ends with a full stop, ! or ?, of any script that has them; case, and all that is no
-    letter, make no difference. If only one sentence repeats, it is no boilerplate.
+    A sentence ends with a full stop, ! or ?, in the form of any script. Sentences are compared by
+    their letters alone, without case. If only one sentence repeats, that is not boilerplate, and
+    the result is 0.
     """
     hashes, sizes = np.zeros(len(points) + 1, np.uint64), np.zeros(len(points) + 1, np.int64)
     n = first = pieces = size = 0
@@ -64,7 +65,7 @@ def _ends_sentence(point: Any, after: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _sum_repeated(hashes: Any, sizes: Any) -> Any:
-    """Sum ``sizes`` of all but the first of equal ``hashes``; 0 if only one hash repeats."""
+    """Sum the ``sizes`` of all but one of equal ``hashes``; return 0 if only one hash repeats."""
     order = np.argsort(hashes)
     repeated = different = last = 0
     for i in range(1, len(order)):

@@ -1,9 +1,9 @@
 """TfidfEncoder: turns texts into unit vectors, without a model to download.
 
-TF-IDF of hashed words and marks, then a truncated SVD (latent semantic analysis), both fitted on a
-sample. Marks count because brackets and colons tell code, tables and prose apart; of a number, only
-its digits are counted. Words are hashed, so there is no vocabulary to keep: the embedder is two
-arrays.
+The encoder computes the TF-IDF of hashed words and marks, then a truncated SVD (latent semantic
+analysis); both are fitted on a sample. Marks are counted because brackets and colons distinguish
+code, tables and prose. Numbers with equally many digits count as the same word. Words are hashed,
+so there is no vocabulary to store: the encoder is two arrays.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,8 @@ from .words import LETTERS, UNSPACED, code_points, find_words, join_characters
 
 FEATURES = 1 << 16
 HEAD = 4_000
-"""Characters of a text that are embedded; the paper embeds 512 tokens."""
+"""Number of characters, at the beginning of a text, that are embedded; the paper embeds 512
+tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class TfidfEncoder:
 
     @classmethod
     def fit(cls, texts: Sequence[str], dims: int, seed: int) -> Self:
-        """Fit on ``texts``."""
+        """Fit an encoder of at most ``dims`` dimensions on ``texts``."""
         from sklearn.utils.extmath import randomized_svd  # noqa: PLC0415 - a second, for one use
 
         counts = _count(texts)
@@ -49,20 +50,20 @@ class TfidfEncoder:
         return cls(idf, np.ascontiguousarray(components.T, np.float32))
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed ``texts``: float32 ``[n, dims]`` of length 1; a text without words gives zeros."""
+        """Embed ``texts``: float32 ``[n, dims]`` of length 1; zeros for a text without words."""
         vectors = np.asarray(_weigh(_count(texts), self.idf) @ self.components, np.float32)
         return unit_length(vectors)
 
 
 def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale each of ``vectors``, ``[n, dims]``, to length 1; zeros stay zeros."""
+    """Return ``vectors``, ``[n, dims]``, each scaled to length 1; zeros stay zeros."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     result: NDArray[np.float32] = vectors / np.maximum(lengths, 1e-9)
     return result
 
 
 def _count(texts: Sequence[str]) -> Any:
-    """Count features: CSR float32 ``[n, FEATURES]``."""
+    """Return how often each text has each feature: CSR float32 ``[n, FEATURES]``."""
     features, counts = [np.empty(0, np.int32)], [np.empty(0, np.float32)]
     for text in texts:
         points = code_points(text[:HEAD])
@@ -76,9 +77,9 @@ def _count(texts: Sequence[str]) -> Any:
 
 @njit(cache=True, nogil=True)
 def _count_features(points: Any, hashes: Any, begins: Any, ends: Any, shapes: Any) -> Any:
-    """Count words of two characters or more, and marks: features int32, counts float32 ``[m]``.
+    """Count words of two or more characters, and marks: features int32, counts float32 ``[m]``.
 
-    Where a script has no spaces, pairs of characters are its words.
+    In a script without spaces, pairs of characters count as words.
     """
     joined = join_characters(hashes, begins, ends, shapes)
     ids = np.empty(len(hashes) + len(points), np.int32)
@@ -106,7 +107,7 @@ def _count_features(points: Any, hashes: Any, begins: Any, ends: Any, shapes: An
 
 
 def _weigh(counts: Any, idf: NDArray[np.float32]) -> Any:
-    """Damp counts, weigh them by ``idf`` and scale each row to length 1."""
+    """Return counts on a logarithmic scale, times ``idf``, each row scaled to length 1."""
     counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
     lengths = np.sqrt(np.asarray(counts.multiply(counts).sum(axis=1)).ravel())
     counts.data /= np.repeat(np.maximum(lengths, 1e-9), np.diff(counts.indptr))

@@ -1,10 +1,11 @@
 """Words: compiled code that finds the words of a text, for comparing, embedding and scoring.
 
 The words are those of Unicode's segmentation (UAX 29), as far as it needs no dictionary: a word is
-a run of letters and digits, whatever its case; an apostrophe within joins. In scripts that put no
-spaces between words (Chinese, Japanese, Thai, Khmer and the like), each character is a word, so a
-run of words is an n-gram of characters there. Texts are folded first (NFKC), for comparison alone:
-accents are one with their letters, wide and presentation forms are the plain ones.
+a run of letters and digits, whatever its case; an apostrophe between letters is part of the word.
+In scripts without spaces between words (Chinese, Japanese, Thai, Khmer and others), each character
+is a word, so a run of words is an n-gram of characters there. Texts are first folded (NFKC), only
+for comparison: a letter and its accent become one character, and wide and presentation forms become
+the plain forms.
 """
 
 import unicodedata
@@ -24,34 +25,35 @@ from .characters import (
 )
 
 LETTERS, DIGITS, CAPITALS, JUMBLED, UNSPACED = 1, 2, 4, 8, 16
-"""What a word may have: letters, digits, capitals alone, a digit right between small letters; or it
-is one character of a script without spaces."""
+"""Bits of the shape of a word: it has letters; it has digits; its letters are all capitals; it has
+a digit between two lower-case letters; it is one character of a script without spaces."""
 
 
 def fold(text: str) -> str:
-    r"""Fold characters that are written in several ways to one: NFKC.
+    r"""Return ``text`` in the form NFKC, in which equivalent characters are the same.
 
     >>> fold("ﬁne cafe\u0301")
     'fine café'
     """
-    if unicodedata.is_normalized("NFKC", text):  # of ASCII it only looks at a flag
+    if unicodedata.is_normalized("NFKC", text):  # for ASCII, this only looks at a flag
         return text
-    # No character joins one of another line. Most lines are folded already, which costs a glance.
+    # No character combines with one of another line. Most lines are normalised already, which is
+    # fast to check.
     return "\n".join([unicodedata.normalize("NFKC", line) for line in text.split("\n")])
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
-    """Code points of ``text``, folded: uint32 ``[n]``."""
+    """Return the code points of the folded ``text``: uint32 ``[n]``."""
     return plain_points(fold(text))
 
 
 def plain_points(text: str) -> NDArray[np.uint32]:
-    """Code points of ``text`` as it stands: uint32 ``[n]``."""
+    """Return the code points of ``text``, which is not folded: uint32 ``[n]``."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 def hash_word(word: str) -> int:
-    """Hash one word as `find_words` does."""
+    """Return the hash of one word, as `find_words` computes it."""
     hashes, _, _, _ = find_words(code_points(word))
     (value,) = hashes.tolist()
     return int(value)
@@ -61,7 +63,8 @@ def hash_word(word: str) -> int:
 def find_words(points: Any) -> Any:
     """Find the words of ``points``, uint32 ``[n]``.
 
-    Returns their hashes uint64 ``[w]``, begins and ends int64 ``[w]``, and shapes uint8 ``[w]``.
+    Returns, for each word, its hash uint64, its begin and its end int64, and its shape uint8, each
+    ``[w]``.
     """
     most = len(points)
     hashes, shapes = np.empty(most, np.uint64), np.empty(most, np.uint8)
@@ -85,7 +88,7 @@ def find_words(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def find_characters(points: Any) -> Any:
-    """Hash each letter and digit of ``points`` as `find_words` hashes a word of that alone."""
+    """Hash each letter and digit of ``points`` as `find_words` hashes it if it is a whole word."""
     hashes = np.empty(len(points), np.uint64)
     count = 0
     for point in points:
@@ -111,7 +114,7 @@ def _mix(value: Any, point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _read_word(points: Any, begin: Any) -> Any:
-    """Read the word that begins at ``begin``: its hash, its shape and its end."""
+    """Return the hash, before `_spread`, the shape and the end of the word at ``begin``."""
     value, shape, at = _START, CAPITALS, begin
     while at < len(points):
         point = points[at]
@@ -139,7 +142,7 @@ def _read_word(points: Any, begin: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def _joins(points: Any, at: Any) -> Any:
-    """Whether an apostrophe between letters is at ``at``."""
+    """Whether there is an apostrophe between letters at ``at``."""
     mark = points[at] == 0x27 or points[at] == 0x2019
     return mark and at + 1 < len(points) and is_letter(points[at - 1]) and is_letter(points[at + 1])
 
@@ -148,7 +151,8 @@ def _joins(points: Any, at: Any) -> Any:
 def join_characters(hashes: Any, begins: Any, ends: Any, shapes: Any) -> Any:
     """Join each character of a script without spaces with the character right after it.
 
-    Then pairs of characters stand where other scripts have words. Returns hashes, uint64 ``[w]``.
+    So pairs of characters take the place of words in such a script. Returns the hashes of all words
+    and pairs, uint64 ``[w]``.
     """
     joined = hashes.copy()
     for i in range(len(hashes) - 1):
@@ -161,7 +165,10 @@ def join_characters(hashes: Any, begins: Any, ends: Any, shapes: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def runs(hashes: Any, length: Any) -> Any:
-    """Hash each run of ``length`` words in order: uint64 ``[w - length + 1]``, or all in one."""
+    """Hash each run of ``length`` words, in order: uint64 ``[w - length + 1]``.
+
+    If there are fewer words than ``length``, the result is one hash of all words.
+    """
     count = max(1, len(hashes) - length + 1)
     keys = np.empty(count, np.uint64)
     for first in range(count):

@@ -1,1 +1,1 @@
-"""Corpora that are clustered already, to token shards."""
+"""Import: convert corpora that are already clustered into token shards."""

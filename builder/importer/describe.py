@@ -1,4 +1,4 @@
-"""Describe the clusters of an import by a sample of documents from its shards."""
+"""Describe the clusters of an import from a sample of the documents in its shards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from climbstream.loader.formats.documents import read_shard
 from climbstream.loader.formats.manifest import Manifest, cluster_folder, load_index
 
 _READ = 200
-"""Most documents that are read of a cluster."""
+"""Maximum number of documents that are read from a cluster."""
 _READ_OF_ALL = 20_000
-"""Most documents that are read of all clusters together."""
+"""Maximum number of documents that are read from all clusters together."""
 _SHARDS = 8
-"""Most shards of a cluster that documents are read from."""
+"""Maximum number of shards of a cluster that documents are read from."""
 _TOKENS = 1_000
-"""Tokens that are read of each document."""
+"""Maximum number of tokens of a document that are decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +43,14 @@ def describe_imported(
     sizes: Sequence[int],
     seed: int,
 ) -> list[ClusterInfo]:
-    """Return the description of each cluster; without a tokenizer it has only counts.
+    """Return the description of each cluster; without a tokenizer, descriptions have only counts.
 
     Args:
         engine: Runs the tasks that read shards.
         directory: Folder of the shards and of ``tokenizer.json``.
         manifest: The manifest that the directory will have.
-        micro: Number of each cluster in the source.
-        sizes: Bytes of text of each cluster, 0 for tokens.
+        micro: Number that each cluster has in the source.
+        sizes: Bytes of text in each cluster; 0 if the source contains tokens.
         seed: Decides which documents are read.
     """
     texts: list[list[dict[str, str]]] = [[] for _ in manifest.clusters]
@@ -82,7 +82,7 @@ def describe_imported(
 
 
 def read_some(task: SampleTask) -> list[dict[str, str]]:
-    """Return ``id``, which is its place, and the beginning of the ``text`` of some documents."""
+    """Return some documents of a cluster: ``id``, the document's place, and how ``text`` begins."""
     entry = task.manifest.clusters[task.cluster]
     shards = load_index(task.directory, task.manifest, entry).shards
     folder = cluster_folder(task.directory, entry.name)

@@ -1,8 +1,8 @@
 """Reading one file of a clustered corpus: its rows are checked and written to partitions.
 
-A row has tokens or text, and belongs to a cluster. A row that cannot be used is counted by reason
-and listed; it never ends an import. A row whose `COUNT` is not the number of its tokens is used,
-counted and listed.
+A row has tokens or text, and belongs to a cluster. Rows that cannot be used are counted by reason
+and listed; they never end an import. A row whose value of `COUNT` is not its number of tokens is
+used, but also counted and listed.
 """
 
 import re
@@ -35,33 +35,35 @@ from .layouts import CLUSTER_COLUMNS, ClusteredFile
 from .settings import ImportSettings, Vocabulary
 
 COUNT = "token_count"
-"""Column of the number of tokens, if there is one."""
+"""Column that some corpora have, with the number of tokens of a row."""
 PARTITION_TOKENS = UNIT_BYTES
-"""Tokens of a partition; bytes of text, where the rows are text."""
+"""Number of tokens in a partition or, if the rows are text, of bytes of text."""
 
 _LICENSE = "license"
 _MOST_TEXT = 250_000_000
-"""Bytes of a text; so its tokens fit into one shard, even if each of them is a byte."""
+"""Maximum number of bytes of a text: its tokens fit into one shard even if each token is one
+byte."""
 _LOOK = 100
-"""Rows that are looked at for the columns of a file, as each row of JSON may have its own."""
+"""Number of rows that are examined to find the columns of a file; each row of JSON may have other
+columns."""
 _SHOWN = 40
-"""Characters that are shown of a strange value."""
+"""Maximum number of characters of an unexpected value that are shown."""
 _WHOLE = re.compile(r"([0-9]+)\.0+")
 
 
 @dataclass(slots=True)
 class IntakeReport(Report):
-    """What became of the rows of a file, or of all files; ``bytes`` is 0 for rows of tokens."""
+    """What became of the rows of one file, or of all files; ``bytes`` is 0 for rows of tokens."""
 
     clusters: Counter[str] = field(default_factory=Counter)
-    """Documents by label of the cluster; a cluster that only a folder names may have 0."""
+    """Number of documents by label of the cluster; 0 is possible if only a folder names it."""
     licenses: Counter[str] = field(default_factory=Counter)
-    """Documents by the licence in their row."""
+    """Number of documents by the licence in their row."""
     miscounted: int = 0
-    """Documents that are used though `COUNT` is another number of tokens."""
+    """Number of documents that are used although `COUNT` is not their number of tokens."""
 
     def stage(self) -> dict[str, Any]:
-        """Counts of what came in, went out and was dropped; without bytes for rows of tokens."""
+        """Return the counts of what was read, kept and dropped; rows of tokens have no bytes."""
         stage = Report.stage(self)
         if not self.bytes:
             del stage["out"]["bytes"]
@@ -72,9 +74,9 @@ class UsableRow(NamedTuple):
     """A row that can be used."""
 
     document: Document
-    """``label`` is that of the cluster; ``text`` is empty if the row has tokens."""
+    """The document; ``label`` is the label of its cluster, ``text`` is "" if the row has tokens."""
     tokens: NDArray[Any] | None
-    """Token ids as they stand in the row, int ``[n]``; None: the row has text."""
+    """Token ids, unchanged from the row, int ``[n]``; None if the row has text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +88,11 @@ class IntakeTask:
     directory: Path
     settings: ImportSettings
     vocabulary: Vocabulary | None
-    """Vocabulary of the tokens in the rows; None: they have text."""
+    """Vocabulary of the tokens in the rows; None if the rows have text."""
 
 
 def columns_of(source: Source) -> list[str]:
-    """Names of the columns in the first rows of ``source``; [] if none of these is an object."""
+    """Return the names of the columns in the first rows of ``source``; [] if rows have none."""
     columns, looked = Columns(), 0
     for _, record in read_records(source, (), columns, values=_values):
         looked += isinstance(record, dict)
@@ -100,13 +102,14 @@ def columns_of(source: Source) -> list[str]:
 
 
 def ingest_file(task: IntakeTask) -> IntakeReport:
-    """Write the rows of a file to partitions ``NUMBER-PART``, unless that is done; report on them.
+    """Write the rows of a file to partitions ``NUMBER-PART``; return the report on the rows.
 
-    A partition has its documents, whose ``label`` is that of their cluster. For text it has
-    ``sizes`` int64 ``[n]``, in bytes; for tokens the arrays that `tokenize_partition` writes.
+    A file that was read before is not read again. A partition has documents whose ``label`` is the
+    label of their cluster. If the rows are text, it has ``sizes`` int64 ``[n]``, in bytes; if they
+    are tokens, the arrays that `tokenize_partition` writes.
 
     Raises:
-        InvalidDataError: The file cannot be read, or nothing says the cluster of its rows.
+        InvalidDataError: The file cannot be read, or nothing states the cluster of its rows.
     """
     done = task.directory / f"{task.number:05d}.json"
     if done.exists():
@@ -136,7 +139,7 @@ def _write_partition(rows: Sequence[UsableRow], task: IntakeTask, report: Intake
         partition.write("sizes", sizes)
         report.bytes += int(sizes.sum())
     else:
-        # Clusters are numbered in the natural order of their labels, when all files are read.
+        # When all files are read, clusters are numbered in the natural order of their labels.
         order = sorted(range(len(rows)), key=lambda i: natural(documents[i].label))
         tokens = [_ended(rows[i].tokens, task.vocabulary) for i in order]
         partition.write_arrays(
@@ -154,9 +157,9 @@ def _write_partition(rows: Sequence[UsableRow], task: IntakeTask, report: Intake
 
 
 def _usable(task: IntakeTask, report: IntakeReport) -> Iterator[UsableRow]:
-    """Give the rows that can be used; count and list the others."""
+    """Yield the rows that can be used; count and list all others in ``report``."""
     settings = task.settings
-    # Text is checked as a build checks it.
+    # Text is checked in the same way as in a build.
     fields = BuildSettings(
         text=settings.text, id=settings.id, license=_LICENSE, max_bytes=_MOST_TEXT
     )
@@ -184,7 +187,7 @@ def _usable(task: IntakeTask, report: IntakeReport) -> Iterator[UsableRow]:
 
 
 def _compare(count: object, tokens: int, origin: str, report: IntakeReport) -> None:
-    """Count and list a row whose `COUNT` is not the number of its tokens."""
+    """Count and list a row if ``count``, its value of `COUNT`, is not its number of tokens."""
     if not (isinstance(count, int | float) and count == tokens):
         report.miscounted += 1
         text = repr(count)
@@ -195,10 +198,10 @@ def _compare(count: object, tokens: int, origin: str, report: IntakeReport) -> N
 def _cluster_column(
     file: ClusteredFile, names: Collection[str], settings: ImportSettings, *, last: bool
 ) -> str | None:
-    """Return the column of ``names`` that names the cluster; None: only the folder does.
+    """Return the one of the columns ``names`` that states the cluster; None if only a folder does.
 
-    Each row of JSON may have its own columns. So a file is refused by the ``last`` row that is
-    looked at, not by the first that lacks the column.
+    Each row of JSON may have other columns. So the error that nothing states the cluster is raised
+    at the ``last`` row that is examined, not at the first row that lacks the column.
     """
     if settings.folders:
         return None
@@ -224,11 +227,11 @@ def _check_row(
     task: IntakeTask,
     fields: BuildSettings,
 ) -> UsableRow | BadRecord:
-    """Check a row; return it, or why it cannot be used."""
+    """Check a row; return it, or a `BadRecord` that says why it cannot be used."""
     label = task.file.cluster
     if column is not None:
         cell = _cell(record.get(column), task.file.source)
-        # JSON may escape a lone surrogate; in a table it stands for a byte that is not UTF-8.
+        # JSON may escape a lone surrogate; in a table, a surrogate is a byte that is not UTF-8.
         escaped = task.file.source.format == "jsonl"
         if isinstance(cell, str) and not escaped and valid_text(cell) != cell:
             return BadRecord(origin, NOT_UTF8)
@@ -258,20 +261,20 @@ def _check_row(
 
 
 def _cell(value: object, source: Source) -> object:
-    """Label in a cell; a CSV file has only text, so there ``3.0`` is 3."""
+    """Return the label in a cell; in a CSV file, whose cells are all text, ``3.0`` becomes 3."""
     if source.format == "csv" and isinstance(value, str) and (whole := _WHOLE.fullmatch(value)):
         return whole[1]
     return value
 
 
 def _ids(record: dict[str, Any], name: str, vocabulary: Vocabulary) -> NDArray[Any] | str:
-    """Token ids of a row, int ``[n]``, n > 0; or why it cannot be used."""
+    """Return the token ids of a row, int ``[n]``, n > 0; or a text: why it cannot be used."""
     if name not in record:
         return f"no column {name!r}"
     value = record[name]
     try:
         ids = np.asarray(value if isinstance(value, list | np.ndarray) else None)
-    except (ValueError, OverflowError):  # lists of unequal length, or within one another
+    except (ValueError, OverflowError):  # nested lists of unequal length
         ids = np.asarray(None)
     if ids.ndim == 1 and not len(ids):
         return "no tokens"
@@ -283,7 +286,7 @@ def _ids(record: dict[str, Any], name: str, vocabulary: Vocabulary) -> NDArray[A
 
 
 def _ended(ids: NDArray[Any] | None, vocabulary: Vocabulary) -> NDArray[Any]:
-    """Add the end token to ``ids``, unless they end with it: uint16 or uint32 ``[n]``."""
+    """Return ``ids`` with the end token, which is added if it is missing: uint16 or uint32."""
     assert ids is not None
     end = vocabulary.eos_id
     dtype = token_dtype(vocabulary.size)
@@ -296,7 +299,7 @@ def _ended(ids: NDArray[Any] | None, vocabulary: Vocabulary) -> NDArray[Any]:
 
 
 def _values(column: Any) -> list[Any]:
-    """Values of an Arrow array; lists of integers as NumPy arrays, which is much faster."""
+    """Return the values of an Arrow array; lists of integers as NumPy arrays, which is faster."""
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         return column_values(column)

@@ -1,4 +1,4 @@
-"""Settings of an import: all that decides its result, apart from the corpus."""
+"""Settings of an import: all that decides the result, apart from the corpus."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -7,7 +7,7 @@ from climbstream.builder.end_token import EndChoice
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 
 NO_TOKEN = -1
-"""As `ImportSettings.eos_id`: no token ends a document."""
+"""Value of `ImportSettings.eos_id` that means: documents have no end token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,35 +19,35 @@ class ImportSettings:
 
     Raises:
         InvalidDataError: A value is out of its range.
-        UsageError: The cluster is named twice, or more than one end token is.
+        UsageError: Both a column and folders name the cluster, or there is more than one end token.
     """
 
     cluster: str | None = None
     """Column of the cluster; default: ``cluster_id`` or ``cluster``, else the name of a folder."""
     folders: bool = False
-    """Whether the folder of a file is the cluster of its rows."""
+    """Whether the name of a file's folder is the label of the cluster of all rows in the file."""
     use: str | None = None
-    """``tokens`` or ``text``; default: tokens if rows have them."""
+    """What is imported, ``tokens`` or ``text``; default: tokens if the rows have tokens."""
     tokens: str = "tokens"
     """Column of token ids."""
     text: str = "text"
     """Column of text."""
     id: str = "id"
-    """Column of the identifier; the identifier of a row without one is its place."""
+    """Column of the identifier; a row without an identifier gets its place as one."""
     license: str | None = None
-    """A licence beside those that the corpus states itself."""
+    """A licence in addition to those that the corpus itself states."""
     tokenizer: str | None = None
-    """Hugging Face tokenizer of the tokens, or for the text."""
+    """Hugging Face tokenizer that the tokens are from, or that encodes the text."""
     vocab_size: int | None = None
-    """Token ids are below this; for text: size of the tokenizer that is trained."""
+    """Number of possible token ids; for text, vocabulary size of the tokenizer to train."""
     eos_id: int | None = None
-    """End token, added to rows that do not end with it; `NO_TOKEN`: documents have none."""
+    """End token, added to rows that lack it; `NO_TOKEN`: documents have no end token."""
     eos_token: str | None = None
-    """Name of the end token, in place of its number."""
+    """Name of the end token, instead of its number."""
     no_eos: bool = False
     """Whether documents have no end token, like ``eos_id=NO_TOKEN``."""
     seed: int = 17
-    """Decides the sample that a tokenizer is trained on, and the samples of each cluster."""
+    """Decides the sample that a tokenizer is trained on, and the samples that describe clusters."""
 
     def __post_init__(self) -> None:
         if self.use not in (None, "tokens", "text"):
@@ -66,7 +66,7 @@ class ImportSettings:
                 f"eos_id is {self.eos_id}; it must be a token, or {NO_TOKEN} for none"
             )
 
-        _ = self.end  # raises unless at most one of its three settings is given
+        _ = self.end  # raises an error if more than one of its three settings is given
 
     @property
     def end(self) -> EndChoice:
@@ -82,12 +82,12 @@ class ImportSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vocabulary:
-    """Size and end token of the vocabulary of tokens."""
+    """Size and end token of a vocabulary."""
 
     size: int
-    """Ids are below this."""
+    """Number of possible token ids; all ids are below it."""
     eos_id: int | None
-    """Token that ends a document; None: documents have none."""
+    """Token that ends a document; None: documents have no end token."""
 
     def __post_init__(self) -> None:
         if self.eos_id is not None and not 0 <= self.eos_id < self.size:
@@ -98,4 +98,4 @@ class Vocabulary:
 
 
 GPT2 = Vocabulary(size=50_257, eos_id=50_256)
-"""GPT-2's vocabulary, that of NVIDIA's ClimbLab and ClimbMix."""
+"""GPT-2's vocabulary, which NVIDIA's ClimbLab and ClimbMix use."""

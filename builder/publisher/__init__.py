@@ -1,1 +1,1 @@
-"""Shards and mixtures as data sets of the Hugging Face Hub."""
+"""Publish shards and mixtures as data sets on the Hugging Face Hub."""

@@ -17,12 +17,12 @@ from climbstream.loader.formats.manifest import Manifest
 from climbstream.loader.formats.mixture import Mixture
 
 _SIZES = ((10**6, "1M<n<10M"), (10**5, "100K<n<1M"), (10**4, "10K<n<100K"), (10**3, "1K<n<10K"))
-"""Least number of documents, and the Hub's word for the size."""
+"""Minimum number of documents, and the Hub's name for that size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepoCard:
-    """What the card of a data set says."""
+    """The facts that the card of a data set states."""
 
     repo: str
     manifest: Manifest
@@ -30,17 +30,18 @@ class RepoCard:
     configs: Mapping[str, str]
     """Folder of the tables of each configuration."""
     mixture: Mixture | None
-    """Weights of the clusters."""
+    """The published mixture; None if no mixture is published."""
     grouping: str | None
-    """Grouping whose groups the published mixture weighs; None: the clusters."""
+    """Grouping for whose groups the mixture has weights; None: it has weights for the clusters."""
     counts: Mapping[str, int] | None
-    """Tokens of each cluster in the shuffled tables, if those are a sample by the mixture."""
+    """Number of tokens of each cluster in the shuffled tables; None if the tables were not drawn by
+    the mixture."""
     has_shards: bool
     groupings: Mapping[str, Manifest]
-    """Groupings of the clusters that are published with the shards."""
+    """Groupings of the clusters that are published with the shards, by name."""
 
     def to_bytes(self) -> bytes:
-        """Content of the file."""
+        """Return the content of the card's file."""
         manifest, documents = self.manifest, self._documents
         source = "sources" if manifest.license == self.license else "publisher"
         verb = "state" if source == "sources" else "states"
@@ -65,7 +66,7 @@ class RepoCard:
         return sum(cluster.documents for cluster in self.manifest.clusters)
 
     def _metadata(self) -> dict[str, Any]:
-        """YAML of the card, as the Hub reads it."""
+        """Return the metadata of the card, which the Hub reads."""
         size = next((name for least, name in _SIZES if self._documents >= least), "n<1K")
         metadata: dict[str, Any] = {
             **license_metadata(self.license),
@@ -115,7 +116,7 @@ class RepoCard:
         ]
 
     def _groupings(self) -> list[str]:
-        """Lines on the groupings: how many groups, and where they are read."""
+        """Return the lines about groupings: for each, its number of groups and its address."""
         if not self.groupings:
             return []
         rows = [
@@ -126,7 +127,7 @@ class RepoCard:
         return ["A grouping puts the clusters together into fewer.", "", *head, *rows, ""]
 
     def _table(self) -> list[str]:
-        """Lines of a table with a row a cluster."""
+        """Return the lines of a table with one row per cluster."""
         clusters = self.manifest.clusters
         columns = {
             "documents": [f"{c.documents:,}" for c in clusters],

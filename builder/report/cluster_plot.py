@@ -1,8 +1,9 @@
 """A map of the micro-clusters in two dimensions, coloured by cluster.
 
-A dot's place is the mean of value and rank of the first two principal components of the centroids,
-so that dense regions spread and neighbours stay near. Its area is the number of documents. A pruned
-micro-cluster is a cross.
+A micro-cluster is a dot; a pruned micro-cluster is a cross. Its coordinates follow from the first
+two principal components of the centroids: each coordinate is the mean of the value and the rank of
+one component, so that dense regions spread out and neighbours stay near. The area of a dot shows
+the number of documents.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,10 @@ from climbstream.loader.formats.clusters import ClusterInfo
 
 _WIDTH, _HEIGHT, _MARGIN = 960, 600, 40
 _NAMED = 24
-"""Number of clusters with a name on the map: the largest ones, if there is room."""
+"""Maximum number of clusters whose names are on the map: the first ones, as far as there is
+room."""
 _ROOM = 130
-"""Width that a name needs."""
+"""Width that a name needs, in units of the drawing."""
 
 
 def plot_clusters(
@@ -26,10 +28,11 @@ def plot_clusters(
     clusters: Sequence[ClusterInfo],
     pruned: Mapping[int, str] | None = None,
 ) -> str:
-    """Draw the micro-clusters of ``clusters``, rows of ``centroids``, as SVG; "" if there are few.
+    """Return a drawing of the micro-clusters as SVG; "" if there are fewer than three.
 
-    A cluster without document counts by micro-cluster is left out. ``pruned`` micro-clusters, with
-    their reasons, are crosses.
+    ``centroids`` has one row per micro-cluster. A cluster is left out if it has no count of
+    documents for each of its micro-clusters. ``pruned`` has the reason for each pruned
+    micro-cluster.
     """
     shown = [c for c in clusters if c.micro and len(c.micro) == len(c.micro_documents)]
     micro = np.array([m for c in shown for m in c.micro], np.int64)
@@ -73,9 +76,9 @@ def plot_clusters(
 
 
 def _places(centroids: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Place centroids, ``[m, dims]``, on the drawing: ``[m, 2]``."""
+    """Return the places of ``centroids``, ``[m, dims]``, on the drawing: ``[m, 2]``."""
     moved = centroids.astype(np.float64) - centroids.mean(axis=0, dtype=np.float64)
-    # One thread, and signs by the largest part, for the same picture everywhere.
+    # One thread, and signs that follow from the largest value, give the same picture everywhere.
     with threadpool_limits(1, "blas"):
         _, _, axes = np.linalg.svd(moved, full_matrices=False)
         flat = moved @ axes[:2].T
@@ -89,14 +92,14 @@ def _places(centroids: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _written(names: Sequence[tuple[float, float, str]]) -> str:
-    """Write names beside their dots, in order; leave out a name that would overlap another."""
+    """Return names beside their dots as SVG, without names that would overlap an earlier one."""
     taken: list[tuple[float, float]] = []
     texts = []
     for x, y, text in names:
         if any(abs(y - b) < 15 and abs(x - a) < _ROOM for a, b in taken):
             continue
         taken.append((x, y))
-        # At the right edge a name stands to the left of its dot.
+        # At the right edge, a name is to the left of its dot.
         place, anchor = (x - 5, ' text-anchor="end"') if x > _WIDTH - _ROOM else (x + 5, "")
         texts.append(f'<text x="{place:.1f}" y="{y + 4:.1f}"{anchor}>{text}</text>')
     return "".join(texts)

@@ -1,4 +1,4 @@
-"""Describe clusters: their typical words, their quality, a few of their documents."""
+"""Describe clusters: their typical words, their quality, and a few of their documents."""
 
 import unicodedata
 from collections import Counter
@@ -30,11 +30,12 @@ _MARKS = "".join(
 """Marks that combine with letters, such as accents; a regular expression does not count them as
 letters."""
 _READ = 200
-"""Number of documents of a cluster that its words are taken from."""
+"""Maximum number of documents of a cluster that its words are taken from."""
 _READ_ALL, _READ_LEAST = 20_000, 20
-"""The same of all micro-clusters together, and the least number of each."""
+"""Approximate number of documents that the words of all micro-clusters are taken from, and the
+minimum number for each micro-cluster."""
 _CHARS = 4_000
-"""Characters of each of them that are read."""
+"""Maximum number of characters of each of these documents that are read."""
 SHOWN = 4
 """Number of documents of a cluster that are shown."""
 _BINS = 10
@@ -48,10 +49,11 @@ def describe_clusters(
     entries: Sequence[ClusterEntry],
     cells: Cells | None = None,
 ) -> list[ClusterInfo]:
-    """Describe each cluster; this process holds only sums and a few documents.
+    """Return a description of each cluster, in the order of ``entries``.
 
-    A cell has the words of its topic, or of its micro-cluster if it is part of one, and its own
-    examples.
+    Tasks read the documents; this process has only sums and a few documents in memory. A cell has
+    the words of its topic or, if it is part of a micro-cluster, of the micro-cluster, and examples
+    of its own.
     """
     count = len(entries)
     topics = np.arange(count) if cells is None else cells.topics
@@ -81,11 +83,11 @@ def describe_clusters(
 def _named(
     topics: NDArray[np.int64], micro: Sequence[int | None], count: int
 ) -> tuple[NDArray[np.int64], list[int]]:
-    """Group the cells that have the same words: those of a topic, or of a micro-cluster.
+    """Group the cells that have the same words: the cells of a topic, or of a micro-cluster.
 
     Returns:
-        The group of each cell, ``[K]``, and the most documents that are read of each group:
-        micro-clusters are many, so fewer are read of each.
+        The group of each cell, ``[K]``, and the most documents that are read for each group. There
+        are many micro-clusters, so fewer documents are read for each of them.
     """
     if None in micro:
         return topics, [_READ] * count
@@ -113,7 +115,7 @@ class _Sums:
         cluster: NDArray[np.int32],
         clusters: ClusterMap,
     ) -> None:
-        """Add the documents ``rows`` of ``partition``, which lie in ``cluster``, both ``[m]``."""
+        """Add the documents ``rows`` of ``partition``, which are in ``cluster``, both ``[m]``."""
         count = self._count
         self._bytes += np.bincount(cluster, partition.read("sizes")[rows], count).astype(np.int64)
         micro = partition.read("micro")[rows].tolist()
@@ -129,7 +131,7 @@ class _Sums:
         self._add_copies(partition, rows, cluster, clusters)
 
     def merge(self, other: Self) -> None:
-        """Add the sums over the documents that follow."""
+        """Add the sums of ``other``, which are over later documents."""
         self._bytes += other._bytes
         self._scores += other._scores
         self._spread += other._spread
@@ -146,7 +148,7 @@ class _Sums:
         cluster: NDArray[np.int32],
         clusters: ClusterMap,
     ) -> None:
-        """Count near duplicates, and the tokens of all other documents."""
+        """Count the near duplicates of each cluster, and the tokens of its other documents."""
         copy = (
             partition.read("original") >= 0
             if partition.has("original")
@@ -167,7 +169,7 @@ class _Sums:
         members: Sequence[int],
         samples: Sequence[dict[str, str]],
     ) -> ClusterInfo:
-        """Describe cluster ``k``, which has ``entry`` in the manifest and these micro-clusters."""
+        """Return the description of cluster ``k``, whose micro-clusters are ``members``."""
         return ClusterInfo(
             name=entry.name,
             terms=tuple(terms),
@@ -204,7 +206,7 @@ class _Sample:
         cluster: NDArray[np.int32],
         hashes: NDArray[np.uint64],
     ) -> None:
-        """Consider documents ``rows``, with their clusters and hashes, all ``[m]``."""
+        """Add those of the documents ``rows`` whose hashes are small enough; arrays are ``[m]``."""
         hashes = hashes ^ np.uint64(derive_key("describe"))
         near = np.flatnonzero(hashes <= self._limit[cluster])
         for k in np.unique(cluster[near]).tolist():
@@ -213,7 +215,7 @@ class _Sample:
             self._keep(k, [(h, partition, row) for h, row in found])
 
     def merge(self, other: Self) -> None:
-        """Consider the documents of another sample."""
+        """Add those documents of ``other`` whose hashes are small enough."""
         for k, places in enumerate(other._best):
             self._keep(k, places)
 
@@ -224,7 +226,10 @@ class _Sample:
             self._limit[k] = best[-1][0]
 
     def read(self, engine: Engine, partitions: Sequence[Partition]) -> list[list[dict[str, str]]]:
-        """Read ``id`` and ``text`` of the documents of each cluster, in the order of the hashes."""
+        """Return the sample of each cluster: ``id`` and the beginning of ``text`` by document.
+
+        The documents are in the order of their hashes.
+        """
         wanted: dict[int, list[int]] = {}
         for _, partition, row in sorted(place for best in self._best for place in best):
             wanted.setdefault(partition, []).append(row)
@@ -239,16 +244,16 @@ class _Sample:
 
 @dataclass(slots=True)
 class _Summary:
-    """What is said of clusters, before it is put into words."""
+    """Sums and samples of documents, from which clusters are described."""
 
     sums: _Sums
     sample: _Sample
     """Documents that words are taken from, by topic or micro-cluster."""
     examples: _Sample | None
-    """Documents that are shown of each cell; None: there are no cells, and ``sample`` is shown."""
+    """Documents to show of each cell; None: there are no cells, and ``sample`` is shown."""
 
     def merge(self, other: Self) -> None:
-        """Add the documents that follow."""
+        """Add the documents of ``other``, which are later in the corpus."""
         self.sums.merge(other.sums)
         self.sample.merge(other.sample)
         if self.examples is not None and other.examples is not None:
@@ -263,9 +268,10 @@ def _summarize(
     *,
     shown: bool,
 ) -> _Summary:
-    """Sum up the partitions of ``batch``; ``shown`` says whether cells have their own examples.
+    """Return the summary of the partitions in ``batch``.
 
-    ``named`` and ``most`` are those of `_named`.
+    ``named`` and ``most`` are the results of `_named`. ``shown`` says whether there are cells,
+    which have examples of their own.
     """
     examples = _Sample(len(named), SHOWN) if shown else None
     sample = _Sample(len(most), max(most, default=0))
@@ -282,7 +288,7 @@ def _summarize(
 
 
 def name_licenses(engine: Engine, partitions: Sequence[Partition]) -> str:
-    """Name the licences of the documents that stay, the most frequent first."""
+    """Return the names of the kept documents' licences, the most frequent first, or "unknown"."""
     found: Counter[str] = Counter()
     for counts in each(engine, partitions, _count_licenses):
         found.update(counts)
@@ -298,7 +304,7 @@ def _count_licenses(partition: Partition) -> Counter[str]:
 
 
 def _beginnings(task: tuple[int, Partition, list[int]]) -> list[dict[str, str]]:
-    """Read ``id`` of documents of a partition, and the beginning of their ``text``."""
+    """Return ``id``, and the beginning of ``text``, of documents of a partition."""
     _, partition, rows = task
     table = partition.take(np.array(rows), "id", "text")
     texts = pc.utf8_slice_codeunits(table["text"], 0, _CHARS).to_pylist()
@@ -333,12 +339,12 @@ def _entropy(shares: NDArray[np.float64]) -> float:
 
 
 def name_terms(groups: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-    """Find the words that set each group of texts apart, strongest first.
+    """Return the words that distinguish each group of texts from the others, the strongest first.
 
-    This is class-based TF-IDF (Grootendorst, arXiv 2203.05794), but with the fraction of documents
-    that hold a word as its frequency, so that one long document cannot name a cluster.
+    This is class-based TF-IDF (Grootendorst, arXiv 2203.05794), but the frequency of a word is the
+    fraction of documents that contain the word, so that one long document cannot name a cluster.
     """
-    # This import takes a second, and other processes should not wait for it.
+    # This import takes a second, and processes that do not need it should not wait for it.
     from sklearn.feature_extraction.text import CountVectorizer  # noqa: PLC0415
 
     counter = CountVectorizer(
@@ -361,5 +367,5 @@ def name_terms(groups: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
 
 
 def show_some(documents: Sequence[Mapping[str, str]]) -> tuple[dict[str, str], ...]:
-    """Return ``id`` and the `opening` of ``text`` of the documents to show, the first ones."""
+    """Return ``id`` and the `opening` of ``text`` of the first `SHOWN` documents."""
     return tuple({"id": d["id"], "text": opening(d["text"])} for d in documents[:SHOWN])

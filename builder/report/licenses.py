@@ -7,11 +7,11 @@ from climbstream.loader.formats.cluster_tables import licenses_text
 from climbstream.loader.formats.manifest import Manifest, join_licenses
 
 _SHOWN = 100
-"""Number of licences, and of clusters, that are listed."""
+"""Maximum number of licences, and of clusters, that are listed."""
 
 
 def license_sections(manifest: Manifest) -> list[str]:
-    """Write the section on licences; no section if no document states one."""
+    """Return a list with the section on licences; [] if no document states a licence."""
     totals = join_licenses(cluster.licenses for cluster in manifest.clusters)
     if not totals:
         return []

@@ -1,4 +1,4 @@
-"""The report of a build: what the clusters hold, and what was left out and why."""
+"""The report of a build: what the clusters contain, what was left out, and why."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -21,11 +21,12 @@ from .licenses import license_sections
 
 REPORT = "report.html"
 _DRAWN = 300
-"""Most clusters with a histogram: those of a thousand clusters would be half of the page."""
+"""Maximum number of clusters whose histograms are drawn; the histograms of a thousand clusters
+would be half of the page."""
 
 
 _LICENSES = 3
-"""Most licences that are named in the lead."""
+"""Maximum number of licences that the first paragraph names."""
 
 
 def write_report(
@@ -38,7 +39,7 @@ def write_report(
     more: Sequence[str] = (),
     pruned: Mapping[int, str] | None = None,
 ) -> None:
-    """Write ``report.html`` into ``out``; with the ``centroids`` it has a map.
+    """Write ``report.html`` to ``out``; it has a map if ``centroids`` are given.
 
     ``kmeans`` is the result of `Centroids.to_json`, ``more`` are further sections, and ``pruned``
     has the reason for each pruned micro-cluster.
@@ -73,7 +74,7 @@ def write_report(
 
 
 def _figures(manifest: Manifest, topics: Sequence[ClusterInfo]) -> list[tuple[str, str]]:
-    """Return the figures of the build at a glance, each with what it is."""
+    """Return the main figures of the build, each with the words for what it counts."""
     documents = sum(cluster.documents for cluster in topics)
     figures = [
         (f"{manifest.tokens:,}", "tokens"),
@@ -87,7 +88,7 @@ def _figures(manifest: Manifest, topics: Sequence[ClusterInfo]) -> list[tuple[st
 
 
 def _license(manifest: Manifest) -> str:
-    """Name the licence, or count the licences if they are many: the page lists them."""
+    """Return a sentence that names the licences or, if there are many, says how many there are."""
     count = len(join_licenses(cluster.licenses for cluster in manifest.clusters))
     if count > _LICENSES:
         return f"{count} licences."
@@ -95,7 +96,7 @@ def _license(manifest: Manifest) -> str:
 
 
 def _map_note(kmeans: Mapping[str, Any] | None, pruned: Mapping[int, str] | None) -> str:
-    """Explain the map, and the quality of the micro-clusters."""
+    """Return a text that explains the map, and how good the micro-clusters are."""
     note = (
         "A dot is a micro-cluster, as large as its documents, in the colour of its cluster; what "
         "lies near is alike. Point at a dot, or at a row of the next table, to see its cluster."
@@ -112,7 +113,7 @@ def _map_note(kmeans: Mapping[str, Any] | None, pruned: Mapping[int, str] | None
 
 
 def _quality(clusters: Sequence[ClusterInfo]) -> str:
-    """Show the histogram of scores in each cluster, and how much of the cluster repeats others."""
+    """Return a table of each cluster's histograms of scores, near duplicates, effective tokens."""
     scores = list(clusters[0].spread)
     rows: list[tuple[str | tuple[str, str], ...]] = [
         (
@@ -130,7 +131,7 @@ def _quality(clusters: Sequence[ClusterInfo]) -> str:
 
 
 def _histogram(counts: Sequence[int]) -> tuple[str, str]:
-    """Draw counts as columns, at most as high as a line of text; the table sorts it by its mean."""
+    """Return a table cell: the mean, by which the table is sorted, and a histogram as SVG."""
     most = max(counts, default=0) or 1
     heights = [round(20 * n / most) for n in counts]
     path = "".join(f"M{9 * i} 20v-{high}h8v{high}z" for i, high in enumerate(heights) if high)

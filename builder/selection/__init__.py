@@ -1,1 +1,1 @@
-"""Which documents stay, and why the others go."""
+"""Selection: which documents stay, and why all others are dropped."""

@@ -1,6 +1,6 @@
-"""Stages that annotate a partition: each writes arrays beside its text.
+"""Stages that annotate a partition: each stage writes arrays beside the partition's text.
 
-A stage may run again: arrays that exist stay as they are.
+A stage may run again: arrays that exist are not computed again.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from .dedup import sign_texts
 
 
 def tell_languages(engine: Engine, partitions: Sequence[Partition]) -> None:
-    """Write ``languages`` ``[n, 2]`` to each partition: language and script of each document."""
+    """Write ``languages``, str ``[n, 2]``, to each partition: language and script by document."""
     run_stage(engine, "tell languages", "documents", name_languages, partitions)
 
 
@@ -52,7 +52,7 @@ def look_at(
 
 @dataclass(frozen=True, slots=True)
 class LookTask:
-    """A ``partition`` to annotate, with the embedder and centroids in ``model``."""
+    """A ``partition`` to annotate with the encoder and the centroids in the file ``model``."""
 
     partition: Partition
     model: Path
@@ -60,11 +60,11 @@ class LookTask:
 
 
 def annotate(task: LookTask) -> int:
-    """Score, hash, embed and assign the documents of a partition; return how many there are.
+    """Score, hash and embed a partition's documents, assign them to micro-clusters; return n.
 
     Writes ``scores`` float32 ``[n, 4]``, ``text_hashes`` uint64 ``[n, 2]``, ``signatures`` uint8
-    ``[SIGNATURE, n]``, ``alike`` float32 ``[n]``, ``micro`` int32 ``[n]``. Vectors are not kept:
-    `nearest` alone needs them.
+    ``[SIGNATURE, n]``, ``alike`` float32 ``[n]``, ``micro`` int32 ``[n]``. Vectors are not stored,
+    because only `nearest` needs them.
     """
     partition = task.partition
     if not partition.has("micro"):
@@ -103,7 +103,10 @@ def _scores(
     languages: Sequence[str],
     settings: BuildSettings,
 ) -> NDArray[np.float32]:
-    """Score ``texts``, ``rows`` of a partition, as the settings say for each score: ``[m, 4]``."""
+    """Return the scores of ``texts``, the documents ``rows`` of a partition: float32 ``[m, 4]``.
+
+    The settings say where each score comes from.
+    """
     columns = list(settings.score_columns)
     scores = np.zeros((len(texts), len(SCORES)), np.float32)
     if len(settings.scores) < len(SCORES):

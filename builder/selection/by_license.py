@@ -17,11 +17,12 @@ from .reasons import LICENSE, REASONS, why_of
 logger = get_logger(__name__)
 
 _NAMED = 100
-"""Licences that are counted by name, the most frequent; the rest are counted together."""
+"""Maximum number of licences that are counted by name; the less frequent ones are counted
+together."""
 _SHOWN = 5
 
 Counts = dict[str, Counter[str]]
-"""Documents, and bytes or tokens, by licence."""
+"""Numbers of documents, and of bytes or tokens, by licence."""
 
 
 class NoLicenseError(InvalidDataError):
@@ -29,7 +30,10 @@ class NoLicenseError(InvalidDataError):
 
 
 def count_by_license(stated: Sequence[str], sizes: NDArray[Any], unit: str, counts: Counts) -> None:
-    """Add documents to ``counts`` by the licences they state, ``sizes``, ``[n]``, in ``unit``."""
+    """Add documents to ``counts`` by the licences that they state.
+
+    ``sizes``, ``[n]``, are the sizes of the documents in ``unit``: ``bytes`` or ``tokens``.
+    """
     for name, size in zip(map(license_name, stated), sizes.tolist(), strict=True):
         count = counts.setdefault(name, Counter())
         count["documents"] += 1
@@ -37,7 +41,7 @@ def count_by_license(stated: Sequence[str], sizes: NDArray[Any], unit: str, coun
 
 
 def count_licenses(partition: Partition) -> tuple[Counts, Counts]:
-    """Count documents and bytes that stay, and those that their licence drops, by licence."""
+    """Return the counts of documents that stay, and of documents dropped for their licence."""
     why, sizes = why_of(partition), partition.read("sizes")
     stated = partition.columns("license")["license"]
     counts: tuple[Counts, Counts] = {}, {}
@@ -48,7 +52,7 @@ def count_licenses(partition: Partition) -> tuple[Counts, Counts]:
 
 
 def most_frequent(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
-    """Return counts by licence, most documents first; from the hundredth on they are ``others``."""
+    """Return the counts of the `_NAMED` most frequent licences, and of all ``others`` together."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1]["documents"], item[0]))
     named = {name: dict(count) for name, count in ordered[:_NAMED]}
     if rest := sum((count for _, count in ordered[_NAMED:]), Counter[str]()):
@@ -57,7 +61,7 @@ def most_frequent(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, int
 
 
 def tell_licenses(kept: Counts, dropped: Counts) -> None:
-    """Log how many documents are dropped by licence."""
+    """Log how many documents of which licences are dropped for their licence."""
     if dropped:
         logger.info(f"  documents left out by licence: {_listed(dropped)}")
     elif kept:
@@ -65,7 +69,7 @@ def tell_licenses(kept: Counts, dropped: Counts) -> None:
 
 
 def check_names(names: Iterable[str], kept: Counts, dropped: Counts) -> None:
-    """Log a warning for licences in the settings that no document has.
+    """Log a warning for each licence in the settings that no document states.
 
     Raises:
         NoLicenseError: No document is kept.

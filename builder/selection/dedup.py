@@ -1,9 +1,9 @@
-"""Duplicates: exact ones, by hash; and signatures, which find near ones.
+"""Duplicates: find exact duplicates by hash, and compute the signatures that find near duplicates.
 
-The similarity of two texts is the Jaccard index of their sets of three consecutive words, without
-capitals and punctuation; in texts of a script without spaces, of three consecutive letters and
-digits, each as often as it occurs. Signatures of one byte a hash (Li and König 2010) estimate it to
-within .04.
+The similarity of two texts is the Jaccard index of their sets of runs of three consecutive words,
+without case and punctuation. In a script without spaces, the runs are of three consecutive letters
+or digits, and each run counts as often as it occurs. Signatures of one byte per hash (Li and König
+2010) estimate the similarity with a standard error of about .04.
 """
 
 from collections.abc import Sequence
@@ -29,30 +29,32 @@ from climbstream.loader.core.files import atomic_path
 from .exchange import Block, Source, read_whole_part, starts_of, write_parts
 
 BANDS, SPAN = 32, 4
-"""Number of bands in a signature, and of hashes in a band: near copies agree in at least one
-band."""
+"""Number of bands in a signature, and of hashes in a band. Near duplicates almost always have at
+least one whole band in common."""
 SIGNATURE = BANDS * SPAN
 NOTHING = 0xFF
-"""Byte that fills the signature of a text without words, or of a document that takes no part."""
+"""Byte that fills the signature of a text without words, or of a document that is not compared."""
 _IN_A_ROW = 3
 _FEW = 10
-"""Texts with fewer words have no near duplicates: one word more or less would make one."""
+"""Minimum number of words of a near duplicate. Shorter texts would be near duplicates of each other
+if one had just one word more."""
 _UNSPACED = 0.1
-"""Part of the words that are characters of scripts without spaces, in texts of such a script."""
+"""A text is in a script without spaces if more than this share of its words are characters of such
+a script."""
 _SEED = 17
 _ROW = np.dtype([("hash", "<u8", (2,)), ("number", "<i8")])
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Hashes and signatures of the documents before an append."""
+    """Hashes and signatures of the documents that existed before an append."""
 
     parts: Sequence[Source] = ()
-    """Parts that return ``text_hashes`` and ``id_hashes``, uint64 ``[n, 2]``."""
+    """Parts of the catalogue; they return ``text_hashes`` and ``id_hashes``, uint64 ``[n, 2]``."""
     counts: Sequence[int] = ()
-    """Number of documents in each part."""
+    """Number of documents in each of ``parts``."""
     near: Sequence[Partition] = ()
-    """Parts that return ``signatures``, one for each of `hashes`; empty if near duplicates are not
+    """Partitions with ``signatures``, one for each of ``parts``; empty if near duplicates are not
     looked for."""
 
     @property
@@ -63,7 +65,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class HashTask:
-    """Find the repeated hashes in ``block``; the files of all blocks lie in ``folder``."""
+    """Find the repeated hashes in ``block``; ``folder`` has the files of all blocks."""
 
     block: Block[Source]
     folder: Path
@@ -73,16 +75,16 @@ class HashTask:
 
 
 class Hashes(Protocol):
-    """Interface for the hashes of a source's documents that take part; instances can be pickled."""
+    """Returns the hashes of those documents of a source that are compared; can be pickled."""
 
     def __call__(self, source: Source, number: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """Return hashes ``[m, 2]`` and their rows ``[m]``; ``number`` is the first document's."""
+        """Return hashes ``[m, 2]`` and their rows ``[m]``; row 0 is document ``number``."""
 
 
 def find_repeated(
     engine: Engine, blocks: Sequence[Block[Source]], hashes: Hashes, folder: Path
 ) -> None:
-    """Find each document whose hashes an earlier one has too; `repeated_in` reads the result."""
+    """Find all documents whose hash an earlier document has; `repeated_in` reads the result."""
     tasks = [HashTask(block, folder, hashes, starts_of(blocks)) for block in blocks]
     for function in (deal_hashes, compare_hashes) if len(blocks) > 1 else (deal_hashes,):
         for _ in engine.run(function, tasks):
@@ -90,7 +92,10 @@ def find_repeated(
 
 
 def deal_hashes(task: HashTask) -> None:
-    """Write the first row of each hash in a block to the part of its hash; mark the other rows."""
+    """Write the first row of each hash in a block, for `compare_hashes`, by range of hashes.
+
+    The numbers of all other rows, which repeat a hash of the block, are written to another file.
+    """
     done = task.folder / f"repeats-{task.block.number}.npy"
     if done.exists():
         return
@@ -114,7 +119,7 @@ def deal_hashes(task: HashTask) -> None:
 
 
 def compare_hashes(task: HashTask) -> None:
-    """Write the rows of one part that repeat an earlier one, to the blocks of these rows."""
+    """Find the rows whose hash, in one range, repeats an earlier row's; write them by block."""
     done = task.folder / f"again-{task.block.number}"
     if done.exists():
         return
@@ -126,7 +131,7 @@ def compare_hashes(task: HashTask) -> None:
 
 
 def repeated_in(task: HashTask) -> NDArray[np.bool_]:
-    """Return which documents of a block have the hashes of an earlier document, ``[n]``."""
+    """Return which documents of a block have the hash of an earlier document, bool ``[n]``."""
     again = np.zeros(len(task.block), np.bool_)
     again[np.load(task.folder / f"repeats-{task.block.number}.npy") - task.block.start] = True
     count = len(task.starts) - 1
@@ -147,19 +152,20 @@ def repeated(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
 
 
 def least_agreement(alike: float) -> float:
-    """Return the least part of two signatures that agrees if texts are ``alike`` by so much.
+    """Return the least share of equal bytes in two signatures for their texts to be duplicates.
 
-    That is an estimate, lowered by one standard error: so five of six copies at the bar are found.
+    It is ``alike``, the least similarity of duplicates, lowered by one standard error of its
+    estimate. So about five of six pairs whose similarity is exactly ``alike`` are found.
     """
     error: float = np.sqrt(alike * (1 - alike) / SIGNATURE)
     return alike - error
 
 
 def tell_apart(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Give the second, third and further of equal hashes hashes of their own, in any order.
+    """Return ``hashes`` in any order, with a different hash for each repetition of a hash.
 
-    A long text has most runs of three characters often, so that a set of them would count what is
-    changed many times, and what stays once.
+    In a long text, most runs of three characters occur many times. A set would count each of these
+    runs only once, but every run that a change creates, so that a small change would seem large.
     """
     ordered = np.sort(hashes)
     place = np.arange(len(ordered))
@@ -170,12 +176,13 @@ def tell_apart(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def sign_texts(texts: Sequence[str]) -> NDArray[np.uint8]:
-    """Sign texts by MinHash, the low byte of each hash: uint8 ``[SIGNATURE, n]``."""
+    """Return the MinHash signature of each text, uint8 ``[SIGNATURE, n]``: a byte of each hash."""
     sets = []
     for text in texts:
         points = code_points(text)
         words, _, _, shapes = find_words(points)
-        # A character that differs there is one of many in a name or number in other letters.
+        # Here names and numbers in other letters are also split into characters, so that one
+        # character that differs is only one of many.
         if np.count_nonzero(shapes & UNSPACED) > _UNSPACED * len(words):
             shingles = tell_apart(runs(find_characters(points), _IN_A_ROW))
         else:

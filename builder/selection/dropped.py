@@ -1,4 +1,4 @@
-"""Dropped documents: samples with scores; and how much each language keeps."""
+"""Dropped documents: samples with scores, and how much is kept of each language."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,20 +15,23 @@ from .reasons import REASONS, stays, why_of
 from .selection import EXAMPLES, Selection
 
 _LENGTH = 200
-"""Characters of each sample."""
+"""Maximum number of characters of each sample."""
 _MANY = 10
-"""Number of documents of a language, script or label from which on a loss of more than half is
-logged."""
+"""Minimum number of documents of a language, script or label for a warning that more than half of
+them are dropped."""
 
 
 def sample_dropped(selection: Selection, shown: int = EXAMPLES) -> dict[str, list[dict[str, Any]]]:
-    """Return samples for each reason: ``id``, beginning of ``text``, ``micro`` and scores."""
+    """Return up to ``shown`` dropped documents for each reason.
+
+    Each has ``id``, the beginning of ``text``, ``micro`` and its scores.
+    """
     tasks = [(reason, selection.examples[reason], shown) for reason in selection.reasons]
     return dict(zip(selection.reasons, in_order(selection.engine, _dropped, tasks), strict=True))
 
 
 def _dropped(task: tuple[str, Sequence[Partition], int]) -> list[dict[str, Any]]:
-    """Return the first documents of some partitions that are dropped for a reason."""
+    """Return the first documents in some partitions that were dropped for one reason."""
     reason, partitions, shown = task
     found: list[dict[str, Any]] = []
     for partition in partitions:
@@ -48,7 +51,7 @@ Counts = dict[str, dict[str, dict[str, int]]]
 
 
 def count_kept(selection: Selection) -> Counts:
-    """Count documents and bytes, and those that are kept, by language, script and label."""
+    """Return the numbers of documents and bytes, all and kept, by language, script and label."""
     counts: Counts = {"language": {}, "script": {}, "label": {}}
     for part in selection.each(_count_kept):
         for what, names in part.items():
@@ -82,7 +85,10 @@ def _count_kept(partition: Partition) -> Counts:
 
 
 def summarize(stages: list[dict[str, Any]], counts: dict[str, Any]) -> Iterator[str]:
-    """Yield lines: how much is kept, what is left out and why, which groups lose over half."""
+    """Yield lines that say how much is kept, what is dropped and why.
+
+    There is a warning for each language, script and label of which more than half is dropped.
+    """
     first, last = stages[0]["in"], stages[-1]["out"]
     reasons: Counter[str] = Counter()
     for stage in stages:

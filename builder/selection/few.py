@@ -15,20 +15,21 @@ from .reasons import stays
 JUDGED_ALWAYS = (ENGLISH, CODE, UNDETERMINED)
 """Languages that are judged however few documents they have."""
 LEAST = 20
-"""Number of documents of a language, or of its script, from which on scores prune."""
+"""Minimum number of documents of a language, or of its script, for scores to drop documents of
+it."""
 
 
 def count_languages(partition: Partition) -> Counter[tuple[str, str]]:
-    """Count the documents that stay by language and script."""
+    """Return the number of documents that stay, by language and script."""
     return Counter((str(a), str(b)) for a, b in partition.read("languages")[stays(partition)])
 
 
 def languages_of_few(groups: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
-    """Count the documents of each language and script with too few documents to judge.
+    """Return those of ``groups`` that have too few documents to be judged by scores.
 
-    ``groups`` has the numbers of documents of all. A language of few documents is judged as its
-    script is, if that has enough. English and code are always judged, as scores were measured on
-    them; documents without a known language are judged too.
+    ``groups`` has the number of documents of each language and script. A language with few
+    documents is judged if its script has enough documents. English and code are always judged,
+    because the scores were tested on them; so are documents of an undetermined language.
     """
     languages, scripts = Counter[str](), Counter[str]()
     for (language, script), count in groups.items():
@@ -42,7 +43,7 @@ def languages_of_few(groups: Mapping[tuple[str, str], int]) -> dict[tuple[str, s
 
 
 def is_of_few(partition: Partition, groups: Mapping[tuple[str, str], int]) -> NDArray[np.bool_]:
-    """Which documents of a partition are in one of ``groups``, ``[n]``."""
+    """Return which documents of a partition are in one of ``groups``, bool ``[n]``."""
     if not groups:
         return np.zeros(len(partition), np.bool_)
     return np.array([(str(a), str(b)) in groups for a, b in partition.read("languages")], np.bool_)

@@ -1,7 +1,7 @@
 """Language groups: documents of one language in a micro-cluster, judged separately.
 
-Junk is similar in all languages. So a micro-cluster may hold junk of many languages and good text
-of one, which is then not pruned with it.
+Junk is similar in all languages. So a micro-cluster may contain junk in many languages and good
+text in one language. Then the good text is not pruned with the junk.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from climbstream.builder.settings import SCORES
 from .reasons import stays
 
 _LEAST = 5
-"""Number of documents from which on the mean of a group counts."""
+"""Minimum number of documents of a group for the group to be kept."""
 
 Group = tuple[int, str]
 """Micro-cluster and language."""
@@ -25,9 +25,10 @@ Group = tuple[int, str]
 def sum_groups(
     partition: Partition, pruned: NDArray[np.bool_]
 ) -> dict[Group, tuple[int, NDArray[np.float64]]]:
-    """Count the kept documents of each group in micro-clusters ``pruned``, ``[M]``.
+    """Return the number of documents of each group, and the sums of their scores, ``[4]``.
 
-    Each count comes with the sums of the scores, ``[4]``.
+    Only documents are counted that stay and are in a micro-cluster marked by ``pruned``, bool
+    ``[M]``.
     """
     micro = partition.read("micro")
     rows = np.flatnonzero(stays(partition) & pruned[micro])
@@ -44,7 +45,10 @@ def sum_groups(
 def good_groups(
     sums: Iterable[Mapping[Group, tuple[int, NDArray[np.float64]]]], least: Mapping[str, float]
 ) -> set[Group]:
-    """Find the groups whose mean scores are ``least`` or more; ``sums`` are of all partitions."""
+    """Return the groups whose mean scores are ``least`` or more.
+
+    ``sums`` has the result of `sum_groups` for each partition.
+    """
     counts: Counter[Group] = Counter()
     totals: dict[Group, NDArray[np.float64]] = {}
     for part in sums:
@@ -65,7 +69,7 @@ def good_groups(
 
 
 def is_in(partition: Partition, groups: set[Group]) -> NDArray[np.bool_]:
-    """Which documents of a partition are in one of ``groups``, ``[n]``."""
+    """Return which documents of a partition are in one of ``groups``, bool ``[n]``."""
     if not groups:
         return np.zeros(len(partition), np.bool_)
     pairs = zip(

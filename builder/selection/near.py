@@ -2,20 +2,22 @@
 
 Documents whose signatures agree in one of `BANDS` parts are compared (Broder 1997; Leskovec,
 Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3). This is done band by band: documents
-with the same band form a group, each is compared with the best one of its group, and a copy takes
-no part in later bands. A pair with similarity .8 is missed with a probability of 10^-7.
+with the same band form a group, each document is compared with the best one of its group, and a
+document that is found to be a copy is not compared in later bands. A pair with similarity .8 is
+missed with a probability of 10^-7.
 
-A corpus of one block is searched in one task. With several blocks, each band is an exchange:
+A corpus of one block is searched in one task. If there are several blocks, tasks exchange files for
+each band:
 
-1. `advance`, for each block: the best document of each group in the block is its head; heads are
-   sorted into ranges of keys.
-2. `match`, for each range: the heads of each key meet, at most one from each block, however large
-   the group is. Each head gets the number of the best one, and the block of the best one is asked
-   for its signature.
-3. `answer`, for each block: send the signatures of the documents that were asked for.
-4. `advance` of the next band: compare the documents of each block with their best ones.
+1. `advance`, for each block: choose the best document of each group in the block, which is the head
+   of the group; write the heads by ranges of keys.
+2. `match`, for each range of keys: read the heads of each key, at most one per block, however large
+   the group is. Write, for each head, the number of the best head of its key; and request the
+   signature of the best head from its block.
+3. `answer`, for each block: write the requested signatures.
+4. `advance` of the next band: compare the documents of each block with the best of their groups.
 
-So a task holds only one block's data in memory, and the planning process holds none.
+So a task has only one block's data in memory, and the planning process has none.
 """
 
 import shutil
@@ -49,15 +51,18 @@ _ANSWER = np.dtype([("number", "<i8"), ("original", "<i8"), ("signature", "u1", 
 
 
 class Worth(Protocol):
-    """Interface for the worth of documents; instances can be pickled."""
+    """Returns the worth of the documents of a partition; can be pickled."""
 
     def __call__(self, source: Partition, number: int) -> NDArray[np.float32]:
-        """Return the worth of each document from ``number`` on, ``[n]``; -inf: it takes no part."""
+        """Return the worth of each document of ``source``, ``[n]``; -inf: it is not compared.
+
+        ``number`` is the number of the partition's first document.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class NearTask:
-    """The settings and files of one block's part of the search."""
+    """The settings and files of the search in one block."""
 
     block: Block[Partition]
     folder: Path
@@ -66,9 +71,10 @@ class NearTask:
     """Number of the first document of each block, ``[blocks + 1]``."""
     worth: Worth
     least: float
-    """Similarity to its original from which on a document is a copy, 0 to 1."""
+    """Minimum similarity of a copy to its original, 0 to 1."""
     before: int
-    """Number of first documents that are only compared with, and stay."""
+    """Number of documents, at the beginning of the corpus, that others are compared with but that
+    are not marked as copies."""
     step: int = 0
 
     @property
@@ -77,12 +83,12 @@ class NearTask:
         return self.block.number
 
     def path(self, name: str, number: int | None = None, step: int | None = None) -> Path:
-        """Path of a file, by default that of this step and block."""
+        """Return the path of a file of block ``number`` and ``step``, by default the task's own."""
         folder = self.folder / f"step-{self.step if step is None else step:02d}"
         return folder / f"{name}-{self.number if number is None else number}"
 
     def paths(self, name: str, step: int) -> list[Path]:
-        """Paths of the files of a step for all blocks."""
+        """Return the paths of the files ``name`` of all blocks for a step."""
         return [self.path(name, number, step) for number in range(self.count)]
 
     @property
@@ -99,11 +105,12 @@ def find_near(
     least: float,
     before: int = 0,
 ) -> None:
-    """Write ``original`` int64 ``[n]`` to each partition: the number of what is copied, or -1.
+    """Write ``original`` int64 ``[n]`` to each partition: the number of a copy's original, or -1.
 
-    Of documents that are alike by ``least`` or more, the one of highest ``worth`` is the original,
-    the first of equals; it is no copy itself. The first ``before`` documents are only compared
-    with. A search that was interrupted goes on with the files in ``folder``.
+    Of documents with a similarity of ``least`` or more, the original is the one with the highest
+    ``worth``; if several have it, the first of them. An original is not itself a copy. The first
+    ``before`` documents can be originals, but nothing is written for them. A search that was
+    interrupted continues with the files in ``folder``.
     """
     starts = starts_of(blocks)
     tasks = [NearTask(block, folder, starts, worth, least, before) for block in blocks]
@@ -118,7 +125,7 @@ def find_near(
         return sum(n for _, n in engine.run(function, (replace(t, step=step) for t in tasks)))
 
     def forget(step: int) -> None:
-        # Renamed first: a folder that is there is whole.
+        # Renamed before it is deleted, so that a folder that exists is always complete.
         if (old := folder / f"step-{step:02d}").exists():
             shutil.rmtree(folder / "old", ignore_errors=True)
             shutil.rmtree(old.rename(folder / "old"))
@@ -163,7 +170,7 @@ class _Documents:
 
     @classmethod
     def open(cls, task: NearTask, step: int) -> Self:
-        """Open the files that `gather` wrote, as they were after ``step``."""
+        """Open the files that `gather` wrote, with the originals that were known after ``step``."""
         signatures = np.load(task.folder / f"signatures-{task.number}.npy", mmap_mode="r")
         worth = np.load(task.folder / f"worth-{task.number}.npy")
         documents = cls(task.block.start, signatures, worth)
@@ -200,9 +207,10 @@ class _Documents:
         columns: NDArray[Any],
         least: float,
     ) -> None:
-        """Note for each of ``copies`` its original if they are similar enough, else -1.
+        """Set the original of each of ``copies`` to the one in ``originals``, or to -1.
 
-        Its signature is the one of ``columns`` of ``signatures``, ``[SIGNATURE, k]``.
+        It is -1 if the two are not similar enough. The signatures of the originals are ``columns``
+        of ``signatures``, ``[SIGNATURE, k]``.
         """
         for begin in range(0, len(copies), _PAIRS):
             part = slice(begin, begin + _PAIRS)
@@ -211,7 +219,7 @@ class _Documents:
             self.original[copies[part]] = np.where(alike, originals[part], -1)
 
     def judge(self, task: NearTask, step: int) -> None:
-        """Compare members and heads with the best of their groups, which `match` found."""
+        """Compare members and heads with the best documents of their groups, from `match`."""
         members = np.load(task.path("members", step=step))
         beaten = read_whole_part(task.paths("beaten", step), task.number, task.count, _BEATEN)
         best = np.full(len(self.worth), -1, np.int64)
@@ -246,7 +254,7 @@ def _group(
     keys: NDArray[np.uint32], worth: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the order of rows by key, worth and place, best first, and where each key begins."""
-    # One sort of numbers is ten times as fast as a sort by two keys, which few rows need.
+    # A sort of numbers is ten times as fast as a sort by two keys, which only few rows need.
     packed = keys.astype(np.uint64) << np.uint64(32) | np.arange(len(keys), dtype=np.uint64)
     packed.sort()
     order = (packed & _LOW).astype(np.int64)
@@ -261,7 +269,7 @@ def _group(
 
 
 def search(task: NearTask) -> int:
-    """Search a corpus of one block; return its documents."""
+    """Search a corpus of one block; return the number of its documents."""
     block = task.block
     signatures = np.empty((SIGNATURE, len(block)), np.uint8)
     worth = np.empty(len(block), np.float32)
@@ -273,8 +281,8 @@ def search(task: NearTask) -> int:
         _, members = documents.groups(band)
         heads = members["head"].astype(np.int64)
         documents.mark_copies(members["member"], heads, signatures, heads, task.least)
-    # An original may itself have become a copy. A copy of it is compared with the original of that
-    # one, and stays if they are not similar enough.
+    # An original may itself have become a copy. Then its copies are compared with the last original
+    # of the chain, and stay if they are not similar enough to it.
     original = documents.original
     copies = np.flatnonzero(original >= 0)
     last = original[copies]
@@ -306,11 +314,11 @@ def gather(task: NearTask) -> int:
 
 
 def advance(task: NearTask) -> int:
-    """Compare the pairs of the step before, and begin this step; return how many pointers moved.
+    """Compare the pairs of the previous step, and begin this step.
 
-    The first steps are the bands. In later steps, each copy whose original became a copy itself
-    moves its pointer to the original of that one. A task that was done already counts as 1 moved
-    pointer.
+    The first `BANDS` steps are the bands. In later steps, an original that has become a copy itself
+    is replaced by its own original. Returns the number of originals that were replaced, or 1 if the
+    task was done before.
     """
     if task.path("copies").exists():
         return 1
@@ -337,7 +345,10 @@ def advance(task: NearTask) -> int:
 
 
 def match(task: NearTask) -> int:
-    """Send the best head of each key in a range to the others, and ask for its signature."""
+    """Find the best head of each key in a range of keys, and request its signature.
+
+    For each other head of the key, the number of the best head is written, by block of the head.
+    """
     if task.path("beaten").exists():
         return 0
     heads = read_whole_part(task.paths("heads", task.step), task.number, task.count, _HEAD)
@@ -353,7 +364,7 @@ def match(task: NearTask) -> int:
 
 
 def answer(task: NearTask) -> int:
-    """Write the signatures and originals of the documents that other blocks asked for."""
+    """Write the signatures and originals of the documents that blocks have requested."""
     if task.path("answers").exists():
         return 0
     documents = _Documents.open(task, task.step)
@@ -376,7 +387,7 @@ def answer(task: NearTask) -> int:
 
 
 def finish(task: NearTask) -> int:
-    """Compare copies with their last originals, and write the originals to the partitions."""
+    """Compare copies with the last originals of their chains; write originals to partitions."""
     documents = _Documents.open(task, task.step)
     copies = np.flatnonzero(documents.original >= 0)
     documents.compare(task, task.step, copies, documents.original[copies])
@@ -402,7 +413,10 @@ def _follow(task: NearTask, original: NDArray[np.int64]) -> int:
 
 
 def _ask(task: NearTask, numbers: NDArray[np.int64], askers: NDArray[Any]) -> None:
-    """Write requests for documents, with the asking block, to the blocks of those documents."""
+    """Write requests for the signatures of documents ``numbers``, by block of the documents.
+
+    ``askers`` has, for each document, the number of the block that needs its signature.
+    """
     order = np.argsort(numbers, kind="stable")
     rows = np.empty(len(numbers), _QUESTION)
     rows["number"], rows["asker"] = numbers[order], askers[order]

@@ -1,4 +1,4 @@
-"""Reasons: why documents are dropped, as numbers in the partitions."""
+"""Reasons: why documents are dropped; partitions store a reason as its index in `REASONS`."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,22 +16,22 @@ REASONS = (
     *("", REPEATED[0], LANGUAGE, LICENSE, CONTAMINATED, REPEATED[1], NEAR, PRUNED),
     *(*LOW_SCORE.values(), HELD_OUT, WITHOUT_TOKENS),
 )
-"""Why a document is dropped, in the order of the stages; "": it stays."""
+"""Reasons to drop a document, in the order of the stages; the first, "", means that it stays."""
 
 
 def why_of(partition: Partition) -> NDArray[np.uint8]:
-    """Return why each document of a partition is dropped, a place in `REASONS`, uint8 ``[n]``."""
+    """Return why each document of a partition is dropped: uint8 ``[n]``, an index in `REASONS`."""
     if partition.has("why"):
         return partition.read("why")
     return np.zeros(len(partition), np.uint8)
 
 
 def stays(partition: Partition) -> NDArray[np.bool_]:
-    """Return which documents of a partition have not been dropped, ``[n]``."""
+    """Return which documents of a partition have not been dropped, bool ``[n]``."""
     return np.asarray(why_of(partition) == 0, np.bool_)
 
 
 def stays_until(partition: Partition, reason: str) -> NDArray[np.bool_]:
-    """Return which documents were not dropped for a reason before ``reason`` in `REASONS`."""
+    """Return which documents no reason before ``reason`` in `REASONS` has dropped, bool ``[n]``."""
     why = why_of(partition)
     return np.asarray((why == 0) | (why >= REASONS.index(reason)), np.bool_)

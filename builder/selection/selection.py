@@ -1,7 +1,7 @@
 """Selection: which documents stay, and why others are dropped.
 
-Facts about single documents lie in the partitions, where tasks read and write them. This module
-holds only sums.
+Facts about single documents are stored in the partitions, where tasks read and write them. The
+planning process has only sums in memory.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from climbstream.loader.core.engines.engine import Engine
 from .reasons import REASONS, stays_until, why_of
 
 EXAMPLES = 12
-"""Number of documents of each reason whose partitions are remembered."""
+"""Number of documents, dropped for the same reason, whose partitions are remembered."""
 
 
 R = TypeVar("R")
@@ -29,55 +29,55 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Drops documents in one stage."""
+    """A rule by which one stage drops documents."""
 
     stage: str
     reasons: tuple[str, ...]
-    """The `REASONS` that the rule may give."""
+    """The `REASONS` for which the rule may drop a document."""
     find: Callable[[Partition], NDArray[np.str_]]
-    """Returns the reason for each document of a partition, ``[n]``; it can be pickled."""
+    """Returns the reason to drop each document of a partition, ``[n]``; it can be pickled."""
     spares: bool = True
-    """Whether documents that the settings keep by identifier stay."""
+    """Whether the rule spares documents that the setting ``keep_ids`` names."""
 
 
 @dataclass(slots=True)
 class Loss:
-    """Documents and bytes of a partition that entered a stage, and that it dropped, by reason."""
+    """The documents and bytes that entered a stage, and those that the stage dropped, by reason."""
 
     before: Counter[str]
     dropped: dict[str, Counter[str]] = field(default_factory=dict)
     examples: dict[str, str] = field(default_factory=dict)
-    """The first document of each reason."""
+    """The first document that was dropped for each reason."""
 
 
 @dataclass(slots=True)
 class Selection:
-    """Sums of what was kept and dropped; single documents are in the partitions.
+    """Sums of what was kept and dropped; facts about single documents are in the partitions.
 
-    These have ``why`` uint8 ``[n]``, the place in `REASONS` of why a document is dropped.
+    Each partition has ``why`` uint8 ``[n]``: why each document is dropped, an index in `REASONS`.
     """
 
     engine: Engine
     partitions: Sequence[Partition]
     work: Path
-    """Folder for the files of exchanges."""
+    """Folder for the files that tasks exchange."""
     spared: tuple[str, ...] = ()
     """Identifiers of documents that no stage after `identify` drops."""
     reasons: list[str] = field(default_factory=list)
     """Reasons why documents were dropped, in the order in which they first occurred."""
     stages: list[dict[str, Any]] = field(default_factory=list)
-    """Documents and bytes that entered each stage, left it, and were dropped, by reason."""
+    """For each stage, the documents and bytes that entered it, left it, and were dropped in it."""
     examples: dict[str, list[Partition]] = field(default_factory=dict)
-    """The first partitions that together have `EXAMPLES` documents of each reason, or all
-    partitions."""
+    """For each reason, the first partitions that together have `EXAMPLES` documents dropped for it,
+    or all partitions that have any."""
     _met: Counter[str] = field(default_factory=Counter)
 
     def each(self, function: Callable[[Partition], R]) -> Iterator[R]:
-        """Give what ``function`` returns for each partition, in their order; tasks call it."""
+        """Yield what ``function`` returns for each partition, in order; tasks call the function."""
         return each(self.engine, self.partitions, function)
 
     def drop(self, *rules: Rule) -> None:
-        """Go through the stages of ``rules``."""
+        """Drop documents by ``rules``, one stage per rule."""
         function = partial(drop_by_rules, rules=rules, spared=self.spared)
         self.add(rules, zip(self.partitions, self.each(function), strict=True))
 
@@ -116,8 +116,8 @@ def _stage(name: str, loss: Loss) -> dict[str, Any]:
 def drop_by_rules(partition: Partition, rules: Sequence[Rule], spared: Sequence[str]) -> list[Loss]:
     """Apply ``rules`` to one partition; return what each of them dropped.
 
-    First, documents that these or later stages dropped in an earlier run are restored, so a task
-    may run again.
+    A task may run again: documents that these or later rules dropped in an earlier run are restored
+    first.
     """
     why = np.where(stays_until(partition, rules[0].reasons[0]), 0, why_of(partition))
     sizes = partition.read("sizes")
@@ -139,12 +139,12 @@ def drop_by_rules(partition: Partition, rules: Sequence[Rule], spared: Sequence[
 
 
 def _name(partition: Partition, row: int) -> str:
-    """Return the identifier of a document, and its place."""
+    """Return a text with the identifier of a document, and its place."""
     document = partition.columns("id", "origin").slice(row, 1).to_pylist()[0]
     name, origin = document["id"], document["origin"]
     return origin if name == origin else f"{name}, {origin}"
 
 
 def size_of(sizes: NDArray[np.int64], mask: NDArray[np.bool_]) -> Counter[str]:
-    """Count the documents that ``mask`` marks, and their bytes."""
+    """Return the number of documents that ``mask`` marks, and the number of their bytes."""
     return Counter({"documents": int(mask.sum()), "bytes": int(sizes[mask].sum())})

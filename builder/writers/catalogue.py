@@ -1,4 +1,4 @@
-"""The catalogue of a build: each document, its place or why it was dropped; and held-out text."""
+"""The catalogue of a build: where each document is stored or why it was dropped; held-out text."""
 
 import json
 import shutil
@@ -37,9 +37,10 @@ from .shards import WrittenCluster
 logger = get_logger(__name__)
 
 _LABELS = 10
-"""Most known domains of held-out text that are named."""
+"""Maximum number of known domains of held-out text that a message names."""
 _FEW = 60
-"""Fewer held-out documents judge a mixture with doubt: a search reads half of them."""
+"""Minimum number of held-out documents of a domain that judge a mixture reliably; a search scores
+half of them."""
 _SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -65,15 +66,16 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class ShardRun:
-    """Shards that follow each other and hold the documents of a partition in a cluster."""
+    """Consecutive shards of a cluster that contain the documents of one partition."""
 
     first: int
     """Number of the first of these shards."""
     starts: NDArray[np.int64]
-    """Where each of them begins, as a number of a document among those of the partition."""
+    """Number of each shard's first document, counted from the partition's first document in the
+    cluster; it is negative if the shard begins with documents of earlier partitions."""
 
     def places(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the shard and the row of each of ``count`` documents."""
+        """Return the shard and the row of each of ``count`` documents, both ``[count]``."""
         numbers = np.arange(count)
         shard = np.searchsorted(self.starts, numbers, side="right") - 1
         return self.first + shard, numbers - self.starts[shard]
@@ -81,7 +83,7 @@ class ShardRun:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Documents ``first`` to ``stop`` of a partition, those of a part of the catalogue."""
+    """Documents ``first`` to before ``stop`` of a partition, which go to one catalogue part."""
 
     partition: Partition
     first: int
@@ -113,12 +115,13 @@ def write_catalogue(
 ) -> dict[str, str]:
     """Write ``documents/part-*.parquet``, numbered from ``first``; return their hashes by path.
 
-    A part has ``groups`` row groups, and never crosses the end of a source or of a span. So parts
-    do not depend on the size of partitions.
+    A part has the documents of ``groups`` row groups, or of fewer at the end of a source or a span.
+    So parts do not depend on the size of partitions.
+
     A dropped document has a reason, ``why``, and no ``cluster``, ``shard``, ``row`` or ``tokens``.
-    ``copy_of`` is the number, over all parts in order, of the document that it nearly repeats. By
-    ``signature`` an append finds near duplicates; documents that repeat another have none. Columns
-    that an import cannot fill (bytes of tokens, scores, hashes) are empty.
+    ``copy_of`` is the number, over all parts in order, of the document that this one nearly
+    repeats. An append finds near duplicates by ``signature``; a document that repeats another has
+    no signature. Columns that an import cannot fill (bytes of tokens, scores, hashes) are null.
     """
     places = _follow(selection, written)
     names = tuple(cluster.entry.name for cluster in written)
@@ -137,7 +140,7 @@ def write_catalogue(
 def _follow(
     selection: Selection, written: Sequence[WrittenCluster]
 ) -> Iterator[tuple[Partition, dict[int, ShardRun]]]:
-    """Follow the documents of each cluster through its shards, partition by partition."""
+    """Yield each partition, with the shards that its documents are in, by number of the cluster."""
     ends = [np.cumsum(cluster.shard_samples, dtype=np.int64) for cluster in written]
     starts = [np.concatenate([[0], end]) for end in ends]
     served = np.zeros(len(written), np.int64)
@@ -154,7 +157,7 @@ def _follow(
 
 
 def _count_clusters(partition: Partition) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return the clusters whose shards hold documents, ``[k]``, and how many."""
+    """Return the clusters of a partition's stored documents, and how many are in each: ``[k]``."""
     clusters = partition.read("clusters")[partition.read("order")]
     return np.unique(clusters, return_counts=True)
 
@@ -164,7 +167,7 @@ def _cut_parts(
     places: Iterable[tuple[Partition, dict[int, ShardRun]]],
     groups: int,
 ) -> Iterator[tuple[Piece, ...]]:
-    """Cut the documents into parts of ``groups`` row groups, and where a source or span ends."""
+    """Yield the pieces of each part: ``groups`` row groups, fewer where a source or span ends."""
     pieces: list[Piece] = []
     reading, held = "", 0
     rows = [*selection.each(_rows_of_groups)]
@@ -192,7 +195,7 @@ def _rows_of_groups(partition: Partition) -> NDArray[np.int64]:
 
 
 def write_part(task: PartTask) -> tuple[int, str]:
-    """Write one part, unless it exists; return the number of its documents, and its hash."""
+    """Write one part, unless it exists; return its number of documents, and its hash."""
     if not task.path.exists():
         table = pa.concat_tables([_rows(piece, task) for piece in task.pieces])
         with atomic_path(task.path) as path:
@@ -236,7 +239,7 @@ def _rows(piece: Piece, task: PartTask) -> Any:
     if partition.has("text_hashes"):
         columns["text_hash"] = _binary(partition.read("text_hashes"))
     if partition.has("original"):
-        # An append compares with one document of each group of near duplicates.
+        # An append compares new documents with one document of each group of near duplicates.
         alone = (original < 0) & ~np.isin(np.array(REASONS)[why], REPEATED)
         signatures = _binary(partition.read("signatures").T)
         columns["signature"] = pc.if_else(pa.array(alone), signatures, None)
@@ -254,7 +257,7 @@ def _rows(piece: Piece, task: PartTask) -> Any:
 
 
 def _binary(rows: NDArray[Any]) -> Any:
-    """Arrow array of ``n`` values, each the bytes of a row of ``rows``, ``[n, k]``."""
+    """Return an Arrow array with the bytes of each row of ``rows``, ``[n, k]``."""
     width = rows.shape[1] * rows.dtype.itemsize
     data = pa.py_buffer(rows.tobytes())
     return pa.Array.from_buffers(pa.binary(width), len(rows), [None, data])
@@ -271,7 +274,7 @@ class SignedTask:
 def read_signatures(task: SignedTask) -> int:
     """Write ``signatures`` uint8 ``[SIGNATURE, n]``, as `annotate` does; return n.
 
-    A document without signature, because it repeats another, takes no part in the comparison.
+    A document that has no signature, because it repeats another, gets one that is not compared.
     """
     if not task.partition.has("signatures"):
         column = pq.read_table(task.path, columns=["signature"])["signature"]
@@ -283,7 +286,7 @@ def read_signatures(task: SignedTask) -> int:
 
 @dataclass(frozen=True, slots=True)
 class SeenPart:
-    """A part of the catalogue: gives the hashes of its documents."""
+    """A part of the catalogue, from which the hashes of its documents are read."""
 
     path: Path
 
@@ -296,9 +299,9 @@ class SeenPart:
 
 
 def read_seen(engine: Engine, out: Path, parts: int, work: Path | None) -> Seen:
-    """Return what finds copies of the documents in the first ``parts`` of the catalogue.
+    """Return hashes and signatures of the documents in the first ``parts`` parts of the catalogue.
 
-    ``work`` is the folder for their signatures; None: signatures are not needed.
+    ``work`` is the folder to write the signatures to; None: signatures are not needed.
     """
     paths = [out / part_name(part) for part in range(parts)]
     near: list[Partition] = []
@@ -317,9 +320,9 @@ def _count_rows(path: Path) -> int:
 def write_heldout(
     out: Path, selection: Selection, clusters: ClusterMap, names: Sequence[str]
 ) -> None:
-    """Write the documents that were held out, with their clusters, for evaluation.
+    """Write the documents that were held out for evaluation, with their clusters.
 
-    Logs how many there are of each known domain.
+    The number of held-out documents of each known domain is logged.
     """
     if HELD_OUT not in selection.reasons:
         return
@@ -336,7 +339,7 @@ def write_heldout(
 
 
 def _say_heldout(labels: Counter[str]) -> None:
-    """Log how many documents were held out of each known domain, the most frequent ones."""
+    """Log how many documents were held out of the most frequent known domains."""
     listed = ", ".join(f"{name} {count:,}" for name, count in labels.most_common(_LABELS))
     more = f", {len(labels) - _LABELS:,} more" if len(labels) > _LABELS else ""
     least = min(labels.values())
@@ -349,7 +352,7 @@ def _say_heldout(labels: Counter[str]) -> None:
 
 
 def _join_lines(task: tuple[Sequence[Path], Path]) -> None:
-    """Pack files of lines, one after the other, into one."""
+    """Compress files of lines, one after the other, into one file."""
     parts, whole = task
     with (
         atomic_path(whole) as path,
@@ -363,9 +366,10 @@ def _join_lines(task: tuple[Sequence[Path], Path]) -> None:
 def _write_heldout_lines(
     partition: Partition, folder: Path, clusters: ClusterMap, names: Sequence[str]
 ) -> tuple[Path | None, Counter[str]]:
-    """Write the held-out documents of a partition, a line of JSON each; None: it has none.
+    """Write the held-out documents of a partition as JSON lines.
 
-    Returns also how many there are of each known domain.
+    Returns the path of the file, None if the partition has no held-out document, and the number of
+    held-out documents of each known domain.
     """
     rows = np.flatnonzero(why_of(partition) == REASONS.index(HELD_OUT))
     if not len(rows):

@@ -1,8 +1,8 @@
 """Encoders: texts to token ids, by `tokenizers` or, many times as fast, by `fastokens`.
 
-Hugging Face's `tokenizers` says which ids are right, and supports every tokenizer. `fastokens`
-supports most byte-pair encodings. Before a build relies on it, `compare_encoders` tests that it
-gives the same ids.
+Hugging Face's `tokenizers` defines the correct ids, and supports every tokenizer. `fastokens`
+supports most byte-pair encodings. Before a build uses `fastokens`, `compare_encoders` tests that it
+returns the same ids as `tokenizers`.
 """
 
 import os
@@ -20,53 +20,53 @@ logger = get_logger(__name__)
 
 
 SWITCH = "CLIMBSTREAM_FASTOKENS"
-"""The environment variable that, set to ``0``, leaves all work to `tokenizers`."""
+"""Environment variable; if its value is ``0``, `fastokens` is not used."""
 
 _BATCH = 128
-"""Texts that are encoded at a time: an encoding takes 20 times the memory of its ids."""
+"""Number of texts that are encoded at a time: an encoding takes 20 times the memory of its ids."""
 _SHOWN = 40
-"""Characters of a text that a message shows."""
+"""Maximum number of characters of a text that a message shows."""
 
 
 class Tokens(NamedTuple):
-    """Token ids of some texts, one text behind the other."""
+    """Token ids of some texts, one text after the other."""
 
     ids: NDArray[np.uint32]
-    """``[sum of lengths]``."""
+    """The ids of all texts, ``[sum of lengths]``."""
     lengths: NDArray[np.int64]
     """Number of tokens of each text, ``[n]``."""
 
     @classmethod
     def of(cls, ids: Sequence[NDArray[np.uint32]]) -> "Tokens":
-        """Join the ids of texts."""
+        """Join the ids of texts, one array per text."""
         flat = np.concatenate([np.empty(0, np.uint32), *ids])
         return cls(flat, np.array([len(text) for text in ids], np.int64))
 
     def split(self) -> list[NDArray[np.uint32]]:
-        """Return the ids of each text."""
+        """Return the ids of the texts, one array per text."""
         return np.split(self.ids, np.cumsum(self.lengths)[:-1]) if len(self.lengths) else []
 
     def end_with(self, end: int) -> "Tokens":
-        """Put token ``end`` behind each text."""
+        """Return the ids with token ``end`` after each text."""
         return Tokens(np.insert(self.ids, np.cumsum(self.lengths), end), self.lengths + 1)
 
 
 class Encoder(Protocol):
     """Turns texts into token ids.
 
-    Special tokens are plain text: none is added, and a document may contain their names. A text is
-    never cut or filled up, whatever the tokenizer's file says.
+    Names of special tokens in a text are encoded as plain text, and no special tokens are added. A
+    text is never truncated or padded, whatever the tokenizer's file says.
     """
 
     def encode(self, texts: Sequence[str]) -> Tokens:
-        """Encode ``texts``, none of which has a lone surrogate."""
+        """Encode ``texts``, none of which contains a lone surrogate."""
 
 
 class ReferenceEncoder:
-    """Encodes with `tokenizers` in one thread; takes any tokenizer, which it owns from then on."""
+    """Encodes with `tokenizers` in one thread; accepts any tokenizer, and changes its settings."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        # One process a core encodes; an answer that the user gave before stands.
+        # There is one encoding process per core. A value that the user has set is not changed.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         tokenizer.encode_special_tokens = True
         tokenizer.no_truncation()
@@ -84,16 +84,16 @@ class ReferenceEncoder:
 
 
 class FastEncoder:
-    """Encodes by `fastokens`, in one thread.
+    """Encodes with `fastokens`, in one thread.
 
     Raises:
-        ImportError: It is not installed.
-        Exception: It does not take this tokenizer.
+        ImportError: `fastokens` is not installed.
+        Exception: `fastokens` does not support this tokenizer.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        os.environ["FASTOKENS_BPE_THREADS"] = "1"  # read when it encodes for the first time
-        import fastokens  # noqa: PLC0415 - a build does without it
+        os.environ["FASTOKENS_BPE_THREADS"] = "1"  # fastokens reads it when it first encodes
+        import fastokens  # noqa: PLC0415 - an optional library
 
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -103,7 +103,7 @@ class FastEncoder:
         """Encode ``texts``.
 
         Raises:
-            BaseException: A panic of the library, which is no `Exception`; or another error of it.
+            BaseException: Any error of the library; a panic is not an `Exception`.
         """
         ids, offsets = self._tokenizer.encode_batch_flat(list(texts), split_special_tokens=True)
         ends = np.frombuffer(offsets, "<u8").astype(np.int64)
@@ -111,7 +111,7 @@ class FastEncoder:
 
 
 class GuardedEncoder:
-    """Encodes by ``fast``, and by ``reference`` the texts that it fails on."""
+    """Encodes with ``fast``; texts on which ``fast`` fails are encoded with ``reference``."""
 
     def __init__(self, fast: Encoder, reference: Encoder) -> None:
         self._fast = fast
@@ -133,7 +133,7 @@ class GuardedEncoder:
     def _encode_alone(self, text: str) -> NDArray[np.uint32]:
         tokens = _attempt(self._fast, [text])
         if isinstance(tokens, str):
-            if not self._told:  # there may be millions
+            if not self._told:  # only once, as there may be millions of such texts
                 logger.warning(
                     f"fastokens fails on {_show(text)}, {tokens}; tokenizers encodes such texts"
                 )
@@ -143,7 +143,7 @@ class GuardedEncoder:
 
 
 def installed_version() -> str:
-    """Version of `fastokens` here; empty: it is not installed."""
+    """Return the installed version of `fastokens`; "" if it is not installed."""
     try:
         return version("fastokens")
     except PackageNotFoundError:
@@ -151,10 +151,11 @@ def installed_version() -> str:
 
 
 def open_encoder(tokenizer: Tokenizer, fastokens: str) -> Encoder:
-    """Open the encoder of one process.
+    """Return the encoder for this process.
 
-    It is `fastokens` if the installed version is ``fastokens``, the one that was compared. Other
-    machines of a cluster may have another version or none: there `tokenizers` gives the same ids.
+    It uses `fastokens` if the installed version is ``fastokens``, the version that was compared. On
+    machines of a cluster that have another version, or none, it uses `tokenizers`, which returns
+    the same ids.
     """
     reference = ReferenceEncoder(tokenizer)
     if not fastokens or installed_version() != fastokens:
@@ -167,7 +168,7 @@ def open_encoder(tokenizer: Tokenizer, fastokens: str) -> Encoder:
 
 
 def compare_encoders(tokenizer: Tokenizer, texts: Sequence[str]) -> str:
-    """Return why `fastokens` cannot replace `tokenizers`; empty: it gives the same ids."""
+    """Return why `fastokens` cannot replace `tokenizers`; "" if both encode ``texts`` equally."""
     fast = _open_fast(tokenizer)
     if isinstance(fast, str):
         return fast
@@ -175,7 +176,7 @@ def compare_encoders(tokenizer: Tokenizer, texts: Sequence[str]) -> str:
 
 
 def _open_fast(tokenizer: Tokenizer) -> Encoder | str:
-    """Open `fastokens`, or return why that fails as text; a panic in Rust is no `Exception`."""
+    """Open `fastokens`, or return why that fails as text; a panic in Rust is not an `Exception`."""
     try:
         return FastEncoder(tokenizer)
     except (KeyboardInterrupt, SystemExit):
@@ -185,7 +186,7 @@ def _open_fast(tokenizer: Tokenizer) -> Encoder | str:
 
 
 def find_difference(fast: Encoder, reference: Encoder, texts: Sequence[str]) -> str:
-    """Return where ids of two encoders first differ, or which one fails; empty: they agree."""
+    """Return where the ids of two encoders first differ, or why ``fast`` fails; "" if all agree."""
     for first in range(0, len(texts), _BATCH):
         batch = texts[first : first + _BATCH]
         tokens = _attempt(fast, batch)
@@ -199,7 +200,7 @@ def find_difference(fast: Encoder, reference: Encoder, texts: Sequence[str]) -> 
 
 
 def _attempt(encoder: Encoder, texts: Sequence[str]) -> Tokens | str:
-    """Encode ``texts``, or return the error as text; a panic in Rust is no `Exception`."""
+    """Encode ``texts``, or return the error as text; a panic in Rust is not an `Exception`."""
     try:
         return encoder.encode(texts)
     except (KeyboardInterrupt, SystemExit):
@@ -209,7 +210,7 @@ def _attempt(encoder: Encoder, texts: Sequence[str]) -> Tokens | str:
 
 
 def _first_difference(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> str:
-    """Return at which token ``one``, of `fastokens`, first differs from ``other``."""
+    """Say at which token ``one``, of `fastokens`, first differs from ``other``."""
     least = min(len(one), len(other))
     differ = np.flatnonzero(one[:least] != other[:least])
     at = int(differ[0]) if len(differ) else least
@@ -218,5 +219,5 @@ def _first_difference(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> str
 
 
 def _show(text: str) -> str:
-    """Return the beginning of a text, and its length."""
+    """Return a text for messages, with the beginning and the length of ``text``."""
     return f"{text[:_SHOWN]!r} ({len(text):,} characters)"

@@ -1,6 +1,6 @@
-"""Hostile texts: if two encoders of one tokenizer differ anywhere, they do on these texts.
+"""Hostile texts: if two encoders of one tokenizer differ at all, they should differ on these texts.
 
-They are the same in every build, but for the names of the tokenizer's own tokens.
+The texts are the same in every build, except for the names of the tokenizer's own tokens.
 """
 
 import sys
@@ -66,18 +66,18 @@ _RUNS = (
     "ก",
     "🙂",
 )
-"""Units that long texts repeat, up to `_RUN` characters."""
+"""Units of long texts; each is repeated up to `_RUN` characters."""
 _RUN = 5_000
 _LONGEST = 1_000_000
-"""Characters of the longest text, all the same."""
+"""Number of characters in the longest text, all of which are the same."""
 _BLOCK = 50
-"""Characters that stand together in a text of all scripts."""
+"""Number of consecutive code points in each text of `_all_scripts`."""
 _NAMES = 100
-"""Number of the tokenizer's own tokens whose names stand in texts."""
+"""Maximum number of the tokenizer's own tokens whose names occur in texts."""
 
 
 def hostile_texts(tokenizer: Tokenizer) -> list[str]:
-    """Return texts of all kinds; the last ones hold names of tokens of ``tokenizer``."""
+    """Return texts of all kinds; the last ones contain names of tokens of ``tokenizer``."""
     runs = [run * (_RUN // len(run)) for run in _RUNS]
     nested = ["(" * _RUN + ")" * _RUN, "x" + " " * _RUN + "y", "word " * _RUN]
     joined = [one + other for one, other in product(_MARKS[:20], repeat=2)]
@@ -90,8 +90,8 @@ def _all_scripts() -> list[str]:
     """Return texts of characters of every script: in a row, and between letters and spaces."""
     texts = []
     for first in range(0, sys.maxunicode + 1, _BLOCK):
-        # There are many ideographs, syllables and unassigned characters, all alike: some are
-        # enough.
+        # Ideographs, syllables and unassigned characters are many and similar, so a part of them
+        # is enough.
         if first >= 0x3400 and first // _BLOCK % 32:
             continue
         block = [chr(c) for c in range(first, first + _BLOCK) if not 0xD800 <= c < 0xE000]

@@ -1,4 +1,4 @@
-"""Licence counts: what each cluster holds by licence, in documents and tokens."""
+"""Licence counts: the documents and tokens of each cluster by licence."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,17 +26,17 @@ def with_licenses(
     entries: Sequence[ClusterEntry],
     before: Manifest | None = None,
 ) -> list[ClusterEntry]:
-    """Return ``entries`` with what each cluster holds by licence.
+    """Return ``entries`` with the documents and tokens of each cluster by licence.
 
-    Nothing is noted if no document states a licence. Nothing is noted either if documents are added
-    to a directory that an earlier version wrote without counts: counts of the new documents alone
-    would look like counts of all.
+    The entries are unchanged if no document states a licence. They are also unchanged if an append
+    adds to a directory that an earlier version wrote without counts, because counts of the new
+    documents alone would look like counts of all documents.
 
     Args:
         engine: Runs the tasks that count.
         partitions: Partitions with ``order``, ``clusters`` and ``lengths``.
         entries: The clusters, which are numbered in this order.
-        before: Manifest that an append adds to.
+        before: Manifest of the directory that an append adds to; None: this is not an append.
     """
     held = [entry.licenses for entry in before.clusters] if before else [{}] * len(entries)
     counted = any(held)
@@ -64,7 +64,7 @@ def _sizes(counts: Counts) -> dict[str, Size]:
 
 
 def count_licenses(task: LicenseTask) -> dict[tuple[int, str], Counter[str]]:
-    """Count documents and tokens of a partition by cluster and licence."""
+    """Return the documents and tokens of a partition by cluster and licence."""
     partition = task.partition
     order, lengths = partition.read("order"), partition.read("lengths")
     clusters = partition.read("clusters")[order]

@@ -25,17 +25,17 @@ from .tokenizer import token_dtype
 logger = get_logger(__name__)
 
 _WORTH = 4 << 20
-"""Bytes of text from which on `fastokens` saves more time than it takes to compare it."""
+"""Bytes of text from which on `fastokens` saves more time than the comparison takes."""
 _COMPARED = 1 << 20
-"""Characters of the corpus, at most, that both encoders encode before one is relied on."""
+"""Maximum number of characters of the corpus on which `fastokens` is compared with `tokenizers`."""
 _COMPARED_PARTITIONS = 16
-"""Partitions that they are taken from."""
+"""Maximum number of partitions from which the compared characters are taken."""
 
 
 def tokenize_all(engine: Engine, selection: Selection, tokenizer: Path, end: int | None) -> None:
     """Tokenise all partitions; drop documents that have no token.
 
-    Token ``end`` is added to each document, unless it is None.
+    Token ``end`` is added to each document, unless ``end`` is None.
     """
     waits = not all(list(selection.each(_has_tokens)))
     fastokens = _choose_encoder(engine, selection, tokenizer) if waits else ""
@@ -69,11 +69,11 @@ class TokenTask:
     tokenizer: Path
     end: int | None
     fastokens: str = ""
-    """The version of `fastokens` that encodes; empty: `tokenizers` does."""
+    """The version of `fastokens` that encodes; "": `tokenizers` encodes."""
 
 
 def tokenize_partition(task: TokenTask) -> int:
-    """Tokenise a partition; return the number of tokens.
+    """Tokenise a partition; return its number of tokens.
 
     Reads ``clusters`` int32 ``[n]``, below 0 for dropped documents. Writes ``order`` int64 ``[m]``,
     the rows of the documents that stay and have tokens, sorted by cluster; their ``lengths`` int64
@@ -93,7 +93,7 @@ def tokenize_partition(task: TokenTask) -> int:
             lengths[kept + rows.start] = tokens.lengths
             ids.append(tokens.ids.astype(dtype))
         order = np.argsort(clusters, kind="stable")
-        # A document of no token cannot be stored.
+        # A document without tokens cannot be stored.
         order = order[(clusters[order] >= 0) & (lengths[order] > 0)]
         partition.write_arrays(
             {
@@ -108,29 +108,29 @@ def tokenize_partition(task: TokenTask) -> int:
 def _reordered(
     ids: NDArray[Any], lengths: NDArray[np.int64], order: NDArray[np.int64]
 ) -> NDArray[Any]:
-    """Return the tokens of documents ``order``; ``ids`` are those of all, one after the other."""
+    """Return the tokens of the documents ``order``; ``ids`` are the tokens of all documents."""
     ends = np.cumsum(lengths)[order]
     parts = zip((ends - lengths[order]).tolist(), ends.tolist(), strict=True)
     return np.concatenate([ids[:0], *(ids[begin:end] for begin, end in parts)])
 
 
 def _tokenize_without(task: TokenTask, _: ClimbError) -> int:
-    """Tokenise, in this process without `fastokens`, a partition on which processes failed."""
+    """Tokenise a partition on which processes failed, in this process and without `fastokens`."""
     return tokenize_partition(replace(task, fastokens=""))
 
 
 @lru_cache(maxsize=1)
 def _load(path: str, _changed: int, fastokens: str) -> tuple[Encoder, str]:
-    """Load a tokenizer, once a process: it takes a tenth of the time of a partition."""
+    """Load a tokenizer, once per process: that takes a tenth of the time that a partition takes."""
     tokenizer = Tokenizer.from_file(path)
     return open_encoder(tokenizer, fastokens), token_dtype(tokenizer.get_vocab_size())
 
 
 def _choose_encoder(engine: Engine, selection: Selection, tokenizer: Path) -> str:
-    """Return the version of `fastokens` if it gives the same ids as `tokenizers`, else "".
+    """Return the version of `fastokens` if it returns the same ids as `tokenizers`, else "".
 
-    Both encode texts of the corpus and hostile texts, in a process of the engine. The result
-    holds for all processes. The tokens are the same in either case.
+    In a process of the engine, both encode texts of the corpus and hostile texts. All processes use
+    the result. Whichever library encodes, the tokens are the same.
     """
     version = installed_version()
     if os.environ.get(SWITCH) == "0":
@@ -167,14 +167,14 @@ class _CompareTask:
 
 
 def _compare(task: _CompareTask) -> str:
-    """Run `compare_encoders` on a sample of the corpus and on hostile texts."""
+    """Return the result of `compare_encoders` on a sample of the corpus and on hostile texts."""
     tokenizer = Tokenizer.from_file(str(task.tokenizer))
     sample = [*_sample(task.partitions), *hostile_texts(tokenizer)]
     return compare_encoders(tokenizer, sample)
 
 
 def _sample(partitions: Sequence[Partition]) -> Iterator[str]:
-    """Yield texts of all ``partitions``, `_COMPARED` characters together."""
+    """Yield texts of all ``partitions``, with about `_COMPARED` characters in all."""
     for partition in partitions:
         left = _COMPARED // len(partitions)
         _, table = next(partition.row_groups("text"))

@@ -1,4 +1,4 @@
-"""The tokenizer of a build: any of Hugging Face's, or one that is trained on the corpus."""
+"""The tokenizer of a build: any tokenizer of Hugging Face, or one that is trained on the corpus."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ logger = get_logger(__name__)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Train a byte-level BPE of ``vocab_size`` tokens, `EOS` being number 0."""
+    """Train a byte-level BPE tokenizer of ``vocab_size`` tokens; token 0 is `EOS`."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -36,10 +36,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def load_tokenizer(name: str) -> Tokenizer:
-    """Load a tokenizer: a ``tokenizer.json``, a folder that holds one, or a name on the Hub.
+    """Load a tokenizer: a ``tokenizer.json``, a folder that contains one, or a name on the Hub.
 
     Raises:
-        InvalidDataError: There is none.
+        InvalidDataError: There is no such tokenizer, or it cannot be loaded.
         RemoteError: The Hub cannot be reached, and its cache has no such tokenizer.
     """
     path = Path(name)
@@ -68,7 +68,7 @@ def _from_hub(name: str) -> Tokenizer:
 
 
 def token_dtype(vocab_size: int) -> str:
-    """Smallest type that holds ids below ``vocab_size``: ``uint16`` or ``uint32``."""
+    """Return the smallest type for ids below ``vocab_size``: ``uint16`` or ``uint32``."""
     return "uint16" if vocab_size <= 1 << 16 else "uint32"
 
 
@@ -81,7 +81,7 @@ def fit_tokenizer(
 ) -> Tokenizer:
     """Return the tokenizer in ``path``; load or train it first if the file does not exist.
 
-    A task trains it, on a sample that others write to ``folder``.
+    A task trains it on a sample that other tasks write to ``folder``.
     """
     if not path.exists() and settings.tokenizer:
         _write(load_tokenizer(settings.tokenizer), path)
