@@ -1,4 +1,4 @@
-"""Packed values: bytes by which processes of one user send each other Python objects."""
+"""Packed values: Python objects as bytes, which processes of one user send to each other."""
 
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -10,5 +10,5 @@ def pack(value: object) -> bytes:
 
 
 def unpack(data: bytes) -> Any:
-    """Return what `pack` packed."""
+    """Return the object that `pack` turned into ``data``."""
     return ForkingPickler.loads(data)
