@@ -95,7 +95,7 @@ os.register_at_fork(after_in_child=_refuse_after_fork)
 def _one_at_a_time(
     method: Callable[Concatenate["MixtureLoader", P], R],
 ) -> Callable[Concatenate["MixtureLoader", P], R]:
-    """Return ``method`` with a wait until no other thread is in a method of the loader."""
+    """Return a method that calls ``method`` when no other thread is in a method of the loader."""
 
     @functools.wraps(method)
     def call(self: "MixtureLoader", /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -429,7 +429,7 @@ class MixtureLoader:
     @property
     @_one_at_a_time
     def steps_per_epoch(self) -> int:
-        """Number of batches that have as many rows as all clusters with weight together; 1 or more.
+        """Number of batches, 1 or more, that together have as many rows as clusters with weight do.
 
         If the weights are token shares, each cluster is served once in this number of batches. With
         other weights, some clusters are served several times and some only in part; see `epochs`.

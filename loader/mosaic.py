@@ -1,9 +1,9 @@
 """mosaicml-streaming: make a ``Stream`` of that library from each cluster of a mixture.
 
-Shards can be used as they are, because both use the MDS format. That library needs proportions of
-samples, and in our shards a sample is a document. So a weight, which is a share of tokens, is
-divided by the mean number of tokens of the cluster's documents. Shares of tokens are right on
-average; in an epoch with few documents of a cluster they may differ much.
+Shards are used as they are, because they have that library's format, MDS. That library needs
+proportions of samples, and in our shards a sample is a document. So a weight, which is a share of
+tokens, is divided by the mean number of tokens of the cluster's documents. Shares of tokens are
+right on average; in an epoch with few documents of a cluster, its share may be far from its weight.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ def as_streams(
     """Make the ``streams`` of a ``streaming.StreamingDataset``: one per cluster that has weight.
 
     A sample is a document, and a weight is a share of tokens. Shares of tokens are right on
-    average; in an epoch with few documents of a cluster they may differ much.
+    average; in an epoch with few documents of a cluster, its share may be far from its weight.
 
     Args:
         directory: A shard directory: a folder, or a URL that mosaicml-streaming reads.

@@ -15,7 +15,8 @@ from climbstream.loader.sampling.planner import Position, RunSettings
 from climbstream.loader.weights.log import WeightsLog, WeightsRecord, check_chain
 
 _MOST_OWED = 4
-"""Largest absolute credit of a cluster that is accepted, in rows per cluster of the run."""
+"""Largest absolute credit of a cluster that is accepted, in rows, divided by the number of
+clusters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

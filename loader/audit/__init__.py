@@ -1,1 +1,1 @@
-"""Audit: the ledger of what a run served, its check against the weights log, and explanations."""
+"""Audit: the ledger of what a run served, its check, and the documents from which a batch came."""

@@ -47,7 +47,7 @@ class Audit:
     again: int
     """Number of steps that were served again, after the run was resumed from an earlier step."""
     unwritten: int
-    """Number of steps that are in no block, but agree with the next opening: it is after them."""
+    """Number of steps that are in no block, but lead to the position of the next opening."""
     clusters: tuple[ClusterShare, ...]
 
 

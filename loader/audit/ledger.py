@@ -254,7 +254,7 @@ def read_ledger(path: Path) -> list[Line]:
 def segments(lines: list[Line]) -> Iterator[tuple[Opening, int]]:
     """Yield each opening, and the step before which its steps end or are replaced.
 
-    If all steps of an opening were replaced, that step is not after the opening's own step.
+    If all steps of an opening were replaced, the yielded step is at or before the opening's step.
     """
     openings = [(i, line) for i, line in enumerate(lines) if isinstance(line, Opening)]
     begins = [opening.state.step for _, opening in openings]

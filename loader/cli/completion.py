@@ -20,7 +20,7 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 class Place(click.ParamType):  # type: ignore[type-arg] # generic only in later releases
-    """The type of an argument that is a URL, or a local path, which is completed."""
+    """The type of an argument that is a URL or a local path; only paths are completed."""
 
     name = "text"
 

@@ -1,7 +1,7 @@
-"""The entry point of ``climb``: from its import on, Ctrl-C and SIGTERM end ``climb`` cleanly.
+"""The entry point of ``climb``: once imported, Ctrl-C and SIGTERM end ``climb`` without traceback.
 
-This includes the time of further imports. Before, Python itself is starting, and no code of ours
-can catch a signal.
+That is so even while other modules are imported. Before the import of this module, Python itself is
+starting, and no code of ours can catch a signal.
 """
 
 import os

@@ -214,9 +214,9 @@ def call(arguments: Sequence[str]) -> int:
 
 
 def _ours(error: Exception, arguments: Sequence[str]) -> ClimbError | None:
-    """Return ``error`` as a `ClimbError`, if it is one, a missing package or a disk error.
+    """Return ``error`` as a `ClimbError`; None: it is an internal error.
 
-    None: it is none of these.
+    A missing package and a disk problem are turned into a `ClimbError`.
     """
     if isinstance(error, ClimbError):
         return error

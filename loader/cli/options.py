@@ -56,7 +56,7 @@ class GroupedCommand(click.Command):
     """A command whose help lists its options in groups, each under a heading."""
 
     def __init__(self, *args: Any, groups: dict[str, str], **kwargs: Any) -> None:
-        """Make a command; ``groups`` has names of parameters, separated by spaces, by heading."""
+        """Make a command; ``groups`` maps headings to names of parameters, separated by spaces."""
         super().__init__(*args, **kwargs)
         self.groups = {heading: names.split() for heading, names in groups.items()}
 

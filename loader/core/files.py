@@ -74,7 +74,7 @@ def _not_regular(path: Path) -> InvalidDataError:
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:
-    """Return the content of a regular file; at most its first ``most`` + 1 bytes.
+    """Return the content of a regular file; with ``most``, only its first ``most`` + 1 bytes.
 
     Raises the same errors as `open_regular`.
     """

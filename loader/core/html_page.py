@@ -20,7 +20,7 @@ from pathlib import Path
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 ROUNDS = 8
-"""Number of colours for the rounds of a search, ``r0`` to ``r7``; round 9 reuses the first."""
+"""Number of colours for rounds of a search, ``r0`` to ``r7``; the ninth round has ``r0`` again."""
 _HEADING = re.compile(r'<section id="([^"]+)"><h2>(.*?)</h2>')
 
 

@@ -14,11 +14,11 @@ from .visible_text import visible
 
 ROOT = "climbstream"
 ALL_RANKS = "CLIMBSTREAM_LOG_ALL_RANKS"
-"""Environment variable that, if set, lets every rank of a job log; else only rank 0 does."""
+"""Environment variable that lets every rank of a job log all messages, not only errors."""
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return the logger of module ``name``, which logs on rank 0 and escapes terminal controls."""
+    """Return the logger of module ``name``; of ranks other than 0, it shows only errors."""
     logger = logging.getLogger(name)
     logger.addFilter(_filter)
     return logger

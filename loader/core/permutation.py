@@ -34,7 +34,7 @@ def mix(value: Any) -> Any:
 
 @njit(cache=True)
 def subkey(secret: Any, number: Any) -> Any:
-    """Return the ``number``-th key derived from ``secret``, uint64; both are uint64 or int64."""
+    """Return key ``number`` derived from ``secret``, as uint64; arguments are uint64 or int64."""
     return mix(np.uint64(secret) ^ mix(np.uint64(number) + _STEP))
 
 

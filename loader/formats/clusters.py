@@ -16,7 +16,7 @@ ADVERTISEMENT, AD_FREE = "advertisement", "ad-free"
 
 
 def score_title(score: str) -> str:
-    """Return the name of a score that people see, which fits that a higher score is better."""
+    """Return the name under which people see ``score``; by that name, higher is better."""
     return AD_FREE if score == ADVERTISEMENT else score
 
 
@@ -46,7 +46,7 @@ class ClusterInfo:
     spread: dict[str, tuple[Count, ...]] = field(default_factory=dict)
     """Histogram of each quality score: number of documents in 10 bins of width 0.5, from 0 to 5."""
     copies: Count = 0
-    """Number of documents that nearly repeat another document, whether left out or kept."""
+    """Number of documents that nearly repeat another document, including those left out."""
     effective_tokens: Count = 0
     """Tokens of the documents that repeat no other document."""
     axes: dict[str, str] = field(default_factory=dict)

@@ -117,7 +117,7 @@ class ShardDirectory(Tabular):
         return base_of(self.store) if self.manifest.members else self.store
 
     def locate(self, name: str) -> list[tuple[str, int]]:
-        """Return (cluster, number) of each shard of ``name``: where its file lies.
+        """Return where each shard of cluster ``name`` is stored, as (cluster, number).
 
         ``cluster`` is the cluster whose folder has the shard, ``number`` the position of the shard
         in the index of that cluster. Unless this is a grouping, ``cluster`` is ``name``.

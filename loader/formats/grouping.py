@@ -25,7 +25,7 @@ GROUPINGS = "groupings"
 
 
 def folder_of(directory: str | Path | Store, name: str) -> str | Path | Store:
-    """Return the folder, URL or store of grouping ``name`` of ``directory``, by the type of that.
+    """Return where grouping ``name`` of ``directory`` is: a folder, URL or store, as given.
 
     Raises:
         UsageError: ``directory`` is a local folder without such a grouping; the message lists the

@@ -25,7 +25,7 @@ INDEX = "index.json"
 NEXT_INDEX = "index.next.json"
 """Name of the index that a committed append has written, until it replaces the old index."""
 NEXT_FILES = ".build/aside"
-"""Folder of the other files that a committed append has written, until these replace the old."""
+"""Folder of other files that a committed append has written, until they replace the old ones."""
 DOCUMENTS = "documents"
 """Name of the folder of the catalogue."""
 CLUSTERS = "clusters.json"
@@ -33,7 +33,7 @@ CENTROIDS = "centroids.npy"
 HELDOUT = "heldout.jsonl.zst"
 BAD_RECORDS = "bad_records.json"
 CONTAMINATION = "contamination.npz"
-"""Name of the index of test questions that a build decontaminated against: hashes of words."""
+"""Name of the file with hashes of the test questions that a build kept out of its shards."""
 BESIDE = (
     TOKENIZER,
     CLUSTERS,
@@ -181,7 +181,7 @@ class Manifest:
 
     @property
     def found_on(self) -> dict[str, Any]:
-        """Facts about these clusters that are stored in a mixture for them, for `misfit`."""
+        """Facts about these clusters that a mixture stores, so that `misfit` can compare them."""
         hashes = {c.name: c.index_hash for c in self.clusters}
         return {"shards": self.fingerprint, "clusters": hashes}
 
@@ -217,9 +217,10 @@ class Manifest:
         return self.files.get(name) or (self.tokenizer_hash if name == TOKENIZER else "") or None
 
     def spread(self, mixture: Mixture) -> Mixture:
-        """Return ``mixture`` as weights of single clusters, if it has weights of groups.
+        """Return ``mixture`` with weights of single clusters in place of weights of groups.
 
-        The weight of a group is divided among its clusters in proportion to their tokens.
+        The weight of a group is divided among its clusters in proportion to their tokens. If this
+        is no grouping, weights stay the same.
 
         Raises:
             InvalidDataError: The mixture has weights of clusters that are not in this manifest.
@@ -486,7 +487,7 @@ def part_paths(directory: Path) -> list[Path]:
 
 
 def hash_files(directory: Path, parts: Iterable[int] = ()) -> dict[str, str]:
-    """Return hashes by path, of those files in `BESIDE` that exist and of ``parts`` (by number)."""
+    """Return hashes by path: of existing files in `BESIDE`, and of catalogue parts ``parts``."""
     names = [name for name in BESIDE if (directory / name).exists()]
     return {name: hash_file(directory / name) for name in (*names, *map(part_name, parts))}
 

@@ -111,8 +111,8 @@ class Collator:
         """Return an array for the tokens of a batch: one of an earlier batch if that is not in use.
 
         An array that was used before is in the processor's caches, and needs no new memory pages,
-        which can take ten times as long as the copy. An array is in use while there is a batch of
-        it or a view of such a batch, which have a reference to the array.
+        which can take ten times as long as the copy. An array is in use as long as its batch, or a
+        view of its batch, exists, because these refer to the array.
         """
         arrays = self._arrays
         for array in arrays:

@@ -66,7 +66,7 @@ class OpenShard(NamedTuple):
 
     @classmethod
     def of(cls, data: NDArray[np.uint8], pieces: ByteSpans) -> "OpenShard":
-        """Return the raw shard ``data``, whose rows consist of the spans ``pieces``, as open."""
+        """Return an open shard of the raw shard ``data``, whose rows consist of ``pieces``."""
         arrays = (data, pieces.ends, pieces.pieces)
         return cls(data, pieces, tuple(array.ctypes.data for array in arrays))
 
@@ -178,8 +178,8 @@ def mark_pieces(
     in padding and at the first token of each piece but the first of a row. ``positions``, int64
     ``[n, seq_len]``, counts from 0 in each piece and in padding. ``bounds``, int32
     ``[n, most + 1]``, gets 0, the end of each piece in the row, and then the end of the last piece
-    again. Pieces that have no place in ``bounds`` are joined to the last one that has. Returns the
-    number of joined pieces.
+    again. Pieces for which ``bounds`` has no room are joined to the last piece for which it has
+    room. Returns the number of pieces that were joined in this way.
     """
     n = max(len(labels), len(positions), len(bounds))
     most, joined = bounds.shape[1] - 1, 0

@@ -52,7 +52,7 @@ class PackedRows(NamedTuple):
     padding: int
     """Number of tokens of padding in all rows."""
     dropped: int
-    """Number of tokens of documents that are in no row."""
+    """Number of tokens of the shard that are in no row."""
 
 
 def count_rows(pack: str, tokens: int, lengths: Sequence[tuple[int, int]], seq_len: int) -> int:

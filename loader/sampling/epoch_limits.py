@@ -75,9 +75,9 @@ class EpochLimits:
         return dict(zip(self._names, epochs.tolist(), strict=True))
 
     def passed(self, position: Position, quotas: NDArray[np.int64]) -> dict[str, float]:
-        """Return the clusters whose limit would be passed by ``quotas``, ``[K]`` rows more.
+        """Return the epochs served so far of the clusters that would exceed their limit, by name.
 
-        The values are the numbers of epochs that were served before ``position``.
+        ``quotas``, ``[K]``, is the number of rows of each cluster to be served after ``position``.
         """
         served = self.served(position)
         over = quotas > self.room(position)

@@ -53,10 +53,10 @@ class Lanes(NamedTuple):
 
 
 def keep_part(shard_rows: Sequence[int], part: float, seed: int, name: str) -> list[int]:
-    """Return how many rows of each shard are served if only ``part``, 0 to 1, of a cluster is.
+    """Return how many rows of each shard are served if only the fraction ``part`` of a cluster is.
 
     So that few shards are fetched, whole shards in a keyed order are served, and the first rows of
-    one more shard. At least one row is served of a cluster that has any.
+    one more shard. At least one row of a cluster is served, unless the cluster has no rows.
     """
     left = math.ceil(part * sum(shard_rows))
     kept = [0] * len(shard_rows)
@@ -106,7 +106,7 @@ def find_row(
 
 @njit(cache=True)
 def next_runs(lanes: Any, consumed: Any, rates: Any, rank: Any, world_size: Any) -> Any:
-    """Return the shard that each lane of a rank reads next, and in how many steps it begins.
+    """Return the shard that each lane of a rank needs next, and in how many steps it needs it.
 
     ``consumed``, int64 ``[K, C]``, is the number of rows that each lane has served. ``rates``,
     float64 ``[K]``, is the number of rows of a cluster that one lane serves per step. Returns the

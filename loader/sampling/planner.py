@@ -53,7 +53,7 @@ class RunSettings:
 
 
 class Position(NamedTuple):
-    """The position of a run between two batches, which with weights and settings fixes the next."""
+    """A position of a run between two batches; with weights and settings it fixes the next one."""
 
     step: int
     """Number of batches before this position."""

@@ -26,7 +26,7 @@ def note_answer(place: str) -> None:
 
 
 def has_answered(place: str) -> bool:
-    """Whether ``place`` has answered this process, or answered its parent before the start."""
+    """Whether ``place`` has answered this process, or its parent before this process started."""
     return place in os.environ.get(_ANSWERED, "").split()
 
 

@@ -123,7 +123,7 @@ def pull(
 
 
 def _weighed(shards: ShardDirectory, mixture: Mixture) -> tuple[str, ...]:
-    """Return the names of the clusters that have weight in ``mixture``, or whose group has."""
+    """Return the names of clusters that have weight in ``mixture``, directly or by their group."""
     groups = _fitting(shards.store, shards.manifest, mixture)
     if misfit := groups.misfit(mixture):
         logger.warning(misfit)

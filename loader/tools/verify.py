@@ -50,7 +50,8 @@ class Verdict:
     tokens: int = 0
     faults: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
-    """Files, and folders (which end in ``/``), that do not belong to the directory; no faults."""
+    """Files and folders (with ``/`` at the end) that a shard directory does not contain; they are
+    not counted as faults."""
 
 
 def verify_directory(directory: str | Path | Store) -> Verdict:

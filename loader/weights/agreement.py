@@ -137,7 +137,7 @@ class Agreement:
         Raises:
             IntegrityError: Ranks are at different steps, or have different logs.
             RemoteError: The other ranks did not answer in time.
-            UsageError: ``step`` is past the next meeting, or before it was drained.
+            UsageError: A meeting was left out, as by a jump to ``step`` without `drain`.
         """
         if self.world_size == 1:
             changes = _read(_joined(self._offered))

@@ -1,9 +1,8 @@
 """WeightsController: the weights of a run, and all ways to change them while the run goes on.
 
 The weights log alone determines which weights are in force at a step. A change comes from a
-schedule, a call, a source that rank 0 polls, or a cluster that is used up. It is logged at the
-latest when its step is planned. If there are several ranks, they get it at the same step
-(`Agreement`).
+schedule, a call, a source that rank 0 polls, or a cluster that is used up. A change is logged at
+the latest when its step is planned. Several ranks log it at the same step (`Agreement`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

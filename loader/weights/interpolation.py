@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from climbstream.loader.formats.mixture import ONE
 
 MOST_STEPS = 10**9
-"""Length of the longest ramp, in steps: the product of a remainder and a step fits into int64."""
+"""Largest length of a ramp, in steps: the product of a remainder and a step must fit into int64."""
 
 _HALF = (ONE.bit_length() - 1) // 2
 

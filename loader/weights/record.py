@@ -188,7 +188,7 @@ class WeightsRecord:
 
 
 def _needed(default: Any, value: Any) -> bool:
-    """Whether a field of ``value`` is written: it has no default, or a value other than that."""
+    """Whether a field is written: it has no default, or its ``value`` differs from its default."""
     return default is MISSING or value != default
 
 

@@ -79,7 +79,7 @@ class WeightsFile:
     def _check_order(self, request: UpdateRequest, log: WeightsLog, *, first: bool) -> None:
         """Raise `InvalidDataError` if ``after`` of the request is not the last record of ``log``.
 
-        Except at the ``first`` poll, a request may leave ``after`` out.
+        A request may leave ``after`` out, except at the ``first`` poll.
         """
         if first and request.after != log.head:
             raise InvalidDataError(
@@ -214,7 +214,8 @@ def _settled(status: os.stat_result) -> bool:
 def _read(path: Path, status: os.stat_result) -> bytes:
     """Return the content of a regular file of at most `LARGEST` bytes.
 
-    Anything but a regular file is not opened, and raises `InvalidDataError`, as a larger file does.
+    For other files, and for larger files, raise `InvalidDataError`. Files that are not regular are
+    not opened.
     """
     if not stat.S_ISREG(status.st_mode):
         raise InvalidDataError("it is no regular file; write JSON to a file and rename it to this")

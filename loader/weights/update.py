@@ -46,7 +46,7 @@ class WeightsUpdate:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read the value that `to_json` returned, or a mixture; the version may be left out.
+        """Read the value that `to_json` returned, or JSON of a mixture; a version is not needed.
 
         Raises:
             InvalidDataError: ``value`` is neither of these, or has an unknown field.

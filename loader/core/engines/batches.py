@@ -80,8 +80,8 @@ def run_batch(
     """Run tasks one after the other; return the results of those that ran, and the seconds taken.
 
     No task is begun later than ``limit`` seconds after the first. So a short task waits for at
-    most one long task of its batch. If a task fails, the batch ends before it; the task will be
-    the first of another batch, where its error is raised.
+    most one long task of its batch. If the first task fails, its error is raised. If a later task
+    fails, the batch ends before that task, which will be the first of another batch.
     """
     begun = time.monotonic()
     results: list[R] = []

@@ -110,8 +110,8 @@ class _Worker:
         self.began = False
         """Whether the process was ready for a job."""
         self.silent = 0.0
-        """Seconds without CPU time of the worker; time in which this process is stopped is left
-        out."""
+        """Seconds in which the worker has used no CPU time. Seconds in which the process of the
+        pool itself was stopped are not counted."""
         self._seen = 0.0
         self._patience = Patience()
         self._answers = answers
@@ -148,7 +148,7 @@ class _Worker:
         return self.silent >= limit
 
     def kill(self) -> None:
-        """Kill the process; unlike SIGTERM, that also ends a stopped one."""
+        """Kill the process with SIGKILL, which, unlike SIGTERM, also ends a stopped process."""
         self._jobs.put(None)
         with suppress(AttributeError):  # it never began
             self._process.kill()
@@ -289,7 +289,7 @@ class LocalEngine:
         return self._workers[-1]
 
     def _wait(self) -> tuple[_Worker, _Answer | None]:
-        """Return the next worker that answers, and its answer; None in its place if it hangs."""
+        """Return the first worker that answers, with its answer, or that hangs, with None."""
         begun = seen = time.monotonic()
         patience = Patience()
         while True:
@@ -423,6 +423,6 @@ def _failed(error: BaseException) -> _Answer:
 
 
 def _exit_after(sentinel: int) -> None:
-    """End this process when its parent ends, even if killed; else a worker would wait for ever."""
+    """End this process when its parent ends or is killed; otherwise it would wait for ever."""
     wait_for([sentinel])
     os._exit(1)

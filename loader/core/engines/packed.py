@@ -5,7 +5,7 @@ from typing import Any
 
 
 def pack(value: object) -> bytes:
-    """Return ``value`` as bytes, as the processes of `multiprocessing` send it to each other."""
+    """Return ``value`` as bytes, pickled as `multiprocessing` does between processes."""
     return bytes(ForkingPickler.dumps(value))
 
 

@@ -120,7 +120,7 @@ class PrintedJobs:
         self._folder = folder
 
     def check(self) -> None:
-        """Accept any machine."""
+        """Accept any machine, because no jobs are submitted from it."""
 
     def submit(self, name: str, count: int) -> None:
         """Print the script that submits ``count`` jobs called ``name``."""

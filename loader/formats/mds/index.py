@@ -33,7 +33,7 @@ MOST_BYTES = 1 << 30
 """Largest size of a raw shard that readers accept, in bytes. Documents are never cut, so one long
 document may need a shard larger than `SHARD_BYTES`."""
 LEAST_BYTES = 8
-"""Size in bytes of a shard without documents: their number, and the last offset."""
+"""Size in bytes of a shard without documents: the number of documents, and the last offset."""
 ZSTD_LEVEL = 3
 DTYPES = ("uint16", "uint32")
 

@@ -1,4 +1,4 @@
-"""Reader: find where the documents of a raw shard are, and check that against the index.
+"""Reader: find the documents in a raw shard, and check their number and lengths by the index.
 
 The search is compiled, because a loader opens shards all the time.
 """
@@ -84,7 +84,7 @@ def _find(data: Any, offsets: Any, size: Any, look: Any) -> Any:
     ``error`` is a key of `_WRONG`, or 0. ``starts`` and ``lengths`` are those of `ShardView`.
     ``documents`` and ``tokens`` are counts by length, as in `ShardEntry`. A sample has the length
     of its document in 1, 2, 4 or 8 bytes. With ``look``, the sample is read to see how many;
-    without, the smallest possible number is assumed. If it is wrong, too many tokens are counted.
+    without, the smallest possible number is assumed. If that is wrong, too many tokens are counted.
     """
     n = len(offsets) - 1
     starts, lengths = np.empty(n, np.uint32), np.empty(n, np.int64)
@@ -125,9 +125,9 @@ def _find(data: Any, offsets: Any, size: Any, look: Any) -> Any:
 
 @njit(cache=True)
 def _fewest(rest: Any, size: Any) -> Any:
-    """Return the smallest possible code of a length, which has ``rest`` bytes with the tokens.
+    """Return the smallest code of a length for which length and tokens have ``rest`` bytes.
 
-    4 if no code fits.
+    Returns 4 if no code fits.
     """
     for code in range(4):
         tokens = rest - (1 << code)
