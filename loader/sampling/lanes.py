@@ -36,9 +36,9 @@ class Lanes(NamedTuple):
     """For each run: its shard (counted within the cluster), its first row within the shard, and its
     number of rows, ``[runs, 3]``."""
     orders: NDArray[np.int64]
-    """The runs of each lane in the order of an epoch: run, number of rows of the lane up to the end
-    of that run, and key of the order of its rows as int64, ``[runs, 3]``. Compiled code fills the
-    part of a lane when it first needs an epoch of that lane."""
+    """For each lane, its runs in the order of an epoch, ``[runs, 3]``: the run, the number of rows
+    of the lane up to the end of the run, and the key of the order of the run's rows, as int64.
+    Compiled code fills the entries of a lane when it first needs an epoch of that lane."""
 
     @classmethod
     def deal(

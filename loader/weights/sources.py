@@ -202,7 +202,7 @@ def _fingerprint(log: WeightsLog) -> str:
 def _identity(status: os.stat_result) -> tuple[int, ...]:
     """Return numbers that differ between two versions of a file."""
     who = (status.st_dev, status.st_ino, status.st_mode)
-    # Time stamps of a folder or device are left out: they change, but it never becomes a file.
+    # Time stamps of a folder or device are left out: they may change, but the fault stays the same.
     return (*who, status.st_mtime_ns, status.st_size) if stat.S_ISREG(status.st_mode) else who
 
 

@@ -289,7 +289,7 @@ class LocalEngine:
         return self._workers[-1]
 
     def _wait(self) -> tuple[_Worker, _Answer | None]:
-        """Return the first worker that answers, with its answer, or that hangs, with None."""
+        """Wait until a worker answers or hangs; return the worker, and its answer or None."""
         begun = seen = time.monotonic()
         patience = Patience()
         while True:

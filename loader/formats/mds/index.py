@@ -4,7 +4,8 @@ One sample is one document, with the single column ``tokens``. A raw shard is, l
 
     u32 n | u32 offset[n + 1] | JSON config, keys sorted | n samples
 
-where offsets count from the start of the file and the last one is its size. A sample is::
+where offsets count from the start of the file, and the last offset is the file's size. A sample
+is::
 
     u32 size | u8 (1 << 2) | code | length as u8, u16, u32 or u64 for code 0..3 | values
 
