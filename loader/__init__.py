@@ -1,10 +1,11 @@
-"""Stream tokens out of clustered shards by live mixture weights.
+"""Stream tokens from clustered shards, by mixture weights that may change during a run.
 
-The formats live here, with their reader: `ShardDirectory`, `Manifest` and MDS shards on disk,
-`Mixture` and `WeightsLog` for the weights, `LoaderState` for resuming. `MixtureLoader` serves
-batches, and `MixtureDataset` hands it to a `DataLoader` of torch. A trainer reports with
-`ClusterLoss`, `append_metrics`, `write_metrics` and `TensorBoardWriter`; `as_streams` is for
-mosaicml-streaming. Names load on first use: reading a manifest does not import torch.
+`ShardDirectory` and `Manifest` read shards on disk, which are in the MDS format. `Mixture` and
+`WeightsLog` are the weights, and `LoaderState` is the position from which a run resumes.
+`MixtureLoader` serves batches, and `MixtureDataset` passes them to a `DataLoader` of torch. A
+trainer reports with `ClusterLoss`, `append_metrics`, `write_metrics` and `TensorBoardWriter`.
+`as_streams` makes shards usable in mosaicml-streaming. Names are loaded on first use: to read a
+manifest does not import torch.
 """
 
 from .core.lazy import load_on_use

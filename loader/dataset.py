@@ -1,14 +1,14 @@
-"""MixtureDataset: a loader as a data set of torch, for trainers that take a `DataLoader`.
+"""MixtureDataset: a loader as a data set of torch, for trainers that need a `DataLoader`.
 
     data = DataLoader(MixtureDataset(loader), batch_size=None)
 
 ``batch_size=None`` is needed because the loader returns whole batches. A `DataLoader` that would
-stack them is refused. The Trainer of transformers makes a stacking one, unless a subclass makes
-another.
+stack these batches is refused. The Trainer of transformers makes such a `DataLoader`, unless a
+subclass overrides that.
 
 No batch is fetched ahead, so the state is that of the last batch returned. If a library between
-trainer and `DataLoader` fetches ahead, the state is ahead too: accelerate's ``prepare`` fetches one
-batch ahead.
+trainer and `DataLoader` fetches batches ahead, the state is ahead of the trainer: accelerate's
+``prepare`` fetches one batch ahead.
 """
 
 import sys
@@ -26,9 +26,10 @@ from .loader import MixtureLoader
 
 
 class MixtureDataset(IterableDataset[Batch]):
-    """The batches of ``loader``; each new iteration continues where the last one ended.
+    """The batches of ``loader``; each new iteration continues after the last batch returned.
 
-    It has torchdata's state methods, so a ``StatefulDataLoader`` saves and loads its state.
+    The data set has torchdata's state methods, so a ``StatefulDataLoader`` saves and loads the
+    state of ``loader``.
     """
 
     def __init__(self, loader: MixtureLoader) -> None:
@@ -38,7 +39,7 @@ class MixtureDataset(IterableDataset[Batch]):
         return f"MixtureDataset({self.loader!r})"
 
     def __len__(self) -> int:
-        """Return the number of batches of the whole run, as `MixtureLoader.__len__` does.
+        """Return the number of batches of the whole run; see `MixtureLoader.__len__`.
 
         Raises:
             TypeError: The run does not end.
@@ -46,10 +47,10 @@ class MixtureDataset(IterableDataset[Batch]):
         return len(self.loader)
 
     def __bool__(self) -> bool:
-        return True  # also a data set that has no length
+        return True  # without this method, a data set without length would raise
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield batches.
+        """Return an iterator of batches.
 
         Raises:
             UsageError: This is a worker process, or a `DataLoader` would stack the batches.
@@ -65,12 +66,12 @@ class MixtureDataset(IterableDataset[Batch]):
                 "return DataLoader(self.train_dataset, batch_size=None), as in "
                 "examples/huggingface_trainer.py; let max_steps be the steps, and fields=['labels']"
             )
-        # Not a generator, which two threads cannot share; and not the loader, whose own state
-        # methods torch would find.
+        # Not a generator, which two threads cannot share; and not the loader itself, because torch
+        # would use the loader's state methods.
         return chain(self.loader)
 
     def __getstate__(self) -> NoReturn:
-        """Refuse to be sent to a worker process, before the worker starts."""
+        """Raise `UsageError`, so that no worker process is started with this data set."""
         _refuse_workers()
 
     def state_dict(self) -> dict[str, Any]:
@@ -83,10 +84,10 @@ class MixtureDataset(IterableDataset[Batch]):
 
 
 def _is_stacked(frame: FrameType | None) -> bool:
-    """Whether a `DataLoader` that stacks what it gets is among the callers.
+    """Whether a `DataLoader` that stacks its inputs is among the callers of ``frame``.
 
-    A data set can learn this only from the call stack. Without the check, the error would come
-    later, deep in a model.
+    A data set can detect this only by the call stack. Without the check, an error would occur
+    later, within a model.
     """
     while frame is not None:
         if getattr(frame.f_locals.get("self"), "__dict__", {}).get("auto_collation"):

@@ -1,10 +1,10 @@
-"""MixtureLoader: batches of tokens, by weights that may change while it runs.
+"""MixtureLoader: batches of tokens, by mixture weights that may change during the run.
 
-A row is ``seq_len`` tokens of one cluster. A global batch is ``batch_rows`` rows for one optimizer
-step. Every rank plans the same whole batches (`Lookahead`) and copies only its own rows of them. So
-ranks agree without messages, and a state from one world size resumes on another. Rows are copied
-only when a batch is asked for. So a change of weights discards only a plan, which is cheap, and no
-batch.
+A row is ``seq_len`` tokens of one cluster. A global batch is ``batch_rows`` rows, over all ranks,
+for one optimizer step. Every rank plans the same global batches (`Lookahead`), and copies only its
+own rows. So ranks agree without messages, and a state that was saved with one world size resumes
+with another. Rows are copied only when a batch is asked for. So a change of weights discards only a
+plan, which is cheap, but no batches.
 """
 
 import functools
@@ -65,11 +65,11 @@ RENAMED = {
     "segments": "max_segments",
     "exhausted": "on_exhausted",
 }
-"""Parameters of `MixtureLoader`, new names by old."""
+"""Renamed parameters of `MixtureLoader`: the new name by the old name."""
 
 
 class _ForkLock:
-    """The lock of a loader in a forked process: taking it raises."""
+    """The lock of a loader in a forked process; an attempt to lock it raises `UsageError`."""
 
     def __enter__(self) -> NoReturn:
         raise UsageError(
@@ -95,7 +95,7 @@ os.register_at_fork(after_in_child=_refuse_after_fork)
 def _one_at_a_time(
     method: Callable[Concatenate["MixtureLoader", P], R],
 ) -> Callable[Concatenate["MixtureLoader", P], R]:
-    """Let ``method`` wait until no other thread is in the loader."""
+    """Return a method that calls ``method`` when no other thread is in a method of the loader."""
 
     @functools.wraps(method)
     def call(self: "MixtureLoader", /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -110,12 +110,13 @@ class MixtureLoader:
 
     ``input_ids`` is ``[rows, seq_len]``; ``cluster_ids``, int64 ``[rows]``, is the index of each
     row's cluster in ``names``; rows = batch_rows / world_size. See `Collator` for other fields. The
-    order of rows is a pure function of the shards, the seed, ``lanes``, ``pack`` and the weights,
-    never of rank, threads or cache.
+    order of rows is a pure function of the shards, the seed, ``lanes``, ``pack`` and the weights;
+    it does not depend on rank, threads or cache.
 
-    Any thread may call any method: a call waits for the one before it. Each batch is returned once,
-    to the thread that asked for it; `state_dict` is about the last batch returned to any thread. A
-    loader cannot be pickled, copied, or used in a process that was forked after it was made.
+    Any thread may call any method: a call waits until other calls have ended. Each batch is
+    returned once, to the thread that asked for it; `state_dict` is the position after the last
+    batch returned to any thread. A loader cannot be pickled, copied, or used in a process that was
+    forked after the loader was made.
 
     >>> import json, tempfile
     >>> from climbstream.builder import import_corpus
@@ -161,53 +162,56 @@ class MixtureLoader:
         cache_dir: str | Path | None = None,
         cache_bytes: int | None = None,
     ) -> None:
-        """Open a shard directory.
+        """Open a shard directory, and begin a run at step 0.
 
         Args:
             directory: Shards, as `climb build` makes them: a folder, or a URL (``s3://``,
                 ``hf://``, ``https://``).
-            weights: A mixture, weights by name, the file of a mixture, or a `Schedule` of several;
-                default: the weights of ``weights_log`` if it has begun, else token shares.
-            grouping: Name of a grouping of ``directory``, whose groups are taken for clusters, as
-                `climb regroup` makes it.
-            others: How to complete weights by name that do not sum to 1. ``scale``: they are
-                scaled, and clusters that are not named get nothing. ``keep``: they are shares of
-                all tokens, and the others share the rest in the proportion of their tokens.
-            seq_len: Tokens of a row.
-            batch_rows: Rows of a global batch, over all ranks.
+            weights: A mixture, weights by name, the file of a mixture, or a `Schedule` of mixtures;
+                default: the weights of ``weights_log`` if that file has records, else token shares.
+            grouping: Name of a grouping of ``directory``, as `climb regroup` makes it; its groups
+                are used as clusters.
+            others: How to complete weights by name that do not sum to 1. ``scale``: the named
+                weights are scaled, and other clusters get nothing. ``keep``: the named weights are
+                shares of all tokens, and other clusters share the rest in proportion to their
+                tokens.
+            seq_len: Number of tokens of a row.
+            batch_rows: Number of rows of a global batch, over all ranks.
             rank: Number of this rank, from 0.
-            world_size: Number of ranks; divides ``lanes`` and ``batch_rows``.
+            world_size: Number of ranks; must divide ``lanes`` and ``batch_rows``.
             seed: Seed of the order of rows.
-            lanes: Number of parts into which each cluster is dealt; fixed for a run, and a multiple
-                of every world size that the run will have.
+            lanes: Number of lanes (virtual ranks) to which the rows of each cluster are dealt. It
+                cannot change during a run, so it must be a multiple of every world size that the
+                run will have.
             pack: How documents become rows: ``concat``, ``bfd`` or ``bos``; see `packing`.
-            fraction: Serve only this fraction of each cluster, the same rows in every epoch: so a
-                short run repeats small clusters as often as a long one. Above 0, at most 1.
-            fields: More fields of a batch: ``labels``, ``position_ids``, ``cu_seqlens``.
+            fraction: Fraction of each cluster that is served, above 0 and at most 1; the rows are
+                the same in every epoch. With it, a short run repeats small clusters as often as a
+                long run would.
+            fields: Further fields of a batch: ``labels``, ``position_ids``, ``cu_seqlens``.
             max_segments: Largest number of documents of a row in ``cu_seqlens``.
             dtype: Type of tokens: ``torch.int64`` or ``torch.int32``.
-            pin_memory: Whether batches lie in page-locked memory.
-            max_epochs: Largest number of epochs of each cluster, one number for all or by name;
-                fractions are allowed.
+            pin_memory: Whether batches are in page-locked memory.
+            max_epochs: Largest number of epochs of each cluster: one number for all clusters, or
+                numbers by name; fractions are allowed.
             on_exhausted: What to do when a cluster reaches ``max_epochs``: ``renormalise`` shares
-                its weight among the others, ``stop`` ends the iteration, ``error`` raises.
-            weights_log: File of the weights log; default: it is kept in memory and in the state.
-            ledger: File of the ledger of what is served, which `climb audit` recomputes; rank 0
-                writes it, in blocks of steps.
-            weights_file: File through which a running job gets other weights, as `climb weights`
+                its weight among other clusters, ``stop`` ends the iteration, ``error`` raises.
+            weights_log: File of the weights log; default: the log is kept in memory and in states.
+            ledger: File of the ledger: what is served, in blocks of steps, which `climb audit`
+                recomputes. Only rank 0 writes it. Default: no ledger.
+            weights_file: File through which a running job gets new weights, as `climb weights`
                 writes it; rank 0 reads it every `Agreement.every` steps.
-            weights_function: Function that gets the number of the next step and returns other
-                weights, or None to keep the present ones; rank 0 calls it every
+            weights_function: Function that gets the number of the next step, and returns new
+                weights, or None to keep the present weights; rank 0 calls it every
                 `Agreement.every` steps.
-            agreement: Lets several ranks change weights at the same step; with more than one rank
-                it is needed for a file or a function, and for `set_weights` on rank 0 alone.
+            agreement: Lets several ranks change weights at the same step. With more than one rank,
+                it is needed for a file or a function, and if only rank 0 calls `set_weights`.
             cache_dir: Folder for decompressed shards; default: the user's cache folder.
-            cache_bytes: Largest size of the shards there, in bytes; default: no limit.
+            cache_bytes: Largest size of the shards in that folder, in bytes; default: no limit.
 
         Raises:
-            UsageError: Numbers do not fit each other; the message lists some that do. Or weights by
-                name do not sum to 1, and ``others`` is not set.
-            InvalidDataError: ``directory`` holds no shards, the mixture is for other clusters, or a
+            UsageError: Numbers do not fit each other (the message lists some that do); or weights
+                by name do not sum to 1, and ``others`` is not set.
+            InvalidDataError: ``directory`` has no shards, the mixture is for other clusters, or a
                 cluster with weight has no row.
             RemoteError: A store failed, refused or did not answer.
         """
@@ -216,7 +220,7 @@ class MixtureLoader:
         _check_numbers(seq_len, batch_rows, rank, world_size, lanes)
         _check_choice("packing", pack, PACKS)
         _check_choice("way to be exhausted", on_exhausted, ON_EXHAUSTED)
-        # Plain integers, also if numpy's were given: they go into the state.
+        # numpy's integers are turned into plain integers, because these are written to states.
         self._run = RunSettings(
             seed=operator.index(seed),
             seq_len=operator.index(seq_len),
@@ -229,7 +233,7 @@ class MixtureLoader:
         if grouping is not None:
             shards = directory.store if isinstance(directory, ShardDirectory) else directory
             directory = folder_of(shards, grouping)
-        # A name on the Hub is pinned to its present commit, also for later reads.
+        # A name on the Hub is pinned to its present commit, so that later reads use this commit.
         self.shards = ShardDirectory.open(
             pin(directory) if isinstance(directory, str) else directory
         )
@@ -261,12 +265,12 @@ class MixtureLoader:
         self._lookahead = self._look_ahead(sources)
         self._batches: list[tuple[int, int]] | None = [(0, self.batch_rows)]
         self._end: tuple[str, int | None] | None = None
-        """Head of the weights log, and the step at which the data ends by it."""
+        """Head of the weights log, and the step before which the data ends by that log."""
         self._count_from_here()
         self._open_ledger()
 
     def _open_sources(self, cache_dir: str | Path | None, limit: int | None) -> list[RowSource]:
-        """Return the rows of each cluster; a cache of ``limit`` bytes holds their shards."""
+        """Return the source of rows of each cluster, with a cache of ``limit`` bytes for shards."""
         self.shards.load_indexes(self.names)
         cache = ShardCache(Path(cache_dir) if cache_dir is not None else None, limit=limit)
         sources = [RowSource(self.shards, name, self._run, cache) for name in self.names]
@@ -277,7 +281,7 @@ class MixtureLoader:
     def _control_weights(
         self, sources: Sequence[RowSource], log: WeightsLog, agreement: Agreement | None
     ) -> WeightsController:
-        """Return the control of the weights of these clusters."""
+        """Return the controller of the weights, which changes ``log``."""
         return WeightsController(
             self._epoch_rows,
             log,
@@ -287,7 +291,7 @@ class MixtureLoader:
         )
 
     def _look_ahead(self, sources: Sequence[RowSource]) -> Lookahead:
-        """Return what plans the steps of this rank."""
+        """Return the lookahead, which plans the steps of this rank."""
         shard_rows = {source.name: source.shard_rows for source in sources}
         return Lookahead(
             BatchPlanner.for_run(shard_rows, self._run, self.rank, self.world_size),
@@ -317,13 +321,15 @@ class MixtureLoader:
                 self._padding += count_padding(
                     addresses, rows, begin, self._rows_each, self.seq_len
                 )
-            # Last, so that a batch that fails is not counted.
+            # This comes last, so that a batch that fails is not counted.
             cursor.row = end
             return batch
 
     @_one_at_a_time
     def __len__(self) -> int:
-        """Return the number of batches of the run, if ``max_epochs`` ends it with these weights.
+        """Return the number of batches of the whole run, if ``max_epochs`` ends it.
+
+        Later changes of weights, other than those of the log and a schedule, are not considered.
 
         Raises:
             TypeError: The run does not end.
@@ -340,7 +346,7 @@ class MixtureLoader:
         return end
 
     def __bool__(self) -> bool:
-        return True  # also a loader that has no length
+        return True  # without this method, a loader without length would raise
 
     def __getstate__(self) -> NoReturn:
         raise UsageError(
@@ -358,7 +364,7 @@ class MixtureLoader:
 
     @property
     def step(self) -> int:
-        """Batches returned: the number of the next one, from 0."""
+        """Number of batches returned, which is also the number of the next batch, from 0."""
         return self._lookahead.step
 
     @property
@@ -373,12 +379,12 @@ class MixtureLoader:
 
     @property
     def seq_len(self) -> int:
-        """Tokens of a row."""
+        """Number of tokens of a row."""
         return self._run.seq_len
 
     @property
     def batch_rows(self) -> int:
-        """Rows of a batch, over all ranks."""
+        """Number of rows of a global batch, over all ranks."""
         return self._run.batch_rows
 
     @property
@@ -393,7 +399,7 @@ class MixtureLoader:
 
     @property
     def pack(self) -> str:
-        """How documents become rows."""
+        """How documents become rows: ``concat``, ``bfd`` or ``bos``."""
         return self._run.pack
 
     @property
@@ -410,23 +416,23 @@ class MixtureLoader:
     @property
     @_one_at_a_time
     def tokens_served(self) -> dict[str, int]:
-        """Tokens served of each cluster, on all ranks together."""
+        """Number of tokens of each cluster that were served, over all ranks, by name."""
         rows = self._lookahead.position().consumed.sum(axis=1) * self.seq_len
         return dict(zip(self.names, rows.tolist(), strict=True))
 
     @property
     @_one_at_a_time
     def epochs(self) -> dict[str, float]:
-        """Epochs served of each cluster, on all ranks together."""
+        """Number of epochs of each cluster that were served, over all ranks, by name."""
         return self._limits.served(self._lookahead.position())
 
     @property
     @_one_at_a_time
     def steps_per_epoch(self) -> int:
-        """Number of batches, 1 or more, with as many rows as all clusters that have weight now.
+        """Number of batches, 1 or more, that together have as many rows as clusters with weight do.
 
-        With token shares as weights, each cluster is served once in this number of batches. With
-        other weights, some are served more often and some in part: `epochs` says how often.
+        If the weights are token shares, each cluster is served once in this number of batches. With
+        other weights, some clusters are served several times and some only in part; see `epochs`.
         """
         rows = sum(self._epoch_rows[name] for name in self._weights.log.mixture(self.step).weights)
         return max(1, rows // self.batch_rows)
@@ -437,7 +443,10 @@ class MixtureLoader:
 
     @property
     def joined(self) -> int:
-        """Number of documents that ``cu_seqlens`` joined to others, because of ``max_segments``."""
+        """Number of documents that ``cu_seqlens`` joined to the document before.
+
+        Documents are joined if a row has more than ``max_segments``.
+        """
         return self._collator.joined
 
     def heldout(
@@ -447,19 +456,20 @@ class MixtureLoader:
         label: str | None = None,
         max_tokens: int | None = None,
     ) -> HeldOutBatches:
-        """Return batches of the text that the build kept out, packed as those of training are.
+        """Return batches of the text that the build held out, packed like training batches.
 
-        They end, and can be iterated any number of times. The loader itself never serves this text.
-        Each rank gets its part of the rows, in the same number of batches.
+        The result is finite, and can be iterated any number of times. Training batches never
+        contain this text. Each rank gets its part of the rows; all ranks get the same number of
+        batches.
 
         Args:
-            cluster: Name of a cluster, or of a label if no cluster has that name; default: all.
-            label: Known domain of the documents; default: all.
-            max_tokens: Largest number of tokens in all, spread evenly over the clusters; the same
-                tokens for every seed.
+            cluster: Name of a cluster or, if no cluster has that name, a label; default: all.
+            label: Label of the documents, which is their known domain; default: all.
+            max_tokens: Largest number of tokens over all ranks, spread evenly over the clusters.
+                The tokens do not depend on the seed. Default: no limit.
 
         Raises:
-            UsageError: There is no such text, or less than a row of it; the message says what
+            UsageError: There is no such text, or less than one row per rank; the message says what
                 there is.
         """
         return HeldOutBatches.of(
@@ -474,7 +484,9 @@ class MixtureLoader:
         )
 
     def decode(self, batch: Mapping[str, torch.Tensor] | torch.Tensor) -> list[str]:
-        """Return the text of each row of a batch, or of its ``input_ids``, ends of documents too.
+        """Return the text of each row of a batch, including the tokens that end documents.
+
+        ``batch`` is a batch, or only its ``input_ids``.
 
         Raises:
             UsageError: The shards have no tokenizer, as after an import of tokens alone.
@@ -485,16 +497,17 @@ class MixtureLoader:
 
     @_one_at_a_time
     def metrics(self) -> dict[str, Any]:
-        """Return the state of the run as JSON values; shares are by name of cluster.
+        """Return the state of the run as JSON values.
 
-        Over all ranks and the whole run: ``step``, ``tokens``, ``target`` (weights of the next
-        batch), ``served`` (shares of all tokens so far), ``epochs``, ``weights`` (number of the
-        record in force) and ``used_up_at`` (the step at which a cluster reaches ``max_epochs`` if
-        weights stay as they are).
+        Over all ranks and the whole run: ``step`` and ``tokens`` (numbers so far), and ``weights``
+        (number of the weights record in force). Also, by name of cluster: ``target`` (weight of the
+        next batch), ``served`` (share of all tokens so far), ``epochs``, and ``used_up_at`` (step
+        at which the cluster reaches ``max_epochs`` if weights do not change).
 
         Of this rank, from step ``since`` on, at which this loader began or loaded a state:
-        ``wait_seconds`` (for shards to be fetched, checked and packed), ``padding`` (tokens), and
-        ``cut`` (documents) and ``dropped`` (tokens) of the shards that were opened.
+        ``wait_seconds`` (time in which batches waited for shards to be fetched, checked and
+        packed), ``padding`` (number of tokens), and, of the shards that were opened, ``cut``
+        (number of documents) and ``dropped`` (number of tokens in no row).
         """
         position = self._lookahead.position()
         rows = position.consumed.sum(axis=1)
@@ -532,26 +545,30 @@ class MixtureLoader:
         why: str = "",
         at_step: int | None = None,
     ) -> int:
-        """Change the weights, at once or linearly over ``ramp`` steps.
+        """Change the weights, immediately or linearly over ``ramp`` steps.
 
-        With an `Agreement` rank 0 alone calls this, and all ranks follow at the step that is
-        returned. Without one, every rank calls it with the same arguments after the same step.
+        With an `Agreement`, only rank 0 calls this method, and all ranks change weights at the step
+        that is returned. Without an agreement, every rank must call it with the same arguments
+        after the same step.
 
         Args:
-            weights: Weights by name. They sum to 1, unless ``others`` is set.
-            others: ``keep``: the weights are shares of all tokens, and the other clusters share the
-                rest in the proportion of the last change, as with `climb weights`. ``scale``: the
-                weights are scaled to sum to 1, and the others get nothing.
-            ramp: Steps until the new weights are reached; 0 changes them at once.
-            why: Reason, which the weights log keeps.
-            at_step: First step that uses them; default: the earliest possible.
+            weights: A mixture, or weights by name, which sum to 1 unless ``others`` is set.
+            others: ``keep``: the named weights are shares of all tokens, and other clusters share
+                the rest in proportion to their weights in the last change, as with
+                `climb weights`. ``scale``: the named weights are scaled to sum 1, and other
+                clusters get nothing.
+            ramp: Number of steps until the new weights are reached; 0: they take effect
+                immediately.
+            why: Reason, which is written to the weights log.
+            at_step: First step that uses the new weights; default: the earliest possible.
 
         Returns:
             The first step that uses the new weights.
 
         Raises:
-            UsageError: ``at_step`` has been served, lies before a change that is logged, or is
-                given with an `Agreement`; or the weights do not sum to 1 and ``others`` is not set.
+            UsageError: ``at_step`` was already served, is before a change that is logged, or is
+                given although several ranks have an `Agreement`; or the weights do not sum to 1,
+                and ``others`` is not set.
             InvalidDataError: The weights do not fit the clusters.
         """
         last = self._weights.log.records[-1]
@@ -571,7 +588,7 @@ class MixtureLoader:
 
     @_one_at_a_time
     def flush(self) -> None:
-        """Write the steps served so far to the ledger; `state_dict` does so too."""
+        """Write the steps served so far to the ledger; `state_dict` calls this method."""
         self._lookahead.note_served()
         if self._ledger is not None:
             self._ledger.write(self._weights.log)
@@ -588,12 +605,14 @@ class MixtureLoader:
 
     @_one_at_a_time
     def load_state_dict(self, state: Mapping[str, Any]) -> Self:
-        """Go to the position of ``state``, of any world size; iteration may have begun.
+        """Go to the position of ``state``, and return this loader.
+
+        The state may be of any world size, and this loader may have returned batches.
 
         Raises:
-            InvalidDataError: It belongs to other shards or settings, named in the message, or the
-                weights log has another history.
-            UsageError: The function that returns the weights calls this method.
+            InvalidDataError: The state is of other shards or settings, which the message names; or
+                the weights log differs from the records in the state.
+            UsageError: This method is called by ``weights_function``.
         """
         self._lookahead.check_not_planning()
         value = LoaderState.from_json(state)
@@ -608,7 +627,7 @@ class MixtureLoader:
         return self
 
     def _count_from_here(self) -> None:
-        """Restart the counters of this rank that `metrics` returns."""
+        """Set the counters of this rank that `metrics` returns to 0."""
         self._since, self._waited, self._padding = self.step, 0.0, 0
         self._open_shards.cut = self._open_shards.dropped = 0
 
@@ -622,7 +641,7 @@ class MixtureLoader:
             )
 
     def _start(self, weights: Weights, others: str | None) -> Mixture | Schedule | None:
-        """Read the weights that the run begins with."""
+        """Return the weights with which the run begins; None: those of the log, or token shares."""
         if weights is None or isinstance(weights, Schedule):
             return weights
         if isinstance(weights, str | Path):
@@ -634,7 +653,7 @@ class MixtureLoader:
         return served_shares(self.shards, self.seq_len, self.pack)
 
     def _begin_weights(self, start: Mixture | Schedule | None) -> None:
-        """Begin the weights log with ``start`` or token shares, or check how it began."""
+        """Begin the weights log with ``start`` or token shares; if it has begun, check it."""
         if (
             self.rank == 0
             and isinstance(start, Mixture)
@@ -645,17 +664,17 @@ class MixtureLoader:
 
 
 def _open_log(path: str | Path | None, rank: int) -> WeightsLog:
-    """Open the weights log; without a file it is kept in memory."""
+    """Open the weights log in the file ``path``; None: make a log in memory."""
     if path is None:
         return WeightsLog()
-    # Rank 0 writes the file; the others read it and make the same records in memory.
+    # Rank 0 writes the file; other ranks read it, and make the same new records in memory.
     return WeightsLog.open(Path(path), write=rank == 0)
 
 
 def _sources(
     file: str | Path | None, function: WeightsFunction | None, weights: WeightsController
 ) -> list[WeightsFile | WeightsCallable]:
-    """Make the sources of other weights that are polled during the run."""
+    """Return the sources of new weights that are polled during the run: file and function."""
     sources: list[WeightsFile | WeightsCallable] = []
     if file is not None:
         sources.append(WeightsFile(Path(file), weights.check))
@@ -667,10 +686,14 @@ def _sources(
 def _check_agreement(
     agreement: Agreement | None, rank: int, world_size: int, *, live: bool
 ) -> Agreement | None:
-    """Check that ``agreement`` is of these ranks; with ``live`` weights and one rank, make one.
+    """Return the agreement of a loader, checked.
+
+    ``live`` says that weights come from a file or a function. In that case a loader of one rank
+    needs an agreement, which is made if ``agreement`` is None.
 
     Raises:
-        UsageError: It is of other ranks, or there are several ranks and no agreement.
+        UsageError: ``agreement`` is for another rank or world size; or weights are ``live``, there
+            are several ranks, and ``agreement`` is None.
     """
     if agreement is None and live:
         if world_size > 1:
@@ -709,7 +732,7 @@ def _check_numbers(seq_len: int, batch_rows: int, rank: int, world_size: int, la
 
 
 def _remedy(batch_rows: int, world_size: int, lanes: int) -> str:
-    """Name the numbers, near those asked for, that ``world_size`` ranks can share evenly."""
+    """Return numbers of rows or lanes that ``world_size`` ranks can share evenly, as a text."""
     wanted = {"batch_rows": batch_rows, "lanes": lanes}
     fits = {name: -(-value // world_size) * world_size for name, value in wanted.items()}
     return " and ".join(f"{name}={n}" for name, n in fits.items() if n != wanted[name])

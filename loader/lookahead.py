@@ -1,7 +1,7 @@
 """Lookahead: plans steps ahead, counts how many are served, and handles used-up clusters.
 
-A plan depends on weights and limits. After a change of weights the rest of the plan is discarded,
-which is cheap, and steps are planned anew from the position after the last batch.
+A plan depends on weights and limits. After a change of weights, the rest of the plan is discarded,
+which is cheap, and steps are planned again from the position after the last batch.
 """
 
 from dataclasses import dataclass, field
@@ -25,41 +25,41 @@ logger = get_logger(__name__)
 
 ON_EXHAUSTED = ("renormalise", "stop", "error")
 _SHARDS_AHEAD = 8
-"""Number of shards that are fetched before a lane turns to them."""
+"""Largest number of shards that are fetched before a lane needs them."""
 _MOST_STEPS = 256
-"""Most steps that are planned at once."""
+"""Largest number of steps in one plan."""
 _MOST_ROWS = 4096
-"""Most rows, and most weights of clusters, that are planned at once, so that planning takes under 1
-ms."""
+"""Largest number of rows in one plan, and largest number of steps times clusters, so that planning
+takes less than 1 ms."""
 _COUNTED_STEPS = 1 << 16
-"""Steps that are planned at once if only the rows of each cluster are counted."""
+"""Largest number of steps in one call that only counts the rows of each cluster."""
 _FIRST_STEPS = 16
-"""Steps of the first plan after a change, for which the next batch waits; each later plan has twice
-as many as the one before."""
+"""Number of steps of the first plan after a change, for which the next batch waits. Each later plan
+has twice as many steps as the plan before."""
 
 
 @dataclass(slots=True)
 class Cursor:
-    """The planned steps, and how many of them are served.
+    """The planned steps, and how many of their rows were served.
 
-    A new plan is a new cursor, set by one assignment. So an interrupt, by Ctrl-C or a signal,
-    leaves either the old cursor or the new one.
+    A new plan is a new cursor, set by one assignment. So after an interrupt, by Ctrl-C or a signal,
+    there is either the old cursor or the new one.
     """
 
     start: Position
     steps: PlannedSteps
     weights: NDArray[np.int64]
-    """Weights that these steps follow, as `BatchPlanner.plan` takes them."""
+    """Weights of these steps, int64 ``[1 or count, K]``, as in `BatchPlanner.plan`."""
     row: int = 0
-    """Number of this rank's rows that were served."""
+    """Number of this rank's planned rows that were served."""
     ready: int = 0
-    """Number of rows whose shards are open."""
+    """Number of rows, from the first planned row on, whose shards are open."""
     rows: NDArray[np.int64] = field(init=False)
-    """The rows of ``steps``: to read them from a named tuple costs 20 ns a batch."""
+    """``steps.rows``, as an attribute: to read it from a named tuple takes 20 ns per batch."""
     clusters: NDArray[np.int64] = field(init=False)
-    """Cluster of each row."""
+    """Cluster of each planned row."""
     end: int = field(init=False)
-    """Number of rows that are planned."""
+    """Number of planned rows."""
 
     def __post_init__(self) -> None:
         self.rows = self.steps.rows
@@ -76,12 +76,12 @@ class Lookahead:
     """Plans the steps of one rank ahead, and knows the position after each batch.
 
     Args:
-        planner: Plans the steps of this rank.
-        weights: The weights that steps follow, and how they change.
+        planner: Planner of the steps of this rank.
+        weights: Controller of the weights of each step.
         limits: Largest number of epochs of each cluster.
         shards: The shards that lanes read from.
-        ledger: Records the steps that are served; None: they are not recorded.
-        on_exhausted: What to do when clusters are used up; one of `ON_EXHAUSTED`.
+        ledger: Ledger of the steps that are served; None: they are not recorded.
+        on_exhausted: What to do when a cluster is used up; one of `ON_EXHAUSTED`.
     """
 
     def __init__(
@@ -117,12 +117,15 @@ class Lookahead:
         cursor = self.cursor
         if (done := cursor.row // self._rows_each) == cursor.steps.planned:
             return cursor.steps.after
-        # Planned again up to the served step: positions are not stored for every step.
+        # The served steps are planned again, because positions are not stored for every step.
         room = self._limits.room(cursor.start)
         return self._planner.plan(cursor.start, cursor.weights, done, room).after
 
     def end(self) -> int | None:
-        """Return the step before which the data ends with the logged weights; None: no end."""
+        """Return the step before which the data ends by the logged and scheduled weights.
+
+        None: the data never ends.
+        """
         position, weights = self.position(), self._weights.rehearsal()
         step: int = position.step
         credit, room = position.credit.copy(), self._limits.room(position)
@@ -139,7 +142,7 @@ class Lookahead:
                     return step
 
     def note_served(self) -> None:
-        """Give the ledger those of the planned steps that were served."""
+        """Add the planned steps that were served to the ledger."""
         cursor = self.cursor
         if self._ledger is not None and (done := cursor.row // self._rows_each):
             steps = cursor.steps
@@ -148,7 +151,7 @@ class Lookahead:
             )
 
     def check_not_planning(self) -> None:
-        """Raise `UsageError` if the caller is the function for weights."""
+        """Raise `UsageError` during planning, when the function for weights may be the caller."""
         if self._planning:
             raise UsageError(
                 f"the function for weights of step {self.step} moves the loader on; it may only "
@@ -156,11 +159,12 @@ class Lookahead:
             )
 
     def extend(self) -> Cursor:
-        """Plan the steps after the planned ones; return a cursor before the first of them.
+        """Plan the next steps after the present plan; return a cursor before the first of them.
 
         Raises:
-            StopIteration: Clusters are used up, and ``on_exhausted`` is ``stop``.
-            UsageError: Clusters are used up, and ``on_exhausted`` is ``error``; or the function for
+            StopIteration: A cluster is used up, and ``on_exhausted`` is ``stop``; or all clusters
+                with weight are used up.
+            UsageError: A cluster is used up, and ``on_exhausted`` is ``error``; or the function for
                 weights asks for a batch.
         """
         self.check_not_planning()
@@ -176,7 +180,7 @@ class Lookahead:
         return self.cursor
 
     def _plan(self, position: Position, count: int) -> Cursor:
-        """Plan at most ``count`` steps, and at least one, from ``position`` on."""
+        """Return a cursor with 1 to ``count`` planned steps from ``position`` on."""
         count = min(count, max(1, _MOST_ROWS // max(self._planner.batch_rows, len(self._names))))
         weights, count = self._weights.ahead(position.step, count)
         room = self._limits.room(position)
@@ -187,7 +191,7 @@ class Lookahead:
         return Cursor(position, steps, weights)
 
     def _want_next_shards(self) -> None:
-        """Begin to fetch the shards that lanes turn to next, the soonest first."""
+        """Begin to fetch up to 8 shards that lanes need next, the soonest needed first."""
         cursor, planner = self.cursor, self._planner
         rates = cursor.weights[-1] * (planner.batch_rows / ONE / planner.lanes.owned.shape[1])
         consumed = cursor.steps.after.consumed
@@ -196,7 +200,7 @@ class Lookahead:
             self._shards.want(cluster, shard)
 
     def _exhaust(self, position: Position, weights: NDArray[np.int64]) -> None:
-        """Handle clusters whose next rows would pass ``max_epochs``, as ``on_exhausted`` says."""
+        """Handle clusters whose next rows would exceed ``max_epochs``, as ``on_exhausted`` says."""
         quotas = allocate_rows(weights, self._planner.batch_rows, position.credit.copy())
         over = self._limits.passed(position, quotas)
         what = ", ".join(f"{name} after {epochs:.3f} epochs" for name, epochs in over.items())

@@ -1,8 +1,9 @@
-"""mosaicml-streaming: each cluster of a mixture becomes a ``Stream``; our shards are MDS too.
+"""mosaicml-streaming: make a ``Stream`` of that library from each cluster of a mixture.
 
-That library takes proportions of samples, and here a sample is a document. So a weight, which is a
-share of tokens, is divided by the mean number of tokens of the cluster's documents. Shares hold on
-average: an epoch with few documents of a cluster may be far from them.
+Shards are used as they are, because they have that library's format, MDS. That library needs
+proportions of samples, and in our shards a sample is a document. So a weight, which is a share of
+tokens, is divided by the mean number of tokens of the cluster's documents. Shares of tokens are
+right on average; in an epoch with few documents of a cluster, its share may be far from its weight.
 """
 
 from collections.abc import Mapping
@@ -19,19 +20,20 @@ def as_streams(
     mixture: Mixture | Mapping[str, float] | str | Path,
     local: str | Path,
 ) -> list[Any]:
-    """Make the ``streams`` of a ``streaming.StreamingDataset``: one a cluster that has weight.
+    """Make the ``streams`` of a ``streaming.StreamingDataset``: one per cluster that has weight.
 
-    A sample is a document, and a weight is a share of tokens. Shares hold on average: an epoch
-    with few documents of a cluster may be far from them.
+    A sample is a document, and a weight is a share of tokens. Shares of tokens are right on
+    average; in an epoch with few documents of a cluster, its share may be far from its weight.
 
     Args:
         directory: A shard directory: a folder, or a URL that mosaicml-streaming reads.
-        mixture: Weights over its clusters that sum to 1, or the file of a mixture.
-        local: Folder for decompressed shards, which is not ``directory``.
+        mixture: Weights of its clusters that sum to 1, or the file of a mixture.
+        local: Folder for decompressed shards; it must differ from ``directory``.
 
     Raises:
         UsageError: mosaicml-streaming is not installed, or the weights do not sum to 1.
-        InvalidDataError: The mixture is for other clusters, or weights one without documents.
+        InvalidDataError: The mixture is for other clusters, or a cluster with weight has no
+            documents.
     """
     try:
         from streaming import Stream  # noqa: PLC0415 - an extra
@@ -52,15 +54,15 @@ def stream_arguments(
 ) -> list[dict[str, Any]]:
     """Return the arguments of a ``streaming.Stream`` for each cluster that has weight.
 
-    A cluster of weight 0 is left out: that library would serve some of it.
+    A cluster of weight 0 is left out, because mosaicml-streaming would serve some of its documents.
 
     Args:
         directory: A shard directory: a folder, or a URL that mosaicml-streaming reads.
-        mixture: Weights over its clusters: shares of tokens.
-        local: Folder for decompressed shards, which is not ``directory``.
+        mixture: Weights of its clusters, which are shares of tokens.
+        local: Folder for decompressed shards; it must differ from ``directory``.
 
     Raises:
-        InvalidDataError: The mixture is for other clusters, or gives weight to one without
+        InvalidDataError: The mixture is for other clusters, or a cluster with weight has no
             documents.
     """
     shards = ShardDirectory.open(directory)

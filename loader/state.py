@@ -1,4 +1,4 @@
-"""LoaderState: what a loader needs to resume after a batch; it is the same on every rank."""
+"""LoaderState: the state from which a loader resumes after a batch; it is equal on all ranks."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,12 +15,13 @@ from climbstream.loader.sampling.planner import Position, RunSettings
 from climbstream.loader.weights.log import WeightsLog, WeightsRecord, check_chain
 
 _MOST_OWED = 4
-"""Largest credit or debt of a cluster, in rows, divided by the number of clusters."""
+"""Largest absolute credit of a cluster that is accepted, in rows, divided by the number of
+clusters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoaderState:
-    """The position after the last batch that was returned, as plain JSON."""
+    """The position after the last batch that was returned, and the settings of the run."""
 
     step: Count
     """Number of batches returned."""
@@ -32,19 +33,19 @@ class LoaderState:
     lanes: Count
     pack: str
     data: str
-    """Fingerprint of the manifest."""
+    """Fingerprint of the manifest of the shards."""
     clusters: list[str]
     consumed: list[list[Whole]]
-    """Rows served by cluster and lane, ``[K][C]``."""
+    """Number of rows served, by cluster and lane, ``[K][C]``."""
     credit: list[Whole]
-    """Rows owed to each cluster, ``[K]``, in units of 2**-40 row; they sum to 0."""
+    """Rows that each cluster is owed, in units of 2**-40 row, ``[K]``; they sum to 0."""
     weights: list[dict[str, Any]]
-    """Records of the weights log, from the one in force on."""
+    """Records of the weights log: the one in force, and all later ones."""
     part: float = 1.0
     """Fraction of each cluster that is served."""
     batches: list[tuple[Count, Count]] | None = None
-    """First step and rows of the batches of each size so far; None: unknown, as in a state of an
-    earlier version."""
+    """Sizes of batches so far: (first step, rows of a batch) for each change of the size. None:
+    unknown, as in a state of an earlier version."""
 
     version = 1
 
@@ -99,10 +100,10 @@ class LoaderState:
         return Position(self.step, self.served, consumed, credit)
 
     def check_run(self, run: RunSettings, manifest: Manifest) -> None:
-        """Check that a loader of ``run`` over shards of ``manifest`` can resume from this state.
+        """Check that a loader with settings ``run`` and ``manifest`` can resume from this state.
 
         Raises:
-            InvalidDataError: The loader has other shards or another order; the message says which.
+            InvalidDataError: Shards or a setting differ from the state; the message names it.
         """
         if self.data != manifest.fingerprint and self.data in manifest.earlier:
             raise InvalidDataError(
@@ -127,7 +128,7 @@ class LoaderState:
                 )
 
     def check_rows(self, epoch_rows: Mapping[str, int]) -> None:
-        """Check that each cluster that was served has a row.
+        """Check that each cluster that was served has rows in an epoch.
 
         Raises:
             InvalidDataError: A cluster that was served has no row.
@@ -142,8 +143,9 @@ class LoaderState:
     def to_json(self) -> dict[str, Any]:
         """Return the state as JSON values.
 
-        In ``consumed``, each lane has the difference to the lane before. Lanes serve nearly equally
-        many rows, so the state of 1,000 clusters stays under 100 kB.
+        In ``consumed``, each lane has the difference to the lane before. Lanes serve nearly the
+        same number of rows, so differences are small, and the state of 1,000 clusters has less than
+        100 kB.
         """
         steps = [[b - a for a, b in pairwise([0, *row])] for row in self.consumed]
         batches = None if self.batches is None else [list(size) for size in self.batches]
@@ -156,13 +158,12 @@ class LoaderState:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read what `to_json` gave.
+        """Read the value that `to_json` returned.
 
         Raises:
-            InvalidDataError: ``value`` is no state of a version that this climbstream reads, or
-                contradicts itself.
-            IntegrityError: A record of weights does not match its hash, or does not follow the
-                record before it.
+            InvalidDataError: ``value`` is no state, has an unknown version, or contradicts itself.
+            IntegrityError: A weights record does not match its hash, or does not follow the record
+                before it.
         """
         fields = check_version(value, cls.version, "state of a loader")
         state = convert(fields, cls, "state of a loader")
@@ -172,7 +173,7 @@ class LoaderState:
         return state
 
     def _misfit(self) -> str:
-        """Return a message if sizes do not fit each other; else an empty text."""
+        """Return a message if names, lengths or settings do not fit each other; else ""."""
         clusters = len(self.clusters)
         if len(set(self.clusters)) < clusters:
             return "two of its clusters have one name"
@@ -194,7 +195,7 @@ class LoaderState:
         return ""
 
     def _miscount(self) -> str:
-        """Return a message if counts are impossible; else an empty text."""
+        """Return a message if numbers of rows or batches, or credits, are impossible; else ""."""
         if any(min(row) < 0 for row in self.consumed):
             return "it has served less than no rows from a lane"
         # Batches may have had several sizes; a state of an early version does not say when.
@@ -203,7 +204,7 @@ class LoaderState:
         if fault := self._misbatch():
             return fault
         for lane, rows in enumerate(map(sum, zip(*self.consumed, strict=True))):
-            # Rows go to the lanes in turn.
+            # Rows are assigned to the lanes in turn.
             if rows != (due := (self.served + self.lanes - 1 - lane) // self.lanes):
                 return (
                     f"of {self.served:,} rows in {self.lanes} lanes {due:,} are of lane {lane}, "
@@ -217,7 +218,7 @@ class LoaderState:
         return ""
 
     def _misbatch(self) -> str:
-        """Return a message if sizes of batches do not fit the rows served; else an empty text."""
+        """Return a message if ``batches`` does not fit the numbers of steps and rows; else ""."""
         if self.batches is None:
             return ""
         steps = [step for step, _ in self.batches]
@@ -232,7 +233,7 @@ class LoaderState:
         return ""
 
     def batches_from(self, batch_rows: int) -> list[tuple[int, int]] | None:
-        """Return ``batches`` for a run that continues with ``batch_rows`` rows a batch."""
+        """Return ``batches`` for a run that continues with batches of ``batch_rows`` rows."""
         if self.batches is None:
             return None
         before = [(step, rows) for step, rows in self.batches if step < self.step]
@@ -240,7 +241,7 @@ class LoaderState:
         return before if same else [*before, (self.step, batch_rows)]
 
     def _misweigh(self) -> str:
-        """Return a message if the weights are not those of the step; else an empty text."""
+        """Return a message if ``weights`` cannot be the records from ``step`` on; else ""."""
         records = self.records()
         if not records:
             return "it has no weights"
@@ -255,10 +256,10 @@ class LoaderState:
         return self._misshare(first) if first.v == 0 else ""
 
     def _misshare(self, first: WeightsRecord) -> str:
-        """Return a message if a cluster was not served its share by ``first``; else an empty text.
+        """Return a message if a cluster was not served its share by ``first``; else "".
 
-        If ``first`` has held from the first step, the rows of a cluster plus its credit are exactly
-        its weight times all rows.
+        ``first`` is the first record of the log, and in force since step 0. So the rows of a
+        cluster plus its credit must be exactly its weight times the number of all rows.
         """
         units = first.units(0)
         for name, row, credit in zip(self.clusters, self.consumed, self.credit, strict=True):
@@ -272,7 +273,7 @@ class LoaderState:
         return ""
 
     def records(self) -> tuple[WeightsRecord, ...]:
-        """Return the records of weights, checked."""
+        """Return ``weights`` as records, with their chain of hashes checked."""
         records = tuple(WeightsRecord.from_json(value) for value in self.weights)
         check_chain(records)
         return records

@@ -1,1 +1,1 @@
-"""What a run served: the ledger, a replay from the weights log, and the documents of a batch."""
+"""Audit: the ledger of what a run served, its check, and the documents from which a batch came."""

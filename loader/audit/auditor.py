@@ -1,8 +1,9 @@
-"""Audit: compare the ledger of a run with the steps that its weights log implies.
+"""Auditor: compare the ledger of a run with the steps that follow from its weights log.
 
-Every step in the ledger is planned again, with the record of weights that its block names; no
-record is ever removed from the log. Steps that were replaced, because the run was resumed before
-them, are checked too. For all other steps the named record must be the one in force by the log.
+Every step in the ledger is planned again, with the weights record that its block names; records are
+never removed from the log. If a run was resumed before steps that it had served, these steps are
+checked as well, although later blocks replace them. For all other steps, the named record must be
+the one that is in force by the log.
 """
 
 import sys
@@ -23,7 +24,10 @@ from .replay import Replay
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterShare:
-    """Target share, served share and epochs of one cluster."""
+    """Target share and served share of one cluster, of all rows of the audited steps.
+
+    ``epochs`` counts from the start of the run.
+    """
 
     name: str
     target: float
@@ -37,25 +41,25 @@ class Audit:
     """Result of an audit."""
 
     first: int
-    """First step of the ledger; rows served before it count only in ``epochs``."""
+    """First step of the ledger; rows that were served before it count only in ``epochs``."""
     steps: int
-    """Number of different steps in the ledger."""
+    """Number of steps in the ledger; a step that was served several times counts once."""
     again: int
     """Number of steps that were served again, after the run was resumed from an earlier step."""
     unwritten: int
-    """Number of steps that no block holds, but that the next opening confirms."""
+    """Number of steps that are in no block, but lead to the position of the next opening."""
     clusters: tuple[ClusterShare, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A position in a run, and the rows that each cluster should have got before it, ``[K]``."""
+    """A position in a run, and the exact number of rows due to each cluster before it, ``[K]``."""
 
     position: Position
     due: NDArray[np.float64]
 
     def same(self, position: Position) -> bool:
-        """Whether ``position`` is that of this place."""
+        """Whether ``position`` equals the position of this place."""
         ours = self.position
         return (
             (ours.step, ours.served) == (position.step, position.served)
@@ -65,14 +69,14 @@ class _Place:
 
 
 class _Auditor:
-    """Walks through a ledger, and compares it with the steps that it plans."""
+    """Goes through the lines of a ledger, plans their steps again, and compares both."""
 
     def __init__(self, replay: Replay) -> None:
         self._replay = replay
         self._openings = [line for line in replay.lines if isinstance(line, Opening)]
         self._begins = sorted({opening.state.step for opening in self._openings})
         self._places: dict[int, list[_Place]] = {}
-        """Places at the steps where openings begin, one for each time the run reached them."""
+        """Places by step, for steps at which an opening begins: one each time the run got there."""
         self._opening = self._openings[0]
         self.base = self._opening.state.position()
         """Position at which the ledger begins."""
@@ -80,10 +84,10 @@ class _Auditor:
         self.again = self.unwritten = 0
 
     def walk(self) -> _Place:
-        """Check all lines; return the place at which they end.
+        """Check all lines of the ledger; return the place after the last line.
 
         Raises:
-            IntegrityError: Something differs; the message names the first step that differs.
+            IntegrityError: A line differs from the plan; the message names the first such step.
         """
         begins = [
             line.state.step if isinstance(line, Opening) else sys.maxsize
@@ -113,7 +117,7 @@ class _Auditor:
         else:
             self.again += here.position.step - start.step
             places = self._places.get(start.step, [])
-            # None: it begins before the first opening.
+            # None: this opening begins before the first opening.
             place = next((p for p in places if p.same(start)), places[-1] if places else None)
         if place is not None and not place.same(start):
             raise IntegrityError(
@@ -126,7 +130,7 @@ class _Auditor:
         self._start(opening, place or _Place(start, np.zeros(len(start.credit))))
 
     def _check(self, block: Block, again: int) -> None:
-        """Check one block; its steps from ``again`` on were served again later."""
+        """Check one block; later blocks replace its steps from step ``again`` on."""
         step, log = self._here.position.step, self._replay.log
         if block.step != step:
             raise IntegrityError(
@@ -155,7 +159,7 @@ class _Auditor:
         self._advance(block.end, WeightsLog((record,)), block)
 
     def _advance(self, end: int, log: WeightsLog, block: Block | None) -> None:
-        """Plan the steps up to ``end``, and compare them with ``block``."""
+        """Plan the steps up to ``end`` by ``log``, and compare them with ``block``, if given."""
         names, here = self._replay.names, self._here
         first, rows, marks = here.position.step, np.zeros(len(names), np.int64), []
         stops = [s for s in self._begins if first < s < end]
@@ -184,7 +188,11 @@ class _Auditor:
 def _compare(
     block: Block, rows: NDArray[np.int64], marks: NDArray[np.uint64], seq_len: int
 ) -> None:
-    """Raise `IntegrityError` unless ``block`` has the hashes and counts of these rows."""
+    """Raise `IntegrityError` unless ``block`` has the planned hashes and numbers of rows.
+
+    ``rows``, ``[K]``, is the number of planned rows of each cluster; ``marks``, ``[steps]``, is the
+    hash of each planned step.
+    """
     short = short_marks(marks)
     for i in range(block.steps):
         if short[4 * i : 4 * i + 4] != block.marks[4 * i : 4 * i + 4]:
@@ -206,7 +214,7 @@ def audit_run(replay: Replay) -> Audit:
     """Plan all steps of a run again, and compare them with its ledger.
 
     Raises:
-        IntegrityError: Something differs; the message names the first step that does.
+        IntegrityError: The ledger differs from the plan; the message names the first such step.
     """
     auditor = _Auditor(replay)
     end = auditor.walk()

@@ -1,4 +1,4 @@
-"""Explain: which documents a batch came from."""
+"""Explain: find the documents from which the rows of a batch came."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,19 +14,20 @@ from .replay import Replay
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """Tokens of one document in a row of a batch."""
+    """A run of tokens of one document in a row of a batch."""
 
     row: int
-    """Number of the row in the global batch. Rank r of W has the rows whose lane modulo W is r."""
+    """Number of the row in the global batch. Of W ranks, rank r has the rows for which ``lane``
+    modulo W is r."""
     lane: int
     cluster: str
     epoch: int
-    """Number of times the lane had served all its rows before."""
+    """Number of epochs that the lane had completed before, so 0 in the first epoch."""
     shard: int
     document: int
-    """Row of the document in the shard."""
+    """Position of the document in the shard."""
     first: int
-    """First token of the document in this row, counted from the start of the document."""
+    """Position in the document of its first token in this row."""
     tokens: int
     """Number of tokens of the document in this row."""
     id: str | None = None
@@ -38,9 +39,9 @@ class Piece:
 def explain_step(
     replay: Replay, step: int, row: int | None = None, cache_dir: Path | None = None
 ) -> list[Piece]:
-    """List the pieces of the batch of step ``step``; only those of row ``row``, if it is given.
+    """Return the pieces of the batch of step ``step``, or only those of row number ``row``.
 
-    Shards of these rows are cached in ``cache_dir``; by default in the user's cache folder.
+    Shards of these rows are cached in ``cache_dir``; default: the user's cache folder.
 
     Raises:
         UsageError: There is no such step or row.
@@ -78,7 +79,7 @@ def explain_step(
 
 
 def _with_origins(replay: Replay, pieces: list[Piece]) -> list[Piece]:
-    """Add id and origin of the documents from the catalogue, if the shards lie in a folder."""
+    """Return ``pieces`` with id and origin from the catalogue; unchanged if shards are remote."""
     folder = replay.shards.base.folder
     if folder is None:
         return pieces

@@ -1,10 +1,10 @@
-"""Ledger: what a run served, in blocks of steps, so that an audit can recompute it.
+"""Ledger: a file of what a run served, in blocks of steps, so that an audit can recompute it.
 
-The file has lines of JSON, is append-only, and each line has the hash of the line before. An
-`Opening` says where a loader began or resumed, and with which settings; each `Block` after it says
-what was served in some steps. An opening at a step that has blocks already replaces them from that
-step on. They stay in the file. All rows that a run served are those that the last opening had
-consumed and those of the blocks after it.
+The file consists of lines of JSON, and is append-only; each line has the hash of the line before.
+An `Opening` says at which step a loader began or resumed, and with which settings. Each `Block`
+after an opening says what was served in some steps. If blocks for these steps exist already, an
+opening replaces them from its step on, but they stay in the file. So the rows that a run has served
+are those that the state of the last opening counts, and those of the blocks after it.
 """
 
 from collections.abc import Iterator
@@ -24,16 +24,16 @@ from climbstream.loader.state import LoaderState
 from climbstream.loader.weights.log import WeightsLog
 
 LEDGER = "served.jsonl"
-"""File in the folder of a run."""
+"""Name of the ledger in the folder of a run."""
 _BLOCK = 1024
-"""Number of steps that are kept in memory before they are written."""
+"""Number of steps that are collected in memory before they are written."""
 _FIXED = ("data", "seed", "seq_len", "lanes", "pack", "part", "clusters")
-"""Fields of a state that are the same in all states of a run."""
+"""Fields of `LoaderState` that have the same values in all states of a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _OpeningValue:
-    """An `Opening` whose state is still JSON."""
+    """An `Opening` whose state is still a JSON value."""
 
     shards: str
     max_epochs: dict[str, Finite]
@@ -42,7 +42,7 @@ class _OpeningValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """Where a loader began or resumed, and with which settings."""
+    """The state and settings with which a loader began or resumed."""
 
     shards: str
     """Folder or URL of the shards."""
@@ -61,7 +61,7 @@ class Opening:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read what `to_json` gave.
+        """Read the value that `to_json` returned.
 
         Raises:
             InvalidDataError: ``value`` is no opening.
@@ -73,30 +73,30 @@ class Opening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Consecutive steps that were served by one record of weights."""
+    """Consecutive steps that were served by one weights record."""
 
     step: Count
-    """First of these steps."""
+    """First step of the block."""
     steps: Count
     v: Count
-    """Number of the record of weights."""
+    """Number of the weights record."""
     weights: str
-    """Hash of the record of weights."""
+    """Hash of the weights record."""
     rows: list[Count]
-    """Rows of each cluster, over all ranks, in the order of the clusters."""
+    """Number of rows of each cluster, over all steps and ranks, in the order of the clusters."""
     tokens: Count
-    """Number of tokens in all these rows."""
+    """Number of tokens in all rows of the block."""
     marks: str
-    """Four hex digits for each step, of the hash of its rows: they show the first step that
-    differs."""
+    """For each step, four hex digits of the hash of its rows: by these, an audit finds the first
+    step that differs."""
     digest: str
-    """Hash of the full hashes of all steps."""
+    """Hash of the whole hashes of all steps in the block."""
 
     kind = "steps"
 
     @property
     def end(self) -> int:
-        """The step after the last."""
+        """The step after the last step of the block."""
         return self.step + self.steps
 
     def to_json(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Block:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read what `to_json` gave.
+        """Read the value that `to_json` returned.
 
         Raises:
             InvalidDataError: ``value`` is no block.
@@ -124,20 +124,20 @@ _KINDS: dict[str, type[Line]] = {kind.kind: kind for kind in (Opening, Block)}
 
 
 def short_marks(marks: NDArray[np.uint64]) -> str:
-    """First four hex digits of each of ``marks``, uint64 ``[n]``."""
+    """Return the last four hex digits of each of ``marks``, uint64 ``[n]``, as one text."""
     return (marks & np.uint64(0xFFFF)).astype(">u2").tobytes().hex()
 
 
 def hash_marks(marks: NDArray[np.uint64]) -> str:
-    """Hash of all ``marks``, uint64 ``[n]``."""
+    """Return the hash of all ``marks``, uint64 ``[n]``, as 32 hex digits."""
     return hash_bytes(marks.astype("<u8").tobytes())
 
 
 class Ledger:
-    """Writes the ledger of a run; only one process does.
+    """Writes the ledger of a run; only one process may write.
 
-    Blocks are not synced to disk. A power cut can only lose steps after the last checkpoint, or
-    steps that can be planned again.
+    Blocks are not fsynced. A power cut can only lose steps that a resumed run serves again, or
+    steps that an audit can plan again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -152,8 +152,8 @@ class Ledger:
         """Continue the file with ``opening``, which is written together with its first block.
 
         Raises:
-            InvalidDataError: The file is the ledger of another run, and the message names what
-                differs; or its beginning is gone.
+            InvalidDataError: The file is the ledger of another run (the message names the
+                difference), or its beginning is missing.
         """
         if lines := read_lines(self.path):
             first = _parse(self.path, lines[0])
@@ -173,7 +173,10 @@ class Ledger:
         marks: NDArray[np.uint64],
         log: WeightsLog,
     ) -> None:
-        """Take the steps from ``step`` on, as in `PlannedSteps`, without those it has already."""
+        """Add the steps from ``step`` on; steps that were added before are skipped.
+
+        ``quotas`` and ``marks`` are as in `PlannedSteps`; ``log`` is the weights log.
+        """
         new = self._step - step
         if new < len(marks):
             self._held.append((quotas[new:], marks[new:]))
@@ -182,13 +185,13 @@ class Ledger:
             self.write(log)
 
     def write(self, log: WeightsLog) -> None:
-        """Write the steps in memory; ``log`` is the weights log that they followed."""
+        """Write the steps in memory to the file; ``log`` is the weights log of these steps."""
         if not self._held:
             return
         quotas, marks = (np.concatenate(parts) for parts in zip(*self._held, strict=True))
         begin = self._step - len(marks)
         if self._opening is not None:
-            # Read only now: an earlier writer has written everything by now.
+            # Read the file only now, when an earlier writer has written all its lines.
             lines = read_lines(self.path)
             if lines:
                 _parse(self.path, lines[-1], len(lines))
@@ -223,7 +226,7 @@ class Ledger:
 
 
 def read_ledger(path: Path) -> list[Line]:
-    """Read what a `Ledger` wrote.
+    """Return the lines of the file that a `Ledger` wrote, checked by the chain of hashes.
 
     Raises:
         InvalidDataError: There is no ledger, or a line is no line of a ledger.
@@ -249,9 +252,9 @@ def read_ledger(path: Path) -> list[Line]:
 
 
 def segments(lines: list[Line]) -> Iterator[tuple[Opening, int]]:
-    """Yield each opening, and the step at which its steps end or are replaced.
+    """Yield each opening, and the step before which its steps end or are replaced.
 
-    An opening whose steps were all replaced ends before it begins.
+    If all steps of an opening were replaced, the yielded step is at or before the opening's step.
     """
     openings = [(i, line) for i, line in enumerate(lines) if isinstance(line, Opening)]
     begins = [opening.state.step for _, opening in openings]
@@ -269,7 +272,7 @@ def _fixed(opening: Opening) -> dict[str, Any]:
 
 
 def _parse(path: Path, value: Any, number: int = 1) -> Line:
-    """Read one line; its content is not trusted."""
+    """Return line number ``number`` of the file ``path`` as an opening or block, checked."""
     return located(_read_line, value, f"{path}, line {number}")
 
 

@@ -1,4 +1,4 @@
-"""Replay: plans the steps of a run again, from its ledger and the indexes of the shards."""
+"""Replay: plan the steps of a run again, from its ledger, weights log and indexes of shards."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,16 +20,16 @@ _AT_ONCE = 1024
 
 
 class Replay:
-    """A run that was read from its folder; no shard is opened.
+    """A run that is read from its folder, to plan its steps again; no shard is opened.
 
     Args:
         run: Folder of the run, with weights log and ledger.
-        shards: Folder or URL of the shards; default: the one that the run used.
+        shards: Folder or URL of the shards; default: the place that the ledger names.
 
     Raises:
-        UsageError: It is no folder of a run.
-        InvalidDataError: It has no ledger, or the shards are others.
-        IntegrityError: A chain of hashes is broken.
+        UsageError: ``run`` is no folder of a run.
+        InvalidDataError: The run has no ledger, or ``shards`` are not the shards of the run.
+        IntegrityError: The chain of hashes in the log or the ledger is broken.
     """
 
     def __init__(self, run: Path, shards: str | Path | None = None) -> None:
@@ -50,19 +50,23 @@ class Replay:
 
     @property
     def steps(self) -> int:
-        """Number of steps in the ledger, which is also the number of the first step not in it."""
+        """Number of the first step after all steps in the ledger."""
         return max(end for _, end in segments(self.lines))
 
     def room(self, opening: Opening, position: Position) -> NDArray[np.int64]:
-        """Rows that each cluster may still serve under the settings of ``opening``, ``[K]``."""
+        """Return the number of rows of each cluster that may be served after ``position``, ``[K]``.
+
+        The limits are the ``max_epochs`` of ``opening``.
+        """
         return EpochLimits(opening.max_epochs, self.names, self.epoch_rows).room(position)
 
     def plan(
         self, opening: Opening, position: Position, count: int, log: WeightsLog
     ) -> Iterator[tuple[PlannedSteps, NDArray[np.int64]]]:
-        """Plan ``count`` steps from ``position`` on, many at a time, each with its weights.
+        """Plan ``count`` steps from ``position`` on; yield up to 1,024 at a time, with weights.
 
-        It ends early before a step that would pass ``max_epochs``.
+        Weights are int64 ``[steps, K]``. The plan ends early before a step that would need more
+        rows than ``max_epochs`` of ``opening`` allows.
         """
         planner = self._planner._replace(batch_rows=opening.state.batch_rows)
         end = position.step + count
@@ -76,7 +80,7 @@ class Replay:
             position = steps.after
 
     def step(self, step: int) -> PlannedSteps:
-        """Plan step ``step`` as it was served last; it lists the rows of all ranks in order.
+        """Plan step ``step`` as it was last served; the result lists the rows of all ranks.
 
         Raises:
             UsageError: The step is not in the ledger.

@@ -1,4 +1,1 @@
-"""The command ``climb``.
-
-Names of commands to their modules, errors to exit codes, the loader's commands.
-"""
+"""The command line, ``climb``: the table of commands, exit codes, and the loader's commands."""

@@ -1,7 +1,7 @@
-"""Completion in the shell, with Tab: folders, names of clusters, targets.
+"""Completion in the shell, with Tab: of folders, names of clusters, and targets.
 
-Files that cannot be read give no completions and no message: a message would break the line that is
-being typed.
+If a file cannot be read, there are no completions and no message, because a message would break the
+line that is being typed.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 class Place(click.ParamType):  # type: ignore[type-arg] # generic only in later releases
-    """A folder or file of this machine, whose path is completed, or a URL."""
+    """The type of an argument that is a URL or a local path; only paths are completed."""
 
     name = "text"
 
@@ -28,7 +28,7 @@ class Place(click.ParamType):  # type: ignore[type-arg] # generic only in later 
         self.kind = kind
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:  # noqa: ARG002 - click names them
-        """Return the text as it is."""
+        """Return ``value`` as a text, unchanged."""
         return str(value)
 
     def shell_complete(
@@ -46,14 +46,14 @@ SOURCE = Place("file")
 def complete_weights(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete ``CLUSTER=`` of the shards, or of the run, that the command names."""
+    """Complete ``CLUSTER=`` with the clusters of the shards or the run that the command names."""
     return _matching([f"{name}=" for name in _clusters(ctx)], incomplete)
 
 
 def complete_targets(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete ``label=NAME`` and ``cluster=NAME`` of the shards, or a file."""
+    """Complete ``label=NAME`` and ``cluster=NAME`` with names from the shards; else a file."""
     found = [f"cluster={name}" for name in _clusters(ctx)]
     with suppress(Exception):
         described = load_clusters(_directory(ctx))
@@ -71,9 +71,10 @@ def _clusters(ctx: click.Context) -> list[str]:
 
 
 def _directory(ctx: click.Context) -> str:
-    """Return the shards that the earlier words of the command name.
+    """Return the shard directory that the command names before the word being completed.
 
-    Where the value of an option is still missing, click has not read the arguments yet.
+    While the value of an option is completed, click has not parsed the arguments. In that case the
+    first argument that is a folder is used.
     """
     return str(ctx.params.get("directory") or next(a for a in ctx.args if Path(a).is_dir()))
 

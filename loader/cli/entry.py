@@ -1,6 +1,7 @@
-"""The entry point of ``climb``: from here on Ctrl-C and SIGTERM end it, also during imports.
+"""The entry point of ``climb``: once imported, Ctrl-C and SIGTERM end ``climb`` without traceback.
 
-Before this module is imported, Python itself is starting, and no code can catch a signal.
+That is so even while other modules are imported. Before the import of this module, Python itself is
+starting, and no code of ours can catch a signal.
 """
 
 import os
@@ -9,13 +10,13 @@ import signal
 
 def main() -> None:
     """Run ``climb`` with the arguments of this process, and exit."""
-    from .main import main as run  # what a signal may interrupt
+    from .main import main as run  # here, so that a signal during this import has a handler
 
     run()
 
 
-# At import and not in `main`, so that a signal finds its handler as early as possible. Only the
-# command imports this module.
+# Handlers are set at import and not in `main`, so that they exist as early as possible. Only the
+# command ``climb`` imports this module.
 for _number in (signal.SIGINT, signal.SIGTERM):
     if signal.getsignal(_number) != signal.SIG_IGN:
         signal.signal(_number, lambda number, _: os._exit(128 + number))

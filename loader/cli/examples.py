@@ -1,4 +1,4 @@
-"""Two examples for the end of the help of each command; tests read every one."""
+"""Two examples per command, for the end of its help; tests parse each example."""
 
 EXAMPLES = {
     "demo": (
@@ -86,4 +86,4 @@ EXAMPLES = {
         "climb regroup shards/web --by topic,tier",
     ),
 }
-"""Lines of a shell by command."""
+"""Examples by command, as lines for a shell."""

@@ -1,8 +1,8 @@
-"""The command line, ``climb``: the table of commands, and what all of them share.
+"""The command line, ``climb``: the table of commands, exit codes, and options of many commands.
 
-A command is imported when it is called, so ``climb --help`` imports nothing heavy. stdout is data,
-stderr is progress. An error of ours is one line and its exit code
-(`climbstream.loader.core.errors`); a traceback is shown with ``--debug`` alone.
+A command is imported when it is called, so ``climb --help`` is fast. Results are written to stdout,
+progress and messages to stderr. An error of climbstream is shown as one line, and sets the exit
+code (`climbstream.loader.core.errors`); a traceback is shown only with ``--debug``.
 """
 
 import difflib
@@ -30,7 +30,7 @@ from .options import F
 
 
 class _Home(NamedTuple):
-    """The module of a command, and its line of help."""
+    """The module of a command (``MODULE:NAME``), and its line in ``climb --help``."""
 
     place: str
     help: str
@@ -149,7 +149,7 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command; an unknown name is an error that lists similar names."""
+        """Return the command that ``args`` name; if it is unknown, fail and list similar names."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             close = difflib.get_close_matches(args[0], COMMANDS, n=2)
             hint = f" Did you mean {' or '.join(close)}?" if close else ""
@@ -208,13 +208,16 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def call(arguments: Sequence[str]) -> int:
-    """Run ``climb`` with ``arguments`` from Python: errors are raised."""
+    """Run ``climb`` with ``arguments`` and return the exit code; unlike `run`, raise errors."""
     result = root.main(list(arguments), "climb", standalone_mode=False)
     return result if isinstance(result, int) else 0
 
 
 def _ours(error: Exception, arguments: Sequence[str]) -> ClimbError | None:
-    """Return ``error`` as one of ours, if it is one or stands for one."""
+    """Return ``error`` as a `ClimbError`; None: it is an internal error.
+
+    A missing package and a disk problem are turned into a `ClimbError`.
+    """
     if isinstance(error, ClimbError):
         return error
     if isinstance(error, ModuleNotFoundError):
@@ -225,7 +228,7 @@ def _ours(error: Exception, arguments: Sequence[str]) -> ClimbError | None:
 
 
 def timeout_option(meaning: str) -> Callable[[F], F]:
-    """Make the option ``--task-timeout`` of a command; `task_timeout` reads it."""
+    """Return the option ``--task-timeout`` of a command; `task_timeout` returns its value."""
     return click.option(
         "--task-timeout",
         type=click.FloatRange(min=0, min_open=True),
@@ -249,7 +252,7 @@ def _print_jobs(context: click.Context, _option: click.Parameter, value: bool) -
 
 
 def _set_variable(context: click.Context, name: str, value: str) -> None:
-    """Set an environment variable for as long as the command runs."""
+    """Set an environment variable until the command ends."""
     before = os.environ.get(name, "")
     os.environ[name] = value
     context.call_on_close(lambda: os.environ.update({name: before}))

@@ -1,4 +1,4 @@
-"""Options that commands share: ``--json``, numbers, NAME=NUMBER; and results on stdout."""
+"""Options that commands share, such as ``--json``; types of numbers; and results on stdout."""
 
 import functools
 import re
@@ -17,7 +17,7 @@ _UNITS = {
     **{f"{name}{end}": 1000**power for name, power in _PREFIXES.items() for end in ("", "b")},
     **{f"{name}ib": 1024**power for name, power in _PREFIXES.items()},
 }
-"""Factors by unit, in small letters; ``b`` is a billion."""
+"""Factor of each unit, which is in lower case; ``b`` alone means billion."""
 _NUMBER = re.compile(r"([+-]?[\d_,]*\.?\d*(?:e[+-]?\d+)?)\s*([a-z]*)", re.IGNORECASE)
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,7 +32,7 @@ class Count(click.ParamType):  # type: ignore[type-arg] # generic only in later 
         self.least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read ``value``; refuse a number that is not whole or is too small."""
+        """Return ``value`` as an integer; fail if it is not whole, or too small."""
         if isinstance(value, int):
             number = Decimal(value)
         else:
@@ -56,12 +56,12 @@ class GroupedCommand(click.Command):
     """A command whose help lists its options in groups, each under a heading."""
 
     def __init__(self, *args: Any, groups: dict[str, str], **kwargs: Any) -> None:
-        """Take ``groups``: names of parameters, with spaces between, by heading."""
+        """Make a command; ``groups`` maps headings to names of parameters, separated by spaces."""
         super().__init__(*args, **kwargs)
         self.groups = {heading: names.split() for heading, names in groups.items()}
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the groups in their order, and then the options of no group."""
+        """Write the groups of options in order, and then options that are in no group."""
         options = [p for p in self.get_params(ctx) if isinstance(p, click.Option)]
         records = {option.name: option.get_help_record(ctx) for option in options}
         grouped = {name for names in self.groups.values() for name in names}
@@ -73,10 +73,10 @@ class GroupedCommand(click.Command):
 
 
 def split_number(word: str) -> tuple[str, float]:
-    """Read ``NAME=NUMBER``; a name may hold a ``=`` too.
+    """Return name and number of ``word``, which is ``NAME=NUMBER``; the name may contain ``=``.
 
     Raises:
-        ValueError: It is no such text.
+        ValueError: ``word`` has another form.
     """
     name, _, number = word.rpartition("=")
     if not name:
@@ -85,7 +85,7 @@ def split_number(word: str) -> tuple[str, float]:
 
 
 def json_option(command: F) -> F:
-    """Give ``command`` the option ``--json``, as its argument ``as_json``."""
+    """Add the option ``--json`` to ``command``, which gets its value as ``as_json``."""
     decorate: Callable[[F], F] = click.option(
         "--json", "as_json", is_flag=True, help="Write the result as JSON."
     )
@@ -93,11 +93,14 @@ def json_option(command: F) -> F:
 
 
 def grouping_option(command: F) -> F:
-    """Give ``command`` the option ``--grouping``: it gets the folder of that as ``directory``."""
+    """Add the option ``--grouping`` to ``command``, which gets its folder as ``directory``.
+
+    Without the option, the command gets ``directory`` unchanged.
+    """
 
     @functools.wraps(command)
     def grouped(*, directory: Any, grouping: str | None, **others: Any) -> Any:
-        # Imported here, so that help does not wait for it.
+        # Imported here, so that ``--help`` is fast.
         from climbstream.loader.formats.grouping import folder_of
 
         place = directory if grouping is None else folder_of(directory, grouping)
@@ -112,5 +115,5 @@ def grouping_option(command: F) -> F:
 
 
 def show(value: Any, text: str, *, as_json: bool) -> None:
-    """Write a result to stdout: ``value`` as JSON, or ``text``."""
+    """Write a result to stdout: ``value`` as JSON if ``as_json``, else ``text``."""
     click.echo(visible_json(value) if as_json else visible(text))

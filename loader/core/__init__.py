@@ -1,1 +1,1 @@
-"""What all packages share: errors, files, working folders, the console. It knows no shards."""
+"""Code that all packages share: errors, files, working folders, the console; none reads shards."""

@@ -1,15 +1,15 @@
-"""The errors of climbstream, and the exit code that each gives the command line.
+"""The errors of climbstream, and the exit code of the command line for each.
 
     ClimbError                1  climbstream failed in another way
     ├── UsageError            2  the call asks for something impossible
     │   └── OpenFilesError    2  this process may open no more files
     ├── InvalidDataError      3  a file, record or setting is not what it must be
-    ├── IntegrityError        4  bytes are not the bytes that were written
+    ├── IntegrityError        4  bytes differ from those that were written
     ├── RemoteError           5  a store, the Hub or a rank failed or did not answer
     ├── LockedError           6  another process works on this directory
     └── NoSpaceError          7  the disk is full
 
-A message says what was asked, what is possible, which item it is about, and the remedy,
+A message says what was asked for, what is possible, which item is concerned, and the remedy,
 with numbers.
 """
 

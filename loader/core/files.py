@@ -1,7 +1,7 @@
 """Atomic writes, reads, hashes and locks of files.
 
 A file is written under a temporary name in the same folder, fsynced, and renamed. So a reader sees
-the old bytes or the new ones, never a mixture, also after a power cut.
+either the old bytes or the new ones, never a mixture of both, even after a power cut.
 """
 
 import errno
@@ -31,10 +31,10 @@ from .errors import (
 from .typed import parse_json, parse_line
 
 HASH = "xxh3_128"
-"""The hash of all files: 128-bit xxh3, as 32 hex digits."""
+"""Name of the hash function for all files: 128-bit xxh3, written as 32 hex digits."""
 
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{12}-(?P<name>.+)", re.DOTALL)
-"""Name of a temporary file: ``.tmp-``, 12 hex digits, ``-``, and the name it will have."""
+"""Name of a temporary file: ``.tmp-``, 12 hex digits, ``-``, and the final name."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_WORDS = (
     "No space left on device",
@@ -49,11 +49,11 @@ _NO_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading; raise for a pipe or device, which might never end.
+    """Open a regular file for reading; refuse a pipe or device, which might never end.
 
     Raises:
-        FileNotFoundError: There is none.
-        InvalidDataError: It is a folder, a pipe or a device.
+        FileNotFoundError: There is no file at ``path``.
+        InvalidDataError: ``path`` is a folder, a pipe or a device.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
     try:
@@ -61,7 +61,7 @@ def open_regular(path: Path) -> BinaryIO:
     except OSError as error:
         if error.errno not in (errno.ENXIO, errno.ENODEV):
             raise
-        raise _not_regular(path) from None  # it is a socket, or a device that is missing
+        raise _not_regular(path) from None  # a socket, or a missing device
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise _not_regular(path)
@@ -74,22 +74,21 @@ def _not_regular(path: Path) -> InvalidDataError:
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:
-    """Return the content of a regular file; of one longer than ``most`` bytes, ``most`` + 1 bytes.
+    """Return the content of a regular file; with ``most``, only its first ``most`` + 1 bytes.
 
-    Raises:
-        As of `open_regular`.
+    Raises the same errors as `open_regular`.
     """
     with naming(path), open_regular(path) as file:
         return file.read() if most is None else file.read(most + 1)
 
 
 def hash_bytes(data: bytes | memoryview) -> str:
-    """Hash of ``data``: xxh3-128 as 32 hex digits."""
+    """Return the hash of ``data``: xxh3-128 as 32 hex digits."""
     return xxhash.xxh3_128_hexdigest(data)
 
 
 def hash_file(path: Path) -> str:
-    """Hash of the bytes of the file at ``path``: xxh3-128 as 32 hex digits."""
+    """Return the hash of the bytes of the file at ``path``: xxh3-128 as 32 hex digits."""
     digest = xxhash.xxh3_128()
     with naming(path), open_regular(path) as file:
         while block := file.read(1 << 20):
@@ -98,15 +97,15 @@ def hash_file(path: Path) -> str:
 
 
 def hash_json(value: object) -> str:
-    """Hash of ``value`` as canonical JSON: independent of the order of keys."""
+    """Return the hash of ``value`` as canonical JSON; the order of keys does not matter."""
     return hash_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
 @contextmanager
 def atomic_path(path: Path, size: int | None = None) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it to ``path`` when the block ends well.
+    """Yield a temporary path beside ``path``; rename it to ``path`` unless the block raises.
 
-    ``size`` is about how many bytes the file will have, for the message of an error.
+    ``size`` is the expected size of the file in bytes, for error messages.
 
     Raises:
         NoSpaceError: The disk is full; nothing is left behind.
@@ -127,7 +126,7 @@ def atomic_path(path: Path, size: int | None = None) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Add ``path`` to an error of the system that names no file.
+    """Add ``path`` to an `OSError` in the block that names no file.
 
     Raises:
         UsageError: This process may open no more files.
@@ -144,11 +143,13 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def reading(path: Path | str, what: str) -> Iterator[None]:
-    """Turn any error while ``path``, a ``what``, is read into one of ours that names it.
+    """Turn any error in the block, which reads ``path``, into a `ClimbError` that names ``path``.
+
+    ``what`` is the kind of file that is expected, such as "part of a catalogue".
 
     Raises:
-        UsageError: The system refuses, or there is no such file.
-        InvalidDataError: It is no ``what``.
+        UsageError: The system refuses to read the file, or the file is missing.
+        InvalidDataError: The file is not a ``what``.
     """
     try:
         yield
@@ -161,9 +162,10 @@ def reading(path: Path | str, what: str) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path, temporary: Path | None = None, size: int | None = None) -> Iterator[None]:
-    """Turn any error while ``path`` is written into one of ours that names it and the reason.
+    """Turn a disk error in the block, which writes ``path``, into a `ClimbError` that names it.
 
-    ``temporary`` is the file that is being written, ``size`` the bytes that it will have.
+    Other errors are raised unchanged. ``temporary`` is the file that is being written, ``size`` its
+    expected size in bytes.
 
     Raises:
         NoSpaceError: The disk is full.
@@ -185,9 +187,9 @@ def disk_error(
     temporary: Path | None = None,
     size: int | None = None,
 ) -> ClimbError | None:
-    """Return our error for the disk problem that caused ``error``; None if none did.
+    """Return a `ClimbError` for the disk problem that caused ``error``; None if none caused it.
 
-    ``path`` was to have ``size`` bytes; ``temporary`` is the file that was being written.
+    ``path`` is the final file, of ``size`` bytes; ``temporary`` is the file that was being written.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -203,7 +205,7 @@ def disk_error(
 
 
 def too_many_files() -> str:
-    """Return a message that this process may open no more files, with the remedy."""
+    """Return a message that this process has reached its limit of open files, with the remedy."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return (
         f"this process may open no more files than {soft:,}, and all are in use; "
@@ -242,14 +244,14 @@ def write_json(path: Path, value: object) -> None:
 
 
 def json_bytes(value: object) -> bytes:
-    """Return what `write_json` writes."""
+    """Return the bytes that `write_json` writes for ``value``."""
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     # JSON has an escape for a lone surrogate, as in a file name that is not UTF-8.
     return text.encode(errors="backslashreplace")
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON from ``path``.
+    """Return the JSON value in the file ``path``.
 
     Raises:
         InvalidDataError: The file is missing or is not JSON.
@@ -264,7 +266,7 @@ def read_json(path: Path) -> Any:
 def append_line(path: Path, value: object, *, sync: bool = True) -> None:
     """Append ``value`` as one line of JSON to ``path``, and fsync unless ``sync`` is False.
 
-    A last line that a crash cut short is overwritten.
+    If a crash has cut the last line of the file short, that line is overwritten.
 
     Raises:
         NoSpaceError: The disk is full.
@@ -286,7 +288,10 @@ def _append(path: Path, line: bytes, *, sync: bool) -> None:
 
 
 def _end_of_lines(file: BinaryIO, block: int = 1 << 16) -> int:
-    """Return where the last whole line ends, read from the back: a log may be long."""
+    """Return the offset at which the last whole line ends, in bytes.
+
+    The file is read from its end, because a log may be long.
+    """
     end = file.seek(0, os.SEEK_END)
     while end:
         start = file.seek(max(0, end - block))
@@ -297,7 +302,9 @@ def _end_of_lines(file: BinaryIO, block: int = 1 << 16) -> int:
 
 
 def read_lines(path: Path) -> list[Any]:
-    """Read the lines that `append_line` wrote, without a last line that was cut short.
+    """Return the values that `append_line` wrote; [] if there is no file.
+
+    A last line that was cut short is left out.
 
     Raises:
         InvalidDataError: A whole line is not JSON.
@@ -312,9 +319,9 @@ def read_lines(path: Path) -> list[Any]:
 
 
 def is_temporary(path: Path, name: str = "") -> bool:
-    """Whether ``path`` is a temporary file of `atomic_path`, of the file ``name`` if that is given.
+    """Whether ``path`` is a temporary file that `atomic_path` made, for ``name`` if given.
 
-    A link or a folder never is one, whatever its name.
+    ``name`` is the final name of the file. A link or a folder never is a temporary file.
     """
     match = _TEMPORARY.fullmatch(path.name)
     if match is None or name not in ("", match["name"]):
@@ -325,8 +332,8 @@ def is_temporary(path: Path, name: str = "") -> bool:
 def remove_temporaries(directory: Path, *folders: str) -> None:
     """Remove the temporary files that a killed process of climbstream left in ``directory``.
 
-    Call it only for a directory of climbstream. ``folders`` are glob patterns of the folders below
-    it that are searched too; other folders and links are not.
+    Call it only for a directory of climbstream. ``folders`` are glob patterns of folders in
+    ``directory`` that are also searched; other folders and links are not searched.
     """
     root = directory.resolve()
     for folder in (root, *(path for pattern in folders for path in root.glob(pattern))):
@@ -337,11 +344,12 @@ def remove_temporaries(directory: Path, *folders: str) -> None:
 
 
 def check_regular(path: Path, root: Path) -> None:
-    """Check that ``path`` is a regular file in the folder ``root``, and that no link leads to it.
+    """Check that ``path`` is a regular file in the folder ``root``, reached through no link.
 
     Raises:
-        InvalidDataError: It or a folder on the way is a link, or it is no regular file.
-        FileNotFoundError: It is not there.
+        InvalidDataError: ``path`` or a folder between ``root`` and ``path`` is a link, or ``path``
+            is no regular file.
+        FileNotFoundError: There is no file at ``path``.
     """
     place = root
     for part in path.relative_to(root).parts:
@@ -358,10 +366,10 @@ def check_regular(path: Path, root: Path) -> None:
 
 @contextmanager
 def lock(directory: Path) -> Iterator[None]:
-    """Lock ``directory`` for this process; the lock ends with the process.
+    """Lock ``directory`` for this process until the block or the process ends.
 
     Raises:
-        LockedError: Another process holds it.
+        LockedError: Another process holds the lock.
     """
     directory.mkdir(parents=True, exist_ok=True)
     # The directory itself is locked, so that no lock file is left in it.
@@ -379,7 +387,7 @@ def lock(directory: Path) -> Iterator[None]:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Sync a rename in ``directory``, so that it survives a power cut."""
+    """Fsync ``directory``, so that a rename in it survives a power cut."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -388,7 +396,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 def default_cache() -> Path:
-    """Folder of the cache: ``$CLIMBSTREAM_CACHE``, or the user's cache folder."""
+    """Return the folder of the cache: ``$CLIMBSTREAM_CACHE``, or one in the user's cache folder."""
     if folder := os.environ.get("CLIMBSTREAM_CACHE"):
         return Path(folder)
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

@@ -1,9 +1,9 @@
 """Parts of an HTML report: one self-contained page that loads nothing and runs its own script.
 
-Everything that comes from data goes through `escape`; the functions give HTML that is safe. The
-page's policy lets a browser run the script below and nothing else. ``page.css`` is the design of
-all pages, the monitor's too. ``page.js`` sorts and searches tables, and shows the details of a
-point under the mouse.
+Everything that comes from data goes through `escape`, so the functions return safe HTML. The
+content security policy of the page lets a browser run ``page.js`` and nothing else. ``page.css`` is
+the style of all pages, including the monitor's. ``page.js`` sorts and searches tables, and shows
+the details of a point under the mouse.
 """
 
 import base64
@@ -20,20 +20,20 @@ from pathlib import Path
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 ROUNDS = 8
-"""Number of colours of rounds, ``r0`` to ``r7``; the ninth round has the colour of the first."""
+"""Number of colours for rounds of a search, ``r0`` to ``r7``; the ninth round has ``r0`` again."""
 _HEADING = re.compile(r'<section id="([^"]+)"><h2>(.*?)</h2>')
 
 
 def script_hash(script: str) -> str:
-    """Name a script in a policy, so that it may run."""
+    """Return the hash by which a content security policy allows ``script`` to run."""
     return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 def page(title: str, lead: str, sections: Sequence[str]) -> bytes:
-    """Join ``sections`` of HTML to a page, with a link to each section.
+    """Return a page of the ``sections`` of HTML, with a link to each section, as UTF-8.
 
     Raises:
-        ValueError: Two sections have one heading.
+        ValueError: Two sections have the same heading.
     """
     headings = [heading for each in sections for heading in _HEADING.findall(each)]
     names = [name for name, _ in headings]
@@ -56,7 +56,7 @@ def page(title: str, lead: str, sections: Sequence[str]) -> bytes:
 
 
 def section(title: str, *parts: str) -> str:
-    """Put ``parts`` of HTML under a heading."""
+    """Return a section: ``parts`` of HTML under the heading ``title``."""
     name = re.sub(r"\W+", "-", title.lower()).strip("-")
     return f'<section id="{name}"><h2>{escape(title)}</h2>{"".join(parts)}</section>'
 
@@ -67,12 +67,12 @@ def paragraph(text: str) -> str:
 
 
 def claim(text: str, *, holds: bool) -> str:
-    """Make the sentence that the page is about stand out."""
+    """Return the main statement of the page, highlighted; in another style unless it ``holds``."""
     return f'<p class="claim{"" if holds else " none"}">{escape(text)}</p>'
 
 
 def warning(text: str) -> str:
-    """Make a paragraph that stands out as a warning."""
+    """Make a paragraph that is highlighted as a warning."""
     return f'<p class="warn">{escape(text)}</p>'
 
 
@@ -82,7 +82,7 @@ def subheading(title: str) -> str:
 
 
 def facts(entries: Sequence[tuple[str, str]]) -> str:
-    """Show figures at a glance: ``entries`` are (figure, what it is)."""
+    """Make a row of key figures; ``entries`` are pairs (figure, what the figure is)."""
     items = "".join(
         f'<div class="fact"><b>{escape(figure)}</b><span>{escape(what)}</span></div>'
         for figure, what in entries
@@ -91,7 +91,7 @@ def facts(entries: Sequence[tuple[str, str]]) -> str:
 
 
 def legend(entries: Sequence[tuple[str, str, bool]]) -> str:
-    """Explain colours: ``entries`` are (name, colour, whether its marks are hollow)."""
+    """Make a legend; ``entries`` are (name, colour, whether the marks of that name are hollow)."""
     items = "".join(
         f'<li><i style="--c:var(--{color})"{" class=hollow" if hollow else ""}></i>'
         f"{escape(name)}</li>"
@@ -101,7 +101,7 @@ def legend(entries: Sequence[tuple[str, str, bool]]) -> str:
 
 
 def heat_cell(share: float, text: str) -> tuple[str, str]:
-    """Make a cell of a table as dark as ``share``, 0 to 1: what `table` takes for a cell."""
+    """Return a cell for `table`, with a background as dark as ``share``, which is 0 to 1."""
     return f'class="n heat" style="--h:{0.75 * min(max(share, 0.0), 1.0):.2f}"', text
 
 
@@ -116,10 +116,10 @@ def table(
 
     Args:
         heads: Heads of the columns, plain text.
-        rows: Cells of HTML; or pairs of attributes and HTML.
-        numbers: Columns that are aligned to the right.
-        texts: Columns that are wide enough for sentences.
-        clusters: Cluster of each row, which a map shows; empty if there is no map.
+        rows: Cells of each row: HTML, or pairs of attributes and HTML.
+        numbers: Positions of the columns that are aligned to the right, from 0.
+        texts: Positions of the columns that are wide enough for sentences, from 0.
+        clusters: Cluster of each row, to link the row to a map; empty if there is no map.
     """
 
     def kind(i: int) -> str:
@@ -141,9 +141,9 @@ def table(
 
 
 def direction(text: str) -> str:
-    """Return the attribute of an element with ``text``: its direction, if that is right to left.
+    """Return the ``dir`` attribute for an element with ``text``; "" if it reads left to right.
 
-    Not by the first letter: text in Arabic may begin with a Latin name, or hold code.
+    The share of letters decides, not the first letter: Arabic text may begin with a Latin name.
 
     >>> direction("React: مكتبة لبناء الواجهات"), direction("the word مكتبة means library")
     (' dir="rtl"', '')
@@ -153,28 +153,28 @@ def direction(text: str) -> str:
 
 
 _FROM_RIGHT = 1 / 3
-"""Part of the letters from which on a text is one from right to left."""
+"""Share of right-to-left letters above which a text counts as written from right to left."""
 
 
 def _directions(text: str) -> tuple[int, int]:
-    """Count the letters that are written from right to left, and from left to right."""
+    """Return the number of letters written from right to left, and of those from left to right."""
     counts = Counter(map(unicodedata.bidirectional, text))
     return counts["R"] + counts["AL"], counts["L"]
 
 
 def isolated(text: str) -> str:
-    """Make plain text whose direction changes nothing around it: a name or word in a line."""
+    """Make a name or word of plain text whose direction does not affect the text around it."""
     right, _ = _directions(text)
     return f"<bdi>{escape(text)}</bdi>" if right else escape(text)
 
 
 def listed(words: Sequence[str]) -> str:
-    """Join words of any direction with commas; the first stands on the left."""
+    """Join words of any direction with commas; the first word is on the left."""
     return ", ".join(map(isolated, words))
 
 
 def quotation(name: str, text: str, html: str = "") -> str:
-    """Quote the document ``name``: its ``text``, or ``html`` that shows the same text."""
+    """Quote the document ``name``: its plain ``text``, or ``html`` that shows that text."""
     return (
         f"<blockquote{direction(text)}><b>{isolated(name)}</b><br>"
         f"{html or escape(text)}</blockquote>"
@@ -182,7 +182,7 @@ def quotation(name: str, text: str, html: str = "") -> str:
 
 
 def bar(share: float, color: str = "blue") -> str:
-    """Draw ``share``, 0 to 1, as a bar."""
+    """Draw a bar whose length is proportional to ``share``, which is 0 to 1."""
     return f'<span class="bar" style="width:{120 * share:.1f}px;background:var(--{color})"></span>'
 
 
@@ -192,12 +192,12 @@ class Series:
 
     name: str
     color: str
-    """A colour by its name in page.css: ``blue``, ``r3``."""
+    """Name of a colour in page.css, such as ``blue`` or ``r3``."""
     points: Sequence[tuple[float, float]]
     sds: Sequence[float] = ()
-    """Error of the height of each point; empty: the errors are unknown."""
+    """Standard deviation of each point's y value, drawn as an error bar; empty: no error bars."""
     tips: Sequence[str] = ()
-    """Text that is shown for each point, beside its height."""
+    """Further text that is shown for each point under the mouse, after its y value."""
     hollow: bool = False
 
 
@@ -209,7 +209,10 @@ def scatter_plot(
     *,
     diagonal: bool = False,
 ) -> str:
-    """Draw points; ``lines`` are named heights, and a ``diagonal`` is where both axes agree."""
+    """Draw points of several series on common axes, with a legend; "" without points.
+
+    ``lines`` are horizontal lines, as (name, y value). ``diagonal`` adds the line where x equals y.
+    """
     points = [point for some in series for point in some.points]
     if not points:
         return ""
@@ -239,7 +242,7 @@ _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _LOW = 760, 320, 64, 120, 26, 40
 
 
 class _Axes:
-    """The map from values to places on a drawing."""
+    """The map from values to positions in a drawing, in pixels."""
 
     def __init__(self, points: Sequence[tuple[float, float]], heights: Sequence[float]) -> None:
         xs, ys = [x for x, _ in points], [*(y for _, y in points), *heights]
@@ -248,7 +251,7 @@ class _Axes:
         self.y0, self.y1 = min(ys) - pad, max(ys) + pad
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Return the place of a point."""
+        """Return the position of the point (``x``, ``y``) in the drawing, in pixels."""
         across = (x - self.x0) / (self.x1 - self.x0) * (_WIDTH - _LEFT - _RIGHT - 24)
         up = (y - self.y0) / (self.y1 - self.y0) * (_HEIGHT - _LOW - _TOP)
         return _LEFT + 12 + across, _HEIGHT - _LOW - up
@@ -262,7 +265,7 @@ class _Axes:
         )
 
     def marks(self, x_title: str) -> list[str]:
-        """Draw the scales."""
+        """Return the parts of the drawing that show the scales of both axes."""
         marks = []
         for value in _ticks(self.y0, self.y1):
             _, y = self.at(self.x0, value)
@@ -285,7 +288,7 @@ class _Axes:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Return some round numbers from ``low`` to ``high``.
+    """Return a few evenly spaced round numbers from ``low`` to ``high``.
 
     >>> _ticks(0.93, 2.2)
     [1.0, 1.5, 2.0]
@@ -298,7 +301,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _circles(axes: _Axes, series: Series) -> str:
-    """Draw the points of one kind, with the bars of their errors."""
+    """Draw the points of one series, with error bars."""
     color, marks = f"var(--{series.color})", []
     for number, (x, y) in enumerate(series.points):
         cx, cy = axes.at(x, y)
@@ -317,7 +320,10 @@ def _circles(axes: _Axes, series: Series) -> str:
 def small_curve(
     title: str, points: Sequence[tuple[float, float]], span: tuple[float, float], tip: str
 ) -> str:
-    """Draw a small curve; curves with the same ``span`` of heights can be compared."""
+    """Draw a small curve through ``points``; ``span`` is the range of its y axis.
+
+    Curves with the same ``span`` can be compared.
+    """
     (x0, _), (x1, _) = points[0], points[-1]
     low, high = span
     places = " ".join(
@@ -338,9 +344,9 @@ def heat_map(
     groups: Sequence[tuple[str, int]],
     label: str,
 ) -> str:
-    """Draw ``columns`` of values 0 to 1, one value a name, in shades.
+    """Draw a heat map: ``columns`` of values from 0 to 1, with one value per name, as shades.
 
-    ``groups`` are (title, number of columns), in the order of the columns.
+    ``groups`` are titles of consecutive columns, as (title, number of columns).
     """
     rows, count = len(names), len(columns)
     size, left, top = max(3.0, min(28.0, 860 / max(count, 1))), 200, 24

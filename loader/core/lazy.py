@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-TYPE_CHECKING = False  # as typing has it; typing takes a while to load
+TYPE_CHECKING = False  # instead of typing.TYPE_CHECKING: typing takes a while to load
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def load_on_use(
     package: str, homes: Mapping[str, str]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Make ``__getattr__`` and ``__dir__`` of ``package``; ``homes`` says each name's module."""
+    """Return ``__getattr__`` and ``__dir__`` for ``package``; ``homes`` maps names to modules."""
 
     def load(name: str) -> object:
         if name in homes:

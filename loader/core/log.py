@@ -1,8 +1,8 @@
-"""Log: what the library says goes through `logging`, under the names of its modules.
+"""Log: all messages of the library go through `logging`, under the names of its modules.
 
-``logging.getLogger("climbstream")`` silences or routes all of it, ``climbstream.loader`` a part.
-Python shows warnings without any set-up. Messages of level INFO are shown only if a program asks
-for them, as the command ``climb`` does with `show_messages`.
+The logger ``climbstream`` silences or routes all messages; ``climbstream.loader`` those of one
+package. Python shows warnings without any set-up. Messages of level INFO are shown only if a
+program asks for them, as the command ``climb`` does with `show_messages`.
 """
 
 import logging
@@ -14,18 +14,18 @@ from .visible_text import visible
 
 ROOT = "climbstream"
 ALL_RANKS = "CLIMBSTREAM_LOG_ALL_RANKS"
-"""Environment variable that lets every rank of a job log, and not only the first."""
+"""Environment variable that lets every rank of a job log all messages, not only errors."""
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return the logger of module ``name``: it logs on one rank, and is safe for a terminal."""
+    """Return the logger of module ``name``; of ranks other than 0, it shows only errors."""
     logger = logging.getLogger(name)
     logger.addFilter(_filter)
     return logger
 
 
 def _filter(record: logging.LogRecord) -> bool:
-    """Keep messages of rank 0 and errors of all ranks; escape what a terminal would obey."""
+    """Keep messages of rank 0 and errors of all ranks; escape characters that steer a terminal."""
     if record.levelno < logging.ERROR and _rank() != 0 and not os.environ.get(ALL_RANKS):
         return False
     record.msg, record.args = visible(record.getMessage()), None
@@ -33,7 +33,7 @@ def _filter(record: logging.LogRecord) -> bool:
 
 
 def _rank() -> int:
-    """Return the rank of this process in its job; 0 without a job."""
+    """Return the rank of this process in its distributed job; 0 if there is no such job."""
     if (distributed := sys.modules.get("torch.distributed")) is not None and (
         distributed.is_available() and distributed.is_initialized()
     ):
@@ -50,7 +50,7 @@ class _Messages(logging.Handler):
 
 
 class _Foreign(logging.Handler):
-    """Writes warnings of other libraries to stderr, one line each, without their tracebacks."""
+    """Writes warnings of other libraries to stderr, one line each, without tracebacks."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.partition(".")[0] != ROOT:

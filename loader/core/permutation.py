@@ -1,7 +1,8 @@
 """Permutation: keyed orders of n items, as pure functions of (key, position).
 
-Nothing is shuffled in memory. Position i of n is sent to another by a Feistel network over the next
-power of two, walked until it falls below n, so any position of any epoch costs the same.
+Nothing is shuffled in memory. A Feistel network permutes the numbers below the next power of two;
+it is applied to a position again and again until the result is below n. So any position of any
+epoch takes about the same time to compute.
 """
 
 from typing import Any
@@ -33,15 +34,15 @@ def mix(value: Any) -> Any:
 
 @njit(cache=True)
 def subkey(secret: Any, number: Any) -> Any:
-    """Return key ``number`` of those derived from ``secret``; both uint64 or int64."""
+    """Return key ``number`` derived from ``secret``, as uint64; arguments are uint64 or int64."""
     return mix(np.uint64(secret) ^ mix(np.uint64(number) + _STEP))
 
 
 @njit(cache=True)
 def permute(position: Any, n: Any, secret: Any) -> Any:
-    """Return the place of ``position``, in [0, n), under the permutation that ``secret`` keys.
+    """Return the image of ``position`` under the permutation of [0, n) with the key ``secret``.
 
-    ``position`` and ``n`` are int64, ``secret`` is uint64; returns int64. Some 30 ns.
+    ``position`` and ``n`` are int64, ``secret`` is uint64; returns int64. A call takes about 30 ns.
     """
     if n == 1:
         return np.int64(0)
@@ -74,7 +75,7 @@ def _scramble(value: Any) -> Any:
 
 @njit(cache=True)
 def _beginning(n: Any, count: Any, secret: Any) -> Any:
-    """Return the first ``count`` of `permutation`, int64 ``[count]``."""
+    """Return the first ``count`` entries of `permutation`, int64 ``[count]``."""
     result = np.empty(count, np.int64)
     for position in range(count):
         result[position] = permute(position, n, secret)
@@ -83,16 +84,16 @@ def _beginning(n: Any, count: Any, secret: Any) -> Any:
 
 @njit(cache=True)
 def permutation(n: Any, secret: Any) -> Any:
-    """Return the whole permutation of [0, n) that ``secret`` keys, int64 ``[n]``."""
+    """Return the whole permutation of [0, n) with the key ``secret``, int64 ``[n]``."""
     return _beginning(n, n, secret)
 
 
 def shuffled(n: int, *parts: object) -> NDArray[np.int64]:
-    """Return [0, n) in the order keyed by ``parts``, int64 ``[n]``."""
+    """Return the numbers 0 to n - 1 in an order that depends only on ``parts``, int64 ``[n]``."""
     return sample_indices(n, n, *parts)
 
 
 def sample_indices(n: int, count: int, *parts: object) -> NDArray[np.int64]:
-    """Return the first ``count`` of `shuffled`, at most all, without making the rest."""
+    """Return the first ``count`` (at most n) entries of `shuffled`, without computing the rest."""
     order: NDArray[np.int64] = _beginning(n, min(n, count), np.uint64(derive_key(*parts)))
     return order

@@ -1,4 +1,4 @@
-"""Renamed: an old name of a parameter works for one release, with a warning that names the new."""
+"""Renamed: an old parameter name works for one more release, and warns with the new name."""
 
 import functools
 import warnings
@@ -10,7 +10,7 @@ R = TypeVar("R")
 
 
 def renamed_parameters(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let a function take keyword arguments by their old names too; ``names`` are new by old.
+    """Return a decorator that also accepts old names of keyword arguments; ``names`` is old=new.
 
     >>> @renamed_parameters(part="fraction")
     ... def take(*, fraction=1.0):
@@ -21,7 +21,7 @@ def renamed_parameters(**names: str) -> Callable[[Callable[P, R]], Callable[P, R
     (0.5, 'take: part is called fraction now; the old name goes with the next release')
 
     Raises:
-        TypeError: A call gives one parameter by both names.
+        TypeError: A call passes a parameter by both its old and its new name.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -47,7 +47,7 @@ def renamed_parameters(**names: str) -> Callable[[Callable[P, R]], Callable[P, R
 
 
 def renamed_attribute(old: str, new: str) -> property:
-    """Return a property that reads attribute ``new`` under its old name, and warns."""
+    """Return a property for the name ``old`` that reads attribute ``new`` and warns."""
 
     def read(owner: object) -> object:
         warnings.warn(

@@ -1,7 +1,7 @@
 """Signals that ask a command to stop: SIGINT, which is Ctrl-C, and SIGTERM.
 
-The first signal unwinds the command, so that workers end and no half-written file is left. The
-second ends the process at once. Finished files stay whole in both cases, as after a kill.
+The first signal unwinds the command, so that workers end and no half-written file is left. A second
+signal ends the process at once. Either way, finished files stay whole.
 """
 
 import os
@@ -13,23 +13,26 @@ from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME = 2.0
-"""Seconds in which a second signal counts as the first again: a terminal sends Ctrl-C to all
-processes, and torchrun passes it on to them."""
+"""Seconds within which a second signal counts as a repeat of the first: a terminal sends Ctrl-C to
+all processes, and torchrun sends them the signal again."""
 AGAIN = "stopped; run the same command again to go on"
 
 
 class _First:
-    """The first signal of this process: a later one repeats it, or ends the process."""
+    """The first signal of this process; a later signal is a repeat of it, or ends the process."""
 
     def __init__(self) -> None:
         self._at: float | None = None
 
     def forget(self) -> None:
-        """Wait for a first signal again."""
+        """Forget the first signal, so that the next one counts as the first."""
         self._at = None
 
     def repeats(self, number: int) -> bool:
-        """Whether signal ``number`` repeats the first; a second signal ends the process here."""
+        """Whether signal ``number`` is a repeat of the first signal.
+
+        A signal over 2 s after the first is no repeat: it ends the process here.
+        """
         now = time.monotonic()
         if self._at is None:
             self._at = now
@@ -51,7 +54,7 @@ class Stopped(BaseException):
 
 
 def unwind_on_signals() -> None:
-    """Make the first signal raise `Stopped`, in the main thread of a command."""
+    """Set handlers by which the first signal raises `Stopped` in the main thread."""
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _unwind)
@@ -90,14 +93,15 @@ def _exit(stopped: Stopped) -> None:
 
 
 class StopRequest:
-    """Only notes a signal in its ``with`` block: the work itself stops at the next good point.
+    """Notes a signal during its ``with`` block, so that the work can stop at a suitable point.
 
-    A second signal ends the process at once. Threads other than the main one get no signals.
+    A second signal ends the process at once. Only the main thread can note signals; in another
+    thread the block has no effect.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
-        """Number of the signal that was received."""
+        """Number of the signal that was received; None: no signal was received."""
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:

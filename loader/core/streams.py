@@ -1,4 +1,4 @@
-"""Streams: standard output and error are always open; a reader that goes away is no error."""
+"""Streams: keep standard output and error open, and writable after their reader has gone."""
 
 import io
 import os
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class _Pipe(io.FileIO):
-    """An open file; once nobody reads it, writes to it are discarded."""
+    """An open file, such as a pipe; after its reader has gone, writes to it are discarded."""
 
     def write(self, data: Any) -> int:
         try:
@@ -22,8 +22,8 @@ class _Pipe(io.FileIO):
 def keep_streams() -> None:
     """Make writes to the standard streams of this process safe after their reader has gone.
 
-    A stream that was closed when the process began is opened to the null device. Else the next
-    file to be opened would get its number, and our messages.
+    A stream that was closed when the process began is opened to the null device. Otherwise the next
+    opened file would get the number of that stream, and our messages would be written to the file.
     """
     for number in range(3):
         try:
@@ -34,7 +34,7 @@ def keep_streams() -> None:
         before = getattr(sys, name)
         if before is not None:
             before.flush()
-        # File names that are not UTF-8 are written too.
+        # With backslashreplace, file names that are not UTF-8 can be written.
         stream = io.TextIOWrapper(
             io.BufferedWriter(_Pipe(number, "w", closefd=False)),
             encoding=getattr(before, "encoding", "utf-8"),

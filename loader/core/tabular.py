@@ -1,4 +1,4 @@
-"""Tabular: rows as a frame of pandas or polars, as Markdown or as CSV."""
+"""Tabular: export rows as a data frame of pandas or polars, as Markdown or as CSV."""
 
 import csv
 import importlib
@@ -14,19 +14,19 @@ LIBRARIES = ("pandas", "polars")
 
 
 class Tabular:
-    """A mixin for classes with rows, which `to_rows` lists."""
+    """A mixin that exports the rows that the method `to_rows` of a class returns."""
 
     __slots__ = ()
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return the rows; each has its values by name of column, and all have the same columns."""
+        """Return the rows, each as values by column name; all rows have the same columns."""
         raise NotImplementedError
 
     def to_frame(self, library: str = "pandas") -> Any:
         """Return the rows as a ``DataFrame`` of ``pandas`` or ``polars``.
 
         Raises:
-            UsageError: ``library`` is neither ``pandas`` nor ``polars``, or it is not installed.
+            UsageError: ``library`` is neither ``pandas`` nor ``polars``, or is not installed.
         """
         if library not in LIBRARIES:
             raise UsageError(
@@ -39,7 +39,7 @@ class Tabular:
         return module.DataFrame(self.to_rows())
 
     def to_csv(self, path: str | Path | None = None) -> str:
-        """Return the rows as CSV, and write them to the file ``path`` if one is named."""
+        """Return the rows as CSV text; also write the text to the file ``path`` if given."""
         rows = self.to_rows()
         text = io.StringIO()
         writer = csv.DictWriter(text, _columns(rows), lineterminator="\n")
@@ -50,7 +50,7 @@ class Tabular:
         return text.getvalue()
 
     def to_markdown(self) -> str:
-        """Return the rows as a table of Markdown."""
+        """Return the rows as a Markdown table."""
         rows = self.to_rows()
         columns = _columns(rows)
         lines = [columns, ["---"] * len(columns)]
@@ -63,7 +63,7 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _cell(value: object) -> str:
-    """Show a value in a cell of Markdown."""
+    """Return ``value`` as the text of a cell in a Markdown table; "" for None."""
     if value is None:
         return ""
     text = f"{value:.6g}" if isinstance(value, float) else str(value)

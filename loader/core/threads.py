@@ -1,4 +1,4 @@
-"""Threads: many waits for the network at once."""
+"""Threads: run calls that wait for the network at the same time."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -9,9 +9,9 @@ R = TypeVar("R")
 
 
 def in_threads(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """Yield the results of ``function`` for ``items``, in the order in which they end.
+    """Call ``function`` on ``items`` in ``threads`` threads; yield results as the calls end.
 
-    The first error is raised; calls that have not begun by then never begin.
+    The first error is raised; calls that have not begun by then are cancelled.
     """
     executor = ThreadPoolExecutor(threads, "climbstream")
     try:

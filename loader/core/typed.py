@@ -1,8 +1,8 @@
-"""Typed: convert JSON from outside to the types of a format, or raise an error that says where.
+"""Typed: convert JSON from files to the types of a format; errors name the faulty field.
 
 Files are not trusted: a file may hold no JSON, endless nesting, numbers too large for any type, or
-text instead of a number. `parse_json` returns plain JSON values, `convert` the type of a format;
-both raise only `InvalidDataError`.
+text instead of a number. `parse_json` returns plain JSON values, and `convert` returns an object of
+a format's type. Both functions raise only `InvalidDataError`.
 """
 
 import json
@@ -21,35 +21,35 @@ from .errors import IntegrityError, InvalidDataError
 T = TypeVar("T")
 
 Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-"""A whole number that an int64 holds, 0 or more."""
+"""A whole number of 0 or more that fits into an int64."""
 Whole = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
-"""A whole number that an int64 holds."""
+"""A whole number that fits into an int64."""
 Finite = Annotated[float, Meta(ge=-1.7976931348623157e308, le=1.7976931348623157e308)]
 """A number that is neither infinite nor NaN."""
 
 _DEEPEST = 100
-"""Most levels of lists and objects; our own files have about ten."""
+"""Largest depth of nested lists and objects; our own files have about ten levels."""
 _SHOWN = 80
-"""Longest value in a message, in characters."""
+"""Number of characters after which a value in a message is cut."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def parse_json(data: bytes, name: str) -> Any:
-    """Read JSON from ``data``, the content of ``name``: a file, or one line of a file.
+    """Return the JSON value in ``data``, the content of ``name``: a file, or one line of a file.
 
-    If an object has a key twice, the last one counts, as in every reader of JSON.
+    If an object has a key twice, the last value counts, as in Python's own JSON reader.
 
     Raises:
-        InvalidDataError: It is not JSON, is nested too deeply, or has too long a number.
+        InvalidDataError: ``data`` is not JSON, is nested too deeply, or has too long a number.
     """
     return _parse(data, name, "strict")
 
 
 def parse_line(data: bytes, name: str) -> Any:
-    """Read a line of a log like `parse_json`, also if it has bytes that are not UTF-8.
+    """Read a line of a log like `parse_json`, but accept bytes that are not UTF-8.
 
-    Such bytes become lone surrogates, as in the arguments of a command. A log is never rewritten,
-    so a line that is in it must stay readable.
+    Bytes that are not UTF-8 become lone surrogates, as in the arguments of a command. A log is
+    never rewritten, so each of its lines must stay readable.
     """
     return _parse(data, name, "surrogateescape")
 
@@ -81,13 +81,13 @@ def _parse(data: bytes, name: str, errors: str) -> Any:
 
 
 def convert(value: Any, kind: type[T], what: str) -> T:
-    """Return ``value``, plain JSON, as type ``kind``; messages call it a ``what``.
+    """Convert ``value``, plain JSON, to the type ``kind``; error messages call it a ``what``.
 
-    A dataclass is made of an object that has its fields and no others. A whole number may stand
-    for a float; no other type stands for another.
+    An object becomes a dataclass only if all its keys are fields of that dataclass. A whole number
+    is accepted as a float; no other conversion between types is made.
 
     Raises:
-        InvalidDataError: The type is wrong; the message names the field, its type and its value.
+        InvalidDataError: A type is wrong, or a field is unknown or missing; the message names it.
     """
     try:
         result: T = msgspec.convert(value, kind, strict=True, dec_hook=_counter)
@@ -100,14 +100,14 @@ def convert(value: Any, kind: type[T], what: str) -> T:
 
 
 def _counter(kind: Any, value: Any) -> Any:
-    """Make the counts of a field of type ``Counter``, which msgspec does not know."""
+    """Convert ``value`` to a ``Counter`` for a field of that type, which msgspec does not know."""
     if get_origin(kind) is not Counter:
         raise NotImplementedError
     return Counter(msgspec.convert(value, dict[str, Count], strict=True))
 
 
 def located(read: Callable[[Any], T], value: Any, where: str) -> T:
-    """Return ``read(value)``; the message of its error begins with ``where``."""
+    """Return ``read(value)``; if it raises, ``where`` is put before the message of the error."""
     try:
         return read(value)
     except (InvalidDataError, IntegrityError) as error:
@@ -115,10 +115,10 @@ def located(read: Callable[[Any], T], value: Any, where: str) -> T:
 
 
 def check_version(value: Any, version: int, what: str) -> dict[str, Any]:
-    """Return the fields of ``value``, JSON of a ``what``, without their version.
+    """Check the version of ``value``, the JSON object of a ``what``; return its other fields.
 
     Raises:
-        InvalidDataError: It is no object, or of another version.
+        InvalidDataError: ``value`` is no object with a version, or its version is not ``version``.
     """
     if not isinstance(value, dict) or "version" not in value:
         raise InvalidDataError(f"this is no {what}: it is no object with a version")
@@ -131,20 +131,20 @@ def check_version(value: Any, version: int, what: str) -> dict[str, Any]:
 
 
 def explain(error: msgspec.ValidationError) -> str:
-    """Return what msgspec says is wrong: ``clusters[3].tokens: expected int, got str``."""
+    """Return msgspec's message, field first: ``clusters[3].tokens: expected int, got str``."""
     said, _, path = str(error).replace("`", "").partition(" - at ")
     said = f"{said[:1].lower()}{said[1:]}"
     return f"{path.removeprefix('$').removeprefix('.')}: {said}" if path else said
 
 
 def short(value: object) -> str:
-    """Return ``value`` as JSON for a message; of a long value only the beginning."""
+    """Return the ``repr`` of ``value`` for a message, cut after 80 characters."""
     shown = repr(value)
     return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
 
 
 def valid_text(text: str) -> str:
-    r"""Return ``text`` with U+FFFD for characters that UTF-8 cannot hold.
+    r"""Return ``text`` with U+FFFD in place of lone surrogates, which UTF-8 cannot encode.
 
     >>> valid_text("caf\udcff")
     'caf�'

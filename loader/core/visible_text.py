@@ -1,7 +1,7 @@
-"""Visible text: characters that would steer a terminal are written as escapes.
+"""Visible text: escape characters that would steer a terminal.
 
 Identifiers, labels, reasons, file names and answers of servers may hold any character. All output
-goes through `visible` where it is written, so no other code has to escape it.
+passes through `visible` where it is written, so no other code has to escape output.
 """
 
 import json
@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 # Control characters except tab and line feed, DEL, C1, marks that reorder a line, line separators,
-# and halves of characters, which could not be encoded.
+# and lone surrogates, which could not be encoded.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -23,7 +23,7 @@ def visible(text: str) -> str:
 
 
 def visible_cell(text: str) -> str:
-    r"""Like `visible`, for text that stays on one line and in its column.
+    r"""Return ``text`` as `visible` does, with line feeds and tabs escaped as well.
 
     >>> print(visible_cell("one\ttwo\n"))
     one\ttwo\n
@@ -32,7 +32,7 @@ def visible_cell(text: str) -> str:
 
 
 def visible_json(value: Any) -> str:
-    """Return ``value`` as one line of JSON that steers no terminal and reads as the same value."""
+    """Return ``value`` as one line of JSON, with characters that steer a terminal escaped."""
     return _STEERING.sub(_as_json, json.dumps(value, ensure_ascii=False))
 
 

@@ -1,4 +1,4 @@
-"""Waits: report a call that blocks for 60 s, and give it up after a deadline."""
+"""Waits: report calls and steps that take over 60 s, and give up a call after a deadline."""
 
 import queue
 import threading
@@ -16,14 +16,14 @@ logger = get_logger(__name__)
 T = TypeVar("T")
 
 _TICK = 1.0
-"""Longest pause between two looks, in seconds."""
+"""Longest time between two checks of the time that has passed, in seconds."""
 
 
 def wait_for(call: Callable[[], T], what: str, timeout: float) -> T:
-    """Return what ``call`` returns; ``what`` completes "waiting for".
+    """Return what ``call`` returns; in messages, ``what`` follows the words "waiting for".
 
-    The call runs in a thread of its own, so that signals are handled meanwhile. A call that is
-    given up runs on there until the process ends.
+    The call runs in a thread of its own, so that signals are handled meanwhile. After ``timeout``
+    seconds the call is given up: its thread runs on until the process ends.
 
     Raises:
         RemoteError: The call did not return in ``timeout`` seconds.
@@ -63,20 +63,20 @@ def _told(what: str, waited: float, timeout: float) -> str:
 
 
 class SlowStepWatch:
-    """Reports each step in its ``with`` block that takes over 60 s, from a thread of its own.
+    """Logs, from a thread of its own, each step in its ``with`` block that takes over 60 s.
 
-    It ends no step: each wait in a step has its own deadline.
+    The watch never ends a step: each wait within a step has its own deadline.
     """
 
     def __init__(self, what: str) -> None:
-        """Watch steps; ``what`` says what a slow step may be waiting for."""
+        """Make a watch; messages end with ``what``, a likely cause of a slow step."""
         self._what = what
         self._step = "the first step"
         self._begun = time.monotonic()
         self._ended = threading.Event()
 
     def begin(self, step: str) -> None:
-        """Note that a step begins."""
+        """Note that the step called ``step`` begins now."""
         self._step, self._begun = step, time.monotonic()
 
     def __enter__(self) -> Self:

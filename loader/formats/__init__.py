@@ -1,1 +1,1 @@
-"""What lies in a shard directory: manifest, clusters, mixture, catalogue, documents, tokenizer."""
+"""Formats of a shard directory: manifest, clusters, mixture, catalogue, documents, tokenizer."""

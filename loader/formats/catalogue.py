@@ -1,7 +1,7 @@
-"""Parquet: read a file without Arrow's own threads.
+"""Catalogue: read its Parquet files, without Arrow's own threads, and look up documents in it.
 
-`pyarrow.parquet.read_table` reads ahead in threads that may still be ending when Python is, and
-then the whole process is aborted: seen in one of twenty runs of ``climb verify`` on busy cores.
+`pyarrow.parquet.read_table` reads ahead in threads. If a thread is still ending when Python ends,
+the whole process is aborted: this happened in one of twenty runs of ``climb verify`` on busy cores.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,8 +22,8 @@ def read_parquet(source: Path | BinaryIO, columns: Sequence[str]) -> Any:
     """Read ``columns`` of a Parquet file, as a `pyarrow.Table`.
 
     Raises:
-        LookupError: It lacks one of them.
-        OSError: It is no Parquet file.
+        LookupError: The file lacks one of the columns.
+        OSError: The file is no Parquet file.
     """
     import pyarrow.parquet as pq  # noqa: PLC0415 - only directories with a catalogue need it
 
@@ -34,10 +34,11 @@ def read_parquet(source: Path | BinaryIO, columns: Sequence[str]) -> Any:
 
 
 def read_parts(store: Store, manifest: Manifest) -> Iterator[tuple[str, bytes, str]]:
-    """Yield for each part of a catalogue its path, its bytes, and the error that reading it gave.
+    """Yield the path, bytes and error message of each part of a catalogue.
 
-    Parts have numbers without gaps, as a store need not list its files. If the manifest says how
-    many there are, missing ones are skipped.
+    The message is "" if the part is as the manifest says. Parts are read by number, because a
+    store need not list its files. If the manifest has the number of parts, missing parts are
+    skipped; otherwise the first missing part ends the catalogue.
     """
     for number in count() if manifest.parts is None else range(manifest.parts):
         name = part_name(number)
@@ -53,14 +54,16 @@ def read_parts(store: Store, manifest: Manifest) -> Iterator[tuple[str, bytes, s
 
 
 Place = tuple[str, int, int]
-"""Cluster, shard, and document's row in it."""
+"""Place of a document: name of the cluster, number of the shard, and position in the shard."""
 
 
 def look_up(directory: Path, places: set[Place]) -> dict[Place, tuple[str | None, str | None]]:
-    """Return id and origin of the documents at ``places``, by the catalogue of ``directory``.
+    """Return (id, origin) of the documents at ``places``, from the catalogue of ``directory``.
+
+    Places that the catalogue does not list are left out of the result.
 
     Raises:
-        InvalidDataError: A part is no Parquet file, or its columns are of other types.
+        InvalidDataError: A part is no Parquet file, lacks a column, or has one of a wrong type.
     """
     origins: dict[Place, tuple[str | None, str | None]] = {}
     if not (parts := part_paths(directory)):

@@ -12,78 +12,78 @@ from climbstream.loader.storage.store import Store
 from .manifest import CLUSTERS
 
 ADVERTISEMENT, AD_FREE = "advertisement", "ad-free"
-"""A score as files name it, and as people read it: 5 means no advertising."""
+"""One quality score: its name in files, and its name for people, because 5 means no advertising."""
 
 
 def score_title(score: str) -> str:
-    """Return the name by which people read a score; higher is better in all."""
+    """Return the name under which people see ``score``; by that name, higher is better."""
     return AD_FREE if score == ADVERTISEMENT else score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterInfo:
-    """One cluster, described."""
+    """The description of one cluster."""
 
     name: str
-    """Name in mixtures and folders: ``c00``."""
+    """Name in mixtures and of the folder, such as ``c00``."""
     terms: tuple[str, ...]
-    """Words that set it apart from the others, strongest first."""
+    """Words that distinguish the cluster from the other clusters, most typical first."""
     documents: Count
     tokens: Count
     bytes: Count
-    """UTF-8 bytes of its text; 0: unknown, as after an import of tokens."""
+    """Size of its text in UTF-8 bytes; 0: unknown, as after an import of tokens."""
     quality: dict[str, Finite]
-    """Mean of each quality score, 0 to 5; empty after an import."""
+    """Mean over documents of each quality score, which is 0 to 5; empty after an import."""
     labels: dict[str, Count]
     """Number of documents by known domain, most frequent first; empty if the corpus names none."""
     samples: tuple[dict[str, str], ...]
-    """A few documents: ``id``, and how its ``text`` begins."""
+    """A few documents: each with its ``id`` and, as ``text``, the beginning of its text."""
     micro: tuple[Count, ...]
-    """Micro-clusters that it was merged from, as rows of ``centroids.npy``; after an import, the
-    number of the cluster in the source."""
+    """Micro-clusters that were merged into the cluster, as row numbers of ``centroids.npy``; after
+    an import, the number of the cluster in the source."""
     micro_documents: tuple[Count, ...] = ()
-    """Number of documents of each of these micro-clusters; empty: unknown."""
+    """Number of documents of each micro-cluster in ``micro``; empty: unknown."""
     spread: dict[str, tuple[Count, ...]] = field(default_factory=dict)
-    """Histogram of each quality score: number of documents from 0, from 0.5, … up to 5."""
+    """Histogram of each quality score: number of documents in 10 bins of width 0.5, from 0 to 5."""
     copies: Count = 0
-    """Number of documents that nearly repeat another one, left out or kept."""
+    """Number of documents that nearly repeat another document, including those left out."""
     effective_tokens: Count = 0
-    """Tokens of the documents that repeat no other one."""
+    """Tokens of the documents that repeat no other document."""
     axes: dict[str, str] = field(default_factory=dict)
-    """Axes of a cell, as in the manifest; empty: the cluster is no cell."""
+    """Value of a cell on each axis, as in the manifest; empty: the cluster is no cell."""
 
     @property
     def words(self) -> str:
-        """The strongest of its terms, for a line of a table."""
+        """The first five of `terms`, joined with commas for a line of a table."""
         return ", ".join(self.terms[:5])
 
     def to_json(self) -> dict[str, Any]:
-        """Return the description as JSON values, without ``axes`` if it is no cell."""
+        """Return the description as JSON values, without ``axes`` if the cluster is no cell."""
         return {name: value for name, value in asdict(self).items() if name != "axes" or value}
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read what `to_json` gave.
+        """Read the value that `to_json` returned.
 
         Raises:
-            InvalidDataError: It is no such description.
+            InvalidDataError: ``value`` is no description of a cluster.
         """
         return convert(value, cls, "description of a cluster")
 
 
 def save_clusters(directory: Path, clusters: list[ClusterInfo], **more: Any) -> None:
-    """Write ``clusters.json``; ``more`` are further JSON values in the file."""
+    """Write ``clusters.json`` in ``directory``; ``more`` are further keys of the JSON object."""
     write_json(
         directory / CLUSTERS, {"version": 1, "clusters": [c.to_json() for c in clusters], **more}
     )
 
 
 def load_clusters(directory: str | Path | Store) -> list[ClusterInfo]:
-    """Read ``clusters.json`` of a shard directory, a folder or a URL; [] if it has none.
+    """Read ``clusters.json`` of a shard directory: a folder or a URL; [] if the file is missing.
 
     Raises:
-        InvalidDataError: It is not what `save_clusters` wrote.
-        RemoteError: The store did not give it.
+        InvalidDataError: The file is not one that `save_clusters` wrote.
+        RemoteError: The store could not read the file.
     """
     store = Store.of(directory)
     path = store / CLUSTERS

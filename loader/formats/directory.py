@@ -1,4 +1,4 @@
-"""ShardDirectory: a shard directory, opened once and passed to whoever reads from it."""
+"""ShardDirectory: a shard directory, opened once and passed to all code that reads from it."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -37,23 +37,23 @@ if TYPE_CHECKING:
 
 
 _REQUESTS = 64
-"""Number of indexes that are read at a time."""
+"""Number of indexes that are read from a URL at the same time."""
 
 
 class ShardDirectory(Tabular):
-    """Shards in one folder or behind one URL; opening reads the manifest, the rest is read on use.
+    """Shards in one folder or behind one URL.
 
-    The folder of a `Grouping` is one too: its clusters are the groups.
-
-    Indexes, tokenizer and descriptions of clusters are read once. It can be pickled: the other
-    process gets the manifest, and reads the rest itself.
+    Only the manifest is read when the directory is opened. Indexes, tokenizer and descriptions of
+    clusters are each read at first use, and kept. The folder of a `Grouping` can be opened as a
+    shard directory whose clusters are the groups. A `ShardDirectory` can be pickled: the process
+    that unpickles it gets the manifest, and reads the rest itself.
 
     Args:
-        place: A folder, a URL, or the store of one.
+        place: A folder, a URL, or the `Store` of a folder or URL.
 
     Raises:
         InvalidDataError: There is no manifest, or it cannot be read.
-        RemoteError: The store did not give it.
+        RemoteError: The store could not read the manifest.
     """
 
     def __init__(self, place: str | Path | Store) -> None:
@@ -64,11 +64,11 @@ class ShardDirectory(Tabular):
 
     @classmethod
     def open(cls, place: "str | Path | Store | ShardDirectory") -> "ShardDirectory":
-        """Return the shard directory at ``place``; one that is open is returned as it is.
+        """Return the shard directory at ``place``; an open one is returned unchanged.
 
         Raises:
-            InvalidDataError: There is none.
-            RemoteError: The store did not give it.
+            InvalidDataError: There is no shard directory at ``place``.
+            RemoteError: The store could not read the manifest.
         """
         return place if isinstance(place, ShardDirectory) else cls(place)
 
@@ -97,11 +97,11 @@ class ShardDirectory(Tabular):
 
     @property
     def local(self) -> Path | None:
-        """The folder, if it is on this machine."""
+        """The folder; None if the shards are behind a URL."""
         return self.store.folder
 
     def cluster(self, name: str) -> ClusterEntry:
-        """Return what the manifest says of cluster ``name``.
+        """Return the manifest's entry of cluster ``name``.
 
         Raises:
             UsageError: There is no such cluster.
@@ -113,13 +113,14 @@ class ShardDirectory(Tabular):
 
     @property
     def base(self) -> Store:
-        """Folder of the files: `store`, or the directory that a grouping groups."""
+        """Folder of the shards: `store`; for a grouping, the shard directory that it groups."""
         return base_of(self.store) if self.manifest.members else self.store
 
     def locate(self, name: str) -> list[tuple[str, int]]:
-        """Return where each shard of cluster ``name`` lies: the folder's cluster, and a number.
+        """Return where each shard of cluster ``name`` is stored, as (cluster, number).
 
-        These differ from ``name`` and the position of the shard only in a grouping.
+        ``cluster`` is the cluster whose folder has the shard, ``number`` the position of the shard
+        in the index of that cluster. Unless this is a grouping, ``cluster`` is ``name``.
         """
         return [
             (entry.name, number)
@@ -128,7 +129,7 @@ class ShardDirectory(Tabular):
         ]
 
     def folders(self, name: str) -> list[Store]:
-        """Return the folder of each shard of cluster ``name``."""
+        """Return the folder of each shard of cluster ``name``, in the order of `index`."""
         return [
             folder
             for entry in self._entries(name)
@@ -138,11 +139,11 @@ class ShardDirectory(Tabular):
         ]
 
     def index(self, name: str) -> Index:
-        """Return the index of cluster ``name``, checked.
+        """Return the index of cluster ``name``, checked against the manifest.
 
         Raises:
-            IntegrityError: Its bytes or counts are not those that the manifest names.
-            RemoteError: The store did not give it.
+            IntegrityError: Its bytes or counts differ from the manifest.
+            RemoteError: The store could not read the index.
         """
         parts = [self._index(entry) for entry in self._entries(name)]
         if len(parts) == 1:
@@ -150,7 +151,7 @@ class ShardDirectory(Tabular):
         return Index(self.manifest.dtype, tuple(shard for part in parts for shard in part.shards))
 
     def _entries(self, name: str) -> tuple[ClusterEntry, ...]:
-        """Return the clusters that lie in folders of their own and make up cluster ``name``."""
+        """Return the clusters with a folder of shards that make up cluster or group ``name``."""
         return self.manifest.members.get(name) or (self.cluster(name),)
 
     def _index(self, entry: ClusterEntry) -> Index:
@@ -159,13 +160,13 @@ class ShardDirectory(Tabular):
         return self._indexes[entry.name]
 
     def load_indexes(self, names: Sequence[str]) -> None:
-        """Read and check the indexes of the clusters ``names``; see `index`.
+        """Read and check the indexes of the clusters ``names``, which `index` then returns.
 
-        Behind a URL many are read at once, because each takes the time of a request.
+        Behind a URL, up to 64 indexes are read at the same time, because each needs a request.
 
         Raises:
-            IntegrityError: As of `index`.
-            RemoteError: As of `index`.
+            IntegrityError: Bytes or counts of an index differ from the manifest.
+            RemoteError: The store could not read an index.
         """
         entries = [entry for name in names for entry in self._entries(name)]
         threads = _REQUESTS if self.local is None else 1
@@ -175,30 +176,32 @@ class ShardDirectory(Tabular):
     def documents(
         self, name: str, shards: Sequence[int] | None = None
     ) -> Iterator[list[NDArray[Any]]]:
-        """Yield the documents of cluster ``name``, one shard at a time, uint16 or uint32 ``[n]``.
+        """Yield a list of documents for each shard of cluster ``name``.
+
+        Each document is its tokens, uint16 or uint32 ``[n]``.
 
         Args:
-            name: Of the cluster.
-            shards: Numbers of the shards to read; default: all.
+            name: Name of the cluster.
+            shards: Positions in `index` of the shards to read; default: all.
 
         Raises:
-            IntegrityError: The bytes of a shard are not those of the index.
-            RemoteError: The store did not give it.
+            IntegrityError: The bytes of a shard differ from the index.
+            RemoteError: The store could not read a shard.
         """
         entries, folders = self.index(name).shards, self.folders(name)
         for number in range(len(entries)) if shards is None else shards:
             yield from documents_of(folders[number], [entries[number]], self.manifest.dtype)
 
     def clusters(self) -> list[ClusterInfo]:
-        """Return the descriptions of the clusters; [] if the directory has none.
+        """Return the descriptions of the clusters; [] if there are none, as for a grouping.
 
         Raises:
-            InvalidDataError: They cannot be read.
+            InvalidDataError: The file of descriptions cannot be read.
         """
         return self._clusters
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return a row a cluster: counts, share of the tokens, words, and means of quality scores.
+        """Return one row per cluster: counts, share of tokens, words, and mean quality scores.
 
         Raises:
             InvalidDataError: The descriptions of the clusters cannot be read.
@@ -222,20 +225,21 @@ class ShardDirectory(Tabular):
         """Return the tokenizer of the shards.
 
         Raises:
-            UsageError: There is none, as after an import of tokens alone.
-            InvalidDataError: It cannot be read.
+            UsageError: There is no tokenizer, as after an import of tokens alone.
+            InvalidDataError: The tokenizer cannot be read.
         """
         return self._tokenizer
 
     def heldout(self) -> Iterator[HeldOutDocument]:
-        """Yield the documents that the build held out; none if there are none.
+        """Yield the documents that the build held out; nothing if it held out none.
 
-        Behind a URL they are fetched at the first call, and kept in memory, compressed.
+        Behind a URL, the file of these documents is fetched at first use, and kept in memory
+        compressed.
 
         Raises:
-            InvalidDataError: A line is no such document.
-            IntegrityError: The file cannot be decompressed, or is not the one of the manifest.
-            RemoteError: The store did not give it.
+            InvalidDataError: A line is no held-out document.
+            IntegrityError: The file cannot be decompressed, or differs from the manifest.
+            RemoteError: The store could not read the file.
         """
         groups = {m.name: group for group, ms in self.manifest.members.items() for m in ms}
         folder = self.base.folder
@@ -248,12 +252,12 @@ class ShardDirectory(Tabular):
             yield from parse_heldout(io.BytesIO(data), self.base / HELDOUT)
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of file ``name``, which lies beside the shards, checked by their hash.
+        """Return the bytes of file ``name`` beside the shards, checked by the manifest's hash.
 
         Raises:
-            FileNotFoundError: It is not there.
-            IntegrityError: Its bytes are not those that the manifest names.
-            RemoteError: The store did not give it.
+            FileNotFoundError: There is no such file.
+            IntegrityError: The bytes differ from the manifest's hash.
+            RemoteError: The store could not read the file.
         """
         return read_file(self.store, self.manifest, name)
 
@@ -262,7 +266,7 @@ class ShardDirectory(Tabular):
         try:
             return self.read(HELDOUT)
         except FileNotFoundError:
-            return b""  # none was held out, or it was not published
+            return b""  # no document was held out, or the file was not published
 
     @cached_property
     def _clusters(self) -> list[ClusterInfo]:
@@ -278,12 +282,12 @@ class ShardDirectory(Tabular):
 
     @property
     def token_size(self) -> int:
-        """Bytes of a token in the shards: 2 or 4."""
+        """Number of bytes of a token in the shards: 2 or 4."""
         return np.dtype(self.manifest.dtype).itemsize
 
 
 def _reopen(place: str | Path | Store, manifest: Manifest) -> ShardDirectory:
-    """Open a directory that another process sent, without reading its manifest again."""
+    """Return the directory that another process pickled, without reading its manifest again."""
     directory = ShardDirectory.__new__(ShardDirectory)
     directory._place, directory.store, directory.manifest = place, Store.of(place), manifest
     directory._indexes = {}

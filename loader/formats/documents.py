@@ -1,4 +1,4 @@
-"""Documents out of finished shards, one shard at a time."""
+"""Documents: read them from finished shards, one shard at a time."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,11 +14,11 @@ from climbstream.loader.storage.store import Store
 
 
 def read_shard(folder: Path | Store, entry: ShardEntry, dtype: str) -> ShardView:
-    """Read and check one shard in ``folder``, the folder of its cluster.
+    """Read one shard in ``folder``, the folder of its cluster, and check it against ``entry``.
 
     Raises:
-        IntegrityError: Its bytes are not those of its entry.
-        RemoteError: The store did not give it.
+        IntegrityError: The bytes of the shard differ from ``entry``.
+        RemoteError: The store could not read the shard.
     """
     raw = decompress(Store.of(folder).read(entry.zip_basename, entry.zip_bytes), entry)
     return parse_shard(np.frombuffer(raw, np.uint8), entry, dtype)
@@ -27,7 +27,7 @@ def read_shard(folder: Path | Store, entry: ShardEntry, dtype: str) -> ShardView
 def documents_of(
     folder: Path | Store, shards: Sequence[ShardEntry], dtype: str
 ) -> Iterator[list[NDArray[Any]]]:
-    """Yield the documents of ``shards``, one shard at a time."""
+    """Yield a list of documents, as arrays of tokens, for each of ``shards`` in ``folder``."""
     for entry in shards:
         view = read_shard(folder, entry, dtype)
         yield [view.document(row, dtype) for row in range(entry.samples)]

@@ -1,9 +1,9 @@
-"""Grouping: clusters of a shard directory joined to groups, without writing a shard.
+"""Grouping: clusters of a shard directory joined to groups, without writing shards.
 
-A grouping lies beside the shards, as ``DIR/groupings/NAME/grouping.json``. Its folder can be read
-like any shard directory, and its clusters are the groups. A group has the shards of its clusters,
-one cluster after the other. So a mixture of groups is served as exactly as one of clusters, and
-within a group every token is as likely as any other.
+A grouping is stored beside the shards, as ``DIR/groupings/NAME/grouping.json``. Its folder can be
+read like any shard directory; the clusters of that directory are the groups. A group has the shards
+of its clusters, one cluster after the other. So a mixture of groups is served as exactly as a
+mixture of clusters, and all tokens of a group are equally likely.
 """
 
 from collections import Counter
@@ -21,14 +21,15 @@ from .mixture import some_names
 
 GROUPING = "grouping.json"
 GROUPINGS = "groupings"
-"""Folder of the groupings of a shard directory."""
+"""Name of the folder in a shard directory that has its groupings."""
 
 
 def folder_of(directory: str | Path | Store, name: str) -> str | Path | Store:
-    """Return the folder, URL or store of the grouping ``name`` of a shard directory.
+    """Return where grouping ``name`` of ``directory`` is: a folder, URL or store, as given.
 
     Raises:
-        UsageError: A folder of this machine has no such grouping; the message lists those it has.
+        UsageError: ``directory`` is a local folder without such a grouping; the message lists the
+            groupings that it has.
     """
     if isinstance(directory, Store):
         return directory / GROUPINGS / name
@@ -46,17 +47,18 @@ def folder_of(directory: str | Path | Store, name: str) -> str | Path | Store:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """The clusters of each group, by name."""
+    """The names of the clusters of each group, by the name of the group."""
 
     groups: Mapping[str, tuple[str, ...]]
 
     version = 1
 
     def check(self, names: Sequence[str]) -> None:
-        """Check that each of the clusters ``names`` is in one group.
+        """Check that each of the clusters ``names`` is in exactly one group.
 
         Raises:
-            InvalidDataError: One is in none or in several, is not there, or a group is empty.
+            InvalidDataError: A cluster is in no group or in several, a group names a cluster that
+                is not in ``names``, or a group is empty.
         """
         times = Counter(name for group in self.groups.values() for name in group)
         faults = {
@@ -77,20 +79,20 @@ class Grouping:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read what `to_json` gave.
+        """Read the value that `to_json` returned.
 
         Raises:
-            InvalidDataError: It is no grouping of a version that this climbstream reads.
+            InvalidDataError: ``value`` is no grouping, or has an unknown version.
         """
         fields = check_version(value, cls.version, "grouping")
         return cls(convert(fields.get("groups"), dict[str, tuple[str, ...]], "grouping"))
 
     @classmethod
     def from_bytes(cls, data: bytes, path: str) -> Self:
-        """Read the content of the file ``path``.
+        """Return the grouping in ``data``, the content of the file ``path``.
 
         Raises:
-            InvalidDataError: It is no grouping.
+            InvalidDataError: The file is no grouping.
         """
         value = parse_json(data, path)
         try:
@@ -99,10 +101,10 @@ class Grouping:
             raise InvalidDataError(f"{path}: {error}") from None
 
     def save(self, folder: Path) -> None:
-        """Write the grouping; from now on ``folder``, in `GROUPINGS`, is a shard directory."""
+        """Write the grouping to ``folder``, which can then be opened as a shard directory."""
         write_json(folder / GROUPING, self.to_json())
 
 
 def base_of(store: Store) -> Store:
-    """Return the shard directory that a grouping in ``store`` groups; any other store itself."""
+    """Return the shard directory that is grouped if ``store`` is a grouping; else ``store``."""
     return store.above(2) if store.above(1).folder_name == GROUPINGS else store

@@ -1,4 +1,4 @@
-"""Held-out text: documents that a build kept out of its shards, to measure models on."""
+"""Held-out text: documents that a build kept out of its shards, for evaluating models."""
 
 import io
 from collections.abc import Iterator
@@ -17,21 +17,21 @@ from .manifest import HELDOUT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOutDocument:
-    """One document that is in no shard."""
+    """One document that was held out, so that it is in no shard."""
 
     id: str
     text: str
     label: str
-    """Known domain, if the corpus says one."""
+    """Known domain, if the corpus names one."""
     cluster: str
-    """Name of the cluster that it would be in."""
+    """Name of the cluster that the document would be in."""
 
 
 def read_heldout(directory: Path) -> Iterator[HeldOutDocument]:
-    """Read the held-out documents of a shard directory; none if it has none.
+    """Yield the held-out documents of a shard directory; nothing if it has none.
 
     Raises:
-        InvalidDataError: A line is no such document.
+        InvalidDataError: A line is no held-out document.
         IntegrityError: The file cannot be decompressed.
     """
     path = directory / HELDOUT
@@ -42,13 +42,13 @@ def read_heldout(directory: Path) -> Iterator[HeldOutDocument]:
 
 
 def parse_heldout(file: BinaryIO, place: object) -> Iterator[HeldOutDocument]:
-    """Read the held-out documents in ``file``, which lies at ``place``.
+    """Yield the held-out documents in ``file``; errors name it by its ``place``, a path or URL.
 
     Raises:
-        InvalidDataError: A line is no such document.
+        InvalidDataError: A line is no held-out document.
         IntegrityError: The file cannot be decompressed.
     """
-    # Each append adds a frame.
+    # Each append to the directory adds a frame of zstd to the file.
     packed = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
     try:
         for number, line in enumerate(io.BufferedReader(packed), start=1):

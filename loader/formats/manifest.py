@@ -1,4 +1,4 @@
-"""Manifest: what a shard directory holds. It is written last: no manifest, no dataset."""
+"""Manifest: the contents of a shard directory. A build writes it last, so it marks completion."""
 
 import re
 from collections import Counter
@@ -19,21 +19,21 @@ from .mixture import Mixture, some_names
 
 MANIFEST = "manifest.json"
 PULL = "pull.json"
-"""File that says what a pull into the directory fetches."""
+"""Name of the file that lists what a pull into the directory fetches."""
 TOKENIZER = "tokenizer.json"
 INDEX = "index.json"
 NEXT_INDEX = "index.next.json"
-"""Index that a committed append has written, until it replaces the old one."""
+"""Name of the index that a committed append has written, until it replaces the old index."""
 NEXT_FILES = ".build/aside"
-"""Folder of the other files of such an append, until they replace the old ones."""
+"""Folder of other files that a committed append has written, until they replace the old ones."""
 DOCUMENTS = "documents"
-"""Folder of the catalogue."""
+"""Name of the folder of the catalogue."""
 CLUSTERS = "clusters.json"
 CENTROIDS = "centroids.npy"
 HELDOUT = "heldout.jsonl.zst"
 BAD_RECORDS = "bad_records.json"
 CONTAMINATION = "contamination.npz"
-"""Index of the test questions that a build kept out: hashes of their words."""
+"""Name of the file with hashes of the test questions that a build kept out of its shards."""
 BESIDE = (
     TOKENIZER,
     CLUSTERS,
@@ -44,14 +44,14 @@ BESIDE = (
     HELDOUT,
     BAD_RECORDS,
 )
-"""Files of a shard directory beside its shards and its catalogue; not every directory has each."""
+"""Files beside the shards and the catalogue of a shard directory; some may be missing."""
 KEPT_BACK = (HELDOUT, BAD_RECORDS)
-"""Files of these that a publisher may keep back."""
+"""Files in `BESIDE` that a publisher may keep private."""
 AXES = ("topic", "micro", "language", "tier")
-"""Axes that cells may differ by."""
+"""Axes on which cells (clusters by topic, language and quality tier) may differ."""
 Folder = TypeVar("Folder", Path, Store)
 MOST_BYTES = 1 << 26
-"""Largest size in bytes of a manifest, grouping or index; such an index lists some 60,000
+"""Largest size in bytes of a manifest, grouping or index; an index of this size lists about 60,000
 shards."""
 _NAME = re.compile(r"[\w-][\w .-]*")
 _GROUPING = re.compile(rf"{GROUPINGS}/({_NAME.pattern})/{re.escape(GROUPING)}")
@@ -60,7 +60,7 @@ _PART = re.compile(rf"{DOCUMENTS}/part-[0-9]{{5,}}\.parquet")
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Documents and tokens of a part of a cluster."""
+    """Number of documents and of tokens in a part of a cluster."""
 
     documents: Count
     tokens: Count
@@ -77,12 +77,12 @@ class ClusterEntry:
     tokens: Count
     documents: Count
     index_hash: str
-    """Hash of the bytes of its ``index.json``, which in turn holds the hashes of its shards."""
+    """Hash of the bytes of its ``index.json``, which in turn has the hashes of its shards."""
     axes: dict[str, str] = field(default_factory=dict)
-    """Value of a cell on each of `AXES`: topic, language if there are several, and tier (``t0`` is
-    the lowest). Empty: the cluster is no cell."""
+    """Value of a cell on its axes: topic, language if there are several, and tier (``t0`` is the
+    lowest); see `AXES`. Empty: the cluster is no cell."""
     licenses: dict[str, Size] = field(default_factory=dict)
-    """Documents and tokens by licence; those of documents that state none are under ``unknown``.
+    """Number of documents and tokens by licence; documents without a licence count as ``unknown``.
     Empty: no document of the directory states a licence, or licences were not counted."""
 
     def to_json(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class ClusterEntry:
 
 
 class _Append(TypedDict):
-    """One append, as the provenance lists it."""
+    """One append, as the provenance in a manifest lists it."""
 
     before: str
     """Fingerprint of the directory before the append."""
@@ -100,33 +100,34 @@ class _Append(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a shard directory holds."""
+    """The contents of a shard directory."""
 
     clusters: tuple[ClusterEntry, ...]
     dtype: str
     """Type of a token: ``uint16`` or ``uint32``."""
     vocab_size: Count
     eos_id: Count | None
-    """Token that ends every document, if the tokenizer has one."""
+    """Token that ends every document; None: the tokenizer has no such token."""
     tokenizer_hash: str
-    """Hash of ``tokenizer.json``; empty: there is none, as after an import of tokens alone."""
+    """Hash of ``tokenizer.json``; empty: no tokenizer, as after an import of tokens alone."""
     build: str
-    """Fingerprint of the sources and settings that it was built from."""
+    """Fingerprint of the sources and settings that the directory was built from."""
     license: str
     provenance: dict[str, Any] = field(default_factory=dict)
     """Settings and sources of the build; `build` is their hash."""
     conservation: tuple[dict[str, Any], ...] = ()
-    """Documents, bytes and tokens of each stage of the build: in, out and dropped by reason."""
+    """For each stage of the build: documents, bytes and tokens in, out, and dropped by reason."""
     parts: Count | None = None
-    """Number of parts of the catalogue, ``documents/part-*.parquet``; further parts belong to an
-    append that has not ended. None: all parts in the folder."""
+    """Number of parts of the catalogue, ``documents/part-*.parquet``; further parts in the folder
+    belong to an append that has not ended. None: all parts in the folder count."""
     files: dict[str, str] = field(default_factory=dict)
-    """Hash of each file beside the shards, by its path in the directory: `BESIDE`, the parts of the
-    catalogue, and groupings that were published with it. Empty in directories that were made before
-    hashes were noted."""
+    """Hash of each file beside the shards, by its path in the directory: files in `BESIDE`, parts
+    of the catalogue, and groupings that were published with the shards. Empty in directories that
+    older versions made."""
     members: dict[str, tuple[ClusterEntry, ...]] = field(default_factory=dict)
-    """Of a `Grouping`, the clusters of each group. In that case `clusters` are the groups, and all
-    files lie in the directory that is grouped, two folders up. It is in no file."""
+    """For a `Grouping`: the clusters of each group. In that case `clusters` are the groups, and all
+    files are in the directory that is grouped, two folders up. No file stores this field. Empty:
+    not a grouping."""
 
     version = 1
 
@@ -142,7 +143,7 @@ class Manifest:
                     f"{', '.join(AXES)}"
                 )
             for value in cluster.axes.values():
-                check_name(value, "group")  # regroup makes names of them
+                check_name(value, "group")  # regroup makes names of groups from these values
         for name in self.files:
             if name not in BESIDE and not (_PART.fullmatch(name) or _GROUPING.fullmatch(name)):
                 raise InvalidDataError(
@@ -170,24 +171,25 @@ class Manifest:
 
     @property
     def token_shares(self) -> Mixture:
-        """Mixture in which every token is as likely as any other."""
+        """Mixture in which all tokens are equally likely: each weight is a share of the tokens."""
         return Mixture.of({c.name: c.tokens for c in self.clusters}, {"kind": "token shares"})
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what a reader sees: clusters, their bytes, and the type of a token."""
+        """Hash of what a reader sees: names and bytes of the clusters, and the type of a token."""
         return hash_json([[c.name, c.index_hash] for c in self.clusters] + [self.dtype])
 
     @property
     def found_on(self) -> dict[str, Any]:
-        """Facts about these clusters that a mixture for them keeps, for `misfit`."""
+        """Facts about these clusters that a mixture stores, so that `misfit` can compare them."""
         hashes = {c.name: c.index_hash for c in self.clusters}
         return {"shards": self.fingerprint, "clusters": hashes}
 
     def misfit(self, mixture: Mixture) -> str:
-        """Describe how these clusters differ from those that ``mixture`` was found on; "" if not.
+        """Describe how these clusters differ from those for which ``mixture`` was made.
 
-        Documents may have been appended since. A mixture without such facts fits all clusters.
+        Returns "" if they are the same, if only documents were appended since, or if the mixture
+        does not name the clusters for which it was made.
         """
         shards = mixture.about.get("shards", self.fingerprint)
         if shards in (self.fingerprint, *self.earlier):
@@ -207,20 +209,21 @@ class Manifest:
 
     @property
     def earlier(self) -> list[str]:
-        """Earlier fingerprints, from before documents were appended."""
+        """Fingerprints that the directory had before each append of documents."""
         return [append["before"] for append in self.provenance.get("appended", ())]
 
     def hash_of(self, name: str) -> str | None:
-        """Hash of the file ``name`` beside the shards; None: the manifest has none."""
+        """Return the hash of file ``name`` beside the shards; None if the manifest lacks it."""
         return self.files.get(name) or (self.tokenizer_hash if name == TOKENIZER else "") or None
 
     def spread(self, mixture: Mixture) -> Mixture:
-        """Return the mixture of single clusters that ``mixture`` is, if these are groups.
+        """Return ``mixture`` with weights of single clusters in place of weights of groups.
 
-        Within a group each token is as likely as any other.
+        The weight of a group is divided among its clusters in proportion to their tokens. If this
+        is no grouping, weights stay the same.
 
         Raises:
-            InvalidDataError: It weighs other clusters than these.
+            InvalidDataError: The mixture has weights of clusters that are not in this manifest.
         """
         weights = dict(zip(self.names, mixture.array(self.names).tolist(), strict=True))
         if not self.members:
@@ -236,7 +239,7 @@ class Manifest:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the manifest as JSON values; of a grouping, with ``members``."""
+        """Return the manifest as JSON values; for a grouping, they include ``members``."""
         fields = asdict(self)
         fields["clusters"] = [cluster.to_json() for cluster in self.clusters]
         fields["members"] = {k: [m.to_json() for m in v] for k, v in self.members.items()}
@@ -246,10 +249,11 @@ class Manifest:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read what `to_json` gave.
+        """Read the value that `to_json` returned.
 
         Raises:
-            InvalidDataError: It is no manifest of a version that this climbstream reads.
+            InvalidDataError: ``value`` is no manifest, has an unknown version, or its fingerprint
+                is not that of its clusters.
         """
         fields = check_version(value, cls.version, "manifest")
         if "fingerprint" not in fields:
@@ -265,7 +269,7 @@ class Manifest:
         return manifest
 
     def grouped(self, grouping: Grouping) -> Self:
-        """Return the manifest of these shards as ``grouping`` puts their clusters together.
+        """Return a manifest of these shards whose clusters are the groups of ``grouping``.
 
         Raises:
             InvalidDataError: The grouping does not fit the clusters.
@@ -292,13 +296,16 @@ class Manifest:
         return [match[1] for name in self.files if (match := _GROUPING.fullmatch(name))]
 
     def by_grouping(self, name: str, data: bytes, place: str) -> Self:
-        """Return the manifest of these shards by grouping ``name``, whose file has bytes ``data``.
+        """Return a manifest of these shards whose clusters are the groups of grouping ``name``.
 
-        ``place`` is the folder that the file lies in, for messages.
+        Args:
+            name: Name of the grouping.
+            data: Content of the grouping's file.
+            place: Folder of the grouping's file, for messages.
 
         Raises:
-            IntegrityError: This manifest has another hash of it.
-            InvalidDataError: It is no grouping, or one of other clusters.
+            IntegrityError: The hash of ``data`` differs from the one in this manifest.
+            InvalidDataError: ``data`` is no grouping, or a grouping of other clusters.
         """
         path = f"{place}/{GROUPING}"
         expected = self.files.get(grouping_file(name))
@@ -311,16 +318,16 @@ class Manifest:
             raise InvalidDataError(f"{path}: {error}") from None
 
     def save(self, directory: Path) -> None:
-        """Write the manifest; from now on ``directory`` is a dataset."""
+        """Write the manifest, which makes ``directory`` a complete shard directory."""
         write_json(directory / MANIFEST, self.to_json())
 
     @classmethod
     def load(cls, directory: str | Path | Store) -> Self:
-        """Read the manifest of ``directory``, a folder or a URL, or that of a grouping.
+        """Read the manifest of ``directory``: a folder, a URL, or the folder or URL of a grouping.
 
         Raises:
-            InvalidDataError: There is none, or it cannot be read.
-            RemoteError: The store did not give it.
+            InvalidDataError: There is no manifest, or it cannot be read.
+            RemoteError: The store could not read the manifest.
         """
         store = Store.of(directory)
         try:
@@ -343,13 +350,13 @@ class Manifest:
 
 
 def _common_axes(cells: Sequence[ClusterEntry]) -> dict[str, str]:
-    """Return the axes on which all ``cells`` have the same value, with that value."""
+    """Return the axes on which all ``cells`` have the same value, and that value for each axis."""
     first, *others = (cell.axes for cell in cells)
     return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
 
 
 def join_licenses(parts: Iterable[Mapping[str, Size]]) -> dict[str, Size]:
-    """Return the sums of ``parts``, by licence."""
+    """Return the sums of documents and tokens over ``parts``, by licence."""
     joined: dict[str, Size] = {}
     for part in parts:
         for name, size in part.items():
@@ -358,7 +365,7 @@ def join_licenses(parts: Iterable[Mapping[str, Size]]) -> dict[str, Size]:
 
 
 def _read_grouping(store: Store) -> bytes | None:
-    """Read the file of the grouping in the folder ``store``; None: there is none."""
+    """Read the file of the grouping in the folder ``store``; None if ``store`` is no grouping."""
     if base_of(store) is store:
         return None
     try:
@@ -368,9 +375,10 @@ def _read_grouping(store: Store) -> bytes | None:
 
 
 def check_name(name: str, what: str, times: int = 1) -> None:
-    """Raise `InvalidDataError` unless ``name``, of a ``what``, is valid and unique.
+    """Raise `InvalidDataError` unless ``name``, the name of a ``what``, is valid and unique.
 
-    It names a folder too, and must not lead anywhere else.
+    ``times`` is how often the name is used. The name also becomes the name of a folder, so it must
+    not be a path to another place.
     """
     if not _NAME.fullmatch(name) or times > 1:
         raise InvalidDataError(
@@ -380,7 +388,10 @@ def check_name(name: str, what: str, times: int = 1) -> None:
 
 
 def refuse_grouping(manifest: Manifest, place: object, what: str) -> None:
-    """Raise `UsageError` if ``manifest`` is that of a grouping; ``what`` needs real shards."""
+    """Raise `UsageError` if ``manifest`` is that of a grouping, which has no shards of its own.
+
+    ``what`` is the verb in the remedy: "``what`` the directory that it groups".
+    """
     if manifest.members:
         raise UsageError(
             f"{place} is a grouping, and holds no shards; {what} the directory that it groups"
@@ -388,7 +399,7 @@ def refuse_grouping(manifest: Manifest, place: object, what: str) -> None:
 
 
 def _check_there(directory: Path, name: object) -> None:
-    """Raise `InvalidDataError` if nothing is at ``directory``, which was asked for as ``name``."""
+    """Raise `InvalidDataError` if ``directory``, which the user called ``name``, does not exist."""
     if not directory.exists():
         raise InvalidDataError(
             f"{name} is no shard directory: nothing is there (looked in "
@@ -397,16 +408,17 @@ def _check_there(directory: Path, name: object) -> None:
 
 
 def cluster_folder(directory: Folder, name: str) -> Folder:
-    """Folder of the shards of cluster ``name``."""
+    """Return the folder of the shards of cluster ``name``."""
     return directory / "clusters" / name
 
 
 def load_index(directory: Path | Store, manifest: Manifest, cluster: ClusterEntry) -> Index:
-    """Read and check the index of one cluster.
+    """Read the index of one cluster, and check it against the manifest.
 
     Raises:
-        IntegrityError: Its bytes or counts are not those that the manifest names.
-        RemoteError: The store did not give it.
+        IntegrityError: The index is missing, or its bytes or counts differ from the manifest.
+        InvalidDataError: The file is no index of token shards.
+        RemoteError: The store could not read the index.
     """
     folder = cluster_folder(Store.of(directory), cluster.name)
     path = folder / INDEX
@@ -431,15 +443,15 @@ def load_index(directory: Path | Store, manifest: Manifest, cluster: ClusterEntr
 
 
 def grouping_file(name: str) -> str:
-    """Path of the file of grouping ``name`` in a shard directory."""
+    """Return the path of the file of grouping ``name``, relative to the shard directory."""
     return f"{GROUPINGS}/{name}/{GROUPING}"
 
 
 def list_groupings(directory: Path | None, manifest: Manifest) -> list[str]:
-    """Names of the groupings that ``manifest`` lists, and of others that lie in ``directory``.
+    """Return the names of the groupings in ``manifest`` and of those in ``directory``, sorted.
 
-    ``directory`` is None of a store, which lists no files. A folder that no grouping can be named
-    like is left out.
+    ``directory`` is None for a remote store, which cannot list files. Folders in ``directory``
+    whose name is no valid name of a grouping are left out.
     """
     folders = [] if directory is None else (directory / GROUPINGS).glob(f"*/{GROUPING}")
     here = {path.parent.name for path in folders if _NAME.fullmatch(path.parent.name)}
@@ -449,9 +461,10 @@ def list_groupings(directory: Path | None, manifest: Manifest) -> list[str]:
 def grouping_of(
     mixture: Mixture, manifest: Manifest, groupings: Mapping[str, Manifest]
 ) -> str | None:
-    """Return the name of the one of ``groupings`` whose groups ``mixture`` weighs.
+    """Return the name of the grouping for whose groups ``mixture`` has weights.
 
-    None: it weighs the clusters of ``manifest``, or nothing of either.
+    ``groupings`` are the candidates: manifests by the name of the grouping. None: the mixture has
+    weights for the clusters of ``manifest``, or fits neither these clusters nor any grouping.
     """
     ours: list[tuple[str | None, Manifest]] = [(None, manifest), *groupings.items()]
     weighed = {name for name, weight in mixture.weights.items() if weight}
@@ -462,19 +475,19 @@ def grouping_of(
 
 
 def part_name(number: int) -> str:
-    """Path of part ``number`` of the catalogue in a shard directory."""
+    """Return the path of part ``number`` of the catalogue, relative to the shard directory."""
     return f"{DOCUMENTS}/part-{number:05d}.parquet"
 
 
 def part_paths(directory: Path) -> list[Path]:
-    """Return the parts of the catalogue that lie in ``directory``, by number."""
+    """Return the paths of the parts of the catalogue in ``directory``, in the order of numbers."""
     # Numbers from 100,000 on have more digits, so names are sorted by length first.
     parts = (directory / DOCUMENTS).glob("part-*.parquet")
     return sorted(parts, key=lambda path: (len(path.name), path.name))
 
 
 def hash_files(directory: Path, parts: Iterable[int] = ()) -> dict[str, str]:
-    """Return the hashes of existing files of `BESIDE`, and of ``parts`` of the catalogue."""
+    """Return hashes by path: of existing files in `BESIDE`, and of catalogue parts ``parts``."""
     names = [name for name in BESIDE if (directory / name).exists()]
     return {name: hash_file(directory / name) for name in (*names, *map(part_name, parts))}
 
@@ -483,9 +496,9 @@ def read_file(directory: str | Path | Store, manifest: Manifest, name: str) -> b
     """Read file ``name`` of a shard directory, checked by its hash if ``manifest`` has one.
 
     Raises:
-        FileNotFoundError: It is not there.
-        IntegrityError: Its bytes are not those that the manifest names.
-        RemoteError: The store did not give it.
+        FileNotFoundError: There is no such file.
+        IntegrityError: The bytes differ from the manifest's hash.
+        RemoteError: The store could not read the file.
     """
     store = Store.of(directory)
     if manifest.members:
@@ -503,7 +516,10 @@ def read_file(directory: str | Path | Store, manifest: Manifest, name: str) -> b
 
 
 def _read_next(folder: Path | Store, cluster: ClusterEntry, got: str) -> bytes:
-    """Read the index of an append that was committed and then killed."""
+    """Read the index that a killed append had committed, but not moved into place.
+
+    ``got`` is the hash of the present index. Raises `IntegrityError` if there is no such index.
+    """
     with suppress(FileNotFoundError):
         if hash_bytes(data := Store.of(folder).read(NEXT_INDEX, MOST_BYTES)) == cluster.index_hash:
             return data

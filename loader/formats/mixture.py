@@ -1,4 +1,4 @@
-"""Mixture: which share of the tokens comes from which cluster."""
+"""Mixture: the share of the tokens that comes from each cluster."""
 
 import json
 import math
@@ -20,25 +20,26 @@ from climbstream.loader.storage.hub import hub_url, put_file
 from climbstream.loader.storage.store import Store
 
 ONE = 1 << 40
-"""Integer weights sum to this: fine enough for 1e-12, and ONE * rows fits into an int64."""
+"""Sum of integer weights: large enough for a precision of 1e-12, while ``ONE`` times the rows of a
+batch fits into an int64."""
 MIXTURE = "mixture.json"
 _MOST_BYTES = 1 << 24
 _LARGEST = 1e100
-"""Largest weight: any sum of such is finite."""
+"""Largest weight that is accepted, so that every sum of weights is finite."""
 OTHERS = ("scale", "keep")
 """Values of the argument ``others``; see `read_weights`."""
 _ROUNDED = 1e-4
-"""Largest difference from 1 of weights that count as summing to 1: they may have been rounded."""
+"""Largest difference between 1 and a sum of weights that still counts as 1: a user may have rounded
+the weights."""
 _ROUNDING = 1e-9
-"""Largest difference from 1 of named weights that leave nothing to share."""
+"""Largest difference between 1 and the sum of named weights at which no rest is left to share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mixture(Tabular):
-    """Weights over cluster names; they sum to 1, and 0 means none.
+    """Weights of clusters by name, which sum to 1; a cluster that is not named has weight 0.
 
-    Any non-negative finite numbers are taken and normalised. A name that is left out of a
-    mixture has weight 0.
+    `Mixture.of` accepts any non-negative finite numbers, and scales them to sum 1.
 
     >>> Mixture.of({"c00": 3, "c01": 1}).weights
     {'c00': 0.75, 'c01': 0.25}
@@ -49,7 +50,7 @@ class Mixture(Tabular):
     weights: dict[str, float]
     """Share of tokens by cluster name, in the given order."""
     about: dict[str, Any] = field(default_factory=dict, compare=False)
-    """Origin of the mixture as JSON values: how it was found, fingerprint of the shards."""
+    """Origin of the mixture as JSON values, such as how it was found and for which shards."""
 
     version = 1
 
@@ -67,7 +68,7 @@ class Mixture(Tabular):
         return f"Mixture({some_names(shares)}; {len(largest)} clusters)"
 
     def _repr_html_(self) -> str:
-        """Return the table that a notebook shows."""
+        """Return the mixture as an HTML table, which a notebook shows."""
         rows = "".join(
             f"<tr><td>{escape(name)}</td><td style='text-align:right'>{weight:.2%}</td>"
             f"<td><div style='background:#4a7fb5;height:.8em;width:{200 * weight:.0f}px'></div>"
@@ -82,24 +83,24 @@ class Mixture(Tabular):
 
     @classmethod
     def of(cls, weights: Mapping[str, float], about: Mapping[str, Any] | None = None) -> Self:
-        """Scale any non-negative ``weights`` to sum 1.
+        """Return a mixture of any non-negative ``weights``, scaled to sum 1.
 
         Raises:
             InvalidDataError: A weight is negative or not finite, or all are zero.
         """
         check_weights(weights)
         total = math.fsum(weights.values())
-        # Weights that sum to 1 already stay as they are, bit for bit.
+        # Weights that already sum to 1 are not changed, not even in the last bit.
         scale = 1.0 if abs(total - 1) <= 1e-12 else total
         return cls({name: float(w) / scale for name, w in weights.items()}, dict(about or {}))
 
     @classmethod
     def uniform(cls, names: Sequence[str]) -> Self:
-        """Give every cluster in ``names`` the same weight."""
+        """Return the mixture in which every cluster in ``names`` has the same weight."""
         return cls.of(dict.fromkeys(names, 1.0))
 
     def array(self, names: Sequence[str]) -> NDArray[np.float64]:
-        """Weights in the order of ``names``: float64 ``[len(names)]``, sum 1.
+        """Return the weights in the order of ``names``: float64 ``[len(names)]``, sum 1.
 
         Raises:
             InvalidDataError: The mixture has a weight for a cluster that is not in ``names``.
@@ -114,15 +115,16 @@ class Mixture(Tabular):
         return np.array([self.weights.get(n, 0.0) for n in names], np.float64)
 
     def integers(self, names: Sequence[str]) -> NDArray[np.int64]:
-        """Weights as int64 ``[len(names)]`` that sum to `ONE` exactly, by largest remainder.
+        """Return the weights in the order of ``names``, as int64 that sum to exactly `ONE`.
 
-        A weight of 0 stays 0; a positive weight is never rounded down to 0.
+        They are rounded by largest remainder; a weight of 0 stays 0, and a positive weight is never
+        rounded to 0.
         """
         return integer_weights(self.array(names))
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the weights alone."""
+        """Hash of the positive weights; ``about`` has no influence."""
         return hash_json({n: w for n, w in self.weights.items() if w > 0})
 
     def to_json(self) -> dict[str, Any]:
@@ -131,10 +133,10 @@ class Mixture(Tabular):
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read what `to_json` gave, or a plain object of weights.
+        """Read the value that `to_json` returned, or a JSON object of weights by name.
 
         Raises:
-            InvalidDataError: ``value`` is no such object.
+            InvalidDataError: ``value`` is neither of these, or a weight is not usable.
         """
         if isinstance(value, dict) and "weights" in value:
             value = check_version(value, cls.version, "mixture")
@@ -145,7 +147,7 @@ class Mixture(Tabular):
         return cls.of(value)
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return ``cluster`` and ``weight`` of each cluster, the largest weight first."""
+        """Return one row per cluster, with ``cluster`` and ``weight``; the largest weight first."""
         return [{"cluster": name, "weight": weight} for name, weight in self._by_weight()]
 
     def save(self, path: str | Path) -> None:
@@ -154,7 +156,10 @@ class Mixture(Tabular):
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Read a mixture from the JSON file at ``path``; ``hf://OWNER/NAME`` as `from_hub` does."""
+        """Read a mixture from the JSON file at ``path``, or from the Hub if ``path`` is a URL.
+
+        For a URL, ``hf://OWNER/NAME``, see `from_hub`.
+        """
         if isinstance(path, str) and path.startswith("hf://"):
             return cls.from_hub(path)
         if not isinstance(path, str | Path):
@@ -176,11 +181,11 @@ class Mixture(Tabular):
 
     @classmethod
     def from_hub(cls, repo: str) -> Self:
-        """Read the mixture of a data set of the Hugging Face Hub, ``OWNER/NAME[@REVISION]``.
+        """Read the mixture of a data set on the Hugging Face Hub, ``OWNER/NAME[@REVISION]``.
 
         Raises:
             InvalidDataError: The data set has no mixture.
-            RemoteError: The Hub did not give it.
+            RemoteError: The Hub refused, or did not answer.
         """
         store = Store.of(hub_url(repo))
         try:
@@ -190,7 +195,9 @@ class Mixture(Tabular):
         return cls.from_json(parse_json(data, f"{store}/{MIXTURE}"))
 
     def push_to_hub(self, repo: str) -> str:
-        """Upload the mixture to a data set of the Hub, created if missing; return the commit.
+        """Upload the mixture to data set ``repo`` on the Hub; return the commit.
+
+        The data set is created if it is missing.
 
         Raises:
             RemoteError: The Hub refused, or did not answer.
@@ -201,20 +208,21 @@ class Mixture(Tabular):
 def read_weights(
     weights: Mixture | Mapping[str, float], others: str | None, now: Mapping[str, float]
 ) -> Mixture:
-    """Return the weights of all clusters when some or all are named.
+    """Return a mixture from weights of some or all clusters.
 
     Args:
-        weights: A mixture, which stays as it is, or weights by name.
-        others: ``scale``: these are ratios, and every other cluster gets nothing. ``keep``: these
-            are shares of all tokens, and the others share the rest in the proportion of ``now``.
-            None: the weights sum to 1, within 0.0001; or they are whole numbers for two clusters or
-            more. Whole numbers cannot be shares, so they are ratios, such as 3 to 1.
-        now: Weights of all clusters that may share the rest.
+        weights: A mixture, which is returned unchanged, or weights by name.
+        others: How to treat clusters that ``weights`` does not name. ``scale``: the named weights
+            are ratios, scaled to sum 1; other clusters have weight 0. ``keep``: the named weights
+            are shares of all tokens; other clusters share the rest in proportion to ``now``. None:
+            the named weights must sum to 1, within 0.0001. Or, for two clusters or more, they are
+            whole numbers, which cannot be shares, and so count as ratios, such as 3 to 1.
+        now: Present weights of the clusters that may share the rest.
 
     Raises:
-        UsageError: The weights do not sum to 1 and ``others`` does not say what that means; or
-            no cluster can have the rest that they leave.
-        InvalidDataError: A weight is no weight.
+        UsageError: ``others`` is None, and the weights neither sum to 1 nor are ratios; or the
+            weights leave a rest that no cluster can share.
+        InvalidDataError: A weight is not a finite number of 0 or more.
     """
     if others not in (None, *OTHERS):
         raise UsageError(f"others is {short(others)}; it may be {' or '.join(map(repr, OTHERS))}")
@@ -234,16 +242,18 @@ def read_weights(
 
 
 def share_rest(named: Mapping[str, float], now: Mapping[str, float], remedy: str) -> Mixture:
-    """Give ``named`` clusters their shares; those of ``now`` share the rest in proportion.
+    """Return the mixture of the shares ``named``, whose rest the clusters of ``now`` share.
 
     Args:
-        named: Shares of all tokens by name.
-        now: Weights of the others; what is named is not among them.
-        remedy: What to say to have ``named`` scaled to 1, for a message.
+        named: Shares of all tokens by name of the cluster.
+        now: Weights in proportion to which other clusters share the rest; clusters that are in
+            ``named`` are left out.
+        remedy: What the user has to do to have ``named`` scaled to sum 1, for messages.
 
     Raises:
-        UsageError: The shares sum to more than 1, or to less with nobody to share the rest.
-        InvalidDataError: A weight is no weight.
+        UsageError: The shares sum to more than 1; or they sum to less, and no other cluster has
+            weight.
+        InvalidDataError: A weight is not a finite number of 0 or more.
     """
     check_weights({**now, **named})
     total = math.fsum(named.values())
@@ -273,10 +283,10 @@ def _listed(weights: Mapping[str, float]) -> str:
 
 
 def integer_weights(weights: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Scale ``weights`` (float64 ``[K]``, sum > 0) to int64 that sum to `ONE`.
+    """Return ``weights``, float64 ``[K]`` with sum > 0, scaled to int64 ``[K]`` with sum `ONE`.
 
-    Largest remainder, ties to the lowest index. Positive weights stay positive: what they need
-    is taken from the largest.
+    Rounding is by largest remainder; of equal remainders the lowest index comes first. Positive
+    weights become at least 1; if the sum is then too large, the largest weight is reduced.
     """
     exact = weights / weights.sum() * ONE
     result: NDArray[np.int64] = np.floor(exact).astype(np.int64)
@@ -285,7 +295,7 @@ def integer_weights(weights: NDArray[np.float64]) -> NDArray[np.int64]:
     if missing > 0:
         order = np.argsort(-(exact - np.floor(exact)), kind="stable")
         order = order[weights[order] > 0]
-        # Rounding of the float sum can leave more than one unit for each weight.
+        # Because the float sum is rounded, more than one unit per weight can be missing.
         result[order] += missing // len(order)
         result[order[: missing % len(order)]] += 1
     elif missing < 0:
@@ -294,7 +304,7 @@ def integer_weights(weights: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def check_weights(weights: object) -> None:
-    """Raise `InvalidDataError` unless ``weights`` maps names to usable numbers."""
+    """Raise `InvalidDataError` unless ``weights`` maps names to finite numbers, some above 0."""
     if not isinstance(weights, Mapping) or not weights:
         remedy = "; Mixture.load(FILE) reads one from a file" if isinstance(weights, str) else ""
         raise InvalidDataError(
@@ -302,7 +312,7 @@ def check_weights(weights: object) -> None:
             f'{{"c00": 0.7, "c01": 0.3}}; this is {short(weights)}{remedy}'
         )
     for name, weight in weights.items():
-        # What JSON gives first: asking for the abstract Real is slow.
+        # Test the types of JSON numbers first: a test for the abstract class Real is slow.
         usable = type(weight) in (float, int) or (
             isinstance(weight, Real) and not isinstance(weight, bool)
         )
@@ -316,6 +326,6 @@ def check_weights(weights: object) -> None:
 
 
 def some_names(names: Sequence[str], most: int = 6) -> str:
-    """List at most ``most`` of ``names``."""
+    """Return the first ``most`` of ``names``, joined with commas, and how many more there are."""
     text = ", ".join(names[:most])
     return text + (f" and {len(names) - most} more" if len(names) > most else "")

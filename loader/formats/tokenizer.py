@@ -1,4 +1,4 @@
-"""The tokenizer of a shard directory: what turns text into its tokens."""
+"""Tokenizer: read the tokenizer of a shard directory, which turns text into tokens."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -15,10 +15,12 @@ from .manifest import TOKENIZER
 
 
 def parse_tokenizer(data: bytes, place: str) -> "Tokenizer":
-    """Make a tokenizer from the bytes of a ``tokenizer.json``, which messages call ``place``.
+    """Return the tokenizer in ``data``, the bytes of a ``tokenizer.json``.
+
+    ``place`` is the path or URL of the file, for messages.
 
     Raises:
-        InvalidDataError: They are none.
+        InvalidDataError: ``data`` is no tokenizer.
     """
     from tokenizers import Tokenizer  # noqa: PLC0415 - only who reads text needs it
 
@@ -29,11 +31,11 @@ def parse_tokenizer(data: bytes, place: str) -> "Tokenizer":
 
 
 def read_tokenizer(folder: str | Path | Store) -> "Tokenizer":
-    """Read the ``tokenizer.json`` of ``folder``, a path or URL; of a grouping, that of its shards.
+    """Read the tokenizer of the shard directory or grouping ``folder``, a path or URL.
 
     Raises:
-        UsageError: There is none, as after an import of tokens alone.
-        InvalidDataError: It cannot be read.
+        UsageError: There is no tokenizer, as after an import of tokens alone.
+        InvalidDataError: The tokenizer cannot be read.
     """
     store = Store.of(folder)
     for place in (store, base_of(store)):
@@ -43,7 +45,7 @@ def read_tokenizer(folder: str | Path | Store) -> "Tokenizer":
 
 
 def no_tokenizer(folder: object) -> UsageError:
-    """Return the error that ``folder`` has no tokenizer."""
+    """Return an error that says that ``folder`` has no tokenizer, and the remedy."""
     return UsageError(
         f"{folder} has no {TOKENIZER}, so no text can be turned into its tokens, nor tokens into "
         "text; put the one that made them there, or import again with --tokenizer"

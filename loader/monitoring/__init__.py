@@ -1,1 +1,1 @@
-"""The state of a running job: its metrics, writers of metrics, and the local page."""
+"""Monitoring: the metrics of a running job, writers of metrics, and the local page."""

@@ -1,4 +1,4 @@
-"""ClusterLoss: the mean loss of each cluster, for a trainer to report beside the metrics."""
+"""ClusterLoss: the mean loss of each cluster, which a trainer reports with its metrics."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +14,14 @@ from climbstream.loader.core.typed import Finite, convert
 @dataclass(frozen=True, slots=True)
 class _State:
     sums: list[list[Finite]] | None
-    """Losses and rows, by cluster."""
+    """Two lists by cluster: the sum of losses of rows, and the number of rows."""
 
 
 class ClusterLoss:
-    """Sums of the losses of rows by cluster, kept on their device, so that no step waits for them.
+    """Collects the losses of rows by cluster, and returns their means.
 
-    Any thread may add or take: each row counts in one mean.
+    Sums are kept on the device of the losses, so that no step waits for the device. Any thread may
+    call `add` or `take`: each row counts in exactly one mean.
 
     >>> losses = ClusterLoss(["c00", "c01"])
     >>> losses.add(torch.tensor([0, 1, 0]), torch.tensor([2.0, 5.0, 4.0]))
@@ -28,11 +29,11 @@ class ClusterLoss:
     ({'c00': 3.0, 'c01': 5.0}, {})
     """
 
-    # One lock for all instances, so that each can be pickled; it is held for microseconds.
+    # All instances share one lock, so that each can be pickled; it is locked for microseconds.
     _lock: ClassVar = threading.Lock()
 
     def __init__(self, names: Sequence[str]) -> None:
-        """Take the clusters in the order of `MixtureLoader.names`."""
+        """Make empty sums for the clusters ``names``, in the order of `MixtureLoader.names`."""
         self._names = list(names)
         self._sums: torch.Tensor | None = None
 
@@ -43,8 +44,8 @@ class ClusterLoss:
         """Add the rows of a batch.
 
         Args:
-            cluster_ids: int64 ``[rows]``, as batches hold them.
-            losses: float ``[rows]``, the mean loss of each row in nats per token.
+            cluster_ids: Cluster of each row, int64 ``[rows]``, as in the batch.
+            losses: Mean loss of each row in nats per token, float ``[rows]``.
         """
         losses = losses.detach().to(torch.float64)
         both = torch.stack([losses, torch.ones_like(losses)])
@@ -52,7 +53,7 @@ class ClusterLoss:
             self._sums_on(losses.device).index_add_(1, cluster_ids.to(losses.device), both)
 
     def _sums_on(self, device: torch.device) -> torch.Tensor:
-        """Return the sums, moved to ``device``: float64 ``[2, clusters]``, losses and rows."""
+        """Return sums of losses and numbers of rows on ``device``, float64 ``[2, clusters]``."""
         if self._sums is None:
             self._sums = torch.zeros((2, len(self._names)), dtype=torch.float64, device=device)
         self._sums = self._sums.to(device)
@@ -64,7 +65,8 @@ class ClusterLoss:
         """Return the mean loss, in nats per token, of each cluster with rows since the last call.
 
         Args:
-            gather: Adds up a tensor over all ranks; every rank then calls this at the same time.
+            gather: Function that sums a tensor over all ranks; if given, all ranks must call
+                `take` at the same time. None: only rows of this rank count.
         """
         with self._lock:
             both, self._sums = self._sums, None
@@ -74,11 +76,11 @@ class ClusterLoss:
         return {n: s / c for n, s, c in zip(self._names, sums, rows, strict=True) if c}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was added since the last `take`, as JSON values."""
+        """Return the sums of what was added since the last `take`, as JSON values."""
         return {"sums": None if self._sums is None else self._sums.tolist()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave, for the same clusters.
+        """Continue from ``state``, which `state_dict` returned for the same clusters.
 
         Raises:
             InvalidDataError: The state is malformed, or has another number of clusters.

@@ -1,4 +1,4 @@
-"""Metrics: the state of a run as numbers by name."""
+"""Metrics: write the state of a run, as numbers by name, to a file, TensorBoard or W&B."""
 
 import importlib
 import time
@@ -13,7 +13,7 @@ from climbstream.loader.core.log import get_logger
 logger = get_logger(__name__)
 
 METRICS = "metrics.jsonl"
-"""File in the folder of a run."""
+"""Name of the file of metrics in the folder of a run."""
 
 
 def say_ends(metrics: Mapping[str, Any], end: int) -> None:
@@ -35,14 +35,15 @@ def append_metrics(
     cluster_loss: Mapping[str, float] | None = None,
     heldout_loss: Mapping[str, float] | None = None,
 ) -> None:
-    """Append a line to the metrics of a run, with the time; only one process may write.
+    """Append a line with the metrics and the time to a file; only one process may write to it.
 
     Args:
-        path: ``metrics.jsonl`` in the folder of the run, where `climb monitor` looks.
+        path: The file; `climb monitor` reads ``metrics.jsonl`` in the folder of the run.
         metrics: The result of `MixtureLoader.metrics`.
         loss: Loss of the trainer, in nats per token.
-        cluster_loss: Loss by name of cluster, as `ClusterLoss.take` returns it.
-        heldout_loss: Loss on the batches of `MixtureLoader.heldout`, by name of cluster.
+        cluster_loss: Loss by name of cluster, in nats per token, as from `ClusterLoss.take`.
+        heldout_loss: Loss on the batches of `MixtureLoader.heldout`, by name of cluster, in nats
+            per token.
     """
     line = {**metrics, "time": time.time()}
     if loss is not None:
@@ -55,7 +56,7 @@ def append_metrics(
 
 
 def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Flatten ``metrics`` to one level of names, as TensorBoard and W&B take them.
+    """Flatten ``metrics`` to one level of names, as TensorBoard and W&B need them.
 
     >>> flatten({"step": 3, "served": {"c00": 0.25, "c01": 0.75}})
     {'step': 3, 'served/c00': 0.25, 'served/c01': 0.75}
@@ -70,20 +71,20 @@ def flatten(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 class Writer(Protocol):
-    """Interface for writers of metrics; a run of W&B and `TensorBoardWriter` have it."""
+    """Interface of writers of metrics, which a run of W&B and `TensorBoardWriter` have."""
 
     def log(self, data: dict[str, Any], step: int) -> object:
-        """Write ``data``, the numbers by name after ``step`` steps."""
+        """Write ``data``: numbers by name, as they are after ``step`` steps."""
 
 
 class TensorBoardWriter:
     """Writes metrics as scalars of TensorBoard.
 
-    A run that continues from a checkpoint makes a new writer. Then TensorBoard hides the earlier
-    points in ``folder`` from the first step of the new writer on.
+    A run that continues from a checkpoint makes a new writer in the same folder. TensorBoard then
+    hides points of earlier writers from the first step of the new writer on.
 
     Args:
-        folder: Folder of the event files; each writer that logs anything makes one.
+        folder: Folder of the event files; each writer that logs anything makes one file.
 
     Raises:
         UsageError: TensorBoard is not installed.
@@ -109,7 +110,7 @@ class TensorBoardWriter:
         self.close()
 
     def log(self, data: dict[str, Any], step: int) -> None:
-        """Write ``data``, and flush, so that what was logged outlives a crash of the job."""
+        """Write ``data``, and flush the file, so that a crash of the job loses nothing."""
         if self._events is None:
             self._events = self._tensorboard.SummaryWriter(self._folder, purge_step=step)
         for name, number in data.items():
@@ -117,13 +118,13 @@ class TensorBoardWriter:
         self._events.flush()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the event file, if there is one."""
         if self._events is not None:
             self._events.close()
 
 
 def write_metrics(metrics: Mapping[str, Any], *writers: Writer) -> None:
-    """Write ``metrics``, those of a loader and of its job, to each of ``writers``.
+    """Write ``metrics`` of a loader and its job, with their ``step``, to each of ``writers``.
 
     >>> class Printer:
     ...     def log(self, data, step):

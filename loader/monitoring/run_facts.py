@@ -1,4 +1,4 @@
-"""RunFacts: the end of a run, its limits of epochs, and the words of its clusters."""
+"""RunFacts: the end of a run, its limits on epochs, and the words of its clusters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,26 +13,26 @@ from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.outputs import TRAIN
 
 _LONGEST = 1 << 22
-"""Bytes of the first line of a ledger that are read."""
+"""Largest number of bytes of a ledger's first line that are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """Facts that do not change while a run goes on; each may be unknown."""
+    """Facts that do not change during a run; each may be unknown, and is then None or empty."""
 
     tokens: int | None = None
-    """Tokens at which the run ends."""
+    """Number of tokens after which the run ends; None: unknown."""
     max_epochs: Mapping[str, float] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)
-    """Words of each cluster that set it apart from the others."""
+    """Words that distinguish each cluster from the other clusters, by name of the cluster."""
 
     @classmethod
     def read(cls, run: Path) -> Self:
-        """Read the facts of the run in the folder ``run``; what cannot be read is unknown.
+        """Read the facts of the run in the folder ``run``; facts that cannot be read are unknown.
 
-        Shards are read only in a folder of this machine, and never fetched.
+        Words are read only from a local folder of shards; nothing is fetched from a URL.
         """
-        # The ledger of a short run is written only at its end.
+        # The ledger of a short run is written only when the run ends.
         opening = _opening(run)
         shards, caps = opening.get("shards"), opening.get("max_epochs")
         return cls(
@@ -47,7 +47,7 @@ class RunFacts:
 
 
 def _end(run: Path) -> int | None:
-    """Return the tokens that a run of ``climb train`` ends at."""
+    """Return the number of tokens after which a run of ``climb train`` ends; None: unknown."""
     try:
         settings = read_json(run / TRAIN.plan)["settings"]
         tokens, row, rows = (settings[name] for name in ("tokens", "seq_len", "batch_rows"))
@@ -67,7 +67,7 @@ def _opening(run: Path) -> dict[str, Any]:
 
 
 def _words(shards: str) -> dict[str, str]:
-    """Return the words of the clusters in a folder of shards."""
+    """Return the words of each cluster in a local folder of shards; {} if they cannot be read."""
     if "://" in shards or not Path(shards).is_dir():
         return {}
     try:

@@ -1,9 +1,9 @@
 """MonitorServer: a local web page that shows a running job, and changes its weights.
 
-It listens only on the loopback address. The page itself holds no data. Its requests need a token,
-which stands in the printed address after ``#``, a part that browsers never send. The page sends the
-token as a header, so no other site can make these requests. A wrong ``Host`` is refused too:
-another name may point at this machine.
+The server listens only on the loopback address. The page itself contains no data; it requests data
+with a token. The token is in the printed address after ``#``, a part that browsers never send. The
+page sends the token in a header, so no other site can make these requests. Requests with a wrong
+``Host`` are also refused, because other host names may resolve to this machine.
 """
 
 import base64
@@ -35,21 +35,21 @@ _PAGE = Path(__file__).with_name("monitor.html")
 _MOST_BODY = 1 << 20
 _MOST_CONNECTIONS = 32
 _SILENCE = 10.0
-"""Seconds that a connection may stay silent, and"""
+"""Longest time without data on a connection, in seconds."""
 _LONGEST = 30.0
-"""seconds that it may last."""
+"""Longest duration of a connection, in seconds."""
 
 
 class MonitorServer(ThreadingHTTPServer):
-    """Serves the page of one run."""
+    """Serves the page of one run, on the loopback address."""
 
     daemon_threads = True
 
     def __init__(self, watch: RunStatus, port: int = 0) -> None:
-        """Listen on ``port`` of the loopback address; 0 takes a free one.
+        """Listen on ``port`` of the loopback address; 0: on a free port.
 
         Raises:
-            OSError: The port is taken.
+            OSError: The port is in use.
         """
         self.watch = watch
         self.token = secrets.token_urlsafe(24)
@@ -59,18 +59,18 @@ class MonitorServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """The address of the page, token included."""
+        """The address of the page, including the token."""
         return f"http://{HOST}:{self.server_port}/#{self.token}"
 
     @cached_property
     def page(self) -> bytes:
-        """The page, with the style and script that all pages share."""
+        """The HTML of the page, with the style and script that all pages share."""
         html = _PAGE.read_text(encoding="utf-8")
         return html.replace("/* page.css */", STYLE).replace("/* page.js */", SCRIPT).encode()
 
     @cached_property
     def policy(self) -> str:
-        """The page's content policy: it may run its own script and ask this server."""
+        """The content security policy: the page may run its own script and call this server."""
         script = re.search(rb"<script>(.*?)</script>", self.page, re.DOTALL)
         assert script
         digest = base64.b64encode(hashlib.sha256(script[1]).digest()).decode()
@@ -81,7 +81,7 @@ class MonitorServer(ThreadingHTTPServer):
         )
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Accept a connection, unless too many are open."""
+        """Accept a connection; close it at once if 32 connections are open."""
         with self._counting:
             if taken := len(self._begun) < _MOST_CONNECTIONS:
                 self._begun[request] = time.monotonic()
@@ -91,13 +91,13 @@ class MonitorServer(ThreadingHTTPServer):
             super().shutdown_request(request)
 
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection."""
+        """Close a connection, and no longer count it as open."""
         with self._counting:
             self._begun.pop(request, None)
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """End connections that take too long; called several times a second."""
+        """End connections that have lasted over 30 s; called several times per second."""
         with self._counting:
             for request, begun in self._begun.items():
                 if time.monotonic() - begun > _LONGEST:
@@ -105,11 +105,11 @@ class MonitorServer(ThreadingHTTPServer):
                         request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore clients that hang up."""
+        """Ignore the error: most often the client has closed the connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers one connection."""
+    """Answers the requests of one connection."""
 
     server: MonitorServer
     timeout = _SILENCE
@@ -128,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.NOT_FOUND, f"there is no {self.path[:100]}")
 
     def do_POST(self) -> None:
-        """Write a request for other weights."""
+        """Answer a request for new weights: write it to the folder of the run."""
         if not self._is_ours():
             return
         if self.path != "/weights":
@@ -137,10 +137,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(lambda: self._change(body))
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is theirs
-        """Write nothing: requests carry the token."""
+        """Write nothing, because requests contain the token."""
 
     def _change(self, body: bytes) -> dict[str, Any]:
-        """Write the request in ``body`` to the folder of the run."""
+        """Write the request in ``body`` to the folder of the run; return it as JSON values."""
         try:
             value = parse_json(body, "it")
             weights, only = value["weights"], value.get("only", False)
@@ -172,7 +172,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, json.dumps(value).encode(), "application/json")
 
     def _is_ours(self) -> bool:
-        """Whether the request is for this server and comes from its page; refuse any other."""
+        """Whether the request has this server's name and does not come from another site.
+
+        Other requests are answered with an error.
+        """
         names = {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}
         if self.headers.get("Host") not in names:
             self._refuse(HTTPStatus.FORBIDDEN, "this page is at the address that was printed")
@@ -194,7 +197,10 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _body(self) -> bytes | None:
-        """Read the body; refuse one without a length, or too long."""
+        """Return the body of the request; None if it is cut short or refused.
+
+        A body without a declared length, or above 1 MiB, is answered with an error.
+        """
         length = self.headers.get("Content-Length", "")
         if not re.fullmatch("[0-9]{1,9}", length) or int(length) > _MOST_BODY:
             self._refuse(
@@ -202,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
             )
             return None
         body = self.rfile.read(int(length))
-        return body if len(body) == int(length) else None  # it hung up, or took too long
+        return body if len(body) == int(length) else None  # the client hung up, or was too slow
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
         self.close_connection = True

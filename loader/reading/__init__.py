@@ -1,1 +1,1 @@
-"""Rows out of shards, into tensors: the cache, packing, open shards, and the collator."""
+"""Reading: from shards to tensors. The shard cache, packing, open shards, and the collator."""

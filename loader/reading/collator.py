@@ -1,7 +1,7 @@
-"""Collator: the tensors that a step gives to the trainer.
+"""Collator: makes the tensors of a batch, which a trainer uses for one step.
 
-Fields that were not asked for are not computed: ``input_ids`` and ``cluster_ids`` alone are one
-compiled copy.
+Fields that were not asked for are not computed. A batch with only ``input_ids`` and ``cluster_ids``
+needs one call of compiled code, which copies the tokens.
 """
 
 import sys
@@ -18,7 +18,7 @@ from .gather import gather, mark_pieces
 
 FIELDS = ("labels", "position_ids", "cu_seqlens")
 _KEPT = 4
-"""Number of batches whose memory is used again."""
+"""Largest number of batches whose memory is kept to be reused."""
 DTYPES = {torch.int64: np.int64, torch.int32: np.int32}
 
 Batch = dict[str, torch.Tensor]
@@ -28,22 +28,25 @@ class Collator:
     """Makes batches of ``rows`` rows of ``seq_len`` tokens.
 
     - ``input_ids``, ``[rows, seq_len]``: the tokens.
-    - ``cluster_ids``, int64 ``[rows]``: the cluster of each row.
-    - ``labels``, like ``input_ids``: the tokens again, with `IGNORED` in padding and at the first
-      token of each document that follows another one. They are not shifted: the model does that.
-    - ``position_ids``, int64 ``[rows, seq_len]``: the place of a token in its document, from 0.
-    - ``cu_seqlens``, int32 ``[rows * max_segments + 1]``: where documents end, counted through all
-      rows. A row with fewer documents than ``max_segments`` repeats its last end.
+    - ``cluster_ids``, int64 ``[rows]``: the index of each row's cluster.
+    - ``labels``, ``[rows, seq_len]``: the tokens, but `IGNORED` in padding and at the first token
+      of each document except the first of a row. Labels are not shifted: the model shifts them.
+    - ``position_ids``, int64 ``[rows, seq_len]``: the position of a token in its document (or, if
+      only a part of the document is there, in that part), from 0.
+    - ``cu_seqlens``, int32 ``[rows * max_segments + 1]``: 0, then the ends of all documents,
+      counted in tokens from the first token of the batch. Each row has ``max_segments`` ends; if it
+      has fewer documents, its last end is repeated. The last of a row's ends is the row's end.
 
     Args:
-        rows: Rows of this rank.
-        seq_len: Tokens of a row.
-        size: Bytes of a token in the shards.
+        rows: Number of rows of a batch on this rank.
+        seq_len: Number of tokens of a row.
+        size: Number of bytes of a token in the shards.
         padding: Token that fills the rest of a row.
-        fields: Names from `FIELDS` that a batch holds beside ``input_ids`` and ``cluster_ids``.
+        fields: Names from `FIELDS` of further tensors in a batch.
         max_segments: Largest number of documents of a row in ``cu_seqlens``.
         dtype: Type of ``input_ids`` and ``labels``: `torch.int64` or `torch.int32`.
-        pin_memory: Whether tensors lie in page-locked memory, which a GPU copies without waiting.
+        pin_memory: Whether tensors are in page-locked memory, from which copies to a GPU can be
+            asynchronous.
 
     Raises:
         UsageError: A field or the type is unknown, ``max_segments`` is below 1, or ``pin_memory``
@@ -78,19 +81,21 @@ class Collator:
         self._fields, self._max_segments = frozenset(fields), max_segments
         self._dtype, self._kind, self._pin = dtype, DTYPES[dtype], pin_memory
         self._arrays: list[Any] = [np.empty(self._shape, self._kind)]
-        """Memory of the last batches."""
+        """Arrays of the last batches, at most 4, to be reused."""
         for array in self._arrays:
             self._unused = sys.getrefcount(array)
-            """Value of `sys.getrefcount` for an array that only this collator holds."""
+            """Value of `sys.getrefcount` for an array to which only this collator refers."""
         self.joined = 0
-        """Documents for which `cu_seqlens` had no room; each was joined to the one before it."""
+        """Number of documents for which ``cu_seqlens`` had no room, over all batches; each was
+        joined to the document before it."""
 
     def make(
         self, addresses: NDArray[np.int64], rows: NDArray[np.int64], begin: int, clusters: Any
     ) -> Batch:
-        """Make the batch that begins at row ``begin``; the arguments are those of `gather`.
+        """Return the batch whose first row is number ``begin`` of ``rows``.
 
-        ``clusters`` is int64 ``[n]``, the cluster of each of ``rows``.
+        ``addresses`` and ``rows`` are as in `gather`. ``clusters``, int64 ``[n]``, is the cluster
+        of each of ``rows``.
         """
         tokens = self._pinned() if self._pin else self._memory()
         gather(addresses, rows, begin, self._size, self._padding, tokens)
@@ -103,10 +108,11 @@ class Collator:
         return batch
 
     def _memory(self) -> Any:
-        """Return memory for a batch: that of an earlier batch if nobody uses it any more.
+        """Return an array for the tokens of a batch: one of an earlier batch if that is not in use.
 
-        Used memory is in the processor's caches, and needs no new pages of the system, which can
-        cost ten times the copy. A batch, or a view of it, holds a reference to its array.
+        An array that was used before is in the processor's caches, and needs no new memory pages,
+        which can take ten times as long as the copy. An array is in use as long as its batch, or a
+        view of its batch, exists, because these refer to the array.
         """
         arrays = self._arrays
         for array in arrays:
@@ -132,7 +138,7 @@ class Collator:
         if "position_ids" in self._fields:
             batch["position_ids"] = self._tensor(positions)
         if "cu_seqlens" in self._fields:
-            # `cu_seqlens` counts through all rows: each row begins where the one before ends.
+            # `cu_seqlens` counts tokens over all rows: a row begins at the end of the row before.
             ends = bounds[:, 1:] + seq_len * np.arange(n, dtype=np.int32)[:, None]
             ends[:, -1] = seq_len * (1 + np.arange(n, dtype=np.int32))
             batch["cu_seqlens"] = self._tensor(np.append(np.int32(0), ends))

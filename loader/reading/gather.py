@@ -1,10 +1,12 @@
-"""Gather: copy the rows of a batch out of mapped shards, with one compiled call a batch.
+"""Gather: copy the rows of a batch from memory-mapped shards, with one compiled call per batch.
 
-Rows lie anywhere in memory, and memory is slow: while one row is copied, the next is prefetched.
+Rows are scattered over memory, and memory is slow. So while one row is copied, the next row is
+prefetched.
 
-Compiled code reads a shard through its address. A token may begin at an odd byte, where no array of
-uint16 can begin, and to pass hundreds of arrays would cost more than the copy. `parse_shard` checks
-a shard against its index when it is opened, so no address points outside of it.
+Compiled code reads a shard through its address, for two reasons: a token may begin at an odd byte,
+where no array of uint16 can begin; and to pass hundreds of arrays would take longer than the copy.
+`parse_shard` checks a shard against its index when the shard is opened, so no address points
+outside of the shard.
 """
 
 from typing import Any, NamedTuple
@@ -22,55 +24,55 @@ from climbstream.loader.formats.mds.reader import ShardView
 from .packing import PackedRows
 
 # numba imports 200 modules of its own and of scipy when it first compiles or loads a function. That
-# takes most of a second, so it is done at import and not in the first batch.
+# takes most of a second, so it is done when this module is imported, not in the first batch.
 cpu_target.typing_context.refresh()
 cpu_target.target_context.refresh()
 
 IGNORED = -100
-"""Label of a token that the loss leaves out: PyTorch and Hugging Face use the same number."""
+"""Label of a token that the loss ignores: the number that PyTorch and Hugging Face use."""
 
 
 class ByteSpans(NamedTuple):
-    """The spans of bytes in a shard that its rows are made of."""
+    """The spans of bytes in a shard of which its rows consist."""
 
     ends: NDArray[np.int64]
-    """Number of spans before each row, ``[rows + 1]``."""
+    """Number of spans before each row, ``[rows + 1]``; the last entry counts all spans."""
     pieces: NDArray[np.uint32]
-    """First byte in the raw shard and number of tokens of each span, ``[pieces, 2]``."""
+    """Offset in the raw shard, in bytes, and number of tokens of each span, ``[pieces, 2]``."""
     cut: int
     dropped: int
-    """As in `PackedRows`."""
+    """``cut`` and ``dropped`` are those of `PackedRows`."""
 
     @classmethod
     def of(cls, view: ShardView, packed: PackedRows, size: int) -> "ByteSpans":
-        """Join a packing to its shard, whose tokens have ``size`` bytes each."""
+        """Return the spans of the packing ``packed`` of a shard with tokens of ``size`` bytes."""
         pieces = _find_pieces(packed.pieces, view.starts, size)
         return cls(packed.ends, pieces, packed.cut, packed.dropped)
 
     @property
     def bytes(self) -> int:
-        """Size of these arrays in memory, in bytes."""
+        """Size of the arrays in memory, in bytes."""
         return self.ends.nbytes + self.pieces.nbytes
 
 
 class OpenShard(NamedTuple):
-    """A shard to copy rows from; it keeps the memory alive that its addresses point to."""
+    """A shard from which `gather` copies rows; it keeps alive the memory at its addresses."""
 
     data: NDArray[np.uint8]
     """The raw shard."""
     pieces: ByteSpans
     addresses: tuple[int, ...]
-    """Addresses in memory of the shard, of `ends` and of `pieces`."""
+    """Memory addresses of ``data``, ``pieces.ends`` and ``pieces.pieces``."""
 
     @classmethod
     def of(cls, data: NDArray[np.uint8], pieces: ByteSpans) -> "OpenShard":
-        """Open raw shard ``data``, whose rows are made of ``pieces``."""
+        """Return an open shard of the raw shard ``data``, whose rows consist of ``pieces``."""
         arrays = (data, pieces.ends, pieces.pieces)
         return cls(data, pieces, tuple(array.ctypes.data for array in arrays))
 
 
 def _type_pointer(_context: Any, _address: Any) -> Any:
-    """Make a pointer of an integer."""
+    """Compile a call that turns an integer into a pointer."""
 
     def build(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], cgutils.voidptr_t)
@@ -79,7 +81,7 @@ def _type_pointer(_context: Any, _address: Any) -> Any:
 
 
 def _type_prefetch(_context: Any, _address: Any) -> Any:
-    """Prefetch the cache line at an address; nothing happens where no memory is mapped."""
+    """Compile a call that prefetches the cache line at an address, which need not be mapped."""
 
     def build(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         number = ir.IntType(32)
@@ -96,14 +98,17 @@ def _type_prefetch(_context: Any, _address: Any) -> Any:
 _pointer: Any = intrinsic(_type_pointer)
 _prefetch: Any = intrinsic(_type_prefetch)
 _LINE = 64
-"""Bytes of a cache line."""
+"""Number of bytes of a cache line."""
 _CHUNK = 128
-"""Tokens that are copied between two prefetches."""
+"""Number of tokens that are copied between two prefetches."""
 
 
 @njit(cache=True)
 def _find_pieces(packed: Any, starts: Any, size: Any) -> Any:
-    """First byte and tokens of each piece (document, first token, tokens), uint32 ``[n, 2]``."""
+    """Return the offset in bytes and the number of tokens of each piece, uint32 ``[n, 2]``.
+
+    ``packed`` is the pieces as in `PackedRows`; ``starts`` is the offset of each document in bytes.
+    """
     pieces = np.empty((len(packed), 2), np.uint32)
     for p in range(len(packed)):
         pieces[p, 0] = starts[packed[p, 0]] + packed[p, 1] * size
@@ -113,13 +118,14 @@ def _find_pieces(packed: Any, starts: Any, size: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def gather(addresses: Any, rows: Any, begin: Any, size: Any, padding: Any, out: Any) -> Any:
-    """Copy the rows from ``begin`` on to ``out``, int32 or int64 ``[n, seq_len]``.
+    """Copy n of ``rows``, from number ``begin`` on, to ``out``, int32 or int64 ``[n, seq_len]``.
 
-    ``addresses`` are int64 ``[visits, 3]``, those of `OpenShard`; ``rows`` as in `PlannedSteps`;
-    ``size`` the bytes of a token in a shard, 2 or 4. The rest of a row is filled with ``padding``.
+    ``addresses``, int64 ``[visits, 3]``, is the `OpenShard.addresses` of each visit. ``rows`` is as
+    in `PlannedSteps`. ``size`` is the number of bytes of a token in a shard, 2 or 4. The rest of a
+    row is filled with the token ``padding``.
     """
     n = len(out)
-    # First find where each row begins: these look-ups do not wait for each other.
+    # First find where each row begins: these look-ups do not depend on each other.
     firsts = np.empty(n + 1, np.int64)
     for i in range(n):
         visit, row = rows[begin + i, 1], rows[begin + i, 2]
@@ -137,7 +143,7 @@ def gather(addresses: Any, rows: Any, begin: Any, size: Any, padding: Any, out: 
         for p in range(ends[0], ends[1]):
             piece = carray(_pointer(addresses[visit, 2] + 8 * p), 2, np.uint32)
             source = _pointer(addresses[visit, 0] + piece[0])
-            # The first bytes of a row were prefetched; most rows are one span.
+            # Prefetch the next row as if it were one span, which most rows are.
             ahead, tokens = firsts[i + 1] + size * at, np.int64(piece[1])
             if size == 2:
                 at = _widen(carray(source, tokens, np.uint16), target, at, ahead)
@@ -148,7 +154,10 @@ def gather(addresses: Any, rows: Any, begin: Any, size: Any, padding: Any, out: 
 
 @njit(cache=True, nogil=True)
 def count_padding(addresses: Any, rows: Any, begin: Any, n: Any, seq_len: Any) -> Any:
-    """Count the tokens of padding in ``n`` rows from ``begin`` on; arguments as in `gather`."""
+    """Count the tokens of padding in ``n`` of ``rows``, from number ``begin`` on.
+
+    ``addresses`` and ``rows`` are as in `gather`.
+    """
     padding = n * seq_len
     for i in range(begin, begin + n):
         ends = carray(_pointer(addresses[rows[i, 1], 1] + 8 * rows[i, 2]), 2, np.int64)
@@ -162,13 +171,15 @@ def count_padding(addresses: Any, rows: Any, begin: Any, n: Any, seq_len: Any) -
 def mark_pieces(
     addresses: Any, rows: Any, begin: Any, labels: Any, positions: Any, bounds: Any
 ) -> Any:
-    """Mark where documents begin in the rows from ``begin`` on; an output of 0 rows is not written.
+    """Write labels, positions and bounds of n of ``rows``, from number ``begin`` on.
 
-    ``labels``, ``[n, seq_len]``, holds the tokens, and gets `IGNORED` where a document begins
-    behind another one, and in padding. ``positions``, int64 ``[n, seq_len]``, count from 0 in each
-    piece and in padding. ``bounds``, int32 ``[n, most + 1]``, gets the end of each piece, and the
-    end of the row in what is left; pieces beyond the last place are joined to the last. Returns how
-    many are joined.
+    ``addresses`` and ``rows`` are as in `gather`. Each of the other arguments is an output, and is
+    not written if it has 0 rows. ``labels``, ``[n, seq_len]``, has the tokens, and gets `IGNORED`
+    in padding and at the first token of each piece but the first of a row. ``positions``, int64
+    ``[n, seq_len]``, counts from 0 in each piece and in padding. ``bounds``, int32
+    ``[n, most + 1]``, gets 0, the end of each piece in the row, and then the end of the last piece
+    again. Pieces for which ``bounds`` has no room are joined to the last piece for which it has
+    room. Returns the number of pieces that were joined in this way.
     """
     n = max(len(labels), len(positions), len(bounds))
     most, joined = bounds.shape[1] - 1, 0
@@ -204,14 +215,14 @@ def mark_pieces(
 def _widen(source: Any, target: Any, at: Any, ahead: Any) -> Any:
     """Copy ``source`` to ``target`` from index ``at`` on; return the index after the last token.
 
-    Meanwhile as many bytes are prefetched from the address ``ahead``.
+    During the copy, the bytes from address ``ahead`` on are prefetched, as many as ``source`` has.
     """
     done, size = 0, source.itemsize
     while done < len(source):
         end = min(done + _CHUNK, len(source))
         for place in range(ahead + size * done, ahead + size * end, _LINE):
             _prefetch(place)
-        # Both are indexed from 0, so that the compiler makes vector instructions of the loop.
+        # Both slices are indexed from 0, so that the compiler can use vector instructions.
         part, chunk = target[at + done : at + end], source[done:end]
         for i in range(len(part)):
             part[i] = chunk[i]

@@ -1,8 +1,8 @@
-"""HeldOutBatches: text that a build kept out of the shards, packed like batches of training.
+"""HeldOutBatches: text that a build kept out of the shards, packed like training batches.
 
-The text becomes tokens as in a build. The documents of each cluster are packed as one shard, so
-less than one row of each cluster is left out. Rows do not depend on seed, ranks or weights, so two
-runs measure their losses on the same rows.
+The text is tokenized as in a build. The documents of each cluster are packed as if they were one
+shard, so less than one row of each cluster is left out. Rows do not depend on seed, ranks or
+weights, so two runs measure their losses on the same rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,25 +32,25 @@ logger = get_logger(__name__)
 
 _KEY = "heldout"
 _AT_ONCE = 256
-"""Number of documents that the tokenizer gets at a time."""
+"""Number of documents in one call of the tokenizer."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOutChoice:
-    """The held-out text to take."""
+    """Which held-out text is used."""
 
     cluster: str | None = None
-    """Name of a cluster, or of a label where no cluster has that name; None: all."""
+    """Name of a cluster or, if no cluster has that name, a label; None: all clusters."""
     label: str | None = None
-    """Known domain; None: all."""
+    """Label of documents, which is their known domain; None: all labels."""
     max_tokens: int | None = None
-    """Most tokens in all; None: no limit."""
+    """Largest number of tokens in total, over all clusters and ranks; None: no limit."""
 
     def documents(self, shards: ShardDirectory) -> dict[str, list[HeldOutDocument]]:
-        """Return the documents by cluster, in a random order that is always the same.
+        """Return the chosen documents of each cluster of ``shards``, in a fixed random order.
 
         Raises:
-            UsageError: There are none.
+            UsageError: There are no such documents.
         """
         every = [d for d in shards.heldout() if d.cluster in shards.names]
         if not every:
@@ -76,11 +76,11 @@ class HeldOutChoice:
 
 
 class HeldOutBatches:
-    """Batches of held-out text for one rank: dicts like those of a `MixtureLoader`.
+    """Batches of held-out text for one rank: dicts with the tensors of a `MixtureLoader`'s batches.
 
-    Each iteration gives every row once, always in the same order. The last batch may have fewer
-    rows. All ranks have equally many batches and rows, so fewer than ``world_size`` rows are left
-    out.
+    Each iteration yields every row once, always in the same order. The last batch may have fewer
+    rows than the others. All ranks have the same number of batches and rows, so up to
+    ``world_size`` - 1 rows are left out.
     """
 
     def __init__(
@@ -91,8 +91,12 @@ class HeldOutBatches:
         rows_each: int,
         seq_len: int,
     ) -> None:
-        """Give ``rows``, cluster, shard and row of each, int64 ``[n, 3]``, out of ``opened``."""
-        self._opened = opened  # keeps the memory alive that addresses point to
+        """Make batches of ``rows``, which are in the shards ``opened``.
+
+        ``rows``, int64 ``[n, 3]``, is (cluster, index in ``opened``, row in that shard).
+        ``rows_each`` is the number of rows of a batch; ``make_collator`` makes its collator.
+        """
+        self._opened = opened  # this keeps alive the memory to which addresses point
         self._addresses = np.array([shard.addresses for shard in opened], np.int64)
         self._rows, self._clusters = rows, rows[:, 0].copy()
         self._make_collator, self._rows_each, self._seq_len = make_collator, rows_each, seq_len
@@ -113,7 +117,7 @@ class HeldOutBatches:
         """Pack the chosen held-out text of ``shards``; see `MixtureLoader.heldout`.
 
         Raises:
-            UsageError: There is none, or too little for a row.
+            UsageError: There is no such text, or too little for one row on each rank.
         """
         most = choice.max_tokens
         if most is not None and most < seq_len * world_size:
@@ -131,7 +135,7 @@ class HeldOutBatches:
             if not rows:
                 small |= {name: int(lengths.sum())} if documents else {}
                 continue
-            # In a random order, as only the first rows of each cluster are taken.
+            # In a random order, because max_tokens may leave only the first rows of each cluster.
             turns = enumerate(shuffled(rows, _KEY, name).tolist())
             listed += [(turn, cluster, len(opened), row) for turn, row in turns]
             opened.append(_open(pack, tokens, lengths, rows, seq_len, name))
@@ -157,7 +161,7 @@ class HeldOutBatches:
         )
 
     def __len__(self) -> int:
-        """Number of batches in an iteration."""
+        """Return the number of batches in an iteration."""
         return -(-len(self._rows) // self._rows_each)
 
     def __repr__(self) -> str:
@@ -177,7 +181,7 @@ class HeldOutBatches:
 def _encode(
     shards: ShardDirectory, documents: Sequence[HeldOutDocument], most: int | None
 ) -> list[NDArray[Any]]:
-    """Turn documents into tokens of the shards, until ``most`` tokens are reached."""
+    """Tokenize documents until there are ``most`` tokens or more; return an array per document."""
     if not documents:
         return []
     tokenizer, end = shards.tokenizer(), shards.manifest.eos_id
@@ -213,7 +217,7 @@ def _open(
     seq_len: int,
     name: str,
 ) -> OpenShard:
-    """Pack the documents of cluster ``name`` into ``rows`` rows."""
+    """Pack the documents of cluster ``name`` into ``rows`` rows; return them as an open shard."""
     size = tokens[0].itemsize
     starts = (np.cumsum(lengths) - lengths) * size
     data = np.concatenate(tokens).view(np.uint8)

@@ -1,4 +1,4 @@
-"""Files that processes of one node share: claimed by flock, allocated, written, mapped."""
+"""Locked files: files that processes of one node share, with functions to lock and map them."""
 
 import errno
 import fcntl
@@ -17,18 +17,24 @@ from climbstream.loader.core.errors import LockedError
 
 
 def allow_files() -> None:
-    """Raise the limit of open files: a mapped shard keeps one open, and each lane maps one."""
+    """Raise the limit of open files to the most that the system allows.
+
+    Each mapped shard keeps a file open, and each lane may map a shard.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # some systems refuse the hard limit that they name
+    with suppress(ValueError, OSError):  # some systems refuse the hard limit that they report
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def claim(path: Path, flags: int) -> int | None:
-    """Open and lock the file at ``path`` for this thread; None: another has or had the lock."""
+    """Open and lock the file at ``path``; return its descriptor.
+
+    None: another process or thread has the lock, or had it and has replaced the file.
+    """
     descriptor = os.open(path, flags, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The one who had the lock may have renamed or removed the file since it was opened.
+        # A process that had the lock may have renamed or removed the file since it was opened.
         if os.path.samestat(os.fstat(descriptor), path.stat()):
             return descriptor
     except BaseException as error:
@@ -41,7 +47,10 @@ def claim(path: Path, flags: int) -> int | None:
 
 
 def remove_unused(path: Path) -> bool:
-    """Remove a file of the cache unless a process on this node uses it; return if it is gone."""
+    """Remove a file of the cache unless a process on this node uses it.
+
+    Returns whether the file is gone.
+    """
     try:
         if (descriptor := claim(path, os.O_RDONLY)) is None:
             return False
@@ -56,7 +65,10 @@ def remove_unused(path: Path) -> bool:
 
 @contextmanager
 def locked(directory: Path, patience: float) -> Iterator[None]:
-    """Hold a lock on ``directory``; wait for other processes, which hold it only for a moment."""
+    """Lock ``directory`` during the block; wait for the lock up to ``patience`` seconds.
+
+    Other processes have the lock only for a moment. Raises `LockedError` after ``patience``.
+    """
     descriptor, begin = os.open(directory, os.O_RDONLY), time.monotonic()
     try:
         while True:
@@ -75,7 +87,7 @@ def locked(directory: Path, patience: float) -> Iterator[None]:
 
 
 def allocate(descriptor: int, size: int) -> None:
-    """Reserve ``size`` bytes of disk for a file, so that writing it cannot run out of space."""
+    """Reserve ``size`` bytes of disk for an open file, so that writing it cannot fill the disk."""
     os.ftruncate(descriptor, 0)
     try:
         os.posix_fallocate(descriptor, 0, size)
@@ -86,28 +98,31 @@ def allocate(descriptor: int, size: int) -> None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of ``data``, in as many calls as that takes."""
+    """Write all of ``data`` to an open file, in as many calls as are needed."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
 
 def map_file(descriptor: int) -> NDArray[np.uint8]:
-    """Map a file, read-only; no process on this node evicts it as long as the map lives."""
-    # The map holds a copy of the descriptor, which shares the lock. A writer's lock turns into a
-    # shared one. If it is not had at once, an eviction is under way, which a map outlives.
+    """Map an open file into memory, read-only; return its bytes, uint8 ``[bytes]``.
+
+    No process on this node evicts the file as long as the map exists.
+    """
+    # The map has a copy of the descriptor, which shares the lock. A writer's exclusive lock is
+    # turned into a shared lock. If that fails, the file is being evicted, but the map stays valid.
     with suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    # A plain ndarray over the map: slices of np.memmap cost twice as much.
+    # A plain ndarray over the map: slices of np.memmap take twice as long.
     return np.frombuffer(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), np.uint8)
 
 
 def identity_of(status: os.stat_result) -> tuple[int, ...]:
-    """Return what tells a file from another that has the same name later."""
+    """Return numbers that identify a file: a later file of the same name has other numbers."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def touch(path: Path) -> None:
-    """Set the file's time of access to now: many disks are mounted so that reading does not."""
-    with suppress(OSError):  # it was evicted, or this user may only read the cache
+    """Set the time of last access of a file to now: many disks are mounted without access times."""
+    with suppress(OSError):  # the file was evicted, or this user may only read the cache
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))

@@ -17,21 +17,21 @@ Value = TypeVar("Value")
 
 
 class LRUCache(Generic[Key, Value]):
-    """Keeps values of up to ``most`` bytes together, and drops the least recently used first."""
+    """Keeps values of at most ``most`` bytes in total, and drops the least recently used first."""
 
     def __init__(self, most: int) -> None:
         self._most, self._left = most, most
         self._kept: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
 
     def get(self, key: Key) -> Value | None:
-        """Return the value of ``key`` and count it as used now; None if it is not kept."""
+        """Return the value of ``key``, and mark it as used now; None if it is not in the cache."""
         if (kept := self._kept.get(key)) is None:
             return None
         self._kept.move_to_end(key)
         return kept[0]
 
     def put(self, key: Key, value: Value, size: int) -> None:
-        """Keep ``value``, which has ``size`` bytes; one larger than the whole cache is not kept."""
+        """Keep ``value``, which has ``size`` bytes, unless it is larger than the whole cache."""
         if key in self._kept:
             self._left += self._kept.pop(key)[1]
         if size > self._most:
@@ -44,15 +44,15 @@ class LRUCache(Generic[Key, Value]):
 
 
 _KEPT = 16 << 20
-"""Bytes of packings that are kept of shards that no lane reads from now. Another lane may own rows
-of the same shard; with its packing at hand it need not parse and pack it again."""
+"""Size of the cache, in bytes, of packings of shards that no lane reads from now. Another lane may
+own rows of such a shard; with the cached packing, the shard need not be parsed and packed again."""
 
 Place = tuple[int, int, int]
-"""Cluster, shard, epoch."""
+"""Cluster, shard in the cluster, and epoch."""
 
 
 class OpenShards:
-    """Opens a shard for its first row, and closes it when all its lanes have moved on."""
+    """Opens each shard when its first row is needed, and closes it when no lane reads from it."""
 
     def __init__(self, sources: list[RowSource], lanes: int) -> None:
         self._sources = sources
@@ -60,21 +60,24 @@ class OpenShards:
         self._packings: LRUCache[Place, ByteSpans] = LRUCache(_KEPT)
         self._readers: dict[Place, set[tuple[int, int]]] = {}
         self._reading = np.full((len(sources), lanes, 5), -1)
-        """Shard and epoch that each lane reads from (-1: none) and the addresses of that shard, by
-        cluster and lane. One array, so that an interrupt cannot mix two shards."""
+        """Shard and epoch that each lane reads from (-1: none) and the three addresses of that
+        shard, by cluster and lane. They are in one array, so that an interrupt cannot mix two
+        shards."""
         self._left: list[OpenShard] = []
         self._prepared = 0
-        """Number of rows that `prepare` was last asked for: what lanes left for them stays open."""
+        """Argument of the last call of `prepare`. Shards that lanes have left during calls with
+        this argument are in `_left`, and stay open."""
         self._turns: list[tuple[int, ...]] = []
         self.addresses: NDArray[np.int64] = np.zeros((0, 3), np.int64)
-        """Addresses of the shard of each visit, as `gather` takes them."""
+        """Addresses of the shard of each visit, as `gather` needs them; 0: it is not open yet."""
         self.dropped, self.cut = 0, 0
-        """Tokens that are in no row, and documents that were cut, in all shards opened so far."""
+        """Number of tokens that are in no row, and number of documents that were cut, summed over
+        all shards opened so far."""
 
     def begin(self, steps: PlannedSteps) -> None:
-        """Begin to serve ``steps``: shards that no lane reads from yet are opened later."""
+        """Begin to serve ``steps``: begin to fetch their shards, which `prepare` opens later."""
         clusters, lanes = steps.visits[:, 0], steps.visits[:, 1]
-        # A lane that stays on its shard keeps it open; its first turn closes it.
+        # A lane that continues with its present shard keeps it open until its next visit.
         stays = np.zeros(len(clusters), np.bool_)
         stays[np.unique(clusters * self._reading.shape[1] + lanes, return_index=True)[1]] = True
         reading = self._reading[clusters, lanes]
@@ -90,14 +93,15 @@ class OpenShards:
         self._turns.reverse()
 
     def want(self, cluster: int, shard: int) -> None:
-        """Begin to fetch a shard, unless it is here or on its way."""
+        """Begin to fetch a shard into the cache, unless it is there or being fetched."""
         self._sources[cluster].want(shard)
 
     def prepare(self, rows: int) -> int:
-        """Open the shards that the first ``rows`` rows need; return how many rows are ready then.
+        """Open the shards of the first ``rows`` planned rows; return how many rows are ready then.
 
-        A shard that all lanes have left stays open until other rows are asked for: the present
-        batch may have rows of it, also when the batch is tried again after an error.
+        If no further shard is needed, the result is larger than any number of rows. A shard that
+        all lanes have left stays open until a call with another value of ``rows``: the present
+        batch may have rows of that shard, even if the batch is tried again after an error.
 
         Raises:
             IntegrityError: A shard is missing or damaged.
@@ -112,7 +116,7 @@ class OpenShards:
         return self._turns[-1][0] if self._turns else sys.maxsize
 
     def _turn(self, lane: tuple[int, int], place: Place) -> OpenShard:
-        """Let ``lane`` read from ``place``."""
+        """Let ``lane`` read from the shard at ``place``; return that shard, opened if needed."""
         if (opened := self._open.get(place)) is None:
             cluster, shard, epoch = place
             opened = self._sources[cluster].open(shard, epoch, self._packings.get(place))
@@ -121,8 +125,8 @@ class OpenShards:
             self.cut += opened.pieces.cut
         before = (place[0], *self._reading[lane][:2].tolist())
         self._readers[place].add(lane)
-        # Set before the old shard is closed: the addresses in `_reading` always point to an open
-        # shard.
+        # `_reading` is set before the old shard is closed, so that its addresses always point to an
+        # open shard.
         self._reading[lane] = (*place[1:], *opened.addresses)
         if before in self._open and before != place:
             self._readers[before].discard(lane)

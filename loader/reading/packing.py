@@ -1,23 +1,27 @@
-"""Packing: the documents of one shard become rows of ``seq_len`` tokens.
+"""Packing: turn the documents of one shard into rows of ``seq_len`` tokens.
 
 A row is a list of pieces, and each piece is a run of tokens of one document. So the code that
-copies rows, positions and masks need not know how rows were packed. The number of rows of a shard
-follows from its entry in the index, so the n-th row of a cluster is found without other shards.
+copies rows, positions and masks does not depend on the packing. The number of rows of a shard
+follows from its entry in the index, so the n-th row of a cluster is found without reading other
+shards.
 
 ``concat``
-    The documents stand one after the other and are cut every ``seq_len`` tokens.
+    Documents are joined end to end, and the result is cut every ``seq_len`` tokens.
 ``bfd``
-    Best fit decreasing: each document goes, the longest first, whole into the fullest row that has
-    room. A document that is longer than a row is cut, and what finds no room whole is cut to fill
-    what is left. Every row is full.
+    Best fit decreasing: the longest document comes first, and each document is put whole into the
+    fullest row that has room. A document that is longer than a row is cut into full rows and a
+    rest. Documents and rests for which no row has room are cut to fill the gaps that are left. So
+    every row is full.
 ``bos``
-    Every piece begins a document. Only the beginning of a document longer than a row is served. A
-    document that finds no room whole is cropped to fill a hole, and padding fills what is left.
+    Every piece is the beginning of a document. Of a document longer than a row, only the first
+    ``seq_len`` tokens are served. A document for which no row has room is cropped to fill a gap,
+    and padding fills the gaps that are left.
 
-With ``concat`` and ``bfd``, fewer than ``seq_len`` tokens of a shard fill no row, and are not
-served in that epoch. Another epoch leaves out other tokens.
+With ``concat`` and ``bfd``, up to ``seq_len`` - 1 tokens of a shard fill no row, and are not served
+in an epoch. Each epoch leaves out other tokens.
 
-Memory: 12 bytes a piece, 8 a row. `bfd` packs a shard of 8 million tokens in some milliseconds.
+Memory: 12 bytes per piece and 8 bytes per row. `bfd` packs a shard of 8 million tokens in a few
+milliseconds.
 """
 
 from collections.abc import Sequence
@@ -36,25 +40,26 @@ _BLOCK = 64
 
 
 class PackedRows(NamedTuple):
-    """The rows of one shard."""
+    """The packed rows of one shard."""
 
     ends: NDArray[np.int64]
-    """Pieces up to each row, ``[rows + 1]``: row r has the pieces ends[r] to ends[r + 1]."""
+    """Number of pieces before each row, ``[rows + 1]``: row r has pieces ends[r] to ends[r + 1]."""
     pieces: NDArray[np.uint32]
-    """Document, first token of it, and number of tokens of each piece: ``[pieces, 3]``."""
+    """For each piece: its document, the position in the document of its first token, and its number
+    of tokens, ``[pieces, 3]``."""
     cut: int
-    """Number of documents of which a row holds only a part."""
+    """Number of documents that are in rows, but not whole in one piece."""
     padding: int
-    """Tokens of padding in all rows."""
+    """Number of tokens of padding in all rows."""
     dropped: int
-    """Tokens that are in no row."""
+    """Number of tokens of the shard that are in no row."""
 
 
 def count_rows(pack: str, tokens: int, lengths: Sequence[tuple[int, int]], seq_len: int) -> int:
-    """Count the rows of ``seq_len`` tokens that a shard of ``tokens`` tokens gives.
+    """Return the number of rows of ``seq_len`` tokens that a shard of ``tokens`` tokens has.
 
-    ``lengths`` are its documents and tokens by the length of documents in bits, as in `ShardEntry`.
-    With ``bos`` that is exact where ``seq_len`` is a power of two, and a little less elsewhere.
+    ``lengths`` is the histogram of document lengths in the shard, as in `ShardEntry`. With ``bos``,
+    ``seq_len`` should be a power of two; otherwise a shard can have slightly fewer rows than fit.
     """
     if pack == "bos":
         tokens = sum(
@@ -65,19 +70,25 @@ def count_rows(pack: str, tokens: int, lengths: Sequence[tuple[int, int]], seq_l
 
 
 def count_shard_rows(pack: str, index: Index, seq_len: int) -> list[int]:
-    """Count the rows of ``seq_len`` tokens that each shard of ``index`` gives; see `count_rows`."""
+    """Return the number of rows of ``seq_len`` tokens of each shard of ``index``."""
     return [count_rows(pack, shard.tokens, shard.lengths, seq_len) for shard in index.shards]
 
 
 def pack_documents(
     pack: str, lengths: NDArray[np.int64], rows: int, seq_len: int, secret: np.uint64
 ) -> PackedRows:
-    """Pack documents of ``lengths`` tokens, int64 ``[n]``, into ``rows`` rows, as above.
+    """Pack the documents of a shard into ``rows`` rows of ``seq_len`` tokens.
 
-    ``secret`` keys all random choices: which tokens are in no row, and the order of equals.
+    Args:
+        pack: Packing, one of `PACKS`; see the module.
+        lengths: Number of tokens of each document, int64 ``[n]``.
+        rows: Number of rows, as `count_rows` returns it.
+        seq_len: Number of tokens of a row.
+        secret: Key of all random choices: which tokens are in no row, and the order of documents of
+            the same length.
 
     Raises:
-        UsageError: There is no such packing.
+        UsageError: ``pack`` is not in `PACKS`.
     """
     if pack not in PACKS:
         raise UsageError(f"there is no packing {pack!r}; choose one of {', '.join(PACKS)}")
@@ -88,12 +99,15 @@ def pack_documents(
 
 
 def _beginnings(least: int, documents: int, tokens: int, most: int) -> int:
-    """Fewest tokens of documents of ``least`` to ``2 * least - 1``, each counted up to ``most``."""
+    """Return a lower bound on the tokens that remain if documents are cropped to ``most`` tokens.
+
+    There are ``documents`` documents of ``least`` to ``2 * least - 1`` tokens, ``tokens`` in total.
+    """
     if most >= 2 * least - 1:
         return tokens
     if most <= least:
         return documents * most
-    # The sum is least where every document is as short, or as long, as it can be.
+    # The sum is least if every document is either as short or as long as possible.
     long = (tokens - documents * least) // (least - 1)
     return (documents - long) * least + long * most
 
@@ -133,17 +147,17 @@ def _best_fit(lengths: Any, rows: Any, seq_len: Any, secret: Any) -> Any:
     n = len(lengths)
     order = permutation(n, subkey(secret, 0))
     first, rest = np.zeros(n, np.int64), lengths.copy()
-    # The tokens that fill no row are cut off documents by chance, not always off the short ones.
+    # The tokens that fill no row are cut from random documents, not always from the short ones.
     spare = lengths.sum() - rows * seq_len
     for i in range(n):
         d = order[i]
         off = min(spare, rest[d])
         rest[d] -= off
         spare -= off
-    # Rows that one document fills alone.
+    # Number of rows that each document fills alone.
     full = rest // seq_len
     begun = full.sum()
-    # A document gives a piece for each full row, one for the rest, and one more for each cut.
+    # A document has a piece for each full row, one for its rest, and one more for each cut.
     table = np.empty((2 * n + 2 * rows, 4), np.int64)
     count, row = 0, np.int64(0)
     for d in range(n):
@@ -161,7 +175,7 @@ def _best_fit(lengths: Any, rows: Any, seq_len: Any, secret: Any) -> Any:
     left = np.full(rows, seq_len, np.int64)
     left[:begun] = 0
     count, over = _fit_whole(order, first, rest, left, seq_len, table, count)
-    # Documents that found no room whole are cut to fill the holes, so that all tokens are served.
+    # Documents for which no row has room are cut to fill the gaps, so that all tokens are served.
     hole = begun
     for i in range(len(over)):
         d = over[i]
@@ -190,8 +204,8 @@ def _beginning_fit(lengths: Any, rows: Any, seq_len: Any, secret: Any) -> Any:
     left = np.full(rows, seq_len, np.int64)
     table = np.empty((n, 4), np.int64)
     count, over = _fit_whole(order, first, rest, left, seq_len, table, 0)
-    # Those that found no room are cropped to fill the holes, in random order, so that each has a
-    # chance.
+    # Documents for which no row has room are cropped to fill the gaps, in random order, so that
+    # each document has a chance.
     turn, i = permutation(len(over), subkey(secret, 1)), 0
     for hole in range(rows):
         while left[hole] > 0 and i < len(over):
@@ -208,19 +222,20 @@ def _beginning_fit(lengths: Any, rows: Any, seq_len: Any, secret: Any) -> Any:
 def _fit_whole(
     order: Any, first: Any, rest: Any, left: Any, seq_len: Any, table: Any, count: Any
 ) -> Any:
-    """Put each document whole into the fullest row that has room for it, the longest first.
+    """Put each document whole into the fullest row that has room for it, longest document first.
 
-    The tokens to place of a document are ``rest``, at most ``seq_len``, from token ``first`` on;
-    ``left`` is the room of each row. Appends to ``table``. Returns the length of ``table`` and the
-    documents that found no room, longest first.
+    Of each document, ``rest`` tokens (at most ``seq_len``) from token ``first`` on are to be
+    placed. ``left`` is the room in each row, in tokens. Pieces are written to ``table`` from index
+    ``count`` on. Returns the new number of pieces in ``table``, and the documents for which no row
+    had room, longest first. ``rest`` and ``left`` are updated.
     """
-    # Rows by the room they have, in lists: `head` by room, `after` by row.
+    # Linked lists of rows with equal room: `head` is the first row by room, `after` the next row.
     head = np.full(seq_len + 1, -1, np.int64)
     after = np.full(len(left), -1, np.int64)
     for row in range(len(left) - 1, -1, -1):
         after[row] = head[left[row]]
         head[left[row]] = row
-    # Blocks of sizes that no row has as room are passed over at once.
+    # Number of rows by block of sizes of room: a block without rows is skipped as a whole.
     filled = np.zeros(seq_len // _BLOCK + 1, np.int64)
     for row in range(len(left)):
         filled[left[row] // _BLOCK] += 1
@@ -252,7 +267,10 @@ def _fit_whole(
 
 @njit(cache=True)
 def _longest_first(order: Any, rest: Any, most: Any) -> Any:
-    """Sort the documents of ``order`` by ``rest``, 0 to ``most``, longest first, and stably."""
+    """Return the documents of ``order`` sorted by ``rest``, 0 to ``most``, largest first.
+
+    The sort is stable.
+    """
     place = np.zeros(most + 2, np.int64)
     for size in rest:
         place[most - size + 1] += 1
@@ -268,9 +286,10 @@ def _longest_first(order: Any, rest: Any, most: Any) -> Any:
 
 @njit(cache=True)
 def _by_row(table: Any, rows: Any, lengths: Any, padding: Any) -> Any:
-    """Sort pieces (row, document, first token, tokens) by row; count the documents that are cut.
+    """Sort pieces by row, and count the documents that are cut.
 
-    Returns the fields of `PackedRows`.
+    ``table`` is (row, document, first token, tokens) of each piece. Returns ends, pieces, cut and
+    padding of `PackedRows`.
     """
     ends = np.zeros(rows + 1, np.int64)
     for i in range(len(table)):

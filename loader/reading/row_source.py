@@ -1,4 +1,4 @@
-"""RowSource: the documents of one cluster, as rows."""
+"""RowSource: the documents of one cluster, packed into rows."""
 
 import numpy as np
 
@@ -19,16 +19,16 @@ logger = get_logger(__name__)
 
 
 def epoch_rows(shards: ShardDirectory, name: str, run: RunSettings) -> list[int]:
-    """Return the number of rows that each shard of cluster ``name`` gives in an epoch."""
+    """Return the number of rows that each shard of cluster ``name`` has in an epoch of the run."""
     rows = count_shard_rows(run.pack, shards.index(name), run.seq_len)
     return keep_part(rows, run.fraction, run.seed, name)
 
 
 def served_shares(shards: ShardDirectory, seq_len: int, pack: str = "concat") -> Mixture:
-    """Return the token shares of the clusters that have at least one row of ``seq_len`` tokens.
+    """Return a mixture of token shares, over clusters with at least one row of ``seq_len`` tokens.
 
     Raises:
-        InvalidDataError: None has; the message says how long a row may be.
+        InvalidDataError: No cluster has such a row; the message says how long a row may be.
     """
     tokens = {
         cluster.name: cluster.tokens
@@ -47,7 +47,7 @@ def served_shares(shards: ShardDirectory, seq_len: int, pack: str = "concat") ->
 
 
 class RowSource:
-    """The rows of one cluster; holds no position."""
+    """The rows of one cluster: opens any shard of any epoch, and keeps no position."""
 
     def __init__(
         self, shards: ShardDirectory, name: str, run: RunSettings, cache: ShardCache
@@ -55,30 +55,32 @@ class RowSource:
         self.name = name
         self._index, self._cache = shards.index(name), cache
         self._folders = shards.folders(name)
-        """Folder of each shard: the shards of a grouping lie in several."""
+        """Folder of each shard: the shards of a group can be in several folders."""
         self._run = run
         self._secret = np.uint64(derive_key(run.seed, name, "pack"))
         self._whole = count_shard_rows(run.pack, self._index, run.seq_len)
         self.shard_rows = epoch_rows(shards, name, run)
-        """Number of rows that each shard gives in an epoch."""
+        """Number of rows of each shard that are served in an epoch."""
         self.rows = sum(self.shard_rows)
-        """Number of rows of one epoch."""
+        """Number of rows of the cluster in an epoch."""
         self.longest = max((shard.tokens for shard in self._index.shards), default=0)
-        """Tokens of the longest row that one of the shards could give."""
+        """Number of tokens of the largest shard: no row can be longer."""
 
     def want(self, shard: int) -> None:
-        """Begin to fetch a shard, unless it is here or on its way."""
+        """Begin to fetch a shard into the cache, unless it is there or being fetched."""
         self._cache.want(self._folders[shard], self._index.shards[shard])
 
     def release(self, shard: int) -> None:
-        """Release a shard that will not be opened soon."""
+        """Let the cache drop a shard from memory, because it will not be opened soon."""
         self._cache.release(self._index.shards[shard])
 
     def open(self, shard: int, epoch: int, pieces: ByteSpans | None = None) -> OpenShard:
-        """Open a shard, packed as in ``epoch``; ``pieces``: that packing, if it is at hand.
+        """Return a shard from which `gather` can copy rows, packed as in ``epoch``.
+
+        ``pieces`` is that packing if the caller has it; None: it is computed.
 
         Raises:
-            IntegrityError: The shard is missing, or its bytes are not those of the index.
+            IntegrityError: The shard is missing, or its bytes differ from the index.
         """
         if pieces is None:
             size = np.dtype(self._index.dtype).itemsize
@@ -88,17 +90,17 @@ class RowSource:
         )
 
     def packed(self, shard: int, epoch: int) -> tuple[ShardView, PackedRows]:
-        """Return a shard, and the pieces of documents that its rows are made of in ``epoch``.
+        """Return a shard, and its rows in ``epoch`` as pieces of documents.
 
         Raises:
-            IntegrityError: As of `open`.
+            IntegrityError: The shard is missing, or its bytes differ from the index.
         """
         entry, run = self._index.shards[shard], self._run
         view = self._cache.view(self._folders[shard], entry, self._index.dtype)
-        # A fraction serves the same rows in every epoch, so it is packed alike in all: another
-        # packing would put other tokens into them.
+        # With a fraction, the same rows are served in every epoch, so the packing must also be the
+        # same in every epoch: another packing would put other tokens into these rows.
         packing = epoch if run.fraction == 1 else 0
-        # Compiled code returns a plain int, and takes none above 2**63.
+        # Compiled code returns a plain int, but accepts no plain int of 2**63 or more.
         secret = np.uint64(subkey(np.uint64(subkey(self._secret, packing)), shard))
         rows = self._whole[shard]
         return view, pack_documents(run.pack, view.lengths, rows, run.seq_len, secret)

@@ -1,11 +1,12 @@
 """ShardCache: decompressed shards on this node's disk, checked, and mapped into memory.
 
-A file of the cache is named by the hash of its content, so that runs and ranks share it. The first
-process that needs a shard fetches it. While it writes a temporary file it holds a lock on it
-(flock, which ends with the process), and at last it renames the file; other processes wait until
-the file is there or the lock is free. A map keeps a shared lock on its file, so a process that
-makes room sees which files are in use on the node. There are no lock files, no server and no shared
-memory. A temporary file without a lock was left by a killed process.
+A file of the cache is named by the hash of its content, so that runs and ranks share files. The
+first process that needs a shard fetches it into a temporary file. The process has a lock on the
+temporary file (flock, which ends with the process) while it writes, and then renames the file.
+Other processes wait until the renamed file exists or the lock is free. A memory map keeps a shared
+lock on its file, so a process that makes room detects which files are in use on the node. There are
+no lock files, no server and no shared memory. A temporary file without a lock was left by a killed
+process.
 """
 
 import errno
@@ -59,7 +60,7 @@ _LONGEST_PAUSE = 0.05
 
 
 class _Fetch:
-    """One shard that was asked for, and its state."""
+    """One shard that was asked for, and the state of its fetch."""
 
     def __init__(self, folder: str | Path | Store, entry: ShardEntry) -> None:
         self.folder, self.entry = folder, entry
@@ -68,7 +69,7 @@ class _Fetch:
 
 
 class ShardCache:
-    """Gives raw shards as read-only maps; each is fetched and decompressed once on a node."""
+    """Provides raw shards as read-only maps; each is fetched and decompressed once per node."""
 
     def __init__(
         self,
@@ -78,13 +79,14 @@ class ShardCache:
         threads: int = 4,
         patience: float = 300.0,
     ) -> None:
-        """Use the cache in a folder.
+        """Use the cache in the folder ``root``.
 
         Args:
-            root: The folder; default: `default_cache`.
-            limit: Bytes that the shards in it may take; the least recently used are evicted first.
-            threads: Number of shards that are fetched at a time, each held in memory.
-            patience: Seconds that `get` waits for a shard.
+            root: Folder of the cache; default: `default_cache`.
+            limit: Largest size of all shards in the cache, in bytes; the least recently used are
+                evicted first. None: no limit.
+            threads: Number of shards that are fetched at the same time, each kept in memory.
+            patience: Time limit of a wait for a shard in `get`, in seconds.
         """
         self.root = root or default_cache()
         self._limit, self._threads, self._patience = limit, threads, patience
@@ -96,12 +98,12 @@ class ShardCache:
         self._parsed: set[_Key] = set()
         self._verified: dict[_Key, tuple[int, ...]] = {}
         self._room = math.inf if limit is None else 0
-        """Bytes that may be written before the cache compares its size with the limit again."""
+        """Number of bytes that this process may write before it checks the limit again."""
         self._swept = self._over = self._closed = False
         allow_files()
 
     def want(self, folder: str | Path | Store, entry: ShardEntry) -> None:
-        """Begin to fetch shard ``entry`` of ``folder``, unless it is here or on its way."""
+        """Begin to fetch shard ``entry`` of ``folder``, unless it is cached or being fetched."""
         with self._lock:
             if not self._closed:
                 self._begin(folder, entry)
@@ -110,24 +112,24 @@ class ShardCache:
         """Return shard ``entry`` of ``folder``, raw and verified, uint8 ``[bytes]``, read-only.
 
         Raises:
-            IntegrityError: It is missing, or its bytes are not those of the index.
-            RemoteError: The store did not give it, or not in time.
-            LockedError: Another process locks it, and does not finish.
-            NoSpaceError: The disk has no room for it.
+            IntegrityError: The shard is missing, or its bytes differ from the index.
+            RemoteError: The store could not read the shard, or not in time.
+            LockedError: Another process has begun to fetch the shard, and does not finish.
+            NoSpaceError: The disk has no room for the shard.
         """
         with self._lock:
             if self._closed:
                 raise UsageError(f"the cache {self.root} was closed; make another to read shards")
             fetch = self._begin(folder, entry)
             if fetch in self._queue:
-                # A thread waits for this shard: it goes before shards that are only wanted. One
-                # assignment: a signal between two could drop the shard from the queue.
+                # A thread waits for this shard, so it is moved before shards that are only wanted.
+                # This is one assignment: a signal between two could drop the shard from the queue.
                 self._queue = deque(
                     [fetch, *(other for other in self._queue if other is not fetch)]
                 )
         try:
             return fetch.result.result(self._patience)
-        except CancelledError:  # it was released meanwhile
+        except CancelledError:  # the shard was released meanwhile
             return self.get(folder, entry)
         except BaseException as error:
             if isinstance(error, TimeoutError) and not fetch.result.done():
@@ -135,7 +137,7 @@ class ShardCache:
                     f"{folder}: {entry.basename} is not here after {self._patience:.1f} s: "
                     f"{fetch.doing}; see that the store can be reached, then start again"
                 ) from None
-            with self._lock:  # the next caller begins anew
+            with self._lock:  # so that the next call begins a new fetch
                 if self._wanted.get(_key(entry)) is fetch:
                     del self._wanted[_key(entry)]
             raise
@@ -144,7 +146,7 @@ class ShardCache:
         """Return shard ``entry`` of ``folder``, mapped and parsed.
 
         Raises:
-            IntegrityError: The shard is missing, or its bytes are not those of the index.
+            IntegrityError: The shard is missing, or its bytes differ from the index.
         """
         if (view := self._views.get(_key(entry))) is None:
             again = _key(entry) in self._parsed
@@ -154,7 +156,7 @@ class ShardCache:
         return view
 
     def release(self, entry: ShardEntry) -> None:
-        """Release a shard that will not be read soon; it may be evicted from now on."""
+        """Release a shard that will not be read soon, so that it may be evicted."""
         with self._lock:
             self._views.pop(_key(entry), None)
             fetch = self._wanted.pop(_key(entry), None)
@@ -164,7 +166,7 @@ class ShardCache:
         touch(self._path(entry))
 
     def close(self) -> None:
-        """Release all shards, and fetch no more."""
+        """Release all shards; later calls of `get` raise `UsageError`."""
         with self._lock:
             self._closed = True
             for fetch in self._queue:
@@ -175,28 +177,29 @@ class ShardCache:
     # Threads that fetch.
 
     def _begin(self, folder: str | Path | Store, entry: ShardEntry) -> _Fetch:
-        """Return the fetch of a shard, begun now if there is none; the caller has the lock."""
+        """Return the fetch of a shard; begin one if there is none. The caller has the lock."""
         if (fetch := self._wanted.get(_key(entry))) is None:
             fetch = _Fetch(folder, entry)
-            # A shard that was here a while ago most likely still is, and a look costs less than a
-            # thread.
+            # A shard that was cached a while ago most likely still is, and to check that takes less
+            # time than to start a thread.
             if (data := self._still_here(entry)) is not None:
                 fetch.result.set_result(data)
             else:
                 self._queue.append(fetch)
-            # Last, as a signal may interrupt anywhere: every key in this dictionary will be
-            # fetched.
+            # This comes last, because a signal may interrupt anywhere: every shard in this
+            # dictionary must have been fetched or be in the queue.
             self._wanted[_key(entry)] = fetch
         if self._queue:
             self._start_worker()
         return fetch
 
     def _start_worker(self) -> None:
-        """Start a thread that fetches, unless there are enough; the caller has the lock.
+        """Start a thread that fetches shards, unless there are enough; the caller has the lock.
 
-        Threads end when the queue is empty: an idle cache has none, and need not be closed.
+        Threads end when the queue is empty. So an idle cache has no threads, and need not be
+        closed.
         """
-        # A thread whose start was interrupted never began, and does not count.
+        # A thread whose start was interrupted never began, and is not counted.
         self._workers = {worker for worker in self._workers if worker.is_alive()}
         if len(self._workers) >= self._threads:
             return
@@ -224,7 +227,7 @@ class ShardCache:
             del fetch  # else its map would live until the next shard arrives
 
     def _bring(self, fetch: _Fetch) -> NDArray[np.uint8]:
-        """Map a shard: from the cache if it lies there, else after fetching it."""
+        """Map a shard from the cache, after fetching it if it is not there."""
         entry, begin, pause = fetch.entry, time.monotonic(), 0.001
         path = self._path(entry)
         temporary = path.with_name(f"{_TEMPORARY}{path.name}")
@@ -241,8 +244,8 @@ class ShardCache:
                         os.close(descriptor)
                 fetch.doing = "another process or thread has begun to fetch it"
                 waited = time.monotonic() - begin
-                # A bit sooner than `get`, so that the caller gets this error and not a mere time-
-                # out.
+                # Give up slightly before `get` does, so that the caller gets this error, which says
+                # more than that of `get`.
                 if waited >= self._patience - 2 * _LONGEST_PAUSE:
                     raise LockedError(
                         f"{fetch.folder}: {entry.basename} was waited for {waited:.1f} s, but the "
@@ -267,7 +270,7 @@ class ShardCache:
         return self.root / entry.raw_hash[:2] / f"{entry.raw_hash}.mds"
 
     def _map_cached(self, path: Path, entry: ShardEntry) -> NDArray[np.uint8] | None:
-        """Map the shard if it lies whole in the cache; remove it if it is damaged."""
+        """Map the shard if it is in the cache; else return None. Remove it if it is damaged."""
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
@@ -287,7 +290,7 @@ class ShardCache:
         return data
 
     def _still_here(self, entry: ShardEntry) -> NDArray[np.uint8] | None:
-        """Map a shard that this process has verified and that nobody has touched since."""
+        """Map a shard that this process has verified and that was not changed since; else None."""
         if (identity := self._verified.get(_key(entry))) is None:
             return None
         try:
@@ -304,18 +307,18 @@ class ShardCache:
     def _fill(
         self, fetch: _Fetch, path: Path, temporary: Path, descriptor: int
     ) -> NDArray[np.uint8]:
-        """Fetch a shard into ``temporary``, which is locked, rename it to ``path``, and map it."""
+        """Fetch a shard into ``temporary``, which is locked; rename it to ``path``, and map it."""
         entry = fetch.entry
         try:
-            # Another process may have brought it between the look for it and the lock.
+            # Another process may have fetched the shard after the check and before the lock.
             if (data := self._map_cached(path, entry)) is None:
                 raw = self._fetch(fetch)
-                # Reserve space only after the hash matched: an index may lie about sizes.
+                # Reserve space only after the hash was checked: an index may have wrong sizes.
                 self._reserve(fetch, descriptor)
                 fetch.doing = f"writing {path}"
                 write_all(descriptor, raw)
                 del raw
-                # Not synced: a file that a power cut damaged is found by its hash.
+                # The file is not fsynced: damage by a power cut is detected by the hash.
                 temporary.rename(path)
                 self._verified[_key(entry)] = identity_of(os.fstat(descriptor))
                 return map_file(descriptor)
@@ -326,7 +329,7 @@ class ShardCache:
         return data
 
     def _fetch(self, fetch: _Fetch) -> bytes:
-        """Read and decompress a shard; if its bytes are wrong, read it once more."""
+        """Return the raw bytes of a shard from its store; if they are wrong, read it once more."""
         entry = fetch.entry
         store = Store.of(fetch.folder)
         fetch.doing = f"reading {store / entry.zip_basename}"
@@ -346,7 +349,7 @@ class ShardCache:
     # Making room.
 
     def _reserve(self, fetch: _Fetch, descriptor: int) -> None:
-        """Reserve disk for the temporary file, and evict others if they pass the limit."""
+        """Reserve disk space for the temporary file; evict other shards to stay under the limit."""
         size = fetch.entry.raw_bytes
         with self._lock:
             if fits := size <= self._room:
@@ -357,13 +360,14 @@ class ShardCache:
         fetch.doing = f"waiting for another process to make room in {self.root}"
         with locked(self.root, self._patience):
             self._evict(size)
-            allocate(descriptor, size)  # now other processes count it too
+            allocate(descriptor, size)  # within the lock, so that other processes count the file
 
     def _evict(self, size: int) -> None:
         """Remove least recently used shards until ``size`` bytes fit under the limit.
 
-        Listing 1,000 files costs 5 ms, so it is done seldom: where many shards fit, a 32nd of the
-        limit is evicted at once, and a process fills an eighth of the room before it lists again.
+        To list 1,000 files takes 5 ms, so this is done seldom. If the limit allows many shards,
+        1/32 of the limit is evicted at once. After that, a process fills 1/8 of the free room
+        before it lists files again.
         """
         assert self._limit is not None
         ahead = self._limit // 32 // max(size, 1) * size
@@ -371,7 +375,7 @@ class ShardCache:
             wanted = {f"{fetch.entry.raw_hash}.mds" for fetch in self._wanted.values()}
         files = []
         for file in self._files():
-            with suppress(FileNotFoundError):  # a temporary one was renamed meanwhile
+            with suppress(FileNotFoundError):  # a temporary file was renamed meanwhile
                 status = file.stat()
                 files.append((status.st_atime_ns, status.st_size, file.name, file.path))
         spare = self._limit - size - sum(file_size for _, file_size, _, _ in files)
@@ -391,8 +395,8 @@ class ShardCache:
             )
 
     def _files(self) -> "Iterator[os.DirEntry[str]]":
-        """List the files of the cache, temporary ones too, but no others in its folder."""
-        # os.scandir, for a cache may hold 10,000 shards, and pathlib takes half as long again.
+        """Yield the shards and temporary files of the cache; skip other files in its folder."""
+        # os.scandir, because a cache may have 10,000 shards, and pathlib takes 1.5 times as long.
         with os.scandir(self.root) as folders:
             for folder in folders:
                 if not (_FOLDER.fullmatch(folder.name) and folder.is_dir(follow_symlinks=False)):
@@ -404,7 +408,7 @@ class ShardCache:
                             yield file
 
     def _sweep(self) -> None:
-        """Once: remove temporary files of killed writers; living writers lock theirs."""
+        """In the first call, remove temporary files that no process has locked."""
         with self._lock:
             swept, self._swept = self._swept, True
         if not swept:
@@ -417,5 +421,5 @@ _Key = tuple[str, str]
 
 
 def _key(entry: ShardEntry) -> _Key:
-    # Both hashes: if an index lies about one of them, it must not get another shard.
+    # Both hashes are used: if one of them is wrong in an index, no other shard must be returned.
     return entry.raw_hash, entry.zip_hash

@@ -1,1 +1,1 @@
-"""Which row comes next: rows of each cluster in a batch, lanes, whole steps, limits of epochs."""
+"""Sampling: which rows come next. Quotas of clusters, lanes, planned batches, limits of epochs."""

@@ -1,4 +1,4 @@
-"""EpochLimits: how many epochs a run may serve of each cluster, and what is left of them."""
+"""EpochLimits: how many epochs of each cluster a run may serve, and how many rows are left."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,19 +12,20 @@ from climbstream.loader.formats.mixture import ONE
 from .planner import Position
 
 UNLIMITED = 1 << 62
-"""Rows left of a cluster without a limit: more than any run serves."""
+"""Number of rows that are left of a cluster without a limit: more than any run serves."""
 
 
 class EpochLimits:
-    """The largest number of epochs of each cluster; fractions are allowed.
+    """The largest number of epochs of each cluster in a run.
 
     Args:
-        epochs: For all clusters, or by name for those that have a limit; None: there is none.
-        names: Of all clusters.
-        rows: Rows of an epoch of each, int64 ``[K]``.
+        epochs: Largest number of epochs, which may be a fraction: one number for all clusters, or
+            numbers by name for clusters that have a limit. None: there are no limits.
+        names: Names of all K clusters.
+        rows: Number of rows in an epoch of each cluster, int64 ``[K]``.
 
     Raises:
-        UsageError: A name is unknown, or a number of epochs is not possible.
+        UsageError: A name is unknown, or a number of epochs is not between 0 and 1e9.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class EpochLimits:
         if bad := {name: most for name, most in epochs.items() if not 0 < most < 1e9}:
             raise UsageError(f"max_epochs is {bad}; it must be above 0 and below 1e9")
         self.epochs = {name: float(most) for name, most in epochs.items()}
-        """Limits by name, of clusters that have one."""
+        """Largest number of epochs by name, for clusters that have a limit."""
         self._names, self._rows = names, rows
         self._most = np.array(
             [
@@ -55,10 +56,13 @@ class EpochLimits:
             ],
             np.int64,
         )
-        """Rows that each cluster may serve in the whole run, ``[K]``."""
+        """Number of rows of each cluster that the whole run may serve, ``[K]``."""
 
     def room(self, position: Position) -> NDArray[np.int64]:
-        """Rows that each cluster may still serve from ``position`` on, ``[K]``, or `UNLIMITED`."""
+        """Return the number of rows of each cluster that may be served after ``position``, ``[K]``.
+
+        It is `UNLIMITED` for clusters without a limit.
+        """
         if not self.epochs:
             return self._most
         left = np.maximum(self._most - position.consumed.sum(axis=1), 0)
@@ -66,12 +70,15 @@ class EpochLimits:
         return room
 
     def served(self, position: Position) -> dict[str, float]:
-        """Epochs that each cluster has served before ``position``, by name."""
+        """Return the number of epochs of each cluster that were served before ``position``."""
         epochs = position.consumed.sum(axis=1) / np.maximum(self._rows, 1)
         return dict(zip(self._names, epochs.tolist(), strict=True))
 
     def passed(self, position: Position, quotas: NDArray[np.int64]) -> dict[str, float]:
-        """Epochs so far of the clusters that ``quotas`` more rows, ``[K]``, take past a limit."""
+        """Return the epochs served so far of the clusters that would exceed their limit, by name.
+
+        ``quotas``, ``[K]``, is the number of rows of each cluster to be served after ``position``.
+        """
         served = self.served(position)
         over = quotas > self.room(position)
         return {name: served[name] for name, past in zip(self._names, over, strict=True) if past}
@@ -85,11 +92,18 @@ def forecast_ends(
     weights: NDArray[np.int64],
     batch_rows: int,
 ) -> dict[str, int]:
-    """Say at which step each cluster will be used up if the weights stay as they are.
+    """Return, by name, the step at which each cluster will be used up if weights do not change.
 
-    ``room`` is int64 ``[K]``, rows that each may still serve; ``credit`` and ``weights``, int64
-    ``[K]``, what each is owed and gets, in units of row / `ONE`. A cluster with weight is named
-    with the first step that cannot have its rows, exact to the rounding of one row.
+    The step is the first for which a cluster has too few rows left, exact to the rounding of one
+    row. Clusters without weight or without a limit are left out.
+
+    Args:
+        names: Names of the K clusters.
+        step: The next step.
+        room: Number of rows of each cluster that may still be served, int64 ``[K]``.
+        credit: Rows that each cluster is owed, in units of row / `ONE`, int64 ``[K]``.
+        weights: Weight of each cluster in units of 1 / `ONE`, int64 ``[K]``.
+        batch_rows: Rows of a batch.
     """
     ends = {}
     for k, name in enumerate(names):

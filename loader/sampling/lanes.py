@@ -1,12 +1,13 @@
-"""Lanes: the rows of all clusters, dealt to C lanes once for a run, and which row comes n-th.
+"""Lanes: deal the rows of each cluster to C lanes once per run, and find the n-th row of a lane.
 
 The shards of a cluster are put into one keyed order, and their R rows are cut into C equal parts:
 lane l owns rows l * R / C to (l + 1) * R / C. So a node that serves a few lanes reads few shards,
-and lanes own equally many rows, within one. In each epoch a lane visits its shards, and the rows
-of each shard, in another order. The n-th row of a lane is a pure function of (seed, cluster, lane,
-n); finding it takes one search of the lane's shards.
+and the numbers of rows of any two lanes differ by at most one. In each epoch, a lane visits its
+shards in a new order, and the rows of each shard in a new order. The n-th row of a lane is a pure
+function of (seed, cluster, lane, n), found by one binary search over the shards of the lane.
 
-All clusters lie in flat arrays, so that compiled code plans a batch without calling Python.
+The data of all clusters are in flat arrays, so that compiled code plans a batch without calling
+Python.
 """
 
 import math
@@ -21,27 +22,29 @@ from climbstream.loader.core.permutation import derive_key, permutation, permute
 
 
 class Lanes(NamedTuple):
-    """The rows of K clusters in C lanes; a lane is a list of runs of rows, each of one shard."""
+    """The rows of K clusters in C lanes; a lane is a list of runs, each of rows of one shard."""
 
     secrets: NDArray[np.uint64]
     """Key of each cluster, ``[K]``."""
     owned: NDArray[np.int64]
-    """Rows of each lane, ``[K, C]``. Where there are fewer rows than lanes, lanes share rows, so
-    that each has one."""
+    """Number of rows of each cluster in each lane, ``[K, C]``. If a cluster has fewer rows than
+    there are lanes, lanes share rows, so that each lane has one."""
     heads: NDArray[np.int64]
-    """First run of each cluster and lane, the run after its last, and the epoch whose order is in
-    `orders` (-1: none yet), ``[K * C, 3]``."""
+    """For each cluster and lane: its first run, the run after its last run, and the epoch whose
+    order is in `orders` (-1: none yet), ``[K * C, 3]``."""
     runs: NDArray[np.int64]
-    """Shard (counted within its cluster), first row within it, and rows: ``[runs, 3]``."""
+    """For each run: its shard (counted within the cluster), its first row within the shard, and its
+    number of rows, ``[runs, 3]``."""
     orders: NDArray[np.int64]
-    """The runs in the order of an epoch: run, number of rows up to its end, and key of the order of
-    its rows, as int64: ``[runs, 3]``. Compiled code fills it when it first needs an epoch."""
+    """For each lane, its runs in the order of an epoch, ``[runs, 3]``: the run, the number of rows
+    of the lane up to the end of the run, and the key of the order of the run's rows, as int64.
+    Compiled code fills the entries of a lane when it first needs an epoch of that lane."""
 
     @classmethod
     def deal(
         cls, names: Sequence[str], shard_rows: Sequence[Sequence[int]], lanes: int, seed: int
     ) -> Self:
-        """Deal the rows of clusters ``names``, counted by shard in ``shard_rows``, to lanes."""
+        """Deal rows of clusters to lanes; ``shard_rows`` are the rows of each cluster's shards."""
         secrets = np.array([derive_key(seed, name) for name in names], np.uint64)
         ends = np.cumsum([0, *map(len, shard_rows)])
         rows = np.array([n for shards in shard_rows for n in shards], np.int64)
@@ -50,10 +53,10 @@ class Lanes(NamedTuple):
 
 
 def keep_part(shard_rows: Sequence[int], part: float, seed: int, name: str) -> list[int]:
-    """Return how many rows of each shard are served if only ``part`` of cluster ``name`` is.
+    """Return how many rows of each shard are served if only the fraction ``part`` of a cluster is.
 
-    These are whole shards in a keyed order and the first rows of one more, so that few shards are
-    fetched. A cluster that has a row serves at least one.
+    So that few shards are fetched, whole shards in a keyed order are served, and the first rows of
+    one more shard. At least one row of a cluster is served, unless the cluster has no rows.
     """
     left = math.ceil(part * sum(shard_rows))
     kept = [0] * len(shard_rows)
@@ -65,7 +68,7 @@ def keep_part(shard_rows: Sequence[int], part: float, seed: int, name: str) -> l
 
 @njit(cache=True)
 def locate(lanes: Any, cluster: Any, lane: Any, number: Any) -> Any:
-    """Find the row that ``lane`` serves as its ``number``-th, from 0: (shard, row, epoch)."""
+    """Return (shard, row, epoch) of the row that ``lane`` serves as its ``number``-th, from 0."""
     owned, at = lanes.owned[cluster, lane], cluster * lanes.owned.shape[1] + lane
     secret = lanes.secrets[cluster]
     return find_row(secret, lane, number, owned, at, lanes.heads, lanes.runs, lanes.orders)
@@ -75,9 +78,10 @@ def locate(lanes: Any, cluster: Any, lane: Any, number: Any) -> Any:
 def find_row(
     secret: Any, lane: Any, number: Any, owned: Any, at: Any, heads: Any, runs: Any, orders: Any
 ) -> Any:
-    """Like `locate`, in compiled code: the lane has ``owned`` rows, and its head is ``at``.
+    """Return what `locate` returns, for loops in compiled code, which pass the arrays of `Lanes`.
 
-    Taking an array out of a tuple counts a reference, so loops take the arrays out once.
+    ``owned`` is the number of rows of the lane, ``at`` its index in ``heads``. To take an array out
+    of a tuple counts a reference, which takes time, so loops take the arrays out once.
     """
     begin, end, epoch = heads[at, 0], heads[at, 1], heads[at, 2]
     position = number - epoch * owned
@@ -85,7 +89,7 @@ def find_row(
         epoch, position = number // owned, number % owned
         _turn(subkey(subkey(secret, lane), epoch), begin, end, runs, orders)
         heads[at, 2] = epoch
-    # The first run, in the order of the epoch, that ends after the position.
+    # Find the first run, in the order of the epoch, that ends after the position.
     low, high = begin, end - 1
     while low < high:
         middle = (low + high) // 2
@@ -102,11 +106,12 @@ def find_row(
 
 @njit(cache=True)
 def next_runs(lanes: Any, consumed: Any, rates: Any, rank: Any, world_size: Any) -> Any:
-    """Find the shards that the lanes of a rank turn to next, and the number of steps until then.
+    """Return the shard that each lane of a rank needs next, and in how many steps it needs it.
 
-    ``consumed`` is int64 ``[K, C]``; ``rates``, float64 ``[K]``, the rows a step that one lane
-    serves of a cluster, 0 for none. Returns the steps until then, float64 ``[n]``, and (cluster,
-    shard), int64 ``[n, 2]``. A lane with a single shard never turns to another.
+    ``consumed``, int64 ``[K, C]``, is the number of rows that each lane has served. ``rates``,
+    float64 ``[K]``, is the number of rows of a cluster that one lane serves per step. Returns the
+    numbers of steps, float64 ``[n]``, and (cluster, shard), int64 ``[n, 2]``. Clusters of rate 0
+    are left out, as are lanes with a single shard, which never change their shard.
     """
     clusters, width = consumed.shape
     most = clusters * width
@@ -135,7 +140,7 @@ def next_runs(lanes: Any, consumed: Any, rates: Any, rank: Any, world_size: Any)
 
 @njit(cache=True)
 def _turn(secret: Any, begin: Any, end: Any, runs: Any, orders: Any) -> None:
-    """Put the runs ``begin`` to ``end`` of a lane in the order that ``secret`` keys."""
+    """Write runs ``begin`` to ``end`` of a lane to ``orders``, in the order of key ``secret``."""
     total = np.int64(0)
     for i in range(end - begin):
         run = begin + permute(i, end - begin, secret)
@@ -146,9 +151,10 @@ def _turn(secret: Any, begin: Any, end: Any, runs: Any, orders: Any) -> None:
 
 @njit(cache=True)
 def _deal(rows: Any, ends: Any, secrets: Any, lanes: Any) -> Any:
-    """Cut ``rows``, by shard (cluster k has shards ends[k] to ends[k + 1]), into equal parts.
+    """Cut the rows of each cluster into equal parts, one per lane; return owned, heads and runs.
 
-    Returns what `Lanes` holds: owned, heads, runs.
+    ``rows`` is the number of rows of each shard; cluster k has the shards ends[k] to ends[k + 1].
+    See `Lanes` for the arrays that are returned.
     """
     clusters = len(secrets)
     # A run ends where a shard or a lane ends.
@@ -183,15 +189,19 @@ def _deal(rows: Any, ends: Any, secrets: Any, lanes: Any) -> Any:
 
 @njit(cache=True)
 def assign_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret: Any) -> Any:
-    """Choose for each row of a global batch its cluster, its lane, and its number within the two.
+    """Return (cluster, lane, number) of each row of a global batch of B rows, int64 ``[B, 3]``.
 
-    Slot i of the batch belongs to lane ``(served + i) % C``, so all ranks get the same number of
-    rows if the world size divides C and the batch. The rows of a cluster go to the lanes that have
-    read the smallest part of what they own, so lanes stay within a few rows of each other.
+    ``number`` is the row's number within its cluster and lane, as for `locate`. Slot i of the batch
+    belongs to lane ``(served + i) % C``, so all ranks get the same number of rows if the world size
+    divides C and the batch. The rows of a cluster go to the lanes that have read the smallest
+    fraction of the rows that they own, so lanes stay within a few rows of each other.
 
-    ``quotas`` is int64 ``[K]``; ``served`` counts the rows before this batch; ``lane_rows``, int64
-    ``[K, C]``, is what each lane owns; ``consumed``, int64 ``[K, C]``, what it has served, and is
-    updated in place; ``secret`` keys the order within the batch. Returns int64 ``[B, 3]``.
+    Args:
+        quotas: Number of rows of each cluster in the batch, int64 ``[K]``.
+        served: Number of rows in all batches before this one.
+        lane_rows: Number of rows that each lane owns, int64 ``[K, C]``.
+        consumed: Number of rows that each lane has served, int64 ``[K, C]``; updated in place.
+        secret: Key of the order within the batch.
     """
     lanes = consumed.shape[1]
     rows = quotas.sum()
@@ -201,7 +211,8 @@ def assign_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret
         room[(begin + i) % lanes] += 1
     left = room.copy()
     result = np.empty((rows, 3), np.int64)
-    # The most uneven clusters choose first, so that none drifts; the others fill the slots left.
+    # Clusters whose lanes differ most choose their lanes first, so that no difference goes on
+    # growing; the other clusters fill the slots that are left.
     clusters = np.flatnonzero(quotas)
     spread = np.empty(len(clusters), np.float64)
     for i in range(len(clusters)):
@@ -215,12 +226,12 @@ def assign_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret
         done, owned, first = consumed[k], lane_rows[k], k % lanes
         for _ in range(quotas[k]):
             best, lane = -1, first
-            part, whole = np.int64(1), np.int64(0)  # (consumed + 1) and rows of `best`
+            part, whole = np.int64(1), np.int64(0)  # rows consumed plus 1, and rows, of lane `best`
             # The index wraps without a division or a branch: a division, or a wrongly predicted
-            # branch, costs more than all else here.
+            # branch, would take most of the time here.
             for _ in range(lanes):
                 its_part, its_whole = done[lane] + 1, owned[lane]
-                # The parts are compared by cross multiplication.
+                # The fractions its_part / its_whole and part / whole are compared without division.
                 better = (left[lane] > 0) & (its_part * whole < part * its_whole)
                 best = lane if better else best
                 part = its_part if better else part

@@ -1,11 +1,10 @@
-"""BatchPlanner: the next batches, planned many at once, as rows of this rank.
+"""BatchPlanner: plan many batches in one call, and list the rows of this rank in them.
 
-Compiled code plans a batch in a microsecond or two, and the call from Python takes longer than
-that. So one call plans many steps, and they are planned anew when weights change. Planning reads
-no shard.
+Compiled code plans a batch in a microsecond or two, and a call from Python takes longer than that.
+So one call plans many steps; they are planned again if weights change. Planning reads no shards.
 
-A visit is what a lane reads of one shard in one epoch. Each row names its visit, so the code that
-copies rows opens a shard at its first visit, and looks nothing up for each row.
+A visit is the reading of one shard by one lane in one epoch. Each row has the number of its visit.
+So the code that copies rows opens a shard once per visit, and needs no search for each row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +28,7 @@ NOBODY = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """The settings that fix the order of rows for a whole run, beside the shards and the weights.
+    """The settings that, with shards and weights, determine the order of rows of a whole run.
 
     Raises:
         UsageError: ``fraction`` is not above 0 and at most 1.
@@ -37,13 +36,13 @@ class RunSettings:
 
     seed: int
     seq_len: int
-    """Tokens of a row."""
+    """Number of tokens of a row."""
     batch_rows: int
-    """Rows of a batch, over all ranks; a run that is resumed may choose another number."""
+    """Number of rows of a batch, over all ranks; a resumed run may use another number."""
     lanes: int
     pack: str
     fraction: float = 1.0
-    """Fraction of each cluster that is served."""
+    """Fraction of each cluster that is served, above 0 and at most 1."""
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
@@ -54,16 +53,16 @@ class RunSettings:
 
 
 class Position(NamedTuple):
-    """The place of a run: with weights and settings, it decides the next batch."""
+    """A position of a run between two batches; with weights and settings it fixes the next one."""
 
     step: int
-    """Number of batches before this one."""
+    """Number of batches before this position."""
     served: int
-    """Number of rows of all those batches."""
+    """Number of rows in all batches before this position."""
     consumed: NDArray[np.int64]
-    """Rows served by cluster and lane, ``[K, C]``."""
+    """Number of rows served, by cluster and lane, ``[K, C]``."""
     credit: NDArray[np.int64]
-    """Rows owed by cluster, ``[K]``, in units of row / `ONE`."""
+    """Rows that each cluster is owed, in units of row / `ONE`, ``[K]``; negative: it is ahead."""
 
     @classmethod
     def start(cls, clusters: int, lanes: int) -> Self:
@@ -72,19 +71,20 @@ class Position(NamedTuple):
 
 
 class PlannedSteps(NamedTuple):
-    """The rows that a rank serves in the steps from a position on."""
+    """The rows that a rank serves in the planned steps, which begin at a position."""
 
     rows: NDArray[np.int64]
-    """Cluster, visit, and row within the shard, ``[n, 3]``; all steps have equally many."""
+    """Cluster, visit, and row within the shard, ``[n, 3]``, step by step; all steps have the same
+    number of rows."""
     visits: NDArray[np.int64]
-    """Cluster, lane, shard, epoch, and the first row that needs the visit, ``[m, 5]``."""
+    """Cluster, lane, shard, epoch, and index of the first row of the visit, ``[m, 5]``."""
     planned: int
     """Number of steps that were planned."""
     quotas: NDArray[np.int64]
-    """Rows of each cluster in each step, on all ranks together, ``[planned, K]``."""
+    """Number of rows of each cluster in each step, over all ranks, ``[planned, K]``."""
     marks: NDArray[np.uint64]
-    """Hash of the rows of each step over all ranks, ``[planned]``: of the cluster, lane and number
-    of each row, in order."""
+    """Hash of each step, ``[planned]``: of cluster, lane and number of each row of all ranks, in
+    order."""
     after: Position
     """The position after these steps."""
 
@@ -102,10 +102,10 @@ class BatchPlanner(NamedTuple):
     lanes: Lanes
     batch_rows: int
     rank: int
-    """Rank whose rows are listed; with `NOBODY`, batches are planned and no rows are listed."""
+    """Rank whose rows are listed; `NOBODY`: batches are planned, but no rows are listed."""
     world_size: int
     secret: np.uint64
-    """Key of the order within batches."""
+    """Key of the order of rows within batches."""
 
     @classmethod
     def for_run(
@@ -115,12 +115,12 @@ class BatchPlanner(NamedTuple):
         rank: int = NOBODY,
         world_size: int = 1,
     ) -> Self:
-        """Return the planner of a run: loader and audit get the same batches.
+        """Return the planner of a run, by which loader and audit compute the same batches.
 
         Args:
-            shard_rows: Rows that each shard of each cluster gives in an epoch, by cluster.
-            run: Its settings.
-            rank: Whose rows are listed.
+            shard_rows: Number of rows of each shard in an epoch, by cluster.
+            run: Settings of the run.
+            rank: Rank whose rows are listed, or `NOBODY`.
             world_size: Number of ranks.
         """
         lanes = Lanes.deal([*shard_rows], [*shard_rows.values()], run.lanes, run.seed)
@@ -132,9 +132,9 @@ class BatchPlanner(NamedTuple):
     ) -> PlannedSteps:
         """Plan at most ``count`` steps from ``position`` on; ``position`` is not changed.
 
-        ``weights`` are int64 ``[1 or count, K]``, a row a step or one for all, each with sum `ONE`.
-        ``room`` is int64 ``[K]``: rows that each cluster may still serve. The plan ends before a
-        step that would pass it, so it may be empty.
+        ``weights`` is int64 ``[1 or count, K]``: one row for all steps or one per step, each with
+        sum `ONE`. ``room``, int64 ``[K]``, is the number of rows of each cluster that may still be
+        served. The plan ends before the first step that needs more rows, so it may be empty.
         """
         consumed, credit = position.consumed.copy(), position.credit.copy()
         rows, visits, quotas, marks, done = _plan(
@@ -171,7 +171,10 @@ def _plan(
     world_size: Any,
     secret: Any,
 ) -> Any:
-    """Plan steps; ``consumed``, ``credit`` and ``room`` are updated in place."""
+    """Plan at most ``count`` steps; return rows, visits, quotas, marks and the number of steps.
+
+    See `PlannedSteps` for these. ``consumed``, ``credit`` and ``room`` are updated in place.
+    """
     secrets, owned, heads, runs, orders = lanes
     clusters, width = consumed.shape
     most = count * (batch_rows // world_size)

@@ -1,6 +1,7 @@
-"""Rows of each cluster in a batch: integer quotas with carried credit.
+"""Quotas: the number of rows of each cluster in a batch, with carried credit.
 
-Everything is integer arithmetic on int64, the same on every rank, machine and thread count.
+All arithmetic is on int64, so results are the same on every rank and machine, and for any number
+of threads.
 """
 
 from typing import Any
@@ -12,16 +13,16 @@ from climbstream.loader.formats.mixture import ONE
 
 _SHIFT = ONE.bit_length() - 1
 _FEW = 2_000
-"""Number of comparisons that cost less than sorting."""
+"""Number of comparisons below which a search takes less time than sorting."""
 
 
 @njit(cache=True)
 def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
-    """Share ``rows`` rows among the clusters; ``credit`` carries what is rounded away.
+    """Divide ``rows`` rows among the clusters; return quotas, int64 ``[K]`` with sum ``rows``.
 
-    ``weights`` is int64 ``[K]`` with sum `ONE`. ``credit`` is int64 ``[K]`` with sum 0, in units of
-    row / `ONE`, and is updated in place. Returns quotas, int64 ``[K]`` with sum ``rows``. A cluster
-    of weight 0 gets none, and keeps its credit for when it has weight again.
+    ``weights`` is int64 ``[K]`` with sum `ONE`. ``credit``, int64 ``[K]`` with sum 0, is the rows
+    that each cluster is owed because of earlier rounding, in units of row / `ONE`; it is updated in
+    place. A cluster of weight 0 gets no rows, and keeps its credit until it has weight again.
     """
     clusters = len(weights)
     quotas = np.zeros(clusters, np.int64)
@@ -32,10 +33,10 @@ def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
             quotas[k] = max(np.int64(0), credit[k] >> _SHIFT)
         credit[k] -= quotas[k] << _SHIFT
         allocated += quotas[k]
-    # One pass, unless an earlier mixture left a cluster more than a row ahead.
+    # This takes one pass, unless an earlier mixture left a cluster more than a row ahead.
     while allocated < rows:
         if (rows - allocated) * clusters < _FEW:
-            # Largest remainder first; ties go to the lowest cluster.
+            # The cluster with the largest credit gets a row; of equal ones, the first.
             most = -1
             for k in range(clusters):
                 if weights[k] > 0 and (most < 0 or credit[k] > credit[most]):
@@ -44,7 +45,7 @@ def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
             credit[most] -= ONE
             allocated += 1
             continue
-        # The same for many rows at once; the index in the key breaks ties for the lowest cluster.
+        # Do the same for many rows at once; the index in the key puts the first of equals first.
         order = np.argsort(-credit * clusters + np.arange(clusters))
         for i in range(clusters):
             k = order[i]
@@ -52,7 +53,7 @@ def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
                 quotas[k] += 1
                 credit[k] -= ONE
                 allocated += 1
-    # After a change of weights, old credit can round to more rows than there are.
+    # After a change of weights, old credit can round to more rows than the batch has.
     while allocated > rows:
         least = -1
         for k in range(clusters):
@@ -66,12 +67,13 @@ def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
 
 @njit(cache=True)
 def count_steps(weights: Any, rows: Any, count: Any, credit: Any, room: Any) -> Any:
-    """Count the steps, at most ``count``, in which every cluster has the rows that are its share.
+    """Count the steps, at most ``count``, until a cluster has fewer rows left than its quota.
 
-    ``weights`` are int64 ``[1 or count, K]``, a row a step or one for all; ``room`` is int64
-    ``[K]``, rows that each cluster may still serve. ``credit`` and ``room`` are updated in place,
-    up to the last of these steps. Returns the quotas of the step that was looked at last, and the
-    number of steps.
+    ``weights`` is int64 ``[1 or count, K]``: one row for all steps or one per step. ``rows`` is the
+    number of rows of a batch. ``room``, int64 ``[K]``, is the number of rows of each cluster that
+    may still be served. ``credit`` and ``room`` are updated in place by the counted steps. Returns
+    (quotas, number of steps); the quotas, int64 ``[K]``, are those of the first step that was not
+    possible, or of the last step if all were possible.
     """
     quotas = np.zeros(len(room), np.int64)
     for done in range(count):

@@ -1,8 +1,8 @@
-"""First contact: a place that never answered is given up soon; one that once did is retried.
+"""First contact: a place that never answered is given up soon; one that has answered is retried.
 
 Before the first answer, a name that does not resolve or a refused connection most often means a
-wrong address or no network, and nobody should wait minutes for that. Later it most often means that
-a server restarts, which is worth waiting for.
+wrong address or no network, and nobody should wait minutes for that. After the first answer, the
+same error most often means that a server restarts, which is worth waiting for.
 """
 
 import errno
@@ -16,22 +16,25 @@ _ANSWERED = "CLIMBSTREAM_ANSWERED"
 """Environment variable with the places that have answered; later processes inherit it."""
 _NUMBERS = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH)
 _TEXT = re.compile(rf"\[Errno ({'|'.join(map(str, _NUMBERS))})\]")
-"""Attribute of an error that stands for several, such as one for each address of a name."""
+"""Error number in the text of an error that sums up several, such as one per address of a name."""
 
 
 def note_answer(place: str) -> None:
-    """Note that ``place``, the beginning of a URL, has answered, even if with an error."""
+    """Note that ``place``, the beginning of a URL, has answered; an error is an answer as well."""
     if not has_answered(place):
         os.environ[_ANSWERED] = " ".join([*os.environ.get(_ANSWERED, "").split(), place])
 
 
 def has_answered(place: str) -> bool:
-    """Whether ``place`` has answered this process or one that started it."""
+    """Whether ``place`` has answered this process, or its parent before this process started."""
     return place in os.environ.get(_ANSWERED, "").split()
 
 
 def is_unreachable(error: BaseException | None) -> bool:
-    """Whether ``error``, of any client, is a name that does not resolve or a refused connection."""
+    """Whether ``error``, of any client, says that a place cannot be reached.
+
+    Its cause is then a name that does not resolve, a refused connection, or a missing route.
+    """
     while error is not None:
         if isinstance(error, socket.gaierror):
             return True

@@ -1,6 +1,6 @@
-"""Retry: the tries and pauses of one request to a remote store, and what its errors say.
+"""Retry: tries and pauses of one request to a remote store, and what its errors mean.
 
-The errors may be those of any client: boto3, httpx, aiohttp, or an `AnswerError` of ours.
+An error may come from any client: boto3, httpx, aiohttp, or our own `AnswerError`.
 """
 
 import random
@@ -17,15 +17,15 @@ from .contact import FIRST_SECONDS, has_answered, is_unreachable, note_answer
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 _PASSING = (408, 416, 425, 429)
-"""HTTP statuses below 500 after which another try may succeed. 416 is about a range of bytes, and
-no range is ever asked for: a proxy that has cached another answer sends it."""
+"""HTTP statuses below 500 after which another try may succeed. Status 416 refuses a range of bytes,
+but no range is ever asked for: a proxy sends 416 if it has cached another answer."""
 _MOST_SAID = 300
 _SECRETS = re.compile(r"(?<=://)[^\s/@'\"]+@|\?[^\s'\"]*")
 """Parts of a URL that no message shows: user names, passwords and signatures."""
 
 
 class AnswerError(OSError):
-    """An answer of a server that is not the file that was asked for."""
+    """A server answered, but not with the file that was asked for."""
 
     def __init__(self, message: str, status: int, headers: Any = None) -> None:
         super().__init__(message)
@@ -33,13 +33,14 @@ class AnswerError(OSError):
 
 
 class Retry:
-    """The tries of one request: each pause is twice the one before, or longer if the server asks.
+    """The tries of one request: each pause is twice the one before, up to 30 s.
 
-    Each pause is shortened by a random part, up to half, so that ranks do not return together.
+    Each pause is shortened by a random part, up to half, so that ranks do not retry at the same
+    time. If the server asks for a longer pause, the pause is as long as the server asks.
     """
 
     def __init__(self, seconds: float, place: str) -> None:
-        """Begin tries of ``seconds`` in all; ``place`` is the beginning of the URL."""
+        """Begin tries that take ``seconds`` in all; ``place`` is scheme and host of the URL."""
         self._seconds, self._begin, self._place = seconds, time.monotonic(), place
         self.tries = 0
         """Number of tries that have failed."""
@@ -55,11 +56,14 @@ class Retry:
 
     @property
     def left(self) -> float:
-        """Seconds that are left for all tries."""
+        """Seconds that are left of the time for all tries."""
         return self._seconds - self.waited
 
     def pause_after(self, error: Exception) -> float | None:
-        """Count a try that ended in ``error``; return the seconds until the next, None: no more."""
+        """Count a try that ended in ``error``; return the pause before the next try, in seconds.
+
+        None: too little time is left for another try.
+        """
         self.tries += 1
         if is_unreachable(error):
             if not has_answered(self._place):
@@ -80,12 +84,12 @@ def status_of(error: Exception) -> int | None:
     else:
         status = getattr(response, "status_code", None) or getattr(error, "status", None)
         if status == 400 and response is None and getattr(error, "headers", None) is None:
-            return None  # aiohttp reports so that it could not read an answer.
+            return None  # aiohttp uses status 400 if it could not read an answer.
     return status if isinstance(status, int) else None
 
 
 def is_refusal(status: int | None) -> bool:
-    """Whether another try would end with the same status."""
+    """Whether ``status`` is final: an HTTP error for which another try would not help."""
     return status is not None and 400 <= status < 500 and status not in _PASSING
 
 
@@ -97,13 +101,13 @@ def asked_pause(error: Exception) -> float:
         return float(asked)
     if (until := _date(asked)) is None:
         return 0.0
-    # Compare with the clock of the server, if the answer has it: ours may differ.
+    # Compare with the server's clock if the answer has its time: our clock may differ.
     now = _date(headers.get("date", "")) or datetime.now(UTC)
     return max(0.0, (until - now).total_seconds())
 
 
 def _headers(error: Exception) -> dict[str, str]:
-    """Return the headers of the answer behind ``error``, with their names in lower case."""
+    """Return the headers of the answer that caused ``error``, by lower-case name; {} if none."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         headers = response.get("ResponseMetadata", {}).get("HTTPHeaders")
@@ -115,7 +119,7 @@ def _headers(error: Exception) -> dict[str, str]:
 
 
 def _date(text: str) -> datetime | None:
-    """Read a date in the format of HTTP; None if it is none."""
+    """Return the time that ``text``, a date in HTTP's format, means; None if it is no such date."""
     try:
         date = parsedate_to_datetime(text)
         return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
@@ -124,7 +128,7 @@ def _date(text: str) -> datetime | None:
 
 
 def describe(error: Exception) -> str:
-    """Return what ``error`` says as one short line without credentials."""
+    """Return type and message of ``error`` as one short line without credentials."""
     name = "" if isinstance(error, AnswerError) else f"{type(error).__name__}: "
     text = " ".join(f"{name}{error}".split()).rstrip(": ")
     text = visible(without_secrets(text))

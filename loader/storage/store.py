@@ -1,6 +1,6 @@
-"""Store: reads files of a shard directory, in a folder or behind a URL.
+"""Store: reads the files of a shard directory, which is a local folder or behind a URL.
 
-A remote read has a deadline for each try and one for all of them together (`Retry`).
+A remote read has a deadline for each try, and a deadline for all tries together (`Retry`).
 """
 
 import errno
@@ -23,12 +23,13 @@ from .retry import Retry, asked_pause, describe, is_refusal, status_of, without_
 logger = get_logger(__name__)
 
 TRY_SECONDS = 60.0
-"""Seconds for one try: enough for a compressed shard of 8 MB at 140 kB/s."""
+"""Time limit of one try, in seconds: enough for a compressed shard of 8 MB at 140 kB/s."""
 ALL_SECONDS = 240.0
-"""Seconds for all tries: less than a cache waits, so that the caller gets the store's own error."""
+"""Time limit of all tries together, in seconds. `ShardCache` waits longer, so that its caller gets
+the store's own error."""
 
 MOST_BYTES = 1 << 30
-"""Largest file that is read if nothing else is known of it."""
+"""Largest file that is read if its size is not known, in bytes."""
 
 _EXTRAS = {"s3": "s3", "hf": "hub", "http": "http", "https": "http"}
 _CREDENTIALS = "check the address, and that your credentials may read it"
@@ -38,22 +39,22 @@ _REMEDIES: dict[int | None, str] = {
     403: _CREDENTIALS,
     407: "log in at the proxy between here and there",
 }
-"""Remedy to name, by the status of a refusal."""
+"""Remedy that a message names, by the HTTP status of a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A folder to read from, on this machine or remote; ``store / "clusters"`` is one below it."""
+    """A local or remote folder to read from; ``store / "clusters"`` is a folder in it."""
 
     name: str
     """Path or URL for messages, without credentials."""
     _place: str
     _get: Reader | None
-    """Reads a remote file of at most a number of bytes; None: the folder is local."""
+    """Function that reads a remote file, up to a size limit; None: the folder is local."""
     _try_seconds: float
     _all_seconds: float
     _root: str | None = None
-    """A local folder below which no link is followed; None: links are followed."""
+    """Local folder in which no links are followed; None: links are followed."""
 
     @classmethod
     def of(
@@ -63,15 +64,16 @@ class Store:
         try_seconds: float = TRY_SECONDS,
         all_seconds: float = ALL_SECONDS,
     ) -> "Store":
-        """Return the store of a path or URL; a store is returned as it is.
+        """Return the store of a path or URL; if ``place`` is a store, return it unchanged.
 
         Args:
-            place: A folder of this machine, or a URL.
-            try_seconds: How long one try to read a remote object may take.
-            all_seconds: How long all tries to read it may take, with the pauses between them.
+            place: A folder of this machine, a URL, or a store.
+            try_seconds: Time limit of one try to read a remote file, in seconds.
+            all_seconds: Time limit of all tries to read a remote file and the pauses between them,
+                in seconds.
 
         Raises:
-            UsageError: The URL is of a kind that cannot be read, or not without another package.
+            UsageError: URLs of this kind cannot be read, or only with a package that is missing.
         """
         if isinstance(place, Store):
             return place
@@ -104,7 +106,7 @@ class Store:
         return replace(self, name=f"{self.name}/{part}", _place=f"{self._place}/{part}")
 
     def above(self, levels: int) -> Self:
-        """Return the folder ``levels`` above this one."""
+        """Return the folder ``levels`` levels above this one."""
         if self._get is not None:
             name, place = self.name.rsplit("/", levels)[0], self._place.rsplit("/", levels)[0]
             return replace(self, name=name, _place=place)
@@ -124,7 +126,7 @@ class Store:
         return Path(self._place) if self._get is None else None
 
     def without_links(self) -> Self:
-        """Return the same store, which then refuses to follow links below it."""
+        """Return this store in a form that refuses to follow links; a remote store as it is."""
         return self if self._get else replace(self, _root=self._place)
 
     def __str__(self) -> str:
@@ -134,10 +136,10 @@ class Store:
         """Return the content of file ``name``, which has at most ``most`` bytes.
 
         Raises:
-            FileNotFoundError: There is no such file; that is final at the first try.
-            IntegrityError: It is larger; no more than ``most`` bytes are read.
-            InvalidDataError: It is a folder, a pipe or a device; or a link leads to it, in a store
-                `without_links`.
+            FileNotFoundError: There is no such file; the read is not tried again.
+            IntegrityError: The file is larger than ``most`` bytes; it is not read whole.
+            InvalidDataError: ``name`` is a folder, a pipe or a device; or, in a store made by
+                `without_links`, a link leads to it.
             RemoteError: The store refused, or failed until the deadline.
         """
         file = self / name
@@ -154,7 +156,7 @@ class Store:
         return self._read_remote(file, self._get, most)
 
     def _read_remote(self, file: Self, get: Reader, most: int) -> bytes:
-        """Read ``file``, again and again while the store fails for a moment."""
+        """Read ``file``; while the store fails in a way that may pass, try again."""
         scheme, _, rest = file._place.partition("://")
         retry = Retry(self._all_seconds, f"{scheme}://{rest.partition('/')[0]}")
         while True:
@@ -194,9 +196,10 @@ class Store:
 
 
 def _within(seconds: float, function: Callable[[], bytes]) -> bytes:
-    """Call ``function``; raise TimeoutError after ``seconds``, and leave the call running then.
+    """Return what ``function`` returns; raise TimeoutError if it takes over ``seconds``.
 
-    No client keeps a deadline for a whole request in every case, so it runs in a thread.
+    No client keeps a deadline for a whole request in every case. So the call runs in a thread,
+    where it goes on after a timeout.
     """
     result: Future[bytes] = Future()
 

@@ -1,1 +1,1 @@
-"""Work on a whole shard directory: pull, verify, regroup; and doctor, for the machine."""
+"""Tools for a whole shard directory (pull, verify, regroup) and for the machine (doctor)."""

@@ -1,4 +1,4 @@
-"""Doctor: versions, disk, memory and devices of this machine, and problems with them."""
+"""Doctor: report versions, disk, memory and devices of this machine, and problems with these."""
 
 import importlib.metadata
 import os
@@ -23,12 +23,12 @@ class Diagnosis:
 
     facts: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str | None] = field(default_factory=dict)
-    """Version by package; None: it is not installed."""
+    """Version of each package; None: the package is not installed."""
     troubles: list[str] = field(default_factory=list)
 
 
 def diagnose() -> Diagnosis:
-    """Look at versions, clashes of packages, disk, memory, devices and accounts."""
+    """Check versions and conflicts of packages, disk, memory, devices and the token for the Hub."""
     diagnosis = Diagnosis()
     for package in _PACKAGES:
         try:

@@ -1,9 +1,10 @@
-"""Pull: copy a shard directory from the Hub or another store, all of it or what a mixture needs.
+"""Pull: copy a shard directory from the Hub or another store, or only what a mixture needs of it.
 
-Every file is checked by a hash: that of a shard is in its index, those of indexes and other files
-are in the manifest, which is copied last. Files that are here already are not fetched again. Of a
-cluster without weight only the index is copied. So the manifest stays the same, and mixtures and
-states fit; a loader that needs such a shard reports that it is missing.
+Every file is checked by a hash. Hashes of shards are in the index of their cluster; hashes of
+indexes and other files are in the manifest, which is copied last. Files that were copied before are
+not fetched again. Of a cluster without weight, only the index is copied. So the manifest is that of
+the source, and mixtures and states for the source fit the copy. A loader that needs a shard that
+was not copied reports that it is missing.
 """
 
 import shutil
@@ -48,22 +49,22 @@ logger = get_logger(__name__)
 
 _THREADS = 4
 _SPARE = 64 << 20
-"""Bytes of disk that stay free."""
+"""Number of bytes of disk that are left free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulled:
-    """What a pull was asked for, and how much of it was fetched."""
+    """The result of a pull: which shards were asked for, and how much had to be fetched."""
 
     source: str
-    """Place that was read, with the commit if it has commits."""
+    """Path or URL of the source, on the Hub with its commit."""
     clusters: tuple[str, ...]
-    """Names of the clusters whose shards are here now."""
+    """Names of the clusters whose shards were asked for."""
     shards: int
     bytes: int
-    """Size of these shards, compressed, in bytes."""
+    """Compressed size of all shards that were asked for, in bytes."""
     fetched: int
-    """Bytes of them that had to be fetched."""
+    """Compressed size of those shards that had to be fetched, in bytes."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -73,16 +74,20 @@ class Pulled:
 def pull(
     source: str, out: Path, mixture: Mixture | None = None, *, dry_run: bool = False
 ) -> Pulled:
-    """Copy the shard directory ``source`` to ``out``: the clusters that ``mixture`` weighs, or all.
+    """Copy the shard directory ``source`` to the folder ``out``.
 
-    ``source`` is a URL, a folder, or ``OWNER/NAME``, also with ``@REVISION``, of the Hub.
+    Args:
+        source: A URL, a folder, or ``OWNER/NAME`` or ``OWNER/NAME@REVISION`` on the Hub.
+        out: Folder of the copy.
+        mixture: Copy only shards of clusters that have weight in this mixture; None: copy all.
+        dry_run: Copy nothing, and return what would be copied.
 
     Raises:
-        InvalidDataError: ``source`` is no shard directory, ``out`` holds something else, or the
+        InvalidDataError: ``source`` is no shard directory, ``out`` has other contents, or the
             mixture is for other clusters.
-        IntegrityError: A file does not have the hash in the manifest or the index.
-        RemoteError: The store refused a file, or did not send it.
-        NoSpaceError: The disk has no room for it.
+        IntegrityError: A file differs from its hash in the manifest or the index.
+        RemoteError: The store refused a file, or could not read it.
+        NoSpaceError: The disk has no room for the missing shards.
         LockedError: Another process works on ``out``.
     """
     place = source
@@ -118,7 +123,7 @@ def pull(
 
 
 def _weighed(shards: ShardDirectory, mixture: Mixture) -> tuple[str, ...]:
-    """Return the names of the clusters that ``mixture`` weighs, itself or by a group of them."""
+    """Return the names of clusters that have weight in ``mixture``, directly or by their group."""
     groups = _fitting(shards.store, shards.manifest, mixture)
     if misfit := groups.misfit(mixture):
         logger.warning(misfit)
@@ -127,7 +132,7 @@ def _weighed(shards: ShardDirectory, mixture: Mixture) -> tuple[str, ...]:
 
 
 def _fitting(store: Store, manifest: Manifest, mixture: Mixture) -> Manifest:
-    """Return the manifest of those groups that ``mixture`` weighs, or else of the clusters."""
+    """Return the manifest of the grouping that ``mixture`` is for; else ``manifest``."""
     names = list_groupings(store.folder, manifest)
     groupings = {name: Manifest.load(store / GROUPINGS / name) for name in names}
     name = grouping_of(mixture, manifest, groupings)
@@ -135,7 +140,7 @@ def _fitting(store: Store, manifest: Manifest, mixture: Mixture) -> Manifest:
 
 
 def _check_room(out: Path, size: int, count: int) -> None:
-    """Raise `NoSpaceError` unless ``out`` has room for ``count`` shards of ``size`` bytes."""
+    """Raise `NoSpaceError` if ``out`` lacks room for ``count`` shards, ``size`` bytes in total."""
     free = shutil.disk_usage(out).free
     if size + _SPARE > free:
         raise NoSpaceError(
@@ -147,7 +152,7 @@ def _check_room(out: Path, size: int, count: int) -> None:
 def _fetch_shards(
     shards: ShardDirectory, out: Path, missing: list[tuple[str, ShardEntry]], progress: Progress
 ) -> None:
-    """Write the ``missing`` shards to ``out``, each after its bytes are checked."""
+    """Fetch the ``missing`` shards, check the bytes of each, and write it to ``out``."""
 
     def fetch(one: tuple[str, ShardEntry]) -> int:
         name, shard = one
@@ -161,14 +166,14 @@ def _fetch_shards(
 
 
 def _copy_the_rest(shards: ShardDirectory, out: Path, *, parts: bool) -> None:
-    """Copy all other files, the manifest last; with ``parts`` the catalogue too.
+    """Copy all files but the shards, the manifest last; the catalogue only with ``parts``.
 
     Raises:
-        IntegrityError: The manifest is not the one that the pull began with.
+        IntegrityError: The manifest was replaced since the pull began.
     """
     store, manifest = shards.store, shards.manifest
     for cluster in manifest.clusters:
-        # Copied and not written anew: the manifest has the hash of their bytes.
+        # Indexes are copied byte for byte, because the manifest has the hash of their bytes.
         _copy_index(store, out, cluster)
     catalogue = [part_name(part) for part in range(manifest.parts or 0)] if parts else []
     came = [name for name in (*BESIDE, *catalogue) if _copy_file(store, out, manifest, name)]
@@ -186,10 +191,10 @@ def _copy_the_rest(shards: ShardDirectory, out: Path, *, parts: bool) -> None:
 
 
 def _is_here(out: Path, name: str, expected: str) -> bool:
-    """Whether file ``name`` of ``out`` has the expected hash.
+    """Whether file ``name`` exists in ``out`` and has the hash ``expected``.
 
     Raises:
-        InvalidDataError: It is a link, or no regular file.
+        InvalidDataError: The file is a link, or no regular file.
     """
     try:
         check_regular(out / name, out)
@@ -199,7 +204,7 @@ def _is_here(out: Path, name: str, expected: str) -> bool:
 
 
 def _copy_index(store: Store, out: Path, cluster: ClusterEntry) -> None:
-    """Copy the index of a cluster, unless it is here."""
+    """Copy the index of a cluster, unless ``out`` has it."""
     name = f"clusters/{cluster.name}/{INDEX}"
     if not _is_here(out, name, cluster.index_hash):
         data = cluster_folder(store, cluster.name).read(INDEX)
@@ -209,10 +214,11 @@ def _copy_index(store: Store, out: Path, cluster: ClusterEntry) -> None:
 
 
 def _copy_file(store: Store, out: Path, manifest: Manifest, name: str) -> bool:
-    """Copy a file beside the shards, unless it is here; return whether there is such a file.
+    """Copy a file beside the shards, unless ``out`` has it; return whether there is such a file.
 
     Raises:
-        IntegrityError: It has another hash, or is missing though publishing never omits it.
+        IntegrityError: The file differs from its hash, or is missing although the manifest has its
+            hash and a publisher may not leave it out.
     """
     expected = manifest.hash_of(name)
     if expected is not None and _is_here(out, name, expected):
@@ -228,11 +234,12 @@ def _copy_file(store: Store, out: Path, manifest: Manifest, name: str) -> bool:
 
 
 def _copy_grouping(store: Store, out: Path, manifest: Manifest, name: str) -> None:
-    """Copy a grouping, unless it is here.
+    """Copy the grouping ``name``, unless ``out`` has it.
 
     Raises:
-        InvalidDataError: It is no grouping of these shards, or another one of its name is here.
-        IntegrityError: It is missing, or its bytes are others than the manifest says.
+        InvalidDataError: The file is no grouping of these shards, or ``out`` has another grouping
+            with this name.
+        IntegrityError: The file is missing, or differs from the manifest's hash.
     """
     path = grouping_file(name)
     try:
@@ -253,10 +260,10 @@ def _copy_grouping(store: Store, out: Path, manifest: Manifest, name: str) -> No
 def _copy_mixture(store: Store, out: Path, manifest: Manifest) -> None:
     """Copy the mixture that was published with the shards, if there is one.
 
-    It is of their clusters, or of the groups of a grouping that lies beside them.
+    The mixture is for the clusters of the shards, or for the groups of one of their groupings.
 
     Raises:
-        InvalidDataError: It is no mixture, or a mixture of other clusters.
+        InvalidDataError: The file is no mixture, or a mixture for other clusters.
     """
     try:
         data = store.read(MIXTURE)

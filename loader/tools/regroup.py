@@ -16,7 +16,9 @@ from climbstream.loader.formats.manifest import (
 
 
 def axes_of(text: str) -> list[str] | None:
-    """Read names of axes with commas between; None: it is something else, as the path of a file.
+    """Return the names of axes in ``text``, without repeats; None if ``text`` has any other name.
+
+    Names are separated by commas. The path of a file, for example, has other names.
 
     >>> axes_of("topic,tier"), axes_of("groups.json")
     (['topic', 'tier'], None)
@@ -26,9 +28,10 @@ def axes_of(text: str) -> list[str] | None:
 
 
 def regroup(directory: Path, name: str, grouping: Grouping) -> Path:
-    """Write ``grouping`` beside the shards in ``directory`` under ``name``, and return its folder.
+    """Write ``grouping`` beside the shards in ``directory`` under ``name``; return its folder.
 
-    Every command that reads a shard directory takes that folder: to load, train, search or export.
+    Every command that reads a shard directory accepts that folder: to load, train, search or
+    export.
 
     Raises:
         InvalidDataError: The grouping does not fit the clusters, or ``name`` cannot be a folder.
@@ -58,12 +61,12 @@ def regroup(directory: Path, name: str, grouping: Grouping) -> Path:
 
 
 def groups_of(manifest: Manifest, axes: Sequence[str]) -> Grouping:
-    """Return the grouping of cells by ``axes``: those that are the same by all of them, together.
+    """Return the grouping in which cells that agree on all ``axes`` are in the same group.
 
-    A group is named by what its cells are by these axes: ``c03``, ``c03-t2``.
+    The name of a group is the values of its cells on these axes, such as ``c03`` or ``c03-t2``.
 
     Raises:
-        UsageError: There are no cells, or they have no such axis.
+        UsageError: The clusters are no cells, or no cell has one of the axes.
     """
     there = dict.fromkeys(axis for cluster in manifest.clusters for axis in cluster.axes)
     if not there:
@@ -83,10 +86,12 @@ def groups_of(manifest: Manifest, axes: Sequence[str]) -> Grouping:
 
 
 def read_groups(path: Path) -> Grouping:
-    """Read a grouping from a file: ``{"group": ["c00", "c07"], ...}``, or one that `regroup` wrote.
+    """Read a grouping from a JSON file.
+
+    The file is ``{"group": ["c00", "c07"], ...}``, or one that `regroup` wrote.
 
     Raises:
-        InvalidDataError: The file holds no grouping.
+        InvalidDataError: The file has no grouping.
     """
     value = read_json(path)
     if isinstance(value, dict) and "version" not in value:

@@ -1,6 +1,6 @@
-"""Verify a shard directory: recompute every hash and count, and look up every document.
+"""Verify: recompute every hash and count of a shard directory, and look up every document.
 
-The directory may lie behind a URL. Files are read one at a time, without the cache, and not kept.
+The directory may be behind a URL. Files are read one at a time, without the cache, and not kept.
 """
 
 import io
@@ -43,22 +43,23 @@ from climbstream.loader.storage.store import Store
 
 @dataclass(slots=True)
 class Verdict:
-    """What was checked, and the faults."""
+    """The result of a check: numbers of shards, documents and tokens, and the faults."""
 
     shards: int = 0
     documents: int = 0
     tokens: int = 0
     faults: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
-    """Files, and folders that end in ``/``, that the manifest does not name: they are no faults."""
+    """Files and folders (with ``/`` at the end) that a shard directory does not contain; they are
+    not counted as faults."""
 
 
 def verify_directory(directory: str | Path | Store) -> Verdict:
-    """Check all of ``directory``, a folder or a URL; the check goes on after a fault.
+    """Check all files of ``directory``, a folder or a URL; the check goes on after a fault.
 
     Raises:
-        InvalidDataError: It is no shard directory.
-        RemoteError: The store did not send a file, so its bytes could not be checked.
+        InvalidDataError: ``directory`` is no shard directory.
+        RemoteError: The store could not read a file, so the file could not be checked.
     """
     store = Store.of(directory).without_links()
     manifest = Manifest.load(store)
@@ -103,7 +104,10 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
 
 
 def _unexpected(root: Path, expected: set[str]) -> Iterator[str]:
-    """Name the files in ``root`` that are not expected; a folder of such files is named once."""
+    """Yield the paths in ``root`` that are not expected.
+
+    If no file in a folder is expected, only the folder is yielded, with a ``/`` at the end.
+    """
     parents = {str(parent) for name in expected for parent in Path(name).parents}
     for path, folders, files in os.walk(root):
         place = Path(path).relative_to(root)
@@ -116,7 +120,10 @@ def _unexpected(root: Path, expected: set[str]) -> Iterator[str]:
 
 
 def _check_file(store: Store, manifest: Manifest, name: str) -> None:
-    """Read a file beside the shards, unless it was left out when the directory was published."""
+    """Read and check a file beside the shards; some files may be missing.
+
+    These are files that a publisher may keep back, and files of which the manifest has no hash.
+    """
     try:
         read_file(store, manifest, name)
     except FileNotFoundError:
@@ -126,7 +133,7 @@ def _check_file(store: Store, manifest: Manifest, name: str) -> None:
 
 @contextmanager
 def _noting(verdict: Verdict, what: str) -> Iterator[None]:
-    """Note any error as a fault: damaged bytes make their readers fail in many ways."""
+    """Note any error in the block as a fault: damaged bytes cause errors of many types."""
     try:
         yield
     except (ModuleNotFoundError, RemoteError):
@@ -139,7 +146,7 @@ def _noting(verdict: Verdict, what: str) -> Iterator[None]:
 
 
 def _broken_stages(manifest: Manifest) -> Iterator[str]:
-    """Say where documents or bytes were lost between the stages of the build."""
+    """Yield a fault for each stage of the build in or before which documents or bytes were lost."""
     before = None
     for stage in manifest.conservation:
         for unit in ("documents", "bytes"):
@@ -158,7 +165,11 @@ def _broken_stages(manifest: Manifest) -> Iterator[str]:
 def _broken_documents(
     store: Store, manifest: Manifest, lengths: Mapping[tuple[str, int], NDArray[np.int64]]
 ) -> Iterator[str]:
-    """Say which documents are not where the catalogue says, or are counted wrong."""
+    """Yield a fault for each document that is not at its place, and for wrong numbers of documents.
+
+    ``lengths`` is the numbers of tokens of the documents of each readable shard, by (cluster,
+    shard).
+    """
     listed: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     rows_seen = {place: np.zeros(len(held), np.bool_) for place, held in lengths.items()}
@@ -207,7 +218,11 @@ def _broken_documents(
 
 
 def _other_counts(manifest: Manifest, listed: Mapping[str, Counter[str]]) -> Iterator[str]:
-    """Compare the counts of the stages with those of the catalogue; "" counts what stays."""
+    """Yield a fault if counts of stages in the manifest differ from those in the catalogue.
+
+    ``listed`` is the counts in the catalogue, by unit and by reason for dropping; reason "" is for
+    documents that were kept.
+    """
     last = manifest.conservation[-1]["out"]
     for unit, counts in listed.items():
         if unit not in last:

@@ -1,1 +1,1 @@
-"""Weights over time: one change, its interpolation, the log of all, and who asks for more."""
+"""Weights over time: single changes, ramps, the log of all changes, and sources of new ones."""

@@ -1,11 +1,11 @@
 """Agreement: all ranks apply the same changes of weights at the same step.
 
-Ranks meet before they plan a step that is a multiple of ``every``. A change that rank 0 was offered
-before one meeting takes effect at the next. So ranks exchange it while they serve the steps
-between, and none has planned past the step of the change. At every meeting each rank sends 32
-bytes: its step, the hash of its log's head, the length of the changes. If there are changes, a
-second exchange sends them, at the meeting at which they take effect. Every rank gets the hashes of
-all others, so all of them notice a rank with another history.
+Ranks meet before they plan a step that is a multiple of ``every``. A change that was offered to
+rank 0 before one meeting takes effect at the next meeting. So ranks exchange messages while they
+serve the steps in between, and no rank has planned past the step of the change. At every meeting,
+each rank sends 32 bytes: its step, the length of the changes, and the hash of its weights log. If
+there are changes, a second message sends them, at the meeting at which they take effect. Every rank
+gets the hashes of all other ranks, so each rank notices if another rank has a different log.
 
 Only rank 0 reads requests from outside, and every wait has a deadline.
 """
@@ -29,29 +29,29 @@ from .update import WeightsUpdate
 logger = get_logger(__name__)
 
 LARGEST = 1 << 20
-"""Largest size of the changes of one meeting, in bytes; more wait for the next meeting."""
+"""Largest size of the changes of one meeting, in bytes; further changes wait for the next."""
 
 _TIMEOUT = 300.0
-"""Seconds to wait for the other ranks, by default."""
+"""Default time limit of a wait for the other ranks, in seconds."""
 _LOOK, _TICK = 10.0, 0.01
-"""Longest and shortest pause between two looks while waiting, in seconds."""
+"""Longest and shortest time between two checks during a wait, in seconds."""
 _NUMBER, _HASH = 8, 16
-"""Bytes of a step or a length, and bytes of a hash."""
+"""Number of bytes of a step or a length, and of a hash, in a message."""
 
 
 class Agreement:
     """Lets all ranks of a job apply changes of weights at the same step.
 
-    On every rank, with a `WeightsLog` that is the same on all, before ``step`` is planned::
+    Every rank has the same `WeightsLog`, and calls this before it plans ``step``::
 
         for change in agreement.meet(step, log.head):
             log.append(change.mixture, step, change.why, change.ramp)
 
-    and on rank 0, whenever somebody asks for other weights, ``agreement.offer(change)``.
+    Rank 0 calls ``agreement.offer(change)`` whenever somebody asks for other weights.
 
-    Each rank makes the records itself when it appends them, so that a cap that came in between
-    stands before them in the chain. A change that the log refuses is refused on all ranks. A job of
-    one rank exchanges nothing.
+    Changes are exchanged, not records of the log: each rank makes the record when it appends it. So
+    if a cluster was capped in between, that record comes first in the chain of hashes. A change
+    that the log refuses is refused on all ranks. A job of one rank exchanges nothing.
     """
 
     def __init__(
@@ -61,17 +61,17 @@ class Agreement:
         every: int = 16,
         timeout: float | None = None,
     ) -> None:
-        """Make a group for the exchange; every rank does so at the same time.
+        """Make a process group for the exchange; all ranks must make it at the same time.
 
         Args:
-            group: Of gloo, and for nothing else; default: all ranks, in a group of its own that
-                needs no GPU and never gets between the messages of the training.
-            every: Steps from meeting to meeting.
-            timeout: Seconds to wait for the other ranks; default: 300, or what the environment
-                variable CLIMBSTREAM_TASK_TIMEOUT says.
+            group: A process group of gloo that is used for nothing else; default: a new group of
+                all ranks, which needs no GPU and is separate from the messages of the training.
+            every: Number of steps from one meeting to the next.
+            timeout: Time limit of a wait for the other ranks, in seconds; default: the environment
+                variable CLIMBSTREAM_TASK_TIMEOUT, or 300.
 
         Raises:
-            UsageError: ``every`` or ``timeout`` is too small, or the group is not one of gloo.
+            UsageError: ``every`` or ``timeout`` is too small, or ``group`` is not one of gloo.
         """
         timeout = task_timeout(_TIMEOUT) if timeout is None else timeout
         if every < 1 or timeout <= 0:
@@ -101,7 +101,8 @@ class Agreement:
     def first_free(self, step: int) -> int:
         """Return the step at which a change takes effect if it is offered before ``step``.
 
-        It is one meeting later if the change does not fit beside those that were offered before.
+        It takes effect one meeting later if it does not fit into one message with changes that were
+        offered before it.
         """
         if self.world_size == 1:
             return step
@@ -109,10 +110,10 @@ class Agreement:
         return (-(-asked // self.every) + 1) * self.every
 
     def offer(self, change: WeightsUpdate) -> None:
-        """Offer a change for the next meeting; only rank 0 does.
+        """Offer a change for the next meeting; call it only on rank 0.
 
         Raises:
-            UsageError: This is another rank, or the change is too large to travel.
+            UsageError: This is not rank 0, or the change is too large for a message.
         """
         if self.rank != 0:
             raise UsageError(
@@ -128,15 +129,15 @@ class Agreement:
         self._offered.append(data)
 
     def meet(self, step: int, head: str) -> list[WeightsUpdate]:
-        """Return the changes that take effect at ``step``, the next to be planned.
+        """Return the changes that take effect at ``step``, the next step to be planned.
 
-        ``head`` is the hash of the log before they are appended. Between meetings there are no
-        changes and no waits. A single rank gets what it was offered at once.
+        ``head`` is the hash of the log before these changes are appended. At a step without a
+        meeting, return [] without a wait. A single rank gets all offered changes immediately.
 
         Raises:
-            IntegrityError: A rank is at another step, or follows another log.
-            RemoteError: The other ranks did not come in time.
-            UsageError: A meeting was left out.
+            IntegrityError: Ranks are at different steps, or have different logs.
+            RemoteError: The other ranks did not answer in time.
+            UsageError: A meeting was left out, as by a jump to ``step`` without `drain`.
         """
         if self.world_size == 1:
             changes = _read(_joined(self._offered))
@@ -156,11 +157,11 @@ class Agreement:
     def drain(self) -> None:
         """Finish the meeting under way; every rank calls this before it jumps to a step, or ends.
 
-        Changes that rank 0 was offered and that have not taken effect wait for the next meeting.
+        Changes that were offered to rank 0 but have not taken effect wait for the next meeting.
 
         Raises:
-            IntegrityError: A rank is at another step, or follows another log.
-            RemoteError: The other ranks did not come in time.
+            IntegrityError: Ranks are at different steps, or have different logs.
+            RemoteError: The other ranks did not answer in time.
         """
         if self._met is not None:
             self._compare()
@@ -168,7 +169,7 @@ class Agreement:
         self._sent, self._met = [], None
 
     def _send(self, step: int, head: str) -> None:
-        """Begin to send the step and hash of this rank, and on rank 0 the size of its changes."""
+        """Begin to send step and hash of this rank and, on rank 0, the size of the changes."""
         while self._offered and _length([*self._sent, self._offered[0]]) <= LARGEST:
             self._sent.append(self._offered.popleft())
         length = _length(self._sent) if self._sent else 0
@@ -190,7 +191,7 @@ class Agreement:
         return _read(data.numpy().tobytes())
 
     def _compare(self) -> int:
-        """Compare what the ranks sent at the last meeting; return the size of rank 0's changes."""
+        """Compare steps and hashes that all ranks sent; return the size of rank 0's changes."""
         self._wait(self._work, f"the other ranks at step {self._met}")
         notes = [note.numpy().tobytes() for note in self._notes]
         steps = [int.from_bytes(note[:_NUMBER]) for note in notes]
@@ -227,7 +228,7 @@ class Agreement:
                     )
 
     def _lost(self, what: str, error: RuntimeError) -> RemoteError:
-        """Return the error for ranks that did not come."""
+        """Return the error for a wait that failed because other ranks did not answer."""
         return RemoteError(
             f"rank {self.rank} waited at most {self._timeout.total_seconds():g} s for {what}; "
             f"one of the {self.world_size} ranks is late, stopped, or takes other steps "
@@ -241,7 +242,7 @@ def _joined(changes: Sequence[bytes] | deque[bytes]) -> bytes:
 
 
 def _length(changes: Sequence[bytes]) -> int:
-    """Return the length of what `_joined` would return."""
+    """Return the length in bytes of the result of `_joined` for ``changes``."""
     return sum(map(len, changes)) + max(0, len(changes) - 1) + 2
 
 

@@ -1,8 +1,8 @@
-"""WeightsController: the weights of a run, and every way to change them while it runs.
+"""WeightsController: the weights of a run, and all ways to change them while the run goes on.
 
-The weights log alone says which weights hold at a step. Changes come from a schedule, from a call,
-from sources that rank 0 polls, and from clusters that are used up. Each is logged when its step is
-planned, and never later. Several ranks learn of it at the same step (`Agreement`).
+The weights log alone determines which weights are in force at a step. A change comes from a
+schedule, a call, a source that rank 0 polls, or a cluster that is used up. A change is logged at
+the latest when its step is planned. Several ranks log it at the same step (`Agreement`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,12 +27,13 @@ class WeightsController:
     """Keeps the weights log of a run on one rank.
 
     Args:
-        rows: Rows of an epoch by cluster, in the order of the manifest; a cluster with 0 rows can
-            have no weight.
-        log: The changes so far.
+        rows: Number of rows in an epoch by cluster, in the order of the manifest; a cluster with 0
+            rows must have weight 0.
+        log: The weights log, with all changes so far.
         why_none: Why a cluster has no row, for messages.
-        longest: Tokens of the longest row that each cluster could give, for messages.
-        agreement: Shares changes among ranks; None: there is one rank, or all make the same calls.
+        longest: Largest ``seq_len`` for which each cluster has a row, in tokens, for messages.
+        agreement: Sends changes to all ranks; None: there is one rank, or all ranks make the same
+            calls.
     """
 
     def __init__(
@@ -52,10 +53,11 @@ class WeightsController:
         self._sources: list[WeightsSource] = []
 
     def begin(self, start: Mixture | Schedule | None, default: Callable[[], Mixture]) -> None:
-        """Begin the log with ``start`` or else ``default()``; check it if it has begun already.
+        """Begin the log with ``start``, or ``default()`` if None; check a log that has begun.
 
         Raises:
-            InvalidDataError: Weights do not fit the clusters, or the log began with others.
+            InvalidDataError: Weights do not fit the clusters, or the log began with weights other
+                than ``start``.
         """
         if isinstance(start, Schedule):
             self._schedule = start
@@ -77,7 +79,7 @@ class WeightsController:
             self.check(Mixture.of(record.weights))
 
     def rehearsal(self) -> "WeightsController":
-        """Return a copy that continues by the changes known now, and writes no file."""
+        """Return a copy with the present log and schedule, without sources; it writes no file."""
         copy = WeightsController(
             self._rows,
             WeightsLog(tuple(self.log.records)),
@@ -88,13 +90,13 @@ class WeightsController:
         return copy
 
     def is_settled(self, step: int) -> bool:
-        """Whether the weights stay as they are at ``step``, unless somebody changes them."""
+        """Whether no logged or scheduled change alters the weights after ``step``."""
         last = self.log.records[-1]
         later = None if self._schedule is None else self._schedule.after(step)
         return later is None and step >= last.at_step + last.steps
 
     def open(self, sources: Iterable[WeightsSource]) -> None:
-        """Poll ``sources`` from now on; on rank 0."""
+        """Add ``sources``, which `ahead` polls; call it only on rank 0."""
         self._sources += sources
 
     def check(self, mixture: Mixture) -> None:
@@ -109,15 +111,14 @@ class WeightsController:
                 )
 
     def ahead(self, step: int, count: int) -> tuple[NDArray[np.int64], int]:
-        """Return the weights of at most ``count`` steps from ``step`` on, which are planned next.
+        """Return the weights of n steps from ``step`` on, and n, which is 1 to ``count``.
 
-        Returns the weights as `WeightsLog.table` does, int64 ``[1 or n, K]`` in the order of the
-        clusters, and n, the number of steps. After that nothing can change the weights of these
-        steps.
+        The weights are as in `WeightsLog.table`: int64 ``[1 or n, K]`` in the order of clusters. No
+        source, agreement or schedule changes the weights of these steps later.
 
         Raises:
-            IntegrityError: Another rank follows another log, or is at another step.
-            RemoteError: Another rank did not come in time.
+            IntegrityError: Ranks have different logs, or are at different steps.
+            RemoteError: Another rank did not answer in time.
         """
         if self._agreement is not None:
             every = self._agreement.every
@@ -130,16 +131,19 @@ class WeightsController:
         if self._schedule is not None:
             self._schedule.extend(self.log, step, step + 1)
             if (later := self._schedule.after(step)) is not None:
-                # Not earlier: a cap may come in between.
+                # The change is logged at its own step, because a cap may come before it.
                 count = min(count, later - step)
         return self.log.table(step, count, self.names), count
 
     def change(self, change: WeightsUpdate, step: int, at_step: int | None) -> int:
-        """Change the weights, where ``step`` is the next one; return the step from which they hold.
+        """Change the weights; return the step from which the change takes effect.
+
+        ``step`` is the next step to be served. ``at_step`` is the step that the caller chose for
+        the change; None: as soon as possible.
 
         Raises:
-            UsageError: ``at_step`` has been served, lies before a change that is logged, or cannot
-                be chosen, because ranks must agree on it.
+            UsageError: ``at_step`` was already served, is before a change that is logged, or was
+                chosen although several ranks must agree on the step.
             InvalidDataError: The weights do not fit the clusters.
         """
         self.check(change.mixture)
@@ -161,7 +165,10 @@ class WeightsController:
         return at_step
 
     def cap(self, names: Sequence[str], step: int, why: str) -> bool:
-        """Give ``names`` no rows from ``step`` on; return False if no cluster would have weight."""
+        """Give clusters ``names`` no rows from ``step`` on, and return True.
+
+        If no other cluster has weight, change nothing, and return False.
+        """
         left = {n for n, w in self.log.mixture(step).weights.items() if w > 0} - {*names}
         if not left:
             return False
@@ -169,12 +176,13 @@ class WeightsController:
         return True
 
     def adopt(self, records: tuple[WeightsRecord, ...], step: int) -> None:
-        """Follow the history of a state saved at ``step``: check the log by it, or copy it.
+        """Continue from ``records``, those of a state that was saved at ``step``.
 
-        The file may have records that came after the state was saved; those before must be equal.
+        A log in memory is replaced by the records. A log in a file must have the same records; it
+        may have further records, which were added after the state was saved.
 
         Raises:
-            InvalidDataError: The log has another history.
+            InvalidDataError: The log in the file differs from the records.
         """
         if self._agreement is not None:
             self._agreement.drain()
@@ -198,7 +206,10 @@ class WeightsController:
             )
 
     def _follow(self, change: WeightsUpdate, step: int) -> None:
-        """Log a change that the ranks agreed on; all ranks refuse the same changes."""
+        """Log a change that the ranks agreed on, or warn that it is refused.
+
+        All ranks refuse the same changes.
+        """
         try:
             self.check(change.mixture)
             self.log.append(change.mixture, step, change.why, change.ramp)

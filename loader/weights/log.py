@@ -1,9 +1,9 @@
 """WeightsLog: the mixtures of a run over time, append-only, numbered and hash-chained.
 
-A record takes effect at the step it names and stays until the next one does. Each carries the
-hash of the one before. So one hash in a checkpoint proves the whole history, and two ranks that
-compare one hash know that they follow the same weights. The record in force at a step is found by
-bisection, and alone determines the weights there.
+A record takes effect at its step, and is in force until the next record takes effect. Each record
+has the hash of the record before it. So one hash in a checkpoint proves the whole history, and two
+ranks that compare one hash know that they have the same weights. The record in force at a step is
+found by bisection, and alone determines the weights at that step.
 """
 
 from bisect import bisect_right
@@ -24,11 +24,11 @@ from .record import Trajectory, WeightsRecord, check_chain
 __all__ = ["WeightsLog", "WeightsRecord", "check_chain"]
 
 _COMPILED = 8
-"""Number of records whose integers are kept: those around the steps that are planned and served."""
+"""Number of records whose integer weights are kept in memory: only few are in use at a time."""
 
 
 class WeightsLog:
-    """The records of a run, in memory and, if it has a path, in a file of JSON lines."""
+    """The weights records of a run: in memory and, if ``path`` is set, in a file of JSON lines."""
 
     def __init__(
         self,
@@ -50,7 +50,9 @@ class WeightsLog:
 
     @classmethod
     def open(cls, path: str | Path, *, write: bool = False) -> Self:
-        """Read the log at ``path``, if there is one; with ``write``, `append` writes to it too.
+        """Read the log at ``path``; a missing file is an empty log.
+
+        With ``write``, `append` and `cap` add their records to the file as well as in memory.
 
         Raises:
             InvalidDataError: A line is no record.
@@ -74,29 +76,34 @@ class WeightsLog:
 
     @property
     def head(self) -> str:
-        """Hash of the last record, which proves all records; empty if there is none."""
+        """Hash of the last record, which proves all records; "" if there are no records."""
         return self.records[-1].hash if self.records else ""
 
     @property
     def capped(self) -> tuple[str, ...]:
-        """Clusters that have used up their epochs, by the last record."""
+        """Clusters that have used up their epochs, as the last record lists them."""
         return self.records[-1].capped if self.records else ()
 
     def append(self, mixture: Mixture, at_step: int, why: str, ramp: int = 0) -> WeightsRecord:
-        """Append a record that reaches ``mixture`` in ``ramp`` steps (0: at once).
+        """Append a record that changes the weights to ``mixture`` from ``at_step`` on; return it.
+
+        The change takes ``ramp`` steps; 0: it is complete at ``at_step``.
 
         Raises:
-            UsageError: ``at_step`` lies before the last record's; the ramp is too long, or the
-                first of all; only capped clusters have weight.
+            UsageError: ``at_step`` is before the step of the last record; the ramp is too long;
+                the first record has a ramp; or only capped clusters have weight.
         """
         last = self._before(at_step)
         return self._add(WeightsRecord.after(last, mixture, at_step, why, ramp))
 
     def cap(self, names: Iterable[str], at_step: int, why: str) -> WeightsRecord:
-        """Append a record that gives ``names`` nothing, and nothing to clusters capped before.
+        """Append a record that caps the clusters ``names``: they get no more rows; return it.
+
+        Clusters that were capped before stay capped.
 
         Raises:
-            UsageError: ``at_step`` lies before the last record's, or nothing would be left.
+            UsageError: ``at_step`` is before the step of the last record, or no other cluster has
+                weight.
         """
         last = self._before(at_step)
         if last is None:
@@ -104,7 +111,10 @@ class WeightsLog:
         return self._add(WeightsRecord.capping(last, names, at_step, why))
 
     def _before(self, at_step: int) -> WeightsRecord | None:
-        """Return the last record, which one for ``at_step`` would follow."""
+        """Return the last record, after checking that a record for ``at_step`` may follow it.
+
+        None: the log is empty.
+        """
         last = self.records[-1] if self.records else None
         if last is None and at_step != 0:
             raise UsageError(f"the first weights hold from step 0 on, not from step {at_step}")
@@ -126,23 +136,23 @@ class WeightsLog:
         """Return the record in force at ``step``.
 
         Raises:
-            UsageError: ``step`` lies before the first.
+            UsageError: ``step`` is before the first record's step.
         """
         return self.records[self._find(step)]
 
     def since(self, step: int) -> list[WeightsRecord]:
-        """Return the record in force at ``step`` and those after it: what a state needs."""
+        """Return the record in force at ``step`` and all later records, which a state stores."""
         return self.records[self._find(step) :]
 
     def mixture(self, step: int) -> Mixture:
-        """Return the weights in force at ``step``, those above 0."""
+        """Return the weights in force at ``step``, without clusters of weight 0."""
         record = self.at(step)
         if step >= record.at_step + record.steps and not record.capped:
             return Mixture.of({n: w for n, w in record.weights.items() if w > 0})
         return Mixture.of({name: n / ONE for name, n in record.units(step).items()})
 
     def integers(self, step: int, names: Sequence[str]) -> NDArray[np.int64]:
-        """Weights in force at ``step``, in the order of ``names``: int64 ``[K]``, sum `ONE`.
+        """Return the weights at ``step`` in the order of ``names``: int64 ``[K]``, sum `ONE`.
 
         Raises:
             InvalidDataError: A cluster with weight is not in ``names``.
@@ -151,9 +161,10 @@ class WeightsLog:
         return row
 
     def table(self, step: int, count: int, names: Sequence[str]) -> NDArray[np.int64]:
-        """Weights of the ``count`` steps from ``step`` on: int64 ``[count, K]``.
+        """Return the weights of ``count`` steps from ``step`` on: int64 ``[count, K]``.
 
-        If one record keeps them the same for all these steps it is one row, ``[1, K]``.
+        The result has only one row, ``[1, K]``, if one record sets the same weights for all these
+        steps.
 
         Raises:
             InvalidDataError: A cluster with weight is not in ``names``.
@@ -179,7 +190,10 @@ class WeightsLog:
         return index
 
     def _rows(self, index: int, step: int, count: int, names: Sequence[str]) -> NDArray[np.int64]:
-        """Weights of record number ``index`` for steps within it, ``[count or 1, K]``."""
+        """Return the weights of ``count`` steps from ``step`` on by record ``index``.
+
+        The result is int64 ``[count, K]``, or ``[1, K]`` if the weights do not change.
+        """
         way, places = self._compile(self.records[index], names)
         rows = way.rows(step, count)
         result = np.zeros((len(rows), len(names)), np.int64)
@@ -189,7 +203,7 @@ class WeightsLog:
     def _compile(
         self, record: WeightsRecord, names: Sequence[str]
     ) -> tuple[Trajectory, NDArray[np.int64]]:
-        """Return the integers of ``record``, and the index of each in ``names``."""
+        """Return the integer weights of ``record``, and the index in ``names`` of each cluster."""
         if self._names != names:
             self._names = list(names)
             self._index = {name: place for place, name in enumerate(names)}

@@ -1,8 +1,8 @@
-"""WeightsRecord: one change of weights; a line of the log.
+"""WeightsRecord: one change of weights, which is one line of the weights log.
 
-Each record alone determines the weights from its step on: a ramp carries the weights that it starts
-from, and every record carries the clusters that have used up their epochs. So a state needs no
-earlier record.
+Each record alone determines the weights from its step on: a ramp has the weights that it starts
+from, and every record has the clusters that have used up their epochs. So a saved state needs no
+earlier records.
 """
 
 from collections.abc import Iterable
@@ -25,27 +25,29 @@ KINDS = ("set", "ramp", "cap")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsRecord:
-    """One line of the log; fields that are empty are not written."""
+    """One line of the weights log; fields with their default value are not written."""
 
     v: Count
     """Number of the record, from 0."""
     at_step: Count
-    """First step that it holds for."""
+    """First step at which the record is in force."""
     kind: str
-    """``set``: the weights hold at once. ``ramp``: after ``steps`` steps in a straight line.
-    ``cap``: as the record before, without the clusters that are ``capped``."""
+    """``set``: the weights take effect immediately. ``ramp``: they change in a straight line over
+    ``steps`` steps. ``cap``: they continue from the record before, without the ``capped``
+    clusters."""
     weights: dict[str, int | float]
-    """Weights that were asked for, also of capped clusters; in a ramp also those that fall to 0."""
+    """Weights that were asked for, including those of capped clusters; a ramp includes clusters
+    whose weight becomes 0."""
     why: str
     prev: str
-    """Hash of the record before; empty for the first."""
+    """Hash of the record before; "" for the first record."""
     hash: str
     steps: Count = 0
-    """Steps from ``at_step`` until ``weights`` are reached."""
+    """Number of steps from ``at_step`` until ``weights`` are reached."""
     start: tuple[Count, ...] = ()
     """Weights at ``at_step`` in units of 1 / `ONE`, in the order of the sorted names."""
     capped: tuple[str, ...] = ()
-    """Every cluster that has used up its epochs so far; the others share its weight."""
+    """All clusters that have used up their epochs so far; other clusters share their weights."""
 
     @classmethod
     def after(
@@ -54,8 +56,8 @@ class WeightsRecord:
         """Make the record that follows ``prev`` and reaches ``mixture`` in ``ramp`` steps.
 
         Raises:
-            UsageError: A ramp has nothing to start from, or is too long; or only clusters that
-                are capped have weight.
+            UsageError: There is a ramp but no ``prev`` to start from; the ramp is too long; or only
+                capped clusters have weight.
         """
         weights = {name: w for name, w in mixture.weights.items() if w > 0}
         if not ramp:
@@ -78,10 +80,10 @@ class WeightsRecord:
 
     @classmethod
     def capping(cls, prev: Self, names: Iterable[str], at_step: int, why: str) -> Self:
-        """Make the record that follows ``prev`` when ``names`` have used up their epochs.
+        """Make the record that follows ``prev`` when clusters ``names`` have used up their epochs.
 
         Raises:
-            UsageError: No cluster with weight would be left.
+            UsageError: All clusters with weight would be capped.
         """
         left = max(0, prev.at_step + prev.steps - at_step)
         return cls._make(
@@ -97,7 +99,10 @@ class WeightsRecord:
 
     @classmethod
     def _make(cls, prev: Self | None, **content: Any) -> Self:
-        """Number, chain and hash a record; capped clusters stay capped."""
+        """Make a record with the next number, the hash of ``prev``, and its own hash.
+
+        Clusters that are capped in ``prev`` stay capped, unless ``content`` has ``capped``.
+        """
         body: dict[str, Any] = {
             "v": prev.v + 1 if prev else 0,
             "prev": prev.hash if prev else "",
@@ -114,12 +119,12 @@ class WeightsRecord:
         return cls(**body, hash=hash_json(bare._content()))
 
     def _left(self) -> bool:
-        """Whether a cluster that is not capped has weight at the end."""
+        """Whether any cluster that is not capped has a weight above 0 in ``weights``."""
         capped = set(self.capped)
         return any(w > 0 for name, w in self.weights.items() if name not in capped)
 
     def _content(self) -> dict[str, Any]:
-        """Return the content that is hashed."""
+        """Return the JSON values whose hash is ``hash``: all fields but ``hash`` itself."""
         value = self.to_json()
         del value["hash"]
         return value
@@ -132,11 +137,11 @@ class WeightsRecord:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read what `to_json` gave, and check its hash.
+        """Read the value that `to_json` returned, and check its hash.
 
         Raises:
-            InvalidDataError: ``value`` is no record.
-            IntegrityError: Its hash is not that of its content.
+            InvalidDataError: ``value`` is no record, or its fields contradict each other.
+            IntegrityError: The hash in ``value`` is not the hash of its content.
         """
         record = convert(value, cls, "record of weights")
         Mixture.of(record.weights)
@@ -151,7 +156,7 @@ class WeightsRecord:
         return record
 
     def _fault(self) -> str:
-        """Say which fields contradict each other; empty if none do."""
+        """Return what is wrong with the fields, as the end of a message; "" if nothing is."""
         if self.steps > MOST_STEPS or (self.kind, self.steps > 0) in (
             ("set", True),
             ("ramp", False),
@@ -165,9 +170,9 @@ class WeightsRecord:
         return ""
 
     def units(self, step: int) -> dict[str, int]:
-        """Return the weights above 0 in force at ``step``, as integers that sum to `ONE`.
+        """Return the weights above 0 at ``step`` by name, as integers that sum to `ONE`.
 
-        ``step`` lies between this record and the next.
+        This record must be the one in force at ``step``.
         """
         pairs = zip(
             sorted(self.weights), Trajectory.of(self).rows(step, 1)[0].tolist(), strict=True
@@ -175,7 +180,7 @@ class WeightsRecord:
         return {name: n for name, n in pairs if n}
 
     def _line(self, step: int) -> NDArray[np.int64]:
-        """Weights at ``step`` if no cluster were capped."""
+        """Return the weights that ``step`` would have if no cluster were capped, int64 ``[k]``."""
         way = Trajectory.of(self)
         at = np.array([step - self.at_step], np.int64)
         row: NDArray[np.int64] = interpolate(way.start, way.end, self.steps, at)[0]
@@ -183,13 +188,16 @@ class WeightsRecord:
 
 
 def _needed(default: Any, value: Any) -> bool:
-    """Whether a field with ``value`` is written."""
+    """Whether a field is written: it has no default, or its ``value`` differs from its default."""
     return default is MISSING or value != default
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """The weights of a record as integers, in the order of its sorted names: ``[k]``."""
+    """The integer weights of a record over time; arrays are ``[k]``, in the order of sorted names.
+
+    ``start`` and ``end`` are weights that sum to `ONE`; ``out`` marks capped clusters.
+    """
 
     at_step: int
     steps: int
@@ -199,16 +207,19 @@ class Trajectory:
 
     @classmethod
     def of(cls, record: WeightsRecord) -> Self:
-        """Compute the integers of ``record``."""
+        """Return the trajectory of ``record``."""
         names, capped = sorted(record.weights), set(record.capped)
-        # Sorted, so that ties fall alike whatever the order in the shards or in the file.
+        # Sorted, so that ties are broken in the same way for any order in the shards or the file.
         end = integer_weights(np.array([record.weights[name] for name in names], np.float64))
         start = np.array(record.start, np.int64) if record.steps else end
         out = np.array([name in capped for name in names], np.bool_)
         return cls(record.at_step, record.steps, start, end, out)
 
     def rows(self, step: int, count: int) -> NDArray[np.int64]:
-        """Weights of ``count`` steps from ``step`` on, ``[count, k]``; ``[1, k]`` if constant."""
+        """Return the weights of ``count`` steps from ``step`` on, ``[count, k]``.
+
+        The result is ``[1, k]`` if the weights do not change in these steps.
+        """
         first = min(step - self.at_step, self.steps)
         way = self.end[np.newaxis]
         if first < self.steps:
@@ -217,7 +228,7 @@ class Trajectory:
         if not self.out.any():
             return way
         rows = without_clusters(way, self.out)
-        # Between a capped cluster and one that has no weight yet, the sum can be 0.
+        # On a ramp from capped clusters to clusters without weight yet, the sum can be 0.
         rows[~rows.any(axis=1)] = without_clusters(self.end[np.newaxis], self.out)[0]
         return rows
 

@@ -15,7 +15,7 @@ from .log import WeightsLog
 from .update import WeightsUpdate
 
 Entry = tuple[int, Mixture | Mapping[str, float]] | tuple[int, Mixture | Mapping[str, float], int]
-"""Step, weights, and the steps of a ramp to them if they do not hold at once."""
+"""Step and weights of a change; if it is a ramp, also the number of steps that the ramp takes."""
 
 _WHY = "schedule"
 _MOST_STEP = 1 << 53
@@ -23,10 +23,10 @@ _MOST_STEP = 1 << 53
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Changes of the weights by the step at which each begins: ascending, the first at step 0.
+    """Changes of the weights, each with the step at which it begins: ascending, from step 0.
 
-    Each change is logged when its step is planned, not all at the start. So weights may still be
-    changed, and clusters capped, in between.
+    A change is logged when its step is planned, not at the start of the run. So, between the steps
+    of the schedule, weights may be changed and clusters may be capped.
 
     >>> cosmos = Schedule.of([(0, {"web": 0.75, "code": 0.25}), (1000, {"code": 1}, 500)])
     >>> [(step, change.ramp) for step, change in cosmos.changes]
@@ -48,12 +48,13 @@ class Schedule:
     def of(cls, entries: Iterable[Entry], *, others: str | None = None) -> Self:
         """Make a schedule of entries ``(step, weights)`` or ``(step, weights, steps of the ramp)``.
 
-        Weights sum to 1, unless ``others`` says what the clusters get that an entry does not name.
-        ``scale``: nothing, and the named weights are scaled to sum to 1. ``keep``: the rest, in the
-        proportion of the entry before.
+        The weights of an entry must sum to 1, unless ``others`` says what clusters get that the
+        entry does not name. ``scale``: they get nothing, and the named weights are scaled to sum 1.
+        ``keep``: they share the rest, in proportion to their weights in the entry before.
 
         Raises:
-            UsageError: They are not in order, or do not begin at step 0 with weights that are set.
+            UsageError: The entries are not in the order of steps; or the first is not for step 0,
+                or has a ramp.
             InvalidDataError: An entry is malformed, or its weights are invalid.
         """
         read: list[tuple[int, WeightsUpdate]] = []
@@ -86,11 +87,11 @@ class Schedule:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read what `to_json` gave; ``ramp`` may be left out.
+        """Read the value that `to_json` returned; ``ramp`` may be left out.
 
         Raises:
-            InvalidDataError: It is no schedule of a version that this climbstream reads.
-            UsageError: The order of the changes, or the first of them, is wrong; see `of`.
+            InvalidDataError: ``value`` is no schedule, or has an unknown version.
+            UsageError: The order of the changes, or the first change, is wrong; see `of`.
         """
         fields = check_version(value, cls.version, "schedule")
         try:
@@ -124,10 +125,10 @@ class Schedule:
     def extend(self, log: WeightsLog, start: int, end: int) -> None:
         """Append to ``log`` the changes that begin in steps ``start`` to ``end`` - 1.
 
-        A change that the log has already, as after a restart, is not appended again.
+        If the log already has a change, as after a restart, it is not appended again.
 
         Raises:
-            UsageError: The log has records after such a step but not the change; or only capped
+            UsageError: The log lacks a change, but has a record for a later step; or only capped
                 clusters have weight.
         """
         for step, change in self.changes:
@@ -138,7 +139,7 @@ class Schedule:
 def _read(
     number: int, entry: Entry, others: str | None, now: Mapping[str, float]
 ) -> tuple[int, WeightsUpdate]:
-    """Check one entry; ``now`` are the weights before it."""
+    """Return step and change of one entry, checked; ``now`` is the weights of the entry before."""
     try:
         step, weights, *ramp = entry
         if type(step) is not int or not 0 <= step < _MOST_STEP or len(ramp) > 1:
@@ -155,7 +156,7 @@ def _read(
 
 
 def _holds(log: WeightsLog, step: int, change: WeightsUpdate) -> bool:
-    """Whether ``change`` is in ``log`` at its step."""
+    """Whether ``log`` has ``change`` as a record for ``step``."""
     if not log.records or step < log.records[0].at_step:
         return False
     wanted = {name: w for name, w in change.mixture.weights.items() if w > 0}

@@ -1,8 +1,8 @@
 """Sources of updates: a file or a function that changes the weights of a running job.
 
-Only rank 0 reads them, and does not trust them: a file may be half written, huge, deeply nested, a
-pipe that nobody writes to, or name clusters that do not exist. In each of these cases nothing is
-raised, the weights stay as they are, and the reason is logged once.
+Only rank 0 reads sources, and does not trust them: a file may be half written, huge, deeply nested,
+a pipe that nobody writes to, or name clusters that do not exist. In each of these cases no error is
+raised, the weights are not changed, and the reason is logged once.
 """
 
 import math
@@ -26,25 +26,28 @@ from .update import WeightsUpdate
 logger = get_logger(__name__)
 
 LARGEST = 1 << 20
-"""Largest request, in bytes."""
+"""Largest size of a request, in bytes."""
 _SETTLED = 2_000_000_000
-"""Age of a time stamp, in ns, from which on another write is sure to have another time stamp."""
+"""Age of a time stamp, in ns, above which any later write is sure to change the time stamp."""
 _REASON = 400
-"""Longest reason, in characters: a source must not fill the output of a job."""
+"""Length at which a logged reason is cut, in characters: a source must not flood a job's output."""
 
 Check = Callable[[Mixture], None]
-"""Raises `ClimbError` if a run cannot use these weights."""
+"""Function that raises `ClimbError` if a run cannot use the weights of a mixture."""
 
 
 class WeightsSource(Protocol):
-    """A place where weights are asked for during a run; rank 0 polls it before it plans steps."""
+    """A place where users ask for weights during a run; rank 0 polls it before it plans steps."""
 
     def poll(self, step: int, log: WeightsLog) -> WeightsUpdate | None:
-        """Return a change asked for since the last poll, for ``step`` or later; None: none."""
+        """Return the change that was asked for since the last poll; None: there is no change.
+
+        The change will take effect at ``step``, the next to be planned, or later.
+        """
 
 
 class WeightsFile:
-    """A JSON file in which other weights are asked for; see `UpdateRequest`."""
+    """A JSON file through which users ask for new weights; see `UpdateRequest`."""
 
     def __init__(self, path: Path, check: Check) -> None:
         self.path = path
@@ -53,10 +56,11 @@ class WeightsFile:
         self._looked = False
 
     def poll(self, _step: int, log: WeightsLog) -> WeightsUpdate | None:
-        """Return a change asked for since the last poll; one `stat` if the file is the same.
+        """Return the change that was asked for since the last poll; None: there is no change.
 
-        A file that exists at the first poll is applied only if its ``after`` names the last record
-        of ``log``: then it was asked of this run while the job was down.
+        If the file has not changed, a poll costs one `stat`. A file that exists at the first poll
+        is applied only if its ``after`` is the hash of the last record of ``log``: in that case it
+        was written for this run while the job was down.
         """
         first, self._looked = not self._looked, True
         try:
@@ -73,7 +77,10 @@ class WeightsFile:
         return request.change
 
     def _check_order(self, request: UpdateRequest, log: WeightsLog, *, first: bool) -> None:
-        """Raise `InvalidDataError` if the request was made after another record than the last."""
+        """Raise `InvalidDataError` if ``after`` of the request is not the last record of ``log``.
+
+        A request may leave ``after`` out, except at the ``first`` poll.
+        """
         if first and request.after != log.head:
             raise InvalidDataError(
                 "it lay there before the run began; write it anew if it is still wanted"
@@ -85,11 +92,11 @@ class WeightsFile:
             )
 
     def _read_new(self) -> bytes | None:
-        """Return the request if the file is new; None if it is not, or there is no file.
+        """Return the content of the file if it is new; None if it is not, or there is no file.
 
         Raises:
-            InvalidDataError: The file is new, and is too large or no regular file.
-            OSError: The file is new, and cannot be read.
+            InvalidDataError: The file is new, but too large or no regular file.
+            OSError: The file is new, but cannot be read.
         """
         identity: tuple[int, ...] = ()
         data, fault = b"", None
@@ -104,7 +111,7 @@ class WeightsFile:
             return None
         except (InvalidDataError, OSError) as error:
             fault = error
-        # Two writes within one tick of the clock may differ only in their content.
+        # Two writes within one tick of the clock may have the same time stamp, so compare content.
         seen = identity, hash_bytes(repr(fault).encode() if fault else data)
         if seen == self._seen:
             return None
@@ -117,7 +124,7 @@ class WeightsFile:
 class WeightsCallable:
     """A function of the step that returns other weights, or None to keep the present ones.
 
-    The same weights as last time are no change.
+    If it returns the same weights as in its last call, that is no change.
     """
 
     def __init__(
@@ -129,10 +136,10 @@ class WeightsCallable:
         self._said: type[Exception] | None = None
 
     def poll(self, step: int, log: WeightsLog) -> WeightsUpdate | None:
-        """Return the change that the function wants at ``step``; None: no change.
+        """Return the change that the function asks for at ``step``; None: no change.
 
-        An error in the function is logged when it first occurs, and again only after the function
-        has returned weights or failed in another way.
+        An error in the function is logged when it first occurs. The same error is logged again only
+        after the function has returned weights, or has raised another type of error.
         """
         try:
             answer = self._function(step)
@@ -154,7 +161,7 @@ class WeightsCallable:
 
 
 def _returned(weights: Mixture | Mapping[str, float]) -> Mixture:
-    """Read the return value of the function.
+    """Return a mixture of the weights that a function for weights returned.
 
     Raises:
         UsageError: The weights do not sum to 1.
@@ -172,43 +179,47 @@ def _returned(weights: Mixture | Mapping[str, float]) -> Mixture:
 
 
 def read_request(path: Path) -> UpdateRequest:
-    """Read the request at ``path``; its content is not trusted.
+    """Return the request in the file ``path``; its content is not trusted.
 
     Raises:
-        InvalidDataError: It is none.
-        OSError: It cannot be read, or is not there.
+        InvalidDataError: The file is no request.
+        OSError: The file is missing, or cannot be read.
     """
     return _parse(_read(path, path.stat()))
 
 
 def _check_left(mixture: Mixture, log: WeightsLog) -> None:
-    """Raise `UsageError` if only clusters that have used up their epochs have weight."""
+    """Raise `UsageError` if all clusters of ``mixture`` with weight are capped in ``log``."""
     if log.records:
         WeightsRecord.after(log.records[-1], mixture, log.records[-1].at_step, "")
 
 
 def _fingerprint(log: WeightsLog) -> str:
-    """Fingerprint of the weights that were last asked for; after a restart, those in force."""
+    """Return the fingerprint of the weights in the last record of ``log``; "" if it is empty."""
     return Mixture.of(log.records[-1].weights).fingerprint if log.records else ""
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:
-    """Return numbers that tell one version of a file from another."""
+    """Return numbers that differ between two versions of a file."""
     who = (status.st_dev, status.st_ino, status.st_mode)
-    # The time stamps of a folder or device change though it stays no file.
+    # Time stamps of a folder or device are left out: they may change, but the fault stays the same.
     return (*who, status.st_mtime_ns, status.st_size) if stat.S_ISREG(status.st_mode) else who
 
 
 def _settled(status: os.stat_result) -> bool:
-    """Whether any later write would change the time stamp."""
+    """Whether the file is old enough that any later write would change its time stamp."""
     return not stat.S_ISREG(status.st_mode) or time.time_ns() - status.st_mtime_ns > _SETTLED
 
 
 def _read(path: Path, status: os.stat_result) -> bytes:
-    """Read a regular file of at most `LARGEST` bytes; anything else is not even opened."""
+    """Return the content of a regular file of at most `LARGEST` bytes.
+
+    For other files, and for larger files, raise `InvalidDataError`. Files that are not regular are
+    not opened.
+    """
     if not stat.S_ISREG(status.st_mode):
         raise InvalidDataError("it is no regular file; write JSON to a file and rename it to this")
-    # If it becomes a pipe between the two calls, opening it still does not wait.
+    # If the file is replaced with a pipe after the check, `read_regular` does not wait either.
     data = read_regular(path, LARGEST)
     if len(data) > LARGEST:
         raise InvalidDataError(
@@ -218,15 +229,15 @@ def _read(path: Path, status: os.stat_result) -> bytes:
 
 
 def _parse(data: bytes) -> UpdateRequest:
-    """Parse the request in ``data``.
+    """Return the request in ``data``.
 
     Raises:
-        InvalidDataError: It is none.
+        InvalidDataError: ``data`` is no request.
     """
     return UpdateRequest.from_json(parse_json(data, "it"))
 
 
 def _say(text: str) -> None:
-    """Log ``text`` as one line, whatever characters it has."""
+    """Log ``text`` as one line, cut, and with characters that cannot be printed replaced."""
     shown = "".join(c if c.isprintable() else "\ufffd" for c in text[: _REASON + 1])
     logger.warning(shown if len(shown) <= _REASON else shown[:_REASON] + " …")

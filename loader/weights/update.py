@@ -1,4 +1,4 @@
-"""WeightsUpdate: a requested change of the weights that has no step yet."""
+"""WeightsUpdate: a requested change of the weights, before a step is assigned to it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from climbstream.loader.formats.mixture import Mixture
 from .interpolation import MOST_STEPS
 
 _WHY = 500
-"""Longest reason, in characters: every saved state holds it."""
+"""Longest reason, in characters; it is limited because every saved state contains it."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsUpdate:
-    """The weights to reach, the number of steps until then, and the reason."""
+    """A change of the weights: the new weights, the length of a ramp to them, and the reason."""
 
     mixture: Mixture
     ramp: int = 0
-    """Steps of the straight line to the weights; 0: they hold at once."""
+    """Number of steps of a linear ramp to the weights; 0: they take effect immediately."""
     why: str = ""
 
     def __post_init__(self) -> None:
@@ -35,7 +35,7 @@ class WeightsUpdate:
         object.__setattr__(self, "why", valid_text(self.why))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the change as JSON values; of its mixture only the weights above 0."""
+        """Return the change as JSON values, with only those weights that are above 0."""
         weights = {name: w for name, w in self.mixture.weights.items() if w > 0}
         return {
             "version": Mixture.version,
@@ -46,10 +46,10 @@ class WeightsUpdate:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read what `to_json` gave, or any JSON of a mixture; the version may be left out.
+        """Read the value that `to_json` returned, or JSON of a mixture; a version is not needed.
 
         Raises:
-            InvalidDataError: ``value`` is no such object, or has an unknown field.
+            InvalidDataError: ``value`` is neither of these, or has an unknown field.
         """
         if not isinstance(value, Mapping) or "weights" not in value:
             return cls(Mixture.from_json(value))

@@ -1,1 +1,1 @@
-"""Engines: tasks in processes of this machine, on a Ray cluster, or in SLURM jobs."""
+"""Engines: run tasks in processes of this machine, on a Ray cluster, or in SLURM jobs."""

@@ -1,4 +1,4 @@
-"""Batches: short tasks are handed over together, because each hand-over takes time."""
+"""Batches: short tasks are sent to a worker together, because each message takes time."""
 
 import time
 from collections import deque
@@ -12,7 +12,7 @@ from climbstream.loader.core.log import get_logger
 logger = get_logger(__name__)
 
 _MOST = 256
-"""Tasks of a batch, at most."""
+"""Largest number of tasks in a batch."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -25,13 +25,13 @@ class BatchQueue:
         self._fresh = iter(tasks)
         self._seconds = seconds
         self._short = short
-        """Whether tasks may be short; if not, they are handed over singly."""
+        """Whether tasks may be short; if False, each batch has one task."""
         self._size = 1
-        """Tasks of the next batch."""
+        """Number of tasks in the next batch."""
         self._again: deque[Any] = deque()
-        """Tasks that were handed over, but not begun."""
+        """Tasks of earlier batches that were not begun."""
         self._suspects: deque[Any] = deque()
-        """Tasks of batches that were lost, to be handed over singly."""
+        """Tasks of lost batches; each is sent in a batch of its own."""
 
     def next(self) -> list[Any]:
         """Return the tasks of the next batch; [] if none is left."""
@@ -42,23 +42,28 @@ class BatchQueue:
         return [*islice(self._fresh, self._size)]
 
     def note_end(self, tasks: Sequence[Any], done: int, seconds: float) -> None:
-        """Note that the first ``done`` tasks of a batch took ``seconds``; queue the others."""
+        """Note that the first ``done`` tasks of a batch took ``seconds``; queue the rest again."""
         if self._short:
             fitting = int(self._seconds * done / max(seconds, 1e-6))
             self._size = max(1, min(fitting, 4 * self._size, _MOST))
         self._again.extend(tasks[done:])
 
     def note_loss(self, tasks: Sequence[Any]) -> None:
-        """Queue the tasks of a batch that was lost, to find the one at fault."""
+        """Queue each task of a lost batch singly, to find the task at fault."""
         self._suspects.extend(tasks)
 
     def give_up(
         self, tasks: Sequence[Any], why: str, instead: Callable[[Any, ClimbError], Any] | None
     ) -> Iterator[tuple[Any, Any]]:
-        """Yield the substitute result of a lost task; queue the tasks of a larger batch singly.
+        """Handle a lost batch: queue its tasks singly, or yield one lost task and its substitute.
+
+        Args:
+            tasks: Tasks of the batch; a batch of several tasks yields nothing.
+            why: How the batch was lost, for the message.
+            instead: Makes the substitute result of a task; None: there is none.
 
         Raises:
-            ClimbError: There is no substitute result.
+            ClimbError: The batch has one task, and ``instead`` is None.
         """
         if len(tasks) > 1:
             self.note_loss(tasks)
@@ -72,11 +77,11 @@ class BatchQueue:
 def run_batch(
     function: Callable[[T], R], tasks: Sequence[T], limit: float
 ) -> tuple[list[R], float]:
-    """Run tasks one after the other; return results and seconds.
+    """Run tasks one after the other; return the results of those that ran, and the seconds taken.
 
-    After ``limit`` seconds none is begun any more. So a long task delays the short ones in its
-    batch by no more than its own time. A task other than the first that fails has no result: it
-    will be the first of another batch, and fail there.
+    No task is begun later than ``limit`` seconds after the first. So a short task waits for at
+    most one long task of its batch. If the first task fails, its error is raised. If a later task
+    fails, the batch ends before that task, which will be the first of another batch.
     """
     begun = time.monotonic()
     results: list[R] = []

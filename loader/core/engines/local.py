@@ -1,10 +1,10 @@
 """Local engine: runs tasks in processes of this machine; results come in any order.
 
 A task is a picklable function of one argument that writes its result whole or not at all, so a
-killed run can simply be run again. Processes end with their parent, also when it is killed.
+killed run can simply be run again. Worker processes end with their parent, even if it is killed.
 
-A process that uses no CPU time for `task_timeout` seconds, because it is stopped or waits for a
-disk, is killed, and its task is tried once more in a fresh one. A task may compute for any time.
+A process may be stopped or wait for a disk. If it uses no CPU time for `task_timeout` seconds, it
+is killed, and its task is tried once more in a new process. A task that computes has no deadline.
 """
 
 import multiprocessing
@@ -39,11 +39,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _TICK = 1.0
-"""Longest pause between two looks at the processes, in seconds."""
+"""Longest time between two checks of the processes, in seconds."""
 _START = 60.0
-"""Seconds that a process may take until its first sign of life, at least."""
+"""Least timeout, in seconds, of a process that has used no CPU time yet."""
 _GRACE = 5.0
-"""Seconds that a killed process has to end."""
+"""Longest wait for killed processes to end, in seconds."""
 _TRIES = 2
 
 _number = 0
@@ -51,14 +51,14 @@ _number = 0
 
 
 def cores() -> int:
-    """Number of CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def own_device() -> str:
-    """Name the device that this process computes on: one GPU of this node, or the CPU.
+    """Return the device that this process computes on: ``cuda:N`` on this node, or ``cpu``.
 
-    The processes of a pool, or of torchrun on this node, take its GPUs in turn.
+    The processes of a pool, or of torchrun, are assigned to the GPUs of the node in turn.
     """
     number = int(os.environ.get("LOCAL_RANK", _number))
     return f"cuda:{number % gpus}" if (gpus := _gpus()) else "cpu"
@@ -85,7 +85,7 @@ class _Job:
 
     @property
     def name(self) -> str:
-        """What it does, without what on: for a message on many jobs."""
+        """Number and function of the task, without its argument: for a message about many jobs."""
         return f"task {self.number}, {function_name(self.function)}"
 
 
@@ -96,7 +96,7 @@ class _Answer:
     result: Any = None
     error: BaseException | None = None
     lost: bool = False
-    """Whether its process ended before the job did."""
+    """Whether the process of the job ended before the job did."""
 
 
 class _Worker:
@@ -110,7 +110,8 @@ class _Worker:
         self.began = False
         """Whether the process was ready for a job."""
         self.silent = 0.0
-        """Seconds without a sign of life, not counting those in which this process was stopped."""
+        """Seconds in which the worker has used no CPU time. Seconds in which the process of the
+        pool itself was stopped are not counted."""
         self._seen = 0.0
         self._patience = Patience()
         self._answers = answers
@@ -130,7 +131,10 @@ class _Worker:
         self._jobs.put(job)
 
     def hangs(self, seconds: float) -> bool:
-        """Whether it gave no sign of life for too long, ``seconds`` after the last look."""
+        """Whether the process has used no CPU time for too long.
+
+        ``seconds`` is the time since the last call.
+        """
         if (cpu := _cpu_time(self._process.pid)) > self._seen:
             self._seen, self.silent, self._patience = cpu, 0.0, Patience()
             return False
@@ -144,7 +148,7 @@ class _Worker:
         return self.silent >= limit
 
     def kill(self) -> None:
-        """Kill the process; unlike SIGTERM, that also ends a stopped one."""
+        """Kill the process with SIGKILL, which, unlike SIGTERM, also ends a stopped process."""
         self._jobs.put(None)
         with suppress(AttributeError):  # it never began
             self._process.kill()
@@ -154,7 +158,7 @@ class _Worker:
         if self._process.pid is not None:
             self._process.join(seconds)
         if self._process.exitcode is None:
-            # A disk blocks it, and Python would wait for it at exit.
+            # A disk blocks the process, and Python would wait for the process at exit.
             multiprocessing.process._children.discard(self._process)  # type: ignore[attr-defined]
 
     def _speak(self) -> None:
@@ -186,9 +190,9 @@ class _Worker:
 
 
 class LocalEngine:
-    """Processes for many rounds of tasks; they start with the first task.
+    """A pool of processes for several calls of `run`; they start with the first task.
 
-    Use it in a ``with`` block: leaving it ends the processes, also in the middle of a task.
+    Use the engine in a ``with`` block: the end of the block ends the processes, even during a task.
     """
 
     def __init__(
@@ -201,9 +205,10 @@ class LocalEngine:
     ) -> None:
         """Make a pool of ``workers`` processes.
 
-        The default is one per core; with ``gpus``, one per GPU if the machine has some. ``preload``
-        names modules that tasks import: a helper imports them once for all processes. ``remedy``
-        says what to do if memory runs out, by default to use fewer workers.
+        The default is one process per core; with ``gpus``, one per GPU if the machine has any.
+        ``preload`` names modules that tasks import: a server process imports them once for all
+        workers. ``remedy`` is what a message advises if memory runs out; default: use fewer
+        workers.
         """
         self.workers = workers or (gpus and _gpus()) or cores()
         self._preload = preload
@@ -225,14 +230,15 @@ class LocalEngine:
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
     ) -> Iterator[tuple[T, R]]:
-        """Yield (task, result) for each task, as they end; the first error ends the work.
+        """Yield (task, result) for each task, in the order in which tasks end.
 
-        ``instead`` makes the result of a task that hung twice, or whose process was killed twice.
-        Without ``instead`` a task that hung twice is an error, and so is one process that was
-        killed: most often it had too little memory, and would again.
+        The first error of a task ends the work. ``instead`` makes the result of a task that hung
+        twice, or whose process was killed twice. Without ``instead``, a task that hung twice raises
+        an error. So does the first process that was killed: most often memory ran out, and would
+        run out again.
 
         Raises:
-            ClimbError: A process was killed, or a task hung.
+            ClimbError: A process was killed, or a task hung, and there is no ``instead``.
         """
         fresh = (_Job(function, task, number) for number, task in enumerate(tasks, start=1))
         again: list[_Job] = []
@@ -273,7 +279,7 @@ class LocalEngine:
         if idle := [worker for worker in self._workers if not worker.job]:
             return idle[0]
         if not self._workers:
-            # Imports cost seconds; the server makes them once, and each process is forked from it.
+            # Imports take seconds; the server imports once, and each process is forked from it.
             module = getattr(function, "func", function).__module__
             self._context.set_forkserver_preload(["__main__", module, *self._preload])
             _start_servers()
@@ -283,7 +289,7 @@ class LocalEngine:
         return self._workers[-1]
 
     def _wait(self) -> tuple[_Worker, _Answer | None]:
-        """Wait for the answer of a worker; return an empty answer if a worker hangs."""
+        """Wait until a worker answers or hangs; return the worker, and its answer or None."""
         begun = seen = time.monotonic()
         patience = Patience()
         while True:
@@ -292,7 +298,7 @@ class LocalEngine:
                 if worker in self._workers:
                     return worker, answer
             now = time.monotonic()
-            # While this process is stopped, no time counts for its workers either.
+            # Time in which this process itself was stopped is not counted against its workers.
             passed, seen = min(now - seen, 2 * _TICK), now
             busy = self._busy()
             if hanging := [worker for worker in busy if worker.hangs(passed)]:
@@ -305,7 +311,7 @@ class LocalEngine:
                 )
 
     def _hung(self, worker: _Worker) -> tuple[str, str]:
-        """Return how a hung worker ended, and the remedy."""
+        """Return two parts of a message: how a hung worker ended, and the remedy."""
         return (
             f"{worker.name} computed nothing for {duration(worker.silent)}, as one that is "
             "stopped or waits for a disk, and was ended",
@@ -313,9 +319,9 @@ class LocalEngine:
         )
 
     def _killed(self, worker: _Worker) -> tuple[str, str]:
-        """Return how a worker ended whose process was killed, and the remedy."""
+        """Return two parts of a message: how a killed worker ended, and the remedy."""
         if not worker.began:
-            # It ran the script of the caller, which started processes itself: Python forbids that.
+            # The process ran the caller's script, which starts processes: Python forbids that.
             return (
                 f"{worker.name} ended before it could begin",
                 "a script has to call this under `if __name__ == '__main__':`, as each process "
@@ -343,9 +349,9 @@ class LocalEngine:
 def _cpu_time(pid: int | None) -> float:
     """Return the CPU time that process ``pid`` has used, in seconds; 0 if it is gone.
 
-    The kernel counts it, so nothing that the process does can hold it back. Only Linux tells the
-    CPU time of another process. Elsewhere each look counts as a sign of life, and no deadline ends
-    a task.
+    The kernel counts CPU time, so the process itself cannot delay the count. Only Linux reports the
+    CPU time of another process. On other systems the result grows with every call, so no process
+    counts as hung.
     """
     if sys.platform != "linux":
         return time.monotonic()
@@ -356,7 +362,7 @@ def _cpu_time(pid: int | None) -> float:
 
 
 def _start_servers() -> None:
-    """Start Python's helper processes; Ctrl-C in the terminal must not reach them.
+    """Start Python's helper processes, with SIGINT blocked: Ctrl-C must not reach them.
 
     Raises:
         UsageError: The folder for temporary files has too long a path.
@@ -407,7 +413,7 @@ def _work(number: int, connection: Connection) -> None:
 
 
 def _failed(error: BaseException) -> _Answer:
-    """Turn ``error`` into an answer, with its traceback as a note."""
+    """Return an answer with ``error``, to which its traceback is added as a note."""
     error.add_note("".join(traceback.format_exception(error)))
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - as the parent will
@@ -417,6 +423,6 @@ def _failed(error: BaseException) -> _Answer:
 
 
 def _exit_after(sentinel: int) -> None:
-    """End with the parent, also when it is killed; else a worker would wait for ever."""
+    """End this process when its parent ends or is killed; otherwise it would wait for ever."""
     wait_for([sentinel])
     os._exit(1)

@@ -1,14 +1,14 @@
-"""Packed values: bytes by which processes of one user send each other Python objects."""
+"""Packed values: Python objects as bytes, which processes of one user send to each other."""
 
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 
 def pack(value: object) -> bytes:
-    """Return ``value`` as bytes, as the processes of `multiprocessing` send it to each other."""
+    """Return ``value`` as bytes, pickled as `multiprocessing` does between processes."""
     return bytes(ForkingPickler.dumps(value))
 
 
 def unpack(data: bytes) -> Any:
-    """Return what `pack` packed."""
+    """Return the object that `pack` turned into ``data``."""
     return ForkingPickler.loads(data)

@@ -1,7 +1,7 @@
-"""Jobs of a SLURM array: submitted, counted and cancelled by the commands of SLURM.
+"""Jobs of a SLURM array: submitted, counted and cancelled with the commands of SLURM.
 
-All jobs of a task folder have one name, by which they are found: so none is missed, even if this
-process ended before it was told their number.
+All jobs of a task folder have the same name, and jobs are looked up by that name. So no job is
+missed, even if this process ended before SLURM reported the number of the array.
 """
 
 import shlex
@@ -20,11 +20,11 @@ from .task_folder import TaskFolder
 logger = get_logger(__name__)
 
 _ARRAY = 1000
-"""Jobs of an array, at most: SLURM's own limit is 1,001 unless it is told otherwise."""
+"""Largest number of jobs in an array; SLURM's own default limit is 1,001."""
 _TIMEOUT = 120.0
-"""Seconds that a command of SLURM may take."""
+"""Longest time that a command of SLURM may take, in seconds."""
 _GRACE = 20.0
-"""Seconds that cancelled jobs have to end."""
+"""Longest wait for cancelled jobs to end, in seconds."""
 _LOOK = 0.5
 _WORKER = "climbstream.loader.core.engines.slurm_worker"
 
@@ -33,16 +33,19 @@ class Jobs(Protocol):
     """The jobs of a task folder."""
 
     def check(self) -> None:
-        """Raise `UsageError` if jobs cannot be submitted from here."""
+        """Raise `UsageError` if jobs cannot be submitted from this machine."""
 
     def submit(self, name: str, count: int) -> None:
-        """Let ``count`` jobs called ``name`` begin."""
+        """Submit ``count`` jobs called ``name``, or print how the user can."""
 
     def left(self, name: str) -> dict[str, str] | None:
-        """Return the state of each job that waits or runs, by its number; None: it is not known."""
+        """Return the states of the jobs called ``name`` that wait or run, by job number.
+
+        None: the states are not known.
+        """
 
     def cancel(self, name: str) -> None:
-        """End all jobs."""
+        """End all jobs called ``name``."""
 
 
 class SubmittedJobs:
@@ -52,7 +55,7 @@ class SubmittedJobs:
         self._folder = folder
 
     def check(self) -> None:
-        """Raise `UsageError` if SLURM's commands are not here."""
+        """Raise `UsageError` if a command of SLURM is not on the PATH."""
         for command in ("sbatch", "squeue", "scancel"):
             if shutil.which(command) is None:
                 raise UsageError(
@@ -62,10 +65,10 @@ class SubmittedJobs:
                 )
 
     def submit(self, name: str, count: int) -> None:
-        """Submit ``count`` jobs.
+        """Submit ``count`` jobs called ``name``, in arrays of at most 1,000 jobs.
 
         Raises:
-            UsageError: SLURM refuses them.
+            UsageError: SLURM refuses the jobs.
         """
         for first in range(0, count, _ARRAY):
             part = min(_ARRAY, count - first)
@@ -79,7 +82,10 @@ class SubmittedJobs:
             logger.info(f"SLURM: array {done.stdout.strip()} of {part} jobs, called {name}")
 
     def left(self, name: str) -> dict[str, str] | None:
-        """Return the state of each job that waits or runs; None if SLURM does not answer."""
+        """Return the states of the jobs called ``name`` that wait or run, by job number.
+
+        None: ``squeue`` failed.
+        """
         done = _call("squeue", "--noheader", "--array", f"--name={name}", "--format=%i %T %r")
         if done.returncode:
             logger.warning(f"squeue does not answer: {done.stderr.strip()}")
@@ -91,7 +97,7 @@ class SubmittedJobs:
         return {job: state for job, state in states.items() if not state.startswith("COMPLET")}
 
     def cancel(self, name: str) -> None:
-        """Cancel all jobs, and wait until they have ended."""
+        """Cancel all jobs called ``name``, and wait up to 20 s until they have ended."""
         done = _call("scancel", f"--name={name}")
         last = time.monotonic() + _GRACE
         while not done.returncode and self.left(name):
@@ -108,16 +114,16 @@ class SubmittedJobs:
 
 
 class PrintedJobs:
-    """Jobs that the user submits, with a script that is printed."""
+    """Jobs that the user submits; the script for them is printed."""
 
     def __init__(self, folder: TaskFolder) -> None:
         self._folder = folder
 
     def check(self) -> None:
-        """Accept any machine."""
+        """Accept any machine, because no jobs are submitted from it."""
 
     def submit(self, name: str, count: int) -> None:
-        """Print the script of ``count`` jobs."""
+        """Print the script that submits ``count`` jobs called ``name``."""
         arrays = -(-count // _ARRAY)
         script = _write_script(self._folder, name, min(count, _ARRAY))
         text = Path(script).read_text(encoding="utf-8")
@@ -125,12 +131,12 @@ class PrintedJobs:
         logger.info(f"submit this script{times}: sbatch {script}\n\n{text}")
 
     def left(self, name: str) -> dict[str, str] | None:
-        """Return None: this machine need not know SLURM."""
+        """Return None, for unknown: SLURM need not be installed on this machine."""
         del name
         return None
 
     def cancel(self, name: str) -> None:
-        """Leave it to the jobs, which end when their folder is gone."""
+        """Do nothing: the jobs end by themselves when their folder is gone."""
         del name
 
 
@@ -154,10 +160,10 @@ def _write_script(folder: TaskFolder, name: str, count: int) -> str:
 
 
 def _call(*command: str) -> subprocess.CompletedProcess[str]:
-    """Call a command of SLURM; Ctrl-C in the terminal does not reach it.
+    """Run a command of SLURM, which Ctrl-C in the terminal does not reach; return how it ended.
 
     Raises:
-        ClimbError: It does not end.
+        ClimbError: The command has not ended after 120 s.
     """
     try:
         return subprocess.run(

@@ -1,7 +1,7 @@
-"""The program of a SLURM job: takes tasks from a folder until the command that fills it ends.
+"""The program of a SLURM job: runs tasks from a folder until the command that fills it ends.
 
-``python -m climbstream.loader.core.engines.slurm_worker FOLDER``. Tasks run in a process of a
-`LocalEngine` of one worker, so a task that hangs or takes too much memory ends that process alone.
+Call: ``python -m climbstream.loader.core.engines.slurm_worker FOLDER``. Tasks run in the one worker
+process of a `LocalEngine`. So a task that hangs or takes too much memory ends that process alone.
 """
 
 import os
@@ -26,14 +26,14 @@ from .versions import version_differences, versions_here
 logger = get_logger(__name__)
 
 BATCH = 2.0
-"""Seconds that a batch should take. After that, no other task of it is begun."""
+"""Seconds that a batch of tasks should take; after that, no further task of the batch is begun."""
 _PAUSES = 0.05, 2.0
-"""Shortest and longest pause between two looks for tasks, in seconds."""
+"""Shortest and longest time between two checks for tasks, in seconds."""
 MEMORY = "give the jobs more memory, as SBATCH_MEM_PER_CPU=4G, and run the same command again"
 
 
 def main() -> None:
-    """Work on the folder that is the argument of this process, and exit."""
+    """Run the tasks of the folder that the command line names, and exit."""
     keep_streams()
     unwind_on_signals()
     show_messages()
@@ -41,11 +41,11 @@ def main() -> None:
         code = work(TaskFolder(Path(sys.argv[1])))
     except Stopped as stopped:
         code = stopped.exit_code
-    os._exit(code)  # no thread may hold it up
+    os._exit(code)  # not sys.exit: a thread could delay that
 
 
 def work(folder: TaskFolder) -> int:
-    """Run tasks of ``folder`` until there is no command that fills it; return the exit code."""
+    """Run tasks of ``folder`` until the command that fills it has ended; return the exit code."""
     if not folder.driver.exists():
         logger.error(
             f"node {platform.node()} does not see {folder.path}; either the command that made it "
@@ -77,14 +77,14 @@ def work(folder: TaskFolder) -> int:
 
 
 def _name() -> str:
-    """Name this job; one that SLURM starts again gets another name."""
+    """Return a name for this job; if SLURM starts the job again, it gets another name."""
     number = os.environ.get("SLURM_ARRAY_JOB_ID", platform.node())
     place = os.environ.get("SLURM_ARRAY_TASK_ID", os.getpid())
     return f"{number}_{place}-{secrets.token_hex(3)}"
 
 
 def _batches(folder: TaskFolder, job: str, facts: Facts) -> Iterator[tuple[str, Work]]:
-    """Yield batches as they come, until the command gives no sign of life."""
+    """Yield name and tasks of each batch that comes, until the command gives no sign of life."""
     command = folder.command()
     pause = _PAUSES[0]
     while (silent := command.silent()) < facts.patience:
@@ -98,16 +98,16 @@ def _batches(folder: TaskFolder, job: str, facts: Facts) -> Iterator[tuple[str, 
 
 
 def _run(engine: LocalEngine, tasks: Work) -> Answer:
-    """Run a batch in the process of ``engine``."""
+    """Run a batch in the process of ``engine``; return its results, or its error."""
     try:
         [(_, answer)] = engine.run(run_packed, [tasks], lambda _, error: Answer(lost=str(error)))
-    except Exception as error:  # that of a task
+    except Exception as error:  # raised by a task
         return Answer(error=error)
     return answer
 
 
 def run_packed(tasks: Work) -> Answer:
-    """Run a batch in this process."""
+    """Run a batch in this process; return its packed results and the seconds that it took."""
     function, parts = unpack(tasks.packed)
     results, seconds = run_batch(function, parts, BATCH)
     return Answer(pack(results), seconds)

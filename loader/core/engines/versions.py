@@ -1,4 +1,4 @@
-"""Versions of what decides the bytes that tasks write."""
+"""Versions of the packages that determine the bytes that tasks write."""
 
 import importlib.metadata
 import platform
@@ -6,11 +6,14 @@ import re
 from collections.abc import Mapping
 
 _OTHERS = ("docs", "test")
-"""Extras that decide no bytes."""
+"""Extras whose packages have no influence on the bytes that tasks write."""
 
 
 def versions_here() -> dict[str, str]:
-    """Return the versions of Python, climbstream and all that it may need, as far as installed."""
+    """Return the versions of Python, climbstream and its installed dependencies, by name.
+
+    Also the machine type, under ``machine``.
+    """
     found = {"Python": platform.python_version(), "machine": platform.machine()}
     for requirement in ["climbstream", *(importlib.metadata.requires("climbstream") or ())]:
         name, _, marker = requirement.partition(";")
@@ -24,7 +27,7 @@ def versions_here() -> dict[str, str]:
 
 
 def version_differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
-    """Say which versions differ.
+    """Return one text per name whose versions differ; [] if none differ.
 
     >>> version_differences({"numpy": "2.1", "ray": "2.40"}, {"numpy": "2.2"})
     ['numpy 2.1 and 2.2', 'ray 2.40 and none']

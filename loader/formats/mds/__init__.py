@@ -1,1 +1,1 @@
-"""MDS, the format of the shards: the index, and bytes of documents."""
+"""MDS, the format of the shards: the index, and how documents are stored as bytes."""

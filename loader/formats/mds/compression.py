@@ -1,4 +1,4 @@
-"""Raw shards to packed ones and back, each checked against its entry in the index."""
+"""Compression of shards; each shard is checked against its entry in the index."""
 
 import zstandard
 
@@ -9,17 +9,17 @@ from .index import ZSTD_LEVEL, ShardEntry, check
 
 
 def compress(raw: bytes) -> bytes:
-    """Compress a raw shard; the frame declares its size."""
-    # With one worker thread zstd gives the bytes that mosaicml-streaming's binding gives; without
-    # any it takes another path, whose bytes differ above half a megabyte.
+    """Return a raw shard compressed with zstd; the frame declares the size of the raw shard."""
+    # With one worker thread, zstd makes the same bytes as mosaicml-streaming's binding. Without a
+    # worker thread, it makes other bytes above half a megabyte.
     return zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=1).compress(raw)
 
 
 def decompress(packed: bytes, entry: ShardEntry) -> bytes:
-    """Decompress a shard to the bytes that its entry promises.
+    """Return the raw bytes of a compressed shard, checked against its entry before and after.
 
     Raises:
-        IntegrityError: Bytes, declared size or a hash differ from the entry.
+        IntegrityError: A size or a hash differs from the entry.
     """
     raw = unpack(packed, entry)
     check_raw(raw, entry)
@@ -27,17 +27,17 @@ def decompress(packed: bytes, entry: ShardEntry) -> bytes:
 
 
 def unpack(packed: bytes, entry: ShardEntry) -> bytes:
-    """Decompress a shard whose compressed bytes are those of its entry.
+    """Check a compressed shard against its entry, and return its raw bytes.
 
-    The raw bytes are not hashed: they follow from the compressed ones, whose hash is checked.
+    The raw bytes are not hashed: they follow from the compressed bytes, whose hash is checked. No
+    more memory is allocated than the entry says.
 
     Raises:
-        IntegrityError: Compressed bytes or declared size differ from the entry. Nothing larger
-            than the entry says is ever allocated.
+        IntegrityError: The compressed bytes or the declared raw size differ from the entry.
     """
     check_packed(packed, entry)
     try:
-        # A decompressor believes the size that a frame declares, so compare it first.
+        # A decompressor allocates the size that a frame declares, so compare that size first.
         declared = zstandard.get_frame_parameters(packed).content_size
         check(entry.zip_basename, "bytes when decompressed", entry.raw_bytes, declared)
         return zstandard.ZstdDecompressor().decompress(packed)

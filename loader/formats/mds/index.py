@@ -1,16 +1,17 @@
-"""MDS v2 shards of token documents: bytes to arrays and back; no files are touched here.
+"""MDS v2 shards of token documents: their index and layout as bytes; this module uses no files.
 
 One sample is one document, with the single column ``tokens``. A raw shard is, little-endian::
 
     u32 n | u32 offset[n + 1] | JSON config, keys sorted | n samples
 
-where offsets count from the start of the file and the last one is its size. A sample is::
+where offsets count from the start of the file, and the last offset is the file's size. A sample
+is::
 
     u32 size | u8 (1 << 2) | code | length as u8, u16, u32 or u64 for code 0..3 | values
 
-so values are often unaligned. Shards are compressed whole with zstd. ``index.json`` lists them.
-Both are byte for byte what mosaicml-streaming 0.13 writes and reads; what is ours alone stands
-under the top-level key ``climbstream`` of the index, where that library does not look.
+so values are often unaligned. Each shard is compressed as a whole with zstd. ``index.json`` lists
+the shards. Shards and index are byte for byte those that mosaicml-streaming 0.13 writes and reads,
+with one addition: the index has a top-level key ``climbstream``, which that library ignores.
 """
 
 import json
@@ -27,16 +28,18 @@ from climbstream.loader.core.typed import Count, explain, short
 
 COLUMN = "tokens"
 SHARD_BYTES = 1 << 24
-"""A raw shard is closed before it passes this (16 MiB): a first batch touches many shards."""
+"""Size limit of a raw shard in bytes, 16 MiB; small, because a first batch reads many shards. Only
+a shard of one document may be larger."""
 MOST_BYTES = 1 << 30
-"""Largest raw shard: readers refuse a larger one. A document is never cut; one may fill a shard."""
+"""Largest size of a raw shard that readers accept, in bytes. Documents are never cut, so one long
+document may need a shard larger than `SHARD_BYTES`."""
 LEAST_BYTES = 8
-"""A shard without documents: their count, and the end of the table of offsets."""
+"""Size in bytes of a shard without documents: the number of documents, and the last offset."""
 ZSTD_LEVEL = 3
 DTYPES = ("uint16", "uint32")
 
 BEFORE_LENGTH = 5
-"""Bytes of a sample before the length: u32 size, u8 dimensions and code."""
+"""Number of bytes before the length in a sample: u32 size, u8 dimensions and code."""
 
 _DIGEST = re.compile("[0-9a-f]{32}")
 
@@ -46,11 +49,12 @@ class ShardEntry:
     """One shard of an index."""
 
     basename: str
-    """File name of the raw shard; the compressed one is this plus ``.zstd``."""
+    """File name of the raw shard; the compressed shard has this name plus ``.zstd``."""
     samples: int
     lengths: tuple[tuple[int, int], ...]
-    """Documents and their tokens, by the length of a document: the i-th pair counts those of 2**i
-    to 2**(i + 1) - 1 tokens. So readers know how many rows a shard gives, before it is here."""
+    """Histogram of document lengths: the i-th pair is (number of documents, their tokens) of the
+    documents of 2**i to 2**(i + 1) - 1 tokens. So a reader can compute the number of rows of a
+    shard before the shard is fetched."""
     raw_bytes: int
     raw_hash: str
     zip_bytes: int
@@ -105,7 +109,7 @@ class Index:
         """Read ``index.json`` for tokens of ``dtype``.
 
         Raises:
-            InvalidDataError: It is no index of token shards that climbstream wrote.
+            InvalidDataError: ``data`` is no index of token shards that climbstream wrote.
         """
         try:
             value = _INDEX.decode(data)
@@ -124,7 +128,7 @@ class Index:
 
 
 def shard_config(dtype: str) -> dict[str, Any]:
-    """Return what mosaicml-streaming calls the config of a shard."""
+    """Return the fields that mosaicml-streaming calls the config of a shard, for ``dtype``."""
     return {
         "column_encodings": [f"ndarray:{dtype}"],
         "column_names": [COLUMN],
@@ -142,7 +146,7 @@ def _file(basename: str, size: int, digest: str) -> dict[str, Any]:
 
 
 class _File(msgspec.Struct):
-    """A file in an index, as it is read."""
+    """A file that an index lists, as `_INDEX` reads it."""
 
     basename: str
     bytes: Count
@@ -150,7 +154,7 @@ class _File(msgspec.Struct):
 
 
 class _Shard(msgspec.Struct):
-    """A shard in an index; of its config only the fields that are checked."""
+    """A shard that an index lists; of its config, only the fields that are checked."""
 
     raw_data: _File
     zip_data: _File
@@ -166,7 +170,7 @@ class _Ours(msgspec.Struct):
 
 
 class _Index(msgspec.Struct):
-    """``index.json``."""
+    """The content of ``index.json``, as far as it is read."""
 
     shards: list[_Shard]
     climbstream: _Ours
@@ -210,6 +214,6 @@ def _entry(shard: _Shard, pairs: tuple[tuple[int, int], ...], dtype: str) -> Sha
 
 
 def check(name: str, what: str, expected: object, got: object) -> None:
-    """Raise `IntegrityError` unless shard ``name`` has as many ``what`` as is expected."""
+    """Raise `IntegrityError` if ``got``, the ``what`` of shard ``name``, is not ``expected``."""
     if expected != got:
         raise IntegrityError(f"{name}: expected {expected} {what}, got {got}")

@@ -1,6 +1,6 @@
-"""Parse: where the documents of a raw shard lie, checked against the index.
+"""Reader: find the documents in a raw shard, and check their number and lengths by the index.
 
-Compiled, for a loader opens shards all the time.
+The search is compiled, because a loader opens shards all the time.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from climbstream.loader.core.errors import IntegrityError
 from .index import BEFORE_LENGTH, ShardEntry, check
 
 _LEAST = 7
-"""Bytes of a sample: before the length, the length in one byte, and a byte of values."""
+"""Least size of a sample in bytes: 5 before the length, 1 for the length, 1 or more of values."""
 _MISFIT, _SHAPE, _TYPE = 1, 2, 3
 _WRONG = {
     _MISFIT: "the table of offsets does not fit its {bytes} bytes",
@@ -26,22 +26,22 @@ _WRONG = {
 
 @dataclass(frozen=True, slots=True)
 class ShardView:
-    """Where the documents of one raw shard lie."""
+    """A raw shard, and where its documents are in it."""
 
     data: NDArray[np.uint8]
     """The raw shard."""
     starts: NDArray[np.uint32]
-    """First byte of each document's values, ``[n]``."""
+    """Offset of the first byte of each document's tokens in ``data``, ``[n]``."""
     lengths: NDArray[np.int64]
-    """Tokens of each document, ``[n]``."""
+    """Number of tokens of each document, ``[n]``."""
 
     @property
     def tokens(self) -> int:
-        """Tokens in the shard."""
+        """Number of tokens in the shard."""
         return int(self.lengths.sum())
 
     def document(self, sample: int, dtype: str) -> NDArray[Any]:
-        """Tokens of document ``sample``, as a copy of ``dtype``."""
+        """Return a copy of the tokens of document ``sample``, as an array of type ``dtype``."""
         size = int(self.lengths[sample]) * np.dtype(dtype).itemsize
         start = int(self.starts[sample])
         return np.frombuffer(self.data[start : start + size].tobytes(), np.dtype(dtype))
@@ -50,13 +50,13 @@ class ShardView:
 def parse_shard(
     data: NDArray[np.uint8], entry: ShardEntry, dtype: str, *, again: bool = False
 ) -> ShardView:
-    """Find the documents in a raw shard, uint8 ``[bytes]``.
+    """Find the documents in ``data``, a raw shard as uint8 ``[bytes]``.
 
-    ``again`` says that the same bytes were parsed before. Then the table of offsets is enough, and
-    the documents are not touched, because reading them from memory is slow.
+    ``again`` says that the same bytes were parsed before. In that case only the table of offsets is
+    read, and not the documents, because reading them from memory is slow.
 
     Raises:
-        IntegrityError: Offsets or counts contradict the index.
+        IntegrityError: Offsets or counts differ from the index.
     """
     name = entry.basename
     n = int.from_bytes(data[:4].tobytes(), "little")
@@ -79,18 +79,19 @@ def parse_shard(
 
 @njit(cache=True)
 def _find(data: Any, offsets: Any, size: Any, look: Any) -> Any:
-    """Find the documents; return what is `_WRONG`, or 0, then starts and lengths of `ShardView`.
+    """Find the documents; return (error, starts, lengths, documents, tokens).
 
-    Last come documents and tokens by length, as in `ShardEntry`. A document states its length in 1,
-    2, 4 or 8 bytes. Without ``look``, the smallest possible number of these bytes is assumed. If a
-    document has more of them, the count of tokens is too large.
+    ``error`` is a key of `_WRONG`, or 0. ``starts`` and ``lengths`` are those of `ShardView`.
+    ``documents`` and ``tokens`` are counts by length, as in `ShardEntry`. A sample has the length
+    of its document in 1, 2, 4 or 8 bytes. With ``look``, the sample is read to see how many;
+    without, the smallest possible number is assumed. If that is wrong, too many tokens are counted.
     """
     n = len(offsets) - 1
     starts, lengths = np.empty(n, np.uint32), np.empty(n, np.int64)
     documents, tokens = np.zeros(64, np.int64), np.zeros(64, np.int64)
-    most, wrong, shift = -1, 0, size // 2  # a division costs more than all else here
-    bits = 0  # of the document before: many are about as long
-    # First what memory is slow to give, with nothing that waits for it.
+    most, wrong, shift = -1, 0, size // 2  # a division would take most of the time here
+    bits = 0  # those of the last length: lengths of successive documents are often similar
+    # First read what is slow to read from memory; nothing in this loop depends on it.
     for i in range(n):
         begin, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
         if end - begin < _LEAST or end > len(data):
@@ -124,7 +125,10 @@ def _find(data: Any, offsets: Any, size: Any, look: Any) -> Any:
 
 @njit(cache=True)
 def _fewest(rest: Any, size: Any) -> Any:
-    """Guess the code of a length, which takes ``rest`` bytes together with the tokens."""
+    """Return the smallest code of a length for which length and tokens have ``rest`` bytes.
+
+    Returns 4 if no code fits.
+    """
     for code in range(4):
         tokens = rest - (1 << code)
         if tokens & (size - 1) == 0 and tokens >> (size // 2) < 1 << min(8 << code, 62):

@@ -1,4 +1,4 @@
-"""Documents to the bytes of a shard, and its entry in the index."""
+"""Writer: turn documents into the bytes of a shard, and make its entry in the index."""
 
 import json
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from .index import BEFORE_LENGTH, DTYPES, MOST_BYTES, ShardEntry, shard_config
 
 
 def encode_document(tokens: NDArray[Any]) -> bytes:
-    """Encode one document, uint16 or uint32 ``[n]``, n > 0, as an MDS sample.
+    """Return one document, uint16 or uint32 ``[n]`` with n > 0, as the bytes of an MDS sample.
 
     Raises:
-        InvalidDataError: It is empty, which MDS cannot hold, or of another type.
+        InvalidDataError: The document is empty, which MDS cannot store, or of another type.
     """
     if tokens.dtype.name not in DTYPES:
         raise InvalidDataError(f"tokens are {' or '.join(DTYPES)}, not {tokens.dtype}")
@@ -30,7 +30,9 @@ def encode_document(tokens: NDArray[Any]) -> bytes:
 
 
 def sample_bytes(lengths: NDArray[np.int64], itemsize: int) -> NDArray[np.int64]:
-    """Bytes that `encode_document` makes of documents of ``lengths`` tokens, int64 ``[n]``.
+    """Return the sizes in bytes of documents of ``lengths`` tokens after `encode_document`.
+
+    Argument and result are int64 ``[n]``; ``itemsize`` is the size of a token in bytes.
 
     >>> sample_bytes(np.array([1, 300]), 2).tolist()
     [8, 607]
@@ -40,7 +42,7 @@ def sample_bytes(lengths: NDArray[np.int64], itemsize: int) -> NDArray[np.int64]
 
 
 def encode_shard(samples: Sequence[bytes], dtype: str) -> bytes:
-    """Join encoded documents into a raw shard."""
+    """Join documents that `encode_document` encoded into the bytes of a raw shard."""
     config = json.dumps(shard_config(dtype), sort_keys=True).encode()
     first = 4 + 4 * (len(samples) + 1) + len(config)
     offsets = np.zeros(len(samples) + 1, np.uint64)
@@ -51,10 +53,16 @@ def encode_shard(samples: Sequence[bytes], dtype: str) -> bytes:
 
 
 def describe_shard(basename: str, lengths: ArrayLike, raw: bytes, packed: bytes) -> ShardEntry:
-    """Make the index entry of a shard, from its bytes and the ``lengths`` of its documents.
+    """Return the index entry of a shard.
+
+    Args:
+        basename: File name of the raw shard.
+        lengths: Number of tokens of each document.
+        raw: The raw shard.
+        packed: The compressed shard.
 
     Raises:
-        InvalidDataError: It is larger than readers take.
+        InvalidDataError: The shard is larger than readers accept.
     """
     sizes = np.asarray(lengths, np.int64)
     if (most := max(len(raw), len(packed))) > MOST_BYTES:
@@ -74,12 +82,12 @@ def describe_shard(basename: str, lengths: ArrayLike, raw: bytes, packed: bytes)
 
 
 def count_lengths(lengths: NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
-    """Count documents of ``lengths`` tokens, int64 ``[n]``, as `ShardEntry` does.
+    """Return the histogram of ``lengths``, int64 ``[n]`` in tokens, as `ShardEntry` has it.
 
     >>> count_lengths(np.array([1, 2, 3, 700]))[:3]
     ((1, 1), (2, 5), (0, 0))
     """
-    # float64 holds every length of a shard exactly, so the exponent is that of the integer.
+    # float64 represents every length in a shard exactly, so its exponent is that of the integer.
     bits = np.frexp(lengths.astype(np.float64))[1] - 1
     documents = np.bincount(bits)
     tokens = np.bincount(bits, lengths).astype(np.int64)
