@@ -24,7 +24,7 @@ from climbstream.loader.core.html_page import (
     table,
 )
 from climbstream.loader.formats.catalogue import read_parquet
-from climbstream.loader.formats.clusters import score_title
+from climbstream.loader.formats.clusters import reason_title, score_title
 from climbstream.loader.formats.manifest import Manifest, part_paths
 
 Document = dict[str, str]
@@ -177,7 +177,7 @@ def _pair(copy: Document, original: Document) -> str:
 
 def _samples(samples: Mapping[str, Sequence[Any]]) -> str:
     rows = [
-        (escape(reason), *_sample(sample))
+        (escape(reason_title(reason)), *_sample(sample))
         for reason, some in sorted(samples.items())
         for sample in some[:4]
     ]

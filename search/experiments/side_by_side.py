@@ -22,7 +22,7 @@ from climbstream.loader.core.html_page import (
     table,
 )
 from climbstream.loader.core.typed import located
-from climbstream.loader.formats.clusters import ClusterInfo, load_clusters
+from climbstream.loader.formats.clusters import ClusterInfo, load_clusters, reason_title
 from climbstream.loader.formats.outputs import FIT, SEARCH, TRAIN, is_shard_directory
 from climbstream.loader.monitoring.run_status import RunStatus
 from climbstream.loader.weights.request import has_begun
@@ -274,7 +274,8 @@ def _shards(folders: Mapping[str, Path]) -> SideBySide:
                 dropped[name][reason] = dropped[name].get(reason, 0) + size["documents"]
     reasons = sorted({reason for counts in dropped.values() for reason in counts})
     lost = [
-        (reason, *(f"{dropped[name].get(reason, 0):,}" for name in folders)) for reason in reasons
+        (reason_title(reason), *(f"{dropped[name].get(reason, 0):,}" for name in folders))
+        for reason in reasons
     ]
     domains = {name: _domains(some) for name, some in infos.items()}
     return SideBySide(

@@ -200,6 +200,13 @@ def test_a_pair_that_looks_the_same_says_in_what_it_differs(other):
     assert "<mark>" not in html
 
 
+def test_a_score_has_its_own_name_in_a_reason_too():
+    sample = {"id": "a", "text": "b", "micro": 0} | dict.fromkeys(SCORES, 1.0)
+    (html,) = loss_sections({}, {"low advertisement score": [sample]}, {})
+    assert "low ad-free score" in html
+    assert "advertisement" not in html
+
+
 def test_after_an_append_the_report_says_whose_documents_it_shows():
     sample = {"id": "a", "text": "b", "micro": 0} | dict.fromkeys(SCORES, 1.0)
     (first,) = loss_sections({}, {"low overall": [sample]}, {})
