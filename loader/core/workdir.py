@@ -101,7 +101,7 @@ def check_same_config(old: object, new: object, place: Path, effect: str = "") -
 def differences_text(old: object, new: object) -> str:
     """Say in what two plans differ, by the options of the command; "" if they are equal."""
     texts = [
-        f"{_named(keys)} was {_shown(before)} and is {_shown(now)}"
+        f"{setting_name(keys)} was {_shown(before)} and is {_shown(now)}"
         for keys, before, now in _differences(old, new)
     ]
     more = f" and {len(texts) - _MOST} more" if len(texts) > _MOST else ""
@@ -121,13 +121,15 @@ def _differences(
         yield keys, old, new
 
 
-def _named(keys: tuple[str, ...]) -> str:
+def setting_name(keys: tuple[str, ...]) -> str:
     """Name a value of a plan by its keys; a setting by the option of the command that sets it.
 
-    >>> _named(("settings", "proxy", "tokens")), _named(("settings", "seq_len"))
+    >>> setting_name(("settings", "proxy", "tokens")), setting_name(("settings", "seq_len"))
     ('--proxy-tokens', '--seq-len')
-    >>> _named(("settings", "min_document_score", "overall")), _named(("targets", "loss"))
-    ('--min-document-score overall', 'targets.loss')
+    >>> setting_name(("settings", "min_document_score", "overall"))
+    '--min-document-score overall'
+    >>> setting_name(("targets", "loss"))
+    'targets.loss'
     """
     if keys[:1] != ("settings",) or len(keys) == 1:
         return ".".join(keys)

@@ -34,7 +34,7 @@ from climbstream.search.predictors.base import Skill, spearman
 
 from .mixture_plots import AXES, DrawnMixture, DrawnMixtures
 
-_CHOICES = {
+CHOICES = {
     BASE: "token shares",
     "measured": "best measured",
     "predicted": "best predicted",
@@ -286,7 +286,7 @@ def _confirmed(answer: Answer) -> list[str]:
     base = answer.confirmation.scores[BASE]
     rows = []
     for choice, scores in answer.confirmation.scores.items():
-        cells = [f"<b>{escape(_CHOICES[choice])}</b>"]
+        cells = [f"<b>{escape(CHOICES[choice])}</b>"]
         for target in targets:
             pairs = zip(scores[target], base[target], strict=True)
             mean, error = mean_and_error(scores[target])
