@@ -318,7 +318,7 @@ class _Append:
             dropped=dropped,
             **({"cells": cells.to_json()} if cells else {}),
         )
-        more = loss_sections(counts_of(grown), dropped, clusters.why)
+        more = loss_sections(counts_of(grown), dropped, clusters.why, appended=True)
         write_report(
             self._next, grown, infos, agreement, clusters.centroids, kmeans, more, clusters.why
         )

@@ -366,10 +366,10 @@ def test_build_gives_the_manifest_as_json_and_progress_beside_it(
     [
         (["--thresholds=paper"], "settings.min_cluster_score.overall was"),
         (["--thresholds=recipe"], "settings.min_cluster_score.advertisement was"),
-        (["--merge-height=1.5"], "merge_height was None and is 1.5"),
-        (["--near-duplicates=0.9"], "near_duplicates was 0.8 and is 0.9"),
-        (["--restarts=5", "--balanced"], "restarts was 2 and is 5"),
-        (["--keep-duplicates"], "keep_duplicates was False and is True"),
+        (["--merge-height=1.5"], "--merge-height was not given and is 1.5"),
+        (["--near-duplicates=0.9"], "--near-duplicates was 0.8 and is 0.9"),
+        (["--restarts=5", "--balanced"], "--restarts was 2 and is 5"),
+        (["--keep-duplicates"], "--keep-duplicates was False and is True"),
         (["--micro-clusters=33", "--sample=400"], "micro_clusters was"),
     ],
     ids=str,
@@ -398,7 +398,7 @@ def test_an_option_is_stronger_than_the_file_of_settings(capsys, built, tmp_path
     config.write_text(json.dumps(built.settings))
     arguments = ["build", str(built.source), f"--out={built.directory}", f"--config={config}"]
     assert run([*arguments, "--clusters=4"]) == 3
-    assert "settings.clusters was 6 and is 4" in capsys.readouterr().err
+    assert "--clusters was 6 and is 4" in capsys.readouterr().err
 
 
 def test_doctor_says_what_is_installed(capsys, monkeypatch):

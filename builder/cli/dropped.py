@@ -14,7 +14,7 @@ from climbstream.loader.cli.options import json_option, show
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import read_json
 from climbstream.loader.formats.catalogue import read_parquet
-from climbstream.loader.formats.clusters import score_title
+from climbstream.loader.formats.clusters import reason_title, score_title
 from climbstream.loader.formats.manifest import Manifest, part_paths
 
 _COLUMNS = ("id", "why", "label", "bytes", "origin", *SCORES)
@@ -55,7 +55,7 @@ def dropped(
     rows = [
         row
         for row in read_dropped(directory)
-        if (why is None or why in row["why"])
+        if (why is None or why in row["why"] or why in reason_title(row["why"]))
         and language in (None, row["language"])
         and label in (None, row["label"])
     ]
@@ -99,7 +99,7 @@ def _line(row: Row) -> str:
 def _why(row: Row) -> str:
     """Return the reason why a document was left out, with its licence if that is the reason."""
     by_license = f": {license_name(row['license'] or '')}" if row["why"] == LICENSE else ""
-    return f"{row['why']}{by_license}"
+    return f"{reason_title(row['why'])}{by_license}"
 
 
 def _summary(directory: Path, rows: list[Row], sample: int) -> str:
@@ -117,7 +117,9 @@ def _summary(directory: Path, rows: list[Row], sample: int) -> str:
             license_name(row["license"] or "") if reason == LICENSE else row["language"] or "-"
             for row in mine
         ).most_common(8)
-        lines.append(f"{count:,}: {reason} ({', '.join(f'{n} {k:,}' for n, k in kinds)})")
+        lines.append(
+            f"{count:,}: {reason_title(reason)} ({', '.join(f'{n} {k:,}' for n, k in kinds)})"
+        )
         mine.sort(key=lambda row: row["id"] not in texts)  # documents with known text come first
         for row in mine[:sample]:
             lines.append(f"  {_line(row)}")

@@ -54,6 +54,11 @@ class CheckTask:
     shard: int
     index: Path
 
+    @property
+    def name(self) -> str:
+        """Name of the shard in messages."""
+        return f"{self.cluster} {self.shard}"
+
 
 @dataclass(frozen=True, slots=True)
 class CheckedShard:

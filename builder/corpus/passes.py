@@ -32,6 +32,12 @@ class Batch:
     first: int
     partitions: tuple[Partition, ...]
 
+    @property
+    def name(self) -> str:
+        """Name of the batch in messages: that of its first partition."""
+        more = f" and {len(self.partitions) - 1} more" if len(self.partitions) > 1 else ""
+        return f"{self.partitions[0].name}{more}" if self.partitions else ""
+
 
 def batches(partitions: Sequence[Partition]) -> Iterator[Batch]:
     """Cut ``partitions`` into batches."""

@@ -8,6 +8,7 @@ from typing import Any, Self
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import convert
+from climbstream.loader.formats.clusters import reason_title
 
 logger = get_logger(__name__)
 
@@ -119,7 +120,7 @@ def losses(stages: Iterable[Mapping[str, Any]]) -> list[str]:
         for n, what, reason in sorted(counts, key=lambda count: -count[0]):
             example = stage.get("examples", {}).get(reason)
             place = f" ({'the first: ' if n > 1 else ''}{example})" if example else ""
-            lines.append(f"{n:,} {what}{'s' if n != 1 else ''}: {reason}{place}")
+            lines.append(f"{n:,} {what}{'s' if n != 1 else ''}: {reason_title(reason)}{place}")
     return lines
 
 

@@ -10,7 +10,7 @@ them in memory.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from climbstream.loader.core.typed import Count, convert, located
 from climbstream.loader.core.workdir import read_plan
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import Manifest
-from climbstream.loader.formats.mixture import Mixture
+from climbstream.loader.formats.mixture import Mixture, some_names
 
 from .job import ExportJob, done_file
 from .rows import Rows, rows_of
@@ -44,6 +44,8 @@ _FILE_TOKENS = 1 << 25
 """Number of tokens in an output file, which is shuffled in memory."""
 _SPOOL_SHARDS = 8
 """Number of shards of a cluster whose documents are written to one spool."""
+_FAR = 0.05
+"""Fraction by which the tokens that are drawn may differ from those asked for without a warning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +190,7 @@ class _Writer:
         with LocalEngine(self.job.workers) as engine:
             counts = self._choose(engine)
             total = sum(counts.values())
+            self._warn_if_far(counts)
             spools = list(self._spool_tasks())
             with Progress("take", total, "tokens") as progress:
                 for _, tokens in engine.run(spool, spools):
@@ -196,6 +199,20 @@ class _Writer:
                 for _, tokens in engine.run(shuffle, self._shuffle_tasks(spools)):
                     progress.add(tokens)
         return counts
+
+    def _warn_if_far(self, counts: Mapping[str, int]) -> None:
+        """Warn if whole documents make much more or fewer tokens than are due."""
+        due = dict(zip(self.job.shards.names, self.due.tolist(), strict=True))
+        total, asked = sum(counts.values()), sum(due.values())
+        if abs(total - asked) <= _FAR * asked:
+            return
+        none = [name for name in due if due[name] and not counts[name]]
+        logger.warning(
+            f"{total:,} tokens are drawn, and {asked:,} are due: documents are taken whole, and "
+            "are long beside the shares of their clusters"
+            + (f"; {some_names(none)} gives none" if none else "")
+            + ". More --tokens come nearer"
+        )
 
     @property
     def _files(self) -> int:

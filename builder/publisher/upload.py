@@ -23,6 +23,7 @@ from climbstream.loader.core.console import Progress
 from climbstream.loader.core.errors import IntegrityError, RemoteError, UsageError
 from climbstream.loader.core.files import hash_json
 from climbstream.loader.core.log import get_logger
+from climbstream.loader.formats.mixture import some_names
 from climbstream.loader.storage.hub import PATIENCE, patiently
 from climbstream.loader.storage.retry import status_of
 
@@ -150,8 +151,9 @@ class Publisher:
         """Raise `UsageError` if the data set holds a folder of ours that the card leaves out."""
         if left := sorted({path.partition("/")[0] for path in remote} & {*others}):
             raise UsageError(
-                f"{self.repo} holds {', '.join(left)}/ too, which the new card would not "
-                f"describe; publish those as well (--what all), or to another data set"
+                f"{self.repo} holds {some_names([f'{name}/' for name in left])} too, which the new "
+                "card would not describe; publish those as well (--what all), or publish to "
+                "another data set"
             )
 
     def _set_tag(self, tag: str, commit: str) -> None:

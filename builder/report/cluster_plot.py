@@ -58,9 +58,10 @@ def plot_clusters(
             f'data-cluster="{escape(cluster.name)}">{circles}</g>'
         )
         if number < _NAMED:
-            x, y = places[begin + int(np.argmax(documents[begin:end]))]
+            largest = begin + int(np.argmax(documents[begin:end]))
+            x, y = places[largest]
             word = escape(cluster.terms[0] if cluster.terms else "")
-            names.append((x, y, f"{escape(cluster.name)} {word}"))
+            names.append((x, y, radii[largest], f"{escape(cluster.name)} {word}"))
         begin = end
     crosses = "".join(
         f'<path d="M{x - 3:.1f} {y - 3:.1f}l6 6m0-6l-6 6" '
@@ -91,15 +92,19 @@ def _places(centroids: NDArray[np.float32]) -> NDArray[np.float64]:
     return places
 
 
-def _written(names: Sequence[tuple[float, float, str]]) -> str:
-    """Return names beside their dots as SVG, without names that would overlap an earlier one."""
+def _written(names: Sequence[tuple[float, float, float, str]]) -> str:
+    """Return names beside their dots as SVG, without names that would overlap an earlier one.
+
+    Each of ``names`` has the place of its dot, the dot's radius, and the text.
+    """
     taken: list[tuple[float, float]] = []
     texts = []
-    for x, y, text in names:
+    for x, y, radius, text in names:
         if any(abs(y - b) < 15 and abs(x - a) < _ROOM for a, b in taken):
             continue
         taken.append((x, y))
         # At the right edge, a name is to the left of its dot.
-        place, anchor = (x - 5, ' text-anchor="end"') if x > _WIDTH - _ROOM else (x + 5, "")
+        right = x + radius + _ROOM <= _WIDTH
+        place, anchor = (x + radius + 4, "") if right else (x - radius - 4, ' text-anchor="end"')
         texts.append(f'<text x="{place:.1f}" y="{y + 4:.1f}"{anchor}>{text}</text>')
     return "".join(texts)

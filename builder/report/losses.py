@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.passes import each, in_order
@@ -25,15 +24,16 @@ from climbstream.loader.core.html_page import (
     table,
 )
 from climbstream.loader.formats.catalogue import read_parquet
-from climbstream.loader.formats.clusters import score_title
+from climbstream.loader.formats.clusters import reason_title, score_title
 from climbstream.loader.formats.manifest import Manifest, part_paths
 
 Document = dict[str, str]
-"""``id``, and the beginning of ``text``."""
+"""``id`` and ``text``."""
 _SHOWN = 40
 """Number of languages and of scripts that are listed, the largest first."""
-_PAIRS, _PAIR_LENGTH = 8, 500
-"""Number of near copies that are shown beside their originals, and characters of each."""
+_PAIRS, _PAIR_LENGTH, _BEFORE = 8, 500, 120
+"""Number of near copies that are shown beside their originals, characters of each, and characters
+before the first difference, if that comes late."""
 
 
 def counts_of(manifest: Manifest) -> dict[str, Any]:
@@ -46,8 +46,13 @@ def loss_sections(
     samples: Mapping[str, Sequence[Any]],
     why: Mapping[int, str],
     pairs: Sequence[tuple[Document, Document]] = (),
+    *,
+    appended: bool = False,
 ) -> list[str]:
-    """Write the sections on languages, what was dropped, near copies, and micro-clusters pruned."""
+    """Write the sections on languages, what was dropped, near copies, and micro-clusters pruned.
+
+    ``appended`` says that documents were added, of which no samples and no pairs are shown.
+    """
     sections = []
     if counts.get("language"):
         tables = [_kept(what, counts[what]) for what in ("language", "script")]
@@ -58,10 +63,15 @@ def loss_sections(
             "Some documents for each reason, with scores from 0 to 5; higher is better, "
             "also of ad-free. climb dropped lists them, and --keep-ids keeps some."
         )
+        if appended:
+            note += (
+                " These are of the first build. Documents that were added later are not shown, nor "
+                "are near copies beside their originals."
+            )
         sections.append(section("Left out", paragraph(note), _samples(samples)))
     if pairs:
         note = "Each beside the document that stays in its place; words that differ are marked."
-        shown = "".join(f'<div class="sides">{_pair(*pair)}</div>' for pair in pairs)
+        shown = "".join(map(_side_by_side, pairs))
         sections.append(section("Near copies", paragraph(note), shown))
     if why:
         sections.append(section("Micro-clusters pruned", _pruned(why, samples)))
@@ -101,7 +111,7 @@ def near_copies(
     begins = np.concatenate([[0], ends])[found]
     rows = (np.array(numbers, np.int64) - begins).tolist()
     places = [(partitions[i], row) for i, row in zip(found, rows, strict=True)]
-    documents = [*in_order(engine, _read_opening, places)]
+    documents = [*in_order(engine, _read_document, places)]
     return [*zip(documents[::2], documents[1::2], strict=True)]
 
 
@@ -112,12 +122,33 @@ def _find_copies(part: Path) -> tuple[int, list[tuple[int, int]]]:
     return len(originals), [*zip(rows.tolist(), originals.take(rows).to_pylist(), strict=True)]
 
 
-def _read_opening(place: tuple[Partition, int]) -> Document:
-    """Read how a document of a partition begins."""
+def _read_document(place: tuple[Partition, int]) -> Document:
+    """Read a document of a partition."""
     partition, row = place
-    table = partition.take(np.array([row]), "id", "text")
-    text = pc.utf8_slice_codeunits(table["text"], 0, 2 * _PAIR_LENGTH)[0].as_py()
-    return {"id": table["id"][0].as_py(), "text": opening(text, _PAIR_LENGTH)}
+    return dict(partition.take(np.array([row]), "id", "text").to_pylist()[0])
+
+
+def _side_by_side(documents: tuple[Document, Document]) -> str:
+    """Show a near copy beside its original, from the beginning or from where they differ."""
+    one, other = (_one_line(document["text"]) for document in documents)
+    pairs = enumerate(zip(one, other, strict=False))
+    at = next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+    begin, cut, note = 0, "", ""
+    if one == other:
+        note = paragraph("These differ only in white space, or in how accents are written.")
+    elif at > _PAIR_LENGTH - _BEFORE:
+        begin, cut = at - _BEFORE, "… "
+        note = paragraph(f"The first {at:,} characters are equal; here they differ first.")
+    shown = [
+        {"id": document["id"], "text": cut + opening(text[begin:], _PAIR_LENGTH)}
+        for document, text in zip(documents, (one, other), strict=True)
+    ]
+    return f'{note}<div class="sides">{_pair(*shown)}</div>'
+
+
+def _one_line(text: str) -> str:
+    """Return ``text`` on one line, with accents written in one way."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 _ALONE = "\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff"
@@ -128,11 +159,10 @@ _WORD = re.compile(rf"[{_ALONE}]\s*|[^\s{_ALONE}]+\s*|\s+")
 def _pair(copy: Document, original: Document) -> str:
     """Show two documents, and mark the words that only one of them has.
 
-    Accents that are written in another way make no difference, nor does where a text is cut off.
+    Where a text is cut off makes no difference.
     """
     words = [_WORD.findall(document["text"]) for document in (copy, original)]
-    one, other = ([unicodedata.normalize("NFC", word) for word in own] for own in words)
-    matcher = SequenceMatcher(None, one, other, autojunk=False)
+    matcher = SequenceMatcher(None, words[0], words[1], autojunk=False)
     blocks = matcher.get_matching_blocks()
     sides = []
     for side, (document, own) in enumerate(zip((copy, original), words, strict=True)):
@@ -147,7 +177,7 @@ def _pair(copy: Document, original: Document) -> str:
 
 def _samples(samples: Mapping[str, Sequence[Any]]) -> str:
     rows = [
-        (escape(reason), *_sample(sample))
+        (escape(reason_title(reason)), *_sample(sample))
         for reason, some in sorted(samples.items())
         for sample in some[:4]
     ]

@@ -63,7 +63,11 @@ def write_report(
     sections.append(section("Clusters", cluster_table(topics)))
     sections += cell_sections(clusters)
     if any(cluster.spread for cluster in clusters):
-        note = "Documents by score, from 0 at the left to 5 at the right, and near duplicates."
+        note = (
+            "Documents by score, from 0 at the left to 5 at the right. Near duplicates are nearly "
+            "the same as another document, and left out unless they are kept; effective tokens are "
+            "those of all other documents."
+        )
         if len(topics) > _DRAWN:
             note += f" These are the first {_DRAWN} of {len(topics):,} clusters."
         sections.append(section("Quality", paragraph(note), _quality(topics[:_DRAWN])))

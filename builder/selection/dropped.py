@@ -10,6 +10,7 @@ from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.passes import in_order
 from climbstream.builder.features.words import opening
 from climbstream.builder.settings import SCORES
+from climbstream.loader.formats.clusters import reason_title
 
 from .reasons import REASONS, stays, why_of
 from .selection import EXAMPLES, Selection
@@ -94,7 +95,7 @@ def summarize(stages: list[dict[str, Any]], counts: dict[str, Any]) -> Iterator[
     for stage in stages:
         for reason, size in stage["dropped"].items():
             reasons[reason] += size["documents"]
-    pruned = ", ".join(f"{reason} {n:,}" for reason, n in reasons.most_common())
+    pruned = ", ".join(f"{reason_title(name)} {n:,}" for name, n in reasons.most_common())
     yield (
         f"kept {last['documents']:,} of {first['documents']:,} documents "
         f"({last['bytes']:,} of {first['bytes']:,} bytes)"

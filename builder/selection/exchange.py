@@ -47,6 +47,11 @@ class Block(Generic[S]):
     counts: tuple[int, ...]
     """Number of documents in each source."""
 
+    @property
+    def name(self) -> str:
+        """Name of the block in messages."""
+        return f"block {self.number}"
+
     def __len__(self) -> int:
         return sum(self.counts)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.ward import count_by_height
+from climbstream.loader.formats.clusters import reason_title
 
 from .dropped import sample_dropped
 from .selection import Selection
@@ -35,7 +36,7 @@ def preview_text(found: dict[str, Any]) -> str:
         for reason, size in stage["dropped"].items():
             lines.append(
                 f"{stage['stage']}: {size['documents']:,} documents, "
-                f"{size['bytes'] / 1e6:.1f} MB: {reason}"
+                f"{size['bytes'] / 1e6:.1f} MB: {reason_title(reason)}"
             )
             lines += [f"    {s['id']}: {s['text']}" for s in found["samples"].get(reason, ())]
     left = found["stages"][-1]["out"]

@@ -71,6 +71,11 @@ class ShardTask:
     done: Path
     """File of the entry in the index, which is written after the shard."""
 
+    @property
+    def name(self) -> str:
+        """Name of the shard in messages."""
+        return f"{self.folder.name} {self.number}"
+
 
 @dataclass(frozen=True, slots=True)
 class WrittenCluster:

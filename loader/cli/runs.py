@@ -17,7 +17,7 @@ from climbstream.loader.core.console import say, text_table
 from climbstream.loader.core.errors import ClimbError, UsageError
 from climbstream.loader.core.signals import Stopped
 from climbstream.loader.formats.mixture import Mixture
-from climbstream.loader.formats.outputs import TRAIN
+from climbstream.loader.formats.outputs import TRAIN, has_ended
 from climbstream.loader.monitoring.run_status import RunStatus
 from climbstream.loader.monitoring.server import HOST, MonitorServer
 from climbstream.loader.weights.interpolation import MOST_STEPS
@@ -213,6 +213,7 @@ def _log_value(run: Path, log: WeightsLog) -> dict[str, Any]:
     waiting = _waiting(run, log)
     return {
         "run": str(run),
+        "ended": has_ended(run),
         "head": log.head,
         "weights": log.mixture(last.at_step + last.steps).weights,
         "records": [record.to_json() for record in log.records],
@@ -228,13 +229,16 @@ def _log_text(run: Path, log: WeightsLog) -> str:
         for r in log.records
     ]
     holds = last.at_step + last.steps
+    note = "other weights are asked for and not yet followed" if _waiting(run, log) else ""
+    if has_ended(run):
+        note = "the run has ended, so its weights cannot change any more"
     records = "1 record" if len(rows) == 1 else f"{len(rows):,} records"
     return (
         f"{run}: {records}; these weights hold from step {holds:,}\n\n"
         f"{_mixture_table(log.mixture(holds))}\n\n"
         + (f"used up: {', '.join(last.capped)}\n\n" if last.capped else "")
         + text_table(("record", "at step", "kind", "steps", "hash", "why"), rows, left=6)
-        + ("\n\nother weights are asked for and not yet followed" if _waiting(run, log) else "")
+        + (f"\n\n{note}" if note else "")
     )
 
 

@@ -8,8 +8,12 @@ from typing import Any
 from .errors import InvalidDataError
 from .files import is_temporary, read_json, remove_temporaries, write_json
 
-_NAMED = 5
-"""Largest number of differences that a message names."""
+_MOST = 5
+"""Largest number of differences, or of files of others, that a message names."""
+_ABSENT = "absent"
+"""Stands for a value that a plan does not have."""
+_OPTIONS = {"scores": "score", "pinned": "pin", "groups": "group", "allowed": "allow"}
+"""Options of settings whose option has another name."""
 
 
 def begin_or_resume(
@@ -47,7 +51,7 @@ def begin_or_resume(
     if others := _others(place, path, leaves):
         why = "is not empty: it" if leaves is None else f"has no {name}, so it is not ours, and"
         raise InvalidDataError(
-            f"{place} {why} holds {', '.join(others[:_NAMED])}; name a new folder"
+            f"{place} {why} holds {', '.join(others[:_MOST])}; name a new folder"
         )
     for temporary in path.parent.glob(".tmp-*"):
         if is_temporary(temporary, path.name):
@@ -87,21 +91,54 @@ def _others(place: Path, path: Path, leaves: Sequence[str] | None) -> list[str]:
 
 def check_same_config(old: object, new: object, place: Path, effect: str = "") -> None:
     """Raise `InvalidDataError` with the differences and their ``effect`` if the plans differ."""
-    if differences := list(_differences(old, new)):
-        more = f" and {len(differences) - _NAMED} more" if len(differences) > _NAMED else ""
+    if differences := differences_text(old, new):
         raise InvalidDataError(
-            f"{place} was begun differently: {'; '.join(differences[:_NAMED])}{more}{effect}. "
+            f"{place} was begun differently: {differences}{effect}. "
             "Use the settings it was begun with, or name another place"
         )
 
 
-def _differences(old: object, new: object, name: str = "") -> Iterator[str]:
-    """Name each value that differs between two plans by its path: ``settings.seed``."""
+def differences_text(old: object, new: object) -> str:
+    """Say in what two plans differ, by the options of the command; "" if they are equal."""
+    texts = [
+        f"{setting_name(keys)} was {_shown(before)} and is {_shown(now)}"
+        for keys, before, now in _differences(old, new)
+    ]
+    more = f" and {len(texts) - _MOST} more" if len(texts) > _MOST else ""
+    return "; ".join(texts[:_MOST]) + more
+
+
+def _differences(
+    old: object, new: object, keys: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], object, object]]:
+    """Yield each value that differs between two plans: the keys that lead to it, old and new."""
     if isinstance(old, list | tuple) and isinstance(new, list | tuple):
         old, new = dict(enumerate(old)), dict(enumerate(new))
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in dict.fromkeys([*new, *old]):
-            path = f"{name}.{key}" if name else str(key)
-            yield from _differences(old.get(key, "absent"), new.get(key, "absent"), path)
+            yield from _differences(old.get(key, _ABSENT), new.get(key, _ABSENT), (*keys, str(key)))
     elif old != new:
-        yield f"{name} was {old!r} and is {new!r}"
+        yield keys, old, new
+
+
+def setting_name(keys: tuple[str, ...]) -> str:
+    """Name a value of a plan by its keys; a setting by the option of the command that sets it.
+
+    >>> setting_name(("settings", "proxy", "tokens")), setting_name(("settings", "seq_len"))
+    ('--proxy-tokens', '--seq-len')
+    >>> setting_name(("settings", "min_document_score", "overall"))
+    '--min-document-score overall'
+    >>> setting_name(("targets", "loss"))
+    'targets.loss'
+    """
+    if keys[:1] != ("settings",) or len(keys) == 1:
+        return ".".join(keys)
+    first, *rest = keys[1:]
+    if first == "proxy" and rest:
+        first, *rest = ("proxy_tokens" if rest[0] == "tokens" else rest[0]), *rest[1:]
+    option = f"--{_OPTIONS.get(first, first).replace('_', '-')}"
+    return " ".join([option, ".".join(rest)]).strip()
+
+
+def _shown(value: object) -> str:
+    return "not given" if value is None or value is _ABSENT else repr(value)

@@ -20,6 +20,15 @@ def score_title(score: str) -> str:
     return AD_FREE if score == ADVERTISEMENT else score
 
 
+def reason_title(reason: str) -> str:
+    """Return the reason why documents were left out as people read it, by the titles of scores.
+
+    >>> reason_title("low advertisement score"), reason_title("held out")
+    ('low ad-free score', 'held out')
+    """
+    return reason.replace(f"low {ADVERTISEMENT} ", f"low {AD_FREE} ")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterInfo:
     """The description of one cluster."""

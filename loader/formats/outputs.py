@@ -88,12 +88,14 @@ DOREMI = RunFolder(
         "weights.jsonl",
     ),
 )
+RESULT = "result.json"
+"""Of a run: its loss and its tokens, written when it has ended."""
 TRAIN = RunFolder(
     command="climb train",
     plan="run.json",
     keys=frozenset({"train", "shards", "settings"}),
     leaves=(
-        "result.json",
+        RESULT,
         "checkpoint.pt",
         "model",
         "weights.jsonl",
@@ -123,6 +125,11 @@ DEMO = RunFolder(
 )
 _RUNS = (SEARCH, DOREMI, TRAIN, COMPARE, FIT, DEMO)
 _NAMES = frozenset(name for run in _RUNS for name in (run.plan, *run.leaves, *run.more))
+
+
+def has_ended(run: Path) -> bool:
+    """Whether ``climb train`` has ended in the folder ``run``; a job of others does not say it."""
+    return TRAIN.has(run) and (run / RESULT).exists()
 
 
 def is_shard_directory(folder: Path) -> bool:

@@ -17,7 +17,7 @@ from climbstream.loader.audit.ledger import LEDGER
 from climbstream.loader.core.errors import ClimbError, InvalidDataError
 from climbstream.loader.core.files import open_regular
 from climbstream.loader.core.typed import parse_json
-from climbstream.loader.formats.outputs import TRAIN
+from climbstream.loader.formats.outputs import TRAIN, has_ended
 from climbstream.loader.weights.log import WeightsLog
 from climbstream.loader.weights.request import LOG, REQUEST, open_weights_log
 from climbstream.loader.weights.sources import read_request
@@ -122,6 +122,7 @@ class RunStatus:
             "step": step,
             "tokens": int(metrics.get("tokens", 0)),
             "end_tokens": self._facts.tokens,
+            "ended": has_ended(self.run),
             "silent_seconds": self._silence(),
             "unreadable_lines": self._bad,
             "clusters": [

@@ -9,6 +9,7 @@ from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import read_json, write_json
 from climbstream.loader.core.typed import convert, located
 from climbstream.loader.formats.mixture import Mixture, check_weights, share_rest, some_names
+from climbstream.loader.formats.outputs import has_ended
 
 from .log import WeightsLog
 from .update import WeightsUpdate
@@ -141,7 +142,16 @@ def _no_cluster(unknown: Sequence[str], choices: Sequence[str], *, complete: boo
 
 
 def write_request(run: Path, change: WeightsUpdate, after: str) -> Path:
-    """Write a request into the folder ``run``, whole or not at all, and return its file."""
+    """Write a request into the folder ``run``, whole or not at all, and return its file.
+
+    Raises:
+        UsageError: The run has ended, so it would never follow.
+    """
+    if has_ended(run):
+        raise UsageError(
+            f"the run in {run} has ended, so its weights cannot change any more; give a new run "
+            "its weights with climb train --mixture FILE or --schedule FILE, and another --out"
+        )
     path = run / REQUEST
     write_json(path, UpdateRequest(change, after).to_json())
     return path

@@ -190,8 +190,8 @@ def _summary(shards: Path, out: Path, target: str, answer: Answer, comparison: C
     """Lay out the result for a terminal: the claim, the paired table, and the files."""
     rows, digits = [], comparison.digits
     for name in comparison.scores:
-        gain = "" if name == FOUND else with_error(*comparison.gain(FOUND, name), digits)
-        rows.append((name, with_error(*comparison.mean(name), digits), gain))
+        mean = with_error(*comparison.mean(name), digits)
+        rows.append((name, mean, comparison.gain_text(FOUND, name)))
     heads = ("mixture", comparison.unit, f"{FOUND} is better by")
     _, verdict = comparison.verdict(FOUND)
     places = (

@@ -15,7 +15,7 @@ from climbstream.loader.core.files import hash_file, lock, write_bytes, write_js
 from climbstream.loader.core.html_page import page
 from climbstream.loader.formats.outputs import FIT
 from climbstream.search.experiments.fit_table import fit, mean_weights
-from climbstream.search.experiments.report import skills_text, table_sections
+from climbstream.search.experiments.report import SKILLS_NOTE, skills_text, table_sections
 from climbstream.search.experiments.run_table import read_runs
 from climbstream.search.optimizer.answer import Answer
 
@@ -114,6 +114,6 @@ def _text(answer: Answer, shares: Mixture) -> str:
     ]
     return (
         f"{answer.reason}\n\n"
-        f"{skills_text(answer.table)}\n\n"
+        f"{skills_text(answer.table)}\n{SKILLS_NOTE}\n\n"
         f"{text_table(('domain', 'share', 'weight'), weights)}"
     )

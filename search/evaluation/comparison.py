@@ -40,14 +40,28 @@ class Comparison:
         gain, error = mean_and_error([theirs - ours for theirs, ours in pairs])
         return gain, math.hypot(error, self.item_sds.get((name, over), 0.0))
 
+    def gain_text(self, name: str, over: str) -> str:
+        """Say the gain of ``name`` for a cell of a table; "" over itself."""
+        if over == name:
+            return ""
+        if over in self.same_as(name):
+            return "the same mixture"
+        return with_error(*self.gain(name, over), self.digits)
+
+    def same_as(self, name: str) -> list[str]:
+        """Name the others with the same score for each seed: models of the same mixture."""
+        mine = self.scores[name]
+        return [other for other in self.scores if other != name and self.scores[other] == mine]
+
     def verdict(self, name: str) -> tuple[bool, str]:
         """Return whether ``name`` beats all others, and a sentence.
 
         It does if each gain is more than twice its standard error.
         """
-        others = [other for other in self.scores if other != name]
+        same = self.same_as(name)
+        others = [other for other in self.scores if other not in (name, *same)]
         gains = {other: self.gain(name, other) for other in others}
-        holds = all(gain > 2 * error for gain, error in gains.values())
+        holds = not same and all(gain > 2 * error for gain, error in gains.values())
         digits = self.digits
         parts = [
             f"{other} {with_error(*self.mean(other), digits)}, "
@@ -55,14 +69,20 @@ class Comparison:
             for other, (gain, error) in gains.items()
         ]
         seeds = len(self.scores[name])
-        text = (
-            f"{name} {with_error(*self.mean(name), digits)} {self.unit} against "
-            f"{'; against '.join(parts)}; in {seeds} seed{'s' if seeds != 1 else ''}"
-        )
+        text = f"{name} {with_error(*self.mean(name), digits)} {self.unit}"
+        if parts:
+            text += f" against {'; against '.join(parts)}"
+        text += f"; in {seeds} seed{'s' if seeds != 1 else ''}"
         if self.scored_on:
             text += f"; {self.scored_on} score it"
         if holds:
             return True, f"{text[0].upper()}{text[1:]}."
+        if same:
+            return False, (
+                f"No gain: {name} is the same mixture as {' and '.join(same)}, because nothing "
+                f"better was found. {text[0].upper()}{text[1:]}. Give the search a larger budget, "
+                "larger proxies or more text to score."
+            )
         return False, (
             f"No sure gain: {text}. Not every gain is twice its error. Give the search a larger "
             "budget, larger proxies or more text to score, or take the simpler mixture."

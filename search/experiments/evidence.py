@@ -14,7 +14,7 @@ from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import append_line, read_json, read_lines, write_json
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import Count, check_version, convert, located
-from climbstream.loader.core.workdir import check_same_config, read_plan
+from climbstream.loader.core.workdir import differences_text, read_plan
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import CENTROIDS, Manifest
@@ -252,7 +252,11 @@ def _check_proxies(
         )
     names = ("final_tokens", "proxy")
     was, now = ({n: p.get("settings", {}).get(n) for n in names} for p in (there, here))
-    check_same_config(was, now, search)
+    if differences := differences_text({"settings": was}, {"settings": now}):
+        raise InvalidDataError(
+            f"--from {search}: its proxies were trained otherwise: {differences}. Use the settings "
+            "of that search, or leave --from out"
+        )
     return bool(grown)
 
 

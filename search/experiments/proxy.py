@@ -41,6 +41,13 @@ class ProxyTask:
     keep: Path | None = None
     """File to keep the weights in."""
 
+    @property
+    def name(self) -> str:
+        """Name of the proxy in messages."""
+        about = self.mixture.about
+        mixture = about.get("name") or f"trial {about.get('trial', '')}".rstrip()
+        return f"{mixture}, seed {self.seed}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreTask:
@@ -52,6 +59,11 @@ class ScoreTask:
     """File of its weights."""
     settings: TrainSettings
     targets: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the proxy in messages."""
+        return f"trial {self.trial.number}"
 
 
 @dataclass(frozen=True, slots=True)

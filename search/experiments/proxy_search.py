@@ -160,6 +160,7 @@ def dry_search(
     check_base(settings.proxy.base, directory, settings.proxy.seq_len)
     plan = task.plan(text_hashes)
     kept = task.check_start(earlier, retarget, plan)
+    task.check_begun(plan)
     if evidence := task.read_earlier(earlier, plan):
         logger.info(evidence.text())
     with LocalEngine(workers, gpus=True, preload=PRELOAD) as pool:
@@ -371,7 +372,10 @@ def _run_round(
 ) -> None:
     """Train and score a proxy of each of ``mixtures``, and tell the search."""
     if search.table:
-        logger.info(f"how good predictors are by now:\n{skills_text(search.table)}")
+        logger.info(
+            "how well the predictors do by now, if each proxy is predicted from the others:\n"
+            f"{skills_text(search.table)}"
+        )
     errors = {f"{skill.target}/{skill.predictor}": skill.nmse for skill in search.table}
     proxies = [task.proxy_task(mixture) for mixture in mixtures]
     done = len(search.log.trials)

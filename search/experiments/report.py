@@ -34,7 +34,7 @@ from climbstream.search.predictors.base import Skill, spearman
 
 from .mixture_plots import AXES, DrawnMixture, DrawnMixtures
 
-_CHOICES = {
+CHOICES = {
     BASE: "token shares",
     "measured": "best measured",
     "predicted": "best predicted",
@@ -42,6 +42,13 @@ _CHOICES = {
 _HEAT_ROWS = 40
 """Number of clusters in the heat map: those with the largest weights."""
 _TIP_CLUSTERS = 4
+_SKILL_HEADS = ("target", "predictor", "R²", "rank correlation", "verdict")
+SKILLS_NOTE = (
+    "Each mixture is predicted from the others. R² is the part of the variance of the scores that "
+    "predictions explain: 1 is all, 0 or less is no better than the mean. The rank correlation is "
+    "1 if predictions order the mixtures as their scores do, and 0 if they know nothing of the "
+    "order."
+)
 _FIGURES = 3
 """Targets whose gain is shown at a glance."""
 
@@ -51,13 +58,12 @@ def comparison_sections(comparison: Comparison, name: str) -> list[str]:
     holds, text = comparison.verdict(name)
     rows, digits = [], comparison.digits
     for other, scores in comparison.scores.items():
-        gain = "" if other == name else with_error(*comparison.gain(name, other), digits)
         rows.append(
             (
                 f"<b>{escape(other)}</b>",
                 with_error(*comparison.mean(other), digits),
                 ", ".join(f"{score:.{digits}f}" for score in scores),
-                gain,
+                comparison.gain_text(name, other),
             )
         )
     heads = ("mixture", comparison.unit, "by seed", f"{name} is better by")
@@ -153,8 +159,9 @@ class _Story:
 def _figures(story: _Story) -> list[tuple[str, str]]:
     """Return the figures of the search at a glance, each with what it is."""
     name, weight = max(story.answer.mixture.weights.items(), key=lambda pair: pair[1])
+    better = "not surely better" if story.answer.choice == BASE else "better"
     gains = [
-        (row[3], f"better by{row[4] and f', {row[4]}'} · {row[0]}")
+        (row[3], f"{better} by{row[4] and f', {row[4]}'} · {row[0]}")
         for row in outcome_rows(story.answer.outcomes)[:_FIGURES]
     ]
     rounds = [number for number in story.rounds if not story.is_again(number)]
@@ -268,7 +275,7 @@ def _front(answer: Answer) -> list[str]:
 def skills_text(skills: Sequence[Skill]) -> str:
     """Lay out how good predictors are, for a terminal."""
     rows = [(s.target, s.predictor, f"{s.r2:.3f}", f"{s.spearman:.3f}", s.verdict) for s in skills]
-    return text_table(("target", "predictor", "R²", "rank", "out of fold"), rows, left=2)
+    return text_table(_SKILL_HEADS, rows, left=2)
 
 
 def _confirmed(answer: Answer) -> list[str]:
@@ -279,7 +286,7 @@ def _confirmed(answer: Answer) -> list[str]:
     base = answer.confirmation.scores[BASE]
     rows = []
     for choice, scores in answer.confirmation.scores.items():
-        cells = [f"<b>{escape(_CHOICES[choice])}</b>"]
+        cells = [f"<b>{escape(CHOICES[choice])}</b>"]
         for target in targets:
             pairs = zip(scores[target], base[target], strict=True)
             mean, error = mean_and_error(scores[target])
@@ -331,7 +338,7 @@ def _rounds(story: _Story) -> list[str]:
     heads = ["cluster", "words", *map(story.round_name, numbers)]
     heads += [f"goes with {target}" for target in story.targets]
     lead = (
-        "Each column of the picture is a proxy, each row a cluster; the darker, the more weight. "
+        "Each column of the picture is a proxy, each row a cluster; more colour is more weight. "
         "The table has the mean weight of each cluster in a round, and the rank correlation of its "
         "weight with the score: below 0, more of it comes with lower scores."
     )
@@ -447,5 +454,4 @@ def _skills(answer: Answer) -> str:
         )
         for skill in answer.table
     ]
-    heads = ("target", "predictor", "R² out of fold", "rank correlation out of fold", "")
-    return table(heads, rows, numbers=(2, 3))
+    return paragraph(SKILLS_NOTE) + table(_SKILL_HEADS, rows, numbers=(2, 3))

@@ -15,7 +15,7 @@ from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import hash_json, read_lines
 from climbstream.loader.core.log import get_logger
-from climbstream.loader.core.workdir import check_same_config, read_plan
+from climbstream.loader.core.workdir import differences_text, read_plan
 from climbstream.loader.formats.outputs import ITEMS, SEARCH, TRIALS
 from climbstream.search.optimizer.trials import Trial, TrialLog
 from climbstream.search.training.settings import TrainSettings
@@ -61,7 +61,12 @@ class Retarget:
         """
         if not SEARCH.has(self.old):
             raise UsageError(f"{self.old} holds no search; name the folder of one, its --out")
-        check_same_config(proxy_plan(read_plan(self.old / SEARCH.plan)), proxy_plan(plan), self.old)
+        old = proxy_plan(read_plan(self.old / SEARCH.plan))
+        if differences := differences_text(old, proxy_plan(plan)):
+            raise InvalidDataError(
+                f"--retarget {self.old}: its proxies were trained otherwise: {differences}. Use "
+                "the shards and settings of that search, or leave --retarget out"
+            )
         kept_trials(self.old)
         begun = self._begun()
         if begun and hash_json(begun.begun_with) != hash_json(self._header()):

@@ -1,8 +1,9 @@
 """SideBySide: a comparison of several searches, runs or shard directories in tables."""
 
 import json
+import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -22,16 +23,20 @@ from climbstream.loader.core.html_page import (
     table,
 )
 from climbstream.loader.core.typed import located
-from climbstream.loader.formats.clusters import ClusterInfo, load_clusters
+from climbstream.loader.core.workdir import setting_name
+from climbstream.loader.formats.clusters import ClusterInfo, load_clusters, reason_title
 from climbstream.loader.formats.outputs import FIT, SEARCH, TRAIN, is_shard_directory
 from climbstream.loader.monitoring.run_status import RunStatus
 from climbstream.loader.weights.request import has_begun
 from climbstream.search.optimizer.answer import Answer
 
+from .report import CHOICES
+
 _ALIKE = 0.1
 """Least fraction of shared words with which two clusters are shown as counterparts."""
 _SHOWN = 30
 """Most rows of a table that a terminal shows."""
+_HASH = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
 Row = tuple[str, ...]
 
 
@@ -190,7 +195,8 @@ def _result_rows(name: str, answer: Answer) -> list[Row]:
         )
         digits = decimals([sd for _, sd in pairs if sd], [v for v, _ in pairs if v is not None])
         cells = ["" if v is None else with_error(v, sd, digits) for v, sd in pairs]
-        rows.append((name, outcome.target, outcome.unit, *cells, answer.choice))
+        choice = CHOICES.get(answer.choice, answer.choice)
+        rows.append((name, outcome.target, outcome.unit, *cells, choice))
     if rows:
         return rows
     base = answer.baseline.scores if answer.baseline else {}
@@ -202,7 +208,7 @@ def _result_rows(name: str, answer: Answer) -> list[Row]:
             f"{score:.4f}",
             f"{base[target]:.4f}" if target in base else "",
             "",
-            answer.choice,
+            CHOICES.get(answer.choice, answer.choice),
         )
         for target, score in answer.measured_best.scores.items()
     ]
@@ -277,7 +283,8 @@ def _shards(folders: Mapping[str, Path]) -> SideBySide:
                 dropped[name][reason] = dropped[name].get(reason, 0) + size["documents"]
     reasons = sorted({reason for counts in dropped.values() for reason in counts})
     lost = [
-        (reason, *(f"{dropped[name].get(reason, 0):,}" for name in folders)) for reason in reasons
+        (reason_title(reason), *(f"{dropped[name].get(reason, 0):,}" for name in folders))
+        for reason in reasons
     ]
     domains = {name: _domains(some) for name, some in infos.items()}
     return SideBySide(
@@ -359,7 +366,9 @@ def _weights(
     cells = [(*row, f"{100 * apart:.2f}") for apart, row in rows]
     (first, ours), *others = weights.items()
     note = ""
-    if all(weights.values()):  # without any shares, there is nothing to compare
+    if not set(ours).intersection(*(theirs for _, theirs in others)):
+        note = f"They have no {what} in common, so their shares cannot be compared."
+    elif all(weights.values()):  # without any shares, there is nothing to compare
         parts = ", ".join(
             f"{sum(abs(ours.get(n, 0.0) - theirs.get(n, 0.0)) for n in names) / 2:.1%} in {name}"
             for name, theirs in others
@@ -388,13 +397,12 @@ def _by_cluster(
 
 def _settings(paths: Mapping[str, Path]) -> Part:
     """Return a table of the settings that differ between the plans or manifests in ``paths``."""
-    plans = {name: _flat(_plan(path)) for name, path in paths.items()}
-    keys = dict.fromkeys(key for plan in plans.values() for key in plan)
+    plans = {name: dict(_flat(_plan(path))) for name, path in paths.items()}
     rows = []
-    for key in keys:
-        values = [plan.get(key, "") for plan in plans.values()]
+    for keys in dict.fromkeys(keys for plan in plans.values() for keys in plan):
+        values = [plan.get(keys, "") for plan in plans.values()]
         if len(set(values)) > 1:
-            rows.append((key, *values))
+            rows.append((setting_name(keys), *values))
     note = "" if rows else "None differs."
     if unknown := [name for name, plan in plans.items() if not plan]:
         note = f"None are noted in {', '.join(unknown)}."
@@ -410,11 +418,15 @@ def _plan(path: Path) -> Any:
     return provenance if isinstance(provenance, dict) else value
 
 
-def _flat(value: Any, name: str = "") -> dict[str, str]:
-    """Flatten nested values to one level of names, such as ``settings.proxy.tokens``."""
-    if not isinstance(value, dict):
-        return {name: json.dumps(value, ensure_ascii=False)[:80]}
-    flat: dict[str, str] = {}
-    for key, inner in value.items():
-        flat |= _flat(inner, f"{name}.{key}" if name else key)
-    return flat
+def _flat(value: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield each value within nested ones: the keys that lead to it, and the value as text.
+
+    A hash says only whether two things are the same, for which its beginning will do.
+    """
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(inner, (*keys, key))
+    elif isinstance(value, str) and _HASH.fullmatch(value):
+        yield keys, f"hash {value[:8]}"
+    else:
+        yield keys, "" if value is None else json.dumps(value, ensure_ascii=False)[:80]

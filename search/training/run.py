@@ -18,7 +18,7 @@ from climbstream.loader.core.signals import StopRequest
 from climbstream.loader.core.typed import Count, Finite, convert, located
 from climbstream.loader.core.waits import SlowStepWatch
 from climbstream.loader.formats.manifest import TOKENIZER
-from climbstream.loader.formats.outputs import TRAIN
+from climbstream.loader.formats.outputs import RESULT, TRAIN
 from climbstream.loader.formats.tokenizer import read_tokenizer
 from climbstream.loader.monitoring.metrics import METRICS, Writer
 from climbstream.loader.storage.hub import pin
@@ -36,7 +36,6 @@ logger = get_logger(__name__)
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_RESULT = "result.json"
 _CHECKPOINT = "checkpoint.pt"
 
 
@@ -79,15 +78,15 @@ def train_run(
         with lock(out) if job.rank == 0 else nullcontext():
             if job.rank == 0:
                 _begin(run)
-            if job.of_first((out / _RESULT).exists()):
-                return _read_result(out / _RESULT)
+            if job.of_first((out / RESULT).exists()):
+                return _read_result(out / RESULT)
             trained = _train(run, job, writers)
             result = _Result(
                 trained.loss, settings.steps, run.tokens, trained.served, trained.epochs
             )
             if job.rank == 0:
                 _leave(trained.model, directory, manifest.eos_id, out)
-                write_json(out / _RESULT, asdict(result))
+                write_json(out / RESULT, asdict(result))
                 (out / _CHECKPOINT).unlink(missing_ok=True)
             # The others end when all is written.
             return dict(job.of_first(asdict(result)))
@@ -158,7 +157,7 @@ def _begin(run: _Run) -> None:
     """Write the plan of ``run``, or check the one that is there; log where it continues."""
     if not TRAIN.begin(run.out, run.plan(), folders=("model",)):
         return
-    if (run.out / _RESULT).exists():
+    if (run.out / RESULT).exists():
         logger.info(f"the run in {run.out} has ended; its result is shown again")
     elif not (run.out / _CHECKPOINT).exists():
         logger.info(

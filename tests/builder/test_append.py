@@ -240,7 +240,7 @@ def test_another_append_must_wait_for_one_that_was_begun(
         patch.setattr(appender, "look_at", lambda *_: kill())
         with pytest.raises(KilledError):
             append(sources[1:], out)
-    with pytest.raises(InvalidDataError, match=r"sources\.first\.jsonl was 'absent' and is"):
+    with pytest.raises(InvalidDataError, match=r"sources\.first\.jsonl was not given and is"):
         append(sources[:1], out)
 
 

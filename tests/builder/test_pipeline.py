@@ -299,19 +299,19 @@ def test_what_is_built_already_is_left_as_it_is(built, capsys):
     [
         (
             {"seed": 3, "vocab_size": 700},
-            "settings.vocab_size was 600 and is 700; settings.seed was 17 and is 3; "
+            "--vocab-size was 600 and is 700; --seed was 17 and is 3; "
             "that changes the embedding and the centroids, and all that follows",
         ),
         (
             {"clusters": 5},
-            "settings.clusters was 6 and is 5; that changes what stays, and its clusters, and all",
+            "--clusters was 6 and is 5; that changes what stays, and its clusters, and all",
         ),
         (
             {"min_document_score": {}},
-            "settings.min_document_score.overall was 0.3 and is 'absent'; that changes what stays",
+            "--min-document-score overall was 0.3 and is not given; that changes what stays",
         ),
-        ({"text": "body"}, "settings.text was 'text' and is 'body'; that changes what is read"),
-        ({"vocab_size": 700}, "settings.vocab_size was 600 and is 700; that changes the tokens"),
+        ({"text": "body"}, "--text was 'text' and is 'body'; that changes what is read"),
+        ({"vocab_size": 700}, "--vocab-size was 600 and is 700; that changes the tokens"),
     ],
     ids=repr,
 )
@@ -327,7 +327,7 @@ def test_a_build_that_was_begun_with_other_settings_is_refused_by_their_names(
     tmp_path, write_jsonl
 ):
     source = write_jsonl(tmp_path / "a.jsonl", [{"text": "too little"}])
-    for seed, message in ((1, "at least 2"), (2, "settings.seed was 1 and is 2"), (1, "at least")):
+    for seed, message in ((1, "at least 2"), (2, "--seed was 1 and is 2"), (1, "at least")):
         with pytest.raises(InvalidDataError, match=message):
             build([str(source)], tmp_path / "out", BuildSettings(**SMALL, seed=seed), workers=1)
 
@@ -337,7 +337,7 @@ def test_another_source_is_refused_by_its_name(built, tmp_path, write_jsonl):
     with pytest.raises(InvalidDataError, match=r"sources\.topics\.jsonl was '\w{32}' and is"):
         build([str(other)], built.directory, BuildSettings(**built.settings))
     more = write_jsonl(tmp_path / "more.jsonl", built.records)
-    with pytest.raises(InvalidDataError, match=r"sources\.more\.jsonl was 'absent' and is"):
+    with pytest.raises(InvalidDataError, match=r"sources\.more\.jsonl was not given and is"):
         build([str(built.source), str(more)], built.directory, BuildSettings(**built.settings))
 
 

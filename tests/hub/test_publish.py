@@ -158,7 +158,7 @@ def test_a_data_set_that_holds_what_the_card_would_not_speak_of_is_refused(
 ):
     Publisher(REPO).publish(publication)
     shards = collect(directory, REPO, tables, PublishSettings(what="shards"))
-    with pytest.raises(UsageError, match=r"holds parquet, shuffled/ too, .*--what all"):
+    with pytest.raises(UsageError, match=r"holds parquet/, shuffled/ too, .*--what all"):
         Publisher(REPO).publish(shards)
 
 

@@ -1,8 +1,11 @@
 """Task timeout: when a long wait is reported, and when it is given up."""
 
 import os
-import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import fields, is_dataclass
+from functools import partial
+from pathlib import PurePath
+from types import FunctionType
 from typing import Any
 
 from climbstream.loader.core.errors import UsageError
@@ -48,11 +51,34 @@ def task_timeout(default: float = _DEFAULT) -> float:
 
 
 def task_name(function: Callable[..., Any], task: object) -> str:
-    """Name a task in one line: its function, and the beginning of its argument."""
-    return f"{function_name(function)}({textwrap.shorten(repr(task), 100, placeholder=' …')})"
+    """Name a task in one line: its function, and the name of what it works on if that has one.
+
+    A task has the name of its first part with a name, unless it has a ``name`` of its own.
+    """
+    return f"{function_name(function)} {_subject(task)}".rstrip()
+
+
+def _subject(value: object) -> str:
+    """Return the name of ``value``, or of its first part that has one; "" if none has."""
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(name := getattr(value, "name", None), str):
+        return name
+    parts: Iterable[object] = ()
+    if isinstance(value, tuple):
+        parts = value
+    elif is_dataclass(value):
+        parts = (getattr(value, field.name) for field in fields(value))
+    return next(filter(None, map(_subject, parts)), "")
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """Name what tasks do: the function, without what is bound to it."""
-    called = getattr(function, "func", function)
-    return getattr(called, "__name__", type(called).__name__)
+    """Name what tasks do: the function, without what is bound to it.
+
+    A function that only calls another one, which is bound to it, has the name of that one.
+    """
+    if not isinstance(function, partial):
+        return getattr(function, "__name__", type(function).__name__)
+    bound = (*function.args, *function.keywords.values())
+    inner = next((value for value in bound if isinstance(value, partial | FunctionType)), None)
+    return function_name(inner or function.func)

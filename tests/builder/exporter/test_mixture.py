@@ -109,6 +109,17 @@ def test_the_card_counts_what_was_drawn_and_not_the_shards(directory, manifest, 
     assert "part_*.jsonl" in card
 
 
+def test_fewer_tokens_than_are_due_are_no_secret(directory, manifest, tmp_path, capsys):
+    even = Mixture.uniform(manifest.names)
+    few = export_mixture(job_of(directory, tmp_path / "few", "jsonl"), even, len(manifest.names))
+    said = capsys.readouterr().err
+    assert not any(few.values())
+    assert f"0 tokens are drawn, and {len(manifest.names)} are due: documents are taken" in said
+    assert "c05 gives none. More --tokens come nearer" in said
+    export_mixture(job_of(directory, tmp_path / "many", "jsonl"), even, 20_000)
+    assert "tokens are drawn, and" not in capsys.readouterr().err
+
+
 def test_documents_are_shuffled_over_all_files(directory, manifest, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "_FILE_TOKENS", 8_000)
     export_mixture(job_of(directory, tmp_path / "out", "jsonl"))

@@ -514,7 +514,7 @@ def test_an_import_that_is_finished_is_left_as_it_is(lab, out, all_bytes, capsys
 
 def test_other_settings_are_refused_by_name(lab, out):
     imports(out, lab)
-    with pytest.raises(InvalidDataError, match=r"settings\.eos_id was None and is 0"):
+    with pytest.raises(InvalidDataError, match=r"--eos-id was not given and is 0"):
         imports(out, lab, eos_id=0)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from climbstream.builder.pipeline import build
 from climbstream.builder.report.cluster_plot import _written, plot_clusters
-from climbstream.builder.report.losses import _pair, loss_sections
+from climbstream.builder.report.losses import _side_by_side, loss_sections
 from climbstream.builder.report.report import write_report
 from climbstream.builder.settings import SCORES, BuildSettings
 from climbstream.loader.core.files import read_json
@@ -161,14 +161,14 @@ def test_the_words_of_a_pair_are_marked_where_they_differ():
         {"id": "a<", "text": "red blue <i> green"},
         {"id": "b", "text": "red grey <i> green"},
     )
-    html = _pair(one, other)
+    html = _side_by_side((one, other))
     assert html.count("<mark>") == 2
     assert "<mark>blue </mark>&lt;i&gt; green" in html
     assert "<b>a&lt;</b>" in html
 
 
 def marked(one, other):
-    html = _pair({"id": "a", "text": one}, {"id": "b", "text": other})
+    html = _side_by_side(({"id": "a", "text": one}, {"id": "b", "text": other}))
     return re.findall("<mark>(.*?)</mark>", html)
 
 
@@ -182,6 +182,37 @@ def test_accents_that_are_written_another_way_are_no_difference_nor_is_the_cut()
         "depois ",
         "e ",
     ]
+
+
+def test_a_pair_that_differs_late_is_shown_from_where_it_differs():
+    text = "so it went on and on, " * 200
+    one, other = ({"id": name, "text": f"{text}{name} {text}"} for name in ("first", "second"))
+    html = _side_by_side((one, other))
+    assert "The first 4,400 characters are equal; here they differ first." in html
+    assert re.findall("<mark>(.*?)</mark>", html) == ["first ", "second "]
+    assert html.count("… ") == 2
+
+
+@pytest.mark.parametrize("other", ["caf\u00e9  au\nlait", "cafe\u0301 au lait"])
+def test_a_pair_that_looks_the_same_says_in_what_it_differs(other):
+    html = _side_by_side(({"id": "a", "text": "caf\u00e9 au lait"}, {"id": "b", "text": other}))
+    assert "These differ only in white space, or in how accents are written." in html
+    assert "<mark>" not in html
+
+
+def test_a_score_has_its_own_name_in_a_reason_too():
+    sample = {"id": "a", "text": "b", "micro": 0} | dict.fromkeys(SCORES, 1.0)
+    (html,) = loss_sections({}, {"low advertisement score": [sample]}, {})
+    assert "low ad-free score" in html
+    assert "advertisement" not in html
+
+
+def test_after_an_append_the_report_says_whose_documents_it_shows():
+    sample = {"id": "a", "text": "b", "micro": 0} | dict.fromkeys(SCORES, 1.0)
+    (first,) = loss_sections({}, {"low overall": [sample]}, {})
+    (later,) = loss_sections({}, {"low overall": [sample]}, {}, appended=True)
+    said = "These are of the first build. Documents that were added later are not shown"
+    assert (said in first, said in later) == (False, True)
 
 
 ARABIC = (

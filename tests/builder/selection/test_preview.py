@@ -64,7 +64,7 @@ def test_a_build_binds_where_dry_runs_do_not(source, tmp_path):
         patch.setattr("climbstream.builder.pipeline.fit_tokenizer", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             build([str(source)], out, settings(), workers=1)
-    with pytest.raises(InvalidDataError, match=r"settings\.clusters was 2 and is 3"):
+    with pytest.raises(InvalidDataError, match="--clusters was 2 and is 3"):
         dry_run([str(source)], out, settings(clusters=3), workers=1)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import atomic_path, is_temporary, remove_temporaries
-from climbstream.loader.core.workdir import begin_or_resume
+from climbstream.loader.core.workdir import begin_or_resume, differences_text
 
 TEMPORARY = ".tmp-0123456789ab-result.json"
 PLAN = {"train": 1, "seed": 7}
@@ -50,6 +50,18 @@ def test_another_plan_removes_nothing(others):
     with pytest.raises(InvalidDataError, match="seed was 8 and is 7"):
         begin_or_resume(others, "run.json", PLAN, folders=("*",))
     assert contents(others) == before
+
+
+def test_settings_that_differ_are_named_by_the_options_that_set_them():
+    old = {"settings": {"proxy": {"tokens": 1, "seq_len": 64}, "pinned": {}, "eos_id": None}}
+    new = {"settings": {"proxy": {"tokens": 2, "seq_len": 32}, "pinned": {"c1": 0.5}, "eos_id": 0}}
+    assert differences_text(old, new).split("; ") == [
+        "--proxy-tokens was 1 and is 2",
+        "--seq-len was 64 and is 32",
+        "--pin c1 was not given and is 0.5",
+        "--eos-id was not given and is 0",
+    ]
+    assert differences_text(old, old) == ""
 
 
 def test_going_on_removes_our_temporary_files_in_the_folders_that_are_named(others):

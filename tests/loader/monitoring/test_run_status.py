@@ -237,6 +237,15 @@ def test_the_end_of_a_run_is_that_of_its_last_whole_step(run):
     assert RunStatus(run).look()["end_tokens"] == 512
 
 
+def test_a_run_has_ended_when_climb_train_has_left_its_result(run):
+    assert not RunStatus(run).look()["ended"]
+    plan = {"train": 1, "shards": "", "settings": {}}
+    (run / "run.json").write_text(json.dumps(plan))
+    assert not RunStatus(run).look()["ended"]
+    (run / "result.json").write_text("{}")
+    assert RunStatus(run).look()["ended"]
+
+
 def test_the_loss_of_each_cluster_is_a_curve_that_goes_back_with_the_job(run):
     watch = RunStatus(run)
     for step, loss in ((10, 3.0), (20, 2.5), (10, 2.9)):

@@ -361,6 +361,20 @@ def test_in_a_browser_the_form_changes_the_weights_of_the_job(browser, monitor, 
     assert [e for e in browser.get_log("browser") if e["source"] != "network"] == []
 
 
+def test_a_run_that_has_ended_is_asked_for_nothing(tmp_path):
+    WeightsLog.open(tmp_path / LOG, write=True).append(Mixture.of({"c00": 1, "c01": 1}), 0, "start")
+    plan = {"train": 1, "shards": "", "settings": {}}
+    (tmp_path / "run.json").write_text(json.dumps(plan))
+    (tmp_path / "result.json").write_text("{}")
+    with MonitorServer(RunStatus(tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        status, answer = ask(server, weights={"c00": 0.7})
+        server.shutdown()
+    assert status == 400
+    assert "has ended, so its weights cannot change any more" in answer["error"]
+    assert not (tmp_path / REQUEST).exists()
+
+
 @pytest.mark.slow
 def test_in_a_browser_a_wrong_token_shows_what_to_do(browser, monitor):
     browser.get(monitor.url[:-3])
@@ -405,5 +419,10 @@ def test_in_a_browser_clusters_have_words_caps_and_the_run_an_end(browser, tmp_p
         words.send_keys("\n")
         head = browser.find_element("css selector", "#heads th[data-field=words]")
         assert head.get_attribute("aria-sort") == "ascending"
+        assert browser.find_element("id", "go").is_enabled()
+        (folder / "run.json").write_text(json.dumps({"train": 1, "shards": "", **plan}))
+        (folder / "result.json").write_text("{}")
+        wait_for(lambda: "the run has ended" in browser.find_element("id", "trouble").text)
+        assert not browser.find_element("id", "go").is_enabled()
         assert [e for e in browser.get_log("browser") if e["source"] != "network"] == []
         server.shutdown()

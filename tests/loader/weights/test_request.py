@@ -175,6 +175,24 @@ def test_what_is_asked_is_shown_until_it_is_followed(climb, run):
     assert json.loads(climb("weights", run, "--json").stdout)["asked"] is None
 
 
+def test_a_run_that_has_ended_says_so_and_is_asked_for_nothing(climb, run):
+    assert not json.loads(climb("weights", run, "--json").stdout)["ended"]
+    for name, value in {
+        "run.json": {"train": 1, "shards": "", "settings": {}},
+        "result.json": {},
+    }.items():
+        (run / name).write_text(json.dumps(value))
+    shown = climb("weights", run)
+    assert shown.returncode == 0
+    assert shown.stdout.endswith("the run has ended, so its weights cannot change any more\n")
+    assert json.loads(climb("weights", run, "--json").stdout)["ended"]
+    asked = climb("weights", run, "c01=0.8")
+    assert asked.returncode == 2
+    assert f"error: the run in {run} has ended, so its weights cannot change" in asked.stderr
+    assert "--schedule FILE, and another --out" in asked.stderr
+    assert not (run / REQUEST).exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -10,6 +10,7 @@ from climbstream.loader.cli.main import run
 from climbstream.loader.core.files import append_line
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.weights.log import WeightsLog
+from climbstream.search.optimizer.answer import BASE
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_searches_are_compared_by_result_mixture_and_settings(
     assert code == 0
     (outcome,) = answer.outcomes
     assert text.count(f"label=sea  bits per byte  {outcome.best:.3f}"[:26]) == 2
-    assert "settings.budget" in text
+    assert "--budget" in text
     assert "16.67%" in text
     shown = read_page(page.read_bytes()).text
     for name in shares.weights:
@@ -67,7 +68,25 @@ def test_searches_are_compared_by_result_mixture_and_settings(
     assert len(tables["Results"]) == 2
     apart = [float(row["points apart"]) for row in tables["Mixtures"]]
     assert apart == sorted(apart, reverse=True)
-    assert {"settings.budget"} <= {row["setting"] for row in tables["Settings that differ"]}
+    assert {"--budget"} <= {row["setting"] for row in tables["Settings that differ"]}
+
+
+def test_searches_over_other_groups_say_that_their_weights_cannot_be_compared(
+    searched, other_search, compare
+):
+    path = other_search / "answer.json"
+    answer = json.loads(path.read_text())
+    answer["mixture"]["weights"] = {"sea": 0.5, "food": 0.5}
+    answer["choice"] = BASE
+    path.write_text(json.dumps(answer))
+    plan = json.loads((other_search / "search.json").read_text())
+    plan["targets"]["label=sea"] = "0123456789abcdef" * 2
+    (other_search / "search.json").write_text(json.dumps(plan))
+    text = compare(searched[0], other_search)[1]
+    assert "They have no cluster in common, so their shares cannot be compared." in text
+    assert "would be of another cluster" not in text
+    assert "token shares\n" in text
+    assert "hash 01234567\n" in text
 
 
 def test_runs_are_compared_by_loss_and_by_what_they_served(tmp_path, compare):

@@ -76,7 +76,7 @@ def test_options_that_cannot_be_are_refused_with_2(shards, tmp_path, capsys, mor
 
 def test_other_settings_are_refused_with_3(searched, shards, capsys):
     assert run([*arguments_for(shards, searched[0]), "--proxy-tokens", "4096"]) == 3
-    assert "settings.proxy.tokens was 2048 and is 4096" in capsys.readouterr().err
+    assert "--proxy-tokens was 2048 and is 4096" in capsys.readouterr().err
 
 
 def test_a_mixture_is_laid_out_with_the_words_of_its_clusters(shards, shares):

@@ -11,6 +11,7 @@ from climbstream.loader.formats.clusters import load_clusters, save_clusters
 from climbstream.search import Search
 from climbstream.search.evaluation.comparison import Comparison
 from climbstream.search.experiments.report import comparison_sections, search_sections
+from climbstream.search.optimizer.answer import BASE
 from climbstream.search.optimizer.trials import Trial
 
 EVIL = "<script>alert('1')</script><img src=x onerror=\"alert(2)\">&amp;"
@@ -56,6 +57,16 @@ def test_a_target_without_a_unit_leaves_no_comma_behind(shards, shares, read_pag
     shown = read_page(page("Search", "", search_sections(shards, answer, trials))).text
     assert "better by · loss" in shown
     assert [words for words in ("better by,", "predicted,") if words in shown] == []
+
+
+def test_a_gain_that_is_not_sure_is_not_shown_as_one(shards, shares, read_page):
+    answer, trials = searched(shares)
+    sure, unsure = (
+        read_page(page("Search", "", search_sections(shards, one, trials))).text
+        for one in (replace(answer, choice="measured"), replace(answer, choice=BASE))
+    )
+    assert ("not surely better by · loss" in sure, "better by · loss" in sure) == (False, True)
+    assert "not surely better by · loss" in unsure
 
 
 def test_several_targets_have_a_front_and_the_weights_their_spread(shards, shares, read_page):

@@ -86,7 +86,7 @@ def test_a_number_is_told_once(tmp_path):
         ({"budget": 16}, "budget was 8 and is 16"),
         ({"seed": 1}, "seed was 0 and is 1"),
         ({"targets": {"loss": "max"}}, "targets.loss was 'min' and is 'max'"),
-        ({"targets": {"loss": "min", "arc": "max"}}, "targets.arc was 'absent'"),
+        ({"targets": {"loss": "min", "arc": "max"}}, "targets.arc was not given"),
         ({"clusters": ["c00", "c02"]}, "clusters.1 was 'c01' and is 'c02'"),
     ],
 )

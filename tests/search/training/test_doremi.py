@@ -89,7 +89,7 @@ def test_a_checkpoint_without_a_rule_is_no_begin_of_a_run_with_one(shards, share
     kept = {"checkpoint": tmp_path / "kept.pt", "every": 2}
     with pytest.raises(Stop):
         train_model(shards, shares, SETTINGS, 0, **kept, on_step=stop_at(3))
-    with pytest.raises(InvalidDataError, match="rule was 'absent' and is 'Hardest'"):
+    with pytest.raises(InvalidDataError, match="rule was not given and is 'Hardest'"):
         train_model(shards, shares, SETTINGS, 0, **kept, rule=Hardest(list(shares.weights)))
 
 

@@ -167,8 +167,8 @@ def test_a_run_goes_on_from_its_checkpoint_and_not_from_the_start(shards, shares
     [
         ({"seed": 4}, "seed was 3 and is 4"),
         ({"mixture": "uniform"}, "mixture.c00 was"),
-        ({"settings": settings(24)}, "settings.tokens was 1536 and is 3072"),
-        ({"settings": settings(model="mini")}, "settings.model was 'tiny' and is 'mini'"),
+        ({"settings": settings(24)}, "--tokens was 1536 and is 3072"),
+        ({"settings": settings(model="mini")}, "--model was 'tiny' and is 'mini'"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(shards, shares, tmp_path, other, named):
@@ -260,7 +260,7 @@ def test_what_will_be_used_up_is_said_and_the_end_of_the_data_is_an_error(
 
 def test_epochs_are_part_of_what_a_run_was_begun_with(trained, shards, shares):
     out, _ = trained
-    with pytest.raises(InvalidDataError, match=r"max_epochs was 'absent' and is 2\.0"):
+    with pytest.raises(InvalidDataError, match=r"max_epochs was not given and is 2\.0"):
         train_run(shards, shares, settings(), 0, out, max_epochs=2.0)
 
 
@@ -335,7 +335,7 @@ def test_a_run_takes_up_weights_that_are_asked_for_meanwhile(shards, shares, tmp
 
 
 def test_a_folder_of_another_run_is_refused_by_what_differs(trained, shards, shares):
-    with pytest.raises(InvalidDataError, match=r"begun differently: settings\.learning_rate was"):
+    with pytest.raises(InvalidDataError, match=r"begun differently: --learning-rate was"):
         train_run(shards, shares, settings(learning_rate=1e-3), 0, trained[0])
     with pytest.raises(InvalidDataError, match="seed was 0 and is 1"):
         train_run(shards, shares, settings(), 1, trained[0])
