@@ -6,6 +6,7 @@ versions of other files wait in a folder of the work in progress until the new m
 the commit, is written. So the directory is whole at any moment: as before, or with all documents.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +36,7 @@ from climbstream.builder.writers.license_counts import with_licenses
 from climbstream.builder.writers.shards import WrittenCluster, write_clusters
 from climbstream.builder.writers.tokenization import tokenize_all
 from climbstream.loader.core.engines.engine import Engine, open_engine
-from climbstream.loader.core.errors import InvalidDataError
+from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import (
     hash_json,
     lock,
@@ -95,12 +96,17 @@ def append(
         append(["corpus/2026-11.jsonl.zst"], Path("shards"))
 
     Raises:
-        UsageError: A source does not exist.
+        UsageError: A source does not exist, or ``out`` is a URL.
         InvalidDataError: ``strict``, and a record, file or folder cannot be used;
             or ``out`` is no directory that can be added to, or another append of it was
             begun and not ended.
         LockedError: Another process works on ``out``.
     """
+    if "://" in os.fspath(out):
+        raise UsageError(
+            f"{out} cannot be appended to, as files behind a URL cannot be replaced all at once: "
+            f"fetch it (climb pull {out} DIR), append to DIR, and copy DIR to a new URL"
+        )
     sources, out = as_places(sources), Path(out).resolve()
     refuse_grouping(Manifest.load(out), out, "append to")
     files, left_out = survey(sources)

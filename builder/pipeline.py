@@ -30,6 +30,7 @@ from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.read_report import BadFile, check_losses
 from climbstream.builder.corpus.sample import SAMPLE
 from climbstream.builder.corpus.sources import Places, Source, as_places, survey
+from climbstream.builder.destination.destination import Destination, open_destination
 from climbstream.builder.report.cells import by_topic, small_cells
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
 from climbstream.builder.report.losses import counts_of, loss_sections, near_copies
@@ -51,7 +52,7 @@ from climbstream.loader.core.files import atomic_path, hash_file, hash_json, loc
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.workdir import check_same_config
 from climbstream.loader.formats.clusters import save_clusters
-from climbstream.loader.formats.manifest import CONTAMINATION, MANIFEST, Manifest, hash_files
+from climbstream.loader.formats.manifest import CONTAMINATION, Manifest, hash_files
 from climbstream.loader.formats.outputs import WORK
 
 from .dry import DRY, EXCHANGE, unbind
@@ -72,6 +73,7 @@ def build(
     engine: str = "local",
     strict: bool = False,
     partition_mib: int | None = None,
+    scratch: str | Path | None = None,
 ) -> Manifest:
     """Build a shard directory from a corpus, and return its manifest.
 
@@ -80,13 +82,15 @@ def build(
 
     Args:
         sources: Files, folders, globs or ``hub:NAME``.
-        out: Folder of the shard directory; it is made if need be.
+        out: Folder of the shard directory, which is made if need be, or ``s3://BUCKET/NAME``.
         settings: What decides the result, by default `BuildSettings()`.
         workers: Tasks at a time, by default one a core; SLURM has no default.
         engine: ``local``, processes of this machine, ``ray`` or ``slurm``; the bytes are the same.
         strict: Whether a record, file or folder that cannot be used is an error.
         partition_mib: MiB of text that a task works on, by default 4 to 128, by the size of the
             corpus. The bytes are the same; large partitions make fewer files.
+        scratch: Folder in which a directory is made that belongs in a bucket, by default in the
+            cache. All nodes must see it. What is made in it is removed when the bucket has it.
 
     Example::
 
@@ -97,19 +101,21 @@ def build(
         UsageError: A source does not exist.
         InvalidDataError: ``strict``, and a record, file or folder cannot be used;
             or ``out`` holds a build of other sources or settings, named in the message;
-            or the corpus has too little to cluster.
+            or the corpus has too little to cluster; or a bucket holds other objects there.
         LockedError: Another process works on ``out``.
+        RemoteError: A bucket cannot be written. That is found before anything is built.
     """
     settings = settings or BuildSettings()
-    sources, out = as_places(sources), Path(out).resolve()  # as processes elsewhere know it
-    with _begun(sources, out, settings, workers, engine) as begun:
-        if begun:
-            begun = replace(begun, partition_mib=partition_mib)
-            _run(begun, out, settings, strict=strict)
-        else:
-            check_losses(Manifest.load(out).conservation[:2], strict=strict)
-            logger.info(f"{out} is built already, from these sources with these settings")
-    return Manifest.load(out)
+    sources = as_places(sources)
+    with open_destination(out, scratch) as destination:
+        with _begun(sources, destination, settings, workers, engine) as begun:
+            if begun:
+                begun = replace(begun, partition_mib=partition_mib)
+                _run(begun, destination.folder, settings, strict=strict)
+            elif (place := destination.finished_at()) is not None:
+                check_losses(Manifest.load(place).conservation[:2], strict=strict)
+                logger.info(f"{place} is built already, from these sources with these settings")
+        return destination.finish()
 
 
 def dry_run(
@@ -121,6 +127,7 @@ def dry_run(
     engine: str = "local",
     strict: bool = False,
     partition_mib: int | None = None,
+    scratch: str | Path | None = None,
 ) -> dict[str, Any]:
     """Return what `build` would leave out and why, without writing shards.
 
@@ -136,12 +143,16 @@ def dry_run(
         UsageError: ``out`` is built already; and as `build` does.
     """
     settings = settings or BuildSettings()
-    sources, out = as_places(sources), Path(out).resolve()
-    with _begun(sources, out, settings, workers, engine, dry=True) as begun:
+    sources = as_places(sources)
+    with (
+        open_destination(out, scratch) as destination,
+        _begun(sources, destination, settings, workers, engine, dry=True) as begun,
+    ):
         if not begun:
-            raise UsageError(f"{out} is built already; name a new folder for a dry run")
+            place = destination.finished_at()
+            raise UsageError(f"{place} is built already; name a new place for a dry run")
         begun = replace(begun, partition_mib=partition_mib)
-        _, _, _, clusters, selection = _decide(begun, out, settings, strict=strict)
+        _, _, _, clusters, selection = _decide(begun, destination.folder, settings, strict=strict)
         return preview(clusters, selection)
 
 
@@ -162,7 +173,7 @@ class _Begun:
 @contextmanager
 def _begun(
     sources: Sequence[str],
-    out: Path,
+    destination: Destination,
     settings: BuildSettings,
     workers: int | None,
     engine: str,
@@ -170,6 +181,7 @@ def _begun(
     dry: bool = False,
 ) -> Iterator[_Begun | None]:
     """Begin or resume a build; None if it has ended. A dry run may change its settings."""
+    out = destination.folder
     found, left_out = survey(sources)
     plan = {
         "builder": 1,
@@ -181,15 +193,17 @@ def _begun(
         plan["tasks"] = {task.name: task.fingerprint for task in tasks}
     with lock(out):
         finish_commit(out)
-        if (out / MANIFEST).exists():
-            manifest = Manifest.load(out)
+        if (place := destination.finished_at()) is not None:
+            manifest = Manifest.load(place)
             first = {name: manifest.provenance.get(name) for name in plan}
             first["settings"] = complete_settings(first["settings"])
-            check_same_config(first, plan, out, effect_of_change(first, plan))
+            check_same_config(first, plan, place, effect_of_change(first, plan))
             yield None
             return
         end = _end_token(settings)
         plan["end"] = end.to_json()
+        if not dry:
+            destination.claim(plan, effect_of_change)
         unbind(out, plan)
         if begin_in(out, WORK, plan, effect_of_change):
             logger.info(f"going on with the build in {out}")

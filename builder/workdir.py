@@ -23,12 +23,17 @@ _PLANS = ("builder", "importer", "exporter", "drawn", BASE)
 
 @contextmanager
 def open_workdir(
-    out: Path, hidden: str, plan: Mapping[str, Any], finished: Callable[[], object | None]
+    out: Path,
+    hidden: str,
+    plan: Mapping[str, Any],
+    finished: Callable[[], object | None],
+    place: object = None,
 ) -> Iterator[Path | None]:
     """Lock ``out`` for this process, and begin or resume ``plan`` in it.
 
     Yields the folder ``hidden`` of work in progress, which is removed when the block ends well; or
-    None if all is done already. ``finished`` returns the plan of what is done, or None.
+    None if all is done already. ``finished`` returns the plan of what is done, or None; it is done
+    in ``place``, by default ``out``.
 
     Raises:
         InvalidDataError: ``out`` was begun with another plan, or holds other files.
@@ -37,9 +42,11 @@ def open_workdir(
     work = out / hidden
     with lock(out):
         if (finished_plan := finished()) is not None:
-            check_same_config(finished_plan, plan, out)
+            check_same_config(finished_plan, plan, place or out)
             remove_work(work)
-            logger.info(f"{out} is finished already, from these sources with these settings")
+            logger.info(
+                f"{place or out} is finished already, from these sources with these settings"
+            )
             yield None
             return
         if begin_in(out, hidden, plan):

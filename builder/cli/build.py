@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from climbstream.builder.settings import CELLS, IDS, SCORES, THRESHOLDS, TIER_SCORES, BuildSettings
-from climbstream.loader.cli.completion import SOURCE
+from climbstream.loader.cli.completion import PLACE, SOURCE
 from climbstream.loader.cli.main import slurm_print_option, task_timeout_option
 from climbstream.loader.cli.options import COUNT, json_option, show
 from climbstream.loader.core.engines.engine import ENGINES
@@ -20,6 +20,8 @@ from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import read_json
 from climbstream.loader.formats.cluster_tables import clusters_text
 from climbstream.loader.formats.clusters import AD_FREE, ADVERTISEMENT, load_clusters, score_title
+
+from .scratch import scratch_option
 
 _SCORE = "SCORE=column:NAME or SCORE=FILE, a fastText model; of " + ", ".join(SCORES) + "."
 _IDS = "Scope in which an identifier names one document.  [default: source]"
@@ -99,7 +101,7 @@ def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
     return dict(pair.split("=", 1) for pair in value) or None
 
 
-def _require(sources: tuple[str, ...], out: Path | None) -> None:
+def _require(sources: tuple[str, ...], out: str | None) -> None:
     """Raise the error of click for a missing argument that a build needs."""
     for name, value in (("SOURCES...", sources), ("--out", out)):
         if not value:
@@ -109,7 +111,8 @@ def _require(sources: tuple[str, ...], out: Path | None) -> None:
 
 @click.command()
 @click.argument("sources", nargs=-1, type=SOURCE, metavar="SOURCES...")
-@click.option("--out", type=click.Path(path_type=Path), help="Shard directory.  [required]")
+@click.option("--out", type=PLACE, help="Shard directory, a folder or s3://…  [required]")
+@scratch_option
 @click.option("--clusters", type=int, help="Clusters after merging.  [default: 20]")
 @click.option("--cells", type=click.Choice(CELLS), help=_CELLS)
 @click.option("--tiers", type=int, help=_TIERS)
@@ -173,7 +176,8 @@ def _require(sources: tuple[str, ...], out: Path | None) -> None:
 @json_option
 def build(
     sources: tuple[str, ...],
-    out: Path | None,
+    out: str | None,
+    scratch: Path | None,
     config: Path | None,
     print_config: bool,
     engine: str,
@@ -208,6 +212,8 @@ def build(
             "--config" if config else "--dry-run"
         )
         raise UsageError(f"--append uses the settings that {out} was built with; leave out {names}")
+    if append and scratch:
+        raise UsageError("--scratch is for an --out of s3://…, which cannot be appended to")
     settings = read_json(config) if config else {}
     if not isinstance(settings, dict):
         raise InvalidDataError(f"{config} holds no object of settings")
@@ -227,7 +233,7 @@ def build(
         from climbstream.builder.pipeline import dry_run as run_dry  # noqa: PLC0415
         from climbstream.builder.selection.preview import preview_text  # noqa: PLC0415
 
-        found = run_dry(sources, out, checked, **how)
+        found = run_dry(sources, out, checked, scratch=scratch, **how)
         show(found, preview_text(found), as_json=as_json)
         return
     if append:
@@ -237,6 +243,7 @@ def build(
     else:
         from climbstream.builder.pipeline import build as run_build  # noqa: PLC0415
 
-        manifest = run_build(sources, out, checked, **how)
+        manifest = run_build(sources, out, checked, scratch=scratch, **how)
     text = clusters_text(manifest, load_clusters(out))
-    show(manifest.to_json(), f"{text}\n\n{out} · report: {out / 'report.html'}", as_json=as_json)
+    about = f"{out} · report: {out.rstrip('/')}/report.html"
+    show(manifest.to_json(), f"{text}\n\n{about}", as_json=as_json)

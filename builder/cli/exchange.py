@@ -33,10 +33,13 @@ from climbstream.loader.formats.mixture import Mixture, some_names
 from climbstream.loader.storage.hub import check_repo
 from climbstream.loader.tools.verify import verify_directory
 
+from .scratch import scratch_option
+
 
 @click.command("import")
 @click.argument("sources", nargs=-1, required=True, type=SOURCE, metavar="SOURCES...")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Shard directory.")
+@click.option("--out", type=PLACE, required=True, help="Shard directory, a folder or s3://…")
+@scratch_option
 @click.option("--cluster", help="Column of the cluster.  [default: cluster_id, cluster, or folder]")
 @click.option("--folders", is_flag=True, help="The folder of a file is the cluster of its rows.")
 @click.option(
@@ -59,7 +62,8 @@ from climbstream.loader.tools.verify import verify_directory
 @json_option
 def import_(
     sources: tuple[str, ...],
-    out: Path,
+    out: str,
+    scratch: Path | None,
     engine: str,
     workers: int | None,
     as_json: bool,
@@ -73,9 +77,11 @@ def import_(
     command is run again.
     """
     settings = ImportSettings(**options)
-    manifest = import_corpus(sources, out, settings, workers=workers, engine=engine)
+    manifest = import_corpus(
+        sources, out, settings, workers=workers, engine=engine, scratch=scratch
+    )
     text = clusters_text(manifest, load_clusters(out))
-    about = f"{out} · licence: {manifest.license} · report: {out / 'report.html'}"
+    about = f"{out} · licence: {manifest.license} · report: {out.rstrip('/')}/report.html"
     show(manifest.to_json(), f"{text}\n\n{about}", as_json=as_json)
 
 

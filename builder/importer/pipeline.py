@@ -22,6 +22,7 @@ from climbstream.builder.corpus.passes import each
 from climbstream.builder.corpus.sample import SAMPLE
 from climbstream.builder.corpus.sources import Places, as_places
 from climbstream.builder.dataset_card import CARD, Card, read_beside
+from climbstream.builder.destination.destination import Destination, open_destination
 from climbstream.builder.end_token import (
     EOS,
     EndToken,
@@ -45,7 +46,7 @@ from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import hash_bytes, hash_file, hash_json, write_bytes, write_json
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.clusters import save_clusters
-from climbstream.loader.formats.manifest import MANIFEST, TOKENIZER, Manifest, hash_files
+from climbstream.loader.formats.manifest import TOKENIZER, Manifest, hash_files
 from climbstream.loader.formats.outputs import WORK
 
 from .describe import describe_imported
@@ -66,6 +67,7 @@ def import_corpus(
     *,
     workers: int | None = None,
     engine: str = "local",
+    scratch: str | Path | None = None,
 ) -> Manifest:
     """Make a shard directory of a corpus that is clustered already, and return its manifest.
 
@@ -74,10 +76,11 @@ def import_corpus(
 
     Args:
         sources: Files, folders, globs, URLs, ``hub:NAME`` or ``hub:NAME@CONFIG``.
-        out: Folder of the shard directory; it is made if need be.
+        out: Folder of the shard directory, which is made if need be, or ``s3://BUCKET/NAME``.
         settings: What decides the result, by default `ImportSettings()`.
         workers: Tasks at a time, by default one a core; SLURM has no default.
         engine: ``local``, processes of this machine, ``ray`` or ``slurm``; the bytes are the same.
+        scratch: That of `build`.
 
     Example::
 
@@ -88,9 +91,22 @@ def import_corpus(
         InvalidDataError: ``out`` holds something else, named in the message; or nothing says the
             cluster of the rows; or no row can be used.
         LockedError: Another process works on ``out``.
+        RemoteError: A bucket cannot be written. That is found before anything is imported.
     """
     settings = settings or ImportSettings()
-    sources, out = as_places(sources), Path(out).resolve()  # as processes elsewhere know it
+    with open_destination(out, scratch) as destination:
+        _import(as_places(sources), destination, settings, workers, engine)
+        return destination.finish()
+
+
+def _import(
+    sources: Sequence[str],
+    destination: Destination,
+    settings: ImportSettings,
+    workers: int | None,
+    engine: str,
+) -> None:
+    """Import ``sources`` into the folder of ``destination``."""
     files = find_files(sources, settings.cluster, folders=settings.folders)
     cards = _cards(sources)
     tokenizer, configs = _tokenizer(sources, settings)
@@ -104,18 +120,20 @@ def import_corpus(
         "end": end.to_json(),
         "licenses": [name for card in cards for name in card.licenses],
     }
-
-    with open_workdir(out, WORK, plan, partial(_finished_plan, out)) as work:
+    out, place = destination.folder, destination.finished_at()
+    if place is None:
+        destination.claim(plan, lambda _there, _here: "")
+    with open_workdir(out, WORK, plan, partial(_finished_plan, destination), place) as work:
         if work is not None:
             end.tell()
             with open_engine(engine, workers, work / "plan.json") as opened:
                 _Import(opened, out, work, settings, vocabulary).run(files, cards, tokenizer, plan)
-    return Manifest.load(out)
 
 
-def _finished_plan(out: Path) -> object | None:
-    """Return the plan of the finished import in ``out``; None: there is none."""
-    return Manifest.load(out).provenance if (out / MANIFEST).exists() else None
+def _finished_plan(destination: Destination) -> object | None:
+    """Return the plan of a finished import; None: there is none."""
+    place = destination.finished_at()
+    return None if place is None else Manifest.load(place).provenance
 
 
 class _Import:

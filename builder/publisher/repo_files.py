@@ -21,6 +21,7 @@ from climbstream.loader.core.errors import IntegrityError, InvalidDataError, Usa
 from climbstream.loader.core.files import check_regular, hash_file, json_bytes
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.grouping import GROUPINGS
+from climbstream.loader.formats.listing import list_files
 from climbstream.loader.formats.manifest import (
     BESIDE,
     DOCUMENTS,
@@ -29,13 +30,9 @@ from climbstream.loader.formats.manifest import (
     KEPT_BACK,
     MANIFEST,
     Manifest,
-    cluster_folder,
     grouping_file,
     grouping_of,
     list_groupings,
-    load_index,
-    part_name,
-    part_paths,
     refuse_grouping,
 )
 from climbstream.loader.formats.mixture import MIXTURE, Mixture
@@ -277,19 +274,14 @@ def _license(manifest: Manifest, stated: str | None) -> str:
 
 
 def _shards(directory: Path, manifest: Manifest, *, heldout: bool) -> dict[str, Path]:
-    names = [name for name in BESIDE if name not in KEPT_BACK or (heldout and name == HELDOUT)]
-    names += map(part_name, range(_parts(directory, manifest)))
-    files = _regular(directory, names)
-    for name, path in files.items():
-        _check_hash(path, manifest.hash_of(name))
-    for cluster in manifest.clusters:
-        folder = cluster_folder(directory, cluster.name)
-        shards = load_index(directory, manifest, cluster).shards
-        for name in (INDEX, *(shard.zip_basename for shard in shards)):
-            check_regular(folder / name, directory)
-            files[f"clusters/{cluster.name}/{name}"] = folder / name
-        _check_hash(folder / INDEX, cluster.index_hash)
-    return files | _regular(directory, [MANIFEST])
+    without = [name for name in KEPT_BACK if name != HELDOUT or not heldout]
+    files = {}
+    for name, expected in list_files(directory, manifest, without=without).items():
+        files[name] = directory / name
+        check_regular(files[name], directory)
+        if not name.startswith("clusters/") or name.endswith(f"/{INDEX}"):
+            _check_hash(files[name], expected)  # of shards they were checked before
+    return files
 
 
 def _groupings(directory: Path, manifest: Manifest) -> dict[str, tuple[Path, Manifest]]:
@@ -324,13 +316,6 @@ def _check_hash(path: Path, expected: str | None) -> None:
             f"{path}: expected hash {expected}, got {got}; if an append was interrupted, run the "
             "same command again and publish then"
         )
-
-
-def _parts(directory: Path, manifest: Manifest) -> int:
-    """Number of parts of the catalogue."""
-    if manifest.parts is not None:
-        return manifest.parts
-    return len(part_paths(directory))
 
 
 def _regular(folder: Path, names: Iterable[str]) -> dict[str, Path]:

@@ -24,8 +24,9 @@ from climbstream.loader.core.errors import IntegrityError, RemoteError, UsageErr
 from climbstream.loader.core.files import hash_json
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.mixture import some_names
-from climbstream.loader.storage.hub import PATIENCE, patiently
+from climbstream.loader.storage.hub import patiently
 from climbstream.loader.storage.retry import status_of
+from climbstream.loader.storage.service import PATIENCE
 
 from .repo_files import Publication, size_of
 

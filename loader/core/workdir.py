@@ -89,7 +89,7 @@ def _others(place: Path, path: Path, leaves: Sequence[str] | None) -> list[str]:
     )
 
 
-def check_same_config(old: object, new: object, place: Path, effect: str = "") -> None:
+def check_same_config(old: object, new: object, place: object, effect: str = "") -> None:
     """Raise `InvalidDataError` with the differences and their ``effect`` if the plans differ."""
     if differences := differences_text(old, new):
         raise InvalidDataError(

@@ -1,1 +1,1 @@
-"""Where bytes come from: a folder, a URL, the Hugging Face Hub, with retries."""
+"""Where bytes come from, and go to: a folder, a URL, a bucket, the Hugging Face Hub."""

@@ -5,27 +5,18 @@ The token comes from the environment (``HF_TOKEN``) or from the Hub's own login,
 
 import importlib
 import re
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from climbstream.loader.core.engines.task_timeout import task_timeout
 from climbstream.loader.core.errors import ClimbError, RemoteError, UsageError
-from climbstream.loader.core.log import get_logger
-from climbstream.loader.core.waits import wait_for
 
 from .contact import has_answered
-from .retry import AnswerError, Retry, describe, is_refusal, status_of
-
-logger = get_logger(__name__)
+from .retry import AnswerError, describe, is_refusal, status_of
+from .service import PATIENCE, Service
 
 T = TypeVar("T")
 URL = "hf://datasets/"
 _PLACE = "hf://datasets"
-PATIENCE = 300.0
-"""Seconds for which a call is tried again."""
-_SLOWEST = 100_000.0
-"""Slowest connection that is waited for, in bytes a second."""
 _REPO = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 PLACE = re.compile(rf"hf://(?:datasets/)?({_REPO.pattern})(?:@([^/]+))?(/.*)?")
 _MALFORMED = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
@@ -122,33 +113,12 @@ def put_file(repo: str, name: str, data: bytes) -> str:
 
 
 def patiently(what: str, call: Callable[[], T], patience: float = PATIENCE, *, size: int = 0) -> T:
-    """Return what ``call`` returns, and repeat it when the Hub fails for a moment.
-
-    So ``call`` may run twice. It may take the `task_timeout`, and beside that the time that
-    ``size`` bytes need at 100 kB/s; a warning tells of a call that takes more than 60 s.
+    """Return what ``call`` returns, as `Service.ask` of the Hub.
 
     Raises:
         RemoteError: The Hub refused, did not answer, or failed for ``patience`` seconds.
     """
-    retry = Retry(patience, _PLACE)
-    limit = task_timeout() + size / _SLOWEST
-    while True:
-        try:
-            answer = wait_for(call, f"the Hub to {what}", limit)
-            retry.succeed()
-            return answer
-        except Exception as error:
-            if (stumble := _stumble(error)) is None:
-                raise
-            pause, reason = retry.pause_after(stumble), describe(stumble)
-            _check_refusal(what, stumble, reason)
-        if pause is None:
-            raise RemoteError(
-                f"the Hub did not {what} in {retry.waited:.1f} s: try {retry.tries} ended with "
-                f"{reason}; run the same command again later; it continues where it stopped"
-            )
-        logger.warning(f"{what}: {reason}; again in {pause:.1f} s")
-        time.sleep(pause)
+    return _HUB.ask(what, call, patience, size=size)
 
 
 def _stumble(error: Exception) -> Exception | None:
@@ -186,3 +156,6 @@ def _check_refusal(what: str, error: Exception, reason: str) -> None:
         )
     if is_refusal(status) and status != 412:  # Status 412: another commit was made in between
         raise RemoteError(f"the Hub refused to {what}: {reason}")
+
+
+_HUB = Service(name="the Hub", place=_PLACE, stumble=_stumble, check_refusal=_check_refusal)

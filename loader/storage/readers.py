@@ -17,13 +17,12 @@ from climbstream.loader.core.errors import IntegrityError, RemoteError, UsageErr
 
 from .hub import PLACE
 from .retry import AnswerError, without_secrets
+from .s3 import open_client
 
 Reader = Callable[[str, int], bytes]
 """Takes a URL and the largest size that the file may have, in bytes; returns its content."""
 
 _BLOCK = 1 << 20
-_MOST_OF_AN_ERROR = 1 << 16
-"""Bytes that are read of an error; S3 sends some hundred."""
 _REDIRECTS, _MOST_REDIRECTS = (301, 302, 303, 307, 308), 10
 _UNPACKED_BY_ITS_NAME = re.compile(r"\.zstd?$")
 
@@ -211,25 +210,7 @@ def _hub_file(url: str) -> tuple[str, str | None, str]:
 
 def _s3(seconds: float) -> Reader:
     """Make a reader of ``s3://BUCKET/KEY``; without credentials it reads public buckets."""
-    import boto3  # an extra
-    from botocore import UNSIGNED
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
-
-    config = Config(
-        connect_timeout=seconds,
-        read_timeout=seconds,
-        max_pool_connections=32,
-        retries={"total_max_attempts": 1},  # the store counts the tries
-    )
-    try:
-        session = boto3.Session()
-        if session.get_credentials() is None:
-            config = config.merge(Config(signature_version=UNSIGNED))
-        client = session.client("s3", config=config)
-    except BotoCoreError as error:
-        raise UsageError(f"S3 cannot be used as this machine is set up: {error}") from None
-    _bound_errors(client)
+    client = open_client(seconds)
 
     def get(url: str, most: int) -> bytes:
         bucket, _, key = url.removeprefix("s3://").partition("/")
@@ -243,35 +224,6 @@ def _s3(seconds: float) -> Reader:
         return body.content({"Content-Type": answer.get("ContentType", "")})
 
     return get
-
-
-def _bound_errors(client: Any) -> None:
-    """Keep a client of boto3 from reading more of an error's body than an error needs.
-
-    By itself it reads that body whole, however long it is.
-    """
-    from botocore.awsrequest import AWSResponse  # an extra
-
-    class Beginning:
-        """The first bytes of a body, as boto3 reads bodies."""
-
-        def __init__(self, raw: Any) -> None:
-            self._raw = raw
-
-        def stream(self) -> Any:
-            left = _MOST_OF_AN_ERROR
-            while left > 0 and (block := self._raw.read(left)):
-                left -= len(block)
-                yield block
-            self._raw.close()
-
-    def send(request: Any, **_: Any) -> Any:
-        answer = client._endpoint.http_session.send(request)
-        if answer.status_code < 300:
-            return answer
-        return AWSResponse(answer.url, answer.status_code, answer.headers, Beginning(answer.raw))
-
-    client.meta.events.register("before-send.s3", send)
 
 
 def _fsspec(url: str) -> Reader:

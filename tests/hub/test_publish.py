@@ -23,7 +23,8 @@ from climbstream.loader import Mixture
 from climbstream.loader.cli.main import root
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, RemoteError, UsageError
 from climbstream.loader.formats.manifest import Manifest
-from climbstream.loader.storage import hub, retry
+from climbstream.loader.storage import retry, service
+from climbstream.loader.storage.hub import check_repo
 
 REPO = "someone/web"
 
@@ -236,7 +237,7 @@ def test_a_hub_that_goes_on_failing_leaves_main_whole_and_the_rerun_ends_right(
 
 def test_the_pause_that_the_hub_asks_for_is_kept(client, publication, monkeypatch):
     pauses = []
-    monkeypatch.setattr(hub.time, "sleep", pauses.append)
+    monkeypatch.setattr(service.time, "sleep", pauses.append)
     client.fail(1, 429, *STEPS["branch"])
     Publisher(REPO).publish(publication)
     assert 1.0 in pauses
@@ -429,7 +430,7 @@ def test_a_token_is_in_no_output_at_debug_level_and_in_no_file(hub, run, directo
 @pytest.mark.parametrize("repo", ["web", "a/b/c", "../web", "hf://someone/web", "someone/web@v1"])
 def test_a_name_that_is_none_is_refused(repo):
     with pytest.raises(UsageError, match="is no data set of the Hub; say OWNER/NAME"):
-        hub.check_repo(repo)
+        check_repo(repo)
 
 
 @pytest.mark.slow

@@ -2,12 +2,10 @@
 
 import dataclasses
 import json
-import logging
 import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections import Counter, deque
 from itertools import islice
 
@@ -15,8 +13,7 @@ import boto3
 import fsspec
 import numpy as np
 import pytest
-from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import WSGIRequestHandler, make_server
+from s3_server import s3_server
 
 from climbstream.loader import MixtureLoader
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, RemoteError
@@ -40,47 +37,11 @@ sys.stdin.readline()  # a rank that ends drops what it is fetching ahead, and th
 """
 
 
-class S3:
-    """A real S3 server on loopback, and how many bytes it sent for each object."""
-
-    def __init__(self):
-        self.sent = Counter()
-        moto = DomainDispatcherApplication(create_backend_app)
-
-        def counted(environ, start_response):
-            for chunk in moto(environ, start_response):
-                if environ["REQUEST_METHOD"] == "GET":
-                    self.sent[environ["PATH_INFO"]] += len(chunk)
-                yield chunk
-
-        class Quiet(WSGIRequestHandler):
-            def log(self, *_):
-                pass
-
-        self._server = make_server("127.0.0.1", 0, counted, threaded=True, request_handler=Quiet)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self):
-        """End the server."""
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @pytest.fixture(scope="module")
 def s3():
     """An S3 server that the environment, which processes inherit, points to."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = S3()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", server.url)
-        patch.setenv("AWS_ACCESS_KEY_ID", "someone")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_CONFIG_FILE", "/dev/null")
-        boto3.client("s3").create_bucket(Bucket="bucket")
+    with s3_server() as server:
         yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,149 @@
+"""A directory in a bucket: it is made in a scratch folder and sent from there, the manifest last.
+
+The plan of the work lies beside the files until the manifest is there, so a build with other
+settings, on any machine, ends before it begins. It was written only if nothing lay there, which
+shows at once whether the place can be written.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from climbstream.loader.core.errors import InvalidDataError, LockedError, RemoteError, UsageError
+from climbstream.loader.core.files import default_cache, hash_bytes, json_bytes, lock
+from climbstream.loader.core.log import get_logger
+from climbstream.loader.core.typed import parse_json
+from climbstream.loader.core.workdir import begin_or_resume, check_same_config
+from climbstream.loader.formats.manifest import MANIFEST, Manifest
+from climbstream.loader.formats.mixture import some_names
+from climbstream.loader.formats.outputs import WORK
+from climbstream.loader.storage.bucket import Bucket
+from climbstream.loader.storage.store import Store
+
+from .upload import CLAIM, Upload
+
+logger = get_logger(__name__)
+
+Effect: TypeAlias = Callable[[Any, Any], str]
+"""Says what a difference between two plans would change."""
+_NOTE = "scratch.json"
+"""File in a scratch folder that names its URL."""
+
+
+@contextmanager
+def open_bucket(url: str, scratch: Path | None) -> Iterator["BucketDestination"]:
+    """Open ``url``, with a folder of its own in ``scratch``, by default in the cache.
+
+    The folder is removed if an error comes before anything is begun in it.
+
+    Raises:
+        As of `open_destination`.
+    """
+    bucket = Bucket(url)
+    there = bucket.list()
+    if there and MANIFEST not in there and CLAIM not in there:
+        raise InvalidDataError(
+            f"{bucket} has neither {MANIFEST} nor {CLAIM}, so it is not ours, and holds "
+            f"{some_names(sorted(there))}; name a new URL"
+        )
+    place = (scratch or default_cache() / "scratch").resolve() / hash_bytes(bucket.url.encode())
+    with lock(place):
+        begin_or_resume(place, _NOTE, {"scratch": 1, "url": bucket.url})
+        destination = BucketDestination(bucket, place, finished=MANIFEST in there)
+        if destination.finished_at() is None:
+            logger.info(f"{bucket} is made in {destination.folder} first")
+        try:
+            yield destination
+        except BaseException:
+            destination.give_back()
+            raise
+
+
+class BucketDestination:
+    """A URL of S3, and the scratch folder of its directory."""
+
+    def __init__(self, bucket: Bucket, place: Path, *, finished: bool) -> None:
+        self._bucket, self._place = bucket, place
+        self._finished, self._claimed = finished, False
+        self.folder = place / "shards"
+
+    def finished_at(self) -> str | Path | None:
+        """Return the URL or the scratch folder, whichever has a manifest."""
+        if self._finished:
+            return self._bucket.url
+        return self.folder if (self.folder / MANIFEST).exists() else None
+
+    def claim(self, plan: Mapping[str, Any], effect: Effect) -> None:
+        """Put ``plan`` into the bucket, unless one is there, which must be the same."""
+        data = json_bytes(plan)
+        digest = hash_bytes(data)
+        if self._bucket.put(CLAIM, data, digest):
+            self._claimed = True
+            if self._bucket.put(CLAIM, data, digest):
+                raise UsageError(
+                    f"{self._bucket} lies in a store that replaces objects when it is asked not to "
+                    "(If-None-Match: *), so that two builds could overwrite each other; build in a "
+                    "folder, and copy that"
+                )
+        else:
+            old = self._read_claim()
+            check_same_config(old, plan, self._bucket.url, effect(old, plan))
+
+    def finish(self) -> Manifest:
+        """Send what is missing, the manifest last; then remove the plan and the scratch folder."""
+        if not self._finished:
+            Upload(self._bucket, self.folder).send()
+        manifest = Manifest.load(self._bucket.url)
+        self._remove_claim()
+        self._remove_scratch()
+        return manifest
+
+    def give_back(self) -> None:
+        """Undo the opening, unless something has been begun."""
+        begun = (self.folder / WORK / "plan.json", self.folder / MANIFEST)
+        if not any(path.exists() for path in begun):
+            if self._claimed:
+                self._remove_claim()
+            self._remove_scratch()
+
+    def _read_claim(self) -> dict[str, Any]:
+        """Read the plan that is in the bucket."""
+        store = Store.of(self._bucket.url)
+        try:
+            data = store.read(CLAIM)
+        except FileNotFoundError:
+            raise LockedError(
+                f"another build for {self._bucket} has just ended; run the same command again"
+            ) from None
+        plan = parse_json(data, str(store / CLAIM))
+        if not isinstance(plan, dict):
+            raise InvalidDataError(f"{store / CLAIM} holds no plan of ours; name a new URL")
+        return plan
+
+    def _remove_claim(self) -> None:
+        """Remove the plan from the bucket, if it is one of ours."""
+        try:
+            if (stored := self._bucket.find(CLAIM)) is None:
+                return
+            if stored.digest is not None:
+                self._bucket.remove(CLAIM)
+                return
+            reason = "it was not written by climbstream"
+        except RemoteError as error:
+            reason = str(error)
+        logger.warning(f"{self._bucket}/{CLAIM} stays, and does no harm: {reason}")
+
+    def _remove_scratch(self) -> None:
+        """Remove what was made in the scratch folder; name what others have put there."""
+        removed = self._place / "removed"
+        shutil.rmtree(removed, ignore_errors=True)
+        if self.folder.exists():
+            self.folder.rename(removed)  # so that after a kill nothing of it is taken for whole
+            shutil.rmtree(removed, ignore_errors=True)
+        (self._place / _NOTE).unlink(missing_ok=True)
+        if others := sorted(path.name for path in self._place.iterdir()):
+            logger.warning(f"{self._place} stays, as it holds {some_names(others)}")
+            return
+        self._place.rmdir()

@@ -1,0 +1,104 @@
+"""Upload: the files of a finished shard directory to a bucket, the manifest last.
+
+So whoever reads the bucket meanwhile finds no directory there, and then a whole one. An object that
+is there is looked at, and never replaced.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from climbstream.loader.core.console import Progress
+from climbstream.loader.core.errors import IntegrityError, InvalidDataError
+from climbstream.loader.core.files import hash_file
+from climbstream.loader.core.log import get_logger
+from climbstream.loader.core.threads import in_threads
+from climbstream.loader.formats.listing import list_files
+from climbstream.loader.formats.manifest import MANIFEST, Manifest
+from climbstream.loader.formats.mixture import some_names
+from climbstream.loader.formats.outputs import WORK
+from climbstream.loader.storage.bucket import Bucket, Stored
+
+logger = get_logger(__name__)
+
+CLAIM = f"{WORK}/plan.json"
+"""Object with the plan of the work, until the manifest is there."""
+_THREADS = 16
+
+
+class Upload:
+    """A finished directory on its way to a bucket."""
+
+    def __init__(self, bucket: Bucket, directory: Path) -> None:
+        self._bucket, self._directory = bucket, directory
+        self._hashes = list_files(directory, Manifest.load(directory))
+        self._sizes = {name: (directory / name).stat().st_size for name in self._hashes}
+
+    def send(self) -> None:
+        """Send the files that the bucket lacks, and then the manifest.
+
+        Raises:
+            InvalidDataError: The bucket holds other objects there; they are named.
+            IntegrityError: A file of the directory, or an object, is not what was written.
+            RemoteError: S3 refused, or failed.
+        """
+        found = self._bucket.list()
+        if others := sorted(found.keys() - self._hashes.keys() - {CLAIM}):
+            raise InvalidDataError(
+                f"{self._bucket} holds {some_names(others)}, which is not of this directory; "
+                f"remove it, or name a new URL. {self._directory} keeps what was made"
+            )
+        names = [name for name in self._hashes if name != MANIFEST]
+        there = [name for name in names if name in found]
+        missing = [name for name in names if name not in found]
+        files, size = len(self._hashes), sum(self._sizes.values())
+        with Progress("upload", size, "bytes") as progress:
+            for name in in_threads(self._compare, there, _THREADS):
+                progress.skip(self._sizes[name])
+            if there:
+                logger.info(f"{self._bucket}: {len(there)} of {files} files are there already")
+            for name in in_threads(self._send, missing, _THREADS):
+                progress.add(self._sizes[name])
+            self._check_sizes(self._bucket.list())
+            progress.add(self._sizes[self._send(MANIFEST)])
+        sent = len(missing) + (MANIFEST not in found)
+        logger.info(f"{self._bucket}: {files} files, {size:,} bytes, {sent} of them sent now")
+
+    def _send(self, name: str) -> str:
+        """Send a file, unless the same lies there by now; return its name."""
+        path = self._directory / name
+        if not self._bucket.put(name, path, self._digest(name)):
+            self._compare(name)
+        return name
+
+    def _compare(self, name: str) -> str:
+        """Check that an object has the bytes of a file; return its name."""
+        stored = self._bucket.find(name)
+        if stored != Stored(self._sizes[name], self._digest(name)):
+            raise InvalidDataError(
+                f"{self._bucket}/{name} is there, and is not {self._directory / name}; it is not "
+                "replaced: remove it and run the same command again, or name a new URL"
+            )
+        return name
+
+    def _digest(self, name: str) -> str:
+        """Return the hash of a file, which must be the one that the manifest names."""
+        expected, got = self._hashes[name], hash_file(self._directory / name)
+        if expected not in (None, got):
+            raise IntegrityError(
+                f"{self._directory / name}: expected hash {expected}, got {got}; remove "
+                f"{self._directory}, and run the same command again"
+            )
+        return got
+
+    def _check_sizes(self, found: Mapping[str, int]) -> None:
+        """Check that all files but the manifest are in the bucket, before it says so."""
+        wrong = [
+            name
+            for name, size in self._sizes.items()
+            if name != MANIFEST and found.get(name) != size
+        ]
+        if wrong:
+            raise IntegrityError(
+                f"{self._bucket} lists {len(wrong)} of {len(self._sizes)} files with another size "
+                f"or not at all, {wrong[0]} among them; run the same command again"
+            )

@@ -1,0 +1,255 @@
+"""Bucket: objects below a URL of S3, listed, and written only where no object is yet.
+
+S3 itself refuses to replace an object (``If-None-Match: *``), so no two writers can overwrite each
+other. Each object carries the hash of its bytes in its metadata.
+"""
+
+import mimetypes
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from climbstream.loader.core.errors import ClimbError, RemoteError, UsageError
+
+from .retry import describe, is_refusal, status_of
+from .s3 import open_client
+from .service import PATIENCE, Service
+
+T = TypeVar("T")
+LARGE = 64 << 20
+"""Size in bytes from which on a file is sent in parts."""
+_PART, _MOST_PARTS = 16 << 20, 10_000
+"""Least size of a part in bytes, and the most parts that S3 takes."""
+_SECONDS = 60.0
+"""Seconds of silence after which a try has failed."""
+_DIGEST = "climbstream-xxh3-128"
+"""Name of the hash in the metadata of an object."""
+_NAME = re.compile(r"[a-z0-9A-Z][\w.-]{1,254}")
+_BUSY, _THERE = 409, 412
+"""Statuses of an object that another writer is writing now, and of one that is there."""
+_NEEDED = "s3:ListBucket of the bucket, and s3:GetObject, s3:PutObject and s3:DeleteObject below it"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a bucket says of an object."""
+
+    size: int
+    digest: str | None
+    """Hash that its writer noted; None: it was not written by `Bucket.put`."""
+
+
+class Bucket:
+    """The objects below ``s3://BUCKET/PREFIX``, by their names below it."""
+
+    def __init__(self, url: str, *, patience: float = PATIENCE) -> None:
+        """Open ``url``; nothing is asked of the server yet.
+
+        Raises:
+            UsageError: It names no bucket, boto3 is missing, or there are no credentials.
+        """
+        self.url = url.rstrip("/")
+        self._bucket, _, key = self.url.removeprefix("s3://").partition("/")
+        if not _NAME.fullmatch(self._bucket) or "?" in url or "//" in f"/{key}":
+            raise UsageError(f"{url} names no place in a bucket; say s3://BUCKET/NAME")
+        self._prefix = f"{key}/" if key else ""
+        try:
+            self._client = open_client(_SECONDS, to_write=True)
+        except ImportError as error:
+            raise UsageError(
+                f"{url} cannot be written: {error}; pip install 'climbstream[s3]'"
+            ) from None
+        self._service = Service(
+            name="S3",
+            place=f"s3://{self._bucket}",
+            stumble=_stumble,
+            check_refusal=self._check_refusal,
+        )
+        self._patience = patience
+
+    def __str__(self) -> str:
+        return self.url
+
+    def list(self) -> dict[str, int]:
+        """Return the size of each object, in bytes.
+
+        Raises:
+            RemoteError: There is no such bucket, or it may not be listed, or S3 failed.
+        """
+        sizes: dict[str, int] = {}
+        where = {"Bucket": self._bucket, "Prefix": self._prefix}
+        while True:
+            page = self._ask("list", "", partial(self._client.list_objects_v2, **where))
+            for entry in page.get("Contents", []):
+                name = entry["Key"].removeprefix(self._prefix)
+                if name:  # an object without a name stands for the folder, in consoles
+                    sizes[name] = entry["Size"]
+            if not page.get("IsTruncated"):
+                return sizes
+            where["ContinuationToken"] = page["NextContinuationToken"]
+
+    def find(self, name: str) -> Stored | None:
+        """Return size and hash of an object; None: there is none.
+
+        Raises:
+            RemoteError: S3 refused, or failed.
+        """
+
+        def head() -> Stored | None:
+            try:
+                answer = self._client.head_object(**self._key(name))
+            except Exception as error:
+                if status_of(error) == 404:
+                    return None
+                raise
+            return Stored(answer["ContentLength"], answer.get("Metadata", {}).get(_DIGEST))
+
+        return self._ask("look at", name, head)
+
+    def put(self, name: str, content: bytes | Path, digest: str) -> bool:
+        """Write an object with the hash ``digest``, unless one is there; return whether it was.
+
+        If the answer of a try is lost, its object is there at the next: so ask `find` after False.
+
+        Raises:
+            RemoteError: S3 refused, or failed.
+        """
+        about = {
+            **self._key(name),
+            "Metadata": {_DIGEST: digest},
+            "ContentType": mimetypes.guess_type(name)[0] or "application/octet-stream",
+        }
+        if isinstance(content, bytes):
+            return self._put_whole(name, lambda: BytesIO(content), len(content), about)
+        if (size := content.stat().st_size) >= LARGE:
+            return self._put_parts(name, content, size, about)
+        return self._put_whole(name, lambda: content.open("rb"), size, about)
+
+    def remove(self, name: str) -> None:
+        """Delete an object, if it is there.
+
+        Raises:
+            RemoteError: S3 refused, or failed.
+        """
+        self._ask("delete", name, lambda: self._client.delete_object(**self._key(name)))
+
+    def _put_whole(
+        self, name: str, opened: Callable[[], BinaryIO], size: int, about: dict[str, Any]
+    ) -> bool:
+        """Write an object by one request."""
+
+        def put() -> bool:
+            with opened() as body:
+                return _unless_there(self._client.put_object, Body=body, **about)
+
+        return self._ask("write", name, put, size)
+
+    def _put_parts(self, name: str, path: Path, size: int, about: dict[str, Any]) -> bool:
+        """Write an object in parts, each with tries of its own; it is there after the last call."""
+        begun = self._ask("begin", name, lambda: self._client.create_multipart_upload(**about))
+        upload = {**self._key(name), "UploadId": begun["UploadId"]}
+        length = max(_PART, -(-size // _MOST_PARTS))
+        written = False
+        try:
+            parts: list[dict[str, Any]] = []
+            with path.open("rb") as file:
+                while data := file.read(length):
+                    parts.append(self._put_part(name, data, len(parts) + 1, upload))
+            written = self._ask(
+                "end",
+                name,
+                lambda: _unless_there(
+                    self._client.complete_multipart_upload,
+                    MultipartUpload={"Parts": parts},
+                    **upload,
+                ),
+            )
+            return written
+        finally:
+            if not written:
+                with suppress(ClimbError):  # what went wrong before is to be told
+                    self._ask("end", name, lambda: self._client.abort_multipart_upload(**upload))
+
+    def _put_part(
+        self, name: str, data: bytes, number: int, upload: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Send one part; return what names it in the last call."""
+        answer = self._ask(
+            f"write part {number} of",
+            name,
+            lambda: self._client.upload_part(Body=data, PartNumber=number, **upload),
+            len(data),
+        )
+        sums = {key: value for key, value in answer.items() if key.startswith("Checksum")}
+        sums.pop("ChecksumType", None)
+        return {"PartNumber": number, "ETag": answer["ETag"], **sums}
+
+    def _key(self, name: str) -> dict[str, Any]:
+        return {"Bucket": self._bucket, "Key": f"{self._prefix}{name}"}
+
+    def _ask(self, verb: str, name: str, call: Callable[[], T], size: int = 0) -> T:
+        place = f"{self.url}/{name}" if name else self.url
+        return self._service.ask(f"{verb} {place}", call, self._patience, size=size)
+
+    def _check_refusal(self, what: str, error: Exception, reason: str) -> None:
+        """Raise `RemoteError` if another try would be refused as well."""
+        status = status_of(error)
+        if _code(error) == "NoSuchBucket":
+            raise RemoteError(
+                f"S3 cannot {what}: there is no bucket {self._bucket}; make it "
+                f"(`aws s3 mb s3://{self._bucket}`), or name another"
+            )
+        if status in (401, 403):
+            raise RemoteError(
+                f"S3 refused to {what}: {reason}; use credentials that allow {_NEEDED}"
+            )
+        if status == 501 or (is_refusal(status) and status != _BUSY):
+            raise RemoteError(f"S3 refused to {what}: {reason}")
+
+
+def _unless_there(write: Callable[..., Any], **options: Any) -> bool:
+    """Call ``write`` so that it replaces no object; return whether it has written."""
+    try:
+        write(IfNoneMatch="*", **options)
+    except Exception as error:
+        # An upload that is unknown was ended by a try whose answer was lost.
+        if status_of(error) == _THERE or _code(error) == "NoSuchUpload":
+            return False
+        raise
+    return True
+
+
+def _code(error: Exception) -> str:
+    """Return the word of S3 for an error; "" if there is none."""
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def _stumble(error: Exception) -> Exception | None:
+    """Return the error of S3 behind ``error``; None if S3 did not cause it.
+
+    Raises:
+        UsageError: The client cannot be used as it is set up: a login has ended, say.
+    """
+    from botocore import exceptions as of_client
+    from botocore.parsers import ResponseParserError
+
+    of_server: tuple[type[Exception], ...] = (
+        of_client.ClientError,
+        of_client.ConnectionError,
+        of_client.HTTPClientError,
+        ResponseParserError,
+    )
+    if isinstance(error, of_server):
+        return error
+    if isinstance(error, of_client.BotoCoreError):
+        raise UsageError(
+            f"S3 cannot be used as this machine is set up: {describe(error)}; see that the "
+            "credentials and the region of boto3 are right"
+        ) from None
+    return None

@@ -1,0 +1,74 @@
+"""Clients of S3, as boto3 makes them, with bounded tries and bounded answers."""
+
+from typing import Any
+
+from climbstream.loader.core.errors import UsageError
+
+_MOST_OF_AN_ERROR = 1 << 16
+"""Bytes that are read of an error; S3 sends some hundred."""
+
+
+def open_client(seconds: float, *, to_write: bool = False) -> Any:
+    """Open a client whose calls try once, and wait at most ``seconds`` for a byte.
+
+    Without credentials it can read what is public, and nothing is signed.
+
+    Raises:
+        ImportError: boto3 is not installed.
+        UsageError: The settings of boto3 cannot be used, or hold no credentials ``to_write``.
+    """
+    import boto3  # an extra
+    from botocore import UNSIGNED
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    config = Config(
+        connect_timeout=seconds,
+        read_timeout=seconds,
+        max_pool_connections=32,
+        retries={"total_max_attempts": 1},  # the callers count the tries
+    )
+    try:
+        session = boto3.Session()
+        if session.get_credentials() is None:
+            if to_write:
+                raise UsageError(
+                    "there are no credentials to write to S3 with: set AWS_PROFILE, or "
+                    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in with `aws configure`"
+                )
+            config = config.merge(Config(signature_version=UNSIGNED))
+        client = session.client("s3", config=config)
+    except BotoCoreError as error:
+        raise UsageError(f"S3 cannot be used as this machine is set up: {error}") from None
+    _bound_errors(client)
+    return client
+
+
+def _bound_errors(client: Any) -> None:
+    """Keep a client of boto3 from reading more of an error's body than an error needs.
+
+    By itself it reads that body whole, however long it is.
+    """
+    from botocore.awsrequest import AWSResponse  # an extra
+
+    class Beginning:
+        """The first bytes of a body, as boto3 reads bodies."""
+
+        def __init__(self, raw: Any) -> None:
+            self._raw = raw
+
+        def stream(self) -> Any:
+            left = _MOST_OF_AN_ERROR
+            while left > 0 and (block := self._raw.read(left)):
+                left -= len(block)
+                yield block
+            self._raw.close()
+
+    def send(request: Any, **_: Any) -> Any:
+        request.stream_output = True  # else the body would be read whole before it is seen here
+        answer = client._endpoint.http_session.send(request)
+        if answer.status_code < 300:
+            return answer
+        return AWSResponse(answer.url, answer.status_code, answer.headers, Beginning(answer.raw))
+
+    client.meta.events.register("before-send.s3", send)
