@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
-from climbstream.loader.core.console import decimals, with_error
+from climbstream.loader.core.console import counted, decimals, with_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,10 @@ class Comparison:
             f"{'better' if gain >= 0 else 'worse'} by {with_error(abs(gain), error, digits)}"
             for other, (gain, error) in gains.items()
         ]
-        seeds = len(self.scores[name])
+        seeds = counted(len(self.scores[name]), "seed")
         text = (
             f"{name} {with_error(*self.mean(name), digits)} {self.unit} against "
-            f"{'; against '.join(parts)}; in {seeds} seed{'s' if seeds != 1 else ''}"
+            f"{'; against '.join(parts)}; in {seeds}"
         )
         if self.scored_on:
             text += f"; {self.scored_on} score it"

@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 
-from climbstream.loader.core.console import decimals, with_error
+from climbstream.loader.core.console import counted, decimals, with_error
 from climbstream.loader.formats.mixture import Mixture
 
 from .answer import BASE, Answer, Candidate, Outcome
@@ -239,8 +239,7 @@ def _compared(outcome: Outcome, *, alone: bool) -> str:
 def _how(answer: Answer, best: Candidate | None) -> str:
     """Write which runs the scores come from."""
     if answer.confirmation is not None:
-        count = len(answer.confirmation.seeds)
-        return f" in {count} seed{'s' if count != 1 else ''}"
+        return f" in {counted(len(answer.confirmation.seeds), 'seed')}"
     if best is None or answer.baseline is None:
         return ""
     kind = "predicted" if best.choice == "predicted" else f"trial {answer.measured_best.trials[0]}"
