@@ -115,7 +115,7 @@ class _Side:
         self._noise = None if noise is None else noise * abs(self._scale)
         seeds = answer.confirmation.seeds if answer.confirmation else []
         confirmed = [t for t in again if t.seed in seeds]
-        trials = confirmed or list(known.trials)
+        trials = confirmed or known.trials[: known.measured]
         self._base_trials = [t.number for t in trials if t.mixture == base]
         self._trials = (
             [] if best is None else [t.number for t in trials if t.mixture == best.mixture]
