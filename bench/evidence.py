@@ -160,9 +160,11 @@ def compare(task: tuple[str, float, int]) -> dict[int, float]:
         for budget in BUDGETS:
             path = Path(name) / f"{budget}.jsonl"
             begun = plan(new, budget, seed + 1000)
-            carried, _ = carry_trials(trials, old_parts, parts, begun.base)
+            carried = carry_trials(trials, old_parts, parts, begun.base)
             shared = {"clusters": begun.clusters, "targets": begun.targets, "seed": begun.seed}
-            TrialLog.begin_with(path, carried, shared, {"search": "", "same": "data" not in case})
+            overlap = carried.overlap.to_json()
+            origin = {"search": "", "same": "data" not in case, "overlap": overlap}
+            TrialLog.begin_with(path, carried.trials, shared, origin, carried.apart)
             regrets[budget] = regret(new, search(new, budget, ratio, seed + 1000, path))
     return regrets
 

@@ -11,6 +11,7 @@ from climbstream.builder.licenses import license_name
 from climbstream.builder.selection.reasons import LICENSE
 from climbstream.builder.settings import SCORES
 from climbstream.loader.cli.options import json_option, show
+from climbstream.loader.core.console import counted
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import read_json
 from climbstream.loader.formats.catalogue import read_parquet
@@ -110,7 +111,8 @@ def _summary(directory: Path, rows: list[Row], sample: int) -> str:
         for some in (read_json(path).get("dropped", {}) if path.exists() else {}).values()
         for document in some
     }
-    lines = [f"{len(rows):,} documents left out, {sum(r['bytes'] or 0 for r in rows):,} bytes"]
+    size = sum(row["bytes"] or 0 for row in rows)
+    lines = [f"{counted(len(rows), 'document')} left out, {counted(size, 'byte')}"]
     for reason, count in Counter(row["why"] for row in rows).most_common():
         mine = [row for row in rows if row["why"] == reason]
         kinds = Counter(

@@ -23,7 +23,7 @@ from climbstream.builder.publisher.upload import Publisher
 from climbstream.loader.cli.completion import PLACE, SOURCE
 from climbstream.loader.cli.main import slurm_print_option, task_timeout_option, timeout_option
 from climbstream.loader.cli.options import COUNT, grouping_option, json_option, show
-from climbstream.loader.core.console import say, text_table
+from climbstream.loader.core.console import counted, say, text_table
 from climbstream.loader.core.engines.engine import ENGINES
 from climbstream.loader.core.errors import IntegrityError
 from climbstream.loader.formats.cluster_tables import clusters_text
@@ -195,7 +195,8 @@ def publish(
     verdict = verify_directory(directory)
     if faults := verdict.faults:
         raise IntegrityError(
-            f"{directory} has {len(faults)} faults, so it is not published; the first: {faults[0]}"
+            f"{directory} has {counted(len(faults), 'fault')}, so it is not published; the first: "
+            f"{faults[0]}"
         )
     if verdict.unexpected:
         say(f"not in the manifest, so not published: {some_names(verdict.unexpected)}")
@@ -210,7 +211,7 @@ def publish(
                 "files": files,
             }
             table = text_table(("file", "bytes"), [(p, f"{n:,}") for p, n in files.items()], left=1)
-            size = f"{len(files)} files, {publication.bytes:,} bytes"
+            size = f"{counted(len(files), 'file')}, {counted(publication.bytes, 'byte')}"
             about = f"{size} · licence: {publication.license} · nothing was sent"
             show(value, f"{table}\n\n{about}", as_json=as_json)
             check_limits(publication.files)
@@ -218,7 +219,7 @@ def publish(
         check_limits(publication.files)
         published = publisher.publish(publication, private=private, tag=tag)
     summary = (
-        f"{repo}: {published.files} files, {published.bytes:,} bytes, {published.sent} files sent "
-        f"· commit {published.commit} · licence: {publication.license}"
+        f"{repo}: {counted(published.files, 'file')}, {counted(published.bytes, 'byte')}, "
+        f"{published.sent:,} sent · commit {published.commit} · licence: {publication.license}"
     )
     show(published.to_json(), summary, as_json=as_json)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from climbstream.builder.features.words import code_points, find_words, fold, opening
-from climbstream.loader.core.console import Progress, text_table
+from climbstream.loader.core.console import Progress, counted, text_table
 from climbstream.loader.core.engines.engine import open_engine
 from climbstream.loader.formats.catalogue import look_up
 from climbstream.loader.formats.directory import ShardDirectory
@@ -268,12 +268,12 @@ def report_text(report: dict[str, Any]) -> str:
             lines.append(
                 f"{part['task']}: {len(part['matches']) - _SHOWN:,} more; --json lists all"
             )
-        if part["too_short"]:
-            lines.append(f"{part['task']}: {part['too_short']:,} items are too short to look for")
+        if short := part["too_short"]:
+            lines.append(f"{part['task']}: too short to look for: {counted(short, 'item')}")
     bad = report["contaminated"]
     lines.append(
-        f"{bad['documents']:,} of {report['documents']:,} documents hold an item "
-        f"({bad['tokens']:,} of {report['tokens']:,} tokens)"
+        f"{bad['documents']:,} of {counted(report['documents'], 'document')} hold an item "
+        f"({bad['tokens']:,} of {counted(report['tokens'], 'token')})"
     )
     return "\n".join(lines)
 

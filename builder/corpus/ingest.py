@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from climbstream.builder.settings import BuildSettings
-from climbstream.loader.core.console import Progress
+from climbstream.loader.core.console import Progress, counted
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import read_json, write_json
@@ -66,13 +66,13 @@ class ReadReport(Report):
         >>> ReadReport(documents=3, bytes=2_500_000, labels=labels).taken()
         '3 documents, 2.5 MB: law 2.0, no known domain 0.5'
         """
-        total = f"{self.documents:,} documents, {self.bytes / 1e6:.1f} MB"
+        total = f"{counted(self.documents, 'document')}, {self.bytes / 1e6:.1f} MB"
         parts = [
             f"{label or 'no known domain'} {size / 1e6:.1f}"
             for label, size in self.labels.most_common(_NAMED)
         ]
         if len(self.labels) > _NAMED:
-            parts.append(f"and {len(self.labels) - _NAMED} domains more")
+            parts.append(f"and {counted(len(self.labels) - _NAMED, 'domain')} more")
         return f"{total}: {', '.join(parts)}" if any(self.labels) else total
 
 
@@ -137,9 +137,9 @@ def _tell_text_files(sources: Sequence[Source], settings: BuildSettings) -> None
         other = (
             "without --text-lines each file" if settings.text_lines else "--text-lines: each line"
         )
-        files = "file" if len(texts) == 1 else "files"
         logger.info(
-            f"  {len(texts):,} text {files} ({texts[0]}): {what} is a document; {other} is one"
+            f"  {counted(len(texts), 'text file')} ({texts[0]}): {what} is a document; "
+            f"{other} is one"
         )
 
 

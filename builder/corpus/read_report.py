@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+from climbstream.loader.core.console import counted
 from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.typed import convert
@@ -120,7 +121,7 @@ def losses(stages: Iterable[Mapping[str, Any]]) -> list[str]:
         for n, what, reason in sorted(counts, key=lambda count: -count[0]):
             example = stage.get("examples", {}).get(reason)
             place = f" ({'the first: ' if n > 1 else ''}{example})" if example else ""
-            lines.append(f"{n:,} {what}{'s' if n != 1 else ''}: {reason_title(reason)}{place}")
+            lines.append(f"{counted(n, what)}: {reason_title(reason)}{place}")
     return lines
 
 

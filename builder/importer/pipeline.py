@@ -40,7 +40,7 @@ from climbstream.builder.writers.license_counts import with_licenses
 from climbstream.builder.writers.shards import write_clusters
 from climbstream.builder.writers.tokenization import count_tokens, tokenize_all
 from climbstream.builder.writers.tokenizer import fit_tokenizer, load_tokenizer, token_dtype
-from climbstream.loader.core.console import Progress
+from climbstream.loader.core.console import Progress, counted
 from climbstream.loader.core.engines.engine import Engine, open_engine
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import hash_bytes, hash_file, hash_json, write_bytes, write_json
@@ -232,7 +232,7 @@ class _Import:
         _say_losses(total)
         if not total.documents:
             raise InvalidDataError(
-                f"no row of {len(files)} files can be used"
+                f"no row of {counted(len(files), 'file')} can be used"
                 + "".join(f"; {n:,}: {reason}" for reason, n in total.bad.most_common(3))
             )
         return total
@@ -286,16 +286,17 @@ def _micro(labels: Sequence[str]) -> list[int]:
 
 def _say_losses(report: IntakeReport) -> None:
     """Log how many documents were read, and what was left out."""
-    logger.info(f"  took {report.documents:,} documents of {len(report.clusters)} clusters")
+    clusters = counted(len(report.clusters), "cluster")
+    logger.info(f"  took {counted(report.documents, 'document')} of {clusters}")
     first = {row["reason"]: row["origin"] for row in reversed(report.listed)}
     for reason, count in report.bad.most_common():
         where = f"; the first is {first[reason]}" if reason in first else ""
-        logger.warning(f"  left out {count:,} rows: {reason}{where}")
+        logger.warning(f"  left out {counted(count, 'row')}: {reason}{where}")
     for reason, count in report.files.most_common():
-        logger.warning(f"  left out {count:,} files: {reason} ({report.examples[reason]})")
+        logger.warning(f"  left out {counted(count, 'file')}: {reason} ({report.examples[reason]})")
     if report.miscounted:
         logger.warning(
-            f"  took {report.miscounted:,} rows though their {COUNT} is not that of their tokens"
+            f"  took {counted(report.miscounted, 'row')} though {COUNT} is not the number of tokens"
         )
 
 
@@ -306,8 +307,8 @@ def _say_names(names: Mapping[str, str]) -> None:
         label, name = others[0]
         label = label if len(label) <= _SHOWN else f"{label[:_SHOWN]}…"
         logger.info(
-            f"  {len(others):,} clusters are named otherwise than their labels, as no folder can "
-            f"be named so; the first, {label!r}, is {name!r}: clusters.json lists them"
+            f"  {counted(len(others), 'label')} cannot name a folder; the cluster of the first, "
+            f"{label!r}, is {name!r}: clusters.json lists all"
         )
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import reduce
 from html import escape
 
+from climbstream.loader.core.console import counted, short_number
 from climbstream.loader.core.html_page import listed, paragraph, section, table, warning
 from climbstream.loader.formats.clusters import ClusterInfo, score_title
 
@@ -138,9 +139,11 @@ def small_cells(clusters: Sequence[ClusterInfo]) -> str:
     )
 
 
-def _tokens(cell: ClusterInfo | None) -> str:
+def _tokens(cell: ClusterInfo | None) -> str | tuple[str, str]:
+    """Write the tokens of a cell, short: five tiers fit beside each other on a phone."""
     if cell is None:
         return ""
     scores = ", ".join(f"{score_title(name)} {value:.1f}" for name, value in cell.quality.items())
-    title = escape(f"{cell.name}: {cell.documents:,} documents, {scores}")
-    return f'<span data-tip="{title}" tabindex="0">{cell.tokens:,}</span>'
+    size = f"{counted(cell.tokens, 'token')} in {counted(cell.documents, 'document')}"
+    tip = f'data-tip="{escape(f"{cell.name}: {size}, {scores}")}" tabindex="0"'
+    return f"class=n data-v={cell.tokens}", f"<span {tip}>{short_number(cell.tokens)}</span>"

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from climbstream.builder.corpus.read_report import losses
+from climbstream.loader.core.console import counted
 from climbstream.loader.core.files import write_bytes
 from climbstream.loader.core.html_page import facts, listed, page, paragraph, section, table
 from climbstream.loader.formats.cluster_tables import cluster_table
@@ -47,8 +48,8 @@ def write_report(
     topics = by_topic(clusters)
     of_cells = f"{len(clusters):,} cells of " if len(topics) < len(clusters) else ""
     lead = (
-        f"{manifest.tokens:,} tokens in {of_cells}{len(topics)} clusters, "
-        f"{sum(c.documents for c in clusters):,} documents. {_license(manifest)}"
+        f"{counted(manifest.tokens, 'token')} in {of_cells}{counted(len(topics), 'cluster')}, "
+        f"{counted(sum(c.documents for c in clusters), 'document')}. {_license(manifest)}"
     )
     if agreement:
         lead += (

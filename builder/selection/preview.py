@@ -4,6 +4,7 @@ from typing import Any
 
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.ward import count_by_height
+from climbstream.loader.core.console import counted
 from climbstream.loader.formats.clusters import reason_title
 
 from .dropped import sample_dropped
@@ -35,14 +36,15 @@ def preview_text(found: dict[str, Any]) -> str:
     for stage in found["stages"]:
         for reason, size in stage["dropped"].items():
             lines.append(
-                f"{stage['stage']}: {size['documents']:,} documents, "
+                f"{stage['stage']}: {counted(size['documents'], 'document')}, "
                 f"{size['bytes'] / 1e6:.1f} MB: {reason_title(reason)}"
             )
             lines += [f"    {s['id']}: {s['text']}" for s in found["samples"].get(reason, ())]
     left = found["stages"][-1]["out"]
     lines.append(
-        f"left: {left['documents']:,} documents, {left['bytes'] / 1e6:.1f} MB "
-        f"in {found['clusters']} clusters; {len(found['pruned']):,} micro-clusters pruned"
+        f"left: {counted(left['documents'], 'document')}, {left['bytes'] / 1e6:.1f} MB in "
+        f"{counted(found['clusters'], 'cluster')}; "
+        f"{counted(len(found['pruned']), 'micro-cluster')} pruned"
     )
     lines.append("height of merging: clusters (largest)")
     lines += [

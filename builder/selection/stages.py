@@ -18,6 +18,7 @@ from climbstream.builder.corpus.passes import in_order
 from climbstream.builder.corpus.sample import has_license, in_languages
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.settings import CONTAMINATED, EVERY, SCORES, BuildSettings
+from climbstream.loader.core.console import counted
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.permutation import derive_key
@@ -156,7 +157,7 @@ def _decontaminate(selection: Selection, settings: BuildSettings) -> None:
     marked = sum(selection.each(_count_marked), Counter[str]())
     selection.stages[-1]["marked"] = {what: marked[what] for what in ("documents", "bytes")}
     logger.info(
-        f"  {marked['documents']:,} documents hold a test question; they stay, and are marked"
+        f"  a test question stands in {counted(marked['documents'], 'document')}, marked and kept"
     )
 
 

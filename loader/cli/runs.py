@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from climbstream.loader.core.console import say, text_table
+from climbstream.loader.core.console import counted, say, text_table
 from climbstream.loader.core.errors import ClimbError, UsageError
 from climbstream.loader.core.signals import Stopped
 from climbstream.loader.formats.mixture import Mixture
@@ -69,7 +69,7 @@ def audit(run: Path, shards: str | None, as_json: bool) -> None:
     if result.unwritten:
         more += f"; {result.unwritten:,} were not written down, and what follows agrees with them"
     text = (
-        f"{run}: {result.steps:,} steps are as the weights log says\n"
+        f"{run}: {counted(result.steps, 'step')} as the weights log says\n"
         + (f"{more.strip('; ')}\n" if more else "")
         + "\n"
         + text_table(("cluster", "target", "served", "tokens", "epochs"), rows)
@@ -184,7 +184,7 @@ def weights(
     mixture = with_named_weights(log, _shares(named), only=only, clusters=read_clusters(run))
     change = WeightsUpdate(mixture, ramp or 0, why)
     path = write_request(run, change, log.head)
-    way = f"in {change.ramp:,} steps" if change.ramp else "at once"
+    way = f"in {counted(change.ramp, 'step')}" if change.ramp else "at once"
     text = (
         f"asked in {path}, to be followed {way} after record {log.records[-1].v}:\n\n"
         f"{_mixture_table(change.mixture)}"
@@ -232,9 +232,8 @@ def _log_text(run: Path, log: WeightsLog) -> str:
     note = "other weights are asked for and not yet followed" if _waiting(run, log) else ""
     if has_ended(run):
         note = "the run has ended, so its weights cannot change any more"
-    records = "1 record" if len(rows) == 1 else f"{len(rows):,} records"
     return (
-        f"{run}: {records}; these weights hold from step {holds:,}\n\n"
+        f"{run}: {counted(len(rows), 'record')}; these weights hold from step {holds:,}\n\n"
         f"{_mixture_table(log.mixture(holds))}\n\n"
         + (f"used up: {', '.join(last.capped)}\n\n" if last.capped else "")
         + text_table(("record", "at step", "kind", "steps", "hash", "why"), rows, left=6)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from climbstream.loader.core.console import text_table
+from climbstream.loader.core.console import counted, text_table
 from climbstream.loader.core.errors import ClimbError, IntegrityError, UsageError
 from climbstream.loader.formats.cluster_tables import clusters_text
 from climbstream.loader.formats.clusters import load_clusters
@@ -27,7 +27,7 @@ def inspect(directory: str, as_json: bool) -> None:
     manifest, clusters = Manifest.load(directory), load_clusters(directory)
     text = (
         f"{directory}: {manifest.tokens:,} tokens of {manifest.vocab_size:,} kinds in "
-        f"{len(manifest.clusters)} clusters\nlicence: {manifest.license}\n\n"
+        f"{counted(len(manifest.clusters), 'cluster')}\nlicence: {manifest.license}\n\n"
         f"{clusters_text(manifest, clusters)}"
     )
     value = {**manifest.to_json(), "about": [info.to_json() for info in clusters]}
@@ -59,8 +59,9 @@ def pull(source: str, directory: Path, mixture: str | None, dry_run: bool, as_js
     pulled = fetch_shards(source, directory, weights, dry_run=dry_run)
     did = "would be fetched" if dry_run else "were fetched"
     text = (
-        f"{pulled.source}: {pulled.shards:,} shards of {len(pulled.clusters)} clusters, "
-        f"{pulled.bytes:,} bytes, of which {pulled.fetched:,} {did} to {directory}"
+        f"{pulled.source}: {counted(pulled.shards, 'shard')} of "
+        f"{counted(len(pulled.clusters), 'cluster')}, {counted(pulled.bytes, 'byte')}, "
+        f"of which {pulled.fetched:,} {did} to {directory}"
     )
     show(pulled.to_json(), text, as_json=as_json)
 
@@ -77,8 +78,9 @@ def verify(directory: str, as_json: bool) -> None:
 
     verdict = verify_directory(directory)
     text = (
-        f"{directory}: {verdict.shards} shards, {verdict.documents:,} documents, "
-        f"{verdict.tokens:,} tokens\n" + ("\n".join(verdict.faults) or "all is as it was written")
+        f"{directory}: {counted(verdict.shards, 'shard')}, "
+        f"{counted(verdict.documents, 'document')}, {counted(verdict.tokens, 'token')}\n"
+        + ("\n".join(verdict.faults) or "all is as it was written")
     )
     if verdict.unexpected:
         names = some_names(verdict.unexpected)
@@ -87,7 +89,7 @@ def verify(directory: str, as_json: bool) -> None:
     if verdict.faults:
         pulled = (Path(directory) / PULL).is_file()
         remedy = "; climb pull without --mixture fetches what is missing" if pulled else ""
-        raise IntegrityError(f"{len(verdict.faults)} faults in {directory}{remedy}")
+        raise IntegrityError(f"{counted(len(verdict.faults), 'fault')} in {directory}{remedy}")
 
 
 @click.command()
@@ -138,4 +140,4 @@ def doctor(as_json: bool) -> None:
     text = text_table(("what", "is"), list(facts.items()), left=2)
     show(asdict(diagnosis), "\n".join([text, *diagnosis.troubles]), as_json=as_json)
     if diagnosis.troubles:
-        raise ClimbError(f"{len(diagnosis.troubles)} troubles on this machine")
+        raise ClimbError(f"{counted(len(diagnosis.troubles), 'trouble')} on this machine")

@@ -64,11 +64,13 @@ class Progress:
     def _show(self, ending: str, end: str, *, ended: bool = False) -> None:
         seconds = time.monotonic() - self._start
         rate = (self._done - self._before) / max(seconds, 1e-9)
-        parts = [f"{self._what}: {_number(self._done)}"]
+        parts = [f"{self._what}: {short_number(self._done)}"]
         if self._total is not None:
-            parts[0] += f"/{_number(self._total)}"
+            parts[0] += f"/{short_number(self._total)}"
         parts[0] += f" {self._unit}"
-        parts.append(f"{_number(rate)}/s" if rate >= 1 or not rate else f"{1 / rate:.1f} s each")
+        parts.append(
+            f"{short_number(rate)}/s" if rate >= 1 or not rate else f"{1 / rate:.1f} s each"
+        )
         ended = ended or self._done == self._total
         parts.append(f"in {duration(seconds)}" if ended else f"{duration(seconds)} elapsed")
         if self._total is not None and self._done < self._total and rate and not ended:
@@ -95,8 +97,21 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _number(value: float) -> str:
-    """Write a count with at most four digits and a unit prefix."""
+def counted(n: int, what: str, plural: str = "") -> str:
+    """Write how many there are of ``what``; its ``plural`` has an s unless said.
+
+    >>> counted(1, "document"), counted(1200, "document"), counted(0, "proxy", "proxies")
+    ('1 document', '1,200 documents', '0 proxies')
+    """
+    return f"{n:,} {what if n == 1 else plural or f'{what}s'}"
+
+
+def short_number(value: float) -> str:
+    """Write a count with at most four digits and a unit prefix.
+
+    >>> short_number(9_999), short_number(12_345), short_number(2_345_678_901)
+    ('9999', '12.3k', '2.35G')
+    """
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
         if value >= size:
             scaled = value / (1e3 if letter == "k" else size)

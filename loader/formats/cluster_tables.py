@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from climbstream.loader.core.console import text_table
+from climbstream.loader.core.console import counted, text_table
 from climbstream.loader.core.html_page import bar, isolated, listed, quotation, table
 
 from .clusters import ClusterInfo, score_title
@@ -22,8 +22,8 @@ def licenses_text(licenses: Mapping[str, Size], most: int = _LICENSES) -> str:
     """
     ordered = sorted(licenses.items(), key=lambda item: -item[1].tokens)
     parts = [
-        f"{' '.join(name.split())} {size.tokens:,} tokens in {size.documents:,} "
-        f"document{'s' if size.documents != 1 else ''}"
+        f"{' '.join(name.split())} {counted(size.tokens, 'token')} in "
+        f"{counted(size.documents, 'document')}"
         for name, size in ordered[:most]
     ]
     more = len(ordered) - most

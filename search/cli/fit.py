@@ -9,7 +9,7 @@ import click
 
 from climbstream.loader import Mixture
 from climbstream.loader.cli.options import json_option, show
-from climbstream.loader.core.console import say, text_table
+from climbstream.loader.core.console import counted, say, text_table
 from climbstream.loader.core.errors import UsageError
 from climbstream.loader.core.files import hash_file, lock, write_bytes, write_json
 from climbstream.loader.core.html_page import page
@@ -80,7 +80,7 @@ def fit_command(
             answer.mixture.save(out / "mixture.json")
             write_json(out / "answer.json", value)
             files = ", ".join(map(str, tables))
-            lead = f"{len(table.trials)} runs of {files}; targets {', '.join(ways)}."
+            lead = f"{counted(len(table.trials), 'run')} of {files}; targets {', '.join(ways)}."
             lead = ". ".join([lead.rstrip("."), *table.notes]) + "."
             sections = table_sections(shares.weights, answer, table.trials)
             write_bytes(out / "report.html", page("Fit", lead, sections))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from climbstream.loader.cli.main import call
+from climbstream.loader.core.console import counted
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import default_cache, hash_json, read_json, write_json
 from climbstream.loader.core.log import get_logger
@@ -67,10 +68,9 @@ def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> Non
 
 def _leak(name: str, part: dict[str, Any]) -> str:
     clusters = ", ".join(f"{cluster} {count:,}" for cluster, count in part["clusters"].items())
-    documents = part["documents"]
     return (
-        f"target {name}: {part['found']:,} of its {part['items']:,} items stand in "
-        f"{documents:,} document{'s' if documents != 1 else ''} of the shards ({clusters})"
+        f"target {name}: {part['found']:,} of its {counted(part['items'], 'item')} stand in "
+        f"{counted(part['documents'], 'document')} of the shards ({clusters})"
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
-from climbstream.loader.core.console import decimals, with_error
+from climbstream.loader.core.console import counted, decimals, with_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +68,10 @@ class Comparison:
             f"{'better' if gain >= 0 else 'worse'} by {with_error(abs(gain), error, digits)}"
             for other, (gain, error) in gains.items()
         ]
-        seeds = len(self.scores[name])
         text = f"{name} {with_error(*self.mean(name), digits)} {self.unit}"
         if parts:
             text += f" against {'; against '.join(parts)}"
-        text += f"; in {seeds} seed{'s' if seeds != 1 else ''}"
+        text += f"; in {counted(len(self.scores[name]), 'seed')}"
         if self.scored_on:
             text += f"; {self.scored_on} score it"
         if holds:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from climbstream.loader.core.console import counted
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import append_line, read_json, read_lines, write_json
 from climbstream.loader.core.log import get_logger
@@ -20,8 +21,8 @@ from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import CENTROIDS, Manifest
 from climbstream.loader.formats.mixture import Mixture
 from climbstream.loader.formats.outputs import CELLS, ITEMS, SEARCH, TRIALS
-from climbstream.search.optimizer.transfer import MOST_LOST, Parts, carry_trials
-from climbstream.search.optimizer.trials import Trial, TrialLog
+from climbstream.search.optimizer.transfer import Carried, Parts, carry_trials
+from climbstream.search.optimizer.trials import TrialLog
 
 logger = get_logger(__name__)
 
@@ -145,12 +146,13 @@ def save_cells(shards: ShardDirectory, out: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Trials of an earlier search, told as trials of the clusters of this one."""
+    """Trials of an earlier search, and what they tell of the clusters of this one."""
 
     search: Path
-    trials: list[Trial]
-    lost: int
-    """Number of scored trials of that search that tell nothing of these clusters."""
+    carried: Carried
+    left: int
+    """Number of trials from which only the predictors of that search learnt: they are over the
+    clusters of a third one."""
     same: bool
     """Whether cells and targets have not changed since."""
 
@@ -173,22 +175,29 @@ class Evidence:
             return
         if self.same:  # the items have the same numbers
             (out / ITEMS).unlink(missing_ok=True)
-            kept = {trial.number for trial in self.trials}
+            kept = {trial.number for trial in self.carried.trials}
             for line in read_lines(self.search / ITEMS):
                 if isinstance(line, dict) and line.get("trial") in kept:
                     append_line(out / ITEMS, line, sync=False)
-        origin = {"search": str(self.search), "same": self.same}
-        TrialLog.begin_with(out / TRIALS, self.trials, settings, origin)
+        trials, apart = self.carried.trials, self.carried.apart
+        overlap = self.carried.overlap.to_json()
+        origin = {"search": str(self.search), "same": self.same, "overlap": overlap}
+        TrialLog.begin_with(out / TRIALS, trials, settings, origin, apart)
         logger.info(self.text())
 
     def text(self) -> str:
         """Say how many trials count, and why others do not."""
-        said = f"{len(self.trials)} trials of {self.search} count from the start"
-        if self.lost:
+        trials, apart = self.carried.trials, self.carried.apart
+        said = f"{counted(len(trials) + len(apart), 'trial')} of {self.search} count from the start"
+        if apart:
             said += (
-                f"; {self.lost} do not, as more than {MOST_LOST:.0%} of their tokens are of other "
-                "cells than by any mixture of these clusters"
+                f"; of these, {len(apart):,} only help to predict, as no mixture of these clusters "
+                "has their cells"
             )
+        if self.carried.lost:
+            said += f"; {self.carried.lost:,} do not, as these clusters have none of their cells"
+        if self.left:
+            said += f"; {self.left:,} that only helped that search to predict do not"
         return said
 
 
@@ -218,16 +227,16 @@ def read_earlier(
     grown = _check_proxies(read_plan(search / SEARCH.plan), plan, targets, search)
     here, there = SearchCells.of(shards), _read_cells(search, shards)
     old, new = _common(there, here, shards, search)
-    trials = TrialLog.open(search / TRIALS).trials if (search / TRIALS).exists() else []
-    carried, lost = carry_trials(trials, old, new, base)
-    if not carried:
+    log = TrialLog.open(search / TRIALS) if (search / TRIALS).exists() else TrialLog({})
+    carried = carry_trials(log.trials, old, new, base)
+    if not carried.trials and not carried.apart:
         raise UsageError(
-            f"--from {search}: none of its {len(trials)} trials tells something of these clusters; "
-            "leave --from out"
+            f"--from {search}: none of its {counted(len(log.trials), 'trial')} tells something "
+            "of these clusters; leave --from out"
         )
     hashes = here.hashes()
     same = not grown and all(hashes.get(name) == was for name, was in there.hashes().items())
-    return Evidence(search, carried, lost, same)
+    return Evidence(search, carried, len(log.apart), same)
 
 
 def _check_proxies(

@@ -428,6 +428,8 @@ def _write_results(search: Search, task: _SearchTask) -> Answer:
     if (origin := search.log.origin) is not None:
         carried = sum(map(search.log.is_carried, trials))
         lead += f" {carried} of them were trained by an earlier search, {origin['search']}."
+        if more := len(search.log.apart):
+            lead += f" Predictors also learnt from {more:,} of its proxies on other mixtures."
     lead = " ".join([lead, *told])
     write_bytes(out / "report.html", page("Search", lead, sections))
     return answer

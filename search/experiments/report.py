@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from climbstream.loader.core.console import decimals, text_table, with_error
+from climbstream.loader.core.console import counted, decimals, text_table, with_error
 from climbstream.loader.core.html_page import (
     ROUNDS,
     Series,
@@ -168,7 +168,7 @@ def _figures(story: _Story) -> list[tuple[str, str]]:
     return [
         *gains,
         (f"{weight:.0%}", f"of {story.named(name)}, the largest weight"),
-        (f"{len(story.trials):,}", f"mixtures measured, in {len(rounds)} rounds"),
+        (f"{len(story.trials):,}", f"mixtures measured, in {counted(len(rounds), 'round')}"),
     ]
 
 
@@ -209,7 +209,7 @@ def _paths(story: _Story) -> list[str]:
     pictures = [f'<div class="plots">{"".join(pictures)}</div>']
     if failed := [trial for trial in story.trials if trial.scores is None]:
         why = "; ".join(f"{trial.number}: {trial.why}" for trial in failed[:5])
-        pictures.append(paragraph(f"{len(failed)} proxies failed: {why}"))
+        pictures.append(paragraph(f"{counted(len(failed), 'proxy', 'proxies')} failed: {why}"))
     return pictures
 
 

@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from climbstream.loader import Mixture
+from climbstream.loader.core.console import counted
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.formats.mixture import some_names
 from climbstream.search.optimizer.trials import Trial, TrialLog
@@ -60,7 +61,7 @@ class _Omissions:
     def lines(self) -> tuple[str, ...]:
         """Return a line for each reason."""
         return tuple(
-            f"left out {count:,} {'row' if count == 1 else 'rows'}: {reason}; the first is {first}"
+            f"left out {counted(count, 'row')}: {reason}; the first is {first}"
             for reason, (count, first) in self.reasons.items()
         )
 

@@ -96,7 +96,7 @@ def bootstrap(
     search shows by how much a choice among many is too optimistic.
     """
     known = forecast.known
-    means, errors = forecast.scores(known.weights), residuals(forecast)
+    means, errors = forecast.fitted(), residuals(forecast)
     starts = np.concatenate([pool, known.weights])
     repeats = known.repeats()
     best, optimism = [], []
@@ -136,7 +136,7 @@ def residuals(forecast: Surrogate) -> Floats:
     6.2).
     """
     known = forecast.known
-    fitted = known.scores - forecast.scores(known.weights)
+    fitted = known.scores - forecast.fitted()
     out_of_fold = known.scores - np.stack([stack.out_of_fold for stack in forecast.stacks], axis=1)
     errors = np.sign(fitted) * np.sqrt(np.abs(fitted * out_of_fold))
     return np.asarray(errors - errors.mean(axis=0), np.float64)

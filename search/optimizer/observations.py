@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from climbstream.loader.formats.mixture import Mixture
 
+from .transfer import Columns, rows_of
 from .trials import Trial
 
 CEILING_PENALTY = 10.0
@@ -21,8 +22,13 @@ class Observations:
     """Scored trials as arrays of ``n`` rows, ``K`` clusters and ``T`` targets."""
 
     trials: list[Trial]
+    measured: int
+    """Number of the first rows, which are of mixtures of the clusters. The others are of an earlier
+    search, and no mixture of the clusters has their cells: only predictors learn from them."""
     weights: NDArray[np.float64]
-    """Weights, ``[n, K]``."""
+    """Weights, ``[n, K]``; beyond ``measured``, those of the nearest mixture."""
+    columns: NDArray[np.float64]
+    """What predictors see of each, ``[n, C]``."""
     scores: NDArray[np.float64]
     """Scores, ``[n, T]``: each target standardised, and signed so that less is better."""
     total: NDArray[np.float64]
@@ -47,6 +53,8 @@ class Observations:
         importance: NDArray[np.float64],
         allowed: Mapping[str, float] | None = None,
         base: Mixture | None = None,
+        columns: Columns | None = None,
+        apart: Sequence[Trial] = (),
     ) -> Self:
         """Collect the trials that have scores.
 
@@ -57,9 +65,17 @@ class Observations:
             importance: Weight of each target, ``[T]``, sum 1.
             allowed: How much worse than with ``base`` a target may be, in its own units.
             base: The mixture that ``allowed`` is about; without scores of it all is allowed.
+            columns: What predictors see of a mixture; None: its weights.
+            apart: Scored trials over the clusters of an earlier search.
         """
+        columns = columns or Columns(clusters)
         scored = [trial for trial in trials if trial.scores is not None]
-        weights = [trial.mixture.array(clusters) for trial in scored]
+        measured, weights = len(scored), rows_of(scored, clusters)
+        seen = columns.of(weights)
+        if apart:
+            nearest, theirs = columns.of_old(apart)
+            weights, seen = np.concatenate([weights, nearest]), np.concatenate([seen, theirs])
+            scored += apart
         raw = np.array(
             [[trial.scores[name] for name in targets] for trial in scored if trial.scores],
             np.float64,
@@ -71,12 +87,14 @@ class Observations:
         scale = sd * [1.0 if way == "min" else -1.0 for way in targets.values()]
         scores = (raw - mean) / scale
         slack = np.array([(allowed or {}).get(name, math.inf) for name in targets])
-        rows = [row for row, trial in enumerate(scored) if trial.mixture == base]
+        rows = [row for row, trial in enumerate(scored[:measured]) if trial.mixture == base]
         at_base = scores[rows].mean(axis=0) if rows else np.full(len(targets), math.inf)
         ceilings = at_base + slack / np.abs(scale)
         return cls(
             trials=scored,
-            weights=np.array(weights, np.float64).reshape(-1, len(clusters)),
+            measured=measured,
+            weights=weights,
+            columns=seen,
             scores=scores,
             total=_joined(scores, importance, ceilings),
             importance=importance,
@@ -103,9 +121,9 @@ class Observations:
         return dict(zip(self.targets, (scores * self.scale + self.mean).tolist(), strict=True))
 
     def repeats(self) -> list[NDArray[np.int64]]:
-        """Group the rows by mixture, in the order of their first trials."""
+        """Group the measured rows by mixture, in the order of their first trials."""
         groups: dict[str, list[int]] = {}
-        for row, trial in enumerate(self.trials):
+        for row, trial in enumerate(self.trials[: self.measured]):
             groups.setdefault(trial.mixture.fingerprint, []).append(row)
         return [np.array(rows, np.int64) for rows in groups.values()]
 
@@ -116,7 +134,7 @@ class Observations:
             The sd, None without repeats, and its degrees of freedom.
         """
         groups = self.repeats()
-        freedom = len(self.trials) - len(groups)
+        freedom = self.measured - len(groups)
         mean = self.scores @ self.importance
         squares = sum(float(((mean[g] - mean[g].mean()) ** 2).sum()) for g in groups)
         return (math.sqrt(squares / freedom) if freedom else None), freedom

@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 
-from climbstream.loader.core.console import decimals, with_error
+from climbstream.loader.core.console import counted, decimals, with_error
 from climbstream.loader.formats.mixture import Mixture
 
 from .answer import BASE, Answer, Candidate, Outcome
@@ -115,7 +115,7 @@ class _Side:
         self._noise = None if noise is None else noise * abs(self._scale)
         seeds = answer.confirmation.seeds if answer.confirmation else []
         confirmed = [t for t in again if t.seed in seeds]
-        trials = confirmed or list(known.trials)
+        trials = confirmed or known.trials[: known.measured]
         self._base_trials = [t.number for t in trials if t.mixture == base]
         self._trials = (
             [] if best is None else [t.number for t in trials if t.mixture == best.mixture]
@@ -239,8 +239,7 @@ def _compared(outcome: Outcome, *, alone: bool) -> str:
 def _how(answer: Answer, best: Candidate | None) -> str:
     """Write which runs the scores come from."""
     if answer.confirmation is not None:
-        count = len(answer.confirmation.seeds)
-        return f" in {count} seed{'s' if count != 1 else ''}"
+        return f" in {counted(len(answer.confirmation.seeds), 'seed')}"
     if best is None or answer.baseline is None:
         return ""
     kind = "predicted" if best.choice == "predicted" else f"trial {answer.measured_best.trials[0]}"

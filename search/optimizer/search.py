@@ -39,7 +39,7 @@ from .observations import Observations
 from .outcome import settle
 from .presets import PRESETS
 from .surrogate import Surrogate
-from .transfer import level
+from .transfer import Columns, Overlap, level, rows_of
 from .trials import Trial, TrialLog, read_outcome
 
 FEWEST = 8
@@ -164,6 +164,8 @@ class Search:
             if log is None
             else TrialLog.open(Path(log), settings, PROXY_SETTINGS)
         )
+        overlap = (self.log.origin or {}).get("overlap")
+        self._columns = Columns(self.clusters, overlap and Overlap.from_json(overlap))
         self._plan_rounds(budget, rounds, confirm)
 
     def _settings(
@@ -186,7 +188,7 @@ class Search:
 
     def _plan_rounds(self, budget: int, rounds: Sequence[int], confirm: int) -> None:
         """Share the budget among rounds, after those of the trials under other settings."""
-        earlier = self.log.earlier
+        earlier = [*self.log.earlier, *self.log.apart]
         self._drawn = 0
         """Number of first rounds for which nothing is predicted, though trials are known."""
         self._first = max((trial.round for trial in earlier), default=0)
@@ -299,7 +301,7 @@ class Search:
             UsageError: No trial has scores yet.
         """
         known = self._evidence(self._searched())
-        if not known.trials:
+        if not known.measured:
             raise UsageError(
                 f"none of {len(self.log.trials)} trials has scores, so there is nothing to "
                 "conclude from; tell at least one"
@@ -408,7 +410,8 @@ class Search:
             if trial.mixture.fingerprint not in measured:
                 return trial.mixture
         rng = propose.generator(self.seed, self._last + 1)
-        pool = propose.unmeasured(self._draw(self.preset.pool, rng), known.weights)
+        tried = known.weights[: known.measured]
+        pool = propose.unmeasured(self._draw(self.preset.pool, rng), tried)
         if not len(pool):
             return None
         return self._mixture(find_best(forecast, pool, self.preset, self._limits, rng))
@@ -422,26 +425,34 @@ class Search:
         return self._copies[key]
 
     def _evidence(self, trials: Sequence[Trial]) -> Observations:
+        trials, apart = self._levelled(trials)
         return Observations.of(
-            self._levelled(trials),
+            trials,
             self.clusters,
             self.targets,
             self._importance / self._importance.sum(),
             self._allowed,
             self.base,
+            self._columns,
+            apart,
         )
 
-    def _levelled(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Return ``trials``, with those from before the cells changed at the level of the others.
+    def _levelled(self, trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
+        """Return ``trials`` and those apart; from before the cells changed, at the level of later.
 
         See `transfer.level`.
         """
-        origin = self.log.origin
+        apart, origin = self.log.apart, self.log.origin
         if origin is None or origin.get("same"):
-            return list(trials)
+            return list(trials), apart
         carried = [trial for trial in trials if self.log.is_carried(trial)]
         own = [trial for trial in trials if not self.log.is_carried(trial)]
-        return [*level(carried, own, self.clusters, list(self.targets)), *own]
+        scored = [trial for trial in own if trial.scores is not None]
+        there, here = (self._columns.of(rows_of(t, self.clusters)) for t in (carried, scored))
+        if apart:
+            there = np.concatenate([there, self._columns.of_old(apart)[1]])
+        told = level([*carried, *apart], there, scored, here, list(self.targets))
+        return [*told[: len(carried)], *own], told[len(carried) :]
 
     def _forecast(self, known: Observations) -> Surrogate | None:
         """Fit the predictors, if there are some, to enough trials."""
@@ -449,7 +460,8 @@ class Search:
             return None
         numbers = [trial.number for trial in known.trials]
         if self._fitted is None or self._fitted[0] != numbers:
-            forecast = Surrogate(known, self.preset.predictors, self.seed, self._features)
+            makes = self.preset.predictors
+            forecast = Surrogate(known, makes, self.seed, self._features, self._columns)
             self._fitted = numbers, forecast
             self.table = forecast.table
         return self._fitted[1]

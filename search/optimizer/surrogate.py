@@ -12,6 +12,7 @@ from climbstream.search.predictors.gaussian_process import Feature, GaussianProc
 from climbstream.search.predictors.stacking import Stack, share_by_error
 
 from .observations import Observations
+from .transfer import Columns
 
 
 class Surrogate:
@@ -23,6 +24,7 @@ class Surrogate:
         seed: Seed of the folds.
         features: Features by target and by their own name. The Gaussian process has one of them as
             its mean where cross-validation says that it helps.
+        columns: What predictors see of a mixture; None: its weights.
     """
 
     def __init__(
@@ -31,13 +33,17 @@ class Surrogate:
         makes: Sequence[Make],
         seed: int,
         features: Mapping[str, Mapping[str, Feature]] | None = None,
+        columns: Columns | None = None,
     ) -> None:
         self.known = known
         self._makes, self._seed = makes, seed
+        self._columns = columns or Columns([])
         self.stacks: list[Stack] = []
         for target, column in zip(known.targets, known.scores.T, strict=True):
-            stack = Stack(_with(makes, (features or {}).get(target, {})), seed)
-            stack.fit(known.weights, column)
+            guesses = (features or {}).get(target, {})
+            seen = {on: self._columns.feature(guess) for on, guess in guesses.items()}
+            stack = Stack(_with(makes, seen), seed)
+            stack.fit(known.columns, column)
             self.stacks.append(stack)
         share_by_error(self.stacks, known.importance)
         out_of_fold = np.stack([stack.out_of_fold for stack in self.stacks], axis=1)
@@ -56,9 +62,14 @@ class Surrogate:
         """Whether predictions are better than the mean of all totals."""
         return self.error < float(self.known.total.std())
 
+    def fitted(self) -> Floats:
+        """Predict standardised scores of the trials: float64 ``[n, T]``."""
+        return np.stack([stack.predict(self.known.columns) for stack in self.stacks], axis=1)
+
     def scores(self, weights: Floats) -> Floats:
         """Predict standardised scores of ``weights`` (``[m, K]``): float64 ``[m, T]``."""
-        return np.stack([stack.predict(weights) for stack in self.stacks], axis=1)
+        seen = self._columns.of(weights)
+        return np.stack([stack.predict(seen) for stack in self.stacks], axis=1)
 
     def total(self, weights: Floats) -> Floats:
         """Predict the total of ``weights`` (``[m, K]``): float64 ``[m]``, less is better."""
@@ -70,14 +81,20 @@ class Surrogate:
         Returns `total` after that fit.
         """
         predict = [
-            stack.again(self.known.weights, column)
+            stack.again(self.known.columns, column)
             for stack, column in zip(self.stacks, scores.T, strict=True)
         ]
-        return lambda w: self.known.joined(np.stack([each(w) for each in predict], axis=1))
+
+        def total(weights: Floats) -> Floats:
+            seen = self._columns.of(weights)
+            return self.known.joined(np.stack([each(seen) for each in predict], axis=1))
+
+        return total
 
     def sd(self, weights: Floats) -> Floats:
         """Uncertainty of `total`, as if targets erred independently: float64 ``[m]``."""
-        each = np.stack([stack.sd(weights) for stack in self.stacks], axis=1)
+        seen = self._columns.of(weights)
+        each = np.stack([stack.sd(seen) for stack in self.stacks], axis=1)
         return np.asarray(np.sqrt((each**2) @ self.known.importance**2), np.float64)
 
     @property
@@ -89,13 +106,14 @@ class Surrogate:
         """Return by how much ``weights`` beats ``base`` (``[K]`` each), and the sd of that."""
         two = np.stack([weights, base])
         ours, theirs = self.total(two).tolist()
-        sds = [stack.gap_sd(two) for stack in self.stacks]
+        sds = [stack.gap_sd(self._columns.of(two)) for stack in self.stacks]
         return theirs - ours, math.hypot(*(np.array(sds) * self.known.importance).tolist())
 
     def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
         """Draw possible totals of ``weights`` (``[m, K]``): float64 ``[n, m]``."""
+        seen = self._columns.of(weights)
         samples = np.stack(
-            [stack.draw(weights, n, rng) + stack.predict(weights) for stack in self.stacks], axis=2
+            [stack.draw(seen, n, rng) + stack.predict(seen) for stack in self.stacks], axis=2
         )
         return np.stack([self.known.joined(each) for each in samples])
 

@@ -4,7 +4,8 @@ The log is an append-only file of JSON lines. Its first line holds the settings 
 another search gets the same file by mistake, the error can say what differs. A search that goes on
 with other settings writes them in a line of their own, and the trials after that line belong to
 them. Trials that were carried over from another search come first, after settings that have a
-``from``. A mixture that a user wants to be tried is a line, too.
+``from``; those over the clusters of that search are lines with ``apart``. A mixture that a user
+wants to be tried is a line, too.
 """
 
 import json
@@ -101,6 +102,8 @@ class TrialLog(Tabular):
         self.enqueued: list[tuple[int, Mixture]] = []
         """Mixtures that a user wants to be tried, each with the round from which on it is asked
         for."""
+        self.apart: list[Trial] = []
+        """Trials of another search over its clusters: no mixture of these has their cells."""
         self._trials: dict[int, Trial] = {}
         self._settings: dict[str, dict[str, Any]] = {}
         self._begin(settings)
@@ -143,7 +146,9 @@ class TrialLog(Tabular):
     def origin(self) -> dict[str, Any] | None:
         """Where the trials that were carried over are from; None: there are none.
 
-        ``search`` is the folder, and ``same`` says whether the cells have not changed since.
+        ``search`` is the folder, ``same`` says whether the cells have not changed since, and
+        ``overlap`` which cells the clusters of both have in common; logs of earlier versions have
+        no ``overlap``.
         """
         first: dict[str, Any] | None = self.begun_with.get(FROM)
         return first
@@ -222,6 +227,7 @@ class TrialLog(Tabular):
         trials: Sequence[Trial],
         settings: Mapping[str, Any],
         origin: Mapping[str, Any],
+        apart: Sequence[Trial] = (),
     ) -> None:
         """Begin the log at ``path`` with ``trials`` that were carried over, under their numbers.
 
@@ -230,17 +236,25 @@ class TrialLog(Tabular):
             trials: Trials of the clusters of this search.
             settings: Clusters, targets and seed of this search.
             origin: See `TrialLog.origin`.
+            apart: See `TrialLog.apart`.
         """
         there = {**settings, FROM: dict(origin)}
         config = hash_json(there)
         lines = [{"version": Trial.version, "settings": there}]
         lines += [replace(trial, config=config).to_json() for trial in trials]
+        lines += [
+            {"version": Trial.version, "apart": replace(trial, config=config).to_json()}
+            for trial in apart
+        ]
         write_bytes(path, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
 
     def _read(self, line: Any) -> None:
         """Take one line of the file."""
         if isinstance(line, dict) and isinstance(line.get("settings"), dict):
             self._begin(line["settings"])
+        elif isinstance(line, dict) and "apart" in line:
+            self.apart.append(trial := Trial.from_json(line["apart"]))
+            self._check_targets(trial)
         elif isinstance(line, dict) and "enqueued" in line:
             fields = convert(line, _Enqueued, "enqueued mixture")
             self.enqueued.append((fields.round, Mixture.from_json(fields.enqueued)))

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,10 +12,12 @@ import pytest
 from small_build import SMALL_BUILD
 
 from climbstream.builder import append, build
+from climbstream.builder.report.cells import cell_sections
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader import Manifest, MixtureLoader
 from climbstream.loader.cli.main import run
 from climbstream.loader.core.files import read_json
+from climbstream.loader.core.html_page import page
 from climbstream.loader.formats.clusters import load_clusters
 from climbstream.loader.formats.heldout import read_heldout
 from climbstream.loader.tools.verify import verify_directory
@@ -129,6 +132,40 @@ def test_without_tiers_nothing_tells_of_cells(plain):
     for name in ("manifest.json", "clusters.json"):
         assert '"axes"' not in (plain / name).read_text()
     assert '<section id="cells">' not in (plain / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_five_tiers_are_seen_on_a_phone_without_moving_the_table_and_sort_by_size(
+    cells, tmp_path, browser
+):
+    one = load_clusters(cells)[0]
+    sizes = [[10 ** (3 + tier) * (9 - topic) for tier in range(5)] for topic in range(9)]
+    infos = [
+        replace(one, name=f"c{topic}-de-t{tier}", tokens=tokens)
+        for topic, row in enumerate(sizes)
+        for tier, tokens in enumerate(row)
+    ]
+    infos = [
+        replace(
+            info, axes=dict(zip(("topic", "language", "tier"), info.name.split("-"), strict=True))
+        )
+        for info in infos
+    ]
+    (tmp_path / "report.html").write_bytes(page("Report", "Cells.", cell_sections(infos)))
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get((tmp_path / "report.html").as_uri())
+    wide, room = browser.execute_script(
+        "const d = document.querySelector('#cells .wide'); return [d.scrollWidth, d.clientWidth]"
+    )
+    assert wide <= room
+    last = browser.find_element("css selector", "#cells th:last-child button")
+    last.click()  # the largest first
+    last.click()
+    shown = [e.text for e in browser.find_elements("css selector", "#cells td:last-child")]
+    assert shown == ["10M", "20M", "30M", "40M", "50M", "60M", "70M", "80M", "90M"]
+    tip = browser.find_element("css selector", "#cells td:last-child span")
+    assert "c8-de-t4: 10,000,000 tokens in" in tip.get_attribute("data-tip")
 
 
 def test_cells_with_less_than_a_row_are_named_on_the_console_and_in_the_report(

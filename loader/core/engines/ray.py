@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from climbstream.loader.core.console import duration
+from climbstream.loader.core.console import counted, duration
 from climbstream.loader.core.errors import ClimbError, UsageError
 from climbstream.loader.core.log import get_logger
 
@@ -76,7 +76,8 @@ class RayEngine:
             except ConnectionError as error:
                 raise UsageError(f"no Ray cluster answers: {error}") from None
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
-        logger.info(f"Ray: {len(nodes)} nodes, {self._slots()} tasks at a time")
+        slots = counted(self._slots(), "task")
+        logger.info(f"Ray: {counted(len(nodes), 'node')}, {slots} at a time")
         return self
 
     def __exit__(

@@ -100,16 +100,30 @@ def test_a_search_from_trials_is_continued_and_ended_like_any_other(coarse, dire
     assert [len(some) for some in carried_and_own(out)] == [8, 4]
 
 
-def test_groups_that_join_clusters_count_the_trials_that_are_near_and_say_how_many_are_not(
+def test_groups_that_join_clusters_learn_from_all_trials_and_say_how_many_only_help_to_predict(
     coarse, directory, tmp_path, capsys
 ):
     fine, out = tmp_path / "fine", tmp_path / "out"
     assert search(directory, fine) == 0
     assert search(directory / "groupings" / "halves", out, "--from", fine, budget="2") == 0
     carried, own = carried_and_own(out)
-    assert 0 < len(carried) < 8
+    apart = log_of(out).apart
+    assert len(carried) + len(apart) == 8
+    assert apart
     assert len(own) == 2
-    said = f"{len(carried)} trials of {fine} count from the start; {8 - len(carried)} do not"
+    old = {t.number: t for t in log_of(fine).trials}
+    for one in apart:
+        assert (one.mixture, one.scores) == (old[one.number].mixture, old[one.number].scores)
+    said = f"8 trials of {fine} count from the start; of these, {len(apart)} only help to predict"
+    assert said in capsys.readouterr().err
+    answer = read_json(out / "answer.json")
+    assert len(answer["out_of_fold"]) == 10
+    assert f"learnt from {len(apart)} of its proxies" in (out / "report.html").read_text()
+    rows = log_of(out).to_rows()
+    assert {key for row in rows for key in row if key.startswith("w_")} == {"w_a", "w_b"}
+    # A third search learns from what the second measured.
+    assert search(directory, tmp_path / "third", "--from", out, "--dry-run") == 0
+    said = f"{len(carried) + 2} trials of {out} count from the start; {len(apart)} that only helped"
     assert said in capsys.readouterr().err
 
 
@@ -124,7 +138,9 @@ def test_after_an_append_the_trials_count_at_the_level_of_the_new_ones(
     assert search(grown / "groupings" / "halves", out, "--from", coarse, budget="9") == 0
     carried, own = carried_and_own(out)
     assert (len(carried), len(own)) == (8, 9)
-    assert log_of(out).origin == {"search": str(coarse), "same": False}
+    origin = log_of(out).origin
+    assert (origin["search"], origin["same"]) == (str(coarse), False)
+    assert origin["overlap"]["to_new"] == {"a": {"a": 1.0}, "b": {"b": 1.0}}
     for old, told in zip(log_of(coarse).trials, carried, strict=True):
         assert told.mixture.weights == pytest.approx(old.mixture.weights)
     # Held-out text has grown too, so scores of items are those of the new proxies alone.

@@ -1,13 +1,23 @@
 """Trials are told over other clusters of the same cells, as far as these have the same cells."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from climbstream.loader import Mixture
+from climbstream.loader.core.errors import UsageError
 from climbstream.search import Search, TrialLog
-from climbstream.search.optimizer.transfer import carry, carry_trials, level
+from climbstream.search.optimizer.transfer import (
+    Columns,
+    Overlap,
+    carry,
+    carry_trials,
+    level,
+    rows_of,
+)
 from climbstream.search.optimizer.trials import Trial
 
 COARSE = {"a": {"x": 1.0, "y": 3.0}, "b": {"z": 2.0}}
@@ -52,8 +62,10 @@ def test_trials_keep_number_seed_and_scores_and_repeats_stay_repeats():
     base = Mixture.of({"p": 1 / 6, "q": 3 / 6, "r": 2 / 6})
     shares = {"a": 4 / 6, "b": 2 / 6}
     trials = [trial(1, shares, loss=2.0), trial(2, {"a": 1, "b": 2}, loss=1.0), trial(3, shares)]
-    told, lost = carry_trials([*trials, trial(4, {"a": 1, "b": 2}, loss=1.5)], COARSE, FINE, base)
-    assert lost == 0
+    trials.append(trial(4, {"a": 1, "b": 2}, loss=1.5))
+    carried = carry_trials(trials, COARSE, FINE, base)
+    told = carried.trials
+    assert (carried.apart, carried.lost) == ([], 0)
     assert [(t.number, t.scores) for t in told] == [
         (1, {"loss": 2.0}),
         (2, {"loss": 1.0}),
@@ -63,11 +75,74 @@ def test_trials_keep_number_seed_and_scores_and_repeats_stay_repeats():
     assert told[1].mixture == told[2].mixture
 
 
-def test_trials_that_lose_a_tenth_of_their_tokens_are_left_out_and_counted():
-    near, far = {"p": 0.3, "q": 0.7, "r": 0}, {"p": 1, "q": 0, "r": 0}
-    trials = [trial(1, near, loss=1.0), trial(2, far, loss=2.0)]
-    told, lost = carry_trials(trials, FINE, COARSE, Mixture.of({"a": 2, "b": 1}))
-    assert ([t.number for t in told], lost) == ([1], 1)
+def test_only_trials_that_lose_nothing_are_measured_and_the_others_count_apart():
+    whole, near, far = {"p": 0.25, "q": 0.75, "r": 0}, {"p": 0.3, "q": 0.7, "r": 0}, {"p": 1}
+    trials = [trial(n, w, loss=1.0) for n, w in enumerate((whole, near, far, {"s": 1}), 1)]
+    old = {**FINE, "s": {"gone": 4.0}}
+    carried = carry_trials(trials, old, COARSE, Mixture.of({"a": 2, "b": 1}))
+    assert [t.number for t in carried.trials] == [1]
+    assert carried.apart == trials[1:3]
+    assert carried.lost == 1
+
+
+def test_after_documents_were_added_to_the_same_groups_all_trials_are_measured():
+    grown = {"a": {"x": 1.1, "y": 3.0}, "b": {"z": 4.0}}
+    carried = carry_trials(
+        [trial(1, {"a": 0.3, "b": 0.7}, loss=1.0)], COARSE, grown, Mixture.of({"a": 1})
+    )
+    assert ([t.number for t in carried.trials], carried.apart) == ([1], [])
+    rows = np.array([[0.3, 0.7]])
+    assert Columns(["a", "b"], carried.overlap).of(rows) is rows
+
+
+def columns_of(old, new, mixtures, trials):
+    """Columns of mixtures of the new clusters, and of trials of the old ones."""
+    columns = Columns(list(new), Overlap.from_json(Overlap.of(old, new).to_json()))
+    return columns.of(np.array(mixtures)), columns.of_old(trials)
+
+
+def test_groups_that_were_cut_keep_a_column_beside_their_parts():
+    seen, (nearest, theirs) = columns_of(
+        COARSE, FINE, [[0.2, 0.3, 0.5]], [trial(1, {"a": 0.4, "b": 0.6}, loss=1.0)]
+    )
+    assert seen == pytest.approx(np.array([[0.2, 0.3, 0.5, 0.5]]))
+    assert nearest == pytest.approx(np.array([[0.1, 0.3, 0.6]]))
+    assert theirs == pytest.approx(np.array([[0.1, 0.3, 0.6, 0.4]]))
+
+
+def test_groups_that_were_joined_have_columns_of_their_parts_alone():
+    seen, (nearest, theirs) = columns_of(
+        FINE, COARSE, [[0.4, 0.6]], [trial(1, {"p": 0.3, "q": 0.1, "r": 0.6}, loss=1.0)]
+    )
+    assert seen == pytest.approx(np.array([[0.6, 0.1, 0.3]]))
+    assert nearest == pytest.approx(np.array([[0.4, 0.6]]))
+    assert theirs == pytest.approx(np.array([[0.6, 0.3, 0.1]]))
+
+
+def test_groups_across_those_of_before_have_columns_of_both():
+    old = {"a": {"w": 1.0, "x": 1.0}, "b": {"y": 3.0, "z": 1.0}}
+    new = {"c": {"w": 1.0, "y": 3.0}, "d": {"x": 1.0, "z": 1.0, "new": 2.0}}
+    seen, (_, theirs) = columns_of(
+        old, new, [[1.0, 0.0], [0.0, 1.0]], [trial(1, {"a": 0.6, "b": 0.4}, loss=1.0)]
+    )
+    assert seen == pytest.approx(np.array([[1, 0, 0.25, 0.75], [0, 1, 0.25, 0.25]]))
+    assert theirs == pytest.approx(np.array([[0.6, 0.4, 0.6, 0.4]]))
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)), min_size=1, max_size=9))
+def test_a_mixture_of_the_same_cells_has_the_same_columns_and_features_see_the_mixture(weights):
+    trials = [trial(n, {"a": a, "b": b}, loss=1.0) for n, (a, b) in enumerate(weights, 1)]
+    carried = carry_trials(trials, COARSE, FINE, Mixture.of({"p": 1}))
+    assert [t.number for t in carried.trials] == [t.number for t in trials]
+    columns = Columns(list(FINE), carried.overlap)
+    mixtures = rows_of(carried.trials, list(FINE))
+    nearest, seen = columns.of_old(trials)
+    assert columns.of(mixtures) == pytest.approx(seen)
+    assert nearest == pytest.approx(mixtures)
+    for old, new in ((COARSE, FINE), (FINE, COARSE)):
+        columns = Columns(list(new), Overlap.of(old, new))
+        rows = np.eye(len(new))
+        assert columns.feature(lambda rows: rows)(columns.of(rows)) == pytest.approx(rows)
 
 
 def test_trials_from_before_an_append_are_shifted_to_the_level_of_the_new_ones():
@@ -81,10 +156,80 @@ def test_trials_from_before_an_append_are_shifted_to_the_level_of_the_new_ones()
         ]
 
     old, new = some(1, 5.0), some(20, 3.0)
-    for before, after in zip(old, level(old, new, list("abc"), ["loss"]), strict=True):
+    there, here = (rows_of(trials, list("abc")) for trials in (old, new))
+    told = level(old, there, new, here, ["loss"])
+    for before, after in zip(old, told, strict=True):
         assert after.scores["loss"] == pytest.approx(before.scores["loss"] - 2, abs=0.05)
         assert after.scores["other"] == 1.0
-    assert level(old, new[:7], list("abc"), ["loss"]) == old
+    assert level(old, there, new[:7], here[:7], ["loss"]) == old
+
+
+def joined(path, scores):
+    """Begin a search over a = p + q and b = r from trials over p, q and r, scored by ``scores``.
+
+    No mixture of the groups has the cells of a trial, as in each one p and q are alike.
+    """
+    rows = np.random.default_rng(0).dirichlet(np.ones(3), 40)
+    trials = [
+        trial(n, dict(zip("pqr", row, strict=True)), loss=score)
+        for n, (row, score) in enumerate(zip(rows.tolist(), scores(rows), strict=True), 1)
+    ]
+    new = {"a": {"x": 1.0, "y": 1.0}, "b": {"z": 2.0}}
+    old = {"p": {"x": 1.0}, "q": {"y": 1.0}, "r": {"z": 2.0}}
+    carried = carry_trials(trials, old, new, Mixture.of({"a": 1, "b": 1}))
+    assert carried.apart == trials
+    shared = {"clusters": ["a", "b"], "targets": {"loss": "min"}, "seed": 3}
+    origin = {"search": "old", "same": True, "overlap": carried.overlap.to_json()}
+    TrialLog.begin_with(path, carried.trials, shared, origin, carried.apart)
+    return Search(["a", "b"], ["loss"], budget=8, seed=3, log=path), trials
+
+
+def test_trials_apart_lead_the_search_and_are_no_measurements(tmp_path):
+    def scores(rows):
+        # The best mixture over the groups is a half of a; over p, q and r it is p alone.
+        halves = (rows[:, 0] + rows[:, 1] - 0.5) ** 2
+        return halves - rows[:, 0] + rows[:, 1]
+
+    search, old = joined(tmp_path / "log.jsonl", scores)
+    assert search.log.trials == []
+    assert [(t.number, t.mixture, t.scores) for t in search.log.apart] == [
+        (t.number, t.mixture, t.scores) for t in old
+    ]
+    rounds = []
+    while mixtures := search.ask():
+        rounds.append([mixture.weights["a"] for mixture in mixtures])
+        for mixture in mixtures:
+            a = mixture.weights["a"]
+            search.tell(mixture, {"loss": float(scores(np.array([[a / 2, a / 2, 1 - a]]))[0])})
+    assert [t.number for t in search.log.trials] == [*range(41, 49)]
+    # The third round is the first that predictors choose, and two proxies tell too little.
+    assert all(abs(a - 0.5) < 0.1 for some in rounds[2:] for a in some)
+    answer = search.result()
+    assert abs(answer.mixture.weights["a"] - 0.5) < 0.05
+    assert set(answer.measured_best.trials) <= set(range(41, 49))
+    assert len(answer.out_of_fold) == 48
+    again = Search(["a", "b"], ["loss"], budget=8, seed=3, log=tmp_path / "log.jsonl")
+    assert again.result() == answer
+
+
+def test_without_a_proxy_of_its_own_a_search_concludes_nothing(tmp_path):
+    search, _ = joined(tmp_path / "log.jsonl", lambda rows: rows[:, 0])
+    with pytest.raises(UsageError, match="nothing to conclude from"):
+        search.result()
+
+
+def test_a_log_that_says_nothing_of_an_overlap_goes_on_as_before(tmp_path):
+    names, path = ["c00", "c01"], tmp_path / "log.jsonl"
+    rows = np.random.default_rng(0).dirichlet(np.ones(2), 9).tolist()
+    trials = [trial(n, {"c00": a, "c01": b}, loss=a) for n, (a, b) in enumerate(rows, 1)]
+    shared = {"clusters": names, "targets": {"loss": "min"}, "seed": 0}
+    TrialLog.begin_with(path, trials, shared, {"search": "old", "same": True})
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line.keys() & {"apart", "overlap"} for line in lines] == [set()] * 10
+    search = Search(names, ["loss"], budget=3, log=path)
+    assert search.log.apart == []
+    assert [t.number for t in search.log.trials] == [*range(1, 10)]
+    assert search.ask()[0].about["trial"] == 10
 
 
 def test_the_first_two_rounds_after_carried_trials_do_not_follow_their_scores(tmp_path):
