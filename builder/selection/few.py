@@ -1,7 +1,7 @@
 """Few: languages with too few documents in the corpus to be judged by their form."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +22,13 @@ def count_languages(partition: Partition) -> Counter[tuple[str, str]]:
     return Counter((str(a), str(b)) for a, b in partition.read("languages")[stays(partition)])
 
 
-def languages_of_few(counts: Iterable[Counter[tuple[str, str]]]) -> dict[tuple[str, str], int]:
+def languages_of_few(groups: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
     """Count the documents of each language and script with too few documents to judge.
 
-    ``counts`` are those of all partitions. A language of few documents is judged as its script is,
-    if that has enough. English and code are always judged, as scores were measured on them;
+    ``groups`` counts all documents that stay. A language of few documents is judged as its script
+    is, if that has enough. English and code are always judged, as scores were measured on them;
     documents without a known language are judged too.
     """
-    groups: Counter[tuple[str, str]] = Counter()
-    for part in counts:
-        groups += part
     languages, scripts = Counter[str](), Counter[str]()
     for (language, script), count in groups.items():
         languages[language] += count

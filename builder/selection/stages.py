@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.ward import Micros, merge_clusters
 from climbstream.builder.corpus.partition import ArrayName, Partition
-from climbstream.builder.corpus.passes import in_order
+from climbstream.builder.corpus.passes import in_order, summed
 from climbstream.builder.corpus.sample import has_license, in_languages
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.settings import CONTAMINATED, EVERY, SCORES, BuildSettings
@@ -103,7 +103,7 @@ def select_documents(
     _decontaminate(selection, settings)
     drop_copies(selection, settings)
     clusters = ClusterMap.of(centroids)
-    few = {} if settings.no_prune else languages_of_few(selection.each(count_languages))
+    few = {} if settings.no_prune else _of_few(selection)
     if few:
         names = ", ".join(
             f"{n:,} in {language} ({script})" for (language, script), n in few.items()
@@ -124,7 +124,7 @@ def select_appended(
     """Do `select_documents` for appended documents, whose ``clusters`` are decided already."""
     _decontaminate(selection, settings)
     drop_copies(selection, settings, seen)
-    few = {} if settings.no_prune else languages_of_few(selection.each(count_languages))
+    few = {} if settings.no_prune else _of_few(selection)
     _drop_poor(selection, settings, clusters, few)
     _write_clusters(selection, clusters)
     return selection
@@ -157,7 +157,7 @@ def drop_copies(selection: Selection, settings: BuildSettings, seen: Seen = _NOT
         # Only among kept documents: a copy of a dropped document is no duplicate.
         _drop_repeated(selection, "deduplicate", "text_hashes", REPEATED[1], seen)
     if settings.near_duplicates is not None:
-        counts = [*seen.counts, *selection.each(_count)]
+        counts = [*seen.counts, *selection.counts()]
         blocks = cut_blocks([*seen.near, *selection.partitions], counts)
         worth = partial(original_worth, before=seen.total)
         folder = selection.work / "near"
@@ -167,8 +167,11 @@ def drop_copies(selection: Selection, settings: BuildSettings, seen: Seen = _NOT
             selection.drop(Rule("deduplicate nearly", (NEAR,), _nearly_the_same))
 
 
-def _count(partition: Partition) -> int:
-    return len(partition.read("sizes", mapped=True))
+def _of_few(selection: Selection) -> dict[tuple[str, str], int]:
+    """Count the documents of languages that have too few to be judged."""
+    counts: Counter[tuple[str, str]] = Counter()
+    summed(selection.engine, selection.partitions, count_languages, Counter.update, counts)
+    return languages_of_few(counts)
 
 
 def _drop_poor(
@@ -258,7 +261,7 @@ def _drop_repeated(
     With ``apart``, an earlier one in the same source.
     """
     sources: list[Source] = [*seen.parts, *selection.partitions]
-    blocks = cut_blocks(sources, [*seen.counts, *selection.each(_count)])
+    blocks = cut_blocks(sources, [*seen.counts, *selection.counts()])
     hashes = partial(_hashes, name=name, reason=reason, before=seen.total, apart=apart)
     folder = selection.work / stage
     find_repeated(selection.engine, blocks, hashes, folder)

@@ -9,6 +9,6 @@ def pack(value: object) -> bytes:
     return bytes(ForkingPickler.dumps(value))
 
 
-def unpack(data: bytes) -> Any:
+def unpack(data: bytes | memoryview) -> Any:
     """Return what `pack` packed."""
     return ForkingPickler.loads(data)

@@ -1,5 +1,6 @@
 """Few: a language of too few documents is not judged, unless its script has enough."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,6 @@ class Told:
 )
 def test_a_language_is_judged_if_it_or_its_script_has_enough_documents(names, few):
     units = [Told(names[:4]), Told(names[4:])]
-    assert languages_of_few(map(count_languages, units)) == few
+    assert languages_of_few(sum(map(count_languages, units), Counter())) == few
     found = np.concatenate([is_of_few(unit, few) for unit in units])
     assert found.tolist() == [name in few for name in names]
