@@ -11,6 +11,8 @@ many.
 
 With ``--files``, the base alone is built, cut into so many files in turn. Each file is a partition,
 and all else is equal: so the growth of the time of the process that plans is what partitions cost.
+With ``--batched`` a task takes up to 64 partitions wherever it would in a corpus of 65,536 of them
+or more; without it, each partition of a build of so few is a task of its own in all passes.
 A shard's part is measured by handing over tasks like those of shards that do nothing.
 
 Stages are told apart by the lines that the command writes as each ends; what is not a stage of its
@@ -56,6 +58,13 @@ PARTITION = 128 << 20
 """Bytes of text of a partition of a large corpus."""
 TOKEN_BYTES = 0.5
 """Bytes of tokens for a byte of text: 4 bytes of text make a token of 2."""
+BATCHED = """
+from climbstream.builder.corpus import passes
+from climbstream.loader.cli.entry import main
+passes._BATCHES = 1
+main()
+"""
+"""The command, in batches as large as those of a corpus of many partitions."""
 
 
 def main() -> None:
@@ -63,10 +72,11 @@ def main() -> None:
     parser.add_argument("--megabytes", type=float, default=12)
     parser.add_argument("--times", type=int, nargs="+", default=[1, 3, 10])
     parser.add_argument("--files", type=int, nargs=2, metavar=("FEW", "MANY"))
+    parser.add_argument("--batched", action="store_true")
     options, _ = parser.parse_known_args()
     base = list(installed_documents(megabytes=options.megabytes, seed=17))
     if options.files:
-        measure_planner(base, *options.files)
+        measure_planner(base, *options.files, batched=options.batched)
         return
     with tempfile.TemporaryDirectory() as folder:
         found = {times: measure(Path(folder), base, times) for times in options.times}
@@ -93,14 +103,14 @@ def main() -> None:
         report(f"  {stage}", rate, "MB/CPU-s", note)
 
 
-def measure_planner(base: list[Any], few: int, many: int) -> None:
+def measure_planner(base: list[Any], few: int, many: int, *, batched: bool) -> None:
     """Report what the process that plans spends on a partition, on a shard, and at 10 TB."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for count in (few, many):
             sources = Path(folder) / f"files-{count}"
             size = write_files(sources, base, count)
-            found[count] = run = build(Path(folder), sources, size)
+            found[count] = run = build(Path(folder), sources, size, batched=batched)
             note = (
                 f"of {run['cpu']:.0f} in all; {run['wall']:.0f} s, {run['held'] / 1e6:.0f} MB held"
             )
@@ -154,12 +164,13 @@ def measure(folder: Path, base: list[Any], times: int) -> dict[str, Any]:
     return build(folder, sources, write_corpus(sources, base, times))
 
 
-def build(folder: Path, sources: Path, size: int) -> dict[str, Any]:
+def build(folder: Path, sources: Path, size: int, *, batched: bool = False) -> dict[str, Any]:
     """Build ``sources``, ``size`` bytes of text; return what it took."""
     settings = folder / "settings.json"
     settings.write_text(json.dumps(SETTINGS))
+    climb = Path(sys.executable).with_name("climb")
     command = [
-        str(Path(sys.executable).with_name("climb")),
+        *([sys.executable, "-c", BATCHED] if batched else [str(climb)]),
         "build",
         str(sources),
         f"--out={folder / f'shards-{sources.name}'}",

@@ -9,6 +9,7 @@ the commit, is written. So the directory is whole at any moment: as before, or w
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from climbstream.builder.clustering.fit import MODEL
 from climbstream.builder.contamination.stage import find_contaminated
 from climbstream.builder.corpus.ingest import BAD_RECORDS, ReadReport, read_corpus, usual_groups
 from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.corpus.passes import remove_all
 from climbstream.builder.corpus.read_report import check_losses
-from climbstream.builder.corpus.sources import Places, as_places, survey
+from climbstream.builder.corpus.sources import Places, Source, as_places, hash_sources, survey
 from climbstream.builder.features.encoder import check_shape
 from climbstream.builder.report.cells import by_topic, join_described, small_cells
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
@@ -63,7 +65,7 @@ from climbstream.loader.formats.outputs import BASE, WORK
 from .dry import EXCHANGE
 from .settings import BuildSettings, complete_settings
 from .staging import finish_commit
-from .workdir import is_vacant
+from .workdir import PRELOAD, engine_in, is_vacant
 
 logger = get_logger(__name__)
 
@@ -114,34 +116,17 @@ def append(
         finish_commit(out)
         manifest = Manifest.load(out)
         _check(out, manifest)
-        plan = {
-            BASE: manifest.build,
-            "sources": {source.place: source.fingerprint for source in files},
-        }
-        earlier = manifest.provenance.get("appended", [])
-        if earlier and earlier[-1]["sources"] == plan["sources"]:
-            logger.info(f"these sources have been appended to {out} already")
-            return manifest
-        work = out / WORK
-        if begin_or_resume(
-            out,
-            f"{WORK}/plan.json",
-            plan,
-            leaves=() if is_vacant(work) else (WORK,),
-            folders=(f"{WORK}/**", "clusters/*", "documents"),
-        ):
-            logger.info(f"going on with the append to {out}")
-        if "languages" not in manifest.provenance["settings"]:
-            logger.warning(
-                f"  {out} was built by an earlier version, which took text without spaces for "
-                f"one word; so near copies of such documents in it are not found"
-            )
-        with open_engine(engine, workers, work / "plan.json") as opened:
+        opener = partial(open_engine, engine, workers, preload=PRELOAD)
+        with engine_in(out / WORK, opener) as opened:
+            files = hash_sources(files, opened)
+            if (plan := _begin(files, out, manifest)) is None:
+                logger.info(f"these sources have been appended to {out} already")
+                return manifest
             settings = BuildSettings.from_json(complete_settings(manifest.provenance["settings"]))
             report = read_corpus(
                 opened,
                 files,
-                work / "units",
+                out / WORK / "units",
                 settings,
                 least=1,
                 left_out=left_out,
@@ -149,8 +134,34 @@ def append(
             )
             run = _Append(opened, out, manifest, settings, report, usual_groups(files))
             run.run(plan, strict=strict)
+            remove_all(opened, run.partitions)
         finish_commit(out)
     return Manifest.load(out)
+
+
+def _begin(sources: Sequence[Source], out: Path, manifest: Manifest) -> dict[str, Any] | None:
+    """Write the plan of an append, or compare it with the one in ``out``; None: it was done."""
+    plan = {
+        BASE: manifest.build,
+        "sources": {source.place: source.fingerprint for source in sources},
+    }
+    earlier = manifest.provenance.get("appended", [])
+    if earlier and earlier[-1]["sources"] == plan["sources"]:
+        return None
+    if begin_or_resume(
+        out,
+        f"{WORK}/plan.json",
+        plan,
+        leaves=() if is_vacant(out / WORK) else (WORK,),
+        folders=(f"{WORK}/**", "clusters/*", "documents"),
+    ):
+        logger.info(f"going on with the append to {out}")
+    if "languages" not in manifest.provenance["settings"]:
+        logger.warning(
+            f"  {out} was built by an earlier version, which took text without spaces for one "
+            f"word; so near copies of such documents in it are not found"
+        )
+    return plan
 
 
 def _check(out: Path, manifest: Manifest) -> None:
@@ -191,7 +202,7 @@ class _Append:
         """Row groups of a part of the catalogue."""
         self._parts: dict[str, str] = {}
         """Hash of each new part of the catalogue, by path."""
-        self._partitions = [Partition(out / WORK / "units" / name) for name in report.units]
+        self.partitions = [Partition(out / WORK / "units" / name) for name in report.units]
         self._first = manifest.parts or 0
         """Number of the first new part of the catalogue."""
         self._next = out / NEXT_FILES
@@ -209,7 +220,7 @@ class _Append:
         cells = None if value is None else Cells.from_json(value)
         selection = self._select(clusters, strict=strict)
         if cells:
-            place_in_cells(self._engine, self._partitions, clusters, cells)
+            place_in_cells(self._engine, self.partitions, clusters, cells)
         written = self._write(selection, clusters)
         added = [
             ClusterEntry(
@@ -227,7 +238,7 @@ class _Append:
 
     def _select(self, clusters: ClusterMap, *, strict: bool) -> Selection:
         """Decide which new documents stay, and their clusters."""
-        out, settings, partitions = self._out, self._settings, self._partitions
+        out, settings, partitions = self._out, self._settings, self.partitions
         signatures = None if settings.near_duplicates is None else out / WORK / "seen"
         seen = read_seen(self._engine, out, self._first, signatures)
         tell_languages(self._engine, partitions)
@@ -249,7 +260,7 @@ class _Append:
         out, manifest, keep = self._out, self._manifest, self._settings.keep
         tokenize_all(self._engine, selection, out / "tokenizer.json", manifest.eos_id)
         written = write_clusters(
-            self._engine, self._partitions, out, manifest.names, manifest.dtype, before=manifest
+            self._engine, self.partitions, out, manifest.names, manifest.dtype, before=manifest
         )
         self._parts = write_catalogue(
             self._engine,
@@ -283,7 +294,7 @@ class _Append:
             "tokens": sum(cluster.tokens for cluster in added),
         }
         appended = [*manifest.provenance.get("appended", []), entry]
-        licenses = name_licenses(self._engine, self._partitions)
+        licenses = name_licenses(self._engine, self.partitions)
         provenance = {**manifest.provenance, "appended": appended}
         entries = [
             replace(w.entry, axes=old.axes)
@@ -292,7 +303,7 @@ class _Append:
         stages = zip(manifest.conservation, (self._report.stage(), *selection.stages), strict=True)
         return replace(
             manifest,
-            clusters=tuple(with_licenses(self._engine, self._partitions, entries, before=manifest)),
+            clusters=tuple(with_licenses(self._engine, self.partitions, entries, before=manifest)),
             build=hash_json(provenance),
             license=_joined_licenses(manifest.license, licenses),
             provenance=provenance,
@@ -310,7 +321,7 @@ class _Append:
     ) -> None:
         """Write the description of the clusters, which was ``before``, and the report."""
         kmeans, dropped = before.get("kmeans"), before.get("dropped", {})
-        new = describe_clusters(self._engine, self._partitions, clusters, added, cells)
+        new = describe_clusters(self._engine, self.partitions, clusters, added, cells)
         infos = [join_described(*pair) for pair in zip(load_clusters(self._out), new, strict=True)]
         if small := small_cells(infos):
             logger.warning(f"  {small}")

@@ -8,6 +8,7 @@ same bytes.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ from climbstream.builder.corpus.ingest import (
     usual_groups,
 )
 from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.corpus.passes import remove_all
 from climbstream.builder.corpus.read_report import BadFile, check_losses
 from climbstream.builder.corpus.sample import SAMPLE
-from climbstream.builder.corpus.sources import Places, Source, as_places, survey
+from climbstream.builder.corpus.sources import Places, Source, as_places, hash_sources, survey
 from climbstream.builder.destination.destination import Destination, open_destination
 from climbstream.builder.report.cells import by_topic, small_cells
 from climbstream.builder.report.describe import describe_clusters, label_agreement, name_licenses
@@ -59,7 +61,7 @@ from .dry import DRY, EXCHANGE, unbind
 from .end_token import EndToken, find_end_token, read_configs, trained_end_token
 from .settings import BuildSettings, complete_settings, effect_of_change
 from .staging import finish_commit
-from .workdir import begin_in, remove_work
+from .workdir import PRELOAD, begin_in, engine_in, remove_work
 
 logger = get_logger(__name__)
 
@@ -183,40 +185,58 @@ def _begun(
     """Begin or resume a build; None if it has ended. A dry run may change its settings."""
     out = destination.folder
     found, left_out = survey(sources)
+    tasks = read_tasks(settings.decontaminate)
+    work = out / WORK
+    with lock(out):
+        finish_commit(out)
+        with engine_in(work, partial(open_engine, engine, workers, preload=PRELOAD)) as opened:
+            found = hash_sources(found, opened)
+            plan = _begin(found, tasks, destination, settings, dry=dry)
+            yield None if plan is None else _Begun(opened, found, left_out, plan, tasks)
+        # Only now: jobs of an engine may write to the folder until it has ended.
+        if plan is not None and not dry:
+            remove_work(work)
+
+
+def _begin(
+    sources: Sequence[Source],
+    tasks: Sequence[Task],
+    destination: Destination,
+    settings: BuildSettings,
+    *,
+    dry: bool,
+) -> dict[str, Any] | None:
+    """Return the plan of a build, and write it; None if that build is finished.
+
+    A plan that was written before must be the same.
+    """
     plan = {
         "builder": 1,
         "settings": settings.to_json(),
-        "sources": {s.place: s.fingerprint for s in found},
+        "sources": {source.place: source.fingerprint for source in sources},
     }
-    tasks = read_tasks(settings.decontaminate)
     if tasks:
         plan["tasks"] = {task.name: task.fingerprint for task in tasks}
-    with lock(out):
-        finish_commit(out)
-        if (place := destination.finished_at()) is not None:
-            manifest = Manifest.load(place)
-            first = {name: manifest.provenance.get(name) for name in plan}
-            first["settings"] = complete_settings(first["settings"])
-            check_same_config(first, plan, place, effect_of_change(first, plan))
-            yield None
-            return
-        end = _end_token(settings)
-        plan["end"] = end.to_json()
-        if not dry:
-            destination.claim(plan, effect_of_change)
-        unbind(out, plan)
-        if begin_in(out, WORK, plan, effect_of_change):
-            logger.info(f"going on with the build in {out}")
-        elif dry:
-            (out / WORK / DRY).touch()
-        if not dry:
-            (out / WORK / DRY).unlink(missing_ok=True)
-        end.tell()
-        with open_engine(engine, workers, out / WORK / "plan.json") as opened:
-            yield _Begun(opened, found, left_out, plan, tasks)
-        # Only now: jobs of an engine may write to the folder until it has ended.
-        if not dry:
-            remove_work(out / WORK)
+    out = destination.folder
+    if (place := destination.finished_at()) is not None:
+        manifest = Manifest.load(place)
+        first = {name: manifest.provenance.get(name) for name in plan}
+        first["settings"] = complete_settings(first["settings"])
+        check_same_config(first, plan, place, effect_of_change(first, plan))
+        return None
+    end = _end_token(settings)
+    plan["end"] = end.to_json()
+    if not dry:
+        destination.claim(plan, effect_of_change)
+    unbind(out, plan)
+    if begin_in(out, WORK, plan, effect_of_change):
+        logger.info(f"going on with the build in {out}")
+    elif dry:
+        (out / WORK / DRY).touch()
+    if not dry:
+        (out / WORK / DRY).unlink(missing_ok=True)
+    end.tell()
+    return plan
 
 
 def _end_token(settings: BuildSettings) -> EndToken:
@@ -328,7 +348,8 @@ def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> 
         counts_of(manifest),
         dropped,
         clusters.why,
-        near_copies(engine, out, partitions),
+        near_copies(engine, out, partitions, selection.counts()),
     )
     write_report(out, manifest, infos, agreement, clusters.centroids, kmeans, extra, clusters.why)
     replace(manifest, files=hash_files(out) | parts).save(out)
+    remove_all(engine, partitions)

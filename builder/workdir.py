@@ -6,10 +6,13 @@ Until it is finished, its plan and its work in progress lie in a hidden folder i
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from climbstream.loader.core.engines.engine import Engine
+from climbstream.loader.core.engines.late import LateEngine
+from climbstream.loader.core.engines.task_folder import TASKS
 from climbstream.loader.core.files import is_temporary, lock
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.workdir import begin_or_resume, check_same_config
@@ -17,6 +20,8 @@ from climbstream.loader.formats.outputs import BASE, keys_of
 
 logger = get_logger(__name__)
 
+PRELOAD = ("climbstream.builder.corpus.ingest",)
+"""Modules that an engine loads once for all of its processes."""
 _PLANS = ("builder", "importer", "exporter", "drawn", BASE)
 """Kinds of work: the plan of each has one of these keys."""
 
@@ -41,18 +46,45 @@ def open_workdir(
     """
     work = out / hidden
     with lock(out):
-        if (finished_plan := finished()) is not None:
-            check_same_config(finished_plan, plan, place or out)
-            remove_work(work)
-            logger.info(
-                f"{place or out} is finished already, from these sources with these settings"
-            )
-            yield None
-            return
-        if begin_in(out, hidden, plan):
-            logger.info(f"going on with what was begun in {out}")
-        yield work
+        yield work if begin_work(out, hidden, plan, finished, place) else None
         remove_work(work)
+
+
+def begin_work(
+    out: Path,
+    hidden: str,
+    plan: Mapping[str, Any],
+    finished: Callable[[], object | None],
+    place: object = None,
+) -> bool:
+    """Do what `open_workdir` does at its beginning, in a folder that is locked.
+
+    Returns False if all is done already.
+    """
+    if (finished_plan := finished()) is not None:
+        place = place or out
+        check_same_config(finished_plan, plan, place)
+        logger.info(f"{place} is finished already, from these sources with these settings")
+        return False
+    if begin_in(out, hidden, plan):
+        logger.info(f"going on with what was begun in {out}")
+    return True
+
+
+@contextmanager
+def engine_in(work: Path, open_engine: Callable[[Path], Engine]) -> Iterator[Engine]:
+    """Give an engine that is opened in the folder ``work`` when the first tasks are run."""
+
+    def begin() -> Engine:
+        work.mkdir(parents=True, exist_ok=True)
+        return open_engine(work)
+
+    try:
+        with LateEngine(begin) as engine:
+            yield engine
+    finally:
+        with suppress(OSError):  # nothing was done, or not begun
+            work.rmdir()
 
 
 def is_work(work: Path) -> bool:
@@ -61,10 +93,13 @@ def is_work(work: Path) -> bool:
 
 
 def is_vacant(work: Path) -> bool:
-    """Whether work may begin in ``work``: it does not exist, or holds at most a torn plan."""
+    """Whether work may begin in ``work``: at most a torn plan and tasks of an engine lie there."""
     if work.is_symlink() or not work.is_dir():
         return not os.path.lexists(work)
-    return all(is_temporary(path, "plan.json") for path in work.iterdir())
+    return all(
+        is_temporary(path, "plan.json") or (path.name == TASKS and not path.is_symlink())
+        for path in work.iterdir()
+    )
 
 
 def remove_work(work: Path) -> None:

@@ -87,6 +87,10 @@ class Partition:
 
     folder: Path
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The process that plans sends each partition dozens of times, and a string is sent sooner.
+        return _partition, (str(self.folder),)
+
     @property
     def name(self) -> str:
         """Name of the partition; sorted by name, partitions are in the order of the corpus."""
@@ -182,6 +186,10 @@ class Partition:
     def _file(self, name: ArrayName) -> Path:
         decided = "tokens" if name in _TOKENS else "decisions"
         return self.folder / (decided if name in (*_DECISIONS, *_TOKENS) else "documents")
+
+
+def _partition(folder: str) -> Partition:
+    return Partition(Path(folder))
 
 
 class PartitionWriter:

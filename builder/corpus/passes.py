@@ -1,5 +1,6 @@
 """Passes over all partitions: tasks do the work, each for a batch of partitions."""
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -56,6 +57,44 @@ def each(
 
 def _call_each(batch: Batch, function: Callable[[Partition], Any]) -> list[Any]:
     return [function(partition) for partition in batch.partitions]
+
+
+def summed(
+    engine: Engine,
+    partitions: Sequence[Partition],
+    function: Callable[[Partition], R],
+    add: Callable[[R, R], object],
+    total: R,
+) -> R:
+    """Add what ``function`` returns for each partition to ``total``, in their order.
+
+    ``add`` adds its second argument to the first. Tasks add up what they find, so it must not
+    matter how partitions are grouped: counts may be added, but no sums that are rounded.
+    """
+    function = partial(_sum_batch, function=function, add=add)
+    for part in in_order(engine, function, batches(partitions)):
+        add(total, part)
+    return total
+
+
+def _sum_batch(
+    batch: Batch, function: Callable[[Partition], Any], add: Callable[[Any, Any], object]
+) -> Any:
+    total, *others = map(function, batch.partitions)
+    for other in others:
+        add(total, other)
+    return total
+
+
+def remove_all(engine: Engine, partitions: Sequence[Partition]) -> None:
+    """Remove all ``partitions``; tasks do."""
+    for _ in engine.run(_remove_batch, batches(partitions)):
+        pass
+
+
+def _remove_batch(batch: Batch) -> None:
+    for partition in batch.partitions:
+        shutil.rmtree(partition.folder, ignore_errors=True)
 
 
 def in_order(engine: Engine, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:

@@ -58,6 +58,8 @@ class Report:
             mine, theirs = getattr(self, name), getattr(other, name)
             if isinstance(mine, Counter):
                 mine.update(theirs)  # unlike +=, this keeps counts of 0
+            elif isinstance(mine, list):
+                mine.extend(theirs)  # there may be many, so they are not copied
             elif isinstance(mine, dict):
                 setattr(self, name, {**theirs, **mine})
             else:

@@ -7,7 +7,7 @@ import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,13 +16,21 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import glob_translate
 
+from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.engines.local import cores
 from climbstream.loader.core.errors import ClimbError, InvalidDataError, RemoteError, UsageError
 from climbstream.loader.core.files import hash_json
 from climbstream.loader.formats.outputs import is_shard_directory, writer_of
 from climbstream.loader.storage.hub import check_contact
 
-from .fingerprints import FileHashes, remote_fingerprint, version_of
+from .fingerprints import (
+    Facts,
+    FileHashes,
+    hash_files,
+    remote_fingerprint,
+    unopened,
+    version_of,
+)
 from .hub_files import hub_files
 from .read_report import BadFile
 
@@ -66,6 +74,8 @@ _BESIDE_DATA = {
 """Files and folders beside the data of a folder, though their names may end as data's do."""
 
 
+_FEW_BYTES = 256 << 20
+"""Files that have no more bytes together are hashed before workers could have started."""
 _REVISION = re.compile(r"(^hf://datasets/[^/@]+/[^/@]+)@[0-9a-f]{40}(?=/)")
 
 Info = Mapping[str, Any]
@@ -85,7 +95,8 @@ class Source:
     format: str
     """``jsonl``, ``txt``, ``csv``, ``parquet``, ``arrow``, ``hub`` or ``python``."""
     fingerprint: str
-    """Hash of its content, or of the facts that decide the content."""
+    """Hash of its content, or of the facts that decide the content; "": `hash_sources` has still to
+    read the file."""
     size: int | None = None
     """Bytes of the file; None: it is no file, or its server gives no size."""
 
@@ -96,14 +107,32 @@ class Source:
 
 
 def find_sources(names: Sequence[str]) -> list[Source]:
-    """Return only the sources of `survey`."""
-    return survey(names)[0]
+    """Return only the sources of `survey`, all with fingerprints."""
+    return hash_sources(survey(names)[0])
+
+
+def hash_sources(sources: Sequence[Source], engine: Engine | None = None) -> list[Source]:
+    """Return ``sources`` with the fingerprints that `survey` left out.
+
+    Tasks of ``engine`` read the files; without an engine, this process does.
+
+    Raises:
+        InvalidDataError: A file cannot be opened.
+    """
+    names = [source.name for source in sources if not source.fingerprint]
+    found = hash_files(names, engine) if names else {}
+    return [
+        replace(source, fingerprint=found[source.name]) if source.name in found else source
+        for source in sources
+    ]
 
 
 def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
     """Return the sources that the user named, and the files of folders and globs that are left out.
 
     Each source is given once, in the order of places; a file that several links lead to is one.
+    Files of this machine that have no remembered hash are hashed if they are small together; else
+    their fingerprints are left to `hash_sources`.
 
     Raises:
         UsageError: A name matches nothing, or is of an unknown format.
@@ -129,10 +158,11 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
                 f"{name} is no file, folder or glob with {FORMATS}; name one, or hub:DATASET, "
                 f"or python:{examples}"
             )
-    unique = list({_real(name): name for name in sorted(files, reverse=True)}.values())
-    sources = _sources({name: files[name] for name in unique})
-    read = set(map(_real, files))
-    others = [bad for path, bad in unused.items() if path not in read]
+    unique = {_real(name): name for name in sorted(files, reverse=True)}
+    sources = _sources({name: files[name] for name in unique.values()})
+    if sum(source.size or 0 for source in sources if not source.fingerprint) <= _FEW_BYTES:
+        sources = hash_sources(sources)
+    others = [bad for path, bad in unused.items() if path not in unique]
     return sorted(sources, key=lambda s: s.place), sorted(others, key=lambda bad: bad.origin)
 
 
@@ -385,14 +415,15 @@ def _source(hashes: FileHashes, name: str, place: str, info: Info) -> Source:
     local = Path(name)
     try:
         if local.exists():
-            return Source(name, place, form, hashes.of(local), local.stat().st_size)
+            facts = Facts.of(local)
+            return Source(name, place, form, hashes.known(local, facts), facts.size)
         if version_of(info) is None:
             system, path = fsspec.core.url_to_fs(name)
             info = system.info(path)
     except OSError as error:
         if "://" in name:
             raise RemoteError(f"{name} cannot be read: {error}") from None
-        raise InvalidDataError(f"{name} cannot be opened: {error.strerror}") from None
+        raise unopened(name, error) from None
     size = info.get("size")
     size = size if isinstance(size, int) else None
     return Source(name, place, form, remote_fingerprint(name, info), size)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from climbstream.builder.cluster_names import canonical, natural
-from climbstream.builder.corpus.sources import Source, find_sources, is_table
+from climbstream.builder.corpus.sources import Source, is_table, survey
 from climbstream.loader.core.errors import UsageError
 
 CLUSTER_COLUMNS = ("cluster_id", "cluster")
@@ -47,7 +47,7 @@ class ClusteredFile:
 def find_files(
     names: Sequence[str], column: str | None = None, *, folders: bool = False
 ) -> list[ClusteredFile]:
-    """Return the files that ``names`` stand for, in natural order.
+    """Return the files that ``names`` stand for, in natural order; fingerprints as of `survey`.
 
     Args:
         names: Files, folders, globs, URLs, ``hub:NAME`` or ``hub:NAME@CONFIG``.
@@ -59,7 +59,7 @@ def find_files(
     """
     sources = [
         source
-        for source in find_sources([_on_the_hub(name) for name in names])
+        for source in survey([_on_the_hub(name) for name in names])[0]
         if PurePosixPath(source.name).name not in _NO_ROWS
     ]
     if not sources:

@@ -20,7 +20,7 @@ from climbstream.builder.corpus.ingest import BAD_RECORDS
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.corpus.passes import each
 from climbstream.builder.corpus.sample import SAMPLE
-from climbstream.builder.corpus.sources import Places, as_places
+from climbstream.builder.corpus.sources import Places, as_places, hash_sources
 from climbstream.builder.dataset_card import CARD, Card, read_beside
 from climbstream.builder.destination.destination import Destination, open_destination
 from climbstream.builder.end_token import (
@@ -34,7 +34,7 @@ from climbstream.builder.end_token import (
 from climbstream.builder.report.report import write_report
 from climbstream.builder.selection.selection import Selection
 from climbstream.builder.settings import BuildSettings
-from climbstream.builder.workdir import open_workdir
+from climbstream.builder.workdir import PRELOAD, begin_work, engine_in, remove_work
 from climbstream.builder.writers.catalogue import write_catalogue
 from climbstream.builder.writers.license_counts import with_licenses
 from climbstream.builder.writers.shards import write_clusters
@@ -43,7 +43,14 @@ from climbstream.builder.writers.tokenizer import fit_tokenizer, load_tokenizer,
 from climbstream.loader.core.console import Progress, counted
 from climbstream.loader.core.engines.engine import Engine, open_engine
 from climbstream.loader.core.errors import InvalidDataError, UsageError
-from climbstream.loader.core.files import hash_bytes, hash_file, hash_json, write_bytes, write_json
+from climbstream.loader.core.files import (
+    hash_bytes,
+    hash_file,
+    hash_json,
+    lock,
+    write_bytes,
+    write_json,
+)
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.formats.clusters import save_clusters
 from climbstream.loader.formats.manifest import TOKENIZER, Manifest, hash_files
@@ -111,23 +118,27 @@ def _import(
     cards = _cards(sources)
     tokenizer, configs = _tokenizer(sources, settings)
     vocabulary, end = _vocabulary(files, settings, cards, tokenizer, configs)
-    plan = {
-        "importer": 1,
-        "settings": settings.to_json(),
-        "sources": {file.source.place: file.source.fingerprint for file in files},
-        "vocabulary": None if vocabulary is None else asdict(vocabulary),
-        "tokenizer": "" if tokenizer is None else hash_bytes(tokenizer),
-        "end": end.to_json(),
-        "licenses": [name for card in cards for name in card.licenses],
-    }
     out, place = destination.folder, destination.finished_at()
-    if place is None:
-        destination.claim(plan, lambda _there, _here: "")
-    with open_workdir(out, WORK, plan, partial(_finished_plan, destination), place) as work:
-        if work is not None:
-            end.tell()
-            with open_engine(engine, workers, work / "plan.json") as opened:
+    work = out / WORK
+    with lock(out):
+        with engine_in(work, partial(open_engine, engine, workers, preload=PRELOAD)) as opened:
+            hashed = hash_sources([file.source for file in files], opened)
+            plan = {
+                "importer": 1,
+                "settings": settings.to_json(),
+                "sources": {source.place: source.fingerprint for source in hashed},
+                "vocabulary": None if vocabulary is None else asdict(vocabulary),
+                "tokenizer": "" if tokenizer is None else hash_bytes(tokenizer),
+                "end": end.to_json(),
+                "licenses": [name for card in cards for name in card.licenses],
+            }
+            if place is None:
+                destination.claim(plan, lambda _there, _here: "")
+            if begin_work(out, WORK, plan, partial(_finished_plan, destination), place):
+                end.tell()
                 _Import(opened, out, work, settings, vocabulary).run(files, cards, tokenizer, plan)
+        # Only now: jobs of an engine may write to the folder until it has ended.
+        remove_work(work)
 
 
 def _finished_plan(destination: Destination) -> object | None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from climbstream.builder.clustering.cells import Cells, unit_of
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.corpus.partition import Partition
-from climbstream.builder.corpus.passes import Batch, batches, each, in_order
+from climbstream.builder.corpus.passes import Batch, batches, in_order, summed
 from climbstream.builder.features.words import opening
 from climbstream.builder.settings import SCORES
 from climbstream.loader.core.engines.engine import Engine
@@ -67,7 +67,8 @@ def describe_clusters(
         summary.merge(part)
     sums = summary.sums
     documents = summary.sample.read(engine, partitions)
-    terms = name_terms([[document["text"] for document in group] for group in documents])
+    texts = [[document["text"] for document in group] for group in documents]
+    [(_, terms)] = engine.run(name_terms, [texts])
     if summary.examples is not None:
         documents = summary.examples.read(engine, partitions)
     of_topic = [np.flatnonzero(clusters.cluster == k).tolist() for k in range(clusters.count)]
@@ -290,8 +291,7 @@ def _summarize(
 def name_licenses(engine: Engine, partitions: Sequence[Partition]) -> str:
     """Return the names of the kept documents' licences, the most frequent first, or "unknown"."""
     found: Counter[str] = Counter()
-    for counts in each(engine, partitions, _count_licenses):
-        found.update(counts)
+    summed(engine, partitions, _count_licenses, Counter.update, found)
     names = [name for name, _ in found.most_common() if name]
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return ", ".join(names[:10]) + more or "unknown"

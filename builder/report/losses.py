@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from climbstream.builder.corpus.partition import Partition
-from climbstream.builder.corpus.passes import each, in_order
+from climbstream.builder.corpus.passes import in_order
 from climbstream.builder.features.words import opening
 from climbstream.builder.settings import SCORES
 from climbstream.loader.core.engines.engine import Engine
@@ -95,10 +95,13 @@ def _kept(what: str, names: Mapping[str, Any]) -> str:
 
 
 def near_copies(
-    engine: Engine, out: Path, partitions: Sequence[Partition]
+    engine: Engine, out: Path, partitions: Sequence[Partition], counts: Sequence[int]
 ) -> list[tuple[Document, Document]]:
-    """Read some near copies and their originals, by the catalogue in ``out``; tasks read."""
-    ends = np.cumsum([*each(engine, partitions, len)])
+    """Read some near copies and their originals, by the catalogue in ``out``; tasks read.
+
+    ``counts`` has the number of documents of each partition.
+    """
+    ends = np.cumsum(counts)
     numbers: list[int] = []
     first = 0
     for count, pairs in in_order(engine, _find_copies, part_paths(out)):

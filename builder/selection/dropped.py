@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from climbstream.builder.corpus.partition import Partition
-from climbstream.builder.corpus.passes import in_order
+from climbstream.builder.corpus.passes import in_order, summed
 from climbstream.builder.features.words import opening
 from climbstream.builder.settings import SCORES
 from climbstream.loader.formats.clusters import reason_title
@@ -54,13 +54,16 @@ Counts = dict[str, dict[str, dict[str, int]]]
 def count_kept(selection: Selection) -> Counts:
     """Return the numbers of documents and bytes, all and kept, by language, script and label."""
     counts: Counts = {"language": {}, "script": {}, "label": {}}
-    for part in selection.each(_count_kept):
-        for what, names in part.items():
-            for name, sizes in names.items():
-                total = counts[what].setdefault(name, dict.fromkeys(sizes, 0))
-                for measure, size in sizes.items():
-                    total[measure] += size
+    summed(selection.engine, selection.partitions, _count_kept, _add_counts, counts)
     return {what: dict(sorted(names.items())) for what, names in counts.items()}
+
+
+def _add_counts(counts: Counts, part: Counts) -> None:
+    for what, names in part.items():
+        for name, sizes in names.items():
+            total = counts[what].setdefault(name, dict.fromkeys(sizes, 0))
+            for measure, size in sizes.items():
+                total[measure] += size
 
 
 def _count_kept(partition: Partition) -> Counts:

@@ -77,6 +77,10 @@ class NearTask:
     are not marked as copies."""
     step: int = 0
 
+    def without_sources(self) -> Self:
+        """Return the task as steps need it that read only files of ``folder``, sent many times."""
+        return replace(self, block=replace(self.block, sources=(), counts=(len(self.block),)))
+
     @property
     def number(self) -> int:
         """Number of the block."""
@@ -121,8 +125,11 @@ def find_near(
     if done.exists():
         return
 
+    bare = [task.without_sources() for task in tasks]
+
     def run(function: Callable[[NearTask], int], step: int) -> int:
-        return sum(n for _, n in engine.run(function, (replace(t, step=step) for t in tasks)))
+        sent = tasks if function in (gather, finish) else bare
+        return sum(n for _, n in engine.run(function, (replace(t, step=step) for t in sent)))
 
     def forget(step: int) -> None:
         # Renamed before it is deleted, so that a folder that exists is always complete.

@@ -71,10 +71,17 @@ class Selection:
     """For each reason, the first partitions that together have `EXAMPLES` documents dropped for it,
     or all partitions that have any."""
     _met: Counter[str] = field(default_factory=Counter)
+    _counts: list[int] = field(default_factory=list)
 
     def each(self, function: Callable[[Partition], R]) -> Iterator[R]:
         """Yield what ``function`` returns for each partition, in order; tasks call the function."""
         return each(self.engine, self.partitions, function)
+
+    def counts(self) -> list[int]:
+        """Return the number of documents of each partition, dropped or not."""
+        if not self._counts:
+            self._counts += self.each(_count)
+        return self._counts
 
     def drop(self, *rules: Rule) -> None:
         """Drop documents by ``rules``, one stage per rule."""
@@ -98,6 +105,10 @@ class Selection:
         for rule, total in zip(rules, sums, strict=True):
             self.reasons += total.dropped
             self.stages.append(_stage(rule.stage, total))
+
+
+def _count(partition: Partition) -> int:
+    return len(partition.read("sizes", mapped=True))
 
 
 def _stage(name: str, loss: Loss) -> dict[str, Any]:

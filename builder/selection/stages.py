@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from climbstream.builder.clustering.cluster_map import ClusterMap
 from climbstream.builder.clustering.ward import Micros, merge_clusters
 from climbstream.builder.corpus.partition import ArrayName, Partition
-from climbstream.builder.corpus.passes import in_order
+from climbstream.builder.corpus.passes import in_order, summed
 from climbstream.builder.corpus.sample import has_license, in_languages
 from climbstream.builder.corpus.text_hashes import hash_texts
 from climbstream.builder.settings import CONTAMINATED, EVERY, SCORES, BuildSettings
@@ -130,7 +130,8 @@ def _languages_of_few(selection: Selection, settings: BuildSettings) -> dict[tup
     """Count the documents of languages that are not pruned, and say how all are judged."""
     if settings.no_prune:
         return {}
-    counts = sum(selection.each(count_languages), Counter[tuple[str, str]]())
+    counts: Counter[tuple[str, str]] = Counter()
+    summed(selection.engine, selection.partitions, count_languages, Counter.update, counts)
     few = languages_of_few(counts)
     others = sum(n for (language, _), n in counts.items() if language not in JUDGED_ALWAYS)
     if others := others - sum(few.values()):
@@ -173,7 +174,7 @@ def drop_copies(selection: Selection, settings: BuildSettings, seen: Seen = _NOT
         # Only among kept documents: a copy of a dropped document is no duplicate.
         _drop_repeated(selection, "deduplicate", "text_hashes", REPEATED[1], seen)
     if settings.near_duplicates is not None:
-        counts = [*seen.counts, *selection.each(_count)]
+        counts = [*seen.counts, *selection.counts()]
         blocks = cut_blocks([*seen.near, *selection.partitions], counts)
         worth = partial(original_worth, before=seen.total)
         folder = selection.work / "near"
@@ -181,10 +182,6 @@ def drop_copies(selection: Selection, settings: BuildSettings, seen: Seen = _NOT
         find_near(selection.engine, blocks, folder, worth, least, seen.total)
         if not settings.keep_duplicates:
             selection.drop(Rule("deduplicate nearly", (NEAR,), _nearly_the_same))
-
-
-def _count(partition: Partition) -> int:
-    return len(partition.read("sizes", mapped=True))
 
 
 def _drop_poor(
@@ -274,7 +271,7 @@ def _drop_repeated(
     With ``apart``, an earlier one in the same source.
     """
     sources: list[Source] = [*seen.parts, *selection.partitions]
-    blocks = cut_blocks(sources, [*seen.counts, *selection.each(_count)])
+    blocks = cut_blocks(sources, [*seen.counts, *selection.counts()])
     hashes = partial(_hashes, name=name, reason=reason, before=seen.total, apart=apart)
     folder = selection.work / stage
     find_repeated(selection.engine, blocks, hashes, folder)

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -70,15 +72,16 @@ class ShardRun:
 
     first: int
     """Number of the first of these shards."""
-    starts: NDArray[np.int64]
+    starts: tuple[int, ...]
     """Number of each shard's first document, counted from the partition's first document in the
     cluster; it is negative if the shard begins with documents of earlier partitions."""
 
     def places(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the shard and the row of each of ``count`` documents, both ``[count]``."""
         numbers = np.arange(count)
-        shard = np.searchsorted(self.starts, numbers, side="right") - 1
-        return self.first + shard, numbers - self.starts[shard]
+        starts = np.array(self.starts, np.int64)
+        shard = np.searchsorted(starts, numbers, side="right") - 1
+        return self.first + shard, numbers - starts[shard]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +126,12 @@ def write_catalogue(
     repeats. An append finds near duplicates by ``signature``; a document that repeats another has
     no signature. Columns that an import cannot fill (bytes of tokens, scores, hashes) are null.
     """
-    places = _follow(selection, written)
+    stored = [*selection.each(_stored)]
+    places = _follow(selection.partitions, stored, written)
     names = tuple(cluster.entry.name for cluster in written)
     tasks = (
         PartTask(pieces=pieces, path=out / part_name(number), names=names, keep=tuple(keep))
-        for number, pieces in enumerate(_cut_parts(selection, places, groups), start=first)
+        for number, pieces in enumerate(_cut_parts(places, groups), start=first)
     )
     hashes: dict[str, str] = {}
     with Progress("write catalogue", None, "documents") as progress:
@@ -137,61 +141,66 @@ def write_catalogue(
     return hashes
 
 
-def _follow(
-    selection: Selection, written: Sequence[WrittenCluster]
-) -> Iterator[tuple[Partition, dict[int, ShardRun]]]:
-    """Yield each partition, with the shards that its documents are in, by number of the cluster."""
-    ends = [np.cumsum(cluster.shard_samples, dtype=np.int64) for cluster in written]
-    starts = [np.concatenate([[0], end]) for end in ends]
-    served = np.zeros(len(written), np.int64)
-    counts = [*selection.each(_count_clusters)]
-    for partition, (clusters, numbers) in zip(selection.partitions, counts, strict=True):
-        places = {}
-        for k, n in zip(clusters.tolist(), numbers.tolist(), strict=True):
-            first, last = np.searchsorted(ends[k], [served[k], served[k] + n - 1], side="right")
-            places[k] = ShardRun(
-                int(written[k].first + first), starts[k][first : last + 1] - served[k]
-            )
-            served[k] += n
-        yield partition, places
+class _Stored(NamedTuple):
+    """Documents of a partition, as far as the catalogue must know before it is written."""
+
+    clusters: list[int]
+    """Numbers of the clusters in whose shards some documents are."""
+    documents: list[int]
+    """Number of documents in each of these clusters."""
+    group_rows: list[int]
+    """Number of all documents in each row group."""
 
 
-def _count_clusters(partition: Partition) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return the clusters of a partition's stored documents, and how many are in each: ``[k]``."""
+def _stored(partition: Partition) -> _Stored:
     clusters = partition.read("clusters")[partition.read("order")]
-    return np.unique(clusters, return_counts=True)
+    names, documents = np.unique(clusters, return_counts=True)
+    return _Stored(names.tolist(), documents.tolist(), partition.group_rows().tolist())
 
 
-def _cut_parts(
-    selection: Selection,
-    places: Iterable[tuple[Partition, dict[int, ShardRun]]],
-    groups: int,
-) -> Iterator[tuple[Piece, ...]]:
+_Places = tuple[Partition, list[int], dict[int, ShardRun]]
+"""A partition, the number of its documents in each row group, and its shards by cluster."""
+
+
+def _follow(
+    partitions: Sequence[Partition], stored: Sequence[_Stored], written: Sequence[WrittenCluster]
+) -> Iterator[_Places]:
+    """Yield each partition, with the shards that its documents are in, by number of the cluster."""
+    ends = [[*accumulate(cluster.shard_samples)] for cluster in written]
+    served = [0] * len(written)
+    for partition, (clusters, documents, group_rows) in zip(partitions, stored, strict=True):
+        places = {}
+        for k, n in zip(clusters, documents, strict=True):
+            first = bisect_right(ends[k], served[k])
+            last = bisect_right(ends[k], served[k] + n - 1)
+            begins = [0, *ends[k][:last]] if first == 0 else ends[k][first - 1 : last]
+            starts = tuple(begin - served[k] for begin in begins)
+            places[k] = ShardRun(written[k].first + first, starts)
+            served[k] += n
+        yield partition, group_rows, places
+
+
+def _cut_parts(places: Iterable[_Places], groups: int) -> Iterator[tuple[Piece, ...]]:
     """Yield the pieces of each part: ``groups`` row groups, fewer where a source or span ends."""
     pieces: list[Piece] = []
     reading, held = "", 0
-    rows = [*selection.each(_rows_of_groups)]
-    for (partition, runs), counts in zip(places, rows, strict=True):
+    for partition, counts, runs in places:
         if partition.reading != reading or held == groups:
             if pieces:
                 yield tuple(pieces)
             pieces, held, reading = [], 0, partition.reading
-        ends = np.cumsum(counts)
+        ends = [*accumulate(counts)]
         group = 0
         while group < len(counts):
             if held == groups:
                 yield tuple(pieces)
                 pieces, held = [], 0
             more = min(groups - held, len(counts) - group)
-            first, stop = int(ends[group] - counts[group]), int(ends[group + more - 1])
+            first, stop = ends[group] - counts[group], ends[group + more - 1]
             pieces.append(Piece(partition, first, stop, runs))
             group, held = group + more, held + more
     if pieces:
         yield tuple(pieces)
-
-
-def _rows_of_groups(partition: Partition) -> NDArray[np.int64]:
-    return partition.group_rows()
 
 
 def write_part(task: PartTask) -> tuple[int, str]:

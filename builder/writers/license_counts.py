@@ -2,22 +2,19 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from climbstream.builder.corpus.partition import Partition
+from climbstream.builder.corpus.passes import summed
 from climbstream.builder.licenses import UNKNOWN
 from climbstream.builder.selection.by_license import Counts, count_by_license, most_frequent
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.formats.manifest import ClusterEntry, Manifest, Size, join_licenses
 
-
-@dataclass(frozen=True, slots=True)
-class LicenseTask:
-    """Count the licences in ``partition``, by cluster."""
-
-    partition: Partition
+_Found = dict[tuple[int, str], Counter[str]]
+"""Documents and tokens by cluster and licence."""
 
 
 def with_licenses(
@@ -43,9 +40,10 @@ def with_licenses(
     if before and not counted and before.license != UNKNOWN:
         return list(entries)
     added: list[Counts] = [{} for _ in entries]
-    for _, found in engine.run(count_licenses, [LicenseTask(one) for one in partitions]):
-        for (cluster, name), count in found.items():
-            added[cluster].setdefault(name, Counter()).update(count)
+    found: _Found = {}
+    summed(engine, partitions, count_licenses, _add_counts, found)
+    for (cluster, name), count in found.items():
+        added[cluster][name] = count
     if not counted and not {name for counts in added for name in counts} - {UNKNOWN}:
         return list(entries)
     if before and not counted:
@@ -63,13 +61,17 @@ def _sizes(counts: Counts) -> dict[str, Size]:
     return {name: Size(**count) for name, count in most_frequent(counts).items()}
 
 
-def count_licenses(task: LicenseTask) -> dict[tuple[int, str], Counter[str]]:
+def _add_counts(total: _Found, part: _Found) -> None:
+    for group, count in part.items():
+        total.setdefault(group, Counter()).update(count)
+
+
+def count_licenses(partition: Partition) -> _Found:
     """Return the documents and tokens of a partition by cluster and licence."""
-    partition = task.partition
     order, lengths = partition.read("order"), partition.read("lengths")
     clusters = partition.read("clusters")[order]
     stated = partition.columns("license")["license"].take(order)
-    found: dict[tuple[int, str], Counter[str]] = {}
+    found: _Found = {}
     for cluster in np.unique(clusters).tolist():
         rows = np.flatnonzero(clusters == cluster)
         counts: Counts = {}

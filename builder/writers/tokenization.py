@@ -37,17 +37,18 @@ def tokenize_all(engine: Engine, selection: Selection, tokenizer: Path, end: int
 
     Token ``end`` is added to each document, unless ``end`` is None.
     """
-    waits = not all(list(selection.each(_has_tokens)))
-    fastokens = _choose_encoder(engine, selection, tokenizer) if waits else ""
+    done, sizes = zip(*selection.each(_state), strict=True)
+    fastokens = "" if all(done) else _choose_encoder(engine, selection, tokenizer, sum(sizes))
     tasks = (TokenTask(partition, tokenizer, end, fastokens) for partition in selection.partitions)
     instead = _tokenize_without if fastokens else None
-    run_stage(engine, "tokenise", "tokens", tokenize_partition, tasks, instead)
+    tokens = run_stage(engine, "tokenise", "tokens", tokenize_partition, tasks, instead)
     selection.drop(Rule("tokenise", (WITHOUT_TOKENS,), _without_tokens))
-    selection.stages[-1]["out"]["tokens"] = sum(selection.each(count_tokens))
+    selection.stages[-1]["out"]["tokens"] = tokens
 
 
-def _has_tokens(partition: Partition) -> bool:
-    return partition.has("tokens")
+def _state(partition: Partition) -> tuple[bool, int]:
+    """Return whether a partition has its tokens, and its bytes of text."""
+    return partition.has("tokens"), int(partition.read("sizes").sum())
 
 
 def _without_tokens(partition: Partition) -> NDArray[np.str_]:
@@ -126,11 +127,12 @@ def _load(path: str, _changed: int, fastokens: str) -> tuple[Encoder, str]:
     return open_encoder(tokenizer, fastokens), token_dtype(tokenizer.get_vocab_size())
 
 
-def _choose_encoder(engine: Engine, selection: Selection, tokenizer: Path) -> str:
+def _choose_encoder(engine: Engine, selection: Selection, tokenizer: Path, size: int) -> str:
     """Return the version of `fastokens` if it returns the same ids as `tokenizers`, else "".
 
-    In a process of the engine, both encode texts of the corpus and hostile texts. All processes use
-    the result. Whichever library encodes, the tokens are the same.
+    ``size`` is the number of bytes of all texts. In a process of the engine, both encode texts of
+    the corpus and hostile texts. All processes use the result. Whichever library encodes, the
+    tokens are the same.
     """
     version = installed_version()
     if os.environ.get(SWITCH) == "0":
@@ -139,7 +141,7 @@ def _choose_encoder(engine: Engine, selection: Selection, tokenizer: Path) -> st
     if not version:
         logger.info("tokenizers encodes; pip install fastokens to encode many times as fast")
         return ""
-    if sum(selection.each(_bytes_of_text)) < _WORTH:
+    if size < _WORTH:
         logger.info(
             f"tokenizers encodes: fastokens saves time only from {_WORTH >> 20} MiB of text on"
         )
@@ -152,10 +154,6 @@ def _choose_encoder(engine: Engine, selection: Selection, tokenizer: Path) -> st
         return ""
     logger.info(f"fastokens {version} encodes: it gives the ids of tokenizers")
     return version
-
-
-def _bytes_of_text(partition: Partition) -> int:
-    return int(partition.read("sizes").sum())
 
 
 @dataclass(frozen=True, slots=True)

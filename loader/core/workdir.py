@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .engines.task_folder import TASKS
 from .errors import InvalidDataError
 from .files import is_temporary, read_json, remove_temporaries, write_json
 
@@ -75,17 +76,18 @@ def read_plan(path: Path) -> dict[str, Any]:
 def _others(place: Path, path: Path, leaves: Sequence[str] | None) -> list[str]:
     """Name the entries of ``place`` that keep a command from beginning there.
 
-    A process that was killed before it wrote its plan left the temporary file of the plan and its
-    folder; both are allowed.
+    A process that was killed before it wrote its plan left the temporary file of the plan, its
+    folder, and in that the folder of an engine's tasks; these are allowed.
     """
     if leaves is not None:
         return [name for name in leaves if os.path.lexists(place / name)]
+    ours = [path.parent] if path.parent == place else [path.parent, path.parent / TASKS]
     here = [place, path.parent] if path.parent.is_dir() else [place]
     entries = [entry for folder in dict.fromkeys(here) for entry in folder.iterdir()]
     return sorted(
         str(entry.relative_to(place))
         for entry in entries
-        if not is_temporary(entry, path.name) and (entry.is_symlink() or entry != path.parent)
+        if not is_temporary(entry, path.name) and (entry.is_symlink() or entry not in ours)
     )
 
 

@@ -121,7 +121,7 @@ def run_search(
             logger.info(f"going on with the search in {out}")
         if check is not None:
             check()
-        with open_engine(engine, workers, out / SEARCH.plan, gpus=True, preload=PRELOAD) as pool:
+        with open_engine(engine, workers, out, gpus=True, preload=PRELOAD) as pool:
             if kept:
                 kept.score(pool)
             search = task.open_search()

@@ -36,7 +36,7 @@ def cut_finely(tmp_path_factory, make_records, write_jsonl) -> Path:
         clusters=3, micro_clusters=9, vocab_size=400, min_cluster_score={}, min_document_score={}
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "open_engine", lambda *_: SerialPool())
+        patch.setattr(pipeline, "open_engine", lambda *_, **__: SerialPool())
         patch.setattr(ingest, "UNIT_BYTES", 9_000)
         patch.setattr(shards, "SHARD_BYTES", 4_000)
         pipeline.build([str(source)], folder / "shards", settings)

@@ -43,7 +43,7 @@ def records(make_records):
 def engines(serial):
     with pytest.MonkeyPatch.context() as patch:
         for module in (pipeline, appender):
-            patch.setattr(module, "open_engine", lambda *_: serial)
+            patch.setattr(module, "open_engine", lambda *_, **__: serial)
         yield
 
 

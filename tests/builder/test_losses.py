@@ -24,7 +24,7 @@ LINES = [
 @pytest.fixture(autouse=True)
 def engines(serial, monkeypatch):
     for module in (pipeline, appender):
-        monkeypatch.setattr(module, "open_engine", lambda *_: serial)
+        monkeypatch.setattr(module, "open_engine", lambda *_, **__: serial)
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def build(tmp_path_factory, make_records, write_jsonl, serial, all_bytes):
     def run(groups):
         out = folder / f"shards-{groups}"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pipeline, "open_engine", lambda *_: serial)
+            patch.setattr(pipeline, "open_engine", lambda *_, **__: serial)
             patch.setattr(ingest, "UNIT_BYTES", 5_000)
             patch.setattr(spans, "SPAN_BYTES", 60_000)
             patch.setattr(shards, "SHARD_BYTES", 4_000)

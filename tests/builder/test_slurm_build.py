@@ -9,6 +9,8 @@ import pytest
 from climb_command import ClimbProcess
 from fake_slurm import FakeSlurm
 
+from climbstream.builder.corpus import fingerprints
+from climbstream.builder.corpus import sources as sources_module
 from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.pipeline import build
 from climbstream.builder.settings import BuildSettings
@@ -107,3 +109,22 @@ def test_a_command_that_is_ended_goes_on_when_it_is_run_again(
     assert cluster.submitted() == (2 if number == signal.SIGKILL else 4)
     assert cluster.running() == {}
     assert all_bytes(out) == local
+
+
+def test_jobs_hash_the_sources_and_a_finished_build_is_left_as_it_is(
+    cluster, tmp_path, sources, local, all_bytes, monkeypatch, capsys
+):
+    def fail(_):
+        raise AssertionError("the process of the command read a source")
+
+    monkeypatch.setattr(sources_module, "_FEW_BYTES", 0)
+    monkeypatch.setattr(fingerprints, "hash_file", fail)  # jobs import a module of their own
+    out = tmp_path / "shards"
+    build(sources, out, SETTINGS, engine="slurm", workers=2)
+    assert cluster.submitted() == 2
+    assert all_bytes(out) == local
+    build(sources, out, SETTINGS, engine="slurm", workers=2)
+    assert cluster.submitted() == 4
+    assert cluster.running() == {}
+    assert all_bytes(out) == local
+    assert not (out / ".build").exists()

@@ -53,7 +53,8 @@ def open_engine(
     """Open the engine named ``name``, one of `ENGINES`; it runs ``workers`` tasks at a time.
 
     The default is one task a core; with ``gpus``, one a GPU if the machine has some. SLURM has no
-    default. ``shared`` is a file that every machine must see; ``preload`` is that of `LocalEngine`.
+    default. ``shared`` is a folder that every machine must see; ``preload`` is that of
+    `LocalEngine`.
     """
     if name == "ray":
         return RayEngine(workers, shared, gpus=gpus)
@@ -69,11 +70,14 @@ def run_stage(
     function: Callable[[T], int],
     tasks: Iterable[T],
     instead: Callable[[T, ClimbError], int] | None = None,
-) -> None:
+) -> int:
     """Run the tasks of a stage and show progress; ``function`` returns the units of work of a task.
 
-    ``instead`` is that of `Engine.run`.
+    ``instead`` is that of `Engine.run`. Returns the units of all tasks.
     """
+    total = 0
     with Progress(what, None, unit) as progress:
         for _, done in engine.run(function, tasks, instead):
             progress.add(done)
+            total += done
+    return total

@@ -31,6 +31,7 @@ from climbstream.loader.core.errors import ClimbError, UsageError
 from climbstream.loader.core.log import get_logger
 from climbstream.loader.core.streams import keep_streams
 
+from .packed import pack, unpack
 from .task_timeout import Patience, function_name, task_name, task_timeout
 
 logger = get_logger(__name__)
@@ -76,6 +77,8 @@ class _Job:
     """A task and the number of times it was started."""
 
     function: Callable[[Any], Any]
+    packed: bytes
+    """The function, as it is sent to a process; all jobs of a stage have the same object."""
     task: Any
     number: int
     tries: int = 0
@@ -113,6 +116,8 @@ class _Worker:
         """Seconds in which the worker has used no CPU time. Seconds in which the process of the
         pool itself was stopped are not counted."""
         self._seen = 0.0
+        self._sent: bytes | None = None
+        """The function that the process has, packed."""
         self._patience = Patience()
         self._answers = answers
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -180,7 +185,10 @@ class _Worker:
         try:
             if not self.began:
                 self.began = self._ours.recv()
-            self._ours.send((job.function, job.task))
+            # Settings and fitted models are large, so a process gets them once a stage.
+            function = b"" if job.packed is self._sent else job.packed
+            self._ours.send_bytes(len(function).to_bytes(8) + function + pack(job.task))
+            self._sent = job.packed
             answer: _Answer = self._ours.recv()
         except (EOFError, ConnectionError):
             return _Answer(lost=True)
@@ -240,7 +248,8 @@ class LocalEngine:
         Raises:
             ClimbError: A process was killed, or a task hung, and there is no ``instead``.
         """
-        fresh = (_Job(function, task, number) for number, task in enumerate(tasks, start=1))
+        packed = pack(function)
+        fresh = (_Job(function, packed, task, n) for n, task in enumerate(tasks, start=1))
         again: list[_Job] = []
         try:
             while True:
@@ -394,14 +403,18 @@ def _work(number: int, connection: Connection) -> None:
     threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
     with suppress(OSError):  # the parent is ending
         connection.send(True)
+    function: Callable[[Any], Any] | None = None
     while True:  # until it is killed
         try:
-            data = connection.recv_bytes()
+            data = memoryview(connection.recv_bytes())
         except (EOFError, OSError):
             return  # the parent is ending
+        end = 8 + int.from_bytes(data[:8])
         try:
-            function, task = pickle.loads(data)  # noqa: S301 - from the parent
-            answer = _Answer(function(task))
+            if end > 8:
+                function = unpack(data[8:end])
+            assert function is not None  # the first job brings one
+            answer = _Answer(function(unpack(data[end:])))
         except BaseException as error:
             answer = _failed(error)
         try:

@@ -9,6 +9,6 @@ def pack(value: object) -> bytes:
     return bytes(ForkingPickler.dumps(value))
 
 
-def unpack(data: bytes) -> Any:
+def unpack(data: bytes | memoryview) -> Any:
     """Return the object that `pack` turned into ``data``."""
     return ForkingPickler.loads(data)

@@ -62,7 +62,7 @@ class RayEngine:
         self._ray: Any = ray
         self._workers = workers
         self._shared = shared
-        """A file that every node must see."""
+        """A folder that every node must see."""
         self._gpus = gpus
         """Whether a task takes a GPU, if the cluster has some. Such tasks are handed over singly,
         and none is run twice."""

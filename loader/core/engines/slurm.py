@@ -25,7 +25,7 @@ from .batches import BatchQueue
 from .packed import unpack
 from .slurm_jobs import Jobs, PrintedJobs, SubmittedJobs
 from .slurm_worker import BATCH, MEMORY
-from .task_folder import Answer, Facts, Heartbeat, Pulse, TaskFolder, Work
+from .task_folder import TASKS, Answer, Facts, Heartbeat, Pulse, TaskFolder, Work
 from .task_timeout import Patience, task_name
 from .versions import versions_here
 
@@ -66,7 +66,7 @@ class SlurmEngine:
         gpus: bool = False,
         preload: Sequence[str] = (),
     ) -> None:
-        """Work in a folder beside ``shared``; with ``gpus``, tasks are long and handed over singly.
+        """Work in a folder in ``shared``; with ``gpus``, tasks are long and handed over singly.
 
         ``preload`` is that of `LocalEngine`.
         """
@@ -84,7 +84,7 @@ class SlurmEngine:
             beat=_BEAT,
             patience=_ORPHAN,
         )
-        folder = TaskFolder(shared.parent / "slurm")
+        folder = TaskFolder(shared / TASKS)
         jobs = PrintedJobs(folder) if os.environ.get(PRINT) else SubmittedJobs(folder)
         self._folder, self._staff = folder, _Staff(jobs, folder, workers)
         self._heartbeat = Heartbeat(folder.driver, _BEAT)

@@ -22,6 +22,8 @@ from climbstream.loader.core.typed import convert
 
 from .packed import pack, unpack
 
+TASKS = "slurm"
+"""Name of the folder, in one that all machines see."""
 _PRIVATE = 0o700
 """Nobody else may write here: who writes a task runs code as this user."""
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from climbstream.builder.corpus import fingerprints
+from climbstream.builder.corpus import fingerprints, sources
 from climbstream.builder.corpus.fingerprints import FileHashes, remote_fingerprint
-from climbstream.builder.corpus.sources import find_sources
+from climbstream.builder.corpus.sources import find_sources, hash_sources, survey
+from climbstream.loader.core.errors import InvalidDataError
 from climbstream.loader.core.files import hash_file
 
 
@@ -118,3 +119,68 @@ def test_a_remote_file_is_known_by_version_and_size_or_else_by_address_size_and_
         of("a", size=3, mtime=1),
     ]
     assert len(set(known)) == len(known)
+
+
+@pytest.fixture
+def files(path, monkeypatch):
+    """Forty files, too large together to be hashed by the process of the command."""
+    monkeypatch.setattr(sources, "_FEW_BYTES", 100)
+    paths = [path.with_name(f"{n:02d}.jsonl") for n in range(40)]
+    for n, each in enumerate(paths):
+        each.write_bytes(b"x" * (n + 3))
+    return paths
+
+
+class Reader:
+    """An engine elsewhere: what its tasks return is all that is known of the bytes."""
+
+    def __init__(self):
+        self.tasks = []
+
+    def run(self, _, tasks, *__):
+        """Yield what the tasks said."""
+        for task in tasks:
+            self.tasks.append(task)
+            yield task, [f"hash of {name}" for name in task]
+
+
+def test_tasks_alone_read_files_that_are_large_together(files):
+    found, _ = survey([str(path) for path in files])
+    assert {source.fingerprint for source in found} == {""}
+    engine = Reader()
+    hashed = hash_sources(found, engine)
+    assert [source.fingerprint for source in hashed] == [f"hash of {path}" for path in files]
+    # The second time, what is remembered is not read again: files of 10 bytes and more.
+    found, _ = survey([str(path) for path in files])
+    assert [source.fingerprint for source in found] == [
+        f"hash of {path}" if path.stat().st_size >= 10 else hash_file(path) for path in files
+    ]
+
+
+def test_files_that_are_small_together_start_no_worker(files, monkeypatch):
+    monkeypatch.setattr(sources, "_FEW_BYTES", 10_000)
+    found, _ = survey([str(path) for path in files])
+    assert [source.fingerprint for source in found] == [hash_file(path) for path in files]
+
+
+def test_tasks_give_the_hashes_that_this_process_gives(files, serial):
+    names = [str(path) for path in files]
+    assert hash_sources(survey(names)[0], serial) == find_sources(names)
+
+
+def test_the_largest_files_are_hashed_first_and_many_small_ones_by_one_task(files, monkeypatch):
+    monkeypatch.setattr(fingerprints, "_TASK", 40)
+    monkeypatch.setattr(fingerprints, "_MOST", 5)
+    engine = Reader()
+    hash_sources(survey([str(path) for path in files])[0], engine)
+    assert engine.tasks[0] == (str(files[-1]),)
+    assert 4 < len(engine.tasks[-2]) <= 5
+    names = [name for task in engine.tasks for name in task]
+    assert names == [str(path) for path in reversed(files)]
+
+
+def test_a_file_that_is_gone_when_it_is_hashed_is_named(files, serial):
+    found, _ = survey([str(path) for path in files])
+    files[3].unlink()
+    with pytest.raises(InvalidDataError, match=r"03\.jsonl cannot be opened: No such file"):
+        hash_sources(found, serial)

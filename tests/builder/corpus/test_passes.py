@@ -1,12 +1,13 @@
 """Passes over partitions: tasks read the partitions, and the main process gets the results."""
 
 import json
+from collections import Counter
 
 import pytest
 
 from climbstream.builder.corpus import passes
 from climbstream.builder.corpus.partition import Partition
-from climbstream.builder.corpus.passes import batches, each, in_order
+from climbstream.builder.corpus.passes import batches, each, in_order, summed
 from climbstream.builder.pipeline import build
 from climbstream.builder.settings import BuildSettings
 
@@ -37,6 +38,15 @@ def test_each_gives_results_in_the_order_of_the_corpus(tmp_path, count):
     partitions = partitions_of(tmp_path, count)
     found = [*each(Backwards(), partitions, lambda partition: partition.name)]
     assert found == [partition.name for partition in partitions]
+
+
+@pytest.mark.parametrize("count", [1, 3, 2049, 5000])
+def test_counts_are_summed_in_the_order_of_the_corpus_whatever_a_task_takes(tmp_path, count):
+    partitions = partitions_of(tmp_path, count)
+    found: Counter[str] = Counter()
+    summed(Backwards(), partitions, lambda one: Counter([one.name]), Counter.update, found)
+    assert list(found) == [partition.name for partition in partitions]
+    assert set(found.values()) == {1}
 
 
 def test_a_result_is_given_as_soon_as_those_before_it_are_there(serial):

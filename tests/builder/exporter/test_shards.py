@@ -33,7 +33,7 @@ SAME = ("clusters", "dtype", "vocab_size", "eos_id", "tokenizer_hash", "license"
 def _in_this_process(monkeypatch, serial):
     """Start no processes, which takes seconds; the commands do."""
     monkeypatch.setattr(export, "LocalEngine", lambda *_: serial)
-    monkeypatch.setattr(importing, "open_engine", lambda *_: serial)
+    monkeypatch.setattr(importing, "open_engine", lambda *_, **__: serial)
 
 
 def kept(manifest):

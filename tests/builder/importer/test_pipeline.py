@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer
 
+from climbstream.builder.corpus import sources as corpus_sources
 from climbstream.builder.importer import ingest
 from climbstream.builder.importer import pipeline as importing
 from climbstream.builder.importer.pipeline import import_corpus
@@ -18,6 +19,7 @@ from climbstream.builder.writers.tokenizer import train_tokenizer
 from climbstream.loader.core.errors import InvalidDataError, UsageError
 from climbstream.loader.core.files import read_json
 from climbstream.loader.formats.clusters import load_clusters
+from climbstream.loader.formats.manifest import Manifest
 from climbstream.loader.loader import MixtureLoader
 from climbstream.loader.tools.verify import verify_directory
 
@@ -28,7 +30,7 @@ END = 50_256
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch, serial):
     """Start no processes, which takes seconds; the command and the kill tests do."""
-    monkeypatch.setattr(importing, "open_engine", lambda *_: serial)
+    monkeypatch.setattr(importing, "open_engine", lambda *_, **__: serial)
 
 
 def rows_of(cluster, *documents):
@@ -102,6 +104,13 @@ def test_climblab_becomes_shards_in_the_order_of_its_files(lab, out, served):
     assert (manifest.vocab_size, manifest.eos_id, manifest.dtype) == (50_257, END, "uint16")
     assert manifest.tokenizer_hash == ""
     assert verify_directory(out).faults == []
+
+
+def test_files_that_tasks_hash_are_known_by_the_same_hashes(lab, out, tmp_path, monkeypatch):
+    import_corpus([str(lab)], out)
+    monkeypatch.setattr(corpus_sources, "_FEW_BYTES", 0)
+    import_corpus([str(lab)], tmp_path / "again")
+    assert Manifest.load(tmp_path / "again") == Manifest.load(out)
 
 
 def test_climbmix_has_its_clusters_in_a_column(tmp_path, out, served, write_jsonl):

@@ -15,7 +15,7 @@ ARRAYS = {
 def test_only_arrays_that_a_later_stage_reads_are_kept(
     tmp_path, monkeypatch, make_records, write_jsonl, serial
 ):
-    monkeypatch.setattr(pipeline, "open_engine", lambda *_: serial)
+    monkeypatch.setattr(pipeline, "open_engine", lambda *_, **__: serial)
     source = write_jsonl(tmp_path / "topics.jsonl", make_records(each=10))
     settings = BuildSettings(clusters=2, micro_clusters=6, min_cluster_score={})
     dry_run([str(source)], tmp_path / "out", settings)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -35,6 +36,37 @@ def test_every_task_is_given_back_with_its_result():
             "2 * 3": 6,
             "7 // 2": 3,
         }
+
+
+class Counted:
+    """Calls `eval`; counts how often it is sent to a process."""
+
+    def __init__(self):
+        self.sent = 0
+
+    def __reduce__(self):
+        self.sent += 1
+        return partial, (eval,)
+
+
+def test_a_function_is_packed_once_a_stage_however_many_tasks_it_has():
+    function = Counted()
+    with LocalEngine(2) as pool:
+        assert dict(pool.run(function, ["1 + 1", "2 + 2", "3 + 3", "4 + 4"])).keys() == {
+            "1 + 1",
+            "2 + 2",
+            "3 + 3",
+            "4 + 4",
+        }
+    assert function.sent == 1
+
+
+def test_each_stage_has_its_own_function_in_the_same_processes():
+    with LocalEngine(1) as pool:
+        for function in (eval, len, eval, ascii):
+            assert list(pool.run(function, ["12", "345"])) == [
+                (task, function(task)) for task in ("12", "345")
+            ]
 
 
 @pytest.mark.parametrize("preload", [(), ("colorsys",)])

@@ -37,8 +37,7 @@ def cluster(tmp_path, monkeypatch):
 @pytest.fixture
 def shared(tmp_path):
     (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "plan.json").touch()
-    return tmp_path / "work" / "plan.json"
+    return tmp_path / "work"
 
 
 def wait_until(true, seconds=60):
@@ -70,7 +69,7 @@ def test_tasks_run_in_jobs_that_stay_for_all_stages_and_end_with_the_engine(clus
         assert {*again} == {*first}
     assert cluster.submitted() == 2
     assert cluster.running() == {}
-    assert not (shared.parent / "slurm").exists()
+    assert not (shared / "slurm").exists()
 
 
 def test_the_first_error_is_that_of_its_task_and_ends_the_work(cluster, shared):
@@ -167,7 +166,7 @@ def test_jobs_that_do_not_see_the_folder_are_told_of(cluster, shared, monkeypatc
         SlurmEngine(2, shared) as engine,
     ):
         list(engine.run(eval, ["1"]))
-    assert [*(shared.parent / "slurm").iterdir()] == [shared.parent / "slurm" / "logs"]
+    assert [*(shared / "slurm").iterdir()] == [shared / "slurm" / "logs"]
 
 
 def test_a_job_with_other_versions_refuses_to_work(cluster, shared, monkeypatch):
@@ -188,7 +187,7 @@ def test_a_script_is_printed_for_the_user_to_submit(cluster, shared, monkeypatch
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     with SlurmEngine(2, shared) as engine:
         results = engine.run(eval, ["1"])
-        script = shared.parent / "slurm" / "job.sh"
+        script = shared / "slurm" / "job.sh"
         submit = [str(cluster.commands / "sbatch"), script]
         starter = subprocess.Popen(
             ["sh", "-c", 'while ! [ -e "$1" ]; do sleep .1; done; "$0" "$1"', *submit],
@@ -232,7 +231,7 @@ def test_an_interrupted_command_leaves_no_jobs(cluster, shared, tmp_path):
         process.communicate()
     assert cluster.running() == {}
     assert cluster.submitted() == 2
-    assert not (shared.parent / "slurm").exists()
+    assert not (shared / "slurm").exists()
 
 
 def test_a_killed_command_goes_on_with_its_jobs(cluster, shared, tmp_path):

@@ -1,0 +1,52 @@
+"""Late engine: opens an engine when the first tasks are run, so no process starts without any."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self, TypeVar
+
+from climbstream.loader.core.errors import ClimbError
+
+from .engine import Engine
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class LateEngine:
+    """Runs tasks in the engine that ``open`` returns; leaving its ``with`` block ends that."""
+
+    def __init__(self, open_engine: Callable[[], Engine]) -> None:
+        self._open = open_engine
+        self._engine: Engine | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    @property
+    def workers(self) -> int:
+        """Tasks that run at a time."""
+        return self._opened().workers
+
+    def run(
+        self,
+        function: Callable[[T], R],
+        tasks: Iterable[T],
+        instead: Callable[[T, ClimbError], R] | None = None,
+    ) -> Iterator[tuple[T, R]]:
+        """Yield (task, result) for each task, as `Engine.run` does."""
+        return self._opened().run(function, tasks, instead)
+
+    def _opened(self) -> Engine:
+        if self._engine is None:
+            self._engine = self._stack.enter_context(self._open())
+        return self._engine
