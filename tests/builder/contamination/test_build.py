@@ -6,6 +6,7 @@ import pytest
 from small_build import SMALL_BUILD
 
 from climbstream.builder import append, build, dry_run, pipeline
+from climbstream.builder.cli.dropped import read_dropped
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader.cli.main import run
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, UsageError
@@ -60,6 +61,14 @@ def test_documents_with_a_question_are_left_out_counted_and_named(
     assert "contaminated" in (corpus / "out" / "report.html").read_text()
     assert run(["dropped", str(corpus / "out"), "--why", "contaminated", "--ids"]) == 0
     assert set(capsys.readouterr().out.split()) == set(LEAKS)
+
+
+def test_one_document_that_was_left_out_is_not_called_documents(corpus, capsys, monkeypatch):
+    built(corpus)
+    rows = [row for row in read_dropped(corpus / "out") if row["id"] == "leak-1"]
+    monkeypatch.setattr("climbstream.builder.cli.dropped.read_dropped", lambda _: rows)
+    assert run(["dropped", str(corpus / "out")]) == 0
+    assert capsys.readouterr().out.startswith(f"1 document left out, {rows[0]['bytes']:,} bytes\n")
 
 
 def test_nothing_is_found_in_what_a_build_kept(corpus, capsys):

@@ -408,7 +408,7 @@ def test_a_row_that_is_miscounted_is_taken_and_listed(tmp_path, out, served, wri
 
 def test_a_corpus_without_a_usable_row_is_refused(tmp_path, out, write_jsonl):
     path = write_jsonl(tmp_path / "part_0.tokenized.jsonl", [{"tokens": [], "cluster_id": 1}] * 3)
-    with pytest.raises(InvalidDataError, match="no row of 1 files can be used; 3: no tokens"):
+    with pytest.raises(InvalidDataError, match="no row of 1 file can be used; 3: no tokens"):
         imports(out, path)
 
 
