@@ -364,13 +364,13 @@ def test_build_gives_the_manifest_as_json_and_progress_beside_it(
 @pytest.mark.parametrize(
     ("options", "changed"),
     [
-        (["--thresholds=paper"], "settings.min_cluster_score.overall was"),
-        (["--thresholds=recipe"], "settings.min_cluster_score.advertisement was"),
+        (["--thresholds=paper"], "--min-cluster-score overall was"),
+        (["--thresholds=recipe"], "--min-cluster-score ad-free was"),
         (["--merge-height=1.5"], "--merge-height was not given and is 1.5"),
         (["--near-duplicates=0.9"], "--near-duplicates was 0.8 and is 0.9"),
         (["--restarts=5", "--balanced"], "--restarts was 2 and is 5"),
         (["--keep-duplicates"], "--keep-duplicates was False and is True"),
-        (["--micro-clusters=33", "--sample=400"], "micro_clusters was"),
+        (["--micro-clusters=33", "--sample=400"], "--micro-clusters was"),
     ],
     ids=str,
 )

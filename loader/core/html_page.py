@@ -12,9 +12,10 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import accumulate
 from pathlib import Path
 
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
@@ -200,6 +201,12 @@ class Series:
     """Further text that is shown for each point under the mouse, after its y value."""
     hollow: bool = False
 
+    def bars(self) -> Iterator[tuple[float, float]]:
+        """Yield height and error of each point whose error is known."""
+        for (_, y), sd in zip(self.points, self.sds, strict=False):
+            if math.isfinite(sd) and sd > 0:
+                yield y, sd
+
 
 def scatter_plot(
     series: Sequence[Series],
@@ -216,7 +223,8 @@ def scatter_plot(
     points = [point for some in series for point in some.points]
     if not points:
         return ""
-    axes = _Axes(points, [y for _, y in lines])
+    ends = [y + side * sd for some in series for y, sd in some.bars() for side in (-1, 1)]
+    axes = _Axes(points, [*ends, *(y for _, y in lines)])
     marks = axes.marks(x_title)
     if diagonal:
         low, high = max(axes.x0, axes.y0), min(axes.x1, axes.y1)
@@ -338,6 +346,17 @@ def small_curve(
     )
 
 
+def _fitting(name: str, most: int = 26) -> str:
+    """Cut ``name`` to ``most`` columns of a terminal, where Chinese characters take two.
+
+    >>> _fitting("c03 written, incrementaldecoder"), _fitting("c03 sea")
+    ('c03 written, incrementald…', 'c03 sea')
+    """
+    ends = accumulate(1 + (unicodedata.east_asian_width(letter) in "FW") for letter in name)
+    fits = sum(end < most for end in ends)
+    return name if fits >= len(name) - 1 else f"{name[:fits]}…"
+
+
 def heat_map(
     names: Sequence[str],
     columns: Sequence[Sequence[float]],
@@ -363,7 +382,8 @@ def heat_map(
         for level, some in sorted(paths.items())
     ]
     marks += [
-        f'<text x="{left - 6}" y="{top + k * high + 13}" text-anchor="end">{escape(name)}</text>'
+        f'<text x="{left - 6}" y="{top + k * high + 13}" text-anchor="end">'
+        f"{escape(_fitting(name))}</text>"
         for k, name in enumerate(names)
     ]
     begin = 0

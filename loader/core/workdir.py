@@ -139,7 +139,10 @@ def setting_name(keys: tuple[str, ...]) -> str:
     if first == "proxy" and rest:
         first, *rest = ("proxy_tokens" if rest[0] == "tokens" else rest[0]), *rest[1:]
     option = f"--{_OPTIONS.get(first, first).replace('_', '-')}"
-    return " ".join([option, ".".join(rest)]).strip()
+    value = ".".join(rest)
+    if option.endswith("-score") and value == "advertisement":
+        value = "ad-free"  # as people write it
+    return f"{option} {value}".rstrip()
 
 
 def _shown(value: object) -> str:

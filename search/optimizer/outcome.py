@@ -243,8 +243,8 @@ def _how(answer: Answer, best: Candidate | None) -> str:
     if best is None or answer.baseline is None:
         return ""
     kind = "predicted" if best.choice == "predicted" else f"trial {answer.measured_best.trials[0]}"
-    luck = ", luck allowed for" if best.gain_sd is not None and len(answer.outcomes) == 1 else ""
-    return f" ({kind}{luck})"
+    corrected = best.gain_sd is not None and len(answer.outcomes) == 1
+    return f" ({kind}{', less what luck gives the best of many' if corrected else ''})"
 
 
 def _scored_on(outcomes: Sequence[Outcome]) -> str:

@@ -310,6 +310,6 @@ def test_the_parts_of_a_cluster_add_up(built):
 
 
 def test_a_name_at_the_right_edge_of_the_map_stands_to_the_left_of_its_dot():
-    assert _written([(40.0, 40.0, "c00"), (900.0, 90.0, "c01")]) == (
-        '<text x="45.0" y="44.0">c00</text><text x="895.0" y="94.0" text-anchor="end">c01</text>'
+    assert _written([(40.0, 40.0, 9.0, "c00"), (900.0, 90.0, 3.0, "c01")]) == (
+        '<text x="53.0" y="44.0">c00</text><text x="893.0" y="94.0" text-anchor="end">c01</text>'
     )

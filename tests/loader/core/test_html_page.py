@@ -1,5 +1,8 @@
 """Pages work in a browser: sorting, searching, pointing, light and dark, narrow and wide."""
 
+import math
+import re
+
 import pytest
 
 from climbstream.loader.core.html_page import (
@@ -49,6 +52,20 @@ def test_a_page_without_points_or_spread_is_drawn_too():
     assert "circle" in scatter_plot(
         [Series(name="a", color="r0", points=[(1, 5.0), (2, 5.0)])], "x", "y", diagonal=True
     )
+
+
+def test_bars_of_errors_end_within_the_drawing():
+    series = Series(name="a", color="r0", points=[(1, 1.0), (2, 1.1)], sds=[5.0, math.inf])
+    (bar,) = re.findall(r'<path d="M[\d.]+ ([\d.]+)V([\d.]+)"', scatter_plot([series], "x", "y"))
+    top, low = map(float, bar)
+    assert 26 <= top < low <= 320 - 40
+
+
+def test_a_long_name_in_a_heat_map_is_cut_where_its_room_ends():
+    names = ["c03 written, incrementaldecoder", "c04 路径操作"]
+    html = heat_map(names, [[0.5, 1.0]], [("a", 1)], "weights")
+    assert ">c03 written, incrementald…<" in html
+    assert ">c04 路径操作<" in html
 
 
 @pytest.fixture

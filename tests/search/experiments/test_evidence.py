@@ -177,7 +177,7 @@ def test_what_tells_nothing_is_refused_by_name(coarse, directory, built, tmp_pat
         ((directory, tmp_path / "a", "--from", tmp_path), "holds no search"),
         ((directory, coarse, "--from", coarse), "is the folder of this search"),
         ((other, tmp_path / "b", "--from", coarse), "nor the same micro-clusters"),
-        ((directory, tmp_path / "c", "--from", coarse, "--model", "mini"), "proxy.model"),
+        ((directory, tmp_path / "c", "--from", coarse, "--model", "mini"), "--model was"),
     ]:
         capsys.readouterr()
         assert search(*words) in (2, 3)

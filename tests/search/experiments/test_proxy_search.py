@@ -85,9 +85,10 @@ def test_an_answer_that_is_none_is_refused(searched, shards, tmp_path, text):
         ({"proxy": TrainSettings(tokens=4096)}, "--proxy-tokens was 2048 and is 4096"),
     ],
 )
-def test_what_decides_a_proxy_is_refused_by_name(searched, shards, other, named):
-    with pytest.raises(InvalidDataError, match=f"begun differently: {named}"):
-        run_search(shards, TARGETS, searched[0], replace(SETTINGS, **other))
+def test_what_decides_a_proxy_is_refused_by_name_in_a_dry_run_too(searched, shards, other, named):
+    for search in (run_search, dry_search):
+        with pytest.raises(InvalidDataError, match=f"begun differently: {named}"):
+            search(shards, TARGETS, searched[0], replace(SETTINGS, **other))
 
 
 def test_a_finished_search_goes_on_with_a_larger_budget_and_other_limits(

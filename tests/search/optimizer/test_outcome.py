@@ -392,7 +392,8 @@ def test_a_gain_in_doubt_is_told_beside_the_token_shares():
     row = outcome_rows(answer.outcomes)[0]
     assert answer.reason == (
         f"No gain over the token-share mixture: the best other one scored loss {row[1]} "
-        f"against token shares {row[2]}, better by {row[3]} (trial 3, luck allowed for)."
+        f"against token shares {row[2]}, better by {row[3]} (trial 3, less what luck "
+        "gives the best of many)."
     )
     again = again_of(AGAIN_BASE, AGAIN_BASE)
     checked = confirmed_by(choose_mixture(known, BASE, None), BASE, again, known)
@@ -409,8 +410,8 @@ def test_a_gain_has_its_interval_of_68_and_95_percent():
     gain, sd = (x * float(known.scale[0]) for x in (answer.gain, answer.gain_sd))
     row = outcome_rows(answer.outcomes)[0]
     assert answer.reason == (
-        f"Found loss {row[1]} against token shares {row[2]}, better by {row[3]} (trial 5, luck "
-        f"allowed for). Without luck the gain in loss is {gain:.3f}, "
+        f"Found loss {row[1]} against token shares {row[2]}, better by {row[3]} (trial 5, less "
+        f"what luck gives the best of many). Without luck the gain in loss is {gain:.3f}, "
         f"between {gain - sd:.3f} and "
         f"{gain + sd:.3f} with 68 % confidence and between {gain - 1.96 * sd:.3f} and "
         f"{gain + 1.96 * sd:.3f} with 95 % confidence."

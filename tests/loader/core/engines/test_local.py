@@ -155,7 +155,7 @@ def test_the_task_of_a_stopped_process_is_tried_again_in_a_fresh_one(monkeypatch
     with LocalEngine(2) as pool:
         assert dict(pool.run(eval, tasks)) == dict(zip(tasks, [2, 7, 3], strict=True))
     said = capsys.readouterr().err
-    assert "task 2, eval(" in said
+    assert "task 2, eval: " in said
     assert "computed nothing for" in said
     assert "it is tried again" in said
 
