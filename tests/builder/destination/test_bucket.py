@@ -374,6 +374,14 @@ def test_a_build_that_nothing_came_of_leaves_the_place_to_others(
     assert [*scratch.iterdir()] == []
 
 
+def test_a_scratch_folder_is_in_the_cache_unless_it_is_named(url, monkeypatch, tmp_path):
+    monkeypatch.setenv("CLIMBSTREAM_CACHE", str(tmp_path / "cache"))
+    named = tmp_path / "named"
+    for scratch, folder in ((None, tmp_path / "cache" / "scratch"), (named, named)):
+        with open_destination(url, scratch) as destination:
+            assert destination.folder.parents[1] == folder
+
+
 def test_a_scratch_folder_is_for_one_process_at_a_time(url, scratch):
     with open_destination(url, scratch), pytest.raises(LockedError), open_destination(url, scratch):
         pass
