@@ -120,7 +120,7 @@ def test_a_build_that_is_finished_in_the_bucket_is_not_made_again(
     build_here(url)
     assert f"{url} is built already" in caplog.text
     assert s3.written(prefix) == []
-    with pytest.raises(UsageError, match=rf"{url} is built already; name a new place"):
+    with pytest.raises(UsageError, match=rf"{url} is built already; name a new folder or URL"):
         dry_run([source], url, SETTINGS, scratch=scratch)
     others = BuildSettings(**{**SMALL_BUILD, "clusters": 4})
     with pytest.raises(InvalidDataError, match=rf"{url} was begun differently: .*clusters was 3"):
