@@ -152,7 +152,7 @@ def dry_run(
     ):
         if not begun:
             place = destination.finished_at()
-            raise UsageError(f"{place} is built already; name a new place for a dry run")
+            raise UsageError(f"{place} is built already; name a new folder or URL for a dry run")
         begun = replace(begun, partition_mib=partition_mib)
         _, _, _, clusters, selection = _decide(begun, destination.folder, settings, strict=strict)
         return preview(clusters, selection)

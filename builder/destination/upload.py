@@ -50,18 +50,21 @@ class Upload:
         names = [name for name in self._hashes if name != MANIFEST]
         there = [name for name in names if name in found]
         missing = [name for name in names if name not in found]
-        files, size = len(self._hashes), sum(self._sizes.values())
-        with Progress("upload", size, "bytes") as progress:
-            for name in in_threads(self._compare, there, _THREADS):
-                progress.skip(self._sizes[name])
-            if there:
-                logger.info(f"{self._bucket}: {len(there)} of {files} files are there already")
+        if there:
+            with Progress("compare", len(there), "files") as progress:
+                for _ in in_threads(self._compare, there, _THREADS):
+                    progress.add(1)
+            logger.info(f"{self._bucket}: {len(there)} of {len(self._hashes)} files are there")
+        size, done = sum(self._sizes.values()), sum(self._sizes[name] for name in there)
+        with Progress("upload", size, "bytes", done) as progress:
             for name in in_threads(self._send, missing, _THREADS):
                 progress.add(self._sizes[name])
             self._check_sizes(self._bucket.list())
             progress.add(self._sizes[self._send(MANIFEST)])
         sent = len(missing) + (MANIFEST not in found)
-        logger.info(f"{self._bucket}: {files} files, {size:,} bytes, {sent} of them sent now")
+        logger.info(
+            f"{self._bucket}: {len(self._hashes)} files, {size:,} bytes; {sent} files were sent now"
+        )
 
     def _send(self, name: str) -> str:
         """Send a file, unless the same lies there by now; return its name."""

@@ -103,7 +103,8 @@ def test_a_build_for_a_bucket_has_the_bytes_of_one_in_a_folder(
     assert [*scratch.iterdir()] == []
     size = sum(map(len, local.values()))
     assert (
-        f"{url}: {len(local)} files, {size:,} bytes, {len(local)} of them sent now" in caplog.text
+        f"{url}: {len(local)} files, {size:,} bytes; {len(local)} files were sent now"
+        in caplog.text
     )
     assert verify_directory(url).faults == []
     loader = MixtureLoader(url, seq_len=16, batch_rows=8, cache_dir=tmp_path / "cache")
@@ -119,7 +120,7 @@ def test_a_build_that_is_finished_in_the_bucket_is_not_made_again(
     build_here(url)
     assert f"{url} is built already" in caplog.text
     assert s3.written(prefix) == []
-    with pytest.raises(UsageError, match=rf"{url} is built already; name a new place"):
+    with pytest.raises(UsageError, match=rf"{url} is built already; name a new folder or URL"):
         dry_run([source], url, SETTINGS, scratch=scratch)
     others = BuildSettings(**{**SMALL_BUILD, "clusters": 4})
     with pytest.raises(InvalidDataError, match=rf"{url} was begun differently: .*clusters was 3"):
@@ -181,8 +182,8 @@ def test_a_command_that_is_killed_while_it_sends_goes_on(
     assert done.returncode == 0, done.stderr
     assert s3.objects(prefix) == local
     if at:
-        assert f"{len(there) - 1} of {len(local)} files are there already" in done.stderr
-    assert f"{len(local) - len(there) + 1} of them sent now" in done.stderr
+        assert f"{len(there) - 1} of {len(local)} files are there\n" in done.stderr
+    assert f"{len(local) - len(there) + 1} files were sent now" in done.stderr
     assert done.stdout.splitlines()[-1] == f"{url} · report: {url}/report.html"
     assert [*scratch.iterdir()] == []
     assert climb("verify", url).returncode == 0
@@ -223,8 +224,8 @@ def test_what_was_refused_at_any_file_goes_on_with_the_others(
     s3.misbehave = lambda method, path: None
     caplog.clear()
     send()
-    assert f"{before} of {len(whole)} files are there already" in caplog.text
-    assert f"{len(whole) - before} of them sent now" in caplog.text
+    assert f"{before} of {len(whole)} files are there\n" in caplog.text
+    assert f"{len(whole) - before} files were sent now" in caplog.text
     assert s3.objects(prefix) == whole
     assert len(s3.written(prefix)) == len(whole), "some file was sent twice"
 
@@ -371,6 +372,14 @@ def test_a_build_that_nothing_came_of_leaves_the_place_to_others(
         build_here(url, settings=BuildSettings(**SMALL_BUILD, text="nothing"))
     assert s3.objects(prefix) == {}
     assert [*scratch.iterdir()] == []
+
+
+def test_a_scratch_folder_is_in_the_cache_unless_it_is_named(url, monkeypatch, tmp_path):
+    monkeypatch.setenv("CLIMBSTREAM_CACHE", str(tmp_path / "cache"))
+    named = tmp_path / "named"
+    for scratch, folder in ((None, tmp_path / "cache" / "scratch"), (named, named)):
+        with open_destination(url, scratch) as destination:
+            assert destination.folder.parents[1] == folder
 
 
 def test_a_scratch_folder_is_for_one_process_at_a_time(url, scratch):

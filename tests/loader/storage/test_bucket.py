@@ -1,5 +1,7 @@
 """A bucket is listed whole, and no object in it is ever replaced."""
 
+import time
+
 import boto3
 import pytest
 from s3_server import s3_server
@@ -176,6 +178,14 @@ def test_a_store_that_goes_on_failing_is_given_up(s3, request):
         RemoteError, match=r"S3 did not list s3://.*: try \d+ ended with .*SlowDown"
     ):
         bucket.list()
+
+
+def test_a_server_that_has_never_answered_is_given_up_soon(s3, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    begun = time.monotonic()
+    with pytest.raises(RemoteError, match=r"S3 did not list s3://never-asked/x in \d"):
+        Bucket("s3://never-asked/x").list()
+    assert time.monotonic() - begun < 20
 
 
 def test_without_credentials_nothing_is_asked(s3, monkeypatch):
