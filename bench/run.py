@@ -17,6 +17,7 @@ from pathlib import Path
 BENCHES = (
     "loader",
     "cache",
+    "opening",
     "peers",
     "builder",
     "scale",

@@ -41,6 +41,7 @@ from measure import (
 )
 
 from climbstream.builder.corpus.installed import installed_documents
+from climbstream.builder.corpus.partition import Partition
 from climbstream.builder.writers.shards import DocumentRange, ShardTask
 from climbstream.loader.core.engines.local import LocalEngine
 from climbstream.loader.formats.mds.index import SHARD_BYTES
@@ -136,7 +137,8 @@ def measure_planner(base: list[Any], few: int, many: int, *, batched: bool) -> N
 
 def seconds_of_a_shard(count: int = 20_000) -> float:
     """Return the CPU-seconds of this process for a task of a shard and its entry."""
-    ranges = tuple(DocumentRange(Path(f"units/{n:05d}-00000-00000"), 0, 9) for n in range(6))
+    units = [Partition(Path(f"units/{n:05d}-00000-00000")) for n in range(6)]
+    ranges = tuple(DocumentRange(unit, 0, 9) for unit in units)
     task = ShardTask(
         cluster=0, number=0, folder=Path("c00"), dtype="uint16", ranges=ranges, done=Path("done")
     )

@@ -7,7 +7,7 @@ from functools import partial
 from os import SEEK_END
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.engines.packed import pack, unpack
@@ -27,11 +27,11 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Partitions that follow each other; the first is number ``first`` of the corpus."""
+class Batch(Generic[T]):
+    """Partitions, or parts of a catalogue, that follow each other; ``first`` numbers the first."""
 
     first: int
-    partitions: tuple[Partition, ...]
+    partitions: tuple[T, ...]
 
     @property
     def name(self) -> str:
@@ -40,22 +40,20 @@ class Batch:
         return f"{self.partitions[0].name}{more}" if self.partitions else ""
 
 
-def batches(partitions: Sequence[Partition]) -> Iterator[Batch]:
+def batches(partitions: Sequence[T]) -> Iterator[Batch[T]]:
     """Cut ``partitions`` into batches."""
     size = min(max(len(partitions) // _BATCHES, 1), _MOST)
     for first in range(0, len(partitions), size):
         yield Batch(first, tuple(partitions[first : first + size]))
 
 
-def each(
-    engine: Engine, partitions: Sequence[Partition], function: Callable[[Partition], R]
-) -> Iterator[R]:
+def each(engine: Engine, partitions: Sequence[T], function: Callable[[T], R]) -> Iterator[R]:
     """Yield what ``function`` returns for each partition, in their order; tasks call it."""
     for results in in_order(engine, partial(_call_each, function=function), batches(partitions)):
         yield from results
 
 
-def _call_each(batch: Batch, function: Callable[[Partition], Any]) -> list[Any]:
+def _call_each(batch: Batch[T], function: Callable[[T], R]) -> list[R]:
     return [function(partition) for partition in batch.partitions]
 
 
@@ -78,7 +76,7 @@ def summed(
 
 
 def _sum_batch(
-    batch: Batch, function: Callable[[Partition], Any], add: Callable[[Any, Any], object]
+    batch: Batch[Partition], function: Callable[[Partition], Any], add: Callable[[Any, Any], object]
 ) -> Any:
     total, *others = map(function, batch.partitions)
     for other in others:
@@ -92,7 +90,7 @@ def remove_all(engine: Engine, partitions: Sequence[Partition]) -> None:
         pass
 
 
-def _remove_batch(batch: Batch) -> None:
+def _remove_batch(batch: Batch[Partition]) -> None:
     for partition in batch.partitions:
         shutil.rmtree(partition.folder, ignore_errors=True)
 

@@ -262,7 +262,7 @@ class _Summary:
 
 
 def _summarize(
-    batch: Batch,
+    batch: Batch[Partition],
     clusters: ClusterMap,
     named: NDArray[np.int64],
     most: Sequence[int],

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from climbstream.builder.corpus.partition import Partition
-from climbstream.builder.corpus.passes import in_order
+from climbstream.builder.corpus.passes import each, in_order
 from climbstream.builder.features.words import opening
 from climbstream.builder.settings import SCORES
 from climbstream.loader.core.engines.engine import Engine
@@ -104,7 +104,7 @@ def near_copies(
     ends = np.cumsum(counts)
     numbers: list[int] = []
     first = 0
-    for count, pairs in in_order(engine, _find_copies, part_paths(out)):
+    for count, pairs in each(engine, part_paths(out), _find_copies):
         for row, original in pairs[: _PAIRS - len(numbers) // 2]:
             numbers += [first + row, original]
         if len(numbers) == 2 * _PAIRS:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,11 +50,10 @@ _PART = np.dtype(
 """Documents of a run that go to one shard."""
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentRange:
+class DocumentRange(NamedTuple):
     """Documents of a partition that follow each other in its ``order``."""
 
-    partition: Path
+    partition: Partition
     first: int
     stop: int
 
@@ -122,7 +121,7 @@ def write_clusters(
             number=number,
             folder=folders[k],
             dtype=dtype,
-            ranges=tuple(DocumentRange(partitions[n].folder, i, j) for n, i, j in ranges),
+            ranges=tuple(DocumentRange(partitions[n], i, j) for n, i, j in ranges),
             done=done / f"{folders[k].name}-{number:05d}.json",
         )
 
@@ -175,7 +174,7 @@ def _plan(
     return sorted(shards, key=lambda shard: int(shard["partition"][-1]))
 
 
-def _measure_runs(batch: Batch, width: int) -> NDArray[Any]:
+def _measure_runs(batch: Batch[Partition], width: int) -> NDArray[Any]:
     """Return the runs of a batch, `_RUN`, by partition: the documents of each cluster."""
     found = [np.empty(0, _RUN)]
     for number, partition in enumerate(batch.partitions, start=batch.first):
@@ -234,7 +233,7 @@ def _cut_runs(task: _PlanTask) -> NDArray[Any]:
 
 def _documents(part: DocumentRange) -> Iterator[NDArray[Any]]:
     """Yield the tokens of each document of a range."""
-    partition = Partition(part.partition)
+    partition = part.partition
     ends = np.concatenate([[0], np.cumsum(partition.read("lengths"))]).tolist()
     tokens = partition.read("tokens", mapped=True)
     for i in range(part.first, part.stop):
