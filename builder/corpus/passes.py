@@ -7,7 +7,7 @@ from functools import partial
 from os import SEEK_END
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
-from typing import IO, Any, Generic, TypeVar
+from typing import IO, Any, Generic, Protocol, TypeVar
 
 from climbstream.loader.core.engines.engine import Engine
 from climbstream.loader.core.engines.packed import pack, unpack
@@ -22,16 +22,24 @@ _MOST = 64
 _HELD = 64
 """Results that wait in memory, at most."""
 
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str:
+        """Name in messages."""
+
+
+Part = TypeVar("Part", bound=_Named)
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class Batch(Generic[T]):
+class Batch(Generic[Part]):
     """Partitions, or parts of a catalogue, that follow each other; ``first`` numbers the first."""
 
     first: int
-    partitions: tuple[T, ...]
+    partitions: tuple[Part, ...]
 
     @property
     def name(self) -> str:
@@ -40,20 +48,20 @@ class Batch(Generic[T]):
         return f"{self.partitions[0].name}{more}" if self.partitions else ""
 
 
-def batches(partitions: Sequence[T]) -> Iterator[Batch[T]]:
+def batches(partitions: Sequence[Part]) -> Iterator[Batch[Part]]:
     """Cut ``partitions`` into batches."""
     size = min(max(len(partitions) // _BATCHES, 1), _MOST)
     for first in range(0, len(partitions), size):
         yield Batch(first, tuple(partitions[first : first + size]))
 
 
-def each(engine: Engine, partitions: Sequence[T], function: Callable[[T], R]) -> Iterator[R]:
+def each(engine: Engine, partitions: Sequence[Part], function: Callable[[Part], R]) -> Iterator[R]:
     """Yield what ``function`` returns for each partition, in their order; tasks call it."""
     for results in in_order(engine, partial(_call_each, function=function), batches(partitions)):
         yield from results
 
 
-def _call_each(batch: Batch[T], function: Callable[[T], R]) -> list[R]:
+def _call_each(batch: Batch[Part], function: Callable[[Part], R]) -> list[R]:
     return [function(partition) for partition in batch.partitions]
 
 

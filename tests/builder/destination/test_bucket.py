@@ -70,7 +70,7 @@ def local(tmp_path_factory, source, serial, all_bytes):
     """The bytes of a build in a folder."""
     out = tmp_path_factory.mktemp("local") / "shards"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "open_engine", lambda *_: serial)
+        patch.setattr(pipeline, "open_engine", lambda *_, **_more: serial)
         build([source], out, SETTINGS)
     return all_bytes(out)
 
@@ -83,7 +83,7 @@ def scratch(tmp_path):
 @pytest.fixture
 def build_here(serial, monkeypatch, source, scratch):
     """Return a function that builds the corpus for a URL, in this process."""
-    monkeypatch.setattr(pipeline, "open_engine", lambda *_: serial)
+    monkeypatch.setattr(pipeline, "open_engine", lambda *_, **_more: serial)
     return partial(build, [source], settings=SETTINGS, scratch=scratch)
 
 
@@ -141,7 +141,7 @@ def test_a_dry_run_for_a_bucket_writes_nothing_there_and_a_build_goes_on(
 def test_an_import_for_a_bucket_has_the_bytes_of_one_in_a_folder(
     s3, prefix, url, serial, monkeypatch, write_jsonl, tmp_path, all_bytes
 ):
-    monkeypatch.setattr(importer, "open_engine", lambda *_: serial)
+    monkeypatch.setattr(importer, "open_engine", lambda *_, **_more: serial)
     rows = [{"text": f"story {n}", "cluster": n % 2} for n in range(6)]
     source = write_jsonl(tmp_path / "rows.jsonl", rows)
     import_corpus([source], tmp_path / "local")
