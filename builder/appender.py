@@ -260,7 +260,7 @@ class _Append:
         return selection
 
     def _write(self, selection: Selection, clusters: ClusterMap) -> list[WrittenCluster]:
-        """Write shards, catalogue, held-out documents and bad records; return the written clusters."""
+        """Write shards, catalogue, held-out documents and bad records; return the clusters."""
         out, manifest, keep = self._out, self._manifest, self._settings.keep
         tokenize_all(self._engine, selection, out / "tokenizer.json", manifest.eos_id)
         written = write_clusters(
@@ -345,7 +345,7 @@ class _Append:
         )
 
     def _join_heldout(self) -> None:
-        """Insert the held-out documents of ``out`` before those in the new file, if both files exist."""
+        """Insert the old held-out documents before those in the new file, if both files exist."""
         before, now = self._out / HELDOUT, self._next / HELDOUT
         if before.exists() and now.exists():
             write_bytes(now, before.read_bytes() + now.read_bytes())
