@@ -210,7 +210,7 @@ def left_out(path: str, below: str, *, folder: bool = False) -> str:
 
 
 def unreadable(source: Source, error: BaseException) -> ClimbError | None:
-    """Return the error to raise because ``source`` cannot be read; None if its bytes are damaged."""
+    """Return the error that ``source`` cannot be read; None if only its bytes are damaged."""
     if source.is_remote:
         return RemoteError(f"{source.name} cannot be read: {error}")
     if isinstance(error, OSError) and error.errno:
@@ -270,7 +270,7 @@ def _below(file: str, top: str) -> str:
 
 
 def _output_of(path: str) -> Path | None:
-    """Return the shard directory that ``path`` is or is in, directly or through a link; else None."""
+    """Return the shard directory that ``path`` is or is in, also through a link; else None."""
     places = (Path(path).absolute(), Path(path).resolve())
     ways = (way for place in places for way in (place, *place.parents))
     return next((way for way in ways if is_shard_directory(way)), None)
@@ -383,7 +383,7 @@ def _places(names: Sequence[str]) -> list[str]:
     >>> _places(["/data/2024/a.csv", "/data/2025/a.csv"]), _places(["/data/a.csv"])
     (['2024/a.csv', '2025/a.csv'], ['a.csv'])
     """
-    # A file of the Hub has the same place in every revision.
+    # Without its revision, a file of the Hub has the same place in all revisions.
     unpinned = [_REVISION.sub(r"\1", name) for name in names]
     unique = unpinned if len({*unpinned}) == len(names) else names
     parts = [_printable(name).split("/") for name in unique]

@@ -2,7 +2,7 @@
 
 Until the manifest is in the bucket, an object beside the files has the plan of the work. So a build
 with other settings, on any machine, is refused before it begins. The plan is the first object that
-is written, and only if there is no plan yet; so a bucket that cannot be written is detected at once.
+is written, and only if there is no plan yet. So an error in writing to the bucket is found at once.
 """
 
 import shutil
@@ -70,7 +70,7 @@ class BucketDestination:
         self.folder = place / "shards"
 
     def finished_at(self) -> str | Path | None:
-        """Return the URL or the scratch folder, whichever has a manifest; None if neither has one."""
+        """Return the URL or the scratch folder, whichever has a manifest; None if neither has."""
         if self._finished:
             return self._bucket.url
         return self.folder if (self.folder / MANIFEST).exists() else None
@@ -92,7 +92,10 @@ class BucketDestination:
             check_same_config(old, plan, self._bucket.url, effect(old, plan))
 
     def finish(self) -> Manifest:
-        """Send missing files, the manifest last; remove plan and scratch folder; return the manifest."""
+        """Send missing files, the manifest last; then remove the plan and the scratch folder.
+
+        Returns the manifest.
+        """
         if not self._finished:
             Upload(self._bucket, self.folder).send()
         manifest = Manifest.load(self._bucket.url)
