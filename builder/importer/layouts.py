@@ -93,7 +93,7 @@ def card_folders(name: str) -> list[str]:
 
 
 def _lies_below_card(place: str) -> bool:
-    """Whether the card may be in the folder above ``place``: a cluster's folder, or one of the Hub."""
+    """Whether the card may be above ``place``, a cluster's folder or a folder on the Hub."""
     last = PurePosixPath(place).name
     # On the Hub, the card and the tokenizer are in the top folder of a data set.
     below_top = place.startswith("hf://") and place.count("/") > _TOP.count("/")

@@ -285,7 +285,7 @@ class _Import:
 def _number_clusters(
     partition: Partition, number: Mapping[str, int], micro: NDArray[np.int32]
 ) -> NDArray[np.int64]:
-    """Write ``clusters`` and ``micro`` of a partition; return its bytes of text by cluster, ``[K]``."""
+    """Write ``clusters`` and ``micro`` of a partition; return bytes of text by cluster, ``[K]``."""
     clusters = np.array([number[label] for label in partition.column("label")], np.int32)
     partition.write_arrays({"clusters": clusters, "micro": micro[clusters]})
     sizes = np.zeros(len(micro), np.int64)
