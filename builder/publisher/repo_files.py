@@ -78,7 +78,7 @@ class PublishSettings:
 
     @property
     def sampled(self) -> bool:
-        """Whether the shuffled tables are a sample by the mixture, instead of all documents once."""
+        """Whether the shuffled tables are a sample by the mixture, not all documents once."""
         return self.tokens is not None or self.what == "drawn"
 
 

@@ -238,7 +238,7 @@ class Publisher:
         hashes: Mapping[str, Any],
         stale: Sequence[str],
     ) -> None:
-        """Commit ``files`` to ``main``, and delete ``stale`` files, if ``main`` is still ``head``."""
+        """Commit ``files`` to ``main`` and delete ``stale`` files, if ``main`` is still ``head``."""
 
         def check_and_commit() -> bool:
             """Return True if ``main`` is as it should be; else commit, and return False."""

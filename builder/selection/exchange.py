@@ -83,7 +83,7 @@ def starts_of(blocks: Sequence[Block[S]]) -> NDArray[np.int64]:
 
 
 def write_parts(path: Path, ends: NDArray[np.int64], chunks: Iterable[NDArray[Any]]) -> None:
-    """Write ``chunks`` of rows, sorted by part; ``ends``, ``[p]``, has the row at which each ends."""
+    """Write rows that are sorted by part, in chunks; ``ends``, ``[p]``, has the end of each part."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(np.append(0, ends).astype("<i8").tobytes())
         for chunk in chunks:
