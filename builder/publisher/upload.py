@@ -221,7 +221,7 @@ class Publisher:
     def _send(self, additions: Sequence[CommitOperationAdd], branch: str, size: int) -> None:
         """Send the content of those large files in ``additions`` that the Hub lacks.
 
-        Small files are sent with the commit. ``size`` is the number of bytes of all files.
+        Small files are sent with the commit. ``size`` is the number of bytes of ``additions``.
         """
         self._try(
             f"send {additions[0].path_in_repo} and what follows it",
@@ -238,7 +238,7 @@ class Publisher:
         hashes: Mapping[str, Any],
         stale: Sequence[str],
     ) -> None:
-        """Commit ``files`` to ``main`` and delete ``stale`` files, if ``main`` is still ``head``."""
+        """Commit ``files`` to ``main``, and delete ``stale`` ones, if ``main`` is still ``head``."""
 
         def check_and_commit() -> bool:
             """Return True if ``main`` is as it should be; else commit, and return False."""

@@ -83,7 +83,10 @@ def starts_of(blocks: Sequence[Block[S]]) -> NDArray[np.int64]:
 
 
 def write_parts(path: Path, ends: NDArray[np.int64], chunks: Iterable[NDArray[Any]]) -> None:
-    """Write rows that are sorted by part, in chunks; ``ends``, ``[p]``, has the end of each part."""
+    """Write to ``path`` rows that are sorted by part, and come in ``chunks``.
+
+    ``ends``, ``[parts]``, is the number of rows up to the end of each part.
+    """
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(np.append(0, ends).astype("<i8").tobytes())
         for chunk in chunks:

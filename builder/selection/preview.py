@@ -16,7 +16,7 @@ _SHOWN = 3
 
 
 def preview(clusters: ClusterMap, selection: Selection) -> dict[str, Any]:
-    """Return what stages drop and why, with samples; pruned micro-clusters; and merge heights.
+    """Return what each stage drops, samples, pruned micro-clusters, and clusters by merge height.
 
     `climbstream.builder.pipeline.dry_run` describes the keys.
     """

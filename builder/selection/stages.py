@@ -132,9 +132,9 @@ def select_appended(
 
 
 def _languages_of_few(selection: Selection, settings: BuildSettings) -> dict[tuple[str, str], int]:
-    """Return the numbers of documents in languages with too few documents to be pruned.
+    """Return the number of documents, by language and script, of those with too few to be pruned.
 
-    Also log how the documents of other languages are judged. Empty if nothing is pruned.
+    The result is empty with ``no_prune``. How documents of other languages are judged is logged.
     """
     if settings.no_prune:
         return {}
