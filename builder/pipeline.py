@@ -187,7 +187,7 @@ def _begun(
 ) -> Iterator[_Begun | None]:
     """Begin or resume a build, and yield it; yield None if it is finished.
 
-    In a folder that has had only dry runs, a build or a dry run (``dry``) may have other settings.
+    If there have been only dry runs so far, a build or a dry run (``dry``) may change the settings.
     """
     out = destination.folder
     found, left_out = survey(sources)

@@ -76,7 +76,8 @@ def _read_lines(option: str, path: Path) -> list[str]:
 def _read_licenses(value: str) -> list[str]:
     """Return the licences in the file ``value`` or, if it is no file, in ``value`` itself.
 
-    A file has one licence per line, and lines that begin with ``#`` are comments.
+    A file has one licence per line, and lines that begin with ``#`` are comments. Otherwise,
+    licences are separated by commas.
     """
     path = Path(value)
     if path.is_file() or path.suffix == ".txt":

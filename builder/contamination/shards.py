@@ -87,8 +87,10 @@ def check_shards(
     that were read), ``contaminated`` (numbers of documents that contain an item, and of their
     tokens), and ``tasks``. For each task, the report has:
 
-    - ``items``, ``too_short``, ``found``, ``with_answer``: numbers of all items, of items that are
-      too short to look for, of items that a document contains, and of these with their answer
+    - ``items``: number of items
+    - ``too_short``: number of items that are too short to look for
+    - ``found``: number of items that at least one document contains
+    - ``with_answer``: number of items that at least one document contains with their answer
     - ``share``: mean, over found items, of the largest share of the item that a document contains
     - ``documents``, ``tokens``, ``clusters``: documents that contain an item of the task, their
       tokens, and the number of these documents by cluster

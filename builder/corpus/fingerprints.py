@@ -34,13 +34,13 @@ from climbstream.loader.core.files import (
 )
 
 _REMEMBERED = 16 << 20
-"""Minimum size in bytes of a file whose hash is stored; to hash a smaller file is as fast."""
+"""Minimum size in bytes of a file whose hash is stored; smaller files are hashed quickly."""
 _SETTLED = 60.0
 """Minimum number of seconds since the last change of a file whose hash is stored."""
 _TASK, _MOST = 256 << 20, 256
 """Numbers of bytes and of files at which a task is full; a file with more bytes is one task."""
 _VERSIONS = ("ETag", "etag", "xet_hash", "blob_id", "md5Hash", "Content-MD5", "Digest")
-"""Keys under which file systems of `fsspec` state the version of a file; the first is used."""
+"""Keys under which file systems of `fsspec` state the version of a file."""
 _TIMES = ("LastModified", "Last-Modified", "last_modified", "mtime", "created")
 
 

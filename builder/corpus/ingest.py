@@ -39,7 +39,7 @@ BAD_RECORDS = "bad_records.json"
 _LARGE = 4 * SPAN_BYTES
 """Minimum size in bytes of a file for a message that only one worker reads it."""
 _SIZE = "partitions.json"
-"""File with the number of row groups per partition, so that a continued build uses the same."""
+"""File with the number of row groups per partition, which a continued build keeps."""
 _NAMED = 24
 """Maximum number of known domains, and of columns, that a message names."""
 
@@ -53,14 +53,14 @@ class ReadReport(Report):
     """The counts of the records of one source, or of several sources together."""
 
     labels: Counter[str] = field(default_factory=Counter)
-    """Bytes by known domain; "" counts documents without one."""
+    """Bytes of text by known domain; "" for documents without a known domain."""
     columns: Counter[str] = field(default_factory=Counter)
     """Number of sources that have a column, by column."""
     met: Counter[str] = field(default_factory=Counter)
     """Number of sources that have a column that the settings name, by column."""
 
     def taken(self) -> str:
-        """Return in one line how much was read, in all and in MB of each known domain.
+        """Return one line on how much was read: in all, and in MB for each known domain.
 
         >>> labels = Counter({"law": 2_000_000, "": 500_000})
         >>> ReadReport(documents=3, bytes=2_500_000, labels=labels).taken()

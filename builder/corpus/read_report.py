@@ -14,7 +14,7 @@ from climbstream.loader.formats.clusters import reason_title
 logger = get_logger(__name__)
 
 LISTED = 100
-"""Maximum number of bad records and files that a source's report lists; it counts all of them."""
+"""Maximum number of bad records and files that are listed per source; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Report:
     bytes: int = 0
     """Bytes of text."""
     bad: Counter[str] = field(default_factory=Counter)
-    """Records that could not be used, by reason."""
+    """Number of records that could not be used, by reason."""
     files: Counter[str] = field(default_factory=Counter)
     """Number of files and folders that were not used, or not read to their end, by reason."""
     listed: list[dict[str, str]] = field(default_factory=list)

@@ -75,7 +75,7 @@ _BESIDE_DATA = {
 
 
 _FEW_BYTES = 256 << 20
-"""Total bytes of files up to which `survey` hashes them: to start workers would take longer."""
+"""Maximum total bytes of files that `survey` hashes: starting workers would take longer."""
 _REVISION = re.compile(r"(^hf://datasets/[^/@]+/[^/@]+)@[0-9a-f]{40}(?=/)")
 
 Info = Mapping[str, Any]
@@ -171,7 +171,7 @@ Places = str | Path | Sequence[str | Path]
 
 
 def as_places(sources: Places) -> list[str]:
-    """Return ``sources`` as a list of strings, also if it is only one source."""
+    """Return ``sources`` as a list of strings; a single source becomes a list of one string."""
     several = [sources] if isinstance(sources, str | Path) else sources
     return [str(source) for source in several]
 
@@ -229,7 +229,7 @@ def delimiter_of(source: Source) -> str:
 
 
 def megabytes_of(name: str) -> float:
-    """Return the number of megabytes in ``python:MEGABYTES``; 30 in ``python:``."""
+    """Return the number of megabytes in ``python:MEGABYTES``; the default is 30."""
     try:
         return float(name.removeprefix("python:") or 30)
     except ValueError:
@@ -237,9 +237,9 @@ def megabytes_of(name: str) -> float:
 
 
 def _files(name: str) -> tuple[dict[str, Info], list[BadFile]]:
-    """Return the files that a file, folder or glob ``name`` stands for, and files left out.
+    """Return the data files that a file, folder or glob ``name`` stands for, and files left out.
 
-    Each of the former comes with what the file system of a server states; {} for a local file.
+    Each data file comes with what the file system of its server states; {} for a local file.
 
     Raises:
         UsageError: ``name`` is nothing of this kind, or is in a shard directory.
@@ -345,7 +345,10 @@ def _walk(top: str) -> tuple[list[str], list[BadFile]]:
 
 
 def _sorted_out(places: Iterable[tuple[str, str]]) -> tuple[list[str], list[BadFile]]:
-    """Return the data files of ``places``, and the other files; see `left_out` for both paths."""
+    """Return the data files of ``places``, and the files that are left out.
+
+    A place is the path of a file, and its path below the folder that the user named.
+    """
     files: list[str] = []
     others: list[BadFile] = []
     for path, below in places:
@@ -394,7 +397,7 @@ def _places(names: Sequence[str]) -> list[str]:
 
 
 def _sources(infos: Mapping[str, Info]) -> list[Source]:
-    """Return the sources named in ``infos``, each name with what its file system states, or {}.
+    """Return a source for each name in ``infos``; a value is what a file system states, or {}.
 
     Raises:
         UsageError: A file has an unknown format.

@@ -49,7 +49,7 @@ def open_destination(out: str | Path, scratch: str | Path | None = None) -> Iter
     A directory for a URL is first made in a folder below ``scratch``, by default in the cache.
 
     Raises:
-        UsageError: ``out`` is neither a folder nor such a URL, or is a folder with ``scratch``.
+        UsageError: ``out`` is another URL, or ``scratch`` is set though ``out`` is a folder.
         InvalidDataError: Other objects are at the URL.
         RemoteError: The bucket does not exist, or may not be read.
         LockedError: Another process works in the folder below ``scratch``.

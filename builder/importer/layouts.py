@@ -93,7 +93,10 @@ def card_folders(name: str) -> list[str]:
 
 
 def _lies_below_card(place: str) -> bool:
-    """Whether the card may be above ``place``, a cluster's folder or a folder on the Hub."""
+    """Whether the card may be in the folder above ``place``.
+
+    It may be there if ``place`` is a cluster's folder, or a folder in a data set on the Hub.
+    """
     last = PurePosixPath(place).name
     # On the Hub, the card and the tokenizer are in the top folder of a data set.
     below_top = place.startswith("hf://") and place.count("/") > _TOP.count("/")
@@ -103,8 +106,7 @@ def _lies_below_card(place: str) -> bool:
 def _on_the_hub(name: str) -> str:
     """Return the URL of the data set ``hub:NAME``; return any other ``name`` unchanged.
 
-    Folders of a data set may name clusters. A URL shows the folders, the library `datasets` does
-    not.
+    Folders of a data set may name clusters, and the library `datasets` does not show them.
     """
     if not name.startswith("hub:"):
         return name

@@ -204,7 +204,7 @@ class _Import:
     def _tokens(
         self, partitions: Sequence[Partition], report: IntakeReport, end: int | None
     ) -> tuple[Selection, Vocabulary]:
-        """Tokenise rows of text, or count the tokens of rows of tokens, which stay as they are.
+        """Tokenise the text of the rows or, if the rows have tokens, count these tokens.
 
         Returns all documents as a selection, and the vocabulary.
         """
@@ -295,7 +295,7 @@ def _number_clusters(
 
 
 def _micro(labels: Sequence[str]) -> list[int]:
-    """Return ``labels`` as numbers or, unless all of them are numbers, their places."""
+    """Return the labels as numbers; if not all of them are numbers, their places in ``labels``."""
     if all(re.fullmatch("[0-9]{1,9}", label) for label in labels):
         return [int(label) for label in labels]
     return list(range(len(labels)))
@@ -330,7 +330,7 @@ def _say_names(names: Mapping[str, str]) -> None:
 
 
 def _cards(sources: Sequence[str]) -> list[Card]:
-    """Return the nearest card of each source that has one; a card of several sources once."""
+    """Return the nearest card of each source that has a card, without repeated cards."""
     cards: dict[str, Card] = {}
     for name in sources:
         for folder in card_folders(name):

@@ -91,7 +91,7 @@ class Publication:
     folders: tuple[str, ...]
     """Folders in which all files of earlier publications that are not in ``files`` are deleted."""
     others: tuple[str, ...]
-    """Folders that only other values of `PublishSettings.what` fill; the card describes none."""
+    """Folders that only other values of `PublishSettings.what` fill; the card omits them."""
     license: str
 
     @property
@@ -286,7 +286,7 @@ def _shards(directory: Path, manifest: Manifest, *, heldout: bool) -> dict[str, 
 
 
 def _groupings(directory: Path, manifest: Manifest) -> dict[str, tuple[Path, Manifest]]:
-    """Return file and manifest of each grouping in ``directory``, by path of the file in it.
+    """Return file and manifest of each grouping in ``directory``, by the file's path there.
 
     Raises:
         InvalidDataError: A file is no grouping of these shards, or is a link.

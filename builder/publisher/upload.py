@@ -34,7 +34,7 @@ logger = get_logger(__name__)
 
 T = TypeVar("T")
 _BRANCH = "climbstream-"
-"""Beginning of the names of our branches; a hash of the files follows."""
+"""Beginning of the names of branches for uploads; a hash of the files follows."""
 _STEP = (50, 1 << 28)
 """Maximum numbers of files and bytes that are sent before the progress is updated."""
 _COMMIT = (1000, 10 << 30)
@@ -238,7 +238,7 @@ class Publisher:
         hashes: Mapping[str, Any],
         stale: Sequence[str],
     ) -> None:
-        """Commit ``files`` to ``main``, and delete ``stale`` ones, if ``main`` is still ``head``."""
+        """Commit ``files`` to ``main`` and delete files ``stale``, unless ``main`` is past ``head``."""
 
         def check_and_commit() -> bool:
             """Return True if ``main`` is as it should be; else commit, and return False."""
@@ -339,7 +339,10 @@ def _hashes(content: Path | bytes) -> tuple[int, str, str]:
 
 
 def _missing(hashes: Mapping[str, Any], remote: Mapping[str, tuple[int, str]]) -> list[str]:
-    """Return the files that the Hub lacks or has with another size, or neither of both hashes."""
+    """Return the files that the Hub lacks, or has with another size or another hash.
+
+    The hash of a file of the Hub is sha256 or git's hash; ``hashes`` has both of each file.
+    """
     return [
         path
         for path, (size, *both) in hashes.items()

@@ -38,9 +38,10 @@ def by_topic(cells: Sequence[ClusterInfo]) -> list[ClusterInfo]:
 
 
 def _joined_terms(cells: Sequence[ClusterInfo]) -> tuple[str, ...]:
-    """Return the best terms of several cells, as many as a cell has at most.
+    """Return the best terms of several cells, as many as the cell with the most terms has.
 
-    In each cell, a term scores its rank from the end, times the number of documents.
+    In each cell, a term gets its rank from the end, times the cell's number of documents, as its
+    score; scores are added over cells.
     """
     counts: Counter[str] = Counter()
     for cell in cells:
@@ -78,7 +79,7 @@ def join_described(old: ClusterInfo, new: ClusterInfo) -> ClusterInfo:
 
 
 def _joined_micro(old: ClusterInfo, new: ClusterInfo) -> dict[int, int]:
-    """Return the sum of documents of both, by micro-cluster; 0 if the number is not known."""
+    """Return the documents of ``old`` and ``new`` together, by micro-cluster; 0 if unknown."""
     joined = dict.fromkeys((*old.micro, *new.micro), 0)
     for info in (old, new):
         for micro, documents in zip(info.micro, info.micro_documents, strict=False):
@@ -146,7 +147,7 @@ def small_cells(clusters: Sequence[ClusterInfo]) -> str:
 
 
 def _tokens(cell: ClusterInfo | None) -> str | tuple[str, str]:
-    """Return the table cell with the tokens of a cell, so short that a phone shows five tiers."""
+    """Return the tokens of a cell as a table entry, so short that five tiers fit on a phone."""
     if cell is None:
         return ""
     scores = ", ".join(f"{score_title(name)} {value:.1f}" for name, value in cell.quality.items())

@@ -78,7 +78,7 @@ def cut_blocks(sources: Sequence[S], counts: Sequence[int]) -> list[Block[S]]:
 
 
 def starts_of(blocks: Sequence[Block[S]]) -> NDArray[np.int64]:
-    """Return the number of documents before each block, and of all, ``[blocks + 1]``."""
+    """Return the number of documents before each block and, last, in all, ``[blocks + 1]``."""
     return np.array([*(block.start for block in blocks), blocks[-1].start + len(blocks[-1])])
 
 

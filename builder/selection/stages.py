@@ -132,7 +132,7 @@ def select_appended(
 
 
 def _languages_of_few(selection: Selection, settings: BuildSettings) -> dict[tuple[str, str], int]:
-    """Return the number of documents, by language and script, of those with too few to be pruned.
+    """Return the number of documents of each language and script that has too few to be pruned.
 
     The result is empty with ``no_prune``. How documents of other languages are judged is logged.
     """
@@ -373,7 +373,11 @@ def _means(
 def _sum_micros(
     partition: Partition, name: ArrayName, few: Mapping[tuple[str, str], int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return the micro-clusters that have kept documents, how many, and their sums of ``name``."""
+    """Return the micro-clusters that have kept documents, and two arrays for these.
+
+    The first array has the number of kept documents, ``[m]``; the second array has the sums of the
+    array ``name`` over kept documents, ``[m, k]``.
+    """
     staying = stays(partition) & ~is_of_few(partition, few)
     micro, place, n = np.unique(
         partition.read("micro")[staying], return_inverse=True, return_counts=True
@@ -407,7 +411,7 @@ def prune_clusters(
 
 
 def poor_documents(scores: NDArray[np.float32], least: Mapping[str, float]) -> NDArray[np.str_]:
-    """Return why each document is dropped for its scores, float32 ``[n, 4]``; "": it stays."""
+    """Return why each document is dropped, or "" if it stays; ``scores`` is float32 ``[n, 4]``."""
     why = np.full(len(scores), "", dtype="U32")
     for name, low in least.items():
         why[(scores[:, SCORES.index(name)] < low) & (why == "")] = LOW_SCORE[name]
