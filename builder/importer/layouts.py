@@ -55,7 +55,7 @@ def find_files(
     Args:
         names: Files, folders, globs, URLs, ``hub:NAME`` or ``hub:NAME@CONFIG``.
         column: Column that names the cluster; a folder ``COLUMN=LABEL`` names the cluster of all
-            files below it. None: `CLUSTER_COLUMNS`.
+            files below it. None: one of `CLUSTER_COLUMNS`, or a folder ``cluster_NUMBER``.
         folders: Whether the name of a file's folder is the label of the cluster of all its rows.
 
     Raises:

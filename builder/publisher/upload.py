@@ -238,7 +238,10 @@ class Publisher:
         hashes: Mapping[str, Any],
         stale: Sequence[str],
     ) -> None:
-        """Commit ``files`` to ``main`` and delete files ``stale``, unless ``main`` is past ``head``."""
+        """Commit ``files`` to ``main``, and delete the files ``stale`` there.
+
+        ``head`` is the commit that ``main`` must still be at; else an error is raised.
+        """
 
         def check_and_commit() -> bool:
             """Return True if ``main`` is as it should be; else commit, and return False."""
