@@ -169,7 +169,7 @@ class _Checked:
         self._holders: Counter[int] = Counter()
         """Number of documents that contain an item, by item."""
         self._best: dict[int, tuple[float, bool]] = {}
-        """By item: the largest share of it in a document, and whether a document has its answer."""
+        """By item: its largest share in one document, and whether any document has its answer."""
         self._places: dict[int, list[Finding]] = {}
 
     def add(self, result: CheckedShard) -> None:

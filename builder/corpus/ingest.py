@@ -37,7 +37,7 @@ logger = get_logger(__name__)
 
 BAD_RECORDS = "bad_records.json"
 _LARGE = 4 * SPAN_BYTES
-"""Minimum size in bytes of a file for a message that only one worker reads it."""
+"""Files of at least this size, in bytes, are logged if only one worker reads them."""
 _SIZE = "partitions.json"
 """File with the number of row groups per partition, which a continued build keeps."""
 _NAMED = 24

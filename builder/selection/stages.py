@@ -303,7 +303,7 @@ def _hashes(
     if number >= before:
         partition = cast("Partition", source)
         rows = np.flatnonzero(stays_until(partition, reason))
-        # With the source mixed in, documents of different sources have different hashes.
+        # With ``apart``, the source is mixed in, so that hashes of different sources differ.
         hashes = hashes[rows] ^ (hash_texts([partition.source]) if apart else np.uint64(0))
     return hashes, rows
 
