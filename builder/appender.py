@@ -1,9 +1,9 @@
-"""Append: more documents into the clusters of a shard directory.
+"""Append: add documents to the clusters of a shard directory.
 
 Nothing is fitted again: embedder, centroids, clusters and tokenizer are those of the first build,
-so an existing mixture stays valid. New shards follow the old ones, which are not touched. New
-versions of other files wait in a folder of the work in progress until the new manifest, which is
-the commit, is written. So the directory is whole at any moment: as before, or with all documents.
+so an existing mixture stays valid. New shards are added after the old ones, which do not change.
+New versions of other files are kept in the working folder until the new manifest is written.
+Writing the manifest is the commit, so at any moment the directory has all new documents or none.
 """
 
 import os
@@ -81,17 +81,18 @@ def append(
 ) -> Manifest:
     """Add documents to a shard directory that `build` made, and return its new manifest.
 
-    Settings, clusters and tokenizer are those of the build. The directory is whole at any moment:
-    as it was before, or with all new documents. If an append was interrupted, the same call
-    continues it.
+    Settings, clusters and tokenizer are those of the build. At any moment, the directory has all
+    new documents or none of them. An append that was interrupted continues when the same call is
+    made again. If the last append was of the same sources, nothing is added.
 
     Args:
-        sources: Files, folders, globs or ``hub:NAME``.
+        sources: Files, folders, globs, URLs, ``hub:NAME`` or ``python:``.
         out: The shard directory.
-        workers: Tasks at a time, by default one a core; SLURM has no default.
-        engine: ``local``, processes of this machine, ``ray`` or ``slurm``; the bytes are the same.
+        workers: Maximum number of tasks at a time; by default one per core, but required for SLURM.
+        engine: Where tasks run: ``local`` (processes of this machine), ``ray`` or ``slurm``. The
+            files have the same bytes with each of them.
         strict: Whether a record, file or folder that cannot be used is an error.
-        partition_mib: That of `build`.
+        partition_mib: MiB of text per task, as in `build`.
 
     Example::
 
@@ -99,10 +100,10 @@ def append(
 
     Raises:
         UsageError: A source does not exist, or ``out`` is a URL.
-        InvalidDataError: ``strict``, and a record, file or folder cannot be used;
-            or ``out`` is no directory that can be added to, or another append of it was
-            begun and not ended.
-        LockedError: Another process works on ``out``.
+        InvalidDataError: With ``strict``, a record, file or folder cannot be used; or ``out``
+            cannot be appended to; or an append of other sources was begun in ``out`` and not
+            finished.
+        LockedError: Another process works in ``out``.
     """
     if "://" in os.fspath(out):
         raise UsageError(
@@ -140,7 +141,10 @@ def append(
 
 
 def _begin(sources: Sequence[Source], out: Path, manifest: Manifest) -> dict[str, Any] | None:
-    """Write the plan of an append, or compare it with the one in ``out``; None: it was done."""
+    """Write and return the plan of an append; None if the last append was of the same sources.
+
+    If an append was begun in ``out`` and not finished, its plan must be equal to the new one.
+    """
     plan = {
         BASE: manifest.build,
         "sources": {source.place: source.fingerprint for source in sources},
@@ -165,10 +169,10 @@ def _begin(sources: Sequence[Source], out: Path, manifest: Manifest) -> dict[str
 
 
 def _check(out: Path, manifest: Manifest) -> None:
-    """Raise `InvalidDataError` unless ``out`` holds all that appending needs.
+    """Raise `InvalidDataError` unless ``out`` has all files and records that an append needs.
 
     Raises:
-        IntegrityError: The questions that are kept out are not those of the build.
+        IntegrityError: The file of test questions to keep out is not the one that the build wrote.
     """
     needed = [MODEL, "centroids.npy"]
     if manifest.provenance.get("settings", {}).get("decontaminate"):
@@ -181,7 +185,7 @@ def _check(out: Path, manifest: Manifest) -> None:
             "`climb build` made can grow; build it again from all sources"
         )
     if CONTAMINATION in needed:
-        read_file(out, manifest, CONTAMINATION)  # compiled code trusts every place in it
+        read_file(out, manifest, CONTAMINATION)  # compiled code checks no index in it
 
 
 class _Append:
@@ -199,17 +203,17 @@ class _Append:
         self._engine, self._out, self._report = engine, out, report
         self._manifest, self._settings = manifest, settings
         self._groups = groups
-        """Row groups of a part of the catalogue."""
+        """Number of row groups per part of the catalogue."""
         self._parts: dict[str, str] = {}
         """Hash of each new part of the catalogue, by path."""
         self.partitions = [Partition(out / WORK / "units" / name) for name in report.units]
         self._first = manifest.parts or 0
         """Number of the first new part of the catalogue."""
         self._next = out / NEXT_FILES
-        """Folder of files that wait for the commit."""
+        """Folder of the files that are moved to their places after the commit."""
 
     def run(self, plan: Mapping[str, Any], *, strict: bool) -> None:
-        """Go through all stages; the manifest is written last."""
+        """Run all stages, and write the manifest last."""
         out, manifest = self._out, self._manifest
         description = read_json(out / "clusters.json")
         with reading(out / "centroids.npy", "array of centroids"):
@@ -237,7 +241,7 @@ class _Append:
         replace(grown, files=files | self._parts | hash_files(self._next)).save(out)
 
     def _select(self, clusters: ClusterMap, *, strict: bool) -> Selection:
-        """Decide which new documents stay, and their clusters."""
+        """Decide which new documents stay, and assign them to clusters; return the selection."""
         out, settings, partitions = self._out, self._settings, self.partitions
         signatures = None if settings.near_duplicates is None else out / WORK / "seen"
         seen = read_seen(self._engine, out, self._first, signatures)
@@ -249,14 +253,14 @@ class _Append:
         look_at(self._engine, partitions, out / MODEL, settings)
         selection = select_appended(selection, clusters, settings, seen)
         check_losses(selection.stages[1:], strict=False)
-        # A directory of an earlier version has no counts of languages; counts of the new documents
-        # alone would look like counts of all.
+        # A directory of an earlier version has no counts of languages. Counts of the new documents
+        # alone would look like counts of all documents.
         if counts_of(self._manifest):
             selection.stages[0]["kept"] = count_kept(selection)
         return selection
 
     def _write(self, selection: Selection, clusters: ClusterMap) -> list[WrittenCluster]:
-        """Write shards, catalogue, held-out documents and bad records."""
+        """Write shards, catalogue, held-out documents and bad records; return the entries."""
         out, manifest, keep = self._out, self._manifest, self._settings.keep
         tokenize_all(self._engine, selection, out / "tokenizer.json", manifest.eos_id)
         written = write_clusters(
@@ -285,7 +289,7 @@ class _Append:
         written: Sequence[WrittenCluster],
         added: Sequence[ClusterEntry],
     ) -> Manifest:
-        """Return the manifest of old and new documents, without the hashes of other files."""
+        """Return the manifest of old and new documents; its ``files`` are still the old ones."""
         manifest = self._manifest
         entry = {
             "sources": plan["sources"],
@@ -319,7 +323,7 @@ class _Append:
         added: Sequence[ClusterEntry],
         before: Mapping[str, Any],
     ) -> None:
-        """Write the description of the clusters, which was ``before``, and the report."""
+        """Write the new description of the clusters, which replaces ``before``, and the report."""
         kmeans, dropped = before.get("kmeans"), before.get("dropped", {})
         new = describe_clusters(self._engine, self.partitions, clusters, added, cells)
         infos = [join_described(*pair) for pair in zip(load_clusters(self._out), new, strict=True)]
@@ -341,7 +345,7 @@ class _Append:
         )
 
     def _join_heldout(self) -> None:
-        """Put the documents that were held out before in front of the new ones."""
+        """Insert the old held-out documents before those in the new file, if both files exist."""
         before, now = self._out / HELDOUT, self._next / HELDOUT
         if before.exists() and now.exists():
             write_bytes(now, before.read_bytes() + now.read_bytes())
@@ -353,7 +357,7 @@ def _joined_licenses(old: str, new: str) -> str:
 
 
 def _sum(old: Any, new: Any) -> Any:
-    """Add up the counts of a stage of two builds."""
+    """Return the counts of a stage of the build, ``old``, plus those of the append, ``new``."""
     if isinstance(old, Mapping):
         both = {name: _sum(old[name], new[name]) for name in old if name in new}
         return {**old, **new, **both}

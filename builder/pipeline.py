@@ -1,8 +1,8 @@
-"""The pipeline: all stages in order, without those done before, and the manifest last.
+"""The pipeline of a build: run all stages in order, and write the manifest last.
 
-Work in progress lies in ``OUT/.build``: partitions of the corpus with the arrays that stages add.
-Complete files are not made again, so a killed build continues where it stopped and ends with the
-same bytes.
+Work in progress is kept in ``OUT/.build``: partitions of the corpus, with the arrays that stages
+add. Complete files are not made again, so a build that was killed continues where it stopped, and
+ends with the same bytes as a build that was never interrupted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -79,20 +79,22 @@ def build(
 ) -> Manifest:
     """Build a shard directory from a corpus, and return its manifest.
 
-    A build that was interrupted goes on when the same call is made again, and ends with the same
-    bytes. If it is finished, nothing is done.
+    A build that was interrupted continues when the same call is made again; the files have the same
+    bytes as without the interruption. If the build is finished, nothing is built again.
 
     Args:
-        sources: Files, folders, globs or ``hub:NAME``.
-        out: Folder of the shard directory, which is made if need be, or ``s3://BUCKET/NAME``.
+        sources: Files, folders, globs, URLs, ``hub:NAME`` or ``python:``.
+        out: Folder of the shard directory, which need not exist, or ``s3://BUCKET/NAME``.
         settings: What decides the result, by default `BuildSettings()`.
-        workers: Tasks at a time, by default one a core; SLURM has no default.
-        engine: ``local``, processes of this machine, ``ray`` or ``slurm``; the bytes are the same.
+        workers: Maximum number of tasks at a time; by default one per core, but required for SLURM.
+        engine: Where tasks run: ``local`` (processes of this machine), ``ray`` or ``slurm``. The
+            files have the same bytes with each of them.
         strict: Whether a record, file or folder that cannot be used is an error.
-        partition_mib: MiB of text that a task works on, by default 4 to 128, by the size of the
-            corpus. The bytes are the same; large partitions make fewer files.
-        scratch: Folder in which a directory is made that belongs in a bucket, by default in the
-            cache. All nodes must see it. What is made in it is removed when the bucket has it.
+        partition_mib: MiB of text per task, by default 4 to 128, depending on the size of the
+            corpus. It does not change the result. Large partitions make fewer temporary files.
+        scratch: Folder in which the directory for a URL is made first, by default in the cache.
+            All nodes must have access to it. When all files are in the bucket, they are removed
+            from this folder.
 
     Example::
 
@@ -101,11 +103,11 @@ def build(
 
     Raises:
         UsageError: A source does not exist.
-        InvalidDataError: ``strict``, and a record, file or folder cannot be used;
-            or ``out`` holds a build of other sources or settings, named in the message;
-            or the corpus has too little to cluster; or a bucket holds other objects there.
-        LockedError: Another process works on ``out``.
-        RemoteError: A bucket cannot be written. That is found before anything is built.
+        InvalidDataError: With ``strict``, a record, file or folder cannot be used; or ``out`` has
+            other files, or a build of other sources or settings, which the message names; or the
+            corpus has too few documents to cluster.
+        LockedError: Another process works in ``out``.
+        RemoteError: A bucket cannot be written; this is detected before anything is built.
     """
     settings = settings or BuildSettings()
     sources = as_places(sources)
@@ -133,16 +135,17 @@ def dry_run(
 ) -> dict[str, Any]:
     """Return what `build` would leave out and why, without writing shards.
 
-    A later `build` with the same arguments goes on from there. The result is that of `preview`:
-    ``stages`` with documents and bytes by reason, ``samples`` of dropped documents, ``pruned``
-    micro-clusters, and ``clusters`` and ``heights``, how many clusters each merge height gives.
+    A later `build` with the same arguments continues from the work of the dry run. The result has
+    the keys of `preview`: ``stages`` (documents and bytes that each stage dropped, by reason),
+    ``samples`` (of dropped documents, by reason), ``pruned`` (why micro-clusters were pruned),
+    ``clusters`` (their number) and ``heights`` (the number of clusters at several merge heights).
 
     Example::
 
         dry_run(["corpus"], Path("shards"))["samples"]["low overall score"]
 
     Raises:
-        UsageError: ``out`` is built already; and as `build` does.
+        UsageError: ``out`` is built already. All errors of `build` may be raised as well.
     """
     settings = settings or BuildSettings()
     sources = as_places(sources)
@@ -160,15 +163,15 @@ def dry_run(
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """A build on its way."""
+    """A build that has been begun or resumed."""
 
     engine: Engine
     sources: Sequence[Source]
     left_out: Sequence[BadFile]
-    """Files and folders beside the sources that are left out."""
+    """Files and folders that were found with the sources, and are left out."""
     plan: dict[str, Any]
     tasks: Sequence[Task]
-    """Tasks whose items no document may hold."""
+    """Tasks whose items are searched in the documents."""
     partition_mib: int | None = None
 
 
@@ -182,7 +185,10 @@ def _begun(
     *,
     dry: bool = False,
 ) -> Iterator[_Begun | None]:
-    """Begin or resume a build; None if it has ended. A dry run may change its settings."""
+    """Begin or resume a build, and yield it; yield None if it is finished.
+
+    If there have been only dry runs so far, a build or a dry run (``dry``) may change the settings.
+    """
     out = destination.folder
     found, left_out = survey(sources)
     tasks = read_tasks(settings.decontaminate)
@@ -193,7 +199,7 @@ def _begun(
             found = hash_sources(found, opened)
             plan = _begin(found, tasks, destination, settings, dry=dry)
             yield None if plan is None else _Begun(opened, found, left_out, plan, tasks)
-        # Only now: jobs of an engine may write to the folder until it has ended.
+        # Not before: jobs of the engine may write to the folder until the engine has ended.
         if plan is not None and not dry:
             remove_work(work)
 
@@ -206,9 +212,9 @@ def _begin(
     *,
     dry: bool,
 ) -> dict[str, Any] | None:
-    """Return the plan of a build, and write it; None if that build is finished.
+    """Write and return the plan of a build; None if that build is finished.
 
-    A plan that was written before must be the same.
+    An earlier plan must be equal to the new one, unless there have been only dry runs.
     """
     plan = {
         "builder": 1,
@@ -240,7 +246,7 @@ def _begin(
 
 
 def _end_token(settings: BuildSettings) -> EndToken:
-    """Find the token that ends documents, before anything is read."""
+    """Return the token that ends documents; it is found without reading the corpus."""
     if settings.tokenizer is None:
         return trained_end_token(settings.end)
     tokenizer, configs = load_tokenizer(settings.tokenizer), read_configs(settings.tokenizer)
@@ -250,9 +256,10 @@ def _end_token(settings: BuildSettings) -> EndToken:
 def _decide(
     begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool
 ) -> tuple[ReadReport, list[Partition], dict[str, Any], ClusterMap, Selection]:
-    """Read, embed, score and cluster; then decide which documents stay.
+    """Read, embed, score and cluster documents; then decide which documents stay.
 
-    Returns the partitions, the quality of k-means, and the decisions.
+    Returns the report on reading, the partitions, the quality of k-means, the clusters, and the
+    selection of documents.
     """
     work = out / WORK
     try:
@@ -293,7 +300,7 @@ def _decide(
 
 
 def _run(begun: _Begun, out: Path, settings: BuildSettings, *, strict: bool) -> None:
-    """Go through all stages."""
+    """Run all stages, and write the manifest last."""
     engine, plan = begun.engine, begun.plan
     report, partitions, kmeans, clusters, selection = _decide(begun, out, settings, strict=strict)
     cells = None

@@ -1,6 +1,6 @@
-"""Working folders: a folder that a command fills, and continues after an interruption.
+"""Working folders: folders that a command fills, and continues to fill after an interruption.
 
-Until it is finished, its plan and its work in progress lie in a hidden folder inside it.
+Until such a folder is finished, the plan and the work in progress are in a hidden folder inside it.
 """
 
 import os
@@ -23,7 +23,7 @@ logger = get_logger(__name__)
 PRELOAD = ("climbstream.builder.corpus.ingest",)
 """Modules that an engine loads once for all of its processes."""
 _PLANS = ("builder", "importer", "exporter", "drawn", BASE)
-"""Kinds of work: the plan of each has one of these keys."""
+"""Keys by which a plan is recognised; the plan of each kind of work has one of them."""
 
 
 @contextmanager
@@ -36,9 +36,10 @@ def open_workdir(
 ) -> Iterator[Path | None]:
     """Lock ``out`` for this process, and begin or resume ``plan`` in it.
 
-    Yields the folder ``hidden`` of work in progress, which is removed when the block ends well; or
-    None if all is done already. ``finished`` returns the plan of what is done, or None; it is done
-    in ``place``, by default ``out``.
+    Yields ``out / hidden``, the folder for work in progress, which is removed when the ``with``
+    block ends without an error; or None if the work is finished already. ``finished()`` returns the
+    plan of finished work, or None. ``place`` is where finished work is, by default ``out``;
+    messages name it.
 
     Raises:
         InvalidDataError: ``out`` was begun with another plan, or holds other files.
@@ -57,9 +58,9 @@ def begin_work(
     finished: Callable[[], object | None],
     place: object = None,
 ) -> bool:
-    """Do what `open_workdir` does at its beginning, in a folder that is locked.
+    """Begin or resume ``plan`` in ``out``, as `open_workdir` does; ``out`` is locked already.
 
-    Returns False if all is done already.
+    Returns False if the work is finished already.
     """
     if (finished_plan := finished()) is not None:
         place = place or out
@@ -73,7 +74,7 @@ def begin_work(
 
 @contextmanager
 def engine_in(work: Path, open_engine: Callable[[Path], Engine]) -> Iterator[Engine]:
-    """Give an engine that is opened in the folder ``work`` when the first tasks are run."""
+    """Yield an engine; it is opened, in the folder ``work``, only when it runs its first tasks."""
 
     def begin() -> Engine:
         work.mkdir(parents=True, exist_ok=True)
@@ -83,17 +84,20 @@ def engine_in(work: Path, open_engine: Callable[[Path], Engine]) -> Iterator[Eng
         with LateEngine(begin) as engine:
             yield engine
     finally:
-        with suppress(OSError):  # nothing was done, or not begun
+        with suppress(OSError):  # the folder has files, or does not exist
             work.rmdir()
 
 
 def is_work(work: Path) -> bool:
-    """Whether ``work`` is a folder of work in progress: a plan of ours lies in it."""
+    """Whether ``work`` is a folder of work in progress: it contains a plan of climbstream."""
     return not work.is_symlink() and not keys_of(work / "plan.json").isdisjoint(_PLANS)
 
 
 def is_vacant(work: Path) -> bool:
-    """Whether work may begin in ``work``: at most a torn plan and tasks of an engine lie there."""
+    """Whether work may begin in the folder ``work``: it is missing, or no work was begun in it.
+
+    It may contain a plan that was not written completely, and the folder of an engine's tasks.
+    """
     if work.is_symlink() or not work.is_dir():
         return not os.path.lexists(work)
     return all(
@@ -103,7 +107,7 @@ def is_vacant(work: Path) -> bool:
 
 
 def remove_work(work: Path) -> None:
-    """Remove a folder of work in progress; keep one without our plan, and log that.
+    """Remove the folder ``work``; if it has no plan of climbstream, keep it, and log that.
 
     The plan is removed last, so that after a kill the folder is still recognised.
     """
@@ -125,9 +129,9 @@ def begin_in(
     plan: Mapping[str, Any],
     effect: Callable[[Any, Any], str] = lambda _there, _here: "",
 ) -> bool:
-    """Begin or resume ``plan`` in ``out``, which is locked; return whether it had been begun.
+    """Begin or resume ``plan`` in ``out``, which is locked; return True if it was resumed.
 
-    ``effect`` is that of `begin_or_resume`.
+    ``effect`` is as in `begin_or_resume`.
 
     Raises:
         InvalidDataError: ``out`` was begun with another plan, or holds other files.

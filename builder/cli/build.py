@@ -1,7 +1,7 @@
 """The command ``climb build``.
 
-Modules that build are imported where they are called. They take seconds to load, and neither
-``--help`` nor an error in the options should wait for them.
+The modules that do the work are imported only where they are called, because they take seconds to
+load: neither ``--help`` nor an error in the options should wait for them.
 """
 
 import json
@@ -35,7 +35,7 @@ _PRESETS = "Least mean scores of clusters, as in CLIMB; for scores of its classi
 
 
 def _default(least: dict[str, float]) -> str:
-    """Write thresholds as the options take them."""
+    """Return the thresholds ``least`` as help text, written as the options accept them."""
     pairs = (f"{score_title(name)}={low:g}" for name, low in least.items())
     return f"  [default: {', '.join(pairs)}]"
 
@@ -65,7 +65,7 @@ def _least(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 
 
 def _read_lines(option: str, path: Path) -> list[str]:
-    """Read the lines of the file that ``option`` names, without empty and repeated ones."""
+    """Return the lines of the file that ``option`` names, without empty and repeated lines."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -74,7 +74,11 @@ def _read_lines(option: str, path: Path) -> list[str]:
 
 
 def _read_licenses(value: str) -> list[str]:
-    """Read names from a file, where ``#`` begins a comment, or from the option itself."""
+    """Return the licences in the file ``value`` or, if it is no file, in ``value`` itself.
+
+    A file has one licence per line, and lines that begin with ``#`` are comments. Otherwise,
+    licences are separated by commas.
+    """
     path = Path(value)
     if path.is_file() or path.suffix == ".txt":
         lines = _read_lines("--licenses", path)
@@ -102,7 +106,7 @@ def _pairs(_context: click.Context, _option: click.Parameter, value: tuple[str, 
 
 
 def _require(sources: tuple[str, ...], out: str | None) -> None:
-    """Raise the error of click for a missing argument that a build needs."""
+    """Raise click's error for a missing argument if ``sources`` or ``out`` is empty."""
     for name, value in (("SOURCES...", sources), ("--out", out)):
         if not value:
             kind = "option" if name.startswith("--") else "argument"
@@ -194,9 +198,9 @@ def build(
 
     A source is a file, folder, glob or URL of jsonl, json, txt, csv, parquet or arrow (also
     compressed: .gz, .zst, .bz2, .xz), a data set of the Hub (hub:NAME), or the text that installed
-    packages bring (python:). A column may lie in another: --label meta.domain. After reading,
-    records and files that are not used are listed, one line for each reason. A build that was
-    interrupted continues when the same command is run again.
+    packages bring (python:). A column may be nested in another column: --label meta.domain. After
+    reading, records and files that are not used are listed, one line for each reason. A build that
+    was interrupted continues when the same command is run again.
     """
     if not print_config:
         _require(sources, out)
@@ -222,7 +226,7 @@ def build(
     if print_config:
         click.echo(json.dumps(asdict(checked), indent=1, ensure_ascii=False))
         return
-    assert out is not None  # it is required
+    assert out is not None  # _require has checked it
     how: dict[str, Any] = {
         "workers": workers,
         "engine": engine,

@@ -20,7 +20,7 @@ from climbstream.loader.formats.manifest import Manifest, part_paths
 
 _COLUMNS = ("id", "why", "label", "bytes", "origin", *SCORES)
 _LATER = ("language", "script", "license")
-"""Columns that a build by an earlier version lacks."""
+"""Columns that a build by an earlier version did not write; their values are then None."""
 
 Row = dict[str, Any]
 
@@ -70,7 +70,7 @@ def dropped(
 
 
 def read_dropped(directory: Path) -> list[Row]:
-    """Read the rows of the catalogue of the documents that were left out, in order.
+    """Return the rows of the catalogue for documents that were left out, in order.
 
     Raises:
         InvalidDataError: The directory has no catalogue.
@@ -98,13 +98,13 @@ def _line(row: Row) -> str:
 
 
 def _why(row: Row) -> str:
-    """Return the reason why a document was left out, with its licence if that is the reason."""
+    """Return why a document was left out; if because of its licence, with the licence's name."""
     by_license = f": {license_name(row['license'] or '')}" if row["why"] == LICENSE else ""
     return f"{reason_title(row['why'])}{by_license}"
 
 
 def _summary(directory: Path, rows: list[Row], sample: int) -> str:
-    """Count ``rows`` by reason and language, and show some of each reason."""
+    """Return the counts of ``rows`` by reason, and ``sample`` rows of each reason, as text."""
     path = directory / "clusters.json"
     texts = {
         document["id"]: document["text"]

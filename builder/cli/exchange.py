@@ -1,4 +1,4 @@
-"""The commands ``climb import``, ``export`` and ``publish``: corpora from others and for others."""
+"""The commands ``climb import``, ``climb export`` and ``climb publish``."""
 
 import tempfile
 from pathlib import Path
@@ -73,8 +73,8 @@ def import_(
 
     A source is a file, folder, glob or URL of parquet, jsonl, csv or arrow, or a data set of the
     Hub (hub:NAME or hub:NAME@CONFIG): NVIDIA's ClimbLab and ClimbMix, their mirrors, or any other
-    whose rows or folders name the cluster. An import that was interrupted continues when the same
-    command is run again.
+    corpus whose rows or folders name the cluster. An import that was interrupted continues when the
+    same command is run again.
     """
     settings = ImportSettings(**options)
     manifest = import_corpus(
@@ -108,11 +108,12 @@ def export(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Write the shard directory DIRECTORY, a folder or URL, as other trainers read it.
+    """Write the shard directory DIRECTORY, a folder or URL, in a layout for other trainers.
 
-    parquet is the layout of ClimbLab and jsonl that of ClimbMix; megatron writes .bin and .idx, and
-    for a mixture the value of --data-path; mosaic writes only the YAML of streams for a mixture.
-    With --tokens, parquet and jsonl hold documents drawn by the mixture, shuffled, as ClimbMix is.
+    parquet is the layout of ClimbLab, and jsonl is the layout of ClimbMix. megatron writes .bin and
+    .idx files and, for a mixture, the value of --data-path. mosaic writes only the YAML of streams
+    for a mixture. With --tokens, parquet and jsonl contain documents that are drawn by the mixture
+    and shuffled, as in ClimbMix.
     """
     weights = Mixture.load(mixture) if mixture else None
     value: dict[str, Any] = {"out": str(out), "to": to}
@@ -176,10 +177,10 @@ def publish(
 ) -> None:
     """Publish the shard directory DIRECTORY as the data set REPO (OWNER/NAME) of the Hub.
 
-    shards are the directory as it is, for climbstream and mosaicml-streaming. parquet are tables
-    for load_dataset and the viewer, with a configuration for each cluster and a shuffled one. drawn
-    is only the shuffled one, with --tokens drawn by the mixture. A mixture can be published with
-    any of these, or alone.
+    --what shards is the directory as it is, for climbstream and mosaicml-streaming. parquet is
+    tables for load_dataset and the viewer of the Hub: one configuration for each cluster, and a
+    shuffled configuration of all clusters. drawn is only the shuffled configuration, with --tokens
+    drawn by the mixture. A mixture can be published with any of these, or alone.
 
     One commit at the end changes the data set. A publication that was interrupted continues when
     the same command is run again. Log in with HF_TOKEN or `hf auth login`.

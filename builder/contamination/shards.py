@@ -1,4 +1,4 @@
-"""Check of finished shards: which documents of a shard directory hold items of tasks."""
+"""Check finished shards: find the documents of a shard directory that contain items of tasks."""
 
 import heapq
 import tempfile
@@ -20,18 +20,18 @@ from .index import ItemIndex, Match, load_index
 from .tasks import Task
 
 _PLACES = 20
-"""Number of documents that are named for each item, the first in the shards."""
+"""Maximum number of documents that a report names per item, the first ones in the shards."""
 _SHOWN = 5
-"""Number of items that are shown of each task."""
+"""Maximum number of items per task that are shown on a terminal."""
 _LITTLE = 2_000_000
-"""Shards with fewer tokens are read in this process: others would take longer to start."""
+"""Shards with fewer tokens in all are read in this process; others would take longer to start."""
 _BATCH = 256
 """Number of documents that are decoded at a time."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
-    """An item that stands in a document of the shards."""
+    """An item of a task that a document of the shards contains."""
 
     cluster: str
     shard: int
@@ -40,14 +40,14 @@ class Finding:
     share: float
     answer: bool
     tokens: int
-    """Tokens of the document."""
+    """Number of tokens of the document."""
     text: str
-    """Text of the document from where the item begins."""
+    """Text of the document from the first word of the item on, shortened to one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckTask:
-    """One shard of a cluster to read, and the file of the index."""
+    """Check one shard of a cluster; ``index`` is the file of the `ItemIndex`."""
 
     shards: ShardDirectory
     cluster: str
@@ -62,7 +62,7 @@ class CheckTask:
 
 @dataclass(frozen=True, slots=True)
 class CheckedShard:
-    """The counts and findings of one shard."""
+    """The documents and tokens that were read in one shard, and the items that were found."""
 
     documents: int
     tokens: int
@@ -71,7 +71,7 @@ class CheckedShard:
 
 @dataclass(slots=True)
 class _TaskCount:
-    """Counts of one task."""
+    """Counts of the documents that contain an item of one task."""
 
     documents: int = 0
     tokens: int = 0
@@ -81,17 +81,24 @@ class _TaskCount:
 def check_shards(
     directory: str | Path, tasks: Sequence[Task], *, workers: int | None = None
 ) -> dict[str, Any]:
-    """Look for the items of ``tasks`` in the documents of a shard directory, and report.
+    """Look for the items of ``tasks`` in the documents of a shard directory; return a report.
 
-    The report has ``documents`` and ``tokens`` (counts of what was read), ``contaminated`` (counts
-    of the documents with an item, and of their tokens), and ``tasks``. A task has the numbers of
-    its ``items``, of those ``too_short`` to look for, of those ``matched``, and of those found
-    ``with_answer``; the ``share`` of each found item that is in a document; the ``documents``,
-    ``tokens`` and ``clusters`` with an item; and ``matches``, each item with its first documents.
+    The report has ``shards`` (fingerprint of the manifest), ``documents`` and ``tokens`` (numbers
+    that were read), ``contaminated`` (numbers of documents that contain an item, and of their
+    tokens), and ``tasks``. For each task, the report has:
+
+    - ``items``: number of items
+    - ``too_short``: number of items that are too short to look for
+    - ``found``: number of items that at least one document contains
+    - ``with_answer``: number of items that at least one document contains with their answer
+    - ``share``: mean, over found items, of the largest share of the item that a document contains
+    - ``documents``, ``tokens``, ``clusters``: documents that contain an item of the task, their
+      tokens, and the number of these documents by cluster
+    - ``matches``: each found item, with the first documents that contain it
 
     Raises:
         InvalidDataError: There is no shard directory, or it cannot be read.
-        IntegrityError: The bytes of a shard are not those of its index.
+        IntegrityError: The bytes of a shard do not match its index.
         UsageError: The directory has no tokenizer, so there is no text to read.
     """
     shards = ShardDirectory(directory)
@@ -125,7 +132,7 @@ def _check_all(shards: ShardDirectory, index: Path, workers: int | None) -> Iter
 
 
 def check_shard(task: CheckTask) -> CheckedShard:
-    """Look for items in the documents of one shard."""
+    """Look for items in the documents of one shard; return the counts and what was found."""
     index, shards = load_index(task.index), task.shards
     tokenizer = _tokenizer(shards.address)
     (documents,) = shards.documents(task.cluster, [task.shard])
@@ -152,7 +159,7 @@ def _finding(task: CheckTask, row: int, tokens: int, text: str, match: Match) ->
 
 
 class _Checked:
-    """Collects findings; its memory depends on the number of items, not of documents."""
+    """Collects findings; the memory it needs grows with the number of items, not of documents."""
 
     def __init__(self, index: ItemIndex) -> None:
         self._index = index
@@ -160,9 +167,9 @@ class _Checked:
         self._contaminated = [0, 0]
         self._tasks = [_TaskCount() for _ in index.tasks]
         self._holders: Counter[int] = Counter()
-        """Documents that hold an item."""
+        """Number of documents that contain an item, by item."""
         self._best: dict[int, tuple[float, bool]] = {}
-        """Largest share of an item, and whether it was with its answer."""
+        """By item: its largest share in one document, and whether any document has its answer."""
         self._places: dict[int, list[Finding]] = {}
 
     def add(self, result: CheckedShard) -> None:
@@ -186,7 +193,7 @@ class _Checked:
             self._places[finding.item] = heapq.nsmallest(_PLACES, places)
 
     def report(self, shards: ShardDirectory, tasks: Sequence[Task]) -> dict[str, Any]:
-        """Return the report, with tasks and items in their order."""
+        """Return the report of `check_shards`, with tasks and items in the order of ``tasks``."""
         names = self._names(shards)
         first, parts = 0, []
         for task, count in zip(tasks, self._tasks, strict=True):
@@ -236,7 +243,7 @@ class _Checked:
         }
 
     def _names(self, shards: ShardDirectory) -> dict[Any, Any]:
-        """Look up identifier and origin of the documents that the report names."""
+        """Return identifier and origin of each document that the report names; {} for a URL."""
         if shards.local is None:
             return {}
         findings = [finding for some in self._places.values() for finding in some]
@@ -245,7 +252,7 @@ class _Checked:
 
 
 def report_text(report: dict[str, Any]) -> str:
-    """Lay out a report for a terminal: a line for each task, and some of its items."""
+    """Return a report as text for a terminal: a table of the tasks, and some items of each task."""
     rows = [
         (
             part["task"],

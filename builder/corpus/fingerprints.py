@@ -1,12 +1,13 @@
-"""Fingerprints: they tell whether a file has changed.
+"""Fingerprints: hashes by which a command detects that a file has changed.
 
-Tasks of an engine hash local files, so that all machines read them. Only where it would take longer
-to start workers does the process of the command hash files itself.
+Tasks of an engine hash local files, so that all nodes share the reading. The process of the command
+hashes files itself only if starting workers would take longer.
 
-The hash of a large file of this machine is remembered, so that a build that is continued does not
-read all of its corpus once more. It holds as long as size, inode and both times of the file are
-as they were. Of a file that was changed in the last minute nothing is remembered: its next change
-might leave the times as they are, where clocks are coarse or the file is mapped into memory.
+The hash of a large local file is stored in the cache, so that a build that is continued does not
+read its whole corpus again. A stored hash is used as long as size, device, inode and both times of
+the file are the same as when the file was read. If a file was changed less than a minute before, no
+hash of it is stored: another change might not change the times, because clocks may be coarse, or
+the file may be mapped into memory.
 """
 
 import os
@@ -33,25 +34,25 @@ from climbstream.loader.core.files import (
 )
 
 _REMEMBERED = 16 << 20
-"""Size from which on the hash of a file is remembered; a smaller one is hashed as fast."""
+"""Minimum size in bytes of a file whose hash is stored; smaller files are hashed quickly."""
 _SETTLED = 60.0
-"""Seconds without a change after which a hash is remembered."""
+"""Minimum number of seconds since the last change of a file whose hash is stored."""
 _TASK, _MOST = 256 << 20, 256
-"""Bytes and files of a task, at most; a file that has more bytes is a task of its own."""
+"""Numbers of bytes and of files at which a task is full; a file with more bytes is one task."""
 _VERSIONS = ("ETag", "etag", "xet_hash", "blob_id", "md5Hash", "Content-MD5", "Digest")
-"""Names that file systems use for the version of a remote file."""
+"""Keys under which file systems of `fsspec` state the version of a file."""
 _TIMES = ("LastModified", "Last-Modified", "last_modified", "mtime", "created")
 
 
 def version_of(info: Mapping[str, Any]) -> str | None:
-    """Return the version of the bytes of a remote file, if ``info`` of `fsspec` has one."""
+    """Return the version of a remote file's bytes that ``info`` of `fsspec` states, or None."""
     return next((str(info[key]) for key in _VERSIONS if info.get(key)), None)
 
 
 def remote_fingerprint(name: str, info: Mapping[str, Any]) -> str:
-    """Fingerprint the remote file ``name``, of which `fsspec` says ``info``.
+    """Return the fingerprint of the remote file ``name``, from its ``info`` of `fsspec`.
 
-    Without a version it is known by its address, size and time.
+    It is a hash of version and size or, if no version is stated, of name, size and time.
     """
     if version := version_of(info):
         return hash_json([version, info.get("size")])
@@ -61,25 +62,25 @@ def remote_fingerprint(name: str, info: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was known of a file before its bytes were read."""
+    """The state of a file just before its bytes are read."""
 
     state: list[int]
     begun: float
-    """When the file was looked at, in seconds."""
+    """Time at which the state was determined, in seconds since 1970."""
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Look at ``path``."""
+        """Determine the state of the file ``path``."""
         return cls(begun=time.time(), state=_state(path))
 
     @property
     def size(self) -> int:
-        """Bytes of the file."""
+        """Size of the file in bytes."""
         return self.state[0]
 
 
 class FileHashes:
-    """Hashes of files of this machine; use one for all files of a command."""
+    """Hashes of local files, stored in the cache; use one object for all files of a command."""
 
     def __init__(self) -> None:
         self._remembered = lru_cache(maxsize=None)(_remembered)
@@ -95,14 +96,17 @@ class FileHashes:
         return value
 
     def known(self, path: Path, facts: Facts) -> str:
-        """Return the hash that is remembered of ``path``; "" if none is."""
+        """Return the stored hash of ``path``; "" if there is none for the state in ``facts``."""
         if facts.size < _REMEMBERED:
             return ""
         state, last = self._remembered(path.parent).get(path.name, (None, ""))
         return last if state == facts.state else ""
 
     def note(self, path: Path, facts: Facts, value: str) -> None:
-        """Remember the hash of ``path``, which was read after its ``facts`` were looked at."""
+        """Store ``value``, the hash of ``path``, which was read after ``facts`` were determined.
+
+        It is not stored if the file is small, or was changed recently or after ``facts``.
+        """
         settled = max(facts.state[-2:]) < (facts.begun - _SETTLED) * 1e9
         if facts.size >= _REMEMBERED and settled and _state(path) == facts.state:
             with self._lock:  # threads would overwrite each other's lines
@@ -110,7 +114,7 @@ class FileHashes:
 
 
 def hash_files(names: Sequence[str], engine: Engine | None = None) -> dict[str, str]:
-    """Hash files of this machine, and remember it; return the hash of each.
+    """Return the hash of each local file, by name; store the hashes of large files.
 
     Tasks of ``engine`` read the files; without an engine, threads of this process do.
 
@@ -143,7 +147,7 @@ def _hash_by_tasks(facts: Mapping[str, Facts], engine: Engine) -> Iterator[tuple
 
 
 def _groups(sizes: Mapping[str, int]) -> Iterator[tuple[str, ...]]:
-    """Cut files into tasks, the largest first: the last ones should not be long."""
+    """Yield the files of each task, the largest files first, so that the last tasks are short."""
     group: list[str] = []
     size = 0
     for name in sorted(sizes, key=lambda name: -sizes[name]):
@@ -180,27 +184,27 @@ def unopened(name: str, error: OSError) -> InvalidDataError:
 
 
 def _state(path: Path) -> list[int]:
-    """Size, device, inode and times of ``path``; new bytes change one of them at least."""
+    """Return size, device, inode and times of ``path``; new bytes change at least one of them."""
     now = path.stat()
     return [now.st_size, now.st_dev, now.st_ino, now.st_mtime_ns, now.st_ctime_ns]
 
 
 def _record(folder: Path) -> Path:
-    """Return the file that remembers the hashes of the files in ``folder``."""
+    """Return the path of the file that stores the hashes of the files in ``folder``."""
     return default_cache() / "sources" / f"{hash_bytes(os.fsencode(folder.absolute()))}.jsonl"
 
 
 def _remembered(folder: Path) -> dict[str, tuple[list[int], str]]:
-    """Return state and hash of the files in ``folder``, by name."""
+    """Return the stored state and hash of each file in ``folder``, by name of the file."""
     try:
         lines = read_lines(_record(folder))
         return {line["name"]: (line["state"], str(line["hash"])) for line in lines}
     except (ClimbError, OSError, KeyError, TypeError):
-        return {}  # what cannot be read is made again
+        return {}  # the files are then hashed again
 
 
 def _remember(path: Path, line: dict[str, Any]) -> None:
     try:
         append_line(_record(path.parent), line, sync=False)
     except (ClimbError, OSError):
-        return  # it costs time, no more
+        return  # the file is then hashed again by the next command

@@ -1,7 +1,7 @@
-"""Ingest: reads the sources once, and writes their documents to partitions.
+"""Ingest: read the sources once, and write their documents to partitions.
 
-A record that cannot be used, and a file that is damaged or holds none, is counted by reason and
-listed; it never ends a build.
+Records that cannot be used, and files that are damaged or have no records, are counted by reason
+and listed; the reading goes on.
 """
 
 import difflib
@@ -37,30 +37,30 @@ logger = get_logger(__name__)
 
 BAD_RECORDS = "bad_records.json"
 _LARGE = 4 * SPAN_BYTES
-"""Size from which on it is logged that one worker reads a whole file."""
+"""Files of at least this size, in bytes, are logged if only one worker reads them."""
 _SIZE = "partitions.json"
-"""File beside the partitions that notes how large they are, so that all are of one size."""
+"""File with the number of row groups per partition, which a continued build keeps."""
 _NAMED = 24
-"""Number of known domains, and of columns, that a message names."""
+"""Maximum number of known domains, and of columns, that a message names."""
 
 
 class NoColumnError(InvalidDataError):
-    """No record has a column that was asked for, so nothing was read."""
+    """A column that the settings name is in no record."""
 
 
 @dataclass(slots=True)
 class ReadReport(Report):
-    """The counts of the records of one source of a build."""
+    """The counts of the records of one source, or of several sources together."""
 
     labels: Counter[str] = field(default_factory=Counter)
-    """Bytes by known domain; "" counts documents without one."""
+    """Bytes of text by known domain; "" for documents without a known domain."""
     columns: Counter[str] = field(default_factory=Counter)
     """Number of sources that have a column, by column."""
     met: Counter[str] = field(default_factory=Counter)
-    """Number of sources that have a column that was asked for, by column."""
+    """Number of sources that have a column that the settings name, by column."""
 
     def taken(self) -> str:
-        """Say in one sentence how much was read, and from which known domains.
+        """Return one line on how much was read: in all, and in MB for each known domain.
 
         >>> labels = Counter({"law": 2_000_000, "": 500_000})
         >>> ReadReport(documents=3, bytes=2_500_000, labels=labels).taken()
@@ -85,14 +85,14 @@ def read_corpus(
     left_out: Sequence[BadFile] = (),
     partition_mib: int | None = None,
 ) -> ReadReport:
-    """Write all ``sources`` to partitions under ``directory``; return one report of all of them.
+    """Write the documents of ``sources`` to partitions under ``directory``; return one report.
 
-    ``left_out``, files that were not read, are added to the report. A partition has about
-    ``partition_mib`` MiB of text, by default as many as `usual_groups` says.
+    The report also counts ``left_out``, files that are not read. A partition has about
+    ``partition_mib`` MiB of text; by default, `usual_groups` decides.
 
     Raises:
-        NoColumnError: No record has a column that is asked for.
-        InvalidDataError: They hold fewer than ``least`` documents.
+        NoColumnError: No record has a column that the settings name.
+        InvalidDataError: The sources have fewer than ``least`` usable documents.
     """
     whole = ReadReport()
     for bad in left_out:
@@ -113,12 +113,12 @@ def read_corpus(
 
 
 def usual_groups(sources: Sequence[Source]) -> int:
-    """Return the row groups of a partition of ``sources``, and of a part of their catalogue."""
+    """Return the default number of row groups per partition, and per part of the catalogue."""
     return groups_for(sum(source.size or 0 for source in sources))
 
 
 def _fixed_groups(sources: Sequence[Source], directory: Path, mib: int | None) -> int:
-    """Return the row groups of a partition; in a folder that was begun, as many as there."""
+    """Return the number of row groups per partition; work that was begun keeps its number."""
     path = directory / _SIZE
     asked = None if mib is None else max(1, (mib << 20) // UNIT_BYTES)
     if not path.exists():
@@ -131,7 +131,7 @@ def _fixed_groups(sources: Sequence[Source], directory: Path, mib: int | None) -
 
 
 def _tell_text_files(sources: Sequence[Source], settings: BuildSettings) -> None:
-    """Log whether a plain text file, or each of its lines, is a document."""
+    """Log whether each text file is one document, or each of its lines is one."""
     if texts := [source.place for source in sources if source.format == "txt"]:
         what = "each line" if settings.text_lines else "each"
         other = (
@@ -144,9 +144,10 @@ def _tell_text_files(sources: Sequence[Source], settings: BuildSettings) -> None
 
 
 def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> None:
-    """Raise `InvalidDataError` if no record has a column that was asked for.
+    """Raise `NoColumnError` if a column that the settings name is in no record.
 
-    An append (``least`` 1) cannot change its settings, so it gets a warning instead.
+    An append (``least`` 1) cannot change its settings, so for columns other than the text there is
+    only a warning.
     """
     names = sorted(report.columns)
     for option, column in settings.asked_columns:
@@ -167,19 +168,19 @@ def _check_columns(report: ReadReport, settings: BuildSettings, least: int) -> N
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """A source or a part of it, and its name."""
+    """A source, or a part of a source, that one task reads."""
 
     number: int
     source: Source
     part: int = 0
     span: Span | None = None
-    """Number ``part`` of the source's parts; None: all of it."""
+    """The part of the source, which has number ``part``; None: the whole source."""
     groups: int = 1
-    """Row groups of a partition."""
+    """Number of row groups per partition."""
 
     @property
     def name(self) -> str:
-        """Beginning of the names of its partitions."""
+        """Common beginning of the names of the partitions that the task writes."""
         return f"{self.number:05d}" if self.span is None else f"{self.number:05d}-{self.part:05d}"
 
 
@@ -190,9 +191,9 @@ def _read_all(
     settings: BuildSettings,
     groups: int,
 ) -> Iterator[ReadReport]:
-    """Read ``sources`` into partitions, large ones in parts; yield the report of each, in order."""
+    """Read ``sources`` into partitions, large ones in parts; yield one report per source."""
     fresh = {n: s for n, s in enumerate(sources) if not (directory / f"{n:05d}.json").exists()}
-    # By the corpus alone: the parts of the catalogue end where spans do.
+    # Spans depend on the corpus, not on ``groups``: parts of the catalogue end where spans do.
     usual = usual_groups(sources)
     spans = cut_sources(engine, fresh, usual, text_lines=settings.text_lines)
     _tell_undivided([source for n, source in fresh.items() if n not in spans])
@@ -225,7 +226,7 @@ def _tell_undivided(sources: Sequence[Source]) -> None:
 
 
 def _joined(parts: Sequence[ReadReport], source: Source, done: Path) -> ReadReport:
-    """Join the reports of the parts of a source, and write that to ``done``."""
+    """Join the reports of the parts of a source; write the joined report to ``done``, return it."""
     report = ReadReport()
     for part in parts:
         report.add(part)
@@ -259,8 +260,8 @@ def read_source(
 ) -> ReadReport:
     """Write the documents of ``source`` to partitions ``NUMBER-PART`` under ``directory``.
 
-    A partition has ``sizes`` int64 ``[n]``, bytes of text, and ``id_hashes`` uint64 ``[n, 2]``. A
-    source that was read to its end before is not read again.
+    A partition has the arrays ``sizes`` int64 ``[n]``, the bytes of each text, and ``id_hashes``
+    uint64 ``[n, 2]``. Returns the report; if it exists already, the source is not read again.
     """
     return _read(_Reading(number, source), directory, settings)
 
@@ -285,7 +286,7 @@ def _write_partitions(
 def _units(
     task: _Reading, settings: BuildSettings, report: ReadReport
 ) -> Iterator[tuple[list[Document], list[int]]]:
-    """Give the documents of ``task``, those of a row group together, and the bytes of each."""
+    """Yield, for each row group, the documents of ``task`` in it, and the bytes of each text."""
     waiting: list[Document] = []
     sizes: list[int] = []
     size = 0
@@ -307,7 +308,10 @@ def _units(
 def _with_equal_vectors(
     records: Iterator[Document | BadRecord | BadFile], task: _Reading, settings: BuildSettings
 ) -> Iterator[Document | BadRecord | BadFile]:
-    """Yield ``records``; one whose vector has another length than the first one's is bad."""
+    """Yield ``records``; replace documents whose vector has a wrong length by a `BadRecord`.
+
+    The right length is that of the first vector in the source, whichever part ``task`` reads.
+    """
     dims: int | None = None
     if task.part and settings.vector_column is not None:
         whole = _documents(_Reading(task.number, task.source), settings, ReadReport())
@@ -326,7 +330,7 @@ def _with_equal_vectors(
 def _documents(
     task: _Reading, settings: BuildSettings, report: ReadReport
 ) -> Iterator[Document | BadRecord | BadFile]:
-    """Yield the documents of ``task``; count in ``report`` the columns that they have."""
+    """Yield documents, bad records and bad files of ``task``; count its columns in ``report``."""
     source = task.source
     asked = [column for _, column in settings.asked_columns]
     if source.format == "python":
@@ -362,7 +366,7 @@ def _documents(
 
 
 def make_document(record: Any, origin: str, settings: BuildSettings) -> Document | BadRecord:
-    """Make a document of a record, or say why not."""
+    """Return the document in a record, or a `BadRecord` that says why there is none."""
     if not isinstance(record, dict):
         return BadRecord(origin, "not an object")
     text = look_up(record, settings.text)
@@ -394,18 +398,21 @@ def _fault(text: str, most: int) -> str:
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
-        # Readers make this character of a byte that is not UTF-8.
+        # Readers replace a byte that is not UTF-8 by one of these characters.
         of_byte = "\udc80" <= text[error.start] <= "\udcff"
         return "not UTF-8" if of_byte else "lone surrogate in text"
     return f"longer than {most:,} bytes" if size > most else ""
 
 
 def _plain(value: object) -> str:
-    """Return a name as a string: lists are joined, other values are left out."""
+    """Return an identifier, label or licence as a string; "" if ``value`` is none.
+
+    The items of a list are joined with commas.
+    """
     if isinstance(value, list | tuple):
         return ", ".join(filter(None, map(_plain, value)))
     if isinstance(value, float):
-        # Some writers store whole numbers as floats if one of them is missing.
+        # Some writers store whole numbers as floats if a value of the column is missing.
         return str(int(value) if value.is_integer() else value) if np.isfinite(value) else ""
     if isinstance(value, bool) or not isinstance(value, str | int | date | Decimal):
         return ""

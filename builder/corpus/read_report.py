@@ -1,4 +1,4 @@
-"""Report: how many records of a source were used, and why others were left out."""
+"""Report: how many records of a source were used, and why the others were left out."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from climbstream.loader.formats.clusters import reason_title
 logger = get_logger(__name__)
 
 LISTED = 100
-"""Number of bad records that are listed for each source, with their places; all are counted."""
+"""Maximum number of bad records and files that are listed per source; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class BadRecord:
     origin: str
     reason: str
     count: int = 1
-    """Number of records lost with it: more than one where a part of a file is damaged."""
+    """Number of records that are lost: more than one where a part of a file is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +37,29 @@ class BadFile:
 
 @dataclass(slots=True)
 class Report:
-    """The counts that every reader makes; the report of a reader adds to them."""
+    """The counts that all readers have in common; subclasses add the counts of one reader."""
 
     units: list[str] = field(default_factory=list)
     documents: int = 0
     bytes: int = 0
     """Bytes of text."""
     bad: Counter[str] = field(default_factory=Counter)
-    """Records that could not be used, by reason."""
+    """Number of records that could not be used, by reason."""
     files: Counter[str] = field(default_factory=Counter)
     """Number of files and folders that were not used, or not read to their end, by reason."""
     listed: list[dict[str, str]] = field(default_factory=list)
-    """Places of the first bad records, and the reasons."""
+    """Place and reason of each of the first bad records and files."""
     examples: dict[str, str] = field(default_factory=dict)
-    """Place of the first bad record of each reason."""
+    """Place of the first bad record or file, by reason."""
 
     def add(self, other: Self) -> None:
-        """Add the counts of another source."""
+        """Add the counts of ``other``, the report on another source."""
         for name in (f.name for f in fields(self)):
             mine, theirs = getattr(self, name), getattr(other, name)
             if isinstance(mine, Counter):
                 mine.update(theirs)  # unlike +=, this keeps counts of 0
             elif isinstance(mine, list):
-                mine.extend(theirs)  # there may be many, so they are not copied
+                mine.extend(theirs)  # unlike +, this does not copy a long list
             elif isinstance(mine, dict):
                 setattr(self, name, {**theirs, **mine})
             else:
@@ -75,12 +75,12 @@ class Report:
         self.note(what.origin, what.reason)
 
     def note(self, origin: str, reason: str) -> None:
-        """List a record, unless many are listed."""
+        """List a record or file, unless `LISTED` are listed already."""
         if len(self.listed) < LISTED:
             self.listed.append({"origin": origin, "reason": reason})
 
     def stage(self) -> dict[str, Any]:
-        """Return the counts of documents in, out and dropped, as of later stages, and of files."""
+        """Return the counts in the form of a stage: documents in, out and dropped; unused files."""
         stage = {
             "stage": "read",
             "in": {"documents": self.documents + self.bad.total()},
@@ -99,16 +99,16 @@ class Report:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read what `to_json` gave.
+        """Read the value that `to_json` returned.
 
         Raises:
-            InvalidDataError: It is no such report.
+            InvalidDataError: ``value`` is no report of this class.
         """
         return convert(value, cls, "report of what was read")
 
 
 def losses(stages: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return a line for each reason why ``stages`` left something out, with count and example.
+    """Return one line per reason why ``stages`` left something out, with count and example.
 
     >>> stage = {"dropped": {"empty text": {"documents": 2}}, "examples": {"empty text": "a:7"}}
     >>> losses([stage])
@@ -128,10 +128,10 @@ def losses(stages: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def check_losses(stages: Iterable[Mapping[str, Any]], *, strict: bool) -> None:
-    """Log what ``stages`` left out.
+    """Log what ``stages`` left out or, with ``strict``, raise an error that lists it.
 
     Raises:
-        InvalidDataError: ``strict``, and there is something.
+        InvalidDataError: With ``strict``, a stage left something out.
     """
     lines = losses(stages)
     if strict and lines:

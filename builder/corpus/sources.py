@@ -1,4 +1,4 @@
-"""Sources: the files that the user's names stand for; and files left out, with reasons."""
+"""Sources: find the files that the user's names stand for, and say why other files are left out."""
 
 import glob
 import importlib.metadata
@@ -71,15 +71,15 @@ _BESIDE_DATA = {
     "tokenizer_config.json",
     "vocab.json",
 }
-"""Files and folders beside the data of a folder, though their names may end as data's do."""
+"""Names of files and folders that contain no data, though some end like names of data files."""
 
 
 _FEW_BYTES = 256 << 20
-"""Files that have no more bytes together are hashed before workers could have started."""
+"""Maximum total bytes of files that `survey` hashes: starting workers would take longer."""
 _REVISION = re.compile(r"(^hf://datasets/[^/@]+/[^/@]+)@[0-9a-f]{40}(?=/)")
 
 Info = Mapping[str, Any]
-"""What a file system of `fsspec` says of a file."""
+"""What a file system of `fsspec` states about a file, such as its size."""
 
 _OUTPUT = "a shard directory, written by climb"
 
@@ -91,23 +91,23 @@ class Source:
     name: str
     """Path, URL or name of the source."""
     place: str
-    """Shortest end of the path that differs from those of all other sources."""
+    """The last parts of the path, as few as make the places of all sources different."""
     format: str
     """``jsonl``, ``txt``, ``csv``, ``parquet``, ``arrow``, ``hub`` or ``python``."""
     fingerprint: str
-    """Hash of its content, or of the facts that decide the content; "": `hash_sources` has still to
-    read the file."""
+    """Hash of the content, or of the facts that decide the content; "": not computed yet, see
+    `hash_sources`."""
     size: int | None = None
-    """Bytes of the file; None: it is no file, or its server gives no size."""
+    """Size in bytes; None: the source is no file, or the server states no size."""
 
     @property
     def is_remote(self) -> bool:
-        """Whether it is read over a network."""
+        """Whether the source is read over a network."""
         return self.format == "hub" or "://" in self.name
 
 
 def find_sources(names: Sequence[str]) -> list[Source]:
-    """Return only the sources of `survey`, all with fingerprints."""
+    """Return the sources that `survey` finds, each with its fingerprint."""
     return hash_sources(survey(names)[0])
 
 
@@ -128,16 +128,16 @@ def hash_sources(sources: Sequence[Source], engine: Engine | None = None) -> lis
 
 
 def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
-    """Return the sources that the user named, and the files of folders and globs that are left out.
+    """Return the sources that ``names`` stand for, and the files and folders that are left out.
 
-    Each source is given once, in the order of places; a file that several links lead to is one.
-    Files of this machine that have no remembered hash are hashed if they are small together; else
-    their fingerprints are left to `hash_sources`.
+    Sources are sorted by place. A file that several links lead to is one source. Local files that
+    have no stored hash are hashed only if all of them together are small; else their fingerprints
+    are "", and `hash_sources` computes them.
 
     Raises:
-        UsageError: A name matches nothing, or is of an unknown format.
+        UsageError: A name matches no data, or a file has an unknown format.
         InvalidDataError: A file cannot be opened.
-        RemoteError: A server does not say what a file is.
+        RemoteError: A server does not list its files, or not the facts of a file.
     """
     files: dict[str, Info] = {}
     unused: dict[str, BadFile] = {}
@@ -171,13 +171,15 @@ Places = str | Path | Sequence[str | Path]
 
 
 def as_places(sources: Places) -> list[str]:
-    """Return ``sources`` as a list of text; one source becomes a list of one."""
+    """Return ``sources`` as a list of strings; a single source becomes a list of one string."""
     several = [sources] if isinstance(sources, str | Path) else sources
     return [str(source) for source in several]
 
 
 def left_out(path: str, below: str, *, folder: bool = False) -> str:
-    """Return why ``path``, which lies ``below`` a named folder, is no data; "" if it is data.
+    """Return why the file or ``folder`` at ``path`` is no data; "" if it is data.
+
+    ``below`` is the path below the folder that the user named.
 
     >>> left_out("/x/.git", ".git", folder=True)
     'hidden'
@@ -208,7 +210,7 @@ def left_out(path: str, below: str, *, folder: bool = False) -> str:
 
 
 def unreadable(source: Source, error: BaseException) -> ClimbError | None:
-    """Return the error that ``source`` cannot be read; None if only its bytes are at fault."""
+    """Return the error that ``source`` cannot be read; None if only its bytes are damaged."""
     if source.is_remote:
         return RemoteError(f"{source.name} cannot be read: {error}")
     if isinstance(error, OSError) and error.errno:
@@ -217,7 +219,7 @@ def unreadable(source: Source, error: BaseException) -> ClimbError | None:
 
 
 def is_table(path: str) -> bool:
-    """Whether ``path`` is named like a file that documents can be read from."""
+    """Whether ``path`` has the name of a file from which documents can be read."""
     return _format(path) is not None
 
 
@@ -227,7 +229,7 @@ def delimiter_of(source: Source) -> str:
 
 
 def megabytes_of(name: str) -> float:
-    """Return the number of megabytes in ``python:MEGABYTES``."""
+    """Return the number of megabytes in ``python:MEGABYTES``; the default is 30."""
     try:
         return float(name.removeprefix("python:") or 30)
     except ValueError:
@@ -235,12 +237,12 @@ def megabytes_of(name: str) -> float:
 
 
 def _files(name: str) -> tuple[dict[str, Info], list[BadFile]]:
-    """Files that ``name`` stands for: itself, those of a folder, or those of a glob.
+    """Return the data files that a file, folder or glob ``name`` stands for, and files left out.
 
-    Each comes with the facts that the file system of a server gives.
+    Each data file comes with what the file system of its server states; {} for a local file.
 
     Raises:
-        UsageError: The name is no such thing, or that of a shard directory.
+        UsageError: ``name`` is nothing of this kind, or is in a shard directory.
     """
     try:
         system, path = fsspec.core.url_to_fs(name)
@@ -263,19 +265,19 @@ def _files(name: str) -> tuple[dict[str, Info], list[BadFile]]:
 
 
 def _below(file: str, top: str) -> str:
-    """Path of ``file`` below the folder ``top``; its name, if it is ``top``."""
+    """Return the path of ``file`` below ``top``; the name of the file if it is ``top`` itself."""
     return file.removeprefix(top).strip("/") or PurePosixPath(file).name
 
 
 def _output_of(path: str) -> Path | None:
-    """The shard directory that ``path`` is or lies in, also by a link; None: it lies in none."""
+    """Return the shard directory that ``path`` is or is in, also through a link; else None."""
     places = (Path(path).absolute(), Path(path).resolve())
     ways = (way for place in places for way in (place, *place.parents))
     return next((way for way in ways if is_shard_directory(way)), None)
 
 
 def _refuse_output(path: str) -> None:
-    """Raise if ``path`` is a shard directory or lies in one, or was written by another command."""
+    """Raise `UsageError` if ``path`` is or is in a shard directory, or a command wrote it."""
     if output := _output_of(path):
         raise UsageError(f"{output} is {_OUTPUT}, and no source; keep sources outside of it")
     if command := writer_of(Path(path).absolute()) or writer_of(Path(path).resolve()):
@@ -317,7 +319,10 @@ def _local_files(path: str) -> tuple[list[str], list[BadFile]]:
 
 
 def _walk(top: str) -> tuple[list[str], list[BadFile]]:
-    """Find the files below a folder, also by links, each folder once."""
+    """Return the data files below the folder ``top``, and the files and folders left out.
+
+    Links to folders are followed; the files of each folder are listed once.
+    """
     files: list[str] = []
     others: list[BadFile] = []
     seen: set[str] = set()
@@ -340,7 +345,10 @@ def _walk(top: str) -> tuple[list[str], list[BadFile]]:
 
 
 def _sorted_out(places: Iterable[tuple[str, str]]) -> tuple[list[str], list[BadFile]]:
-    """Separate data from other files, by path and by the path below the named folder."""
+    """Return the data files of ``places``, and the files that are left out.
+
+    A place is the path of a file, and its path below the folder that the user named.
+    """
     files: list[str] = []
     others: list[BadFile] = []
     for path, below in places:
@@ -352,17 +360,17 @@ def _sorted_out(places: Iterable[tuple[str, str]]) -> tuple[list[str], list[BadF
 
 
 def _real(name: str) -> str:
-    """Return the real path of ``name``, if it is a file of this machine."""
+    """Return the real path of ``name`` if it is a local file; else ``name`` itself."""
     if not os.path.lexists(name):
         return name
-    # Of a link that leads nowhere, the link.
+    # A link that leads nowhere is itself the file: only its folder is resolved.
     folder, last = os.path.split(name)
     exists = os.path.exists(name)  # noqa: PTH110
     return os.path.realpath(name) if exists else f"{os.path.realpath(folder)}/{last}"
 
 
 def _below_named(path: str, name: str) -> str:
-    """Write ``path`` as it lies below the folder or glob ``name``."""
+    """Return the part of ``path`` that is below the folder or glob ``name``, for messages."""
     top = re.split(r"[*?\[]", name)[0].rpartition("/")[0] if glob.has_magic(name) else name
     return _printable(path.removeprefix(os.path.abspath(top)).strip("/"))  # noqa: PTH100
 
@@ -373,12 +381,12 @@ def _printable(name: str) -> str:
 
 
 def _places(names: Sequence[str]) -> list[str]:
-    """Shorten each of ``names``, all different, to as many last parts as tell all apart.
+    """Shorten ``names``, which all differ, to their last parts, as few as keep them different.
 
     >>> _places(["/data/2024/a.csv", "/data/2025/a.csv"]), _places(["/data/a.csv"])
     (['2024/a.csv', '2025/a.csv'], ['a.csv'])
     """
-    # A file of the Hub is called the same in every revision.
+    # Without its revision, a file of the Hub has the same place in all revisions.
     unpinned = [_REVISION.sub(r"\1", name) for name in names]
     unique = unpinned if len({*unpinned}) == len(names) else names
     parts = [_printable(name).split("/") for name in unique]
@@ -389,12 +397,12 @@ def _places(names: Sequence[str]) -> list[str]:
 
 
 def _sources(infos: Mapping[str, Info]) -> list[Source]:
-    """Make sources from names and the facts that a file system gave of them, if any.
+    """Return a source for each name in ``infos``; a value is what a file system states, or {}.
 
     Raises:
         UsageError: A file has an unknown format.
         InvalidDataError: A file cannot be opened.
-        RemoteError: A server does not say what a file is.
+        RemoteError: A server does not state the facts of a file.
     """
     make = partial(_source, FileHashes())
     threads = ThreadPoolExecutor(cores())  # each waits for a disk or a server
@@ -434,7 +442,7 @@ def _endings(path: str) -> list[str]:
 
 
 def _ending(path: str) -> str:
-    """Return the format by the name of ``path``, packed or not; "" if the name has none."""
+    """Return the ending of ``path`` that names the format, not the compression; "" if none."""
     endings = ["", "", *_endings(path)]
     return endings[-2] if endings[-1] in _PACKED else endings[-1]
 
@@ -444,6 +452,6 @@ def _format(path: str) -> str | None:
 
 
 def _installed() -> list[str]:
-    """Return the versions of the packages that `installed_documents` reads."""
+    """Return the versions of Python and of the packages that `installed_documents` reads."""
     versions = {f"{d.name}=={d.version}" for d in importlib.metadata.distributions()}
     return [platform.python_version(), *sorted(versions)]

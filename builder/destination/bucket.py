@@ -1,8 +1,8 @@
-"""A directory in a bucket: it is made in a scratch folder and sent from there, the manifest last.
+"""A shard directory in a bucket: made in a scratch folder, then sent, the manifest last.
 
-The plan of the work lies beside the files until the manifest is there, so a build with other
-settings, on any machine, ends before it begins. It was written only if nothing lay there, which
-shows at once whether the place can be written.
+Until the manifest is in the bucket, an object beside the files has the plan of the work. So a build
+with other settings, on any machine, is refused before it begins. The plan is the first object that
+is written, and only if there is no plan yet. So an error in writing to the bucket is found at once.
 """
 
 import shutil
@@ -27,19 +27,19 @@ from .upload import CLAIM, Upload
 logger = get_logger(__name__)
 
 Effect: TypeAlias = Callable[[Any, Any], str]
-"""Says what a difference between two plans would change."""
+"""``effect(old, new)`` returns a text on what the differences between two plans would change."""
 _NOTE = "scratch.json"
-"""File in a scratch folder that names its URL."""
+"""File in a scratch folder with the URL for which the folder is used."""
 
 
 @contextmanager
 def open_bucket(url: str, scratch: Path | None) -> Iterator["BucketDestination"]:
-    """Open ``url``, with a folder of its own in ``scratch``, by default in the cache.
+    """Yield the destination ``url``, with its own folder in ``scratch``, by default in the cache.
 
-    The folder is removed if an error comes before anything is begun in it.
+    The folder is removed if an error occurs before work is begun in it.
 
     Raises:
-        As of `open_destination`.
+        The errors of `open_destination`.
     """
     bucket = Bucket(url)
     there = bucket.list()
@@ -62,7 +62,7 @@ def open_bucket(url: str, scratch: Path | None) -> Iterator["BucketDestination"]
 
 
 class BucketDestination:
-    """A URL of S3, and the scratch folder of its directory."""
+    """A shard directory at a URL of S3, and the scratch folder in which it is made."""
 
     def __init__(self, bucket: Bucket, place: Path, *, finished: bool) -> None:
         self._bucket, self._place = bucket, place
@@ -70,13 +70,13 @@ class BucketDestination:
         self.folder = place / "shards"
 
     def finished_at(self) -> str | Path | None:
-        """Return the URL or the scratch folder, whichever has a manifest."""
+        """Return the URL or the scratch folder, whichever has a manifest; None if neither has."""
         if self._finished:
             return self._bucket.url
         return self.folder if (self.folder / MANIFEST).exists() else None
 
     def claim(self, plan: Mapping[str, Any], effect: Effect) -> None:
-        """Put ``plan`` into the bucket, unless one is there, which must be the same."""
+        """Write ``plan`` to the bucket; a plan that is there already must be equal to ``plan``."""
         data = json_bytes(plan)
         digest = hash_bytes(data)
         if self._bucket.put(CLAIM, data, digest):
@@ -92,7 +92,10 @@ class BucketDestination:
             check_same_config(old, plan, self._bucket.url, effect(old, plan))
 
     def finish(self) -> Manifest:
-        """Send what is missing, the manifest last; then remove the plan and the scratch folder."""
+        """Send missing files, the manifest last; then remove the plan and the scratch folder.
+
+        Returns the manifest.
+        """
         if not self._finished:
             Upload(self._bucket, self.folder).send()
         manifest = Manifest.load(self._bucket.url)
@@ -101,7 +104,7 @@ class BucketDestination:
         return manifest
 
     def give_back(self) -> None:
-        """Undo the opening, unless something has been begun."""
+        """Remove the plan and the scratch folder, unless work has been begun in the folder."""
         begun = (self.folder / WORK / "plan.json", self.folder / MANIFEST)
         if not any(path.exists() for path in begun):
             if self._claimed:
@@ -109,7 +112,7 @@ class BucketDestination:
             self._remove_scratch()
 
     def _read_claim(self) -> dict[str, Any]:
-        """Read the plan that is in the bucket."""
+        """Return the plan that is in the bucket."""
         store = Store.of(self._bucket.url)
         try:
             data = store.read(CLAIM)
@@ -123,7 +126,7 @@ class BucketDestination:
         return plan
 
     def _remove_claim(self) -> None:
-        """Remove the plan from the bucket, if it is one of ours."""
+        """Remove the plan from the bucket if climbstream wrote it; else log why it stays."""
         try:
             if (stored := self._bucket.find(CLAIM)) is None:
                 return
@@ -136,11 +139,11 @@ class BucketDestination:
         logger.warning(f"{self._bucket}/{CLAIM} stays, and does no harm: {reason}")
 
     def _remove_scratch(self) -> None:
-        """Remove what was made in the scratch folder; name what others have put there."""
+        """Remove what was made in the scratch folder; log the names of other files, which stay."""
         removed = self._place / "removed"
         shutil.rmtree(removed, ignore_errors=True)
         if self.folder.exists():
-            self.folder.rename(removed)  # so that after a kill nothing of it is taken for whole
+            self.folder.rename(removed)  # after a kill, a half-removed folder is not used
             shutil.rmtree(removed, ignore_errors=True)
         (self._place / _NOTE).unlink(missing_ok=True)
         if others := sorted(path.name for path in self._place.iterdir()):

@@ -1,4 +1,4 @@
-"""Destination: the place that a command makes a shard directory in, and what is there already."""
+"""Destination: the place, a folder or a bucket, in which a command makes a shard directory."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -13,42 +13,46 @@ from .bucket import Effect, open_bucket
 
 
 class Destination(Protocol):
-    """A folder to work in, and the place where its files belong in the end."""
+    """A local folder to work in, and the place to which its files are brought at the end."""
 
     @property
     def folder(self) -> Path:
-        """Folder of this machine to work in."""
+        """The local folder to work in."""
 
     def finished_at(self) -> str | Path | None:
-        """Return the place of a finished directory; None: it is not finished."""
+        """Return the place of the finished shard directory; None if it is not finished."""
 
     def claim(self, plan: Mapping[str, Any], effect: Effect) -> None:
-        """Let nobody begin another plan in the place; ``effect`` is that of `begin_or_resume`.
+        """Reserve the place for ``plan``, so that nobody begins another plan there.
+
+        ``effect`` is as in `begin_or_resume`.
 
         Raises:
             InvalidDataError: Another plan was begun there.
-            RemoteError: It cannot be written.
+            RemoteError: The place cannot be written.
         """
 
     def finish(self) -> Manifest:
         """Bring all files to their place, and return the manifest.
 
         Raises:
-            InvalidDataError: Other files lie there.
-            IntegrityError: A file is not the one that was made.
-            RemoteError: It cannot be written.
+            InvalidDataError: Other files are there.
+            IntegrityError: The bytes of a file are not those that were made.
+            RemoteError: The place cannot be written.
         """
 
 
 @contextmanager
 def open_destination(out: str | Path, scratch: str | Path | None = None) -> Iterator[Destination]:
-    """Open ``out``, a folder, or an ``s3://`` URL whose directory is made below ``scratch`` first.
+    """Yield the destination ``out``, a folder or an ``s3://`` URL.
+
+    A directory for a URL is first made in a folder below ``scratch``, by default in the cache.
 
     Raises:
-        UsageError: It is neither, or it cannot be used with these settings.
-        InvalidDataError: A bucket holds other objects there.
-        RemoteError: There is no such bucket, or it may not be read.
-        LockedError: Another process works in the same folder of ``scratch``.
+        UsageError: ``out`` is another URL, or ``scratch`` is set though ``out`` is a folder.
+        InvalidDataError: Other objects are at the URL.
+        RemoteError: The bucket does not exist, or may not be read.
+        LockedError: Another process works in the folder below ``scratch``.
     """
     text = os.fspath(out)
     scheme, mark, rest = text.partition("://")
@@ -66,21 +70,21 @@ def open_destination(out: str | Path, scratch: str | Path | None = None) -> Iter
         )
     if scratch is not None:
         raise UsageError(f"--scratch is for an --out of s3://…; {text} is a folder itself")
-    yield _Folder(Path(rest if mark else text).resolve())  # as processes elsewhere know it
+    yield _Folder(Path(rest if mark else text).resolve())  # absolute, so valid in all processes
 
 
 class _Folder:
-    """A folder of this machine: what is made there is where it belongs."""
+    """A local folder, in which the shard directory is made and stays."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def finished_at(self) -> Path | None:
-        """Return the folder, if its directory is finished."""
+        """Return the folder if its shard directory is finished, else None."""
         return self.folder if (self.folder / MANIFEST).exists() else None
 
     def claim(self, plan: Mapping[str, Any], effect: Effect) -> None:
-        """Do nothing: the lock and the plan of the folder do that."""
+        """Do nothing: the lock on the folder, and the plan in it, keep other plans out."""
 
     def finish(self) -> Manifest:
         """Return the manifest."""

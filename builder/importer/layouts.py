@@ -1,7 +1,8 @@
-"""How corpora that are clustered already lie in files, and what names the cluster of a row.
+"""Layouts of corpora that are already clustered: their files, and what names a row's cluster.
 
-NVIDIA's ClimbLab has a folder a cluster (``cluster_3/cluster_3_017.tokenized.parquet``), ClimbMix a
-column ``cluster_id``, and some mirrors a configuration a cluster (``cluster_id=3/``).
+NVIDIA's ClimbLab has one folder per cluster (``cluster_3/cluster_3_017.tokenized.parquet``).
+ClimbMix has a column ``cluster_id``. Some mirrors have one configuration per cluster, in a folder
+such as ``cluster_id=3/``.
 """
 
 import re
@@ -14,7 +15,7 @@ from climbstream.builder.corpus.sources import Source, is_table, survey
 from climbstream.loader.core.errors import UsageError
 
 CLUSTER_COLUMNS = ("cluster_id", "cluster")
-"""Columns that name the cluster of a row, where the user names no column."""
+"""Columns that may name the cluster of a row, if the user names no column."""
 
 _NO_ROWS = {
     "dataset_info.json",
@@ -25,7 +26,7 @@ _NO_ROWS = {
     "tokenizer.json",
     "tokenizer_config.json",
 }
-"""Files of a data set that hold no rows, though their names end like those that do."""
+"""Files of a data set that have no rows, though their names end like names of files with rows."""
 _NUMBERED = re.compile(r"cluster_([0-9]+)")
 _TOP = "hf://datasets/OWNER/NAME"
 
@@ -36,26 +37,29 @@ class ClusteredFile:
 
     source: Source
     cluster: str | None
-    """Label of the cluster of all its rows; None: a column names it."""
+    """Label of the cluster of all rows; None: a column names the cluster of each row."""
 
     @property
     def tokenized(self) -> bool:
-        """Whether it has the name of NVIDIA's files of GPT-2 tokens."""
+        """Whether the file is named like the files of GPT-2 tokens that NVIDIA publishes."""
         return ".tokenized." in PurePosixPath(self.source.place).name
 
 
 def find_files(
     names: Sequence[str], column: str | None = None, *, folders: bool = False
 ) -> list[ClusteredFile]:
-    """Return the files that ``names`` stand for, in natural order; fingerprints as of `survey`.
+    """Return the files that ``names`` stand for, in natural order of their names.
+
+    As `survey` does, it leaves some fingerprints to `hash_sources`.
 
     Args:
         names: Files, folders, globs, URLs, ``hub:NAME`` or ``hub:NAME@CONFIG``.
-        column: Column of the cluster; a folder ``COLUMN=LABEL`` names it too.
-        folders: Whether each file belongs to the cluster that its folder is named after.
+        column: Column that names the cluster; a folder ``COLUMN=LABEL`` names the cluster of all
+            files below it. None: one of `CLUSTER_COLUMNS`, or a folder ``cluster_NUMBER``.
+        folders: Whether the name of a file's folder is the label of the cluster of all its rows.
 
     Raises:
-        UsageError: A name matches nothing that holds rows.
+        UsageError: A name matches no file of a known format, or no file can have rows.
     """
     sources = [
         source
@@ -69,7 +73,7 @@ def find_files(
 
 
 def card_folders(name: str) -> list[str]:
-    """Folders that may hold the card of the data set ``name``, nearest first.
+    """Return the folders that may contain the card of the data set ``name``, nearest first.
 
     >>> card_folders("hub:nvidia/lab"), card_folders("lab/cluster_3/*.parquet")
     (['hf://datasets/nvidia/lab'], ['lab/cluster_3', 'lab'])
@@ -89,15 +93,21 @@ def card_folders(name: str) -> list[str]:
 
 
 def _lies_below_card(place: str) -> bool:
-    """Whether a card for ``place`` may lie a folder higher: above a cluster, or on the Hub."""
+    """Whether the card may be in the folder above ``place``.
+
+    It may be there if ``place`` is a cluster's folder, or a folder in a data set on the Hub.
+    """
     last = PurePosixPath(place).name
-    # On the Hub the card, and the tokenizer, lie at the top of a data set.
+    # On the Hub, the card and the tokenizer are in the top folder of a data set.
     below_top = place.startswith("hf://") and place.count("/") > _TOP.count("/")
     return below_top or "=" in last or _NUMBERED.fullmatch(last) is not None
 
 
 def _on_the_hub(name: str) -> str:
-    """URL of a data set of the Hub: its folders name clusters, which `datasets` does not show."""
+    """Return the URL of the data set ``hub:NAME``; return any other ``name`` unchanged.
+
+    Folders of a data set may name clusters, and the library `datasets` does not show them.
+    """
     if not name.startswith("hub:"):
         return name
     repository, _, config = name.removeprefix("hub:").partition("@")
@@ -105,7 +115,7 @@ def _on_the_hub(name: str) -> str:
 
 
 def _of_folder(source: Source, column: str | None, folders: bool) -> str | None:
-    """Label that a folder above ``source`` names, of the nearest folder that does."""
+    """Return the label in the name of the nearest folder above ``source`` that has one, or None."""
     above = PurePosixPath(source.name).parts[-2::-1]
     if folders:
         if not above:

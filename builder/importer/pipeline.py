@@ -1,7 +1,8 @@
-"""Import of a corpus that is clustered already: a shard directory with the clusters of the corpus.
+"""Import a corpus that is already clustered: make a shard directory with the same clusters.
 
-Work in progress lies in ``OUT/.build``, in partitions, as that of a build does. A file that exists
-is complete, so a killed import continues where it stopped and ends with the same bytes.
+Work in progress is kept in partitions in ``OUT/.build``, as in a build. A file that exists there is
+complete, so an import that was killed continues where it stopped, and ends with the same bytes as
+an import that was never interrupted.
 """
 
 import re
@@ -64,7 +65,7 @@ from .settings import GPT2, NO_TOKEN, ImportSettings, Vocabulary
 logger = get_logger(__name__)
 
 _SHOWN = 40
-"""Characters that are shown of a label."""
+"""Maximum number of characters of a label that a message shows."""
 
 
 def import_corpus(
@@ -76,29 +77,31 @@ def import_corpus(
     engine: str = "local",
     scratch: str | Path | None = None,
 ) -> Manifest:
-    """Make a shard directory of a corpus that is clustered already, and return its manifest.
+    """Make a shard directory of a corpus that is already clustered, and return the manifest.
 
-    Rows have tokens or text, and name their cluster in a column or by their folder. An import that
-    was interrupted goes on when the same call is made again, and ends with the same bytes.
+    Rows have tokens or text. The cluster of a row is named in a column or by the folder of its
+    file. An import that was interrupted continues when the same call is made again; the files have
+    the same bytes as without the interruption.
 
     Args:
         sources: Files, folders, globs, URLs, ``hub:NAME`` or ``hub:NAME@CONFIG``.
-        out: Folder of the shard directory, which is made if need be, or ``s3://BUCKET/NAME``.
+        out: Folder of the shard directory, which need not exist, or ``s3://BUCKET/NAME``.
         settings: What decides the result, by default `ImportSettings()`.
-        workers: Tasks at a time, by default one a core; SLURM has no default.
-        engine: ``local``, processes of this machine, ``ray`` or ``slurm``; the bytes are the same.
-        scratch: That of `build`.
+        workers: Maximum number of tasks at a time; by default one per core, but required for SLURM.
+        engine: Where tasks run: ``local`` (processes of this machine), ``ray`` or ``slurm``. The
+            files have the same bytes with each of them.
+        scratch: Folder in which the directory for a URL is made first, as in `build`.
 
     Example::
 
         import_corpus(["hub:nvidia/ClimbMix"], Path("shards"))
 
     Raises:
-        UsageError: A source does not exist, or what its tokens mean is not known.
-        InvalidDataError: ``out`` holds something else, named in the message; or nothing says the
-            cluster of the rows; or no row can be used.
-        LockedError: Another process works on ``out``.
-        RemoteError: A bucket cannot be written. That is found before anything is imported.
+        UsageError: A source does not exist, or the vocabulary of its tokens is not known.
+        InvalidDataError: ``out`` has other files or another import, which the message names; or
+            nothing names the cluster of the rows; or no row can be used.
+        LockedError: Another process works in ``out``.
+        RemoteError: A bucket cannot be written; this is detected before anything is imported.
     """
     settings = settings or ImportSettings()
     with open_destination(out, scratch) as destination:
@@ -137,18 +140,18 @@ def _import(
             if begin_work(out, WORK, plan, partial(_finished_plan, destination), place):
                 end.tell()
                 _Import(opened, out, work, settings, vocabulary).run(files, cards, tokenizer, plan)
-        # Only now: jobs of an engine may write to the folder until it has ended.
+        # Not before: jobs of the engine may write to the folder until the engine has ended.
         remove_work(work)
 
 
 def _finished_plan(destination: Destination) -> object | None:
-    """Return the plan of a finished import; None: there is none."""
+    """Return the plan of a finished import; None if the import is not finished."""
     place = destination.finished_at()
     return None if place is None else Manifest.load(place).provenance
 
 
 class _Import:
-    """An import whose files and vocabulary have been looked up."""
+    """An import whose files and vocabulary are known."""
 
     def __init__(
         self,
@@ -168,7 +171,7 @@ class _Import:
         tokenizer: bytes | None,
         plan: dict[str, Any],
     ) -> None:
-        """Go through all stages; the manifest is written last."""
+        """Run all stages, and write the manifest last."""
         report = self._read(files)
         partitions = [Partition(self._work / "units" / name) for name in report.units]
         names = cluster_names(report.clusters)
@@ -201,7 +204,10 @@ class _Import:
     def _tokens(
         self, partitions: Sequence[Partition], report: IntakeReport, end: int | None
     ) -> tuple[Selection, Vocabulary]:
-        """Tokenise text; tokens of the corpus stay as they are."""
+        """Tokenise the text of the rows or, if the rows have tokens, count these tokens.
+
+        Returns all documents as a selection, and the vocabulary.
+        """
         selection = Selection(self._engine, partitions, self._work)
         if self._vocabulary is None:
             return selection, self._tokenize(selection, end)
@@ -221,7 +227,7 @@ class _Import:
         write_report(self._out, manifest, infos, None)
 
     def _read(self, files: Sequence[ClusteredFile]) -> IntakeReport:
-        """Write all rows to partitions; return what became of them."""
+        """Write the rows of all files to partitions; return one report on them."""
         tasks = [
             IntakeTask(
                 number=number,
@@ -249,10 +255,10 @@ class _Import:
         return total
 
     def _number(self, partitions: Sequence[Partition], labels: Sequence[str]) -> list[int]:
-        """Number the clusters; return the bytes of text of each.
+        """Write the numbers of each document's cluster; return the bytes of text of each cluster.
 
-        Writes to each partition ``clusters`` int32 ``[n]``, and ``micro`` int32 ``[n]``, the number
-        that the source gives a cluster.
+        Each partition gets ``clusters`` int32 ``[n]``, the place of the document's cluster in
+        ``labels``, and ``micro`` int32 ``[n]``, the number of that cluster in the source.
         """
         number = {label: k for k, label in enumerate(labels)}
         micro = np.array(_micro(labels), np.int32)
@@ -279,7 +285,7 @@ class _Import:
 def _number_clusters(
     partition: Partition, number: Mapping[str, int], micro: NDArray[np.int32]
 ) -> NDArray[np.int64]:
-    """Number the clusters of a partition; return the bytes of text of each, ``[K]``."""
+    """Write ``clusters`` and ``micro`` of a partition; return bytes of text by cluster, ``[K]``."""
     clusters = np.array([number[label] for label in partition.column("label")], np.int32)
     partition.write_arrays({"clusters": clusters, "micro": micro[clusters]})
     sizes = np.zeros(len(micro), np.int64)
@@ -289,7 +295,7 @@ def _number_clusters(
 
 
 def _micro(labels: Sequence[str]) -> list[int]:
-    """Number of each cluster in the source, or its place where labels are no numbers."""
+    """Return the labels as numbers; if not all of them are numbers, their places in ``labels``."""
     if all(re.fullmatch("[0-9]{1,9}", label) for label in labels):
         return [int(label) for label in labels]
     return list(range(len(labels)))
@@ -312,7 +318,7 @@ def _say_losses(report: IntakeReport) -> None:
 
 
 def _say_names(names: Mapping[str, str]) -> None:
-    """Log how many clusters have another name than their label."""
+    """Log how many labels cannot name a folder, so that their clusters have other names."""
     others = [(label, name) for label, name in names.items() if name != label]
     if others and not all(re.fullmatch("c[0-9]+", name) for name in names.values()):
         label, name = others[0]
@@ -324,7 +330,7 @@ def _say_names(names: Mapping[str, str]) -> None:
 
 
 def _cards(sources: Sequence[str]) -> list[Card]:
-    """Cards of the sources, each once."""
+    """Return the nearest card of each source that has a card, without repeated cards."""
     cards: dict[str, Card] = {}
     for name in sources:
         for folder in card_folders(name):
@@ -338,7 +344,10 @@ def _cards(sources: Sequence[str]) -> list[Card]:
 def _tokenizer(
     sources: Sequence[str], settings: ImportSettings
 ) -> tuple[bytes | None, dict[str, Any]]:
-    """Return the tokenizer of the settings, or one beside the rows, and its `CONFIGS`."""
+    """Return the tokenizer that the settings name, or the one beside the rows, and its `CONFIGS`.
+
+    The tokenizer is the content of ``tokenizer.json``; None if there is no tokenizer.
+    """
     if settings.tokenizer:
         tokenizer = load_tokenizer(settings.tokenizer)
         return tokenizer.to_str(pretty=True).encode(), read_configs(settings.tokenizer)
@@ -357,7 +366,7 @@ def _vocabulary(
     tokenizer: bytes | None,
     configs: Mapping[str, Any],
 ) -> tuple[Vocabulary | None, EndToken]:
-    """Return the vocabulary of the tokens in the rows, None for text, and their end token."""
+    """Return the vocabulary of the tokens in the rows, or None for text, and the end token."""
     columns = next(filter(None, (columns_of(file.source) for file in files)), [])
     names = {"tokens": settings.tokens, "text": settings.text}
     use = settings.use or next((kind for kind, name in names.items() if name in columns), None)
@@ -391,7 +400,7 @@ def _vocabulary(
 
 
 def _stated_end(settings: ImportSettings, cards: Sequence[Card]) -> EndToken | None:
-    """End token whose number the user or a card of ours states; None: neither does."""
+    """Return the end token whose number an option or a card by climbstream states, or None."""
     if settings.end.no_eos:
         return EndToken(None, "", "--no-eos")
     if settings.eos_id is not None:
@@ -405,14 +414,14 @@ def _stated_end(settings: ImportSettings, cards: Sequence[Card]) -> EndToken | N
 
 
 def _end_of(tokenizer: bytes, settings: ImportSettings, configs: Mapping[str, Any]) -> EndToken:
-    """End token of the tokenizer of the rows."""
+    """Return the end token of ``tokenizer``, the tokenizer of the rows."""
     return find_end_token(
         Tokenizer.from_str(tokenizer.decode()), settings.end, configs, "the tokenizer"
     )
 
 
 def _license(cards: Sequence[Card], stated: str | None, report: IntakeReport) -> str:
-    """Join the licences that cards, the user and rows state; none replaces another."""
+    """Return all licences that cards, the user and rows state, in one line, or "unknown"."""
     rows = [name for name, _ in report.licenses.most_common()]
     of_cards = [name for card in cards for name in card.licenses]
     licenses: dict[str, str] = {}

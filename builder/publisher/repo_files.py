@@ -1,8 +1,9 @@
 """The files that make a shard directory a data set of the Hugging Face Hub.
 
-``shards`` are the directory as it is, for our loader and for mosaicml-streaming. ``parquet`` are
-the same documents as tables, for `datasets` and the viewer: one configuration a cluster, and a
-shuffled one. ``drawn`` is the shuffled configuration alone, with so many tokens by a mixture.
+``shards`` is the directory as it is, for climbstream and mosaicml-streaming. ``parquet`` is the
+same documents as tables, for `datasets` and the viewer of the Hub: one configuration per cluster,
+and a shuffled configuration of all clusters. ``drawn`` is only the shuffled configuration, with a
+number of tokens that are drawn by a mixture.
 """
 
 import os
@@ -47,27 +48,27 @@ WHAT = {
     "mixture": (GROUPINGS,),
     "all": ("clusters", DOCUMENTS, GROUPINGS, "parquet", "shuffled"),
 }
-"""What may be published, and the folders that it fills."""
+"""What may be published, and for each the folders of the data set that it fills."""
 
 MOST_FILES, MOST_IN_FOLDER = 100_000, 10_000
-"""Files that a data set of the Hub, and a folder of it, should have at most, as the Hub states."""
+"""Maximum numbers of files in a data set, and in a folder of it, that the Hub recommends."""
 _OF_SEARCH = (TRIALS, "answer.json", "report.html")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishSettings:
-    """What of a shard directory is published."""
+    """Which parts of a shard directory are published, and in which form."""
 
     what: str = "shards"
     """A key of `WHAT`."""
     mixture: Path | None = None
     """File of a mixture for these clusters, or the folder of a search."""
     tokens: int | None = None
-    """Tokens of the shuffled tables, by the mixture; None: every document once."""
+    """Number of tokens to draw by the mixture for the shuffled tables; None: all documents once."""
     text: bool = False
-    """Whether tables hold text in place of tokens."""
+    """Whether tables contain text instead of tokens."""
     heldout: bool = False
-    """Whether the held-out text is published. People who gather training text may find it there."""
+    """Whether the held-out text is published; others may then include it in their training text."""
     license: str | None = None
     """Licence of shards that state none. A licence that shards state is never changed."""
 
@@ -77,30 +78,30 @@ class PublishSettings:
 
     @property
     def sampled(self) -> bool:
-        """Whether the shuffled tables are a sample by the mixture, not every document once."""
+        """Whether the shuffled tables are a sample by the mixture, not all documents once."""
         return self.tokens is not None or self.what == "drawn"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
-    """What is to be published."""
+    """The files to publish, and the folders that they fill."""
 
     files: Mapping[str, Path | bytes]
-    """Content by path in the repository; the card and the manifest are among them."""
+    """Content of each file, as bytes or a local file, by path in the repository."""
     folders: tuple[str, ...]
-    """Folders that hold only these files: what an earlier publication left there is deleted."""
+    """Folders in which all files of earlier publications that are not in ``files`` are deleted."""
     others: tuple[str, ...]
-    """Folders of other publications of ours, which the card does not describe."""
+    """Folders that only other values of `PublishSettings.what` fill; the card omits them."""
     license: str
 
     @property
     def bytes(self) -> int:
-        """Size of all files."""
+        """Total size of the files in bytes."""
         return sum(size_of(content) for content in self.files.values())
 
 
 def check_limits(files: Iterable[str]) -> None:
-    """See that the Hub takes so many files, in all and in each folder.
+    """Check the number of files, in all and per folder, against the limits of the Hub.
 
     Raises:
         UsageError: There are too many; the message names the fullest folder.
@@ -116,15 +117,15 @@ def check_limits(files: Iterable[str]) -> None:
 
 
 def size_of(content: Path | bytes) -> int:
-    """Bytes of the content of a file."""
+    """Return the size in bytes of the content of a file."""
     return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
 def check_links(directory: Path) -> None:
-    """See that no file or folder of a shard directory is a link, without reading any.
+    """Check that no file or folder of a shard directory is a link; no file is read for this.
 
     Raises:
-        InvalidDataError: One is.
+        InvalidDataError: A file or folder is a link.
     """
     clusters = directory / "clusters"
     named = [directory / name for name in (MANIFEST, *BESIDE, DOCUMENTS)]
@@ -136,18 +137,18 @@ def check_links(directory: Path) -> None:
 def collect(
     directory: Path, repo: str, work: Path, settings: PublishSettings | None = None
 ) -> Publication:
-    """List the files of ``directory`` that are published as the data set ``repo``.
+    """Return the files to publish from ``directory`` as the data set ``repo``; make its tables.
 
     Args:
-        directory: Shards, with their catalogue, report and so on.
-        repo: ``OWNER/NAME``, for the card, which says how to load it.
-        work: Folder for tables. Tables that are there are not made again.
-        settings: By default `PublishSettings()`, which are the shards alone.
+        directory: The shard directory, with its catalogue, report and so on.
+        repo: ``OWNER/NAME``; the card says how to load this data set.
+        work: Folder for tables. Tables that are already in it are not made again.
+        settings: By default `PublishSettings()`, which publishes only the shards.
 
     Raises:
-        UsageError: A licence is stated already, or none is.
-        InvalidDataError: The mixture is for other clusters, ``work`` holds something else, or a
-            file is a link or no regular file.
+        UsageError: ``settings`` state another licence than the shards, or no licence is stated.
+        InvalidDataError: The mixture is for other clusters, ``work`` has other files, or a file to
+            publish is a link or no regular file.
         IntegrityError: A file is not the one that the manifest names.
     """
     settings = settings or PublishSettings()
@@ -203,7 +204,7 @@ def _add_shuffled(
     mixture: Mixture | None,
     files: dict[str, Path | bytes],
 ) -> dict[str, int]:
-    """Write the shuffled tables, and add them to ``files``; return the tokens of each cluster."""
+    """Write the shuffled tables, add them to ``files``; return the number of tokens by cluster."""
     out = work / "shuffled"
     job = ExportJob(shards=ShardDirectory(directory), out=out, to="parquet", text=settings.text)
     counts = export_mixture(job, mixture if settings.sampled else None, settings.tokens)
@@ -218,7 +219,7 @@ def _add_tables(
     settings: PublishSettings,
     files: dict[str, Path | bytes],
 ) -> dict[str, str]:
-    """Write the tables of each cluster, and add them to ``files``; return folders by cluster."""
+    """Write the tables of each cluster, add them to ``files``; return the folder by cluster."""
     out = work / "parquet"
     export_shards(str(directory), out, "parquet", text=settings.text)
     tables = sorted(out.glob("*/*.parquet"))
@@ -233,10 +234,10 @@ def _add_tables(
 def _mixture(
     place: Path, manifest: Manifest, groupings: Mapping[str, tuple[Path, Manifest]]
 ) -> tuple[Mixture, str | None, dict[str, Path | bytes]]:
-    """Read a mixture from a file or a search, and list the files of it that are published.
+    """Read a mixture from a file or from the folder of a search; find the files to publish.
 
-    Returns it as a mixture of clusters, and the name of the grouping that it was made for, whose
-    file is published with it. None: it is of the clusters themselves.
+    Returns the mixture, with the weights of clusters; the name of the grouping that the mixture was
+    made for, or None if it was made for clusters; and the files, including that of the grouping.
     """
     folder = place if place.is_dir() else None
     file = folder / MIXTURE if folder else place
@@ -258,7 +259,7 @@ def _mixture(
 
 
 def _license(manifest: Manifest, stated: str | None) -> str:
-    """Licence of the shards, or the one that the publisher states where they have none."""
+    """Return the licence of the shards or, if they have none, the one ``stated`` by the user."""
     if manifest.license in ("", "unknown"):
         if stated is None:
             raise UsageError(
@@ -280,15 +281,15 @@ def _shards(directory: Path, manifest: Manifest, *, heldout: bool) -> dict[str, 
         files[name] = directory / name
         check_regular(files[name], directory)
         if not name.startswith("clusters/") or name.endswith(f"/{INDEX}"):
-            _check_hash(files[name], expected)  # of shards they were checked before
+            _check_hash(files[name], expected)  # hashes of shards were checked before
     return files
 
 
 def _groupings(directory: Path, manifest: Manifest) -> dict[str, tuple[Path, Manifest]]:
-    """Return file and manifest of each grouping that lies in a directory, by the file's path there.
+    """Return file and manifest of each grouping in ``directory``, by the file's path there.
 
     Raises:
-        InvalidDataError: One is no grouping of these shards, or a link.
+        InvalidDataError: A file is no grouping of these shards, or is a link.
     """
     names = map(grouping_file, list_groupings(directory, manifest))
     groupings = {}
@@ -300,16 +301,16 @@ def _groupings(directory: Path, manifest: Manifest) -> dict[str, tuple[Path, Man
 
 
 def _with_groupings(manifest: Manifest, names: Mapping[str, tuple[Path, Manifest]]) -> Manifest:
-    """Return the manifest with the hashes of the groupings that go along, and of no others."""
+    """Return the manifest with hashes of the published groupings, and of no other groupings."""
     gone = {*map(grouping_file, manifest.groupings)}
     files = {name: value for name, value in manifest.files.items() if name not in gone}
     return replace(manifest, files=files | {n: hash_file(path) for n, (path, _) in names.items()})
 
 
 def _check_hash(path: Path, expected: str | None) -> None:
-    """Raise unless ``path`` has the hash ``expected``; None: the manifest has no hash of it.
+    """Raise `IntegrityError` if ``path`` has another hash than ``expected``; None: no check.
 
-    Between the commit of an append and its end, files of the former manifest lie in these places.
+    Between the commit of an append and its end, some files are still those of the old manifest.
     """
     if expected is not None and (got := hash_file(path)) != expected:
         raise IntegrityError(
@@ -319,10 +320,10 @@ def _check_hash(path: Path, expected: str | None) -> None:
 
 
 def _regular(folder: Path, names: Iterable[str]) -> dict[str, Path]:
-    """Paths of those files of ``names`` that exist in ``folder``, by name.
+    """Return the paths of those files of ``names`` that exist in ``folder``, by name.
 
     Raises:
-        InvalidDataError: One is a link or no regular file.
+        InvalidDataError: A file is a link or no regular file.
     """
     files = {name: folder / name for name in names if os.path.lexists(folder / name)}
     for path in files.values():

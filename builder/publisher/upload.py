@@ -1,9 +1,9 @@
 """Upload files to a data set of the Hugging Face Hub, all in one commit or none.
 
-Files go to a branch of their own first, some at a time. A file that lies there with the same hash
-is not sent again, so a run that was killed goes on. When the Hub lists each file with our hash, one
-commit brings all of them to ``main``, if nobody else has changed ``main`` meanwhile. So ``main``
-never holds half a data set.
+Files are first sent to a separate branch, some at a time. A file that the branch has with the same
+hash is not sent again, so an upload that was killed continues. When the Hub lists all files with
+the hashes of the local files, one commit brings all of them to ``main``, unless somebody else has
+changed ``main`` meanwhile. So ``main`` never has only a part of a publication.
 """
 
 import hashlib
@@ -34,12 +34,12 @@ logger = get_logger(__name__)
 
 T = TypeVar("T")
 _BRANCH = "climbstream-"
-"""Beginning of the names of our branches; a hash of the files follows."""
+"""Beginning of the names of branches for uploads; a hash of the files follows."""
 _STEP = (50, 1 << 28)
-"""Most files and bytes between two looks at the progress."""
+"""Maximum numbers of files and bytes that are sent before the progress is updated."""
 _COMMIT = (1000, 10 << 30)
-"""Most files and bytes of a commit to the branch: the Hub allows few commits an hour, and large
-ones are slow."""
+"""Maximum numbers of files and bytes in a commit to the branch. The Hub allows few commits per
+hour, and large commits are slow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,33 +48,33 @@ class Published:
 
     repo: str
     commit: str
-    """Commit of ``main``."""
+    """Hash of the commit that ``main`` now has."""
     files: int
     bytes: int
     sent: int
-    """Files that the Hub did not have."""
+    """Number of files that were sent, because the branch of the upload did not have them."""
     tag: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return the fields as JSON values."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 class Publisher:
-    """Brings files to a data set; HF_TOKEN or the login of `hf` says who you are."""
+    """Publishes files in a data set, with the token in HF_TOKEN or of `hf auth login`."""
 
     def __init__(self, repo: str, *, patience: float = PATIENCE) -> None:
         self.repo = repo
         self._api = HfApi()
-        disable_progress_bars()  # our own shows the progress
+        disable_progress_bars()  # climbstream shows its own
         self._patience = patience
 
     def check_login(self) -> None:
-        """See that the Hub knows who you are, before anything is read, written or made.
+        """Check that the Hub accepts the token, before anything is read or written.
 
         Raises:
             UsageError: There is no token.
-            RemoteError: The Hub does not know it, or did not answer.
+            RemoteError: The Hub does not accept the token, or did not answer.
         """
         if get_token() is None:
             raise UsageError(
@@ -84,7 +84,7 @@ class Publisher:
         try:
             patiently("say whose the token is", self._api.whoami, self._patience)
         except RemoteError as error:
-            # A mirror may not know the question; the first step asks as well.
+            # A mirror may not support this request; `publish` fails at once with a wrong token.
             if not isinstance(error.__context__, Exception) or status_of(error.__context__) != 404:
                 raise
 
@@ -94,16 +94,16 @@ class Publisher:
         """Make ``publication`` the content of ``main``, and return its commit and counts.
 
         Args:
-            publication: The files.
-            private: Whether a data set that is made now is for its owner alone.
+            publication: The files, and the folders that they fill.
+            private: Whether the data set is private, if it does not exist yet.
             tag: Tag to set on the commit.
 
         Raises:
             RemoteError: The Hub refused, or did not answer in time; or somebody else changed
                 ``main`` meanwhile. The same call continues the upload.
-            UsageError: The tag is set on something else, or the data set holds other folders of
-                ours.
-            IntegrityError: The Hub holds other bytes than were sent.
+            UsageError: The tag is set on other files, or the data set has folders of another
+                publication, which the card would not describe.
+            IntegrityError: The Hub has other bytes than were sent.
         """
         self._try(
             "make the data set",
@@ -149,7 +149,7 @@ class Publisher:
         )
 
     def _check_folders(self, remote: Collection[str], others: Collection[str]) -> None:
-        """Raise `UsageError` if the data set holds a folder of ours that the card leaves out."""
+        """Raise `UsageError` if the data set has one of the folders ``others``."""
         if left := sorted({path.partition("/")[0] for path in remote} & {*others}):
             raise UsageError(
                 f"{self.repo} holds {some_names([f'{name}/' for name in left])} too, which the new "
@@ -168,9 +168,9 @@ class Publisher:
     def _stage_unless_there(
         self, branch: str, files: Mapping[str, Path | bytes], hashes: Mapping[str, Any]
     ) -> int:
-        """Do `_stage`, unless another publication of the same files ends before it does.
+        """Do `_stage`; return 0 if another publication of the same files ends meanwhile.
 
-        The other one then removes the branch, which both use.
+        Both publications use the same branch, and the one that ends first removes the branch.
         """
         try:
             return self._stage(branch, files, hashes)
@@ -183,7 +183,7 @@ class Publisher:
     def _stage(
         self, branch: str, files: Mapping[str, Path | bytes], hashes: Mapping[str, Any]
     ) -> int:
-        """Send the files that ``branch`` lacks, and check all; return how many were sent."""
+        """Send the files that ``branch`` lacks, and check all files; return how many were sent."""
         self._try(
             "make a branch",
             lambda: self._api.create_branch(
@@ -219,9 +219,9 @@ class Publisher:
         return len(missing)
 
     def _send(self, additions: Sequence[CommitOperationAdd], branch: str, size: int) -> None:
-        """Send the content of large files that the Hub lacks, ``size`` bytes with small ones.
+        """Send the content of those large files in ``additions`` that the Hub lacks.
 
-        Small files go with commits.
+        Small files are sent with the commit. ``size`` is the number of bytes of ``additions``.
         """
         self._try(
             f"send {additions[0].path_in_repo} and what follows it",
@@ -238,10 +238,13 @@ class Publisher:
         hashes: Mapping[str, Any],
         stale: Sequence[str],
     ) -> None:
-        """Make all files ``main`` and delete stale ones, if ``main`` is still ``head``."""
+        """Commit ``files`` to ``main``, and delete the files ``stale`` there.
+
+        ``head`` is the commit that ``main`` must still be at; else an error is raised.
+        """
 
         def check_and_commit() -> bool:
-            """Whether ``main`` is as it should be; if not, commit."""
+            """Return True if ``main`` is as it should be; else commit, and return False."""
             remote = self._list("main")
             missing = _missing(hashes, remote)
             left = [path for path in stale if path in remote]
@@ -268,7 +271,7 @@ class Publisher:
             pass
 
     def _list(self, revision: str) -> dict[str, tuple[int, str]]:
-        """Size and hash of each file of ``revision``: sha256 of an LFS object, else git's hash."""
+        """Return size and hash of each file of ``revision``: sha256 if in LFS, else git's hash."""
 
         def tree() -> dict[str, tuple[int, str]]:
             entries = self._api.list_repo_tree(
@@ -283,7 +286,7 @@ class Publisher:
         return self._try(f"list {revision}", tree)
 
     def _tidy(self, branch: str) -> None:
-        """Delete our branch, and name branches that other publications left."""
+        """Delete ``branch``, and log the branches that other publications have left."""
         left = [name for name in self._refs("branches") if name.startswith(_BRANCH)]
         if branch in left:
 
@@ -300,7 +303,7 @@ class Publisher:
             )
 
     def _refs(self, kind: Literal["branches", "tags"]) -> dict[str, str]:
-        """Commit of each branch or tag, by name."""
+        """Return the commit of each branch or tag, by name."""
         refs = self._try(
             f"list the {kind}", lambda: self._api.list_repo_refs(self.repo, repo_type="dataset")
         )
@@ -324,7 +327,7 @@ def _add(path: str, content: Path | bytes) -> CommitOperationAdd:
 
 
 def _hashes(content: Path | bytes) -> tuple[int, str, str]:
-    """Size in bytes, sha256 and git's hash of the content of a file."""
+    """Return size in bytes, sha256 and git's hash of the content of a file."""
     size = size_of(content)
     sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     if isinstance(content, bytes):
@@ -339,7 +342,10 @@ def _hashes(content: Path | bytes) -> tuple[int, str, str]:
 
 
 def _missing(hashes: Mapping[str, Any], remote: Mapping[str, tuple[int, str]]) -> list[str]:
-    """Files that the Hub lacks or has with other content, as an LFS object or not."""
+    """Return the files that the Hub lacks, or has with another size or another hash.
+
+    The hash of a file of the Hub is sha256 or git's hash; ``hashes`` has both of each file.
+    """
     return [
         path
         for path, (size, *both) in hashes.items()
@@ -350,7 +356,7 @@ def _missing(hashes: Mapping[str, Any], remote: Mapping[str, tuple[int, str]]) -
 def _parts(
     paths: Sequence[str], sizes: Mapping[str, int], most: tuple[int, int]
 ) -> list[list[str]]:
-    """Cut ``paths`` into parts of at most so many files and bytes; a larger file is a part."""
+    """Cut ``paths`` into parts of at most ``most`` files and bytes; a larger file is one part."""
     parts: list[list[str]] = []
     room = 0
     for path in paths:

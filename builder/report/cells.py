@@ -11,15 +11,15 @@ from climbstream.loader.core.html_page import listed, paragraph, section, table,
 from climbstream.loader.formats.clusters import ClusterInfo, score_title
 
 ROW = 2_048
-"""Tokens of a row, for which a cell may be too small."""
+"""Usual number of tokens of a row; the report warns of cells that have fewer tokens."""
 _NAMED = 8
-"""Most cells that a message names."""
+"""Maximum number of cells that a message names."""
 _SHOWN = 4
-"""Number of documents that are shown for a topic, from different cells."""
+"""Maximum number of documents that are shown for a topic, each from another cell."""
 
 
 def by_topic(cells: Sequence[ClusterInfo]) -> list[ClusterInfo]:
-    """Join the descriptions of cells to those of topics; clusters that are not cells stay."""
+    """Return one description per topic, joined from its cells; other clusters stay as they are."""
     topics: dict[str, list[ClusterInfo]] = {}
     for cell in cells:
         topics.setdefault(cell.axes.get("topic", cell.name), []).append(cell)
@@ -38,7 +38,11 @@ def by_topic(cells: Sequence[ClusterInfo]) -> list[ClusterInfo]:
 
 
 def _joined_terms(cells: Sequence[ClusterInfo]) -> tuple[str, ...]:
-    """Return the words that most documents are named by; the first ones of a cell count more."""
+    """Return the best terms of several cells, as many as the cell with the most terms has.
+
+    In each cell, a term gets its rank from the end, times the cell's number of documents, as its
+    score; scores are added over cells.
+    """
     counts: Counter[str] = Counter()
     for cell in cells:
         for place, term in enumerate(cell.terms):
@@ -47,7 +51,10 @@ def _joined_terms(cells: Sequence[ClusterInfo]) -> tuple[str, ...]:
 
 
 def join_described(old: ClusterInfo, new: ClusterInfo) -> ClusterInfo:
-    """Join two descriptions; the words are those of ``old``."""
+    """Return the description of the documents of ``old`` and ``new`` together.
+
+    Name, terms, samples and axes are those of ``old``.
+    """
     documents = old.documents + new.documents
     micro = _joined_micro(old, new)
     labels = {n: old.labels.get(n, 0) + new.labels.get(n, 0) for n in {**old.labels, **new.labels}}
@@ -72,7 +79,7 @@ def join_described(old: ClusterInfo, new: ClusterInfo) -> ClusterInfo:
 
 
 def _joined_micro(old: ClusterInfo, new: ClusterInfo) -> dict[int, int]:
-    """Return how many documents of each micro-cluster both have; 0 where that is not known."""
+    """Return the documents of ``old`` and ``new`` together, by micro-cluster; 0 if unknown."""
     joined = dict.fromkeys((*old.micro, *new.micro), 0)
     for info in (old, new):
         for micro, documents in zip(info.micro, info.micro_documents, strict=False):
@@ -85,7 +92,7 @@ def _added(old: Sequence[int], new: Sequence[int]) -> tuple[int, ...]:
 
 
 def cell_sections(clusters: Sequence[ClusterInfo]) -> list[str]:
-    """Write the section on cells: tokens by topic, language and tier; no section without cells."""
+    """Return the section of the report with the tokens of each cell; [] if there are no cells."""
     cells = {tuple(c.axes.values()): c for c in clusters if c.axes}
     if not cells:
         return []
@@ -115,7 +122,7 @@ def cell_sections(clusters: Sequence[ClusterInfo]) -> list[str]:
 
 
 def _words_of_micro(clusters: Sequence[ClusterInfo]) -> dict[tuple[str, ...], str]:
-    """Return the words of each micro-cluster, by topic and micro-cluster; {} without these."""
+    """Return terms of each cell, by topic and micro-cluster; {} if cells are not micro-clusters."""
     return {
         (cell.axes["topic"], cell.axes["micro"]): listed(cell.terms[:4])
         for cell in clusters
@@ -124,7 +131,7 @@ def _words_of_micro(clusters: Sequence[ClusterInfo]) -> dict[tuple[str, ...], st
 
 
 def small_cells(clusters: Sequence[ClusterInfo]) -> str:
-    """Say which cells are too small to be served, the smallest first; "" if none is."""
+    """Return a warning about cells with fewer tokens than a row, smallest first; "" if none."""
     cells = [cluster for cluster in clusters if cluster.axes]
     small = sorted((c for c in cells if c.tokens < ROW), key=lambda c: (c.tokens, c.name))
     if not small:
@@ -140,7 +147,7 @@ def small_cells(clusters: Sequence[ClusterInfo]) -> str:
 
 
 def _tokens(cell: ClusterInfo | None) -> str | tuple[str, str]:
-    """Write the tokens of a cell, short: five tiers fit beside each other on a phone."""
+    """Return the tokens of a cell as a table entry, so short that five tiers fit on a phone."""
     if cell is None:
         return ""
     scores = ", ".join(f"{score_title(name)} {value:.1f}" for name, value in cell.quality.items())

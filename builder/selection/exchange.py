@@ -1,8 +1,8 @@
-"""Exchange: documents in blocks, and files by which the tasks of blocks pass rows to each other.
+"""Exchange: cut documents into blocks, and pass rows between the tasks of blocks in files.
 
-Each task writes one file, with its rows sorted by the part that they go to. The task of a part
-reads its slice of every file. So a process has one file open at a time, and holds the rows of one
-part in memory.
+Each task writes one file, with its rows sorted by the part that they belong to. The task of a part
+then reads the slice of that part from every file. So a process has one file open at a time, and the
+rows of one part in memory.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,20 +18,20 @@ from climbstream.builder.corpus.partition import ArrayName
 from climbstream.loader.core.files import atomic_path, naming, open_regular
 
 FEWEST, MOST = 1 << 20, 1 << 22
-"""Documents in a block: the first number for a small corpus, the second for a billion documents or
-more. Each block reads a slice of the file of every other block, so blocks grow before they become
-many."""
+"""Number of documents in a block: `FEWEST` in a small corpus, `MOST` in a corpus of a billion
+documents or more, and a number between these in other corpora. Each block reads a slice of the file
+of every other block, so blocks become larger before there are more than `_BLOCKS`."""
 _BLOCKS = 256
-"""Number of blocks from which on blocks grow."""
+"""Number of blocks from which on a larger corpus has larger blocks, not more; up to `MOST`."""
 _CHUNK = 1 << 16
-"""Number of rows that are read at a time."""
+"""Maximum number of rows that are read at a time."""
 
 
 class Source(Protocol):
-    """Arrays of consecutive documents."""
+    """Consecutive documents, of which arrays can be read."""
 
     def read(self, name: ArrayName, *, mapped: bool = False) -> NDArray[Any]:
-        """Read an array, or map it into memory."""
+        """Return the array ``name``; if ``mapped``, map it into memory instead of reading it."""
 
 
 S = TypeVar("S", bound=Source)
@@ -39,7 +39,7 @@ S = TypeVar("S", bound=Source)
 
 @dataclass(frozen=True, slots=True)
 class Block(Generic[S]):
-    """Consecutive sources; their documents have the numbers from ``start`` on."""
+    """Consecutive sources; their documents are numbered from ``start`` on."""
 
     number: int
     start: int
@@ -56,14 +56,14 @@ class Block(Generic[S]):
         return sum(self.counts)
 
     def parts(self) -> Iterator[tuple[S, int, int]]:
-        """Yield each source, and the places in the block at which it begins and ends."""
+        """Yield each source with the places in the block at which its documents begin and end."""
         ends = accumulate(self.counts)
         for source, count, end in zip(self.sources, self.counts, ends, strict=True):
             yield source, end - count, end
 
 
 def cut_blocks(sources: Sequence[S], counts: Sequence[int]) -> list[Block[S]]:
-    """Cut ``sources``, with ``counts`` documents each, into blocks."""
+    """Cut ``sources`` into blocks of whole sources; ``counts`` are their numbers of documents."""
     total = sum(counts)
     size = min(max(total // _BLOCKS, FEWEST), MOST)
     blocks: list[Block[S]] = []
@@ -78,12 +78,15 @@ def cut_blocks(sources: Sequence[S], counts: Sequence[int]) -> list[Block[S]]:
 
 
 def starts_of(blocks: Sequence[Block[S]]) -> NDArray[np.int64]:
-    """Return the number of documents before each block, and in all, ``[blocks + 1]``."""
+    """Return the number of documents before each block and, last, in all, ``[blocks + 1]``."""
     return np.array([*(block.start for block in blocks), blocks[-1].start + len(blocks[-1])])
 
 
 def write_parts(path: Path, ends: NDArray[np.int64], chunks: Iterable[NDArray[Any]]) -> None:
-    """Write rows that are sorted by part, in chunks; ``ends``, ``[p]``, is the end of each part."""
+    """Write to ``path`` rows that are sorted by part, and come in ``chunks``.
+
+    ``ends``, ``[parts]``, is the number of rows up to the end of each part.
+    """
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(np.append(0, ends).astype("<i8").tobytes())
         for chunk in chunks:
@@ -93,7 +96,7 @@ def write_parts(path: Path, ends: NDArray[np.int64], chunks: Iterable[NDArray[An
 def read_part(
     paths: Iterable[Path], part: int, parts: int, dtype: np.dtype[Any]
 ) -> Iterator[NDArray[Any]]:
-    """Yield the rows of one part from files of ``parts`` parts, in order, in chunks."""
+    """Yield the rows of part ``part`` in each file, in chunks; each file has ``parts`` parts."""
     for path in paths:
         with naming(path), open_regular(path) as file:
             file.seek(8 * part)
@@ -108,5 +111,5 @@ def read_part(
 def read_whole_part(
     paths: Iterable[Path], part: int, parts: int, dtype: np.dtype[Any]
 ) -> NDArray[Any]:
-    """Return all rows that `read_part` yields."""
+    """Return all rows that `read_part` yields, as one array."""
     return np.concatenate([np.empty(0, dtype), *read_part(paths, part, parts, dtype)])

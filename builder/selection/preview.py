@@ -12,11 +12,14 @@ from .selection import Selection
 from .stages import micros_of
 
 _SHOWN = 3
-"""Documents that are shown for each reason."""
+"""Maximum number of documents that are shown per reason."""
 
 
 def preview(clusters: ClusterMap, selection: Selection) -> dict[str, Any]:
-    """Return what stages drop and why, with samples; pruned micro-clusters; and merge heights."""
+    """Return what each stage drops, samples, pruned micro-clusters, and clusters by merge height.
+
+    `climbstream.builder.pipeline.dry_run` describes the keys.
+    """
     micros = micros_of(selection, len(clusters.centroids))
     return {
         "stages": selection.stages,
@@ -31,7 +34,7 @@ def preview(clusters: ClusterMap, selection: Selection) -> dict[str, Any]:
 
 
 def preview_text(found: dict[str, Any]) -> str:
-    """Lay out a preview for a terminal."""
+    """Return a preview as text for a terminal."""
     lines = []
     for stage in found["stages"]:
         for reason, size in stage["dropped"].items():

@@ -1,4 +1,4 @@
-"""Stages of a selection: the cluster of each document, or the reason why it has none."""
+"""Stages of a selection: give each document a cluster, or a reason why it is dropped."""
 
 import shutil
 from collections import Counter
@@ -54,9 +54,11 @@ def identify(
     settings: BuildSettings,
     seen: Seen = _NOTHING,
 ) -> Selection:
-    """Begin with all documents, without those whose identifier is repeated and must not be.
+    """Begin a selection: drop documents by identifier, language and licence.
 
-    ``work`` is a folder for files of the work.
+    A document is dropped if an earlier document has its identifier, in the scope of the setting
+    ``ids``. ``work`` is a folder for the files that tasks exchange, and ``seen`` is what was there
+    before an append.
     """
     selection = Selection(engine, partitions, work)
     if settings.ids == "none":
@@ -75,7 +77,10 @@ def identify(
 
 
 def _drop_by_license(selection: Selection, settings: BuildSettings, *, new: bool) -> None:
-    """Drop documents by licence, and count them; ``new``: this is a build, not an append."""
+    """Drop documents by licence; count kept and dropped documents by licence.
+
+    In a build (``new``), unlike an append, the names of licences in the settings are checked.
+    """
     selection.drop(Rule("licences", (LICENSE,), partial(_other_license, settings=settings)))
     kept: Counts = {}
     dropped: Counts = {}
@@ -92,14 +97,14 @@ def _drop_by_license(selection: Selection, settings: BuildSettings, *, new: bool
 def select_documents(
     selection: Selection, centroids: NDArray[np.float32], settings: BuildSettings
 ) -> tuple[ClusterMap, Selection]:
-    """Deduplicate, prune, hold out and merge the documents of `identify`.
+    """Decide which documents of `identify` stay, and merge their micro-clusters into clusters.
 
-    Writes ``clusters`` int32 ``[n]`` to each partition, the cluster of a document, below 0 if
-    dropped; and ``original`` int64 ``[n]``, the place in the catalogue of the document that it
-    nearly repeats, or -1.
+    Documents are dropped as contaminated, duplicates or poor, or held out. Each partition gets
+    ``clusters`` int32 ``[n]``, the cluster of each document, below 0 if dropped; and ``original``
+    int64 ``[n]``, the place in the catalogue of the document that it nearly repeats, or -1.
 
     Raises:
-        InvalidDataError: Nothing is left, or the clusters collapse.
+        InvalidDataError: No document is left, or nearly all documents are in one cluster.
     """
     _decontaminate(selection, settings)
     drop_copies(selection, settings)
@@ -117,7 +122,7 @@ def select_documents(
 def select_appended(
     selection: Selection, clusters: ClusterMap, settings: BuildSettings, seen: Seen
 ) -> Selection:
-    """Do `select_documents` for appended documents, whose ``clusters`` are decided already."""
+    """Do `select_documents` for appended documents; ``clusters`` are those of the build."""
     _decontaminate(selection, settings)
     drop_copies(selection, settings, seen)
     few = _languages_of_few(selection, settings)
@@ -127,7 +132,10 @@ def select_appended(
 
 
 def _languages_of_few(selection: Selection, settings: BuildSettings) -> dict[tuple[str, str], int]:
-    """Count the documents of languages that are not pruned, and say how all are judged."""
+    """Return the number of documents of each language and script that has too few to be pruned.
+
+    The result is empty with ``no_prune``. How documents of other languages are judged is logged.
+    """
     if settings.no_prune:
         return {}
     counts: Counter[tuple[str, str]] = Counter()
@@ -148,7 +156,7 @@ def _languages_of_few(selection: Selection, settings: BuildSettings) -> dict[tup
 
 
 def _decontaminate(selection: Selection, settings: BuildSettings) -> None:
-    """Drop documents with an item of a task; or only count them, if they are to be marked."""
+    """Drop documents that contain an item of a task; if they are to be marked, only count them."""
     if not settings.decontaminate:
         return
     find = _no_reason if settings.mark_contaminated else _contaminated
@@ -163,15 +171,15 @@ def _decontaminate(selection: Selection, settings: BuildSettings) -> None:
 
 
 def _count_marked(partition: Partition) -> Counter[str]:
-    """Count documents that stay and are marked, and their bytes."""
+    """Return the number of documents that are marked and stay, and of their bytes."""
     marked = (partition.read(CONTAMINATED) != "") & stays(partition)
     return size_of(partition.read("sizes"), marked)
 
 
 def drop_copies(selection: Selection, settings: BuildSettings, seen: Seen = _NOTHING) -> None:
-    """Drop documents that repeat another text, or nearly do; see `select_documents`."""
+    """Drop documents that repeat another document, exactly or nearly; see `select_documents`."""
     if not settings.keep_duplicates:
-        # Only among kept documents: a copy of a dropped document is no duplicate.
+        # Only kept documents are compared: a copy of a dropped document is no duplicate.
         _drop_repeated(selection, "deduplicate", "text_hashes", REPEATED[1], seen)
     if settings.near_duplicates is not None:
         counts = [*seen.counts, *selection.counts()]
@@ -190,7 +198,7 @@ def _drop_poor(
     clusters: ClusterMap,
     few: Mapping[tuple[str, str], int],
 ) -> None:
-    """Drop documents for their scores or those of their micro-cluster; hold some out."""
+    """Drop documents for low scores, their own or of their micro-cluster; hold documents out."""
     pruned = clusters.cluster < 0
     least = {} if settings.no_prune else settings.min_document_score
     good = good_groups(
@@ -247,7 +255,7 @@ def _poor(
 
 
 def _write_clusters(selection: Selection, clusters: ClusterMap) -> None:
-    # Kept documents of a pruned micro-cluster go to the cluster of the most similar one.
+    # Kept documents of a pruned micro-cluster go to the cluster of the most similar kept one.
     for _ in selection.each(partial(_write_home, home=clusters.home)):
         pass
 
@@ -266,9 +274,9 @@ def _drop_repeated(
     *,
     apart: bool = False,
 ) -> None:
-    """Drop each kept document whose hashes ``name`` an earlier one has too.
+    """Drop each kept document if an earlier document has the same hashes in the array ``name``.
 
-    With ``apart``, an earlier one in the same source.
+    With ``apart``, only earlier documents of the same source count.
     """
     sources: list[Source] = [*seen.parts, *selection.partitions]
     blocks = cut_blocks(sources, [*seen.counts, *selection.counts()])
@@ -286,13 +294,16 @@ def _drop_repeated(
 def _hashes(
     source: Source, number: int, name: ArrayName, reason: str, before: int, *, apart: bool
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return the hashes and rows of kept documents and of those before an append."""
+    """Return the hashes and rows of those documents of ``source`` that are compared.
+
+    These are the kept documents or, in a source from before an append, all documents.
+    """
     hashes = source.read(name)
     rows = np.arange(len(hashes))
     if number >= before:
         partition = cast("Partition", source)
         rows = np.flatnonzero(stays_until(partition, reason))
-        # The source is mixed in, so that only hashes of one source are equal.
+        # With ``apart``, the source is mixed in, so that hashes of different sources differ.
         hashes = hashes[rows] ^ (hash_texts([partition.source]) if apart else np.uint64(0))
     return hashes, rows
 
@@ -300,7 +311,7 @@ def _hashes(
 def _drop_in_block(
     task: HashTask, rule: Rule, before: int, spared: Sequence[str]
 ) -> list[tuple[Partition, list[Loss]]]:
-    """Drop the documents that `find_repeated` found in a block."""
+    """Drop the documents that `find_repeated` found in a block; return the losses by partition."""
     again = repeated_in(task)
     return [
         (partition, drop_by_rules(partition, [replace(rule, find=find)], spared))
@@ -316,11 +327,15 @@ def _marked(_: Partition, mask: NDArray[np.bool_], reason: str) -> NDArray[np.st
 
 
 def original_worth(partition: Partition, number: int, before: int) -> NDArray[np.float32]:
-    """Return the worth of documents as originals; those before an append are best, as they stay."""
+    """Return the worth of each document as an original of near copies, float32 ``[n]``.
+
+    It is infinite for documents from before an append, which stay, and minus infinite for dropped
+    documents.
+    """
     if number < before:
         count = partition.read("signatures", mapped=True).shape[1]
         return np.full(count, np.inf, np.float32)
-    # Small differences of scores do not count; length decides then.
+    # Scores are rounded, so that between documents with similar scores the length decides.
     scores, sizes = partition.read("scores"), partition.read("sizes")
     worth = np.round(4 * (scores[:, 0] + scores[:, 3])) + sizes / (sizes + 4096)
     worth[~stays_until(partition, NEAR)] = -np.inf
@@ -328,7 +343,7 @@ def original_worth(partition: Partition, number: int, before: int) -> NDArray[np
 
 
 def micros_of(selection: Selection, count: int) -> Micros:
-    """Return documents and mean similarity of each of ``count`` micro-clusters."""
+    """Return number of documents, and mean similarity to the centroid, by micro-cluster."""
     documents, tightness = _means(selection, "alike", count)
     return Micros(documents=documents, tightness=tightness[:, 0])
 
@@ -339,10 +354,10 @@ def _means(
     count: int,
     few: Mapping[tuple[str, str], int] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the kept documents of each micro-cluster, ``[M]``, and means of an array, ``[M, k]``.
+    """Return the number of kept documents, ``[M]``, and means of ``name``, ``[M, k]``.
 
-    Languages of ``few`` do not count.
-    A micro-cluster without documents has no mean, and nothing to prune: infinity.
+    Both are by micro-cluster; documents in languages of ``few`` do not count. The mean of a
+    micro-cluster without documents is infinity, so that it is not pruned.
     """
     documents = np.zeros(count, np.int64)
     sums = np.zeros((count, 1))
@@ -358,7 +373,11 @@ def _means(
 def _sum_micros(
     partition: Partition, name: ArrayName, few: Mapping[tuple[str, str], int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return the micro-clusters with kept documents, their counts, and sums of an array."""
+    """Return the micro-clusters that have kept documents, and two arrays for these.
+
+    The first array has the number of kept documents, ``[m]``; the second array has the sums of the
+    array ``name`` over kept documents, ``[m, k]``.
+    """
     staying = stays(partition) & ~is_of_few(partition, few)
     micro, place, n = np.unique(
         partition.read("micro")[staying], return_inverse=True, return_counts=True
@@ -380,19 +399,19 @@ def _where(mask: NDArray[Any], reason: str) -> NDArray[np.str_]:
 def prune_clusters(
     clusters: ClusterMap, means: NDArray[np.float64], least: Mapping[str, float]
 ) -> ClusterMap:
-    """Prune micro-clusters whose mean score, float64 ``[M, 4]``, is below ``least``."""
+    """Prune micro-clusters with a mean score below ``least``; ``means`` is float64 ``[M, 4]``."""
     why = {}
     for micro in clusters.kept.tolist():
         for name, low in least.items():
             mean = float(means[micro, SCORES.index(name)])
-            # A micro-cluster without documents has no mean, and nothing to leave out.
+            # The mean of a micro-cluster without documents is infinite, so it is not pruned.
             if mean < low and micro not in why:
                 why[micro] = f"cluster scores {mean:.1f} in {name}, below {low:g}"
     return clusters.without(why)
 
 
 def poor_documents(scores: NDArray[np.float32], least: Mapping[str, float]) -> NDArray[np.str_]:
-    """Return why each document, scores float32 ``[n, 4]``, is dropped; "": it stays."""
+    """Return why each document is dropped, or "" if it stays; ``scores`` is float32 ``[n, 4]``."""
     why = np.full(len(scores), "", dtype="U32")
     for name, low in least.items():
         why[(scores[:, SCORES.index(name)] < low) & (why == "")] = LOW_SCORE[name]
