@@ -114,7 +114,7 @@ def test_it_is_said_what_is_a_document_of_text_files(tmp_path, serial, capsys):
     said = capsys.readouterr().err
     assert "1 text file (a.txt): each is a document; --text-lines: each line is one" in said
     assert "1 text file (a.txt): each line is a document; without --text-lines" in said
-    assert "took 1 documents" in said
+    assert "took 1 document, " in said
     assert "took 3 documents" in said
 
 

@@ -415,7 +415,7 @@ def test_a_file_that_is_no_parquet_is_named(lab, out, capsys):
     (lab / "cluster_2" / "cluster_2_001.tokenized.parquet").write_bytes(b"PAR1 and no more")
     imports(out, lab)
     said = capsys.readouterr().err
-    assert "left out 1 files: cut short, or damaged (cluster_2_001.tokenized.parquet: " in said
+    assert "left out 1 file: cut short, or damaged (cluster_2_001.tokenized.parquet: " in said
 
 
 # Licences.

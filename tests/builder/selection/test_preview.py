@@ -24,7 +24,7 @@ def test_a_dry_run_says_what_falls_and_the_build_then_does_so(tmp_path, make_rec
     counts = [row["clusters"] for row in found["heights"]]
     assert counts == sorted(counts, reverse=True)
     text = preview_text(found)
-    assert "deduplicate: 1 documents" in text
+    assert "deduplicate: 1 document, " in text
     assert "again: " in text
     manifest = build([str(source)], out, settings, workers=1)
     built = manifest.conservation[1 : 1 + len(found["stages"])]
