@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from climbstream.loader.core.console import counted
 from climbstream.loader.formats.mixture import Mixture
 
 from .answer import BASE, Answer, Candidate, Confirmation
@@ -170,6 +171,6 @@ def _no_runs(trials: Sequence[Trial]) -> str:
     if failed == len(trials):
         return "All runs to confirm that failed."
     return (
-        f"Nothing confirms that: of {len(trials)} runs for it {failed} failed, and no seed has "
-        "scores of the token-share mixture and of every candidate that was run."
+        f"Nothing confirms that: of {counted(len(trials), 'run')} for it {failed} failed, and no "
+        "seed has scores of the token-share mixture and of every candidate that was run."
     )

@@ -415,7 +415,7 @@ def test_an_answer_between_two_runs_does_not_say_that_all_failed():
             s.tell(mixture, {"loss": loss(mixture)})
         asked = s.ask()
     s.tell(asked[0], {"loss": loss(asked[0])})
-    assert "of 1 runs for it 0 failed" in s.result().reason
+    assert "of 1 run for it 0 failed" in s.result().reason
 
 
 def test_a_seed_of_which_a_run_failed_does_not_count_and_without_any_nothing_changes():
