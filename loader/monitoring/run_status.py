@@ -246,7 +246,7 @@ class RunStatus:
             return None
 
     def _waiting(self, log: WeightsLog) -> dict[str, Any] | None:
-        """Return the change that the run has not applied yet, as JSON values; None if none waits."""
+        """Return the change that the run has not applied yet, as JSON values; None without one."""
         try:
             request = read_request(self.run / REQUEST)
         except (ClimbError, OSError):
