@@ -1,10 +1,11 @@
 """Measure how long it takes to open a large shard directory; prints JSON lines for run.py.
 
-The directories are made up. One has ``--shards`` shards in 20 clusters, of which only the indexes
-are there: measured are the seconds and the memory that one process takes to read and check them.
-The other has ``--clusters`` clusters of one small shard, behind a server in another process that
-waits ``--delay`` seconds before each answer: measured is how long `MixtureLoader` takes to open,
-and to give its first batch with an empty cache. What is not measured: a real network.
+The directories are made up. One has ``--shards`` shards in 20 clusters, but only their indexes
+exist; the benchmark measures the CPU seconds and the memory in which one process reads and checks
+these indexes. The other directory has ``--clusters`` clusters of one small shard each, behind a
+server in another process that waits ``--delay`` seconds before each answer; the benchmark measures
+how long `MixtureLoader` takes to open, and to return its first batch with an empty cache. A real
+network is not measured.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from climbstream.loader.formats.mds.writer import describe_shard, encode_documen
 CLUSTERS = 20
 DTYPE = "uint16"
 TOKENS = 4096
-"""Tokens of a small shard."""
+"""Number of tokens of a small shard."""
 
 
 def main() -> None:
@@ -53,7 +54,7 @@ def main() -> None:
 
 
 def measure_indexes(folder: Path, shards: int) -> None:
-    """Open a directory of ``shards`` shards in a process of its own."""
+    """Write the indexes of ``shards`` shards, and measure in a new process how they are opened."""
     count = shards // CLUSTERS
     write_directory(
         folder, [[made_up(k * count + n) for n in range(count)] for k in range(CLUSTERS)]
@@ -63,7 +64,7 @@ def measure_indexes(folder: Path, shards: int) -> None:
 
 
 def open_indexes(folder: Path) -> None:
-    """Read and check all indexes; report what it takes."""
+    """Read and check all indexes in ``folder``; report the CPU time and the memory needed."""
     shards = ShardDirectory.open(folder)
     begin, wall, before = time.process_time(), time.monotonic(), resident_bytes()
     shards.load_indexes(shards.names)
@@ -76,7 +77,7 @@ def open_indexes(folder: Path) -> None:
 
 
 def measure_remote(work: Path, clusters: int, delay: float) -> None:
-    """Open a loader on ``clusters`` clusters, whose server takes ``delay`` seconds a request."""
+    """Measure how long a loader takes to open when a server waits ``delay`` seconds per request."""
     folder = work / "remote"
     entry, packed = small_shard()
     write_directory(folder, [[entry]] * clusters)
@@ -97,7 +98,10 @@ def measure_remote(work: Path, clusters: int, delay: float) -> None:
 
 
 def write_directory(folder: Path, clusters: list[list[ShardEntry]]) -> None:
-    """Write the indexes of clusters with these shards, and the manifest."""
+    """Write a manifest and one index per cluster, but no shards.
+
+    ``clusters`` lists the index entries of the shards of each cluster.
+    """
     entries = []
     for number, shards in enumerate(clusters):
         index = Index(DTYPE, tuple(shards))
@@ -119,7 +123,7 @@ def write_directory(folder: Path, clusters: list[list[ShardEntry]]) -> None:
 
 
 def made_up(number: int) -> ShardEntry:
-    """Make up a shard of 16 MiB with documents of many lengths."""
+    """Return the index entry of a made-up shard of 16 MiB with documents of many lengths."""
     lengths = tuple((number % 97 + k, (number % 97 + k) << k) for k in range(16))
     digests = [hash_bytes(f"{number} {what}".encode()) for what in ("raw", "zip")]
     samples = sum(documents for documents, _ in lengths)
@@ -128,7 +132,7 @@ def made_up(number: int) -> ShardEntry:
 
 
 def small_shard() -> tuple[ShardEntry, bytes]:
-    """Return the entry of a shard of one document, and the compressed shard."""
+    """Return the index entry of a shard of one document, and the compressed shard."""
     document = np.random.default_rng(0).integers(0, 1_000, TOKENS).astype(DTYPE)
     raw = encode_shard([encode_document(document)], DTYPE)
     packed = compress(raw)
@@ -136,13 +140,13 @@ def small_shard() -> tuple[ShardEntry, bytes]:
 
 
 def resident_bytes() -> int:
-    """Return the memory that this process holds now."""
+    """Return the resident memory of this process now, in bytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 class Late(SimpleHTTPRequestHandler):
-    """Serves files after a pause."""
+    """Serves files, and pauses for ``delay`` seconds before each."""
 
     protocol_version = "HTTP/1.1"
     delay = 0.0

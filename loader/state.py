@@ -109,7 +109,7 @@ class LoaderState:
             raise InvalidDataError(
                 f"the state is of these shards as they were with fingerprint {self.data}; "
                 "documents were appended since, and rows are in another order now. "
-                "Begin a new run with the weights of the model, or go on with a copy of "
+                "Begin a new run from the model's parameters, or go on with a copy of "
                 "the shards from before"
             )
         for name, theirs, ours in (

@@ -81,10 +81,12 @@ COMMANDS = {
         "climbstream.loader.cli.shards:inspect", "Say what a shard directory holds.", ""
     ),
     "regroup": _Home(
-        "climbstream.loader.cli.shards:regroup", "Put its clusters together into fewer groups.", ""
+        "climbstream.loader.cli.shards:regroup", "Merge the clusters of shards into groups.", ""
     ),
     "verify": _Home(
-        "climbstream.loader.cli.shards:verify", "Recompute every hash and count of one.", "build"
+        "climbstream.loader.cli.shards:verify",
+        "Recompute every hash and count of a shard directory.",
+        "build",
     ),
     "search": _Home(
         "climbstream.search.cli.search:search",

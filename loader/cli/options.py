@@ -109,7 +109,7 @@ def grouping_option(command: F) -> F:
     decorate = click.option(
         "--grouping",
         metavar="NAME",
-        help="Take its groups for clusters: DIRECTORY/groupings/NAME, as climb regroup made it.",
+        help="Use the groups that climb regroup wrote to DIRECTORY/groupings/NAME as clusters.",
     )
     return decorate(grouped)  # type: ignore[return-value] # the same parameters but for one
 

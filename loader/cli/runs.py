@@ -37,7 +37,7 @@ from .completion import PLACE, complete_weights
 from .options import json_option, show, split_number
 
 _LOOK_EVERY = 0.2
-"""Seconds between two checks for a run that has not begun."""
+"""Seconds between two checks whether a run has begun."""
 _RUN = click.argument("run", type=click.Path(path_type=Path))
 _SHARDS = click.option(
     "--shards",
@@ -51,10 +51,10 @@ _SHARDS = click.option(
 @_SHARDS
 @json_option
 def audit(run: Path, shards: str | None, as_json: bool) -> None:
-    """Recompute what the job in the folder RUN served; exit 4 if a step differs.
+    """Recompute what the job in the folder RUN served; exit 4 if a step differs from its ledger.
 
     Each step is planned again from weights.jsonl and the indexes of the shards, and compared with
-    served.jsonl.
+    the ledger, served.jsonl.
     """
     from climbstream.loader.audit.auditor import audit_run
     from climbstream.loader.audit.replay import Replay
@@ -143,9 +143,9 @@ def monitor(run: Path, port: int, as_json: bool) -> None:
 
 
 def _wait_for_run(run: Path) -> None:
-    """Wait until the job in ``run`` has begun; refuse a folder that is no run's.
+    """Wait until the job in ``run`` has begun, unless the folder exists and belongs to no run.
 
-    A job makes its folder some seconds before its weights log.
+    A job creates its folder some seconds before its weights log.
     """
     if has_begun(run) or (run.exists() and not (run / TRAIN.plan).exists()):
         return
@@ -170,10 +170,10 @@ def _wait_for_run(run: Path) -> None:
 def weights(
     run: Path, named: Sequence[str], only: bool, ramp: int | None, why: str, as_json: bool
 ) -> None:
-    """Show the weights of the job in the folder RUN, or ask it for others.
+    """Show the weights of the job in the folder RUN, or ask the job to change them.
 
-    Each named cluster gets the given share of the tokens (c03=0.4); the others share the rest in
-    their present proportion. The job follows the new weights by itself.
+    Each named cluster gets the given share of the tokens (c03=0.4); the other clusters share the
+    rest in their present proportions. The job changes its weights without a restart.
     """
     log = open_weights_log(run)
     if not named:
@@ -193,7 +193,7 @@ def weights(
 
 
 def _shares(named: Sequence[str]) -> dict[str, float]:
-    """Read ``c03=0.4``, each cluster once."""
+    """Return the weights in words such as ``c03=0.4``, by cluster; refuse a repeated cluster."""
     shares: dict[str, float] = {}
     for word in named:
         try:
@@ -208,7 +208,7 @@ def _shares(named: Sequence[str]) -> dict[str, float]:
 
 
 def _log_value(run: Path, log: WeightsLog) -> dict[str, Any]:
-    """Return a weights log for programs."""
+    """Return the content of a weights log as JSON values, with the request that waits."""
     last = log.records[-1]
     waiting = _waiting(run, log)
     return {
@@ -222,7 +222,7 @@ def _log_value(run: Path, log: WeightsLog) -> dict[str, Any]:
 
 
 def _log_text(run: Path, log: WeightsLog) -> str:
-    """Lay out a weights log for people: the weights at its end, and the changes that led there."""
+    """Format a weights log for a terminal: the weights at its end, then all changes."""
     last = log.records[-1]
     rows = [
         (r.v, f"{r.at_step:,}", r.kind, f"{r.steps:,}" if r.steps else "", r.hash[:8], r.why)
@@ -242,7 +242,7 @@ def _log_text(run: Path, log: WeightsLog) -> str:
 
 
 def _waiting(run: Path, log: WeightsLog) -> WeightsUpdate | None:
-    """Return the request made after the last record, which the run has yet to follow."""
+    """Return the change that was asked for but is not applied yet; None if there is none."""
     try:
         request = read_request(run / REQUEST)
     except (ClimbError, OSError):

@@ -1,4 +1,4 @@
-"""The commands that look at shards, or at this machine: inspect, pull, regroup, verify, doctor."""
+"""The commands for shards and for this machine: inspect, pull, regroup, verify, doctor."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +23,7 @@ from .options import grouping_option, json_option, show
 @grouping_option
 @json_option
 def inspect(directory: str, as_json: bool) -> None:
-    """Show what the shard directory DIRECTORY, a folder or a URL, holds."""
+    """Show the clusters and sizes of the shard directory DIRECTORY (a folder or a URL)."""
     manifest, clusters = Manifest.load(directory), load_clusters(directory)
     text = (
         f"{directory}: {manifest.tokens:,} tokens of {manifest.vocab_size:,} kinds in "
@@ -46,11 +46,11 @@ def inspect(directory: str, as_json: bool) -> None:
 @timeout_option("Give up a file that has not come for so long.  [default: 240]")
 @json_option
 def pull(source: str, directory: Path, mixture: str | None, dry_run: bool, as_json: bool) -> None:
-    """Fetch the shards SOURCE, OWNER/NAME[@REVISION] of the Hub or a URL, into DIRECTORY.
+    """Fetch the shards at SOURCE into DIRECTORY.
 
-    Of a cluster without weight in the mixture, only the index is fetched. A pull that was
-    interrupted continues when the same command is run again. A later pull with another mixture
-    fetches only what is missing.
+    SOURCE is OWNER/NAME[@REVISION] of the Hub, or a URL. For a cluster without weight in the
+    mixture, only the index is fetched. A pull that was interrupted continues when the same command
+    is run again. A later pull with another mixture fetches only what is missing.
     """
     # Imported here, as in the commands below: other commands should not wait for compiled code.
     from climbstream.loader.tools.pull import pull as fetch_shards
@@ -70,9 +70,9 @@ def pull(source: str, directory: Path, mixture: str | None, dry_run: bool, as_js
 @click.argument("directory", type=PLACE)
 @json_option
 def verify(directory: str, as_json: bool) -> None:
-    """Recompute every hash and count of DIRECTORY, a folder or a URL; exit 4 if one is wrong.
+    """Recompute every hash and count of DIRECTORY (a folder or a URL); exit 4 if one is wrong.
 
-    Shards behind a URL are read one after the other, and none is kept.
+    Shards behind a URL are read one after the other, and none is stored on disk.
     """
     from climbstream.loader.tools.verify import verify_directory
 
@@ -106,14 +106,15 @@ def verify(directory: str, as_json: bool) -> None:
 )
 @json_option
 def regroup(directory: Path, by: str, name: str | None, as_json: bool) -> None:
-    """Put the clusters of DIRECTORY together into fewer groups, without writing a shard anew.
+    """Merge the clusters of DIRECTORY into fewer groups without rewriting any shard.
 
-    Cells, as climb build --tiers or --cells micro makes them, can be grouped by axes: topic, tier,
-    and language if there are several; micro, if they are micro-clusters.
+    Cells that climb build --tiers or --cells micro made can be grouped by their axes: topic and
+    tier, language if the cells have several languages, and micro if they are micro-clusters.
 
-    The grouping lies in DIRECTORY/groupings/NAME. Name that folder wherever shards are read, or
-    give inspect, train, search and export --grouping NAME: the groups are its clusters, and weights
-    name them. Within a group every token is as likely as any other.
+    The grouping is written to DIRECTORY/groupings/NAME. Use this folder in place of DIRECTORY
+    wherever shards are read, or pass --grouping NAME to inspect, train, search and export. Either
+    way, the groups are then the clusters that have weights. All tokens of a group are equally
+    likely.
     """
     from climbstream.loader.tools.regroup import axes_of, groups_of, read_groups
     from climbstream.loader.tools.regroup import regroup as write_grouping
@@ -134,7 +135,7 @@ def regroup(directory: Path, by: str, name: str | None, as_json: bool) -> None:
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Check versions, clashes, disk and devices of this machine."""
+    """Check this machine: versions of packages, whether they conflict, disk space and devices."""
     diagnosis = diagnose()
     facts = {**diagnosis.facts, **{p: v or "not installed" for p, v in diagnosis.versions.items()}}
     text = text_table(("what", "is"), list(facts.items()), left=2)

@@ -11,7 +11,7 @@ from .visible_text import visible, visible_cell
 
 
 def say(message: str) -> None:
-    """Write ``message`` to stderr, as progress is; stdout is for data."""
+    """Write ``message`` to stderr, as for progress; stdout is reserved for results."""
     sys.stderr.write(visible(message) + "\n")
     sys.stderr.flush()
 
@@ -20,7 +20,7 @@ class Progress:
     """Shows ``done/total``, rate, time elapsed and time left for work of ``total`` units.
 
     On a terminal one line is rewritten; elsewhere a line is written every ten seconds, so that
-    logs stay readable. Work that was done before (a resumed run) counts in ``done`` but not in
+    logs stay readable. If work is resumed, the units of earlier runs count in ``done`` but not in
     the rate.
     """
 
@@ -49,12 +49,12 @@ class Progress:
         self._show(ending="" if kind is None else " · stopped", end="\n", ended=kind is None)
 
     def skip(self, units: int) -> None:
-        """Count ``units`` more as done before this run."""
+        """Add ``units`` to the work that was done before this run."""
         self._done += units
         self._before += units
 
     def add(self, units: int, note: str = "") -> None:
-        """Count ``units`` more as done; ``note`` is shown beside them."""
+        """Add ``units`` to the work done in this run; ``note`` is shown at the end of the line."""
         self._done += units
         now = time.monotonic()
         if now - self._shown >= self._period:
@@ -84,7 +84,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Write a span of time for people.
+    """Format a time span for people.
 
     >>> duration(7.25), duration(67), duration(7380)
     ('7.2 s', '1 min 07 s', '2 h 03 min')
@@ -98,7 +98,7 @@ def duration(seconds: float) -> str:
 
 
 def counted(n: int, what: str, plural: str = "") -> str:
-    """Write how many there are of ``what``; its ``plural`` has an s unless said.
+    """Format a number with the noun ``what``; the default ``plural`` is ``what`` with an s.
 
     >>> counted(1, "document"), counted(1200, "document"), counted(0, "proxy", "proxies")
     ('1 document', '1,200 documents', '0 proxies')
@@ -107,7 +107,7 @@ def counted(n: int, what: str, plural: str = "") -> str:
 
 
 def short_number(value: float) -> str:
-    """Write a count with at most four digits and a unit prefix.
+    """Format a number with at most four digits and, from 10,000 on, a unit prefix.
 
     >>> short_number(9_999), short_number(12_345), short_number(2_345_678_901)
     ('9999', '12.3k', '2.35G')
@@ -120,20 +120,23 @@ def short_number(value: float) -> str:
 
 
 def decimals(sds: Sequence[float], values: Sequence[float]) -> int:
-    """Return how many decimals to show of ``values`` with errors ``sds``: 3 or more below 100.
+    """Return how many decimals to show of ``values`` that have standard deviations ``sds``.
+
+    As many as the smallest sd needs, but at most 6 and at least 1, or at least 3 if all values are
+    below 100.
 
     >>> decimals([0.0031], [3.1149]), decimals([1e-17], [3.1149])
     (3, 3)
     """
     largest = max(map(abs, values), default=0)
     least = 3 if largest < 100 else 1
-    # An error that is all rounding asks for no decimals.
+    # An sd that is only rounding error of the values is ignored.
     least_sd = min((sd for sd in sds if 1e-9 * largest < sd < math.inf), default=1.0)
     return min(6, max(least, math.ceil(-math.log10(least_sd))))
 
 
 def with_error(value: float, sd: float | None, digits: int) -> str:
-    """Write ``value ± sd`` as tables of results do.
+    """Format ``value ± sd`` with ``digits`` decimals; only ``value`` if the sd is unknown.
 
     >>> with_error(3.1149, 0.0031, 3), with_error(0.026, None, 3), with_error(-1e-9, None, 3)
     ('3.115 ± .003', '.026', '.000')
@@ -148,7 +151,7 @@ def _plain(value: float, digits: int) -> str:
 
 
 def text_table(heads: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> str:
-    """Lay out a table for a terminal; the first ``left`` columns are aligned to the left."""
+    """Format a table for a terminal: ``left`` left-aligned columns, then right-aligned ones."""
     cells = [
         [visible_cell(head) for head in heads],
         *([visible_cell(str(value)) for value in row] for row in rows),

@@ -1,4 +1,7 @@
-"""Plan: the settings that decide a result are kept beside it; no other settings may continue it."""
+"""Plan: the settings of a result, stored beside it; only a command with equal ones may resume it.
+
+A plan has all settings that decide the result.
+"""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,11 +13,11 @@ from .errors import InvalidDataError
 from .files import is_temporary, read_json, remove_temporaries, write_json
 
 _MOST = 5
-"""Largest number of differences, or of files of others, that a message names."""
+"""Largest number of differences, or of foreign files, that a message names."""
 _ABSENT = "absent"
 """Stands for a value that a plan does not have."""
 _OPTIONS = {"scores": "score", "pinned": "pin", "groups": "group", "allowed": "allow"}
-"""Options of settings whose option has another name."""
+"""Name of the option, by name of the setting, where the two names differ."""
 
 
 def begin_or_resume(
@@ -26,22 +29,23 @@ def begin_or_resume(
     leaves: Sequence[str] | None = None,
     folders: Sequence[str] = (),
 ) -> bool:
-    """Write ``plan``, plain JSON values, to file ``name`` in ``place``, or check the plan there.
+    """Write ``plan`` to the file ``name`` in ``place``; if that file exists, check that it agrees.
 
-    Returns whether the plan was there already. In that case the temporary files of a killed process
-    are removed; no other file is removed or overwritten.
+    Returns whether the file existed. In that case the temporary files of a killed process are
+    removed; no other file is removed or overwritten.
 
     Args:
         place: The folder that a command fills.
-        name: Name of the plan's file. If it is there, the folder is one of ours.
-        plan: The settings that decide the result.
-        effect: ``effect(there, here)`` returns what a difference would change.
-        leaves: Names of what the command leaves in ``place``; without a plan there, none of them
-            may exist. None: nothing at all may be in the folder.
-        folders: Glob patterns of folders below ``place`` in which the command writes too.
+        name: Name of the plan's file. A folder with this file was begun by climbstream.
+        plan: The settings that decide the result, as JSON values.
+        effect: ``effect(old plan, new plan)`` returns a text: what their differences would change.
+        leaves: Names of the files and folders that the command leaves in ``place``. If the plan's
+            file is missing, none of them may exist. None: then the folder must be empty.
+        folders: Glob patterns of further folders below ``place`` to which the command writes.
 
     Raises:
-        InvalidDataError: There is another plan, or files of others; the message names them.
+        InvalidDataError: The plan in ``place`` differs, or ``place`` has files of other programs;
+            the message names the differences or the files.
     """
     path = place / name
     if path.exists():
@@ -65,7 +69,7 @@ def read_plan(path: Path) -> dict[str, Any]:
     """Read the plan in the file ``path``.
 
     Raises:
-        InvalidDataError: It is no object of JSON.
+        InvalidDataError: The file holds no JSON object.
     """
     plan = read_json(path)
     if not isinstance(plan, dict):
@@ -74,10 +78,10 @@ def read_plan(path: Path) -> dict[str, Any]:
 
 
 def _others(place: Path, path: Path, leaves: Sequence[str] | None) -> list[str]:
-    """Name the entries of ``place`` that keep a command from beginning there.
+    """Return the names of the entries of ``place`` that keep a command from beginning there.
 
-    A process that was killed before it wrote its plan left the temporary file of the plan, its
-    folder, and in that the folder of an engine's tasks; these are allowed.
+    A process that was killed before it wrote its plan may have left the temporary file of the plan,
+    the folder of the plan, and in this folder the task folder of an engine. These are allowed.
     """
     if leaves is not None:
         return [name for name in leaves if os.path.lexists(place / name)]
@@ -101,7 +105,7 @@ def check_same_config(old: object, new: object, place: object, effect: str = "")
 
 
 def differences_text(old: object, new: object) -> str:
-    """Say in what two plans differ, by the options of the command; "" if they are equal."""
+    """Describe how two plans differ, by the options of the command; "" if they are equal."""
     texts = [
         f"{setting_name(keys)} was {_shown(before)} and is {_shown(now)}"
         for keys, before, now in _differences(old, new)
@@ -113,7 +117,7 @@ def differences_text(old: object, new: object) -> str:
 def _differences(
     old: object, new: object, keys: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], object, object]]:
-    """Yield each value that differs between two plans: the keys that lead to it, old and new."""
+    """Yield (keys that lead to a value, old value, new value) for each difference of two plans."""
     if isinstance(old, list | tuple) and isinstance(new, list | tuple):
         old, new = dict(enumerate(old)), dict(enumerate(new))
     if isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -124,7 +128,7 @@ def _differences(
 
 
 def setting_name(keys: tuple[str, ...]) -> str:
-    """Name a value of a plan by its keys; a setting by the option of the command that sets it.
+    """Return a name for the value at ``keys`` of a plan: for a setting, the option that sets it.
 
     >>> setting_name(("settings", "proxy", "tokens")), setting_name(("settings", "seq_len"))
     ('--proxy-tokens', '--seq-len')

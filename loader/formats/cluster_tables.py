@@ -11,11 +11,11 @@ from .manifest import Manifest, Size
 from .mixture import some_names
 
 _LICENSES = 5
-"""Number of licences that are named for a cluster, those of the most tokens."""
+"""Number of licences that are named per cluster: those with the most tokens."""
 
 
 def licenses_text(licenses: Mapping[str, Size], most: int = _LICENSES) -> str:
-    """Write the tokens and documents of a cluster by licence, the largest first.
+    """Format the tokens and documents of a cluster by licence, the one with most tokens first.
 
     >>> licenses_text({"unknown": Size(1, 20), "MIT": Size(12, 3400)})
     'MIT 3,400 tokens in 12 documents; unknown 20 tokens in 1 document'
@@ -31,18 +31,18 @@ def licenses_text(licenses: Mapping[str, Size], most: int = _LICENSES) -> str:
 
 
 _LISTED = 40
-"""Most clusters of a table in a terminal."""
+"""Largest number of clusters that a table in a terminal lists."""
 
 
 def largest(sizes: Mapping[str, float], most: int = _LISTED) -> list[str]:
-    """Return all names in their order; of more than ``most`` only the largest, by size."""
+    """Return all names in their order; if more than ``most``, only the largest ones, by size."""
     if len(sizes) <= most:
         return [*sizes]
     return sorted(sizes, key=lambda name: -sizes[name])[:most]
 
 
 def others_text(sizes: Mapping[str, float], where: str) -> str:
-    r"""Say what `largest` leaves out, and ``where`` all are listed; "" if it leaves out nothing.
+    r"""Describe what `largest` leaves out, and ``where`` all are listed; "" if nothing is left out.
 
     >>> others_text({f"c{n}": 1 for n in range(50)}, "mixture.json lists all")
     '\n40 of 50 are listed, the largest; the other 10 have 20.0% together. mixture.json lists all.'
@@ -59,7 +59,7 @@ def others_text(sizes: Mapping[str, float], where: str) -> str:
 
 
 def clusters_text(manifest: Manifest, clusters: Sequence[ClusterInfo]) -> str:
-    """Lay out the clusters of ``manifest`` and their descriptions for a terminal."""
+    """Format the clusters of ``manifest``, with their descriptions, as a table for a terminal."""
     about = {info.name: info for info in clusters}
     sizes = {cluster.name: cluster.tokens for cluster in manifest.clusters}
     entries = {cluster.name: cluster for cluster in manifest.clusters}
@@ -82,11 +82,11 @@ def clusters_text(manifest: Manifest, clusters: Sequence[ClusterInfo]) -> str:
 
 
 _SAMPLES = 600
-"""Most documents on a page, so that it stays small with a thousand clusters."""
+"""Largest number of sample documents on a page, so that a page of many clusters stays small."""
 
 
 def cluster_table(clusters: Sequence[ClusterInfo]) -> str:
-    """Show each cluster: words, size, quality, known domains if there are any, and samples."""
+    """Return an HTML table with words, size, quality, known domains and samples of each cluster."""
     total = sum(c.tokens for c in clusters) or 1
     most = max((c.tokens for c in clusters), default=0) or 1
     known_domains = ["known domains"] if any(c.labels for c in clusters) else []

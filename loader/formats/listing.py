@@ -19,10 +19,10 @@ from .manifest import (
 def list_files(
     directory: Path, manifest: Manifest, *, without: Collection[str] = ()
 ) -> dict[str, str | None]:
-    """Return the hash of each file, by its path in ``directory``; None: the manifest has none.
+    """Return the hash of each file, by its path in ``directory``; None if the manifest has no hash.
 
-    Groupings are not among them. A file of `BESIDE` is left out if it is one of ``without``, or is
-    not there and need not be.
+    Files of groupings are left out. A file of `BESIDE` is left out if it is in ``without``, or if
+    it does not exist and the manifest does not require it.
     """
     parts = len(part_paths(directory)) if manifest.parts is None else manifest.parts
     files: dict[str, str | None] = {}

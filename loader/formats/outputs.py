@@ -23,7 +23,7 @@ _SHARDS = (
     (GROUPING, {"version", "groups"}),
     *((_PLAN, {key}) for key in ("builder", "importer", BASE)),
 )
-"""Files that mark a shard directory, and keys that they hold."""
+"""Files that mark a folder as a shard directory, each with keys that its JSON object has."""
 _EXPORTS = tuple(
     (name, {key})
     for key, names in {
@@ -32,32 +32,33 @@ _EXPORTS = tuple(
     }.items()
     for name in names
 )
-"""The same for the folder of an export; an early export has a name without a dot."""
+"""Files that mark a folder as an export, with such keys. Early versions wrote ``export.json``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFolder:
-    """What a command leaves in a folder that may hold files of others, too."""
+    """The files that a command writes to a folder, which may also hold files of other programs."""
 
     command: str
     plan: str
-    """File of its plan."""
+    """Name of the file with the plan of the command."""
     keys: frozenset[str]
-    """Keys of that plan; no other command has them all."""
+    """Keys of that plan; no other command's plan has all of them."""
     leaves: tuple[str, ...]
-    """Files and folders beside the plan; without the plan, none of them may exist."""
+    """Files and folders that the command writes beside the plan. If the plan is missing, none of
+    them may exist."""
     more: tuple[str, ...] = ()
-    """Files of the user or of another command that may exist before."""
+    """Files of the user or of another command that may exist before the command begins."""
 
     def has(self, folder: Path) -> bool:
-        """Whether the command has begun in ``folder``."""
+        """Return whether the command has begun in ``folder``."""
         return self.keys <= keys_of(folder / self.plan)
 
     def begin(self, out: Path, plan: Mapping[str, Any], *, folders: tuple[str, ...] = ()) -> bool:
-        """Begin or resume ``plan`` in ``out``, as `begin_or_resume` does.
+        """Begin or resume ``plan`` in ``out`` with `begin_or_resume`; return what that returns.
 
         Raises:
-            InvalidDataError: Another command fills ``out``; or as of `begin_or_resume`.
+            InvalidDataError: Another command fills ``out``, or `begin_or_resume` raises it.
         """
         if owner := _owner(out, self):
             raise InvalidDataError(f"{out} is {owner}; name a new folder")
@@ -65,8 +66,9 @@ class RunFolder:
 
 
 TRIALS, ITEMS, CELLS, PROXIES = "trials.jsonl", "items.jsonl", "cells.json", "proxies"
-"""Of a search: its trials, the scores of each on each item of the targets, the cells of its
-clusters, and the folder of the weights of proxies."""
+"""Names in the folder of a search: the file of its trials, the file of the scores of each trial on
+each item of the targets, the file of the cells of its clusters, and the folder of the parameters of
+its proxies."""
 
 SEARCH = RunFolder(
     command="climb search",
@@ -89,7 +91,7 @@ DOREMI = RunFolder(
     ),
 )
 RESULT = "result.json"
-"""Of a run: its loss and its tokens, written when it has ended."""
+"""File in the folder of a run with its loss and its tokens, written when the run has ended."""
 TRAIN = RunFolder(
     command="climb train",
     plan="run.json",
@@ -128,19 +130,20 @@ _NAMES = frozenset(name for run in _RUNS for name in (run.plan, *run.leaves, *ru
 
 
 def has_ended(run: Path) -> bool:
-    """Whether ``climb train`` has ended in the folder ``run``; a job of others does not say it."""
+    """Return whether ``climb train`` has ended in the folder ``run``; False for other trainers."""
     return TRAIN.has(run) and (run / RESULT).exists()
 
 
 def is_shard_directory(folder: Path) -> bool:
-    """Whether ``folder`` is a shard directory, or becomes one in a build or pull that has begun."""
+    """Return whether ``folder`` is a shard directory, or a build or pull has begun in it."""
     return _is_marked(folder, _SHARDS)
 
 
 def writer_of(path: Path) -> str:
-    """Name the command that wrote ``path`` or its folder, if files of others may lie there too.
+    """Return the command that wrote ``path``, or a folder around it, beside files of others.
 
-    "" if there is none, or ``path`` lies in a folder that is a command's alone.
+    Returns "" if there is no such command. Commands that fill a folder alone, such as climb build,
+    are not looked for.
     """
     for place in (path, *path.parents):
         if place.name in _NAMES:
@@ -151,7 +154,7 @@ def writer_of(path: Path) -> str:
 
 
 def keys_of(path: Path) -> Set[str]:
-    """Return the keys of the JSON object in a file; none if it is no such file."""
+    """Return the keys of the JSON object in a file; an empty set if the file holds no object."""
     try:
         value = read_json(path) if path.is_file() else None
     except (InvalidDataError, OSError):
@@ -160,7 +163,7 @@ def keys_of(path: Path) -> Set[str]:
 
 
 def _owner(folder: Path, user: RunFolder) -> str:
-    """Return the command that filled ``folder``, if it is not ``user``."""
+    """Describe what fills ``folder``, for a message; "" if only ``user`` or nothing does."""
     if is_shard_directory(folder):
         return "a shard directory"
     if _is_marked(folder, _EXPORTS):

@@ -1,7 +1,7 @@
 """RunStatus: the state of a running job, read from the files in its folder as they grow.
 
 Each look reads ``metrics.jsonl`` from where the last look ended. The first look at a long file
-reads only its end. So time and memory do not grow with the run.
+reads only its end. So the time and memory of a look do not grow with the length of the run.
 """
 
 import math
@@ -26,37 +26,37 @@ from .metrics import METRICS
 from .run_facts import RunFacts
 
 _MOST_READ = 1 << 24
-"""Bytes of metrics, from the end, that the first look reads."""
+"""Number of bytes at the end of the metrics that the first look reads."""
 _POINTS = 500
-"""Most points of a curve."""
+"""Largest number of points of a curve."""
 _CLUSTER_POINTS, _CLUSTER_CURVES = 60, 24
-"""Most points of the curve of a cluster, and number of clusters with one: those with most
-weight."""
+"""Largest number of points of the loss curve of a cluster, and number of clusters that have a
+curve: those with the largest weights."""
 _RECENT = 32
 """Number of lines of metrics that count as recent."""
 _BY_CLUSTER = ("target", "served", "epochs", "used_up_at", "cluster_loss", "heldout_loss")
-"""Fields of a line that are numbers by name of cluster."""
+"""Fields of a line of metrics that hold one number per cluster, by name of the cluster."""
 _MOST_STEP = 1 << 53
 """Largest step that a JSON number holds exactly."""
 _RECORDS = 50
-"""Number of records of the weights log that a look returns."""
+"""Number of records of the weights log that a look returns: the latest ones."""
 
 
 class RunStatus:
-    """Looks at the run in a folder.
+    """Returns the state of the run in a folder, at each call of `look`.
 
-    A line of ``metrics.jsonl`` has the values of `MixtureLoader.metrics`, and those that a job
-    adds: ``loss``, and ``cluster_loss`` and ``heldout_loss`` by name of cluster. It also has
-    ``time``, in seconds of `time.time`; without it no throughput is shown. `append_metrics` writes
-    such lines. All but ``step``, ``tokens`` and ``served`` may be left out. Several threads may
-    look at the same time.
+    A line of ``metrics.jsonl`` has the values of `MixtureLoader.metrics`, and values that the job
+    adds: ``loss``, and ``cluster_loss`` and ``heldout_loss`` by name of cluster. The line also has
+    ``time``, in seconds of `time.time`; without ``time`` no throughput is shown. `append_metrics`
+    writes such lines. All fields except ``step``, ``tokens`` and ``served`` are optional. Several
+    threads may look at the same time.
     """
 
     def __init__(self, run: Path) -> None:
         """Watch the run in the folder ``run``.
 
         Raises:
-            UsageError: It is no folder of a run.
+            UsageError: ``run`` is not the folder of a run.
         """
         self.run = run
         self._lock = threading.RLock()
@@ -80,7 +80,7 @@ class RunStatus:
         """The weights log as it is now; read again when it has changed.
 
         Raises:
-            ClimbError: It cannot be read.
+            ClimbError: The weights log cannot be read.
         """
         with self._lock:
             if (stamp := self._stamp(LOG)) != self._log_seen:
@@ -151,10 +151,10 @@ class RunStatus:
         }
 
     def _recent(self) -> dict[str, float]:
-        """Return recent shares of rows, as far back as the target weights are those of now.
+        """Return each cluster's share of the rows served recently, since the targets last changed.
 
-        Two lines of metrics may have fewer rows between them than there are clusters, which is too
-        few for shares.
+        Empty if no rows were served in that time. Several lines of metrics are joined, because
+        between two lines there may be fewer rows than clusters, which are too few for shares.
         """
         if self._last is None or not self._before:
             return {}
@@ -173,24 +173,24 @@ class RunStatus:
         }
 
     def _read_metrics(self) -> None:
-        """Read the new lines that are complete."""
+        """Read the complete lines that were added since the last look."""
         path = self.run / METRICS
         try:
             with open_regular(path) as file:
                 found = os.fstat(file.fileno())
                 size, anew = found.st_size, found.st_ino != self._file
-                if self._offset is None or anew or size < self._offset:  # the job has begun anew
+                if self._offset is None or anew or size < self._offset:  # a new or cut file
                     self._file = found.st_ino
                     self._offset = max(0, size - _MOST_READ)
                     file.seek(self._offset)
                     if self._offset:
-                        self._offset += len(file.readline())  # it began before this
+                        self._offset += len(file.readline())  # skip a line that began earlier
                 file.seek(self._offset)
                 data = file.read(2 * _MOST_READ)
         except FileNotFoundError:
             return
         whole = data[: data.rfind(b"\n") + 1]
-        if not whole and len(data) == 2 * _MOST_READ:  # no line of metrics is as long
+        if not whole and len(data) == 2 * _MOST_READ:  # too long for a line of metrics
             whole = data
         self._offset += len(whole)
         for line in whole.splitlines():
@@ -224,7 +224,7 @@ class RunStatus:
         if before is not None and "time" in line and "time" in before:
             seconds = float(line["time"]) - float(before["time"])
             waited = float(line.get("wait_seconds", 0)) - float(before.get("wait_seconds", 0))
-            # Otherwise the job was started again between these lines.
+            # No rate if the job was started again between the two lines.
             if seconds > 0 and waited >= 0 and line.get("since") == before.get("since"):
                 rate = (tokens - before["tokens"]) / seconds
                 self._curves["tokens_per_second"].append((step, rate))
@@ -239,14 +239,14 @@ class RunStatus:
         self._last = line
 
     def _silence(self) -> float | None:
-        """Seconds since the job last wrote metrics; None if it never did."""
+        """Return the seconds since the job last wrote metrics; None if it never did."""
         try:
             return max(0.0, time.time() - (self.run / METRICS).stat().st_mtime)
         except FileNotFoundError:
             return None
 
     def _waiting(self, log: WeightsLog) -> dict[str, Any] | None:
-        """Return the request that the run has not followed yet."""
+        """Return the change that the run has not applied yet, as JSON values; None without one."""
         try:
             request = read_request(self.run / REQUEST)
         except (ClimbError, OSError):
@@ -263,9 +263,9 @@ class RunStatus:
 
 
 def _numbers(value: Any) -> dict[str, float]:
-    """Return the numbers by name in ``value``, without null: a loss may be null.
+    """Return the finite numbers in ``value``, by name.
 
     Raises:
-        TypeError: It is no object of numbers.
+        TypeError: ``value`` is no object of numbers.
     """
     return {str(name): number for name, number in dict(value).items() if math.isfinite(number)}

@@ -1,1 +1,1 @@
-"""Where bytes come from, and go to: a folder, a URL, a bucket, the Hugging Face Hub."""
+"""Storage: reads and writes files in a folder, at a URL, in a bucket or on the Hub."""

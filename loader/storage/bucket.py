@@ -1,7 +1,7 @@
-"""Bucket: objects below a URL of S3, listed, and written only where no object is yet.
+"""Bucket: list, write and delete the objects below a URL of S3, without replacing any object.
 
-S3 itself refuses to replace an object (``If-None-Match: *``), so no two writers can overwrite each
-other. Each object carries the hash of its bytes in its metadata.
+S3 itself refuses to replace an object (``If-None-Match: *``), so two writers cannot overwrite each
+other's objects. Each object carries the hash of its bytes in its metadata.
 """
 
 import mimetypes
@@ -22,36 +22,36 @@ from .service import PATIENCE, Service
 
 T = TypeVar("T")
 LARGE = 64 << 20
-"""Size in bytes from which on a file is sent in parts."""
+"""Size in bytes from which a file is sent in parts."""
 _PART, _MOST_PARTS = 16 << 20, 10_000
-"""Least size of a part in bytes, and the most parts that S3 takes."""
+"""Smallest size of a part in bytes, and the largest number of parts that S3 accepts."""
 _SECONDS = 60.0
-"""Seconds of silence after which a try has failed."""
+"""Seconds without any data after which a try has failed."""
 _DIGEST = "climbstream-xxh3-128"
 """Name of the hash in the metadata of an object."""
 _NAME = re.compile(r"[a-z0-9A-Z][\w.-]{1,254}")
 _BUSY, _THERE = 409, 412
-"""Statuses of an object that another writer is writing now, and of one that is there."""
+"""HTTP statuses if another writer is writing the object now, and if the object exists already."""
 _NEEDED = "s3:ListBucket of the bucket, and s3:GetObject, s3:PutObject and s3:DeleteObject below it"
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a bucket says of an object."""
+    """Size and hash of an object in a bucket."""
 
     size: int
     digest: str | None
-    """Hash that its writer noted; None: it was not written by `Bucket.put`."""
+    """Hash of the bytes, which `Bucket.put` noted; None if something else wrote the object."""
 
 
 class Bucket:
-    """The objects below ``s3://BUCKET/PREFIX``, by their names below it."""
+    """The objects below ``s3://BUCKET/PREFIX``; names of objects are relative to this URL."""
 
     def __init__(self, url: str, *, patience: float = PATIENCE) -> None:
-        """Open ``url``; nothing is asked of the server yet.
+        """Open ``url`` without sending a request.
 
         Raises:
-            UsageError: It names no bucket, boto3 is missing, or there are no credentials.
+            UsageError: ``url`` names no bucket, boto3 is missing, or there are no credentials.
         """
         self.url = url.rstrip("/")
         self._bucket, _, key = self.url.removeprefix("s3://").partition("/")
@@ -76,10 +76,10 @@ class Bucket:
         return self.url
 
     def list(self) -> dict[str, int]:
-        """Return the size of each object, in bytes.
+        """Return the size of each object in bytes, by name; empty if there are no objects.
 
         Raises:
-            RemoteError: There is no such bucket, or it may not be listed, or S3 failed.
+            RemoteError: The bucket does not exist, listing it is not allowed, or S3 failed.
         """
         sizes: dict[str, int] = {}
         where = {"Bucket": self._bucket, "Prefix": self._prefix}
@@ -94,7 +94,7 @@ class Bucket:
             where["ContinuationToken"] = page["NextContinuationToken"]
 
     def find(self, name: str) -> Stored | None:
-        """Return size and hash of an object; None: there is none.
+        """Return the size and the hash of an object; None if it does not exist.
 
         Raises:
             RemoteError: S3 refused, or failed.
@@ -112,9 +112,10 @@ class Bucket:
         return self._ask("look at", name, head)
 
     def put(self, name: str, content: bytes | Path, digest: str) -> bool:
-        """Write an object with the hash ``digest``, unless one is there; return whether it was.
+        """Write an object unless it exists; return whether this call wrote it.
 
-        If the answer of a try is lost, its object is there at the next: so ask `find` after False.
+        ``digest`` is the hash of ``content``. False may also mean that a first try wrote the object
+        and its answer was lost. So compare the hash that `find` returns after False.
 
         Raises:
             RemoteError: S3 refused, or failed.
@@ -131,7 +132,7 @@ class Bucket:
         return self._put_whole(name, lambda: content.open("rb"), size, about)
 
     def remove(self, name: str) -> None:
-        """Delete an object, if it is there.
+        """Delete an object, if it exists.
 
         Raises:
             RemoteError: S3 refused, or failed.
@@ -141,7 +142,7 @@ class Bucket:
     def _put_whole(
         self, name: str, opened: Callable[[], BinaryIO], size: int, about: dict[str, Any]
     ) -> bool:
-        """Write an object by one request."""
+        """Write an object with one request; return whether it was written."""
 
         def put() -> bool:
             with opened() as body:
@@ -150,7 +151,10 @@ class Bucket:
         return self._ask("write", name, put, size)
 
     def _put_parts(self, name: str, path: Path, size: int, about: dict[str, Any]) -> bool:
-        """Write an object in parts, each with tries of its own; it is there after the last call."""
+        """Write an object in parts, each with its own retries; return whether it was written.
+
+        The object exists only after the last call, which joins the parts.
+        """
         begun = self._ask("begin", name, lambda: self._client.create_multipart_upload(**about))
         upload = {**self._key(name), "UploadId": begun["UploadId"]}
         length = max(_PART, -(-size // _MOST_PARTS))
@@ -172,13 +176,13 @@ class Bucket:
             return written
         finally:
             if not written:
-                with suppress(ClimbError):  # what went wrong before is to be told
+                with suppress(ClimbError):  # the first error is the one to report
                     self._ask("end", name, lambda: self._client.abort_multipart_upload(**upload))
 
     def _put_part(
         self, name: str, data: bytes, number: int, upload: dict[str, Any]
     ) -> dict[str, Any]:
-        """Send one part; return what names it in the last call."""
+        """Send one part; return the entry that identifies it in the call that joins the parts."""
         answer = self._ask(
             f"write part {number} of",
             name,
@@ -197,7 +201,7 @@ class Bucket:
         return self._service.ask(f"{verb} {place}", call, self._patience, size=size)
 
     def _check_refusal(self, what: str, error: Exception, reason: str) -> None:
-        """Raise `RemoteError` if another try would be refused as well."""
+        """Raise `RemoteError` if S3 refused, and would refuse another try for the same reason."""
         status = status_of(error)
         if _code(error) == "NoSuchBucket":
             raise RemoteError(
@@ -213,11 +217,11 @@ class Bucket:
 
 
 def _unless_there(write: Callable[..., Any], **options: Any) -> bool:
-    """Call ``write`` so that it replaces no object; return whether it has written."""
+    """Call ``write`` so that it replaces no object; return whether it wrote the object."""
     try:
         write(IfNoneMatch="*", **options)
     except Exception as error:
-        # An upload that is unknown was ended by a try whose answer was lost.
+        # NoSuchUpload: an earlier try has completed the upload, and its answer was lost.
         if status_of(error) == _THERE or _code(error) == "NoSuchUpload":
             return False
         raise
@@ -225,7 +229,7 @@ def _unless_there(write: Callable[..., Any], **options: Any) -> bool:
 
 
 def _code(error: Exception) -> str:
-    """Return the word of S3 for an error; "" if there is none."""
+    """Return the code that S3 gave for an error, such as NoSuchBucket; "" if there is none."""
     response = getattr(error, "response", None)
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
@@ -234,7 +238,7 @@ def _stumble(error: Exception) -> Exception | None:
     """Return the error of S3 behind ``error``; None if S3 did not cause it.
 
     Raises:
-        UsageError: The client cannot be used as it is set up: a login has ended, say.
+        UsageError: The client is not set up correctly, for example because a login has expired.
     """
     from botocore import exceptions as of_client
     from botocore.parsers import ResponseParserError

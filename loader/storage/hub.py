@@ -31,7 +31,7 @@ def check_repo(repo: str) -> None:
 
 
 def hub_url(place: str) -> str:
-    """Return the URL of ``OWNER/NAME``, of ``OWNER/NAME@REVISION``, or of a URL of the Hub.
+    """Return the full URL of ``OWNER/NAME``, of ``OWNER/NAME@REVISION``, or of a shorter Hub URL.
 
     >>> hub_url("someone/web@v1"), hub_url("hf://someone/web")
     ('hf://datasets/someone/web@v1', 'hf://datasets/someone/web')
@@ -48,10 +48,10 @@ def hub_url(place: str) -> str:
 
 
 def pin(place: str) -> str:
-    """Return a URL of the Hub with the present commit in it; any other place as it is.
+    """Return a URL of the Hub with its present commit as revision; return other places unchanged.
 
     Raises:
-        RemoteError: There is no such data set or revision, or the Hub did not say.
+        RemoteError: The data set or the revision does not exist, or the Hub did not answer.
     """
     if not (match := PLACE.fullmatch(place)):
         return place
@@ -62,12 +62,13 @@ def pin(place: str) -> str:
 
 
 def check_contact() -> None:
-    """Check that the Hub can be reached, before calling a library that would try for longer.
+    """Check that the Hub can be reached, before calling a library that would retry for longer.
 
-    The Hub is not asked if it has answered before, or if ``HF_HUB_OFFLINE`` allows only the cache.
+    No request is sent if the Hub has answered before, or if ``HF_HUB_OFFLINE`` allows only the
+    cache.
 
     Raises:
-        RemoteError: It cannot be reached.
+        RemoteError: The Hub cannot be reached.
     """
     from huggingface_hub import constants, get_session  # an extra
 
@@ -76,10 +77,10 @@ def check_contact() -> None:
 
 
 def find_commit(repo: str, revision: str | None, patience: float = PATIENCE) -> str:
-    """Return the commit that ``revision`` names now; the default is ``main``.
+    """Return the commit that ``revision`` names now; None stands for ``main``.
 
     Raises:
-        RemoteError: There is none, or the Hub did not say within ``patience`` seconds.
+        RemoteError: There is no such revision, or the Hub did not answer in ``patience`` seconds.
     """
     from huggingface_hub import HfApi  # an extra
 
@@ -93,7 +94,7 @@ def find_commit(repo: str, revision: str | None, patience: float = PATIENCE) -> 
 
 
 def put_file(repo: str, name: str, data: bytes) -> str:
-    """Put one file into the data set ``repo``, which is made if needed; return the commit.
+    """Upload one file to the data set ``repo``, which is created if needed; return the commit.
 
     Raises:
         RemoteError: The Hub refused, or did not answer.
@@ -113,7 +114,7 @@ def put_file(repo: str, name: str, data: bytes) -> str:
 
 
 def patiently(what: str, call: Callable[[], T], patience: float = PATIENCE, *, size: int = 0) -> T:
-    """Return what ``call`` returns, as `Service.ask` of the Hub.
+    """Return what ``call`` returns; repeat the call while the Hub fails, as `Service.ask` does.
 
     Raises:
         RemoteError: The Hub refused, did not answer, or failed for ``patience`` seconds.
@@ -133,7 +134,7 @@ def _stumble(error: Exception) -> Exception | None:
     if isinstance(error, stumbles):
         return error
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, stumbles):
-        return error.__cause__  # the client reports so that one of many files failed
+        return error.__cause__  # so the client reports a failure of one of many files
     # The answer is no JSON, or lacks a field: the client does not check that.
     if isinstance(error, _MALFORMED) and not isinstance(error, HFValidationError):
         return AnswerError(f"the answer cannot be read, {describe(error)}", 0)
@@ -141,7 +142,7 @@ def _stumble(error: Exception) -> Exception | None:
 
 
 def _check_refusal(what: str, error: Exception, reason: str) -> None:
-    """Raise `RemoteError` if another try would be refused as well."""
+    """Raise `RemoteError` if the Hub refused, and would refuse another try for the same reason."""
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     if isinstance(error, RevisionNotFoundError):

@@ -1,8 +1,9 @@
-"""Readers: how whole files are read behind a URL, by boto3, the Hub's client or fsspec.
+"""Readers: read whole files behind a URL with boto3, the Hub's client or fsspec.
 
-A reader takes the URL of a file and the largest size that it may have. It trusts no server: it
-reads an answer in blocks and counts the bytes, reads no more than a little of an error, and follows
-a redirect to another server only where the kind of store needs that, and never from https to http.
+A reader takes the URL of a file and the largest size that the file may have. It trusts no server:
+it reads an answer in blocks and counts the bytes, and reads only the beginning of an error message.
+It follows a redirect to another server only for the Hub, which needs that, and never from https to
+http.
 """
 
 import re
@@ -28,10 +29,10 @@ _UNPACKED_BY_ITS_NAME = re.compile(r"\.zstd?$")
 
 
 def reader_for(url: str, seconds: float) -> Reader:
-    """Return the reader for the files under ``url``; one request may take ``seconds``.
+    """Return the reader for files under ``url``; one request may take at most ``seconds``.
 
     Raises:
-        ImportError: The package that reads it is not installed.
+        ImportError: The package that reads such a URL is not installed.
         UsageError: The URL is of a kind that cannot be read.
     """
     scheme = urlsplit(url).scheme
@@ -43,7 +44,7 @@ def reader_for(url: str, seconds: float) -> Reader:
 
 
 def too_large(name: str, size: int | None, most: int) -> IntegrityError:
-    """Return the error for a file of more than ``most`` bytes; ``size`` None: it is unknown."""
+    """Return the error for a file of more than ``most`` bytes; ``size`` is None if unknown."""
     has = "more" if size is None else f"{size:,} bytes"
     return IntegrityError(
         f"{without_secrets(name)} has {has}, and such a file has at most {most:,} bytes"
@@ -54,10 +55,10 @@ class _Body:
     """The body of an answer, read block by block."""
 
     def __init__(self, url: str, most: int, seconds: float, size: object = "") -> None:
-        """Begin a body of ``size`` bytes, as its header says; the header may be missing or wrong.
+        """Begin a body whose header says ``size`` bytes; the header may be missing or wrong.
 
         Raises:
-            IntegrityError: The header says that it is larger than the file may be.
+            IntegrityError: The header says more than ``most`` bytes.
         """
         self._url, self._most = url, most
         if re.fullmatch("[0-9]{1,18}", text := str(size)) and int(text) > most:
@@ -69,8 +70,8 @@ class _Body:
         """Add the next block.
 
         Raises:
-            IntegrityError: The body is larger than the file may be.
-            TimeoutError: The body did not end in time.
+            IntegrityError: The body has more than ``most`` bytes.
+            TimeoutError: The body did not end within ``seconds``.
         """
         self._data += block
         if len(self._data) > self._most:
@@ -79,10 +80,10 @@ class _Body:
             raise TimeoutError("the answer did not end in time")
 
     def content(self, headers: Mapping[str, str]) -> bytes:
-        """Return the file that was sent.
+        """Return the content of the file that was sent.
 
         Raises:
-            ValueError: It is a web page, or cannot be uncompressed.
+            ValueError: The body is a web page, or cannot be uncompressed.
         """
         data = self._unpack(headers.get("Content-Encoding", "").strip().lower())
         page = headers.get("Content-Type", "").lower().startswith("text/html")
@@ -91,7 +92,7 @@ class _Body:
         return data
 
     def _unpack(self, encoding: str) -> bytes:
-        """Return the bytes as they are stored: some servers compress them without being asked."""
+        """Return the bytes as stored, uncompressed if the server compressed them unasked."""
         if encoding in ("", "identity"):
             return bytes(self._data)
         if encoding == "zstd" and _UNPACKED_BY_ITS_NAME.search(self._url):
@@ -110,11 +111,12 @@ class _Body:
 def _next_place(
     place: str, status: int, headers: Mapping[str, str], *, elsewhere: bool
 ) -> str | None:
-    """Return the URL that an answer redirects to; None: the answer is the file.
+    """Return the URL that an answer redirects to; None if the answer is the file itself.
 
     Raises:
         AnswerError: The answer is neither a file nor a redirect.
-        RemoteError: It redirects to another server, where only the named one is to be trusted.
+        RemoteError: The answer redirects to another server, and ``elsewhere`` is false or the
+            redirect is not safe.
     """
     location = headers.get("Location")
     if status == 200:
@@ -140,7 +142,7 @@ def _too_many_redirects(place: str) -> OSError:
 
 
 def _http(url: str, seconds: float) -> Reader:
-    """Make a reader of ``http://`` and ``https://``."""
+    """Return a reader of ``http://`` and ``https://`` URLs."""
     from aiohttp import ClientTimeout  # an extra
     from fsspec.asyn import sync  # imported only for remote files
 
@@ -169,10 +171,10 @@ def _http(url: str, seconds: float) -> Reader:
 
 
 def _hub(seconds: float) -> Reader:
-    """Make a reader of ``hf://datasets/OWNER/NAME@REVISION/PATH``.
+    """Return a reader of ``hf://datasets/OWNER/NAME@REVISION/PATH``.
 
     `HfFileSystem` is not used: it lists the folder of each file first, trusts the size in that
-    list, and reads a body however long it is.
+    list, and sets no limit to the length of a body.
     """
     from huggingface_hub import get_session, get_token, hf_hub_url  # an extra
 
@@ -202,14 +204,14 @@ def _hub(seconds: float) -> Reader:
 
 
 def _hub_file(url: str) -> tuple[str, str | None, str]:
-    """Split the URL of a file of the Hub into data set, revision and path."""
+    """Split the URL of a file on the Hub into data set, revision (None if not named) and path."""
     if not (match := PLACE.fullmatch(url)) or not match[3]:
         raise UsageError(f"{url} is no file of a data set; say hf://datasets/OWNER/NAME/PATH")
     return match[1], unquote(match[2]) if match[2] else None, match[3].lstrip("/")
 
 
 def _s3(seconds: float) -> Reader:
-    """Make a reader of ``s3://BUCKET/KEY``; without credentials it reads public buckets."""
+    """Return a reader of ``s3://BUCKET/KEY``; without credentials it reads only public buckets."""
     client = open_client(seconds)
 
     def get(url: str, most: int) -> bytes:
@@ -227,7 +229,7 @@ def _s3(seconds: float) -> Reader:
 
 
 def _fsspec(url: str) -> Reader:
-    """Make a reader of other kinds that fsspec knows: ``memory://``, ``gs://`` and so on."""
+    """Return a reader of other URLs that fsspec knows: ``memory://``, ``gs://`` and so on."""
     files = _file_system(url)
 
     def get(url: str, most: int) -> bytes:

@@ -1,21 +1,22 @@
-"""Clients of S3, as boto3 makes them, with bounded tries and bounded answers."""
+"""S3 clients of boto3 that do not retry by themselves, and read only the beginning of an error."""
 
 from typing import Any
 
 from climbstream.loader.core.errors import UsageError
 
 _MOST_OF_AN_ERROR = 1 << 16
-"""Bytes that are read of an error; S3 sends some hundred."""
+"""Largest number of bytes that are read of an error message; S3 sends a few hundred."""
 
 
 def open_client(seconds: float, *, to_write: bool = False) -> Any:
-    """Open a client whose calls try once, and wait at most ``seconds`` for a byte.
+    """Return a client whose calls try once, and wait at most ``seconds`` for a byte.
 
-    Without credentials it can read what is public, and nothing is signed.
+    Without credentials, requests are not signed, and only public objects can be read.
 
     Raises:
         ImportError: boto3 is not installed.
-        UsageError: The settings of boto3 cannot be used, or hold no credentials ``to_write``.
+        UsageError: The settings of boto3 cannot be used, or ``to_write`` is set and there are no
+            credentials.
     """
     import boto3  # an extra
     from botocore import UNSIGNED
@@ -45,14 +46,14 @@ def open_client(seconds: float, *, to_write: bool = False) -> Any:
 
 
 def _bound_errors(client: Any) -> None:
-    """Keep a client of boto3 from reading more of an error's body than an error needs.
+    """Make a client of boto3 read at most `_MOST_OF_AN_ERROR` bytes of the body of an error.
 
-    By itself it reads that body whole, however long it is.
+    Without this, boto3 reads the whole body, however long it is.
     """
     from botocore.awsrequest import AWSResponse  # an extra
 
     class Beginning:
-        """The first bytes of a body, as boto3 reads bodies."""
+        """The first bytes of a body, with the method by which boto3 reads bodies."""
 
         def __init__(self, raw: Any) -> None:
             self._raw = raw
@@ -65,7 +66,7 @@ def _bound_errors(client: Any) -> None:
             self._raw.close()
 
     def send(request: Any, **_: Any) -> Any:
-        request.stream_output = True  # else the body would be read whole before it is seen here
+        request.stream_output = True  # else the whole body would be read before this code
         answer = client._endpoint.http_session.send(request)
         if answer.status_code < 300:
             return answer

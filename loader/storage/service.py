@@ -1,4 +1,4 @@
-"""Service: a server whose client's calls are repeated while it fails for a moment."""
+"""Service: repeats calls to a server while the server fails temporarily."""
 
 import time
 from collections.abc import Callable
@@ -16,32 +16,33 @@ logger = get_logger(__name__)
 
 T = TypeVar("T")
 PATIENCE = 300.0
-"""Seconds for which a call is tried again."""
+"""Seconds for which a call that fails is repeated."""
 _SLOWEST = 100_000.0
-"""Slowest connection that is waited for, in bytes a second."""
+"""Speed of the slowest connection that is waited for, in bytes per second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A server, and what the errors of its client mean."""
+    """A server, and how to interpret the errors of its client."""
 
     name: str
-    """Its name in messages."""
+    """Name of the server in messages."""
     place: str
-    """Beginning of its URLs."""
+    """Beginning of the URLs of the server."""
     stumble: Callable[[Exception], Exception | None]
-    """Returns the error of the server behind an error; None if the server did not cause it."""
+    """Takes an error; returns the error of the server that caused it, or None if none did."""
     check_refusal: Callable[[str, Exception, str], None]
-    """Raises `RemoteError` if another try would be refused as well. It takes what was asked, the
-    error, and the error as one line."""
+    """Raises `RemoteError` if the server refused, and would refuse another try for the same reason.
+    It takes the request in words, the error, and the error as one line of text."""
 
     def ask(
         self, what: str, call: Callable[[], T], patience: float = PATIENCE, *, size: int = 0
     ) -> T:
-        """Return what ``call`` returns, and repeat it when the server fails for a moment.
+        """Return what ``call`` returns; repeat the call while the server fails temporarily.
 
-        So ``call`` may run twice. It may take the `task_timeout`, and beside that the time that
-        ``size`` bytes need at 100 kB/s; a warning tells of a call that takes more than 60 s.
+        So ``call`` may run several times. Each time, it may take as long as `task_timeout`, plus
+        the time that ``size`` bytes need at 100 kB/s. If it takes more than 60 s, a warning is
+        logged. ``what`` completes the message "SERVER did not …".
 
         Raises:
             RemoteError: The server refused, did not answer, or failed for ``patience`` seconds.

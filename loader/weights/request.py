@@ -1,4 +1,4 @@
-"""UpdateRequest: other weights, asked of a run through a file in its folder."""
+"""UpdateRequest: asks a run to change its weights, through a file in the folder of the run."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from .update import WeightsUpdate
 LOG = "weights.jsonl"
 REQUEST = "weights.request.json"
 CLUSTERS = "weights.clusters.json"
-"""Files in the folder of a run: its weights log, the request, and the clusters that may be
-named."""
+"""Files in the folder of a run: the weights log, the request, and the names of the clusters that a
+request may use."""
 
 _NAMED = 30
 """Number of clusters that a message lists."""
@@ -26,22 +26,22 @@ _NAMED = 30
 
 @dataclass(frozen=True, slots=True)
 class UpdateRequest:
-    """A change of weights, and the last record of the log when it was asked for."""
+    """A change of weights, and the last record of the log when the change was asked for."""
 
     change: WeightsUpdate
     after: str | None = None
-    """Hash of that record; None: apply the change whatever was logged in between."""
+    """Hash of the record after which the change applies. None: apply it after any record."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the request as JSON values: those of its change, with ``after``."""
+        """Return the request as JSON values: the fields of its change, and ``after`` if set."""
         return {**self.change.to_json(), **({} if self.after is None else {"after": self.after})}
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read what `to_json` gave, or any JSON of a mixture.
+        """Read the JSON values that `to_json` returns, or those of a mixture.
 
         Raises:
-            InvalidDataError: ``value`` is no such object, or has an unknown field.
+            InvalidDataError: ``value`` is neither a request nor a mixture, or has an unknown field.
         """
         if not isinstance(value, dict) or "weights" not in value:
             return cls(WeightsUpdate.from_json(value))
@@ -56,9 +56,9 @@ def open_weights_log(run: Path) -> WeightsLog:
     """Read the weights log of the run in the folder ``run``.
 
     Raises:
-        UsageError: It is no folder of a run.
+        UsageError: ``run`` is not the folder of a run.
         InvalidDataError: The log cannot be read.
-        IntegrityError: Its chain of hashes is broken.
+        IntegrityError: The chain of hashes in the log is broken.
     """
     log = WeightsLog.open(run / LOG, write=False)
     if not log.records:
@@ -70,23 +70,26 @@ def open_weights_log(run: Path) -> WeightsLog:
 
 
 def has_begun(run: Path) -> bool:
-    """Whether a weights log with at least one record lies in the folder ``run``."""
+    """Return whether the folder ``run`` contains a weights log that is not empty."""
     path = run / LOG
     return path.exists() and path.stat().st_size > 0
 
 
 def write_clusters(request: Path, names: Sequence[str]) -> None:
-    """Write the names that ``request`` may use beside it, where `climb weights` reads them."""
+    """Write the cluster names that ``request`` may use to a file beside it, for `climb weights`.
+
+    Nothing is written if ``request`` is not named `REQUEST`, or if the file has these names.
+    """
     path = request.with_name(CLUSTERS)
     if request.name == REQUEST and (not path.exists() or read_clusters(path.parent) != [*names]):
         write_json(path, [*names])
 
 
 def read_clusters(run: Path) -> list[str]:
-    """Read the names that `write_clusters` wrote; empty if there is no such file.
+    """Read the names that `write_clusters` wrote; return an empty list if the file is missing.
 
     Raises:
-        InvalidDataError: It is no list of names.
+        InvalidDataError: The file holds no list of names.
     """
     path = run / CLUSTERS
     if not path.exists():
@@ -105,15 +108,15 @@ def with_named_weights(
     only: bool = False,
     clusters: Collection[str] = (),
 ) -> Mixture:
-    """Return the weights of all clusters after some are set to ``named``.
+    """Return the weights of all clusters after those in ``named`` are changed.
 
-    The others share the rest, in the proportion of the last record. With ``only`` they get nothing,
-    and ``named`` is scaled to sum to 1. ``clusters`` are those of the shards: the log does not name
-    a cluster that never had weight.
+    The other clusters share the rest in the proportions of the last record. With ``only``, the
+    other clusters get no weight, and ``named`` is scaled to sum to 1. ``clusters`` are the clusters
+    of the shards; they are needed because the log does not name a cluster that never had weight.
 
     Raises:
-        UsageError: There is no such cluster, or it is used up; the weights sum to more than 1, or
-            to less and no other cluster can take the rest.
+        UsageError: A named cluster does not exist or is used up; or the weights sum to more than 1,
+            or to less than 1 and no other cluster can take the rest.
         InvalidDataError: A weight is negative, infinite or no number.
     """
     choices = sorted({*clusters, *(name for record in log.records for name in record.weights)})
@@ -133,7 +136,7 @@ def with_named_weights(
 
 
 def _no_cluster(unknown: Sequence[str], choices: Sequence[str], *, complete: bool) -> str:
-    """Return the message for unknown clusters; without ``complete``, ``choices`` lacks some."""
+    """Return the message for unknown clusters; ``complete`` says if ``choices`` has them all."""
     more = f"; a loader with weights_file={REQUEST} lets any be named"
     return (
         f"there is no cluster {some_names(unknown)} in the weights log; there are "
@@ -142,10 +145,10 @@ def _no_cluster(unknown: Sequence[str], choices: Sequence[str], *, complete: boo
 
 
 def write_request(run: Path, change: WeightsUpdate, after: str) -> Path:
-    """Write a request into the folder ``run``, whole or not at all, and return its file.
+    """Write a request into the folder ``run``, whole or not at all; return the path of its file.
 
     Raises:
-        UsageError: The run has ended, so it would never follow.
+        UsageError: The run has ended, so it would never apply the change.
     """
     if has_ended(run):
         raise UsageError(

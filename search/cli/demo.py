@@ -109,14 +109,14 @@ class _Demo:
 def demo(target: str | None, out: Path, as_json: bool, **options: Any) -> None:
     """Run all steps on real text: build, search, and compare trained models.
 
-    The mixture of the search, the token shares and equal weights are compared on held-out text of
-    one kind, in bits per byte. A demo that was interrupted continues when the same command is run
-    again.
+    Models are trained on the mixture of the search, on the token shares and on equal weights. They
+    are compared on held-out text of one kind, in bits per byte. A demo that was interrupted
+    continues when the same command is run again.
     """
     demo = _Demo(out=out, **options)
     os.environ.setdefault("CLIMBSTREAM_CACHE", str((out / "cache").absolute()))
     with lock(out):
-        DEMO.begin(out, {"demo": 1})  # each of its parts keeps its own plan
+        DEMO.begin(out, {"demo": 1})  # each step keeps its own plan
     say(f"1/3 build: {demo.source} to {demo.shards}")
     _build(demo)
     target = target or choose_target(demo.shards)
@@ -146,7 +146,7 @@ def _build(demo: _Demo) -> None:
 
 
 def _search(demo: _Demo, target: str) -> Answer:
-    """Search the mixture for ``target``, as ``climb search`` does."""
+    """Search for the mixture that is best for ``target``, as ``climb search`` does."""
     # Torch takes seconds to load, and --help should not wait for it.
     from climbstream.search.experiments.proxy_search import run_search  # noqa: PLC0415
 
@@ -187,7 +187,7 @@ def _write_report(
 
 
 def _summary(shards: Path, out: Path, target: str, answer: Answer, comparison: Comparison) -> str:
-    """Lay out the result for a terminal: the claim, the paired table, and the files."""
+    """Format the result for a terminal: the verdict, the gains, the mixture, and the files."""
     rows, digits = [], comparison.digits
     for name in comparison.scores:
         mean = with_error(*comparison.mean(name), digits)

@@ -51,11 +51,11 @@ def fit_command(
 
     TABLES may also be the trials.jsonl of a search; its targets keep their names.
 
-    Each row is a run, with columns of weights and columns of scores; lower scores are better. Of
-    two files, the first holds weights and the second scores. They are joined on the column run or
-    run_id, as Olmix has them, or on the first column, as RegMix has them. Several targets count
-    equally. Rows with equal weights are repeats. A run with two different scores is an error. Rows
-    that are left out are counted, with the reason.
+    Each row is a run, with columns of weights and columns of scores; lower scores are better. If
+    there are two files, the first holds weights and the second holds scores. Their rows are joined
+    on the column run or run_id, as in files of Olmix, or on the first column, as in files of
+    RegMix. Several targets count equally. Rows with equal weights are repeats. With two files, a
+    run with two different scores is an error. Rows that are left out are counted, with the reason.
     """
     if len(tables) > 2:
         raise UsageError(f"give one table, or two (weights and scores), not {len(tables)} files")
@@ -107,7 +107,7 @@ def _ways(targets: Sequence[str]) -> dict[str, str]:
 
 
 def _text(answer: Answer, shares: Mixture) -> str:
-    """Lay out the answer for a terminal."""
+    """Format the answer for a terminal."""
     weights = [
         (name, f"{share:.1%}", f"{answer.mixture.weights.get(name, 0.0):.1%}")
         for name, share in shares.weights.items()

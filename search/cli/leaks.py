@@ -1,6 +1,7 @@
-"""Leaks: items of the targets that stand in the shards of a search.
+"""Leaks: check whether the shards of a search contain items of the targets.
 
-If the questions of a target are in the shards, the best mixture may be the one with most of them.
+If the shards contain the questions of a target, the mixture that scores best may be the one with
+most of these questions.
 """
 
 import contextlib
@@ -24,15 +25,15 @@ logger = get_logger(__name__)
 
 
 def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> None:
-    """Log a warning for each target with items in the shards, with their number.
+    """Log a warning for each target whose items are in the shards, with the number of these items.
 
-    The result for each target is kept in the cache, so a target is looked for only once in the same
-    shards, also when it is named with other targets.
+    The result for each target is kept in the cache, so the same shards are searched only once for
+    a target, even if it is named with other targets later.
 
     Raises:
-        InvalidDataError: ``strict`` is set, and there are such items.
-        UsageError: A target does not exist; or ``strict`` is set, and the package that looks for
-            the items is not installed.
+        InvalidDataError: ``strict`` is set, and the shards contain items of a target.
+        UsageError: A target does not exist; or ``strict`` is set, and a package that is needed to
+            look for the items is not installed.
     """
     targets = [load_target(directory, spec) for spec in dict.fromkeys(specs)]
     shards = ShardDirectory(directory).manifest.fingerprint
@@ -77,7 +78,7 @@ def _leak(name: str, part: dict[str, Any]) -> str:
 def _look(directory: Path, targets: Sequence[tuple[Target, Path]]) -> None:
     """Run ``climb contamination`` on the items of ``targets``.
 
-    The report of each target goes to the file that stands beside it.
+    The report of each target is written to the path that is paired with the target.
     """
     with tempfile.TemporaryDirectory() as folder:
         files = []
@@ -94,7 +95,7 @@ def _look(directory: Path, targets: Sequence[tuple[Target, Path]]) -> None:
 
 
 def _record(item: str | Question) -> dict[str, Any]:
-    """Return an item as a line of a task."""
+    """Return an item as the JSON object of one line in a task file."""
     if isinstance(item, str):
         return {"text": item}
     return {"query": item.query, "choices": list(item.choices), "gold": item.gold}

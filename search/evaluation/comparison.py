@@ -1,7 +1,7 @@
 """Comparison: scores of several mixtures, their mean gains with standard errors, and the verdict.
 
-Runs with the same seed start from the same weights. So mixtures are compared seed by seed, which
-cancels part of the noise.
+Runs with the same seed start from the same model parameters. So mixtures are compared seed by seed,
+which cancels part of the noise.
 """
 
 import math
@@ -17,31 +17,32 @@ class Comparison:
     """Scores of several mixtures on one target, lower is better."""
 
     scores: dict[str, list[float]]
-    """Scores by name of mixture, one for each seed, in the same order of seeds."""
+    """Scores by name of mixture: one score per seed, with the same order of seeds everywhere."""
     unit: str = "bits per byte"
     scored_on: str = ""
-    """What scores the target: ``7 documents, 21 kB of text``; or ""."""
+    """The items on which mixtures are scored: ``7 documents, 21 kB of text``; "" if unknown."""
     item_sds: dict[tuple[str, str], float] = field(default_factory=dict)
-    """For two names of mixtures, the sd of the gain of the first over the second that is due to the
-    choice of items."""
+    """For pairs of names of mixtures, the sd of the gain of the first over the second mixture that
+    is due to the choice of items."""
     warning: str = ""
-    """A warning that too few items score the target, with the remedy; or ""."""
+    """A warning that the target has too few items, with the remedy; "" if it has enough."""
 
     def mean(self, name: str) -> tuple[float, float]:
-        """Mean score of a mixture and its standard error."""
+        """Return the mean score of a mixture and the standard error of this mean over seeds."""
         return mean_and_error(self.scores[name])
 
     def gain(self, name: str, over: str) -> tuple[float, float]:
-        """Mean paired gain of one mixture over another, positive if better, and its error.
+        """Return the mean gain of ``name`` over the mixture ``over``, by seed, and its error.
 
-        The error is that over seeds, joined with that over items if it is known.
+        The gain is positive if ``name`` is better. Its error combines the standard error over seeds
+        with the sd over items, if that is known.
         """
         pairs = zip(self.scores[over], self.scores[name], strict=True)
         gain, error = mean_and_error([theirs - ours for theirs, ours in pairs])
         return gain, math.hypot(error, self.item_sds.get((name, over), 0.0))
 
     def gain_text(self, name: str, over: str) -> str:
-        """Say the gain of ``name`` for a cell of a table; "" over itself."""
+        """Format the gain of ``name`` over ``over`` for a table; "" if both are the same name."""
         if over == name:
             return ""
         if over in self.same_as(name):
@@ -49,14 +50,15 @@ class Comparison:
         return with_error(*self.gain(name, over), self.digits)
 
     def same_as(self, name: str) -> list[str]:
-        """Name the others with the same score for each seed: models of the same mixture."""
+        """Return the other names with the same scores as ``name``: they are the same mixture."""
         mine = self.scores[name]
         return [other for other in self.scores if other != name and self.scores[other] == mine]
 
     def verdict(self, name: str) -> tuple[bool, str]:
-        """Return whether ``name`` beats all others, and a sentence.
+        """Return whether ``name`` beats all other mixtures, and sentences that say so for people.
 
-        It does if each gain is more than twice its standard error.
+        It beats them if its gain over each is more than twice the error of this gain, and if no
+        other name is the same mixture.
         """
         same = self.same_as(name)
         others = [other for other in self.scores if other not in (name, *same)]
@@ -89,12 +91,12 @@ class Comparison:
 
     @property
     def digits(self) -> int:
-        """How many decimals of the scores to show."""
+        """Number of decimals with which scores are shown."""
         values = [score for scores in self.scores.values() for score in scores]
         return decimals([self.mean(name)[1] for name in self.scores], values)
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Return mean and standard error; the error of a single value is infinite."""
+    """Return the mean of ``values`` and its standard error, which is infinite for one value."""
     error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
     return fmean(values), error

@@ -1,8 +1,9 @@
-"""Evidence: what clusters of a search are made of, so that its trials count in a later search.
+"""Evidence: use the trials of an earlier search in a search over other clusters.
 
-A search keeps in ``cells.json`` which cells its clusters have. A later one, on another grouping of
-the same shards, after an append, or on shards that were merged otherwise from the same
-micro-clusters, finds there what its own clusters have in common with them.
+A search writes to ``cells.json`` which cells its clusters consist of. From this file, a later
+search learns what its own clusters have in common with the earlier ones. The later search may use
+another grouping of the same shards, the shards after an append, or shards whose clusters were
+merged differently from the same micro-clusters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,19 +28,19 @@ from climbstream.search.optimizer.trials import TrialLog
 logger = get_logger(__name__)
 
 _PARTS_OF_MICRO = ("language", "tier")
-"""Axes by which cells of one micro-cluster differ."""
+"""Axes by which several cells of the same micro-cluster may differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A cell of a search: a cluster of its shards, which a grouping may have joined to others."""
+    """A cell: a cluster of the shards. A grouping may join several cells into one cluster."""
 
     tokens: Count
     hash: str
-    """Hash of its index: another one holds other documents."""
+    """Hash of the index of the cell: if it differs, the cell has other documents."""
     axes: dict[str, str] = field(default_factory=dict)
     micro: dict[str, Count] = field(default_factory=dict)
-    """Number of documents by micro-cluster; empty: unknown."""
+    """Number of documents of the cell by micro-cluster; empty if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,7 @@ class SearchCells:
     shards: str
     """Fingerprint of the shard directory, without a grouping."""
     model: str
-    """Hash of the centroids of its micro-clusters; empty: unknown."""
+    """Hash of the centroids of the micro-clusters; "" if unknown."""
     clusters: dict[str, dict[str, Cell]]
 
     version = 1
@@ -89,10 +90,10 @@ class SearchCells:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read what `to_json` gave.
+        """Read the JSON values that `to_json` returns.
 
         Raises:
-            InvalidDataError: It is no such description.
+            InvalidDataError: ``value`` does not describe cells.
         """
         return convert(check_version(value, cls.version, "cells of a search"), cls, "cells")
 
@@ -104,9 +105,10 @@ class SearchCells:
         }
 
     def by_micro(self, axes: Sequence[str]) -> Parts:
-        """Return the tokens of each part of each cluster; a part is of one micro-cluster.
+        """Return the tokens of each part of each cluster; a part belongs to one micro-cluster.
 
-        It is told apart by ``axes`` too. A cell's tokens are shared by numbers of documents.
+        Cells with different values on ``axes`` have different parts. The tokens of a cell are
+        divided among its micro-clusters in proportion to its numbers of documents in them.
         """
         parts: dict[str, dict[str, float]] = {}
         for name, cells in self.clusters.items():
@@ -125,12 +127,12 @@ class SearchCells:
         return {axis for cells in self.clusters.values() for c in cells.values() for axis in c.axes}
 
     def hashes(self) -> dict[str, str]:
-        """Return the hash of each cell, by name."""
+        """Return the hash of the index of each cell, by name of the cell."""
         return {name: c.hash for cells in self.clusters.values() for name, c in cells.items()}
 
 
 def load_cells(search: Path) -> SearchCells:
-    """Read what `save_cells` wrote to the folder of a search.
+    """Read the cells that `save_cells` wrote to the folder of a search.
 
     Raises:
         InvalidDataError: The file does not describe cells.
@@ -140,31 +142,31 @@ def load_cells(search: Path) -> SearchCells:
 
 
 def save_cells(shards: ShardDirectory, out: Path) -> None:
-    """Keep in ``out``, the folder of a search that begins, what its clusters are made of."""
+    """Write the cells of the clusters of ``shards`` to ``out``, the folder of a search."""
     write_json(out / CELLS, SearchCells.of(shards).to_json())
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Trials of an earlier search, and what they tell of the clusters of this one."""
+    """Trials of an earlier search, carried over to the clusters of this search."""
 
     search: Path
     carried: Carried
     left: int
-    """Number of trials from which only the predictors of that search learnt: they are over the
-    clusters of a third one."""
+    """Number of trials of the earlier search that are not used: they are over the clusters of a
+    third search, and only the predictors of the earlier search learnt from them."""
     same: bool
-    """Whether cells and targets have not changed since."""
+    """Whether cells and targets have not changed since the earlier search."""
 
     def begin(self, out: Path, settings: Mapping[str, Any]) -> None:
-        """Begin the log of the search in ``out`` with these trials; do nothing if it has begun.
+        """Begin the log of the search in ``out`` with these trials; do nothing if the log exists.
 
         Args:
             out: Folder of the search.
             settings: Clusters, targets and seed of the search.
 
         Raises:
-            UsageError: The search was begun without trials of an earlier one.
+            UsageError: The search in ``out`` was begun without trials of an earlier search.
         """
         if (out / TRIALS).exists():
             if TrialLog.open(out / TRIALS).origin is None:
@@ -186,7 +188,7 @@ class Evidence:
         logger.info(self.text())
 
     def text(self) -> str:
-        """Say how many trials count, and why others do not."""
+        """Return a sentence for people: how many trials are used, and why others are not."""
         trials, apart = self.carried.trials, self.carried.apart
         said = f"{counted(len(trials) + len(apart), 'trial')} of {self.search} count from the start"
         if apart:
@@ -208,19 +210,20 @@ def read_earlier(
     targets: Sequence[str],
     base: Mixture,
 ) -> Evidence:
-    """Read the trials of the search in the folder ``search`` as trials of the clusters of another.
+    """Read the trials of an earlier search, and carry them over to the clusters of ``shards``.
 
     Args:
-        search: Folder of a search, finished or not.
-        shards: Shards of the search that begins.
-        plan: What decides a proxy of it: the targets by fingerprint, and settings.
-        targets: Its targets.
-        base: Its token shares.
+        search: Folder of the earlier search, finished or not.
+        shards: Shards of the new search.
+        plan: What decides the proxies of the new search: its targets by fingerprint, and settings.
+        targets: Targets of the new search.
+        base: Token shares of the new search.
 
     Raises:
-        UsageError: There is no search, or none of its trials tells something of the clusters.
-        InvalidDataError: Its proxies or targets were others, or its clusters have nothing in common
-            with those of ``shards``.
+        UsageError: ``search`` holds no search, the earlier search has no scores of a target, or
+            none of its trials tells something about the new clusters.
+        InvalidDataError: The earlier search had other proxies or targets, or its clusters have
+            nothing in common with those of ``shards``.
     """
     if not SEARCH.has(search):
         raise UsageError(f"--from {search}: it holds no search; name the --out of climb search")
@@ -242,10 +245,10 @@ def read_earlier(
 def _check_proxies(
     there: Mapping[str, Any], here: Mapping[str, Any], targets: Sequence[str], search: Path
 ) -> bool:
-    """Check that proxies of both searches are the same but for their clusters.
+    """Check that the proxies of two searches differ only in their clusters.
 
-    Held-out text that an append has added to is still the same target. Returns whether there is
-    some.
+    Held-out text to which an append has added documents is still the same target. Returns whether
+    the text of any target has changed so.
     """
     texts: Mapping[str, str] = there.get("targets", {})
     if missing := [name for name in targets if name not in texts]:
@@ -270,9 +273,10 @@ def _check_proxies(
 
 
 def _read_cells(search: Path, shards: ShardDirectory) -> SearchCells:
-    """Read what the clusters of an earlier search are made of.
+    """Return the cells of the clusters of an earlier search.
 
-    A search of an earlier version does not say it. If it was on these clusters, they are known.
+    A search by an early version has no file of cells. If that search was on ``shards``, the cells
+    are read from ``shards``; else `InvalidDataError` is raised.
     """
     if (search / CELLS).exists():
         return load_cells(search)
@@ -287,7 +291,7 @@ def _read_cells(search: Path, shards: ShardDirectory) -> SearchCells:
 def _common(
     there: SearchCells, here: SearchCells, shards: ShardDirectory, search: Path
 ) -> tuple[Parts, Parts]:
-    """Return the clusters of two searches as parts with names that mean the same in both."""
+    """Return the parts of the clusters of two searches; equal names mean the same part in both."""
     whole = Manifest.load(shards.base) if shards.manifest.members else shards.manifest
     if there.shards in (here.shards, *whole.earlier):
         return there.by_cell(), here.by_cell()

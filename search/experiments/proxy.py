@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PRELOAD = ("transformers.models.llama.modeling_llama",)
-"""Modules that take seconds to import, which a `LocalEngine` imports once for all proxies."""
+"""Modules that take seconds to import; a `LocalEngine` imports them once for all proxies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +37,9 @@ class ProxyTask:
     targets: tuple[str, ...]
     """Targets, as `load_target` reads them."""
     half: Literal["validation", "test"] = "validation"
-    """Half of the targets to score on: the search on one, the report on the other."""
+    """Half of the targets to score on: ``validation`` in a search, ``test`` in a comparison."""
     keep: Path | None = None
-    """File to keep the weights in."""
+    """File to which the model parameters are written; None: they are not kept."""
 
     @property
     def name(self) -> str:
@@ -51,12 +51,12 @@ class ProxyTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreTask:
-    """A proxy that was kept, to score on other targets."""
+    """A proxy of an earlier search whose parameters were kept, to score on other targets."""
 
     directory: Path
     trial: Trial
     weights: Path
-    """File of its weights."""
+    """File with the model parameters of the proxy."""
     settings: TrainSettings
     targets: tuple[str, ...]
 
@@ -71,14 +71,14 @@ class ProxyResult:
     """The scores of a proxy, or why it has none."""
 
     scores: dict[str, float] | None
-    """Scores by target; lower is better. See `scoring`."""
+    """Scores by target; lower is better (see `scoring`). None if the proxy failed."""
     why: str = ""
     costs: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """Score of each item, by target: see `Score`."""
 
 
 def run_proxy(task: ProxyTask) -> ProxyResult:
-    """Train and score one proxy on one thread, which is fastest with a proxy on each core."""
+    """Train and score one proxy on one thread, which is fastest if each core runs a proxy."""
     torch.set_num_threads(1)
     try:
         shards = ShardDirectory(task.directory)
@@ -94,7 +94,7 @@ def run_proxy(task: ProxyTask) -> ProxyResult:
 
 
 def score_proxy(task: ScoreTask) -> ProxyResult:
-    """Score the weights of one proxy on one thread."""
+    """Score one proxy whose model parameters were kept, on one thread."""
     torch.set_num_threads(1)
     shards = ShardDirectory(task.directory)
     model = load_weights(task.weights, task.settings, shards.manifest.vocab_size)

@@ -1,4 +1,4 @@
-"""A search over trained proxies: `Search` proposes, proxies measure, until the budget is spent."""
+"""A search over trained proxies: `Search` proposes mixtures, and proxies measure their scores."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -65,37 +65,38 @@ def run_search(
     retarget: Path | None = None,
     prior_runs: Sequence[Path] = (),
 ) -> Answer:
-    """Search the mixture of ``directory`` that is best for ``targets``; continue if it was begun.
+    """Search for the mixture of ``directory`` that is best for ``targets``; return the answer.
 
-    A search goes on from its proxies with another budget, preset, prior, limits, importance or
-    confirmation, and with fewer targets. What decides a proxy must stay: the shards, the targets'
-    text, the seed, ``final_tokens``, and the settings of proxies.
+    A search that was begun in ``out`` continues from its proxies. Its budget, preset, prior,
+    limits, importance and confirmation may change, and targets may be left out. What decides the
+    scores of a proxy must not change: the shards, the text of the targets, the seed,
+    ``final_tokens``, and the settings of proxies.
 
-    ``engine`` is ``local``, processes of this machine, one a GPU if it has some; ``ray`` or
-    ``slurm``.
-    ``writers`` get the scores and weights of each proxy, and how good the predictors were out of
-    fold when it was proposed; the step is the number of finished proxies. ``check`` is called
-    before a search that has not ended begins or continues; it stops the search by raising.
-    ``earlier`` is the folder of a search whose trials count from the start, beside the budget: see
-    `read_earlier`.
+    ``engine`` is ``local`` (processes of this machine, one per GPU if it has GPUs), ``ray`` or
+    ``slurm``. ``writers`` get, for each proxy, its scores, the weights of its mixture, and the
+    out-of-fold errors of the predictors when its round began; the step is the number of finished
+    proxies. ``check`` is called before a search that has not ended begins or continues; it can stop
+    the search by raising an error. ``earlier`` is the folder of a search whose trials are used from
+    the start and do not count in the budget: see `read_earlier`.
 
-    The weights of proxies are kept in ``out``, up to ``keep_proxies`` bytes in all; the first
-    ones stay (see `prune`). ``retarget`` is the folder of another search that kept them. This
-    search begins with those proxies, scored on ``targets``: they count in the budget, and what
-    decides a proxy must be the same in both.
+    The model parameters of proxies are kept in ``out``, up to ``keep_proxies`` bytes in total; the
+    proxies that were trained first are kept (see `prune`). ``retarget`` is the folder of another
+    search that kept its proxies. This search then begins with these proxies, scored on ``targets``.
+    They count in the budget, and what decides the scores of a proxy must be the same in both
+    searches.
 
     ``prior_runs`` are tables of runs of other models, or folders of searches on these shards, the
-    cheapest models first. They tell where to look, and spend no budget: see `PriorRuns`.
+    cheapest models first. They guide the search and do not count in the budget: see `PriorRuns`.
 
-    Leaves ``trials.jsonl``, ``items.jsonl``, ``cells.json``, ``answer.json``, ``mixture.json`` and
-    ``report.html`` in ``out``.
+    Writes ``trials.jsonl``, ``items.jsonl``, ``cells.json``, ``answer.json``, ``mixture.json`` and
+    ``report.html`` to ``out``.
 
     Raises:
-        UsageError: A target does not exist, a setting cannot be, ``earlier`` tells nothing,
-            ``retarget`` keeps no proxies, both are given, or ``prior_runs`` have no scores of a
-            target.
+        UsageError: A target does not exist, a setting is impossible, ``earlier`` has no usable
+            trials, ``retarget`` keeps no proxies, ``earlier`` and ``retarget`` are both given, or
+            ``prior_runs`` have no scores of a target.
         InvalidDataError: ``out`` holds another search, the proxies of ``retarget`` were trained
-            otherwise, or no proxy could be trained.
+            differently, or no proxy could be trained.
         LockedError: Another process works on ``out``.
     """
     task = _SearchTask.of(directory, targets, settings, out, keep_proxies, prior_runs)
@@ -103,7 +104,7 @@ def run_search(
     check_base(settings.proxy.base, directory, settings.proxy.seq_len)
     plan = task.plan(text_hashes)
     kept = task.check_start(earlier, retarget, plan)
-    # A refused setting must leave no folder, and no search that is begun.
+    # Checked before anything is written: a refused setting must not leave a folder or a search.
     task.check_begun(plan)
     evidence = task.read_earlier(earlier, plan)
     with lock(out):
@@ -149,11 +150,11 @@ def dry_search(
 ) -> CostPlan:
     """Return what `run_search` would cost on this machine; write nothing.
 
-    It raises the errors that `run_search` raises before it begins. A step is measured. Proxies in
-    ``out`` count as done.
+    It raises the errors that `run_search` raises before it begins. The time of a training step is
+    measured. Proxies in ``out`` count as done.
 
     Raises:
-        UsageError: A target does not exist, or a setting cannot be.
+        UsageError: A target does not exist, or a setting is impossible.
     """
     task = _SearchTask.of(directory, targets, settings, out, prior_runs=prior_runs)
     text_hashes = target_hashes(directory, targets)
@@ -178,7 +179,7 @@ class _SearchTask:
     settings: SearchSettings
     out: Path
     keep: int = 0
-    """Bytes of weights of proxies to keep."""
+    """Largest number of bytes of model parameters of proxies to keep in ``out``."""
     prior: PriorRuns = field(default_factory=lambda: PriorRuns({}, {}))
 
     @classmethod
@@ -194,8 +195,8 @@ class _SearchTask:
         """Open the shards, and read ``prior_runs``.
 
         Raises:
-            UsageError: The preset uses no runs of other models; or as of `PriorRuns.read`.
-            InvalidDataError: As of `PriorRuns.read`.
+            UsageError: The preset cannot use runs of other models, or `PriorRuns.read` raises it.
+            InvalidDataError: `PriorRuns.read` raises it.
         """
         shards = ShardDirectory(directory)
         preset = PRESETS.get(settings.preset)
@@ -215,7 +216,7 @@ class _SearchTask:
         return self.settings.rehearsal()
 
     def plan(self, text_hashes: Mapping[str, str]) -> dict[str, Any]:
-        """Return the settings that must be the same when the search is resumed."""
+        """Return the plan of the search as JSON values: its shards, targets and settings."""
         return {
             "search": 1,
             "shards": self.shards.manifest.fingerprint,
@@ -227,12 +228,12 @@ class _SearchTask:
     def check_start(
         self, earlier: Path | None, old: Path | None, plan: Mapping[str, Any]
     ) -> Retarget | None:
-        """Check where the search of ``plan`` begins; return what scores kept proxies of ``old``.
+        """Check the folders of earlier searches; return the `Retarget` of ``old``, None without it.
 
         Raises:
-            UsageError: It has two beginnings, ``earlier`` is its own folder, or as of
-                `Retarget.check`.
-            InvalidDataError: As of `Retarget.check`.
+            UsageError: Both ``earlier`` and ``old`` are given, ``earlier`` is the folder of this
+                search, or `Retarget.check` raises it.
+            InvalidDataError: `Retarget.check` raises it.
         """
         if earlier and old:
             raise UsageError(
@@ -253,7 +254,7 @@ class _SearchTask:
         """Check that a search that was begun in ``out`` trains the same proxies as ``plan``.
 
         Raises:
-            InvalidDataError: Its proxies were trained with other settings.
+            InvalidDataError: The proxies in ``out`` were trained with other settings.
         """
         if SEARCH.has(self.out):
             there = read_plan(self.out / SEARCH.plan)
@@ -262,10 +263,10 @@ class _SearchTask:
             )
 
     def adopt(self, plan: Mapping[str, Any]) -> None:
-        """Continue with ``plan`` a search that was begun with another plan.
+        """Replace the plan of the search in ``out`` by ``plan``, if it was begun with another one.
 
         Raises:
-            InvalidDataError: Its proxies were trained with other settings.
+            InvalidDataError: The proxies in ``out`` were trained with other settings.
         """
         path = self.out / SEARCH.plan
         if not SEARCH.has(self.out) or hash_json(there := read_plan(path)) == hash_json(plan):
@@ -284,11 +285,11 @@ class _SearchTask:
         write_json(path, plan)
 
     def read_earlier(self, folder: Path | None, plan: Mapping[str, Any]) -> Evidence | None:
-        """Read the trials of the search in ``folder``; None: there is no such search.
+        """Read the trials of the search in ``folder``; return None if ``folder`` is None.
 
         Raises:
-            UsageError: A setting of this search cannot be; or as of `read_earlier`.
-            InvalidDataError: As of `read_earlier`.
+            UsageError: A setting of this search is impossible, or `read_earlier` raises it.
+            InvalidDataError: `read_earlier` raises it.
         """
         search = self.open_search(dry=True)
         if folder is None:
@@ -304,9 +305,9 @@ class _SearchTask:
         }
 
     def open_search(self, *, dry: bool = False) -> Search:
-        """Open the search on its log of trials, or begin it.
+        """Open the search on its log of trials, or begin a new one.
 
-        With ``dry`` it has no log, and no n-grams are counted.
+        With ``dry``, the search has no log, and no n-grams are counted as features.
         """
         settings, manifest = self.settings, self.shards.manifest
         features: dict[str, Feature] = {}
@@ -334,7 +335,7 @@ class _SearchTask:
         )
 
     def retarget(self, old: Path) -> Retarget:
-        """Return what scores the kept proxies of the search in ``old``."""
+        """Return the `Retarget` that scores the kept proxies of the search in ``old``."""
         return Retarget(
             old=old,
             out=self.out,
@@ -345,7 +346,7 @@ class _SearchTask:
         )
 
     def tell_kept(self, search: Search) -> None:
-        """Warn if the weights of some proxies should be kept, and are not."""
+        """Warn if proxies should be kept, but the parameters of some of them are not."""
         own = (trial for trial in search.log.trials if not search.log.is_carried(trial))
         scored = {trial.number for trial in own if trial.scores is not None}
         kept = scored & kept_files(self.out).keys()
@@ -370,7 +371,7 @@ def _run_round(
     pool: Engine,
     writers: Sequence[Writer],
 ) -> None:
-    """Train and score a proxy of each of ``mixtures``, and tell the search."""
+    """Train and score one proxy per mixture, and tell the scores to the search."""
     if search.table:
         logger.info(
             "how well the predictors do by now, if each proxy is predicted from the others:\n"
@@ -385,7 +386,7 @@ def _run_round(
     with Progress(stage, total, "proxies", done) as bar:
         for proxy, result in pool.run(run_proxy, proxies, hung_proxy):
             failed = result.scores is None
-            # Items first: so each trial in the log has its items in the other file.
+            # Write the items first, so that no trial in the log lacks its items.
             append_costs(task.out / ITEMS, proxy.mixture.about["trial"], result.costs)
             search.tell(proxy.mixture, ClimbError(result.why) if failed else result.scores)
             numbers = {
@@ -401,7 +402,7 @@ def _run_round(
 
 
 def _write_results(search: Search, task: _SearchTask) -> Answer:
-    """Choose the mixture, and write mixture, answer and report.
+    """Choose the mixture; write mixture, answer and report; return the answer.
 
     Raises:
         InvalidDataError: No proxy could be trained.

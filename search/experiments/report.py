@@ -50,11 +50,11 @@ SKILLS_NOTE = (
     "order."
 )
 _FIGURES = 3
-"""Targets whose gain is shown at a glance."""
+"""Largest number of targets whose gain is shown among the main figures."""
 
 
 def comparison_sections(comparison: Comparison, name: str) -> list[str]:
-    """Show the claim and the table of a comparison; ``name`` is the mixture that was found."""
+    """Return the HTML of a comparison: verdict and table; ``name`` is the mixture of the search."""
     holds, text = comparison.verdict(name)
     rows, digits = [], comparison.digits
     for other, scores in comparison.scores.items():
@@ -78,7 +78,7 @@ def comparison_sections(comparison: Comparison, name: str) -> list[str]:
 
 
 def search_sections(directory: Path, answer: Answer, trials: Sequence[Trial]) -> list[str]:
-    """Show the scores by round, the mixture, and how good the predictor was."""
+    """Return the HTML sections of a search on the shards in ``directory``."""
     shards = ShardDirectory(directory)
     words = {info.name: info.words for info in shards.clusters()}
     return _sections(shards.manifest.token_shares.weights, words, answer, trials)
@@ -87,7 +87,7 @@ def search_sections(directory: Path, answer: Answer, trials: Sequence[Trial]) ->
 def table_sections(
     shares: Mapping[str, float], answer: Answer, trials: Sequence[Trial]
 ) -> list[str]:
-    """Show the result of a fit; ``shares`` is the mixture that the answer is compared with."""
+    """Return the HTML sections of a fit; the answer is compared with the mixture ``shares``."""
     return _sections(shares, {}, answer, trials)
 
 
@@ -135,11 +135,11 @@ class _Story:
         return sorted({trial.round for trial in self.trials})
 
     def is_again(self, number: int) -> bool:
-        """Whether round ``number`` only repeats the best mixtures."""
+        """Return whether round ``number`` only repeats the best mixtures, to confirm the answer."""
         return self.answer.confirmation is not None and number == self.rounds[-1]
 
     def round_name(self, number: int) -> str:
-        """Name a round in the report."""
+        """Return the name of a round in the report."""
         return "run again" if self.is_again(number) else f"round {number}"
 
     def color(self, number: int) -> str:
@@ -147,7 +147,7 @@ class _Story:
         return f"r{(number - 1) % ROUNDS}"
 
     def named(self, cluster: str) -> str:
-        """Name a cluster with its first words."""
+        """Return the name of a cluster with its first two words."""
         words = self.words.get(cluster, "").split(", ")
         return f"{cluster} {', '.join(words[:2])}".strip()
 
@@ -157,7 +157,7 @@ class _Story:
 
 
 def _figures(story: _Story) -> list[tuple[str, str]]:
-    """Return the figures of the search at a glance, each with what it is."""
+    """Return the main figures of the search, as pairs of a figure and what it is."""
     name, weight = max(story.answer.mixture.weights.items(), key=lambda pair: pair[1])
     better = "not surely better" if story.answer.choice == BASE else "better"
     gains = [
@@ -173,7 +173,7 @@ def _figures(story: _Story) -> list[tuple[str, str]]:
 
 
 def _outcome(answer: Answer) -> list[str]:
-    """Lead with the sentence and the paired table."""
+    """Return the parts of the section of the answer: verdict, table, reasons and warnings."""
     first, stop, rest = answer.reason.partition(". ")
     parts = [claim(first + stop.strip(), holds=answer.choice != BASE)]
     if answer.outcomes:
@@ -185,7 +185,7 @@ def _outcome(answer: Answer) -> list[str]:
 
 
 def _paths(story: _Story) -> list[str]:
-    """Draw the scores of each target by trial; each round has a colour."""
+    """Plot the scores of each target by trial, with one colour per round; list failed proxies."""
     pictures = []
     for target in story.targets:
         series = []
@@ -214,14 +214,14 @@ def _paths(story: _Story) -> list[str]:
 
 
 def _tip(story: _Story, trial: Trial) -> str:
-    """Describe a trial, for the text beside a point."""
+    """Return the text that is shown at the point of a trial: its number and largest weights."""
     largest = sorted(trial.mixture.weights.items(), key=lambda pair: -pair[1])[:_TIP_CLUSTERS]
     listed = "\n".join(f"{weight:.0%} {story.named(name)}" for name, weight in largest)
     return f"proxy {trial.number}\n{listed}"
 
 
 def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answer) -> str:
-    """Show the weights of the clusters beside their token shares."""
+    """Return a table of the weights of the clusters in the answer and their token shares."""
     most = max(*shares.values(), *answer.mixture.weights.values())
     found = [(n, share, answer.mixture.weights.get(n, 0.0)) for n, share in shares.items()]
     largest = sorted(found, key=lambda row: -row[2])
@@ -249,7 +249,7 @@ def _weights(shares: Mapping[str, float], words: Mapping[str, str], answer: Answ
 
 
 def _front(answer: Answer) -> list[str]:
-    """Show the mixtures that no other beats on all targets."""
+    """Return the section of the measured mixtures that no other mixture beats on all targets."""
     if not answer.front:
         return []
     targets = list(answer.measured_best.scores)
@@ -273,13 +273,13 @@ def _front(answer: Answer) -> list[str]:
 
 
 def skills_text(skills: Sequence[Skill]) -> str:
-    """Lay out how good predictors are, for a terminal."""
+    """Return a table for a terminal that says how well each predictor predicts each target."""
     rows = [(s.target, s.predictor, f"{s.r2:.3f}", f"{s.spearman:.3f}", s.verdict) for s in skills]
     return text_table(_SKILL_HEADS, rows, left=2)
 
 
 def _confirmed(answer: Answer) -> list[str]:
-    """Show the scores of the repeated mixtures side by side."""
+    """Return the section that compares the repeated mixtures; empty without a confirmation."""
     if answer.confirmation is None:
         return []
     targets = list(answer.measured_best.scores)
@@ -312,7 +312,7 @@ def _confirmed(answer: Answer) -> list[str]:
 
 
 def _rounds(story: _Story) -> list[str]:
-    """Show weights by round, and scores by the weight of each cluster."""
+    """Show the mean weights by round, and how scores go with the weight of each cluster."""
     scored, names = story.scored, list(story.shares)
     if not scored:
         return []
@@ -354,7 +354,7 @@ def _rounds(story: _Story) -> list[str]:
 
 
 def _mixtures(story: _Story) -> list[str]:
-    """Draw all mixtures at once."""
+    """Return the section with one drawing of all mixtures; empty if nothing can be drawn."""
     names = list(story.shares)
     mixtures = DrawnMixtures(
         names=[story.named(name) for name in names],
@@ -381,7 +381,7 @@ def _mixtures(story: _Story) -> list[str]:
 
 
 def _scores(trial: Trial) -> str:
-    """Say what a trial scored."""
+    """Return the scores of a trial by target, as text."""
     return ", ".join(f"{target} {score:.5g}" for target, score in (trial.scores or {}).items())
 
 
@@ -416,7 +416,7 @@ def _dependence(story: _Story) -> list[str]:
 
 
 def _predicted(story: _Story) -> list[str]:
-    """Show the prediction for each proxy from the others against its score."""
+    """Plot the score of each proxy against its prediction from the other proxies."""
     answer, pairs = story.answer, story.answer.out_of_fold
     searched = [t for t in story.scored if not story.is_again(t.round)]
     scale, shift, unit = 1.0, 0.0, "sd"

@@ -1,8 +1,8 @@
-"""Retargeting: a search begins with the kept proxies of another one, scored on its own targets.
+"""Retargeting: begin a search with the kept proxies of an earlier search, scored on new targets.
 
-Nothing is trained for that. The trials keep number, round, mixture and seed, and count in the
-budget, those that confirmed an answer too. Then the search goes on from them like one whose
-settings have changed.
+The kept proxies are not trained again. Their trials keep number, round, mixture and seed, and count
+in the budget, including those that confirmed an answer. Then the new search continues from these
+trials like a search whose settings have changed.
 """
 
 from collections.abc import Mapping
@@ -27,11 +27,11 @@ from .proxy import ScoreTask, score_proxy
 logger = get_logger(__name__)
 
 OF_PROXIES = ("seed", "final_tokens", "proxy")
-"""Settings of a search that decide what its proxies score."""
+"""Settings of a search that decide the scores of its proxies."""
 
 
 def proxy_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of the plan of a search decides its proxies."""
+    """Return the part of the plan of a search that decides its proxies."""
     settings = plan.get("settings", {})
     return {
         "shards": plan.get("shards"),
@@ -41,23 +41,25 @@ def proxy_plan(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retarget:
-    """The search whose proxies are scored, and what the new search is."""
+    """An earlier search with kept proxies, and the new search that begins with them."""
 
     old: Path
+    """Folder of the earlier search."""
     out: Path
+    """Folder of the new search."""
     directory: Path
     targets: tuple[str, ...]
     proxy: TrainSettings
     header: Mapping[str, Any]
-    """Settings of the log of these trials: clusters, targets and seed."""
+    """Settings that begin the log of the new search: clusters, targets and seed."""
 
     def check(self, plan: Mapping[str, Any]) -> None:
-        """Check that the new search, of ``plan``, would train the same proxies.
+        """Check that the new search, with ``plan``, would train the proxies of the earlier one.
 
         Raises:
-            UsageError: The old folder holds no search, or none whose proxies are kept.
-            InvalidDataError: Its proxies were trained otherwise, or the new folder was begun
-                without them.
+            UsageError: ``old`` holds no search, or a search that kept no proxies.
+            InvalidDataError: The earlier proxies were trained differently, or the search in ``out``
+                was begun without them.
         """
         if not SEARCH.has(self.old):
             raise UsageError(f"{self.old} holds no search; name the folder of one, its --out")
@@ -77,11 +79,14 @@ class Retarget:
 
     @property
     def count(self) -> int:
-        """Number of proxies that the old search kept."""
+        """Number of proxies that the earlier search kept."""
         return len(kept_trials(self.old))
 
     def score(self, pool: Engine) -> None:
-        """Score the kept proxies of the old search, and write them to the log of the new one."""
+        """Score the kept proxies on the new targets; append their trials to the log of the search.
+
+        Proxies that the log has already are left out.
+        """
         header, begun = self._header(), self._begun()
         if begun and begun.config != hash_json(header):
             return  # the search goes on from them already
@@ -107,18 +112,18 @@ class Retarget:
         with Progress("score", len(kept), "proxies", len(kept) - len(tasks)) as bar:
             for task, result in pool.run(score_proxy, tasks):
                 trial = task.trial
-                # Items first: so each trial in the log has its items in the other file.
+                # Write the items first, so that no trial in the log lacks its items.
                 append_costs(self.out / ITEMS, trial.number, result.costs)
                 scored = replace(trial, scores=result.scores, why=result.why, config=log.config)
                 log.append(scored)
                 bar.add(1, f"trial {trial.number}")
 
     def _begun(self) -> TrialLog | None:
-        """Return the log of the new search; None if it has not begun, or its first line was cut."""
+        """Return the log of the new search; None if the log has no complete line."""
         path = self.out / TRIALS
         return TrialLog.open(path) if read_lines(path) else None
 
     def _header(self) -> dict[str, Any]:
-        """Return the settings of the trials that are scored, as JSON values."""
+        """Return the settings in the first line of the new log, as JSON values."""
         first = {"version": Trial.version, "settings": TrialLog.open(self.old / TRIALS).begun_with}
         return {**self.header, "retargeted": hash_json(first)}

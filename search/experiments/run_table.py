@@ -1,13 +1,14 @@
-"""Runs: a table of finished runs of any trainer.
+"""Runs: read a table of finished runs of any trainer.
 
-A table is CSV: a row a run, a column a weight for each domain and a column a score for each target.
-Of two files, one of weights and one of scores, rows are joined on the column ``run`` or ``run_id``,
-as Olmix has them, or on the first one, as RegMix has them. Columns ``name`` and ``index``, and the
-one without a name that pandas writes, hold no weights.
+A table is a CSV file with one row per run, one column of weights per domain, and one column of
+scores per target. There may be two files, one of weights and one of scores. Then their rows are
+joined on the column ``run`` or ``run_id``, as in files of Olmix, or on the first column, as in
+files of RegMix. The columns ``name`` and ``index``, and the column without a name that pandas
+writes, hold no weights.
 
-Rows of one mixture are repeats, which show how large the noise is. A run that is in the table twice
-counts once if the numbers are the same. If they differ, nothing says which are right, and the table
-is refused.
+Rows with the same mixture are repeats, which show how large the noise is. A run that is twice in a
+file with the same numbers counts once. If the numbers differ, both rows of a single file are used.
+Of two files, such a file is refused, because it is unknown which numbers are right.
 """
 
 import math
@@ -25,15 +26,15 @@ from climbstream.search.optimizer.trials import Trial, TrialLog
 from .csv_sheet import Row, Sheet
 
 FEWEST = 8
-"""Least number of runs with scores for a fit."""
+"""Smallest number of runs with scores that a fit needs."""
 _KEYS = ("run", "run_id")
-"""Columns that may name a run."""
+"""Names of columns that may hold the names of runs."""
 _LABELS = ("name", "index", "", "Unnamed: 0")
-"""Other columns that hold no weights."""
+"""Names of further columns that hold no weights."""
 _SAME = 1e-12
-"""Relative difference from which on two scores are different."""
+"""Relative difference up to which scores count as equal."""
 _UNEVEN = 1.01
-"""Ratio of the largest to the smallest sum of weights from which on a warning is given."""
+"""Ratio of the largest to the smallest sum of weights of a row above which there is a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,16 @@ class RunTable:
 
     domains: list[str]
     trials: list[Trial]
-    """One trial a run, numbered by its row from 1; one without a finite score is failed."""
+    """One trial per run, numbered by the row from 1. A run without a finite score of each target is
+    a failed trial."""
     notes: tuple[str, ...] = ()
-    """What was left out: one line a reason, with its count and the first case."""
+    """What was left out, with one line per reason (number of cases, and the first case); and
+    warnings."""
 
 
 @dataclass(slots=True)
 class _Omissions:
-    """Counts what is left out: number and first case of each reason."""
+    """Counts the rows that are left out: for each reason, their number and the first case."""
 
     reasons: dict[str, tuple[int, str]] = field(default_factory=dict)
 
@@ -67,18 +70,20 @@ class _Omissions:
 
 
 def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None) -> RunTable:
-    """Read a table, or a file of weights and one of scores that share their first column.
+    """Read runs from a table, from two tables of weights and of scores, or from a log of trials.
 
     Args:
-        paths: One file or two; or the ``trials.jsonl`` of a search.
-        targets: Columns of scores; of two files, those of the second come first.
-        weights: Pattern of the columns of weights. None: in one file, ``w_*``; of two files, all
-            columns of the first but those that name the runs.
+        paths: One CSV file; two CSV files, of weights and of scores; or the ``trials.jsonl`` of a
+            search.
+        targets: Columns of scores. If both of two files have such a column, that of the second file
+            is read.
+        weights: Pattern for the names of the columns of weights. None: ``w_*`` if there is one
+            file; if there are two, all columns of the first file except names of runs and labels.
 
     Raises:
-        UsageError: A column is not there, or too few runs have scores.
-        InvalidDataError: A file is no table, a weight is no number, a run has two scores, or
-            nothing differs between runs.
+        UsageError: A column does not exist, or too few runs have scores.
+        InvalidDataError: A file is no table, a weight is no number of 0 or more, a run has two
+            different scores (of two files), or all runs have the same weights or scores.
     """
     if len(paths) == 1 and paths[0].suffix == ".jsonl":
         return _read_log(paths[0], targets)
@@ -108,11 +113,11 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
 
 
 def score_names(path: Path) -> list[str]:
-    """Name the columns of a table that hold no weights; of the log of a search, its scores.
+    """Return the names of a table's columns without weights, or of the scores in a log of trials.
 
     Raises:
-        UsageError: There is no such file.
-        InvalidDataError: It is damaged.
+        UsageError: The file does not exist.
+        InvalidDataError: The file is damaged.
     """
     if path.suffix == ".jsonl":
         return _scored(TrialLog.open(path))
@@ -120,12 +125,12 @@ def score_names(path: Path) -> list[str]:
 
 
 def _scored(log: TrialLog) -> list[str]:
-    """Name the scores of the trials of a log."""
+    """Return the names of the scores of the trials in a log."""
     return list(dict.fromkeys(name for trial in log.trials for name in trial.scores or {}))
 
 
 def _read_log(path: Path, targets: Sequence[str]) -> RunTable:
-    """Read the trials of a search."""
+    """Read runs from the log of a search; a trial without a score of each target has failed."""
     log = TrialLog.open(path)
     scores = _scored(log)
     if missing := [target for target in targets if target not in scores]:
@@ -146,7 +151,7 @@ def _read_log(path: Path, targets: Sequence[str]) -> RunTable:
 
 
 def _domains(sheets: Sequence[Sheet], pattern: str | None) -> list[str]:
-    """Return the columns of weights."""
+    """Return the names of the columns of weights."""
     sheet = sheets[0]
     if len(sheets) == 1:
         domains = [head for head in sheet.heads if fnmatchcase(head, pattern or "w_*")]
@@ -165,7 +170,7 @@ def _domains(sheets: Sequence[Sheet], pattern: str | None) -> list[str]:
 def _places(
     sheets: Sequence[Sheet], domains: Sequence[str], targets: Sequence[str]
 ) -> dict[str, int]:
-    """Return which of ``sheets`` has the scores of each target."""
+    """Return the index of the sheet with the scores of each target, by target."""
     columns = [[head for head in sheet.heads if head not in domains] for sheet in sheets[:1]]
     columns += [[head for head in sheet.heads if head != _key(sheet)] for sheet in sheets[1:]]
     places = {}
@@ -192,7 +197,7 @@ def _rows(
     places: Mapping[str, int],
     omissions: _Omissions,
 ) -> Iterator[tuple[int, list[Row | None]]]:
-    """Yield the number of each run, from 1, and its row in each of ``sheets``."""
+    """Yield the number of each run, from 1, and its row in each of ``sheets``, None if missing."""
     used = [[*domains] if i == 0 else [] for i in range(len(sheets))]
     for target, i in places.items():
         used[i].append(target)
@@ -230,10 +235,10 @@ def _once(
     *,
     several: bool = False,
 ) -> Iterator[tuple[int, Row]]:
-    """Yield each row of ``sheet`` once, with its number from 1.
+    """Yield the rows of ``sheet`` without duplicates, each with its number from 1.
 
-    Rows of one run that differ in the columns ``used`` are repeats if ``several`` is set; else they
-    are an error.
+    If rows of the same run differ in the columns ``used``, all are yielded, as repeats, if
+    ``several`` is set; otherwise they are an error.
     """
     if key is not None:
         sheet.check_unique([key])
@@ -260,7 +265,7 @@ def _once(
 
 
 def _weight(sheet: Sheet, row: Row, number: int, domain: str) -> float:
-    """Read a weight."""
+    """Return the weight of ``domain`` in ``row``; raise `InvalidDataError` if it is not valid."""
     weight = sheet.number(row, domain)
     if not weight >= 0:
         raise InvalidDataError(
@@ -277,7 +282,7 @@ def _scores(
     places: Mapping[str, int],
     omissions: _Omissions,
 ) -> tuple[dict[str, float] | None, str]:
-    """Read the scores of a run; None and the reason if one is missing."""
+    """Return the scores of a run by target and "", or None and the reason if a score is missing."""
     scores = {}
     for target, i in places.items():
         sheet, row = sheets[i], rows[i]
@@ -294,7 +299,7 @@ def _scores(
 
 
 def _check_use(trials: Sequence[Trial], targets: Sequence[str]) -> None:
-    """Raise unless there are enough runs, and their weights and scores differ."""
+    """Raise an error unless enough runs have scores, and their weights and scores differ."""
     scored = [trial for trial in trials if trial.scores is not None]
     if len(scored) < FEWEST:
         raise UsageError(
@@ -316,7 +321,7 @@ def _check_use(trials: Sequence[Trial], targets: Sequence[str]) -> None:
 
 
 def _uneven(sheet: Sheet, sums: Mapping[int, float]) -> tuple[str, ...]:
-    """Return a warning if the weights of some rows sum to more than those of others."""
+    """Return a warning if the sums of weights differ between rows; an empty tuple if not."""
     least, most = (choose(sums, key=sums.__getitem__) for choose in (min, max))
     if sums[most] <= _UNEVEN * sums[least]:
         return ()
@@ -327,5 +332,5 @@ def _uneven(sheet: Sheet, sums: Mapping[int, float]) -> tuple[str, ...]:
 
 
 def _key(sheet: Sheet) -> str:
-    """Return the column that names runs."""
+    """Return the name of the column that names runs: ``run``, ``run_id`` or the first one."""
     return next((head for head in sheet.heads if head in _KEYS), sheet.heads[0])

@@ -1,4 +1,4 @@
-"""Acquisition: choose the mixtures that may be best, by a surrogate's predictions and errors."""
+"""Acquisition: choose the mixtures that may be best, by a surrogate's predictions and their sds."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,13 @@ from .presets import Preset
 from .surrogate import Surrogate
 
 HOPEFUL = 300
-"""Number of mixtures from the pool, and of mixtures from a local search, of which a round is
-chosen."""
+"""Number of mixtures from the pool, and number from a local search, of which a round is chosen."""
 AVERAGED = 100
-"""Number of mixtures whose mean is the answer of one shot."""
+"""Number of predicted best mixtures whose mean is the answer of a preset with ``average``."""
 ELITE = 20
-"""Number of results of the local search whose mean is its answer."""
+"""Number of best results of the local search whose mean is the answer of that search."""
 CAUTION = 1.0
-"""Standard deviations of a prediction that are added to its score."""
+"""Number of standard deviations of a prediction that are added to the predicted score."""
 
 
 def thompson_sample(
@@ -30,10 +29,11 @@ def thompson_sample(
     limits: WeightConstraints,
     rng: np.random.Generator,
 ) -> Floats:
-    """Choose a round by Thompson sampling: each mixture is the best of one possible curve.
+    """Choose a round by Thompson sampling: each mixture is the best in one random draw of scores.
 
-    So mixtures lie as far apart as predictions are uncertain, and none is chosen twice (Kandasamy
-    et al. 2018, on parallel Thompson sampling). Returns ``[≤ size, K]``.
+    A draw gives each candidate a score that is possible by its prediction. The more uncertain the
+    predictions are, the more the chosen mixtures differ, and none is chosen twice (Kandasamy et al.
+    2018, on parallel Thompson sampling). Returns the chosen weights, ``[≤ size, K]``.
     """
     starts = np.concatenate([pool, tried])
     optima, _ = candidates.descend(forecast.total, starts, limits, rng, keep=HOPEFUL, steps=8)
@@ -53,7 +53,7 @@ def find_best(
     limits: WeightConstraints,
     rng: np.random.Generator,
 ) -> Floats:
-    """Find the mixture that is predicted best, by the method of ``preset``: ``[K]``."""
+    """Return the mixture that is predicted best by the method of ``preset``: weights, ``[K]``."""
     if preset.answer == "search":
         starts = np.concatenate([pool, forecast.known.weights])
         rows, _ = candidates.descend(
@@ -69,15 +69,16 @@ def find_best(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bootstrap:
-    """Searches for the best mixture, each on other scores that are equally likely."""
+    """Results of several searches for the best mixture, each on other, equally likely scores."""
 
     best: Floats
     """The mixture that each search predicts to be best, ``[draws, K]``."""
     predicted_optimism: float
-    """Mean over the searches of predicted gain minus true gain of their ``best``. The sixth at each
-    end is left out, as some fits are far off."""
+    """Predicted gain minus true gain of the mixture in ``best``, as a mean over the searches. The
+    largest and the smallest sixth of the values are left out, as some fits are far off."""
     measured_optimism: float
-    """The same for the mixture with the best score."""
+    """Predicted gain minus true gain of the mixture with the best score, as the same kind of
+    mean."""
 
 
 def bootstrap(
@@ -88,12 +89,13 @@ def bootstrap(
     draws: int,
     rng: np.random.Generator,
 ) -> Bootstrap:
-    """Search ``draws`` times, each on other scores; gains are over ``base`` (``[K]``).
+    """Search ``draws`` times, each time on other scores; gains are over ``base`` (``[K]``).
 
-    Each time the predictors are fitted to the predicted scores of the trials plus `residuals` in
-    another order (the residual bootstrap; Efron and Tibshirani, An Introduction to the Bootstrap,
-    chapter 9). There the true scores are known: they are those that ``forecast`` predicts. So each
-    search shows by how much a choice among many is too optimistic.
+    Each time, the predictors are fitted to the predicted scores of the trials plus `residuals` that
+    are drawn with replacement (the residual bootstrap; Efron and Tibshirani, An Introduction to the
+    Bootstrap, chapter 9). In these searches the true scores are known: they are the scores that
+    ``forecast`` predicts. So each search shows by how much a choice among many mixtures is too
+    optimistic.
     """
     known = forecast.known
     means, errors = forecast.fitted(), residuals(forecast)
@@ -101,7 +103,7 @@ def bootstrap(
     repeats = known.repeats()
     best, optimism = [], []
     for _ in range(draws):
-        # Errors of one trial stay together, as its targets share noise.
+        # The errors of a trial on all targets stay together, because they are correlated.
         scores = means + errors[rng.integers(len(errors), size=len(errors))]
         total = forecast.again(scores)
         rows, _ = candidates.descend(
@@ -128,12 +130,12 @@ def bootstrap(
 
 
 def residuals(forecast: Surrogate) -> Floats:
-    """Return errors of scores around the predictions, with mean 0: ``[n, T]``.
+    """Return the errors of the predictions of all scores, shifted to mean 0: ``[n, T]``.
 
     Errors of the fit are too small by the factor 1 - h, where h is the weight of a score in its own
-    prediction; errors out of fold are too large by the same factor. Their geometric mean has the
-    variance of the noise (Davison and Hinkley, Bootstrap Methods and their Application, section
-    6.2).
+    prediction; errors out of fold are too large by the same factor. The geometric mean of the two
+    errors has the variance of the noise (Davison and Hinkley, Bootstrap Methods and their
+    Application, section 6.2).
     """
     known = forecast.known
     fitted = known.scores - forecast.fitted()

@@ -14,7 +14,7 @@ from .transfer import Columns, rows_of
 from .trials import Trial
 
 CEILING_PENALTY = 10.0
-"""Sd that each sd above a ceiling adds to the mean score of a mixture."""
+"""Sds that are added to the total score of a mixture for each sd of a target above its ceiling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,21 +23,24 @@ class Observations:
 
     trials: list[Trial]
     measured: int
-    """Number of the first rows, which are of mixtures of the clusters. The others are of an earlier
-    search, and no mixture of the clusters has their cells: only predictors learn from them."""
+    """Number of rows that are trials over the clusters; they come first. The other rows are trials
+    of an earlier search whose cells no mixture of the clusters has. Only predictors learn from
+    these."""
     weights: NDArray[np.float64]
-    """Weights, ``[n, K]``; beyond ``measured``, those of the nearest mixture."""
+    """Weights, ``[n, K]``; in rows from ``measured`` on, those of the nearest mixture of the
+    clusters."""
     columns: NDArray[np.float64]
-    """What predictors see of each, ``[n, C]``."""
+    """What predictors see of each row, ``[n, C]``: see `Columns`."""
     scores: NDArray[np.float64]
-    """Scores, ``[n, T]``: each target standardised, and signed so that less is better."""
+    """Scores, ``[n, T]``: each target is standardised over the rows, and signed so that less is
+    better."""
     total: NDArray[np.float64]
-    """Total score of each mixture, ``[n]``: ``scores`` as `joined`."""
+    """Total score of each row, ``[n]``: the result of `joined` for ``scores``."""
     importance: NDArray[np.float64]
-    """Weight of each target in the mean of all, ``[T]``, sum 1."""
+    """Weight of each target in the mean over targets, ``[T]``, with sum 1."""
     ceilings: NDArray[np.float64]
-    """Largest standardised score that a mixture should have, ``[T]``; infinite where all is
-    allowed."""
+    """Largest standardised score that a mixture should have, ``[T]``; infinite for targets without
+    a limit."""
     targets: dict[str, str]
     mean: NDArray[np.float64]
     """Mean of each target in its own units, ``[T]``."""
@@ -60,11 +63,12 @@ class Observations:
 
         Args:
             trials: Trials of one search.
-            clusters: Names, in the order of the columns.
-            targets: ``"min"`` or ``"max"`` by name.
-            importance: Weight of each target, ``[T]``, sum 1.
-            allowed: How much worse than with ``base`` a target may be, in its own units.
-            base: The mixture that ``allowed`` is about; without scores of it all is allowed.
+            clusters: Names of the clusters, in the order of the columns of ``weights``.
+            targets: ``"min"`` or ``"max"`` by name of the target.
+            importance: Weight of each target, ``[T]``, with sum 1.
+            allowed: By name of the target, how much worse than with ``base`` it may be, in its own
+                units.
+            base: The mixture for ``allowed``; if it has no scores, targets have no limits.
             columns: What predictors see of a mixture; None: its weights.
             apart: Scored trials over the clusters of an earlier search.
         """
@@ -105,10 +109,10 @@ class Observations:
         )
 
     def joined(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Join standardised ``scores`` (``[m, T]``) to one number for each mixture; less is better.
+        """Join standardised ``scores`` (``[m, T]``) to one number per mixture; less is better.
 
-        It is their mean, weighted by importance, plus `CEILING_PENALTY` for each sd above a
-        ceiling.
+        The number is the mean over targets, weighted by importance, plus `CEILING_PENALTY` for each
+        sd by which a target exceeds its ceiling.
         """
         return _joined(scores, self.importance, self.ceilings)
 
@@ -121,7 +125,7 @@ class Observations:
         return dict(zip(self.targets, (scores * self.scale + self.mean).tolist(), strict=True))
 
     def repeats(self) -> list[NDArray[np.int64]]:
-        """Group the measured rows by mixture, in the order of their first trials."""
+        """Return the numbers of the measured rows of each mixture, by order of its first trial."""
         groups: dict[str, list[int]] = {}
         for row, trial in enumerate(self.trials[: self.measured]):
             groups.setdefault(trial.mixture.fingerprint, []).append(row)
@@ -131,7 +135,7 @@ class Observations:
         """Estimate, from repeats, the sd of the mean score between runs of one mixture.
 
         Returns:
-            The sd, None without repeats, and its degrees of freedom.
+            The sd (None if no mixture has repeats) and its degrees of freedom.
         """
         groups = self.repeats()
         freedom = self.measured - len(groups)

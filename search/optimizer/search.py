@@ -2,17 +2,18 @@
 
 A search goes in rounds. The first round has three kinds of mixtures: the token shares, several
 times, which shows the noise between runs; equal weights; and random draws around the token shares.
-Each later round has mixtures that may be the best by predictors, which are fitted to all rounds
-before. A round depends only on the settings and on the trials of earlier rounds. So a search that
-is opened again on its log asks for the same mixtures as one that was never closed. If the log has
-other mixtures than would be proposed now, those in the log count.
+Each later round has mixtures that may be the best ones according to predictors, which are fitted to
+all earlier rounds. A round depends only on the settings and on the trials of earlier rounds. So a
+search that is opened again on its log asks for the same mixtures as a search that was never closed.
+If the log has other mixtures than would be proposed now, the mixtures in the log are used.
 
 A search that is opened on its log with other settings, such as a larger budget, continues from
 these trials. Mixtures of the last round without scores are not asked for again; the rest of the
 budget is shared by new rounds.
 
-Inside, scores are standardised over the trials and signed so that less is better. The score on
-several targets is the weighted mean. So differences of scores are in standard deviations ("sd").
+Internally, the scores on each target are standardised over the trials, and signed so that less is
+better. The score on several targets is the weighted mean of these. So differences of scores are in
+standard deviations ("sd") of scores between trials.
 """
 
 import itertools
@@ -46,18 +47,20 @@ FEWEST = 8
 """Number of scored trials below which no predictor is fitted."""
 
 PROXY_SETTINGS = ("clusters", "seed")
-"""Settings that decide what a trial scores; a search does not go on with others."""
+"""Settings that decide the scores of trials; a search cannot continue with other values of them."""
 
 _SMALL_ROUNDS, _DRAWN_ROUNDS = (1,) * 8, 2
-"""Ratio of the rounds after trials that were carried over, and how many of them are drawn around
-the token shares. New proxies are few, so each later round is chosen by all before. Drawn mixtures
-show what clusters are worth that were one before (docs/decisions/groupings.md)."""
+"""For a search that begins with trials of an earlier search: the ratio in which rounds share the
+budget, and how many of the rounds are drawn around the token shares. The rounds are small, so that
+each is chosen by all trials before it. The drawn mixtures show what each cluster is worth if the
+earlier search had several clusters as one (docs/decisions/groupings.md)."""
 _STARTS = 2_000
-"""Number of mixtures with which each search of a bootstrap begins."""
+"""Largest number of drawn mixtures from which each search of a bootstrap starts."""
 _COPIES = 20
-"""Number of searches of the bootstrap that tells how much of a gain is luck."""
+"""Number of searches in the bootstrap that estimates how much of a gain is luck."""
 _CURVES, _CURVE_POINTS, _CURVE_ROWS = 24, 7, 40
-"""For `Search.dependence`: number of clusters, of weights of each, and of mixtures in a mean."""
+"""For `Search.dependence`: largest number of clusters, number of weights per cluster, and about the
+number of mixtures over which a prediction is averaged."""
 
 
 class Search:
@@ -72,28 +75,30 @@ class Search:
 
     Args:
         clusters: Names, in the order of the manifest.
-        targets: ``"min"`` or ``"max"`` by name of score; names alone are minimised.
+        targets: ``"min"`` or ``"max"`` by name of the target; or a list of targets to minimise.
         budget: Number of trials, failed ones included.
         preset: The method of search, a key of `PRESETS`.
-        prior: Token shares, around which mixtures are drawn; None for equal ones. A cluster
-            without weight here gets none anywhere.
-        max_weight: Largest weight of each cluster, or by name (1 where none is given). Limits hold
-            in every mixture, the token shares and equal weights included.
-        min_weight: Least weight by name, 0 where none is given.
+        prior: Token shares, around which mixtures are drawn; None: equal weights. A cluster
+            without weight in ``prior`` has no weight in any mixture.
+        max_weight: Largest weight: one number for all clusters, or numbers by name (1 for clusters
+            left out). Limits of weights hold in every mixture, including the token shares and equal
+            weights.
+        min_weight: Smallest weight, by name (0 for clusters left out).
         pinned: Fixed weights, by name.
-        groups: Groups of clusters, by a name for each; the sum of their weights has limits.
+        groups: Groups of clusters, by name of the group, with limits for the sum of their weights.
         allowed: By how much a target may be worse than with the token shares, in its own units:
             ``{"arc": 0.01}`` loses at most 0.01 on arc.
-        features: By target, an estimate of the score before any trial, from mixtures ``[m, K]`` to
-            ``[m]``; used if cross-validation says that it helps.
-        earlier_runs: By target, an estimate of the score by runs of other models; used likewise.
+        features: By target, a function that estimates the scores of mixtures before any trial, from
+            ``[m, K]`` to ``[m]``. It is used if cross-validation says that it helps.
+        earlier_runs: By target, an estimate of the scores from runs of other models. It is used if
+            cross-validation says that it helps.
         seed: Seed of all random choices, and of the proxies.
-        log: File of the trials; if it exists, the search continues from them. Only clusters and
-            seed must be the same.
-        rounds: Ratio in which the rounds share the budget; None for the preset's.
-        importance: Weight of each target in the mean of several, 1 where none is given.
+        log: File of the trials. If it exists, the search continues from these trials; only clusters
+            and seed must be the same as in the file.
+        rounds: Ratio in which the rounds share the budget; None: that of the preset.
+        importance: Weight of each target in the mean over targets (1 for targets left out).
         confirm: Number of seeds with which the candidates for the answer and the token shares are
-            run again after the budget is spent; 0: they are not. See `confirm`.
+            run again after the budget is spent; 0: nothing is run again. See `confirm`.
 
     Raises:
         UsageError: A setting is impossible, or the log is of a search with other settings.
@@ -187,13 +192,14 @@ class Search:
         }
 
     def _plan_rounds(self, budget: int, rounds: Sequence[int], confirm: int) -> None:
-        """Share the budget among rounds, after those of the trials under other settings."""
+        """Divide the budget among new rounds, which follow the rounds run under other settings."""
         earlier = [*self.log.earlier, *self.log.apart]
         self._drawn = 0
-        """Number of first rounds for which nothing is predicted, though trials are known."""
+        """Number of first rounds that are drawn without predictions, although there are trials."""
         self._first = max((trial.round for trial in earlier), default=0)
-        """Last round under other settings, and the number of its last trial:"""
+        """Last round under other settings; 0 if there is none."""
         self._first_number = max((trial.number for trial in earlier), default=0)
+        """Number of the last trial under other settings; 0 if there is none."""
         if sum(trial.scores is not None for trial in earlier) >= FEWEST and any(rounds[1:]):
             rounds = rounds[1:]  # the first is large because nothing is known then
             if self.log.origin is not None and self.preset.later == "explore":
@@ -203,13 +209,13 @@ class Search:
         """Last round of the budget."""
         seed = max([self.seed + budget, *(trial.seed + 1 for trial in earlier)])
         self._seeds = range(seed, seed + confirm)
-        """Seeds of the confirming runs; no other run has one of them."""
+        """Seeds of the confirming runs; no other run has one of these seeds."""
         self._asked: list[Mixture] = []
         self._round = self._first
 
     @property
     def base(self) -> Mixture:
-        """The token shares within the limits, which mixtures are compared with."""
+        """The token shares, moved within the limits; the answer is compared with this mixture."""
         return self._mixture(self._base)
 
     @property
@@ -220,11 +226,11 @@ class Search:
     def ask(self) -> list[Mixture]:
         """Return the mixtures of this round that have no score yet, or those of the next round.
 
-        At the end of the search that is [].
+        The list is empty at the end of the search.
 
-        The ``about`` of each mixture says its ``trial`` number, its ``round`` and the ``seed`` for
-        its proxy. Mixtures share one seed, so that they differ in nothing else; repeats of a
-        mixture have seeds of their own.
+        The ``about`` of each mixture has its ``trial`` number, its ``round`` and the ``seed`` for
+        its proxy. Different mixtures have the same seed, so that their runs differ in nothing else;
+        repeats of a mixture have different seeds.
         """
         return self._open_trials()
 
@@ -233,12 +239,13 @@ class Search:
     ) -> Trial:
         """Record the scores of a mixture that `ask` returned, or that its trial failed.
 
-        A trial failed if the score of a target is NaN, infinite or None, or if there is an
-        exception or None instead of scores: it is kept and counts in the budget, but no predictor
-        is fitted to it. Scores that are not targets are kept too.
+        A trial failed if the score of a target is NaN, infinite or None, or if ``outcome`` is an
+        exception or None. A failed trial is kept and counts in the budget, but no predictor is
+        fitted to it. Scores under names that are not targets are also kept in the trial.
 
         Raises:
-            UsageError: The mixture was not asked for, or told before, or a target is missing.
+            UsageError: The mixture was not asked for, its scores were told before, or the score of
+                a target is missing.
         """
         asked = self._find(mixture)
         if isinstance(outcome, int | float):
@@ -260,12 +267,12 @@ class Search:
         return trial
 
     def enqueue(self, mixture: Mixture | Mapping[str, float]) -> None:
-        """Let the next round try ``mixture`` in place of one of its own; `ask` will return it.
+        """Let `ask` return ``mixture`` in the next round, in place of a mixture that it proposes.
 
         Raises:
-            UsageError: It lies outside of the limits, was asked for already, or the rounds that are
-                left have no place for it.
-            InvalidDataError: It is no mixture of the clusters.
+            UsageError: ``mixture`` is outside the limits or was asked for already, or the remaining
+                rounds have no place for it.
+            InvalidDataError: ``mixture`` is no mixture of the clusters.
         """
         row = _shares(mixture, self.clusters)
         (nearest,) = self._limits.project(row[None])
@@ -292,7 +299,7 @@ class Search:
         self.log.enqueue(own, begun + 1)
 
     def result(self, evidence: ItemEvidence | None = None) -> Answer:
-        """Choose a mixture by the trials so far: see `choose_mixture`, `confirm` and `settle`.
+        """Choose a mixture from the trials so far: see `choose_mixture`, `confirm` and `settle`.
 
         Args:
             evidence: The scores of trials on each item of the targets, if they are known.
@@ -316,9 +323,9 @@ class Search:
     def spread(self, draws: int = _COPIES) -> dict[str, tuple[float, float]]:
         """Return the 10th and 90th percentile of each cluster's weight in the best mixture.
 
-        The percentiles are those of ``draws`` searches, each on other scores that are equally
-        likely (`bootstrap`). Empty if nothing can be predicted. A cluster with a wide interval
-        matters little.
+        The percentiles are over ``draws`` searches, each on other, equally likely scores
+        (`bootstrap`). The result is empty if nothing can be predicted. A cluster with a wide
+        interval matters little.
         """
         forecast = self._forecast(self._evidence(self._searched()))
         if forecast is None or not forecast.useful:
@@ -328,12 +335,13 @@ class Search:
         return dict(zip(self.clusters, pairs, strict=True))
 
     def dependence(self, most: int = _CURVES) -> dict[str, dict[str, list[tuple[float, float]]]]:
-        """Predict each target at several weights of each cluster, with the others in their ratio.
+        """Predict the score of each target at several weights of each cluster.
 
-        Returns pairs of weight and score, in the target's unit, by target and cluster, for the
-        ``most`` clusters whose weights differed most. A score is the mean prediction over measured
-        mixtures in which only the weight of that cluster is changed (partial dependence; Friedman
-        2001). Empty if nothing can be predicted.
+        Returns, by target and then by cluster, pairs of weight and score in the target's own unit,
+        for the ``most`` clusters whose weights differed most between trials. A score is the mean
+        prediction over measured mixtures in which this cluster has the weight of the pair and the
+        other clusters keep their ratio (partial dependence; Friedman 2001). The result is empty if
+        nothing can be predicted.
         """
         forecast = self._forecast(self._evidence(self._searched()))
         if forecast is None or not forecast.useful:
@@ -345,7 +353,7 @@ class Search:
         for k in sorted(chosen.tolist()):
             for weight in np.linspace(0.0, known.weights[:, k].max(), _CURVE_POINTS).tolist():
                 rest = np.delete(rows, k, axis=1)
-                # Skip mixtures of this cluster alone: they give no ratio for the others.
+                # Skip mixtures of this cluster alone: the other clusters have no ratio there.
                 rest = rest[rest.sum(axis=1) > 1e-6]
                 rest *= (1 - weight) / rest.sum(axis=1, keepdims=True)
                 mean = forecast.scores(np.insert(rest, k, weight, axis=1)).mean(axis=0)
@@ -357,7 +365,7 @@ class Search:
     def _open_trials(self) -> list[Mixture]:
         """Return the mixtures without scores; propose the next round if all have scores.
 
-        A search that is opened on a log takes the rounds of the log first.
+        A search that is opened on a log first goes through the rounds in the log.
         """
         told = {trial.number for trial in self.log.trials}
         while not (rest := [m for m in self._asked if m.about["trial"] not in told]):
@@ -370,24 +378,25 @@ class Search:
     def _begin_round(self) -> list[Mixture]:
         """Return the mixtures of the round: those in the log, and proposed ones for the rest.
 
-        If the log has another mixture under a number, that one counts, as it was measured: another
-        machine or version may have proposed it.
+        If the log has another mixture under a trial number than the proposed one, the mixture in
+        the log is returned, because it was measured. Another machine or version may have proposed
+        it.
         """
         trials = [trial for trial in self.log.trials if trial.round > self._first]
         logged = {trial.number: _asked(trial) for trial in trials if trial.round == self._round}
         begun = [trial.number for trial in trials if trial.round <= self._round]
         if len(begun) < len(trials) and begun[-1:] == [self._first_number + len(begun)]:
-            return list(logged.values())  # a later round has begun, so this one is whole
+            return list(logged.values())  # a later round has begun, so this round is complete
         confirming = self._round > self._last
         proposed = self._repeat() if confirming else self._propose(self._round)
         return [logged.get(mixture.about["trial"], mixture) for mixture in proposed]
 
     def _searched(self) -> list[Trial]:
-        """List the trials within the budget, and all that were told under other settings."""
+        """Return the trials within the budget, and all trials told under earlier settings."""
         return [trial for trial in self.log.trials if trial.round <= self._last]
 
     def _repeated(self) -> list[Trial]:
-        """List the confirming trials, which are not part of the budget."""
+        """Return the confirming trials, which are not part of the budget."""
         return [trial for trial in self.log.trials if trial.round > self._last]
 
     def _conclude(self, known: Observations) -> Answer:
@@ -401,7 +410,7 @@ class Search:
     def _predict_best(self, known: Observations, forecast: Surrogate) -> Mixture | None:
         """Return the mixture that is predicted best; None if nothing can be predicted.
 
-        After it was run again, it is the one in the log.
+        If that mixture was already run again to confirm the answer, it is taken from the log.
         """
         if not forecast.useful:
             return None
@@ -420,7 +429,7 @@ class Search:
         if (key := (forecast, draws)) not in self._copies:
             rng = propose.generator(self.seed, self._last + 2)
             pool = self._draw(min(self.preset.pool, _STARTS), rng)
-            # Keep that of the last forecast alone: earlier ones know fewer trials.
+            # Keep only the bootstrap of the last forecast: earlier forecasts know fewer trials.
             self._copies = {key: bootstrap(forecast, self._base, pool, self._limits, draws, rng)}
         return self._copies[key]
 
@@ -438,9 +447,9 @@ class Search:
         )
 
     def _levelled(self, trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
-        """Return ``trials`` and those apart; from before the cells changed, at the level of later.
+        """Return ``trials`` and the trials apart, with carried scores shifted to the level of own.
 
-        See `transfer.level`.
+        Nothing is shifted if cells and targets have not changed. See `transfer.level`.
         """
         apart, origin = self.log.apart, self.log.origin
         if origin is None or origin.get("same"):
@@ -455,7 +464,7 @@ class Search:
         return [*told[: len(carried)], *own], told[len(carried) :]
 
     def _forecast(self, known: Observations) -> Surrogate | None:
-        """Fit the predictors, if there are some, to enough trials."""
+        """Return predictors fitted to ``known``; None with too few trials or without predictors."""
         if len(known.trials) < FEWEST or not self.preset.predictors:
             return None
         numbers = [trial.number for trial in known.trials]
@@ -467,7 +476,7 @@ class Search:
         return self._fitted[1]
 
     def _propose(self, round_: int) -> list[Mixture]:
-        """Make the mixtures of a round from the trials before it."""
+        """Return the mixtures of a round, proposed from the trials before that round."""
         known = self._evidence(before := [t for t in self.log.trials if t.round < round_])
         tried = [trial.mixture.array(self.clusters) for trial in before]
         size = self._sizes[round_ - self._first - 1]
@@ -516,8 +525,8 @@ class Search:
     def _anchors(self, before: Sequence[Trial]) -> list[Floats]:
         """Return the mixtures to measure first: the token shares, repeated, and equal weights.
 
-        Mixtures among the trials ``before`` are left out. After trials that were carried over,
-        equal weights are too: they would tell little more.
+        Mixtures that trials in ``before`` have measured are left out. If trials were carried over,
+        equal weights are left out as well: they would tell little more.
         """
         live = (self._prior > 0).astype(np.float64)
         (uniform,) = self._limits.project(live[None] / live.sum())
@@ -530,12 +539,12 @@ class Search:
         return [*anchors, uniform]
 
     def _enqueued(self, round_: int, before: Sequence[Trial | Mixture]) -> list[Mixture]:
-        """List the mixtures of the user that wait for a place up to ``round_``."""
+        """Return the enqueued mixtures that wait for a place in ``round_`` or an earlier round."""
         mixtures = [each.mixture if isinstance(each, Trial) else each for each in before]
         return [m for first, m in self.log.enqueued if first <= round_ and m not in mixtures]
 
     def _draw(self, n: int, rng: np.random.Generator) -> Floats:
-        """Draw ``n`` candidates: ``[n, K]``."""
+        """Draw ``n`` candidates: ``[n, K]``; fewer if there are very many clusters."""
         # With a thousand clusters, the largest pool would take gigabytes.
         n = min(n, 10_000_000 // len(self.clusters))
         priors = [propose.temper(self._prior, power) for power in self.preset.tempers]
@@ -565,7 +574,7 @@ class Search:
 
 
 def _asked(trial: Trial) -> Mixture:
-    """Return the mixture of ``trial`` as `Search.ask` gave it."""
+    """Return the mixture of ``trial`` as `Search.ask` returned it."""
     about = {"trial": trial.number, "round": trial.round, "seed": trial.seed}
     return Mixture(trial.mixture.weights, about)
 
@@ -573,10 +582,10 @@ def _asked(trial: Trial) -> Mixture:
 def _directions(targets: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
     """Return ``min`` or ``max`` by target; targets that are listed alone are minimised.
 
-    Sorted, so that sums over targets do not depend on the order they are given in.
+    The result is sorted, so that sums over targets do not depend on the order of ``targets``.
 
     Raises:
-        UsageError: They are neither names nor directions by name.
+        UsageError: ``targets`` are neither names nor directions by name.
     """
     if isinstance(targets, Mapping):
         return dict(sorted(targets.items()))
@@ -611,7 +620,7 @@ def check_settings(
 
 
 def importance_by_target(importance: Mapping[str, float], targets: Sequence[str]) -> Floats:
-    """Return the weight of each of ``targets`` in the mean of all, ``[T]``; the default is 1.
+    """Return the weight of each of ``targets`` in the mean over targets, ``[T]``; by default 1.
 
     Raises:
         UsageError: A target is unknown, a weight is negative, or all are 0.
@@ -623,7 +632,7 @@ def importance_by_target(importance: Mapping[str, float], targets: Sequence[str]
 
 
 def _shares(prior: Mixture | Mapping[str, float] | None, clusters: Sequence[str]) -> Floats:
-    """Return the token shares ``prior`` as ``[K]``; equal ones if None."""
+    """Return the token shares ``prior`` as ``[K]``; equal weights if ``prior`` is None."""
     if prior is None:
         prior = Mixture.uniform(list(clusters))
     elif not isinstance(prior, Mixture):

@@ -1,4 +1,4 @@
-"""Surrogate: predictors of every target, fitted to the trials, as one objective."""
+"""Surrogate: predicts the total score of mixtures from predictors of each target."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +21,9 @@ class Surrogate:
     Args:
         known: Scored trials, at least one.
         makes: Predictors to stack.
-        seed: Seed of the folds.
-        features: Features by target and by their own name. The Gaussian process has one of them as
-            its mean where cross-validation says that it helps.
+        seed: Seed of the folds of cross-validation.
+        features: Features by target, then by name of the feature. For each, a Gaussian process with
+            the feature as its mean is one of the predictors to stack.
         columns: What predictors see of a mixture; None: its weights.
     """
 
@@ -48,9 +48,9 @@ class Surrogate:
         share_by_error(self.stacks, known.importance)
         out_of_fold = np.stack([stack.out_of_fold for stack in self.stacks], axis=1)
         self.expected = known.joined(out_of_fold)
-        """Total of each trial as predicted from the others, ``[n]``."""
+        """Total score of each trial as predicted from the other trials, ``[n]``."""
         self.error = float(np.sqrt(np.mean((self.expected - known.total) ** 2)))
-        """Sd of the totals around ``expected``."""
+        """Root mean square difference between ``expected`` and the measured total scores."""
         self.table: list[Skill] = [
             replace(skill, target=target)
             for target, stack in zip(known.targets, self.stacks, strict=True)
@@ -59,26 +59,26 @@ class Surrogate:
 
     @property
     def useful(self) -> bool:
-        """Whether predictions are better than the mean of all totals."""
+        """Whether predictions are closer to the total scores than the mean of all total scores."""
         return self.error < float(self.known.total.std())
 
     def fitted(self) -> Floats:
-        """Predict standardised scores of the trials: float64 ``[n, T]``."""
+        """Predict the standardised scores of the trials in ``known``: float64 ``[n, T]``."""
         return np.stack([stack.predict(self.known.columns) for stack in self.stacks], axis=1)
 
     def scores(self, weights: Floats) -> Floats:
-        """Predict standardised scores of ``weights`` (``[m, K]``): float64 ``[m, T]``."""
+        """Predict the standardised scores of ``weights`` (``[m, K]``): float64 ``[m, T]``."""
         seen = self._columns.of(weights)
         return np.stack([stack.predict(seen) for stack in self.stacks], axis=1)
 
     def total(self, weights: Floats) -> Floats:
-        """Predict the total of ``weights`` (``[m, K]``): float64 ``[m]``, less is better."""
+        """Predict the total scores of ``weights`` (``[m, K]``): float64 ``[m]``, less is better."""
         return self.known.joined(self.scores(weights))
 
     def again(self, scores: Floats) -> Callable[[Floats], Floats]:
-        """Fit to other standardised ``scores`` (``[n, T]``) of the same mixtures.
+        """Fit the predictors to other standardised ``scores`` (``[n, T]``) of the same mixtures.
 
-        Returns `total` after that fit.
+        Returns the function `total` of the new fit.
         """
         predict = [
             stack.again(self.known.columns, column)
@@ -92,25 +92,25 @@ class Surrogate:
         return total
 
     def sd(self, weights: Floats) -> Floats:
-        """Uncertainty of `total`, as if targets erred independently: float64 ``[m]``."""
+        """Return the sd of the error of `total`, for independent targets: float64 ``[m]``."""
         seen = self._columns.of(weights)
         each = np.stack([stack.sd(seen) for stack in self.stacks], axis=1)
         return np.asarray(np.sqrt((each**2) @ self.known.importance**2), np.float64)
 
     @property
     def knows_gaps(self) -> bool:
-        """Whether the predictors can tell `gain`."""
+        """Whether `gain` may be called: for each target, the sd of a difference is known."""
         return all(stack.knows_gaps for stack in self.stacks)
 
     def gain(self, weights: Floats, base: Floats) -> tuple[float, float]:
-        """Return by how much ``weights`` beats ``base`` (``[K]`` each), and the sd of that."""
+        """Return the predicted gain of ``weights`` over ``base`` (``[K]`` each), and its sd."""
         two = np.stack([weights, base])
         ours, theirs = self.total(two).tolist()
         sds = [stack.gap_sd(self._columns.of(two)) for stack in self.stacks]
         return theirs - ours, math.hypot(*(np.array(sds) * self.known.importance).tolist())
 
     def draw(self, weights: Floats, n: int, rng: np.random.Generator) -> Floats:
-        """Draw possible totals of ``weights`` (``[m, K]``): float64 ``[n, m]``."""
+        """Draw ``n`` possible total scores per mixture ``weights`` (``[m, K]``): ``[n, m]``."""
         seen = self._columns.of(weights)
         samples = np.stack(
             [stack.draw(seen, n, rng) + stack.predict(seen) for stack in self.stacks], axis=2
@@ -119,7 +119,7 @@ class Surrogate:
 
 
 def _with(makes: Sequence[Make], features: Mapping[str, Feature]) -> list[Make]:
-    """Add to ``makes`` a Gaussian process with each of ``features``, beside the one without."""
+    """Return ``makes`` and, if it has a Gaussian process, one more with each of ``features``."""
     if GaussianProcess not in makes:
         return list(makes)
     return [*(partial(GaussianProcess, each, on) for on, each in features.items()), *makes]

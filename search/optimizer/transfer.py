@@ -1,12 +1,13 @@
-"""Transfer: trials of a search, told as trials over other clusters of the same cells.
+"""Transfer: turn trials of a search into trials over other clusters of the same cells.
 
-Within a cluster every token is as likely as any other. So a mixture of clusters is one of their
-cells, and the weights of its cells add up to a mixture of other clusters. That mixture has the same
-cells if no other cluster cuts one of the former; else it is near, and `carry` says how near.
+Within a cluster all tokens are equally likely. So a mixture of clusters gives each cell a weight,
+and the weights of the cells add up to a mixture of other clusters. The new mixture gives each cell
+the same weight as the old one if each new cluster is within one old cluster, and no cell is
+missing. Otherwise the weights of cells may differ, and `carry` says by how much.
 
-A trial whose mixture is only near counts apart: it is no measurement of a mixture of the new
-clusters, but predictors learn from it. They see each mixture, old or new, as its shares in the
-clusters of both searches, which its cells decide: see `Columns`.
+If they differ, the trial is kept apart: it is no measurement of a mixture of the new clusters, but
+predictors learn from it. Predictors see each mixture, old or new, as its shares in the clusters of
+both searches, which follow from the weights of its cells: see `Columns`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,25 +24,26 @@ from climbstream.search.predictors.gaussian_process import Feature, GaussianProc
 from .trials import Trial
 
 Parts = Mapping[str, Mapping[str, float]]
-"""Tokens of each cell of each cluster, by the names of both."""
+"""Number of tokens of each cell of each cluster, by name of the cluster and then of the cell."""
 
 _MOST_LOST = 0.1
-"""Largest fraction of the tokens of a measured mixture that may come from other cells by the new
-one: cells of a group grow by other factors when documents are added."""
+"""Largest fraction of its tokens that a new mixture may draw from other cells than the measured
+mixture, and still count as the same. It is not 0, because the cells of a group grow by different
+factors when documents are added."""
 _FEWEST = 8
-"""Number of trials of each kind from which on their levels are compared by a fit."""
+"""Number of carried trials, and of own trials, below which `level` does nothing."""
 _SAME = 1e-9
-"""Largest difference between weights of one mixture, and between shares of one cluster."""
+"""Largest difference up to which weights, or shares of clusters, count as equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Which tokens the clusters of two searches have in common; the log of trials keeps it."""
+    """Shares of tokens that the clusters of two searches have in common, kept in the trial log."""
 
     to_new: dict[str, dict[str, Finite]]
-    """Share of the tokens of each old cluster in each new one that has some of them."""
+    """Share of the tokens of each old cluster in each new cluster; shares of 0 are left out."""
     to_old: dict[str, dict[str, Finite]]
-    """Share of the tokens of each new cluster in each old one that has some of them."""
+    """Share of the tokens of each new cluster in each old cluster; shares of 0 are left out."""
 
     @classmethod
     def of(cls, old: Parts, new: Parts) -> Self:
@@ -58,10 +60,10 @@ class Overlap:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read what `to_json` gave.
+        """Read the JSON values that `to_json` returns.
 
         Raises:
-            InvalidDataError: It is no such description.
+            InvalidDataError: ``value`` does not describe an overlap.
         """
         return convert(value, cls, "overlap of clusters")
 
@@ -69,7 +71,7 @@ class Overlap:
 def _shares_in(these: Parts, others: Parts) -> dict[str, dict[str, float]]:
     """Return the share of the tokens of each cluster of ``these`` that lies in each of ``others``.
 
-    The tokens of a cell of several clusters are shared in the ratio of theirs.
+    If several of ``others`` have tokens of a cell, the cell is divided in proportion to them.
     """
     cells = list(dict.fromkeys(cell for cluster in these.values() for cell in cluster))
     tokens = _tokens(others, cells)
@@ -86,10 +88,11 @@ def _shares_in(these: Parts, others: Parts) -> dict[str, dict[str, float]]:
 class Columns:
     """What predictors see of a mixture of ``clusters``: its weights, and more after regrouping.
 
-    It is the mixture's shares in the clusters of both searches. So a trial of either has the same
-    columns as a mixture of the same cells. A new cluster that old ones add up to has no column, as
-    old trials tell of each of these; old clusters that were cut have one, as old trials tell only
-    of the whole (docs/decisions/groupings.md).
+    The columns are the shares of the mixture in clusters of both searches. So trials of either
+    search whose cells have the same weights have the same columns. A new cluster that is the union
+    of old clusters has no column, as old trials tell about each of these old clusters. An old
+    cluster that was cut has a column, as old trials tell only about the whole old cluster
+    (docs/decisions/groupings.md).
     """
 
     def __init__(self, clusters: Sequence[str], overlap: Overlap | None = None) -> None:
@@ -124,7 +127,7 @@ class Columns:
         return nearest, np.concatenate([shares[:, self._kept], rows[:, self._cut]], axis=1)
 
     def feature(self, feature: Feature) -> Feature:
-        """Return ``feature``, which is one of mixtures, as one of their columns."""
+        """Turn ``feature``, a function of mixtures, into a function of the columns of mixtures."""
         return (lambda seen: feature(seen @ self._back)) if len(self._cut) else feature
 
 
@@ -146,9 +149,9 @@ def carry(mixtures: Floats, old: Parts, new: Parts) -> tuple[Floats, Floats]:
     """Turn mixtures of the clusters ``old`` (``[n, K]``) into mixtures of the clusters ``new``.
 
     Returns:
-        The mixtures, ``[n, L]``, and the fraction of the tokens of each that come from other cells
-        by the new mixture than by the old one, ``[n]``. It is 1, and the weights are 0, where the
-        new clusters have none of the cells.
+        The new mixtures, ``[n, L]``; and for each, the fraction of its tokens that come from other
+        cells than in the old mixture, ``[n]``. If the new clusters have none of the cells of an old
+        mixture, the fraction is 1 and the new weights are 0.
 
     >>> parts = {"a": {"x": 1, "y": 3}}, {"b": {"x": 1}, "c": {"y": 3}}
     >>> carry(np.array([[1.0]]), *parts)[0].tolist(), carry(np.eye(2), *parts[::-1])[1].tolist()
@@ -156,7 +159,7 @@ def carry(mixtures: Floats, old: Parts, new: Parts) -> tuple[Floats, Floats]:
     """
     cells = list(dict.fromkeys(cell for part in (old, new) for c in part.values() for cell in c))
     ours, theirs = (_shares(part, cells) for part in (old, new))
-    # Rows that are equal give equal bits only if they are computed once.
+    # Compute equal rows only once: computed twice, their results may differ by rounding.
     rows, place = np.unique(mixtures, axis=0, return_inverse=True)
     before = rows @ ours
     weights = before @ (theirs > 0).T
@@ -167,7 +170,7 @@ def carry(mixtures: Floats, old: Parts, new: Parts) -> tuple[Floats, Floats]:
 
 
 def _shares(parts: Parts, cells: Sequence[str]) -> Floats:
-    """Return the share of each of ``cells`` in each cluster, ``[K, C]``, rows of sum 1 or 0."""
+    """Return the share of each of ``cells`` in each cluster, ``[K, C]``; rows sum to 1 or 0."""
     tokens = _tokens(parts, cells)
     total = tokens.sum(axis=1, keepdims=True)
     return np.asarray(np.divide(tokens, total, out=np.zeros_like(tokens), where=total > 0))
@@ -181,22 +184,23 @@ def _tokens(parts: Parts, cells: Sequence[str]) -> Floats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
-    """Trials of an earlier search, as far as they tell something of the clusters of a new one."""
+    """Trials of an earlier search, sorted by what they tell about the clusters of a new search."""
 
     trials: list[Trial]
-    """Those of mixtures of the new clusters."""
+    """Trials whose mixtures are turned into mixtures of the new clusters."""
     apart: list[Trial]
-    """Those whose cells no mixture of the new clusters has, over the old clusters."""
+    """Trials whose cells no mixture of the new clusters has; their mixtures stay over the old
+    clusters."""
     lost: int
-    """Number of those with none of the cells of the new clusters."""
+    """Number of scored trials that have none of the cells of the new clusters."""
     overlap: Overlap
 
 
 def carry_trials(trials: Sequence[Trial], old: Parts, new: Parts, base: Mixture) -> Carried:
-    """Tell ``trials`` of the clusters ``old`` as trials of the clusters ``new``.
+    """Turn ``trials`` over the clusters ``old`` into trials over the clusters ``new``.
 
-    Trials without scores are left out. A mixture that is ``base`` but for rounding becomes
-    ``base``.
+    Trials without scores are left out. A mixture that differs from ``base`` only by rounding
+    becomes ``base``.
     """
     overlap = Overlap.of(old, new)
     scored = [trial for trial in trials if trial.scores is not None]
@@ -228,10 +232,11 @@ def level(
 ) -> list[Trial]:
     """Shift the scores of ``carried`` trials to the level of ``own`` ones, target by target.
 
-    They were measured before documents were added, so all may be a little better or worse. The
-    shift is the mean difference between ``own`` scores and what a fit to ``carried`` predicts of
-    them. With few of either it is too uncertain, and nothing is shifted. ``there`` (``[n, C]``) and
-    ``here`` (``[m, C]``) are what predictors see of the mixtures of both.
+    Carried trials were measured before documents were added, so all their scores may be a little
+    better or worse than now. The shift is the mean difference between the scores of ``own`` trials
+    and their predictions by a fit to ``carried`` trials. If there are few ``carried`` or few
+    ``own`` trials, the shift is too uncertain, and the scores stay as they are. ``there``
+    (``[n, C]``) and ``here`` (``[m, C]``) are the columns of carried and own trials: see `Columns`.
     """
     if min(len(carried), len(own)) < _FEWEST:
         return list(carried)

@@ -1,11 +1,11 @@
-"""Trials: one proxy run is a `Trial`, and all of a search are a `TrialLog`.
+"""Trials: a `Trial` is one proxy run, and a `TrialLog` has all trials of a search.
 
 The log is an append-only file of JSON lines. Its first line holds the settings of the search. So if
-another search gets the same file by mistake, the error can say what differs. A search that goes on
-with other settings writes them in a line of their own, and the trials after that line belong to
-them. Trials that were carried over from another search come first, after settings that have a
-``from``; those over the clusters of that search are lines with ``apart``. A mixture that a user
-wants to be tried is a line, too.
+another search is given the same file by mistake, the error can say which settings differ. A search
+that continues with other settings writes them to a new line, and the trials after that line belong
+to these settings. Trials that were carried over from another search come first, after settings with
+the key ``from``. If such a trial stays over the clusters of the other search, its line has the key
+``apart``. A mixture that a user enqueued has a line with the key ``enqueued``.
 """
 
 import json
@@ -33,13 +33,13 @@ class Trial:
     """Number of the round, from 1."""
     mixture: Mixture
     seed: Whole
-    """Seed of the proxy: repeats of a mixture differ in it."""
+    """Seed of the proxy; repeats of a mixture have different seeds."""
     scores: dict[str, Finite] | None
     """Finite scores by target, in the target's own units; None if the trial failed."""
     why: str = ""
-    """Why the trial has no scores."""
+    """Why the trial has no scores; "" if it has scores."""
     config: str = ""
-    """Hash of the settings of the search."""
+    """Hash of the settings of the search under which the trial was run."""
 
     version = 1
 
@@ -72,13 +72,13 @@ class Trial:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Read what `to_json` gave.
+        """Read the JSON values that `to_json` returns.
 
         Raises:
-            InvalidDataError: It is no trial of a version that this climbstream reads.
+            InvalidDataError: ``value`` is no trial, or one of a version that cannot be read.
         """
         fields = check_version(value, cls.version, "trial")
-        # Written for people who read the log: it follows from the scores.
+        # The status is written only for people who read the log: it follows from the scores.
         fields.pop("status", None)
         if "mixture" in fields:
             fields["mixture"] = Mixture.from_json(fields["mixture"])
@@ -100,10 +100,11 @@ class TrialLog(Tabular):
     ) -> None:
         self.path = path
         self.enqueued: list[tuple[int, Mixture]] = []
-        """Mixtures that a user wants to be tried, each with the round from which on it is asked
-        for."""
+        """Pairs of the first round in which a mixture may be asked for, and a mixture that a user
+        enqueued."""
         self.apart: list[Trial] = []
-        """Trials of another search over its clusters: no mixture of these has their cells."""
+        """Trials of an earlier search over the clusters of that search, because no mixture of the
+        present clusters has their cells."""
         self._trials: dict[int, Trial] = {}
         self._settings: dict[str, dict[str, Any]] = {}
         self._begin(settings)
@@ -111,11 +112,12 @@ class TrialLog(Tabular):
             self._add(trial)
 
     def _begin(self, settings: Mapping[str, Any]) -> None:
-        """Begin trials with ``settings``; all earlier ones had other settings."""
+        """Make ``settings`` those of all trials to come; all trials so far had other settings."""
         self.earlier = self.trials
         """Trials that were told under other settings."""
         self.spent = sum(self._is_of_budget(trial) for trial in self.earlier)
-        """Number of these that spent budget; the others confirmed an answer."""
+        """Number of ``earlier`` trials that spent budget; the rest confirmed an answer, or were
+        carried over."""
         self.settings = dict(settings)
         self.config = hash_json(self.settings)
         self._settings[self.config] = self.settings
@@ -123,7 +125,7 @@ class TrialLog(Tabular):
             self._check_targets(trial)
 
     def _is_of_budget(self, trial: Trial) -> bool:
-        """Whether ``trial`` spent budget: the seeds of confirmations are larger than others."""
+        """Return whether ``trial`` spent budget; confirming trials, with larger seeds, did not."""
         if self.is_carried(trial):
             return False
         settings = self._settings[trial.config]
@@ -133,9 +135,9 @@ class TrialLog(Tabular):
         return trial.seed < seed + budget
 
     def beside(self, budget: int) -> int:
-        """Count the trials that confirmed the answer of a search with another ``budget``.
+        """Count the trials that spent no budget and were run under another budget than ``budget``.
 
-        Those that were carried over from another search count too.
+        These confirmed an earlier answer, or were carried over from another search.
         """
         return sum(
             not self._is_of_budget(trial) and self._settings[trial.config].get("budget") != budget
@@ -144,28 +146,28 @@ class TrialLog(Tabular):
 
     @property
     def origin(self) -> dict[str, Any] | None:
-        """Where the trials that were carried over are from; None: there are none.
+        """The search from which trials were carried over; None if no trials were carried over.
 
-        ``search`` is the folder, ``same`` says whether the cells have not changed since, and
-        ``overlap`` which cells the clusters of both have in common; logs of earlier versions have
-        no ``overlap``.
+        ``search`` is the folder of that search, ``same`` says whether its cells and targets have
+        not changed since, and ``overlap`` describes the tokens that the clusters of both searches
+        have in common (`Overlap`). Logs of early versions have no ``overlap``.
         """
         first: dict[str, Any] | None = self.begun_with.get(FROM)
         return first
 
     @property
     def begun_with(self) -> dict[str, Any]:
-        """Settings of the first line of the log; ``settings`` are those it goes on with."""
+        """Settings in the first line of the log; ``settings`` are the present ones."""
         return next(iter(self._settings.values()))
 
     def is_carried(self, trial: Trial) -> bool:
-        """Whether ``trial`` was carried over from another search."""
+        """Return whether ``trial`` was carried over from another search."""
         return FROM in self._settings[trial.config]
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return a row a trial: number, round, seed, status, weights as ``w_CLUSTER``, scores.
+        """Return one row per trial: number, round, seed, status, weights as ``w_CLUSTER``, scores.
 
-        `climb fit` reads them as CSV.
+        `climb fit` can read a CSV file of these rows.
         """
         trials = self.trials
         clusters = dict.fromkeys(name for t in trials for name in t.mixture.weights)
@@ -191,14 +193,14 @@ class TrialLog(Tabular):
     ) -> Self:
         """Read the log at ``path``, or begin it with ``settings`` (plain JSON values).
 
-        Without ``settings`` the log must exist, and is taken as it is. ``fixed`` names the settings
-        that must be equal to those of the log; None: all of them. If other settings differ, the log
-        goes on with ``settings``.
+        Without ``settings``, the log must exist, and continues with its own settings. ``fixed``
+        names the settings that must be equal to those in the log; None: all must be equal. If other
+        settings differ, the log continues with ``settings``.
 
         Raises:
             InvalidDataError: A line is no trial, the log is of a search with other settings, or its
                 trials lack a target.
-            UsageError: The log is not there.
+            UsageError: The log does not exist, and ``settings`` is None.
         """
         path = Path(path)
         lines = read_lines(path)
@@ -229,11 +231,11 @@ class TrialLog(Tabular):
         origin: Mapping[str, Any],
         apart: Sequence[Trial] = (),
     ) -> None:
-        """Begin the log at ``path`` with ``trials`` that were carried over, under their numbers.
+        """Write a new log to ``path`` with carried ``trials``, which keep their numbers.
 
         Args:
-            path: Of the file, which must not be there.
-            trials: Trials of the clusters of this search.
+            path: File of the log, which must not exist.
+            trials: Trials over the clusters of this search.
             settings: Clusters, targets and seed of this search.
             origin: See `TrialLog.origin`.
             apart: See `TrialLog.apart`.
@@ -249,7 +251,7 @@ class TrialLog(Tabular):
         write_bytes(path, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
 
     def _read(self, line: Any) -> None:
-        """Take one line of the file."""
+        """Add what one line of the file holds: settings, a trial, or an enqueued mixture."""
         if isinstance(line, dict) and isinstance(line.get("settings"), dict):
             self._begin(line["settings"])
         elif isinstance(line, dict) and "apart" in line:
@@ -262,7 +264,7 @@ class TrialLog(Tabular):
             self._add(Trial.from_json(line))
 
     def _go_on(self, settings: Mapping[str, Any], fixed: Sequence[str] | None) -> None:
-        """Continue with ``settings``, of which those that are ``fixed`` must not have changed."""
+        """Continue with ``settings``; the values of those named in ``fixed`` must not change."""
         assert self.path is not None
 
         def held(values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -285,11 +287,11 @@ class TrialLog(Tabular):
         return [self._trials[number] for number in sorted(self._trials)]
 
     def append(self, trial: Trial) -> None:
-        """Append ``trial``.
+        """Append ``trial`` to the log and to its file.
 
         Raises:
-            UsageError: Its number is there already, it is of a search with other settings, or it
-                has scores and lacks that of a target.
+            UsageError: The log has a trial with this number, the trial is of a search with other
+                settings, or the trial has scores but lacks the score of a target.
         """
         self._check(trial)
         if self.path is not None:
@@ -297,14 +299,14 @@ class TrialLog(Tabular):
         self._trials[trial.number] = trial
 
     def enqueue(self, mixture: Mixture, round_: int) -> None:
-        """Append that ``mixture`` shall be tried in the first round from ``round_`` on."""
+        """Record that ``mixture`` is to be tried in ``round_`` or in the next round with a place."""
         if self.path is not None:
             line = {"version": Trial.version, "enqueued": mixture.to_json(), "round": round_}
             append_line(self.path, line)
         self.enqueued.append((round_, mixture))
 
     def _add(self, trial: Trial) -> None:
-        """Take ``trial``, which the file has."""
+        """Add ``trial``, which the file already has."""
         self._check(trial)
         self._trials[trial.number] = trial
 
@@ -322,7 +324,7 @@ class TrialLog(Tabular):
         self._check_targets(trial)
 
     def _check_targets(self, trial: Trial) -> None:
-        """Raise `UsageError` if ``trial`` has scores and lacks that of a target."""
+        """Raise `UsageError` if ``trial`` has scores but lacks the score of a target."""
         targets = self.settings.get("targets")
         if trial.scores is None or not isinstance(targets, dict):
             return
@@ -335,7 +337,7 @@ class TrialLog(Tabular):
 
 @dataclass(frozen=True, slots=True)
 class _Enqueued:
-    """A line of the log: a mixture that a user wants to be tried."""
+    """A line of the log: a mixture that a user enqueued, and the first round for it."""
 
     enqueued: dict[str, Any]
     round: Count
@@ -345,7 +347,7 @@ class _Enqueued:
 def read_outcome(
     outcome: Mapping[str, float | None] | BaseException | None, targets: Sequence[str]
 ) -> tuple[dict[str, float] | None, str]:
-    """Return finite scores and "", or None and what is wrong with them.
+    """Return the finite scores and "", or None and the reason why the trial failed.
 
     Raises:
         UsageError: A target is missing, which is a mistake of the caller and not of the proxy.

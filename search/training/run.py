@@ -50,19 +50,20 @@ def train_run(
     save_every: int = SAVE_EVERY,
     heldout_every: int = HELDOUT_EVERY,
 ) -> dict[str, Any]:
-    """Train one model and leave it in ``out/model``, as Hugging Face does; return the result.
+    """Train one model, and write it to ``out/model`` in Hugging Face's format; return the result.
 
+    The result has the keys ``loss``, ``steps``, ``tokens``, ``served`` and ``epochs``.
     ``directory`` is a folder or URL of shards. Without ``mixture`` the model is trained on the
-    token shares. ``writers`` get the lines of ``out/metrics.jsonl``. A checkpoint is saved every
-    ``save_every`` steps, and when a signal asks the run to stop. The loss on held-out text is
+    token shares. ``writers`` also get the lines of ``out/metrics.jsonl``. A checkpoint is saved
+    every ``save_every`` steps, and when a signal asks the run to stop. The loss on held-out text is
     measured every ``heldout_every`` steps; 0 means never. Nothing is written before the settings
     are checked against the shards. Under torchrun all ranks train one model; when the run is
-    resumed, their number may differ.
+    resumed, the number of ranks may differ.
 
     Raises:
         InvalidDataError: ``out`` holds another run.
-        LockedError: Another process works on it.
-        UsageError: All clusters are used up before the end, or numbers do not fit each other.
+        LockedError: Another process works on ``out``.
+        UsageError: All clusters are used up before the end, or settings do not fit each other.
     """
     with join_job() as job:
         if isinstance(directory, str):
@@ -88,7 +89,7 @@ def train_run(
                 _leave(trained.model, directory, manifest.eos_id, out)
                 write_json(out / RESULT, asdict(result))
                 (out / _CHECKPOINT).unlink(missing_ok=True)
-            # The others end when all is written.
+            # Other ranks return only after rank 0 has written everything.
             return dict(job.of_first(asdict(result)))
 
 
@@ -129,10 +130,10 @@ class _Run:
 
 
 def _check_settings(run: _Run, job: Job) -> None:
-    """Raise the errors of a loader with these settings before anything is written.
+    """Open a loader with these settings, so that its errors are raised before anything is written.
 
     Raises:
-        UsageError: Numbers do not fit each other, or the ranks.
+        UsageError: Settings do not fit each other, or do not fit the number of ranks.
         InvalidDataError: The mixture does not fit the shards.
     """
     if run.save_every < 1:
@@ -154,7 +155,7 @@ def _check_settings(run: _Run, job: Job) -> None:
 
 
 def _begin(run: _Run) -> None:
-    """Write the plan of ``run``, or check the one that is there; log where it continues."""
+    """Write the plan of ``run``, or check the existing plan; log where the run continues."""
     if not TRAIN.begin(run.out, run.plan(), folders=("model",)):
         return
     if (run.out / RESULT).exists():
@@ -216,7 +217,7 @@ def _read_result(path: Path) -> dict[str, Any]:
     """Read the result of a run that has ended.
 
     Raises:
-        InvalidDataError: It is no such result.
+        InvalidDataError: The file holds no result of a run.
     """
     return asdict(located(_result_from_json, read_json(path), str(path)))
 
@@ -236,7 +237,7 @@ def _leave(model: "PreTrainedModel", directory: str | Path, end: int | None, out
 
 def _save(model: "PreTrainedModel", end: int | None, out: Path) -> None:
     """Write the model in Hugging Face's format."""
-    # The defaults of Llama name tokens of its own vocabulary.
+    # The defaults of a Llama config are tokens of Llama's own vocabulary.
     for config in (model.config, model.generation_config):
         config.bos_token_id = config.eos_token_id = end
     from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415 - as below
@@ -252,5 +253,5 @@ def _save_tokenizer(tokenizer: Tokenizer, end: int | None, out: Path) -> None:
 
     name = None if end is None else tokenizer.id_to_token(end)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=name).save_pretrained(out)
-    # That library adds the end token to the tokenizer; write ours unchanged.
+    # transformers adds the end token to the file of the tokenizer; write the file unchanged.
     write_bytes(out / TOKENIZER, tokenizer.to_str(pretty=True).encode())

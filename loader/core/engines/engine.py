@@ -1,7 +1,7 @@
-"""Engine: where tasks run: in processes of this machine, on a Ray cluster, or in SLURM jobs.
+"""Engine: runs tasks in processes of this machine, on a Ray cluster, or in SLURM jobs.
 
-A task is a picklable function of one argument. It may be run twice: it writes each file whole or
-not at all. So every engine gives the same bytes.
+A task is one call of a picklable function of one argument. It may be run twice, so it must write
+each file whole or not at all. Every engine then produces the same bytes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,11 +23,11 @@ R = TypeVar("R")
 
 
 class Engine(AbstractContextManager["Engine"], Protocol):
-    """Runs tasks; leaving its ``with`` block ends what it started."""
+    """Runs tasks; leaving its ``with`` block ends the processes and jobs that it started."""
 
     @property
     def workers(self) -> int:
-        """Tasks that run at a time."""
+        """Number of tasks that run at the same time."""
 
     def run(
         self,
@@ -35,10 +35,10 @@ class Engine(AbstractContextManager["Engine"], Protocol):
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
     ) -> Iterator[tuple[T, R]]:
-        """Yield (task, result) for each task, as they end; the first error ends the work.
+        """Yield (task, result) in the order in which the tasks end; the first error ends the work.
 
-        A task that hangs, or is lost with its process, is tried again. If that fails too,
-        ``instead`` makes its result; without ``instead`` it is an error.
+        A task that hangs, or is lost with its process, is tried again. If every try fails,
+        ``instead(task, error)`` makes its result; without ``instead``, the error is raised.
         """
 
 
@@ -52,8 +52,8 @@ def open_engine(
 ) -> Engine:
     """Open the engine named ``name``, one of `ENGINES`; it runs ``workers`` tasks at a time.
 
-    The default is one task a core; with ``gpus``, one a GPU if the machine has some. SLURM has no
-    default. ``shared`` is a folder that every machine must see; ``preload`` is that of
+    By default, it runs one task per core, or with ``gpus`` one task per GPU if there are GPUs.
+    SLURM has no default. ``shared`` is a folder that every machine must see. For ``preload``, see
     `LocalEngine`.
     """
     if name == "ray":
@@ -71,9 +71,10 @@ def run_stage(
     tasks: Iterable[T],
     instead: Callable[[T, ClimbError], int] | None = None,
 ) -> int:
-    """Run the tasks of a stage and show progress; ``function`` returns the units of work of a task.
+    """Run the tasks of a stage and show progress; return how many units of work they did.
 
-    ``instead`` is that of `Engine.run`. Returns the units of all tasks.
+    ``function`` returns the units of work that one task did; ``unit`` is their name. For
+    ``instead``, see `Engine.run`.
     """
     total = 0
     with Progress(what, None, unit) as progress:

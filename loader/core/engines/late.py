@@ -1,4 +1,7 @@
-"""Late engine: opens an engine when the first tasks are run, so no process starts without any."""
+"""Late engine: an engine that is opened only when its first tasks are run.
+
+A command that turns out to have no tasks starts no process.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -14,7 +17,10 @@ R = TypeVar("R")
 
 
 class LateEngine:
-    """Runs tasks in the engine that ``open`` returns; leaving its ``with`` block ends that."""
+    """Runs tasks in the engine that ``open_engine`` returns.
+
+    Leaving the ``with`` block closes that engine, if it was opened.
+    """
 
     def __init__(self, open_engine: Callable[[], Engine]) -> None:
         self._open = open_engine
@@ -34,7 +40,7 @@ class LateEngine:
 
     @property
     def workers(self) -> int:
-        """Tasks that run at a time."""
+        """Number of tasks that run at the same time; asking for it opens the engine."""
         return self._opened().workers
 
     def run(
@@ -43,7 +49,7 @@ class LateEngine:
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
     ) -> Iterator[tuple[T, R]]:
-        """Yield (task, result) for each task, as `Engine.run` does."""
+        """Open the engine if needed, and yield (task, result) as `Engine.run` does."""
         return self._opened().run(function, tasks, instead)
 
     def _opened(self) -> Engine:

@@ -1,12 +1,13 @@
 """Ray engine: the tasks of a stage run on all nodes of a Ray cluster.
 
 All nodes must see the folders that tasks read and write under the same path. A task that is lost
-with its node runs again on another one, and writes the same bytes. This process sees no sign of
-life of a task, so a deadline counts from the last task that ended; by default there is none.
+with its node runs again on another one, and writes the same bytes. This process cannot see whether
+a task is alive, so the time limit of ``--task-timeout`` counts from the last task that ended; by
+default there is no time limit.
 
-A call costs Ray a millisecond, so short tasks are handed over in batches. At the end of a stage, a
+Each call costs Ray a millisecond, so short tasks are sent in batches. At the end of a stage, a
 batch that takes much longer than the others is run a second time, as its node may be slow. The
-result that comes first counts.
+result that comes first is used.
 """
 
 import os
@@ -32,24 +33,24 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _RETRIES = 5
-"""Number of times a task is tried again whose process or node was lost."""
+"""How often a task is tried again after its process or node was lost."""
 _BATCH = 0.2
-"""Seconds that a batch should take. After that, a worker begins no other task of it."""
+"""Seconds that a batch should take; after this time, a worker begins no further task of it."""
 _LOOK = 5.0
-"""Seconds between two looks at the number of slots, and at slow batches."""
+"""Seconds between two checks of the number of slots, and between two checks for slow batches."""
 _SLOW = 60.0
-"""A batch is run a second time after so many seconds, if it takes twice as long as the longest."""
+"""Seconds by which a batch must exceed twice the time of the longest finished batch to be slow."""
 _SOON = 1.0
-"""Seconds that a call which is not needed any more has to end by itself."""
+"""Seconds in which a call that is no longer needed may end by itself before it is cancelled."""
 _GRACE = 5.0
-"""Seconds that it then has to end before it is killed."""
+"""Seconds in which a cancelled call may end before it is killed."""
 
 
 class RayEngine:
     """Runs tasks on the Ray cluster of RAY_ADDRESS or of this node, else on one that it starts.
 
     Raises:
-        UsageError: Ray is not installed, or gives no cluster.
+        UsageError: Ray is not installed, or no Ray cluster answers.
     """
 
     def __init__(self, workers: int | None, shared: Path, *, gpus: bool = False) -> None:
@@ -64,8 +65,8 @@ class RayEngine:
         self._shared = shared
         """A folder that every node must see."""
         self._gpus = gpus
-        """Whether a task takes a GPU, if the cluster has some. Such tasks are handed over singly,
-        and none is run twice."""
+        """Whether each task uses a GPU, if the cluster has GPUs. Such tasks are sent one by one,
+        and slow ones are not run a second time."""
         self._looked, self._found = float("-inf"), 1
         self._ours = not ray.is_initialized()
 
@@ -95,10 +96,10 @@ class RayEngine:
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
     ) -> Iterator[tuple[T, R]]:
-        """Yield (task, result) for each task, as they end; the first error ends the work.
+        """Yield (task, result) in the order in which the tasks end; the first error ends the work.
 
-        ``instead`` makes the result of a task that did not end in time, or was lost; without
-        ``instead`` that is an error.
+        ``instead(task, error)`` makes the result of a task that did not end in time or was lost;
+        without ``instead``, the error is raised.
 
         Raises:
             ClimbError: A task was lost with its process or node in every try, or did not end in
@@ -118,11 +119,11 @@ class RayEngine:
 
     @property
     def workers(self) -> int:
-        """Tasks that run at a time."""
+        """Number of tasks that run at the same time."""
         return self._slots()
 
     def _slots(self) -> int:
-        """Return how many tasks run at a time; nodes may come and go."""
+        """Return how many tasks run at a time; the number changes as nodes join and leave."""
         if self._workers:
             return self._workers
         if time.monotonic() - self._looked > _LOOK:
@@ -131,18 +132,18 @@ class RayEngine:
         return self._found
 
     def _needs(self) -> str:
-        """Name the resource that a task takes one of."""
+        """Return the resource of which each task takes one, ``GPU`` or ``CPU``."""
         return "GPU" if self._gpus and self._ray.cluster_resources().get("GPU") else "CPU"
 
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    """Tasks that are handed over together."""
+    """Tasks that are sent together in one call."""
 
     tasks: list[Any]
     begun: float
     calls: list[Any]
-    """References to its result: two, if it is run a second time."""
+    """References to the result of the batch: two, if the batch is run a second time."""
 
 
 class _Stage:
@@ -163,14 +164,14 @@ class _Stage:
         self._twice = twice
         """Whether slow tasks may be run twice."""
         self._longest = 0.0
-        """Seconds of the longest batch."""
+        """Seconds of the longest batch that has ended."""
         self._waiting: dict[Any, _Batch] = {}
-        """Batches by their calls, in the order in which they were handed over."""
+        """Batches that have not ended, by their calls, in the order in which they were sent."""
 
     def run(self, instead: Callable[[Any, ClimbError], Any] | None) -> Iterator[tuple[Any, Any]]:
         try:
             while True:
-                # Few are handed over at a time, and nodes may come and go meanwhile.
+                # Only a few batches are sent ahead: nodes may join or leave before the next ones.
                 while len(self._waiting) < 2 * self._slots() and (batch := self._queue.next()):
                     self._hand_over(_Batch(batch, time.monotonic(), []))
                 if not self._waiting:
@@ -185,9 +186,9 @@ class _Stage:
         self._waiting[call] = batch
 
     def _ended(self, instead: Callable[[Any, ClimbError], Any] | None) -> Iterator[tuple[Any, Any]]:
-        """Wait until a batch has ended; give the tasks of it that are done."""
+        """Wait until a batch has ended; yield its finished tasks with their results."""
         if (ready := self._ready()) is None:
-            batch = next(iter(self._waiting.values()))  # they were handed over in this order
+            batch = next(iter(self._waiting.values()))  # the one that was sent first
             self._take_out(batch)
             yield from self._queue.give_up(
                 batch.tasks,
@@ -219,16 +220,16 @@ class _Stage:
         yield from zip(batch.tasks, results, strict=False)
 
     def _take_out(self, batch: _Batch, ended: Any = None) -> None:
-        """Wait for ``batch`` no more, and end what runs of it."""
+        """Stop waiting for ``batch``, and cancel its calls, except the one that has ``ended``."""
         for call in batch.calls:
             del self._waiting[call]
         self._cancel([call for call in batch.calls if call is not ended])
 
     def _cancel(self, calls: list[Any]) -> None:
-        """End ``calls``, by force if need be.
+        """End ``calls``, by force if necessary.
 
-        Ray may crash if it ends a call that is just ending. So a call that will end soon is left
-        alone.
+        Ray may crash if a call is cancelled while it is ending. So each call first gets `_SOON`
+        seconds to end by itself.
         """
         left = self._left(calls, _SOON)
         for call in left:
@@ -237,14 +238,14 @@ class _Stage:
             self._ray.cancel(call, force=True)
 
     def _left(self, calls: list[Any], seconds: float) -> list[Any]:
-        """Return those of ``calls`` that have not ended after ``seconds``."""
+        """Wait up to ``seconds``; return those of ``calls`` that have not ended by then."""
         if not calls:
             return []
         left: list[Any] = self._ray.wait(calls, num_returns=len(calls), timeout=seconds)[1]
         return left
 
     def _ready(self) -> Any | None:
-        """Return the call of a batch that has ended; None when that takes too long."""
+        """Wait for a call to end, and return it; None if none ends within the task timeout."""
         begun, patience = time.monotonic(), Patience()
         limit = task_timeout() if os.environ.get(TIMEOUT) else float("inf")
         while (passed := time.monotonic() - begun) < limit:
@@ -263,7 +264,7 @@ class _Stage:
         return None
 
     def _run_slow_twice(self) -> None:
-        """Hand over slow batches a second time, to slots for which no other task is left."""
+        """Send slow batches a second time, to slots that are free because no other task is left."""
         slow = time.monotonic() - _SLOW - 2 * self._longest
         for batch in [*self._waiting.values()]:
             if not self._twice or len(self._waiting) >= self._slots():
@@ -278,7 +279,7 @@ class _Stage:
 
 
 def _call(function: Callable[[T], R], tasks: Sequence[T], shared: Path) -> tuple[list[R], float]:
-    """Run a batch on a node of the cluster; return results and seconds."""
+    """Run a batch on a node of the cluster; return the results and the seconds that it took."""
     if not shared.exists():
         raise UsageError(
             f"node {platform.node()} does not see {shared}: all nodes of a Ray cluster must mount "

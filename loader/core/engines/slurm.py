@@ -1,9 +1,9 @@
 """SLURM engine: the tasks of a stage run in the jobs of a SLURM array.
 
-Tasks and answers are files of a folder that all nodes must see (`task_folder`). Each job runs one
-task at a time and stays for all stages. A task whose job is lost goes to another job, and writes
-the same bytes. If this process is killed, its jobs wait for ten minutes; the same command, run
-again, goes on with them.
+Tasks and answers are files in a folder that all nodes must see (`task_folder`). Each job runs one
+task at a time, and works through all stages. A task whose job is lost goes to another job, and
+writes the same bytes. If this process is killed, its jobs wait for ten minutes; if the same command
+is run again within that time, it uses these jobs.
 """
 
 import os
@@ -35,24 +35,24 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 PRINT = "CLIMBSTREAM_SLURM_PRINT"
-"""The environment variable of ``--slurm-print``."""
+"""The environment variable that ``--slurm-print`` sets."""
 _RETRIES = 5
-"""Number of times a task is tried again whose job was lost."""
+"""How often a task is tried again after its job was lost."""
 _BEAT = 10.0
-"""Seconds between two signs of life of a job, and of this process."""
+"""Seconds between two signs of life of a job or of this process."""
 _LOST = 120.0
-"""Seconds of silence after which a job is lost. A network file system may show times a minute
-late."""
+"""Seconds without a sign of life after which a job counts as lost. A network file system may show
+a new time of a file a minute late."""
 _ORPHAN = 600.0
-"""Seconds of silence of this process after which its jobs end."""
+"""Seconds without a sign of life of this process after which its jobs end."""
 _LOOK = 5.0
-"""Seconds between two looks at jobs."""
+"""Seconds between two checks of the jobs."""
 _PAUSES = 0.02, 0.5
-"""Shortest and longest pause between two looks for answers, in seconds."""
+"""Shortest and longest pause between two checks for answers, in seconds."""
 
 
 class SlurmEngine:
-    """Runs tasks in ``workers`` jobs of SLURM, each of one core.
+    """Runs tasks in ``workers`` jobs of SLURM with one core each.
 
     Raises:
         UsageError: The number of jobs is not given.
@@ -66,9 +66,9 @@ class SlurmEngine:
         gpus: bool = False,
         preload: Sequence[str] = (),
     ) -> None:
-        """Work in a folder in ``shared``; with ``gpus``, tasks are long and handed over singly.
+        """Use a task folder in ``shared``; with ``gpus``, tasks are long and are sent one by one.
 
-        ``preload`` is that of `LocalEngine`.
+        For ``preload``, see `LocalEngine`.
         """
         if workers is None:
             raise UsageError(
@@ -114,36 +114,37 @@ class SlurmEngine:
         tasks: Iterable[T],
         instead: Callable[[T, ClimbError], R] | None = None,
     ) -> Iterator[tuple[T, R]]:
-        """Yield (task, result) for each task, as they end; the first error ends the work.
+        """Yield (task, result) in the order in which the tasks end; the first error ends the work.
 
-        ``instead`` makes the result of a task that hung or was killed twice in a job, or whose job
-        was lost in every try; without ``instead`` that is an error.
+        ``instead(task, error)`` makes the result of a task that hung or was killed twice in a job,
+        or whose job was lost in every try; without ``instead``, the error is raised.
 
         Raises:
             ClimbError: A task hung or was lost, or no job begins to work.
-            UsageError: SLURM takes no jobs, or they have other versions.
+            UsageError: SLURM accepts no jobs, or a job has other versions than this process.
         """
         queue = BatchQueue(tasks, BATCH, short=self._short)
         yield from _Stage(self._folder, self._staff, function, queue).run(instead)
 
 
 class _Staff:
-    """The jobs that work in a folder; others are submitted for those that end early."""
+    """The jobs that work on the tasks in a folder; jobs that end early are replaced."""
 
     def __init__(self, jobs: Jobs, folder: TaskFolder, workers: int) -> None:
         self._jobs, self._folder, self.workers = jobs, folder, workers
         self._name = ""
         self._submitted: float | None = None
-        """When jobs were submitted first."""
+        """When jobs were first submitted, by `time.monotonic`; None if none were submitted yet."""
         self._patience = Patience()
         self._pulses: dict[str, Pulse] = {}
         self._worked = False
         """Whether a job took a task since jobs were last submitted."""
 
     def adopt(self, facts: Facts) -> Facts:
-        """Go on with the jobs of a command that was killed here; cancel those that do not fit.
+        """Reuse the jobs of a command that was killed in this folder; cancel jobs that do not fit.
 
-        Returns ``facts``, with the name of the jobs.
+        Jobs fit if their facts are ``facts`` except for the name, and if they are not too many.
+        Returns ``facts``, with the name of the jobs that are reused.
         """
         self._jobs.check()
         try:
@@ -163,7 +164,7 @@ class _Staff:
         return facts
 
     def begin(self) -> None:
-        """Submit the jobs, unless that was done."""
+        """Submit the jobs that are missing; do nothing after the first call."""
         if self._submitted is None:
             self._submitted = time.monotonic()
             left = self.left() or {}
@@ -172,17 +173,17 @@ class _Staff:
             self._submit(self.workers - len(left))
 
     def note_work(self) -> None:
-        """Note that a job works."""
+        """Note that a job has taken a task."""
         self._worked = True
 
     def left(self) -> dict[str, str] | None:
-        """Return what `Jobs.left` does."""
+        """Return the states of the jobs that wait or run, by job number; None: unknown."""
         return self._jobs.left(self._name)
 
     def check(self, left: Mapping[str, str] | None, wanted: int) -> None:
-        """Submit jobs for those that ended early, if ``wanted`` batches wait for them.
+        """Replace jobs that ended early, if ``wanted`` waiting batches need so many jobs.
 
-        ``left`` are the jobs at a time before other files were looked at.
+        ``left`` is the result of `left` from before the files of the jobs were read.
 
         Raises:
             ClimbError: All jobs have ended, and none took a task.
@@ -208,13 +209,13 @@ class _Staff:
             self._submit(missing)
 
     def is_lost(self, job: str, left: Mapping[str, str] | None) -> bool:
-        """Whether ``job`` has ended without a word."""
+        """Return whether ``job`` gave no sign of life for so long that it counts as lost."""
         pulse = self._pulses.setdefault(job, self._folder.pulse(job))
         gone = left is not None and job.rpartition("-")[0] not in left
         return pulse.silent() > (2 * _BEAT if gone else _LOST)
 
     def describe(self) -> str:
-        """Say how many jobs there are, and what SLURM says of them."""
+        """Describe the jobs for a message: their number, and their most frequent states."""
         left = self.left()
         if left is None:
             return f"jobs called {self._name} must be submitted"
@@ -222,7 +223,7 @@ class _Staff:
         return f"{len(left)} jobs" + "".join(f", {n} {state}" for state, n in states)
 
     def end(self) -> None:
-        """End all jobs."""
+        """Cancel all jobs, if any were submitted."""
         if self._submitted is not None:
             self._jobs.cancel(self._name)
 
@@ -232,7 +233,7 @@ class _Staff:
             self._jobs.submit(self._name, count)
 
     def _last_words(self) -> str:
-        """Return the last line of the latest log of a job, and its place."""
+        """Return the last line of the latest job log and the path of that log, for a message."""
         logs = [path for path in self._folder.logs.iterdir() if path.stat().st_size]
         if not logs:
             return ", nor wrote to its log"
@@ -242,7 +243,7 @@ class _Staff:
 
 @dataclass(slots=True)
 class _Batch:
-    """Tasks that are handed over together, and how often they were lost."""
+    """Tasks that are sent together, and how often they were lost with their job."""
 
     tasks: list[Any]
     losses: int = 0
@@ -260,7 +261,7 @@ class _Stage:
     ) -> None:
         self._folder, self._staff, self._function, self._queue = folder, staff, function, queue
         self._waiting: dict[str, _Batch] = {}
-        """Batches by name."""
+        """Batches without an answer, by name."""
         self._looked = time.monotonic()
 
     def run(self, instead: Callable[[Any, ClimbError], Any] | None) -> Iterator[tuple[Any, Any]]:
@@ -280,14 +281,17 @@ class _Stage:
                 self._folder.withdraw(name)
 
     def _hand_over(self, batch: _Batch) -> None:
-        # A new name each time: a job that was taken for lost may answer late.
+        # A new name each time a batch is sent: a job that counted as lost may answer late.
         name = secrets.token_hex(8)
         self._waiting[name] = batch
         work = Work.of(task_name(self._function, batch.tasks[0]), self._function, batch.tasks)
         self._folder.add(name, work)
 
     def _ended(self) -> list[tuple[_Batch, Answer]]:
-        """Wait until batches have ended or are lost; return those with answers."""
+        """Wait until batches have ended or were lost; return ended and given up ones with answers.
+
+        The list is empty if all lost batches were queued again.
+        """
         begun, patience, pause = time.monotonic(), Patience(), _PAUSES[0]
         while True:
             answers = [*self._folder.answers()]
@@ -308,8 +312,11 @@ class _Stage:
             pause = min(2 * pause, _PAUSES[1])
 
     def _lost(self) -> list[tuple[_Batch, Answer]]:
-        """Look at the jobs; hand over again what lost ones had, and return what is given up."""
-        # First: a job that is not among them has written all that it will.
+        """Check the jobs; send the batches of lost jobs again, and return those that are given up.
+
+        The answer of a batch that is given up says why.
+        """
+        # Ask for the jobs before files are read: a job that has ended will write no more files.
         left = self._staff.left()
         taken = {name: job for name, job in self._folder.taken().items() if name in self._waiting}
         if taken:
@@ -339,10 +346,10 @@ class _Stage:
     def _results(
         self, batch: _Batch, answer: Answer, instead: Callable[[Any, ClimbError], Any] | None
     ) -> Iterator[tuple[Any, Any]]:
-        """Yield the tasks of a batch that are done, with their results; queue the others.
+        """Yield the finished tasks of a batch with their results; queue the unfinished ones again.
 
         Raises:
-            ClimbError: It was lost, and there is no substitute result.
+            ClimbError: The batch was lost, and ``instead`` is None; or a task raised it.
         """
         if answer.error is not None:
             raise answer.error

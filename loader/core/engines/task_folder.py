@@ -1,8 +1,9 @@
-"""Task folder: tasks and answers as files, for processes that share no more than a file system.
+"""Task folder: tasks and answers as files, for processes that share only a file system.
 
-A batch of tasks is a file in ``todo``. A job takes it by renaming it to ``taken/BATCH.JOB``, which
-only one can do, and writes its answer to ``done``. Each job sets the time of its file in ``alive``
-every few seconds, and the command that of ``driver``. Who is silent for long is taken for lost.
+A batch of tasks is a file in ``todo``. A job takes the batch by renaming this file to
+``taken/BATCH.JOB``, which only one job can do, and writes the answer to ``done``. As a sign of
+life, each job updates the time of its file in ``alive`` every few seconds, and the command that of
+the file ``driver``. A process without a sign of life for long counts as lost.
 """
 
 import os
@@ -23,9 +24,9 @@ from climbstream.loader.core.typed import convert
 from .packed import pack, unpack
 
 TASKS = "slurm"
-"""Name of the folder, in one that all machines see."""
+"""Name of the task folder, in a folder that all machines see."""
 _PRIVATE = 0o700
-"""Nobody else may write here: who writes a task runs code as this user."""
+"""Mode of the folder. Only this user may write to it: whoever writes a task runs code as them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +34,12 @@ class Facts:
     """What a command tells its jobs."""
 
     name: str
-    """Name of all jobs of this folder."""
+    """Name that all jobs of this folder have in SLURM."""
     versions: dict[str, str]
-    """Versions of Python and of packages that decide the result."""
+    """Versions of Python and of the packages that affect results."""
     environment: dict[str, str]
     preload: list[str]
-    """Modules that tasks import."""
+    """Modules that tasks import; see `LocalEngine`."""
     beat: float
     """Seconds between two signs of life."""
     patience: float
@@ -47,15 +48,15 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A batch of tasks, packed: only the process that runs them imports what they need."""
+    """A batch of tasks in pickled form; only the process that runs them imports their modules."""
 
     name: str
-    """What it is called in messages."""
+    """Name of the batch in messages."""
     packed: bytes
 
     @classmethod
     def of(cls, name: str, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Self:
-        """Pack ``tasks`` of ``function``."""
+        """Pickle ``function`` with ``tasks``, its arguments."""
         return cls(name, pack((function, tasks)))
 
     def __repr__(self) -> str:
@@ -64,15 +65,15 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a batch ended."""
+    """How a batch ended: with results, with an error, or lost."""
 
     results: bytes = b""
-    """Results of its first tasks, a packed list; the others were not begun."""
+    """Pickled list of the results of the first tasks of the batch; further tasks were not begun."""
     seconds: float = 0.0
     error: BaseException | None = None
-    """The error of its first task."""
+    """The error that the first task of the batch raised, or None."""
     lost: str = ""
-    """Why its process ended twice before it did."""
+    """Why the process of the batch ended twice before the batch did; "" if it did not."""
 
 
 class TaskFolder:
@@ -91,7 +92,7 @@ class TaskFolder:
     # What the command does.
 
     def create(self, facts: Facts) -> None:
-        """Make the folder ready for tasks; jobs that wait in it go on."""
+        """Create or empty the folder; jobs that already wait for tasks in it go on waiting."""
         self.path.mkdir(_PRIVATE, exist_ok=True)
         self.path.chmod(_PRIVATE)
         self.logs.mkdir(exist_ok=True)
@@ -107,7 +108,7 @@ class TaskFolder:
         """Read what the command tells its jobs.
 
         Raises:
-            InvalidDataError: The folder is not there.
+            InvalidDataError: The folder does not exist, or its facts cannot be read.
         """
         return convert(read_json(self._facts), Facts, f"list of facts, {self._facts}")
 
@@ -116,18 +117,18 @@ class TaskFolder:
         _put(self._todo / batch, pack(work))
 
     def withdraw(self, batch: str) -> None:
-        """Take back a batch, if no job has taken it."""
+        """Remove a batch, if no job has taken it."""
         (self._todo / batch).unlink(missing_ok=True)
 
     def answers(self) -> Iterator[tuple[str, Answer]]:
-        """Take out the answers that are there, with the names of their batches."""
+        """Yield (name of the batch, answer) for each answer in the folder, and delete its file."""
         for path in _files(self._done):
             answer = unpack(path.read_bytes())
             path.unlink()
             yield path.name, answer
 
     def taken(self) -> dict[str, str]:
-        """Return the job of each batch that is being worked on."""
+        """Return the job that works on each taken batch, by name of the batch."""
         names = (path.name.partition(".") for path in _files(self._taken))
         return {batch: job for batch, _, job in names}
 
@@ -136,11 +137,11 @@ class TaskFolder:
         return Pulse(self._alive / job)
 
     def refusals(self) -> list[str]:
-        """Return what jobs said that refused to work."""
+        """Return the reasons of the jobs that refused to work; empty if none refused."""
         return [path.read_text() for path in _files(self._refused)]
 
     def remove(self, *, keep_logs: bool) -> None:
-        """Remove the folder, which ends its jobs; keep the logs of jobs if asked to."""
+        """Remove the folder, which ends its jobs; with ``keep_logs``, keep the logs of the jobs."""
         for path in list(self.path.iterdir()):
             if path == self.logs and keep_logs:
                 continue
@@ -153,25 +154,25 @@ class TaskFolder:
     # What jobs do.
 
     def take(self, job: str) -> tuple[str, Work] | None:
-        """Take a batch; None if there is none now.
+        """Take a batch for ``job``; return its name and its tasks, or None if no batch waits.
 
         Raises:
-            FileNotFoundError: The folder is not there any more: the command has ended.
+            FileNotFoundError: The folder does not exist any more: the command has ended.
         """
         paths = [*_files(self._todo)]
-        # In any order, so that jobs seldom want the same one.
+        # In random order, so that two jobs seldom try to take the same batch.
         secrets.SystemRandom().shuffle(paths)
         for path in paths:
             mine = self._taken / f"{path.name}.{job}"
             with suppress(FileNotFoundError):
                 path.rename(mine)
-            # A network file system may say that a rename failed which it repeated.
+            # A network file system may repeat a rename that succeeded, and then report a failure.
             with suppress(FileNotFoundError):
                 return path.name, unpack(mine.read_bytes())
         return None
 
     def put_back(self, batch: str, job: str) -> None:
-        """Give back a batch that has not ended."""
+        """Move a batch that ``job`` took and did not finish back to the waiting ones."""
         with suppress(FileNotFoundError):
             (self._taken / f"{batch}.{job}").rename(self._todo / batch)
 
@@ -185,7 +186,7 @@ class TaskFolder:
         return Pulse(self.driver)
 
     def enter(self, job: str, beat: float) -> "Heartbeat":
-        """Give signs of life of ``job`` in the ``with`` block."""
+        """Return a context manager that gives a sign of life of ``job`` every ``beat`` seconds."""
         return Heartbeat(self._alive / job, beat, remove=True)
 
     def refuse(self, job: str, why: str) -> None:
@@ -194,7 +195,7 @@ class TaskFolder:
 
 
 class Pulse:
-    """The signs of life in a file: changes of its time, by the clock of this process."""
+    """Sees signs of life in a file: changes of its time, whatever the clocks of other machines."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -209,7 +210,7 @@ class Pulse:
 
 
 class Heartbeat:
-    """Gives signs of life in its ``with`` block, from a thread of its own."""
+    """Gives signs of life from a thread: sets the time of a file every ``beat`` seconds."""
 
     def __init__(self, path: Path, beat: float, *, remove: bool = False) -> None:
         self._path, self._beat, self._remove = path, beat, remove
@@ -233,18 +234,18 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._ended.wait(self._beat):
-            # A disk that does not answer now may answer later; silence is noticed elsewhere.
+            # A disk that fails now may work later; the reader of the file detects a long silence.
             with suppress(OSError):
                 os.utime(self._path)
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield the whole files of ``folder``."""
+    """Yield the files of ``folder`` that are complete, not the temporary ones of `_put`."""
     return (path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _put(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; it need not survive a power cut, as no task does."""
+    """Write a file whole or not at all, without fsync: no task survives a power cut either."""
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     temporary.write_bytes(data)
     temporary.rename(path)

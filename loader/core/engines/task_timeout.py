@@ -11,10 +11,10 @@ from typing import Any
 from climbstream.loader.core.errors import UsageError
 
 TIMEOUT = "CLIMBSTREAM_TASK_TIMEOUT"
-"""The environment variable of `task_timeout`; ``--task-timeout`` sets it for one command."""
+"""The environment variable that `task_timeout` reads; ``--task-timeout`` sets it for a command."""
 _DEFAULT = 600.0
 _FIRST = 60.0
-"""Seconds after which a wait is reported; then after twice that, and so on."""
+"""Seconds after which a wait is first reported; each next report comes after twice the time."""
 
 
 class Patience:
@@ -24,7 +24,7 @@ class Patience:
         self._next = _FIRST
 
     def over(self, seconds: float) -> bool:
-        """Whether a wait that has lasted ``seconds`` should be reported now."""
+        """Return whether a wait that has lasted ``seconds`` should be reported now."""
         if seconds < self._next:
             return False
         while self._next <= seconds:
@@ -33,9 +33,9 @@ class Patience:
 
 
 def task_timeout(default: float = _DEFAULT) -> float:
-    """Seconds without a sign of life after which a task or a wait is given up.
+    """Return the seconds without a sign of life after which a task or a wait is given up.
 
-    The environment variable sets them; without it they are ``default``.
+    The environment variable `TIMEOUT` sets this number; without it, the number is ``default``.
 
     Raises:
         UsageError: The environment variable holds no positive number.
@@ -51,15 +51,16 @@ def task_timeout(default: float = _DEFAULT) -> float:
 
 
 def task_name(function: Callable[..., Any], task: object) -> str:
-    """Name a task in one line: its function, and the name of what it works on if that has one.
+    """Return the name of a task in messages: of its function, and of its argument if it has one.
 
-    A task has the name of its first part with a name, unless it has a ``name`` of its own.
+    An argument is named by its path or its attribute ``name``; without these, by the first of its
+    elements or fields that has a name.
     """
     return f"{function_name(function)} {_subject(task)}".rstrip()
 
 
 def _subject(value: object) -> str:
-    """Return the name of ``value``, or of its first part that has one; "" if none has."""
+    """Return the name of ``value``, or of its first element or field with a name; "" if none."""
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(name := getattr(value, "name", None), str):
@@ -73,9 +74,9 @@ def _subject(value: object) -> str:
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """Name what tasks do: the function, without what is bound to it.
+    """Return the name of a function, without the arguments that `partial` binds to it.
 
-    A function that only calls another one, which is bound to it, has the name of that one.
+    If another function is bound as an argument, the name is that of the bound function.
     """
     if not isinstance(function, partial):
         return getattr(function, "__name__", type(function).__name__)
