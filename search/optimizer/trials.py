@@ -299,7 +299,7 @@ class TrialLog(Tabular):
         self._trials[trial.number] = trial
 
     def enqueue(self, mixture: Mixture, round_: int) -> None:
-        """Record that ``mixture`` is to be tried in ``round_`` or the next one with a free place."""
+        """Record that ``mixture`` is to be tried in ``round_`` or in a later round."""
         if self.path is not None:
             line = {"version": Trial.version, "enqueued": mixture.to_json(), "round": round_}
             append_line(self.path, line)
