@@ -219,8 +219,8 @@ class RunStatus:
                     curve.pop()
             before = None
             self._before.clear()
-        if "loss" in line and math.isfinite(loss := float(line["loss"])):
-            self._curves["loss"].append((step, loss))
+        if loss := _numbers({"loss": line.get("loss")}):
+            self._curves["loss"].append((step, loss["loss"]))
         if before is not None and "time" in line and "time" in before:
             seconds = float(line["time"]) - float(before["time"])
             waited = float(line.get("wait_seconds", 0)) - float(before.get("wait_seconds", 0))
@@ -263,9 +263,10 @@ class RunStatus:
 
 
 def _numbers(value: Any) -> dict[str, float]:
-    """Return the finite numbers in ``value``, by name.
+    """Return the finite numbers in ``value``, by name; null, as some write NaN, is left out.
 
     Raises:
         TypeError: ``value`` is no object of numbers.
     """
-    return {str(name): number for name, number in dict(value).items() if math.isfinite(number)}
+    numbers = ((str(name), number) for name, number in dict(value).items() if number is not None)
+    return {name: number for name, number in numbers if math.isfinite(number)}

@@ -124,10 +124,11 @@ def test_whatever_stands_in_a_line_the_others_are_read(run, line):
     assert (state["step"], state["unreadable_lines"]) == (10, 1)
 
 
-def test_a_loss_that_is_no_number_is_left_out_and_the_state_stays_json(run):
-    write(run, 10, 60, loss=float("nan"), cluster_loss={"a": float("inf"), "b": 3.5})
+@pytest.mark.parametrize(("loss", "of_a"), [(float("nan"), float("inf")), (None, None)])
+def test_a_loss_that_is_no_number_is_left_out_and_the_state_stays_json(run, loss, of_a):
+    write(run, 10, 60, loss=loss, cluster_loss={"a": of_a, "b": 3.5})
     state = RunStatus(run).look()
-    assert state["curves"]["loss"] == []
+    assert (state["step"], state["curves"]["loss"]) == (10, [])
     assert clusters(state, "loss") == {"a": None, "b": 3.5}
     json.dumps(state, allow_nan=False)
 
