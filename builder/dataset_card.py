@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import fsspec
 import yaml
 
 from climbstream.loader.core.errors import InvalidDataError
@@ -19,6 +18,7 @@ from climbstream.loader.core.files import write_bytes
 from climbstream.loader.formats.cluster_tables import licenses_text
 from climbstream.loader.formats.directory import ShardDirectory
 from climbstream.loader.formats.manifest import TOKENIZER, Manifest, read_file
+from climbstream.loader.storage.s3_files import file_system
 
 CARD = "README.md"
 _OF_THE_HUB = frozenset(
@@ -126,7 +126,7 @@ def our_metadata(manifest: Manifest, license_: str) -> dict[str, Any]:
 
 def read_beside(folder: str, name: str) -> bytes | None:
     """Return the content of the file ``name`` in ``folder``, a path or URL; None if missing."""
-    system, place = fsspec.core.url_to_fs(f"{folder}/{name}")
+    system, place = file_system(f"{folder}/{name}")
     if not system.exists(place):
         return None
     data: bytes = system.cat_file(place)

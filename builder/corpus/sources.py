@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import glob_translate
 
@@ -22,6 +21,7 @@ from climbstream.loader.core.errors import ClimbError, InvalidDataError, RemoteE
 from climbstream.loader.core.files import hash_json
 from climbstream.loader.formats.outputs import is_shard_directory, writer_of
 from climbstream.loader.storage.hub import check_contact
+from climbstream.loader.storage.s3_files import file_system
 
 from .fingerprints import (
     Facts,
@@ -245,7 +245,7 @@ def _files(name: str) -> tuple[dict[str, Info], list[BadFile]]:
         UsageError: ``name`` is nothing of this kind, or is in a shard directory.
     """
     try:
-        system, path = fsspec.core.url_to_fs(name)
+        system, path = file_system(name)
     except (ValueError, ImportError) as error:
         raise UsageError(f"{name}: {error}") from None
     if isinstance(system, LocalFileSystem):
@@ -426,7 +426,7 @@ def _source(hashes: FileHashes, name: str, place: str, info: Info) -> Source:
             facts = Facts.of(local)
             return Source(name, place, form, hashes.known(local, facts), facts.size)
         if version_of(info) is None:
-            system, path = fsspec.core.url_to_fs(name)
+            system, path = file_system(name)
             info = system.info(path)
     except OSError as error:
         if "://" in name:

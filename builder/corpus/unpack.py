@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import IO, Any
 
-import fsspec
 import pyarrow as pa
+
+from climbstream.loader.storage.s3_files import file_system
 
 DAMAGE = (OSError, ValueError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
 """Errors that reading a damaged file may raise."""
@@ -40,7 +41,8 @@ _PACKS: dict[bytes, Callable[[IO[bytes]], Any]] = {
 @contextmanager
 def unpacked(name: str) -> Iterator[io.BufferedReader]:
     """Open the file ``name``, a path or URL; its first bytes decide whether it is decompressed."""
-    with fsspec.open(name, "rb") as file:
+    system, path = file_system(name)
+    with system.open(path, "rb") as file:
         stream = io.BufferedReader(file, _BUFFER)
         reader = _reader_of(stream)
         yield stream if reader is None else io.BufferedReader(reader(stream), _BUFFER)
@@ -49,7 +51,8 @@ def unpacked(name: str) -> Iterator[io.BufferedReader]:
 @contextmanager
 def opened_plain(name: str) -> Iterator[io.BufferedReader | None]:
     """Open the file ``name``, a path or URL; yield None if it is compressed, or cannot seek."""
-    with fsspec.open(name, "rb") as file:
+    system, path = file_system(name)
+    with system.open(path, "rb") as file:
         stream = io.BufferedReader(file, _BUFFER)
         yield stream if stream.seekable() and _reader_of(stream) is None else None
 

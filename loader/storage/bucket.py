@@ -14,11 +14,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from climbstream.loader.core.errors import ClimbError, RemoteError, UsageError
+from climbstream.loader.core.errors import ClimbError, UsageError
 
-from .retry import describe, is_refusal, status_of
-from .s3 import open_client
-from .service import PATIENCE, Service
+from .retry import status_of
+from .s3 import code_of, open_client, open_service
+from .service import PATIENCE
 
 T = TypeVar("T")
 LARGE = 64 << 20
@@ -30,8 +30,8 @@ _SECONDS = 60.0
 _DIGEST = "climbstream-xxh3-128"
 """Name of the hash in the metadata of an object."""
 _NAME = re.compile(r"[a-z0-9A-Z][\w.-]{1,254}")
-_BUSY, _THERE = 409, 412
-"""HTTP statuses if another writer is writing the object now, and if the object exists already."""
+_THERE = 412
+"""HTTP status if the object exists already."""
 _NEEDED = "s3:ListBucket of the bucket, and s3:GetObject, s3:PutObject and s3:DeleteObject below it"
 
 
@@ -64,12 +64,7 @@ class Bucket:
             raise UsageError(
                 f"{url} cannot be written: {error}; pip install 'climbstream[s3]'"
             ) from None
-        self._service = Service(
-            name="S3",
-            place=f"s3://{self._bucket}",
-            stumble=_stumble,
-            check_refusal=self._check_refusal,
-        )
+        self._service = open_service(self._bucket, _NEEDED)
         self._patience = patience
 
     def __str__(self) -> str:
@@ -200,21 +195,6 @@ class Bucket:
         place = f"{self.url}/{name}" if name else self.url
         return self._service.ask(f"{verb} {place}", call, self._patience, size=size)
 
-    def _check_refusal(self, what: str, error: Exception, reason: str) -> None:
-        """Raise `RemoteError` if S3 refused, and would refuse another try for the same reason."""
-        status = status_of(error)
-        if _code(error) == "NoSuchBucket":
-            raise RemoteError(
-                f"S3 cannot {what}: there is no bucket {self._bucket}; make it "
-                f"(`aws s3 mb s3://{self._bucket}`), or name another"
-            )
-        if status in (401, 403):
-            raise RemoteError(
-                f"S3 refused to {what}: {reason}; use credentials that allow {_NEEDED}"
-            )
-        if status == 501 or (is_refusal(status) and status != _BUSY):
-            raise RemoteError(f"S3 refused to {what}: {reason}")
-
 
 def _unless_there(write: Callable[..., Any], **options: Any) -> bool:
     """Call ``write`` so that it replaces no object; return whether it wrote the object."""
@@ -222,38 +202,7 @@ def _unless_there(write: Callable[..., Any], **options: Any) -> bool:
         write(IfNoneMatch="*", **options)
     except Exception as error:
         # NoSuchUpload: an earlier try has completed the upload, and its answer was lost.
-        if status_of(error) == _THERE or _code(error) == "NoSuchUpload":
+        if status_of(error) == _THERE or code_of(error) == "NoSuchUpload":
             return False
         raise
     return True
-
-
-def _code(error: Exception) -> str:
-    """Return the code that S3 gave for an error, such as NoSuchBucket; "" if there is none."""
-    response = getattr(error, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
-
-
-def _stumble(error: Exception) -> Exception | None:
-    """Return the error of S3 behind ``error``; None if S3 did not cause it.
-
-    Raises:
-        UsageError: The client is not set up correctly, for example because a login has expired.
-    """
-    from botocore import exceptions as of_client
-    from botocore.parsers import ResponseParserError
-
-    of_server: tuple[type[Exception], ...] = (
-        of_client.ClientError,
-        of_client.ConnectionError,
-        of_client.HTTPClientError,
-        ResponseParserError,
-    )
-    if isinstance(error, of_server):
-        return error
-    if isinstance(error, of_client.BotoCoreError):
-        raise UsageError(
-            f"S3 cannot be used as this machine is set up: {describe(error)}; see that the "
-            "credentials and the region of boto3 are right"
-        ) from None
-    return None

@@ -1,11 +1,16 @@
-"""S3 clients of boto3 that do not retry by themselves, and read only the beginning of an error."""
+"""S3 clients of boto3 that do not retry by themselves, and what their errors mean."""
 
 from typing import Any
 
-from climbstream.loader.core.errors import UsageError
+from climbstream.loader.core.errors import RemoteError, UsageError
+
+from .retry import describe, is_refusal, status_of
+from .service import Service
 
 _MOST_OF_AN_ERROR = 1 << 16
 """Largest number of bytes that are read of an error message; S3 sends a few hundred."""
+_BUSY = 409
+"""HTTP status if another writer is writing the object now."""
 
 
 def open_client(seconds: float, *, to_write: bool = False) -> Any:
@@ -73,3 +78,57 @@ def _bound_errors(client: Any) -> None:
         return AWSResponse(answer.url, answer.status_code, answer.headers, Beginning(answer.raw))
 
     client.meta.events.register("before-send.s3", send)
+
+
+def open_service(bucket: str, needed: str) -> Service:
+    """Return the service that repeats requests to ``bucket`` while S3 fails temporarily.
+
+    ``needed`` names the permissions that the requests need, for the message if one is missing.
+    """
+
+    def check_refusal(what: str, error: Exception, reason: str) -> None:
+        status = status_of(error)
+        if code_of(error) == "NoSuchBucket":
+            raise RemoteError(
+                f"S3 cannot {what}: there is no bucket {bucket}; make it "
+                f"(`aws s3 mb s3://{bucket}`), or name another"
+            )
+        if status in (401, 403):
+            raise RemoteError(
+                f"S3 refused to {what}: {reason}; use credentials that allow {needed}"
+            )
+        if status == 501 or (is_refusal(status) and status != _BUSY):
+            raise RemoteError(f"S3 refused to {what}: {reason}")
+
+    return Service(name="S3", place=f"s3://{bucket}", stumble=_stumble, check_refusal=check_refusal)
+
+
+def code_of(error: Exception) -> str:
+    """Return the code that S3 gave for an error, such as NoSuchBucket; "" if there is none."""
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def _stumble(error: Exception) -> Exception | None:
+    """Return the error of S3 behind ``error``; None if S3 did not cause it.
+
+    Raises:
+        UsageError: The client is not set up correctly, for example because a login has expired.
+    """
+    from botocore import exceptions as of_client
+    from botocore.parsers import ResponseParserError
+
+    of_server: tuple[type[Exception], ...] = (
+        of_client.ClientError,
+        of_client.ConnectionError,
+        of_client.HTTPClientError,
+        ResponseParserError,
+    )
+    if isinstance(error, of_server):
+        return error
+    if isinstance(error, of_client.BotoCoreError):
+        raise UsageError(
+            f"S3 cannot be used as this machine is set up: {describe(error)}; see that the "
+            "credentials and the region of boto3 are right"
+        ) from None
+    return None

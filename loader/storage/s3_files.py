@@ -1,0 +1,206 @@
+"""S3Files: objects of S3 as files of fsspec, which are read with boto3.
+
+fsspec itself reads S3 with s3fs, but s3fs pins the versions of libraries that boto3 shares with it.
+"""
+
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import Any, TypeVar
+
+import fsspec
+from fsspec import AbstractFileSystem
+from fsspec.spec import AbstractBufferedFile
+
+from climbstream.loader.core.errors import RemoteError, UsageError
+
+from .retry import status_of
+from .s3 import open_client, open_service
+
+T = TypeVar("T")
+_SECONDS = 60.0
+"""Seconds without any data after which a try has failed."""
+_BLOCK = 8 << 20
+"""Number of bytes of one request."""
+_NEEDED = "s3:ListBucket of the bucket, and s3:GetObject below it"
+_CHANGED = 412
+"""HTTP status if the object is no longer the one that was opened."""
+
+
+def file_system(url: str) -> tuple[AbstractFileSystem, str]:
+    """Return the file system for ``url``, a URL or path, and the path of ``url`` in it.
+
+    Raises:
+        UsageError: ``url`` is in S3, and boto3 is missing or cannot be used.
+        ValueError: fsspec does not know the protocol.
+        ImportError: The library that fsspec needs for the protocol is not installed.
+    """
+    if url.startswith("s3://"):
+        return S3Files(), S3Files._strip_protocol(url)
+    system, path = fsspec.core.url_to_fs(url)
+    return system, path
+
+
+class S3Files(AbstractFileSystem):  # type: ignore[misc]
+    """Objects of all buckets, which can only be read; paths are ``BUCKET/KEY``."""
+
+    protocol = "s3"
+
+    @cached_property
+    def client(self) -> Any:
+        """Client of boto3.
+
+        Raises:
+            UsageError: boto3 is not installed or cannot be used.
+        """
+        try:
+            return open_client(_SECONDS)
+        except ImportError as error:
+            raise UsageError(f"S3 cannot be read: {error}; pip install 'climbstream[s3]'") from None
+
+    def ask(self, what: str, path: str, call: Callable[[], T], size: int = 0) -> T:
+        """Return what ``call``, a request about ``path``, returns; repeat it while S3 fails.
+
+        Raises:
+            RemoteError: S3 refused, or failed.
+        """
+        bucket = path.partition("/")[0]
+        return open_service(bucket, _NEEDED).ask(f"{what} s3://{path}", call, size=size)
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        """Return name, type, size and ETag of an object or a folder.
+
+        Raises:
+            FileNotFoundError: There is neither.
+            RemoteError: S3 refused, or failed.
+        """
+        path = self._strip_protocol(path)
+        bucket, _slash, key = path.partition("/")
+        if key and (found := self._head(path, bucket, key)):
+            return found
+        if self._pages(path, f"{key}/" if key else "", MaxKeys=1)[0]:
+            return {"name": path, "type": "directory", "size": 0}
+        raise FileNotFoundError(f"s3://{path} does not exist")
+
+    def exists(self, path: str, **_: Any) -> bool:
+        """Whether there is such an object or folder.
+
+        Raises:
+            RemoteError: S3 refused, or failed.
+        """
+        try:
+            self.info(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+        """Return the infos of the objects and folders in ``path``, or only names if not ``detail``.
+
+        Raises:
+            FileNotFoundError: There is no such folder or object.
+            RemoteError: S3 refused, or failed.
+        """
+        path = self._strip_protocol(path)
+        key = path.partition("/")[2]
+        files, folders = self._pages(path, f"{key}/" if key else "", Delimiter="/")
+        entries = files + [{"name": f, "type": "directory", "size": 0} for f in folders]
+        entries = entries or [self.info(path)]
+        return entries if detail else [entry["name"] for entry in entries]
+
+    def find(
+        self,
+        path: str,
+        maxdepth: int | None = None,
+        withdirs: bool = False,
+        detail: bool = False,
+        **more: Any,
+    ) -> Any:
+        """Return all objects below ``path``, as `AbstractFileSystem.find` does."""
+        path = self._strip_protocol(path)
+        if maxdepth is not None or withdirs:
+            return super().find(path, maxdepth=maxdepth, withdirs=withdirs, detail=detail, **more)
+        key = path.partition("/")[2]
+        files, _ = self._pages(path, f"{key}/" if key else "")
+        if not files and key and (itself := self._head(path, *path.split("/", 1))):
+            files = [itself]
+        found = {entry["name"]: entry for entry in sorted(files, key=lambda entry: entry["name"])}
+        return found if detail else list(found)
+
+    def _head(self, path: str, bucket: str, key: str) -> dict[str, Any] | None:
+        """Return the info of an object; None if it does not exist."""
+
+        def head() -> dict[str, Any] | None:
+            try:
+                answer = self.client.head_object(Bucket=bucket, Key=key)
+            except Exception as error:
+                if status_of(error) == 404:
+                    return None
+                raise
+            return _info(path, answer["ContentLength"], answer["ETag"])
+
+        return self.ask("look at", path, head)
+
+    def _pages(
+        self, path: str, prefix: str, **options: Any
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return the infos of the objects whose keys begin with ``prefix``, and the folders."""
+        bucket = path.partition("/")[0]
+        files: list[dict[str, Any]] = []
+        folders: list[str] = []
+        where = {"Bucket": bucket, "Prefix": prefix, **options}
+        while True:
+            page = self.ask("list", path, partial(self.client.list_objects_v2, **where))
+            files += [
+                _info(f"{bucket}/{entry['Key']}", entry["Size"], entry["ETag"])
+                for entry in page.get("Contents", [])
+                if not entry["Key"].endswith("/")  # such an object stands for a folder
+            ]
+            folders += [
+                f"{bucket}/{e['Prefix'].rstrip('/')}" for e in page.get("CommonPrefixes", [])
+            ]
+            if not page.get("IsTruncated") or "MaxKeys" in options:
+                return files, folders
+            where["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> "_S3File":
+        if mode != "rb":
+            raise UsageError(f"s3://{path} cannot be opened for writing: sources are only read")
+        return _S3File(self, path, mode, block_size=_BLOCK, cache_type="readahead")
+
+
+class _S3File(AbstractBufferedFile):  # type: ignore[misc]
+    """An object that is read in ranges of bytes."""
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        """Return the bytes from ``start`` to before ``end``.
+
+        Raises:
+            RemoteError: S3 refused or failed, or the object was replaced since it was opened.
+        """
+        bucket, _, key = self.path.partition("/")
+
+        def get() -> bytes | None:
+            try:
+                answer = self.fs.client.get_object(
+                    Bucket=bucket,
+                    Key=key,
+                    Range=f"bytes={start}-{end - 1}",
+                    IfMatch=self.details["ETag"],
+                )
+            except Exception as error:
+                if status_of(error) == _CHANGED:
+                    return None
+                raise
+            return bytes(answer["Body"].read())
+
+        data = self.fs.ask("read", self.path, get, end - start)
+        if data is None:
+            raise RemoteError(
+                f"s3://{self.path} was replaced while it was read; run the command again when "
+                "nobody writes to it"
+            )
+        return bytes(data)
+
+
+def _info(path: str, size: int, etag: str) -> dict[str, Any]:
+    return {"name": path, "type": "file", "size": size, "ETag": etag}
