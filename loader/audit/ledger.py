@@ -2,9 +2,10 @@
 
 The file consists of lines of JSON, and is append-only; each line has the hash of the line before.
 An `Opening` says at which step a loader began or resumed, and with which settings. Each `Block`
-after an opening says what was served in some steps. If blocks for these steps exist already, an
-opening replaces them from its step on, but they stay in the file. So the rows that a run has served
-are those that the state of the last opening counts, and those of the blocks after it.
+after an opening says what was served in some steps. An opening replaces all earlier blocks from the
+step of the opening on; the replaced blocks stay in the file. So the rows that a run has served are
+the rows that the state of the last opening counts, plus the rows of the blocks after the last
+opening.
 """
 
 from collections.abc import Iterator
@@ -252,7 +253,7 @@ def read_ledger(path: Path) -> list[Line]:
 
 
 def segments(lines: list[Line]) -> Iterator[tuple[Opening, int]]:
-    """Yield each opening, and the step before which its steps end or are replaced.
+    """Yield each opening, and the first step after its steps that no later opening replaces.
 
     If all steps of an opening were replaced, the yielded step is at or before the opening's step.
     """

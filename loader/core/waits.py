@@ -23,7 +23,7 @@ def wait_for(call: Callable[[], T], what: str, timeout: float) -> T:
     """Return what ``call`` returns; in messages, ``what`` follows the words "waiting for".
 
     The call runs in a thread of its own, so that signals are handled meanwhile. After ``timeout``
-    seconds the call is given up: its thread runs on until the process ends.
+    seconds an error is raised, although the thread of the call runs on until the process ends.
 
     Raises:
         RemoteError: The call did not return in ``timeout`` seconds.

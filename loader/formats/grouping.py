@@ -2,8 +2,8 @@
 
 A grouping is stored beside the shards, as ``DIR/groupings/NAME/grouping.json``. Its folder can be
 read like any shard directory; the clusters of that directory are the groups. A group has the shards
-of its clusters, one cluster after the other. So a mixture of groups is served as exactly as a
-mixture of clusters, and all tokens of a group are equally likely.
+of its clusters, one cluster after the other. So a loader serves a mixture of groups as exactly as a
+mixture of clusters. All tokens of a group are equally likely.
 """
 
 from collections import Counter

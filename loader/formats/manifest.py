@@ -1,4 +1,4 @@
-"""Manifest: the contents of a shard directory. A build writes it last, so it marks completion."""
+"""Manifest: the contents of a shard directory; a build writes its manifest last."""
 
 import re
 from collections import Counter

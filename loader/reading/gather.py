@@ -3,10 +3,10 @@
 Rows are scattered over memory, and memory is slow. So while one row is copied, the next row is
 prefetched.
 
-Compiled code reads a shard through its address, for two reasons: a token may begin at an odd byte,
-where no array of uint16 can begin; and to pass hundreds of arrays would take longer than the copy.
-`parse_shard` checks a shard against its index when the shard is opened, so no address points
-outside of the shard.
+Compiled code reads a shard through its address in memory, for two reasons. A token may begin at an
+odd byte, where no array of uint16 can begin. And to pass hundreds of arrays to compiled code would
+take longer than to copy the rows. `parse_shard` checks a shard against its index when the shard is
+opened, so no address points outside of the shard.
 """
 
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ IGNORED = -100
 
 
 class ByteSpans(NamedTuple):
-    """The spans of bytes in a shard of which its rows consist."""
+    """The spans of bytes in a shard that make up the rows of the shard."""
 
     ends: NDArray[np.int64]
     """Number of spans before each row, ``[rows + 1]``; the last entry counts all spans."""
@@ -56,7 +56,7 @@ class ByteSpans(NamedTuple):
 
 
 class OpenShard(NamedTuple):
-    """A shard from which `gather` copies rows; it keeps alive the memory at its addresses."""
+    """A shard from which `gather` copies rows; keeps the memory at its addresses alive."""
 
     data: NDArray[np.uint8]
     """The raw shard."""

@@ -18,7 +18,7 @@ shards.
     and padding fills the gaps that are left.
 
 With ``concat`` and ``bfd``, up to ``seq_len`` - 1 tokens of a shard fill no row, and are not served
-in an epoch. Each epoch leaves out other tokens.
+in an epoch. Which tokens are left out differs between epochs.
 
 Memory: 12 bytes per piece and 8 bytes per row. `bfd` packs a shard of 8 million tokens in a few
 milliseconds.
@@ -59,7 +59,8 @@ def count_rows(pack: str, tokens: int, lengths: Sequence[tuple[int, int]], seq_l
     """Return the number of rows of ``seq_len`` tokens that a shard of ``tokens`` tokens has.
 
     ``lengths`` is the histogram of document lengths in the shard, as in `ShardEntry`. With ``bos``,
-    ``seq_len`` should be a power of two; otherwise a shard can have slightly fewer rows than fit.
+    ``seq_len`` should be a power of two; otherwise the result can be slightly smaller than the
+    number of rows that the documents would fill.
     """
     if pack == "bos":
         tokens = sum(

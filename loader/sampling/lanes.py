@@ -53,10 +53,10 @@ class Lanes(NamedTuple):
 
 
 def keep_part(shard_rows: Sequence[int], part: float, seed: int, name: str) -> list[int]:
-    """Return how many rows of each shard are served if only the fraction ``part`` of a cluster is.
+    """Return how many rows of each shard are served if only ``part`` of a cluster's rows are.
 
-    So that few shards are fetched, whole shards in a keyed order are served, and the first rows of
-    one more shard. At least one row of a cluster is served, unless the cluster has no rows.
+    Whole shards are served, in a keyed order, and then the first rows of one more shard; so only
+    few shards are fetched. At least one row of a cluster is served, unless the cluster has no rows.
     """
     left = math.ceil(part * sum(shard_rows))
     kept = [0] * len(shard_rows)
@@ -80,8 +80,9 @@ def find_row(
 ) -> Any:
     """Return what `locate` returns, for loops in compiled code, which pass the arrays of `Lanes`.
 
-    ``owned`` is the number of rows of the lane, ``at`` its index in ``heads``. To take an array out
-    of a tuple counts a reference, which takes time, so loops take the arrays out once.
+    ``owned`` is the number of rows of the lane, ``at`` the index of the lane in ``heads``. Each
+    time compiled code takes an array out of a tuple, it counts a reference, which takes time. So
+    loops take the arrays out once.
     """
     begin, end, epoch = heads[at, 0], heads[at, 1], heads[at, 2]
     position = number - epoch * owned
@@ -106,7 +107,7 @@ def find_row(
 
 @njit(cache=True)
 def next_runs(lanes: Any, consumed: Any, rates: Any, rank: Any, world_size: Any) -> Any:
-    """Return the shard that each lane of a rank needs next, and in how many steps it needs it.
+    """Return the shard that each lane of a rank needs next, and the number of steps until then.
 
     ``consumed``, int64 ``[K, C]``, is the number of rows that each lane has served. ``rates``,
     float64 ``[K]``, is the number of rows of a cluster that one lane serves per step. Returns the

@@ -31,9 +31,10 @@ def has_answered(place: str) -> bool:
 
 
 def is_unreachable(error: BaseException | None) -> bool:
-    """Whether ``error``, of any client, says that a place cannot be reached.
+    """Whether ``error``, of any client, means that a server cannot be reached.
 
-    Its cause is then a name that does not resolve, a refused connection, or a missing route.
+    This is so if the cause is a name that does not resolve, a refused connection, or a missing
+    route.
     """
     while error is not None:
         if isinstance(error, socket.gaierror):

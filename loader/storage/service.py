@@ -40,8 +40,8 @@ class Service:
     ) -> T:
         """Return what ``call`` returns; repeat the call while the server fails temporarily.
 
-        So ``call`` may run several times. Each time, it may take as long as `task_timeout`, plus
-        the time that ``size`` bytes need at 100 kB/s. If it takes more than 60 s, a warning is
+        So ``call`` may run several times. Each run may take as long as `task_timeout`, plus the
+        time that ``size`` bytes need at 100 kB/s. If a run takes more than 60 s, a warning is
         logged. ``what`` completes the message "SERVER did not …".
 
         Raises:

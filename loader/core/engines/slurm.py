@@ -2,8 +2,8 @@
 
 Tasks and answers are files in a folder that all nodes must see (`task_folder`). Each job runs one
 task at a time, and works through all stages. A task whose job is lost goes to another job, and
-writes the same bytes. If this process is killed, its jobs wait for ten minutes; if the same command
-is run again within that time, it uses these jobs.
+writes the same bytes. If this process is killed, its jobs wait for ten minutes. If the same command
+is run again within that time, the new process uses these jobs.
 """
 
 import os

@@ -2,8 +2,9 @@
 
 A batch of tasks is a file in ``todo``. A job takes the batch by renaming this file to
 ``taken/BATCH.JOB``, which only one job can do, and writes the answer to ``done``. As a sign of
-life, each job updates the time of its file in ``alive`` every few seconds, and the command that of
-the file ``driver``. A process without a sign of life for long counts as lost.
+life, each job sets the modification time of its own file in ``alive`` to now every few seconds; the
+command does the same with the file ``driver``. A process that shows no sign of life for long counts
+as lost.
 """
 
 import os
@@ -172,7 +173,7 @@ class TaskFolder:
         return None
 
     def put_back(self, batch: str, job: str) -> None:
-        """Move a batch that ``job`` took and did not finish back to the waiting ones."""
+        """Return a batch that ``job`` took but did not finish to the batches that wait."""
         with suppress(FileNotFoundError):
             (self._taken / f"{batch}.{job}").rename(self._todo / batch)
 
@@ -195,7 +196,7 @@ class TaskFolder:
 
 
 class Pulse:
-    """Sees signs of life in a file: changes of its time, whatever the clocks of other machines."""
+    """Detects signs of life: changes of a file's time, even if the clocks of machines differ."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
