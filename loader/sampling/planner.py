@@ -54,7 +54,7 @@ class RunSettings:
 
 
 class Position(NamedTuple):
-    """A position of a run between two batches; with weights and settings it fixes all later ones."""
+    """A position of a run between two batches; with weights and settings it fixes what follows."""
 
     step: int
     """Number of batches before this position."""

@@ -185,7 +185,8 @@ def errors(
 ) -> list[bool]:
     """Return, for each of ``questions``, whether the model answers it wrongly.
 
-    The model's answer is the choice with the fewest bits per byte; the first of several that tie.
+    The model's answer is the choice with the fewest bits per byte, or the first of several such
+    choices.
     """
     pairs = [(q.query, q.answer(choice)) for q in questions for choice in range(len(q.choices))]
     answers = ScoredAnswers.of(pairs, tokenizer, end, seq_len)

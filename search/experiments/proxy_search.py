@@ -82,7 +82,7 @@ def run_search(
     The model parameters of proxies are kept in ``out``, up to ``keep_proxies`` bytes in total; the
     proxies that were trained first are kept (see `prune`). ``retarget`` is the folder of another
     search that kept its proxies. This search then begins with these proxies, scored on ``targets``.
-    They count in the budget, and what decides the scores of a proxy must be the same in both
+    These proxies count in the budget. What decides the scores of a proxy must be the same in both
     searches.
 
     ``prior_runs`` are tables of runs of other models, or folders of searches on these shards, the
@@ -150,8 +150,8 @@ def dry_search(
 ) -> CostPlan:
     """Return what `run_search` would cost on this machine; write nothing.
 
-    It raises the errors that `run_search` raises before it begins. The time of a training step is
-    measured. Proxies in ``out`` count as done.
+    This function raises the errors that `run_search` raises before the search begins. The time of a
+    training step is measured. Proxies in ``out`` count as done.
 
     Raises:
         UsageError: A target does not exist, or a setting is impossible.

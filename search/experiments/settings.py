@@ -41,7 +41,7 @@ class SearchSettings:
         return caps | {n: min(w, caps.get(n, 1.0)) for n, w in self.max_weight.items()}
 
     def rehearsal(self) -> TrainSettings:
-        """Return the settings of a proxy that repeats clusters as often as the final run."""
+        """Return the settings with which proxies repeat clusters as often as the final run does."""
         if self.final_tokens is None or self.final_tokens <= self.proxy.tokens:
             return self.proxy
         return replace(self.proxy, part=self.proxy.tokens / self.final_tokens)

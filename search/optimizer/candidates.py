@@ -87,8 +87,8 @@ def descend(
     """Search locally from the best of ``starts`` (``[n, K]``) for mixtures with a lower ``score``.
 
     A step makes four changed copies of each of the ``keep`` best mixtures: one moved towards (or
-    away from) another of them, one multiplied by a random factor for each cluster, one with weight
-    moved between two clusters, and one without one of its clusters.
+    away from) another of the best mixtures, one multiplied by a random factor for each cluster, one
+    with weight moved between two clusters, and one without one of its clusters.
 
     Returns:
         The ``keep`` best different mixtures, ``[≤ keep, K]``, and their scores, best first.

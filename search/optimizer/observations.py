@@ -66,8 +66,8 @@ class Observations:
             clusters: Names of the clusters, in the order of the columns of ``weights``.
             targets: ``"min"`` or ``"max"`` by name of the target.
             importance: Weight of each target, ``[T]``, with sum 1.
-            allowed: By name of the target, how much worse than with ``base`` it may be, in its own
-                units.
+            allowed: By name of the target, how much worse the score on the target may be than with
+                ``base``, in the target's own unit.
             base: The mixture for ``allowed``; if it has no scores, targets have no limits.
             columns: What predictors see of a mixture; None: its weights.
             apart: Scored trials over the clusters of an earlier search.
@@ -132,10 +132,11 @@ class Observations:
         return [np.array(rows, np.int64) for rows in groups.values()]
 
     def noise(self) -> tuple[float | None, int]:
-        """Estimate, from repeats, the sd of the mean score between runs of one mixture.
+        """Estimate, from repeats, how much mean scores differ between runs of one mixture.
 
         Returns:
-            The sd (None if no mixture has repeats) and its degrees of freedom.
+            The sd, between runs of one mixture, of the weighted mean of a run's scores over targets
+            (None if no mixture has repeats), and the degrees of freedom of the sd.
         """
         groups = self.repeats()
         freedom = self.measured - len(groups)

@@ -2,12 +2,13 @@
 
 Within a cluster all tokens are equally likely. So a mixture of clusters gives each cell a weight,
 and the weights of the cells add up to a mixture of other clusters. The new mixture gives each cell
-the same weight as the old one if each new cluster is within one old cluster, and no cell is
-missing. Otherwise the weights of cells may differ, and `carry` says by how much.
+the same weight as the old mixture does if each new cluster is within one old cluster, and no cell
+is missing. Otherwise the weights of cells may differ, and `carry` says by how much.
 
-If they differ, the trial is kept apart: it is no measurement of a mixture of the new clusters, but
-predictors learn from it. Predictors see each mixture, old or new, as its shares in the clusters of
-both searches, which follow from the weights of its cells: see `Columns`.
+If the weights of cells differ, the trial is kept apart: it is no measurement of a mixture of the
+new clusters, but predictors learn from the trial. Predictors see each mixture, old or new, as
+shares in the clusters of both searches. These shares follow from the weights of cells: see
+`Columns`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -233,10 +234,11 @@ def level(
     """Shift the scores of ``carried`` trials to the level of ``own`` ones, target by target.
 
     Carried trials were measured before documents were added, so all their scores may be a little
-    better or worse than now. The shift is the mean difference between the scores of ``own`` trials
-    and their predictions by a fit to ``carried`` trials. If there are few ``carried`` or few
-    ``own`` trials, the shift is too uncertain, and the scores stay as they are. ``there``
-    (``[n, C]``) and ``here`` (``[m, C]``) are the columns of carried and own trials: see `Columns`.
+    better or worse than scores that are measured now. The shift is the mean difference between the
+    scores of ``own`` trials and the predictions of these scores by a fit to ``carried`` trials. If
+    there are few ``carried`` or few ``own`` trials, the shift is too uncertain, and the scores stay
+    as they are. ``there`` (``[n, C]``) and ``here`` (``[m, C]``) are the columns of carried and own
+    trials: see `Columns`.
     """
     if min(len(carried), len(own)) < _FEWEST:
         return list(carried)
