@@ -29,8 +29,8 @@ _SHARDS_AHEAD = 8
 _MOST_STEPS = 256
 """Largest number of steps in one plan."""
 _MOST_ROWS = 4096
-"""Largest number of rows in one plan, and largest number of steps times clusters, so that planning
-takes less than 1 ms."""
+"""Largest number of rows in one plan, and also the largest product of the number of steps and the
+number of clusters. With these limits, planning takes less than 1 ms."""
 _COUNTED_STEPS = 1 << 16
 """Largest number of steps in one call that only counts the rows of each cluster."""
 _FIRST_STEPS = 16

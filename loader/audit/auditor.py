@@ -42,13 +42,13 @@ class Audit:
     """Result of an audit."""
 
     first: int
-    """First step of the ledger; rows that were served before it count only in ``epochs``."""
+    """First step of the ledger; rows that were served before this step count only in ``epochs``."""
     steps: int
     """Number of steps in the ledger; a step that was served several times counts once."""
     again: int
     """Number of steps that were served again, after the run was resumed from an earlier step."""
     unwritten: int
-    """Number of steps that are in no block, but lead to the position of the next opening."""
+    """Number of steps that the run had reached at an opening, but that are in no block before it."""
     clusters: tuple[ClusterShare, ...]
 
 

@@ -88,10 +88,10 @@ class Block:
     tokens: Count
     """Number of tokens in all rows of the block."""
     marks: str
-    """For each step, four hex digits of the hash of its rows: by these, an audit finds the first
-    step that differs."""
+    """For each step, four hex digits of the hash of the step's rows; they show an audit which step
+    is the first to differ."""
     digest: str
-    """Hash of the whole hashes of all steps in the block."""
+    """Hash of the hashes of all steps in the block, each taken in full."""
 
     kind = "steps"
 

@@ -16,7 +16,7 @@ logger = get_logger(__name__)
 T = TypeVar("T")
 
 _TICK = 1.0
-"""Longest time between two checks of the time that has passed, in seconds."""
+"""Longest time between two checks of whether the time limit has passed, in seconds."""
 
 
 def wait_for(call: Callable[[], T], what: str, timeout: float) -> T:

@@ -40,7 +40,7 @@ class ClusterInfo:
     documents: Count
     tokens: Count
     bytes: Count
-    """Size of its text in UTF-8 bytes; 0: unknown, as after an import of tokens."""
+    """Size of the cluster's text in UTF-8 bytes; 0: unknown, as after an import of tokens."""
     quality: dict[str, Finite]
     """Mean over documents of each quality score, which is 0 to 5; empty after an import."""
     labels: dict[str, Count]

@@ -41,7 +41,7 @@ class ByteSpans(NamedTuple):
     """Offset in the raw shard, in bytes, and number of tokens of each span, ``[pieces, 2]``."""
     cut: int
     dropped: int
-    """``cut`` and ``dropped`` are those of `PackedRows`."""
+    """``cut`` and ``dropped`` have the same meaning as in `PackedRows`."""
 
     @classmethod
     def of(cls, view: ShardView, packed: PackedRows, size: int) -> "ByteSpans":

@@ -45,8 +45,8 @@ class PackedRows(NamedTuple):
     ends: NDArray[np.int64]
     """Number of pieces before each row, ``[rows + 1]``: row r has pieces ends[r] to ends[r + 1]."""
     pieces: NDArray[np.uint32]
-    """For each piece: its document, the position in the document of its first token, and its number
-    of tokens, ``[pieces, 3]``."""
+    """For each piece, ``[pieces, 3]``: the document, the position of the piece's first token in the
+    document, and the number of tokens of the piece."""
     cut: int
     """Number of documents that are in rows, but not whole in one piece."""
     padding: int

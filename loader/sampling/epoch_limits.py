@@ -12,7 +12,7 @@ from climbstream.loader.formats.mixture import ONE
 from .planner import Position
 
 UNLIMITED = 1 << 62
-"""Number of rows that are left of a cluster without a limit: more than any run serves."""
+"""Number that stands for the rows left of a cluster without a limit: more than any run serves."""
 
 
 class EpochLimits:

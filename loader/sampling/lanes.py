@@ -28,7 +28,7 @@ class Lanes(NamedTuple):
     """Key of each cluster, ``[K]``."""
     owned: NDArray[np.int64]
     """Number of rows of each cluster in each lane, ``[K, C]``. If a cluster has fewer rows than
-    there are lanes, lanes share rows, so that each lane has one."""
+    there are lanes, several lanes own the same row, so that each lane has one row."""
     heads: NDArray[np.int64]
     """For each cluster and lane: its first run, the run after its last run, and the epoch whose
     order is in `orders` (-1: none yet), ``[K * C, 3]``."""
@@ -36,9 +36,10 @@ class Lanes(NamedTuple):
     """For each run: its shard (counted within the cluster), its first row within the shard, and its
     number of rows, ``[runs, 3]``."""
     orders: NDArray[np.int64]
-    """For each lane, its runs in the order of an epoch, ``[runs, 3]``: the run, the number of rows
-    of the lane up to the end of the run, and the key of the order of the run's rows, as int64.
-    Compiled code fills the entries of a lane when it first needs an epoch of that lane."""
+    """The runs of each lane in the order of an epoch, ``[runs, 3]``. An entry is the run, the
+    number of rows of the lane up to the end of the run, and the key of the order of the run's rows,
+    as int64. Compiled code fills the entries of a lane when it first needs an epoch of that
+    lane."""
 
     @classmethod
     def deal(

@@ -63,7 +63,7 @@ class Position(NamedTuple):
     consumed: NDArray[np.int64]
     """Number of rows served, by cluster and lane, ``[K, C]``."""
     credit: NDArray[np.int64]
-    """Rows that each cluster is owed, in units of row / `ONE`, ``[K]``; negative: it is ahead."""
+    """Rows owed to each cluster, in units of row / `ONE`, ``[K]``; below 0: cluster is ahead."""
 
     @classmethod
     def start(cls, clusters: int, lanes: int) -> Self:

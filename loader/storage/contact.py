@@ -16,7 +16,7 @@ _ANSWERED = "CLIMBSTREAM_ANSWERED"
 """Environment variable with the places that have answered; later processes inherit it."""
 _NUMBERS = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH)
 _TEXT = re.compile(rf"\[Errno ({'|'.join(map(str, _NUMBERS))})\]")
-"""Error number in the text of an error that sums up several, such as one per address of a name."""
+"""Error number in the text of an error that sums up several errors, such as one per address."""
 
 
 def note_answer(place: str) -> None:

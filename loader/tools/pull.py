@@ -57,14 +57,14 @@ class Pulled:
     """The result of a pull: which shards were asked for, and how much had to be fetched."""
 
     source: str
-    """Path or URL of the source, on the Hub with its commit."""
+    """Path or URL of the source; a URL of the Hub includes the commit."""
     clusters: tuple[str, ...]
     """Names of the clusters whose shards were asked for."""
     shards: int
     bytes: int
     """Compressed size of all shards that were asked for, in bytes."""
     fetched: int
-    """Compressed size of those shards that had to be fetched, in bytes."""
+    """Compressed size of the shards asked for that had to be fetched, in bytes."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

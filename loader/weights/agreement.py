@@ -30,7 +30,7 @@ from .update import WeightsUpdate
 logger = get_logger(__name__)
 
 LARGEST = 1 << 20
-"""Largest size of the changes of one meeting, in bytes; further changes wait for the next."""
+"""Largest size of the changes of one meeting, in bytes; more changes wait for the next meeting."""
 
 _TIMEOUT = 300.0
 """Default time limit of a wait for the other ranks, in seconds."""

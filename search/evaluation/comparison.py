@@ -17,7 +17,7 @@ class Comparison:
     """Scores of several mixtures on one target, lower is better."""
 
     scores: dict[str, list[float]]
-    """Scores by name of mixture: one score per seed, with the same order of seeds everywhere."""
+    """Scores by name of mixture: one per seed; all mixtures have the seeds in the same order."""
     unit: str = "bits per byte"
     scored_on: str = ""
     """The items on which mixtures are scored: ``7 documents, 21 kB of text``; "" if unknown."""

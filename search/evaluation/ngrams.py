@@ -25,7 +25,7 @@ from .scoring import lay_out
 from .targets import load_target
 
 _PLACES = 2_000
-"""Number of tokens of a target that are used: 8,000 rank mixtures no better."""
+"""Number of tokens of a target that are used; with 8,000 tokens, mixtures are ranked no better."""
 _SAMPLE = 20_000_000
 """Number of tokens that are counted in all clusters together; each cluster has an equal part."""
 _MOST = 1_000_000

@@ -37,7 +37,7 @@ class ScoredText:
     inputs: torch.Tensor
     """Tokens that the model reads, int64 ``[n, seq_len]``."""
     targets: torch.Tensor
-    """The token after each of ``inputs``, int64 ``[n, seq_len]``; -100 where none is scored."""
+    """The token after each of ``inputs``, int64 ``[n, seq_len]``; -100 if it is not scored."""
     bytes: int
     """Number of UTF-8 bytes of the text."""
     owners: torch.Tensor
@@ -118,7 +118,7 @@ class Score:
     total: float
     """Bits per byte, or the fraction of questions that the model answers wrongly."""
     costs: tuple[float, ...]
-    """For each item, the bits of the document or right answer; or 1 if answered wrongly, else 0."""
+    """For each item, the bits of the document or right answer; for errors, 1 if wrong, else 0."""
 
 
 def score(

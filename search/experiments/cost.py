@@ -22,10 +22,11 @@ from .items import target_items
 from .settings import SearchSettings
 
 MEASURED_FROM = 2_000
-"""Least number of steps of all proxies together with which a search first shows its cost. For that,
-it measures a step, which takes a second or two."""
+"""Least number of training steps, over all proxies of a search, from which the search shows its
+cost before it begins. To estimate the cost, the search measures a step, which takes a second or
+two."""
 _FORWARD = 1 / 3
-"""FLOPs of a forward pass, as a fraction of those of a training step."""
+"""FLOPs of a forward pass, as a fraction of the FLOPs of a training step."""
 _BYTES_PER_TOKEN = 3
 """Typical number of UTF-8 bytes per token, to estimate the tokens of text."""
 _TRIAL_BYTES = 400

@@ -154,8 +154,8 @@ class Evidence:
     search: Path
     carried: Carried
     left: int
-    """Number of trials of the earlier search that are not used: they are over the clusters of a
-    third search, and only the predictors of the earlier search learnt from them."""
+    """Number of trials of the earlier search that are not used. These trials are over the clusters
+    of a third search; the earlier search used them only to fit its predictors."""
     same: bool
     """Whether cells and targets have not changed since the earlier search."""
 

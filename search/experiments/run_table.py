@@ -35,7 +35,7 @@ _LABELS = ("name", "index", "", "Unnamed: 0")
 _SAME = 1e-12
 """Relative difference up to which scores count as equal."""
 _UNEVEN = 1.01
-"""Ratio of the largest to the smallest sum of weights of a row above which there is a warning."""
+"""Ratio of the largest row sum of weights to the smallest above which there is a warning."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ class SearchSettings:
     final run will, and `max_epochs` limits the weights. If it is None, proxies read all of each
     cluster, and `max_epochs` has no effect."""
     max_epochs: float = 4.0
-    """Most epochs of a cluster in the final run."""
+    """Largest number of epochs of a cluster in the final run."""
     confirm: int = 0
     """This field and all fields after it are the arguments of `Search` with the same names."""
     prior: Mixture | None = None

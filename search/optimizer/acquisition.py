@@ -12,7 +12,7 @@ from .presets import Preset
 from .surrogate import Surrogate
 
 HOPEFUL = 300
-"""Number of mixtures from the pool, and number from a local search, of which a round is chosen."""
+"""A round is chosen from so many mixtures of the pool and as many mixtures of a local search."""
 AVERAGED = 100
 """Number of predicted best mixtures whose mean is the answer of a preset with ``average``."""
 ELITE = 20
@@ -78,8 +78,8 @@ class Bootstrap:
     """Predicted gain minus true gain of the mixture in ``best``, as a mean over the searches. The
     largest and the smallest sixth of the values are left out, as some fits are far off."""
     measured_optimism: float
-    """Predicted gain minus true gain of the mixture with the best score, as the same kind of
-    mean."""
+    """Predicted gain minus true gain of the mixture with the best score, as a mean over the
+    searches without the largest and the smallest sixth."""
 
 
 def bootstrap(

@@ -14,7 +14,7 @@ from climbstream.search.predictors.base import Floats
 from .constraints import WeightConstraints
 
 TINY = 1e-3
-"""Weights below this become 0, so that a proxy need not open a cluster for a row or two."""
+"""Weights below this number become 0, so that a proxy need not open a cluster for a row or two."""
 SAME = 3
 """Number of decimals: mixtures whose weights agree to so many decimals count as equal."""
 

@@ -83,7 +83,7 @@ class ItemEvidence:
     answer."""
 
     def gain_sd(self, target: str, ours: Sequence[int], theirs: Sequence[int]) -> float | None:
-        """Return the sd, due to the choice of items, of the gain that ``ours`` have over ``theirs``.
+        """Return the sd, due to the choice of items, of the gain of ``ours`` over ``theirs``.
 
         ``ours`` and ``theirs`` are numbers of trials. The result is None if the scores of a trial
         by item are unknown, or differ in number from the items of the target.

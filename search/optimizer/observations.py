@@ -14,7 +14,7 @@ from .transfer import Columns, rows_of
 from .trials import Trial
 
 CEILING_PENALTY = 10.0
-"""Sds that are added to the total score of a mixture for each sd of a target above its ceiling."""
+"""Penalty in sds, added to the total score for each sd by which a target is above its ceiling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +24,10 @@ class Observations:
     trials: list[Trial]
     measured: int
     """Number of rows that are trials over the clusters; they come first. The other rows are trials
-    of an earlier search whose cells no mixture of the clusters has. Only predictors learn from
-    these."""
+    of an earlier search whose cells no mixture of the clusters has; only predictors learn from such
+    rows."""
     weights: NDArray[np.float64]
-    """Weights, ``[n, K]``; in rows from ``measured`` on, those of the nearest mixture of the
+    """Weights, ``[n, K]``; rows from ``measured`` on have the weights of the nearest mixture of the
     clusters."""
     columns: NDArray[np.float64]
     """What predictors see of each row, ``[n, C]``: see `Columns`."""
@@ -43,9 +43,9 @@ class Observations:
     a limit."""
     targets: dict[str, str]
     mean: NDArray[np.float64]
-    """Mean of each target in its own units, ``[T]``."""
+    """Mean score on each target in the target's own unit, ``[T]``."""
     scale: NDArray[np.float64]
-    """Standard deviation of each target in its own units, ``[T]``; negative if more is better."""
+    """Sd of scores on each target, in the target's own unit, ``[T]``; below 0 if more is better."""
 
     @classmethod
     def of(

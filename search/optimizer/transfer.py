@@ -28,9 +28,9 @@ Parts = Mapping[str, Mapping[str, float]]
 """Number of tokens of each cell of each cluster, by name of the cluster and then of the cell."""
 
 _MOST_LOST = 0.1
-"""Largest fraction of its tokens that a new mixture may draw from other cells than the measured
-mixture, and still count as the same. It is not 0, because the cells of a group grow by different
-factors when documents are added."""
+"""Largest fraction of tokens that a new mixture may draw from other cells than the measured mixture
+did, and still count as the same mixture. The limit is not 0, because the cells of a group grow by
+different factors when documents are added."""
 _FEWEST = 8
 """Number of carried trials, and of own trials, below which `level` does nothing."""
 _SAME = 1e-9

@@ -36,7 +36,7 @@ class Trial:
     seed: Whole
     """Seed of the proxy; repeats of a mixture have different seeds."""
     scores: dict[str, Finite] | None
-    """Finite scores by target, in the target's own units; None if the trial failed."""
+    """Finite scores by target, each in the unit of the target; None if the trial failed."""
     why: str = ""
     """Why the trial has no scores; "" if it has scores."""
     config: str = ""

@@ -44,7 +44,7 @@ class Skill:
     rows: int
     """Number of predictions that were compared with a measured score."""
     nmse: float
-    """Mean squared error, divided by the error of predicting the mean of the other scores."""
+    """Mean squared error, divided by the error of always predicting the mean of fitted scores."""
     spearman: float
     """Rank correlation of predicted and measured scores; 0 if all predictions are the same."""
     verdict: str

@@ -35,15 +35,15 @@ R = TypeVar("R")
 _RETRIES = 5
 """How often a task is tried again after its process or node was lost."""
 _BATCH = 0.2
-"""Seconds that a batch should take; after this time, a worker begins no further task of it."""
+"""Seconds that a batch should take; after this time, no further task of the batch is begun."""
 _LOOK = 5.0
 """Seconds between two checks of the number of slots, and between two checks for slow batches."""
 _SLOW = 60.0
 """Seconds by which a batch must exceed twice the time of the longest finished batch to be slow."""
 _SOON = 1.0
-"""Seconds in which a call that is no longer needed may end by itself before it is cancelled."""
+"""Seconds for which a call that is no longer needed may go on; then the call is cancelled."""
 _GRACE = 5.0
-"""Seconds in which a cancelled call may end before it is killed."""
+"""Seconds that a cancelled call has to end; then it is killed."""
 
 
 class RayEngine:
@@ -143,7 +143,7 @@ class _Batch:
     tasks: list[Any]
     begun: float
     calls: list[Any]
-    """References to the result of the batch: two, if the batch is run a second time."""
+    """References to the result of each run of the batch: two if the batch is run a second time."""
 
 
 class _Stage:

@@ -41,8 +41,8 @@ _RETRIES = 5
 _BEAT = 10.0
 """Seconds between two signs of life of a job or of this process."""
 _LOST = 120.0
-"""Seconds without a sign of life after which a job counts as lost. A network file system may show
-a new time of a file a minute late."""
+"""Seconds without a sign of life after which a job counts as lost: long, because a network file
+system may show the new time of a file a minute late."""
 _ORPHAN = 600.0
 """Seconds without a sign of life of this process after which its jobs end."""
 _LOOK = 5.0

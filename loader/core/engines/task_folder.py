@@ -27,7 +27,7 @@ from .packed import pack, unpack
 TASKS = "slurm"
 """Name of the task folder, in a folder that all machines see."""
 _PRIVATE = 0o700
-"""Mode of the folder. Only this user may write to it: whoever writes a task runs code as them."""
+"""Mode of the folder: only this user may write to it, because a task runs as this user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
