@@ -3,8 +3,8 @@
 Every step in the ledger is planned again, with the weights record that the block of the step names.
 This record is still in the weights log, because no record is ever removed from the log. If a run
 was resumed before steps that it had served, later blocks replace these steps, but they are checked
-as well. For each step that was not replaced, the named record must also be the record that is in
-force at this step by the log.
+as well. For each step that was not replaced, the named record must also be the record that,
+according to the log, is in force at this step.
 """
 
 import sys
@@ -48,7 +48,7 @@ class Audit:
     again: int
     """Number of steps that were served again, after the run was resumed from an earlier step."""
     unwritten: int
-    """Number of steps that the run had reached at an opening, but that are in no block before it."""
+    """Number of steps that the run had passed at an opening, but that are in no earlier block."""
     clusters: tuple[ClusterShare, ...]
 
 

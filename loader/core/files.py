@@ -332,8 +332,8 @@ def is_temporary(path: Path, name: str = "") -> bool:
 def remove_temporaries(directory: Path, *folders: str) -> None:
     """Remove the temporary files that a killed process of climbstream left in ``directory``.
 
-    Call it only for a directory of climbstream. ``folders`` are glob patterns of folders in
-    ``directory`` that are also searched; other folders and links are not searched.
+    Call this function only for a directory of climbstream. ``folders`` are glob patterns of folders
+    in ``directory`` that are also searched; other folders and links are not searched.
     """
     root = directory.resolve()
     for folder in (root, *(path for pattern in folders for path in root.glob(pattern))):

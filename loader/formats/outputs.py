@@ -140,7 +140,7 @@ def is_shard_directory(folder: Path) -> bool:
 
 
 def writer_of(path: Path) -> str:
-    """Return the command that wrote ``path`` or a folder above it, in a folder that it may share.
+    """Return the command that wrote ``path`` or a folder above ``path``.
 
     Returns "" if there is no such command. Only commands whose folder may also hold files of other
     programs are looked for; climb build, for example, fills a folder alone.

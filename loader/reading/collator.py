@@ -34,9 +34,8 @@ class Collator:
     - ``position_ids``, int64 ``[rows, seq_len]``: the position of a token in its document (or, if
       only a part of the document is there, in that part), from 0.
     - ``cu_seqlens``, int32 ``[rows * max_segments + 1]``: 0, then the ends of all documents,
-        counted in tokens from the first token of the batch. Each row has ``max_segments`` ends; if
-        a row has fewer documents, its last end is repeated. The last of a row's ends is the row's
-        end.
+      counted in tokens from the first token of the batch. Each row has ``max_segments`` ends; if a
+      row has fewer documents, its last end is repeated. The last of a row's ends is the row's end.
 
     Args:
         rows: Number of rows of a batch on this rank.

@@ -175,11 +175,11 @@ def mark_pieces(
 
     ``addresses`` and ``rows`` are as in `gather`. Each of the other arguments is an output, and is
     not written if it has 0 rows. ``labels``, ``[n, seq_len]``, has the tokens, and gets `IGNORED`
-    in padding and at the first token of each piece but the first of a row. ``positions``, int64
-    ``[n, seq_len]``, counts from 0 in each piece and in padding. ``bounds``, int32
-    ``[n, most + 1]``, gets 0, the end of each piece in the row, and then the end of the last piece
-    again. Pieces for which ``bounds`` has no room are joined to the last piece for which it has
-    room. Returns the number of pieces that were joined in this way.
+    in padding and at the first token of each piece except the first piece of a row. ``positions``,
+    int64 ``[n, seq_len]``, counts from 0 in each piece and in padding. ``bounds``, int32 ``[n, most
+    + 1]``, gets 0, the end of each piece in the row, and then the end of the last piece again.
+    Pieces for which ``bounds`` has no room are joined to the last piece for which there is room.
+    Returns the number of pieces that were joined in this way.
     """
     n = max(len(labels), len(positions), len(bounds))
     most, joined = bounds.shape[1] - 1, 0

@@ -4,7 +4,7 @@ Text and the right answers of a task are scored in bits per byte, so that scores
 the tokenizer. The error of a task is the fraction of its questions for which a wrong answer takes
 fewer bits per byte than the right answer. The error is 1 minus the accuracy that lm-eval calls
 ``acc_norm``. With small models the error changes in steps that are mostly noise, so the bits of the
-right answers guide a search better.
+right answers guide a search better than the error does.
 """
 
 import math

@@ -74,10 +74,10 @@ def run_search(
 
     ``engine`` is ``local`` (processes of this machine, one per GPU if it has GPUs), ``ray`` or
     ``slurm``. ``writers`` get, for each proxy, its scores, the weights of its mixture, and the
-    out-of-fold errors of the predictors when its round began; the step is the number of finished
-    proxies. ``check`` is called before a search that has not ended begins or continues; it can stop
-    the search by raising an error. ``earlier`` is the folder of a search whose trials are used from
-    the start and do not count in the budget: see `read_earlier`.
+    out-of-fold errors of the predictors when the round of the proxy began. The step that writers
+    get is the number of finished proxies. ``check`` is called before a search that has not ended
+    begins or continues; it can stop the search by raising an error. ``earlier`` is the folder of a
+    search whose trials are used from the start and do not count in the budget: see `read_earlier`.
 
     The model parameters of proxies are kept in ``out``, up to ``keep_proxies`` bytes in total; the
     proxies that were trained first are kept (see `prune`). ``retarget`` is the folder of another

@@ -64,7 +64,7 @@ class WeightConstraints:
         pinned: Mapping[str, float] | None = None,
         groups: Mapping[str, Group] | None = None,
     ) -> Self:
-        """Collect limits by name; see `Search` for their meaning.
+        """Make constraints from limits by name; see `Search` for the meaning of the limits.
 
         Raises:
             UsageError: A name is unknown or in two groups, or no mixture is within the limits.

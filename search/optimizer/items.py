@@ -58,8 +58,8 @@ class TargetItems:
     def gain_sd(self, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
         """Return the sd, due to the choice of items, of the gain of ``ours`` over ``theirs``.
 
-        ``ours`` and ``theirs`` are the costs of each run of a mixture on each item,
-        ``[runs, items]``. With a single item the sd is 0, as one item shows no variation.
+        ``ours`` and ``theirs`` are the costs of the runs of two mixtures on each item, ``[runs,
+        items]`` per mixture. With a single item the sd is 0, as one item shows no variation.
         """
         gains, count = theirs.mean(axis=0) - ours.mean(axis=0), len(self.sizes)
         if count < 2:

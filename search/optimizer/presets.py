@@ -20,7 +20,7 @@ class Preset:
     """Functions that make the predictors; several predictors are stacked. If empty, nothing is
     predicted."""
     concentration: tuple[float, float]
-    """Least and largest concentration of Dirichlet draws; each concentration is drawn log-uniformly."""
+    """Least and largest concentration of Dirichlet draws; concentrations are log-uniform."""
     tempers: tuple[float, ...] = (1.0,)
     """Powers of the token shares around which mixtures are drawn: 1 is the token shares, 0 is
     uniform."""

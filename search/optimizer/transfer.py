@@ -231,7 +231,7 @@ def level(
     here: Floats,
     targets: Sequence[str],
 ) -> list[Trial]:
-    """Shift the scores of ``carried`` trials to the level of ``own`` ones, target by target.
+    """Shift the scores of ``carried`` trials to the level of ``own`` trials, target by target.
 
     Carried trials were measured before documents were added, so all their scores may be a little
     better or worse than scores that are measured now. The shift is the mean difference between the

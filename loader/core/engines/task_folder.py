@@ -134,7 +134,7 @@ class TaskFolder:
         return {batch: job for batch, _, job in names}
 
     def pulse(self, job: str) -> "Pulse":
-        """Return the signs of life of ``job``."""
+        """Return a `Pulse` that detects the signs of life of ``job``."""
         return Pulse(self._alive / job)
 
     def refusals(self) -> list[str]:
@@ -183,7 +183,7 @@ class TaskFolder:
         (self._taken / f"{batch}.{job}").unlink(missing_ok=True)
 
     def command(self) -> "Pulse":
-        """Return the signs of life of the command."""
+        """Return a `Pulse` that detects the signs of life of the command."""
         return Pulse(self.driver)
 
     def enter(self, job: str, beat: float) -> "Heartbeat":
