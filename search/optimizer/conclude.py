@@ -45,10 +45,10 @@ def choose_mixture(
     its prediction from the other trials (`shrink`). The predicted best mixture is taken if it is
     better than the measured best mixture after this correction. A part of the gain of the taken
     mixture over the token shares is optimism, which comes from choosing among thousands of
-    mixtures. If `bootstrap` has estimated this part, it is subtracted, and the rest of the gain
-    must exceed `MIN_GAIN_SDS` times the sd of the gain. Without this estimate, the whole gain must
-    exceed `MIN_RAW_GAIN_SDS` times its sd. If the gain is smaller, the answer is the token shares.
-    The ``reason`` of the answer is left empty; `settle` writes it.
+    mixtures. If `bootstrap` has estimated this part, `OPTIMISM` times the estimate is subtracted,
+    and the rest of the gain must exceed `MIN_GAIN_SDS` times the sd of the gain. Without this
+    estimate, the whole gain must exceed `MIN_RAW_GAIN_SDS` times its sd. If the gain is smaller,
+    the answer is the token shares. The ``reason`` of the answer is left empty; `settle` writes it.
 
     Args:
         known: The scored trials.
