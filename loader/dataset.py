@@ -4,11 +4,11 @@
 
 ``batch_size=None`` is needed because the loader returns whole batches. A `DataLoader` that would
 stack these batches is refused. The Trainer of transformers makes such a `DataLoader`, unless a
-subclass overrides that.
+subclass overrides the method ``get_train_dataloader``.
 
-No batch is fetched ahead, so the state is that of the last batch returned. If a library between
-trainer and `DataLoader` fetches batches ahead, the state is ahead of the trainer: accelerate's
-``prepare`` fetches one batch ahead.
+The data set fetches no batch ahead, so the state is that of the last batch returned. If a library
+between trainer and `DataLoader` fetches batches ahead, the state is ahead of the trainer. For
+example, accelerate's ``prepare`` fetches one batch ahead.
 """
 
 import sys

@@ -3,8 +3,8 @@
 A row is ``seq_len`` tokens of one cluster. A global batch is ``batch_rows`` rows, over all ranks,
 for one optimizer step. Every rank plans the same global batches (`Lookahead`), and copies only its
 own rows. So ranks agree without messages, and a state that was saved with one world size resumes
-with another. Rows are copied only when a batch is asked for. So a change of weights discards only a
-plan, which is cheap, but no batches.
+with another. Rows are copied only when a batch is asked for. So a change of weights discards no
+batches, but only a plan, which is cheap to make again.
 """
 
 import functools
@@ -204,7 +204,8 @@ class MixtureLoader:
                 weights, or None to keep the present weights; rank 0 calls it every
                 `Agreement.every` steps.
             agreement: Lets several ranks change weights at the same step. With more than one rank,
-                it is needed for a file or a function, and if only rank 0 calls `set_weights`.
+                an agreement is needed for ``weights_file`` and ``weights_function``, and if only
+                rank 0 calls `set_weights`.
             cache_dir: Folder for decompressed shards; default: the user's cache folder.
             cache_bytes: Largest size of the shards in that folder, in bytes; default: no limit.
 
@@ -429,7 +430,7 @@ class MixtureLoader:
     @property
     @_one_at_a_time
     def steps_per_epoch(self) -> int:
-        """Number of batches, 1 or more, that together have as many rows as clusters with weight do.
+        """Number of batches, at least 1, with as many rows as all clusters with weight together.
 
         If the weights are token shares, each cluster is served once in this number of batches. With
         other weights, some clusters are served several times and some only in part; see `epochs`.
@@ -499,15 +500,17 @@ class MixtureLoader:
     def metrics(self) -> dict[str, Any]:
         """Return the state of the run as JSON values.
 
-        Over all ranks and the whole run: ``step`` and ``tokens`` (numbers so far), and ``weights``
-        (number of the weights record in force). Also, by name of cluster: ``target`` (weight of the
-        next batch), ``served`` (share of all tokens so far), ``epochs``, and ``used_up_at`` (step
-        at which the cluster reaches ``max_epochs`` if weights do not change).
+        Over all ranks and the whole run: ``step`` and ``tokens`` (numbers of steps and tokens
+        served so far), and ``weights`` (number of the weights record in force). Also, by name of
+        cluster: ``target`` (weight in the next batch), ``served`` (share of all tokens so far),
+        ``epochs``, and ``used_up_at`` (step at which the cluster reaches ``max_epochs`` if weights
+        do not change).
 
-        Of this rank, from step ``since`` on, at which this loader began or loaded a state:
-        ``wait_seconds`` (time in which batches waited for shards to be fetched, checked and
-        packed), ``padding`` (number of tokens), and, of the shards that were opened, ``cut``
-        (number of documents) and ``dropped`` (number of tokens in no row).
+        Of this rank, since step ``since``, at which this loader began or loaded a state:
+        ``wait_seconds`` (time in which batches waited for shards to be fetched, checked and packed)
+        and ``padding`` (number of padding tokens). Of the shards that this rank opened in these
+        steps: ``cut`` (number of documents that were cut) and ``dropped`` (number of tokens in no
+        row).
         """
         position = self._lookahead.position()
         rows = position.consumed.sum(axis=1)

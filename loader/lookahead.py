@@ -1,7 +1,7 @@
 """Lookahead: plans steps ahead, counts how many are served, and handles used-up clusters.
 
 A plan depends on weights and limits. After a change of weights, the rest of the plan is discarded,
-which is cheap, and steps are planned again from the position after the last batch.
+and steps are planned again from the position after the last batch. This is cheap.
 """
 
 from dataclasses import dataclass, field
@@ -29,8 +29,8 @@ _SHARDS_AHEAD = 8
 _MOST_STEPS = 256
 """Largest number of steps in one plan."""
 _MOST_ROWS = 4096
-"""Largest number of rows in one plan, and largest number of steps times clusters, so that planning
-takes less than 1 ms."""
+"""Largest number of rows in one plan, and also the largest product of the number of steps and the
+number of clusters. With these limits, planning takes less than 1 ms."""
 _COUNTED_STEPS = 1 << 16
 """Largest number of steps in one call that only counts the rows of each cluster."""
 _FIRST_STEPS = 16
@@ -40,7 +40,7 @@ has twice as many steps as the plan before."""
 
 @dataclass(slots=True)
 class Cursor:
-    """The planned steps, and how many of their rows were served.
+    """The planned steps of this rank, and how many rows of these steps were served.
 
     A new plan is a new cursor, set by one assignment. So after an interrupt, by Ctrl-C or a signal,
     there is either the old cursor or the new one.
@@ -122,7 +122,7 @@ class Lookahead:
         return self._planner.plan(cursor.start, cursor.weights, done, room).after
 
     def end(self) -> int | None:
-        """Return the step before which the data ends by the logged and scheduled weights.
+        """Return the first step for which no data is left, by the logged and scheduled weights.
 
         None: the data never ends.
         """

@@ -1,9 +1,10 @@
 """mosaicml-streaming: make a ``Stream`` of that library from each cluster of a mixture.
 
 Shards are used as they are, because they have that library's format, MDS. That library needs
-proportions of samples, and in our shards a sample is a document. So a weight, which is a share of
-tokens, is divided by the mean number of tokens of the cluster's documents. Shares of tokens are
-right on average; in an epoch with few documents of a cluster, its share may be far from its weight.
+proportions of samples, and in our shards a sample is a document. So the weight of a cluster, which
+is a share of tokens, is divided by the mean number of tokens of the cluster's documents. On
+average, each cluster's share of tokens is its weight. In an epoch with few documents of a cluster,
+the share of the cluster may be far from its weight.
 """
 
 from collections.abc import Mapping
@@ -22,12 +23,13 @@ def as_streams(
 ) -> list[Any]:
     """Make the ``streams`` of a ``streaming.StreamingDataset``: one per cluster that has weight.
 
-    A sample is a document, and a weight is a share of tokens. Shares of tokens are right on
-    average; in an epoch with few documents of a cluster, its share may be far from its weight.
+    A sample is a document, and a weight is a share of tokens. On average, each cluster's share of
+    tokens is its weight. In an epoch with few documents of a cluster, the share of the cluster may
+    be far from its weight.
 
     Args:
         directory: A shard directory: a folder, or a URL that mosaicml-streaming reads.
-        mixture: Weights of its clusters that sum to 1, or the file of a mixture.
+        mixture: Weights of the clusters in ``directory``, which sum to 1, or the file of a mixture.
         local: Folder for decompressed shards; it must differ from ``directory``.
 
     Raises:
@@ -54,11 +56,12 @@ def stream_arguments(
 ) -> list[dict[str, Any]]:
     """Return the arguments of a ``streaming.Stream`` for each cluster that has weight.
 
-    A cluster of weight 0 is left out, because mosaicml-streaming would serve some of its documents.
+    A cluster of weight 0 is left out, because mosaicml-streaming would serve some documents of such
+    a cluster.
 
     Args:
         directory: A shard directory: a folder, or a URL that mosaicml-streaming reads.
-        mixture: Weights of its clusters, which are shares of tokens.
+        mixture: Weights of the clusters in ``directory``, which are shares of tokens.
         local: Folder for decompressed shards; it must differ from ``directory``.
 
     Raises:

@@ -15,8 +15,8 @@ from climbstream.loader.sampling.planner import Position, RunSettings
 from climbstream.loader.weights.log import WeightsLog, WeightsRecord, check_chain
 
 _MOST_OWED = 4
-"""Largest absolute credit of a cluster that is accepted, in rows, divided by the number of
-clusters."""
+"""Limit of the credit that is accepted: a cluster's absolute credit in rows, divided by the number
+of clusters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +38,9 @@ class LoaderState:
     consumed: list[list[Whole]]
     """Number of rows served, by cluster and lane, ``[K][C]``."""
     credit: list[Whole]
-    """Rows that each cluster is owed, in units of 2**-40 row, ``[K]``; they sum to 0."""
+    """Rows owed to each cluster, in units of 2**-40 row, ``[K]``; their sum is 0."""
     weights: list[dict[str, Any]]
-    """Records of the weights log: the one in force, and all later ones."""
+    """Records of the weights log: the record in force, and all later records."""
     part: float = 1.0
     """Fraction of each cluster that is served."""
     batches: list[tuple[Count, Count]] | None = None
@@ -143,9 +143,9 @@ class LoaderState:
     def to_json(self) -> dict[str, Any]:
         """Return the state as JSON values.
 
-        In ``consumed``, each lane has the difference to the lane before. Lanes serve nearly the
-        same number of rows, so differences are small, and the state of 1,000 clusters has less than
-        100 kB.
+        In ``consumed``, the number of each lane is the difference from the number of the lane
+        before. Lanes serve nearly the same number of rows, so differences are small. The state of
+        1,000 clusters takes less than 100 kB.
         """
         steps = [[b - a for a, b in pairwise([0, *row])] for row in self.consumed]
         batches = None if self.batches is None else [list(size) for size in self.batches]

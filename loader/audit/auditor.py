@@ -1,9 +1,10 @@
 """Auditor: compare the ledger of a run with the steps that follow from its weights log.
 
-Every step in the ledger is planned again, with the weights record that its block names; records are
-never removed from the log. If a run was resumed before steps that it had served, these steps are
-checked as well, although later blocks replace them. For all other steps, the named record must be
-the one that is in force by the log.
+Every step in the ledger is planned again, with the weights record that the block of the step names.
+This record is still in the weights log, because no record is ever removed from the log. If a run
+was resumed before steps that it had served, later blocks replace these steps, but they are checked
+as well. For each step that was not replaced, the named record must also be the record that,
+according to the log, is in force at this step.
 """
 
 import sys
@@ -24,9 +25,9 @@ from .replay import Replay
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterShare:
-    """Target share and served share of one cluster, of all rows of the audited steps.
+    """The target share and the served share that one cluster has of all rows of the audited steps.
 
-    ``epochs`` counts from the start of the run.
+    ``epochs`` is counted from the start of the run.
     """
 
     name: str
@@ -41,13 +42,13 @@ class Audit:
     """Result of an audit."""
 
     first: int
-    """First step of the ledger; rows that were served before it count only in ``epochs``."""
+    """First step of the ledger; rows that were served before this step count only in ``epochs``."""
     steps: int
     """Number of steps in the ledger; a step that was served several times counts once."""
     again: int
     """Number of steps that were served again, after the run was resumed from an earlier step."""
     unwritten: int
-    """Number of steps that are in no block, but lead to the position of the next opening."""
+    """Number of steps that the run had passed at an opening, but that are in no earlier block."""
     clusters: tuple[ClusterShare, ...]
 
 

@@ -22,12 +22,12 @@ class Piece:
     lane: int
     cluster: str
     epoch: int
-    """Number of epochs that the lane had completed before, so 0 in the first epoch."""
+    """Number of epochs that the lane had completed before this row, so 0 in the first epoch."""
     shard: int
     document: int
     """Position of the document in the shard."""
     first: int
-    """Position in the document of its first token in this row."""
+    """Position in the document of the piece's first token, from 0."""
     tokens: int
     """Number of tokens of the document in this row."""
     id: str | None = None

@@ -2,9 +2,10 @@
 
 The file consists of lines of JSON, and is append-only; each line has the hash of the line before.
 An `Opening` says at which step a loader began or resumed, and with which settings. Each `Block`
-after an opening says what was served in some steps. If blocks for these steps exist already, an
-opening replaces them from its step on, but they stay in the file. So the rows that a run has served
-are those that the state of the last opening counts, and those of the blocks after it.
+after an opening says what was served in some steps. An opening replaces all earlier blocks from the
+step of the opening on; the replaced blocks stay in the file. So the rows that a run has served are
+the rows that the state of the last opening counts, plus the rows of the blocks after the last
+opening.
 """
 
 from collections.abc import Iterator
@@ -87,10 +88,10 @@ class Block:
     tokens: Count
     """Number of tokens in all rows of the block."""
     marks: str
-    """For each step, four hex digits of the hash of its rows: by these, an audit finds the first
-    step that differs."""
+    """For each step, four hex digits of the hash of the step's rows; they show an audit which step
+    is the first to differ."""
     digest: str
-    """Hash of the whole hashes of all steps in the block."""
+    """Hash of the hashes of all steps in the block, each taken in full."""
 
     kind = "steps"
 
@@ -252,7 +253,7 @@ def read_ledger(path: Path) -> list[Line]:
 
 
 def segments(lines: list[Line]) -> Iterator[tuple[Opening, int]]:
-    """Yield each opening, and the step before which its steps end or are replaced.
+    """Yield each opening, and the first step after its steps that no later opening replaces.
 
     If all steps of an opening were replaced, the yielded step is at or before the opening's step.
     """

@@ -63,10 +63,10 @@ class Replay:
     def plan(
         self, opening: Opening, position: Position, count: int, log: WeightsLog
     ) -> Iterator[tuple[PlannedSteps, NDArray[np.int64]]]:
-        """Plan ``count`` steps from ``position`` on; yield up to 1,024 at a time, with weights.
+        """Plan ``count`` steps from ``position`` on; yield (steps, weights) for parts of the plan.
 
-        Weights are int64 ``[steps, K]``. The plan ends early before a step that would need more
-        rows than ``max_epochs`` of ``opening`` allows.
+        A part has at most 1,024 steps; its weights are int64 ``[steps, K]``. The plan ends early
+        before a step that would need more rows than ``max_epochs`` of ``opening`` allows.
         """
         planner = self._planner._replace(batch_rows=opening.state.batch_rows)
         end = position.step + count

@@ -53,7 +53,7 @@ def complete_weights(
 def complete_targets(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete ``label=NAME`` and ``cluster=NAME`` with names from the shards; else a file."""
+    """Complete ``label=NAME`` and ``cluster=NAME`` with names from the shards; else a path."""
     found = [f"cluster={name}" for name in _clusters(ctx)]
     with suppress(Exception):
         described = load_clusters(_directory(ctx))

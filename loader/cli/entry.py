@@ -1,7 +1,7 @@
 """The entry point of ``climb``: once imported, Ctrl-C and SIGTERM end ``climb`` without traceback.
 
-That is so even while other modules are imported. Before the import of this module, Python itself is
-starting, and no code of ours can catch a signal.
+Signals are caught even while the other modules of ``climb`` are imported. Only before the import of
+this module, while Python itself starts, can no code of ours catch a signal.
 """
 
 import os

@@ -85,7 +85,7 @@ def split_number(word: str) -> tuple[str, float]:
 
 
 def json_option(command: F) -> F:
-    """Add the option ``--json`` to ``command``, which gets its value as ``as_json``."""
+    """Add the option ``--json`` to ``command``; the parameter ``as_json`` gets its value."""
     decorate: Callable[[F], F] = click.option(
         "--json", "as_json", is_flag=True, help="Write the result as JSON."
     )
@@ -93,9 +93,9 @@ def json_option(command: F) -> F:
 
 
 def grouping_option(command: F) -> F:
-    """Add the option ``--grouping`` to ``command``, which gets its folder as ``directory``.
+    """Add the option ``--grouping`` to ``command``; ``directory`` becomes the grouping's folder.
 
-    Without the option, the command gets ``directory`` unchanged.
+    If the option is not used, ``directory`` stays unchanged.
     """
 
     @functools.wraps(command)

@@ -11,7 +11,7 @@ from .visible_text import visible, visible_cell
 
 
 def say(message: str) -> None:
-    """Write ``message`` to stderr, as for progress; stdout is reserved for results."""
+    """Write ``message`` to stderr, where progress is also shown; stdout is reserved for results."""
     sys.stderr.write(visible(message) + "\n")
     sys.stderr.flush()
 
@@ -122,8 +122,8 @@ def short_number(value: float) -> str:
 def decimals(sds: Sequence[float], values: Sequence[float]) -> int:
     """Return how many decimals to show of ``values`` that have standard deviations ``sds``.
 
-    As many as the smallest sd needs, but at most 6 and at least 1, or at least 3 if all values are
-    below 100.
+    The result is the number of decimals that the smallest sd needs, but at most 6. It is at least 3
+    if all values are below 100, otherwise at least 1.
 
     >>> decimals([0.0031], [3.1149]), decimals([1e-17], [3.1149])
     (3, 3)

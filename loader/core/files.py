@@ -126,7 +126,7 @@ def atomic_path(path: Path, size: int | None = None) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Add ``path`` to an `OSError` in the block that names no file.
+    """Add ``path`` to an `OSError` that the block raises, if the error names no file.
 
     Raises:
         UsageError: This process may open no more files.
@@ -162,7 +162,7 @@ def reading(path: Path | str, what: str) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path, temporary: Path | None = None, size: int | None = None) -> Iterator[None]:
-    """Turn a disk error in the block, which writes ``path``, into a `ClimbError` that names it.
+    """Turn a disk error in the block that writes ``path`` into a `ClimbError` that names ``path``.
 
     Other errors are raised unchanged. ``temporary`` is the file that is being written, ``size`` its
     expected size in bytes.
@@ -187,7 +187,7 @@ def disk_error(
     temporary: Path | None = None,
     size: int | None = None,
 ) -> ClimbError | None:
-    """Return a `ClimbError` for the disk problem that caused ``error``; None if none caused it.
+    """Return a `ClimbError` if a disk problem caused ``error``; None if something else caused it.
 
     ``path`` is the final file, of ``size`` bytes; ``temporary`` is the file that was being written.
     """
@@ -332,8 +332,8 @@ def is_temporary(path: Path, name: str = "") -> bool:
 def remove_temporaries(directory: Path, *folders: str) -> None:
     """Remove the temporary files that a killed process of climbstream left in ``directory``.
 
-    Call it only for a directory of climbstream. ``folders`` are glob patterns of folders in
-    ``directory`` that are also searched; other folders and links are not searched.
+    Call this function only for a directory of climbstream. ``folders`` are glob patterns of folders
+    in ``directory`` that are also searched; other folders and links are not searched.
     """
     root = directory.resolve()
     for folder in (root, *(path for pattern in folders for path in root.glob(pattern))):

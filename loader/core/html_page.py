@@ -68,7 +68,7 @@ def paragraph(text: str) -> str:
 
 
 def claim(text: str, *, holds: bool) -> str:
-    """Return the main statement of the page, highlighted; in another style unless it ``holds``."""
+    """Return the main statement of a page, in one style if it ``holds`` and in another if not."""
     return f'<p class="claim{"" if holds else " none"}">{escape(text)}</p>'
 
 

@@ -1,8 +1,9 @@
 """Log: all messages of the library go through `logging`, under the names of its modules.
 
-The logger ``climbstream`` silences or routes all messages; ``climbstream.loader`` those of one
-package. Python shows warnings without any set-up. Messages of level INFO are shown only if a
-program asks for them, as the command ``climb`` does with `show_messages`.
+Settings of the logger ``climbstream`` apply to all messages; settings of ``climbstream.loader``
+apply only to the messages of that package. Python shows warnings without any set-up. Messages of
+level INFO are shown only if a program asks for them, as the command ``climb`` does with
+`show_messages`.
 """
 
 import logging
@@ -18,7 +19,7 @@ ALL_RANKS = "CLIMBSTREAM_LOG_ALL_RANKS"
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return the logger of module ``name``; of ranks other than 0, it shows only errors."""
+    """Return the logger of module ``name``; on ranks other than 0, it shows only errors."""
     logger = logging.getLogger(name)
     logger.addFilter(_filter)
     return logger

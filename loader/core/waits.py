@@ -16,14 +16,14 @@ logger = get_logger(__name__)
 T = TypeVar("T")
 
 _TICK = 1.0
-"""Longest time between two checks of the time that has passed, in seconds."""
+"""Longest time between two checks of whether the time limit has passed, in seconds."""
 
 
 def wait_for(call: Callable[[], T], what: str, timeout: float) -> T:
     """Return what ``call`` returns; in messages, ``what`` follows the words "waiting for".
 
     The call runs in a thread of its own, so that signals are handled meanwhile. After ``timeout``
-    seconds the call is given up: its thread runs on until the process ends.
+    seconds an error is raised, although the thread of the call runs on until the process ends.
 
     Raises:
         RemoteError: The call did not return in ``timeout`` seconds.

@@ -1,6 +1,6 @@
-"""Plan: the settings of a result, stored beside it; only a command with equal ones may resume it.
+"""Plan: all settings that decide a result; only a command with equal settings may resume the work.
 
-A plan has all settings that decide the result.
+A plan is stored in a file beside the result.
 """
 
 import os
@@ -29,7 +29,7 @@ def begin_or_resume(
     leaves: Sequence[str] | None = None,
     folders: Sequence[str] = (),
 ) -> bool:
-    """Write ``plan`` to the file ``name`` in ``place``; if that file exists, check that it agrees.
+    """Write ``plan`` to the file ``name`` in ``place``; if the file exists, compare both.
 
     Returns whether the file existed. In that case the temporary files of a killed process are
     removed; no other file is removed or overwritten.
@@ -40,7 +40,8 @@ def begin_or_resume(
         plan: The settings that decide the result, as JSON values.
         effect: ``effect(old plan, new plan)`` returns a text: what their differences would change.
         leaves: Names of the files and folders that the command leaves in ``place``. If the plan's
-            file is missing, none of them may exist. None: then the folder must be empty.
+            file is missing, none of these may exist. Default: if the plan's file is missing,
+            ``place`` must be empty.
         folders: Glob patterns of further folders below ``place`` to which the command writes.
 
     Raises:

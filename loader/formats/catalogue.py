@@ -36,8 +36,8 @@ def read_parquet(source: Path | BinaryIO, columns: Sequence[str]) -> Any:
 def read_parts(store: Store, manifest: Manifest) -> Iterator[tuple[str, bytes, str]]:
     """Yield the path, bytes and error message of each part of a catalogue.
 
-    The message is "" if the part is as the manifest says. Parts are read by number, because a
-    store need not list its files. If the manifest has the number of parts, missing parts are
+    The message is "" if the part is as the manifest says. Parts are read by number, because some
+    stores cannot list their files. If the manifest has the number of parts, missing parts are
     skipped; otherwise the first missing part ends the catalogue.
     """
     for number in count() if manifest.parts is None else range(manifest.parts):

@@ -35,14 +35,14 @@ _LISTED = 40
 
 
 def largest(sizes: Mapping[str, float], most: int = _LISTED) -> list[str]:
-    """Return all names in their order; if more than ``most``, only the largest ones, by size."""
+    """Return all names in their order; of more than ``most`` names, the largest by size."""
     if len(sizes) <= most:
         return [*sizes]
     return sorted(sizes, key=lambda name: -sizes[name])[:most]
 
 
 def others_text(sizes: Mapping[str, float], where: str) -> str:
-    r"""Describe what `largest` leaves out, and ``where`` all are listed; "" if nothing is left out.
+    r"""Describe the names that `largest` leaves out, and ``where`` all names are listed; else "".
 
     >>> others_text({f"c{n}": 1 for n in range(50)}, "mixture.json lists all")
     '\n40 of 50 are listed, the largest; the other 10 have 20.0% together. mixture.json lists all.'

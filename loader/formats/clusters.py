@@ -16,12 +16,12 @@ ADVERTISEMENT, AD_FREE = "advertisement", "ad-free"
 
 
 def score_title(score: str) -> str:
-    """Return the name under which people see ``score``; by that name, higher is better."""
+    """Return the name of ``score`` for people: for scores with this name, higher is better."""
     return AD_FREE if score == ADVERTISEMENT else score
 
 
 def reason_title(reason: str) -> str:
-    """Return the reason why documents were left out as people read it, by the titles of scores.
+    """Return ``reason``, why documents were left out, with each score named by its `score_title`.
 
     >>> reason_title("low advertisement score"), reason_title("held out")
     ('low ad-free score', 'held out')
@@ -40,7 +40,7 @@ class ClusterInfo:
     documents: Count
     tokens: Count
     bytes: Count
-    """Size of its text in UTF-8 bytes; 0: unknown, as after an import of tokens."""
+    """Size of the cluster's text in UTF-8 bytes; 0: unknown, as after an import of tokens."""
     quality: dict[str, Finite]
     """Mean over documents of each quality score, which is 0 to 5; empty after an import."""
     labels: dict[str, Count]

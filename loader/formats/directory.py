@@ -160,9 +160,10 @@ class ShardDirectory(Tabular):
         return self._indexes[entry.name]
 
     def load_indexes(self, names: Sequence[str]) -> None:
-        """Read and check the indexes of the clusters ``names``, which `index` then returns.
+        """Read and check the indexes of the clusters ``names``; later, `index` returns these.
 
-        Behind a URL, up to 64 indexes are read at the same time, because each needs a request.
+        Behind a URL, up to 64 indexes are read at the same time, because each index needs a request
+        of its own.
 
         Raises:
             IntegrityError: Bytes or counts of an index differ from the manifest.

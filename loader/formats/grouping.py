@@ -1,9 +1,9 @@
-"""Grouping: clusters of a shard directory joined to groups, without writing shards.
+"""Grouping: clusters of a shard directory joined into groups, without writing shards.
 
-A grouping is stored beside the shards, as ``DIR/groupings/NAME/grouping.json``. Its folder can be
-read like any shard directory; the clusters of that directory are the groups. A group has the shards
-of its clusters, one cluster after the other. So a mixture of groups is served as exactly as a
-mixture of clusters, and all tokens of a group are equally likely.
+A grouping is stored beside the shards, as ``DIR/groupings/NAME/grouping.json``. The folder of a
+grouping can be read like any shard directory; its clusters are the groups. A group has the shards
+of its clusters, one cluster after the other. So a loader serves a mixture of groups as exactly as a
+mixture of clusters. All tokens of a group are equally likely.
 """
 
 from collections import Counter

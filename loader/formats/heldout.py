@@ -42,7 +42,7 @@ def read_heldout(directory: Path) -> Iterator[HeldOutDocument]:
 
 
 def parse_heldout(file: BinaryIO, place: object) -> Iterator[HeldOutDocument]:
-    """Yield the held-out documents in ``file``; errors name it by its ``place``, a path or URL.
+    """Yield the held-out documents in ``file``; errors name ``place``, the file's path or URL.
 
     Raises:
         InvalidDataError: A line is no held-out document.

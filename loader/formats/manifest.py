@@ -1,4 +1,4 @@
-"""Manifest: the contents of a shard directory. A build writes it last, so it marks completion."""
+"""Manifest: the contents of a shard directory; a build writes its manifest last."""
 
 import re
 from collections import Counter
@@ -25,7 +25,7 @@ INDEX = "index.json"
 NEXT_INDEX = "index.next.json"
 """Name of the index that a committed append has written, until it replaces the old index."""
 NEXT_FILES = ".build/aside"
-"""Folder of other files that a committed append has written, until they replace the old ones."""
+"""Folder of other files that a committed append has written, until they replace the old files."""
 DOCUMENTS = "documents"
 """Name of the folder of the catalogue."""
 CLUSTERS = "clusters.json"
@@ -77,7 +77,7 @@ class ClusterEntry:
     tokens: Count
     documents: Count
     index_hash: str
-    """Hash of the bytes of its ``index.json``, which in turn has the hashes of its shards."""
+    """Hash of the cluster's ``index.json``; this file has the hashes of the cluster's shards."""
     axes: dict[str, str] = field(default_factory=dict)
     """Value of a cell on its axes: topic, language if there are several, and tier (``t0`` is the
     lowest); see `AXES`. Empty: the cluster is no cell."""

@@ -215,8 +215,8 @@ def read_weights(
         others: How to treat clusters that ``weights`` does not name. ``scale``: the named weights
             are ratios, scaled to sum 1; other clusters have weight 0. ``keep``: the named weights
             are shares of all tokens; other clusters share the rest in proportion to ``now``. None:
-            the named weights must sum to 1, within 0.0001. Or, for two clusters or more, they are
-            whole numbers, which cannot be shares, and so count as ratios, such as 3 to 1.
+            the named weights must sum to 1, within 0.0001, or be whole numbers for two or more
+            clusters. Such whole numbers cannot be shares, so they count as ratios, such as 3 to 1.
         now: Present weights of the clusters that may share the rest.
 
     Raises:
@@ -242,7 +242,7 @@ def read_weights(
 
 
 def share_rest(named: Mapping[str, float], now: Mapping[str, float], remedy: str) -> Mixture:
-    """Return the mixture of the shares ``named``, whose rest the clusters of ``now`` share.
+    """Return a mixture with the shares ``named``; other clusters of ``now`` share the rest.
 
     Args:
         named: Shares of all tokens by name of the cluster.

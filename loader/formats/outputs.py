@@ -55,7 +55,7 @@ class RunFolder:
         return self.keys <= keys_of(folder / self.plan)
 
     def begin(self, out: Path, plan: Mapping[str, Any], *, folders: tuple[str, ...] = ()) -> bool:
-        """Begin or resume ``plan`` in ``out`` with `begin_or_resume`; return what that returns.
+        """Begin or resume ``plan`` in ``out`` with `begin_or_resume`; return its result.
 
         Raises:
             InvalidDataError: Another command fills ``out``, or `begin_or_resume` raises it.
@@ -140,10 +140,10 @@ def is_shard_directory(folder: Path) -> bool:
 
 
 def writer_of(path: Path) -> str:
-    """Return the command that wrote ``path``, or a folder around it, beside files of others.
+    """Return the command that wrote ``path`` or a folder above ``path``.
 
-    Returns "" if there is no such command. Commands that fill a folder alone, such as climb build,
-    are not looked for.
+    Returns "" if there is no such command. Only commands whose folder may also hold files of other
+    programs are looked for; climb build, for example, fills a folder alone.
     """
     for place in (path, *path.parents):
         if place.name in _NAMES:

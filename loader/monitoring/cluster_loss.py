@@ -21,7 +21,7 @@ class ClusterLoss:
     """Collects the losses of rows by cluster, and returns their means.
 
     Sums are kept on the device of the losses, so that no step waits for the device. Any thread may
-    call `add` or `take`: each row counts in exactly one mean.
+    call `add` or `take`: each row still counts in exactly one mean.
 
     >>> losses = ClusterLoss(["c00", "c01"])
     >>> losses.add(torch.tensor([0, 1, 0]), torch.tensor([2.0, 5.0, 4.0]))

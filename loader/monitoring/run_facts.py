@@ -18,7 +18,7 @@ _LONGEST = 1 << 22
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """Facts that do not change during a run; each may be unknown, and is then None or empty."""
+    """Facts that do not change during a run; a fact that is unknown is None or empty."""
 
     tokens: int | None = None
     """Number of tokens after which the run ends; None: unknown."""

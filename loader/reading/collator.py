@@ -34,14 +34,14 @@ class Collator:
     - ``position_ids``, int64 ``[rows, seq_len]``: the position of a token in its document (or, if
       only a part of the document is there, in that part), from 0.
     - ``cu_seqlens``, int32 ``[rows * max_segments + 1]``: 0, then the ends of all documents,
-      counted in tokens from the first token of the batch. Each row has ``max_segments`` ends; if it
-      has fewer documents, its last end is repeated. The last of a row's ends is the row's end.
+      counted in tokens from the first token of the batch. Each row has ``max_segments`` ends; if a
+      row has fewer documents, its last end is repeated. The last of a row's ends is the row's end.
 
     Args:
         rows: Number of rows of a batch on this rank.
         seq_len: Number of tokens of a row.
         size: Number of bytes of a token in the shards.
-        padding: Token that fills the rest of a row.
+        padding: Token that fills the part of a row that has no document.
         fields: Names from `FIELDS` of further tensors in a batch.
         max_segments: Largest number of documents of a row in ``cu_seqlens``.
         dtype: Type of ``input_ids`` and ``labels``: `torch.int64` or `torch.int32`.

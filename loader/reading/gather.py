@@ -3,10 +3,10 @@
 Rows are scattered over memory, and memory is slow. So while one row is copied, the next row is
 prefetched.
 
-Compiled code reads a shard through its address, for two reasons: a token may begin at an odd byte,
-where no array of uint16 can begin; and to pass hundreds of arrays would take longer than the copy.
-`parse_shard` checks a shard against its index when the shard is opened, so no address points
-outside of the shard.
+Compiled code reads a shard through its address in memory, for two reasons. A token may begin at an
+odd byte, where no array of uint16 can begin. And to pass hundreds of arrays to compiled code would
+take longer than to copy the rows. `parse_shard` checks a shard against its index when the shard is
+opened, so no address points outside of the shard.
 """
 
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ IGNORED = -100
 
 
 class ByteSpans(NamedTuple):
-    """The spans of bytes in a shard of which its rows consist."""
+    """The spans of bytes in a shard that make up the rows of the shard."""
 
     ends: NDArray[np.int64]
     """Number of spans before each row, ``[rows + 1]``; the last entry counts all spans."""
@@ -41,7 +41,7 @@ class ByteSpans(NamedTuple):
     """Offset in the raw shard, in bytes, and number of tokens of each span, ``[pieces, 2]``."""
     cut: int
     dropped: int
-    """``cut`` and ``dropped`` are those of `PackedRows`."""
+    """``cut`` and ``dropped`` have the same meaning as in `PackedRows`."""
 
     @classmethod
     def of(cls, view: ShardView, packed: PackedRows, size: int) -> "ByteSpans":
@@ -56,7 +56,7 @@ class ByteSpans(NamedTuple):
 
 
 class OpenShard(NamedTuple):
-    """A shard from which `gather` copies rows; it keeps alive the memory at its addresses."""
+    """A shard from which `gather` copies rows; keeps the memory at its addresses alive."""
 
     data: NDArray[np.uint8]
     """The raw shard."""
@@ -175,11 +175,11 @@ def mark_pieces(
 
     ``addresses`` and ``rows`` are as in `gather`. Each of the other arguments is an output, and is
     not written if it has 0 rows. ``labels``, ``[n, seq_len]``, has the tokens, and gets `IGNORED`
-    in padding and at the first token of each piece but the first of a row. ``positions``, int64
-    ``[n, seq_len]``, counts from 0 in each piece and in padding. ``bounds``, int32
-    ``[n, most + 1]``, gets 0, the end of each piece in the row, and then the end of the last piece
-    again. Pieces for which ``bounds`` has no room are joined to the last piece for which it has
-    room. Returns the number of pieces that were joined in this way.
+    in padding and at the first token of each piece except the first piece of a row. ``positions``,
+    int64 ``[n, seq_len]``, counts from 0 in each piece and in padding. ``bounds``, int32 ``[n, most
+    + 1]``, gets 0, the end of each piece in the row, and then the end of the last piece again.
+    Pieces for which ``bounds`` has no room are joined to the last piece for which there is room.
+    Returns the number of pieces that were joined in this way.
     """
     n = max(len(labels), len(positions), len(bounds))
     most, joined = bounds.shape[1] - 1, 0

@@ -1,7 +1,7 @@
 """HeldOutBatches: text that a build kept out of the shards, packed like training batches.
 
 The text is tokenized as in a build. The documents of each cluster are packed as if they were one
-shard, so less than one row of each cluster is left out. Rows do not depend on seed, ranks or
+shard, so less than one row of tokens is left out per cluster. Rows do not depend on seed, ranks or
 weights, so two runs measure their losses on the same rows.
 """
 

@@ -29,7 +29,7 @@ def allow_files() -> None:
 def claim(path: Path, flags: int) -> int | None:
     """Open and lock the file at ``path``; return its descriptor.
 
-    None: another process or thread has the lock, or had it and has replaced the file.
+    None: another process or thread has the lock, or had the lock and has replaced the file.
     """
     descriptor = os.open(path, flags, 0o666)
     try:
@@ -123,6 +123,6 @@ def identity_of(status: os.stat_result) -> tuple[int, ...]:
 
 
 def touch(path: Path) -> None:
-    """Set the time of last access of a file to now: many disks are mounted without access times."""
+    """Set a file's access time to now, as many file systems are mounted without access times."""
     with suppress(OSError):  # the file was evicted, or this user may only read the cache
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))

@@ -18,7 +18,7 @@ shards.
     and padding fills the gaps that are left.
 
 With ``concat`` and ``bfd``, up to ``seq_len`` - 1 tokens of a shard fill no row, and are not served
-in an epoch. Each epoch leaves out other tokens.
+in an epoch. Which tokens are left out differs between epochs.
 
 Memory: 12 bytes per piece and 8 bytes per row. `bfd` packs a shard of 8 million tokens in a few
 milliseconds.
@@ -45,8 +45,8 @@ class PackedRows(NamedTuple):
     ends: NDArray[np.int64]
     """Number of pieces before each row, ``[rows + 1]``: row r has pieces ends[r] to ends[r + 1]."""
     pieces: NDArray[np.uint32]
-    """For each piece: its document, the position in the document of its first token, and its number
-    of tokens, ``[pieces, 3]``."""
+    """For each piece, ``[pieces, 3]``: the document, the position of the piece's first token in the
+    document, and the number of tokens of the piece."""
     cut: int
     """Number of documents that are in rows, but not whole in one piece."""
     padding: int
@@ -59,7 +59,8 @@ def count_rows(pack: str, tokens: int, lengths: Sequence[tuple[int, int]], seq_l
     """Return the number of rows of ``seq_len`` tokens that a shard of ``tokens`` tokens has.
 
     ``lengths`` is the histogram of document lengths in the shard, as in `ShardEntry`. With ``bos``,
-    ``seq_len`` should be a power of two; otherwise a shard can have slightly fewer rows than fit.
+    ``seq_len`` should be a power of two; otherwise the result can be slightly smaller than the
+    number of rows that the documents would fill.
     """
     if pack == "bos":
         tokens = sum(

@@ -77,7 +77,8 @@ class RowSource:
     def open(self, shard: int, epoch: int, pieces: ByteSpans | None = None) -> OpenShard:
         """Return a shard from which `gather` can copy rows, packed as in ``epoch``.
 
-        ``pieces`` is that packing if the caller has it; None: it is computed.
+        ``pieces`` is the packing of the shard in ``epoch``, if the caller has it; None: it is
+        computed.
 
         Raises:
             IntegrityError: The shard is missing, or its bytes differ from the index.

@@ -3,10 +3,10 @@
 A file of the cache is named by the hash of its content, so that runs and ranks share files. The
 first process that needs a shard fetches it into a temporary file. The process has a lock on the
 temporary file (flock, which ends with the process) while it writes, and then renames the file.
-Other processes wait until the renamed file exists or the lock is free. A memory map keeps a shared
-lock on its file, so a process that makes room detects which files are in use on the node. There are
-no lock files, no server and no shared memory. A temporary file without a lock was left by a killed
-process.
+Other processes wait until the renamed file exists or the lock is free. Each memory map of a file
+keeps a shared lock on the file. So a process that makes room in the cache detects which files are
+in use on the node. There are no lock files, no server and no shared memory. A temporary file
+without a lock was left by a killed process.
 """
 
 import errno
@@ -113,7 +113,7 @@ class ShardCache:
 
         Raises:
             IntegrityError: The shard is missing, or its bytes differ from the index.
-            RemoteError: The store could not read the shard, or not in time.
+            RemoteError: The store failed to read the shard, or did not read it in time.
             LockedError: Another process has begun to fetch the shard, and does not finish.
             NoSpaceError: The disk has no room for the shard.
         """

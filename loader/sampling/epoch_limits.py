@@ -12,7 +12,7 @@ from climbstream.loader.formats.mixture import ONE
 from .planner import Position
 
 UNLIMITED = 1 << 62
-"""Number of rows that are left of a cluster without a limit: more than any run serves."""
+"""Number that stands for the rows left of a cluster without a limit: more than any run serves."""
 
 
 class EpochLimits:
@@ -75,7 +75,7 @@ class EpochLimits:
         return dict(zip(self._names, epochs.tolist(), strict=True))
 
     def passed(self, position: Position, quotas: NDArray[np.int64]) -> dict[str, float]:
-        """Return the epochs served so far of the clusters that would exceed their limit, by name.
+        """Return, for each cluster that would exceed its limit, the epochs served so far, by name.
 
         ``quotas``, ``[K]``, is the number of rows of each cluster to be served after ``position``.
         """

@@ -28,7 +28,7 @@ class Lanes(NamedTuple):
     """Key of each cluster, ``[K]``."""
     owned: NDArray[np.int64]
     """Number of rows of each cluster in each lane, ``[K, C]``. If a cluster has fewer rows than
-    there are lanes, lanes share rows, so that each lane has one."""
+    there are lanes, several lanes own the same row, so that each lane has one row."""
     heads: NDArray[np.int64]
     """For each cluster and lane: its first run, the run after its last run, and the epoch whose
     order is in `orders` (-1: none yet), ``[K * C, 3]``."""
@@ -36,9 +36,10 @@ class Lanes(NamedTuple):
     """For each run: its shard (counted within the cluster), its first row within the shard, and its
     number of rows, ``[runs, 3]``."""
     orders: NDArray[np.int64]
-    """For each lane, its runs in the order of an epoch, ``[runs, 3]``: the run, the number of rows
-    of the lane up to the end of the run, and the key of the order of the run's rows, as int64.
-    Compiled code fills the entries of a lane when it first needs an epoch of that lane."""
+    """The runs of each lane in the order of an epoch, ``[runs, 3]``. An entry is the run, the
+    number of rows of the lane up to the end of the run, and the key of the order of the run's rows,
+    as int64. Compiled code fills the entries of a lane when it first needs an epoch of that
+    lane."""
 
     @classmethod
     def deal(
@@ -53,10 +54,10 @@ class Lanes(NamedTuple):
 
 
 def keep_part(shard_rows: Sequence[int], part: float, seed: int, name: str) -> list[int]:
-    """Return how many rows of each shard are served if only the fraction ``part`` of a cluster is.
+    """Return how many rows of each shard are served if only ``part`` of a cluster's rows are.
 
-    So that few shards are fetched, whole shards in a keyed order are served, and the first rows of
-    one more shard. At least one row of a cluster is served, unless the cluster has no rows.
+    Whole shards are served, in a keyed order, and then the first rows of one more shard; so only
+    few shards are fetched. At least one row of a cluster is served, unless the cluster has no rows.
     """
     left = math.ceil(part * sum(shard_rows))
     kept = [0] * len(shard_rows)
@@ -80,8 +81,9 @@ def find_row(
 ) -> Any:
     """Return what `locate` returns, for loops in compiled code, which pass the arrays of `Lanes`.
 
-    ``owned`` is the number of rows of the lane, ``at`` its index in ``heads``. To take an array out
-    of a tuple counts a reference, which takes time, so loops take the arrays out once.
+    ``owned`` is the number of rows of the lane, ``at`` the index of the lane in ``heads``. Each
+    time compiled code takes an array out of a tuple, it counts a reference, which takes time. So
+    loops take the arrays out once.
     """
     begin, end, epoch = heads[at, 0], heads[at, 1], heads[at, 2]
     position = number - epoch * owned
@@ -106,7 +108,7 @@ def find_row(
 
 @njit(cache=True)
 def next_runs(lanes: Any, consumed: Any, rates: Any, rank: Any, world_size: Any) -> Any:
-    """Return the shard that each lane of a rank needs next, and in how many steps it needs it.
+    """Return the shard that each lane of a rank needs next, and the number of steps until then.
 
     ``consumed``, int64 ``[K, C]``, is the number of rows that each lane has served. ``rates``,
     float64 ``[K]``, is the number of rows of a cluster that one lane serves per step. Returns the

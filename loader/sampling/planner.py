@@ -1,7 +1,8 @@
 """BatchPlanner: plan many batches in one call, and list the rows of this rank in them.
 
 Compiled code plans a batch in a microsecond or two, and a call from Python takes longer than that.
-So one call plans many steps; they are planned again if weights change. Planning reads no shards.
+So one call plans many steps; if weights change, the steps are planned again. Planning reads no
+shards.
 
 A visit is the reading of one shard by one lane in one epoch. Each row has the number of its visit.
 So the code that copies rows opens a shard once per visit, and needs no search for each row.
@@ -53,7 +54,7 @@ class RunSettings:
 
 
 class Position(NamedTuple):
-    """A position of a run between two batches; with weights and settings it fixes the next one."""
+    """A position of a run between two batches; with weights and settings it fixes what follows."""
 
     step: int
     """Number of batches before this position."""
@@ -62,7 +63,7 @@ class Position(NamedTuple):
     consumed: NDArray[np.int64]
     """Number of rows served, by cluster and lane, ``[K, C]``."""
     credit: NDArray[np.int64]
-    """Rows that each cluster is owed, in units of row / `ONE`, ``[K]``; negative: it is ahead."""
+    """Rows owed to each cluster, in units of row / `ONE`, ``[K]``; below 0: cluster is ahead."""
 
     @classmethod
     def start(cls, clusters: int, lanes: int) -> Self:
@@ -115,7 +116,7 @@ class BatchPlanner(NamedTuple):
         rank: int = NOBODY,
         world_size: int = 1,
     ) -> Self:
-        """Return the planner of a run, by which loader and audit compute the same batches.
+        """Return the planner of a run; loader and audit use it, so both compute the same batches.
 
         Args:
             shard_rows: Number of rows of each shard in an epoch, by cluster.

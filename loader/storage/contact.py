@@ -16,7 +16,7 @@ _ANSWERED = "CLIMBSTREAM_ANSWERED"
 """Environment variable with the places that have answered; later processes inherit it."""
 _NUMBERS = (errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH)
 _TEXT = re.compile(rf"\[Errno ({'|'.join(map(str, _NUMBERS))})\]")
-"""Error number in the text of an error that sums up several, such as one per address of a name."""
+"""Error number in the text of an error that sums up several errors, such as one per address."""
 
 
 def note_answer(place: str) -> None:
@@ -31,9 +31,10 @@ def has_answered(place: str) -> bool:
 
 
 def is_unreachable(error: BaseException | None) -> bool:
-    """Whether ``error``, of any client, says that a place cannot be reached.
+    """Whether ``error``, of any client, means that a server cannot be reached.
 
-    Its cause is then a name that does not resolve, a refused connection, or a missing route.
+    This is so if the cause is a name that does not resolve, a refused connection, or a missing
+    route.
     """
     while error is not None:
         if isinstance(error, socket.gaierror):

@@ -2,8 +2,8 @@
 
 A reader takes the URL of a file and the largest size that the file may have. It trusts no server:
 it reads an answer in blocks and counts the bytes, and reads only the beginning of an error message.
-It follows a redirect to another server only for the Hub, which needs that, and never from https to
-http.
+It follows a redirect to another server only for the Hub, which needs such redirects, and never from
+https to http.
 """
 
 import re

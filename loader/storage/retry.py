@@ -77,7 +77,7 @@ class Retry:
 
 
 def status_of(error: Exception) -> int | None:
-    """Return the HTTP status in an error of boto3, httpx or aiohttp; None if it has none."""
+    """Return the HTTP status in an error of boto3, httpx or aiohttp; None if there is no status."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -94,7 +94,7 @@ def is_refusal(status: int | None) -> bool:
 
 
 def asked_pause(error: Exception) -> float:
-    """Return the pause, in seconds, that a server asked for; 0 if it asked for none."""
+    """Return the pause, in seconds, that a server asked for; 0 if the server asked for no pause."""
     headers = _headers(error)
     asked = headers.get("retry-after", "").strip()
     if re.fullmatch("[0-9]{1,18}", asked):

@@ -30,7 +30,7 @@ class Service:
     place: str
     """Beginning of the URLs of the server."""
     stumble: Callable[[Exception], Exception | None]
-    """Takes an error; returns the error of the server that caused it, or None if none did."""
+    """Takes an error; returns the server's error that caused it, or None if the server did not."""
     check_refusal: Callable[[str, Exception, str], None]
     """Raises `RemoteError` if the server refused, and would refuse another try for the same reason.
     It takes the request in words, the error, and the error as one line of text."""
@@ -40,8 +40,8 @@ class Service:
     ) -> T:
         """Return what ``call`` returns; repeat the call while the server fails temporarily.
 
-        So ``call`` may run several times. Each time, it may take as long as `task_timeout`, plus
-        the time that ``size`` bytes need at 100 kB/s. If it takes more than 60 s, a warning is
+        So ``call`` may run several times. Each run may take as long as `task_timeout`, plus the
+        time that ``size`` bytes need at 100 kB/s. If a run takes more than 60 s, a warning is
         logged. ``what`` completes the message "SERVER did not …".
 
         Raises:

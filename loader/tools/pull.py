@@ -2,9 +2,9 @@
 
 Every file is checked by a hash. Hashes of shards are in the index of their cluster; hashes of
 indexes and other files are in the manifest, which is copied last. Files that were copied before are
-not fetched again. Of a cluster without weight, only the index is copied. So the manifest is that of
-the source, and mixtures and states for the source fit the copy. A loader that needs a shard that
-was not copied reports that it is missing.
+not fetched again. Of a cluster without weight, only the index is copied. So the copy has the same
+manifest as the source, and mixtures and states of a loader that were made for the source fit the
+copy. A loader that needs a shard that was not copied reports that the shard is missing.
 """
 
 import shutil
@@ -57,14 +57,14 @@ class Pulled:
     """The result of a pull: which shards were asked for, and how much had to be fetched."""
 
     source: str
-    """Path or URL of the source, on the Hub with its commit."""
+    """Path or URL of the source; a URL of the Hub includes the commit."""
     clusters: tuple[str, ...]
     """Names of the clusters whose shards were asked for."""
     shards: int
     bytes: int
     """Compressed size of all shards that were asked for, in bytes."""
     fetched: int
-    """Compressed size of those shards that had to be fetched, in bytes."""
+    """Compressed size of the shards asked for that had to be fetched, in bytes."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

@@ -1,1 +1,1 @@
-"""Weights over time: single changes, ramps, the log of all changes, and sources of new ones."""
+"""Weights over time: single changes, ramps, the log of all changes, and sources of new changes."""

@@ -1,11 +1,12 @@
 """Agreement: all ranks apply the same changes of weights at the same step.
 
 Ranks meet before they plan a step that is a multiple of ``every``. A change that was offered to
-rank 0 before one meeting takes effect at the next meeting. So ranks exchange messages while they
-serve the steps in between, and no rank has planned past the step of the change. At every meeting,
-each rank sends 32 bytes: its step, the length of the changes, and the hash of its weights log. If
-there are changes, a second message sends them, at the meeting at which they take effect. Every rank
-gets the hashes of all other ranks, so each rank notices if another rank has a different log.
+rank 0 before one meeting takes effect at the next meeting. So ranks can exchange messages while
+they serve the steps between the two meetings, and no rank has planned past the step of the change.
+At every meeting, each rank sends 32 bytes: its step, the length of the changes, and the hash of its
+weights log. If there are changes, a second message sends them, at the meeting at which they take
+effect. Every rank gets the hashes of all other ranks, so each rank notices if another rank has a
+different log.
 
 Only rank 0 reads requests from outside, and every wait has a deadline.
 """
@@ -29,7 +30,7 @@ from .update import WeightsUpdate
 logger = get_logger(__name__)
 
 LARGEST = 1 << 20
-"""Largest size of the changes of one meeting, in bytes; further changes wait for the next."""
+"""Largest size of the changes of one meeting, in bytes; more changes wait for the next meeting."""
 
 _TIMEOUT = 300.0
 """Default time limit of a wait for the other ranks, in seconds."""
@@ -42,16 +43,17 @@ _NUMBER, _HASH = 8, 16
 class Agreement:
     """Lets all ranks of a job apply changes of weights at the same step.
 
-    Every rank has the same `WeightsLog`, and calls this before it plans ``step``::
+    Every rank has the same `WeightsLog`, and runs this code before it plans ``step``::
 
         for change in agreement.meet(step, log.head):
             log.append(change.mixture, step, change.why, change.ramp)
 
     Rank 0 calls ``agreement.offer(change)`` whenever somebody asks for other weights.
 
-    Changes are exchanged, not records of the log: each rank makes the record when it appends it. So
-    if a cluster was capped in between, that record comes first in the chain of hashes. A change
-    that the log refuses is refused on all ranks. A job of one rank exchanges nothing.
+    Ranks exchange changes, not records of the log: each rank makes the record of a change when the
+    change takes effect. So if a cluster was capped in between, the record of the cap comes first in
+    the chain of hashes. A change that the log refuses is refused on all ranks. A job of one rank
+    exchanges nothing.
     """
 
     def __init__(
@@ -101,8 +103,8 @@ class Agreement:
     def first_free(self, step: int) -> int:
         """Return the step at which a change takes effect if it is offered before ``step``.
 
-        It takes effect one meeting later if it does not fit into one message with changes that were
-        offered before it.
+        The change takes effect one meeting later if it does not fit into one message with the
+        changes that were offered earlier.
         """
         if self.world_size == 1:
             return step

@@ -85,7 +85,7 @@ class WeightsLog:
         return self.records[-1].capped if self.records else ()
 
     def append(self, mixture: Mixture, at_step: int, why: str, ramp: int = 0) -> WeightsRecord:
-        """Append a record that changes the weights to ``mixture`` from ``at_step`` on; return it.
+        """Append and return a record that changes the weights to ``mixture`` from ``at_step`` on.
 
         The change takes ``ramp`` steps; 0: it is complete at ``at_step``.
 
@@ -97,7 +97,7 @@ class WeightsLog:
         return self._add(WeightsRecord.after(last, mixture, at_step, why, ramp))
 
     def cap(self, names: Iterable[str], at_step: int, why: str) -> WeightsRecord:
-        """Append a record that caps the clusters ``names``: they get no more rows; return it.
+        """Append and return a record that caps the clusters ``names``: they get no more rows.
 
         Clusters that were capped before stay capped.
 

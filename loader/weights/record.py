@@ -33,7 +33,7 @@ class WeightsRecord:
     """First step at which the record is in force."""
     kind: str
     """``set``: the weights take effect immediately. ``ramp``: they change in a straight line over
-    ``steps`` steps. ``cap``: they continue from the record before, without the ``capped``
+    ``steps`` steps. ``cap``: the weights of the record before continue, without the ``capped``
     clusters."""
     weights: dict[str, int | float]
     """Weights that were asked for, including those of capped clusters; a ramp includes clusters

@@ -23,10 +23,10 @@ _MOST_STEP = 1 << 53
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Changes of the weights, each with the step at which it begins: ascending, from step 0.
+    """Changes of the weights, each with its first step, in ascending order; the first is step 0.
 
-    A change is logged when its step is planned, not at the start of the run. So, between the steps
-    of the schedule, weights may be changed and clusters may be capped.
+    A change is logged when its step is planned, not at the start of the run. So weights may also be
+    changed in other ways, and clusters may be capped, between the steps of the schedule.
 
     >>> cosmos = Schedule.of([(0, {"web": 0.75, "code": 0.25}), (1000, {"code": 1}, 500)])
     >>> [(step, change.ramp) for step, change in cosmos.changes]
@@ -48,9 +48,10 @@ class Schedule:
     def of(cls, entries: Iterable[Entry], *, others: str | None = None) -> Self:
         """Make a schedule of entries ``(step, weights)`` or ``(step, weights, steps of the ramp)``.
 
-        The weights of an entry must sum to 1, unless ``others`` says what clusters get that the
-        entry does not name. ``scale``: they get nothing, and the named weights are scaled to sum 1.
-        ``keep``: they share the rest, in proportion to their weights in the entry before.
+        The weights of an entry must sum to 1, unless ``others`` says what becomes of the clusters
+        that the entry does not name. ``scale``: these clusters get nothing, and the named weights
+        are scaled to sum 1. ``keep``: these clusters share the rest, in proportion to their weights
+        in the entry before.
 
         Raises:
             UsageError: The entries are not in the order of steps; or the first is not for step 0,
@@ -125,7 +126,7 @@ class Schedule:
     def extend(self, log: WeightsLog, start: int, end: int) -> None:
         """Append to ``log`` the changes that begin in steps ``start`` to ``end`` - 1.
 
-        If the log already has a change, as after a restart, it is not appended again.
+        A change that the log already has, as after a restart, is not appended again.
 
         Raises:
             UsageError: The log lacks a change, but has a record for a later step; or only capped

@@ -562,7 +562,7 @@ def outcomes_text(answer: Answer) -> str:
     """Return a table that compares the best mixture with the token shares on each target.
 
     If the answer is the token shares, the table shows the best other mixture. The text is empty if
-    the answer has no outcomes, as answers of earlier versions.
+    the answer has no outcomes, as is the case for answers of earlier versions.
     """
     if not answer.outcomes:
         return ""

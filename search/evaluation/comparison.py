@@ -17,7 +17,7 @@ class Comparison:
     """Scores of several mixtures on one target, lower is better."""
 
     scores: dict[str, list[float]]
-    """Scores by name of mixture: one score per seed, with the same order of seeds everywhere."""
+    """Scores by name of mixture: one per seed; all mixtures have the seeds in the same order."""
     unit: str = "bits per byte"
     scored_on: str = ""
     """The items on which mixtures are scored: ``7 documents, 21 kB of text``; "" if unknown."""
@@ -32,10 +32,10 @@ class Comparison:
         return mean_and_error(self.scores[name])
 
     def gain(self, name: str, over: str) -> tuple[float, float]:
-        """Return the mean gain of ``name`` over the mixture ``over``, by seed, and its error.
+        """Return the mean gain of ``name`` over ``over`` in runs with equal seeds, and its error.
 
-        The gain is positive if ``name`` is better. Its error combines the standard error over seeds
-        with the sd over items, if that is known.
+        The gain is positive if ``name`` is better. The error combines the standard error over seeds
+        with the sd over items, if this sd is known.
         """
         pairs = zip(self.scores[over], self.scores[name], strict=True)
         gain, error = mean_and_error([theirs - ours for theirs, ours in pairs])
@@ -50,15 +50,15 @@ class Comparison:
         return with_error(*self.gain(name, over), self.digits)
 
     def same_as(self, name: str) -> list[str]:
-        """Return the other names with the same scores as ``name``: they are the same mixture."""
+        """Return the other names of the mixture ``name``; they are detected by equal scores."""
         mine = self.scores[name]
         return [other for other in self.scores if other != name and self.scores[other] == mine]
 
     def verdict(self, name: str) -> tuple[bool, str]:
-        """Return whether ``name`` beats all other mixtures, and sentences that say so for people.
+        """Return whether ``name`` beats all other mixtures, and the verdict in sentences.
 
-        It beats them if its gain over each is more than twice the error of this gain, and if no
-        other name is the same mixture.
+        ``name`` beats all others if its gain over each of them is more than twice the error of this
+        gain, and if no other name stands for the same mixture.
         """
         same = self.same_as(name)
         others = [other for other in self.scores if other not in (name, *same)]

@@ -3,8 +3,9 @@
 The n-gram counts of a mixture are the weighted sum of the counts of its clusters. So one pass over
 a sample of the tokens is enough to compute, for any mixture, the bits that an interpolated trigram
 model needs for a target. These bits differ from the bits that a proxy needs, but they rank mixtures
-much as proxies do. A Gaussian process whose mean is these bits needs far fewer trials
-(docs/decisions/predictors.md). The bits are used only where cross-validation finds that they help.
+much as proxies do. A Gaussian process whose mean is these bits needs far fewer trials than one
+without them (docs/decisions/predictors.md). The bits are used only where cross-validation finds
+that they help.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from .scoring import lay_out
 from .targets import load_target
 
 _PLACES = 2_000
-"""Number of tokens of a target that are used: 8,000 rank mixtures no better."""
+"""Number of tokens of a target that are used; with 8,000 tokens, mixtures are ranked no better."""
 _SAMPLE = 20_000_000
 """Number of tokens that are counted in all clusters together; each cluster has an equal part."""
 _MOST = 1_000_000
@@ -49,8 +50,8 @@ class NgramLoss:
     Args:
         rates: For each cluster and n-gram, the share of the cluster's tokens at which the n-gram
             ends, float32 ``[K, n-grams]``.
-        ngrams: For each token of the target, the n-gram of each kind that ends there, as a column
-            of ``rates``, ``[kinds, tokens]``.
+        ngrams: For each kind of n-gram and each token of the target, the number of the column of
+            ``rates`` for the n-gram that ends at this token, ``[kinds, tokens]``.
         vocab_size: Number of different tokens.
     """
 
@@ -79,8 +80,8 @@ class NgramLoss:
 def ngram_losses(directory: Path, targets: Sequence[str], seq_len: int) -> dict[str, NgramLoss]:
     """Count n-grams of all clusters of ``directory``; return an `NgramLoss` for each target.
 
-    Rows have ``seq_len`` tokens, as the rows that proxies train on. Only the validation half of a
-    target is read, as the search scores proxies on that half.
+    Rows have ``seq_len`` tokens, as rows do when proxies are trained. Only the validation half of a
+    target is read, because the search scores proxies on that half.
     """
     shards = ShardDirectory(directory)
     manifest = shards.manifest

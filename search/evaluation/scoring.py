@@ -4,7 +4,7 @@ Text and the right answers of a task are scored in bits per byte, so that scores
 the tokenizer. The error of a task is the fraction of its questions for which a wrong answer takes
 fewer bits per byte than the right answer. The error is 1 minus the accuracy that lm-eval calls
 ``acc_norm``. With small models the error changes in steps that are mostly noise, so the bits of the
-right answers guide a search better.
+right answers guide a search better than the error does.
 """
 
 import math
@@ -37,7 +37,7 @@ class ScoredText:
     inputs: torch.Tensor
     """Tokens that the model reads, int64 ``[n, seq_len]``."""
     targets: torch.Tensor
-    """The token after each of ``inputs``, int64 ``[n, seq_len]``; -100 where none is scored."""
+    """The token after each of ``inputs``, int64 ``[n, seq_len]``; -100 if it is not scored."""
     bytes: int
     """Number of UTF-8 bytes of the text."""
     owners: torch.Tensor
@@ -118,7 +118,7 @@ class Score:
     total: float
     """Bits per byte, or the fraction of questions that the model answers wrongly."""
     costs: tuple[float, ...]
-    """For each item, the bits of the document or right answer; or 1 if answered wrongly, else 0."""
+    """For each item, the bits of the document or right answer; for errors, 1 if wrong, else 0."""
 
 
 def score(
@@ -185,7 +185,8 @@ def errors(
 ) -> list[bool]:
     """Return, for each of ``questions``, whether the model answers it wrongly.
 
-    The model's answer is the choice with the fewest bits per byte; the first of several that tie.
+    The model's answer is the choice with the fewest bits per byte, or the first of several such
+    choices.
     """
     pairs = [(q.query, q.answer(choice)) for q in questions for choice in range(len(q.choices))]
     answers = ScoredAnswers.of(pairs, tokenizer, end, seq_len)

@@ -22,10 +22,11 @@ from .items import target_items
 from .settings import SearchSettings
 
 MEASURED_FROM = 2_000
-"""Least number of steps of all proxies together with which a search first shows its cost. For that,
-it measures a step, which takes a second or two."""
+"""Least number of training steps, over all proxies of a search, from which the search shows its
+cost before it begins. To estimate the cost, the search measures a step, which takes a second or
+two."""
 _FORWARD = 1 / 3
-"""FLOPs of a forward pass, as a fraction of those of a training step."""
+"""FLOPs of a forward pass, as a fraction of the FLOPs of a training step."""
 _BYTES_PER_TOKEN = 3
 """Typical number of UTF-8 bytes per token, to estimate the tokens of text."""
 _TRIAL_BYTES = 400
@@ -112,11 +113,11 @@ def plan_search(
     keep_proxies: int = 0,
     kept: int = 0,
 ) -> CostPlan:
-    """Estimate the cost of a search by a measured step of its proxies; write nothing.
+    """Estimate the cost of a search from one measured step of a proxy; write nothing.
 
     The step is measured by ``engine``, which also runs the processes that will train the proxies.
-    ``keep_proxies`` is the most bytes that kept proxies may take. The first ``kept`` proxies are
-    those that another search kept, which are only scored.
+    ``keep_proxies`` is the most bytes that kept proxies may take. The first ``kept`` proxies were
+    kept by another search, so they are only scored, and not trained.
     """
     workers = engine.workers
     manifest = Manifest.load(directory)
@@ -162,11 +163,11 @@ def plan_doremi(
     *,
     done: bool = False,
 ) -> CostPlan:
-    """Estimate the cost of DoReMi by a step measured by ``engine``, which will train its models.
+    """Estimate the cost of DoReMi from a step measured by ``engine``, which will train the models.
 
-    The models are the reference, the follower, which also computes the losses of the reference,
-    and, if there are ``targets``, two proxies that are trained side by side and scored on them.
-    ``done`` means that all models are trained already.
+    Two models are trained: the reference, and the follower, whose steps also compute the losses of
+    the reference. If there are ``targets``, two proxies are also trained, side by side, and scored
+    on the targets. ``done`` means that all models are trained already.
     """
     manifest = Manifest.load(directory)
     scored = {spec: target_items(load_target(directory, spec)) for spec in targets}
@@ -195,7 +196,7 @@ def plan_doremi(
 def plan_train(
     directory: str | Path, mixture: Mixture | Schedule | None, settings: TrainSettings
 ) -> CostPlan:
-    """Estimate the cost of `train_run` on this machine by a measured step; write nothing.
+    """Estimate the cost of `train_run` on this machine from a measured step; write nothing.
 
     Raises:
         UsageError: A setting is invalid.

@@ -1,6 +1,7 @@
 """DoReMi on shards: train a reference on the token shares, then a follower by excess loss.
 
-The follower is a model whose mixture weights are raised where its loss exceeds the reference's.
+The follower is a model whose mixture weights are raised for those clusters on which the loss of the
+follower exceeds the loss of the reference.
 """
 
 from collections.abc import Callable, Sequence
@@ -80,15 +81,15 @@ def run_doremi(
     """Find DoReMi's mixture for the shards in ``directory``; continue a search that was begun.
 
     The method uses no targets. If ``targets`` are given, a proxy on DoReMi's mixture and a proxy on
-    the token shares are scored on them, for comparison. So four models are trained with targets:
-    reference, follower and two proxies; without targets only the first two are trained. ``check``
-    is called before an unfinished search begins or continues; it stops the search by raising an
-    exception. The files ``weights.jsonl`` (of the follower), ``result.json`` and ``mixture.json``
-    are written to ``out``.
+    the token shares are scored on the targets, for comparison. So four models are trained with
+    targets: reference, follower and two proxies; without targets only the first two are trained.
+    ``check`` is called before an unfinished search begins or continues; it stops the search by
+    raising an exception. The files ``weights.jsonl`` (of the follower), ``result.json`` and
+    ``mixture.json`` are written to ``out``.
 
     Returns:
-        As JSON values: ``mixture``; and ``scores``, by ``mixture`` or ``token_shares`` and by
-        target.
+        JSON values by name: ``mixture``, and ``scores``, which has for ``mixture`` and for
+        ``token_shares`` the score of the proxy on each target.
 
     Raises:
         UsageError: A target does not exist, or there are too few steps to choose weights.
@@ -135,7 +136,7 @@ def dry_doremi(
     *,
     workers: int | None = None,
 ) -> CostPlan:
-    """Estimate the cost of `run_doremi` on this machine by a measured step; write nothing.
+    """Estimate the cost of `run_doremi` on this machine from a measured step; write nothing.
 
     Raises:
         UsageError: A target does not exist, or there are too few steps to choose weights.

@@ -1,9 +1,9 @@
 """Evidence: use the trials of an earlier search in a search over other clusters.
 
 A search writes to ``cells.json`` which cells its clusters consist of. From this file, a later
-search learns what its own clusters have in common with the earlier ones. The later search may use
-another grouping of the same shards, the shards after an append, or shards whose clusters were
-merged differently from the same micro-clusters.
+search learns what its own clusters have in common with the clusters of the earlier search. The
+later search may use another grouping of the same shards, the shards after an append, or shards
+whose clusters were merged differently from the same micro-clusters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -108,7 +108,8 @@ class SearchCells:
         """Return the tokens of each part of each cluster; a part belongs to one micro-cluster.
 
         Cells with different values on ``axes`` have different parts. The tokens of a cell are
-        divided among its micro-clusters in proportion to its numbers of documents in them.
+        divided among its micro-clusters in proportion to the number of documents that the cell has
+        in each.
         """
         parts: dict[str, dict[str, float]] = {}
         for name, cells in self.clusters.items():
@@ -153,8 +154,8 @@ class Evidence:
     search: Path
     carried: Carried
     left: int
-    """Number of trials of the earlier search that are not used: they are over the clusters of a
-    third search, and only the predictors of the earlier search learnt from them."""
+    """Number of trials of the earlier search that are not used. These trials are over the clusters
+    of a third search; the earlier search used them only to fit its predictors."""
     same: bool
     """Whether cells and targets have not changed since the earlier search."""
 
@@ -188,7 +189,7 @@ class Evidence:
         logger.info(self.text())
 
     def text(self) -> str:
-        """Return a sentence for people: how many trials are used, and why others are not."""
+        """Return a sentence: how many trials are used, and why the other trials are not used."""
         trials, apart = self.carried.trials, self.carried.apart
         said = f"{counted(len(trials) + len(apart), 'trial')} of {self.search} count from the start"
         if apart:
@@ -215,13 +216,14 @@ def read_earlier(
     Args:
         search: Folder of the earlier search, finished or not.
         shards: Shards of the new search.
-        plan: What decides the proxies of the new search: its targets by fingerprint, and settings.
+        plan: The plan of the new search, which decides its proxies: settings, and fingerprints of
+            the targets.
         targets: Targets of the new search.
         base: Token shares of the new search.
 
     Raises:
-        UsageError: ``search`` holds no search, the earlier search has no scores of a target, or
-            none of its trials tells something about the new clusters.
+        UsageError: ``search`` holds no search, the earlier search has no scores of a target, or no
+            trial of the earlier search tells anything about the new clusters.
         InvalidDataError: The earlier search had other proxies or targets, or its clusters have
             nothing in common with those of ``shards``.
     """

@@ -30,7 +30,8 @@ def fit(
 
     Args:
         table: Finished runs.
-        targets: By name of a score, ``"min"`` if less is better and ``"max"`` if more is better.
+        targets: Names of the scores to improve, each with ``"min"`` if less is better and ``"max"``
+            if more is better.
         prior: Token shares; None uses the mean of the runs' weights.
         max_weight: Largest weight of each domain; None means no limit.
         seed: Seed of folds and candidates.

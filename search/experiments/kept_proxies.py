@@ -63,8 +63,9 @@ def kept_files(out: Path) -> dict[int, Path]:
 def prune(out: Path, most: int) -> int:
     """Remove kept proxies until the rest take at most ``most`` bytes; return the number removed.
 
-    Later trials are removed first. The first trials are spread widely, and one is the token shares;
-    later trials are close to the mixture that was best for the targets of that search.
+    Later trials are removed first, because their mixtures are close to the mixture that was best
+    for the targets of that search. The mixtures of the first trials are spread widely, and one of
+    them is the token shares, so these trials tell more about other targets.
     """
     total = removed = 0
     for path in kept_files(out).values():

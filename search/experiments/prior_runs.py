@@ -1,10 +1,10 @@
 """Prior runs: finished runs of other models on the same clusters, from which a search learns.
 
 Prior runs are read from tables in the format of `climb fit`, or from folders of searches. Trials
-that ``--from`` carries over become trials of the new search. Prior runs do not, as their models
-have another size or were trained for longer. They guide the search only if cross-validation finds
-that they improve predictions (`EarlierRuns`), and the search reports for each target whether they
-do.
+that ``--from`` carries over become trials of the new search. Prior runs do not become trials, as
+their models have another size or were trained for longer. Prior runs guide the search only if
+cross-validation finds that they improve predictions (`EarlierRuns`), and the search reports for
+each target whether they improve its predictions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -81,8 +81,8 @@ class PriorRuns:
     def by_target(self, features: Mapping[str, Feature] | None = None) -> dict[str, EarlierRuns]:
         """Return a prediction for each target, fitted to its runs.
 
-        ``features`` are predictions by target that need no run; they are the means of the first
-        processes.
+        ``features`` are predictions by target that need no run. For each target, the feature is the
+        mean of the first Gaussian process of `EarlierRuns`.
         """
         features = features or {}
         return {t: EarlierRuns(swarms, features.get(t)) for t, swarms in self.swarms.items()}

@@ -74,15 +74,15 @@ def run_search(
 
     ``engine`` is ``local`` (processes of this machine, one per GPU if it has GPUs), ``ray`` or
     ``slurm``. ``writers`` get, for each proxy, its scores, the weights of its mixture, and the
-    out-of-fold errors of the predictors when its round began; the step is the number of finished
-    proxies. ``check`` is called before a search that has not ended begins or continues; it can stop
-    the search by raising an error. ``earlier`` is the folder of a search whose trials are used from
-    the start and do not count in the budget: see `read_earlier`.
+    out-of-fold errors of the predictors when the round of the proxy began. The step that writers
+    get is the number of finished proxies. ``check`` is called before a search that has not ended
+    begins or continues; it can stop the search by raising an error. ``earlier`` is the folder of a
+    search whose trials are used from the start and do not count in the budget: see `read_earlier`.
 
     The model parameters of proxies are kept in ``out``, up to ``keep_proxies`` bytes in total; the
     proxies that were trained first are kept (see `prune`). ``retarget`` is the folder of another
     search that kept its proxies. This search then begins with these proxies, scored on ``targets``.
-    They count in the budget, and what decides the scores of a proxy must be the same in both
+    These proxies count in the budget. What decides the scores of a proxy must be the same in both
     searches.
 
     ``prior_runs`` are tables of runs of other models, or folders of searches on these shards, the
@@ -150,8 +150,8 @@ def dry_search(
 ) -> CostPlan:
     """Return what `run_search` would cost on this machine; write nothing.
 
-    It raises the errors that `run_search` raises before it begins. The time of a training step is
-    measured. Proxies in ``out`` count as done.
+    This function raises the errors that `run_search` raises before the search begins. The time of a
+    training step is measured. Proxies in ``out`` count as done.
 
     Raises:
         UsageError: A target does not exist, or a setting is impossible.

@@ -1,8 +1,8 @@
 """Retargeting: begin a search with the kept proxies of an earlier search, scored on new targets.
 
-The kept proxies are not trained again. Their trials keep number, round, mixture and seed, and count
-in the budget, including those that confirmed an answer. Then the new search continues from these
-trials like a search whose settings have changed.
+The kept proxies are not trained again. Their trials keep number, round, mixture and seed. All these
+trials count in the budget, including the trials that confirmed an answer. Then the new search
+continues from these trials like a search whose settings have changed.
 """
 
 from collections.abc import Mapping

@@ -7,8 +7,9 @@ files of RegMix. The columns ``name`` and ``index``, and the column without a na
 writes, hold no weights.
 
 Rows with the same mixture are repeats, which show how large the noise is. A run that is twice in a
-file with the same numbers counts once. If the numbers differ, both rows of a single file are used.
-Of two files, such a file is refused, because it is unknown which numbers are right.
+file with the same numbers counts once. If the numbers of the two rows differ, and the table is a
+single file, both rows are used. If there are two files, an error is raised, because it is unknown
+which of the numbers are right.
 """
 
 import math
@@ -34,7 +35,7 @@ _LABELS = ("name", "index", "", "Unnamed: 0")
 _SAME = 1e-12
 """Relative difference up to which scores count as equal."""
 _UNEVEN = 1.01
-"""Ratio of the largest to the smallest sum of weights of a row above which there is a warning."""
+"""Ratio of the largest row sum of weights to the smallest above which there is a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,8 @@ def read_runs(paths: Sequence[Path], targets: Sequence[str], weights: str | None
     Args:
         paths: One CSV file; two CSV files, of weights and of scores; or the ``trials.jsonl`` of a
             search.
-        targets: Columns of scores. If both of two files have such a column, that of the second file
-            is read.
+        targets: Columns of scores. If there are two files, and both have a column of this name, the
+            column of the second file is read.
         weights: Pattern for the names of the columns of weights. None: ``w_*`` if there is one
             file; if there are two, all columns of the first file except names of runs and labels.
 

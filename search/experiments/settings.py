@@ -23,7 +23,7 @@ class SearchSettings:
     final run will, and `max_epochs` limits the weights. If it is None, proxies read all of each
     cluster, and `max_epochs` has no effect."""
     max_epochs: float = 4.0
-    """Most epochs of a cluster in the final run."""
+    """Largest number of epochs of a cluster in the final run."""
     confirm: int = 0
     """This field and all fields after it are the arguments of `Search` with the same names."""
     prior: Mixture | None = None
@@ -41,7 +41,7 @@ class SearchSettings:
         return caps | {n: min(w, caps.get(n, 1.0)) for n, w in self.max_weight.items()}
 
     def rehearsal(self) -> TrainSettings:
-        """Return the settings of a proxy that repeats clusters as often as the final run."""
+        """Return the settings with which proxies repeat clusters as often as the final run does."""
         if self.final_tokens is None or self.final_tokens <= self.proxy.tokens:
             return self.proxy
         return replace(self.proxy, part=self.proxy.tokens / self.final_tokens)

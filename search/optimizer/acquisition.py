@@ -12,7 +12,7 @@ from .presets import Preset
 from .surrogate import Surrogate
 
 HOPEFUL = 300
-"""Number of mixtures from the pool, and number from a local search, of which a round is chosen."""
+"""A round is chosen from so many mixtures of the pool and as many mixtures of a local search."""
 AVERAGED = 100
 """Number of predicted best mixtures whose mean is the answer of a preset with ``average``."""
 ELITE = 20
@@ -31,9 +31,10 @@ def thompson_sample(
 ) -> Floats:
     """Choose a round by Thompson sampling: each mixture is the best in one random draw of scores.
 
-    A draw gives each candidate a score that is possible by its prediction. The more uncertain the
-    predictions are, the more the chosen mixtures differ, and none is chosen twice (Kandasamy et al.
-    2018, on parallel Thompson sampling). Returns the chosen weights, ``[≤ size, K]``.
+    A draw gives each candidate a random score, distributed as the prediction for the candidate
+    says. No mixture is chosen twice. The more uncertain the predictions are, the more the chosen
+    mixtures differ (Kandasamy et al. 2018, on parallel Thompson sampling). Returns the chosen
+    weights, ``[≤ size, K]``.
     """
     starts = np.concatenate([pool, tried])
     optima, _ = candidates.descend(forecast.total, starts, limits, rng, keep=HOPEFUL, steps=8)
@@ -69,7 +70,7 @@ def find_best(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bootstrap:
-    """Results of several searches for the best mixture, each on other, equally likely scores."""
+    """Best mixtures found on resamples of the scores (bootstrap), by one search per resample."""
 
     best: Floats
     """The mixture that each search predicts to be best, ``[draws, K]``."""
@@ -77,8 +78,8 @@ class Bootstrap:
     """Predicted gain minus true gain of the mixture in ``best``, as a mean over the searches. The
     largest and the smallest sixth of the values are left out, as some fits are far off."""
     measured_optimism: float
-    """Predicted gain minus true gain of the mixture with the best score, as the same kind of
-    mean."""
+    """Predicted gain minus true gain of the mixture with the best score, as a mean over the
+    searches without the largest and the smallest sixth."""
 
 
 def bootstrap(
@@ -89,13 +90,13 @@ def bootstrap(
     draws: int,
     rng: np.random.Generator,
 ) -> Bootstrap:
-    """Search ``draws`` times, each time on other scores; gains are over ``base`` (``[K]``).
+    """Search once on each of ``draws`` resamples of the scores; gains are over ``base`` (``[K]``).
 
-    Each time, the predictors are fitted to the predicted scores of the trials plus `residuals` that
-    are drawn with replacement (the residual bootstrap; Efron and Tibshirani, An Introduction to the
-    Bootstrap, chapter 9). In these searches the true scores are known: they are the scores that
-    ``forecast`` predicts. So each search shows by how much a choice among many mixtures is too
-    optimistic.
+    The scores of a resample are the predicted scores of the trials plus `residuals` that are drawn
+    with replacement (the residual bootstrap; Efron and Tibshirani, An Introduction to the
+    Bootstrap, chapter 9). The predictors are fitted to these scores. In these searches the true
+    scores are known: they are the scores that ``forecast`` predicts. So each search shows by how
+    much a choice among many mixtures is too optimistic.
     """
     known = forecast.known
     means, errors = forecast.fitted(), residuals(forecast)

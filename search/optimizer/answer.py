@@ -42,7 +42,7 @@ class Candidate:
     None if unknown."""
     gain_sd: float | None
     """Standard error of ``gain``: with 68 % confidence, the true gain differs from ``gain`` by no
-    more. None if unknown."""
+    more than this. None if unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +75,13 @@ class Outcome:
     baseline_sd: float | None
     """Standard error of ``baseline`` over runs."""
     gain: float | None
-    """Gain of the best mixture over the token shares; negative if it is worse."""
+    """Gain of the best mixture over the token shares; negative if the best mixture is worse."""
     gain_sd: float | None
     """Standard error of ``gain``, due to runs and to items."""
     item_sd: float | None
     """The part of ``gain_sd`` that is due to the choice of documents or questions."""
     seeds: int
-    """Number of seeds with which both mixtures were run side by side; 0 if they were not."""
+    """Number of seeds with which both mixtures were run side by side; 0 if they were not run so."""
     items: int | None
     """Number of documents or questions that score the target."""
     scored_on: str
@@ -126,7 +126,7 @@ class Answer:
     """With several targets, the measured mixtures that no other mixture dominates, best first; else
     empty."""
     confirmation: Confirmation | None = None
-    """Scores of the candidates and the token shares that were run again; None if nothing was."""
+    """Scores of the candidates and token shares when run again; None if nothing was run again."""
     spread: dict[str, tuple[float, float]] = field(default_factory=dict)
     """For each cluster, an 80 % interval of its weight in the best mixture (`Search.spread`); empty
     if nothing can be predicted."""

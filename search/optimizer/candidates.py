@@ -14,7 +14,7 @@ from climbstream.search.predictors.base import Floats
 from .constraints import WeightConstraints
 
 TINY = 1e-3
-"""Weights below this become 0, so that a proxy need not open a cluster for a row or two."""
+"""Weights below this number become 0, so that a proxy need not open a cluster for a row or two."""
 SAME = 3
 """Number of decimals: mixtures whose weights agree to so many decimals count as equal."""
 
@@ -87,8 +87,8 @@ def descend(
     """Search locally from the best of ``starts`` (``[n, K]``) for mixtures with a lower ``score``.
 
     A step makes four changed copies of each of the ``keep`` best mixtures: one moved towards (or
-    away from) another of them, one multiplied by a random factor for each cluster, one with weight
-    moved between two clusters, and one without one of its clusters.
+    away from) another of the best mixtures, one multiplied by a random factor for each cluster, one
+    with weight moved between two clusters, and one without one of its clusters.
 
     Returns:
         The ``keep`` best different mixtures, ``[≤ keep, K]``, and their scores, best first.

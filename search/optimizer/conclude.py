@@ -43,12 +43,12 @@ def choose_mixture(
     The best of a hundred noisy scores is mostly luck, so scores are corrected for luck. A Gaussian
     process does so by the scores of similar mixtures; without a process, a score is shrunk towards
     its prediction from the other trials (`shrink`). The predicted best mixture is taken if it is
-    better than the measured best mixture after this correction. The gain of the taken mixture over
-    the token shares must exceed `MIN_GAIN_SDS` times its sd, after `bootstrap` has estimated how
-    much of the gain comes from choosing among thousands of mixtures, and this optimism is
-    subtracted; without this estimate, it must exceed `MIN_RAW_GAIN_SDS` times its sd. If the gain
-    is smaller, the answer is the token shares. The ``reason`` of the answer is left empty; `settle`
-    writes it.
+    better than the measured best mixture after this correction. A part of the gain of the taken
+    mixture over the token shares is optimism, which comes from choosing among thousands of
+    mixtures. If `bootstrap` has estimated this part, `OPTIMISM` times the estimate is subtracted,
+    and the rest of the gain must exceed `MIN_GAIN_SDS` times the sd of the gain. Without this
+    estimate, the whole gain must exceed `MIN_RAW_GAIN_SDS` times its sd. If the gain is smaller,
+    the answer is the token shares. The ``reason`` of the answer is left empty; `settle` writes it.
 
     Args:
         known: The scored trials.

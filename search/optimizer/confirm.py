@@ -1,9 +1,9 @@
 """Confirm: run the candidates for the answer again, side by side, before one is chosen.
 
 The best of many measured mixtures is mostly lucky. So the candidates and the token shares are run
-again with new seeds, which all mixtures have in common. Runs with one seed share part of their
-noise, and this part cancels in differences between mixtures within a seed. These differences are
-combined with the earlier results of the search.
+again with new seeds, which all mixtures have in common. Runs of different mixtures with the same
+seed share part of their noise, and this part cancels in the difference between their scores. These
+differences are combined with the earlier results of the search.
 """
 
 import math
@@ -38,10 +38,11 @@ def confirm(answer: Answer, base: Mixture, trials: Sequence[Trial], known: Obser
     Args:
         answer: The answer of the search so far.
         base: The token shares, within the limits.
-        trials: Runs of the candidates and the token shares. A seed is ignored if a run with it
-            failed, and so are runs of other mixtures. A candidate without any run keeps its gain,
-            and is not chosen.
-        known: The scored trials behind ``answer``, by which scores of targets are joined.
+        trials: Runs of the candidates and the token shares. A seed with which a run failed is
+            ignored. Runs of mixtures that are neither candidates nor the token shares are ignored
+            as well. A candidate without any run keeps its gain, and is not chosen.
+        known: The scored trials from which ``answer`` was chosen; they determine how the scores on
+            several targets are joined.
     """
     runs = _Runs.of(to_confirm(answer, base), trials, known)
     if not runs.seeds:

@@ -64,7 +64,7 @@ class WeightConstraints:
         pinned: Mapping[str, float] | None = None,
         groups: Mapping[str, Group] | None = None,
     ) -> Self:
-        """Collect limits by name; see `Search` for their meaning.
+        """Make constraints from limits by name; see `Search` for the meaning of the limits.
 
         Raises:
             UsageError: A name is unknown or in two groups, or no mixture is within the limits.
@@ -132,7 +132,7 @@ class WeightConstraints:
         return np.asarray(weights @ inside.astype(np.float64), np.float64)
 
     def to_json(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the limits by cluster and group as JSON values; ``names`` are the clusters'."""
+        """Return the limits by cluster and group as JSON values; ``names`` are the clusters."""
         groups = {
             ",".join(np.array(names)[self.members == group]): [least, most]
             for group, (least, most) in enumerate(
@@ -236,7 +236,7 @@ def fill(weights: Floats, low: Floats, high: Floats, total: Floats) -> Floats:
 def epoch_caps(
     tokens: Mapping[str, int], final_tokens: int | None, max_epochs: float
 ) -> dict[str, float]:
-    """Return by cluster the weight at which ``final_tokens`` serve it ``max_epochs`` times.
+    """Return, by name, the weight at which ``final_tokens`` serve a cluster ``max_epochs`` times.
 
     ``tokens`` has the number of tokens of each cluster. No weight is above 1; all are 1 if
     ``final_tokens`` is None.

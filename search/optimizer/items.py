@@ -51,15 +51,15 @@ class TargetItems:
 
     @property
     def effective(self) -> float:
-        """Number of items of equal size that would give the same error (Kish)."""
+        """Number of equally large items that would cause the same error as these items (Kish)."""
         total = float(self.sizes.sum())
         return total**2 / max(float((self.sizes**2).sum()), 1e-300)
 
     def gain_sd(self, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
         """Return the sd, due to the choice of items, of the gain of ``ours`` over ``theirs``.
 
-        ``ours`` and ``theirs`` are the costs of each run of a mixture on each item,
-        ``[runs, items]``. With a single item the sd is 0, as one item shows no variation.
+        ``ours`` and ``theirs`` are the costs of the runs of two mixtures on each item, ``[runs,
+        items]`` per mixture. With a single item the sd is 0, as one item shows no variation.
         """
         gains, count = theirs.mean(axis=0) - ours.mean(axis=0), len(self.sizes)
         if count < 2:
@@ -83,10 +83,10 @@ class ItemEvidence:
     answer."""
 
     def gain_sd(self, target: str, ours: Sequence[int], theirs: Sequence[int]) -> float | None:
-        """Return the sd, due to the items, of the gain of trials ``ours`` over trials ``theirs``.
+        """Return the sd, due to the choice of items, of the gain of ``ours`` over ``theirs``.
 
-        Trials are given by number. The result is None if the scores of a trial by item are unknown,
-        or differ in number from the items of the target.
+        ``ours`` and ``theirs`` are numbers of trials. The result is None if the scores of a trial
+        by item are unknown, or differ in number from the items of the target.
         """
         items = self.targets.get(target)
         rows = [[self.costs.get(n, {}).get(target, ()) for n in side] for side in (ours, theirs)]

@@ -14,7 +14,7 @@ from .transfer import Columns, rows_of
 from .trials import Trial
 
 CEILING_PENALTY = 10.0
-"""Sds that are added to the total score of a mixture for each sd of a target above its ceiling."""
+"""Penalty in sds, added to the total score for each sd by which a target is above its ceiling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +24,10 @@ class Observations:
     trials: list[Trial]
     measured: int
     """Number of rows that are trials over the clusters; they come first. The other rows are trials
-    of an earlier search whose cells no mixture of the clusters has. Only predictors learn from
-    these."""
+    of an earlier search whose cells no mixture of the clusters has; only predictors learn from such
+    rows."""
     weights: NDArray[np.float64]
-    """Weights, ``[n, K]``; in rows from ``measured`` on, those of the nearest mixture of the
+    """Weights, ``[n, K]``; rows from ``measured`` on have the weights of the nearest mixture of the
     clusters."""
     columns: NDArray[np.float64]
     """What predictors see of each row, ``[n, C]``: see `Columns`."""
@@ -43,9 +43,9 @@ class Observations:
     a limit."""
     targets: dict[str, str]
     mean: NDArray[np.float64]
-    """Mean of each target in its own units, ``[T]``."""
+    """Mean score on each target in the target's own unit, ``[T]``."""
     scale: NDArray[np.float64]
-    """Standard deviation of each target in its own units, ``[T]``; negative if more is better."""
+    """Sd of scores on each target, in the target's own unit, ``[T]``; below 0 if more is better."""
 
     @classmethod
     def of(
@@ -66,8 +66,8 @@ class Observations:
             clusters: Names of the clusters, in the order of the columns of ``weights``.
             targets: ``"min"`` or ``"max"`` by name of the target.
             importance: Weight of each target, ``[T]``, with sum 1.
-            allowed: By name of the target, how much worse than with ``base`` it may be, in its own
-                units.
+            allowed: By name of the target, how much worse the score on the target may be than with
+                ``base``, in the target's own unit.
             base: The mixture for ``allowed``; if it has no scores, targets have no limits.
             columns: What predictors see of a mixture; None: its weights.
             apart: Scored trials over the clusters of an earlier search.
@@ -132,10 +132,11 @@ class Observations:
         return [np.array(rows, np.int64) for rows in groups.values()]
 
     def noise(self) -> tuple[float | None, int]:
-        """Estimate, from repeats, the sd of the mean score between runs of one mixture.
+        """Estimate, from repeats, how much mean scores differ between runs of one mixture.
 
         Returns:
-            The sd (None if no mixture has repeats) and its degrees of freedom.
+            The sd, between runs of one mixture, of the weighted mean of a run's scores over targets
+            (None if no mixture has repeats), and the degrees of freedom of the sd.
         """
         groups = self.repeats()
         freedom = self.measured - len(groups)

@@ -1,8 +1,9 @@
 """Outcome: the best mixture beside the token shares, target by target, in a sentence.
 
 Scores are in the target's own unit. A gain is uncertain for two reasons: other seeds give other
-scores, and so do other items. The search and its confirmation know the first error, `ItemEvidence`
-the second. A gain is called sure only if it is larger than both together.
+scores, and so do other items. The trials of a search and of its confirmation show the error due to
+seeds; `ItemEvidence` shows the error due to items. A gain is called sure only if it is larger than
+both errors together.
 """
 
 import math
@@ -32,13 +33,13 @@ def settle(
     again: Sequence[Trial] = (),
     evidence: ItemEvidence | None = None,
 ) -> Answer:
-    """Put ``answer`` into words; answer the token shares if the items leave its gain in doubt.
+    """Put ``answer`` into words; choose the token shares if the items leave the gain in doubt.
 
     Args:
         answer: The answer of the search, after its confirmation if there was one.
         base: The token shares, within the limits.
-        known: The trials that ``answer`` was chosen by.
-        again: The trials that confirmed it.
+        known: The trials from which ``answer`` was chosen.
+        again: The trials that confirmed ``answer``.
         evidence: The scores of runs on each item; None if they are unknown.
     """
     evidence = evidence or ItemEvidence()
@@ -284,7 +285,7 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
 
 
 def outcome_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
-    """Return the rows of the paired table, with the heads `OUTCOME_HEADS`."""
+    """Return the rows of the table of ``outcomes``, whose heads are `OUTCOME_HEADS`."""
     rows = []
     for outcome in outcomes:
         values = [v for v in (outcome.best, outcome.baseline) if v is not None]

@@ -20,13 +20,13 @@ class Preset:
     """Functions that make the predictors; several predictors are stacked. If empty, nothing is
     predicted."""
     concentration: tuple[float, float]
-    """Least and largest concentration of the Dirichlet draws; it is log-uniform between them."""
+    """Least and largest concentration of Dirichlet draws; concentrations are log-uniform."""
     tempers: tuple[float, ...] = (1.0,)
     """Powers of the token shares around which mixtures are drawn: 1 is the token shares, 0 is
     uniform."""
     pool: int = 50_000
-    """Number of candidates from which each round is chosen, and also the predicted mixture; with
-    ``answer="search"``, a local search for the predicted mixture starts from them."""
+    """Number of candidates from which each round and the predicted mixture are chosen; with
+    ``answer="search"``, a local search for the predicted mixture starts from these candidates."""
     later: Literal["top", "explore"] = "top"
     """How the rounds after the first are chosen: at random from the ``top`` candidates that are
     predicted best, or by Thompson sampling (`thompson_sample`)."""

@@ -12,8 +12,8 @@ these trials. Mixtures of the last round without scores are not asked for again;
 budget is shared by new rounds.
 
 Internally, the scores on each target are standardised over the trials, and signed so that less is
-better. The score on several targets is the weighted mean of these. So differences of scores are in
-standard deviations ("sd") of scores between trials.
+better. The score on several targets is the weighted mean of these standardised scores. So
+differences between scores are in standard deviations ("sd") of the scores of all trials.
 """
 
 import itertools
@@ -86,8 +86,8 @@ class Search:
         min_weight: Smallest weight, by name (0 for clusters left out).
         pinned: Fixed weights, by name.
         groups: Groups of clusters, by name of the group, with limits for the sum of their weights.
-        allowed: By how much a target may be worse than with the token shares, in its own units:
-            ``{"arc": 0.01}`` loses at most 0.01 on arc.
+        allowed: By how much the score on a target may be worse than with the token shares, in the
+            target's own unit: ``{"arc": 0.01}`` allows a loss of at most 0.01 on arc.
         features: By target, a function that estimates the scores of mixtures before any trial, from
             ``[m, K]`` to ``[m]``. It is used if cross-validation says that it helps.
         earlier_runs: By target, an estimate of the scores from runs of other models. It is used if
@@ -95,7 +95,7 @@ class Search:
         seed: Seed of all random choices, and of the proxies.
         log: File of the trials. If it exists, the search continues from these trials; only clusters
             and seed must be the same as in the file.
-        rounds: Ratio in which the rounds share the budget; None: that of the preset.
+        rounds: Ratio in which the rounds share the budget; None: the ratio of the preset.
         importance: Weight of each target in the mean over targets (1 for targets left out).
         confirm: Number of seeds with which the candidates for the answer and the token shares are
             run again after the budget is spent; 0: nothing is run again. See `confirm`.
@@ -323,8 +323,8 @@ class Search:
     def spread(self, draws: int = _COPIES) -> dict[str, tuple[float, float]]:
         """Return the 10th and 90th percentile of each cluster's weight in the best mixture.
 
-        The percentiles are over ``draws`` searches, each on other, equally likely scores
-        (`bootstrap`). The result is empty if nothing can be predicted. A cluster with a wide
+        The percentiles are over ``draws`` searches for the best mixture, each on a resample of the
+        scores (`bootstrap`). The result is empty if nothing can be predicted. A cluster with a wide
         interval matters little.
         """
         forecast = self._forecast(self._evidence(self._searched()))

@@ -59,7 +59,7 @@ class Surrogate:
 
     @property
     def useful(self) -> bool:
-        """Whether predictions are closer to the total scores than the mean of all total scores."""
+        """Whether predictions are closer to the total scores than the mean of these scores is."""
         return self.error < float(self.known.total.std())
 
     def fitted(self) -> Floats:

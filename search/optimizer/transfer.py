@@ -2,12 +2,13 @@
 
 Within a cluster all tokens are equally likely. So a mixture of clusters gives each cell a weight,
 and the weights of the cells add up to a mixture of other clusters. The new mixture gives each cell
-the same weight as the old one if each new cluster is within one old cluster, and no cell is
-missing. Otherwise the weights of cells may differ, and `carry` says by how much.
+the same weight as the old mixture does if each new cluster is within one old cluster, and no cell
+is missing. Otherwise the weights of cells may differ, and `carry` says by how much.
 
-If they differ, the trial is kept apart: it is no measurement of a mixture of the new clusters, but
-predictors learn from it. Predictors see each mixture, old or new, as its shares in the clusters of
-both searches, which follow from the weights of its cells: see `Columns`.
+If the weights of cells differ, the trial is kept apart: it is no measurement of a mixture of the
+new clusters, but predictors learn from the trial. Predictors see each mixture, old or new, as
+shares in the clusters of both searches. These shares follow from the weights of cells: see
+`Columns`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,9 +28,9 @@ Parts = Mapping[str, Mapping[str, float]]
 """Number of tokens of each cell of each cluster, by name of the cluster and then of the cell."""
 
 _MOST_LOST = 0.1
-"""Largest fraction of its tokens that a new mixture may draw from other cells than the measured
-mixture, and still count as the same. It is not 0, because the cells of a group grow by different
-factors when documents are added."""
+"""Largest fraction of tokens that a new mixture may draw from other cells than the measured mixture
+did, and still count as the same mixture. The limit is not 0, because the cells of a group grow by
+different factors when documents are added."""
 _FEWEST = 8
 """Number of carried trials, and of own trials, below which `level` does nothing."""
 _SAME = 1e-9
@@ -230,13 +231,14 @@ def level(
     here: Floats,
     targets: Sequence[str],
 ) -> list[Trial]:
-    """Shift the scores of ``carried`` trials to the level of ``own`` ones, target by target.
+    """Shift the scores of ``carried`` trials to the level of ``own`` trials, target by target.
 
     Carried trials were measured before documents were added, so all their scores may be a little
-    better or worse than now. The shift is the mean difference between the scores of ``own`` trials
-    and their predictions by a fit to ``carried`` trials. If there are few ``carried`` or few
-    ``own`` trials, the shift is too uncertain, and the scores stay as they are. ``there``
-    (``[n, C]``) and ``here`` (``[m, C]``) are the columns of carried and own trials: see `Columns`.
+    better or worse than scores that are measured now. The shift is the mean difference between the
+    scores of ``own`` trials and the predictions of these scores by a fit to ``carried`` trials. If
+    there are few ``carried`` or few ``own`` trials, the shift is too uncertain, and the scores stay
+    as they are. ``there`` (``[n, C]``) and ``here`` (``[m, C]``) are the columns of carried and own
+    trials: see `Columns`.
     """
     if min(len(carried), len(own)) < _FEWEST:
         return list(carried)

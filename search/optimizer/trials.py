@@ -4,8 +4,9 @@ The log is an append-only file of JSON lines. Its first line holds the settings 
 another search is given the same file by mistake, the error can say which settings differ. A search
 that continues with other settings writes them to a new line, and the trials after that line belong
 to these settings. Trials that were carried over from another search come first, after settings with
-the key ``from``. If such a trial stays over the clusters of the other search, its line has the key
-``apart``. A mixture that a user enqueued has a line with the key ``enqueued``.
+the key ``from``. If the weights of a carried trial are still those of clusters of the other search,
+the line of the trial has the key ``apart``. A mixture that a user enqueued has a line with the key
+``enqueued``.
 """
 
 import json
@@ -35,7 +36,7 @@ class Trial:
     seed: Whole
     """Seed of the proxy; repeats of a mixture have different seeds."""
     scores: dict[str, Finite] | None
-    """Finite scores by target, in the target's own units; None if the trial failed."""
+    """Finite scores by target, each in the unit of the target; None if the trial failed."""
     why: str = ""
     """Why the trial has no scores; "" if it has scores."""
     config: str = ""
@@ -137,7 +138,7 @@ class TrialLog(Tabular):
     def beside(self, budget: int) -> int:
         """Count the trials that spent no budget and were run under another budget than ``budget``.
 
-        These confirmed an earlier answer, or were carried over from another search.
+        Such trials confirmed an earlier answer, or were carried over from another search.
         """
         return sum(
             not self._is_of_budget(trial) and self._settings[trial.config].get("budget") != budget

@@ -24,7 +24,7 @@ Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 class Predictor(Protocol):
-    """Predicts one score from weights; fits to equal rows return equal predictions (fixed seed)."""
+    """Predicts one score from weights; two fits to equal rows predict the same (fixed seed)."""
 
     name: str
 
@@ -44,7 +44,7 @@ class Skill:
     rows: int
     """Number of predictions that were compared with a measured score."""
     nmse: float
-    """Mean squared error, divided by the error of predicting the mean of the other scores."""
+    """Mean squared error, divided by the error of always predicting the mean of fitted scores."""
     spearman: float
     """Rank correlation of predicted and measured scores; 0 if all predictions are the same."""
     verdict: str
@@ -114,7 +114,7 @@ def _libraries() -> Any:
 
 
 def standardised(scores: Floats) -> tuple[Floats, float, float]:
-    """Return ``scores`` shifted and scaled to mean 0 and sd 1, with their mean and sd before.
+    """Return ``scores`` shifted and scaled to mean 0 and sd 1, and their original mean and sd.
 
     Equal scores become 0, with sd 0. By rounding, the computed sd of equal scores may be an ulp or
     two; such an sd is treated as 0.
@@ -128,7 +128,7 @@ def standardised(scores: Floats) -> tuple[Floats, float, float]:
 def spearman(a: Floats, b: Floats) -> float:
     """Return the rank correlation of ``a`` and ``b`` (``[n]``); ties have their mean rank.
 
-    It is 0 if all values of ``a`` or of ``b`` are equal.
+    The result is 0 if all values of ``a`` or of ``b`` are equal.
     """
     x, y = _ranks(a), _ranks(b)
     x, y = x - x.mean(), y - y.mean()

@@ -31,7 +31,7 @@ _LENGTH_SD = 0.8
 _CURVED = (math.log(0.3), 1.5)
 _LINEAR = (math.log(0.1), 1.5)
 _KNEE = (math.log(0.01), 1.5)
-"""The knee: above this weight the effect of a weight is logarithmic, below it about linear."""
+"""The knee: the effect of a weight is logarithmic above the knee, and about linear below."""
 _NOISE = (math.log(0.2), 1.2)
 
 

@@ -1,7 +1,8 @@
 """Mixing law: a loss is a constant plus an exponential of a linear function of the weights.
 
-The law is equation 1 of Ye et al., Data Mixing Laws (arXiv 2403.16952). As it fixes the shape of
-the loss, it is strongest with few rows, and wrong where clusters can replace each other.
+The law is equation 1 of Ye et al., Data Mixing Laws (arXiv 2403.16952). The law fixes the shape of
+the loss. So, compared with other predictors, the law is strongest if there are few rows. It is
+wrong where clusters can replace each other.
 """
 
 import numpy as np

@@ -13,9 +13,10 @@ PATIENCE = 20
 class LightGBM:
     """CLIMB's gradient-boosted trees, with settings that work with 16 rows or more.
 
-    The published recipe sets rows aside for early stopping, so they are missing from the fit, and
-    regularises raw scores, so its prediction is constant when scores span 0.01. Here the number of
-    trees comes from cross-validation, all rows are fitted, and scores are standardised first.
+    The published recipe sets rows aside for early stopping, so these rows are missing from the fit.
+    The recipe also regularises raw scores, so it predicts the same score for all mixtures if scores
+    span only 0.01. Here the number of trees comes from cross-validation, all rows are fitted, and
+    scores are standardised first.
     """
 
     name = "lightgbm"

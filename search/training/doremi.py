@@ -29,8 +29,9 @@ class DoReMi(OnlineRule):
     """Group DRO on the excess loss, by smoothed exponentiated gradient; `average` is the result.
 
     There are two differences from the paper. Weights decide which rows the loader serves; in the
-    paper they scale the losses. And weights start at the prior and are smoothed towards the prior,
-    while the paper uses uniform weights; so without excess loss, weights stay at the prior.
+    paper, weights scale the losses. And weights start at the prior and are smoothed towards the
+    prior, while in the paper they start at uniform weights and are smoothed towards these. So
+    without excess loss, weights stay at the prior.
     """
 
     def __init__(

@@ -47,7 +47,7 @@ class OnlineRule(ABC):
 
 
 def token_losses(logits: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
-    """Return the loss in nats at each token: of predicting the token after it.
+    """Return, at each token, the loss in nats of predicting the next token.
 
     Args:
         logits: ``[rows, seq_len, vocabulary]``.

@@ -24,8 +24,8 @@ class StepCost:
     parameters: int
     """Number of parameters of the model."""
     flops: float
-    """FLOPs of a step: 6 per token and parameter, and those of attention (Chowdhery et al., arXiv
-    2204.02311, appendix B)."""
+    """FLOPs of a step: 6 per token and parameter, plus the FLOPs of attention (Chowdhery et al.,
+    arXiv 2204.02311, appendix B)."""
     seconds: float
     """Measured time of a step, in seconds: the median of several steps."""
 

@@ -139,14 +139,15 @@ def train_model(
         weights_log: File of the weights log.
         ledger: File of the ledger, which records the served rows.
         metrics: File to which a line is appended every 100 steps, with `MixtureLoader.metrics`, the
-            loss of the step, and the mean loss by cluster since the last line. If it is given, a
-            message names the clusters that will be used up before the end.
+            loss of the step, and the mean loss by cluster since the last line. If this file is
+            given, a message names the clusters that will be used up before the end.
         writers: Writers that receive the numbers of each line of ``metrics``.
-        max_epochs: Most epochs of a cluster; then its weight is shared by the other clusters.
+        max_epochs: Largest number of epochs of a cluster; a cluster that has reached it gets no
+            more rows, and the other clusters share its weight.
         weights_file: File in which new weights can be requested during the run, as `climb weights`
             does.
         heldout_every: Steps between measurements of the loss on held-out text, also measured after
-            the last step; 0 means never. The lines of ``metrics`` have it by cluster as
+            the last step; 0 means never. The lines of ``metrics`` have this loss by cluster, as
             ``heldout_loss``.
         rule: Rule that changes the weights during training, starting from ``mixture``.
         on_step: Called after each step with the number of steps done and the loss of that step, in

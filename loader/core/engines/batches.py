@@ -42,7 +42,7 @@ class BatchQueue:
         return [*islice(self._fresh, self._size)]
 
     def note_end(self, tasks: Sequence[Any], done: int, seconds: float) -> None:
-        """Note that the first ``done`` tasks of a batch took ``seconds``; queue the rest again."""
+        """Note that ``done`` tasks of a batch took ``seconds``; queue the other tasks again."""
         if self._short:
             fitting = int(self._seconds * done / max(seconds, 1e-6))
             self._size = max(1, min(fitting, 4 * self._size, _MOST))

@@ -52,9 +52,9 @@ def open_engine(
 ) -> Engine:
     """Open the engine named ``name``, one of `ENGINES`; it runs ``workers`` tasks at a time.
 
-    By default, it runs one task per core, or with ``gpus`` one task per GPU if there are GPUs.
-    SLURM has no default. ``shared`` is a folder that every machine must see. For ``preload``, see
-    `LocalEngine`.
+    By default, the engine runs one task per core; with ``gpus``, it runs one task per GPU if there
+    are GPUs. For SLURM, ``workers`` must be given. ``shared`` is a folder that every machine must
+    see. For ``preload``, see `LocalEngine`.
     """
     if name == "ray":
         return RayEngine(workers, shared, gpus=gpus)

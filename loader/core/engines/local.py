@@ -241,9 +241,9 @@ class LocalEngine:
         """Yield (task, result) for each task, in the order in which tasks end.
 
         The first error of a task ends the work. ``instead`` makes the result of a task that hung
-        twice, or whose process was killed twice. Without ``instead``, a task that hung twice raises
-        an error. So does the first process that was killed: most often memory ran out, and would
-        run out again.
+        twice, or whose process was killed twice. Without ``instead``, an error is raised if a task
+        hung twice, or as soon as a process was killed: most often memory ran out, and a second try
+        would run out of memory again.
 
         Raises:
             ClimbError: A process was killed, or a task hung, and there is no ``instead``.

@@ -1,13 +1,13 @@
 """Ray engine: the tasks of a stage run on all nodes of a Ray cluster.
 
-All nodes must see the folders that tasks read and write under the same path. A task that is lost
-with its node runs again on another one, and writes the same bytes. This process cannot see whether
-a task is alive, so the time limit of ``--task-timeout`` counts from the last task that ended; by
+The folders that tasks read and write must have the same path on all nodes. A task that is lost with
+its node runs again on another node, and writes the same bytes. This process cannot see whether a
+task is alive, so the time limit of ``--task-timeout`` counts from the last task that ended; by
 default there is no time limit.
 
 Each call costs Ray a millisecond, so short tasks are sent in batches. At the end of a stage, a
-batch that takes much longer than the others is run a second time, as its node may be slow. The
-result that comes first is used.
+batch that takes much longer than the other batches is run a second time, as its node may be slow.
+The result that comes first is used.
 """
 
 import os
@@ -35,19 +35,19 @@ R = TypeVar("R")
 _RETRIES = 5
 """How often a task is tried again after its process or node was lost."""
 _BATCH = 0.2
-"""Seconds that a batch should take; after this time, a worker begins no further task of it."""
+"""Seconds that a batch should take; after this time, no further task of the batch is begun."""
 _LOOK = 5.0
 """Seconds between two checks of the number of slots, and between two checks for slow batches."""
 _SLOW = 60.0
 """Seconds by which a batch must exceed twice the time of the longest finished batch to be slow."""
 _SOON = 1.0
-"""Seconds in which a call that is no longer needed may end by itself before it is cancelled."""
+"""Seconds for which a call that is no longer needed may go on; then the call is cancelled."""
 _GRACE = 5.0
-"""Seconds in which a cancelled call may end before it is killed."""
+"""Seconds that a cancelled call has to end; then it is killed."""
 
 
 class RayEngine:
-    """Runs tasks on the Ray cluster of RAY_ADDRESS or of this node, else on one that it starts.
+    """Runs tasks on the Ray cluster of RAY_ADDRESS or of this node; if there is none, starts one.
 
     Raises:
         UsageError: Ray is not installed, or no Ray cluster answers.
@@ -143,7 +143,7 @@ class _Batch:
     tasks: list[Any]
     begun: float
     calls: list[Any]
-    """References to the result of the batch: two, if the batch is run a second time."""
+    """References to the result of each run of the batch: two if the batch is run a second time."""
 
 
 class _Stage:

@@ -2,8 +2,8 @@
 
 Tasks and answers are files in a folder that all nodes must see (`task_folder`). Each job runs one
 task at a time, and works through all stages. A task whose job is lost goes to another job, and
-writes the same bytes. If this process is killed, its jobs wait for ten minutes; if the same command
-is run again within that time, it uses these jobs.
+writes the same bytes. If this process is killed, its jobs wait for ten minutes. If the same command
+is run again within that time, the new process uses these jobs.
 """
 
 import os
@@ -41,8 +41,8 @@ _RETRIES = 5
 _BEAT = 10.0
 """Seconds between two signs of life of a job or of this process."""
 _LOST = 120.0
-"""Seconds without a sign of life after which a job counts as lost. A network file system may show
-a new time of a file a minute late."""
+"""Seconds without a sign of life after which a job counts as lost: long, because a network file
+system may show the new time of a file a minute late."""
 _ORPHAN = 600.0
 """Seconds without a sign of life of this process after which its jobs end."""
 _LOOK = 5.0

@@ -2,8 +2,9 @@
 
 A batch of tasks is a file in ``todo``. A job takes the batch by renaming this file to
 ``taken/BATCH.JOB``, which only one job can do, and writes the answer to ``done``. As a sign of
-life, each job updates the time of its file in ``alive`` every few seconds, and the command that of
-the file ``driver``. A process without a sign of life for long counts as lost.
+life, each job sets the modification time of its own file in ``alive`` to now every few seconds; the
+command does the same with the file ``driver``. A process that shows no sign of life for long counts
+as lost.
 """
 
 import os
@@ -26,7 +27,7 @@ from .packed import pack, unpack
 TASKS = "slurm"
 """Name of the task folder, in a folder that all machines see."""
 _PRIVATE = 0o700
-"""Mode of the folder. Only this user may write to it: whoever writes a task runs code as them."""
+"""Mode of the folder: only this user may write to it, because a task runs as this user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +134,7 @@ class TaskFolder:
         return {batch: job for batch, _, job in names}
 
     def pulse(self, job: str) -> "Pulse":
-        """Return the signs of life of ``job``."""
+        """Return a `Pulse` that detects the signs of life of ``job``."""
         return Pulse(self._alive / job)
 
     def refusals(self) -> list[str]:
@@ -172,7 +173,7 @@ class TaskFolder:
         return None
 
     def put_back(self, batch: str, job: str) -> None:
-        """Move a batch that ``job`` took and did not finish back to the waiting ones."""
+        """Return a batch that ``job`` took but did not finish to the batches that wait."""
         with suppress(FileNotFoundError):
             (self._taken / f"{batch}.{job}").rename(self._todo / batch)
 
@@ -182,7 +183,7 @@ class TaskFolder:
         (self._taken / f"{batch}.{job}").unlink(missing_ok=True)
 
     def command(self) -> "Pulse":
-        """Return the signs of life of the command."""
+        """Return a `Pulse` that detects the signs of life of the command."""
         return Pulse(self.driver)
 
     def enter(self, job: str, beat: float) -> "Heartbeat":
@@ -195,7 +196,7 @@ class TaskFolder:
 
 
 class Pulse:
-    """Sees signs of life in a file: changes of its time, whatever the clocks of other machines."""
+    """Detects signs of life: changes of a file's time, even if the clocks of machines differ."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -51,7 +51,7 @@ def task_timeout(default: float = _DEFAULT) -> float:
 
 
 def task_name(function: Callable[..., Any], task: object) -> str:
-    """Return the name of a task in messages: of its function, and of its argument if it has one.
+    """Return the name of a task for messages: names of its function and, if known, its argument.
 
     An argument is named by its path or its attribute ``name``; without these, by the first of its
     elements or fields that has a name.

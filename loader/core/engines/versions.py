@@ -12,7 +12,7 @@ _OTHERS = ("docs", "test")
 def versions_here() -> dict[str, str]:
     """Return the versions of Python, climbstream and its installed dependencies, by name.
 
-    Also the machine type, under ``machine``.
+    The result also has the type of the machine, under the name ``machine``.
     """
     found = {"Python": platform.python_version(), "machine": platform.machine()}
     for requirement in ["climbstream", *(importlib.metadata.requires("climbstream") or ())]:

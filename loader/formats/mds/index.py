@@ -128,7 +128,7 @@ class Index:
 
 
 def shard_config(dtype: str) -> dict[str, Any]:
-    """Return the fields that mosaicml-streaming calls the config of a shard, for ``dtype``."""
+    """Return what mosaicml-streaming calls the config of a shard, for tokens of type ``dtype``."""
     return {
         "column_encodings": [f"ndarray:{dtype}"],
         "column_names": [COLUMN],
