@@ -77,7 +77,7 @@ _BITS = 16
 
 
 class IndexArrays(NamedTuple):
-    """The arrays that compiled code reads; to pass each of them costs some time per document."""
+    """The arrays that compiled code reads; each array costs some time per document to pass."""
 
     seeds: NDArray[np.uint64]
     """Hashes of all different seeds, sorted, ``[k]``."""
@@ -116,7 +116,7 @@ class IndexArrays(NamedTuple):
 
 
 class State(NamedTuple):
-    """Memory for compiled code. Between documents, ``best`` is -1 and ``sum`` is 0 everywhere."""
+    """Scratch memory of compiled code; before each document, ``best`` is -1 and ``sum`` is 0."""
 
     best: NDArray[np.float32]
     diagonal: NDArray[np.int64]
