@@ -31,7 +31,7 @@ def license_name(stated: str) -> str:
 
 
 def check_licenses(names: Sequence[str]) -> None:
-    """Check that ``names`` are licences to keep, or, each after a ``!``, licences to leave out.
+    """Check that ``names`` are all licences to keep, or all licences to leave out, as ``!NAME``.
 
     Raises:
         InvalidDataError: ``names`` has licences of both kinds, or an empty name.
@@ -51,8 +51,8 @@ def is_kept(stated: Sequence[str], names: Sequence[str]) -> NDArray[np.bool_]:
     """Return which documents are kept, bool ``[n]``; ``stated`` has the licences of each document.
 
     ``names`` are either licences to keep or, each after a ``!``, licences to leave out. Letter case
-    makes no difference. If a document states several licences, all of them must be among those to
-    keep, or none of them among those to leave out.
+    makes no difference. A document with several licences is kept if all of them are licences to
+    keep, or if none of them is a licence to leave out.
     """
     listed = {_folded(name.removeprefix(NOT)) for name in names}
     leaves_out = any(name.startswith(NOT) for name in names)

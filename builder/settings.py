@@ -308,7 +308,7 @@ class BuildSettings:
 
     @property
     def asked_columns(self) -> list[tuple[str, str]]:
-        """Pairs of a setting and a column that must exist: the text's, and each that is named."""
+        """Settings and columns that must exist: that of the text, and all that the user names."""
         named = [(name, getattr(self, name)) for name in _DEFAULTS]
         return [
             *((name, column) for name, column in named if name == "text" or column != name),
@@ -344,9 +344,10 @@ class BuildSettings:
 
 
 def complete_settings(settings: Any) -> Any:
-    """Return the settings of an earlier version, which read text files line by line, completed.
+    """Return ``settings`` with the values that settings of an earlier version lack.
 
-    A value that is not a dictionary is returned unchanged.
+    That version read text files line by line. A value that is not a dictionary is returned
+    unchanged.
     """
     if not isinstance(settings, dict):
         return settings

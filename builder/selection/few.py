@@ -1,4 +1,4 @@
-"""Few: languages with too few documents in the corpus to be judged by their form."""
+"""Few: languages of which the corpus has too few documents to judge these by their form."""
 
 from collections import Counter
 from collections.abc import Mapping
