@@ -21,7 +21,7 @@ name."""
 
 
 def license_name(stated: str) -> str:
-    r"""Return the name of a licence as a document states it, on one line.
+    r"""Return the licence that a document states, as a name on one line.
 
     >>> license_name(" CC  BY\n4.0 "), license_name("")
     ('CC BY 4.0', 'unknown')
@@ -51,8 +51,8 @@ def is_kept(stated: Sequence[str], names: Sequence[str]) -> NDArray[np.bool_]:
     """Return which documents are kept, bool ``[n]``; ``stated`` has the licences of each document.
 
     ``names`` are either licences to keep or, each after a ``!``, licences to leave out. Letter case
-    makes no difference. A document with several licences is kept if all of them are licences to
-    keep, or if none of them is a licence to leave out.
+    makes no difference. If a document has several licences, licences to keep must include all of
+    them, and licences to leave out must include none of them.
     """
     listed = {_folded(name.removeprefix(NOT)) for name in names}
     leaves_out = any(name.startswith(NOT) for name in names)

@@ -97,7 +97,7 @@ class ClusterMap:
         return replace(self, cluster=cluster, why={**self.why, **why})
 
     def regrouped(self, cluster: NDArray[np.int32]) -> Self:
-        """Return a map with new clusters: ``cluster``, int32, has one for each of `kept`."""
+        """Return a map in which ``cluster``, int32, has the cluster of each of `kept`."""
         whole = self.cluster.copy()
         whole[self.kept] = cluster
         return replace(self, cluster=whole)

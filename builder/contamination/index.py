@@ -38,11 +38,11 @@ LEAST = 0.8
 """Minimum share of an item that a document must contain. Words that are rare in the task weigh
 more."""
 LEAST_SHORT = 0.85
-"""Minimum share of an item whose cost is below `SHORT` that a document must contain."""
+"""Minimum share that a document must contain of an item whose cost is below `SHORT`."""
 SHORT = 13 * WORD
 """Cost of 13 words; items of lower cost are called short."""
 TINY = 8 * WORD
-"""Cost of eight words; an item of lower cost counts only if its answer is near it."""
+"""Cost of eight words; an item of lower cost counts only if its answer is near its question."""
 LEAST_PROOF = 20.0
 """Minimum evidence for a short item of which one word is missing: the sum, over its other words, of
 the negative logarithm of the share of items that contain the word."""
@@ -155,7 +155,7 @@ class ItemIndex:
     task: NDArray[np.int32]
     """Number of the task of each item."""
     strict: NDArray[np.bool_]
-    """Whether each item counts only if its answer is near it."""
+    """Whether each item counts only if its answer is near its question."""
     missing: NDArray[np.bool_]
     """Whether each item is too short to be looked for."""
     answers: NDArray[np.uint64]

@@ -16,11 +16,11 @@ from climbstream.loader.core.files import writing
 from .partition import Partition
 
 _BATCHES = 1024
-"""Number of batches from which on they grow."""
+"""If there are more partitions than this, batches become larger instead of more numerous."""
 _MOST = 64
-"""Partitions of a batch, at most."""
+"""Maximum number of partitions in a batch."""
 _HELD = 64
-"""Results that wait in memory, at most."""
+"""Maximum number of results that wait in memory."""
 
 
 class _Named(Protocol):

@@ -92,7 +92,7 @@ def _count_kept(partition: Partition) -> Counts:
 def summarize(stages: list[dict[str, Any]], counts: dict[str, Any]) -> Iterator[str]:
     """Yield lines that say how much is kept, what is dropped and why.
 
-    One line is a warning for each language, script or label of which more than half is dropped.
+    For each language, script or label of which more than half is dropped, one line is a warning.
     """
     first, last = stages[0]["in"], stages[-1]["out"]
     reasons: Counter[str] = Counter()

@@ -1,8 +1,8 @@
 """Encoders: turn texts into token ids, by `tokenizers` or, many times as fast, by `fastokens`.
 
 Hugging Face's `tokenizers` defines the correct ids, and supports every tokenizer. `fastokens`
-supports most byte-pair encodings. Before a build uses `fastokens`, `compare_encoders` tests that it
-returns the same ids as `tokenizers`.
+supports most byte-pair encodings. Before a build uses `fastokens`, `compare_encoders` tests that
+both libraries return the same ids.
 """
 
 import os

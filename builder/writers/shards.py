@@ -83,7 +83,7 @@ class WrittenCluster:
 
     entry: ClusterEntry
     shard_samples: tuple[int, ...]
-    """Documents of each new shard, which give the place of each document."""
+    """Number of documents in each new shard, from which the place of each document follows."""
     first: int = 0
     """Number of the first new shard: more than 0 after an append."""
 
