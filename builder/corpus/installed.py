@@ -186,7 +186,7 @@ def installed_documents(*, megabytes: float = 30.0, seed: int = 17) -> Iterator[
     not removed. The project itself and editable installs are left out.
 
     Args:
-        megabytes: Size of the sample in 10^6 bytes of UTF-8; it is smaller if less is installed.
+        megabytes: Size of the sample in 10^6 bytes of UTF-8; smaller if less text is installed.
         seed: Chooses the sample and its order.
 
     Raises:

@@ -37,7 +37,7 @@ class Upload:
         """Send the files that the bucket lacks, and then the manifest.
 
         Raises:
-            InvalidDataError: The URL has other objects, which the message names.
+            InvalidDataError: Other objects are at the URL; the message names some of them.
             IntegrityError: A file of the directory does not have its hash in the manifest, or an
                 object does not have the size of its file.
             RemoteError: S3 refused, or failed.

@@ -4,9 +4,9 @@ Whole documents of each cluster are taken in a random order until the cluster's 
 cluster with fewer tokens than its share is taken several times.
 
 The documents may not fit into memory, so shuffling takes two passes. The first pass assigns each
-document to a random output file. It writes the documents of each few shards to a temporary file, a
-spool, sorted by output file. The second pass reads the documents of one output file from all
-spools, and shuffles these documents in memory.
+document to a random output file. For every few shards, this pass writes a temporary file, called a
+spool, with the documents of these shards, sorted by output file. The second pass reads the
+documents of one output file from all spools, and shuffles these documents in memory.
 """
 
 import itertools

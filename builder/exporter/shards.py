@@ -69,9 +69,9 @@ def export_shards(
     """Write a shard directory in the format of another trainer; return the mixture in that format.
 
     The returned mixture is a string: for Megatron the value of ``--data-path``, for
-    mosaicml-streaming a YAML document of streams. It is also written to a file in ``out``, with
-    paths relative to ``out``. For ``parquet`` and ``jsonl``, which cannot express a mixture, None
-    is returned.
+    mosaicml-streaming a YAML document of streams. The mixture is also written to a file in ``out``,
+    with paths relative to ``out``. For ``parquet`` and ``jsonl``, which cannot express a mixture,
+    None is returned.
 
     Args:
         directory: A shard directory, as a folder or URL.

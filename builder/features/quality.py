@@ -1,14 +1,14 @@
 """Quality: four scores of a document from 0 to 5, by counting, without a model; 5 is best.
 
-CLIMB scores with fastText models (arXiv 2504.13161, section 3.1). The scorers here replace these
-models. They examine the first `HEAD` characters of a document:
+CLIMB scores with fastText models (arXiv 2504.13161, section 3.1). This module replaces these
+models. It computes each score from the first `HEAD` characters of a document:
 
 * overall: 5, reduced for each of these: few letters; repeated phrases, sentences or lines; few
   different words; words or letters in random order; mangled encoding; lists of fragments; long
   strings that are not words; shouting; too few words; in English also few known words, and words
   that cannot follow each other;
 * educational: the overall score, reduced if few words explain, define or exemplify;
-* informational: the overall score, reduced for few different words, names and numbers;
+* informational: the overall score, reduced for few different words, few names and few numbers;
 * advertisement: 5, reduced for calls to buy, click, subscribe or consent, for terms of use, and for
   shouting.
 

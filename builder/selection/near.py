@@ -9,8 +9,9 @@ missed with a probability of 10^-7.
 A corpus of one block is searched in one task. If there are several blocks, tasks exchange files for
 each band:
 
-1. `advance`, for each block: choose the best document of each group in the block, which is the head
-   of the group. Write the heads, sorted by range of keys; documents of one group have the same key.
+1. `advance`, for each block: choose the best document that each group has in the block. This
+   document is the head of the group in this block. Write the heads, sorted by range of keys;
+   documents of one group have the same key.
 2. `match`, for each range of keys: read the heads of each key, at most one per block, however large
    the group is. Write, for each head, the number of the best head of its key. Request the signature
    of the best head from the block that has the best head.
