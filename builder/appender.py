@@ -1,9 +1,10 @@
 """Append: add documents to the clusters of a shard directory.
 
-Nothing is fitted again: embedder, centroids, clusters and tokenizer are those of the first build,
-so an existing mixture stays valid. New shards are added after the old ones, which do not change.
-New versions of other files are kept in the working folder until the new manifest is written.
-Writing the manifest is the commit, so at any moment the directory has all new documents or none.
+Nothing is fitted again: embedder, centroids, clusters and tokenizer are those of the first build.
+So each cluster keeps its meaning, and an existing mixture stays valid. New shards are added after
+the old shards, which do not change. New versions of other files are kept in the working folder
+until the new manifest is written. Writing the manifest is the commit. So at any moment the
+directory has all new documents or none of them.
 """
 
 import os
@@ -90,8 +91,8 @@ def append(
         out: The shard directory.
         workers: Maximum number of tasks at a time; by default one per core, but required for SLURM.
         engine: Where tasks run: ``local`` (processes of this machine), ``ray`` or ``slurm``. The
-            files have the same bytes with each of them.
-        strict: Whether a record, file or folder that cannot be used is an error.
+            files have the same bytes with each engine.
+        strict: Raise an error if a record, file or folder cannot be used; else leave it out.
         partition_mib: MiB of text per task, as in `build`.
 
     Example::

@@ -64,10 +64,12 @@ def canonical(value: object) -> str | None:
 
 
 def cluster_names(labels: Iterable[str]) -> dict[str, str]:
-    """Return the name of each label, in natural order: ``c03`` for 3, else the label itself.
+    """Return the names of clusters by label, in natural order of the labels.
 
-    Where the names of several labels would be the same folder on some system, one of the labels
-    keeps its name, and the names of the other labels end with a part of the label's hash.
+    If all labels are numbers, label 3 gets the name ``c03``. Else the name is the label itself,
+    changed where a system forbids it as a folder name. If several names would be the same folder on
+    some system, one label keeps its name. The names of the other labels end with a part of the
+    label's hash.
 
     >>> cluster_names(["10", "9"]), cluster_names(["law", "sci/fi"])
     ({'9': 'c09', '10': 'c10'}, {'law': 'law', 'sci/fi': 'sci_fi'})
@@ -142,12 +144,12 @@ def _folded(name: str) -> str:
 
 
 def table_folder(label: int | str) -> str:
-    """Return the folder of a cluster's tables: ``cluster_3``, or ``cluster_id=law`` for a text."""
+    """Return the folder of a cluster's tables: ``cluster_3`` for 3, ``cluster_id=law`` for law."""
     return f"cluster_{label}" if isinstance(label, int) else f"cluster_id={label}"
 
 
 def cluster_labels(names: Sequence[str]) -> tuple[int | str, ...]:
-    """Return labels from which an import makes the same ``names``: numbers where that is possible.
+    """Return the labels for which an import chooses these ``names``: numbers if possible.
 
     >>> cluster_labels(["c01", "c20"]), cluster_labels(["law", "sea"])
     ((1, 20), ('law', 'sea'))

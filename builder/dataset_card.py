@@ -32,7 +32,7 @@ _OF_THE_HUB = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """The metadata of a card that an import uses."""
+    """The metadata that an import reads from a card."""
 
     licenses: tuple[str, ...] = ()
     ours: dict[str, Any] = field(default_factory=dict)
@@ -87,7 +87,7 @@ def license_metadata(name: str) -> dict[str, Any]:
 
 
 def language_metadata(manifest: Manifest) -> dict[str, Any]:
-    """Return the metadata that lists the languages of the kept documents; {} if unknown."""
+    """Return the metadata that lists the languages of kept documents; {} if none is known."""
     counts: dict[str, Any] = next(
         (stage["kept"] for stage in manifest.conservation if "kept" in stage), {}
     )
@@ -152,7 +152,7 @@ class ExportContents:
 
 
 def write_beside(shards: ShardDirectory, out: Path, contents: ExportContents) -> None:
-    """Write the card to ``out`` and, if the shards have a tokenizer, the tokenizer."""
+    """Write the card to ``out``; also write the tokenizer if the shards have one."""
     manifest = shards.manifest
     if manifest.tokenizer_hash:
         store = shards.store.without_links()

@@ -1,6 +1,7 @@
 """Dry runs: an output folder that has had only dry runs accepts changed settings.
 
-Documents and embeddings in the folder are kept if they are still valid with the changed settings.
+Documents in the folder, and arrays computed from embeddings, are kept if they are still valid with
+the changed settings.
 """
 
 import shutil
@@ -28,7 +29,7 @@ _DECIDED: tuple[ArrayName, ...] = ("why", "original", "clusters", "contaminated"
 
 
 def unbind(out: Path, plan: Mapping[str, Any]) -> None:
-    """Make ``plan`` the plan of ``out`` if it has had only dry runs; remove invalid files."""
+    """Make ``plan`` the plan of ``out`` if only dry runs were made there; remove invalid files."""
     work = out / WORK
     if not (work / DRY).exists() or not (work / "plan.json").exists():
         return

@@ -1,8 +1,8 @@
-"""The token that ends a document: what the user names, else what the tokenizer's own files say.
+"""The token that ends a document: the user's choice, else the choice in the tokenizer's files.
 
-A ``tokenizer.json`` does not say which of its tokens ends a document. Hugging Face writes that into
-a file beside it, as ``eos_token`` in ``tokenizer_config.json`` or, for older models, in
-``special_tokens_map.json``.
+A ``tokenizer.json`` does not say which of its tokens ends a document. Hugging Face names that token
+in another file of the same folder: as ``eos_token`` in ``tokenizer_config.json`` or, for older
+models, in ``special_tokens_map.json``.
 """
 
 import difflib
@@ -89,8 +89,8 @@ def find_end_token(
 
     Raises:
         UsageError: The tokenizer lacks the token that the user names.
-        InvalidDataError: The tokenizer lacks the token that a file names; or no file names one, and
-            not exactly one token has a usual name.
+        InvalidDataError: The tokenizer lacks the token that a file names. Or no file names a token,
+            and none or several of the tokenizer's tokens have a usual name.
     """
     if choice.no_eos:
         return EndToken(None, "", "--no-eos")

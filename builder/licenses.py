@@ -21,7 +21,7 @@ name."""
 
 
 def license_name(stated: str) -> str:
-    r"""Return the name of a licence as a document states it, on one line.
+    r"""Return the licence that a document states, as a name on one line.
 
     >>> license_name(" CC  BY\n4.0 "), license_name("")
     ('CC BY 4.0', 'unknown')
@@ -31,7 +31,7 @@ def license_name(stated: str) -> str:
 
 
 def check_licenses(names: Sequence[str]) -> None:
-    """Check that ``names`` are licences to keep, or, each after a ``!``, licences to leave out.
+    """Check that ``names`` are all licences to keep, or all licences to leave out, as ``!NAME``.
 
     Raises:
         InvalidDataError: ``names`` has licences of both kinds, or an empty name.
@@ -51,8 +51,8 @@ def is_kept(stated: Sequence[str], names: Sequence[str]) -> NDArray[np.bool_]:
     """Return which documents are kept, bool ``[n]``; ``stated`` has the licences of each document.
 
     ``names`` are either licences to keep or, each after a ``!``, licences to leave out. Letter case
-    makes no difference. If a document states several licences, all of them must be among those to
-    keep, or none of them among those to leave out.
+    makes no difference. If a document has several licences, licences to keep must include all of
+    them, and licences to leave out must include none of them.
     """
     listed = {_folded(name.removeprefix(NOT)) for name in names}
     leaves_out = any(name.startswith(NOT) for name in names)

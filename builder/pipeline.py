@@ -88,13 +88,14 @@ def build(
         settings: What decides the result, by default `BuildSettings()`.
         workers: Maximum number of tasks at a time; by default one per core, but required for SLURM.
         engine: Where tasks run: ``local`` (processes of this machine), ``ray`` or ``slurm``. The
-            files have the same bytes with each of them.
-        strict: Whether a record, file or folder that cannot be used is an error.
+            files have the same bytes with each engine.
+        strict: Raise an error if a record, file or folder cannot be used; else leave it out.
         partition_mib: MiB of text per task, by default 4 to 128, depending on the size of the
-            corpus. It does not change the result. Large partitions make fewer temporary files.
+            corpus. This number does not change the result. If it is large, there are fewer
+            temporary files.
         scratch: Folder in which the directory for a URL is made first, by default in the cache.
-            All nodes must have access to it. When all files are in the bucket, they are removed
-            from this folder.
+            All nodes must have access to this folder. When all files are in the bucket, they are
+            removed from the folder.
 
     Example::
 

@@ -105,7 +105,7 @@ class BuildSettings:
     text: str = "text"
     """Column of the text."""
     id: str = "id"
-    """Column of the identifier; a document without an identifier gets its place as one."""
+    """Column of the identifier; a document without an identifier gets its place instead."""
     ids: str = "source"
     """Scope within which an identifier is unique: ``source``, its file; ``global``, the whole
     corpus; ``none``: several documents may have the same identifier."""
@@ -114,7 +114,7 @@ class BuildSettings:
     license: str = "license"
     """Column of the licence."""
     max_bytes: int = 1_000_000
-    """Maximum number of bytes of a document; longer ones are left out, and counted."""
+    """Maximum number of bytes of a document; longer documents are left out and counted."""
     text_lines: bool = False
     """Whether each line of a plain text file is a document; if not, the whole file is one."""
     keep: list[str] = field(default_factory=list)
@@ -159,7 +159,7 @@ class BuildSettings:
     keep_duplicates: bool = False
     """Whether duplicates stay; they are counted in any case."""
     near_duplicates: float | None = 0.8
-    """Minimum similarity, 0.5 to 1, at which texts are duplicates; None: only equal texts are."""
+    """Minimum similarity of duplicates, 0.5 to 1; None: only equal texts are duplicates."""
     merge_height: float | None = None
     """Ward height up to which clusters are merged (1.5 in the paper); None: they are merged until
     ``clusters`` are left."""
@@ -308,7 +308,7 @@ class BuildSettings:
 
     @property
     def asked_columns(self) -> list[tuple[str, str]]:
-        """Pairs of a setting and a column that must exist: the text's, and each that is named."""
+        """Settings and columns that must exist: that of the text, and all that the user names."""
         named = [(name, getattr(self, name)) for name in _DEFAULTS]
         return [
             *((name, column) for name, column in named if name == "text" or column != name),
@@ -344,9 +344,10 @@ class BuildSettings:
 
 
 def complete_settings(settings: Any) -> Any:
-    """Return the settings of an earlier version, which read text files line by line, completed.
+    """Return ``settings`` with the values that settings of an earlier version lack.
 
-    A value that is not a dictionary is returned unchanged.
+    That version read text files line by line. A value that is not a dictionary is returned
+    unchanged.
     """
     if not isinstance(settings, dict):
         return settings

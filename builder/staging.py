@@ -1,8 +1,8 @@
 """Stage and commit: files that an append has written and the manifest does not list yet.
 
-An append writes each new index beside the old one, and other files to a folder in the working
-folder. Writing the manifest is the commit. After the commit all files are moved to their places; if
-the append was killed before that, the next command moves them.
+An append writes each new index beside the old index, and other files to a folder in the working
+folder. Writing the manifest is the commit. After the commit all files are moved to their places. If
+the append is killed before all files are moved, the next command moves the rest.
 """
 
 from pathlib import Path

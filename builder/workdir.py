@@ -96,7 +96,7 @@ def is_work(work: Path) -> bool:
 def is_vacant(work: Path) -> bool:
     """Whether work may begin in the folder ``work``: it is missing, or no work was begun in it.
 
-    It may contain a plan that was not written completely, and the folder of an engine's tasks.
+    Such a folder may contain a plan that was not written completely, and a folder of engine tasks.
     """
     if work.is_symlink() or not work.is_dir():
         return not os.path.lexists(work)

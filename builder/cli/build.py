@@ -1,7 +1,7 @@
 """The command ``climb build``.
 
-The modules that do the work are imported only where they are called, because they take seconds to
-load: neither ``--help`` nor an error in the options should wait for them.
+The modules that do the work take seconds to import, so they are imported only where they are
+called: neither ``--help`` nor an error in the options should wait for these imports.
 """
 
 import json

@@ -30,10 +30,10 @@ def contamination(
     DIRECTORY. The shards are decoded by their tokenizer.
 
     An item counts as found if a document contains 80 % of the item's words in their order. For an
-    item of fewer than 13 words, 85 % are needed, or all words but one if the other words are rare
-    in the task. For an item of fewer than 8 words, the answer must also be near these words.
-    Words that are in many items of the task count less. Letter case, punctuation and line breaks
-    make no difference.
+    item of fewer than 13 words, 85 % are needed; or one word may be missing if the words that are
+    found are rare in the task. For an item of fewer than 8 words, the answer must also be near the
+    words that are found. Words that are in many items of the task count less. Letter case,
+    punctuation and line breaks make no difference.
     """
     from climbstream.builder.contamination.shards import (  # noqa: PLC0415
         check_shards,

@@ -70,7 +70,7 @@ def dropped(
 
 
 def read_dropped(directory: Path) -> list[Row]:
-    """Return the rows of the catalogue for documents that were left out, in order.
+    """Return the catalogue's row of each document that was left out, in the catalogue's order.
 
     Raises:
         InvalidDataError: The directory has no catalogue.

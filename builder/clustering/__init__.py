@@ -1,1 +1,1 @@
-"""Documents to clusters: k-means, Ward linkage, cells, and the map of micro-clusters."""
+"""From documents to clusters: k-means, Ward linkage, cells, and the map of micro-clusters."""

@@ -1,10 +1,10 @@
-"""Cells: each topic, which is a cluster after merging, cut by language and tier of quality.
+"""Cells: parts of a topic (a cluster after merging), by language and by tier of quality.
 
 If the settings say so, micro-clusters are cut instead of topics.
 
-A cell is stored like a cluster. The languages, and the scores that separate tiers, are computed
-once, from the documents that stay. They are stored in ``clusters.json``, and an append uses them
-unchanged.
+A cell is stored like a cluster. A build chooses the languages with cells of their own, and the
+scores that separate tiers, from the documents that stay. Both are stored in ``clusters.json``, and
+an append uses them unchanged.
 """
 
 from collections import Counter
@@ -41,7 +41,7 @@ Histogram = tuple[NDArray[np.float16], NDArray[np.int64]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellGroup:
-    """The cells of one topic, or one micro-cluster of it, in one language."""
+    """The cells of one topic, or of one micro-cluster, in one language."""
 
     topic: Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
     language: str
@@ -89,11 +89,11 @@ class Cells:
         settings: BuildSettings,
         home: NDArray[np.int32] | None = None,
     ) -> Self:
-        """Cut topics into cells by the scores of the documents in each topic and language.
+        """Cut each topic into cells by language, and each language into tiers by score.
 
         If ``home``, the topic of each micro-cluster, is given, micro-clusters are cut instead of
-        topics. Documents with equal scores are in the same tier. So tiers have equal sizes only as
-        far as scores differ, and a tier without documents has no cell.
+        topics. Documents with equal scores are in the same tier. So the sizes of tiers are equal
+        only if enough scores differ, and a tier may have no documents. Such a tier has no cell.
         """
         tiers = settings.tiers or 1
         languages = _languages(histograms, settings)
@@ -164,9 +164,10 @@ class Cells:
         """Return the cell of each document, ``[n]``, by its topic, language and score.
 
         ``units`` are micro-clusters if cells are parts of micro-clusters, else topics. A document
-        whose tier has no cell goes to the nearest tier that has one; of two, to the lower tier. A
-        document whose language has no cells in the topic goes to `OTHER` or, if the topic has no
-        `OTHER`, to the most frequent language of the topic.
+        whose tier has no cell goes to the nearest tier that has a cell; if two tiers are equally
+        near, to the lower one. A document whose language has no cells in the topic goes to `OTHER`
+        or, if the topic has no `OTHER`, to that of its languages which is most frequent in the
+        corpus.
         """
         first = np.cumsum([0, *(len(group.tiers) for group in self.groups)])
         numbers: dict[int, dict[str, int]] = {}
@@ -253,7 +254,7 @@ def _borders(
 
 @dataclass(frozen=True, slots=True)
 class CellTask:
-    """A partition whose scores are counted or, with ``cells``, whose documents go to cells."""
+    """A partition: count its scores or, with ``cells``, put its documents into cells."""
 
     partition: Partition
     clusters: ClusterMap
@@ -280,7 +281,7 @@ def fit_cells(
 
 
 def count_scores(task: CellTask) -> dict[Group, Histogram]:
-    """Return the scores of a partition's documents that stay, counted by topic and language."""
+    """Return a histogram of the scores of a partition's kept documents, by topic and language."""
     partition = task.partition
     stays = partition.read("clusters") >= 0
     topics, languages, scores = (array[stays] for array in _facts(task))
@@ -296,8 +297,9 @@ def place_in_cells(
 ) -> None:
     """Write ``cells`` int32 ``[n]`` to each partition: the cell that each document belongs to.
 
-    A dropped document has the cell that it would be in. ``clusters`` is replaced by the cell of
-    each document that stays; for a dropped document it remains below 0.
+    For a dropped document, it is the cell that the document would be in. In the array ``clusters``
+    of the partition, the cluster of each document that stays is replaced by its cell; for a dropped
+    document the value remains below 0.
     """
     tasks = (
         CellTask(partition, clusters, cells.score, cells.by_micro, cells)
@@ -319,7 +321,7 @@ def place_documents(task: CellTask) -> int:
 def unit_of(partition: Partition, clusters: ClusterMap) -> NDArray[np.int32]:
     """Return the cell or, without cells, the cluster of each document, ``[n]``.
 
-    A dropped document has the cell or cluster that it would be in.
+    For a dropped document, it is the cell or cluster that the document would be in.
     """
     if partition.has("cells"):
         return np.asarray(partition.read("cells"), np.int32)

@@ -1,7 +1,8 @@
 """ClusterMap: which documents belong together.
 
 A document belongs to the micro-cluster whose centroid is nearest. A micro-cluster belongs to a
-cluster, or to none if it was pruned. Pruning and merging return a new map; a map never changes.
+cluster, or to no cluster if the micro-cluster was pruned. A map never changes: pruning and merging
+return a new map.
 """
 
 from dataclasses import dataclass, replace
@@ -80,8 +81,8 @@ class ClusterMap:
     def nearest(self, micro: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return, for each micro-cluster, the most similar one of ``micro``: int64 ``[M]``.
 
-        ``micro``, int64 ``[m]``, are numbers of micro-clusters. For each of them, the result is the
-        micro-cluster itself.
+        ``micro``, int64 ``[m]``, are numbers of micro-clusters. For a micro-cluster that is itself
+        in ``micro``, the result is its own number.
         """
         nearest: NDArray[np.int64] = micro[
             np.argmax(self.centroids @ self.centroids[micro].T, axis=1)
@@ -90,19 +91,19 @@ class ClusterMap:
         return nearest
 
     def without(self, why: dict[int, str]) -> Self:
-        """Return a map in which the micro-clusters in ``why`` are pruned for the reasons there."""
+        """Return a map without the micro-clusters in ``why``, which has the reason for each."""
         cluster = self.cluster.copy()
         cluster[list(why)] = PRUNED
         return replace(self, cluster=cluster, why={**self.why, **why})
 
     def regrouped(self, cluster: NDArray[np.int32]) -> Self:
-        """Return a map with the kept micro-clusters in ``cluster``, int32 ``[len(kept)]``."""
+        """Return a map in which ``cluster``, int32, has the cluster of each of `kept`."""
         whole = self.cluster.copy()
         whole[self.kept] = cluster
         return replace(self, cluster=whole)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all but the centroids as JSON values."""
+        """Return the map as JSON values, without the centroids."""
         return {
             "version": self.version,
             "cluster": self.cluster.tolist(),
@@ -114,7 +115,7 @@ class ClusterMap:
         """Read what `to_json` returned.
 
         Raises:
-            InvalidDataError: ``value`` is not a cluster map, or not one for these centroids.
+            InvalidDataError: ``value`` is not a cluster map, or does not fit ``centroids``.
         """
         read = convert(check_version(value, cls.version, "cluster map"), _MapValue, "cluster map")
         micro = {str(number) for number in range(len(read.cluster))}

@@ -63,7 +63,7 @@ def fit_model(
 
 @dataclass(frozen=True, slots=True)
 class FitTask:
-    """Fit a model on ``sample``, and write it to ``path``."""
+    """A task: fit the encoder and the centroids to ``sample``, and write both to ``path``."""
 
     sample: Sample
     path: Path
@@ -112,7 +112,7 @@ def _embed(
 
 
 def read_fit(path: Path) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Read the centroids from ``path``, and the quality that k-means measured."""
+    """Read from ``path`` the centroids, and the measures of quality that k-means stored."""
     with reading(path, "model of a build"), np.load(path, allow_pickle=False) as model:
         centroids = model["centroids"]
         if centroids.dtype != np.float32 or centroids.ndim != 2 or not np.isfinite(centroids).all():

@@ -41,7 +41,7 @@ class Centroids:
 def automatic_count(documents: int, least: int) -> int:
     """Return how many micro-clusters to fit: one per 32 documents of the sample.
 
-    The number is at least ``least`` and, unless ``least`` is larger, at most 1,000.
+    The number is at most 1,000, but never less than ``least``.
 
     >>> automatic_count(6_400, 20), automatic_count(100, 20), automatic_count(10**9, 20)
     (200, 20, 1000)
@@ -86,7 +86,7 @@ def fit_centroids(
 def nearest(
     vectors: NDArray[np.float32], centroids: NDArray[np.float32]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return the nearest centroid of each vector, int32 ``[n]``, and the similarity, ``[n]``."""
+    """Return the nearest centroid of each vector, int32 ``[n]``, and their similarity, ``[n]``."""
     index = faiss.IndexFlatIP(centroids.shape[1])
     index.add(centroids)
     alike, indices = index.search(np.ascontiguousarray(vectors, np.float32), 1)

@@ -3,11 +3,11 @@
 Ward linkage is used because single, average and centroid linkage, at the paper's distance of 1.5,
 put everything into one cluster. The linkage needs a point and a weight for each micro-cluster:
 
-* If clusters are merged until a number of them is left, the point is the mean of the
-  micro-cluster's documents, and the weight is their number. So the cost of a merge is what it adds
-  to the variance of the documents.
-* If clusters are merged up to a height, as in the paper (arXiv 2504.13161, section 3.1; height
-  1.5), the point is the centroid, which has length 1, and all weights are equal.
+* If merging stops at a number of clusters, the point is the mean of the vectors of the
+  micro-cluster's documents, and the weight is the number of these documents. So the cost of a merge
+  is how much the merge adds to the variance of documents within clusters.
+* If merging stops at a height, as in the paper (arXiv 2504.13161, section 3.1; height 1.5), the
+  point is the centroid, which has length 1, and all weights are equal.
 """
 
 from collections.abc import Sequence
@@ -45,8 +45,8 @@ class Micros:
 def merge_clusters(clusters: ClusterMap, micros: Micros, settings: BuildSettings) -> ClusterMap:
     """Merge the kept micro-clusters as ``settings`` say; cluster 0 is the largest.
 
-    A micro-cluster without documents joins the cluster of the most similar one that has documents,
-    so no cluster is empty.
+    A micro-cluster without documents joins the cluster of the most similar micro-cluster that has
+    documents. So no cluster is empty.
 
     Raises:
         InvalidDataError: No document is left, or nearly all documents are in one cluster.

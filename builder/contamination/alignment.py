@@ -1,8 +1,8 @@
 """Alignment: find items in the words of a document, in compiled code.
 
-A seed is a few consecutive words that an item and the document have in common; it shows where in
-the document the item may be. At that place the item is aligned with the document word by word. So a
-changed, missing or inserted word lowers the result by the weight of that word only.
+A seed is a few consecutive words. A seed that an item and the document have in common shows where
+in the document the item may be. At that place the item is aligned with the document word by word.
+So a changed, missing or inserted word lowers the result at most by the weight of one word.
 """
 
 from typing import Any
@@ -31,8 +31,9 @@ _POWERS = np.array([pow(int(_BASE), n, 1 << 64) for n in range(SEED // CHARACTER
 def hash_seeds(words: Any, alone: Any, least: Any) -> Any:
     """Return the hash of the seed that begins at each word, uint64 ``[s]``.
 
-    A seed costs ``least`` or more, so no seed begins at the last few words. ``alone``, bool
-    ``[w]``, says which words are characters of a script without spaces.
+    A seed takes consecutive words until their costs, `WORD` or `CHARACTER` each, add up to
+    ``least``. So no seed begins at the last few words. ``alone``, bool ``[w]``, says which words
+    are characters of a script without spaces.
     """
     return _hash_seeds(hash_prefixes(words), alone, least)
 
@@ -95,10 +96,10 @@ def filter_shift(size: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def align(document: Any, words: Any, weights: Any, diagonal: Any, row: Any, reach: Any) -> Any:
-    """Return the weight of those ``words`` that occur in ``document`` in order, near a diagonal.
+    """Return the sum of weights of those ``words`` that ``document`` has in order, near a diagonal.
 
     Word ``q`` is expected at word ``q + diagonal`` of the document, and may be up to ``reach``
-    words before or after it. ``row``, float32, is memory for the sums.
+    words before or after that place. ``row``, float32, is memory for the sums.
     """
     width = 2 * reach + 1
     row[:width] = 0
@@ -146,10 +147,10 @@ def band(length: Any) -> Any:
 def find_items(points: Any, table: Any, index: Any, state: Any) -> Any:
     """Find items in a document; return how many it contains, and the hashes of its words.
 
-    ``points`` are the code points of the document, ``table`` is that of `hash_points`, ``index``
-    and ``state`` are the `IndexArrays` and the `State` of an `ItemIndex`. The numbers of the items
-    that were found, their shares from 0 to 1 and the words at which they begin are written to the
-    beginnings of ``state.item``, ``state.share`` and ``state.at``.
+    ``points`` are the code points of the document, ``table`` is the argument of `hash_points`, and
+    ``index`` and ``state`` are the `IndexArrays` and the `State` of an `ItemIndex`. Three arrays
+    get one value per found item, from place 0 on: ``state.item`` its number, ``state.share`` its
+    share from 0 to 1, and ``state.at`` the word of the document at which it begins.
     """
     document, alone = hash_points(points, table)
     prefix = hash_prefixes(document)

@@ -38,11 +38,11 @@ LEAST = 0.8
 """Minimum share of an item that a document must contain. Words that are rare in the task weigh
 more."""
 LEAST_SHORT = 0.85
-"""Minimum share of an item whose cost is below `SHORT` that a document must contain."""
+"""Minimum share that a document must contain of an item whose cost is below `SHORT`."""
 SHORT = 13 * WORD
 """Cost of 13 words; items of lower cost are called short."""
 TINY = 8 * WORD
-"""Cost of eight words; an item of lower cost counts only if its answer is near it."""
+"""Cost of eight words; an item of lower cost counts only if its answer is near its question."""
 LEAST_PROOF = 20.0
 """Minimum evidence for a short item of which one word is missing: the sum, over its other words, of
 the negative logarithm of the share of items that contain the word."""
@@ -77,7 +77,7 @@ _BITS = 16
 
 
 class IndexArrays(NamedTuple):
-    """The arrays that compiled code reads; to pass each of them costs some time per document."""
+    """The arrays that compiled code reads; each array costs some time per document to pass."""
 
     seeds: NDArray[np.uint64]
     """Hashes of all different seeds, sorted, ``[k]``."""
@@ -116,7 +116,7 @@ class IndexArrays(NamedTuple):
 
 
 class State(NamedTuple):
-    """Memory for compiled code. Between documents, ``best`` is -1 and ``sum`` is 0 everywhere."""
+    """Scratch memory of compiled code; before each document, ``best`` is -1 and ``sum`` is 0."""
 
     best: NDArray[np.float32]
     diagonal: NDArray[np.int64]
@@ -155,7 +155,7 @@ class ItemIndex:
     task: NDArray[np.int32]
     """Number of the task of each item."""
     strict: NDArray[np.bool_]
-    """Whether each item counts only if its answer is near it."""
+    """Whether each item counts only if its answer is near its question."""
     missing: NDArray[np.bool_]
     """Whether each item is too short to be looked for."""
     answers: NDArray[np.uint64]

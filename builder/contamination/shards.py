@@ -84,8 +84,8 @@ def check_shards(
     """Look for the items of ``tasks`` in the documents of a shard directory; return a report.
 
     The report has ``shards`` (fingerprint of the manifest), ``documents`` and ``tokens`` (numbers
-    that were read), ``contaminated`` (numbers of documents that contain an item, and of their
-    tokens), and ``tasks``. For each task, the report has:
+    that were read), ``contaminated`` (number of documents that contain an item, and number of
+    tokens in these documents), and ``tasks``. For each task, ``tasks`` has:
 
     - ``items``: number of items
     - ``too_short``: number of items that are too short to look for

@@ -23,8 +23,8 @@ class ContaminationTask:
 def find_contaminated(engine: Engine, partitions: Sequence[Partition], index: Path) -> None:
     """Write ``contaminated`` str ``[n]`` to each partition: the task and item in each document.
 
-    For a document without items it is "". Of several items, the one with the largest share is
-    named.
+    For a document without items, the text is "". If a document contains several items, the text
+    names the item of which the document contains the largest share.
     """
     tasks = (ContaminationTask(partition, index) for partition in partitions)
     run_stage(engine, "look for test questions", "documents", look_for_items, tasks)

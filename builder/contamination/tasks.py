@@ -1,9 +1,9 @@
 """Tasks: questions with their answers, read from files.
 
-A file of JSON lines has one question per line, or a JSON file has an array of questions. Their
-fields are named as in any common data set, or as ``lm-eval --log_samples`` names them. Any other
-file is read as text, in which each block between empty lines is an item. Compressed files are
-decompressed.
+A file of JSON lines has one question per line; a JSON file has an array of questions. The fields of
+a question are named as in any common data set, or as in files of ``lm-eval --log_samples``. A file
+in any other format is read as text, in which each block between empty lines is an item. Compressed
+files are decompressed.
 """
 
 import json
@@ -67,12 +67,12 @@ class Task:
 def read_tasks(specs: Sequence[str], directory: str | Path | None = None) -> list[Task]:
     """Read tasks: each of ``specs`` is a file, or ``lm-eval=NAME``.
 
-    If a shard ``directory`` is given, ``label=NAME`` and ``cluster=NAME`` are the held-out
-    documents of that label or cluster.
+    If a shard ``directory`` is given, ``label=NAME`` or ``cluster=NAME`` means the documents of
+    that label or cluster which the directory holds out.
 
     Raises:
-        UsageError: A file does not exist, lm-eval has no such task, or no such document is held
-            out.
+        UsageError: A file does not exist, lm-eval has no such task, or no document of the label or
+            cluster is held out.
         InvalidDataError: A file cannot be read, a line is not a question, or there is no question.
     """
     return [Task(spec, tuple(_read(spec, directory))) for spec in dict.fromkeys(specs)]

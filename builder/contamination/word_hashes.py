@@ -30,7 +30,8 @@ _KNOWN = 0x40000
 def hash_words(text: str) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
     """Return the hash of each word, uint64 ``[w]``, and which words are characters, bool ``[w]``.
 
-    In scripts without spaces, each character is a word.
+    In a script without spaces between words, each character counts as a word; the second array
+    marks these characters.
     """
     hashes, alone = hash_points(points_of(fold(text)), TABLE)
     return hashes, alone

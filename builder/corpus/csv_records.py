@@ -19,11 +19,11 @@ _MARK = BYTE_ORDER_MARK.decode()
 def read_csv_records(
     stream: io.BufferedReader, place: str, longest: int, delimiter: str
 ) -> Iterator[tuple[str, Any]]:
-    """Yield the place of each row below the header, with its cells by column or a `BadRecord`.
+    """Yield, for each row below the header, its place, and its cells by column or a `BadRecord`.
 
-    If a quote is opened and not closed, or is closed within a field, only the line of the quote is
-    lost, and the next row begins with the next line. At most ``longest`` bytes are read to find out
-    whether a quote is closed. If the header is broken, a single `BadFile` is yielded.
+    If a quote is opened and not closed, or is closed within a field, only the line that opens the
+    quote is lost, and the next row begins with the next line. At most ``longest`` bytes are read to
+    find out whether a quote is closed. If the header is broken, a single `BadFile` is yielded.
     """
     csv.field_size_limit(_LONGEST_FIELD)
     rows = _Rows(stream, longest, delimiter)

@@ -30,7 +30,7 @@ NOTHING = ExtraColumns()
 def take_given(record: dict[str, Any], settings: BuildSettings) -> ExtraColumns | str:
     """Return the values of ``record`` in the columns that ``settings`` name.
 
-    If a value is of the wrong type, return a text that names the column and says so.
+    If a value is of the wrong type, return a text instead, which names the column and the problem.
     """
     scores = []
     for column in settings.score_columns.values():

@@ -5,9 +5,9 @@ hashes files itself only if starting workers would take longer.
 
 The hash of a large local file is stored in the cache, so that a build that is continued does not
 read its whole corpus again. A stored hash is used as long as size, device, inode and both times of
-the file are the same as when the file was read. If a file was changed less than a minute before, no
-hash of it is stored: another change might not change the times, because clocks may be coarse, or
-the file may be mapped into memory.
+the file are the same as when the file was read. If a file was changed less than a minute before it
+was read, its hash is not stored. A second change so soon might leave the times of the file as they
+are, because clocks may be coarse, or because the file may be mapped into memory.
 """
 
 import os
@@ -45,14 +45,15 @@ _TIMES = ("LastModified", "Last-Modified", "last_modified", "mtime", "created")
 
 
 def version_of(info: Mapping[str, Any]) -> str | None:
-    """Return the version of a remote file's bytes that ``info`` of `fsspec` states, or None."""
+    """Return the version of a remote file that its ``info`` of `fsspec` states; None if none."""
     return next((str(info[key]) for key in _VERSIONS if info.get(key)), None)
 
 
 def remote_fingerprint(name: str, info: Mapping[str, Any]) -> str:
     """Return the fingerprint of the remote file ``name``, from its ``info`` of `fsspec`.
 
-    It is a hash of version and size or, if no version is stated, of name, size and time.
+    The fingerprint is a hash of the version and size of the file or, if no version is stated, of
+    its name, size and time.
     """
     if version := version_of(info):
         return hash_json([version, info.get("size")])
@@ -96,7 +97,7 @@ class FileHashes:
         return value
 
     def known(self, path: Path, facts: Facts) -> str:
-        """Return the stored hash of ``path``; "" if there is none for the state in ``facts``."""
+        """Return the stored hash of ``path``; "" if no hash is stored for the state ``facts``."""
         if facts.size < _REMEMBERED:
             return ""
         state, last = self._remembered(path.parent).get(path.name, (None, ""))
@@ -105,7 +106,8 @@ class FileHashes:
     def note(self, path: Path, facts: Facts, value: str) -> None:
         """Store ``value``, the hash of ``path``, which was read after ``facts`` were determined.
 
-        It is not stored if the file is small, or was changed recently or after ``facts``.
+        The hash is not stored if the file is small, was changed less than a minute before
+        ``facts`` were determined, or has been changed since.
         """
         settled = max(facts.state[-2:]) < (facts.begun - _SETTLED) * 1e9
         if facts.size >= _REMEMBERED and settled and _state(path) == facts.state:
@@ -179,7 +181,7 @@ def _facts_of(name: str) -> Facts:
 
 
 def unopened(name: str, error: OSError) -> InvalidDataError:
-    """Return the error that the file ``name`` cannot be opened."""
+    """Return the error to raise if the file ``name`` cannot be opened."""
     return InvalidDataError(f"{name} cannot be opened: {error.strerror}")
 
 

@@ -60,7 +60,7 @@ class ReadReport(Report):
     """Number of sources that have a column that the settings name, by column."""
 
     def taken(self) -> str:
-        """Return one line on how much was read: in all, and in MB for each known domain.
+        """Return one line on how much was read: the totals, and the MB of each known domain.
 
         >>> labels = Counter({"law": 2_000_000, "": 500_000})
         >>> ReadReport(documents=3, bytes=2_500_000, labels=labels).taken()
@@ -87,8 +87,9 @@ def read_corpus(
 ) -> ReadReport:
     """Write the documents of ``sources`` to partitions under ``directory``; return one report.
 
-    The report also counts ``left_out``, files that are not read. A partition has about
-    ``partition_mib`` MiB of text; by default, `usual_groups` decides.
+    The report adds up the counts of all sources. It also counts ``left_out``, files that are not
+    read. A partition has about ``partition_mib`` MiB of text; by default, `usual_groups` decides
+    its size.
 
     Raises:
         NoColumnError: No record has a column that the settings name.
@@ -113,7 +114,7 @@ def read_corpus(
 
 
 def usual_groups(sources: Sequence[Source]) -> int:
-    """Return the default number of row groups per partition, and per part of the catalogue."""
+    """Return the default number of row groups in a partition, or in a part of the catalogue."""
     return groups_for(sum(source.size or 0 for source in sources))
 
 
@@ -260,8 +261,9 @@ def read_source(
 ) -> ReadReport:
     """Write the documents of ``source`` to partitions ``NUMBER-PART`` under ``directory``.
 
-    A partition has the arrays ``sizes`` int64 ``[n]``, the bytes of each text, and ``id_hashes``
-    uint64 ``[n, 2]``. Returns the report; if it exists already, the source is not read again.
+    A partition has the arrays ``sizes`` int64 ``[n]``, the number of bytes of each text, and
+    ``id_hashes`` uint64 ``[n, 2]``. Returns the report on the source. If this report has been
+    written before, it is returned, and the source is not read again.
     """
     return _read(_Reading(number, source), directory, settings)
 

@@ -9,8 +9,9 @@ and licences and vendored modules occur many times. A build must cope with all o
 
     every file -> its kind -> keyed order -> cut into documents, up to the kind's budget -> mixed
 
-The kind of a file is the first one whose pattern matches the origin of the file; a file without
-such a kind is not used. A sample of 30 MB takes about 5 s. Only the chosen documents are in memory.
+The kind of a file is the first kind whose pattern matches the origin of the file. A file that
+matches no pattern is not used. A sample of 30 MB takes about 5 s. Only the chosen documents are in
+memory.
 """
 
 import ast
@@ -180,12 +181,12 @@ class _Source:
 def installed_documents(*, megabytes: float = 30.0, seed: int = 17) -> Iterator[Document]:
     """Return a seeded, mixed sample of the installed texts, labelled by `KINDS`.
 
-    The documents and their order are the same in each call on one machine; another machine has
-    other files installed. Duplicates and junk are not removed. The project itself and editable
-    installs are left out.
+    On one machine, equal arguments always give the same documents in the same order. On another
+    machine the documents differ, because other files are installed there. Duplicates and junk are
+    not removed. The project itself and editable installs are left out.
 
     Args:
-        megabytes: Size of the sample in 10^6 bytes of UTF-8; it is smaller if less is installed.
+        megabytes: Size of the sample in 10^6 bytes of UTF-8; smaller if less text is installed.
         seed: Chooses the sample and its order.
 
     Raises:

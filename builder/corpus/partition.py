@@ -6,7 +6,7 @@ exists is complete, and a build that was killed continues with the missing array
 
 The text is stored in row groups of about `UNIT_BYTES`. Where a row group ends depends on the source
 alone, not on the number of row groups in a partition. A stage that reads text has one row group in
-memory at a time. So neither its memory nor its result depends on the size of partitions.
+memory at a time. So neither the memory nor the result of a stage depends on the size of partitions.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,7 +103,7 @@ class Partition:
 
     @property
     def reading(self) -> str:
-        """Common beginning of the names of all partitions of one source or, if cut, of one span."""
+        """Prefix of the names of all partitions of one source or, if that is cut, of one span."""
         return self.name.rpartition("-")[0]
 
     def write_documents(self, documents: Sequence[Document]) -> None:
@@ -238,5 +238,5 @@ class PartitionWriter:
         self._writer.write_table(table)
 
     def add(self, name: ArrayName, array: NDArray[Any]) -> None:
-        """Add ``array``, the part of the array ``name`` that belongs to the current row group."""
+        """Append ``array``, the values for one row group, to the array ``name``."""
         self.arrays.setdefault(name, []).append(array)

@@ -16,11 +16,11 @@ from climbstream.loader.core.files import writing
 from .partition import Partition
 
 _BATCHES = 1024
-"""Number of batches from which on they grow."""
+"""If there are more partitions than this, batches become larger instead of more numerous."""
 _MOST = 64
-"""Partitions of a batch, at most."""
+"""Maximum number of partitions in a batch."""
 _HELD = 64
-"""Results that wait in memory, at most."""
+"""Maximum number of results that wait in memory."""
 
 
 class _Named(Protocol):
@@ -36,14 +36,14 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[Part]):
-    """Partitions, or parts of a catalogue, that follow each other; ``first`` numbers the first."""
+    """Consecutive partitions or parts of a catalogue; the first one has the number ``first``."""
 
     first: int
     partitions: tuple[Part, ...]
 
     @property
     def name(self) -> str:
-        """Name of the batch in messages: that of its first partition."""
+        """Name of the batch in messages: the name of its first partition."""
         more = f" and {len(self.partitions) - 1} more" if len(self.partitions) > 1 else ""
         return f"{self.partitions[0].name}{more}" if self.partitions else ""
 
@@ -56,7 +56,7 @@ def batches(partitions: Sequence[Part]) -> Iterator[Batch[Part]]:
 
 
 def each(engine: Engine, partitions: Sequence[Part], function: Callable[[Part], R]) -> Iterator[R]:
-    """Yield what ``function`` returns for each partition, in their order; tasks call it."""
+    """Yield, in order, what ``function`` returns for each partition; tasks call ``function``."""
     for results in in_order(engine, partial(_call_each, function=function), batches(partitions)):
         yield from results
 
@@ -72,10 +72,11 @@ def summed(
     add: Callable[[R, R], object],
     total: R,
 ) -> R:
-    """Add what ``function`` returns for each partition to ``total``, in their order.
+    """Add to ``total``, in the order of ``partitions``, what ``function`` returns for each.
 
-    ``add`` adds its second argument to the first. Tasks add up what they find, so it must not
-    matter how partitions are grouped: counts may be added, but no sums that are rounded.
+    ``add`` adds its second argument to the first. Each task first adds up the results of its own
+    partitions. So the total must not depend on how partitions are grouped: counts may be added, but
+    not floats, whose sums are rounded.
     """
     function = partial(_sum_batch, function=function, add=add)
     for part in in_order(engine, function, batches(partitions)):
@@ -93,7 +94,7 @@ def _sum_batch(
 
 
 def remove_all(engine: Engine, partitions: Sequence[Partition]) -> None:
-    """Remove all ``partitions``; tasks do."""
+    """Remove the folders of all ``partitions``, in tasks of ``engine``."""
     for _ in engine.run(_remove_batch, batches(partitions)):
         pass
 
@@ -104,7 +105,7 @@ def _remove_batch(batch: Batch[Partition]) -> None:
 
 
 def in_order(engine: Engine, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
-    """Yield the results in the order of ``tasks``; a result that comes too early waits."""
+    """Yield the results in the order of ``tasks``; a result that arrives too early is kept."""
     following = 0
     with TemporaryFile() as file:
         early = EarlyResults(file)
@@ -116,7 +117,7 @@ def in_order(engine: Engine, function: Callable[[T], R], tasks: Iterable[T]) -> 
 
 
 class EarlyResults:
-    """Results that wait for earlier ones: `_HELD` in memory, others in ``file``."""
+    """Results that wait for earlier ones: up to `_HELD` in memory, all further ones in ``file``."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -128,7 +129,7 @@ class EarlyResults:
         return number in self._held or number in self._stored
 
     def add(self, number: int, result: Any) -> None:
-        """Keep a result."""
+        """Keep ``result``, the result of task ``number``."""
         if len(self._held) < _HELD:
             self._held[number] = result
             return
@@ -139,7 +140,7 @@ class EarlyResults:
         self._stored[number] = place, len(data)
 
     def take(self, number: int) -> Any:
-        """Take out a result."""
+        """Return the result of task ``number``, and keep it no longer."""
         if number in self._held:
             return self._held.pop(number)
         place, length = self._stored.pop(number)

@@ -1,4 +1,4 @@
-"""Report: how many records of a source were used, and why the others were left out."""
+"""Report: how many records of a source were used, and why other records were left out."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -75,12 +75,12 @@ class Report:
         self.note(what.origin, what.reason)
 
     def note(self, origin: str, reason: str) -> None:
-        """List a record or file, unless `LISTED` are listed already."""
+        """List a record or file, unless `LISTED` records and files are listed already."""
         if len(self.listed) < LISTED:
             self.listed.append({"origin": origin, "reason": reason})
 
     def stage(self) -> dict[str, Any]:
-        """Return the counts in the form of a stage: documents in, out and dropped; unused files."""
+        """Return the counts as those of a stage: documents read, kept and dropped; unused files."""
         stage = {
             "stage": "read",
             "in": {"documents": self.documents + self.bad.total()},

@@ -23,7 +23,7 @@ MISSING = object()
 
 
 class Columns:
-    """Collects the names of the columns of records; a column within a column has a path."""
+    """Collects the names of the columns of records; a nested column has a path, such as ``a.b``."""
 
     def __init__(self) -> None:
         self.names: dict[str, None] = {}
@@ -48,7 +48,7 @@ class Columns:
 def look_up(record: dict[str, Any], path: str) -> Any:
     """Return the value of a column, or of a column within a column: ``a.b`` is ``b`` of ``a``.
 
-    If there is none, return `MISSING`.
+    If there is no such column, return `MISSING`.
 
     >>> look_up({"a": {"b": 1}}, "a.b"), look_up({"a.b": 2, "a": {"b": 1}}, "a.b")
     (1, 2)
@@ -75,17 +75,17 @@ def read_records(
 ) -> Iterator[tuple[str, Any]]:
     """Yield the place of each record of ``source``, with its value, a `BadRecord` or a `BadFile`.
 
-    The value of a text file, or of a line of it, is a string. If a file is damaged, all that
-    follows the damage is lost.
+    The value of a text file, or of a line of a text file, is a string. If a file is damaged, all
+    that follows the damage is lost; in a Parquet file, only the rest of the row group is lost.
 
     Args:
         source: A file, or a data set on the Hub.
         wanted: Names or paths of columns; the records of a table may lack all other columns.
         columns: Collects the columns that the records have.
-        longest_row: Most bytes of a row of CSV.
+        longest_row: Maximum number of bytes of a CSV row.
         values: Returns the values of an Arrow array.
         text_lines: Whether each line of a text file is a record; if not, the whole file is one.
-        span: The part of the source to read, one of `cut_source`; None: the whole source.
+        span: The part of the source to read, made by `cut_source`; None: the whole source.
 
     Raises:
         RemoteError: The source is not on this machine, and cannot be read.

@@ -1,4 +1,4 @@
-"""Draw a sample of the texts of a corpus; with the same settings and seed, it is the same."""
+"""Draw a sample of the texts of a corpus; equal settings and seeds give the same sample."""
 
 import shutil
 from collections.abc import Iterator, Sequence

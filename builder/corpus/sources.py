@@ -137,7 +137,7 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
     Raises:
         UsageError: A name matches no data, or a file has an unknown format.
         InvalidDataError: A file cannot be opened.
-        RemoteError: A server does not list its files, or not the facts of a file.
+        RemoteError: A server does not list its files, or does not describe one of them.
     """
     files: dict[str, Info] = {}
     unused: dict[str, BadFile] = {}
@@ -177,9 +177,10 @@ def as_places(sources: Places) -> list[str]:
 
 
 def left_out(path: str, below: str, *, folder: bool = False) -> str:
-    """Return why the file or ``folder`` at ``path`` is no data; "" if it is data.
+    """Return why a file is left out; "" if it is data.
 
-    ``below`` is the path below the folder that the user named.
+    With ``folder``, ``path`` is a folder. ``below`` is the path below the folder that the user
+    named.
 
     >>> left_out("/x/.git", ".git", folder=True)
     'hidden'
@@ -210,7 +211,7 @@ def left_out(path: str, below: str, *, folder: bool = False) -> str:
 
 
 def unreadable(source: Source, error: BaseException) -> ClimbError | None:
-    """Return the error that ``source`` cannot be read; None if only its bytes are damaged."""
+    """Return the error to raise if ``source`` cannot be read; None if its bytes are damaged."""
     if source.is_remote:
         return RemoteError(f"{source.name} cannot be read: {error}")
     if isinstance(error, OSError) and error.errno:

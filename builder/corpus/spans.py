@@ -1,8 +1,8 @@
 """Spans: parts of a large file that are read separately, so that all workers can read the file.
 
-A span is a range of bytes of a file of lines, or of row groups of a Parquet file. Where spans begin
-depends on the corpus alone. So the documents, their order, their identifiers and their partitions
-do not depend on which worker reads which span, or in which order.
+A span is a range of bytes in a file of lines, or a range of row groups in a Parquet file. Where
+spans begin depends on the corpus alone. So the documents, their order, their identifiers and their
+partitions do not depend on which worker reads which span, or on the order in which spans are read.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ SPAN_BYTES = 64 << 20
 """Bytes of a span; in a Parquet file, before compression. A file that is no larger is read whole.
 Where partitions have more than `_GROUPS` row groups, spans are larger in proportion."""
 _GROUPS = 16
-"""Number of row groups, of a partition, that `SPAN_BYTES` of text fill."""
+"""Number of row groups of a partition that `SPAN_BYTES` of text fill."""
 
 _BLOCK = 1 << 20
 
@@ -43,7 +43,7 @@ class Span:
 def cut_sources(
     engine: Engine, sources: Mapping[int, Source], groups: int = 1, *, text_lines: bool
 ) -> dict[int, list[Span]]:
-    """Return the spans of those ``sources`` that are large and can be cut, by number of the source.
+    """Cut those ``sources`` that are large and can be cut; return spans by number of the source.
 
     ``groups`` is the number of row groups per partition. ``text_lines`` says whether each line of a
     text file is a document.
@@ -68,7 +68,7 @@ def _cut_numbered(task: tuple[int, Source], size: int, *, text_lines: bool) -> l
 def cut_source(source: Source, size: int, *, text_lines: bool) -> list[Span]:
     """Cut ``source`` into spans of about ``size`` bytes; [] if it can only be read as a whole.
 
-    Spans of lines have ``before`` 0; `cut_sources` sets it.
+    In spans of lines, ``before`` is 0; `cut_sources` sets it to the number of earlier lines.
     """
     if source.format not in ("jsonl", "parquet", "txt") or (
         source.format == "txt" and not text_lines

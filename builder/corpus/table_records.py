@@ -36,8 +36,8 @@ def read_parquet_records(
 ) -> Iterator[tuple[str, Any]]:
     """Yield the place and the content of each row of a Parquet file, or of ``span``.
 
-    Of a damaged row group, the rows before the damage are yielded, and one `BadRecord` for all
-    others. ``see`` is called with the names of all columns.
+    From a damaged row group, the rows before the damage are yielded, and then one `BadRecord` that
+    counts all other rows of the group. ``see`` is called with the names of all columns.
     """
     file = pq.ParquetFile(stream)
     names = file.schema_arrow.names

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
-    """Return a hash of each text, the halves of an xxh3-128: uint64 ``[n, 2]``.
+    """Return the xxh3-128 hash of each text, as two halves of 64 bits: uint64 ``[n, 2]``.
 
     All white space between two words counts as one space.
     """

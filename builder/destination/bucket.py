@@ -1,8 +1,9 @@
 """A shard directory in a bucket: made in a scratch folder, then sent, the manifest last.
 
-Until the manifest is in the bucket, an object beside the files has the plan of the work. So a build
-with other settings, on any machine, is refused before it begins. The plan is the first object that
-is written, and only if there is no plan yet. So an error in writing to the bucket is found at once.
+Until the manifest is in the bucket, an object beside the files contains the plan of the work. So a
+build with other settings, on any machine, is refused before it begins. The plan is written before
+all other objects, and only if there is no plan yet. So a bucket that cannot be written to is
+detected before the work begins.
 """
 
 import shutil
@@ -34,9 +35,10 @@ _NOTE = "scratch.json"
 
 @contextmanager
 def open_bucket(url: str, scratch: Path | None) -> Iterator["BucketDestination"]:
-    """Yield the destination ``url``, with its own folder in ``scratch``, by default in the cache.
+    """Yield the destination ``url``, which has its own folder in ``scratch``.
 
-    The folder is removed if an error occurs before work is begun in it.
+    Without ``scratch``, this folder is in the cache. The folder is removed if an error occurs
+    before work is begun in it.
 
     Raises:
         The errors of `open_destination`.

@@ -28,16 +28,16 @@ class Destination(Protocol):
         ``effect`` is as in `begin_or_resume`.
 
         Raises:
-            InvalidDataError: Another plan was begun there.
+            InvalidDataError: Another plan was begun in the place.
             RemoteError: The place cannot be written.
         """
 
     def finish(self) -> Manifest:
-        """Bring all files to their place, and return the manifest.
+        """Bring all files to the place, and return the manifest.
 
         Raises:
-            InvalidDataError: Other files are there.
-            IntegrityError: The bytes of a file are not those that were made.
+            InvalidDataError: The place has other files.
+            IntegrityError: The bytes of a file have changed since the file was made.
             RemoteError: The place cannot be written.
         """
 
@@ -49,7 +49,7 @@ def open_destination(out: str | Path, scratch: str | Path | None = None) -> Iter
     A directory for a URL is first made in a folder below ``scratch``, by default in the cache.
 
     Raises:
-        UsageError: ``out`` is another URL, or ``scratch`` is set though ``out`` is a folder.
+        UsageError: ``out`` is a URL of another kind; or ``out`` is a folder and ``scratch`` is set.
         InvalidDataError: Other objects are at the URL.
         RemoteError: The bucket does not exist, or may not be read.
         LockedError: Another process works in the folder below ``scratch``.

@@ -1,7 +1,7 @@
 """Upload: the files of a finished shard directory to a bucket, the manifest last.
 
-So whoever reads the bucket meanwhile finds no directory there, and then a whole one. An object that
-is there is looked at, and never replaced.
+So a reader of the bucket finds no shard directory until the upload ends, and then a complete one.
+An object that is already in the bucket is compared with its file, and never replaced.
 """
 
 from collections.abc import Mapping
@@ -37,8 +37,9 @@ class Upload:
         """Send the files that the bucket lacks, and then the manifest.
 
         Raises:
-            InvalidDataError: The bucket holds other objects there; they are named.
-            IntegrityError: A file of the directory, or an object, is not what was written.
+            InvalidDataError: Other objects are at the URL; the message names some of them.
+            IntegrityError: A file of the directory does not have its hash in the manifest, or an
+                object does not have the size of its file.
             RemoteError: S3 refused, or failed.
         """
         found = self._bucket.list()

@@ -1,12 +1,12 @@
-"""Export of a mixture: a number of tokens by its weights, shuffled, as NVIDIA published ClimbMix.
+"""Export of a mixture: documents drawn by weight and shuffled, as NVIDIA published ClimbMix.
 
 Whole documents of each cluster are taken in a random order until the cluster's share is reached. A
 cluster with fewer tokens than its share is taken several times.
 
 The documents may not fit into memory, so shuffling takes two passes. The first pass assigns each
-document to a random output file, and writes the documents of a few shards to a spool, sorted by
-output file. The second pass reads the documents of one output file from all spools, and shuffles
-them in memory.
+document to a random output file. For every few shards, this pass writes a temporary file, called a
+spool, with the documents of these shards, sorted by output file. The second pass reads the
+documents of one output file from all spools, and shuffles these documents in memory.
 """
 
 import itertools
@@ -94,7 +94,7 @@ class ShuffleTask:
 def export_mixture(
     job: ExportJob, mixture: Mixture | None = None, tokens: int | None = None, *, seed: int = 0
 ) -> dict[str, int]:
-    """Write ``tokens`` tokens by a mixture; return the number of tokens of each cluster by name.
+    """Write documents of ``tokens`` tokens, drawn by a mixture; return tokens by cluster name.
 
     Each cluster's share is exact to within half a document. A dataset card is written beside the
     files.
@@ -102,7 +102,7 @@ def export_mixture(
     Args:
         job: What is exported to which folder; its layout ``to`` is ``parquet`` or ``jsonl``.
         mixture: Weights of the clusters; by default the token shares.
-        tokens: Number of tokens, required with a mixture; by default all, each document once.
+        tokens: Number of tokens, required with a mixture; by default all documents, each once.
         seed: Decides which documents are chosen, and their order.
 
     Raises:
@@ -304,8 +304,8 @@ def spool(task: SpoolTask) -> int:
     """Write a spool, sorted by output file, unless it exists; return its number of tokens.
 
     The file ``.bin`` contains the tokens. The file ``.npz`` contains the ``lengths`` of documents,
-    int64 ``[m]``, and ``ends``, int64 ``[files + 1]``: the number of the first document of each
-    output file, and at the end m.
+    int64 ``[m]``, and ``ends``, int64 ``[files + 1]``. Value ``i`` of ``ends`` is the number of the
+    first document of output file ``i``; the last value is m.
     """
     index = task.path.with_suffix(".npz")
     if index.exists():
@@ -329,7 +329,7 @@ def spool(task: SpoolTask) -> int:
 
 
 def shuffle(task: ShuffleTask) -> int:
-    """Write an output file; return its number of tokens, 0 if the file exists already."""
+    """Write an output file; return how many tokens were written, 0 if the file exists already."""
     if task.path.exists():
         return 0
     clusters: list[int] = []

@@ -1,6 +1,6 @@
 """Rows of tables: documents in the layout of ClimbLab and ClimbMix, in Parquet or JSON lines.
 
-A row has ``tokens`` or ``text``, and ``token_count`` and ``cluster_id``.
+A row has the columns ``tokens`` or ``text``, ``token_count``, and ``cluster_id``.
 """
 
 import json
@@ -38,9 +38,9 @@ class Rows:
     """Shard directory whose tokenizer decodes the rows; None: rows contain tokens."""
 
     def write(self, path: Path, parts: Iterable[Part]) -> int:
-        """Write a ``.parquet`` or ``.jsonl`` file, whole or not at all.
+        """Write ``parts`` to a ``.parquet`` or ``.jsonl`` file, whole or not at all.
 
-        Returns the number of tokens in ``parts``, with end tokens.
+        Returns the number of tokens in ``parts``, including end tokens.
 
         Raises:
             IntegrityError: A document does not end with the end token.

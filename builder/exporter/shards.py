@@ -69,9 +69,9 @@ def export_shards(
     """Write a shard directory in the format of another trainer; return the mixture in that format.
 
     The returned mixture is a string: for Megatron the value of ``--data-path``, for
-    mosaicml-streaming a YAML document of streams. It is also written to a file in ``out``, with
-    paths relative to ``out``. For ``parquet`` and ``jsonl``, which cannot express a mixture, None
-    is returned.
+    mosaicml-streaming a YAML document of streams. The mixture is also written to a file in ``out``,
+    with paths relative to ``out``. For ``parquet`` and ``jsonl``, which cannot express a mixture,
+    None is returned.
 
     Args:
         directory: A shard directory, as a folder or URL.
@@ -189,7 +189,7 @@ def _documents(task: FileTask) -> Iterator[tuple[int, list[NDArray[Any]]]]:
 
 
 def write_rows(task: FileTask) -> int:
-    """Write a file in the layout of ClimbLab or ClimbMix; return its tokens, 0 if it exists."""
+    """Write a file of rows; return how many tokens were written, 0 if the file exists already."""
     if task.path.exists():
         return 0
     parts = (([k] * len(documents), documents) for k, documents in _documents(task))
@@ -197,7 +197,7 @@ def write_rows(task: FileTask) -> int:
 
 
 def write_megatron(task: FileTask) -> int:
-    """Write a cluster for Megatron; return its number of tokens, 0 if its files exist."""
+    """Write a cluster for Megatron; return how many tokens were written, 0 if its files exist."""
     # The index is written last: if it exists, both files are complete.
     if task.path.with_name(f"{task.path.name}.idx").exists():
         return 0

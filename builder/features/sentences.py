@@ -1,8 +1,8 @@
 """Sentences: how much of a text repeats earlier sentences of the same text.
 
-Boilerplate repeats itself: a page contains the same notices more than once, in any order, so
-neither whole lines nor long runs of words need to repeat. Lines of only one sentence, as in a
-refrain or a list of steps, are not counted.
+Boilerplate repeats itself: a page contains the same notices more than once, each time in another
+order. So single sentences are compared, because whole lines or long runs of words may not repeat.
+Lines of only one sentence, as in a refrain or a list of steps, are not counted.
 """
 
 from typing import Any
@@ -20,9 +20,9 @@ _LEAST = 6
 def count_repeated_sentences(points: Any) -> Any:
     """Count the letters of sentences that occurred before, in lines of two or more sentences.
 
-    A sentence ends with a full stop, ! or ?, in the form of any script. Sentences are compared by
-    their letters alone, without case. If only one sentence repeats, that is not boilerplate, and
-    the result is 0.
+    A sentence ends with a full stop, ! or ?, or with the same mark of another script. Sentences are
+    compared by their letters alone, without case. If only one sentence repeats, the result is 0,
+    because a single repetition is not boilerplate.
     """
     hashes, sizes = np.zeros(len(points) + 1, np.uint64), np.zeros(len(points) + 1, np.int64)
     n = first = pieces = size = 0

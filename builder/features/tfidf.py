@@ -1,9 +1,9 @@
 """TfidfEncoder: turns texts into unit vectors, without a model to download.
 
 The encoder computes the TF-IDF of hashed words and marks, then a truncated SVD (latent semantic
-analysis); both are fitted on a sample. Marks are counted because brackets and colons distinguish
-code, tables and prose. Numbers with equally many digits count as the same word. Words are hashed,
-so there is no vocabulary to store: the encoder is two arrays.
+analysis); both are fitted on a sample. Punctuation marks are counted because brackets and colons
+distinguish code, tables and prose. Numbers with equally many digits count as the same word. Words
+are hashed, so there is no vocabulary to store: the encoder is two arrays.
 """
 
 from collections.abc import Sequence

@@ -63,8 +63,8 @@ def hash_word(word: str) -> int:
 def find_words(points: Any) -> Any:
     """Find the words of ``points``, uint32 ``[n]``.
 
-    Returns, for each word, its hash uint64, its begin and its end int64, and its shape uint8, each
-    ``[w]``.
+    Returns four arrays, each ``[w]``: the hash (uint64), the begin and the end (int64), and the
+    shape (uint8) of each word.
     """
     most = len(points)
     hashes, shapes = np.empty(most, np.uint64), np.empty(most, np.uint8)
@@ -88,7 +88,7 @@ def find_words(points: Any) -> Any:
 
 @njit(cache=True, nogil=True)
 def find_characters(points: Any) -> Any:
-    """Hash each letter and digit of ``points`` as `find_words` hashes it if it is a whole word."""
+    """Hash each letter or digit of ``points`` as `find_words` hashes a word of one character."""
     hashes = np.empty(len(points), np.uint64)
     count = 0
     for point in points:

@@ -82,7 +82,7 @@ def describe_imported(
 
 
 def read_some(task: SampleTask) -> list[dict[str, str]]:
-    """Return some documents of a cluster: ``id``, the document's place, and how ``text`` begins."""
+    """Return, of some documents of a cluster, the place as ``id`` and the opening as ``text``."""
     entry = task.manifest.clusters[task.cluster]
     shards = load_index(task.directory, task.manifest, entry).shards
     folder = cluster_folder(task.directory, entry.name)

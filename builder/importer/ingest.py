@@ -81,7 +81,7 @@ class UsableRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntakeTask:
-    """Read the file that is number ``number`` into partitions under ``directory``."""
+    """Read file number ``number`` into partitions under ``directory``."""
 
     number: int
     file: ClusteredFile
@@ -92,7 +92,7 @@ class IntakeTask:
 
 
 def columns_of(source: Source) -> list[str]:
-    """Return the names of the columns in the first rows of ``source``; [] if rows have none."""
+    """Return the names of the columns in the first rows of ``source``; [] if there are none."""
     columns, looked = Columns(), 0
     for _, record in read_records(source, (), columns, values=_values):
         looked += isinstance(record, dict)
@@ -104,9 +104,9 @@ def columns_of(source: Source) -> list[str]:
 def ingest_file(task: IntakeTask) -> IntakeReport:
     """Write the rows of a file to partitions ``NUMBER-PART``; return the report on the rows.
 
-    A file that was read before is not read again. A partition has documents whose ``label`` is the
-    label of their cluster. If the rows are text, it has ``sizes`` int64 ``[n]``, in bytes; if they
-    are tokens, the arrays that `tokenize_partition` writes.
+    A file that was read before is not read again. The ``label`` of a document in a partition is the
+    label of its cluster. A partition of texts has the array ``sizes`` int64 ``[n]``, the number of
+    bytes of each text. A partition of tokens has the arrays that `tokenize_partition` writes.
 
     Raises:
         InvalidDataError: The file cannot be read, or nothing states the cluster of its rows.

@@ -50,7 +50,7 @@ def find_files(
 ) -> list[ClusteredFile]:
     """Return the files that ``names`` stand for, in natural order of their names.
 
-    As `survey` does, it leaves some fingerprints to `hash_sources`.
+    Some of the files have no fingerprint yet; `hash_sources` computes it.
 
     Args:
         names: Files, folders, globs, URLs, ``hub:NAME`` or ``hub:NAME@CONFIG``.

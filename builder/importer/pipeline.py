@@ -89,7 +89,7 @@ def import_corpus(
         settings: What decides the result, by default `ImportSettings()`.
         workers: Maximum number of tasks at a time; by default one per core, but required for SLURM.
         engine: Where tasks run: ``local`` (processes of this machine), ``ray`` or ``slurm``. The
-            files have the same bytes with each of them.
+            files have the same bytes with each engine.
         scratch: Folder in which the directory for a URL is made first, as in `build`.
 
     Example::

@@ -33,7 +33,7 @@ class ImportSettings:
     text: str = "text"
     """Column of text."""
     id: str = "id"
-    """Column of the identifier; a row without an identifier gets its place as one."""
+    """Column of the identifier; a row without an identifier gets its place instead."""
     license: str | None = None
     """A licence in addition to those that the corpus itself states."""
     tokenizer: str | None = None

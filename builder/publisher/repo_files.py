@@ -2,8 +2,8 @@
 
 ``shards`` is the directory as it is, for climbstream and mosaicml-streaming. ``parquet`` is the
 same documents as tables, for `datasets` and the viewer of the Hub: one configuration per cluster,
-and a shuffled configuration of all clusters. ``drawn`` is only the shuffled configuration, with a
-number of tokens that are drawn by a mixture.
+and a shuffled configuration of all clusters. ``drawn`` is only the shuffled configuration, with
+documents that are drawn by a mixture up to a number of tokens.
 """
 
 import os
@@ -78,7 +78,7 @@ class PublishSettings:
 
     @property
     def sampled(self) -> bool:
-        """Whether the shuffled tables are a sample by the mixture, not all documents once."""
+        """Whether the shuffled tables are drawn by the mixture, not each document once."""
         return self.tokens is not None or self.what == "drawn"
 
 
@@ -104,7 +104,7 @@ def check_limits(files: Iterable[str]) -> None:
     """Check the number of files, in all and per folder, against the limits of the Hub.
 
     Raises:
-        UsageError: There are too many; the message names the fullest folder.
+        UsageError: There are too many files; the message names the folder with the most files.
     """
     folders = Counter(path.rpartition("/")[0] for path in files)
     folder, most = max(folders.items(), key=itemgetter(1))
@@ -137,7 +137,7 @@ def check_links(directory: Path) -> None:
 def collect(
     directory: Path, repo: str, work: Path, settings: PublishSettings | None = None
 ) -> Publication:
-    """Return the files to publish from ``directory`` as the data set ``repo``; make its tables.
+    """Make the tables of the data set ``repo`` from ``directory``; return all files to publish.
 
     Args:
         directory: The shard directory, with its catalogue, report and so on.

@@ -1,9 +1,9 @@
 """Upload files to a data set of the Hugging Face Hub, all in one commit or none.
 
-Files are first sent to a separate branch, some at a time. A file that the branch has with the same
-hash is not sent again, so an upload that was killed continues. When the Hub lists all files with
-the hashes of the local files, one commit brings all of them to ``main``, unless somebody else has
-changed ``main`` meanwhile. So ``main`` never has only a part of a publication.
+Files are first sent to a separate branch, some at a time. A file that is on the branch already,
+with the same hash, is not sent again. So an upload that was killed continues. When the Hub lists
+all files with the hashes of the local files, one commit brings all of them to ``main``, unless
+somebody else has changed ``main`` meanwhile. So ``main`` never has only a part of a publication.
 """
 
 import hashlib
@@ -61,7 +61,7 @@ class Published:
 
 
 class Publisher:
-    """Publishes files in a data set, with the token in HF_TOKEN or of `hf auth login`."""
+    """Publishes files in a data set; logs in with HF_TOKEN or the token of `hf auth login`."""
 
     def __init__(self, repo: str, *, patience: float = PATIENCE) -> None:
         self.repo = repo

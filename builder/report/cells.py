@@ -1,4 +1,4 @@
-"""Cells in the report: topics, which join cells, and the tokens of each cell."""
+"""Cells in the report: descriptions of topics, joined from cells, and the tokens of each cell."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _SHOWN = 4
 
 
 def by_topic(cells: Sequence[ClusterInfo]) -> list[ClusterInfo]:
-    """Return one description per topic, joined from its cells; other clusters stay as they are."""
+    """Return one description per topic, joined from its cells; clusters without cells stay."""
     topics: dict[str, list[ClusterInfo]] = {}
     for cell in cells:
         topics.setdefault(cell.axes.get("topic", cell.name), []).append(cell)
@@ -131,7 +131,7 @@ def _words_of_micro(clusters: Sequence[ClusterInfo]) -> dict[tuple[str, ...], st
 
 
 def small_cells(clusters: Sequence[ClusterInfo]) -> str:
-    """Return a warning about cells with fewer tokens than a row, smallest first; "" if none."""
+    """Return a warning that names the cells of fewer than `ROW` tokens; "" if there are none."""
     cells = [cluster for cluster in clusters if cluster.axes]
     small = sorted((c for c in cells if c.tokens < ROW), key=lambda c: (c.tokens, c.name))
     if not small:

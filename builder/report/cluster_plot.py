@@ -1,9 +1,9 @@
 """A map of the micro-clusters in two dimensions, coloured by cluster.
 
-A micro-cluster is a dot; a pruned micro-cluster is a cross. Its coordinates follow from the first
-two principal components of the centroids: each coordinate is the mean of the value and the rank of
-one component, so that dense regions spread out and neighbours stay near. The area of a dot shows
-the number of documents.
+A micro-cluster is drawn as a dot or, if pruned, as a cross. The area of a dot shows the number of
+documents. The coordinates follow from the first two principal components of the centroids. Each
+coordinate is the mean of the value and the rank of one component: the rank spreads dense regions
+out, and the value keeps neighbours near each other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,8 +30,8 @@ def plot_clusters(
 ) -> str:
     """Return a drawing of the micro-clusters as SVG; "" if there are fewer than three.
 
-    ``centroids`` has one row per micro-cluster. A cluster is left out if it has no count of
-    documents for each of its micro-clusters. ``pruned`` has the reason for each pruned
+    ``centroids`` has one row per micro-cluster. A cluster is left out unless the number of
+    documents in each of its micro-clusters is known. ``pruned`` has the reason for each pruned
     micro-cluster.
     """
     shown = [c for c in clusters if c.micro and len(c.micro) == len(c.micro_documents)]

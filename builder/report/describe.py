@@ -51,9 +51,9 @@ def describe_clusters(
 ) -> list[ClusterInfo]:
     """Return a description of each cluster, in the order of ``entries``.
 
-    Tasks read the documents; this process has only sums and a few documents in memory. A cell has
-    the words of its topic or, if it is part of a micro-cluster, of the micro-cluster, and examples
-    of its own.
+    Tasks read the documents; this process has only sums and a few documents in memory. The typical
+    words of a cell are those of its topic or, if the cell is part of a micro-cluster, those of the
+    micro-cluster. The examples of a cell are documents of the cell itself.
     """
     count = len(entries)
     topics = np.arange(count) if cells is None else cells.topics

@@ -37,7 +37,7 @@ before the first difference, if that comes late."""
 
 
 def counts_of(manifest: Manifest) -> dict[str, Any]:
-    """Return what was kept by language, script and label, from the manifest."""
+    """Return the manifest's counts of what was kept of each language, script and label."""
     return next((s["kept"] for s in manifest.conservation if "kept" in s), {})
 
 
@@ -49,9 +49,9 @@ def loss_sections(
     *,
     appended: bool = False,
 ) -> list[str]:
-    """Write the sections on languages, what was dropped, near copies, and micro-clusters pruned.
+    """Return sections on languages, dropped documents, near copies and pruned micro-clusters.
 
-    ``appended`` says that documents were added, of which no samples and no pairs are shown.
+    ``appended`` says that an append has added documents; no samples and no pairs are shown of them.
     """
     sections = []
     if counts.get("language"):
@@ -97,9 +97,9 @@ def _kept(what: str, names: Mapping[str, Any]) -> str:
 def near_copies(
     engine: Engine, out: Path, partitions: Sequence[Partition], counts: Sequence[int]
 ) -> list[tuple[Document, Document]]:
-    """Read some near copies and their originals, by the catalogue in ``out``; tasks read.
+    """Return some near copies with their originals, which the catalogue in ``out`` names.
 
-    ``counts`` has the number of documents of each partition.
+    Tasks read the documents. ``counts`` has the number of documents of each partition.
     """
     ends = np.cumsum(counts)
     numbers: list[int] = []

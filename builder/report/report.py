@@ -40,7 +40,7 @@ def write_report(
     more: Sequence[str] = (),
     pruned: Mapping[int, str] | None = None,
 ) -> None:
-    """Write ``report.html`` to ``out``; it has a map if ``centroids`` are given.
+    """Write ``report.html`` to ``out``; if ``centroids`` are given, the report has a map.
 
     ``kmeans`` is the result of `Centroids.to_json`, ``more`` are further sections, and ``pruned``
     has the reason for each pruned micro-cluster.

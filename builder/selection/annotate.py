@@ -60,11 +60,11 @@ class LookTask:
 
 
 def annotate(task: LookTask) -> int:
-    """Score, hash and embed a partition's documents, assign them to micro-clusters; return n.
+    """Score, hash and embed documents, and assign them to micro-clusters; return their number.
 
     Writes ``scores`` float32 ``[n, 4]``, ``text_hashes`` uint64 ``[n, 2]``, ``signatures`` uint8
-    ``[SIGNATURE, n]``, ``alike`` float32 ``[n]``, ``micro`` int32 ``[n]``. Vectors are not stored,
-    because only `nearest` needs them.
+    ``[SIGNATURE, n]``, ``micro`` int32 ``[n]``, and ``alike`` float32 ``[n]``, the similarity of
+    each document to its centroid. Vectors are not stored, because only `nearest` needs them.
     """
     partition = task.partition
     if not partition.has("micro"):

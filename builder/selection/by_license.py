@@ -41,7 +41,7 @@ def count_by_license(stated: Sequence[str], sizes: NDArray[Any], unit: str, coun
 
 
 def count_licenses(partition: Partition) -> tuple[Counts, Counts]:
-    """Return the counts of documents that stay, and of documents dropped for their licence."""
+    """Return, by licence, counts of documents that stay, and of those dropped for their licence."""
     why, sizes = why_of(partition), partition.read("sizes")
     stated = partition.columns("license")["license"]
     counts: tuple[Counts, Counts] = {}, {}
@@ -61,7 +61,7 @@ def most_frequent(counts: Mapping[str, Counter[str]]) -> dict[str, dict[str, int
 
 
 def tell_licenses(kept: Counts, dropped: Counts) -> None:
-    """Log how many documents of which licences are dropped for their licence."""
+    """Log, for each licence that is left out, how many documents were dropped for it."""
     if dropped:
         logger.info(f"  documents left out by licence: {_listed(dropped)}")
     elif kept:

@@ -75,7 +75,7 @@ class HashTask:
 
 
 class Hashes(Protocol):
-    """Returns the hashes of those documents of a source that are compared; can be pickled."""
+    """A function, which can be pickled, for the hashes of those documents that are compared."""
 
     def __call__(self, source: Source, number: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """Return hashes ``[m, 2]`` and their rows ``[m]``; row 0 is document ``number``."""
@@ -92,9 +92,10 @@ def find_repeated(
 
 
 def deal_hashes(task: HashTask) -> None:
-    """Write the first row of each hash in a block, for `compare_hashes`, by range of hashes.
+    """Write the first row of each different hash in a block, sorted by range of hashes.
 
-    The numbers of all other rows, which repeat a hash of the block, are written to another file.
+    `compare_hashes` reads these rows. The numbers of all other rows, which repeat a hash of the
+    same block, are written to another file.
     """
     done = task.folder / f"repeats-{task.block.number}.npy"
     if done.exists():
@@ -119,7 +120,7 @@ def deal_hashes(task: HashTask) -> None:
 
 
 def compare_hashes(task: HashTask) -> None:
-    """Find the rows whose hash, in one range, repeats an earlier row's; write them by block."""
+    """In one range of hashes, find rows with the hash of an earlier row; write them by block."""
     done = task.folder / f"again-{task.block.number}"
     if done.exists():
         return
@@ -152,20 +153,22 @@ def repeated(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
 
 
 def least_agreement(alike: float) -> float:
-    """Return the least share of equal bytes in two signatures for their texts to be duplicates.
+    """Return the minimum share of bytes that are equal in the signatures of two duplicates.
 
-    It is ``alike``, the least similarity of duplicates, lowered by one standard error of its
-    estimate. So about five of six pairs whose similarity is exactly ``alike`` are found.
+    The share estimates the similarity. The minimum is ``alike``, the minimum similarity of
+    duplicates, minus one standard error of the estimate. So of pairs whose similarity is exactly
+    ``alike``, about five of six are found.
     """
     error: float = np.sqrt(alike * (1 - alike) / SIGNATURE)
     return alike - error
 
 
 def tell_apart(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return ``hashes`` in any order, with a different hash for each repetition of a hash.
+    """Return ``hashes``, in another order, with a new hash in place of each repetition of a hash.
 
-    In a long text, most runs of three characters occur many times. A set would count each of these
-    runs only once, but every run that a change creates, so that a small change would seem large.
+    In a long text, most runs of three characters occur many times. A set would count such a run
+    only once, but the rare runs that a small change creates would all count. So the change would
+    seem large.
     """
     ordered = np.sort(hashes)
     place = np.arange(len(ordered))

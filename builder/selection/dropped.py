@@ -25,7 +25,8 @@ them are dropped."""
 def sample_dropped(selection: Selection, shown: int = EXAMPLES) -> dict[str, list[dict[str, Any]]]:
     """Return up to ``shown`` dropped documents for each reason.
 
-    Each has ``id``, the beginning of ``text``, ``micro`` and its scores.
+    Each document has ``id``, the beginning of its ``text``, its micro-cluster as ``micro``, and its
+    scores.
     """
     tasks = [(reason, selection.examples[reason], shown) for reason in selection.reasons]
     return dict(zip(selection.reasons, in_order(selection.engine, _dropped, tasks), strict=True))
@@ -91,7 +92,7 @@ def _count_kept(partition: Partition) -> Counts:
 def summarize(stages: list[dict[str, Any]], counts: dict[str, Any]) -> Iterator[str]:
     """Yield lines that say how much is kept, what is dropped and why.
 
-    There is a warning for each language, script and label of which more than half is dropped.
+    For each language, script or label of which more than half is dropped, one line is a warning.
     """
     first, last = stages[0]["in"], stages[-1]["out"]
     reasons: Counter[str] = Counter()

@@ -1,8 +1,8 @@
 """Exchange: cut documents into blocks, and pass rows between the tasks of blocks in files.
 
-Each task writes one file, with its rows sorted by the part that they belong to. The task of a part
-then reads the slice of that part from every file. So a process has one file open at a time, and the
-rows of one part in memory.
+A part is a block or a range of hashes. Each task writes one file, in which rows are sorted by the
+part that they belong to. The task of a part then reads the slice of that part from every file. So a
+process has only one file open at a time, and only the rows of one part in memory.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -78,12 +78,12 @@ def cut_blocks(sources: Sequence[S], counts: Sequence[int]) -> list[Block[S]]:
 
 
 def starts_of(blocks: Sequence[Block[S]]) -> NDArray[np.int64]:
-    """Return the number of documents before each block and, last, in all, ``[blocks + 1]``."""
+    """Return the number of documents before each block, then that of all: ``[blocks + 1]``."""
     return np.array([*(block.start for block in blocks), blocks[-1].start + len(blocks[-1])])
 
 
 def write_parts(path: Path, ends: NDArray[np.int64], chunks: Iterable[NDArray[Any]]) -> None:
-    """Write to ``path`` rows that are sorted by part, and come in ``chunks``.
+    """Write the rows in ``chunks`` to ``path``; they are sorted by part.
 
     ``ends``, ``[parts]``, is the number of rows up to the end of each part.
     """

@@ -1,4 +1,4 @@
-"""Few: languages with too few documents in the corpus to be judged by their form."""
+"""Few: languages of which the corpus has too few documents to judge these by their form."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -29,7 +29,8 @@ def languages_of_few(groups: Mapping[tuple[str, str], int]) -> dict[tuple[str, s
 
     ``groups`` has the number of documents of each language and script. A language with few
     documents is judged if its script has enough documents. English and code are always judged,
-    because the scores were tested on them; so are documents of an undetermined language.
+    because the scores were tested on both. Documents of an undetermined language are also always
+    judged.
     """
     languages, scripts = Counter[str](), Counter[str]()
     for (language, script), count in groups.items():

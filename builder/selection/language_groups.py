@@ -27,8 +27,7 @@ def sum_groups(
 ) -> dict[Group, tuple[int, NDArray[np.float64]]]:
     """Return the number of documents of each group, and the sums of their scores, ``[4]``.
 
-    Only documents are counted that stay and are in a micro-cluster marked by ``pruned``, bool
-    ``[M]``.
+    Only documents that stay, in micro-clusters that ``pruned``, bool ``[M]``, marks, are counted.
     """
     micro = partition.read("micro")
     rows = np.flatnonzero(stays(partition) & pruned[micro])
@@ -45,9 +44,10 @@ def sum_groups(
 def good_groups(
     sums: Iterable[Mapping[Group, tuple[int, NDArray[np.float64]]]], least: Mapping[str, float]
 ) -> set[Group]:
-    """Return the groups whose mean scores are ``least`` or more.
+    """Return the groups whose mean scores reach the minimum values in ``least``.
 
-    ``sums`` has the result of `sum_groups` for each partition.
+    ``sums`` has the result of `sum_groups` for each partition. ``least`` has a value by name of the
+    score.
     """
     counts: Counter[Group] = Counter()
     totals: dict[Group, NDArray[np.float64]] = {}

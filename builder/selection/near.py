@@ -9,11 +9,12 @@ missed with a probability of 10^-7.
 A corpus of one block is searched in one task. If there are several blocks, tasks exchange files for
 each band:
 
-1. `advance`, for each block: choose the best document of each group in the block, which is the head
-   of the group; write the heads by ranges of keys.
+1. `advance`, for each block: choose the best document that each group has in the block. This
+   document is the head of the group in this block. Write the heads, sorted by range of keys;
+   documents of one group have the same key.
 2. `match`, for each range of keys: read the heads of each key, at most one per block, however large
-   the group is. Write, for each head, the number of the best head of its key; and request the
-   signature of the best head from its block.
+   the group is. Write, for each head, the number of the best head of its key. Request the signature
+   of the best head from the block that has the best head.
 3. `answer`, for each block: write the requested signatures.
 4. `advance` of the next band: compare the documents of each block with the best of their groups.
 
@@ -51,7 +52,7 @@ _ANSWER = np.dtype([("number", "<i8"), ("original", "<i8"), ("signature", "u1", 
 
 
 class Worth(Protocol):
-    """Returns the worth of the documents of a partition; can be pickled."""
+    """A function, which can be pickled, for the worth of the documents of a partition."""
 
     def __call__(self, source: Partition, number: int) -> NDArray[np.float32]:
         """Return the worth of each document of ``source``, ``[n]``; -inf: it is not compared.
@@ -78,7 +79,10 @@ class NearTask:
     step: int = 0
 
     def without_sources(self) -> Self:
-        """Return the task as steps need it that read only files of ``folder``, sent many times."""
+        """Return the task without sources, for steps that read only files of ``folder``.
+
+        Such a task is smaller, and it is sent to workers once per step.
+        """
         return replace(self, block=replace(self.block, sources=(), counts=(len(self.block),)))
 
     @property
@@ -87,7 +91,7 @@ class NearTask:
         return self.block.number
 
     def path(self, name: str, number: int | None = None, step: int | None = None) -> Path:
-        """Return the path of a file of block ``number`` and ``step``, by default the task's own."""
+        """Return the path of file ``name`` of a block and a step, by default those of the task."""
         folder = self.folder / f"step-{self.step if step is None else step:02d}"
         return folder / f"{name}-{self.number if number is None else number}"
 
@@ -112,9 +116,9 @@ def find_near(
     """Write ``original`` int64 ``[n]`` to each partition: the number of a copy's original, or -1.
 
     Of documents with a similarity of ``least`` or more, the original is the one with the highest
-    ``worth``; if several have it, the first of them. An original is not itself a copy. The first
-    ``before`` documents can be originals, but nothing is written for them. A search that was
-    interrupted continues with the files in ``folder``.
+    ``worth``; if several have the highest, the first of these. An original is not itself a copy.
+    The first ``before`` documents can be originals, but nothing is written for them. A search that
+    was interrupted continues with the files in ``folder``.
     """
     starts = starts_of(blocks)
     tasks = [NearTask(block, folder, starts, worth, least, before) for block in blocks]
@@ -324,8 +328,8 @@ def advance(task: NearTask) -> int:
     """Compare the pairs of the previous step, and begin this step.
 
     The first `BANDS` steps are the bands. In later steps, an original that has become a copy itself
-    is replaced by its own original. Returns the number of originals that were replaced, or 1 if the
-    task was done before.
+    is replaced by its own original. Returns the number of originals that were replaced. If the task
+    was done before, this number is not known, and 1 is returned, so that another step follows.
     """
     if task.path("copies").exists():
         return 1
@@ -354,7 +358,8 @@ def advance(task: NearTask) -> int:
 def match(task: NearTask) -> int:
     """Find the best head of each key in a range of keys, and request its signature.
 
-    For each other head of the key, the number of the best head is written, by block of the head.
+    For each other head of a key, the number of the best head is written, sorted by the block of the
+    other head.
     """
     if task.path("beaten").exists():
         return 0
@@ -371,7 +376,7 @@ def match(task: NearTask) -> int:
 
 
 def answer(task: NearTask) -> int:
-    """Write the signatures and originals of the documents that blocks have requested."""
+    """Write signatures and originals of the documents that were requested from this block."""
     if task.path("answers").exists():
         return 0
     documents = _Documents.open(task, task.step)

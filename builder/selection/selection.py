@@ -91,7 +91,7 @@ class Selection:
     def add(
         self, rules: Sequence[Rule], losses: Iterable[tuple[Partition, Sequence[Loss]]]
     ) -> None:
-        """Add what ``rules`` dropped from each partition."""
+        """Add the ``losses`` of each partition, one per rule, to the sums."""
         sums = [Loss(Counter()) for _ in rules]
         for partition, parts in losses:
             for total, part in zip(sums, parts, strict=True):
@@ -127,8 +127,8 @@ def _stage(name: str, loss: Loss) -> dict[str, Any]:
 def drop_by_rules(partition: Partition, rules: Sequence[Rule], spared: Sequence[str]) -> list[Loss]:
     """Apply ``rules`` to one partition; return what each of them dropped.
 
-    A task may run again: documents that these or later rules dropped in an earlier run are restored
-    first.
+    The task may run again after an interruption. So documents that these rules or later rules have
+    dropped already are restored first.
     """
     why = np.where(stays_until(partition, rules[0].reasons[0]), 0, why_of(partition))
     sizes = partition.read("sizes")
@@ -157,5 +157,5 @@ def _name(partition: Partition, row: int) -> str:
 
 
 def size_of(sizes: NDArray[np.int64], mask: NDArray[np.bool_]) -> Counter[str]:
-    """Return the number of documents that ``mask`` marks, and the number of their bytes."""
+    """Return the number of documents that ``mask`` marks, and the total of their ``sizes``."""
     return Counter({"documents": int(mask.sum()), "bytes": int(sizes[mask].sum())})

@@ -57,8 +57,8 @@ def identify(
     """Begin a selection: drop documents by identifier, language and licence.
 
     A document is dropped if an earlier document has its identifier, in the scope of the setting
-    ``ids``. ``work`` is a folder for the files that tasks exchange, and ``seen`` is what was there
-    before an append.
+    ``ids``. ``work`` is a folder for the files that tasks exchange. ``seen`` has the hashes and
+    signatures of documents from before an append.
     """
     selection = Selection(engine, partitions, work)
     if settings.ids == "none":
@@ -99,9 +99,10 @@ def select_documents(
 ) -> tuple[ClusterMap, Selection]:
     """Decide which documents of `identify` stay, and merge their micro-clusters into clusters.
 
-    Documents are dropped as contaminated, duplicates or poor, or held out. Each partition gets
-    ``clusters`` int32 ``[n]``, the cluster of each document, below 0 if dropped; and ``original``
-    int64 ``[n]``, the place in the catalogue of the document that it nearly repeats, or -1.
+    Documents are dropped as contaminated, duplicates or poor, or held out. Each partition gets two
+    arrays. ``clusters``, int32 ``[n]``, is the cluster of each document, below 0 for a dropped
+    document. ``original``, int64 ``[n]``, is the place in the catalogue of the document that each
+    document nearly repeats, or -1.
 
     Raises:
         InvalidDataError: No document is left, or nearly all documents are in one cluster.
@@ -329,8 +330,8 @@ def _marked(_: Partition, mask: NDArray[np.bool_], reason: str) -> NDArray[np.st
 def original_worth(partition: Partition, number: int, before: int) -> NDArray[np.float32]:
     """Return the worth of each document as an original of near copies, float32 ``[n]``.
 
-    It is infinite for documents from before an append, which stay, and minus infinite for dropped
-    documents.
+    The worth is infinite for documents from before an append, which stay. For dropped documents it
+    is minus infinity.
     """
     if number < before:
         count = partition.read("signatures", mapped=True).shape[1]
@@ -343,7 +344,7 @@ def original_worth(partition: Partition, number: int, before: int) -> NDArray[np
 
 
 def micros_of(selection: Selection, count: int) -> Micros:
-    """Return number of documents, and mean similarity to the centroid, by micro-cluster."""
+    """Return number and mean similarity to the centroid of the documents of each micro-cluster."""
     documents, tightness = _means(selection, "alike", count)
     return Micros(documents=documents, tightness=tightness[:, 0])
 

@@ -1,4 +1,4 @@
-"""The catalogue of a build: where each document is stored or why it was dropped; held-out text."""
+"""The catalogue: where each document is stored, or why it was dropped; and held-out documents."""
 
 import json
 import shutil
@@ -86,7 +86,7 @@ class ShardRun:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Documents ``first`` to before ``stop`` of a partition, which go to one catalogue part."""
+    """Documents ``first`` to ``stop`` - 1 of a partition, which go to one part of the catalogue."""
 
     partition: Partition
     first: int
@@ -118,13 +118,14 @@ def write_catalogue(
 ) -> dict[str, str]:
     """Write ``documents/part-*.parquet``, numbered from ``first``; return their hashes by path.
 
-    A part has the documents of ``groups`` row groups, or of fewer at the end of a source or a span.
-    So parts do not depend on the size of partitions.
+    A part has the documents of ``groups`` row groups, or of fewer row groups at the end of a source
+    or a span. So parts do not depend on the size of partitions.
 
     A dropped document has a reason, ``why``, and no ``cluster``, ``shard``, ``row`` or ``tokens``.
-    ``copy_of`` is the number, over all parts in order, of the document that this one nearly
-    repeats. An append finds near duplicates by ``signature``; a document that repeats another has
-    no signature. Columns that an import cannot fill (bytes of tokens, scores, hashes) are null.
+    Documents are numbered over all parts in order. ``copy_of`` of a near copy is the number of its
+    original. An append finds near duplicates by ``signature``; a copy has no signature, because new
+    documents are compared with originals only. Columns that an import cannot fill (bytes of tokens,
+    scores, hashes) are null.
     """
     stored = [*selection.each(_stored)]
     places = _follow(selection.partitions, stored, written)
@@ -283,7 +284,8 @@ class SignedTask:
 def read_signatures(task: SignedTask) -> int:
     """Write ``signatures`` uint8 ``[SIGNATURE, n]``, as `annotate` does; return n.
 
-    A document that has no signature, because it repeats another, gets one that is not compared.
+    A document that repeats another document has no signature in the catalogue. Here it gets a
+    signature that is not compared.
     """
     if not task.partition.has("signatures"):
         column = pq.read_table(task.path, columns=["signature"])["signature"]

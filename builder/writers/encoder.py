@@ -1,8 +1,8 @@
-"""Encoders: texts to token ids, by `tokenizers` or, many times as fast, by `fastokens`.
+"""Encoders: turn texts into token ids, by `tokenizers` or, many times as fast, by `fastokens`.
 
 Hugging Face's `tokenizers` defines the correct ids, and supports every tokenizer. `fastokens`
-supports most byte-pair encodings. Before a build uses `fastokens`, `compare_encoders` tests that it
-returns the same ids as `tokenizers`.
+supports most byte-pair encodings. Before a build uses `fastokens`, `compare_encoders` tests that
+both libraries return the same ids.
 """
 
 import os
@@ -153,9 +153,9 @@ def installed_version() -> str:
 def open_encoder(tokenizer: Tokenizer, fastokens: str) -> Encoder:
     """Return the encoder for this process.
 
-    It uses `fastokens` if the installed version is ``fastokens``, the version that was compared. On
-    machines of a cluster that have another version, or none, it uses `tokenizers`, which returns
-    the same ids.
+    The encoder uses `fastokens` if the installed version is the argument ``fastokens``, the version
+    that `compare_encoders` has tested. On nodes that have another version, or none, the encoder
+    uses `tokenizers`, which returns the same ids.
     """
     reference = ReferenceEncoder(tokenizer)
     if not fastokens or installed_version() != fastokens:

@@ -1,7 +1,8 @@
 """MDS shards of the tokenised documents of each cluster.
 
-The lengths of documents alone decide which of them a shard takes. So shards are planned before they
-are written: one task a cluster cuts its documents into shards, and one task a shard writes it.
+Which documents a shard takes depends only on the lengths of documents. So shards are planned before
+they are written: one task per cluster assigns documents to shards, and one task per shard writes
+the shard.
 """
 
 from collections.abc import Iterator, Sequence
@@ -51,7 +52,7 @@ _PART = np.dtype(
 
 
 class DocumentRange(NamedTuple):
-    """Documents of a partition that follow each other in its ``order``."""
+    """Documents of a partition that are consecutive in its array ``order``."""
 
     partition: Partition
     first: int
@@ -82,7 +83,7 @@ class WrittenCluster:
 
     entry: ClusterEntry
     shard_samples: tuple[int, ...]
-    """Documents of each new shard, which give the place of each document."""
+    """Number of documents in each new shard, from which the place of each document follows."""
     first: int = 0
     """Number of the first new shard: more than 0 after an append."""
 
@@ -95,7 +96,7 @@ def write_clusters(
     dtype: str,
     before: Manifest | None = None,
 ) -> list[WrittenCluster]:
-    """Write shards and indices of all clusters; return what was written of each.
+    """Write shards and indices of all clusters; return a `WrittenCluster` for each cluster.
 
     Args:
         engine: Runs the tasks.

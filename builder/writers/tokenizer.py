@@ -81,7 +81,7 @@ def fit_tokenizer(
 ) -> Tokenizer:
     """Return the tokenizer in ``path``; load or train it first if the file does not exist.
 
-    A task trains it on a sample that other tasks write to ``folder``.
+    A task trains the tokenizer on a sample that other tasks write to ``folder``.
     """
     if not path.exists() and settings.tokenizer:
         _write(load_tokenizer(settings.tokenizer), path)
