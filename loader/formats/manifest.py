@@ -327,7 +327,7 @@ class Manifest:
 
         Raises:
             InvalidDataError: There is no manifest, or it cannot be read.
-            RemoteError: The store could not read the manifest.
+            RemoteError: The manifest could not be read from the store.
         """
         store = Store.of(directory)
         try:
@@ -418,7 +418,7 @@ def load_index(directory: Path | Store, manifest: Manifest, cluster: ClusterEntr
     Raises:
         IntegrityError: The index is missing, or its bytes or counts differ from the manifest.
         InvalidDataError: The file is no index of token shards.
-        RemoteError: The store could not read the index.
+        RemoteError: The index could not be read from the store.
     """
     folder = cluster_folder(Store.of(directory), cluster.name)
     path = folder / INDEX
@@ -498,7 +498,7 @@ def read_file(directory: str | Path | Store, manifest: Manifest, name: str) -> b
     Raises:
         FileNotFoundError: There is no such file.
         IntegrityError: The bytes differ from the manifest's hash.
-        RemoteError: The store could not read the file.
+        RemoteError: The file could not be read from the store.
     """
     store = Store.of(directory)
     if manifest.members:
