@@ -272,7 +272,8 @@ class Manifest:
         """Return a manifest of these shards whose clusters are the groups of ``grouping``.
 
         Raises:
-            InvalidDataError: The grouping does not fit the clusters.
+            InvalidDataError: A cluster of the shards is not in exactly one group, a group names an
+                unknown cluster, or a group is empty.
         """
         grouping.check(self.names)
         cells = {cluster.name: cluster for cluster in self.clusters}
