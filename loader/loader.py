@@ -572,7 +572,7 @@ class MixtureLoader:
             UsageError: ``at_step`` was already served, is before a change that is logged, or is
                 given although several ranks have an `Agreement`; or the weights do not sum to 1,
                 and ``others`` is not set.
-            InvalidDataError: The weights do not fit the clusters.
+            InvalidDataError: A weight above 0 is for an unknown cluster, or for one without a row.
         """
         last = self._weights.log.records[-1]
         now = {name: w for name, w in last.weights.items() if name not in last.capped}

@@ -68,7 +68,8 @@ def _cut_numbered(task: tuple[int, Source], size: int, *, text_lines: bool) -> l
 def cut_source(source: Source, size: int, *, text_lines: bool) -> list[Span]:
     """Cut ``source`` into spans of about ``size`` bytes; [] if it can only be read as a whole.
 
-    In spans of lines, ``before`` is 0; `cut_sources` sets it to the number of earlier lines.
+    For spans of lines, this function leaves ``before`` at 0. `cut_sources` later sets it to the
+    number of lines of the source before the span.
     """
     if source.format not in ("jsonl", "parquet", "txt") or (
         source.format == "txt" and not text_lines

@@ -282,10 +282,11 @@ class SignedTask:
 
 
 def read_signatures(task: SignedTask) -> int:
-    """Write ``signatures`` uint8 ``[SIGNATURE, n]``, as `annotate` does; return n.
+    """Copy signatures from the catalogue to the array file ``signatures``; return their number n.
 
-    A document that repeats another document has no signature in the catalogue. Here it gets a
-    signature that is not compared.
+    The array is uint8 ``[SIGNATURE, n]``, in the form that `annotate` writes, with one signature
+    per document. A copy (exact or near) has no signature in the catalogue. Here it gets a signature
+    that is never compared.
     """
     if not task.partition.has("signatures"):
         column = pq.read_table(task.path, columns=["signature"])["signature"]

@@ -92,7 +92,7 @@ def load_clusters(directory: str | Path | Store) -> list[ClusterInfo]:
 
     Raises:
         InvalidDataError: The file is not one that `save_clusters` wrote.
-        RemoteError: The store could not read the file.
+        RemoteError: The file could not be read from the store.
     """
     store = Store.of(directory)
     path = store / CLUSTERS

@@ -53,7 +53,7 @@ class ShardDirectory(Tabular):
 
     Raises:
         InvalidDataError: There is no manifest, or it cannot be read.
-        RemoteError: The store could not read the manifest.
+        RemoteError: The manifest could not be read from the store.
     """
 
     def __init__(self, place: str | Path | Store) -> None:
@@ -68,7 +68,7 @@ class ShardDirectory(Tabular):
 
         Raises:
             InvalidDataError: There is no shard directory at ``place``.
-            RemoteError: The store could not read the manifest.
+            RemoteError: The manifest could not be read from the store.
         """
         return place if isinstance(place, ShardDirectory) else cls(place)
 
@@ -97,7 +97,7 @@ class ShardDirectory(Tabular):
 
     @property
     def local(self) -> Path | None:
-        """The folder; None if the shards are behind a URL."""
+        """The folder; None if the shards are at a URL."""
         return self.store.folder
 
     def cluster(self, name: str) -> ClusterEntry:
@@ -143,7 +143,7 @@ class ShardDirectory(Tabular):
 
         Raises:
             IntegrityError: Its bytes or counts differ from the manifest.
-            RemoteError: The store could not read the index.
+            RemoteError: The index could not be read from the store.
         """
         parts = [self._index(entry) for entry in self._entries(name)]
         if len(parts) == 1:
@@ -162,12 +162,12 @@ class ShardDirectory(Tabular):
     def load_indexes(self, names: Sequence[str]) -> None:
         """Read and check the indexes of the clusters ``names``; later, `index` returns these.
 
-        Behind a URL, up to 64 indexes are read at the same time, because each index needs a request
+        At a URL, up to 64 indexes are read at the same time, because each index needs a request
         of its own.
 
         Raises:
             IntegrityError: Bytes or counts of an index differ from the manifest.
-            RemoteError: The store could not read an index.
+            RemoteError: An index could not be read from the store.
         """
         entries = [entry for name in names for entry in self._entries(name)]
         threads = _REQUESTS if self.local is None else 1
@@ -187,7 +187,7 @@ class ShardDirectory(Tabular):
 
         Raises:
             IntegrityError: The bytes of a shard differ from the index.
-            RemoteError: The store could not read a shard.
+            RemoteError: A shard could not be read from the store.
         """
         entries, folders = self.index(name).shards, self.folders(name)
         for number in range(len(entries)) if shards is None else shards:
@@ -234,13 +234,13 @@ class ShardDirectory(Tabular):
     def heldout(self) -> Iterator[HeldOutDocument]:
         """Yield the documents that the build held out; nothing if it held out none.
 
-        Behind a URL, the file of these documents is fetched at first use, and kept in memory
+        At a URL, the file of these documents is fetched at first use, and kept in memory
         compressed.
 
         Raises:
             InvalidDataError: A line is no held-out document.
             IntegrityError: The file cannot be decompressed, or differs from the manifest.
-            RemoteError: The store could not read the file.
+            RemoteError: The file could not be read from the store.
         """
         groups = {m.name: group for group, ms in self.manifest.members.items() for m in ms}
         folder = self.base.folder
@@ -258,7 +258,7 @@ class ShardDirectory(Tabular):
         Raises:
             FileNotFoundError: There is no such file.
             IntegrityError: The bytes differ from the manifest's hash.
-            RemoteError: The store could not read the file.
+            RemoteError: The file could not be read from the store.
         """
         return read_file(self.store, self.manifest, name)
 

@@ -18,7 +18,7 @@ def read_shard(folder: Path | Store, entry: ShardEntry, dtype: str) -> ShardView
 
     Raises:
         IntegrityError: The bytes of the shard differ from ``entry``.
-        RemoteError: The store could not read the shard.
+        RemoteError: The shard could not be read from the store.
     """
     raw = decompress(Store.of(folder).read(entry.zip_basename, entry.zip_bytes), entry)
     return parse_shard(np.frombuffer(raw, np.uint8), entry, dtype)

@@ -272,7 +272,8 @@ class Manifest:
         """Return a manifest of these shards whose clusters are the groups of ``grouping``.
 
         Raises:
-            InvalidDataError: The grouping does not fit the clusters.
+            InvalidDataError: A cluster of the shards is not in exactly one group, a group names an
+                unknown cluster, or a group is empty.
         """
         grouping.check(self.names)
         cells = {cluster.name: cluster for cluster in self.clusters}
@@ -327,7 +328,7 @@ class Manifest:
 
         Raises:
             InvalidDataError: There is no manifest, or it cannot be read.
-            RemoteError: The store could not read the manifest.
+            RemoteError: The manifest could not be read from the store.
         """
         store = Store.of(directory)
         try:
@@ -418,7 +419,7 @@ def load_index(directory: Path | Store, manifest: Manifest, cluster: ClusterEntr
     Raises:
         IntegrityError: The index is missing, or its bytes or counts differ from the manifest.
         InvalidDataError: The file is no index of token shards.
-        RemoteError: The store could not read the index.
+        RemoteError: The index could not be read from the store.
     """
     folder = cluster_folder(Store.of(directory), cluster.name)
     path = folder / INDEX
@@ -498,7 +499,7 @@ def read_file(directory: str | Path | Store, manifest: Manifest, name: str) -> b
     Raises:
         FileNotFoundError: There is no such file.
         IntegrityError: The bytes differ from the manifest's hash.
-        RemoteError: The store could not read the file.
+        RemoteError: The file could not be read from the store.
     """
     store = Store.of(directory)
     if manifest.members:

@@ -1,4 +1,4 @@
-"""Readers: read whole files behind a URL with boto3, the Hub's client or fsspec.
+"""Readers: read whole files at a URL with boto3, the Hub's client or fsspec.
 
 A reader takes the URL of a file and the largest size that the file may have. It trusts no server:
 it reads an answer in blocks and counts the bytes, and reads only the beginning of an error message.

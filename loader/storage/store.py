@@ -1,4 +1,4 @@
-"""Store: reads the files of a shard directory, which is a local folder or behind a URL.
+"""Store: reads the files of a shard directory, which is a local folder or at a URL.
 
 A remote read has a deadline for each try, and a deadline for all tries together (`Retry`).
 """

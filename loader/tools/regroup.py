@@ -34,7 +34,8 @@ def regroup(directory: Path, name: str, grouping: Grouping) -> Path:
     export.
 
     Raises:
-        InvalidDataError: The grouping does not fit the clusters, or ``name`` cannot be a folder.
+        InvalidDataError: A cluster of the shards is not in exactly one group, a group names an
+            unknown cluster, a group is empty, or ``name`` cannot be a folder.
         UsageError: Another grouping has this name, and runs may use it.
         LockedError: Another process works on ``directory``.
     """

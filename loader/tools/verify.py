@@ -1,6 +1,6 @@
 """Verify: recompute every hash and count of a shard directory, and look up every document.
 
-The directory may be behind a URL. Files are read one at a time, without the cache, and not kept.
+The directory may be at a URL. Files are read one at a time, without the cache, and not kept.
 """
 
 import io
@@ -59,7 +59,7 @@ def verify_directory(directory: str | Path | Store) -> Verdict:
 
     Raises:
         InvalidDataError: ``directory`` is no shard directory.
-        RemoteError: The store could not read a file, so the file could not be checked.
+        RemoteError: A file could not be read from the store, so the file could not be checked.
     """
     store = Store.of(directory).without_links()
     manifest = Manifest.load(store)

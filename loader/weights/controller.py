@@ -56,8 +56,8 @@ class WeightsController:
         """Begin the log with ``start``, or ``default()`` if None; check a log that has begun.
 
         Raises:
-            InvalidDataError: Weights do not fit the clusters, or the log began with weights other
-                than ``start``.
+            InvalidDataError: A weight above 0 is for an unknown cluster, or for one without a row;
+                or the log began with weights other than ``start``.
         """
         if isinstance(start, Schedule):
             self._schedule = start
@@ -100,7 +100,7 @@ class WeightsController:
         self._sources += sources
 
     def check(self, mixture: Mixture) -> None:
-        """Raise `InvalidDataError` unless each cluster that has weight has a row to serve."""
+        """Raise `InvalidDataError` unless each cluster with weight is known and has a row."""
         weights = mixture.array(self.names)
         for (name, rows), weight in zip(self._rows.items(), weights, strict=True):
             if weight > 0 and not rows:
@@ -144,7 +144,7 @@ class WeightsController:
         Raises:
             UsageError: ``at_step`` was already served, is before a change that is logged, or was
                 chosen although several ranks must agree on the step.
-            InvalidDataError: The weights do not fit the clusters.
+            InvalidDataError: A weight above 0 is for an unknown cluster, or for one without a row.
         """
         self.check(change.mixture)
         if self._agreement is not None and self._agreement.world_size > 1:

@@ -200,7 +200,7 @@ def plan_train(
 
     Raises:
         UsageError: A setting is invalid.
-        InvalidDataError: The mixture does not fit the shards.
+        InvalidDataError: A weight above 0 is for an unknown cluster, or for one without a row.
     """
     manifest = Manifest.load(directory)
     check_base(settings.base, directory, settings.seq_len)

@@ -148,7 +148,7 @@ def dry_doremi(
 
 
 def _check_settings(directory: Path, settings: TrainSettings) -> None:
-    """Raise `UsageError` if the base does not fit, or the steps are too few to choose weights."""
+    """Raise `UsageError` if `check_base` does, or if the steps are too few to choose weights."""
     check_base(settings.base, directory, settings.seq_len)
     if settings.steps < _EVERY:
         raise UsageError(

@@ -285,7 +285,7 @@ def _interval(answer: Answer, best: Candidate | None, known: Observations) -> li
 
 
 def outcome_rows(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
-    """Return the rows of the table of ``outcomes``, whose heads are `OUTCOME_HEADS`."""
+    """Return ``outcomes`` as rows of a table; `OUTCOME_HEADS` are its column headings."""
     rows = []
     for outcome in outcomes:
         values = [v for v in (outcome.best, outcome.baseline) if v is not None]

@@ -197,7 +197,7 @@ def share_by_error(stacks: Sequence[Stack], importance: Floats) -> None:
     excess, power = errors, POWER
     if len(stacks) > 1:
         noise = float((importance**2) @ np.array([stack.noise**2 for stack in stacks]))
-        # The whole error, a mean of n squares, has a relative sd of sqrt(2 / n). The error without
+        # The total error, a mean of n squares, has a relative sd of sqrt(2 / n). The error without
         # noise is not known more precisely, so that much of it is always kept.
         excess = np.maximum(errors - noise, errors * math.sqrt(2 / len(scores)))
         power = JOINT_POWER

@@ -90,13 +90,13 @@ def _check_config(path: Path) -> None:
 
 
 def check_base(folder: str | Path | None, directory: str | Path, seq_len: int) -> None:
-    """Check before training that the base model in ``folder`` fits the shards in ``directory``.
+    """Check before training that the base model in ``folder`` can be trained on ``directory``.
 
     Nothing is checked if ``folder`` is None.
 
     Raises:
-        UsageError: The model does not fit, or ``folder`` holds a tokenizer whose vocabulary differs
-            from that of the shards.
+        UsageError: `load_base` refused the model, or ``folder`` holds a tokenizer whose vocabulary
+            differs from that of the shards.
     """
     if folder is None:
         return

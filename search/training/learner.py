@@ -60,7 +60,7 @@ class Learner:
         return token_losses(logits, batch)
 
     def learn(self, loss: torch.Tensor, step: int) -> None:
-        """Do optimizer step number ``step``, from 0, with the gradient of ``loss``."""
+        """Do one optimizer step with the gradient of ``loss``; ``step`` is its number, from 0."""
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self._optimizer.step()
@@ -127,7 +127,9 @@ def first_model(settings: TrainSettings, vocab_size: int, seed: int) -> "PreTrai
     """Return the model at step 0: the base model, or a new model of the size in ``settings``.
 
     Raises:
-        UsageError: The base model does not fit, or no model size has the name in ``settings``.
+        UsageError: `load_base` refused the base model (it has fewer than ``vocab_size`` ids, or
+            cannot read rows of ``settings.seq_len`` tokens), or no model size has the name in
+            ``settings``.
     """
     if settings.base is not None:
         return load_base(settings.base, vocab_size, settings.seq_len)

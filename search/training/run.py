@@ -134,7 +134,7 @@ def _check_settings(run: _Run, job: Job) -> None:
 
     Raises:
         UsageError: Settings do not fit each other, or do not fit the number of ranks.
-        InvalidDataError: The mixture does not fit the shards.
+        InvalidDataError: A weight above 0 is for an unknown cluster, or for one without a row.
     """
     if run.save_every < 1:
         raise UsageError(f"save_every is {run.save_every}; it must be 1 step or more")
