@@ -32,14 +32,12 @@ def open_workdir(
     hidden: str,
     plan: Mapping[str, Any],
     finished: Callable[[], object | None],
-    place: object = None,
 ) -> Iterator[Path | None]:
     """Lock ``out`` for this process, and begin or resume ``plan`` in it.
 
     Yields ``out / hidden``, the folder for work in progress, which is removed when the ``with``
     block ends without an error; or None if the work is finished already. ``finished()`` returns the
-    plan of finished work, or None. ``place`` is where finished work is, by default ``out``;
-    messages name it.
+    plan of finished work, or None.
 
     Raises:
         InvalidDataError: ``out`` was begun with another plan, or holds other files.
@@ -47,7 +45,7 @@ def open_workdir(
     """
     work = out / hidden
     with lock(out):
-        yield work if begin_work(out, hidden, plan, finished, place) else None
+        yield work if begin_work(out, hidden, plan, finished) else None
         remove_work(work)
 
 
@@ -60,7 +58,8 @@ def begin_work(
 ) -> bool:
     """Begin or resume ``plan`` in ``out``, as `open_workdir` does; ``out`` is locked already.
 
-    Returns False if the work is finished already.
+    ``place`` is where finished work is, by default ``out``; messages name it. Returns False if the
+    work is finished already.
     """
     if (finished_plan := finished()) is not None:
         place = place or out

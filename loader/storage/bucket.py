@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, TypeVar
 from climbstream.loader.core.errors import ClimbError, UsageError
 
 from .retry import status_of
-from .s3 import code_of, open_client, open_service
+from .s3 import code_of, list_pages, open_client, open_service
 from .service import PATIENCE
 
 T = TypeVar("T")
@@ -78,15 +78,12 @@ class Bucket:
         """
         sizes: dict[str, int] = {}
         where = {"Bucket": self._bucket, "Prefix": self._prefix}
-        while True:
-            page = self._ask("list", "", partial(self._client.list_objects_v2, **where))
+        for page in list_pages(self._client, where, partial(self._ask, "list", "")):
             for entry in page.get("Contents", []):
                 name = entry["Key"].removeprefix(self._prefix)
                 if name:  # an object without a name stands for the folder, in consoles
                     sizes[name] = entry["Size"]
-            if not page.get("IsTruncated"):
-                return sizes
-            where["ContinuationToken"] = page["NextContinuationToken"]
+        return sizes
 
     def find(self, name: str) -> Stored | None:
         """Return the size and the hash of an object; None if it does not exist.

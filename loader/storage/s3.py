@@ -1,5 +1,7 @@
 """S3 clients of boto3 that do not retry by themselves, and what their errors mean."""
 
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from climbstream.loader.core.errors import RemoteError, UsageError
@@ -101,6 +103,22 @@ def open_service(bucket: str, needed: str) -> Service:
             raise RemoteError(f"S3 refused to {what}: {reason}")
 
     return Service(name="S3", place=f"s3://{bucket}", stumble=_stumble, check_refusal=check_refusal)
+
+
+def list_pages(
+    client: Any, where: Mapping[str, Any], ask: Callable[[Callable[[], Any]], Any]
+) -> Iterator[Any]:
+    """Yield the pages of a listing; ``ask`` makes each request, and repeats it if need be.
+
+    ``where`` has the options of `list_objects_v2`, such as ``Bucket`` and ``Prefix``.
+    """
+    options = dict(where)
+    while True:
+        page = ask(partial(client.list_objects_v2, **options))
+        yield page
+        if not page.get("IsTruncated"):
+            return
+        options["ContinuationToken"] = page["NextContinuationToken"]
 
 
 def code_of(error: Exception) -> str:

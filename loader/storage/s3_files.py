@@ -14,7 +14,7 @@ from fsspec.spec import AbstractBufferedFile
 from climbstream.loader.core.errors import RemoteError, UsageError
 
 from .retry import status_of
-from .s3 import open_client, open_service
+from .s3 import list_pages, open_client, open_service
 
 T = TypeVar("T")
 _SECONDS = 60.0
@@ -148,19 +148,19 @@ class S3Files(AbstractFileSystem):  # type: ignore[misc]
         files: list[dict[str, Any]] = []
         folders: list[str] = []
         where = {"Bucket": bucket, "Prefix": prefix, **options}
-        while True:
-            page = self.ask("list", path, partial(self.client.list_objects_v2, **where))
+        for page in list_pages(self.client, where, partial(self.ask, "list", path)):
             files += [
                 _info(f"{bucket}/{entry['Key']}", entry["Size"], entry["ETag"])
                 for entry in page.get("Contents", [])
                 if not entry["Key"].endswith("/")  # such an object stands for a folder
             ]
             folders += [
-                f"{bucket}/{e['Prefix'].rstrip('/')}" for e in page.get("CommonPrefixes", [])
+                f"{bucket}/{entry['Prefix'].rstrip('/')}"
+                for entry in page.get("CommonPrefixes", [])
             ]
-            if not page.get("IsTruncated") or "MaxKeys" in options:
-                return files, folders
-            where["ContinuationToken"] = page["NextContinuationToken"]
+            if "MaxKeys" in options:  # the caller asks only whether there is any
+                break
+        return files, folders
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> "_S3File":
         if mode != "rb":
