@@ -208,6 +208,24 @@ def cluster(monkeypatch):
     cluster.shutdown()
 
 
+@pytest.fixture(scope="module")
+def s3_server():
+    """An S3 server that the environment, which processes inherit, points to."""
+    # Imported here, so that a test run without these tests does not pay for moto.
+    from s3_server import s3_server
+
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """The S3 server, which behaves well again after the test; a request is soon repeated."""
+    monkeypatch.setattr("climbstream.loader.storage.retry.FIRST_PAUSE", 0.01)
+    yield s3_server
+    s3_server.behave()
+
+
 @pytest.fixture
 def browser(tmp_path):
     """Return a browser without a window."""

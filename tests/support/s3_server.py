@@ -22,13 +22,10 @@ class S3Server:
         self.sent = Counter()
         self.asked = []
         """Method, path and status of each request, in the order of the answers."""
-        self.misbehave = lambda method, path: None
-        """Takes method and path of a request; may return the status of another answer."""
-        self.deaf = False
-        """Whether it overwrites objects though it is asked not to."""
-        self.lose = lambda method, path: False
-        """Whether it answers with an error after it has done what was asked."""
+        self.behave()
         self._moto = DomainDispatcherApplication(create_backend_app)
+        self._write = threading.Lock()
+        """Held while an object is written: moto looks whether it exists, and writes it later."""
 
         class Quiet(WSGIRequestHandler):
             def log(self, *_):
@@ -40,6 +37,16 @@ class S3Server:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
+    def behave(self):
+        """Answer as a server should, and forget what was asked."""
+        self.misbehave = lambda method, path: None
+        """Takes method and path of a request; may return the status of another answer."""
+        self.deaf = False
+        """Whether it overwrites objects though it is asked not to."""
+        self.lose = lambda method, path: False
+        """Whether it answers with an error after it has done what was asked."""
+        self.asked.clear()
+
     def _answer(self, environ, start_response):
         method, path = environ["REQUEST_METHOD"], unquote(environ["PATH_INFO"])
         if self.deaf:
@@ -50,7 +57,8 @@ class S3Server:
             yield from self._refuse(start_response, method, path, status)
             return
         started = []
-        body = b"".join(self._moto(environ, lambda *answer: started.extend(answer)))
+        with self._write if method in ("PUT", "POST") else contextlib.nullcontext():
+            body = b"".join(self._moto(environ, lambda *answer: started.extend(answer)))
         if self.lose(method, path):
             yield from self._refuse(start_response, method, path, 500)
             return

@@ -6,34 +6,19 @@ import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from s3_server import BUCKET, s3_server
+from s3_server import BUCKET
 from small_build import SMALL_BUILD
 
 from climbstream.builder import build
 from climbstream.builder.corpus.sources import survey
 from climbstream.builder.settings import BuildSettings
 from climbstream.loader.core.errors import RemoteError, UsageError
-from climbstream.loader.storage import retry
 from climbstream.loader.storage.s3_files import S3Files
-
-
-@pytest.fixture(scope="module")
-def server():
-    with s3_server() as server:
-        yield server
-
-
-@pytest.fixture
-def s3(server, monkeypatch):
-    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
-    S3Files.clear_instance_cache()
-    yield server
-    server.misbehave = lambda method, path: None
-    server.asked.clear()
 
 
 @pytest.fixture
 def put(s3, request):
+    S3Files.clear_instance_cache()  # of the server of another module
     prefix = re.sub(r"\W", "_", request.node.name)
     client = boto3.client("s3")
 

@@ -9,7 +9,6 @@ from functools import partial
 import boto3
 import pytest
 from climb_command import ClimbProcess
-from s3_server import s3_server
 from small_build import SMALL_BUILD
 
 from climbstream.builder import append, build, dry_run, import_corpus, pipeline
@@ -27,26 +26,10 @@ from climbstream.loader.core.errors import (
 )
 from climbstream.loader.core.files import write_json
 from climbstream.loader.formats.manifest import MANIFEST, Manifest
-from climbstream.loader.storage import retry
 from climbstream.loader.storage.bucket import Bucket
 from climbstream.loader.tools.verify import verify_directory
 
 SETTINGS = BuildSettings(**SMALL_BUILD)
-
-
-@pytest.fixture(scope="module")
-def server():
-    with s3_server() as server:
-        yield server
-
-
-@pytest.fixture
-def s3(server, monkeypatch):
-    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
-    yield server
-    server.misbehave, server.lose = lambda method, path: None, lambda method, path: False
-    server.deaf = False
-    server.asked.clear()
 
 
 @pytest.fixture

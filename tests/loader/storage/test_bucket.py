@@ -4,27 +4,11 @@ import time
 
 import boto3
 import pytest
-from s3_server import s3_server
 
 from climbstream.loader.core.errors import RemoteError, UsageError
 from climbstream.loader.core.files import hash_bytes
 from climbstream.loader.storage import bucket as buckets
-from climbstream.loader.storage import retry
 from climbstream.loader.storage.bucket import Bucket, Stored
-
-
-@pytest.fixture(scope="module")
-def server():
-    with s3_server() as server:
-        yield server
-
-
-@pytest.fixture
-def s3(server, monkeypatch):
-    monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
-    yield server
-    server.misbehave, server.lose = lambda method, path: None, lambda method, path: False
-    server.asked.clear()
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import boto3
 import fsspec
 import numpy as np
 import pytest
-from s3_server import s3_server
 
 from climbstream.loader import MixtureLoader
 from climbstream.loader.core.errors import IntegrityError, InvalidDataError, RemoteError
@@ -38,13 +37,6 @@ sys.stdin.readline()  # a rank that ends drops what it is fetching ahead, and th
 
 
 @pytest.fixture(scope="module")
-def s3():
-    """An S3 server that the environment, which processes inherit, points to."""
-    with s3_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def shards(tmp_path_factory, make_shards, counted_documents):
     lengths = {"c00": [50, 70, 90] * 20, "my c1": [200] * 30, "c02": [30] * 90}
     return make_shards(tmp_path_factory.mktemp("shards"), counted_documents(lengths))
@@ -57,7 +49,7 @@ def files(shards):
 
 
 @pytest.fixture
-def upload(s3, request):
+def upload(s3_server, request):
     """Return a function that puts a shard directory into a bucket, and gives its URL."""
 
     def put(shards, acl="private"):
@@ -126,7 +118,7 @@ def test_a_url_without_a_manifest_is_no_shard_directory(url):
 @pytest.mark.parametrize("kind", ["s3", "http"])
 def test_two_ranks_fetch_each_byte_about_once(tmp_path, shards, serve, request, kind):
     if kind == "s3":
-        sent = request.getfixturevalue("s3").sent
+        sent = request.getfixturevalue("s3_server").sent
         url = request.getfixturevalue("upload")(shards)
         before = sent.copy()
     else:
@@ -166,7 +158,7 @@ def test_an_object_of_s3_that_is_missing_is_named(tmp_path, shards, upload):
         deque(islice(loader, 60), maxlen=0)
 
 
-def test_a_bucket_that_is_missing_holds_no_shards(s3):
+def test_a_bucket_that_is_missing_holds_no_shards(s3_server):
     with pytest.raises(InvalidDataError, match="s3://nowhere/web is no shard directory"):
         Manifest.load("s3://nowhere/web")
 
@@ -185,7 +177,7 @@ def test_without_credentials_only_what_is_public_is_read(shards, upload, monkeyp
         assert Manifest.load(url) == shards.manifest
 
 
-def test_s3_that_nobody_runs_is_named_without_the_keys(monkeypatch, s3):
+def test_s3_that_nobody_runs_is_named_without_the_keys(monkeypatch, s3_server):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     store = Store.of("s3://bucket/web", all_seconds=1)
     with pytest.raises(
