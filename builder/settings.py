@@ -34,10 +34,10 @@ THRESHOLDS: dict[str, dict[str, float]] = {
     "paper": {"overall": 3.0},
     "recipe": {"overall": 2.0, "educational": 1.0, "informational": 1.0, "advertisement": 1.0},
 }
-"""Mean scores below which CLIMB drops a cluster: in arXiv 2504.13161, section 3.1, and in NVIDIA's
-recipe, whose fifth score, cultural value, does not exist here. The thresholds are on the scale of
-CLIMB's classifiers, 0 to 5 by a language model's judgement. The bundled scorers count words and
-marks, and have thresholds of their own.
+"""Mean scores below which CLIMB drops a cluster: as in the paper (arXiv 2504.13161, section 3.1),
+and as in NVIDIA's recipe. The recipe has a fifth score, cultural value, which does not exist here.
+The thresholds are on the scale of CLIMB's classifiers, which predict a language model's rating of 0
+to 5. The bundled scorers count words and marks, and have thresholds of their own.
 """
 
 DECIDES = {
@@ -76,8 +76,8 @@ DECIDES = {
 """Settings, by the first stage that they change; all stages after that one change too."""
 
 _LATER = ("licenses", "cells", "tiers", "tier_score")
-"""Settings that did not exist in earlier versions. A plan leaves out those that have their default,
-so that it equals the plan of an earlier version."""
+"""Settings that did not exist in earlier versions. If such a setting has its default, the plan
+leaves it out, so that the plan equals the plan of an earlier version."""
 
 TIER_SCORES = ("mean", *SCORES)
 """Scores that may decide tiers; ``mean`` is the mean of all."""
@@ -164,7 +164,8 @@ class BuildSettings:
     """Ward height up to which clusters are merged (1.5 in the paper); None: they are merged until
     ``clusters`` are left."""
     balanced: bool = False
-    """Whether the largest cluster is always split next, so that sizes are more even."""
+    """Whether clusters are found by always splitting the largest one, so that sizes are more
+    even."""
     cells: str = "topic"
     """What is cut into cells. ``topic``: each cluster, but only if ``tiers`` is set. ``micro``:
     each micro-cluster, by language, and also by tier if ``tiers`` is set."""

@@ -31,8 +31,8 @@ UNIT_BYTES = 4 << 20
 _MOST = 32
 """Maximum number of row groups per partition that `groups_for` returns."""
 _PARTITIONS = 2048
-"""Number of partitions from which on partitions become larger, not more: this many are enough to
-keep a large cluster of machines busy."""
+"""Number of partitions above which a larger corpus has larger partitions instead of more: this
+number is enough to keep a large cluster of machines busy."""
 
 ArrayName = Literal[
     # reading a corpus
@@ -70,7 +70,7 @@ def groups_for(corpus_bytes: int) -> int:
     """Return the number of row groups per partition, for a corpus of ``corpus_bytes`` bytes.
 
     A small corpus has small partitions, so that all cores have work. A large corpus has large
-    partitions, because each partition costs files, and memory of the process that plans.
+    partitions, because each partition needs files, and memory in the process that plans.
 
     >>> [groups_for(size) * UNIT_BYTES >> 20 for size in (10**6, 10**10, 10**11, 10**13)]
     [4, 8, 64, 128]
@@ -88,7 +88,7 @@ class Partition:
     folder: Path
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The process that plans sends each partition dozens of times, and a string is sent sooner.
+        # The process that plans sends each partition dozens of times, and a string is sent faster.
         return _partition, (str(self.folder),)
 
     @property

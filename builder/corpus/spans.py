@@ -20,8 +20,8 @@ from .sources import Source, unreadable
 from .unpack import DAMAGE, opened_plain
 
 SPAN_BYTES = 64 << 20
-"""Bytes of a span; in a Parquet file, before compression. A file that is no larger is read whole.
-Where partitions have more than `_GROUPS` row groups, spans are larger in proportion."""
+"""Bytes of a span; in a Parquet file, before compression. A file of at most this size is read as a
+whole. If partitions have more than `_GROUPS` row groups, spans are larger in proportion."""
 _GROUPS = 16
 """Number of row groups of a partition that `SPAN_BYTES` of text fill."""
 

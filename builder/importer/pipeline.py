@@ -86,11 +86,12 @@ def import_corpus(
     Args:
         sources: Files, folders, globs, URLs, ``hub:NAME`` or ``hub:NAME@CONFIG``.
         out: Folder of the shard directory, which need not exist, or ``s3://BUCKET/NAME``.
-        settings: What decides the result, by default `ImportSettings()`.
-        workers: Maximum number of tasks at a time; by default one per core, but required for SLURM.
+        settings: Settings that decide the result; default: `ImportSettings()`.
+        workers: Maximum number of tasks at a time; default: one per core. SLURM has no default.
         engine: Where tasks run: ``local`` (processes of this machine), ``ray`` or ``slurm``. The
             files have the same bytes with each engine.
-        scratch: Folder in which the directory for a URL is made first, as in `build`.
+        scratch: If ``out`` is a URL, the folder in which the directory is made first, as in
+            `build`.
 
     Example::
 
@@ -140,7 +141,7 @@ def _import(
             if begin_work(out, WORK, plan, partial(_finished_plan, destination), place):
                 end.tell()
                 _Import(opened, out, work, settings, vocabulary).run(files, cards, tokenizer, plan)
-        # Not before: jobs of the engine may write to the folder until the engine has ended.
+        # The folder is removed only now, because jobs of the engine may write to it until they end.
         remove_work(work)
 
 

@@ -47,7 +47,7 @@ def plot_clusters(
     for number, cluster in enumerate(shown):
         end = begin + len(cluster.micro)
         title = escape(f"{cluster.name}: {cluster.words}")
-        # Hues are a golden section apart, so that clusters of similar size differ.
+        # Hues are a golden angle apart, so that the colours of successive clusters differ.
         hue = number * 137.5 % 360
         circles = "".join(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}"/>'

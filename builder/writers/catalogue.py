@@ -143,7 +143,7 @@ def write_catalogue(
 
 
 class _Stored(NamedTuple):
-    """Documents of a partition, as far as the catalogue must know before it is written."""
+    """Counts of a partition's documents, which are needed before the catalogue is written."""
 
     clusters: list[int]
     """Numbers of the clusters in whose shards some documents are."""

@@ -130,9 +130,9 @@ def _load(path: str, _changed: int, fastokens: str) -> tuple[Encoder, str]:
 def _choose_encoder(engine: Engine, selection: Selection, tokenizer: Path, size: int) -> str:
     """Return the version of `fastokens` if it returns the same ids as `tokenizers`, else "".
 
-    ``size`` is the number of bytes of all texts. In a process of the engine, both encode texts of
-    the corpus and hostile texts. All processes use the result. Whichever library encodes, the
-    tokens are the same.
+    ``size`` is the number of bytes of all texts. In a process of the engine, both libraries encode
+    texts of the corpus and hostile texts. All processes use the result. Whichever library encodes,
+    the tokens are the same.
     """
     version = installed_version()
     if os.environ.get(SWITCH) == "0":

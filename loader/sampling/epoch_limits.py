@@ -94,8 +94,8 @@ def forecast_ends(
 ) -> dict[str, int]:
     """Return, by name, the step at which each cluster will be used up if weights do not change.
 
-    The step is the first for which a cluster has too few rows left, exact to the rounding of one
-    row. Clusters without weight or without a limit are left out.
+    The step is the first for which a cluster has too few rows left. It is exact but for the
+    rounding of quotas to whole rows. Clusters without weight or without a limit are left out.
 
     Args:
         names: Names of the K clusters.

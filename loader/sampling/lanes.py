@@ -1,10 +1,11 @@
 """Lanes: deal the rows of each cluster to C lanes once per run, and find the n-th row of a lane.
 
-The shards of a cluster are put into one keyed order, and their R rows are cut into C equal parts:
-lane l owns rows l * R / C to (l + 1) * R / C. So a node that serves a few lanes reads few shards,
-and the numbers of rows of any two lanes differ by at most one. In each epoch, a lane visits its
-shards in a new order, and the rows of each shard in a new order. The n-th row of a lane is a pure
-function of (seed, cluster, lane, n), found by one binary search over the shards of the lane.
+The shards of a cluster are put into one pseudo-random order, which depends on the seed. Their R
+rows are cut into C equal parts: lane l owns rows l * R / C to (l + 1) * R / C. So a node that
+serves a few lanes reads few shards, and the numbers of rows of any two lanes differ by at most one.
+In each epoch, a lane visits its shards in a new order, and the rows of each shard in a new order.
+The n-th row of a lane is a pure function of (seed, cluster, lane, n), found by one binary search
+over the shards of the lane.
 
 The data of all clusters are in flat arrays, so that compiled code plans a batch without calling
 Python.
@@ -56,8 +57,9 @@ class Lanes(NamedTuple):
 def keep_part(shard_rows: Sequence[int], part: float, seed: int, name: str) -> list[int]:
     """Return how many rows of each shard are served if only ``part`` of a cluster's rows are.
 
-    Whole shards are served, in a keyed order, and then the first rows of one more shard; so only
-    few shards are fetched. At least one row of a cluster is served, unless the cluster has no rows.
+    Whole shards are served, in a pseudo-random order, and then the first rows of one more shard. So
+    only few shards are fetched. At least one row of a cluster is served, unless the cluster has no
+    rows.
     """
     left = math.ceil(part * sum(shard_rows))
     kept = [0] * len(shard_rows)

@@ -45,7 +45,8 @@ def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
             credit[most] -= ONE
             allocated += 1
             continue
-        # Do the same for many rows at once; the index in the key puts the first of equals first.
+        # Do the same for many rows at once. Of clusters with equal credit, the index in the key
+        # puts the first cluster first.
         order = np.argsort(-credit * clusters + np.arange(clusters))
         for i in range(clusters):
             k = order[i]

@@ -3,7 +3,7 @@
 Ranks meet before they plan a step that is a multiple of ``every``. A change that was offered to
 rank 0 before one meeting takes effect at the next meeting. So ranks can exchange messages while
 they serve the steps between the two meetings, and no rank has planned past the step of the change.
-At every meeting, each rank sends 32 bytes: its step, the length of the changes, and the hash of its
+At every meeting, each rank sends 32 bytes: its step, the size of the changes, and the hash of its
 weights log. If there are changes, a second message sends them, at the meeting at which they take
 effect. Every rank gets the hashes of all other ranks, so each rank notices if another rank has a
 different log.
@@ -157,7 +157,7 @@ class Agreement:
         return changes
 
     def drain(self) -> None:
-        """Finish the meeting under way; every rank calls this before it jumps to a step, or ends.
+        """Finish the pending meeting; every rank must call this before it jumps to a step, or ends.
 
         Changes that were offered to rank 0 but have not taken effect wait for the next meeting.
 

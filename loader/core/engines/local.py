@@ -1,7 +1,8 @@
 """Local engine: runs tasks in processes of this machine; results come in any order.
 
-A task is a picklable function of one argument that writes its result whole or not at all, so a
-killed run can simply be run again. Worker processes end with their parent, even if it is killed.
+A task is one call of a picklable function of one argument. It writes its result whole or not at
+all, so a killed run can simply be run again. Worker processes end with their parent, even if it is
+killed.
 
 A process may be stopped or wait for a disk. If it uses no CPU time for `task_timeout` seconds, it
 is killed, and its task is tried once more in a new process. A task that computes has no deadline.
