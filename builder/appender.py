@@ -101,9 +101,8 @@ def append(
 
     Raises:
         UsageError: A source does not exist, or ``out`` is a URL.
-        InvalidDataError: With ``strict``, a record, file or folder cannot be used; or ``out``
-            cannot be appended to; or an append of other sources was begun in ``out`` and not
-            finished.
+        InvalidDataError: ``out`` cannot be appended to. Or an append of other sources was begun in
+            ``out`` and not finished. Or, with ``strict``, a record, file or folder cannot be used.
         LockedError: Another process works in ``out``.
     """
     if "://" in os.fspath(out):

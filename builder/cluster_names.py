@@ -1,7 +1,7 @@
 """Names of clusters, from the labels that a corpus gives them.
 
-A label may be any text. A name must be a valid folder name on any operating system, so it is short
-and has no character that a system forbids, and no two names differ only in case. Labels are sorted
+A label may be any text. A name must be a valid folder name on any operating system. So it is short
+and has no character that a system forbids. Two names never differ only in case. Labels are sorted
 in natural order: ``cluster_10`` after ``cluster_9``.
 """
 

@@ -1,7 +1,7 @@
 """The pipeline of a build: run all stages in order, and write the manifest last.
 
 Work in progress is kept in ``OUT/.build``: partitions of the corpus, with the arrays that stages
-add. Complete files are not made again, so a build that was killed continues where it stopped, and
+add. Complete files are not made again, so a build that was killed continues where it stopped. It
 ends with the same bytes as a build that was never interrupted.
 """
 
@@ -104,9 +104,9 @@ def build(
 
     Raises:
         UsageError: A source does not exist.
-        InvalidDataError: With ``strict``, a record, file or folder cannot be used; or ``out`` has
-            other files, or a build of other sources or settings, which the message names; or the
-            corpus has too few documents to cluster.
+        InvalidDataError: ``out`` has other files, or a build of other sources or settings; the
+            message names them. Or the corpus has too few documents to cluster. Or, with ``strict``,
+            a record, file or folder cannot be used.
         LockedError: Another process works in ``out``.
         RemoteError: A bucket cannot be written; this is detected before anything is built.
     """

@@ -107,8 +107,8 @@ class BuildSettings:
     id: str = "id"
     """Column of the identifier; a document without an identifier gets its place instead."""
     ids: str = "source"
-    """Scope within which an identifier is unique: ``source``, its file; ``global``, the whole
-    corpus; ``none``: several documents may have the same identifier."""
+    """Scope within which an identifier is unique: its file (``source``) or the whole corpus
+    (``global``). With ``none``, several documents may have the same identifier."""
     label: str = "label"
     """Column of a known domain, for the report only."""
     license: str = "license"
@@ -120,8 +120,9 @@ class BuildSettings:
     keep: list[str] = field(default_factory=list)
     """Columns of the corpus that are copied to ``documents/*.parquet``, as text."""
     embed: str = "tfidf"
-    """The embedding: ``tfidf``, fitted by the build; ``st:NAME``, a model of sentence-transformers;
-    ``m2v:NAME``, a model of model2vec; ``column:NAME``, vectors in a column of the corpus."""
+    """The embedding: ``tfidf`` (fitted by the build), ``st:NAME`` (a model of
+    sentence-transformers), ``m2v:NAME`` (a model of model2vec) or ``column:NAME`` (vectors in a
+    column of the corpus)."""
     scores: dict[str, str] = field(default_factory=dict)
     """Origin of a score, by name of the score: ``column:NAME``, a column of numbers in the corpus,
     or the path of a fastText model. Scores that are not named here are computed by the bundled
@@ -151,8 +152,8 @@ class BuildSettings:
     no_prune: bool = False
     """Whether documents and micro-clusters stay, whatever their scores."""
     languages: list[str] = field(default_factory=lambda: list(EVERY))
-    """Languages that are kept, as ISO 639 codes, which the catalogue uses; ``code`` for programs,
-    ``und`` for texts whose language is not recognised, ``*`` for all languages."""
+    """Languages that are kept, as ISO 639 codes, which the catalogue also uses. Further values are
+    ``code`` (programs), ``und`` (language not recognised) and ``*`` (all languages)."""
     licenses: list[str] = field(default_factory=list)
     """Licences that are kept or, if each is written after a ``!``, left out; ``unknown`` stands for
     documents that state no licence. An empty list keeps every licence."""

@@ -202,8 +202,8 @@ class MixtureLoader:
                 records. Only rank 0 writes the file. Default: no ledger.
             weights_file: File through which a running job gets new weights, as `climb weights`
                 writes it; rank 0 reads it every `Agreement.every` steps.
-            weights_function: Function that gets the number of the next step, and returns new
-                weights, or None to keep the present weights; rank 0 calls it every
+            weights_function: Function that gets the number of the next step. It returns new
+                weights, or None to keep the present weights. Rank 0 calls it every
                 `Agreement.every` steps.
             agreement: Lets several ranks change weights at the same step. Several ranks need an
                 agreement for ``weights_file`` and ``weights_function``, or if only rank 0 calls
@@ -212,9 +212,9 @@ class MixtureLoader:
             cache_bytes: Largest size of the shards in that folder, in bytes; default: no limit.
 
         Raises:
-            UsageError: An argument is invalid; or the numbers of rows, ranks and lanes cannot be
-                combined, and the message lists some that can; or weights by name do not sum to 1,
-                and ``others`` is not set.
+            UsageError: An argument is invalid. Or the numbers of rows, ranks and lanes cannot be
+                combined; the message lists some that can. Or weights by name do not sum to 1, and
+                ``others`` is not set.
             InvalidDataError: ``directory`` has no shards, the mixture is for other clusters, or a
                 cluster with weight has no row.
             RemoteError: A store failed, refused or did not answer.
@@ -568,10 +568,9 @@ class MixtureLoader:
 
         Args:
             weights: A mixture, or weights by name, which sum to 1 unless ``others`` is set.
-            others: ``keep``: the named weights are shares of all tokens, and other clusters share
-                the rest in proportion to their weights in the last change, as with
-                `climb weights`. ``scale``: the named weights are scaled to sum 1, and other
-                clusters get nothing.
+            others: ``keep``: the named weights are shares of all tokens. Other clusters share the
+                rest in proportion to their weights in the last change, as with `climb weights`.
+                ``scale``: the named weights are scaled to sum 1, and other clusters get nothing.
             ramp: Number of steps until the new weights are reached; 0: they take effect
                 immediately.
             why: Reason, which is written to the weights log.
@@ -582,7 +581,7 @@ class MixtureLoader:
 
         Raises:
             UsageError: ``at_step`` was already served, is before a change that is logged, or is
-                given although several ranks have an `Agreement`; or the weights do not sum to 1,
+                given although several ranks have an `Agreement`. Or the weights do not sum to 1,
                 and ``others`` is not set.
             InvalidDataError: A weight above 0 is for an unknown cluster, or for one without a row.
         """

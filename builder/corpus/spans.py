@@ -1,8 +1,9 @@
 """Spans: parts of a large file that are read separately, so that all workers can read the file.
 
 A span is a range of bytes in a file of lines, or a range of row groups in a Parquet file. Where
-spans begin depends on the corpus alone. So the documents, their order, their identifiers and their
-partitions do not depend on which worker reads which span, or on the order in which spans are read.
+spans begin depends on the corpus alone. So it makes no difference which worker reads which span,
+and in which order. The documents, their order, their identifiers and their partitions are always
+the same.
 """
 
 from collections.abc import Mapping

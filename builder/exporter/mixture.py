@@ -96,8 +96,8 @@ def export_mixture(
 ) -> dict[str, int]:
     """Write about ``tokens`` tokens, drawn by a mixture; return the tokens by cluster name.
 
-    Whole documents are drawn. Each cluster's share is exact to within half a document. A dataset card is written beside the
-    files.
+    Whole documents are drawn. Each cluster's share is exact to within half a document. A dataset
+    card is written beside the files.
 
     Args:
         job: What is exported to which folder; its layout ``to`` is ``parquet`` or ``jsonl``.

@@ -2,8 +2,9 @@
 
 Files are first sent to a separate branch, some at a time. A file that is on the branch already,
 with the same hash, is not sent again. So an upload that was killed continues. When the Hub lists
-all files with the hashes of the local files, one commit brings all of them to ``main``, unless
-somebody else has changed ``main`` meanwhile. So ``main`` never has only a part of a publication.
+all files with the hashes of the local files, one commit brings all of them to ``main``. If somebody
+else has changed ``main`` meanwhile, an error is raised instead. So ``main`` never has only a part
+of a publication.
 """
 
 import hashlib

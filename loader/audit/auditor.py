@@ -77,8 +77,8 @@ class _Auditor:
         self._openings = [line for line in replay.lines if isinstance(line, Opening)]
         self._begins = sorted({opening.state.step for opening in self._openings})
         self._places: dict[int, list[_Place]] = {}
-        """Places by step, for steps at which an opening begins; one for each time that the run got
-        to it."""
+        """Places by step, for steps at which an opening begins: one place for each time that the
+        run reached the step."""
         self._opening = self._openings[0]
         self.base = self._opening.state.position()
         """Position at which the ledger begins."""

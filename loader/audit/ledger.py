@@ -3,9 +3,8 @@
 The file consists of lines of JSON, and is append-only; each line has the hash of the line before.
 An `Opening` says at which step a loader began or resumed, and with which settings. Each `Block`
 after an opening says what was served in some steps. An opening replaces all earlier blocks from the
-step of the opening on; the replaced blocks stay in the file. So the number of rows that a run has
-served is the sum of two numbers: the rows in the state of the last opening, and the rows of the
-blocks after this opening.
+step of the opening on; the replaced blocks stay in the file. So the rows that a run has served are
+the sum of two numbers: the rows in the state of the last opening, and the rows of later blocks.
 """
 
 from collections.abc import Iterator

@@ -100,8 +100,9 @@ class OpenShards:
         """Open the shards of the first ``rows`` planned rows; return how many rows are ready then.
 
         If no further shard is needed, the result is larger than any number of rows. A shard that
-        all lanes have left stays open until a call with another value of ``rows``: the present
-        batch may have rows of that shard, even if the batch is tried again after an error.
+        all lanes have left stays open until a call with another value of ``rows``, because the
+        present batch may have rows of that shard. This is also true if the batch is tried again
+        after an error.
 
         Raises:
             IntegrityError: A shard is missing or damaged.

@@ -4,8 +4,8 @@ The shards of a cluster are put into one pseudo-random order, which depends on t
 rows are cut into C equal parts: lane l owns rows l * R / C to (l + 1) * R / C. So a node that
 serves a few lanes reads few shards, and the numbers of rows of any two lanes differ by at most one.
 In each epoch, a lane visits its shards in a new order, and the rows of each shard in a new order.
-The n-th row of a lane is a pure function of (seed, cluster, lane, n), found by one binary search
-over the shards of the lane.
+The n-th row of a lane is a pure function of (seed, cluster, lane, n). One binary search over the
+shards of the lane finds this row.
 
 The data of all clusters are in flat arrays, so that compiled code plans a batch without calling
 Python.
@@ -196,9 +196,9 @@ def assign_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret
     """Return (cluster, lane, number) of each row of a global batch of B rows, int64 ``[B, 3]``.
 
     ``number`` is the row's number within its cluster and lane, as for `locate`. Slot i of the batch
-    belongs to lane ``(served + i) % C``, so all ranks get the same number of rows if the world size
+    belongs to lane ``(served + i) % C``. So all ranks get the same number of rows if the world size
     divides C and the batch. The rows of a cluster go to the lanes that have read the smallest
-    fraction of the rows that they own, so lanes stay within a few rows of each other.
+    fraction of the rows that they own. So lanes stay within a few rows of each other.
 
     Args:
         quotas: Number of rows of each cluster in the batch, int64 ``[K]``.

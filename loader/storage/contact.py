@@ -1,8 +1,8 @@
 """First contact: a place that never answered is given up soon; one that has answered is retried.
 
 Before the first answer, a name that does not resolve or a refused connection most often means a
-wrong address or no network, and nobody should wait minutes for that. After the first answer, the
-same error most often means that a server restarts, which is worth waiting for.
+wrong address or no network. Nobody should wait minutes for that. After the first answer, the same
+error most often means that a server restarts, which is worth waiting for.
 """
 
 import errno

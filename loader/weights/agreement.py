@@ -66,8 +66,9 @@ class Agreement:
         """Make a process group for the exchange; all ranks must make it at the same time.
 
         Args:
-            group: A process group of gloo that is used for nothing else; default: a new group of
-                all ranks, which needs no GPU and is separate from the messages of the training.
+            group: A process group of gloo that is used for nothing else. Default: a new group of
+                all ranks. This group needs no GPU and is separate from the messages of the
+                training.
             every: Number of steps from one meeting to the next.
             timeout: Time limit of a wait for the other ranks, in seconds; default: the environment
                 variable CLIMBSTREAM_TASK_TIMEOUT, or 300.

@@ -90,8 +90,8 @@ class WeightsLog:
         The change takes ``ramp`` steps; 0: it is complete at ``at_step``.
 
         Raises:
-            UsageError: ``at_step`` is before the step of the last record; the ramp is too long;
-                the first record has a ramp; or only capped clusters have weight.
+            UsageError: ``at_step`` is before the step of the last record, the ramp is too long, the
+                first record has a ramp, or only capped clusters have weight.
         """
         last = self._before(at_step)
         return self._add(WeightsRecord.after(last, mixture, at_step, why, ramp))

@@ -57,7 +57,7 @@ class WeightsRecord:
         """Make the record that follows ``prev`` and reaches ``mixture`` in ``ramp`` steps.
 
         Raises:
-            UsageError: There is a ramp but no ``prev`` to start from; the ramp is too long; or only
+            UsageError: There is a ramp but no ``prev`` to start from, the ramp is too long, or only
                 capped clusters have weight.
         """
         weights = {name: w for name, w in mixture.weights.items() if w > 0}

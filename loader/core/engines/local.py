@@ -243,8 +243,8 @@ class LocalEngine:
 
         The first error of a task ends the work. ``instead`` makes the result of a task that hung
         twice, or whose process was killed twice. Without ``instead``, an error is raised if a task
-        hung twice, or as soon as a process was killed: most often memory ran out, and a second try
-        would run out of memory again.
+        hung twice, or as soon as a process was killed. After a kill there is no second try, because
+        most often memory ran out, and would run out again.
 
         Raises:
             ClimbError: A process was killed, or a task hung, and there is no ``instead``.
