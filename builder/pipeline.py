@@ -1,8 +1,8 @@
 """The pipeline of a build: run all stages in order, and write the manifest last.
 
 Work in progress is kept in ``OUT/.build``: partitions of the corpus, with the arrays that stages
-add. Complete files are not made again, so a build that was killed continues where it stopped. It
-ends with the same bytes as a build that was never interrupted.
+add. Complete files are not made again, so a build that was killed continues where it stopped. The
+files have the same bytes as after a build that was never interrupted.
 """
 
 from collections.abc import Iterator, Sequence

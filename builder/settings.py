@@ -348,7 +348,7 @@ class BuildSettings:
 def complete_settings(settings: Any) -> Any:
     """Return ``settings`` with the values that settings of an earlier version lack.
 
-    That version read text files line by line. A value that is not a dictionary is returned
+    An earlier version read text files line by line. A value that is not a dictionary is returned
     unchanged.
     """
     if not isinstance(settings, dict):

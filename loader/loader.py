@@ -111,8 +111,8 @@ class MixtureLoader:
     Only ``max_epochs`` can end the iteration. A batch has rows = batch_rows / world_size. Its
     ``input_ids``, ``[rows, seq_len]``, are the tokens. Its ``cluster_ids``, int64 ``[rows]``, are
     the index of each row's cluster in ``names``. See `Collator` for other fields. The order of rows
-    is a pure function of the shards, the seed, ``lanes``, ``pack`` and the weights. It does not
-    depend on rank, threads or cache.
+    is a pure function of the shards, the seed, ``lanes``, ``pack`` and the weights. The order does
+    not depend on rank, threads or cache.
 
     Any thread may call any method: a call waits until other calls have ended. Each batch is
     returned once, to the thread that asked for it; `state_dict` is the position after the last
@@ -504,20 +504,20 @@ class MixtureLoader:
     def metrics(self) -> dict[str, Any]:
         """Return the state of the run as JSON values.
 
-        These values are over all ranks and the whole run:
+        Values over all ranks and the whole run:
 
         - ``step``, ``tokens``: numbers of steps and of tokens served so far.
         - ``weights``: number of the weights record in force.
 
-        These values are by name of cluster:
+        Values by name of cluster:
 
         - ``target``: weight in the next batch.
         - ``served``: share of all tokens served so far.
         - ``epochs``: number of epochs served so far.
         - ``used_up_at``: step at which the cluster reaches ``max_epochs`` if weights do not change.
 
-        These values are of this rank alone, counted from step ``since``, at which this loader began
-        or loaded a state:
+        Values of this rank alone, from step ``since`` on, at which this loader began or loaded a
+        state:
 
         - ``wait_seconds``: seconds that batches waited for shards to be fetched and packed.
         - ``padding``: number of padding tokens.

@@ -24,7 +24,7 @@ def hub_files(name: str) -> list[str]:
         check_contact()
     except RemoteError as error:
         raise RemoteError(f"{name} cannot be read: cannot be reached; {error}") from None
-    import datasets  # noqa: PLC0415 - costs seconds, and files do not need it
+    import datasets  # noqa: PLC0415 - the import takes seconds, and files do not need it
 
     repository, _, config = name.removeprefix("hub:").partition("@")
     try:

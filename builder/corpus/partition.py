@@ -1,8 +1,8 @@
 """Partition: the part of a corpus that one task works on, with the arrays of the stages so far.
 
-A partition is a folder in the working folder of a build. It contains the text, and a few files of
-arrays. When a stage adds an array to a file, the file is replaced as a whole. So an array that
-exists is complete, and a build that was killed continues with the missing arrays.
+A partition is a folder in the working folder of a build. The folder contains the text, and a few
+files of arrays. When a stage adds an array to a file, the file is replaced as a whole. So an array
+that exists is complete, and a build that was killed continues with the missing arrays.
 
 The text is stored in row groups of about `UNIT_BYTES`. Where a row group ends depends on the source
 alone, not on the number of row groups in a partition. A stage that reads text has one row group in
@@ -38,8 +38,8 @@ ArrayName = Literal[
     # reading a corpus
     "sizes",  # int64 [n], bytes of text
     "id_hashes",  # uint64 [n, 2]
-    "given_scores",  # float32 [n, k], scores that the corpus brings
-    "given_vectors",  # float32 [n, dims], embeddings that the corpus brings
+    "given_scores",  # float32 [n, k], scores in the corpus
+    "given_vectors",  # float32 [n, dims], embeddings in the corpus
     # annotation
     "languages",  # str [n, 2], language and script
     "scores",  # float32 [n, 4]
@@ -199,16 +199,17 @@ class PartitionWriter:
         self._path = path
         self._writer: pq.ParquetWriter | None = None
         self.arrays: dict[ArrayName, list[NDArray[Any]]] = {}
-        """Parts of the arrays that the corpus brings, by name; one part per row group."""
+        """Parts of the arrays of scores and vectors in the corpus, by name; one part per row
+        group."""
 
     @classmethod
     @contextmanager
     def open(cls, partition: Partition) -> Iterator[Self]:
         """Open a writer; it completes ``partition`` if the ``with`` block ends without an error.
 
-        If the corpus brings scores or vectors, they are written as the arrays ``given_scores``
-        float32 ``[n, k]`` and ``given_vectors`` float32 ``[n, dims]``. Columns to keep are written
-        beside the text, as ``kept_0``, ``kept_1`` …
+        If the corpus has scores or vectors, they are written as the arrays ``given_scores`` float32
+        ``[n, k]`` and ``given_vectors`` float32 ``[n, dims]``. Columns to keep are written beside
+        the text, as ``kept_0``, ``kept_1`` …
         """
         with atomic_path(partition.folder / "text.parquet") as path:
             writer = cls(path)

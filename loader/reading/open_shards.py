@@ -61,8 +61,8 @@ class OpenShards:
         self._readers: dict[Place, set[tuple[int, int]]] = {}
         self._reading = np.full((len(sources), lanes, 5), -1)
         """Shard and epoch that each lane reads from (-1: none) and the three addresses of that
-        shard, by cluster and lane. They are in one array, so that an interrupt cannot mix two
-        shards."""
+        shard, by cluster and lane. All these numbers are in one array, so that an interrupt cannot
+        mix two shards."""
         self._left: list[OpenShard] = []
         self._prepared = 0
         """Argument of the last call of `prepare`. Shards that lanes have left during calls with

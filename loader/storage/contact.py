@@ -33,8 +33,8 @@ def has_answered(place: str) -> bool:
 def is_unreachable(error: BaseException | None) -> bool:
     """Whether ``error``, of any client, means that a server cannot be reached.
 
-    This is so if the cause is a name that does not resolve, a refused connection, or a missing
-    route.
+    A server cannot be reached if the cause is a name that does not resolve, a refused connection,
+    or a missing route.
     """
     while error is not None:
         if isinstance(error, socket.gaierror):

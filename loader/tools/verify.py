@@ -189,7 +189,7 @@ def _broken_documents(
         for row in rows:
             why = row["why"] or ""
             listed[why] += 1
-            sizes[why] += row["bytes"] or 0  # an import of tokens does not know the bytes
+            sizes[why] += row["bytes"] or 0  # after an import of tokens, the bytes are unknown
             place = (row["cluster"], row["shard"])
             if why or place not in lengths:
                 continue  # a missing shard is a fault already

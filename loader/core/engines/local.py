@@ -1,6 +1,6 @@
 """Local engine: runs tasks in processes of this machine; results come in any order.
 
-A task is one call of a picklable function of one argument. It writes its result whole or not at
+A task is one call of a picklable function of one argument. A task writes its result whole or not at
 all, so a killed run can simply be run again. Worker processes end with their parent, even if it is
 killed.
 
@@ -414,7 +414,7 @@ def _work(number: int, connection: Connection) -> None:
         try:
             if end > 8:
                 function = unpack(data[8:end])
-            assert function is not None  # the first job brings one
+            assert function is not None  # the first job contains one
             answer = _Answer(function(unpack(data[end:])))
         except BaseException as error:
             answer = _failed(error)

@@ -5,7 +5,7 @@ its node runs again on another node, and writes the same bytes. This process can
 task is alive. So the time limit of ``--task-timeout`` counts from the last task that ended. By
 default there is no time limit.
 
-Each call costs Ray a millisecond, so short tasks are sent in batches. At the end of a stage, a
+Each call takes Ray a millisecond, so short tasks are sent in batches. At the end of a stage, a
 batch that takes much longer than the others is run a second time, because its node may be slow. The
 result that comes first is used.
 """
@@ -55,7 +55,7 @@ class RayEngine:
 
     def __init__(self, workers: int | None, shared: Path, *, gpus: bool = False) -> None:
         try:
-            import ray  # it costs seconds, and few runs need it
+            import ray  # the import takes seconds, and few runs need it
         except ModuleNotFoundError:
             raise UsageError(
                 "--engine ray needs Ray: pip install 'climbstream[ray]', or use --engine local"
