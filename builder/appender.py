@@ -92,7 +92,7 @@ def append(
         workers: Maximum number of tasks at a time; default: one per core. SLURM has no default.
         engine: Where tasks run: ``local`` (processes of this machine), ``ray`` or ``slurm``. The
             files have the same bytes with each engine.
-        strict: Raise an error if a record, file or folder cannot be used; else leave it out.
+        strict: Raise an error if a record, file or folder cannot be used; default: leave it out.
         partition_mib: MiB of text per task, as in `build`.
 
     Example::

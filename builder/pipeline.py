@@ -89,7 +89,7 @@ def build(
         workers: Maximum number of tasks at a time; default: one per core. SLURM has no default.
         engine: Where tasks run: ``local`` (processes of this machine), ``ray`` or ``slurm``. The
             files have the same bytes with each engine.
-        strict: Raise an error if a record, file or folder cannot be used; else leave it out.
+        strict: Raise an error if a record, file or folder cannot be used; default: leave it out.
         partition_mib: MiB of text per task, by default 4 to 128, depending on the size of the
             corpus. This number does not change the result. If it is large, there are fewer
             temporary files.

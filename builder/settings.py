@@ -348,8 +348,8 @@ class BuildSettings:
 def complete_settings(settings: Any) -> Any:
     """Return ``settings`` with the values that settings of an earlier version lack.
 
-    An earlier version read text files line by line. A value that is not a dictionary is returned
-    unchanged.
+    An earlier version read text files line by line, so ``text_lines`` is True if it is missing. A
+    value that is not a dictionary is returned unchanged.
     """
     if not isinstance(settings, dict):
         return settings

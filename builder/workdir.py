@@ -73,7 +73,7 @@ def begin_work(
 
 @contextmanager
 def engine_in(work: Path, open_engine: Callable[[Path], Engine]) -> Iterator[Engine]:
-    """Yield an engine; it is opened, in the folder ``work``, only when it runs its first tasks."""
+    """Yield an engine in the folder ``work``; it is opened only when it runs its first tasks."""
 
     def begin() -> Engine:
         work.mkdir(parents=True, exist_ok=True)

@@ -656,7 +656,7 @@ class MixtureLoader:
             )
 
     def _start(self, weights: Weights, others: str | None) -> Mixture | Schedule | None:
-        """Return the weights with which the run begins; None: those of the log, or token shares."""
+        """Return the weights with which the run begins; None: those of the log, or the default."""
         if weights is None or isinstance(weights, Schedule):
             return weights
         if isinstance(weights, str | Path):
@@ -668,7 +668,7 @@ class MixtureLoader:
         return served_shares(self.shards, self.seq_len, self.pack)
 
     def _begin_weights(self, start: Mixture | Schedule | None) -> None:
-        """Begin the weights log with ``start`` or token shares; if it has begun, check it."""
+        """Begin the weights log with ``start`` or the default; if the log has begun, check it."""
         if (
             self.rank == 0
             and isinstance(start, Mixture)

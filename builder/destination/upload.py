@@ -21,7 +21,7 @@ from climbstream.loader.storage.bucket import Bucket, Stored
 logger = get_logger(__name__)
 
 CLAIM = f"{WORK}/plan.json"
-"""Object with the plan of the work, until the manifest is there."""
+"""Object with the plan of the work; it exists until the manifest is in the bucket."""
 _THREADS = 16
 
 

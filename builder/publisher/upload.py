@@ -241,11 +241,11 @@ class Publisher:
     ) -> None:
         """Commit ``files`` to ``main``, and delete the files ``stale`` there.
 
-        ``head`` is the commit that ``main`` must still be at; else an error is raised.
+        ``head`` is the commit that ``main`` must still have; otherwise an error is raised.
         """
 
         def check_and_commit() -> bool:
-            """Return True if ``main`` is as it should be; else commit, and return False."""
+            """Return True if ``main`` needs no change; otherwise commit, and return False."""
             remote = self._list("main")
             missing = _missing(hashes, remote)
             left = [path for path in stale if path in remote]

@@ -84,8 +84,8 @@ def find_row(
     """Return what `locate` returns, for loops in compiled code, which pass the arrays of `Lanes`.
 
     ``owned`` is the number of rows of the lane, ``at`` the index of the lane in ``heads``. Each
-    time compiled code takes an array out of a tuple, it counts a reference, which takes time. So
-    loops take the arrays out once.
+    time compiled code takes an array out of a tuple, a reference is counted, and this takes time.
+    So loops take the arrays out once.
     """
     begin, end, epoch = heads[at, 0], heads[at, 1], heads[at, 2]
     position = number - epoch * owned

@@ -1,4 +1,4 @@
-"""First contact: a place that never answered is given up soon; one that has answered is retried.
+"""First contact: a place that never answered is given up soon; other places are tried for longer.
 
 Before the first answer, a name that does not resolve or a refused connection most often means a
 wrong address or no network. Nobody should wait minutes for that. After the first answer, the same
