@@ -89,10 +89,10 @@ def append(
     Args:
         sources: Files, folders, globs, URLs, ``hub:NAME`` or ``python:``.
         out: The shard directory.
-        workers: Maximum number of tasks at a time; by default one per core, but required for SLURM.
+        workers: Maximum number of tasks at a time; default: one per core. SLURM has no default.
         engine: Where tasks run: ``local`` (processes of this machine), ``ray`` or ``slurm``. The
             files have the same bytes with each engine.
-        strict: Raise an error if a record, file or folder cannot be used; else leave it out.
+        strict: Raise an error if a record, file or folder cannot be used; default: leave it out.
         partition_mib: MiB of text per task, as in `build`.
 
     Example::
@@ -101,9 +101,8 @@ def append(
 
     Raises:
         UsageError: A source does not exist, or ``out`` is a URL.
-        InvalidDataError: With ``strict``, a record, file or folder cannot be used; or ``out``
-            cannot be appended to; or an append of other sources was begun in ``out`` and not
-            finished.
+        InvalidDataError: ``out`` cannot be appended to. Or an append of other sources was begun in
+            ``out`` and not finished. Or, with ``strict``, a record, file or folder cannot be used.
         LockedError: Another process works in ``out``.
     """
     if "://" in os.fspath(out):
@@ -173,7 +172,7 @@ def _check(out: Path, manifest: Manifest) -> None:
     """Raise `InvalidDataError` unless ``out`` has all files and records that an append needs.
 
     Raises:
-        IntegrityError: The file of test questions to keep out is not the one that the build wrote.
+        IntegrityError: The file with hashes of test questions is not the one that the build wrote.
     """
     needed = [MODEL, "centroids.npy"]
     if manifest.provenance.get("settings", {}).get("decontaminate"):
@@ -186,7 +185,7 @@ def _check(out: Path, manifest: Manifest) -> None:
             "`climb build` made can grow; build it again from all sources"
         )
     if CONTAMINATION in needed:
-        read_file(out, manifest, CONTAMINATION)  # compiled code checks no index in it
+        read_file(out, manifest, CONTAMINATION)  # compiled code checks no bounds in it
 
 
 class _Append:
@@ -254,8 +253,9 @@ class _Append:
         look_at(self._engine, partitions, out / MODEL, settings)
         selection = select_appended(selection, clusters, settings, seen)
         check_losses(selection.stages[1:], strict=False)
-        # A directory of an earlier version has no counts of languages. Counts of the new documents
-        # alone would look like counts of all documents.
+        # If an earlier version wrote the directory, the manifest has no counts of languages. None
+        # are added, because counts of the new documents alone would look like counts of all
+        # documents.
         if counts_of(self._manifest):
             selection.stages[0]["kept"] = count_kept(selection)
         return selection

@@ -1,7 +1,7 @@
 """Names of clusters, from the labels that a corpus gives them.
 
-A label may be any text. A name must be a valid folder name on any operating system, so it is short
-and has no character that a system forbids, and no two names differ only in case. Labels are sorted
+A label may be any text. A name must be a valid folder name on any operating system. So it is short
+and has no character that a system forbids. Two names never differ only in case. Labels are sorted
 in natural order: ``cluster_10`` after ``cluster_9``.
 """
 
@@ -109,8 +109,8 @@ def make_unique(names: Mapping[str, str]) -> dict[str, str]:
     alike = defaultdict(list)
     for label, name in names.items():
         alike[_folded(name) if len(name.encode()) <= _MOST_BYTES else ""].append(label)
-    # Of labels with the same name, one that equals its name keeps it, rather than one in which
-    # characters were replaced.
+    # Of several labels with the same name, a label that equals the name keeps it, rather than a
+    # label in which characters were replaced.
     kept = {
         min(same, key=lambda label: names[label] != label): key
         for key, same in alike.items()

@@ -1,8 +1,8 @@
 """The pipeline of a build: run all stages in order, and write the manifest last.
 
 Work in progress is kept in ``OUT/.build``: partitions of the corpus, with the arrays that stages
-add. Complete files are not made again, so a build that was killed continues where it stopped, and
-ends with the same bytes as a build that was never interrupted.
+add. Complete files are not made again, so a build that was killed continues where it stopped. The
+files have the same bytes as after a build that was never interrupted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -85,17 +85,17 @@ def build(
     Args:
         sources: Files, folders, globs, URLs, ``hub:NAME`` or ``python:``.
         out: Folder of the shard directory, which need not exist, or ``s3://BUCKET/NAME``.
-        settings: What decides the result, by default `BuildSettings()`.
-        workers: Maximum number of tasks at a time; by default one per core, but required for SLURM.
+        settings: Settings that decide the result; default: `BuildSettings()`.
+        workers: Maximum number of tasks at a time; default: one per core. SLURM has no default.
         engine: Where tasks run: ``local`` (processes of this machine), ``ray`` or ``slurm``. The
             files have the same bytes with each engine.
-        strict: Raise an error if a record, file or folder cannot be used; else leave it out.
+        strict: Raise an error if a record, file or folder cannot be used; default: leave it out.
         partition_mib: MiB of text per task, by default 4 to 128, depending on the size of the
             corpus. This number does not change the result. If it is large, there are fewer
             temporary files.
-        scratch: Folder in which the directory for a URL is made first, by default in the cache.
-            All nodes must have access to this folder. When all files are in the bucket, they are
-            removed from the folder.
+        scratch: If ``out`` is a URL, the folder in which the directory is made first; default: one
+            in the cache. All nodes must have access to this folder. When all files are in the
+            bucket, they are removed from the folder.
 
     Example::
 
@@ -104,9 +104,9 @@ def build(
 
     Raises:
         UsageError: A source does not exist.
-        InvalidDataError: With ``strict``, a record, file or folder cannot be used; or ``out`` has
-            other files, or a build of other sources or settings, which the message names; or the
-            corpus has too few documents to cluster.
+        InvalidDataError: ``out`` has other files, or a build of other sources or settings; the
+            message names them. Or the corpus has too few documents to cluster. Or, with ``strict``,
+            a record, file or folder cannot be used.
         LockedError: Another process works in ``out``.
         RemoteError: A bucket cannot be written; this is detected before anything is built.
     """
@@ -137,9 +137,13 @@ def dry_run(
     """Return what `build` would leave out and why, without writing shards.
 
     A later `build` with the same arguments continues from the work of the dry run. The result has
-    the keys of `preview`: ``stages`` (documents and bytes that each stage dropped, by reason),
-    ``samples`` (of dropped documents, by reason), ``pruned`` (why micro-clusters were pruned),
-    ``clusters`` (their number) and ``heights`` (the number of clusters at several merge heights).
+    the keys of `preview`:
+
+    - ``stages``: documents and bytes that each stage dropped, by reason.
+    - ``samples``: samples of dropped documents, by reason.
+    - ``pruned``: why micro-clusters were pruned.
+    - ``clusters``: number of clusters.
+    - ``heights``: number of clusters at several merge heights.
 
     Example::
 
@@ -200,7 +204,7 @@ def _begun(
             found = hash_sources(found, opened)
             plan = _begin(found, tasks, destination, settings, dry=dry)
             yield None if plan is None else _Begun(opened, found, left_out, plan, tasks)
-        # Not before: jobs of the engine may write to the folder until the engine has ended.
+        # The folder is removed only now, because jobs of the engine may write to it until they end.
         if plan is not None and not dry:
             remove_work(work)
 

@@ -34,10 +34,10 @@ THRESHOLDS: dict[str, dict[str, float]] = {
     "paper": {"overall": 3.0},
     "recipe": {"overall": 2.0, "educational": 1.0, "informational": 1.0, "advertisement": 1.0},
 }
-"""Mean scores below which CLIMB drops a cluster: in arXiv 2504.13161, section 3.1, and in NVIDIA's
-recipe, whose fifth score, cultural value, does not exist here. The thresholds are on the scale of
-CLIMB's classifiers, 0 to 5 by a language model's judgement. The bundled scorers count words and
-marks, and have thresholds of their own.
+"""Mean scores below which CLIMB drops a cluster: as in the paper (arXiv 2504.13161, section 3.1),
+and as in NVIDIA's recipe. The recipe has a fifth score, cultural value, which does not exist here.
+The thresholds are on the scale of CLIMB's classifiers, which predict a language model's rating of 0
+to 5. The bundled scorers count words and marks, and have thresholds of their own.
 """
 
 DECIDES = {
@@ -76,8 +76,8 @@ DECIDES = {
 """Settings, by the first stage that they change; all stages after that one change too."""
 
 _LATER = ("licenses", "cells", "tiers", "tier_score")
-"""Settings that did not exist in earlier versions. A plan leaves out those that have their default,
-so that it equals the plan of an earlier version."""
+"""Settings that did not exist in earlier versions. If such a setting has its default, the plan
+leaves it out, so that the plan equals the plan of an earlier version."""
 
 TIER_SCORES = ("mean", *SCORES)
 """Scores that may decide tiers; ``mean`` is the mean of all."""
@@ -107,8 +107,8 @@ class BuildSettings:
     id: str = "id"
     """Column of the identifier; a document without an identifier gets its place instead."""
     ids: str = "source"
-    """Scope within which an identifier is unique: ``source``, its file; ``global``, the whole
-    corpus; ``none``: several documents may have the same identifier."""
+    """Scope within which an identifier is unique: its file (``source``) or the whole corpus
+    (``global``). With ``none``, several documents may have the same identifier."""
     label: str = "label"
     """Column of a known domain, for the report only."""
     license: str = "license"
@@ -120,8 +120,9 @@ class BuildSettings:
     keep: list[str] = field(default_factory=list)
     """Columns of the corpus that are copied to ``documents/*.parquet``, as text."""
     embed: str = "tfidf"
-    """The embedding: ``tfidf``, fitted by the build; ``st:NAME``, a model of sentence-transformers;
-    ``m2v:NAME``, a model of model2vec; ``column:NAME``, vectors in a column of the corpus."""
+    """The embedding: ``tfidf`` (fitted by the build), ``st:NAME`` (a model of
+    sentence-transformers), ``m2v:NAME`` (a model of model2vec) or ``column:NAME`` (vectors in a
+    column of the corpus)."""
     scores: dict[str, str] = field(default_factory=dict)
     """Origin of a score, by name of the score: ``column:NAME``, a column of numbers in the corpus,
     or the path of a fastText model. Scores that are not named here are computed by the bundled
@@ -151,8 +152,8 @@ class BuildSettings:
     no_prune: bool = False
     """Whether documents and micro-clusters stay, whatever their scores."""
     languages: list[str] = field(default_factory=lambda: list(EVERY))
-    """Languages that are kept, as ISO 639 codes, which the catalogue uses; ``code`` for programs,
-    ``und`` for texts whose language is not recognised, ``*`` for all languages."""
+    """Languages that are kept, as ISO 639 codes, which the catalogue also uses. Further values are
+    ``code`` (programs), ``und`` (language not recognised) and ``*`` (all languages)."""
     licenses: list[str] = field(default_factory=list)
     """Licences that are kept or, if each is written after a ``!``, left out; ``unknown`` stands for
     documents that state no licence. An empty list keeps every licence."""
@@ -164,7 +165,8 @@ class BuildSettings:
     """Ward height up to which clusters are merged (1.5 in the paper); None: they are merged until
     ``clusters`` are left."""
     balanced: bool = False
-    """Whether the largest cluster is always split next, so that sizes are more even."""
+    """Whether clusters are found by always splitting the largest one, so that sizes are more
+    even."""
     cells: str = "topic"
     """What is cut into cells. ``topic``: each cluster, but only if ``tiers`` is set. ``micro``:
     each micro-cluster, by language, and also by tier if ``tiers`` is set."""
@@ -346,8 +348,8 @@ class BuildSettings:
 def complete_settings(settings: Any) -> Any:
     """Return ``settings`` with the values that settings of an earlier version lack.
 
-    That version read text files line by line. A value that is not a dictionary is returned
-    unchanged.
+    An earlier version read text files line by line, so ``text_lines`` is True if it is missing. A
+    value that is not a dictionary is returned unchanged.
     """
     if not isinstance(settings, dict):
         return settings

@@ -35,8 +35,8 @@ def open_workdir(
 ) -> Iterator[Path | None]:
     """Lock ``out`` for this process, and begin or resume ``plan`` in it.
 
-    Yields ``out / hidden``, the folder for work in progress, which is removed when the ``with``
-    block ends without an error; or None if the work is finished already. ``finished()`` returns the
+    Yields ``out / hidden``, the folder for work in progress; None if the work is finished already.
+    This folder is removed when the ``with`` block ends without an error. ``finished()`` returns the
     plan of finished work, or None.
 
     Raises:
@@ -56,7 +56,7 @@ def begin_work(
     finished: Callable[[], object | None],
     place: object = None,
 ) -> bool:
-    """Begin or resume ``plan`` in ``out``, as `open_workdir` does; ``out`` is locked already.
+    """Begin or resume ``plan`` in ``out``, as `open_workdir` does; the caller has locked ``out``.
 
     ``place`` is where finished work is, by default ``out``; messages name it. Returns False if the
     work is finished already.
@@ -73,7 +73,7 @@ def begin_work(
 
 @contextmanager
 def engine_in(work: Path, open_engine: Callable[[Path], Engine]) -> Iterator[Engine]:
-    """Yield an engine; it is opened, in the folder ``work``, only when it runs its first tasks."""
+    """Yield an engine in the folder ``work``; it is opened only when it runs its first tasks."""
 
     def begin() -> Engine:
         work.mkdir(parents=True, exist_ok=True)

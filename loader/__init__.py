@@ -1,11 +1,13 @@
 """Stream tokens from clustered shards, by mixture weights that may change during a run.
 
-`ShardDirectory` and `Manifest` read shards on disk, which are in the MDS format. A `Mixture` has
-the weights, a `WeightsLog` has their changes during a run, and a `LoaderState` is the position from
-which a run resumes. `MixtureLoader` serves batches, and `MixtureDataset` passes them to a
-`DataLoader` of torch. A trainer reports its losses and other numbers with `ClusterLoss`,
-`append_metrics`, `write_metrics` and `TensorBoardWriter`. `as_streams` makes shards usable in
-mosaicml-streaming. Names are loaded on first use, so reading a manifest does not import torch.
+`ShardDirectory` and `Manifest` read shards in the MDS format. A `Mixture` has one weight per
+cluster. A `Schedule` has changes of the weights that are known before the run, and a `WeightsLog`
+records all changes. An `Agreement` makes all ranks apply a change at the same step. A `LoaderState`
+is the position from which a run resumes. `MixtureLoader` serves batches, and `MixtureDataset`
+passes them to a `DataLoader` of torch. A trainer reports its losses and other numbers with
+`ClusterLoss`, `append_metrics`, `write_metrics` and `TensorBoardWriter`. `as_streams` makes shards
+usable in mosaicml-streaming. Names are loaded on first use, so reading a manifest does not import
+torch.
 """
 
 from .core.lazy import load_on_use

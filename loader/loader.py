@@ -4,7 +4,7 @@ A row is ``seq_len`` tokens of one cluster. A global batch is ``batch_rows`` row
 for one optimizer step. Every rank plans the same global batches (`Lookahead`), and copies only its
 own rows. So ranks agree without messages, and a state that was saved with one world size resumes
 with another. Rows are copied only when a batch is asked for. So a change of weights discards no
-batches, but only a plan, which is cheap to make again.
+copied rows, but only a plan, and the steps are quickly planned again.
 """
 
 import functools
@@ -95,7 +95,7 @@ os.register_at_fork(after_in_child=_refuse_after_fork)
 def _one_at_a_time(
     method: Callable[Concatenate["MixtureLoader", P], R],
 ) -> Callable[Concatenate["MixtureLoader", P], R]:
-    """Return a method that calls ``method`` when no other thread is in a method of the loader."""
+    """Wrap ``method`` so that only one thread at a time is in a method of the loader."""
 
     @functools.wraps(method)
     def call(self: "MixtureLoader", /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -106,12 +106,13 @@ def _one_at_a_time(
 
 
 class MixtureLoader:
-    r"""An endless iterator of batches: dicts of torch tensors with this rank's rows.
+    r"""An iterator of batches: dicts of torch tensors with this rank's rows.
 
-    ``input_ids`` is ``[rows, seq_len]``; ``cluster_ids``, int64 ``[rows]``, is the index of each
-    row's cluster in ``names``; rows = batch_rows / world_size. See `Collator` for other fields. The
-    order of rows is a pure function of the shards, the seed, ``lanes``, ``pack`` and the weights;
-    it does not depend on rank, threads or cache.
+    Only ``max_epochs`` can end the iteration. A batch has rows = batch_rows / world_size. Its
+    ``input_ids``, ``[rows, seq_len]``, are the tokens. Its ``cluster_ids``, int64 ``[rows]``, are
+    the index of each row's cluster in ``names``. See `Collator` for other fields. The order of rows
+    is a pure function of the shards, the seed, ``lanes``, ``pack`` and the weights. The order does
+    not depend on rank, threads or cache.
 
     Any thread may call any method: a call waits until other calls have ended. Each batch is
     returned once, to the thread that asked for it; `state_dict` is the position after the last
@@ -167,8 +168,9 @@ class MixtureLoader:
         Args:
             directory: Shards, as `climb build` makes them: a folder, or a URL (``s3://``,
                 ``hf://``, ``https://``).
-            weights: A mixture, weights by name, the file of a mixture, or a `Schedule` of mixtures;
-                default: the weights of ``weights_log`` if that file has records, else token shares.
+            weights: A mixture, weights by name, the file of a mixture, or a `Schedule` of mixtures.
+                Default: the weights of ``weights_log`` if that file has records; else each
+                cluster's share of all tokens.
             grouping: Name of a grouping of ``directory``, as `climb regroup` makes it; its groups
                 are used as clusters.
             others: How to complete weights by name that do not sum to 1. ``scale``: the named
@@ -180,13 +182,13 @@ class MixtureLoader:
             rank: Number of this rank, from 0.
             world_size: Number of ranks; must divide ``lanes`` and ``batch_rows``.
             seed: Seed of the order of rows.
-            lanes: Number of lanes (virtual ranks) to which the rows of each cluster are dealt. It
-                cannot change during a run, so it must be a multiple of every world size that the
-                run will have.
+            lanes: Number of lanes (virtual ranks) to which the rows of each cluster are dealt. This
+                number cannot change during a run, so it must be a multiple of every world size that
+                the run will have.
             pack: How documents become rows: ``concat``, ``bfd`` or ``bos``; see `packing`.
             fraction: Fraction of each cluster that is served, above 0 and at most 1; the rows are
-                the same in every epoch. With it, a short run repeats small clusters as often as a
-                long run would.
+                the same in every epoch. With a small fraction, a short run repeats small clusters
+                as often as a long run with all rows would.
             fields: Further fields of a batch: ``labels``, ``position_ids``, ``cu_seqlens``.
             max_segments: Largest number of documents of a row in ``cu_seqlens``.
             dtype: Type of tokens: ``torch.int64`` or ``torch.int32``.
@@ -196,22 +198,23 @@ class MixtureLoader:
             on_exhausted: What to do when a cluster reaches ``max_epochs``: ``renormalise`` shares
                 its weight among other clusters, ``stop`` ends the iteration, ``error`` raises.
             weights_log: File of the weights log; default: the log is kept in memory and in states.
-            ledger: File of the ledger: what is served, in blocks of steps, which `climb audit`
-                recomputes. Only rank 0 writes it. Default: no ledger.
+            ledger: File of the ledger, which records what is served. `climb audit` recomputes these
+                records. Only rank 0 writes the file. Default: no ledger.
             weights_file: File through which a running job gets new weights, as `climb weights`
                 writes it; rank 0 reads it every `Agreement.every` steps.
-            weights_function: Function that gets the number of the next step, and returns new
-                weights, or None to keep the present weights; rank 0 calls it every
+            weights_function: Function that gets the number of the next step. It returns new
+                weights, or None to keep the present weights. Rank 0 calls it every
                 `Agreement.every` steps.
-            agreement: Lets several ranks change weights at the same step. With more than one rank,
-                an agreement is needed for ``weights_file`` and ``weights_function``, and if only
-                rank 0 calls `set_weights`.
+            agreement: Lets several ranks change weights at the same step. Several ranks need an
+                agreement for ``weights_file`` and ``weights_function``, or if only rank 0 calls
+                `set_weights`.
             cache_dir: Folder for decompressed shards; default: the user's cache folder.
             cache_bytes: Largest size of the shards in that folder, in bytes; default: no limit.
 
         Raises:
-            UsageError: Numbers do not fit each other (the message lists some that do); or weights
-                by name do not sum to 1, and ``others`` is not set.
+            UsageError: An argument is invalid. Or the numbers of rows, ranks and lanes cannot be
+                combined; the message lists some that can. Or weights by name do not sum to 1, and
+                ``others`` is not set.
             InvalidDataError: ``directory`` has no shards, the mixture is for other clusters, or a
                 cluster with weight has no row.
             RemoteError: A store failed, refused or did not answer.
@@ -266,7 +269,7 @@ class MixtureLoader:
         self._lookahead = self._look_ahead(sources)
         self._batches: list[tuple[int, int]] | None = [(0, self.batch_rows)]
         self._end: tuple[str, int | None] | None = None
-        """Head of the weights log, and the step before which the data ends by that log."""
+        """Hash of the last weights record, and the first step for which that log leaves no data."""
         self._count_from_here()
         self._open_ledger()
 
@@ -430,10 +433,11 @@ class MixtureLoader:
     @property
     @_one_at_a_time
     def steps_per_epoch(self) -> int:
-        """Number of batches, at least 1, with as many rows as all clusters with weight together.
+        """Number of batches, at least 1, in one epoch of all clusters that have weight.
 
-        If the weights are token shares, each cluster is served once in this number of batches. With
-        other weights, some clusters are served several times and some only in part; see `epochs`.
+        If each weight is the cluster's share of all tokens, each cluster is served once in this
+        number of batches. With other weights, some clusters are served several times, and some only
+        in part; see `epochs`.
         """
         rows = sum(self._epoch_rows[name] for name in self._weights.log.mixture(self.step).weights)
         return max(1, rows // self.batch_rows)
@@ -444,9 +448,9 @@ class MixtureLoader:
 
     @property
     def joined(self) -> int:
-        """Number of documents that ``cu_seqlens`` joined to the document before.
+        """Number of documents that ``cu_seqlens`` joined to the previous document.
 
-        Documents are joined if a row has more than ``max_segments``.
+        Documents are joined if a row has more than ``max_segments`` documents.
         """
         return self._collator.joined
 
@@ -460,7 +464,7 @@ class MixtureLoader:
         """Return batches of the text that the build held out, packed like training batches.
 
         The result is finite, and can be iterated any number of times. Training batches never
-        contain this text. Each rank gets its part of the rows; all ranks get the same number of
+        contain this text. Each rank gets its part of the rows. All ranks get the same number of
         batches.
 
         Args:
@@ -470,8 +474,8 @@ class MixtureLoader:
                 The tokens do not depend on the seed. Default: no limit.
 
         Raises:
-            UsageError: There is no such text, or less than one row per rank; the message says what
-                there is.
+            UsageError: There is no such text, or too little for one row per rank. The message says
+                which text exists.
         """
         return HeldOutBatches.of(
             self.shards,
@@ -500,17 +504,25 @@ class MixtureLoader:
     def metrics(self) -> dict[str, Any]:
         """Return the state of the run as JSON values.
 
-        Over all ranks and the whole run: ``step`` and ``tokens`` (numbers of steps and tokens
-        served so far), and ``weights`` (number of the weights record in force). Also, by name of
-        cluster: ``target`` (weight in the next batch), ``served`` (share of all tokens so far),
-        ``epochs``, and ``used_up_at`` (step at which the cluster reaches ``max_epochs`` if weights
-        do not change).
+        Values over all ranks and the whole run:
 
-        Of this rank, since step ``since``, at which this loader began or loaded a state:
-        ``wait_seconds`` (time in which batches waited for shards to be fetched, checked and packed)
-        and ``padding`` (number of padding tokens). Of the shards that this rank opened in these
-        steps: ``cut`` (number of documents that were cut) and ``dropped`` (number of tokens in no
-        row).
+        - ``step``, ``tokens``: numbers of steps and of tokens served so far.
+        - ``weights``: number of the weights record in force.
+
+        Values by name of cluster:
+
+        - ``target``: weight in the next batch.
+        - ``served``: share of all tokens served so far.
+        - ``epochs``: number of epochs served so far.
+        - ``used_up_at``: step at which the cluster reaches ``max_epochs`` if weights do not change.
+
+        Values of this rank alone, from step ``since`` on, at which this loader began or loaded a
+        state:
+
+        - ``wait_seconds``: seconds that batches waited for shards to be fetched and packed.
+        - ``padding``: number of padding tokens.
+        - ``cut``: number of documents that were cut, in the shards that were opened.
+        - ``dropped``: number of tokens that are in no row, in the shards that were opened.
         """
         position = self._lookahead.position()
         rows = position.consumed.sum(axis=1)
@@ -556,10 +568,9 @@ class MixtureLoader:
 
         Args:
             weights: A mixture, or weights by name, which sum to 1 unless ``others`` is set.
-            others: ``keep``: the named weights are shares of all tokens, and other clusters share
-                the rest in proportion to their weights in the last change, as with
-                `climb weights`. ``scale``: the named weights are scaled to sum 1, and other
-                clusters get nothing.
+            others: ``keep``: the named weights are shares of all tokens. Other clusters share the
+                rest in proportion to their weights in the last change, as with `climb weights`.
+                ``scale``: the named weights are scaled to sum 1, and other clusters get nothing.
             ramp: Number of steps until the new weights are reached; 0: they take effect
                 immediately.
             why: Reason, which is written to the weights log.
@@ -570,7 +581,7 @@ class MixtureLoader:
 
         Raises:
             UsageError: ``at_step`` was already served, is before a change that is logged, or is
-                given although several ranks have an `Agreement`; or the weights do not sum to 1,
+                given although several ranks have an `Agreement`. Or the weights do not sum to 1,
                 and ``others`` is not set.
             InvalidDataError: A weight above 0 is for an unknown cluster, or for one without a row.
         """
@@ -610,7 +621,8 @@ class MixtureLoader:
     def load_state_dict(self, state: Mapping[str, Any]) -> Self:
         """Go to the position of ``state``, and return this loader.
 
-        The state may be of any world size, and this loader may have returned batches.
+        The state may have been saved with any world size. This loader may already have returned
+        batches.
 
         Raises:
             InvalidDataError: The state is of other shards or settings, which the message names; or
@@ -644,7 +656,7 @@ class MixtureLoader:
             )
 
     def _start(self, weights: Weights, others: str | None) -> Mixture | Schedule | None:
-        """Return the weights with which the run begins; None: those of the log, or token shares."""
+        """Return the weights with which the run begins; None: those of the log, or the default."""
         if weights is None or isinstance(weights, Schedule):
             return weights
         if isinstance(weights, str | Path):
@@ -656,7 +668,7 @@ class MixtureLoader:
         return served_shares(self.shards, self.seq_len, self.pack)
 
     def _begin_weights(self, start: Mixture | Schedule | None) -> None:
-        """Begin the weights log with ``start`` or token shares; if it has begun, check it."""
+        """Begin the weights log with ``start`` or the default; if the log has begun, check it."""
         if (
             self.rank == 0
             and isinstance(start, Mixture)

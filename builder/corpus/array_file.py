@@ -1,8 +1,8 @@
 """Array files: several NumPy arrays in one file, each of which can be mapped into memory.
 
-The first line is a JSON object. It maps the name of each array to the array's type, its shape, and
-the position of its first byte, counted from the end of the first line. The arrays follow, in C
-order.
+The first line is a JSON object. The object maps the name of each array to the array's type, its
+shape, and the position of its first byte. Positions are counted from the end of the first line. The
+arrays follow, in C order.
 """
 
 import json

@@ -22,7 +22,7 @@ def read_csv_records(
     """Yield, for each row below the header, its place, and its cells by column or a `BadRecord`.
 
     If a quote is opened and not closed, or is closed within a field, only the line that opens the
-    quote is lost, and the next row begins with the next line. At most ``longest`` bytes are read to
+    quote is lost. The next row begins with the next line. At most ``longest`` bytes are read to
     find out whether a quote is closed. If the header is broken, a single `BadFile` is yielded.
     """
     csv.field_size_limit(_LONGEST_FIELD)

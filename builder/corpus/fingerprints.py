@@ -3,11 +3,11 @@
 Tasks of an engine hash local files, so that all nodes share the reading. The process of the command
 hashes files itself only if starting workers would take longer.
 
-The hash of a large local file is stored in the cache, so that a build that is continued does not
-read its whole corpus again. A stored hash is used as long as size, device, inode and both times of
-the file are the same as when the file was read. If a file was changed less than a minute before it
-was read, its hash is not stored. A second change so soon might leave the times of the file as they
-are, because clocks may be coarse, or because the file may be mapped into memory.
+The hash of a large local file is stored in the cache. So a build that is continued does not read
+its whole corpus again. A stored hash is used as long as size, device, inode and both times of the
+file have not changed since it was read. If a file was changed less than a minute before it was
+read, its hash is not stored. The reason is that a second change so soon might leave the times of
+the file as they are: clocks may be coarse, or the file may be mapped into memory.
 """
 
 import os

@@ -14,8 +14,8 @@ _ANY = ("data_dir", "data_files", "description", "name", "version")
 def hub_files(name: str) -> list[str]:
     """Return the URLs of the files in the training split of ``hub:NAME`` or ``hub:NAME@CONFIG``.
 
-    The list is empty if only `datasets` can read the records, because of their format or because
-    the card of the data set has settings for reading them.
+    The list is empty if only `datasets` can read the records. The reason may be their format, or
+    settings for reading them in the card of the data set.
 
     Raises:
         RemoteError: The Hub cannot be reached, or does not list the files.
@@ -24,7 +24,7 @@ def hub_files(name: str) -> list[str]:
         check_contact()
     except RemoteError as error:
         raise RemoteError(f"{name} cannot be read: cannot be reached; {error}") from None
-    import datasets  # noqa: PLC0415 - costs seconds, and files do not need it
+    import datasets  # noqa: PLC0415 - the import takes seconds, and files do not need it
 
     repository, _, config = name.removeprefix("hub:").partition("@")
     try:

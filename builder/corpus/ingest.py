@@ -87,9 +87,9 @@ def read_corpus(
 ) -> ReadReport:
     """Write the documents of ``sources`` to partitions under ``directory``; return one report.
 
-    The report adds up the counts of all sources. It also counts ``left_out``, files that are not
-    read. A partition has about ``partition_mib`` MiB of text; by default, `usual_groups` decides
-    its size.
+    The report adds up the counts of all sources. The report also counts ``left_out``, files that
+    are not read. A partition has about ``partition_mib`` MiB of text; by default, `usual_groups`
+    decides its size.
 
     Raises:
         NoColumnError: No record has a column that the settings name.

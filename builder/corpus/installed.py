@@ -7,7 +7,7 @@ text.
 Nothing is cleaned. Lists of files with their hashes are junk, generated headers are nearly equal,
 and licences and vendored modules occur many times. A build must cope with all of these.
 
-    every file -> its kind -> keyed order -> cut into documents, up to the kind's budget -> mixed
+    every file -> its kind -> random order -> cut into documents, up to the kind's budget -> mixed
 
 The kind of a file is the first kind whose pattern matches the origin of the file. A file that
 matches no pattern is not used. A sample of 30 MB takes about 5 s. Only the chosen documents are in
@@ -46,7 +46,7 @@ has at most 4 bytes, so a line fits into a document."""
 
 _CAPS = ((0.4, 0.1), (1.0, 1.0))
 """For a first and a second pass: the largest part of a kind's budget that one distribution, and one
-file, may fill. The second pass fills what the first one leaves."""
+file, may fill. The second pass fills what the first pass leaves of the budget."""
 
 _MAX_LICENSE = 60
 

@@ -1,8 +1,8 @@
 """Partition: the part of a corpus that one task works on, with the arrays of the stages so far.
 
-A partition is a folder in the working folder of a build. It contains the text, and a few files of
-arrays. When a stage adds an array to a file, the file is replaced as a whole. So an array that
-exists is complete, and a build that was killed continues with the missing arrays.
+A partition is a folder in the working folder of a build. The folder contains the text, and a few
+files of arrays. When a stage adds an array to a file, the file is replaced as a whole. So an array
+that exists is complete, and a build that was killed continues with the missing arrays.
 
 The text is stored in row groups of about `UNIT_BYTES`. Where a row group ends depends on the source
 alone, not on the number of row groups in a partition. A stage that reads text has one row group in
@@ -31,15 +31,15 @@ UNIT_BYTES = 4 << 20
 _MOST = 32
 """Maximum number of row groups per partition that `groups_for` returns."""
 _PARTITIONS = 2048
-"""Number of partitions from which on partitions become larger, not more: this many are enough to
-keep a large cluster of machines busy."""
+"""Number of partitions above which a larger corpus has larger partitions instead of more: this
+number is enough to keep a large cluster of machines busy."""
 
 ArrayName = Literal[
     # reading a corpus
     "sizes",  # int64 [n], bytes of text
     "id_hashes",  # uint64 [n, 2]
-    "given_scores",  # float32 [n, k], scores that the corpus brings
-    "given_vectors",  # float32 [n, dims], embeddings that the corpus brings
+    "given_scores",  # float32 [n, k], scores in the corpus
+    "given_vectors",  # float32 [n, dims], embeddings in the corpus
     # annotation
     "languages",  # str [n, 2], language and script
     "scores",  # float32 [n, 4]
@@ -70,7 +70,7 @@ def groups_for(corpus_bytes: int) -> int:
     """Return the number of row groups per partition, for a corpus of ``corpus_bytes`` bytes.
 
     A small corpus has small partitions, so that all cores have work. A large corpus has large
-    partitions, because each partition costs files, and memory of the process that plans.
+    partitions, because each partition needs files, and memory in the process that plans.
 
     >>> [groups_for(size) * UNIT_BYTES >> 20 for size in (10**6, 10**10, 10**11, 10**13)]
     [4, 8, 64, 128]
@@ -88,7 +88,7 @@ class Partition:
     folder: Path
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The process that plans sends each partition dozens of times, and a string is sent sooner.
+        # The process that plans sends each partition dozens of times, and a string is sent faster.
         return _partition, (str(self.folder),)
 
     @property
@@ -199,16 +199,17 @@ class PartitionWriter:
         self._path = path
         self._writer: pq.ParquetWriter | None = None
         self.arrays: dict[ArrayName, list[NDArray[Any]]] = {}
-        """Parts of the arrays that the corpus brings, by name; one part per row group."""
+        """Parts of the arrays of scores and vectors in the corpus, by name; one part per row
+        group."""
 
     @classmethod
     @contextmanager
     def open(cls, partition: Partition) -> Iterator[Self]:
         """Open a writer; it completes ``partition`` if the ``with`` block ends without an error.
 
-        If the corpus brings scores or vectors, they are written as the arrays ``given_scores``
-        float32 ``[n, k]`` and ``given_vectors`` float32 ``[n, dims]``. Columns to keep are written
-        beside the text, as ``kept_0``, ``kept_1`` …
+        If the corpus has scores or vectors, they are written as the arrays ``given_scores`` float32
+        ``[n, k]`` and ``given_vectors`` float32 ``[n, dims]``. Columns to keep are written beside
+        the text, as ``kept_0``, ``kept_1`` …
         """
         with atomic_path(partition.folder / "text.parquet") as path:
             writer = cls(path)

@@ -150,7 +150,7 @@ def _read_span(source: Source, span: Span) -> Iterator[tuple[str, Any]]:
 
 
 def _read_hub(source: Source) -> Iterator[tuple[str, Any]]:
-    import datasets  # noqa: PLC0415 - costs seconds, and files do not need it
+    import datasets  # noqa: PLC0415 - the import takes seconds, and files do not need it
 
     name, _, config = source.name.removeprefix("hub:").partition("@")
     rows = datasets.load_dataset(name, config or None, split="train", streaming=True)

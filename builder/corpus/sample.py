@@ -49,7 +49,7 @@ class Sample:
         return self._column("language")
 
     def vectors(self) -> NDArray[np.float32]:
-        """Return the vectors that the corpus brings, ``[n, dims]``.
+        """Return the vectors that are in the corpus, ``[n, dims]``.
 
         Raises:
             InvalidDataError: Vectors have different numbers of dimensions.

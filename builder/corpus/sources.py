@@ -131,8 +131,8 @@ def survey(names: Sequence[str]) -> tuple[list[Source], list[BadFile]]:
     """Return the sources that ``names`` stand for, and the files and folders that are left out.
 
     Sources are sorted by place. A file that several links lead to is one source. Local files that
-    have no stored hash are hashed only if all of them together are small; else their fingerprints
-    are "", and `hash_sources` computes them.
+    have no stored hash are hashed only if all of them together are small. Otherwise their
+    fingerprints are "", and `hash_sources` computes them.
 
     Raises:
         UsageError: A name matches no data, or a file has an unknown format.

@@ -1,8 +1,9 @@
 """Spans: parts of a large file that are read separately, so that all workers can read the file.
 
 A span is a range of bytes in a file of lines, or a range of row groups in a Parquet file. Where
-spans begin depends on the corpus alone. So the documents, their order, their identifiers and their
-partitions do not depend on which worker reads which span, or on the order in which spans are read.
+spans begin depends on the corpus alone. So it makes no difference which worker reads which span,
+and in which order. The documents, their order, their identifiers and their partitions are always
+the same.
 """
 
 from collections.abc import Mapping
@@ -20,8 +21,8 @@ from .sources import Source, unreadable
 from .unpack import DAMAGE, opened_plain
 
 SPAN_BYTES = 64 << 20
-"""Bytes of a span; in a Parquet file, before compression. A file that is no larger is read whole.
-Where partitions have more than `_GROUPS` row groups, spans are larger in proportion."""
+"""Bytes of a span; in a Parquet file, before compression. A file of at most this size is read as a
+whole. If partitions have more than `_GROUPS` row groups, spans are larger in proportion."""
 _GROUPS = 16
 """Number of row groups of a partition that `SPAN_BYTES` of text fill."""
 

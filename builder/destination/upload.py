@@ -21,7 +21,7 @@ from climbstream.loader.storage.bucket import Bucket, Stored
 logger = get_logger(__name__)
 
 CLAIM = f"{WORK}/plan.json"
-"""Object with the plan of the work, until the manifest is there."""
+"""Object with the plan of the work; it exists until the manifest is in the bucket."""
 _THREADS = 16
 
 
@@ -68,7 +68,7 @@ class Upload:
         )
 
     def _send(self, name: str) -> str:
-        """Send a file, unless the same lies there by now; return its name."""
+        """Send a file, unless the bucket has the same file by now; return its name."""
         path = self._directory / name
         if not self._bucket.put(name, path, self._digest(name)):
             self._compare(name)
@@ -95,7 +95,7 @@ class Upload:
         return got
 
     def _check_sizes(self, found: Mapping[str, int]) -> None:
-        """Check that all files but the manifest are in the bucket, before it says so."""
+        """Check that all files but the manifest are in the bucket, before the manifest is sent."""
         wrong = [
             name
             for name, size in self._sizes.items()

@@ -94,14 +94,14 @@ class ShuffleTask:
 def export_mixture(
     job: ExportJob, mixture: Mixture | None = None, tokens: int | None = None, *, seed: int = 0
 ) -> dict[str, int]:
-    """Write documents of ``tokens`` tokens, drawn by a mixture; return tokens by cluster name.
+    """Write about ``tokens`` tokens, drawn by a mixture; return the tokens by cluster name.
 
-    Each cluster's share is exact to within half a document. A dataset card is written beside the
-    files.
+    Whole documents are drawn. Each cluster's share is exact to within half a document. A dataset
+    card is written beside the files.
 
     Args:
         job: What is exported to which folder; its layout ``to`` is ``parquet`` or ``jsonl``.
-        mixture: Weights of the clusters; by default the token shares.
+        mixture: Weights of the clusters; default: each cluster's share of all tokens.
         tokens: Number of tokens, required with a mixture; by default all documents, each once.
         seed: Decides which documents are chosen, and their order.
 

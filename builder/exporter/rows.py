@@ -88,8 +88,8 @@ class Rows:
     def _row(self, k: int, document: NDArray[Any]) -> NDArray[Any]:
         """Return the tokens of ``document`` without its end token.
 
-        An import adds the end token again. It would not do so if the row were empty or ended with
-        another end token; in these two cases the end token stays.
+        An import adds the end token again, except to a row that is empty or that ends with another
+        end token. In these two cases the end token stays.
         """
         end = self.eos_id
         if end is None:

@@ -77,7 +77,7 @@ def export_shards(
         directory: A shard directory, as a folder or URL.
         out: Folder for the files; it is created if it does not exist.
         to: One of `LAYOUTS`: ``parquet``, ``jsonl``, ``megatron`` or ``mosaic``.
-        mixture: Weights of the clusters; by default the token shares.
+        mixture: Weights of the clusters; default: each cluster's share of all tokens.
         text: Whether rows contain text instead of tokens; only for ``parquet`` and ``jsonl``.
         workers: Number of processes; by default one per core.
 

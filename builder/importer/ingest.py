@@ -200,8 +200,8 @@ def _cluster_column(
 ) -> str | None:
     """Return the one of the columns ``names`` that states the cluster; None if only a folder does.
 
-    Each row of JSON may have other columns. So the error that nothing states the cluster is raised
-    at the ``last`` row that is examined, not at the first row that lacks the column.
+    If nothing states the cluster, an error is raised at the ``last`` row that is examined. An
+    earlier row raises no error, because each row of JSON may have other columns.
     """
     if settings.folders:
         return None

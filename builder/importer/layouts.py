@@ -95,7 +95,7 @@ def card_folders(name: str) -> list[str]:
 def _lies_below_card(place: str) -> bool:
     """Whether the card may be in the folder above ``place``.
 
-    It may be there if ``place`` is a cluster's folder, or a folder in a data set on the Hub.
+    The card may be there if ``place`` is a cluster's folder, or a folder in a data set on the Hub.
     """
     last = PurePosixPath(place).name
     # On the Hub, the card and the tokenizer are in the top folder of a data set.

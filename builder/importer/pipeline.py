@@ -1,8 +1,8 @@
 """Import a corpus that is already clustered: make a shard directory with the same clusters.
 
 Work in progress is kept in partitions in ``OUT/.build``, as in a build. A file that exists there is
-complete, so an import that was killed continues where it stopped, and ends with the same bytes as
-an import that was never interrupted.
+complete. So an import that was killed continues where it stopped. The files have the same bytes as
+after an import that was never interrupted.
 """
 
 import re
@@ -86,11 +86,12 @@ def import_corpus(
     Args:
         sources: Files, folders, globs, URLs, ``hub:NAME`` or ``hub:NAME@CONFIG``.
         out: Folder of the shard directory, which need not exist, or ``s3://BUCKET/NAME``.
-        settings: What decides the result, by default `ImportSettings()`.
-        workers: Maximum number of tasks at a time; by default one per core, but required for SLURM.
+        settings: Settings that decide the result; default: `ImportSettings()`.
+        workers: Maximum number of tasks at a time; default: one per core. SLURM has no default.
         engine: Where tasks run: ``local`` (processes of this machine), ``ray`` or ``slurm``. The
             files have the same bytes with each engine.
-        scratch: Folder in which the directory for a URL is made first, as in `build`.
+        scratch: If ``out`` is a URL, the folder in which the directory is made first, as in
+            `build`.
 
     Example::
 
@@ -98,8 +99,8 @@ def import_corpus(
 
     Raises:
         UsageError: A source does not exist, or the vocabulary of its tokens is not known.
-        InvalidDataError: ``out`` has other files or another import, which the message names; or
-            nothing names the cluster of the rows; or no row can be used.
+        InvalidDataError: ``out`` has other files or another import, which the message names. Or
+            nothing names the cluster of the rows, or no row can be used.
         LockedError: Another process works in ``out``.
         RemoteError: A bucket cannot be written; this is detected before anything is imported.
     """
@@ -140,7 +141,7 @@ def _import(
             if begin_work(out, WORK, plan, partial(_finished_plan, destination), place):
                 end.tell()
                 _Import(opened, out, work, settings, vocabulary).run(files, cards, tokenizer, plan)
-        # Not before: jobs of the engine may write to the folder until the engine has ended.
+        # The folder is removed only now, because jobs of the engine may write to it until they end.
         remove_work(work)
 
 
@@ -257,8 +258,8 @@ class _Import:
     def _number(self, partitions: Sequence[Partition], labels: Sequence[str]) -> list[int]:
         """Write the numbers of each document's cluster; return the bytes of text of each cluster.
 
-        Each partition gets ``clusters`` int32 ``[n]``, the place of the document's cluster in
-        ``labels``, and ``micro`` int32 ``[n]``, the number of that cluster in the source.
+        Each partition gets two arrays, int32 ``[n]``: ``clusters`` is the place of the document's
+        cluster in ``labels``, and ``micro`` is the number of that cluster in the source.
         """
         number = {label: k for k, label in enumerate(labels)}
         micro = np.array(_micro(labels), np.int32)

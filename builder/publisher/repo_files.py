@@ -1,9 +1,9 @@
 """The files that make a shard directory a data set of the Hugging Face Hub.
 
 ``shards`` is the directory as it is, for climbstream and mosaicml-streaming. ``parquet`` is the
-same documents as tables, for `datasets` and the viewer of the Hub: one configuration per cluster,
-and a shuffled configuration of all clusters. ``drawn`` is only the shuffled configuration, with
-documents that are drawn by a mixture up to a number of tokens.
+same documents as tables, for `datasets` and the viewer of the Hub. There is one configuration per
+cluster, and a shuffled configuration of all clusters. ``drawn`` is only the shuffled configuration,
+with documents that are drawn by a mixture up to a number of tokens.
 """
 
 import os
@@ -236,8 +236,9 @@ def _mixture(
 ) -> tuple[Mixture, str | None, dict[str, Path | bytes]]:
     """Read a mixture from a file or from the folder of a search; find the files to publish.
 
-    Returns the mixture, with the weights of clusters; the name of the grouping that the mixture was
-    made for, or None if it was made for clusters; and the files, including that of the grouping.
+    Returns (mixture, grouping, files). The mixture has the weights of clusters. The grouping is the
+    name of the grouping that the mixture was made for, or None if it was made for clusters. The
+    files include that of the grouping.
     """
     folder = place if place.is_dir() else None
     file = folder / MIXTURE if folder else place

@@ -2,8 +2,9 @@
 
 Files are first sent to a separate branch, some at a time. A file that is on the branch already,
 with the same hash, is not sent again. So an upload that was killed continues. When the Hub lists
-all files with the hashes of the local files, one commit brings all of them to ``main``, unless
-somebody else has changed ``main`` meanwhile. So ``main`` never has only a part of a publication.
+all files with the hashes of the local files, one commit brings all of them to ``main``. If somebody
+else has changed ``main`` meanwhile, an error is raised instead. So ``main`` never has only a part
+of a publication.
 """
 
 import hashlib
@@ -240,11 +241,11 @@ class Publisher:
     ) -> None:
         """Commit ``files`` to ``main``, and delete the files ``stale`` there.
 
-        ``head`` is the commit that ``main`` must still be at; else an error is raised.
+        ``head`` is the commit that ``main`` must still have; otherwise an error is raised.
         """
 
         def check_and_commit() -> bool:
-            """Return True if ``main`` is as it should be; else commit, and return False."""
+            """Return True if ``main`` needs no change; otherwise commit, and return False."""
             remote = self._list("main")
             missing = _missing(hashes, remote)
             left = [path for path in stale if path in remote]

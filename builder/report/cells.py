@@ -40,8 +40,8 @@ def by_topic(cells: Sequence[ClusterInfo]) -> list[ClusterInfo]:
 def _joined_terms(cells: Sequence[ClusterInfo]) -> tuple[str, ...]:
     """Return the best terms of several cells, as many as the cell with the most terms has.
 
-    In each cell, a term gets its rank from the end, times the cell's number of documents, as its
-    score; scores are added over cells.
+    The score of a term in a cell is its rank, counted from the cell's last term, times the cell's
+    number of documents. The scores of a term are added over the cells.
     """
     counts: Counter[str] = Counter()
     for cell in cells:

@@ -2,8 +2,8 @@
 
 A micro-cluster is drawn as a dot or, if pruned, as a cross. The area of a dot shows the number of
 documents. The coordinates follow from the first two principal components of the centroids. Each
-coordinate is the mean of the value and the rank of one component: the rank spreads dense regions
-out, and the value keeps neighbours near each other.
+coordinate is the mean of two numbers: the value of one component, and the rank of this value. The
+rank spreads dense regions out. The value keeps neighbours near each other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ def plot_clusters(
     for number, cluster in enumerate(shown):
         end = begin + len(cluster.micro)
         title = escape(f"{cluster.name}: {cluster.words}")
-        # Hues are a golden section apart, so that clusters of similar size differ.
+        # Hues are a golden angle apart, so that the colours of successive clusters differ.
         hue = number * 137.5 % 360
         circles = "".join(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}"/>'

@@ -318,7 +318,7 @@ def label_agreement(labels: Sequence[Mapping[str, int]]) -> dict[str, float] | N
     """Measure how well clusters match known domains; ``labels`` counts the domains of each cluster.
 
     Returns ``nmi``, normalised mutual information, and ``purity``, the fraction of documents whose
-    domain is the most frequent in their cluster; None if no domain is known.
+    domain is the most frequent in their cluster. Returns None if no domain is known.
     """
     names = sorted({name for counts in labels for name in counts})
     if not names:
@@ -341,8 +341,9 @@ def _entropy(shares: NDArray[np.float64]) -> float:
 def name_terms(groups: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
     """Return the words that distinguish each group of texts from the others, the strongest first.
 
-    This is class-based TF-IDF (Grootendorst, arXiv 2203.05794), but the frequency of a word is the
-    fraction of documents that contain the word, so that one long document cannot name a cluster.
+    This is class-based TF-IDF (Grootendorst, arXiv 2203.05794) with one change: the frequency of a
+    word is the fraction of documents that contain the word. So one long document cannot name a
+    cluster.
     """
     # This import takes a second, and processes that do not need it should not wait for it.
     from sklearn.feature_extraction.text import CountVectorizer  # noqa: PLC0415

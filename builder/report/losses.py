@@ -32,8 +32,8 @@ Document = dict[str, str]
 _SHOWN = 40
 """Number of languages and of scripts that are listed, the largest first."""
 _PAIRS, _PAIR_LENGTH, _BEFORE = 8, 500, 120
-"""Number of near copies that are shown beside their originals, characters of each, and characters
-before the first difference, if that comes late."""
+"""Limits for the near copies that are shown beside their originals: the number of pairs, the
+characters of each text, and the characters before the first difference, if it comes late."""
 
 
 def counts_of(manifest: Manifest) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class ShardRun:
     """Number of the first of these shards."""
     starts: tuple[int, ...]
     """Number of each shard's first document, counted from the partition's first document in the
-    cluster; it is negative if the shard begins with documents of earlier partitions."""
+    cluster. The number is negative if the shard begins with documents of earlier partitions."""
 
     def places(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the shard and the row of each of ``count`` documents, both ``[count]``."""
@@ -143,7 +143,7 @@ def write_catalogue(
 
 
 class _Stored(NamedTuple):
-    """Documents of a partition, as far as the catalogue must know before it is written."""
+    """Counts of a partition's documents, which are needed before the catalogue is written."""
 
     clusters: list[int]
     """Numbers of the clusters in whose shards some documents are."""

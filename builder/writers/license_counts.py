@@ -25,8 +25,8 @@ def with_licenses(
 ) -> list[ClusterEntry]:
     """Return ``entries`` with the documents and tokens of each cluster by licence.
 
-    The entries are unchanged if no document states a licence. They are also unchanged if an append
-    adds to a directory that an earlier version wrote without counts, because counts of the new
+    The entries are unchanged if no document states a licence. The entries are also unchanged if an
+    append adds to a directory that an earlier version wrote without counts. Counts of the new
     documents alone would look like counts of all documents.
 
     Args:

@@ -191,7 +191,7 @@ def _measure_runs(batch: Batch[Partition], width: int) -> NDArray[Any]:
 
 
 def _sizes(lengths: NDArray[np.int64], width: int) -> NDArray[np.int64]:
-    """Return the bytes that documents take in a shard, which has an offset of four for each."""
+    """Return the bytes that documents take in a shard, with four bytes for the offset of each."""
     return sample_bytes(lengths, width) + 4
 
 

@@ -76,9 +76,10 @@ class TokenTask:
 def tokenize_partition(task: TokenTask) -> int:
     """Tokenise a partition; return its number of tokens.
 
-    Reads ``clusters`` int32 ``[n]``, below 0 for dropped documents. Writes ``order`` int64 ``[m]``,
-    the rows of the documents that stay and have tokens, sorted by cluster; their ``lengths`` int64
-    ``[m]``; and their ``tokens``, one after the other.
+    Reads ``clusters`` int32 ``[n]``, below 0 for dropped documents. Writes three arrays for the m
+    documents that stay and have tokens. ``order``, int64 ``[m]``, is the rows of these documents,
+    sorted by cluster. ``lengths``, int64 ``[m]``, is their numbers of tokens. ``tokens`` has their
+    tokens, one document after the other.
     """
     partition = task.partition
     if not partition.has("tokens"):
@@ -130,9 +131,9 @@ def _load(path: str, _changed: int, fastokens: str) -> tuple[Encoder, str]:
 def _choose_encoder(engine: Engine, selection: Selection, tokenizer: Path, size: int) -> str:
     """Return the version of `fastokens` if it returns the same ids as `tokenizers`, else "".
 
-    ``size`` is the number of bytes of all texts. In a process of the engine, both encode texts of
-    the corpus and hostile texts. All processes use the result. Whichever library encodes, the
-    tokens are the same.
+    ``size`` is the number of bytes of all texts. In a process of the engine, both libraries encode
+    texts of the corpus and hostile texts. All processes use the result. Whichever library encodes,
+    the tokens are the same.
     """
     version = installed_version()
     if os.environ.get(SWITCH) == "0":

@@ -2,9 +2,9 @@
 
 Every step in the ledger is planned again, with the weights record that the block of the step names.
 This record is still in the weights log, because no record is ever removed from the log. If a run
-was resumed before steps that it had served, later blocks replace these steps, but they are checked
-as well. For each step that was not replaced, the named record must also be the record that,
-according to the log, is in force at this step.
+was resumed at an earlier step, later blocks replace the steps from there on. The replaced steps are
+checked as well. For a step that was not replaced, the named record must also be the one that the
+log has in force at this step.
 """
 
 import sys
@@ -48,7 +48,7 @@ class Audit:
     again: int
     """Number of steps that were served again, after the run was resumed from an earlier step."""
     unwritten: int
-    """Number of steps that the run had passed at an opening, but that are in no earlier block."""
+    """Number of steps that no block has, although the run later began or resumed after them."""
     clusters: tuple[ClusterShare, ...]
 
 
@@ -77,7 +77,8 @@ class _Auditor:
         self._openings = [line for line in replay.lines if isinstance(line, Opening)]
         self._begins = sorted({opening.state.step for opening in self._openings})
         self._places: dict[int, list[_Place]] = {}
-        """Places by step, for steps at which an opening begins: one each time the run got there."""
+        """Places by step, for steps at which an opening begins: one place for each time that the
+        run reached the step."""
         self._opening = self._openings[0]
         self.base = self._opening.state.position()
         """Position at which the ledger begins."""

@@ -14,7 +14,7 @@ from .replay import Replay
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A run of tokens of one document in a row of a batch."""
+    """Consecutive tokens of one document in a row of a batch."""
 
     row: int
     """Number of the row in the global batch. Of W ranks, rank r has the rows for which ``lane``

@@ -4,8 +4,7 @@ The file consists of lines of JSON, and is append-only; each line has the hash o
 An `Opening` says at which step a loader began or resumed, and with which settings. Each `Block`
 after an opening says what was served in some steps. An opening replaces all earlier blocks from the
 step of the opening on; the replaced blocks stay in the file. So the rows that a run has served are
-the rows that the state of the last opening counts, plus the rows of the blocks after the last
-opening.
+the sum of two numbers: the rows in the state of the last opening, and the rows of later blocks.
 """
 
 from collections.abc import Iterator
@@ -74,7 +73,7 @@ class Opening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Consecutive steps that were served by one weights record."""
+    """Consecutive steps that were served with the weights of one record."""
 
     step: Count
     """First step of the block."""
@@ -137,8 +136,8 @@ def hash_marks(marks: NDArray[np.uint64]) -> str:
 class Ledger:
     """Writes the ledger of a run; only one process may write.
 
-    Blocks are not fsynced. A power cut can only lose steps that a resumed run serves again, or
-    steps that an audit can plan again.
+    The file is not flushed to disk (fsync) after each block. A power cut can only lose steps that a
+    resumed run serves again, or steps that an audit can plan again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -253,7 +252,7 @@ def read_ledger(path: Path) -> list[Line]:
 
 
 def segments(lines: list[Line]) -> Iterator[tuple[Opening, int]]:
-    """Yield each opening, and the first step after its steps that no later opening replaces.
+    """Yield each opening, and the step before which its steps are not replaced by a later opening.
 
     If all steps of an opening were replaced, the yielded step is at or before the opening's step.
     """

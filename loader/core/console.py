@@ -122,8 +122,8 @@ def short_number(value: float) -> str:
 def decimals(sds: Sequence[float], values: Sequence[float]) -> int:
     """Return how many decimals to show of ``values`` that have standard deviations ``sds``.
 
-    The result is the number of decimals that the smallest sd needs, but at most 6. It is at least 3
-    if all values are below 100, otherwise at least 1.
+    The result is the number of decimals that the smallest sd needs, but at most 6. The result is at
+    least 3 if all values are below 100, otherwise at least 1.
 
     >>> decimals([0.0031], [3.1149]), decimals([1e-17], [3.1149])
     (3, 3)

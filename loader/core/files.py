@@ -1,7 +1,8 @@
 """Atomic writes, reads, hashes and locks of files.
 
-A file is written under a temporary name in the same folder, fsynced, and renamed. So a reader sees
-either the old bytes or the new ones, never a mixture of both, even after a power cut.
+A file is written under a temporary name in the same folder, flushed to disk (fsync), and renamed.
+So a reader sees either the old bytes or the new ones, never a mixture of both, even after a power
+cut.
 """
 
 import errno

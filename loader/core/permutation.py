@@ -1,8 +1,8 @@
-"""Permutation: keyed orders of n items, as pure functions of (key, position).
+"""Permutation: pseudo-random orders of n items, as pure functions of (key, position).
 
-Nothing is shuffled in memory. A Feistel network permutes the numbers below the next power of two;
-it is applied to a position again and again until the result is below n. So any position of any
-epoch takes about the same time to compute.
+Nothing is shuffled in memory. A Feistel network permutes the numbers below the next power of two.
+The network is applied to a position again and again, until the result is below n. So any position
+of any epoch takes about the same time to compute.
 """
 
 from typing import Any

@@ -13,8 +13,8 @@ from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SAME = 2.0
-"""Seconds within which a second signal counts as a repeat of the first: a terminal sends Ctrl-C to
-all processes, and torchrun sends them the signal again."""
+"""Seconds within which a second signal counts as a repeat of the first. Repeats occur because a
+terminal sends Ctrl-C to all processes, and torchrun sends them the signal again."""
 AGAIN = "stopped; run the same command again to go on"
 
 

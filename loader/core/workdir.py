@@ -81,8 +81,8 @@ def read_plan(path: Path) -> dict[str, Any]:
 def _others(place: Path, path: Path, leaves: Sequence[str] | None) -> list[str]:
     """Return the names of the entries of ``place`` that keep a command from beginning there.
 
-    A process that was killed before it wrote its plan may have left the temporary file of the plan,
-    the folder of the plan, and in this folder the task folder of an engine. These are allowed.
+    Some leftovers of a process that was killed before it wrote its plan are allowed. They are the
+    temporary file of the plan, the folder of the plan, and an engine's task folder in it.
     """
     if leaves is not None:
         return [name for name in leaves if os.path.lexists(place / name)]

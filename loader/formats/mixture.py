@@ -117,8 +117,8 @@ class Mixture(Tabular):
     def integers(self, names: Sequence[str]) -> NDArray[np.int64]:
         """Return the weights in the order of ``names``, as int64 that sum to exactly `ONE`.
 
-        They are rounded by largest remainder; a weight of 0 stays 0, and a positive weight is never
-        rounded to 0.
+        The weights are rounded by largest remainder. A weight of 0 stays 0, and a positive weight
+        is never rounded to 0.
         """
         return integer_weights(self.array(names))
 

@@ -66,9 +66,8 @@ class RunFolder:
 
 
 TRIALS, ITEMS, CELLS, PROXIES = "trials.jsonl", "items.jsonl", "cells.json", "proxies"
-"""Names in the folder of a search: the file of its trials, the file of the scores of each trial on
-each item of the targets, the file of the cells of its clusters, and the folder of the parameters of
-its proxies."""
+"""Names in the folder of a search: the file of its trials, the file of their scores on each item of
+the targets, the file of the cells of its clusters, and the folder of its proxies' parameters."""
 
 SEARCH = RunFolder(
     command="climb search",

@@ -153,8 +153,8 @@ class RunStatus:
     def _recent(self) -> dict[str, float]:
         """Return each cluster's share of the rows served recently, since the targets last changed.
 
-        Empty if no rows were served in that time. Several lines of metrics are joined, because
-        between two lines there may be fewer rows than clusters, which are too few for shares.
+        The result is empty if no rows were served in that time. Several lines of metrics are
+        joined, because the rows between two lines may be too few for shares: fewer than clusters.
         """
         if self._last is None or not self._before:
             return {}
@@ -224,7 +224,7 @@ class RunStatus:
         if before is not None and "time" in line and "time" in before:
             seconds = float(line["time"]) - float(before["time"])
             waited = float(line.get("wait_seconds", 0)) - float(before.get("wait_seconds", 0))
-            # No rate if the job was started again between the two lines.
+            # There is no throughput if the job was started again between the two lines.
             if seconds > 0 and waited >= 0 and line.get("since") == before.get("since"):
                 rate = (tokens - before["tokens"]) / seconds
                 self._curves["tokens_per_second"].append((step, rate))

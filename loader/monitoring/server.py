@@ -1,9 +1,9 @@
 """MonitorServer: a local web page that shows a running job, and changes its weights.
 
-The server listens only on the loopback address. The page itself contains no data; it requests data
-with a token. The token is in the printed address after ``#``, a part that browsers never send. The
-page sends the token in a header, so no other site can make these requests. Requests with a wrong
-``Host`` are also refused, because other host names may resolve to this machine.
+The server listens only on the loopback address. The page itself contains no data; its script
+requests data with a token. The token is in the printed address after ``#``, a part that browsers
+never send. The page sends the token in a header, so no other site can make these requests. Requests
+with a wrong ``Host`` are also refused, because other host names may resolve to this machine.
 """
 
 import base64

@@ -61,8 +61,8 @@ class OpenShards:
         self._readers: dict[Place, set[tuple[int, int]]] = {}
         self._reading = np.full((len(sources), lanes, 5), -1)
         """Shard and epoch that each lane reads from (-1: none) and the three addresses of that
-        shard, by cluster and lane. They are in one array, so that an interrupt cannot mix two
-        shards."""
+        shard, by cluster and lane. All these numbers are in one array, so that an interrupt cannot
+        mix two shards."""
         self._left: list[OpenShard] = []
         self._prepared = 0
         """Argument of the last call of `prepare`. Shards that lanes have left during calls with
@@ -100,8 +100,9 @@ class OpenShards:
         """Open the shards of the first ``rows`` planned rows; return how many rows are ready then.
 
         If no further shard is needed, the result is larger than any number of rows. A shard that
-        all lanes have left stays open until a call with another value of ``rows``: the present
-        batch may have rows of that shard, even if the batch is tried again after an error.
+        all lanes have left stays open until a call with another value of ``rows``, because the
+        present batch may have rows of that shard. This is also true if the batch is tried again
+        after an error.
 
         Raises:
             IntegrityError: A shard is missing or damaged.

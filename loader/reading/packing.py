@@ -1,6 +1,6 @@
 """Packing: turn the documents of one shard into rows of ``seq_len`` tokens.
 
-A row is a list of pieces, and each piece is a run of tokens of one document. So the code that
+A row is a list of pieces, and each piece is consecutive tokens of one document. So the code that
 copies rows, positions and masks does not depend on the packing. The number of rows of a shard
 follows from its entry in the index, so the n-th row of a cluster is found without reading other
 shards.

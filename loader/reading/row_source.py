@@ -25,7 +25,7 @@ def epoch_rows(shards: ShardDirectory, name: str, run: RunSettings) -> list[int]
 
 
 def served_shares(shards: ShardDirectory, seq_len: int, pack: str = "concat") -> Mixture:
-    """Return a mixture of token shares, over clusters with at least one row of ``seq_len`` tokens.
+    """Return the mixture in proportion to tokens, over clusters with a row of ``seq_len`` tokens.
 
     Raises:
         InvalidDataError: No cluster has such a row; the message says how long a row may be.

@@ -224,7 +224,7 @@ class ShardCache:
                 fetch.result.set_result(self._bring(fetch))
             except BaseException as error:
                 fetch.result.set_exception(error)
-            del fetch  # else its map would live until the next shard arrives
+            del fetch  # else its map would be kept until the next shard arrives
 
     def _bring(self, fetch: _Fetch) -> NDArray[np.uint8]:
         """Map a shard from the cache, after fetching it if it is not there."""

@@ -61,7 +61,7 @@ class EpochLimits:
     def room(self, position: Position) -> NDArray[np.int64]:
         """Return the number of rows of each cluster that may be served after ``position``, ``[K]``.
 
-        It is `UNLIMITED` for clusters without a limit.
+        The number is `UNLIMITED` for clusters without a limit.
         """
         if not self.epochs:
             return self._most
@@ -94,8 +94,8 @@ def forecast_ends(
 ) -> dict[str, int]:
     """Return, by name, the step at which each cluster will be used up if weights do not change.
 
-    The step is the first for which a cluster has too few rows left, exact to the rounding of one
-    row. Clusters without weight or without a limit are left out.
+    The step is the first for which a cluster has too few rows left. This step is exact, except for
+    the rounding of quotas to whole rows. Clusters without weight or without a limit are left out.
 
     Args:
         names: Names of the K clusters.

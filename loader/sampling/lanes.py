@@ -1,10 +1,11 @@
 """Lanes: deal the rows of each cluster to C lanes once per run, and find the n-th row of a lane.
 
-The shards of a cluster are put into one keyed order, and their R rows are cut into C equal parts:
-lane l owns rows l * R / C to (l + 1) * R / C. So a node that serves a few lanes reads few shards,
-and the numbers of rows of any two lanes differ by at most one. In each epoch, a lane visits its
-shards in a new order, and the rows of each shard in a new order. The n-th row of a lane is a pure
-function of (seed, cluster, lane, n), found by one binary search over the shards of the lane.
+The shards of a cluster are put into one pseudo-random order, which depends on the seed. Their R
+rows are cut into C equal parts: lane l owns rows l * R / C to (l + 1) * R / C. So a node that
+serves a few lanes reads few shards, and the numbers of rows of any two lanes differ by at most one.
+In each epoch, a lane visits its shards in a new order, and the rows of each shard in a new order.
+The n-th row of a lane is a pure function of (seed, cluster, lane, n). One binary search over the
+shards of the lane finds this row.
 
 The data of all clusters are in flat arrays, so that compiled code plans a batch without calling
 Python.
@@ -56,8 +57,9 @@ class Lanes(NamedTuple):
 def keep_part(shard_rows: Sequence[int], part: float, seed: int, name: str) -> list[int]:
     """Return how many rows of each shard are served if only ``part`` of a cluster's rows are.
 
-    Whole shards are served, in a keyed order, and then the first rows of one more shard; so only
-    few shards are fetched. At least one row of a cluster is served, unless the cluster has no rows.
+    Whole shards are served, in a pseudo-random order, and then the first rows of one more shard. So
+    only few shards are fetched. At least one row of a cluster is served, unless the cluster has no
+    rows.
     """
     left = math.ceil(part * sum(shard_rows))
     kept = [0] * len(shard_rows)
@@ -82,8 +84,8 @@ def find_row(
     """Return what `locate` returns, for loops in compiled code, which pass the arrays of `Lanes`.
 
     ``owned`` is the number of rows of the lane, ``at`` the index of the lane in ``heads``. Each
-    time compiled code takes an array out of a tuple, it counts a reference, which takes time. So
-    loops take the arrays out once.
+    time compiled code takes an array out of a tuple, a reference is counted, and this takes time.
+    So loops take the arrays out once.
     """
     begin, end, epoch = heads[at, 0], heads[at, 1], heads[at, 2]
     position = number - epoch * owned
@@ -194,9 +196,9 @@ def assign_lanes(quotas: Any, served: Any, lane_rows: Any, consumed: Any, secret
     """Return (cluster, lane, number) of each row of a global batch of B rows, int64 ``[B, 3]``.
 
     ``number`` is the row's number within its cluster and lane, as for `locate`. Slot i of the batch
-    belongs to lane ``(served + i) % C``, so all ranks get the same number of rows if the world size
+    belongs to lane ``(served + i) % C``. So all ranks get the same number of rows if the world size
     divides C and the batch. The rows of a cluster go to the lanes that have read the smallest
-    fraction of the rows that they own, so lanes stay within a few rows of each other.
+    fraction of the rows that they own. So lanes stay within a few rows of each other.
 
     Args:
         quotas: Number of rows of each cluster in the batch, int64 ``[K]``.

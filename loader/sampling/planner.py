@@ -54,7 +54,7 @@ class RunSettings:
 
 
 class Position(NamedTuple):
-    """A position of a run between two batches; with weights and settings it fixes what follows."""
+    """A position between two batches; with weights and settings, it determines all later rows."""
 
     step: int
     """Number of batches before this position."""
@@ -63,7 +63,8 @@ class Position(NamedTuple):
     consumed: NDArray[np.int64]
     """Number of rows served, by cluster and lane, ``[K, C]``."""
     credit: NDArray[np.int64]
-    """Rows owed to each cluster, in units of row / `ONE`, ``[K]``; below 0: cluster is ahead."""
+    """Rows owed to each cluster, in units of row / `ONE`, ``[K]``; below 0 if it got more than its
+    share."""
 
     @classmethod
     def start(cls, clusters: int, lanes: int) -> Self:

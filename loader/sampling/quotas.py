@@ -21,8 +21,9 @@ def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
     """Divide ``rows`` rows among the clusters; return quotas, int64 ``[K]`` with sum ``rows``.
 
     ``weights`` is int64 ``[K]`` with sum `ONE`. ``credit``, int64 ``[K]`` with sum 0, is the rows
-    that each cluster is owed because of earlier rounding, in units of row / `ONE`; it is updated in
-    place. A cluster of weight 0 gets no rows, and keeps its credit until it has weight again.
+    that each cluster is owed because of earlier rounding, in units of row / `ONE`. ``credit`` is
+    updated in place. A cluster of weight 0 gets no rows, and keeps its credit until it has weight
+    again.
     """
     clusters = len(weights)
     quotas = np.zeros(clusters, np.int64)
@@ -45,7 +46,8 @@ def allocate_rows(weights: Any, rows: Any, credit: Any) -> Any:
             credit[most] -= ONE
             allocated += 1
             continue
-        # Do the same for many rows at once; the index in the key puts the first of equals first.
+        # Do the same for many rows at once. Of clusters with equal credit, the index in the key
+        # puts the first cluster first.
         order = np.argsort(-credit * clusters + np.arange(clusters))
         for i in range(clusters):
             k = order[i]
@@ -72,8 +74,8 @@ def count_steps(weights: Any, rows: Any, count: Any, credit: Any, room: Any) -> 
     ``weights`` is int64 ``[1 or count, K]``: one row for all steps or one per step. ``rows`` is the
     number of rows of a batch. ``room``, int64 ``[K]``, is the number of rows of each cluster that
     may still be served. ``credit`` and ``room`` are updated in place by the counted steps. Returns
-    (quotas, number of steps); the quotas, int64 ``[K]``, are those of the first step that was not
-    possible, or of the last step if all were possible.
+    (quotas, number of steps). The quotas, int64 ``[K]``, are those of the first step that was not
+    possible. If all steps were possible, the quotas are those of the last step.
     """
     quotas = np.zeros(len(room), np.int64)
     for done in range(count):

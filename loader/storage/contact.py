@@ -1,8 +1,8 @@
-"""First contact: a place that never answered is given up soon; one that has answered is retried.
+"""First contact: a place that never answered is given up soon; other places are tried for longer.
 
 Before the first answer, a name that does not resolve or a refused connection most often means a
-wrong address or no network, and nobody should wait minutes for that. After the first answer, the
-same error most often means that a server restarts, which is worth waiting for.
+wrong address or no network. Nobody should wait minutes for that. After the first answer, the same
+error most often means that a server restarts, which is worth waiting for.
 """
 
 import errno
@@ -33,8 +33,8 @@ def has_answered(place: str) -> bool:
 def is_unreachable(error: BaseException | None) -> bool:
     """Whether ``error``, of any client, means that a server cannot be reached.
 
-    This is so if the cause is a name that does not resolve, a refused connection, or a missing
-    route.
+    A server cannot be reached if the cause is a name that does not resolve, a refused connection,
+    or a missing route.
     """
     while error is not None:
         if isinstance(error, socket.gaierror):

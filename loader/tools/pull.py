@@ -3,8 +3,8 @@
 Every file is checked by a hash. Hashes of shards are in the index of their cluster; hashes of
 indexes and other files are in the manifest, which is copied last. Files that were copied before are
 not fetched again. Of a cluster without weight, only the index is copied. So the copy has the same
-manifest as the source, and mixtures and states of a loader that were made for the source fit the
-copy. A loader that needs a shard that was not copied reports that the shard is missing.
+manifest as the source. Mixtures and loader states that were made for the source are also valid for
+the copy. A loader that needs a shard that was not copied reports that the shard is missing.
 """
 
 import shutil

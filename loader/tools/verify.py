@@ -120,9 +120,9 @@ def _unexpected(root: Path, expected: set[str]) -> Iterator[str]:
 
 
 def _check_file(store: Store, manifest: Manifest, name: str) -> None:
-    """Read and check a file beside the shards; some files may be missing.
+    """Read and check a file beside the shards.
 
-    These are files that a publisher may keep back, and files of which the manifest has no hash.
+    The file may be missing if a publisher may leave it out, or if the manifest has no hash of it.
     """
     try:
         read_file(store, manifest, name)
@@ -146,7 +146,7 @@ def _noting(verdict: Verdict, what: str) -> Iterator[None]:
 
 
 def _broken_stages(manifest: Manifest) -> Iterator[str]:
-    """Yield a fault for each stage of the build in or before which documents or bytes were lost."""
+    """Yield a fault for each stage of the build whose documents or bytes do not add up."""
     before = None
     for stage in manifest.conservation:
         for unit in ("documents", "bytes"):
@@ -189,7 +189,7 @@ def _broken_documents(
         for row in rows:
             why = row["why"] or ""
             listed[why] += 1
-            sizes[why] += row["bytes"] or 0  # an import of tokens does not know the bytes
+            sizes[why] += row["bytes"] or 0  # after an import of tokens, the bytes are unknown
             place = (row["cluster"], row["shard"])
             if why or place not in lengths:
                 continue  # a missing shard is a fault already

@@ -3,7 +3,7 @@
 Ranks meet before they plan a step that is a multiple of ``every``. A change that was offered to
 rank 0 before one meeting takes effect at the next meeting. So ranks can exchange messages while
 they serve the steps between the two meetings, and no rank has planned past the step of the change.
-At every meeting, each rank sends 32 bytes: its step, the length of the changes, and the hash of its
+At every meeting, each rank sends 32 bytes: its step, the size of the changes, and the hash of its
 weights log. If there are changes, a second message sends them, at the meeting at which they take
 effect. Every rank gets the hashes of all other ranks, so each rank notices if another rank has a
 different log.
@@ -66,8 +66,9 @@ class Agreement:
         """Make a process group for the exchange; all ranks must make it at the same time.
 
         Args:
-            group: A process group of gloo that is used for nothing else; default: a new group of
-                all ranks, which needs no GPU and is separate from the messages of the training.
+            group: A process group of gloo that is used for nothing else. Default: a new group of
+                all ranks. This group needs no GPU and is separate from the messages of the
+                training.
             every: Number of steps from one meeting to the next.
             timeout: Time limit of a wait for the other ranks, in seconds; default: the environment
                 variable CLIMBSTREAM_TASK_TIMEOUT, or 300.
@@ -157,7 +158,7 @@ class Agreement:
         return changes
 
     def drain(self) -> None:
-        """Finish the meeting under way; every rank calls this before it jumps to a step, or ends.
+        """Finish the pending meeting; every rank must call this before it jumps to a step, or ends.
 
         Changes that were offered to rank 0 but have not taken effect wait for the next meeting.
 

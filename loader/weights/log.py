@@ -2,8 +2,8 @@
 
 A record takes effect at its step, and is in force until the next record takes effect. Each record
 has the hash of the record before it. So one hash in a checkpoint proves the whole history, and two
-ranks that compare one hash know that they have the same weights. The record in force at a step is
-found by bisection, and alone determines the weights at that step.
+ranks with the same hash have the same weights. The record in force at a step alone determines the
+weights at that step; it is found by bisection.
 """
 
 from bisect import bisect_right
@@ -90,8 +90,8 @@ class WeightsLog:
         The change takes ``ramp`` steps; 0: it is complete at ``at_step``.
 
         Raises:
-            UsageError: ``at_step`` is before the step of the last record; the ramp is too long;
-                the first record has a ramp; or only capped clusters have weight.
+            UsageError: ``at_step`` is before the step of the last record, the ramp is too long, the
+                first record has a ramp, or only capped clusters have weight.
         """
         last = self._before(at_step)
         return self._add(WeightsRecord.after(last, mixture, at_step, why, ramp))

@@ -1,8 +1,8 @@
 """WeightsRecord: one change of weights, which is one line of the weights log.
 
-Each record alone determines the weights from its step on: a ramp has the weights that it starts
-from, and every record has the clusters that have used up their epochs. So a saved state needs no
-earlier records.
+Each record alone determines the weights from its step on. The record of a ramp (a linear change
+over several steps) contains the weights at which the ramp starts. Every record lists the clusters
+that have used up their epochs. So a saved state needs no earlier records.
 """
 
 from collections.abc import Iterable
@@ -47,7 +47,8 @@ class WeightsRecord:
     start: tuple[Count, ...] = ()
     """Weights at ``at_step`` in units of 1 / `ONE`, in the order of the sorted names."""
     capped: tuple[str, ...] = ()
-    """All clusters that have used up their epochs so far; other clusters share their weights."""
+    """All clusters that have used up their epochs so far; the other clusters get the weights of
+    these."""
 
     @classmethod
     def after(
@@ -56,7 +57,7 @@ class WeightsRecord:
         """Make the record that follows ``prev`` and reaches ``mixture`` in ``ramp`` steps.
 
         Raises:
-            UsageError: There is a ramp but no ``prev`` to start from; the ramp is too long; or only
+            UsageError: There is a ramp but no ``prev`` to start from, the ramp is too long, or only
                 capped clusters have weight.
         """
         weights = {name: w for name, w in mixture.weights.items() if w > 0}

@@ -115,8 +115,8 @@ def with_named_weights(
     of the shards; they are needed because the log does not name a cluster that never had weight.
 
     Raises:
-        UsageError: A named cluster does not exist or is used up; or the weights sum to more than 1,
-            or to less than 1 and no other cluster can take the rest.
+        UsageError: A named cluster does not exist or is used up. Or the weights sum to more than 1.
+            Or they sum to less than 1, and no other cluster can take the rest.
         InvalidDataError: A weight is negative, infinite or no number.
     """
     choices = sorted({*clusters, *(name for record in log.records for name in record.weights)})

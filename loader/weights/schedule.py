@@ -23,7 +23,7 @@ _MOST_STEP = 1 << 53
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Changes of the weights, each with its first step, in ascending order; the first is step 0.
+    """Changes of the weights in ascending order of their steps; the first change is at step 0.
 
     A change is logged when its step is planned, not at the start of the run. So weights may also be
     changed in other ways, and clusters may be capped, between the steps of the schedule.

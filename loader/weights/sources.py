@@ -1,8 +1,9 @@
 """Sources of updates: a file or a function that changes the weights of a running job.
 
-Only rank 0 reads the sources. It does not trust them: a file may be half written, huge or deeply
-nested, may be a pipe that nobody writes to, or may name clusters that do not exist. In each of
-these cases no error is raised, the weights are not changed, and the reason is logged once.
+Only rank 0 reads the sources, and it does not trust them. A file may be half written, huge or
+deeply nested. A file may be a pipe that nobody writes to, or may name clusters that do not exist.
+In each of these cases no error is raised, the weights are not changed, and the reason is logged
+once.
 """
 
 import math
@@ -58,9 +59,9 @@ class WeightsFile:
     def poll(self, _step: int, log: WeightsLog) -> WeightsUpdate | None:
         """Return the change that was asked for since the last poll; None: there is no change.
 
-        If the file has not changed, a poll costs one `stat`. A file that exists at the first poll
-        is applied only if its ``after`` is the hash of the last record of ``log``: in that case the
-        file was written for this run while the job was down.
+        If the file has not changed, a poll makes only one call of `stat`. A file that exists at the
+        first poll is applied only if its ``after`` is the hash of the last record of ``log``. Such
+        a file was written for this run while the job was down.
         """
         first, self._looked = not self._looked, True
         try:

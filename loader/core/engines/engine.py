@@ -1,7 +1,7 @@
 """Engine: runs tasks in processes of this machine, on a Ray cluster, or in SLURM jobs.
 
-A task is one call of a picklable function of one argument. It may be run twice, so it must write
-each file whole or not at all. Every engine then produces the same bytes.
+A task is one call of a picklable function of one argument. A task may be run twice, so it must
+write each file whole or not at all. Every engine then produces the same bytes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

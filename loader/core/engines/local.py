@@ -1,7 +1,8 @@
 """Local engine: runs tasks in processes of this machine; results come in any order.
 
-A task is a picklable function of one argument that writes its result whole or not at all, so a
-killed run can simply be run again. Worker processes end with their parent, even if it is killed.
+A task is one call of a picklable function of one argument. A task writes its result whole or not at
+all, so a killed run can simply be run again. Worker processes end with their parent, even if it is
+killed.
 
 A process may be stopped or wait for a disk. If it uses no CPU time for `task_timeout` seconds, it
 is killed, and its task is tried once more in a new process. A task that computes has no deadline.
@@ -242,8 +243,8 @@ class LocalEngine:
 
         The first error of a task ends the work. ``instead`` makes the result of a task that hung
         twice, or whose process was killed twice. Without ``instead``, an error is raised if a task
-        hung twice, or as soon as a process was killed: most often memory ran out, and a second try
-        would run out of memory again.
+        hung twice, or as soon as a process was killed. After a kill there is no second try, because
+        most often memory ran out, and would run out again.
 
         Raises:
             ClimbError: A process was killed, or a task hung, and there is no ``instead``.
@@ -413,7 +414,7 @@ def _work(number: int, connection: Connection) -> None:
         try:
             if end > 8:
                 function = unpack(data[8:end])
-            assert function is not None  # the first job brings one
+            assert function is not None  # the first job contains one
             answer = _Answer(function(unpack(data[end:])))
         except BaseException as error:
             answer = _failed(error)

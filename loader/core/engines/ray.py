@@ -2,12 +2,12 @@
 
 The folders that tasks read and write must have the same path on all nodes. A task that is lost with
 its node runs again on another node, and writes the same bytes. This process cannot see whether a
-task is alive, so the time limit of ``--task-timeout`` counts from the last task that ended; by
+task is alive. So the time limit of ``--task-timeout`` counts from the last task that ended. By
 default there is no time limit.
 
-Each call costs Ray a millisecond, so short tasks are sent in batches. At the end of a stage, a
-batch that takes much longer than the other batches is run a second time, as its node may be slow.
-The result that comes first is used.
+Each call takes Ray a millisecond, so short tasks are sent in batches. At the end of a stage, a
+batch that takes much longer than the others is run a second time, because its node may be slow. The
+result that comes first is used.
 """
 
 import os
@@ -55,7 +55,7 @@ class RayEngine:
 
     def __init__(self, workers: int | None, shared: Path, *, gpus: bool = False) -> None:
         try:
-            import ray  # it costs seconds, and few runs need it
+            import ray  # the import takes seconds, and few runs need it
         except ModuleNotFoundError:
             raise UsageError(
                 "--engine ray needs Ray: pip install 'climbstream[ray]', or use --engine local"

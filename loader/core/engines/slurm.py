@@ -41,8 +41,8 @@ _RETRIES = 5
 _BEAT = 10.0
 """Seconds between two signs of life of a job or of this process."""
 _LOST = 120.0
-"""Seconds without a sign of life after which a job counts as lost: long, because a network file
-system may show the new time of a file a minute late."""
+"""Seconds without a sign of life after which a job counts as lost. The time is long, because a
+network file system may show the new time of a file a minute late."""
 _ORPHAN = 600.0
 """Seconds without a sign of life of this process after which its jobs end."""
 _LOOK = 5.0
@@ -117,7 +117,7 @@ class SlurmEngine:
         """Yield (task, result) in the order in which the tasks end; the first error ends the work.
 
         ``instead(task, error)`` makes the result of a task that hung or was killed twice in a job,
-        or whose job was lost in every try; without ``instead``, the error is raised.
+        or whose job was lost in every try. Without ``instead``, the error is raised.
 
         Raises:
             ClimbError: A task hung or was lost, or no job begins to work.

@@ -1,10 +1,10 @@
 """Task folder: tasks and answers as files, for processes that share only a file system.
 
 A batch of tasks is a file in ``todo``. A job takes the batch by renaming this file to
-``taken/BATCH.JOB``, which only one job can do, and writes the answer to ``done``. As a sign of
-life, each job sets the modification time of its own file in ``alive`` to now every few seconds; the
-command does the same with the file ``driver``. A process that shows no sign of life for long counts
-as lost.
+``taken/BATCH.JOB``, which only one job can do, and writes the answer to ``done``. Every few
+seconds, each job sets the modification time of its own file in ``alive`` to now, as a sign of life.
+The command does the same with the file ``driver``. A process that shows no sign of life for long
+counts as lost.
 """
 
 import os
