@@ -23,15 +23,17 @@ from climbstream.loader.formats.clusters import AD_FREE, ADVERTISEMENT, load_clu
 
 from .scratch import scratch_option
 
-_SCORE = "SCORE=column:NAME or SCORE=FILE, a fastText model; of " + ", ".join(SCORES) + "."
+_SCORE = "SCORE=column:NAME, or SCORE=FILE, a fastText model; SCORE: " + ", ".join(SCORES) + "."
 _IDS = "Scope in which an identifier names one document.  [default: source]"
 _TEXT_LINES = "Each line of a .txt file is a document.  [default: each file]"
 _LANGUAGES = "Languages to keep, as de,fr,code.  [default: *, all]"
-_CELLS = "Store each cluster whole or in --tiers, or each micro-cluster.  [default: topic]"
-_TIERS = "Number of tiers of quality; each cluster is stored in cells by tier and language."
-_TIER_SCORE = "Score that decides tiers.  [default: mean]"
-_LICENSES = "Licences to keep, as NAME,NAME or FILE with a name on each line; !NAME: to leave out."
-_PRESETS = "Least mean scores of clusters, as in CLIMB; for scores of its classifiers."
+_CELLS = (
+    "topic: store each cluster, in --tiers if set. micro: each micro-cluster.  [default: topic]"
+)
+_TIERS = "Number of quality tiers; each cluster is stored in cells, by tier and language."
+_TIER_SCORE = "Score by which documents are put into tiers.  [default: mean]"
+_LICENSES = "Licences to keep: NAME,NAME or FILE with one name per line. !NAME: leave it out."
+_PRESETS = "Least mean scores of clusters, as in CLIMB; they fit scores of CLIMB's classifiers."
 
 
 def _default(least: dict[str, float]) -> str:
@@ -41,16 +43,16 @@ def _default(least: dict[str, float]) -> str:
 
 
 _LEAST = (
-    "SCORE=N: leave out documents below; overall, educational, informational, ad-free."
-    + _default(BuildSettings().min_document_score)
+    "SCORE=N: leave out documents whose score is below N. SCORE is overall, educational, "
+    "informational or ad-free." + _default(BuildSettings().min_document_score)
 )
-_LEAST_MEAN = "SCORE=N: leave out micro-clusters whose mean is below." + _default(
+_LEAST_MEAN = "SCORE=N: leave out micro-clusters whose mean score is below N." + _default(
     BuildSettings().min_cluster_score
 )
-_DECONTAMINATE = "TASK: leave out documents with its questions; a file, or lm-eval=NAME."
-_CONFIG = "JSON file of settings, as --print-config prints; options go before it."
-_PARTITION_MIB = "MiB of text that a task works on.  [default: 4 to 128, by the corpus]"
-_KEEP_IDS = "File of identifiers, a line each: these documents stay."
+_DECONTAMINATE = "Task, a file or lm-eval=NAME: leave out documents with its questions."
+_CONFIG = "JSON file of settings, as --print-config prints it. Other options override the file."
+_PARTITION_MIB = "MiB of text per task.  [default: 4 to 128, by the size of the corpus]"
+_KEEP_IDS = "File of identifiers, one per line: keep these documents, whatever their scores."
 
 
 def _least(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> Any:
@@ -128,7 +130,7 @@ def _require(sources: tuple[str, ...], out: str | None) -> None:
 @click.option("--label", help="Column of a known domain, for the report.  [default: label]")
 @click.option("--text-lines", is_flag=True, default=None, help=_TEXT_LINES)
 @click.option(
-    "--micro-clusters", type=int, help="Clusters before merging.  [default: by the sample]"
+    "--micro-clusters", type=int, help="Clusters before merging.  [default: by size of the sample]"
 )
 @click.option("--merge-height", type=float, help="Merge to this Ward height, not to --clusters.")
 @click.option("--balanced", is_flag=True, default=None, help="Make clusters of more even sizes.")
@@ -142,7 +144,10 @@ def _require(sources: tuple[str, ...], out: str | None) -> None:
 @click.option("--keep-ids", type=click.Path(path_type=Path), help=_KEEP_IDS)
 @click.option("--decontaminate", multiple=True, callback=_list, help=_DECONTAMINATE)
 @click.option(
-    "--mark-contaminated", is_flag=True, default=None, help="Mark such documents, but keep them."
+    "--mark-contaminated",
+    is_flag=True,
+    default=None,
+    help="Mark contaminated documents, but keep them.",
 )
 @click.option("--no-prune", is_flag=True, default=None, help="Keep documents of every quality.")
 @click.option(
@@ -151,7 +156,7 @@ def _require(sources: tuple[str, ...], out: str | None) -> None:
 @click.option(
     "--keep-duplicates", is_flag=True, default=None, help="Count duplicates, but keep them."
 )
-@click.option("--keep", callback=_split, help="COL,COL: columns carried into documents/*.parquet.")
+@click.option("--keep", callback=_split, help="COL,COL: columns to copy to documents/*.parquet.")
 @click.option("--embed", help="tfidf, st:NAME, m2v:NAME or column:NAME.  [default: tfidf]")
 @click.option("--score", "scores", multiple=True, callback=_pairs, help=_SCORE)
 @click.option("--tokenizer", help="Hugging Face tokenizer.  [default: train a BPE]")
@@ -169,11 +174,15 @@ def _require(sources: tuple[str, ...], out: str | None) -> None:
 )
 @click.option("--strict", is_flag=True, help="Refuse records and files that cannot be used.")
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where tasks run.")
-@click.option("--workers", type=click.IntRange(min=1), help="Tasks at a time.  [default: cores]")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Tasks that run at a time.  [default: one per core]",
+)
 @click.option("--partition-mib", type=click.IntRange(4, 4096), help=_PARTITION_MIB)
 @slurm_print_option
 @task_timeout_option
-@click.option("--append", is_flag=True, help="Add to the clusters of a finished directory.")
+@click.option("--append", is_flag=True, help="Add SOURCES to the clusters of a finished --out.")
 @click.option(
     "--dry-run", is_flag=True, help="Show what would be left out, with samples; write no shards."
 )
@@ -197,10 +206,10 @@ def build(
     """Turn SOURCES into clusters and token shards.
 
     A source is a file, folder, glob or URL of jsonl, json, txt, csv, parquet or arrow (also
-    compressed: .gz, .zst, .bz2, .xz), a data set of the Hub (hub:NAME), or the text that installed
-    packages bring (python:). A column may be nested in another column: --label meta.domain. After
-    reading, records and files that are not used are listed, one line for each reason. A build that
-    was interrupted continues when the same command is run again.
+    compressed: .gz, .zst, .bz2, .xz), a data set of the Hub (hub:NAME), or the text of installed
+    Python packages (python:). A column may be nested in another column: --label meta.domain. After
+    reading, records and files that are not used are listed, one line per reason. A build that was
+    interrupted continues when the same command is run again.
     """
     if not print_config:
         _require(sources, out)

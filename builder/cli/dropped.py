@@ -34,9 +34,9 @@ Row = dict[str, Any]
     "--sample", type=click.IntRange(min=1), default=3, help="Documents to show for each reason."
 )
 @click.option(
-    "--list", "listed", is_flag=True, help="List all documents, a line each, with their scores."
+    "--list", "listed", is_flag=True, help="List all documents with their scores, one per line."
 )
-@click.option("--ids", is_flag=True, help="Only identifiers, a line each, for --keep-ids.")
+@click.option("--ids", is_flag=True, help="Print only identifiers, one per line, for --keep-ids.")
 @json_option
 def dropped(
     directory: Path,
@@ -50,8 +50,8 @@ def dropped(
 ) -> None:
     """Show what the build of DIRECTORY left out: counts, samples, or all documents.
 
-    To bring documents back, write identifiers to a file with --ids, delete the lines of documents
-    that should stay out, and build a new directory with --keep-ids FILE.
+    To keep some of these documents, write their identifiers to a file with --ids, delete the lines
+    of documents that should stay out, and build a new directory with --keep-ids FILE.
     """
     rows = [
         row
@@ -98,7 +98,7 @@ def _line(row: Row) -> str:
 
 
 def _why(row: Row) -> str:
-    """Return why a document was left out; if because of its licence, with the licence's name."""
+    """Return the reason why a document was left out; for a licence, with the licence's name."""
     by_license = f": {license_name(row['license'] or '')}" if row["why"] == LICENSE else ""
     return f"{reason_title(row['why'])}{by_license}"
 

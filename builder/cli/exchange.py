@@ -49,14 +49,19 @@ from .scratch import scratch_option
 )
 @click.option("--tokens", default="tokens", show_default=True, help="Column of token ids.")
 @click.option("--text", default="text", show_default=True, help="Column of text.")
-@click.option("--tokenizer", help="Hugging Face tokenizer of the tokens, or for the text.")
-@click.option("--vocab-size", type=COUNT, help="Token ids are below this.")
+@click.option(
+    "--tokenizer",
+    help="Hugging Face tokenizer that made the tokens, or that makes tokens of the text.",
+)
+@click.option(
+    "--vocab-size", type=COUNT, help="Number of kinds of tokens; all token ids are below it."
+)
 @click.option("--eos-token", help="Name of the token that ends a document.")
 @click.option("--eos-id", type=int, help="Number of that token; -1: none.")
 @click.option("--no-eos", is_flag=True, help="End documents with no token.")
-@click.option("--license", help="Licence, noted beside those that the corpus states.")
+@click.option("--license", help="Licence to note, in addition to those that the corpus states.")
 @click.option("--engine", type=click.Choice(ENGINES), default="local", help="Where tasks run.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one per core]")
 @slurm_print_option
 @task_timeout_option
 @json_option
@@ -69,7 +74,7 @@ def import_(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Turn SOURCES, a corpus that is clustered already, into token shards.
+    """Turn SOURCES, a corpus that is already clustered, into token shards.
 
     A source is a file, folder, glob or URL of parquet, jsonl, csv or arrow, or a data set of the
     Hub (hub:NAME or hub:NAME@CONFIG): NVIDIA's ClimbLab and ClimbMix, their mirrors, or any other
@@ -94,7 +99,7 @@ def import_(
 @click.option(
     "--text", is_flag=True, help="Write text, decoded by the tokenizer, in place of tokens."
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one per core]")
 @grouping_option
 @task_timeout_option
 @json_option
@@ -108,7 +113,7 @@ def export(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Write the shard directory DIRECTORY, a folder or URL, in a layout for other trainers.
+    """Write the shards in DIRECTORY, a folder or URL, in a layout for other trainers.
 
     parquet is the layout of ClimbLab, and jsonl is the layout of ClimbMix. megatron writes .bin and
     .idx files and, for a mixture, the value of --data-path. mosaic writes only the YAML of streams
@@ -146,19 +151,19 @@ def export(
 )
 @click.option("--tokens", type=COUNT, help="Tokens to draw by the mixture.")
 @click.option(
-    "--text", is_flag=True, help="Publish text in place of tokens; the licence must allow it."
+    "--text", is_flag=True, help="Publish text in place of tokens; the licence must allow this."
 )
 @click.option(
     "--work",
     type=click.Path(path_type=Path),
-    help="Folder for the tables, which a later run finds again.  [default: a temporary one]",
+    help="Folder for the tables, which a later run uses again.  [default: a temporary folder]",
 )
 @click.option("--tag", help="Tag to set on the commit.")
 @click.option("--private", is_flag=True, help="Make a new data set private.")
 @click.option("--heldout", is_flag=True, help="Publish the held-out text too.")
 @click.option("--license", "license_", help="Licence of shards that state none.")
 @click.option("--dry-run", is_flag=True, help="Show what would be published; publish nothing.")
-@timeout_option("Give up a step that the Hub has not answered for so long.  [default: 600]")
+@timeout_option("Give up a step if the Hub does not answer for this time.  [default: 600]")
 @json_option
 def publish(
     directory: Path,
@@ -177,10 +182,11 @@ def publish(
 ) -> None:
     """Publish the shard directory DIRECTORY as the data set REPO (OWNER/NAME) of the Hub.
 
-    --what shards is the directory as it is, for climbstream and mosaicml-streaming. parquet is
-    tables for load_dataset and the viewer of the Hub: one configuration for each cluster, and a
-    shuffled configuration of all clusters. drawn is only the shuffled configuration, with --tokens
-    drawn by the mixture. A mixture can be published with any of these, or alone.
+    --what shards publishes the directory as it is, for climbstream and mosaicml-streaming. parquet
+    publishes tables for load_dataset and the viewer of the Hub: one configuration for each cluster,
+    and a shuffled configuration of all clusters. drawn publishes only the shuffled configuration,
+    with --tokens tokens that are drawn by the mixture. A mixture can be published with any of
+    these, or alone.
 
     One commit at the end changes the data set. A publication that was interrupted continues when
     the same command is run again. Log in with HF_TOKEN or `hf auth login`.

@@ -7,5 +7,5 @@ import click
 scratch_option = click.option(
     "--scratch",
     type=click.Path(path_type=Path),
-    help="Folder for work on an --out of s3://…, seen by all nodes.  [default: in the cache]",
+    help="Folder for work if --out is s3://…; all nodes must see it.  [default: in the cache]",
 )

@@ -1,7 +1,7 @@
-"""Completion in the shell, with Tab: of folders, names of clusters, and targets.
+"""Completion with Tab in the shell: of folders, names of clusters, and targets.
 
-If a file cannot be read, there are no completions and no message, because a message would break the
-line that is being typed.
+If a file cannot be read, nothing is completed. No message is shown either, because it would break
+the line that the user is typing.
 """
 
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def complete_weights(
 def complete_targets(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete ``label=NAME`` and ``cluster=NAME`` with names from the shards; else a path."""
+    """Complete ``label=NAME`` or ``cluster=NAME`` with names from the shards, or else a path."""
     found = [f"cluster={name}" for name in _clusters(ctx)]
     with suppress(Exception):
         described = load_clusters(_directory(ctx))
@@ -71,10 +71,10 @@ def _clusters(ctx: click.Context) -> list[str]:
 
 
 def _directory(ctx: click.Context) -> str:
-    """Return the shard directory that the command names before the word being completed.
+    """Return the shard directory that stands in the command before the word to be completed.
 
-    While the value of an option is completed, click has not parsed the arguments. In that case the
-    first argument that is a folder is used.
+    While the value of an option is completed, click has not parsed the arguments yet. Then the
+    directory is the first argument that is a folder.
     """
     return str(ctx.params.get("directory") or next(a for a in ctx.args if Path(a).is_dir()))
 

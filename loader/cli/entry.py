@@ -1,7 +1,8 @@
-"""The entry point of ``climb``: once imported, Ctrl-C and SIGTERM end ``climb`` without traceback.
+"""The entry point of ``climb``; from its import on, Ctrl-C and SIGTERM end ``climb`` quietly.
 
-Signals are caught even while the other modules of ``climb`` are imported. Only before the import of
-this module, while Python itself starts, can no code of ours catch a signal.
+The signals then end the process without a traceback, even while the other modules of ``climb`` are
+imported. Before this module is imported, Python itself starts, and no code of ours can catch a
+signal.
 """
 
 import os
@@ -10,7 +11,7 @@ import signal
 
 def main() -> None:
     """Run ``climb`` with the arguments of this process, and exit."""
-    from .main import main as run  # here, so that a signal during this import has a handler
+    from .main import main as run  # here, so that handlers are set before this import
 
     run()
 

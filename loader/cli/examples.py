@@ -1,4 +1,4 @@
-"""Two examples per command, for the end of its help; tests parse each example."""
+"""Two examples for the help of each command; tests check that each example can be parsed."""
 
 EXAMPLES = {
     "demo": (
@@ -86,4 +86,4 @@ EXAMPLES = {
         "climb regroup shards/web --by topic,tier",
     ),
 }
-"""Examples by command, as lines for a shell."""
+"""Examples by name of the command; each example is a line for a shell."""

@@ -1,8 +1,9 @@
 """The command line, ``climb``: the table of commands, exit codes, and options of many commands.
 
-A command is imported when it is called, so ``climb --help`` is fast. Results are written to stdout,
-progress and messages to stderr. An error of climbstream is shown as one line, and sets the exit
-code (`climbstream.loader.core.errors`); a traceback is shown only with ``--debug``.
+The module of a command is imported only when the command is called, so ``climb --help`` is fast.
+Results are written to stdout; progress and messages are written to stderr. An error of climbstream
+is shown as one line, and sets the exit code (`climbstream.loader.core.errors`). A traceback is
+shown only with ``--debug``.
 """
 
 import difflib
@@ -40,7 +41,7 @@ class _Home(NamedTuple):
 
 COMMANDS = {
     "demo": _Home(
-        "climbstream.search.cli.demo:demo", "The whole chain on real text, in some minutes.", "all"
+        "climbstream.search.cli.demo:demo", "Run all steps on real text, in some minutes.", "all"
     ),
     "build": _Home(
         "climbstream.builder.cli.build:build",
@@ -54,31 +55,33 @@ COMMANDS = {
     ),
     "contamination": _Home(
         "climbstream.builder.cli.contamination:contamination",
-        "Say which documents of shards hold test questions.",
+        "List the documents of shards that contain test questions.",
         "build",
     ),
     "import": _Home(
         "climbstream.builder.cli.exchange:import_",
-        "Turn a corpus that is clustered already into token shards.",
+        "Turn a corpus that is already clustered into token shards.",
         "build",
     ),
     "export": _Home(
         "climbstream.builder.cli.exchange:export",
-        "Write shards as other trainers read them.",
+        "Write shards in a layout for other trainers.",
         "build",
     ),
     "publish": _Home(
         "climbstream.builder.cli.exchange:publish",
-        "Make shards or a mixture a data set of the Hugging Face Hub.",
+        "Publish shards or a mixture as a data set of the Hugging Face Hub.",
         "all",
     ),
     "pull": _Home(
         "climbstream.loader.cli.shards:pull",
-        "Fetch shards from the Hub or another store, as far as a mixture needs them.",
+        "Fetch shards from the Hub or another store; all, or those that a mixture needs.",
         "hub",
     ),
     "inspect": _Home(
-        "climbstream.loader.cli.shards:inspect", "Say what a shard directory holds.", ""
+        "climbstream.loader.cli.shards:inspect",
+        "Show the clusters and sizes of a shard directory.",
+        "",
     ),
     "regroup": _Home(
         "climbstream.loader.cli.shards:regroup", "Merge the clusters of shards into groups.", ""
@@ -114,7 +117,7 @@ COMMANDS = {
     ),
     "audit": _Home(
         "climbstream.loader.cli.runs:audit",
-        "Recompute what a job served, from its weights log.",
+        "Recompute from its weights log what a job served.",
         "",
     ),
     "monitor": _Home(
@@ -126,7 +129,9 @@ COMMANDS = {
         "climbstream.loader.cli.runs:explain", "List the documents of a batch.", "build"
     ),
     "doctor": _Home(
-        "climbstream.loader.cli.shards:doctor", "Check versions, clashes, disk and devices.", ""
+        "climbstream.loader.cli.shards:doctor",
+        "Check versions and conflicts of packages, disk and devices.",
+        "",
     ),
 }
 
@@ -151,7 +156,7 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that ``args`` name; if it is unknown, fail and list similar names."""
+        """Return the command that ``args`` name; fail with similar names if there is none."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             close = difflib.get_close_matches(args[0], COMMANDS, n=2)
             hint = f" Did you mean {' or '.join(close)}?" if close else ""
@@ -178,7 +183,7 @@ def main() -> None:
     show_warnings_of_others()
     code = run(sys.argv[1:])
     if code:
-        # Exit at once: neither an abandoned thread nor another signal may change the exit code.
+        # Exit at once, so that neither an abandoned thread nor a signal changes the exit code.
         with suppress(OSError):
             sys.stdout.flush()
         os._exit(code)
@@ -216,9 +221,9 @@ def call(arguments: Sequence[str]) -> int:
 
 
 def _ours(error: Exception, arguments: Sequence[str]) -> ClimbError | None:
-    """Return ``error`` as a `ClimbError`; None: it is an internal error.
+    """Return ``error`` as a `ClimbError`; None if it is an internal error.
 
-    A missing package and a disk problem are turned into a `ClimbError`.
+    The error of a missing package or of the disk is turned into a `ClimbError`.
     """
     if isinstance(error, ClimbError):
         return error
@@ -230,7 +235,7 @@ def _ours(error: Exception, arguments: Sequence[str]) -> ClimbError | None:
 
 
 def timeout_option(meaning: str) -> Callable[[F], F]:
-    """Return the option ``--task-timeout`` of a command; `task_timeout` returns its value."""
+    """Return the option ``--task-timeout``; its value is what `task_timeout` returns."""
     return click.option(
         "--task-timeout",
         type=click.FloatRange(min=0, min_open=True),
@@ -261,7 +266,7 @@ def _set_variable(context: click.Context, name: str, value: str) -> None:
 
 
 task_timeout_option = timeout_option(
-    "End a process that computes nothing for so long.  [default: 600]"
+    "End a process that uses no CPU time for this time.  [default: 600]"
 )
 slurm_print_option = click.option(
     "--slurm-print",

@@ -1,4 +1,4 @@
-"""Options that commands share, such as ``--json``; types of numbers; and results on stdout."""
+"""Parts that commands share: options such as ``--json``, types of numbers, output to stdout."""
 
 import functools
 import re
@@ -17,7 +17,7 @@ _UNITS = {
     **{f"{name}{end}": 1000**power for name, power in _PREFIXES.items() for end in ("", "b")},
     **{f"{name}ib": 1024**power for name, power in _PREFIXES.items()},
 }
-"""Factor of each unit, which is in lower case; ``b`` alone means billion."""
+"""Factor of each unit; units are in lower case, and ``b`` alone means billion."""
 _NUMBER = re.compile(r"([+-]?[\d_,]*\.?\d*(?:e[+-]?\d+)?)\s*([a-z]*)", re.IGNORECASE)
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -73,7 +73,7 @@ class GroupedCommand(click.Command):
 
 
 def split_number(word: str) -> tuple[str, float]:
-    """Return name and number of ``word``, which is ``NAME=NUMBER``; the name may contain ``=``.
+    """Return name and number of a word ``NAME=NUMBER``; the name may contain ``=``.
 
     Raises:
         ValueError: ``word`` has another form.
@@ -93,9 +93,9 @@ def json_option(command: F) -> F:
 
 
 def grouping_option(command: F) -> F:
-    """Add the option ``--grouping`` to ``command``; ``directory`` becomes the grouping's folder.
+    """Add the option ``--grouping`` to ``command``.
 
-    If the option is not used, ``directory`` stays unchanged.
+    If the option is used, the argument ``directory`` becomes the folder of the grouping.
     """
 
     @functools.wraps(command)

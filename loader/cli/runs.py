@@ -1,7 +1,7 @@
-"""The commands for a job that runs or has run: weights, audit, explain, monitor.
+"""The commands for a running or finished job: weights, audit, explain, monitor.
 
-Modules that plan steps or read shards are imported where they are called. Their compiled code takes
-most of a second to load, and neither ``--help`` nor the monitor should wait for it.
+Modules that plan steps or read shards are imported only where they are called. Their compiled code
+takes almost a second to load, and neither ``--help`` nor the monitor should wait for it.
 """
 
 import json
@@ -37,12 +37,12 @@ from .completion import PLACE, complete_weights
 from .options import json_option, show, split_number
 
 _LOOK_EVERY = 0.2
-"""Seconds between two checks whether a run has begun."""
+"""Seconds between two checks for the beginning of a run."""
 _RUN = click.argument("run", type=click.Path(path_type=Path))
 _SHARDS = click.option(
     "--shards",
     type=PLACE,
-    help="Folder or URL of the shards.  [default: the place that the run used]",
+    help="Folder or URL of the shards.  [default: as in the run]",
 )
 
 
@@ -53,8 +53,8 @@ _SHARDS = click.option(
 def audit(run: Path, shards: str | None, as_json: bool) -> None:
     """Recompute what the job in the folder RUN served; exit 4 if a step differs from its ledger.
 
-    Each step is planned again from weights.jsonl and the indexes of the shards, and compared with
-    the ledger, served.jsonl.
+    The audit plans each step again, from weights.jsonl and the indexes of the shards. It compares
+    the result with the ledger, served.jsonl.
     """
     from climbstream.loader.audit.auditor import audit_run
     from climbstream.loader.audit.replay import Replay
@@ -121,7 +121,7 @@ def monitor(run: Path, port: int, as_json: bool) -> None:
     """Show the job in the folder RUN on a local web page, and change its weights there.
 
     If the run has not begun, the command waits for it. The printed address works only on this
-    machine, and contains a token: whoever has the address can change the weights.
+    machine. It contains a token, so whoever has the address can change the weights.
     """
     if not as_json:
         _wait_for_run(run)
@@ -143,9 +143,10 @@ def monitor(run: Path, port: int, as_json: bool) -> None:
 
 
 def _wait_for_run(run: Path) -> None:
-    """Wait until the job in ``run`` has begun, unless the folder exists and belongs to no run.
+    """Wait until the job in ``run`` has begun.
 
-    A job creates its folder some seconds before its weights log.
+    Do not wait if the folder exists but belongs to no run. A job creates its folder some seconds
+    before its weights log.
     """
     if has_begun(run) or (run.exists() and not (run / TRAIN.plan).exists()):
         return
@@ -158,14 +159,18 @@ def _wait_for_run(run: Path) -> None:
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("named", nargs=-1, metavar="[CLUSTER=WEIGHT]...", shell_complete=complete_weights)
 @click.option(
-    "--only", is_flag=True, help="Give all other clusters no weight, and scale these to sum to 1."
+    "--only",
+    is_flag=True,
+    help="Give other clusters weight 0, and scale the named weights to sum to 1.",
 )
 @click.option(
     "--ramp",
     type=click.IntRange(0, MOST_STEPS),
-    help="Steps in which the weights change linearly; 0: at once.",
+    help="Number of steps in which the weights change linearly.  [default: 0, at once]",
 )
-@click.option("--why", default="", help="Reason, which the weights log keeps.")
+@click.option(
+    "--why", default="", help="Reason for the change, which is written to the weights log."
+)
 @json_option
 def weights(
     run: Path, named: Sequence[str], only: bool, ramp: int | None, why: str, as_json: bool
@@ -208,7 +213,7 @@ def _shares(named: Sequence[str]) -> dict[str, float]:
 
 
 def _log_value(run: Path, log: WeightsLog) -> dict[str, Any]:
-    """Return the content of a weights log as JSON values, with the request that waits."""
+    """Return the content of a weights log, and the request not yet applied, as JSON values."""
     last = log.records[-1]
     waiting = _waiting(run, log)
     return {
@@ -242,7 +247,7 @@ def _log_text(run: Path, log: WeightsLog) -> str:
 
 
 def _waiting(run: Path, log: WeightsLog) -> WeightsUpdate | None:
-    """Return the change that was asked for but is not applied yet; None if there is none."""
+    """Return the change that was requested but is not applied yet; None if there is none."""
     try:
         request = read_request(run / REQUEST)
     except (ClimbError, OSError):

@@ -40,19 +40,19 @@ def inspect(directory: str, as_json: bool) -> None:
 @click.option(
     "--mixture",
     type=SOURCE,
-    help="Mixture, a file or hf://OWNER/NAME: fetch only clusters with weight.",
+    help="Mixture, a file or hf://OWNER/NAME: fetch only clusters with weight above 0.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be fetched; fetch nothing.")
-@timeout_option("Give up a file that has not come for so long.  [default: 240]")
+@timeout_option("Give up a file that has not arrived in this time.  [default: 240]")
 @json_option
 def pull(source: str, directory: Path, mixture: str | None, dry_run: bool, as_json: bool) -> None:
     """Fetch the shards at SOURCE into DIRECTORY.
 
-    SOURCE is OWNER/NAME[@REVISION] of the Hub, or a URL. For a cluster without weight in the
-    mixture, only the index is fetched. A pull that was interrupted continues when the same command
+    SOURCE is OWNER/NAME[@REVISION] of the Hub, or a URL. If a cluster has no weight in the
+    mixture, only its index is fetched. A pull that was interrupted continues when the same command
     is run again. A later pull with another mixture fetches only what is missing.
     """
-    # Imported here, as in the commands below: other commands should not wait for compiled code.
+    # Imported here, as in the commands below, so that other commands need not load compiled code.
     from climbstream.loader.tools.pull import pull as fetch_shards
 
     weights = Mixture.load(mixture) if mixture else None
@@ -72,7 +72,7 @@ def pull(source: str, directory: Path, mixture: str | None, dry_run: bool, as_js
 def verify(directory: str, as_json: bool) -> None:
     """Recompute every hash and count of DIRECTORY (a folder or a URL); exit 4 if one is wrong.
 
-    Shards behind a URL are read one after the other, and none is stored on disk.
+    Shards at a URL are read one after the other, and are not stored on disk.
     """
     from climbstream.loader.tools.verify import verify_directory
 

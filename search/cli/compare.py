@@ -13,16 +13,19 @@ _OURS = b"<!doctype html>"
 
 @click.command()
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="File of a page to write.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="HTML file to write the comparison to."
+)
 @json_option
 def compare(folders: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     """Compare FOLDERS side by side: two or more searches, runs, or shard directories.
 
-    For searches it shows results and mixtures; for runs, losses and served shares; for shards,
-    sizes, the documents left out and why, known domains, and clusters with the same words. For all
-    of them it shows the settings that differ. No model is trained.
+    For searches, the comparison shows results and mixtures. For runs, it shows losses and served
+    shares. For shard directories, it shows sizes, the documents that were left out and why, known
+    domains, and clusters with the same words. It always shows the settings that differ. No model is
+    trained.
     """
-    # Numerical libraries take a second to load, and --help should not wait for them.
+    # Imported here, because numerical libraries take a second, and --help should not wait for them.
     from climbstream.search.experiments.side_by_side import side_by_side  # noqa: PLC0415
 
     if out is not None and out.exists():

@@ -62,10 +62,15 @@ class _Demo:
 @click.option(
     "--source", default="python:", help="Corpus to build from.  [default: text of this machine]"
 )
-@click.option("--label", default="source", show_default=True, help="Column of a known domain.")
+@click.option(
+    "--label",
+    default="source",
+    show_default=True,
+    help="Column with the known domain of a document.",
+)
 @click.option(
     "--target",
-    help="Target, as in climb search.  [default: the kind of held-out text of middle size]",
+    help="Target, as in climb search.  [default: the kind of held-out text of median size]",
 )
 @click.option(
     "--out",
@@ -79,7 +84,7 @@ class _Demo:
     type=click.IntRange(1),
     default=16,
     show_default=True,
-    help="Clusters of the corpus.",
+    help="Number of clusters.",
 )
 @click.option(
     "--budget", type=click.IntRange(1), default=28, show_default=True, help="Number of proxies."
@@ -89,29 +94,29 @@ class _Demo:
     type=COUNT,
     default=300_000,
     show_default=True,
-    help="Tokens of a proxy.",
+    help="Tokens on which each proxy is trained.",
 )
 @click.option(
     "--final-tokens",
     type=COUNT,
     default=600_000,
     show_default=True,
-    help="Tokens of each model that is compared.",
+    help="Tokens on which each compared model is trained.",
 )
 @click.option(
     "--seeds",
     type=click.IntRange(1),
     default=3,
     show_default=True,
-    help="Models that are trained on each compared mixture.",
+    help="Number of models that are trained on each compared mixture.",
 )
 @json_option
 def demo(target: str | None, out: Path, as_json: bool, **options: Any) -> None:
     """Run all steps on real text: build, search, and compare trained models.
 
-    Models are trained on the mixture of the search, on the token shares and on equal weights. They
-    are compared on held-out text of one kind, in bits per byte. A demo that was interrupted
-    continues when the same command is run again.
+    Models are trained on three mixtures: the result of the search, the token shares, and equal
+    weights. The models are compared on held-out text of one kind, in bits per byte. A demo that was
+    interrupted continues when the same command is run again.
     """
     demo = _Demo(out=out, **options)
     os.environ.setdefault("CLIMBSTREAM_CACHE", str((out / "cache").absolute()))
@@ -147,7 +152,7 @@ def _build(demo: _Demo) -> None:
 
 def _search(demo: _Demo, target: str) -> Answer:
     """Search for the mixture that is best for ``target``, as ``climb search`` does."""
-    # Torch takes seconds to load, and --help should not wait for it.
+    # Imported here, because torch takes seconds to load, and --help should not wait for it.
     from climbstream.search.experiments.proxy_search import run_search  # noqa: PLC0415
 
     settings = SearchSettings(
@@ -175,7 +180,7 @@ def _compare(demo: _Demo, manifest: Manifest, target: str, answer: Answer) -> Co
 def _write_report(
     shards: ShardDirectory, out: Path, lead: str, answer: Answer, comparison: Comparison
 ) -> Path:
-    """Write the report of comparison, search and clusters; return its path."""
+    """Write the report on the comparison, the search and the clusters; return its path."""
     sections = [
         *comparison_sections(comparison, FOUND),
         *search_sections(out / "shards", answer, TrialLog.open(out / "search" / TRIALS).trials),

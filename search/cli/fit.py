@@ -23,13 +23,17 @@ from climbstream.search.optimizer.answer import Answer
 @click.command("fit")
 @click.argument("tables", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--target", "targets", multiple=True, required=True, help="Column; COL=max if more is better."
+    "--target",
+    "targets",
+    multiple=True,
+    required=True,
+    help="Column of scores; COL=max if higher scores are better.",
 )
 @click.option("--weights", help="Pattern of the columns that hold weights.  [default: w_*]")
 @click.option(
     "--prior",
     type=click.Path(path_type=Path),
-    help="Mixture file of the token shares.  [default: mean of the runs]",
+    help="Mixture file with the token shares.  [default: mean weights of the runs]",
 )
 @click.option("--max-weight", type=click.FloatRange(0, 1), help="Largest weight of any domain.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the results.")
@@ -49,13 +53,15 @@ def fit_command(
 ) -> None:
     """Find the best mixture from finished runs: TABLES is one CSV file, or two.
 
-    TABLES may also be the trials.jsonl of a search; its targets keep their names.
+    TABLES may also be the trials.jsonl of a search. Its targets keep their names.
 
-    Each row is a run, with columns of weights and columns of scores; lower scores are better. If
-    there are two files, the first holds weights and the second holds scores. Their rows are joined
-    on the column run or run_id, as in files of Olmix, or on the first column, as in files of
-    RegMix. Several targets count equally. Rows with equal weights are repeats. With two files, a
-    run with two different scores is an error. Rows that are left out are counted, with the reason.
+    Each row is a run, with columns of weights and columns of scores. Lower scores are better. If
+    there are two files, the first contains weights and the second contains scores. Their rows are
+    joined on the column run or run_id, as in files of Olmix, or on the first column, as in files of
+    RegMix. With two files, a run with two different scores is an error.
+
+    Several targets count equally. Rows with equal weights are repetitions of one run. Some rows may
+    be left out; the command shows their number and the reason.
     """
     if len(tables) > 2:
         raise UsageError(f"give one table, or two (weights and scores), not {len(tables)} files")
@@ -96,7 +102,7 @@ def _held(out: Path, plan: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _ways(targets: Sequence[str]) -> dict[str, str]:
-    """Return ``min`` or ``max`` for each column of scores."""
+    """Return for each target whether the best score is its ``min`` or its ``max``."""
     ways: dict[str, str] = {}
     for target in targets:
         name, _, way = target.rpartition("=")

@@ -1,7 +1,7 @@
 """Leaks: check whether the shards of a search contain items of the targets.
 
-If the shards contain the questions of a target, the mixture that scores best may be the one with
-most of these questions.
+An item is a question of a task, or a text. If the shards contain items of a target, the mixture
+with the best score may simply be the mixture with most of these items.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ logger = get_logger(__name__)
 def check_targets(directory: Path, specs: Sequence[str], *, strict: bool) -> None:
     """Log a warning for each target whose items are in the shards, with the number of these items.
 
-    The result for each target is kept in the cache, so the same shards are searched only once for
-    a target, even if it is named with other targets later.
+    The result for each target is kept in the cache. So the same shards are searched only once for
+    a target, even if a later search names it together with other targets.
 
     Raises:
         InvalidDataError: ``strict`` is set, and the shards contain items of a target.
@@ -76,9 +76,9 @@ def _leak(name: str, part: dict[str, Any]) -> str:
 
 
 def _look(directory: Path, targets: Sequence[tuple[Target, Path]]) -> None:
-    """Run ``climb contamination`` on the items of ``targets``.
+    """Run ``climb contamination`` on the items of ``targets``, which are pairs of target and path.
 
-    The report of each target is written to the path that is paired with the target.
+    The report on each target is written to its path.
     """
     with tempfile.TemporaryDirectory() as folder:
         files = []

@@ -27,12 +27,12 @@ from climbstream.loader.core.console import text_table
     type=click.Choice(["validation", "test"]),
     default="test",
     show_default=True,
-    help="Half of each target; searches see only validation.",
+    help="Half of each target to score; searches use only the validation half.",
 )
 @click.option(
     "--seq-len",
     type=click.IntRange(min=1),
-    help="Tokens in a row.  [default: what the model can read, at most 2048]",
+    help="Tokens per row.  [default: what the model can read, at most 2048]",
 )
 @json_option
 def score(
@@ -43,13 +43,13 @@ def score(
     seq_len: int | None,
     as_json: bool,
 ) -> None:
-    """Score the Hugging Face model in the folder MODEL on targets; less is better.
+    """Score the Hugging Face model in the folder MODEL on targets; lower scores are better.
 
-    MODEL may hold any causal language model, such as OUT/model of climb train. A target is given as
-    in climb search: label=NAME or cluster=NAME of the held-out text of the shards in DIRECTORY, a
-    file of text, or a multiple-choice task. Text and right answers are scored in bits per byte,
-    which can be compared between models with different tokenizers; error=FILE is scored by the
-    fraction of wrong answers.
+    MODEL may contain any causal language model, such as OUT/model of climb train. A target is given
+    as in climb search: label=NAME or cluster=NAME of the held-out text of the shards in DIRECTORY,
+    a file of text, or a multiple-choice task. Text and right answers are scored in bits per byte,
+    so that models with different tokenizers can be compared. error=FILE is scored by the fraction
+    of wrong answers.
     """
     from climbstream.search.experiments.model_score import score_model  # noqa: PLC0415 - torch
 

@@ -1,7 +1,7 @@
 """The commands ``climb search`` and ``climb train``.
 
-Modules that train are imported where they are called. Torch takes seconds to load, and neither
-``--help`` nor an error in the options should wait for torch.
+Modules that train are imported only where they are called. They load torch, which takes seconds,
+and neither ``--help`` nor an error in the options should wait for torch.
 """
 
 from collections.abc import Callable
@@ -70,7 +70,7 @@ _GROUPS = {
 }
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 _tensorboard_option = click.option(
-    "--tensorboard", is_flag=True, help="Write the measured numbers to OUT/events too."
+    "--tensorboard", is_flag=True, help="Also write the measured numbers to OUT/events."
 )
 
 
@@ -86,7 +86,7 @@ _dry_run_option = click.option(
 
 
 def _setting(*names: str, **options: Any) -> Callable[[F], F]:
-    """Make the option of a setting; its default, which help shows, is that of the setting."""
+    """Make the option of a setting; the option has the default of the setting, and shows it."""
     name = names[-1].removeprefix("--").replace("-", "_")
     return click.option(*names, default=_DEFAULT[name], show_default=True, **options)
 
@@ -94,7 +94,7 @@ def _setting(*names: str, **options: Any) -> Callable[[F], F]:
 def _weights(
     _context: click.Context, option: click.Parameter, words: tuple[str, ...]
 ) -> dict[str, float]:
-    """Return the numbers by name of all uses of ``option``, each ``NAME=NUMBER``."""
+    """Return the numbers by name; ``words`` are the values of ``option``, each ``NAME=NUMBER``."""
     weights = {}
     for word in words:
         try:
@@ -108,7 +108,7 @@ def _weights(
 def _groups(
     _context: click.Context, option: click.Parameter, words: tuple[str, ...]
 ) -> dict[str, Group]:
-    """Return the groups of all uses of ``option``, each ``CLUSTER,CLUSTER=LEAST:MOST``."""
+    """Return the groups in ``words``, the values of ``option``: ``CLUSTER,CLUSTER=LEAST:MOST``."""
     groups = {}
     for word in words:
         names, _, bounds = word.rpartition("=")
@@ -135,7 +135,7 @@ def _model_options(command: F) -> F:
             "--seed",
             default=0,
             show_default=True,
-            help="Seed of the first parameters and the order.",
+            help="Seed of the initial parameters and of the order of rows.",
         ),
         click.option(
             "--learning-rate",
@@ -143,12 +143,12 @@ def _model_options(command: F) -> F:
             help="Peak learning rate.  "
             f"[default: {_DEFAULT['learning_rate']:g}; {_FROM_BASE:g} from a base]",
         ),
-        _setting("--batch-rows", help="Rows in a step."),
-        _setting("--seq-len", help="Tokens in a row."),
+        _setting("--batch-rows", help="Rows per step."),
+        _setting("--seq-len", help="Tokens per row."),
         click.option(
             "--base",
             help="Folder of a trained model to continue from, such as OUT/model of climb train; "
-            "it sets the size, not --model.",
+            "the model has its size, and --model is not used.",
         ),
         _setting(
             "--model",
@@ -167,13 +167,13 @@ def _search_options(command: F) -> F:
             "allowed",
             multiple=True,
             callback=_weights,
-            help="TARGET=NUMBER: how much worse its score may get, in its own unit.",
+            help="TARGET=NUMBER: how much worse the score may get, in the unit of the target.",
         ),
         click.option(
             "--importance",
             multiple=True,
             callback=_weights,
-            help="TARGET=WEIGHT of a target in the mean.  [default: 1]",
+            help="TARGET=WEIGHT: weight of a target in the mean of all targets.  [default: 1]",
         ),
         click.option(
             "--group",
@@ -181,7 +181,7 @@ def _search_options(command: F) -> F:
             multiple=True,
             shell_complete=complete_weights,
             callback=_groups,
-            help="CLUSTER,CLUSTER=LEAST:MOST for the sum of their weights.",
+            help="CLUSTER,CLUSTER=LEAST:MOST: limits of the sum of these clusters' weights.",
         ),
         _by_cluster("--pin", "pinned", help="CLUSTER=WEIGHT, exactly this weight."),
         _by_cluster("--max-weight", help="CLUSTER=WEIGHT, at most this weight."),
@@ -191,26 +191,27 @@ def _search_options(command: F) -> F:
         click.option(
             "--prior",
             type=SOURCE,
-            help="Mixture to draw around.  [default: token shares]",
+            help="Mixture around which mixtures are drawn.  [default: token shares]",
         ),
         click.option(
             "--confirm",
             type=click.IntRange(min=0),
             default=3,
             show_default=True,
-            help="Seeds with which the best mixtures are trained again; not part of the budget.",
+            help="Number of seeds with which the best mixtures are trained again; the budget does "
+            "not include these trainings.",
         ),
         click.option(
             "--from",
             "earlier",
             type=click.Path(path_type=Path),
-            help="Folder of an earlier search on the same cells, whose trials count too.",
+            help="Folder of an earlier search on the same cells, whose trials are used as well.",
         ),
-        _setting("--max-epochs", help="Most epochs of a cluster in the final run."),
+        _setting("--max-epochs", help="Largest number of epochs of any cluster in the final run."),
         click.option(
             "--final-tokens",
             type=COUNT,
-            help="Tokens of the final run; proxies repeat clusters as often as it will.",
+            help="Tokens of the final run; proxies repeat clusters as often as the final run will.",
         ),
         _setting("--budget", help="Number of proxies."),
     )
@@ -230,7 +231,7 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
     multiple=True,
     required=True,
     shell_complete=complete_targets,
-    help="Text or task to be good at; may be used several times.",
+    help="Text or task on which the mixture should be good; may be used several times.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the search.")
 @click.option(
@@ -241,14 +242,14 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
     help="Method of search; see above.",
 )
 @click.option(
-    "--proxy-tokens", type=COUNT, default=300_000, show_default=True, help="Tokens of a proxy."
+    "--proxy-tokens", type=COUNT, default=300_000, show_default=True, help="Tokens per proxy."
 )
 @click.option(
     "--average",
     type=click.FloatRange(0, 1),
     default=0.2,
     show_default=True,
-    help="Fraction of a proxy's steps, the last ones, whose model parameters are averaged.",
+    help="Average the model parameters over this fraction of the steps of a proxy, the last ones.",
 )
 @_search_options
 @click.option(
@@ -260,15 +261,15 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
 @click.option(
     "--retarget",
     type=click.Path(path_type=Path),
-    help="Folder of a search that kept its proxies, with which this one begins; it trains none of "
-    "its own unless it is told a budget.",
+    help="Folder of an earlier search that kept its proxies. The new search uses these proxies, "
+    "and trains new ones only if --budget is given.",
 )
 @click.option(
     "--prior-runs",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Table of runs of other models, or folder of a search, that tells where to look; may be "
-    "used several times, the cheapest models first.",
+    help="Table of runs of other models, or folder of a search; these runs show where to search. "
+    "May be used several times, the cheapest models first.",
 )
 @click.option(
     "--workers",
@@ -282,7 +283,7 @@ def _together(command: F, *options: Callable[[F], F]) -> F:
     show_default=True,
     help="Where proxies are trained.",
 )
-@click.option("--strict", is_flag=True, help="Refuse a target whose items stand in the shards.")
+@click.option("--strict", is_flag=True, help="Refuse a target whose items are in the shards.")
 @click.option("--skip-check", is_flag=True, help="Do not look for the targets in the shards.")
 @grouping_option
 @_dry_run_option
@@ -316,40 +317,46 @@ def search(
     """Find the mixture of the shards in DIRECTORY that is best for the targets.
 
     A target is held-out text or a multiple-choice task. Held-out text is label=NAME or cluster=NAME
-    of the documents that the build held out, or a file of text or JSON lines; it is scored in bits
-    per byte. A task is a file of JSON lines with query, choices and gold, or lm-eval=TASK, where
-    TASK is a task of lm-eval or a .yaml file that defines one: FILE is scored in bits per byte of
-    the right answers, error=FILE by the fraction of wrong answers. The search uses half of the
-    items of a target, or its validation split. First the shards are searched for the targets. Items
-    that are found in the shards are listed; with --strict they are an error.
+    of the documents that the build held out, or a file of text or JSON lines. Held-out text is
+    scored in bits per byte.
 
-    When the budget is spent, three mixtures are trained again side by side: the best measured, the
-    best predicted, and the token shares. The answer is a mixture whose gain over the token shares
-    is larger than chance; if neither has such a gain, the answer is the token shares.
+    A task is a file of JSON lines with query, choices and gold, or lm-eval=TASK, where TASK is a
+    task of lm-eval or a .yaml file that defines one. FILE is scored in bits per byte of the right
+    answers, and error=FILE is scored by the fraction of wrong answers.
+
+    The search uses half of the items of a target, or its validation split. First, the command looks
+    for the items of the targets in the shards. If it finds some, it shows a warning; with --strict,
+    this is an error.
+
+    When the budget is spent, three mixtures are trained again side by side: the mixture with the
+    best measured score, the mixture with the best predicted score, and the token shares. The answer
+    is a mixture whose gain over the token shares is larger than chance. If neither mixture has such
+    a gain, the answer is the token shares.
 
     Proxies that are trained on few tokens differ more by chance than by their mixture. So train one
     model for longer on the token shares, and start all proxies from that model: climb train
     DIRECTORY --tokens 4000000 --out BASE, then climb search with --base BASE/model.
 
-    Use the preset robust. The preset climb is the method of the paper (arXiv 2504.13161). regmix
-    draws mixtures only once; its answer is the mean of the 100 mixtures that are predicted best
-    (arXiv 2407.01492). random draws all mixtures at random; its answer is the best measured one.
-    doremi uses no targets and no budget: the weights of one proxy follow its excess loss over a
-    reference (arXiv 2305.10429), and the targets are only scored.
+    Use the preset robust. The other presets are methods of papers, or baselines. climb is the
+    method of CLIMB (arXiv 2504.13161). regmix draws mixtures only once; its answer is the mean of
+    the 100 mixtures with the best predicted scores (arXiv 2407.01492). random draws all mixtures at
+    random; its answer is the mixture with the best measured score. doremi uses no targets and no
+    budget (arXiv 2305.10429): while one proxy is trained, clusters get more weight where its loss
+    is further above the loss of a reference model. The targets are only scored.
 
     A search that was interrupted continues when the same command is run again. A finished search
-    continues from its proxies if --budget is larger or the limits of weights differ. After climb
-    regroup, or climb build --append, name the earlier search with --from: the trials of the earlier
-    search are used from the start, and --budget counts only new proxies.
+    continues with its proxies if --budget is larger or the limits of weights differ. After climb
+    regroup or climb build --append, name the earlier search with --from. Then the trials of the
+    earlier search are used from the start, and --budget counts only new proxies.
 
-    A search for another target needs no new proxies if an earlier search kept its proxies by the
-    option --keep-proxies: give the folder of the earlier search as --retarget, and a new folder as
-    --out.
+    If an earlier search kept its proxies (--keep-proxies), a search for another target needs no new
+    proxies: give the folder of the earlier search as --retarget, and a new folder as --out.
 
     Runs of smaller models show where a search for a larger model should look. Give them as
     --prior-runs: a table of runs, with a column w_CLUSTER for each cluster and a column for each
     target, or the folder of a search. The answer reports for each target how well those runs rank
-    the new proxies. Where they make predictions worse, they are not used, and a warning is shown.
+    the new proxies. If those runs make predictions worse, they are not used, and a warning is
+    shown.
     """
     of_model = {name: options.pop(name) for name in _OF_MODEL}
     proxy = _train_settings(proxy_tokens, average=average, **of_model)
@@ -416,7 +423,9 @@ def search(
     "--schedule", type=click.Path(path_type=Path), help="File with the mixture of each step."
 )
 @click.option("--tokens", type=COUNT, required=True, help="Tokens to train on.")
-@click.option("--max-epochs", type=float, help="Most epochs of a cluster.  [default: no limit]")
+@click.option(
+    "--max-epochs", type=float, help="Largest number of epochs of any cluster.  [default: no limit]"
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @click.option(
     "--save-every",
@@ -437,10 +446,10 @@ def search(
     type=click.IntRange(min=1),
     default=_DEFAULT["lanes"],
     show_default=True,
-    help="Lanes: a multiple of every number of processes that the run will have.",
+    help="Number of lanes; a multiple of each number of processes that the run will have.",
 )
 @grouping_option
-@timeout_option("Seconds to wait for the other ranks before the run ends.  [default: 600]")
+@timeout_option("End the run if other ranks do not answer for this time.  [default: 600]")
 @_dry_run_option
 @_tensorboard_option
 @_model_options
@@ -464,14 +473,15 @@ def train(
     """Train one model on the shards in DIRECTORY, a folder or URL; write it to OUT/model.
 
     A run that was interrupted continues from its last checkpoint when the same command is run
-    again; Ctrl-C and SIGTERM save a checkpoint before the run ends. To train one model with N
-    processes, run torchrun --no-python --nproc-per-node N climb train ..., with one process per GPU
-    if the machine has GPUs. N must divide --lanes and the rows of a batch. N may change when the
-    run continues.
+    again. Ctrl-C and SIGTERM save a checkpoint before the run ends.
 
-    A schedule is a file {"version": 1, "schedule": [{"step": 0, "weights": {...}}, {"step": 1000,
-    "weights": {...}, "ramp": 200}]}. In this example, weights begin to change at step 1000, and
-    reach the new weights 200 steps later.
+    To train one model with N processes, run torchrun --no-python --nproc-per-node N climb train
+    ..., with one process per GPU if the machine has GPUs. --lanes and the rows of a batch must be
+    multiples of N. N may change when the run continues.
+
+    The file of --schedule contains {"version": 1, "schedule": [{"step": 0, "weights": {...}},
+    {"step": 1000, "weights": {...}, "ramp": 200}]}. In this example, weights begin to change at
+    step 1000, and reach the new weights 200 steps later.
     """
     if mixture and schedule:
         raise UsageError("--mixture and --schedule both say what to train on; give one")
@@ -519,7 +529,7 @@ def _refuse_options_of_search() -> None:
 def _count_kept(old: Path, options: dict[str, Any]) -> None:
     """Set ``options`` so that a search that reuses the proxies of ``old`` trains no new ones.
 
-    A budget and a number of seeds to confirm that are given on the command line are kept.
+    ``--budget`` and ``--confirm`` keep their values if they are given on the command line.
 
     Raises:
         UsageError: The search in ``old`` kept no proxies.
