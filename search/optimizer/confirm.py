@@ -142,8 +142,8 @@ def seed_error(scores: NDArray[np.float64], noise: float | None, repeats: int) -
     squares = float((rest**2).sum())
     sds = [upper_confidence_sd(math.sqrt(squares / freedom), freedom)] if freedom else []
     if noise is not None:
-        # Runs that share a seed have at most the noise of single runs. So all repeats can be pooled,
-        # and their sd is more precise than an sd from a few pairs.
+        # Runs that share a seed have at most the noise of single runs. So pool all repeats: their
+        # sd is more precise than an sd from a few pairs.
         pooled = (squares + repeats * noise**2) / (freedom + repeats)
         sds += [upper_confidence_sd(math.sqrt(pooled), freedom + repeats)]
     return min(sds) * math.sqrt(2 / scores.shape[1]) if sds else None
