@@ -80,7 +80,8 @@ def run_search(
         targets: Targets, as `load_target` reads them.
         out: Folder of the search.
         settings: Settings of the search and of its proxies.
-        workers: Number of proxies that are trained at the same time; None lets the engine choose.
+        workers: Number of proxies that are trained at the same time. None lets the engine choose;
+            ``slurm`` needs a number.
         engine: ``local`` (processes of this machine, one per GPU if it has GPUs), ``ray`` or
             ``slurm``.
         writers: Writers that receive three kinds of numbers for each proxy: its scores, the weights

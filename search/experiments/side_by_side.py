@@ -145,7 +145,7 @@ def _kind(folder: Path) -> str:
 
 
 def _names(folders: Sequence[Path]) -> Row:
-    """Return short names of folders: the ends of their paths, with numbers where these are equal."""
+    """Return short names of folders: the ends of their paths, with numbers if these are equal."""
     paths = [folder.absolute().parts for folder in folders]
     longest = max(map(len, paths))
     names = ["/".join(path[-1:]) for path in paths]
@@ -185,7 +185,7 @@ def _searches(folders: Mapping[str, Path]) -> SideBySide:
 
 
 def _result_rows(name: str, answer: Answer) -> list[Row]:
-    """Return a row for each target of a search; cells without a value in old versions are empty."""
+    """Return a row for each target of a search; early versions leave some cells empty."""
     rows = []
     for outcome in answer.outcomes:
         pairs = (
