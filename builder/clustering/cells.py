@@ -68,7 +68,8 @@ class Cells:
     """The score that decides the tier of a document, or ``mean`` for the mean of all scores."""
     tiers: int
     groups: tuple[CellGroup, ...]
-    """Groups, sorted by topic and then by language; the corpus's most frequent language is first."""
+    """Groups, sorted by topic and then by language; the language most frequent in the corpus is
+    first."""
 
     version = 1
 
