@@ -1,9 +1,9 @@
 """Alignment: find items in the words of a document, in compiled code.
 
-An item is a question of a test, or a text. A seed is a few consecutive words. If an item and the document have
-a seed in common, the item may be at the place of this seed. At that place, the item is aligned with
-the document word by word. So a changed, missing or inserted word lowers the result at most by the
-weight of one word.
+An item is a question of a test, or a text. A seed is a few consecutive words. If an item and the
+document have a seed in common, the item may be at the place of this seed. At that place, the item
+is aligned with the document word by word. So a changed, missing or inserted word lowers the result
+at most by the weight of one word.
 """
 
 from typing import Any
@@ -33,8 +33,8 @@ def hash_seeds(words: Any, alone: Any, least: Any) -> Any:
     """Return the hash of the seed that begins at each word, uint64 ``[s]``.
 
     A seed takes consecutive words until the sum of their costs (`WORD` or `CHARACTER`) reaches
-    ``least``. So no seed begins at the last few words. ``alone``, bool ``[w]``, marks words that are
-    characters of a script without spaces.
+    ``least``. So no seed begins at the last few words. ``alone``, bool ``[w]``, marks the words
+    that are characters of a script without spaces.
     """
     return _hash_seeds(hash_prefixes(words), alone, least)
 
@@ -128,7 +128,7 @@ def align(document: Any, words: Any, weights: Any, diagonal: Any, row: Any, reac
 
 @njit(cache=True, nogil=True)
 def _holds(words: Any, word: Any) -> Any:
-    """Whether ``word`` is one of ``words``. Without a branch, several words are compared at once."""
+    """Whether ``word`` is one of ``words``; without a branch, several are compared at once."""
     count = 0
     for other in words:
         count += other == word
